@@ -1,4 +1,10 @@
-"""`chopmix evaluate RUN`: print the metrics of a whole split, and append them to the run's `evaluations.jsonl`."""
+"""`chopmix evaluate RUN`: print the metrics of a whole split, each with the number of samples that it is measured on,
+and append them to the run's `evaluations.jsonl`.
+
+    500 samples of parallel_text (val)
+    val/second/loss 0.465812
+    val/second/chain 0.471385 (64 samples)
+"""
 
 from __future__ import annotations
 
@@ -29,12 +35,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     for flag, kind, metavar, text in GENERATING:
         command.add_argument(flag, type=kind, metavar=metavar, help=text)
-    command.add_argument("--subsets", action="store_true", help="also tell what each input is worth")
+    command.add_argument("--subsets", action="store_true", help="also measure how many bits each input contributes")
     command.add_argument("--json", metavar="FILE", help="also write the figures there")
 
 
 def run(options: argparse.Namespace) -> None:
     from ..experiment.folder.reading import RunError, say_aside
+    from ..experiment.opening.evaluated import evaluated
     from ..experiment.opening.own_data import whole_data
     from ..inference.attribution import tables
     from ..tokenizers.files.printing import printable
@@ -47,16 +54,22 @@ def run(options: argparse.Namespace) -> None:
         raise RunError(f"--json {options.json}: there is no folder {Path(options.json).parent}")
     say_aside(loaded.name)
     inputs = options.inputs.split(",") if options.inputs is not None else None
-    result = loaded.evaluate(options.split, dataset, inputs=inputs)
+    found = evaluated(loaded, options.split, dataset, inputs=inputs)
     record = {name: value for name, value in {"inputs": inputs, **asked}.items() if value not in (None, [])}
-    record |= {"data": options.data or loaded.config.tree["data"]["dataset"], **result}
-    for name, value in result.items():
-        print(printable(f"{name} {value:.6g}"))
+    record |= {"data": options.data or loaded.config.tree["data"]["dataset"], "split": options.split}
+    record |= {"samples": found.readable, "measured_on": found.samples, **found.metrics}
+    print(printable(f"{found.readable:,} {found.unit} of {(dataset or loaded.dataset()).title(options.split)}"))
+    for name, value in found.metrics.items():
+        number = found.samples.get(name, found.readable)
+        some = f" ({number:,} {found.unit})" if number != found.readable else ""
+        print(printable(f"{name} {value if isinstance(value, int) else f'{value:.6g}'}{some}"))
     loaded.record(record)
     if options.subsets:
         for name, worth in loaded.attribution(options.split, dataset).items():
             truth = (dataset or loaded.dataset()).truth(options.split)
             wide_console().print(*tables(name, worth, truth), sep="\n")
-            record |= worth.figures(options.split if len(loaded.tasks) == 1 else f"{options.split}/{name}")
+            prefix = options.split if len(loaded.tasks) == 1 else f"{options.split}/{name}"
+            record |= worth.figures(prefix)
+            record["measured_on"] |= worth.numbers(prefix)
     if options.json:
         write_json(Path(options.json), {"step": loaded.step, "checkpoint": loaded.which, **record})

@@ -6,8 +6,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from ..tokenizers.encoding.base import well_formed
 from ..tokenizers.files.reading import DataError
@@ -32,6 +33,8 @@ class Dataset:
     """Whether it holds samples (`SampleDataset`), not the documents of a text corpus."""
     splits: tuple[str, ...] = ("train", "val")
     """The names of its splits; training reads `train` and `val`, and only `evaluate` opens `test`."""
+    whole_of: str = ""
+    """Where every split holds all samples: where these are, such as `photos`. Empty: splits differ."""
 
     @property
     def name(self) -> str:
@@ -69,10 +72,32 @@ class Dataset:
         """Facts about the source (version, bytes, counts): printed, and stored with a run as JSON."""
         raise NotImplementedError
 
+    def whole(self) -> Dataset:
+        """The data set of which every split holds all samples, where only `train` is named, of which `val` would be a
+        part; the data set itself where it has other splits."""
+        return self
+
+    def title(self, split: str) -> str:
+        """A split in words: `mnist (val)`, or, where every split holds all samples, `photos (all)`."""
+        return f"{self.whole_of} (all)" if self.whole_of else f"{self.name} ({split})"
+
     def check_split(self, split: str) -> None:
         """Raise DataError when the dataset has no such split."""
         if split not in self.splits:
             raise DataError(f"dataset {self.name!r} has no split {split!r}; possible: {', '.join(self.splits)}")
+
+
+D = TypeVar("D", bound=Dataset)
+
+
+def undivided(dataset: D, where: str | Iterable[str]) -> D:
+    """`Dataset.whole` of a data set with the options `train`, `val` and `test`, whose `train` is read from `where`."""
+    if dataset.val is not None or dataset.test is not None:
+        return dataset
+    found = copy(dataset)
+    found.val = found.test = found.train
+    found.splits, found.whole_of = ("train", "val", "test"), where if isinstance(where, str) else ", ".join(where)
+    return found
 
 
 def text_of(document: Document) -> str:

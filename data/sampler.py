@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..tokenizers.files.reading import DataError
+
 POOL = 256
 """About how many batches a pool of `SimilarLengths` makes: larger pools pad less, smaller ones shuffle better."""
 
@@ -93,8 +95,9 @@ class Weighted(Sampler):
 
 DRAWS = 4096
 """How many draws of `Weighted` are made together."""
-BLOCK = 1000
-"""In so many samples each source of a mixture has exactly its share."""
+BLOCK, LONGEST = 1000, 1000
+"""A block of a mixture, in which each source has exactly its share, has BLOCK samples, or as many times that as the
+shares need, at most LONGEST times."""
 
 
 class Mixed(Sampler):
@@ -109,12 +112,11 @@ class Mixed(Sampler):
         weights: Sequence[np.ndarray | None] | None = None,
     ):  # fmt: skip
         """`counts`: how many samples each source has; their numbers follow one another. `weights`: of each source how
-        often each of its samples is drawn, or None: equally often."""
+        often each of its samples is drawn, or None: equally often. Raises DataError for a share that is too small to be
+        drawn."""
         super().__init__()
-        wanted = np.asarray(shares, dtype=np.float64) / sum(shares) * BLOCK
-        self.in_block = np.floor(wanted).astype(int)
-        for source in np.argsort(self.in_block - wanted)[: BLOCK - self.in_block.sum()]:  # the largest remainders
-            self.in_block[source] += 1
+        self.in_block = samples_of_block(shares)
+        self.block = int(self.in_block.sum())
         self.counts, self.rows = list(counts), rows
         self.starts = np.cumsum([0, *counts])
         self.own: list[Shuffled | Weighted] = [
@@ -123,7 +125,8 @@ class Mixed(Sampler):
         ]
 
     def plan(self, seed: int, step: int) -> list[Place]:
-        return [self._place(seed, *divmod(slot, BLOCK)) for slot in range(step * self.rows, (step + 1) * self.rows)]
+        slots = range(step * self.rows, (step + 1) * self.rows)
+        return [self._place(seed, *divmod(slot, self.block)) for slot in slots]
 
     def _place(self, seed: int, block: int, slot: int) -> Place:
         sources, ranks = self.epoch(seed, block)
@@ -138,6 +141,26 @@ class Mixed(Sampler):
         ranks = np.concatenate([np.arange(count) for count in self.in_block])
         order = np.argsort((ranks + 0.5) / self.in_block[sources], kind="stable")
         return [sources[order], ranks[order]]
+
+
+def samples_of_block(shares: Sequence[float]) -> np.ndarray:
+    """How many samples of each source a block of a mixture has: the shortest block in which each has exactly its share;
+    where none has, the longest, with the largest remainders rounded up. The shares 0.5 and 0.5 give 500 and 500, 1 and
+    2 give 1000 and 2000. Raises DataError for a source with a share that would never be drawn."""
+    wanted = np.asarray(shares, dtype=np.float64) / sum(shares) * BLOCK
+    several = wanted[:, None] * np.arange(1, LONGEST + 1)
+    exact = (np.abs(several - several.round()) < 1e-6) & ((several.round() > 0) == (several > 0))
+    if exact.all(0).any():
+        return several[:, exact.all(0).argmax()].round().astype(int)
+    longest = several[:, -1]
+    found = np.floor(longest).astype(int)
+    found[np.argsort(found - longest)[: BLOCK * LONGEST - found.sum()]] += 1
+    for number in np.flatnonzero((found == 0) & (wanted > 0)):
+        raise DataError(
+            f"source {number + 1} of {len(found)} of a mixture has the share {wanted[number] / BLOCK:.3g}: it is read "
+            f"less than once in {BLOCK * LONGEST:,} samples; raise its share, or set it to 0"
+        )
+    return found
 
 
 class SimilarLengths(Sampler):

@@ -9,11 +9,20 @@ from typing import ClassVar
 
 from ..models.batch import Batch
 from ..tasks.base import Task
-from ..tasks.targets import with_targets
+from ..tasks.targets import with_targets, with_targets_apart
 from .sampler import Place
 from .samples.dataset import Samples
 from .samples.inputs import Inputs
 from .unread import Unread
+
+
+def spread(places: Sequence[Place], number: int) -> list[Place]:
+    """At most `number` of these places, spread evenly over their numbers; all of them, in their order, where there are
+    no more."""
+    if number >= len(places):
+        return list(places)
+    every = sorted(places, key=lambda place: place.number)
+    return [every[index * len(every) // number] for index in range(number)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +68,7 @@ class Split:
 
     def first(self, number: int) -> list[Place]:
         """The places of at most `number` samples (or windows), spread evenly over the split."""
-        every = sorted(self.all(), key=lambda place: place.number)
-        return [every[index * len(every) // number] for index in range(number)] if number < len(every) else self.all()
+        return spread(self.all(), number)
 
     def read(self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None) -> Batch:
         """The samples at these places as a batch without targets. `training` augments and withholds inputs at random;
@@ -74,6 +82,18 @@ class Split:
         for name, targets in batch.targets.items():
             self.unread.left_out.note(name, targets.left_out)
         return batch
+
+    def batches(
+        self, places: Sequence[Place], tasks: Mapping[str, Task], inputs: Collection[str] | None = None
+    ) -> list[Batch]:
+        """What an evaluation of these tasks reads: what `read` gives with their targets, in several batches, so that no
+        task sees what another one hides (`with_targets_apart`). Notes in `unread` the samples that a task leaves
+        out."""
+        found = with_targets_apart(self.read(places, inputs=inputs), tasks)
+        for batch in found:
+            for name, targets in batch.targets.items():
+                self.unread.left_out.note(name, targets.left_out)
+        return found
 
     def keep(self) -> None:
         """Keep what was computed of its items for later runs; called after every evaluation."""

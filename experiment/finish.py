@@ -77,7 +77,7 @@ def tell_attribution(experiment: Experiment) -> dict[str, float]:
     for name, attribution in found.items():
         if processes.is_first:
             experiment.progress.show_tables(*tables(name, attribution, truth))
-        figures |= attribution.figures("val" if len(found) == 1 else f"val/{name}")
+        figures |= attribution.figures("val" if len(experiment.data.tasks) == 1 else f"val/{name}")
     trainer.log.write(trainer.step, figures)
     return figures
 

@@ -24,7 +24,7 @@ def preflight(experiment: Experiment) -> None:
     whole = rows >= splits["train"].rows and experiment.processes.world_size == 1 and not settings.mixup
     checks.check_batches_are_whole(tasks, whole)
     checks.check_best(config.checkpoints.best, tasks, config.evaluation.generated,
-                      experiment.trainer.evaluator.returns)  # fmt: skip
+                      experiment.trainer.evaluator.returns, corpus=splits["val"].samples is None)  # fmt: skip
     checks.check_prompt(config.evaluation.prompt, tasks, experiment.data.choppers)
     run = run_of(config, experiment.data, experiment.trainer.evaluator.objective)
     if config.data.dataset and episodes_in(run):
@@ -36,7 +36,7 @@ def preflight(experiment: Experiment) -> None:
     if config.evaluation.in_context:
         check_learns(run, config.evaluation.in_context)
     if config.evaluation.attribution:
-        checks.check_attribution(splits["val"])
+        checks.check_attribution(splits["val"], tasks)
     checks.check_leaks(experiment.model, splits["train"], settings.seed)
 
 

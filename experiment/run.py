@@ -92,7 +92,7 @@ class Run(Opened):
         run's folder a classification also writes its confusion matrix, `confusion-<split>-<task>.png`, and a run that
         generates anything but text a page, `sheets/<split>.html`. Raises RunError for a task whose head was missing in
         an import, DataError for data that cannot be read."""
-        return evaluated(self, split, dataset, rows, inputs)
+        return evaluated(self, split, dataset, rows, inputs).metrics
 
     def attribution(self, split: str = "val", dataset: Dataset | None = None) -> dict[str, Attribution]:
         """Each task's `Attribution`, by task name: the metrics of a split, of the run's own data or of another dataset,

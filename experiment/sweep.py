@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +18,10 @@ from pathlib import Path
 from rich.table import Table
 
 from ..data.processes import Processes
-from ..inference.evaluation import directions
-from ..tokenizers.files.printing import plain_console
+from ..inference.evaluation import directions, larger_is_better
+from ..tokenizers.files.printing import figure_text, plain_console
 from ..tokenizers.files.trust import NOTHING, Trust
+from .assembly.watching import returns_of
 from .data.tasks import choppers_and_tasks
 from .folder.reading import RunError
 from .opening.opened_parts import open_part
@@ -87,25 +89,34 @@ def folder_of(base: Path, setting: Setting, seed: int | None) -> Path:
 
 def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds: Sequence[int], swept: bool) -> None:
     """Print mean and standard deviation of every metric over the seeds; of a sweep as a table, one row per setting, the
-    best first by `checkpoints.best`. `config` is that of one of the runs: which metrics a task has, and whether larger
-    ones are better, may depend on what it has learned of the data (its classes)."""
+    best first by `checkpoints.best`, those without a number (NaN) last. `config` is that of one of the runs: which
+    metrics a task has, and whether larger ones are better, may depend on what it has learned of the data (its classes).
+    """
     first = next(iter(found.values()))[0]
     names = [name for name in first if name != "step" and all(name in each for runs in found.values() for each in runs)]
     if not swept:
         (runs,) = found.values()
         for name in names:
             values = [run[name] for run in runs]
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            print(f"{name}: {statistics.mean(values):.4f} +- {spread:.4f} (seeds {','.join(map(str, seeds))}: "
-                  f"{', '.join(f'{value:.4f}' for value in values)})")  # fmt: skip
+            print(f"{name}: {spread(values, '+-')} (seeds {','.join(map(str, seeds))}: "
+                  f"{', '.join(map(figure_text, values))})")  # fmt: skip
         return
     best = config.checkpoints.best
     _, tasks = choppers_and_tasks(config, Path(config.out) / "assets", partial(open_part, trust=config.trust))
-    sign = -1 if directions(tasks, "val").get(best) else 1
-    ordered = sorted(found, key=lambda setting: sign * statistics.mean(run.get(best, 0.0) for run in found[setting]))
+    larger = larger_is_better(best, directions(tasks, "val", returns_of(config)))
+
+    def order(setting: Setting) -> tuple[bool, float]:
+        mean = statistics.mean(run[best] for run in found[setting])
+        return math.isnan(mean), -mean if larger else mean
+
     table = Table("setting", *names, title=f"by {best}, the best first", title_justify="left")
-    for setting in ordered:
-        values = [[run[name] for run in found[setting]] for name in names]
-        shown = [f"{statistics.mean(v):.4f}" + (f" ± {statistics.stdev(v):.4f}" if len(v) > 1 else "") for v in values]
-        table.add_row(" ".join(setting), *shown)
+    for setting in sorted(found, key=order):
+        table.add_row(" ".join(setting), *(spread([run[name] for run in found[setting]], "±") for name in names))
     plain_console(width=None if plain_console().is_terminal else 240).print(table)
+
+
+def spread(values: Sequence[float], sign: str) -> str:
+    """`0.1234 ± 0.0050`: mean and standard deviation; the mean alone of one value and of equal counts."""
+    mean = figure_text(statistics.mean(values))
+    alike = len(values) == 1 or (isinstance(values[0], int) and len({*values}) == 1)
+    return mean if alike else f"{mean} {sign} {statistics.stdev(values):.4f}"

@@ -1,4 +1,4 @@
-"""Attribution: how many bits of the answer each input supplies, from an evaluation with every subset of the inputs.
+"""Attribution: how many bits of the answer each input contributes, from an evaluation with every subset of the inputs.
 
 The value of a set S of inputs is how many bits less the answer costs with them than with none: v(S) = (nats(nothing) -
 nats(S)) / ln 2, per sample. An input's share is its marginal value averaged over all orders in which inputs may be
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -21,9 +21,10 @@ from rich.table import Table
 from ..data.processes import Processes
 from ..data.samples.dataset import Outcome
 from ..data.samples.split import SampleSplit
+from ..data.split import Split
 from ..models.model import Model
 from ..tasks.base import Task
-from .evaluation import measured
+from .evaluation import Measured, TaskFigures, measured, own_inputs
 
 MOST = 6
 """Up to this many inputs all subsets are evaluated (64 of them)."""
@@ -37,9 +38,11 @@ Subset = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Attribution:
-    """The attribution of one task: metrics and nats per sample by subset of the inputs, tokens per sample by input."""
+    """The attribution of one task: metrics and nats per sample by subset of the inputs, tokens per sample by input. All
+    figures are of the samples that have a target of the task."""
 
     inputs: tuple[str, ...]
+    """All that a sample with a target may have besides what the task itself predicts: targets of other tasks, too."""
     metrics: Mapping[Subset, Mapping[str, float]]
     nats: Mapping[Subset, float]
     """The answer's loss per sample with each subset of the inputs."""
@@ -48,7 +51,11 @@ class Attribution:
     in_bits: bool = True
     """Whether the loss is a negative log-likelihood, so that `value` is in bits; else it is a share of the loss."""
     samples: int = 0
-    """How many samples were evaluated."""
+    """How many samples have a target."""
+    measured_on: Mapping[str, int] = field(default_factory=dict)
+    """On how many of them each metric is measured."""
+    where: str = ""
+    """The samples that have a target, in words: `500 of 2,922 samples of val (pairs 500)`."""
     never_withheld: tuple[str, ...] = ()
     """Inputs that were never withheld while training (their input dropout is 0)."""
     orders: tuple[Subset, ...] = ()
@@ -84,55 +91,115 @@ class Attribution:
             total += weight * sum(self.value([*s, name]) - self.value(s) for s in combinations(others, size))
         return total
 
+    def per_token(self, name: str) -> float:
+        """The share of an input per token that it has."""
+        return self.share(name) / self.tokens[name]
+
     def figures(self, prefix: str) -> dict[str, float]:
         """All of it as flat metrics: `val/bits/image` (the share), `val/bits_per_token/image`,
         `val/without_image/exact_match`, ...; where the loss is no likelihood `val/share_of_loss/image`."""
-        found: dict[str, float] = {}
+        return {name: value for name, value, _ in self._figures(prefix)}
+
+    def numbers(self, prefix: str) -> dict[str, int]:
+        """On how many samples each of the `figures` is measured."""
+        return {name: number for name, _, number in self._figures(prefix)}
+
+    def _figures(self, prefix: str) -> Iterator[tuple[str, float, int]]:
+        """Every figure with its name and the number of samples that it is measured on."""
         for name in self.inputs:
-            found[f"{prefix}/{'bits' if self.in_bits else 'share_of_loss'}/{name}"] = self.share(name)
+            yield f"{prefix}/{'bits' if self.in_bits else 'share_of_loss'}/{name}", self.share(name), self.samples
             if self.in_bits:
-                found[f"{prefix}/bits_per_token/{name}"] = self.share(name) / max(self.tokens[name], 1)
+                yield f"{prefix}/bits_per_token/{name}", self.per_token(name), self.samples
         for subset, metrics in self.metrics.items():
             if subset != self.inputs and (not self.orders or len(subset) in (0, len(self.inputs) - 1)):
                 without = f"{prefix}/without_" + "_".join(name for name in self.inputs if name not in subset)
-                found |= {f"{without}/{key.rpartition('/')[2]}": value for key, value in metrics.items()}
-        return found
+                for key, value in metrics.items():
+                    yield f"{without}/{key}", value, self.measured_on[key]
+
+
+def withholdable(tasks: Mapping[str, Task], split: Split) -> dict[str, Subset]:
+    """By task the inputs that may be withheld from it: all that it reads but those that the task itself is about. Tasks
+    that are about nothing but the encoder's inputs read no others."""
+    columns, encoded = split.inputs.columns, {*split.inputs.encoded}
+    own = {name: own_inputs(tasks, name) for name in tasks}
+    read = {name: encoded if encoded and own[name] <= encoded else {*columns} for name in tasks}
+    return {name: tuple(each for each in columns if each in read[name] - own[name]) for name in tasks}
 
 
 def measure_attribution(
     model: Model, tasks: Mapping[str, Task], split: SampleSplit, *, rows: int = 64, generated: int | None = None,
     processes: Processes | None = None,
 ) -> dict[str, Attribution]:  # fmt: skip
-    """Evaluate with every subset of the inputs that are not predicted, or with those of some orders where there are
-    more inputs than `MOST`; gives each task's `Attribution`. `generated` as of `evaluate_split`.
+    """Evaluate every task with every subset of the inputs that samples with a target of it have, or with those of some
+    orders where there are more of them than `MOST`; gives the `Attribution` of each task that has such inputs. A task's
+    own inputs are always read, targets of other tasks only where they are in the subset. `generated` as of `measured`.
 
-    Raises ValueError for no inputs, and for a task that has another number of targets without some of them.
+    Raises ValueError where no task has an input that could be withheld, and for a task that has another number of
+    targets without some of them.
     """
-    inputs = split.inputs.optional
-    if not inputs:
-        raise ValueError("there is no input that could be withheld: every one is predicted, or needed by a task")
-    orders = some_orders(inputs) if len(inputs) > MOST else ()
-    metrics: dict[str, dict] = {name: {} for name in tasks}
-    nats: dict[str, dict] = {name: {} for name in tasks}
-    counts: dict[str, dict] = {name: {} for name in tasks}
-    for subset in subsets_of(inputs, orders):
-        found, sums = measured(model, tasks, split, rows=rows, inputs=subset, generated=generated, processes=processes)
-        for name in tasks:
-            counts[name][subset] = float(sums[name]["count"])
-            own = f"{split.name}/{name}/" if len(tasks) > 1 else f"{split.name}/"
-            metrics[name][subset] = {key.removeprefix(own): v for key, v in found.items() if key.startswith(own)}
-            judged = float(sums[name].get("samples", readable(split, processes)))
-            nats[name][subset] = float(sums[name].get("nats", sums[name]["loss"])) / max(judged, 1)
-    for name, each in counts.items():
-        check_counts(name, each, inputs)
-    tokens, samples = tokens_per_input(split, tasks, inputs), readable(split, processes)
-    never = tuple(name for name in inputs if name not in split.inputs.withheld)
-    return {
-        name: Attribution(
-            inputs, metrics[name], nats[name], tokens, task.metrics["loss"].in_nats, samples, never, orders
+
+    def evaluated(names: Sequence[str], subset: Subset) -> Measured:
+        return measured(
+            model, tasks, split, names=names, rows=rows, inputs=subset, generated=generated, processes=processes
         )
-        for name, task in tasks.items()
+
+    groups: dict[Subset, list[str]] = {}
+    for name, inputs in withholdable(tasks, split).items():
+        groups.setdefault(inputs, []).append(name)
+    found: dict[str, Attribution] = {}
+    for candidates, names in groups.items():
+        whole = evaluated(names, candidates) if candidates else None
+        there: dict[Subset, list[str]] = {}
+        for name, figures in (whole.whole if whole else {}).items():
+            tokens = tokens_by_input(split, figures)
+            there.setdefault(tuple(each for each in candidates if tokens[each]), []).append(name)
+        for inputs, several in there.items():
+            orders = some_orders(inputs) if len(inputs) > MOST else ()
+            subsets = subsets_of(inputs, orders) if inputs else []
+            every = {s: whole if s == inputs else evaluated(several, s) for s in subsets}
+            for name in several if inputs else ():
+                check_counts(name, {s: targets_of(each.whole.get(name)) for s, each in every.items()}, inputs)
+                by_subset = {subset: each.whole[name] for subset, each in every.items()}
+                found[name] = attribution_of(name, tasks[name], split, whole, by_subset, inputs, orders)
+    if not found:
+        raise ValueError(NOTHING)
+    return {name: found[name] for name in tasks if name in found}
+
+
+NOTHING = (
+    "no task has an input that could be withheld: all that its samples have is needed or predicted by the task itself"
+)
+"""What is wrong where there is no attribution."""
+
+
+def attribution_of(
+    name: str, task: Task, split: SampleSplit, whole: Measured, by_subset: Mapping[Subset, TaskFigures], inputs: Subset,
+    orders: tuple[Subset, ...],
+) -> Attribution:  # fmt: skip
+    """The `Attribution` of a task from its figures with every subset of the inputs. `whole` is the evaluation with all
+    inputs."""
+    with_all = by_subset[inputs]
+    samples = {subset: each.samples for subset, each in by_subset.items()}
+    nats = {
+        subset: float(each.sums.get("nats", each.sums["loss"])) / samples[subset] for subset, each in by_subset.items()
     }
+    tokens = {
+        each: total / samples[inputs] for each, total in tokens_by_input(split, with_all).items() if each in inputs
+    }
+    sources = [f"{source} {found[name].samples:,}" for source, found in whole.sources.items() if name in found]
+    of = f" of {whole.readable:,}" if samples[inputs] < whole.readable else ""
+    where = f"{samples[inputs]:,}{of} samples of {split.name}" + (f" ({', '.join(sources)})" if sources else "")
+    never = tuple(each for each in inputs if each not in split.inputs.withheld)
+    return Attribution(
+        inputs=inputs, metrics={subset: each.metrics for subset, each in by_subset.items()}, nats=nats, tokens=tokens,
+        in_bits=task.metrics["loss"].in_nats, samples=with_all.samples, measured_on=with_all.measured_on, where=where,
+        never_withheld=never, orders=orders,
+    )  # fmt: skip
+
+
+def tokens_by_input(split: SampleSplit, figures: TaskFigures) -> dict[str, float]:
+    """The tokens of each input in all samples that have a target of a task."""
+    return dict(zip(split.choppers, figures.sums["input_tokens"][1:].tolist(), strict=True))
 
 
 def some_orders(inputs: Subset) -> tuple[Subset, ...]:
@@ -153,6 +220,11 @@ def subsets_of(inputs: Subset, orders: Sequence[Subset]) -> list[Subset]:
     return sorted(ordered, key=lambda subset: (len(subset), [inputs.index(name) for name in subset]))
 
 
+def targets_of(figures: TaskFigures | None) -> float:
+    """How many targets a task has; 0 where it was not measured."""
+    return float(figures.sums["count"]) if figures else 0.0
+
+
 def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> None:
     """Raises ValueError where a task has another number of targets with some inputs than with all: such losses cannot
     be compared. `counts`: targets by subset."""
@@ -160,24 +232,9 @@ def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> N
         if count != counts[inputs]:
             missing = " and ".join(name for name in inputs if name not in subset)
             raise ValueError(
-                f"task {task!r} judges {count:,.0f} targets without {missing}, {counts[inputs]:,.0f} with it: what "
-                f"{missing} is worth to it cannot be told; a task names the inputs that it cannot do without in "
-                "`inputs()`"
+                f"task {task!r} has {count:,.0f} targets without {missing}, {counts[inputs]:,.0f} with it: these "
+                "losses cannot be compared. A task names the inputs that it cannot do without in `Needs.inputs`"
             )
-
-
-def readable(split: SampleSplit, processes: Processes | None) -> int:
-    """How many samples of a split, of which each was read by one of the processes, are not bad."""
-    bad = list(split.unread.bad)
-    return len(split) - len(set(processes.gathered(bad) if processes else bad))
-
-
-def tokens_per_input(split: SampleSplit, tasks: Mapping[str, Task], inputs: Sequence[str]) -> dict[str, float]:
-    """Tokens of each input per sample, over (at most) 200 samples."""
-    batch = split.batch(split.first(200))
-    sets, read = batch.sets.values(), max(len(batch.first.keys), 1)
-    chunks = {name: each for planned in sets for name, each in planned.chunks.items()}
-    return {name: int(chunks[name].counts.sum()) / read if name in chunks else 0.0 for name in inputs}
 
 
 def entropy(outcomes: Sequence[Outcome], known: Sequence[str]) -> float:
@@ -210,7 +267,7 @@ def table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None)
     unit = ["bits", "alone", "added last", "tokens", "bits a token"]
     if not worth.in_bits:
         unit = ["of the loss taken away", "alone", "added last", "tokens"]
-    found = Table("input", *unit, title=f"{task}: what each input is worth", **LEFT)
+    found = Table("input", *unit, title=f"{task}: what each input contributes", **LEFT)
     perfect = {}
     if truth:
         values = {s: entropy(truth, ()) - entropy(truth, s) for s in worth.nats}
@@ -223,17 +280,16 @@ def table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None)
             shown = [f"{v:.2f}" + (f" of {t:.2f}" if truth else "") for v, t in zip(values, perfect.get(name, values))]
         else:
             shown = [f"{v:.1%}" for v in values]
-        tokens = worth.tokens[name]
-        each = [f"{values[0] / tokens:.3f}" if tokens else ""] if worth.in_bits else []
-        found.add_row(name, *shown, f"{tokens:.1f}", *each)
+        each = [f"{worth.per_token(name):.3f}"] if worth.in_bits else []
+        found.add_row(name, *shown, f"{worth.tokens[name]:.1f}", *each)
     if worth.never_withheld:
         found.caption = (
-            f"The model never read a sample without {' or '.join(worth.never_withheld)} (training.input_dropout is 0 "
-            "there): what it says then is a guess, and these figures with it."
+            f"The model was never trained without {' or '.join(worth.never_withheld)} (training.input_dropout is 0 "
+            "there): its loss without it is a guess, and so are these figures."
         )
     elif any(v > t + 0.05 for name in perfect for v, t in zip((worth.share(name), worth.alone(name)), perfect[name])):
         found.caption = (
-            "More bits than there are: without that input the model is surer of itself than it should be; "
+            "More bits than there are: without that input the model is surer of itself than it should be. "
             "training.input_dropout: any_number teaches it every subset."
         )
     return found
@@ -242,12 +298,15 @@ def table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None)
 def subset_table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None) -> Table:
     """The metrics with every subset of the inputs, and, where there are `exact_match` and a joint table, the best that
     the table allows."""
-    first = next(iter(worth.metrics.values()))
-    names, judged = [name for name in first if name != "judged"], first.get("judged", worth.samples)
-    some = f"; texts were written for {judged:,} of them" if judged < worth.samples else ""
+    names = list(worth.metrics[worth.inputs])
     extra = ["best guess"] * bool(truth and "exact_match" in names)
     found = Table("inputs present", *names, *extra, title=f"{task}: with each subset of the inputs", **LEFT)
-    found.caption = f"on all {worth.samples:,} samples{some}"
+    fewer: dict[int, list[str]] = {}
+    for name, number in worth.measured_on.items():
+        if number < worth.samples:
+            fewer.setdefault(number, []).append(name)
+    parts = [f"; {', '.join(some)}: {number:,}" for number, some in fewer.items()]
+    found.caption = f"on {worth.where}{''.join(parts)}"
     shown = (0, 1, len(worth.inputs) - 1, len(worth.inputs))
     for subset, metrics in worth.metrics.items():
         if worth.orders and len(subset) not in shown:

@@ -3,71 +3,177 @@ processes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..data.processes import Processes
-from ..data.split import Split
+from ..data.sampler import Place
+from ..data.split import Split, spread
 from ..models.arithmetic import computing_type
+from ..models.batch import Batch
 from ..models.model import Model
 from ..tasks.base import Task, figures
 from ..tasks.judging import Generated
 from ..tasks.measuring.texts import as_text
 from ..tokenizers.files.reading import DataError
-from .generated import chain_share, generated_share
+from .generated import CHAINS, chain_share, generated_share
 from .pictures import draw_confusion
 
 Sums = dict[str, dict[str, Tensor]]
-"""By task and by name, what metrics are computed from: `loss` and `count` (of targets), both summed, and more."""
+"""By task and by name, what metrics are computed from, all summed: `loss`, `count` (of targets), `supervised` (samples
+that have a target), `input_tokens` (the tokens of each input in these, by its number in the set), and more."""
 Pairs = list[Generated]
 """Items that were generated or recognised, each with the true one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFigures:
+    """The metrics of one task on a split, or on one source of it, and the sums that they are computed from."""
+
+    metrics: Mapping[str, float]
+    measured_on: Mapping[str, int]
+    """On how many samples each metric is measured."""
+    samples: int
+    """How many samples have a target."""
+    counts: Mapping[str, int]
+    """The numbers of generated or recognised items (`judged`), and of chains (`chain_samples`), where there are any."""
+    sums: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """An evaluation of a split: the metrics of every task that has a target there."""
+
+    split: str
+    tasks: Mapping[str, Task]
+    """All tasks of the model, measured or not."""
+    whole: Mapping[str, TaskFigures]
+    """By task, on the whole split."""
+    sources: Mapping[str, Mapping[str, TaskFigures]]
+    """The same by the data set of a mixture, without the metrics of generated items."""
+    readable: int
+    """How many samples (of a corpus: windows) the split has, without bad ones."""
+    unit: str = "samples"
+    """What is counted: `samples` or `windows`."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every metric and the counts `judged` and `chain_samples` by name: `split/metric`, with several tasks
+        `split/task/metric` and the weighted sum of their losses, `split/loss`; of each source of a mixture
+        `split/source/task/metric`."""
+        found: dict[str, float] = {}
+        if len(self.tasks) > 1:
+            losses = [self.tasks[name].weight * each.metrics.get("loss", 0.0) for name, each in self.whole.items()]
+            found[f"{self.split}/loss"] = sum(losses)
+        for prefix, each in self._named():
+            found |= {prefix + name: value for name, value in {**each.metrics, **each.counts}.items()}
+        return found
+
+    @property
+    def samples(self) -> dict[str, int]:
+        """On how many samples every metric is measured, by the same names, without those of counts."""
+        found = {f"{self.split}/loss": self.readable} if len(self.tasks) > 1 else {}
+        for prefix, each in self._named():
+            found |= {prefix + name: number for name, number in each.measured_on.items()}
+        return found
+
+    def check(self) -> None:
+        """Raises DataError where no sample has a target."""
+        if not self.whole:
+            told = " or ".join(map(repr, self.tasks))
+            raise DataError(f"split {self.split!r}: none of its {self.readable:,} samples has a target of task {told}")
+
+    def _named(self) -> Iterator[tuple[str, TaskFigures]]:
+        """Every task's figures, those of the whole split first, each after what its names begin with."""
+        for name, each in self.whole.items():
+            yield f"{self.split}/{name}/" if len(self.tasks) > 1 else f"{self.split}/", each
+        for source, found in self.sources.items():
+            for name, each in found.items():
+                yield f"{self.split}/{source}/{name}/", each
 
 
 def evaluate_split(
     model: Model, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
     inputs: Collection[str] | None = None, generated: int | None = None, pictures: Path | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """The metrics of a split, named `split/metric`; with several tasks `split/task/metric`, and the weighted sum of
-    their losses, `split/loss`.
-
-    `rows` samples (or windows) are read at a time; each process reads its share and the sums are added up. `inputs`,
-    where given, are the only ones read, beside those that a task predicts. Metrics of generated texts (BLEU, word
-    error rate) are computed on `generated` samples, spread over the split (None: all; 0: none), and the metric `judged`
-    tells on how many. `pictures` is a folder for confusion matrices: `confusion-<split>-<task>.png`. Raises DataError
-    where too many samples are bad.
-    """
-    return measured(
+    """The metrics of a split by name; see `measured` and `Measured.metrics`. Raises DataError where no sample has a
+    target."""
+    found = measured(
         model, tasks, split, rows=rows, processes=processes, inputs=inputs, generated=generated, pictures=pictures
-    )[0]
+    )
+    found.check()
+    return found.metrics
 
 
 @torch.inference_mode()
 def measured(
-    model: Model, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
-    inputs: Collection[str] | None = None, generated: int | None = None, pictures: Path | None = None,
-) -> tuple[dict[str, float], Sums]:  # fmt: skip
-    """The metrics as `evaluate_split` gives them, and every task's sums over the whole split, from which they are
-    computed."""
+    model: Model, tasks: Mapping[str, Task], split: Split, *, names: Sequence[str] | None = None, rows: int = 64,
+    processes: Processes | None = None, inputs: Collection[str] | None = None, generated: int | None = None,
+    pictures: Path | None = None,
+) -> Measured:  # fmt: skip
+    """The metrics of a split, of all tasks or of those of these `names`, and the sums that they are computed from.
+
+    `rows` samples (or windows) are read at a time; each process reads its share and the sums are added up. Every task
+    is measured without seeing what another one hides. `inputs`, where given, are the only ones that are read, beside
+    those that a task itself predicts. Metrics of generated items are computed on `generated` samples that have one,
+    spread over the split (None: all; 0: none). `pictures` is a folder for confusion matrices:
+    `confusion-<split>-<task>.png`. Raises DataError where too many samples are bad, and where no sample has an item by
+    which a task could be judged.
+    """
     processes = processes or Processes(0, 1, next(model.parameters()).device)
-    shares, pairs = read_share(model, tasks, split, processes, rows, inputs, generated)
+    names = list(tasks if names is None else names)
+    training = model.training
+    model.eval()
+    try:
+        shares, pairs, own = agreed(processes, lambda: read_share(model, tasks, names, split, processes, rows, inputs))
+        if generated != 0:
+            made = [name for name in names if tasks[name].needs.refines or is_judged(tasks[name], split)]
+            chosen = {name: with_target(split, processes.gathered(own[name])) for name in made}
+            pairs |= agreed(processes, lambda: generate_share(
+                model, tasks, split, processes, rows, inputs, generated, chosen, shares
+            ))  # fmt: skip
+    finally:
+        model.train(training)
+    split.unread.bad.check(processes)
+    split.keep()
     added = {source: everywhere(sums, processes) for source, sums in shares.items()}
-    totals = {name: together([added[source][name] for source in added]) for name in tasks}
-    metrics: dict[str, float] = {}
-    for name, task in tasks.items():
-        if pictures is not None and "confusion" in totals[name]:
-            draw_confusion(totals[name]["confusion"], task.classes, pictures / f"confusion-{split.name}-{name}.png")
-        prefix = f"{split.name}/" if len(tasks) == 1 else f"{split.name}/{name}/"
-        found = figures(task.metrics, totals[name])
-        if len(tasks) > 1:
-            objective = f"{split.name}/loss"
-            metrics[objective] = metrics.get(objective, 0.0) + task.weight * found["loss"]
-        if name in pairs:
-            found |= compared(name, task, split, processes.gathered(pairs[name]))
-        metrics |= {prefix + key: value for key, value in found.items()}
-    return metrics | by_source(tasks, split, added), totals
+    totals = {name: together([added[source][name] for source in added]) for name in names}
+    compared_pairs = {name: processes.gathered(found) for name, found in pairs.items()}
+    whole = {name: task_figures(name, tasks[name], split, totals[name], compared_pairs.get(name)) for name in names}
+    for name in names if pictures is not None else ():
+        if "confusion" in totals[name]:
+            draw_confusion(
+                totals[name]["confusion"], tasks[name].classes, pictures / f"confusion-{split.name}-{name}.png"
+            )
+    sources = {
+        source: {name: task_figures(name, tasks[name], split, found[name]) for name in names}
+        for source, found in added.items()
+        if source
+    }
+    bad = set(processes.gathered(list(split.unread.bad)))
+    return Measured(
+        split=split.name, tasks=tasks, whole=with_metrics(whole),
+        sources={source: with_metrics(each) for source, each in sources.items()}, readable=len(split.all()) - len(bad),
+        unit="windows" if split.samples is None else "samples",
+    )  # fmt: skip
+
+
+def agreed(processes: Processes, compute: Callable[[], Any]) -> Any:
+    """What `compute` gives in this process. A ValueError of one process (a bad sample) stops all: the others raise
+    ElsewhereError."""
+    found, error = None, None
+    try:
+        found = compute()
+    except ValueError as wrong:
+        error = wrong
+    processes.agree([], error)
+    return found
 
 
 def everywhere(sums: Sums, processes: Processes) -> Sums:
@@ -87,51 +193,80 @@ def together(several: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return found
 
 
-def by_source(tasks: Mapping[str, Task], split: Split, sums: Mapping[str, Sums]) -> dict[str, float]:
-    """The metrics of each source of a mixture, of the tasks that have targets there: `val/mnist/digit/accuracy`."""
-    return {
-        f"{split.name}/{source}/{name}/{metric}": value
-        for source, found in sums.items()
-        if source
-        for name, task in tasks.items()
-        if float(found[name]["count"])
-        for metric, value in figures(task.metrics, found[name]).items()
-    }
+def task_figures(
+    name: str, task: Task, split: Split, sums: Mapping[str, Tensor], pairs: Pairs | None = None
+) -> TaskFigures:
+    """The figures of a task by its sums, where any sample has a target, and by the items that were generated or
+    recognised, where there are `pairs`."""
+    metrics = figures(task.metrics, sums) if sums["count"] else {}
+    numbers = {"samples": int(sums["supervised"])}
+    if sums.get("chain_samples"):
+        numbers["chain_samples"] = int(sums["chain_samples"])
+    if pairs is not None:
+        metrics |= compared(name, task, split, pairs)
+        numbers["judged"] = len(pairs)
+    of = {key: metric.measured_on for key, metric in task.metrics.items()}
+    return TaskFigures(
+        metrics=metrics, measured_on={key: numbers[of.get(key, "judged")] for key in metrics}, sums=sums,
+        samples=numbers.pop("samples"), counts=numbers,
+    )  # fmt: skip
+
+
+def with_metrics(found: Mapping[str, TaskFigures]) -> dict[str, TaskFigures]:
+    """The tasks that have a metric, without those of which no sample has a target."""
+    return {name: each for name, each in found.items() if each.metrics}
+
+
+def generates(task: Task) -> bool:
+    """Whether a task generates items."""
+    return task.needs.generates or task.needs.refines
+
+
+def with_target(split: Split, numbers: Collection[int]) -> list[Place]:
+    """The places of a split whose samples have a target of a task, by their numbers; all places of a corpus."""
+    known = set(numbers)
+    return [place for place in split.all() if split.samples is None or place.number in known]
 
 
 def read_share(
-    model: Model, tasks: Mapping[str, Task], split: Split, processes: Processes, rows: int, inputs,
-    generated: int | None,
-) -> tuple[dict[str, Sums], dict[str, Pairs]]:  # fmt: skip
-    """Every task's sums over this process's share of a split, by source ("": it has no sources); and, of tasks that are
-    judged by items, these. An error of one process stops all: the others raise ElsewhereError."""
-    training = model.training
-    model.eval()
-    shares, pairs, error = {}, {}, None
-    try:
-        for source, places in split.by_source().items():
-            shares[source], read = summed(model, tasks, split, processes.share(places), rows, inputs)
-            pairs = {name: [*pairs.get(name, []), *found] for name, found in read.items()}
-        sums = next(iter(shares.values()))
-        for name, task in tasks.items():
-            places = split.all() if generated is None else split.first(generated)
-            if is_judged(task, split) and places:
-                pairs[name] = generated_share(model, tasks, name, split, places, processes, inputs, max(rows, 64))
-            if task.needs.refines and generated != 0:
-                sums[name] |= chain_share(model, name, task, split, processes, inputs, len(places))
-    except ValueError as wrong:  # a bad sample stops all processes, not only the one that met it
-        error = wrong
-    finally:
-        model.train(training)
-    processes.agree([], error)
-    split.unread.bad.check(processes)
-    split.keep()
-    return shares, pairs
+    model: Model, tasks: Mapping[str, Task], names: Sequence[str], split: Split, processes: Processes, rows: int,
+    inputs: Collection[str] | None,
+) -> tuple[dict[str, Sums], dict[str, Pairs], dict[str, list[int]]]:  # fmt: skip
+    """Of this process's share of a split: every task's sums by source ("": it has no sources); of tasks that recognise
+    texts (CTC) these beside the true ones; and the numbers of the samples that have a target, by task."""
+    shares: dict[str, Sums] = {}
+    pairs: dict[str, Pairs] = {name: [] for name in names if reads_texts(tasks[name])}
+    own: dict[str, list[int]] = {name: [] for name in names}
+    for source, places in split.by_source().items():
+        shares[source] = summed(model, tasks, names, split, processes.share(places), rows, inputs, pairs, own)
+    return shares, pairs, own
+
+
+def generate_share(
+    model: Model, tasks: Mapping[str, Task], split: Split, processes: Processes, rows: int,
+    inputs: Collection[str] | None, generated: int | None, chosen: Mapping[str, Sequence[Place]],
+    shares: Mapping[str, Sums],
+) -> dict[str, Pairs]:  # fmt: skip
+    """This process's share of the items that tasks generate for `generated` of the `chosen` places, by task. Adds to
+    the sums of each source in `shares` what items of a task that refines drafts cost from left to right."""
+    pairs = {}
+    for name, places in chosen.items():
+        task = tasks[name]
+        some = places if generated is None else spread(places, generated)
+        if is_judged(task, split):
+            pairs[name] = generated_share(model, tasks, name, split, some, processes, inputs, max(rows, 64))
+        if task.needs.refines:
+            chain = spread(places, min(len(some), CHAINS))
+            ((_, read, wanted),) = readings(tasks, [name], split, inputs)
+            for source, every in split.by_source().items():
+                numbers = {place.number for place in every}
+                mine = [place for place in chain if place.number in numbers]
+                shares[source][name] |= chain_share(model, name, task, read, mine, processes, wanted)
+    return pairs
 
 
 def compared(name: str, task: Task, split: Split, pairs: Pairs) -> dict[str, float]:
-    """The metrics of a task's generated items over a whole split, and their number (`judged`). Raises DataError where
-    there are none."""
+    """The metrics of a task's generated items over a whole split. Raises DataError where there are none."""
     if not pairs:
         raise DataError(f"split {split.name!r} has no item of {task.target!r} by which task {name!r} could be judged")
     said, true = [each.item for each in pairs], [each.true for each in pairs]
@@ -139,59 +274,125 @@ def compared(name: str, task: Task, split: Split, pairs: Pairs) -> dict[str, flo
     for name, judge in task.judges.items():
         figures = judge.judge(pairs, task.choppers[task.target].vocabulary)
         found |= {name + more: value for more, value in figures.items()}
-    return found | {"judged": len(pairs)}
+    return found
 
 
 def is_judged(task: Task, split: Split) -> bool:
     """Whether a task generates items of a split for its metrics; of a corpus, which has no references, for judges
     alone."""
     judged = any(metric.of_texts for metric in task.metrics.values()) and split.samples is not None
-    return (task.needs.generates or task.needs.refines) and (judged or bool(task.judges))
+    return generates(task) and (judged or bool(task.judges))
 
 
 def reads_texts(task: Task) -> bool:
     """Whether a task recognises texts that its metrics compare (CTC)."""
-    generates = task.needs.generates or task.needs.refines
-    return not generates and any(metric.of_texts for metric in task.metrics.values())
+    return not generates(task) and any(metric.of_texts for metric in task.metrics.values())
 
 
-def directions(tasks: Mapping[str, Task], split: str) -> dict[str, bool]:
-    """Whether larger is better, by the name of every metric of a split."""
+def directions(tasks: Mapping[str, Task], split: str, returns: Collection[str] = ()) -> dict[str, bool]:
+    """Whether larger is better, by the name of every metric of a split and of the `returns` of what the model plays."""
     found = {f"{split}/loss": False} if len(tasks) > 1 else {}
     for name, task in tasks.items():
         prefix = f"{split}/{name}/" if len(tasks) > 1 else f"{split}/"
         found |= {prefix + metric: meaning.larger_is_better for metric, meaning in task.metrics.items()}
-    return found
+    return found | dict.fromkeys(returns, True)
+
+
+def larger_is_better(metric: str, directions: Mapping[str, bool]) -> bool:
+    """Whether larger values of a metric are better, by `directions`. Raises ValueError for a name that is no metric."""
+    if metric not in directions:
+        raise ValueError(f"{metric!r} is no metric by which runs can be compared; possible: {', '.join(directions)}")
+    return directions[metric]
+
+
+def own_inputs(tasks: Mapping[str, Task], name: str) -> frozenset[str]:
+    """The inputs that the task `name` is about, without which it is never measured, and those of tasks that make
+    inputs."""
+    every = [task for other, task in tasks.items() if other == name or task.needs.makes]
+    return frozenset(each for task in every for each in (*task.needs.inputs, *task.needs.judged_at))
+
+
+Reading = tuple[dict[str, Task], Split, Collection[str] | None]
+"""Some tasks, the split from which they are measured, and the inputs that are read of it (None: all)."""
+
+
+def readings(
+    tasks: Mapping[str, Task], names: Sequence[str], split: Split, inputs: Collection[str] | None
+) -> list[Reading]:
+    """How the tasks of these names are measured where only these `inputs` are read: each with its own inputs, without
+    those that only other tasks predict. Tasks with the same inputs are read together, all where `inputs` is None."""
+    made = {name: task for name, task in tasks.items() if task.needs.makes}
+    if inputs is None:
+        return [({**made, **{name: tasks[name] for name in names}}, split, None)]
+    groups: dict[frozenset[str], dict[str, Task]] = {}
+    for name in names:
+        groups.setdefault(own_inputs(tasks, name), {**made})[name] = tasks[name]
+    return [(several, predicting(split, own), {*inputs, *own}) for own, several in groups.items()]
+
+
+def predicting(split: Split, targets: Collection[str]) -> Split:
+    """The split of which no inputs but these are kept whatever else is read; a corpus has only one."""
+    if split.samples is None:
+        return split
+    return replace(split, collator=replace(split.collator, inputs=replace(split.inputs, targets=targets)))
 
 
 def summed(
-    model: Model, tasks: Mapping[str, Task], split: Split, places: Sequence, rows: int, inputs
-) -> tuple[Sums, dict[str, Pairs]]:  # fmt: skip
-    """Every task's sums over these places: `loss`, `count`, what `Task.measure` gives and, of tasks that generate, the
-    target's `units`; and, of tasks that read a text off the model's output (CTC), the pairs of texts."""
+    model: Model, tasks: Mapping[str, Task], names: Sequence[str], split: Split, places: Sequence[Place], rows: int,
+    inputs: Collection[str] | None, pairs: Mapping[str, Pairs], own: Mapping[str, list[int]],
+) -> Sums:  # fmt: skip
+    """Every task's sums over these places: `loss`, `count`, `supervised`, `input_tokens`, what `Task.measure` gives and,
+    of tasks that generate, the target's `units`. Adds the texts that are recognised to `pairs`, and the numbers of the
+    samples that have a target to `own`."""
+    sums: Sums = {name: {} for name in names}
+    numbered, heard = 0 if split.samples is None else len(split.choppers), pairs if places else {}
+    for several, read, wanted in readings(tasks, names, split, inputs):
+        # a process without a share reads one sample and counts it 0 times, so that all have the same keys
+        for first in range(0, max(len(places), 1), rows):
+            for batch in read.batches(places[first : first + rows] or split.all()[:1], several, wanted):
+                known = {name: tasks[name].supervised(batch, t) for name, t in batch.targets.items() if name in sums}
+                for name, found in summed_of_batch(model, tasks, known, batch, numbered, heard).items():
+                    for key, value in found.items():
+                        sums[name][key] = sums[name].get(key, 0.0) + value.double() * bool(places)
+                for name, samples in known.items() if places else ():
+                    seeds = batch.set_of(batch.targets[name]).seeds
+                    own[name] += [seed[-1] for seed, counts in zip(seeds, samples.tolist()) if counts]
+    return sums
+
+
+def summed_of_batch(
+    model: Model, tasks: Mapping[str, Task], known: Mapping[str, Tensor], batch: Batch, inputs: int,
+    pairs: Mapping[str, Pairs],
+) -> Sums:  # fmt: skip
+    """The sums of some tasks over a batch. `known`: by task whether each sample has a target; `inputs`: how many inputs
+    there are, 0 for a corpus. Adds the texts that are recognised to `pairs`."""
     device, dtype = next(model.parameters()).device, computing_type(model)
-    predicted = [name for task in tasks.values() for name in task.needs.inputs]
-    wanted = None if inputs is None else {*inputs, *predicted}
-    sums: Sums = {name: {} for name in tasks}
-    pairs: dict[str, Pairs] = {name: [] for name, task in tasks.items() if reads_texts(task)}
-    # a process without a share reads one sample and counts it 0 times, so that all have the same keys
-    for first in range(0, max(len(places), 1), rows):
-        batch = split.batch(places[first : first + rows] or split.all()[:1], inputs=wanted)
-        batch = model.plan(batch, dtype=dtype, device=device).to(device)
-        outputs = model(batch)
-        for name, task in tasks.items():
-            targets = batch.targets[name]
-            loss = next(iter(task.terms(outputs[name], targets).values()))
-            found = {"loss": loss, "count": torch.tensor(float(targets.count)), **task.measure(outputs[name], targets)}
-            if task.needs.generates or task.needs.refines:
-                found["units"] = torch.tensor(batch.units.get(task.target, 0.0))
-            if name in pairs and places:
-                said, true = task.answers(outputs[name], targets, batch), batch.set_of(targets).labels[task.target]
-                known = [(answer["text"], text) for answer, text in zip(said, true) if text is not None]
-                pairs[name] += [Generated(text, as_text(other), {}) for text, other in known]
-            for key, value in found.items():
-                sums[name][key] = sums[name].get(key, 0.0) + value.double() * bool(places)
-    return sums, pairs
+    tokens = {name: tokens_of(batch, samples, inputs) for name, samples in known.items()}
+    batch = model.plan(batch, dtype=dtype, device=device).to(device)
+    outputs, sums = model(batch), {}
+    for name, samples in known.items():
+        task, targets = tasks[name], batch.targets[name]
+        loss = next(iter(task.terms(outputs[name], targets).values()))
+        sums[name] = {"loss": loss, "count": torch.tensor(float(targets.count)), "supervised": samples.sum(),
+                      "input_tokens": tokens[name], **task.measure(outputs[name], targets)}  # fmt: skip
+        if generates(task):
+            sums[name]["units"] = torch.tensor(batch.units.get(task.target, 0.0))
+        if name in pairs:
+            said, true = task.answers(outputs[name], targets, batch), batch.set_of(targets).labels[task.target]
+            texts = [(answer["text"], text) for answer, text in zip(said, true) if text is not None]
+            pairs[name].extend(Generated(text, as_text(other), {}) for text, other in texts)
+    return sums
+
+
+def tokens_of(batch: Batch, samples: Bool[Tensor, "s"], inputs: int) -> Int[Tensor, "i"]:
+    """How many tokens of each input these samples of a batch have, by the input's number in the set, from 1 to
+    `inputs`; at 0 those of the core. Of a corpus (`inputs` is 0) they are not counted."""
+    counted = torch.cat([torch.zeros(1, dtype=torch.bool), samples])
+    found = torch.zeros(inputs + 1, dtype=torch.long)
+    for planned in batch.sets.values() if inputs else ():
+        own = planned.tokens.input.flatten()[counted[planned.tokens.sample.flatten()]]
+        found += torch.bincount(own, minlength=inputs + 1)
+    return found
 
 
 def left_unread(splits: Mapping[str, Split], tasks: Mapping[str, Task], processes: Processes) -> dict[str, int]:

@@ -16,14 +16,14 @@ from ..models.model import Model
 from ..tasks.base import Task
 from ..tasks.judging import Generated
 from .generating import Generating
-from .items import generate_items, generate_unprompted, with_item
+from .items import generate_items, generate_unprompted
 from .refining import chain_of
 
 UNPROMPTED = 1000
-"""So many items are generated for the metrics of a corpus, at most."""
+"""The most items that are generated for the metrics of a corpus."""
 CHAINS, ROWS = 64, 16
-"""Of so many items at most the cost from left to right is computed, so many at a time: it takes as many forward passes
-as the longest has tokens."""
+"""The most items whose cost from left to right is computed, and how many at a time: it takes as many forward passes as
+the longest has tokens."""
 
 
 def generated_share(
@@ -31,8 +31,9 @@ def generated_share(
     processes: Processes, inputs: Collection[str] | None, rows: int,
 ) -> list[Generated]:  # fmt: skip
     """This process's share of what the model generates from the other inputs (only those of `inputs`, where given) of
-    the samples at these places, `rows` at a time, each beside the true item; as the task says: by its search, or drawn
-    with a seed that follows from the places. Samples without a true item are left out: any would be wrong for them."""
+    the samples at these places, all of which have a true item, `rows` at a time, each beside that item; as the task
+    says: by its search, or drawn with a seed that follows from the places. Of a corpus as many items as there are
+    places, at most `UNPROMPTED`."""
     task = tasks[name]
     if split.samples is None:
         return unprompted_share(model, name, task, processes, rows, min(len(places), UNPROMPTED))
@@ -40,8 +41,7 @@ def generated_share(
     how = Generating(sampling=task.sampling, guidance=task.guidance)
     for group in processes.share([places[first : first + rows] for first in range(0, len(places), rows)]):
         generator = torch.Generator().manual_seed(group[0].number)  # on the CPU: the same draws for any device
-        known = with_item(split, group, task.target)
-        made = generate_items(model, tasks, name, split, known, how, inputs, generator) if known else {}
+        made = generate_items(model, tasks, name, split, group, how, inputs, generator)
         for number, ids in made.items():
             given, labels = split.item(number)
             found.append(Generated(whole(task, ids), given[task.target], labels))
@@ -61,19 +61,18 @@ def unprompted_share(
 
 
 def chain_share(
-    model: Model, name: str, task: Task, split: Split, processes: Processes, inputs: Collection[str] | None,
-    count: int,
+    model: Model, name: str, task: Task, split: Split, places: Sequence[Place], processes: Processes,
+    inputs: Collection[str] | None,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """This process's share of what `count` items (at most `CHAINS`, spread over the split) cost from left to right:
-    their nats (`chain`), `chain_tokens` and `chain_units`."""
-    found, places = torch.zeros(3), split.first(min(count, CHAINS))
-    inputs = None if inputs is None else {*inputs, task.target}
+    """This process's share of what the items at these places cost from left to right: their nats (`chain`),
+    `chain_tokens`, `chain_units`, and how many items there are, `chain_samples`."""
+    found = torch.zeros(4)
     for group in processes.share([places[first : first + ROWS] for first in range(0, len(places), ROWS)]):
         batch = split.read(group, inputs=inputs)
         if task.target in batch.main.chunks:
             nats, tokens = chain_of(model, name, task, batch)
-            found = found + torch.tensor([nats, tokens, batch.units.get(task.target, 0.0)])
-    return dict(zip(("chain", "chain_tokens", "chain_units"), found))
+            found = found + torch.tensor([nats, tokens, batch.units.get(task.target, 0.0), len(group)])
+    return dict(zip(("chain", "chain_tokens", "chain_units", "chain_samples"), found))
 
 
 def whole(task: Task, ids: Sequence[int]) -> Any:

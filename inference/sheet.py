@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..data.sampler import Place
 from ..data.samples.split import SampleSplit
+from ..data.split import spread
 from ..models.generation.sampling import Sampling
 from ..models.model import Model
 from ..tasks.base import Task
@@ -63,9 +65,7 @@ def rows_of(
     task = tasks[name]
     how = Generating(sampling=task.sampling or Sampling(), guidance=task.guidance, seed=seed,
                      max_tokens=None if task.vocabulary.length or task.needs.refines else most)  # fmt: skip
-    places = split.first(count)
-    if task.needs.refines:  # a draft is as long as the true item
-        places = with_item(split, places, task.target)
+    places = samples_with(split, task, count)
     written = generate_items(model, tasks, name, split, places, how) if places else {}
     rows = []
     for number, ids in written.items():
@@ -75,6 +75,15 @@ def rows_of(
         shown = Cell("generated: no whole item") if made is None else cell(own, "generated", made)
         rows.append([*others, shown, *([cell(own, "true", given[task.target])] if task.target in given else [])])
     return rows
+
+
+def samples_with(split: SampleSplit, task: Task, count: int) -> list[Place]:
+    """The places of at most `count` samples that have a true item of a task, spread over the split. Where none has one,
+    of any samples, but for a task that refines drafts: a draft is as long as the true item."""
+    number = count
+    while len(found := with_item(split, split.first(number), task.target)) < count and number < len(split):
+        number *= 4
+    return spread(found, count) or ([] if task.needs.refines else split.first(count))
 
 
 def cell(chopper: Chopper, name: str, item: Any) -> Cell:

@@ -10,9 +10,11 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
-from ..models.batch import Batch, Targets
+from ..models.batch import IGNORED, Batch, Targets
 from ..models.generation.beam_search import Search
 from ..tokenizers.base import Chopper
 from .judging import Judge
@@ -30,6 +32,8 @@ class Metric(NamedTuple):
     """Computes it from the hypotheses (texts as they were generated) and the references of a split, in one order."""
     of_judge: bool = False
     """Whether one of the task's `judges` computes it from the generated items of a split."""
+    of_chain: bool = False
+    """Whether it is computed from sums over some items, whose tokens are predicted one by one, from left to right."""
 
     @property
     def of_generated(self) -> bool:
@@ -37,9 +41,21 @@ class Metric(NamedTuple):
         return self.of_texts is not None or self.of_judge
 
     @property
+    def measured_on(self) -> str:
+        """The count that says on how many samples it is measured: `judged` (generated or recognised items),
+        `chain_samples`, or `samples` (all that have a target)."""
+        return "judged" if self.of_generated else "chain_samples" if self.of_chain else "samples"
+
+    @property
     def in_nats(self) -> bool:
         """Whether its unit is nats, so that a difference of two values can be given in bits."""
         return self.unit.startswith("nats")
+
+
+def known_values(values: Tensor) -> Bool[Tensor, "t"]:
+    """Whether each target, a number or a row of some, has a value that is neither `IGNORED` nor NaN."""
+    known = ~values.isnan() if values.is_floating_point() else values != IGNORED
+    return known.flatten(1).any(1) if known.dim() > 1 else known
 
 
 def per_target(sums: Mapping[str, Tensor], name: str = "loss") -> float:
@@ -175,6 +191,22 @@ class Task:
         """The loss per target of a uniform guess, such as the logarithm of the number of classes, without the task's
         weight; None: the task has no such number."""
         return None
+
+    def supervised(self, batch: Batch, targets: Targets) -> Bool[Tensor, "s"]:
+        """Whether each sample of a batch (of a stream: each row) has a target. By default those have one to which a
+        slot belongs whose value is known: neither `IGNORED` nor NaN."""
+        if targets.lengths is not None:
+            return targets.lengths >= 0
+        planned = batch.set_of(targets)
+        rows, n = planned.tokens.shape
+        owner = planned.tokens.sample.flatten() - 1 if planned.samples else torch.arange(rows).repeat_interleave(n)
+        owner = owner if targets.slots is None else owner[targets.slots]
+        known = known_values(targets.values)
+        if targets.groups is not None and len(known) != len(owner):
+            known = known[targets.groups]
+        found = torch.zeros(planned.samples or rows, dtype=torch.bool)
+        found[owner[known]] = True
+        return found
 
     def measure(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:
         """Sums of one micro-batch by name, which are added up over a split for `Metric.of_sums`."""

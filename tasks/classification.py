@@ -130,6 +130,10 @@ class Classification(Task):
             of_encoder=batch.encoder is not None, classes=0 if self.several else len(self.classes),
         )  # fmt: skip
 
+    def supervised(self, batch: Batch, targets: Targets) -> Bool[Tensor, "s"]:
+        judged = targets.values if targets.values.dim() == 1 else targets.values[:, 0]
+        return judged != IGNORED  # a sample without tokens has a class, too
+
     def encoded(self, label: Any) -> Tensor:
         """The target of a label; `IGNORED` (-100) for None. Raises DataError for a label that is no class.
 
@@ -168,7 +172,7 @@ class Classification(Task):
         return F.cross_entropy(scores, values, reduction="sum", ignore_index=IGNORED, label_smoothing=smoothing)
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
-        """`nats` without smoothing and `samples`; the samples whose class is the likeliest (`top1`) or among the five
+        """`nats` without smoothing; the samples whose class is the likeliest (`top1`) or among the five
         likeliest (`top5`), and the `confusion` counts (v * v), at true class * v + predicted class; with `several` how
         many labels are predicted (`said`), right (`hits`) and `true`."""
         scores, values = output.float(), targets.values
@@ -177,7 +181,6 @@ class Classification(Task):
             said, true = (scores > 0) & judged, (values > 0.5) & judged
             return {
                 "nats": self.loss(scores, values, 0.0),
-                "samples": judged.sum(),
                 "hits": (said & true).sum(),
                 "said": said.sum(),
                 "true": true.sum(),
@@ -188,7 +191,6 @@ class Classification(Task):
         confusion = torch.bincount(values * len(self.classes) + scores.argmax(1), minlength=len(self.classes) ** 2)
         return {
             "nats": self.loss(scores, values, 0.0),
-            "samples": judged.sum(),
             "top1": best[:, 0].sum(),
             "top5": best.any(1).sum(),
             "confusion": confusion,

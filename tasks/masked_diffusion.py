@@ -28,7 +28,7 @@ from .measuring.texts import MEANINGS, TextMetric
 GOLDEN = (math.sqrt(5) - 1) / 2
 """Multiples of it, less their whole part, spread evenly."""
 SHUFFLED = 64
-"""In blocks of so many samples every input has its own order of how much is hidden."""
+"""In every block of this many samples each input has an order of its own, drawn at random, of how much is hidden."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +67,9 @@ class MaskedDiffusion(MaskedModeling):
 
     The loss is a bound on the nats of the item: n / m times the summed cross-entropy of the hidden ones, whose mean
     over m and over what is hidden is the mean over all orders in which tokens could be predicted one by one: what
-    evaluations give. `hiding` is what training hides. How evaluations generate, for `metrics` (of a text a list,
-    `[exact_match]`, or judges by name): in `refining`, drawn by `sampling`, with `guidance`, from as many masks as the
-    true item has tokens.
+    evaluations give, in which only one task's target is hidden at a time. `hiding` is what training hides. How
+    evaluations generate, for `metrics` (of a text a list, `[exact_match]`, or judges by name): in `refining`, drawn by
+    `sampling`, with `guidance`, from as many masks as the true item has tokens.
 
         n = 4 tokens, m = 2 hidden:     a [MASK] c [MASK]     loss 4 / 2 (nats of b + nats of d), count 4
     """
@@ -99,17 +99,25 @@ class MaskedDiffusion(MaskedModeling):
         return np.random.default_rng([*seed, 1, zlib.crc32(self.target.encode())])
 
     def choose(self, ids: np.ndarray, random: np.random.Generator, seed: tuple[int, ...] = (0, 0, 0)) -> np.ndarray:
-        """The sorted indices of the ids to hide, never of special ids. How many is spread evenly over the samples of an
-        epoch, which makes the mean over a split more exact."""
+        """The sorted indices of the ids to hide, never of special ids."""
         slots = np.flatnonzero(self.plain[ids])
         how, lot = self.hiding, random.random()
         if lot < how.whole:
             return slots if lot < how.whole / 2 else slots[:0]
-        first = np.random.default_rng([*seed[:-1], zlib.crc32(self.target.encode())]).random()
-        number = seed[-1] ^ zlib.crc32(self.target.encode()) % SHUFFLED  # another order for every input
-        share = how.least + (how.most - how.least) * ((first + GOLDEN * number) % 1)
+        share = how.least + (how.most - how.least) * self.amount(seed)
         wanted = min(max(math.ceil(share * len(slots)), 1), len(slots))
         return np.sort(random.permutation(slots)[:wanted])
+
+    def amount(self, seed: tuple[int, ...]) -> float:
+        """How much of a sample is hidden, from 0 to below 1. The amounts are spread evenly over the samples of an
+        epoch, which makes the mean over a split more exact. Each block of SHUFFLED samples has the next multiples of
+        GOLDEN in a random order that differs from input to input, so that the amounts of two inputs are independent.
+        """
+        (*epoch, number), own = seed, zlib.crc32(self.target.encode())
+        first = np.random.default_rng([*epoch, own]).random()
+        block, place = divmod(number, SHUFFLED)
+        order = np.random.default_rng([*epoch, block, own]).permutation(SHUFFLED)
+        return float((first + GOLDEN * (SHUFFLED * block + order[place])) % 1)
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
         """As of masked modelling, with each target's weight, n / m (in training at most `largest_weight`); `count` is
@@ -143,8 +151,8 @@ class MaskedDiffusion(MaskedModeling):
     @property
     def metrics(self) -> dict[str, Metric]:
         """`loss`, a bound in nats per token, the same in the vocabulary's unit (of text `bound_bits_per_byte`), and
-        `accuracy`, the share of hidden tokens that are predicted. `chain` and `chain_bits_per_byte`: what the same
-        tokens cost from left to right, computed where items are generated."""
+        `accuracy`, the share of hidden tokens that are predicted. `chain` and `chain_bits_per_byte`: what tokens cost
+        from left to right, of at most 64 items, whose number is `chain_samples`; not where no items are generated."""
         unit = self.vocabulary.unit
         nats = math.log(2) if unit.in_bits else 1.0
         chain = partial(ratio, "chain", "chain_units", nats)
@@ -154,8 +162,10 @@ class MaskedDiffusion(MaskedModeling):
             "accuracy": Metric(
                 "share of hidden tokens", larger_is_better=True, of_sums=partial(ratio, "right", "hidden", 1)
             ),
-            "chain": Metric("nats per token, left to right", of_sums=partial(ratio, "chain", "chain_tokens", 1)),
-            f"chain_{unit.metric}": Metric(f"{unit.told}, left to right", of_sums=chain),
+            "chain": Metric(
+                "nats per token, left to right", of_sums=partial(ratio, "chain", "chain_tokens", 1), of_chain=True
+            ),
+            f"chain_{unit.metric}": Metric(f"{unit.told}, left to right", of_sums=chain, of_chain=True),
         }
         return found | metrics_of(self.judges) | {name: MEANINGS[name] for name in self.texts}
 

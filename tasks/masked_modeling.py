@@ -117,10 +117,11 @@ class MaskedModeling(Task):
             hidden = torch.where(values == self.mask, values, hidden)
             return replace(planned, chunks={**planned.chunks, self.target: replace(chunks, hidden=hidden)})
         flat, true = values.view(-1).numpy(), hidden.view(-1).numpy()
+        apart = planned.tokens.shape[1] if chunks.slots is None else 1  # a window's number is that of its first id
         for seed, (start, end) in runs(planned, chunks):
             random = self.random(seed)
             ids = flat[start:end].copy()
-            chosen = self.choose(ids, random, seed)
+            chosen = self.choose(ids, random, (*seed[:-1], seed[-1] // apart))
             true[start:end][chosen] = ids[chosen]
             spans = np.cumsum(np.diff(chosen, prepend=-1) > 1) if self.hide == "spans" else np.arange(len(chosen))
             flat[start:end][chosen] = self.replaced(ids[chosen], spans, random)
@@ -133,7 +134,8 @@ class MaskedModeling(Task):
 
     def choose(self, ids: np.ndarray, random: np.random.Generator, seed: tuple[int, ...] = ()) -> np.ndarray:
         """The sorted indices of the ids to hide, never of special ids: `share` of the others; or as many as whole words
-        or spans give without exceeding it, but at least one word."""
+        or spans give without exceeding it, but at least one word. `seed`: the run's seed, the epoch, and the number of
+        the sample (of a stream: of the window) in it."""
         slots = np.flatnonzero(self.plain[ids])
         wanted = max(1, round(self.share * len(slots))) if len(slots) else 0
         if self.hide == "tokens":

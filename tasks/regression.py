@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Annotated, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import Record, as_numbers
 from ..tokenizers.media.summaries import span
-from .base import Metric, Needs, Task, TrainingColumns
+from .base import Metric, Needs, Task, TrainingColumns, known_values
 from .measuring.number_errors import check_loss, errors, loss_of, metrics_of_numbers
 
 
@@ -126,6 +126,9 @@ class Regression(Task):
         return batch, Targets(
             values=values, slots=slots, groups=groups, count=count, of_encoder=batch.encoder is not None
         )
+
+    def supervised(self, batch: Batch, targets: Targets) -> Bool[Tensor, "s"]:
+        return known_values(targets.values)  # a sample without tokens has numbers, too
 
     def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
         return {"loss": loss_of(self.kind, output, targets.values)}

@@ -23,6 +23,24 @@ def with_targets(batch: Batch, tasks: Mapping[str, Task]) -> Batch:
     return replace(batch, targets={name: targets[name] for name in tasks})
 
 
+def with_targets_apart(batch: Batch, tasks: Mapping[str, Task]) -> list[Batch]:
+    """The batch with the targets of every task, several times: no task sees what another one hides. The first has those
+    of all tasks that leave the batch as it is; each of the others those of one task, with what it hides hidden. What
+    tasks make (`Needs.makes`) is in all of them."""
+    together, apart = {}, []
+    for name, task in tasks.items():
+        if task.needs.makes:
+            batch, together[name] = targets_of(name, task, batch)
+    for name, task in tasks.items():
+        if not task.needs.makes:
+            changed, targets = targets_of(name, task, batch)
+            if changed is batch:
+                together[name] = targets
+            else:
+                apart.append(replace(changed, targets={name: targets}))
+    return [replace(batch, targets=together), *apart] if together else apart
+
+
 def targets_of(name: str, task: Task, batch: Batch) -> tuple[Batch, Targets]:
     """`task.targets(batch)` of the task `name`. Raises ContractError where it is not (Batch, Targets)."""
     found = task.targets(batch)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..data.processes import Processes
 from ..data.split import Split
-from ..inference.evaluation import directions, evaluate_split, left_unread
+from ..inference.evaluation import directions, evaluate_split, larger_is_better, left_unread
 from ..inference.sheet import Samples
 from .checkpoints import files as checkpoint
 from .objective import Objective, autocast
@@ -23,13 +23,14 @@ class Evaluator:
     rows: int
     """Samples (of a text corpus: rows) in one forward pass."""
     generated: int
-    """The number of samples, spread over the split, whose texts are generated for metrics; 0: none."""
+    """For how many of the samples that have an item of a task, spread over them, items are generated for metrics; 0:
+    none."""
     sample: Callable[[int], Samples] = lambda step: Samples()
     """Generates the samples of a step; none where no task generates."""
     play: Callable[[int], dict[str, float]] = lambda step: {}
     """Lets the model act in its environment; gives mean returns by name."""
     returns: Collection[str] = ()
-    """The names of these metrics: `val/return_at_500`."""
+    """The names of these mean returns: `val/return_at_500`."""
 
     def evaluate(self, step: int) -> tuple[dict[str, float], Samples]:
         """The metrics of the whole validation split by name (`val/loss`), and generated samples (none in all processes
@@ -49,5 +50,6 @@ class Evaluator:
         return dict(left_unread(self.splits, self.objective.tasks, self.processes))
 
     def larger_is_better(self, metric: str) -> bool:
-        """Whether larger values of a metric of the validation split are better."""
-        return metric in self.returns or directions(self.objective.tasks, "val")[metric]
+        """Whether larger values of a metric of the validation split are better. Raises ValueError for a name that is no
+        metric."""
+        return larger_is_better(metric, directions(self.objective.tasks, "val", self.returns))

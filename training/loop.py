@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..data.loader import Loader, Share
 from ..data.processes import Processes, seed_of
+from ..tokenizers.files.printing import figure_text
 from .checkpoints.saver import Saver
 from .checkpoints.state import Best
 from .ema import Ema
@@ -173,16 +174,20 @@ class Trainer:
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate on the whole validation split, with the averaged weights where the run keeps some; save a new best.
-        Gives the metrics by name. Raises NotFiniteError where a weight is not finite."""
+        Gives the metrics by name. Raises NotFiniteError where a weight is not finite, ValueError where the metric of
+        the best checkpoint could not be measured."""
         with self.learner.averaged():
             metrics, samples = self.evaluator.evaluate(self.step)
         self.log.write(self.step, metrics | self.evaluator.unread())
         self.log.record.samples(self.step, samples)
-        figures = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        figures = "  ".join(f"{name} {figure_text(value)}" for name, value in metrics.items())
         self.log.say(f"step {self.step:,}  {self.log.seconds:.1f} s  {figures}")
         if samples.text:
             self.log.say(f"  | {samples.text.strip()}".replace("\n", "\n  | "))
         self.evaluated = self.step
+        if self.saver.best not in metrics:
+            told = f"no sample of val has a target of its task; measured are {', '.join(metrics)}"
+            raise ValueError(f"checkpoints.best is {self.saver.best!r}, but {told}")
         value = metrics[self.saver.best]
         judged = -value if self.evaluator.larger_is_better(self.saver.best) else value
         if math.isfinite(judged) and (self.best is None or judged <= self.best.judged):  # of equals the newer one

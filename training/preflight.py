@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from ..data.split import Split
-from ..inference.evaluation import directions
+from ..inference.attribution import NOTHING, withholdable
+from ..inference.evaluation import directions, generates
 from ..models.leaks import unread
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 
 
-def check_best(best: str, tasks: Mapping[str, Task], generated: int, returns: Collection[str] = ()) -> None:
+def check_best(
+    best: str, tasks: Mapping[str, Task], generated: int, returns: Collection[str] = (), corpus: bool = False
+) -> None:
     """Raises ValueError where `best` (`checkpoints.best`) is no metric of the validation split, nor of the `returns`
-    of what the model plays. With `generated` 0 (`evaluation.generated`) metrics of generated texts do not count."""
-    names = [f"val/{name}/" if len(tasks) > 1 else "val/" for name in tasks]
-    possible = list(directions(tasks, "val"))
-    if not generated:
-        written = [(prefix, task.metrics) for prefix, task in zip(names, tasks.values()) if task.needs.generates]
-        judged = {prefix + name for prefix, metrics in written for name, each in metrics.items() if each.of_generated}
-        possible = [metric for metric in possible if metric not in judged]
-    possible += returns
+    of what the model plays. Metrics of generated items do not count with `generated` 0 (`evaluation.generated`), nor
+    those that compare texts with the texts of samples where the data are a `corpus`."""
+    possible = list(directions(tasks, "val", returns))
+    for name, task in tasks.items() if not generated or corpus else ():
+        prefix = f"val/{name}/" if len(tasks) > 1 else "val/"
+        for key, metric in task.metrics.items() if generates(task) else ():
+            if (not generated and metric.measured_on != "samples") or (corpus and metric.of_texts):
+                possible.remove(prefix + key)
     if best not in possible:
         raise ValueError(f"checkpoints.best is {best!r}; possible: {', '.join(possible)}")
 
@@ -36,13 +39,11 @@ def check_prompt(prompt: str, tasks: Mapping[str, Task], choppers: Mapping[str, 
                 raise ValueError(f"evaluation.prompt: {error}") from None
 
 
-def check_attribution(split: Split) -> None:
-    """Raises ValueError where no input can be withheld, so that `evaluation.attribution` has nothing to compare."""
-    if not split.inputs.optional:
-        raise ValueError(
-            "evaluation.attribution: there is no input that could be withheld: every one is predicted, or "
-            "needed by a task"
-        )
+def check_attribution(split: Split, tasks: Mapping[str, Task]) -> None:
+    """Raises ValueError where no input can be withheld from a task, so that `evaluation.attribution` has nothing to
+    compare."""
+    if not any(withholdable(tasks, split).values()):
+        raise ValueError(f"evaluation.attribution: {NOTHING}")
 
 
 def check_batches_are_whole(tasks: Mapping[str, Task], whole: bool) -> None:
@@ -51,8 +52,8 @@ def check_batches_are_whole(tasks: Mapping[str, Task], whole: bool) -> None:
     for name, task in tasks.items():
         if task.needs.whole_batch and not whole:
             raise ValueError(
-                f"tasks.{name} judges the samples of a batch together (unlabelled): train it in one process, without "
-                "training.rows_per_micro_batch and training.mixup"
+                f"tasks.{name}: its loss compares the samples of a batch, which must be read as a whole. Train it in "
+                "one process, without training.rows_per_micro_batch and training.mixup"
             )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...tokenizers.files.reading import DataError
+from ..base import undivided
 from ..data_files import READERS, local_path, split_files
 from ..root import cache_folder
 from ..samples.dataset import ByColumn, Columns, SampleDataset, Samples, share
@@ -49,6 +50,9 @@ class HuggingFace(SampleDataset):
 
     def addresses(self) -> list[str]:
         return [] if os.path.exists(self.place) else [f"hf://datasets/{self.path}"]
+
+    def whole(self) -> HuggingFace:
+        return undivided(self, self.path) if len(self.tables) == 1 else self
 
     @property
     def place(self) -> Path:

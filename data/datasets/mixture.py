@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Literal
 
 from ...tokenizers.files.reading import DataError
@@ -38,9 +39,21 @@ class Mixture(SampleDataset):
             raise ValueError(
                 f"shares must be at least 0, one of them above 0, and characters at least 1; they are {told}"
             )
-        self.sources = {name: made() for name, made in of.items()}
-        known = {split for source in self.sources.values() for split in source.splits}
-        self.splits = tuple(split for split in Mixture.splits if split in known)
+        self.take({name: made() for name, made in of.items()})
+
+    def take(self, sources: dict[str, Dataset]) -> None:
+        """Mix these sources; the splits are those that some source has."""
+        known = {split for source in sources.values() for split in source.splits}
+        self.sources, self.splits = sources, tuple(split for split in Mixture.splits if split in known)
+
+    def whole(self) -> Mixture:
+        """The mixture of the sources, each as a whole."""
+        found = copy(self)
+        found.take({name: source.whole() for name, source in self.sources.items()})
+        return found
+
+    def title(self, split: str) -> str:
+        return ", ".join(source.title(split) for source in self.sources.values() if split in source.splits)
 
     @property
     def shares(self) -> dict[str, float]:

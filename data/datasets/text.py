@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...tokenizers.files.reading import DataError, as_text, matching, read_lines, read_packed_text
 from ...tokenizers.files.records import parse_json
-from ..base import Dataset, Document, chosen_for_val, split_by_hash
+from ..base import Dataset, Document, chosen_for_val, split_by_hash, undivided
 from ..fingerprint import hash_files
 
 
@@ -31,7 +31,8 @@ class Text(Dataset):
     def documents(self, split: str) -> Iterator[Document]:
         self.check_split(split)
         paths, some = self._paths(split), False
-        if split != "train" and getattr(self, split) and (both := sorted(set(paths) & set(self._paths("train")))):
+        shared = split != "train" and getattr(self, split) and not self.whole_of
+        if shared and (both := sorted(set(paths) & set(self._paths("train")))):
             raise DataError(f"{both[0]} is in train and in {split}; what is learned by heart proves nothing")
         for document in self._share(paths, split):
             some = some or bool(document.text)
@@ -58,6 +59,9 @@ class Text(Dataset):
             whole = next(found)
             cut = int(0.9 * len(whole.text))
             yield Document(whole.key, whole.text[:cut] if split == "train" else whole.text[cut:])
+
+    def whole(self) -> Text:
+        return undivided(self, self.train)
 
     def source_hash(self, split: str) -> str:
         self.check_split(split)

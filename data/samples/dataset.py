@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...models.contract import ContractError, described
-from ..base import Dataset, chosen_for_val, split_by_hash
+from ..base import Dataset, chosen_for_val, split_by_hash, undivided
 from ..fingerprint import Fingerprint
 
 SPREAD = 64
@@ -270,3 +270,6 @@ class OwnFiles(SampleDataset):
         self.check_split(split)
         where = getattr(self, split)
         return share(self.read(self.train), split) if self.val is None and split != "test" else self.read(where)
+
+    def whole(self) -> OwnFiles:
+        return undivided(self, self.train.values() if isinstance(self.train, Mapping) else self.train)

@@ -107,10 +107,17 @@ class Reader:
             self._numbers = {name: number for number, name in enumerate(self.samples.keys)}
         return self._numbers[key]
 
-    def mean_length(self, numbers: Sequence[int]) -> float:
-        """The mean number of tokens of these samples, of 256 of them at most, spread evenly."""
-        some = [numbers[index * len(numbers) // min(len(numbers), 256)] for index in range(min(len(numbers), 256))]
-        return sum(map(self.length, some)) / max(len(some), 1)
+    def mean_length(self, numbers: Sequence[int], weights: np.ndarray | None = None) -> float:
+        """The mean number of tokens of these samples, of 256 of them at most, spread evenly; or, by `weights` (how often
+        each is drawn, adding up to 1), of 256 draws. Bad samples do not count: they are never in a batch."""
+        if weights is None:
+            count = min(len(numbers), 256)
+            some = [index * len(numbers) // count for index in range(count)]
+        else:
+            drawn = np.searchsorted(np.cumsum(weights), (np.arange(256) + 0.5) / 256)
+            some = np.minimum(drawn, len(numbers) - 1).tolist()
+        lengths = [length for length in (self.length(numbers[index]) for index in some) if length]
+        return sum(lengths) / max(len(lengths), 1)
 
     def length(self, number: int) -> int:
         """The tokens of a sample, without augmentation; 0 for a bad one."""

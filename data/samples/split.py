@@ -115,7 +115,7 @@ class SampleSplit(Split):
         new = {name: item(place.number) if callable(item) else item for name, item in (replaced or {}).items()}
         read = {name: value for name, value in {**items, **new}.items() if value is not None}
         parts = self.collator.chop(read, self.samples.keys[place.number], place, training, inputs)
-        units = Counter() if training else self._units(items)
+        units = Counter() if training else self._units({name: items[name] for name, _ in parts if name in items})
         return ChoppedSample(place, parts, labels, units)
 
     def _units(self, items: Mapping[str, Any]) -> Counter[str]:
@@ -149,9 +149,10 @@ def sampler_of(samples: Samples, reader: Reader, rows: int, budget: int | None) 
         raise DataError("a mixture is trained on by samples_per_step, not by tokens_per_step")
     ranges = [samples.range_of(source.name) for source in samples.mixture]
     shares = [source.share for source in samples.mixture]
-    if samples.by_tokens:
-        shares = [share / max(reader.mean_length(range), 1.0) for share, range in zip(shares, ranges)]
     weights = [source.samples.weights for source in samples.mixture]
+    if samples.by_tokens:
+        lengths = [reader.mean_length(*each) for each in zip(ranges, weights)]
+        shares = [share / max(length, 1.0) for share, length in zip(shares, lengths)]
     return Mixed([len(each) for each in ranges], shares, rows, weights)
 
 

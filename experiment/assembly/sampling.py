@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ...data.split import Split
 from ...inference.generating import Generating
-from ...inference.items import generate_items, generate_unprompted, with_item
-from ...inference.sheet import Samples, draws, generated_rows
+from ...inference.items import generate_items, generate_unprompted
+from ...inference.sheet import Samples, draws, generated_rows, samples_with
 from ...tasks.base import Task
 from ..run import Run
 
@@ -33,9 +33,7 @@ def text_of(run: Run, split: Split, name: str, task: Task) -> str:
     """What the task writes, as lines; empty where there is nothing from which it could."""
     settings, refines = run.config.evaluation, task.needs.refines
     if split.samples is not None:
-        how, places = Generating(max_tokens=None if refines else settings.sample_tokens), split.first(3)
-        if refines:  # a draft is as long as the true item
-            places = with_item(split, places, task.target)
+        how, places = Generating(max_tokens=None if refines else settings.sample_tokens), samples_with(split, task, 3)
         found = generate_items(run.model, run.tasks, name, split, places, how) if places else {}
         true = {number: split.item(number)[0].get(task.target, "") for number in found}
         return "\n".join(f"{task.restore(ids)!r} ({true[number]!r} is true)" for number, ids in found.items())

@@ -36,8 +36,13 @@ def build_evaluator(config: Config, data: OpenedData, processes: Processes, obje
     return Evaluator(
         objective=objective, splits=data.splits, processes=processes, rows=config.evaluation.rows, play=play,
         generated=config.evaluation.generated, sample=lambda step: samples_of(as_run(step), data.splits["val"]),
-        returns=[f"val/{name}" for name in how.asked] if how else (),
+        returns=returns_of(config),
     )  # fmt: skip
+
+
+def returns_of(config: Config) -> list[str]:
+    """The names of the mean returns that an evaluation measures by playing: `val/return_at_500`."""
+    return [f"val/{name}" for name in config.evaluation.play.asked] if config.evaluation.play else []
 
 
 def run_of(config: Config, data: OpenedData, objective: Objective, step: int = 0) -> Run:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ...data.base import Dataset
 from ...data.split import Split
 from ...inference.attribution import Attribution, measure_attribution
-from ...inference.evaluation import evaluate_split
+from ...inference.evaluation import Measured, measured
 from ...inference.sheet import draws, generated_rows, page
 from ...tokenizers.files.writing import write_text
 from ...training.record.metrics_file import write_board
@@ -19,20 +19,21 @@ from .opened import Opened
 
 
 def evaluated(
-    run: Opened, split: str, dataset: Dataset | None, rows: int, inputs: Collection[str] | None
-) -> dict[str, float]:
-    """The metrics of a split; see `Run.evaluate`."""
+    run: Opened, split: str, dataset: Dataset | None, rows: int = 64, inputs: Collection[str] | None = None
+) -> Measured:
+    """The figures of a split, with the number of samples of each; see `Run.evaluate`."""
     run.check_heads()
     if unknown := [name for name in inputs or () if name not in run.choppers]:
         raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
     data, folder = own_split(run, split, dataset), writable(run.folder)
     with run.arithmetic():
-        metrics = evaluate_split(run.model, run.tasks, data, rows=rows, pictures=folder, inputs=inputs)
+        found = measured(run.model, run.tasks, data, rows=rows, pictures=folder, inputs=inputs)
+        found.check()
         if folder:
             write_sheet(run, data)
     for line in data.unread.told():
         say_aside(line)
-    return metrics
+    return found
 
 
 def write_sheet(run: Opened, data: Split) -> None:

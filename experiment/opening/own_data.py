@@ -1,13 +1,14 @@
 """`--data`: another data set, named on the command line.
 
-    mnist    {use: image_folder, train: photos}     a dataset as a YAML writes it, with its own splits
+    mnist    {use: image_folder, train: photos}     a dataset as a YAML writes it
     photos/                                         a folder: class folders of images, shards, texts, `save_to_disk`
     list.jsonl    list.csv    list.tsv              a manifest
     test-{000..004}.tar    test-*.tar               shards
     rows.parquet    rows.arrow                      a table of the `datasets` library
     book.txt    books/*.txt                         texts
 
-All but the first are read whole, whichever split is asked for.
+All but a dataset with splits of its own are read whole, whichever split is asked for: of `{use: image_folder, train:
+photos}`, too, no part is left out for training.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ import yaml
 from pydantic import ValidationError
 
 from ...data.base import Dataset
-from ...data.corpus.whole_text import WholeText
 from ...data.data_files import READERS
+from ...data.datasets.text import Text
 from ...tokenizers.files.trust import EVERYTHING
 from ..folder.reading import RunError
 from ..settings.document import read_yaml
@@ -38,7 +39,7 @@ def whole_data(named: str, split: str, wanted: Mapping[str, str], corpus: bool =
     `text`, `file` for any other, `label`): `{"image": "image", "digit": "label"}`; `corpus`: whether the run reads a
     text corpus. Raises RunError for a name or a kind of data that does not fit, DataError for damaged files."""
     if named.lstrip().startswith("{"):
-        return dataset_of(named)
+        return dataset_of(named).whole()
     path, lower = Path(os.path.expanduser(named)), named.lower()
     if os.path.isdir(path):
         return folder_data(path, wanted, split)
@@ -53,8 +54,8 @@ def whole_data(named: str, split: str, wanted: Mapping[str, str], corpus: bool =
             raise RunError(
                 f"--data {named}: this run reads {', '.join(wanted)}: name a manifest (JSONL, CSV), a folder or shards"
             )
-        return WholeText(path=named)
-    return dataset_of(named)
+        return Text(train=named).whole()
+    return dataset_of(named).whole()
 
 
 def dataset_of(named: str) -> Dataset:

@@ -10,10 +10,10 @@ from operator import methodcaller
 from pathlib import Path
 
 from ...data.base import Dataset
-from ...data.corpus.whole_text import WholeText
 from ...data.datasets.hugging_face import HuggingFace
 from ...data.datasets.image_folder import ENDINGS, read_folder
 from ...data.datasets.manifest import Manifest, rows_of
+from ...data.datasets.text import Text
 from ...data.samples.dataset import Columns, Renamed, SampleDataset, Samples
 from ...data.shards.dataset import Shards, renamed
 from ...data.shards.files import expand
@@ -35,6 +35,7 @@ class Whole(SampleDataset):
     samples: Samples
     columns: tuple[str, ...]
     splits: tuple[str, ...] = ("train", "val", "test")
+    whole_of: str = ""
 
     def open(self, split: str) -> Samples:
         self.check_split(split)
@@ -50,13 +51,13 @@ def folder_data(path: Path, wanted: Mapping[str, str], split: str) -> Dataset:
     if shards := sorted(str(file) for file in path.iterdir() if file.name.lower().endswith(TARS)):
         return shard_data(shards, wanted)
     if list(wanted.values()) == ["text"]:
-        return WholeText(path=f"{path}/**/*.*")
+        return Text(train=f"{path}/**/*.*").whole()
     images, labels = [[name for name, kind in wanted.items() if kind == each] for each in ("image", "label")]
     if len(images) != 1:
         raise RunError(f"--data {path}: a folder of class folders holds images, but this run reads {', '.join(wanted)}")
     names = {images[0]: "image"} | dict.fromkeys(labels, "label")
     reading = {name: methodcaller("get", source) for name, source in names.items()}
-    return Whole(Renamed(read_folder(path), reading, names), tuple(names))
+    return Whole(Renamed(read_folder(path), reading, names), tuple(names), whole_of=str(path))
 
 
 def shard_data(named: str | list[str], wanted: Mapping[str, str]) -> Dataset:
@@ -77,7 +78,9 @@ def shard_data(named: str | list[str], wanted: Mapping[str, str]) -> Dataset:
                 f"{paths[0]}: no member of its samples ({', '.join(first)}) is the column {name!r} ({kind})"
             )
         sources[name] = found
-    return Whole(renamed(shards, sources), tuple(sources))
+    return Whole(
+        renamed(shards, sources), tuple(sources), whole_of=named if isinstance(named, str) else ", ".join(named)
+    )
 
 
 def manifest_data(path: Path, wanted: Mapping[str, str]) -> Dataset:
@@ -86,7 +89,8 @@ def manifest_data(path: Path, wanted: Mapping[str, str]) -> Dataset:
     _, first = next(rows_of(path), (0, {}))
     columns = [name for name in wanted if name in first] or list(first)
     files = [name for name in columns if wanted.get(name, "label") not in ("text", "label")]
-    return Whole(Manifest(train=str(path), columns=columns, files=files).read(path), tuple(columns))
+    found = Manifest(train=str(path), columns=columns, files=files).read(path)
+    return Whole(found, tuple(columns), whole_of=str(path))
 
 
 TABLES: dict[str, tuple[str, ...]] = {"val": ("validation", "valid", "dev")}
@@ -101,4 +105,5 @@ def table_data(path: Path, split: str) -> Dataset:
     if not called:
         raise DataError(f"{path} has no table for the split {split!r}, but {', '.join(tables)}; --split says which")
     whole = HuggingFace(path=str(path), train=called[0], val=called[0], test=called[0])
-    return Whole(whole.opened("test"), whole.columns, tuple(dict.fromkeys((*Whole.splits, split))))
+    whole_of = str(path) if len(tables) == 1 else f"{path}, {called[0]}"
+    return Whole(whole.opened("test"), whole.columns, tuple(dict.fromkeys((*Whole.splits, split))), whole_of)

@@ -89,9 +89,10 @@ class Evaluation:
     rows: int = 64
     """Rows (or samples) in one forward pass."""
     attribution: bool = False
-    """Whether the end of training also tells what each input is worth: metrics for every subset of the inputs."""
+    """Whether the end of training also measures what each input contributes: metrics for every subset of the inputs."""
     generated: int = 256
-    """On how many samples, spread over the split, texts are generated for metrics; `chopmix evaluate` takes all."""
+    """For how many samples that have an item of a task, spread over these, items are generated for metrics; `chopmix
+    evaluate` takes all."""
     play: Playing | None = None
     """Of a model that acts: how it plays at every evaluation, `{targets: [100, 500], episodes: 20}`; null: not."""
     in_context: int = 0

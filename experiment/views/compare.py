@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ...tokenizers.files.printing import printable
+from ...tokenizers.files.printing import figure_text, printable
 from ...tokenizers.files.writing import make_folder, not_written
 from ...training.record.metrics_file import read_metrics
 from ..folder.reading import RunError
@@ -83,22 +83,26 @@ def paired(first: Mapping[str, float], other: Mapping[str, float]) -> list[float
 
 
 def spread(values: Sequence[float]) -> str:
-    """`1.234 ± 0.05 (3)`: mean ± standard deviation (number of values); of one value that value alone."""
-    mean = f"{statistics.mean(values):.4g}"
-    return f"{mean} ± {statistics.stdev(values):.2g} ({len(values)})" if len(values) > 1 else mean
+    """`1.234 ± 0.05 (3)`: mean ± standard deviation (number of values); of one value, and of equal counts, that value
+    alone."""
+    mean = statistics.mean(values)
+    shown = figure_text(mean) if isinstance(mean, int) else f"{mean:.4g}"
+    alike = len(values) == 1 or (isinstance(values[0], int) and len({*values}) == 1)
+    return shown if alike else f"{shown} ± {statistics.stdev(values):.2g} ({len(values)})"
 
 
 def draw_curves(groups: Sequence[Group], file: Path) -> None:
-    """Draw a panel for the training loss and for each shared metric, at most nine, with a colour per group and a line
-    per seed. Raises RunError for another ending than those in PICTURES and where there is no curve, OSError where the
-    file cannot be written."""
+    """Draw a panel for the training loss and for each shared metric, at most nine, without counts such as `val/judged`,
+    with a colour per group and a line per seed. Raises RunError for another ending than those in PICTURES and where
+    there is no curve, OSError where the file cannot be written."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     if file.suffix.lower() not in PICTURES:
         raise RunError(f"--picture {file}: possible endings: {', '.join(PICTURES)}")
     possible = "train/loss", *shared_metrics(groups)
-    metrics = [name for name in possible if any(group.last(name) for group in groups)][:9]
+    last = {name: [value for group in groups for value in group.last(name).values()] for name in possible}
+    metrics = [name for name, values in last.items() if any(isinstance(value, float) for value in values)][:9]
     if not metrics:
         names = ", ".join(group.name for group in groups)
         raise RunError(f"{names} have no metric in common: there is no curve to draw")

@@ -16,6 +16,7 @@ from ...tasks.language_modeling import LanguageModeling
 from ...tasks.next_item import NextItem
 from ...tokenizers.files.writing import write_bytes, write_text
 from ..folder.reading import RunError
+from ..opening.evaluated import evaluated
 from ..opening.given import own_split
 from ..run import Run
 
@@ -37,12 +38,17 @@ def check_learns(run: Run, samples: int) -> None:
     if samples < 4:
         raise RunError(f"at least 4 samples tell what is learned in the context, not {samples}")
     if isinstance(dataset, Rules):
-        writes = [task for task in run.tasks.values() if isinstance(task, LanguageModeling) and task.target == "answer"]
-        if not any("exact_match" in task.metrics for task in writes):
+        if not answering(run):
             told = "a task language_modeling of the input 'answer' with metrics: [exact_match] does"
             raise RunError(f"{run.folder} writes no answers that are compared: {told}")
     elif not isinstance(dataset, InContext) or not any(isinstance(task, NextItem) for task in run.tasks.values()):
         raise RunError(f"{run.folder} was not trained to learn from examples (the data sets `in_context` and `rules`)")
+
+
+def answering(run: Run) -> list[str]:
+    """The names of the tasks that write answers and compare them with those of the samples."""
+    writes = {name: task for name, task in run.tasks.items() if isinstance(task, LanguageModeling)}
+    return [name for name, task in writes.items() if task.target == "answer" and "exact_match" in task.metrics]
 
 
 def tell(run: Run, folder: Path, samples: int, say: Callable[[str], None]) -> tuple[list[dict[str, Any]], Probed]:
@@ -64,7 +70,7 @@ def tell(run: Run, folder: Path, samples: int, say: Callable[[str], None]) -> tu
 def followed(run: Run, samples: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """The rows of a table: the share of answers that are right after 0, 1, 2, 4 and 8 examples in the prompt, of rules
     that were trained on, and of held-out ones (val, test)."""
-    rows = []
+    rows, (name, *_) = [], answering(run)
     for split in Rules.splits:
         for examples in COUNTS:
             other = Rules(examples=examples, samples=samples)
@@ -75,8 +81,7 @@ def followed(run: Run, samples: int, say: Callable[[str], None]) -> list[dict[st
                 continue
             say(f"{split}, {examples} examples")
             other.held_back = samples
-            found = run.evaluate(split, other)
-            right = next(value for name, value in found.items() if name.endswith("exact_match"))
+            right = evaluated(run, split, other).whole[name].metrics["exact_match"]
             rows.append({"rules": split, "examples": examples, "exact_match": right})
     return rows
 

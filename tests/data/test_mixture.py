@@ -1,43 +1,111 @@
 """Mixtures of data sets: exact shares, every sample in its turn, and each source evaluated by itself."""
 
+import itertools
 import json
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 from chopmix.commands.cli import main
 from chopmix.data.datasets.in_context import InContext
 from chopmix.data.datasets.mixture import Mixture
-from chopmix.data.sampler import BLOCK, Mixed
+from chopmix.data.sampler import BLOCK, Mixed, Shuffled
+from chopmix.data.samples.collate import Collator
 from chopmix.data.samples.dataset import Listed, SampleDataset
+from chopmix.data.samples.inputs import Inputs
 from chopmix.data.samples.mixed import MixedSamples, Source, pieces_of
+from chopmix.data.samples.split import sample_split
 from chopmix.experiment.data.opened_data import open_data
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, json_schema, load_config
 from chopmix.experiment.train import train
+from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.files.reading import DataError
-from hypothesis import given
+from chopmix.tokenizers.text import TextChopper
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-COUNTS = st.lists(st.integers(1, 40), min_size=1, max_size=4)
+COUNTS = st.lists(st.integers(1, 40), min_size=1, max_size=3)
 
 
+@settings(max_examples=25)
 @given(counts=COUNTS, data=st.data(), rows=st.integers(1, 64), seed=st.integers(0, 9))
 def test_every_block_has_the_shares_and_every_sample_its_turn(counts, data, rows, seed):
-    shares = data.draw(st.lists(st.integers(0, 5), min_size=len(counts), max_size=len(counts)).filter(any))
+    shares = data.draw(st.lists(st.integers(0, 3), min_size=len(counts), max_size=len(counts)).filter(any))
     sampler = Mixed(counts, shares, rows)
-    steps = -(-2 * BLOCK // rows)
-    places = [place for step in range(steps) for place in sampler.plan(seed, step)][: 2 * BLOCK]
+    block = int(sampler.in_block.sum())
+    assert block % BLOCK == 0 and block <= sum(shares) * BLOCK
+    assert (sampler.in_block * sum(shares) == np.array(shares) * block).all()  # exactly
+    steps = -(-block // rows)
+    places = [place for step in range(steps) for place in sampler.plan(seed, step)][:block]
     assert Mixed(counts, shares, rows).plan(seed, steps // 2) == sampler.plan(seed, steps // 2)  # whatever came before
+    assert sampler.drawn(seed, 0)[0].tolist() == sampler.drawn(seed, 1)[0].tolist()  # all blocks are alike
     starts = [sum(counts[:which]) for which in range(len(counts))]
-    for start, count, share in zip(starts, counts, shares):
+    for start, count, inside in zip(starts, counts, sampler.in_block):
         own = [place for place in places if start <= place.number < start + count]
-        for block in (places[:BLOCK], places[BLOCK:]):
-            there = sum(start <= place.number < start + count for place in block)
-            assert abs(there - share / sum(shares) * BLOCK) < 1
+        assert len(own) == inside
         read = Counter(place.number for place in own)
         assert not own or max(read.values()) - min([*read.values(), 0] if len(read) < count else read.values()) <= 1
         assert len({*own}) == len(own)  # no place twice: an epoch is new where a sample comes again
+
+
+def plan_of_before(counts, shares, rows, seed, step):
+    """The plan of a step as it was when every block had 1,000 samples: the sources' slots, evenly spread."""
+    in_block = [round(1000 * share / sum(shares)) for share in shares]
+    slots = sorted((k + 0.5) / n for n in in_block for k in range(n))
+    assert len(slots) == 1000
+    order = sorted(((k + 0.5) / n, source, k) for source, n in enumerate(in_block) for k in range(n))
+    own = [Shuffled(count, 1) for count in counts]
+    found = []
+    for slot in range(step * rows, (step + 1) * rows):
+        block, place = divmod(slot, 1000)
+        _, source, rank = order[place]
+        each = own[source].place(seed, block * in_block[source] + rank)
+        found.append(each._replace(number=sum(counts[:source]) + each.number))
+    return found
+
+
+@given(
+    thousandths=st.lists(st.integers(1, 999), min_size=1, max_size=2, unique=True),
+    rows=st.integers(1, 64), step=st.integers(0, 40), seed=st.integers(0, 3),
+)  # fmt: skip
+def test_plans_of_shares_in_thousandths_stay_what_they_were(thousandths, rows, step, seed):
+    cuts = [0, *sorted(thousandths), 1000]
+    shares = [(end - start) / 1000 for start, end in itertools.pairwise(cuts)]
+    counts = [3 + 4 * number for number in range(len(shares))]
+    assert Mixed(counts, shares, rows).plan(seed, step) == plan_of_before(counts, shares, rows, seed, step)
+
+
+def test_a_small_share_is_drawn_as_often_as_it_says():
+    sampler = Mixed([5, 5, 5], [0.9996, 0.0002, 0.0002], 50)
+    assert sampler.in_block.tolist() == [4998, 1, 1]
+    read = Counter(place.number // 5 for step in range(200) for place in sampler.plan(0, step))
+    assert read == {0: 9996, 1: 2, 2: 2}
+
+
+def test_shares_that_no_block_holds_exactly_are_as_near_as_a_million_samples_allow():
+    shares = [1, math.sqrt(2) * 1e-5]
+    found = Mixed([5, 5], shares, 8).in_block
+    assert found.sum() == 10**6 and found[1] == round(shares[1] / sum(shares) * 10**6)
+
+
+@given(st.lists(st.floats(1e-9, 1), min_size=1, max_size=4))
+def test_a_share_is_held_or_refused(shares):
+    """No source that has a share is never drawn."""
+    try:
+        found = Mixed([5] * len(shares), shares, 8).in_block
+    except DataError as error:
+        assert min(shares) / sum(shares) < 1e-6 and "is read less than once in 1,000,000 samples" in str(error)
+    else:
+        assert found.min() > 0
+        assert np.abs(found / found.sum() - np.array(shares) / sum(shares)).max() <= 1e-6
+
+
+def test_a_share_that_is_never_drawn_is_refused(file, tmp_path, capsys):
+    assert main(["train", str(file), "data.dataset.share={a: 1, b: 1e-8}", f"out={tmp_path / 'run'}"]) == 2
+    told = "source 2 of 2 of a mixture has the share 1e-08: it is read less than once in 1,000,000 samples"
+    assert told in capsys.readouterr().err
 
 
 @given(shares=st.lists(st.integers(0, 9), min_size=1, max_size=5).filter(any), rows=st.integers(1, 200), data=st.data())
@@ -161,6 +229,29 @@ def test_a_mixture_is_no_budget_of_tokens(file, tmp_path, capsys):
 
 def test_the_schema_of_mixtures_in_mixtures_ends():
     assert "mixture" in json.dumps(json_schema()) and ConfigError
+
+
+class Often(Listed):
+    """Texts of 1 and 9 letters, of which the short ones are drawn nine times as often."""
+
+    def __init__(self):
+        super().__init__(
+            [str(n) for n in range(20)], [{"text": "a" * (1 + 8 * (n % 2)), "label": 0} for n in range(20)]
+        )
+
+    weights = np.array([0.09, 0.01] * 10)
+
+
+def test_by_tokens_a_sample_counts_as_often_as_it_is_drawn():
+    """Samples that cannot be read are never in a batch, and count in no mean."""
+    longer = [{"text": "b" * 5, "label": 0}] * 9 + [{"text": None, "label": 0}]
+    plain = Listed([str(n) for n in range(10)], longer)
+    mixed = MixedSamples([Source("often", Often(), 1), Source("plain", plain, 1)], by_tokens=True)
+    choppers = {"text": TextChopper(vocabulary=ByteEncoding(), generated=False)}
+    collator = Collator(choppers=choppers, inputs=Inputs(columns={"text": "text"}), context=32)
+    found = sample_split(mixed, "train", collator, rows=4, bad_share=1.0)
+    tokens = [0.9 * 2 + 0.1 * 10, 6.0]  # with the start of each text
+    assert found.sampler.in_block[1] / found.sampler.in_block[0] == pytest.approx(tokens[0] / tokens[1], rel=0.02)
 
 
 def test_a_corpus_is_trained_on_beside_samples_and_evaluated_by_itself(file, tmp_path):

@@ -29,15 +29,7 @@ from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import fit, train
 from chopmix.inference import attribution
-from chopmix.inference.attribution import (
-    Attribution,
-    best_guess,
-    entropy,
-    readable,
-    subset_table,
-    table,
-    tokens_per_input,
-)
+from chopmix.inference.attribution import Attribution, best_guess, entropy, subset_table, table
 from chopmix.inference.generate import open_answers
 from chopmix.inference.generating import Generating, before
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
@@ -52,7 +44,6 @@ from chopmix.tokenizers.files.reading import DataError
 from chopmix.training.mixup import Mixup
 from chopmix.training.record.progress import Progress
 from ranks import train_together
-from test_samples import split as split_of
 
 BLOCK = {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False}
 TREE = {
@@ -566,7 +557,7 @@ def test_of_numbers_the_share_of_the_error_is_told():
     squares = {(): 2.0, ("a",): 1.0, ("b",): 1.5, ("a", "b"): 0.5}
     worth = Attribution(("a", "b"), {}, squares, {"a": 1.0, "b": 2.0}, in_bits=False)
     shown = table("control", worth)
-    assert shown.title == "control: what each input is worth"
+    assert shown.title == "control: what each input contributes"
     assert [list(column.cells) for column in shown.columns][:3] == [["a", "b"], ["50.0%", "25.0%"], ["50.0%", "25.0%"]]
     assert worth.figures("val") == {"val/share_of_loss/a": 0.5, "val/share_of_loss/b": 0.25}
 
@@ -583,17 +574,14 @@ def test_worth_is_told_for_every_subset(mixed):
     summary, _ = train(load_config(file, ["training.steps=2"]))
     assert {"val/bits/image", "val/bits_per_token/sound", "val/without_image/exact_match"} <= set(summary)
     assert np.isfinite([value for name, value in summary.items() if name != "step"]).all()
-    shown = subset_table("x", Attribution(("a",), {(): {"loss": 1.0}, ("a",): {"loss": 0.5}}, {}, {}, samples=1234))
-    assert shown.row_count == 2 and shown.caption == "on all 1,234 samples"
-    judged = {"exact_match": 0.5, "judged": 256}
-    shown = subset_table("x", Attribution(("a",), {(): judged, ("a",): judged}, {}, {}, samples=1000))
-    assert shown.caption == "on all 1,000 samples; texts were written for 256 of them" and len(shown.columns) == 2
-
-
-def test_samples_that_cannot_be_read_count_in_no_mean():
-    texts = [{"text": "ab", "image": None}, {"text": "a" * 99, "image": None}]
-    data = split_of(texts, context=32, bad_share=1.0, targets=(), labels=())
-    assert tokens_per_input(data, {}, ("text",)) == {"text": 3.0} and readable(data, None) == 1
+    metrics = {(): {"loss": 1.0, "exact_match": 0.0}, ("a",): {"loss": 0.5, "exact_match": 0.5}}
+    every = {"loss": 1000, "exact_match": 1000}
+    worth = Attribution(("a",), metrics, {}, {}, samples=1000, measured_on=every, where="1,000 samples of val")
+    shown = subset_table("x", worth)
+    assert shown.row_count == 2 and shown.caption == "on 1,000 samples of val" and len(shown.columns) == 3
+    where = "1,000 of 1,234 samples of val (one 600, two 400)"
+    shown = subset_table("x", replace(worth, measured_on=every | {"exact_match": 256}, where=where))
+    assert shown.caption == f"on {where}; exact_match: 256"
 
 
 def test_every_subset_is_evaluated_once(answering, tmp_path, monkeypatch):
@@ -604,21 +592,29 @@ def test_every_subset_is_evaluated_once(answering, tmp_path, monkeypatch):
         return real(*parts, **options)
 
     monkeypatch.setattr(attribution, "measured", counted)
-    (tmp_path / "own.jsonl").write_text(json.dumps(dict.fromkeys(TREE["inputs"]) | {"operator": "+", "answer": "1"}))
-    answering.attribution("val", whole_data(str(tmp_path / "own.jsonl"), "val", *answering.reads()))
+    row = answering.dataset().open("val")[0]
+    answering.attribution("val", Whole(Listed(["a"], [row]), tuple(row)))
     assert len(seen) == len(set(seen)) == 8
+    seen.clear()
+    found = answering.attribution("val", Whole(Listed(["a"], [row | {"image": None}]), tuple(row)))
+    assert found["answer"].inputs == ("operator", "sound")  # the sample has no image
+    assert len(seen) == len(set(seen)) == 1 + 3 and seen[0] == (
+        "image",
+        "operator",
+        "sound",
+    )  # with all that there may be
 
 
 def test_what_a_model_never_learned_to_do_without_is_told_beside_its_worth(answering, tmp_path, capsys):
     """Of inputs that no training sample was read without, worth is a guess: in the table, and where it is asked for."""
     worth = Attribution(("a", "b"), {}, dict.fromkeys(((), ("a",), ("b",), ("a", "b")), 1.0), {"a": 1.0, "b": 1.0})
     assert table("x", worth).caption is None
-    told = "The model never read a sample without {} (training.input_dropout is 0 there): what it says then is a guess"
+    told = "The model was never trained without {} (training.input_dropout is 0 there): its loss without it is a guess"
     assert table("x", replace(worth, never_withheld=("b",))).caption.startswith(told.format("b"))
-    row = dict.fromkeys(TREE["inputs"]) | {"operator": "+", "answer": "1"}
+    row = {"operator": "+", "answer": "1", "image": None, "sound": None}
     (tmp_path / "own.jsonl").write_text(json.dumps(row))
     assert main(["evaluate", str(answering.folder), "--data", str(tmp_path / "own.jsonl"), "--subsets"]) == 0
-    assert told.format("operator or sound") in " ".join(capsys.readouterr().out.split())  # image is, by the fixture
+    assert told.format("operator") in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_model_that_any_number_of_inputs_was_withheld_from_knows_every_subset(mixed, capsys):
@@ -825,7 +821,7 @@ def test_what_has_no_label_is_learned_from_resumes_and_keeps_its_batch_whole(tmp
     without, present = (worth.metrics[subset]["loss"] for subset in ((), ("text",)))
     assert worth.alone("text") == pytest.approx((without - present) / math.log(2)) and without != present
     for name, change in (("some", "training.rows_per_micro_batch=4"), ("mixed", "training.mixup.mixup=0.1")):
-        with pytest.raises(ValueError, match=r"tasks.kind judges the samples of a batch together \(unlabelled\)"):
+        with pytest.raises(ValueError, match="tasks.kind: its loss compares the samples of a batch"):
             trained(name, change)
     (tmp_path / "lines.jsonl").write_text("\n".join(json.dumps(line) for line in lines if "label" in line))
     with pytest.raises(DataError, match="unlabelled is 0.5, but every training sample has a label in 'label'"):

@@ -132,7 +132,7 @@ def test_the_command_line_predicts_and_tells_what_inputs_are_worth(mixed, tmp_pa
     assert good["digit"]["class"] in range(10) and "cannot be read" in bad["error"]
     assert main(["evaluate", run, "--subsets", "--json", str(tmp_path / "e.json")]) == 0
     assert (file.with_suffix("") / "confusion-val-digit.png").stat().st_size > 1000
-    assert "what each input is worth" in capsys.readouterr().out
+    assert "what each input contributes" in capsys.readouterr().out
     assert "val/bits/image" in json.loads((tmp_path / "e.json").read_text())
     assert main(["generate", run, "--input", f"image={tmp_path}/black.png"]) == 2
     assert "writes no text" in capsys.readouterr().err

@@ -130,14 +130,45 @@ def test_training_hides_shares_in_bounds_and_evaluations_any(least, most, n):
     assert all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in ("weights", "values", "slots"))
 
 
-def test_how_much_of_one_input_is_hidden_does_not_tell_that_of_another():
-    places, apart = [(0, 0, number) for number in range(256)], set()
-    other = MaskedDiffusion(target="other")
-    other.choppers = {"other": CHOPPER}
-    for place in places:
-        ours, theirs = (len(task.choose(np.zeros(64, int), task.random(place), place)) for task in (TASK, other))
-        apart.add((ours - theirs) % 64)
-    assert len(apart) > 16
+NAMES = [
+    "image", "text", "sound", "word", "words", "caption", "picture", "source", "target", "answer", "question", "score",
+    "speech", "video", "state", "action", "label", "mission", "english", "german", "a", "b",
+]  # fmt: skip
+
+
+def hidden_counts(name, n, places):
+    """How many of n tokens of the input `name` are hidden in these samples."""
+    task = MaskedDiffusion(target=name)
+    task.choppers = {name: CHOPPER}
+    return np.array([len(task.choose(np.zeros(n, int), task.random(place), place)) for place in places])
+
+
+@pytest.fixture(scope="module")
+def hidden_by_name():
+    """How many of 64 tokens of each of many inputs are hidden in the samples of an evaluation."""
+    return {name: hidden_counts(name, 64, [(0, 0, number) for number in range(256)]) for name in NAMES}
+
+
+def test_how_much_of_one_input_is_hidden_does_not_tell_how_much_of_another_is(hidden_by_name):
+    """Over all pairs of names the correlation is what chance allows: its standard deviation is 1 / sqrt(256)."""
+    found = [np.corrcoef(one, two)[0, 1] for one, two in itertools.combinations(hidden_by_name.values(), 2)]
+    assert max(map(abs, found)) < 4.5 / 16 and np.std(found) == pytest.approx(1 / 16, rel=0.25)
+
+
+def test_two_inputs_are_hidden_in_every_combination(hidden_by_name):
+    """Of 8 x 8 cells nearly none is empty, as many are where one order follows from the other."""
+    for one, two in itertools.combinations(hidden_by_name.values(), 2):
+        assert len({*zip(((one - 1) // 8).tolist(), ((two - 1) // 8).tolist())}) > 50
+        assert len({*((one - two) % 64).tolist()}) > 50
+
+
+def test_every_window_of_a_stream_is_hidden_as_evenly_as_a_sample():
+    """The number of a window is that of its first id."""
+    planned = text_set(MODEL, "text", torch.zeros(128, 8, dtype=torch.long))  # which fills whole rows
+    seeds = tuple((0, 0, 8 * number) for number in range(128))
+    _, targets = TASK.targets(Batch(main=replace(planned, seeds=seeds), units={"text": 1.0}))
+    counts = np.bincount(np.bincount(targets.slots.numpy() // 8, minlength=128))
+    assert counts[0] == 0 and counts[1:].min() >= 14 and counts[1:].max() <= 18
 
 
 def test_whole_inputs_are_hidden_in_training_alone():

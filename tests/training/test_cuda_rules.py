@@ -234,7 +234,7 @@ def in_evaluation(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
     mode.blocking.clear()
     mode.may_read = True
     with autocast(CUDA, "bfloat16"):
-        metrics = measured(made.model, made.data.tasks, split, rows=3, generated=2)[0]
+        metrics = measured(made.model, made.data.tasks, split, rows=3, generated=2).metrics
     assert "val/loss" in metrics
     assert files(mode.reads) <= {*READS} and files(mode.blocking) <= {*COPIES}
 

@@ -384,6 +384,18 @@ def test_the_best_is_the_largest_accuracy_or_the_smallest_loss_and_of_equals_the
     assert load_run(run.folder).step == best
 
 
+def test_counts_are_logged_as_counts_and_a_best_metric_that_was_not_measured_is_an_error(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(Evaluator, "evaluate", lambda self, step: ({"val/loss": 1.5, "val/judged": 1256}, Samples()))
+    run = trainer(tiny())
+    fit(run)
+    line = next(line for line in capsys.readouterr().err.splitlines() if "val/judged" in line)
+    assert line.endswith("val/loss 1.5000  val/judged 1,256")
+    monkeypatch.setattr(Evaluator, "evaluate", lambda self, step: ({"val/other/loss": 1.5}, Samples()))
+    told = "checkpoints.best is 'val/loss', but no sample of val has a target of its task; measured are val/other/loss"
+    with pytest.raises(ValueError, match=told):
+        fit(trainer(tiny("other")))
+
+
 def test_every_metric_says_whether_larger_is_better():
     classes, several = Classification(target="a"), Classification(target="b", several=True)
     classes.learned = several.learned = Classes(tuple("uvwxyz"))

@@ -44,3 +44,8 @@ def plain_console(**options: Any) -> Console:
             return super().render_str(printable(text), **how)
 
     return Plain(markup=False, emoji=False, **options)
+
+
+def figure_text(value: float) -> str:
+    """A figure for a line or a table: a count (a whole number) as `1,256`, any other with four decimals: `0.1235`."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

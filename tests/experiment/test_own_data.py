@@ -1,0 +1,113 @@
+"""Data that are named on the command line: all of them are read where only `train` is named."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from checkout import ROOT
+from chopmix.data.base import Dataset
+from chopmix.experiment.opening.own_data import dataset_of, whole_data
+from chopmix.tokenizers.files.reading import DataError
+from PIL import Image
+
+
+def png(number: int) -> bytes:
+    """A small picture, another for each number."""
+    file = io.BytesIO()
+    Image.new("L", (4, 4), number).save(file, "PNG")
+    return file.getvalue()
+
+
+def of_one_source(folder: Path, name: str) -> str:
+    """A data set of 40 samples as `--data` takes it, of which nothing but `train` is named."""
+    folder.mkdir()
+    if name == "image_folder":
+        for number in range(40):
+            (folder / "ab"[number % 2]).mkdir(exist_ok=True)
+            (folder / "ab"[number % 2] / f"{number}.png").write_bytes(png(number))
+        return f"{{use: image_folder, train: {folder}}}"
+    if name == "webdataset":
+        with tarfile.open(folder / "x.tar", "w") as file:
+            for number in range(40):
+                content = str(number).encode()
+                member = tarfile.TarInfo(f"{number}.txt")
+                member.size = len(content)
+                file.addfile(member, io.BytesIO(content))
+        return f"{{use: webdataset, train: {folder}/x.tar, columns: {{text: txt}}}}"
+    lines = [json.dumps({"text": f"line {number}"}) for number in range(40)]
+    (folder / "x.jsonl").write_text("\n".join(lines))
+    (folder / "x.txt").write_text("\n".join(f"line {number}" for number in range(40)))
+    more = {"manifest": ", columns: [text]", "text": ""}
+    if name == "parallel_text":
+        return f"{{use: parallel_text, train: {{text: {folder}/x.txt}}}}"
+    if name == "hugging_face":
+        return f"{{use: hugging_face, path: {folder}/x.jsonl}}"
+    return f"{{use: {name}, train: {folder}/x.jsonl{more[name]}}}"
+
+
+DIVIDED = ["image_folder", "manifest", "parallel_text", "text", "webdataset", "hugging_face"]
+
+
+def count(dataset: Dataset, split: str) -> int:
+    return len(dataset.opened(split)) if dataset.holds_samples else len(list(dataset.documents(split)))
+
+
+@pytest.mark.parametrize("name", DIVIDED)
+def test_of_data_of_which_only_train_is_named_all_are_evaluated(name, tmp_path, monkeypatch):
+    """Whatever split is asked for; where training reads them, a part validates."""
+    if name == "hugging_face":
+        library = pytest.importorskip("datasets")
+        monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    written = of_one_source(tmp_path / "own", name)
+    for split in ("train", "val", "test"):
+        found = whole_data(written, split, {"image": "image"} if name == "image_folder" else {"text": "text"})
+        assert count(found, split) == 40
+        where = {"image_folder": "", "webdataset": "/x.tar", "parallel_text": "/x.txt"}.get(name, "/x.jsonl")
+        assert found.title(split) == f"{tmp_path}/own{where} (all)"
+    divided = dataset_of(written)
+    assert 0 < count(divided, "val") < 20 and count(divided, "train") + count(divided, "val") == 40
+    assert divided.title("val") == f"{name} (val)"
+
+
+def test_every_data_set_that_names_its_splits_can_be_read_whole():
+    """Those with the options `train` and `val`; all others have splits of their own."""
+    modules = [
+        importlib.import_module(f"chopmix.data.datasets.{file.stem}") for file in (ROOT / "data/datasets").glob("*.py")
+    ]
+    classes = [each for module in modules for each in vars(module).values() if isinstance(each, type)]
+    named = {
+        each.__module__.rpartition(".")[2]
+        for each in classes
+        if issubclass(each, Dataset)
+        and each.__module__.startswith("chopmix.data.datasets.")
+        and {"train", "val"} <= inspect.signature(each.__init__).parameters.keys()
+    }
+    assert named == {*DIVIDED}
+
+
+def test_splits_that_are_named_are_respected(tmp_path):
+    for split, lines in (("train", 40), ("val", 3), ("test", 5)):
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(json.dumps({"text": str(n)}) for n in range(lines)))
+    path = f"{{use: manifest, columns: [text], train: {tmp_path}/train.jsonl, "
+    both = whole_data(path + f"val: {tmp_path}/val.jsonl}}", "val", {"text": "text"})
+    assert [count(both, split) for split in ("train", "val")] == [40, 3] and both.title("val") == "manifest (val)"
+    with pytest.raises(DataError, match="dataset 'manifest' has no split 'test'; possible: train, val"):
+        both.opened("test")
+    held = whole_data(path + f"test: {tmp_path}/test.jsonl}}", "test", {"text": "text"})
+    assert count(held, "test") == 5 and 0 < count(held, "val") < 20
+
+
+def test_every_source_of_a_mixture_is_read_whole(tmp_path):
+    own, other = of_one_source(tmp_path / "own", "manifest"), of_one_source(tmp_path / "other", "text")
+    found = whole_data(f"{{use: mixture, of: {{a: {own}, b: {other}, c: digits}}}}", "val", {"text": "text"})
+    samples = found.opened("val")
+    assert [len(source.samples) for source in samples.mixture][:2] == [40, 40]
+    assert found.title("val") == f"{tmp_path}/own/x.jsonl (all), {tmp_path}/other/x.jsonl (all), digits (val)"
+    assert len(dataset_of(f"{{use: mixture, of: {{a: {own}}}}}").opened("val")) < 20

@@ -1,0 +1,374 @@
+"""Evaluation and attribution of mixtures with missing inputs and targets, against a computation sample by sample."""
+
+import itertools
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+import torch
+from chopmix.data.datasets.mixture import Mixture
+from chopmix.data.processes import ElsewhereError, Processes
+from chopmix.data.samples.dataset import Listed, SampleDataset
+from chopmix.experiment.assembly.assemble import assemble
+from chopmix.experiment.data.splits import open_split
+from chopmix.experiment.folder.claim import claim
+from chopmix.experiment.settings.config import load_config
+from chopmix.inference import evaluation, generated
+from chopmix.inference.attribution import measure_attribution
+from chopmix.inference.evaluation import evaluate_split, measured
+from chopmix.inference.refining import chain_of
+from chopmix.inference.sheet import samples_with
+from chopmix.tasks.classification import Classification
+from chopmix.tasks.targets import with_targets
+from chopmix.tokenizers.chopping.contract import chopped
+from chopmix.tokenizers.files.reading import DataError
+from chopmix.training.record.progress import Progress
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+COLUMNS = ("a", "b", "c", "label", "y")
+TREE = """
+inputs:
+  a: {use: text, encoding: characters}
+  b: {use: text, encoding: characters}
+  c: {use: text, encoding: characters}
+model: {width: 8, depth: 1, heads: 1, context: 24, attention: "same_sample & (causal | from(a, b))"}
+tasks:
+  first: {use: masked_diffusion, target: a, metrics: [exact_match], refining: {tokens: 2, steps: 2}}
+  second: {use: masked_diffusion, target: b}
+  write: {use: language_modeling, target: c, metrics: [exact_match]}
+  kind: {use: classification, target: label, weight: 0.5}
+  number: {use: regression, target: y}
+data: {dataset: {use: "test_evaluation:Rows"}}
+training: {steps: 1, samples_per_step: 4}
+logging: {tensorboard: false}
+"""
+
+
+class Rows(SampleDataset):
+    """Samples in memory, the same in every split."""
+
+    splits, columns = ("train", "val"), COLUMNS
+
+    def __init__(self, *, rows: list[dict] | None = None):
+        whole = [dict(zip(COLUMNS, ("abc", "cab", "bca", kind, number))) for kind, number in (("u", 0.0), ("v", 2.0))]
+        self.rows = whole if rows is None else rows
+
+    def open(self, split):
+        return Listed([f"{split} {number}" for number in range(len(self.rows))], self.rows)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An experiment with an untrained model of five tasks, whose weights are large."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    (folder / "x.yaml").write_text(TREE)
+    config = load_config(folder / "x.yaml", [f"out={folder / 'run'}"])
+    claim(config, config.out)
+    found = assemble(config, Processes.start("cpu"), Progress(1))
+    with torch.no_grad():
+        for parameter in found.model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)) / 2)
+    return found
+
+
+TEXTS = st.text("abc", min_size=1, max_size=3)
+ROWS = st.fixed_dictionaries(
+    {}, optional={"a": TEXTS, "b": TEXTS, "c": TEXTS, "label": st.sampled_from("uv"), "y": st.floats(-3, 3)}
+).filter(lambda row: row.keys() & {"a", "b", "c"})
+SOURCES = st.lists(st.lists(ROWS, min_size=1, max_size=4), min_size=1, max_size=3)
+"""The samples of one to three sources, most of which lack something."""
+
+
+def split_of(made, sources):
+    """The validation split of a mixture of these samples; of a single source no mixture."""
+    named = {f"s{number}": rows for number, rows in enumerate(sources)}
+    dataset = Mixture(of={name: lambda rows=rows: Rows(rows=rows) for name, rows in named.items()})
+    dataset = dataset if len(named) > 1 else Rows(rows=sources[0])
+    return open_split(made.config, dataset, "val", made.data.choppers, made.data.tasks)
+
+
+def own_of(task):
+    return {*task.needs.inputs, *task.needs.judged_at}
+
+
+def batch_alone(split, number, wanted):
+    """One sample as a batch by itself, of which nothing is read but what it has of the inputs `wanted`."""
+    item, labels = split.item(number)
+    parts = [(name, chopped(name, each, item[name])) for name, each in split.choppers.items() if name in item]
+    parts = [(name, chunk) for name, chunk in parts if name in wanted]
+    key = split.samples.keys[number]
+    batch = split.collator.batch(
+        [parts], labels={name: [value] for name, value in labels.items()}, keys=(key,), seeds=((0, 0, number),)
+    )
+    return replace(batch, units={name: 1.0 for name, _ in parts})
+
+
+def one_by_one(made, split, name, inputs):
+    """By sample what the task costs: its summed loss in nats, its targets, and the tokens of each input; None where it
+    has no target."""
+    task, found = made.data.tasks[name], []
+    for number in range(len(split)):
+        batch = with_targets(batch_alone(split, number, {*inputs, *own_of(task)}), {name: task})
+        targets = batch.targets[name]
+        with torch.inference_mode():
+            output = made.model(made.model.plan(batch))[name]
+        loss = float(next(iter(task.terms(output, targets).values())))
+        tokens = {each: len(chunks.values.flatten()) for each, chunks in batch.main.chunks.items()}
+        found.append((loss, targets.count, tokens) if targets.count else None)
+    return found
+
+
+def expected(costs):
+    """The loss per target, and how many samples have one."""
+    known = [cost for cost in costs if cost]
+    return (sum(cost[0] for cost in known) / sum(cost[1] for cost in known), len(known)) if known else None
+
+
+@settings(max_examples=12)
+@given(sources=SOURCES, inputs=st.none() | st.sets(st.sampled_from("abc")), rows=st.integers(1, 5))
+def test_every_task_is_measured_on_its_own_samples_and_inputs(made, sources, inputs, rows):
+    """By source and on the whole: no task sees what another one hides, or, where inputs are named, another's target."""
+    split = split_of(made, sources)
+    made.model.eval()
+    found = measured(made.model, made.data.tasks, split, rows=rows, inputs=inputs, generated=0)
+    objective = 0.0
+    for name, task in made.data.tasks.items():
+        costs = one_by_one(made, split, name, "abc" if inputs is None else inputs)
+        whole = expected(costs)
+        assert (name in found.whole) == (whole is not None)
+        if whole:
+            assert found.whole[name].metrics["loss"] == pytest.approx(whole[0], rel=1e-4, abs=1e-6)
+            assert found.whole[name].samples == whole[1] and not found.whole[name].counts
+            assert found.metrics[f"val/{name}/loss"] == found.whole[name].metrics["loss"]
+            assert found.samples[f"val/{name}/loss"] == whole[1]
+            objective += task.weight * whole[0]
+        for source, numbers in split.sources.items():
+            own = expected([costs[number] for number in numbers])
+            assert (name in found.sources[source]) == (own is not None)
+            if own:
+                assert found.metrics[f"val/{source}/{name}/loss"] == pytest.approx(own[0], rel=1e-4, abs=1e-6)
+                assert found.samples[f"val/{source}/{name}/loss"] == own[1]
+    assert found.metrics["val/loss"] == pytest.approx(objective, rel=1e-4, abs=1e-6)
+    assert found.readable == len(split) == found.samples["val/loss"]
+
+
+@settings(max_examples=3)
+@given(sources=SOURCES)
+def test_attribution_is_of_the_samples_with_a_target_and_of_all_inputs_but_the_task_s_own(made, sources):
+    split = split_of(made, sources)
+    made.model.eval()
+    tasks = {name: task for name, task in made.data.tasks.items() if name != "number"}
+    costs = {name: one_by_one(made, split, name, "abc") for name in tasks}
+    there = {
+        name: tuple(each for each in "abc" if each not in own_of(task) and any(c and each in c[2] for c in costs[name]))
+        for name, task in tasks.items()
+    }
+    if not any(there.values()):
+        with pytest.raises(ValueError, match="no task has an input that could be withheld"):
+            measure_attribution(made.model, tasks, split, generated=0)
+        return
+    found = measure_attribution(made.model, tasks, split, generated=0)
+    assert found.keys() == {name for name, inputs in there.items() if inputs}
+    for name, worth in found.items():
+        assert worth.inputs == there[name] and worth.in_bits
+        nats = {}
+        for size in range(len(worth.inputs) + 1):
+            for subset in itertools.combinations(worth.inputs, size):
+                known = [cost for cost in one_by_one(made, split, name, subset) if cost]
+                nats[subset] = sum(cost[0] for cost in known) / len(known)
+        assert dict(worth.nats) == pytest.approx(nats, rel=1e-4, abs=1e-5)
+        known = [cost for cost in costs[name] if cost]
+        assert worth.samples == len(known) and set(worth.measured_on.values()) <= {len(known)}
+        for each in worth.inputs:
+            tokens = sum(cost[2].get(each, 0) for cost in known) / len(known)
+            orders = [*itertools.permutations(worth.inputs)]
+            before = [tuple(x for x in worth.inputs if x in order[: order.index(each)]) for order in orders]
+            after = [tuple(x for x in worth.inputs if x in {*set_, each}) for set_ in before]
+            share = sum(nats[one] - nats[two] for one, two in zip(before, after)) / len(orders) / math.log(2)
+            assert worth.share(each) == pytest.approx(share, rel=1e-3, abs=1e-4)
+            assert worth.tokens[each] == pytest.approx(tokens)
+            figures = worth.figures(f"val/{name}")
+            assert figures[f"val/{name}/bits_per_token/{each}"] == pytest.approx(share / tokens, rel=1e-3, abs=1e-4)
+
+
+@settings(max_examples=6)
+@given(sources=SOURCES, inputs=st.none() | st.sets(st.sampled_from("abc")), some=st.integers(1, 4))
+def test_items_are_generated_and_chains_measured_where_there_are_items(made, sources, inputs, some):
+    """The chain of each source is that of its own items, read as the bound reads them."""
+    split = split_of(made, sources)
+    made.model.eval()
+    having = {
+        name: [c is not None for c in one_by_one(made, split, name, "abc")] for name in ("first", "second", "write")
+    }
+    if not all(map(any, having.values())):
+        return
+    found = measured(made.model, made.data.tasks, split, inputs=inputs, generated=some)
+    for name in ("first", "write"):
+        assert found.whole[name].counts["judged"] == min(some, sum(having[name]))
+        assert found.samples[f"val/{name}/exact_match"] == found.metrics[f"val/{name}/judged"]
+    for name in ("first", "second"):
+        task = made.data.tasks[name]
+        wanted = "abc" if inputs is None else inputs
+        numbers = [number for number, has in enumerate(having[name]) if has]
+        chosen = [numbers[k * len(numbers) // some] for k in range(some)] if some < len(numbers) else numbers
+        batches = {number: batch_alone(split, number, {*wanted, *own_of(task)}) for number in chosen}
+        costs = {n: chain_of(made.model, name, task, made.model.plan(each)) for n, each in batches.items()}
+        for source, own in {"": range(len(split)), **split.sources}.items():
+            mine = [costs[number] for number in chosen if number in own]
+            prefix = f"val/{source}/{name}/" if source else f"val/{name}/"
+            assert found.metrics.get(prefix + "chain_samples", 0) == len(mine)
+            if mine:
+                chain = sum(nats for nats, _ in mine) / sum(tokens for _, tokens in mine)
+                assert found.metrics[prefix + "chain"] == pytest.approx(chain, rel=1e-4)
+                assert found.samples[prefix + "chain"] == len(mine)
+            else:
+                assert prefix + "chain" not in found.metrics
+
+
+def test_a_rare_source_is_judged_by_its_share_of_the_items(made):
+    """Of 300 samples only the last 3 have an item: all of them are judged, not those that an even choice of 4 meets."""
+    rows = [{"a": "ab", "label": "u"}] * 297 + [{"a": "a", "c": "b", "b": "c", "label": "u"}] * 3
+    found = measured(made.model, made.data.tasks, split_of(made, [rows]), names=["write"], generated=4)
+    assert found.metrics["val/write/judged"] == 3 == found.samples["val/write/exact_match"]
+    assert found.samples["val/write/loss"] == 3
+
+
+def test_at_most_so_many_chains_are_measured_and_said(made, monkeypatch):
+    monkeypatch.setattr(generated, "CHAINS", 5)
+    monkeypatch.setattr("chopmix.inference.evaluation.CHAINS", 5)
+    found = measured(made.model, made.data.tasks, split_of(made, [[{"b": "ab"}] * 9]), names=["second"])
+    assert found.metrics["val/second/chain_samples"] == 5 == found.samples["val/second/chain"]
+    assert found.samples["val/second/loss"] == 9
+
+
+def test_a_split_without_a_target_is_an_error_and_no_loss_of_zero(made):
+    split = split_of(made, [[{"a": "ab"}, {"a": "b"}]])
+    tasks = {"kind": made.data.tasks["kind"]}
+    with pytest.raises(DataError, match="split 'val': none of its 2 samples has a target of task 'kind'"):
+        evaluate_split(made.model, tasks, split)
+
+
+def test_how_much_is_hidden_does_not_depend_on_the_other_tasks(made):
+    """A task's loss is the same whether others are measured with it or not."""
+    split = split_of(made, [[{"a": "abc", "b": "cab", "c": "b", "label": "u", "y": 1.0}] * 3])
+    together = measured(made.model, made.data.tasks, split, generated=0)
+    for name in made.data.tasks:
+        alone = measured(made.model, made.data.tasks, split, names=[name], generated=0)
+        assert alone.whole.keys() == {name}
+        assert alone.whole[name].metrics["loss"] == pytest.approx(together.whole[name].metrics["loss"], rel=1e-6)
+
+
+def test_items_that_have_no_room_count_in_no_figure(made):
+    """Of 3 texts of two bytes the last is dropped, since its sample is too long: the bits are of four bytes."""
+    rows = [{"a": "abc", "b": "ab"}, {"a": "abc", "b": "bc"}, {"a": "abcabcabcabcabcabcabc", "b": "ca"}]
+    config = replace(made.config, data=replace(made.config.data, too_long="drop"))
+    split = open_split(config, Rows(rows=rows), "val", made.data.choppers, made.data.tasks, say=lambda text: None)
+    found = measured(made.model, made.data.tasks, split, names=["second"]).whole["second"]
+    assert found.samples == found.counts["chain_samples"] == 2
+    for metric in ("loss", "chain"):
+        bits = found.metrics[f"{'bound' if metric == 'loss' else metric}_bits_per_byte"]
+        assert bits == pytest.approx(found.metrics[metric] / math.log(2), rel=1e-5)  # a token is a byte
+
+
+def test_samples_are_shown_that_have_an_item(made):
+    """Of 200 samples only the last 5 have one; of another task all have, and an even choice is shown."""
+    rows = [{"a": "ab"}] * 195 + [{"a": "b", "b": "c", "c": "a"}] * 5
+    split = split_of(made, [rows])
+    for name in ("second", "write"):
+        shown = samples_with(split, made.data.tasks[name], 3)
+        assert len(shown) == 3 and min(place.number for place in shown) >= 195
+    assert samples_with(split, made.data.tasks["first"], 4) == split.first(4)
+    without = split_of(made, [[{"a": "ab"}] * 5])
+    assert samples_with(without, made.data.tasks["second"], 2) == []
+    assert samples_with(without, made.data.tasks["write"], 2) == without.first(2)
+
+
+class NeedsAll(Classification):
+    """Predicts a class where a sample has the input b, which it does not say that it needs."""
+
+    def targets(self, batch):
+        labels = batch.main.labels[self.target] if "b" in batch.main.chunks else [None] * batch.main.samples
+        main = replace(batch.main, labels={**batch.main.labels, self.target: labels})
+        return batch, super().targets(replace(batch, main=main))[1]
+
+
+def test_a_task_that_has_no_target_without_an_input_is_named(made):
+    task = NeedsAll(target="label")
+    task.learned = made.data.tasks["kind"].learned
+    split = split_of(made, [[{"a": "ab", "b": "c", "label": "u"}, {"a": "b", "b": "a", "label": "v"}]])
+    with pytest.raises(ValueError, match="task 'kind' has 0 targets without a and b, 2 with it: these losses cannot"):
+        measure_attribution(made.model, {"kind": task}, split)
+
+
+class Pair(Processes):
+    """One of two processes, each of which is a thread here."""
+
+    def __init__(self, rank, barrier, box):
+        super().__init__(rank, 2, torch.device("cpu"), (barrier, box))
+
+    def exchanged(self, value):
+        barrier, box = self.control
+        box[self.rank] = value
+        barrier.wait(timeout=20)
+        found = list(box)
+        barrier.wait(timeout=20)
+        return found
+
+    def sum(self, values):
+        first, second = self.exchanged(values.clone())
+        return first + second
+
+    def gathered(self, items):
+        first, second = self.exchanged(list(items))
+        return first + second
+
+    def agree(self, values, error=None):
+        failed = self.exchanged(error is not None)
+        if any(failed):
+            raise error or ElsewhereError("another process met an error")
+        return values
+
+
+def by_two(made, split, **options):
+    """What each of two processes gives, or its error."""
+    barrier, box = threading.Barrier(2), [None, None]
+
+    def run(rank):
+        try:
+            return measured(made.model, made.data.tasks, split, processes=Pair(rank, barrier, box), **options)
+        except (ValueError, ElsewhereError) as error:
+            return error
+
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(run, range(2)))
+
+
+def test_two_processes_measure_what_one_does(made):
+    sources = [
+        [{"a": "ab", "b": "c"}] * 3,
+        [{"b": "abc", "c": "a", "label": "u"}] * 5,
+        [{"a": "b", "c": "cb", "y": 1.0}],
+    ]
+    split = split_of(made, sources)
+    made.model.eval()
+    alone = measured(made.model, made.data.tasks, split, rows=2, generated=3)
+    for each in by_two(made, split, rows=2, generated=3):
+        assert each.metrics == pytest.approx(alone.metrics, rel=1e-5) and each.samples == alone.samples
+
+
+@pytest.mark.parametrize("where", ["summed", "chain_share"])
+def test_an_error_of_one_process_stops_both(made, monkeypatch, where):
+    """Neither waits for the other, in whichever part of an evaluation the error is met."""
+    real = getattr(evaluation, where)
+
+    def wrong(*parts, **options):
+        if threading.current_thread().name.endswith("_1"):
+            raise DataError("a bad sample")
+        return real(*parts, **options)
+
+    monkeypatch.setattr(evaluation, where, wrong)
+    found = by_two(made, split_of(made, [[{"a": "ab", "b": "c", "c": "a"}] * 4]), generated=2)
+    assert {type(each) for each in found} == {DataError, ElsewhereError}

@@ -1,0 +1,58 @@
+"""Checks before the first step: the metric of the best checkpoint, batches that must be whole."""
+
+import pytest
+from chopmix.models.generation.beam_search import Search
+from chopmix.tasks.classification import Classes, Classification
+from chopmix.tasks.language_modeling import LanguageModeling
+from chopmix.tasks.masked_diffusion import MaskedDiffusion
+from chopmix.tokenizers.encoding.base import ByteEncoding
+from chopmix.tokenizers.encoding.byte_pairs import Extended
+from chopmix.tokenizers.text import TextChopper
+from chopmix.training.preflight import check_batches_are_whole, check_best
+
+
+def tasks():
+    """A text that is written, one that is refined, both compared with that of the sample, and a class."""
+    made = {
+        "write": LanguageModeling(target="a", metrics=("exact_match",), search=Search()),
+        "draft": MaskedDiffusion(target="b", metrics=("exact_match",)),
+        "kind": Classification(target="label"),
+    }
+    made["kind"].learned = Classes(tuple("uv"))
+    vocabulary = Extended(ByteEncoding(), ["mask"])
+    for task in made.values():
+        task.choppers = {name: TextChopper(vocabulary=vocabulary) for name in ("a", "b")}
+    return made
+
+
+@pytest.mark.parametrize("best", ["val/write/exact_match", "val/draft/exact_match", "val/draft/chain"])
+def test_what_is_measured_on_generated_items_is_no_best_metric_where_none_are_generated(best):
+    check_best(best, tasks(), 8)
+    with pytest.raises(ValueError, match=f"checkpoints.best is '{best}'; possible: val/loss, val/write/loss"):
+        check_best(best, tasks(), 0)
+    check_best("val/draft/loss", tasks(), 0)
+    check_best("val/kind/accuracy", tasks(), 0)
+
+
+def test_of_a_corpus_no_text_is_compared_with_that_of_a_sample():
+    check_best("val/draft/chain", tasks(), 8, corpus=True)
+    with pytest.raises(ValueError, match="checkpoints.best is 'val/write/exact_match'; possible: "):
+        check_best("val/write/exact_match", tasks(), 8, corpus=True)
+
+
+def test_a_return_that_is_played_for_is_a_best_metric():
+    check_best("val/return_at_5", tasks(), 8, ["val/return_at_5"])
+    with pytest.raises(ValueError, match="checkpoints.best is 'val/return_at_6'; possible: .*val/return_at_5$"):
+        check_best("val/return_at_6", tasks(), 8, ["val/return_at_5"])
+
+
+def test_a_task_that_compares_samples_needs_whole_batches():
+    """Whatever it compares them for: the message names no option of one task."""
+    task = Classification(target="label", unlabelled=0.5)
+    check_batches_are_whole({"kind": task}, True)
+    with pytest.raises(ValueError) as caught:
+        check_batches_are_whole({"kind": task}, False)
+    assert str(caught.value) == (
+        "tasks.kind: its loss compares the samples of a batch, which must be read as a whole. Train it in one process, "
+        "without training.rows_per_micro_batch and training.mixup"
+    )
