@@ -27,8 +27,6 @@ def stream_prompts(
     ends a text, or after `max_tokens` (by default 200). A prompt of None starts a new document. `name` is the task's.
     Texts are drawn at temperature 1 where `how` names neither `sampling` nor `search`. `say` is called with notices."""
     encoding = task.vocabulary
-    if others := [other for other in model.inputs if other != task.target]:
-        say(f"{task.target!r} is written without {', '.join(others)}: none is given (--input NAME=VALUE)")
     whole = [encoding.prompted(prompt) for prompt in prompts]
     rows = [fitting(model, task.target, row) for row in whole]
     for number, (row, kept) in enumerate(zip(whole, rows), start=1):

@@ -40,7 +40,7 @@ def predict(
 
 
 def answer_of(task: Task, ids: list[int], how: Generating) -> dict[str, Any]:
-    """What is told of generated ids."""
+    """The answer of generated ids: {"text": ...} or {"ids": [...]}."""
     if task.choppers[task.target].kind == "text":
         return {"text": before(task.restore(ids), how.stop)}
     return {"ids": ids}

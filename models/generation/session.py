@@ -306,10 +306,10 @@ def fitting(model: Model, input: str, ids: Sequence[int]) -> list[int]:
     return found
 
 
-def padded(rows: Sequence[list[int]]) -> Int[Tensor, "b n"]:
+def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "b n"]:
     """Rows of ids as a tensor, with -1 in front of shorter ones."""
     longest = max(map(len, rows))
-    return torch.tensor([[-1] * (longest - len(row)) + row for row in rows])
+    return torch.tensor([[*[-1] * (longest - len(row)), *row] for row in rows])
 
 
 def text_set(model: Model, input: str, ids: Int[Tensor, "b n"], notes: Float[Tensor, "b n"] | None = None) -> SetPlan:

@@ -114,7 +114,11 @@ def test_ids_are_forbidden_and_forced(runs, tmp_path):
         ("writer", ["--given", "x.png"], "--given: this run refines no drafts"),
         ("refiner", ["--given", "x.png"], "--given FILE and --fill PLACES belong together"),
         ("refiner", ["--given", "gone.png", "--fill", "3"], "--given gone.png"),
-        ("refiner", ["--prompt", "seven"], "--prompt is for texts, and 'image' is none; a part is given by --given"),
+        (
+            "refiner",
+            ["--prompt", "seven"],
+            "--prompt is for texts, and 'image' is none; --given FILE --fill PLACES keeps a part",
+        ),
         ("writer", ["--force", "x"], "write --forbid 3,7 and --force 0:3,1:7"),
         ("writer", ["--grammar", "[0-9]+"], "--grammar is for texts"),
         ("writer", ["--steps", "4"], "--steps: this run refines no drafts"),
@@ -240,7 +244,7 @@ def test_metrics_of_texts_are_refused_where_no_text_is_predicted(tmp_path, task,
 @pytest.mark.parametrize("run", ["writer", "refiner"])
 def test_items_are_generated_as_their_task_says_where_nothing_else_is_asked_for(runs, tmp_path, monkeypatch, run):
     asked = []
-    monkeypatch.setattr(generate, "write_items", lambda loaded, samples, options, settings: asked.append(settings))
+    monkeypatch.setattr(generate, "write_items", lambda *given: asked.append(given[4]))
     opened = generate.load
     monkeypatch.setattr(generate, "load", lambda options: opened(options).generating(guidance=3.0, temperature=0.5))
     for more in ([], ["--guidance", "1"], ["--temperature", "2"], ["--top-k", "4"]):

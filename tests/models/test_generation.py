@@ -7,10 +7,8 @@ from functools import partial
 import pytest
 import torch
 from chopmix.commands.cli import main
-from chopmix.experiment.run import load_run
-from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.train import train
-from chopmix.inference.generating import WrittenText
+from chopmix.experiment.run import Run, load_run
+from chopmix.inference.generating import Generating, WrittenText
 from chopmix.models.generation.beam_search import Search, beam_search
 from chopmix.models.generation.fast_decoder import fast
 from chopmix.models.generation.sampling import Sampling, draw
@@ -316,10 +314,8 @@ def test_text_is_written_whole_and_ends_before_a_stop(text, stops):
 
 
 @pytest.fixture
-def run(tiny):
-    config = load_config(tiny("generates"))
-    train(config)
-    return config.out
+def run(tiny_run):
+    return tiny_run
 
 
 def test_command_line_streams_from_a_prompt_and_from_the_start(run, capsys):
@@ -336,15 +332,81 @@ def test_command_line_streams_from_a_prompt_and_from_the_start(run, capsys):
     assert "37 tokens; only the last 16 fit into the context and are read" in capsys.readouterr().err
 
 
-def test_command_line_reads_a_file_of_prompts(run, capsys, tmp_path):
-    (tmp_path / "prompts.txt").write_text("chop\nmix mi\n\nset\n")
-    options = ["--max-tokens", "6", "--temperature", "0"]
-    assert main(["generate", str(run), "--prompts", str(tmp_path / "prompts.txt"), *options]) == 0
+@pytest.fixture
+def prompts(tmp_path):
+    (tmp_path / "prompts.txt").write_text("chop\nmix mi\n\nset\r\n")
+    return ["--prompts", str(tmp_path / "prompts.txt"), "--max-tokens", "6", "--temperature", "0"]
+
+
+def test_command_line_reads_a_file_of_prompts(run, capsys, prompts):
+    """An answer for each line, in its place; an empty one for an empty line."""
+    assert main(["generate", str(run), *prompts]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["prompt"] for line in found] == ["chop", "mix mi", "set"]
+    assert [line["prompt"] for line in found] == ["chop", "mix mi", "", "set"] and found.pop(2)["text"] == ""
     loaded = load_run(run)
     alone = [loaded.generate(line["prompt"], max_tokens=6, sampling=Sampling(temperature=0)) for line in found]
     assert [line["text"] for line in found] == alone
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_prompts_are_answered_in_a_file(run, capsys, prompts, tmp_path, count):
+    more = [*prompts, "--count", str(count), "--output"]
+    assert main(["generate", str(run), *more, str(tmp_path / "a.txt")]) == 0
+    assert main(["generate", str(run), *more, str(tmp_path / "a.jsonl")]) == 0
+    capsys.readouterr()
+    assert main(["generate", str(run), *prompts, "--count", str(count)]) == 0
+    printed = capsys.readouterr().out
+    answers = [json.loads(line) for line in printed.splitlines()]
+    assert (tmp_path / "a.jsonl").read_text() == printed and len(answers) == 4 * count
+    assert [each["prompt"] for each in answers] == [p for p in ("chop", "mix mi", "", "set") for _ in range(count)]
+    lines = (tmp_path / "a.txt").read_text().split("\n")
+    assert lines == [*(each["text"] for each in answers), ""]
+
+
+def test_a_line_break_in_an_answer_is_told(run, capsys, monkeypatch, tmp_path, prompts):
+    monkeypatch.setattr(Run, "generate", lambda self, prompts, **more: [f"{each}\r\n!\n" for each in prompts])
+    file = str(tmp_path / "a.txt")
+    assert main(["generate", str(run), *prompts, "--output", file]) == 0
+    assert (tmp_path / "a.txt").read_text() == "chop ! \nmix mi ! \n\nset ! \n"
+    assert f"{file}: line breaks in 3 of 4 texts are written as spaces; a .jsonl file keeps" in capsys.readouterr().err
+    assert main(["generate", str(run), "--prompt", "chop", "--output", str(tmp_path / "b.txt")]) == 0
+    assert (tmp_path / "b.txt").read_bytes() == b"chop\r\n!\n\n", "one text stays as it is"
+
+
+def test_so_many_texts_are_printed(run, capsys):
+    assert main(["generate", str(run), "--prompt", "chop", "--count", "3", "--max-tokens", "5", "--seed", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    expected = load_run(run).generate(["chop"] * 3, max_tokens=5, seed=1)
+    assert lines == [f"chop{text}" for text in expected] and len({*expected}) > 1
+    assert main(["generate", str(run), "--count", "0"]) == 2
+    assert "--count is 0; it must be at least 1" in capsys.readouterr().err
+
+
+def test_a_file_of_empty_lines_is_no_prompt(run, capsys, tmp_path):
+    (tmp_path / "none.txt").write_text("\n\n")
+    assert main(["generate", str(run), "--prompts", str(tmp_path / "none.txt")]) == 2
+    assert "none.txt holds no prompt; it should have one a line" in capsys.readouterr().err
+
+
+def test_a_misspelled_option_is_told_with_the_nearest(run):
+    loaded = load_run(run)
+    for write in (loaded.generate, loaded.stream, lambda **options: loaded.predict([], **options)):
+        with pytest.raises(TypeError, match="^there is no option 'temprature'; did you mean 'temperature'\\?$"):
+            write(temprature=2)
+        with pytest.raises(TypeError, match="^there is no option 'foo'; possible: prompt, max_tokens, .*penalty$"):
+            write(foo=2)
+
+
+def test_a_field_of_the_sampling_changes_that_which_is_given():
+    how = Generating.of({"sampling": Sampling(top_k=5), "temperature": 0.5})
+    assert how.sampling == Sampling(top_k=5, temperature=0.5)
+
+
+def test_one_text_can_be_streamed_by_itself(run):
+    loaded = load_run(run)
+    pieces = list(loaded.stream("chop", max_tokens=4, temperature=0))
+    assert "".join(piece for (piece,) in pieces) == loaded.generate("chop", max_tokens=4, temperature=0)
+    assert loaded.generate([]) == []
 
 
 @pytest.mark.parametrize(
@@ -352,7 +414,7 @@ def test_command_line_reads_a_file_of_prompts(run, capsys, tmp_path):
     [
         (["--temperature", "-1"], "temperature is -1.0; it must be 0, or from 1e-6"),
         (["--prompt", "CHOP"], "character 'C' (U+0043) at place 0 is not among"),
-        (["--max-tokens", "0"], "--max-tokens is 0; it must be at least 1"),
+        (["--max-tokens", "0"], "max_tokens is 0; it must be at least 1"),
         (["--prompts", "/nowhere/prompts.txt"], "prompts.txt"),
     ],
 )
