@@ -20,7 +20,7 @@ from ..inference.predict import predict
 from .folder.reading import RunError as RunError
 from .folder.reading import say_aside
 from .opening.evaluated import attributed, evaluated
-from .opening.given import Sample, given_split, predicted_split, samples_of
+from .opening.given import Sample, check_predicts, given_split, predicted_split, samples_of
 from .opening.opened import Opened
 from .opening.written import generated, streamed
 
@@ -79,8 +79,11 @@ class Run(Opened):
         unknown option."""
         self.check_heads()
         every, options = samples_of(samples), Generating.of(how)
+        check_predicts(self, every, self.tasks)
+        if not every:
+            return []
         split = predicted_split(self, every, self.tasks, say)
-        found = predict(self.model, self.tasks, split, options) if every else []
+        found = predict(self.model, self.tasks, split, options)
         for line in split.unread.shortened():
             say(line)
         return found[0] if isinstance(samples, Mapping) else found

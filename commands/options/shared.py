@@ -102,8 +102,8 @@ def given_samples(pairs: Sequence[str], run: Run) -> list[dict[str, str]]:
         ["image=a.png", "image=b.png", "operator=+"]
         [{"image": "a.png", "operator": "+"}, {"image": "b.png", "operator": "+"}]
 
-    A value with `*` stands for the files it matches, unless the input is a text or a category. Raises RunError where
-    the numbers of values do not agree, and for a folder."""
+    A value with `*` stands for the files it matches, unless the input is a text. Raises RunError where the numbers of
+    values do not agree, and for a folder."""
     from ...experiment.folder.reading import RunError
 
     values: dict[str, list[str]] = {}
@@ -111,8 +111,7 @@ def given_samples(pairs: Sequence[str], run: Run) -> list[dict[str, str]]:
         name, equals, value = pair.partition("=")
         if not equals:
             raise RunError(f"--input {pair!r}: write NAME=VALUE, such as image=cat.jpg")
-        chopper = run.choppers.get(name)
-        of_file = chopper is not None and chopper.kind != "text" and chopper.choices is None
+        of_file = name in run.choppers and run.choppers[name].kind != "text"
         if of_file and os.path.isdir(value):
             raise RunError(f"--input {pair}: {value} is a folder; name its files, --input '{name}={value}/**/*.*'")
         matched = matching(value) if "*" in value and of_file else []

@@ -75,17 +75,17 @@ def check_samples(run: Opened, samples: Sequence[Sample], tasks: Collection[str]
 def say_missing(run: Opened, samples: Sequence[Sample], tasks: Collection[str], say: Callable[[str], None]) -> None:
     """Call `say` with the inputs that samples lack: `'answer' is written without image, sound`."""
     written = {run.tasks[name].target for name in tasks}
-    found: dict[tuple[str, ...], list[str]] = {}
+    found: dict[tuple[str, str], list[str]] = {}
     for name in tasks:
-        read = [each for each in read_by(run, name) if each not in written]
-        lacking = Counter(tuple(each for each in read if sample.get(each) is None) for sample in samples)
+        task, read = run.tasks[name], [each for each in read_by(run, name) if each not in written]
+        verb = "written" if task.needs.generates or task.needs.refines else "predicted"
+        lacking = Counter(", ".join(each for each in read if sample.get(each) is None) for sample in samples)
         for names, count in lacking.items():
             share = f"{count:,} of {len(samples):,} samples: " if count < len(samples) else ""
-            found.setdefault((share, *names), []).append(repr(run.tasks[name].target))
-    for (share, *names), targets in found.items():
-        if names:
-            verb = "is" if len(targets) == 1 else "are"
-            say(f"{share}{', '.join(targets)} {verb} written without {', '.join(names)} (--input NAME=VALUE)")
+            if names:
+                found.setdefault((share, f"{verb} without {names}"), []).append(repr(task.target))
+    for (share, how), targets in found.items():
+        say(f"{share}{', '.join(targets)} {'is' if len(targets) == 1 else 'are'} {how} (--input NAME=VALUE)")
 
 
 def given_split(run: Opened, samples: Sequence[Sample], asked: bool = True) -> SampleSplit:
@@ -111,21 +111,23 @@ def given_split(run: Opened, samples: Sequence[Sample], asked: bool = True) -> S
     return split
 
 
-def predicted_split(
-    run: Opened, samples: Sequence[Sample], tasks: Collection[str], say: Callable[[str], None]
-) -> SampleSplit:
-    """Samples in memory from which these tasks predict. A sample without a value of any of their inputs counts as bad;
-    `say` is called with the inputs that others lack. Raises RunError if the tasks only continue texts, and as
-    `check_samples`."""
+def check_predicts(run: Opened, samples: Sequence[Sample], tasks: Collection[str]) -> None:
+    """Raises RunError if these tasks only continue texts, and as `check_samples`."""
     check_samples(run, samples, tasks)
-    known = readable(run, tasks)
-    if not known:
+    if not readable(run, tasks):
         targets = " and ".join(run.tasks[name].target for name in tasks)
         raise RunError(
             f"{run.folder} continues texts: it writes {targets} and has no other input to predict from. Use `chopmix "
             f"generate {run.folder} --prompt TEXT`"
         )
-    split = given_split(run, samples)
+
+
+def predicted_split(
+    run: Opened, samples: Sequence[Sample], tasks: Collection[str], say: Callable[[str], None]
+) -> SampleSplit:
+    """Samples in memory from which these tasks predict. A sample without a value of any of their inputs counts as bad;
+    `say` is called with the inputs that others lack."""
+    split, known = given_split(run, samples), readable(run, tasks)
     for number, sample in enumerate(samples):
         if all(sample.get(name) is None for name in known):
             split.unread.bad.setdefault(number, f"it has none of the inputs {', '.join(known)}")

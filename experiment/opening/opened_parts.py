@@ -18,7 +18,7 @@ from ..data.tasks import choppers_and_tasks
 from ..folder.model_run import write_model_run
 from ..folder.reading import RunError, check_assets, listed, load_weights, read_config, say_aside, sound_step
 from ..settings.resolved import precision_of
-from .predictor import predictor
+from .predictor import pooler, predictor
 
 
 def opened_parts(folder: Path, which: str, device: str, trust: Collection[str]) -> dict[str, Any]:
@@ -62,6 +62,7 @@ def open_part(folder: str | Path, trust: Collection[str] = ()) -> RunPart:
                       told={"missing": list(own["missing"])}),
         tasks=tuple(own["tasks"]), check_answer=partial(check_answer, own["tasks"]),
         predict=predictor(config, model, own["choppers"], own["tasks"]),
+        pooled=pooler(config, model, own["choppers"], own["tasks"]),
         content=content_of(model),
     )  # fmt: skip
 

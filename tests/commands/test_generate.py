@@ -200,6 +200,10 @@ def test_evaluations_generate_as_they_are_asked_to(runs, tmp_path, run, more):
         figures.append(json.loads((tmp_path / "x.json").read_text()))
         sheets.append((runs / run / "sheets" / "val.html").read_text())
     assert {"val/accepted", "val/accepted_real", "val/accepted_decoded"} <= figures[0].keys()
+    for name in ("recall", "coverage", "variance"):  # of the vectors that the judge pools
+        assert {f"val/accepted_{name}", f"val/accepted_{name}_real"} <= figures[0].keys()
+        assert figures[0][f"val/accepted_{name}_real"] == pytest.approx(figures[1][f"val/accepted_{name}_real"])
+    assert figures[0]["val/accepted_compared"] == figures[0]["val/judged"] > 100
     assert figures[1]["guidance"] == 2 and figures[2]["temperature"] == 0 and "guidance" not in figures[0]
     assert figures[0]["val/loss"] == figures[1]["val/loss"] and len({*sheets}) == 3
 
