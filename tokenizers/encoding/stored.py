@@ -100,4 +100,5 @@ def _made(folder: Path, parts: EncodingRecord) -> Encoding:
         found = DirectoryEncoding(read_text(folder / "tokenizer.json", LARGE), parts.start or 0, frame)
     else:
         found = make_encoding(parts.name, None, lambda: ())
+        found.frame = frame
     return Extended(found, parts.own) if parts.own else found
