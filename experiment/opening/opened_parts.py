@@ -27,10 +27,9 @@ def opened_parts(folder: Path, which: str, device: str, trust: Collection[str]) 
         raise RunError("device 'cuda' was asked for, but torch sees no GPU here; possible: auto, cpu")
     if which not in ("best", "last"):
         raise RunError(f"no checkpoint {which!r}; possible: best, last")
-    config = read_config(folder, trust)
+    config, step = read_config(folder, trust), sound_step(folder, which, say_aside)
     check_assets(config, folder / "assets")
     choppers, tasks = choppers_and_tasks(config, folder / "assets", partial(open_part, trust=trust))
-    step = sound_step(folder, which, say_aside)
     model = build_model(config, choppers, tasks)
     state = load_weights(model, folder, step, choppers)
     inner = [name for name in state.missing if not name.startswith("heads.")]

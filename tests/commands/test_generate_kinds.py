@@ -193,6 +193,16 @@ def test_a_corpus_has_no_column_to_judge_by(runs, tmp_path, capsys):
     assert told in capsys.readouterr().err
 
 
+def test_a_judge_that_was_not_trained_says_how(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs" / "seen").mkdir(parents=True)
+    (tmp_path / "configs" / "seen" / "judge.yaml").write_text("")
+    judge = "tasks.fill.metrics={accepted: {use: accepted_by, run: runs/seen/judge}}"
+    assert main(["train", str(runs / "refiner.yaml"), judge, f"out={tmp_path / 'x'}"]) == 2
+    told = "tasks.fill.metrics.accepted: runs/seen/judge is not a run: it has no config.yaml. Train it with `chopmix "
+    assert f"{told}train configs/seen/judge.yaml`" in capsys.readouterr().err
+
+
 def test_an_ending_that_fits_nothing_is_told(runs, tmp_path, capsys):
     for run, ending, told in (
         ("tunes", ".png", "x.png: it can be written to .mid, .wav, .mp3, .csv, not '.png'"),
