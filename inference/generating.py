@@ -30,8 +30,8 @@ def ignored(items: list[list[int]]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Generating:
-    """How items are generated. Raises ValueError for a `guidance` that is not 0 to 100, and for a `max_tokens` below
-    1."""
+    """How items are generated. Raises ValueError for a `guidance` that is not 0 to 100, a `max_tokens` below 1, and a
+    `stop` that is one text."""
 
     prompt: str = ""
     """How every text begins that answers a sample; it is not given back."""
@@ -64,18 +64,15 @@ class Generating:
             raise ValueError(f"guidance is {self.guidance}; it must be from 0 (the inputs are ignored) to 100")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens is {self.max_tokens}; it must be at least 1")
+        if isinstance(self.stop, str):
+            raise ValueError(f"stop is one text; write a list of texts, stop=[{self.stop!r}]")
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Generating:
         """From options by name, which may include fields of `Sampling`: `{"temperature": 0, "seed": 1}`. Raises
         TypeError for an unknown one."""
         sampled = [field.name for field in fields(Sampling)]
-        known = [*(field.name for field in fields(cls)), *sampled]
-        for name in options:
-            if name not in known:
-                near = get_close_matches(name, known, n=1, cutoff=0.75)
-                hint = f"did you mean {near[0]!r}?" if near else f"possible: {', '.join(known)}"
-                raise TypeError(f"there is no option {name!r}; {hint}")
+        check_options(options, [*(field.name for field in fields(cls)), *sampled])
         own = {name: options[name] for name in sampled if name in options}
         rest = {name: value for name, value in options.items() if name not in own}
         if own:
@@ -94,6 +91,15 @@ class Generating:
     def with_rule(self, rule: Constraint | None) -> Generating:
         """The same with one more constraint."""
         return self if rule is None else replace(self, constraint=rule & self.constraint)
+
+
+def check_options(options: Collection[str], known: Sequence[str]) -> None:
+    """Raises TypeError for an option that is not `known`, with the nearest one."""
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.75)
+            hint = f"did you mean {near[0]!r}?" if near else f"possible: {', '.join(known)}"
+            raise TypeError(f"there is no option {name!r}; {hint}")
 
 
 # ------------------------------------------------------------------------------------------------------ what is written
@@ -186,7 +192,8 @@ def joined(streamed: Iterator[Sequence[str]], count: int) -> list[str]:
 
 def searching_tasks(tasks: Mapping[str, Task], **given: Any) -> dict[str, Task]:
     """The same tasks with another search: `given` are fields of `Search`, the others stay as each task has them. Raises
-    ValueError for values that `Search` refuses."""
+    TypeError for an unknown field, ValueError for values that `Search` refuses."""
+    check_options(given, [field.name for field in fields(Search)])
     Search(**given)
     found = {name: copy(task) for name, task in tasks.items()}
     for task in found.values():

@@ -70,7 +70,7 @@ class RunJudge(Judge):
 
     def check_answers(self, column: Iterable[Any]) -> None:
         """Raises ValueError where the run can never say what a data column holds."""
-        for wanted in dict.fromkeys(map(str, islice(column, READ))):
+        for wanted in dict.fromkeys(map(str, islice(filter(is_known, column), READ))):
             try:
                 self.part.check_answer(self.task, wanted)
             except ValueError as error:

@@ -204,6 +204,8 @@ def draft_of_given(options: argparse.Namespace, run: Run, target: str) -> dict[s
     if options.given is None or options.fill is None:
         raise RunError("--given FILE and --fill PLACES belong together: an item, and what of it is filled in anew")
     chopper, task = run.choppers[target], run.tasks[run.text_task((), target)[0]]
+    if chopper.kind == "text":
+        raise RunError("--given and --fill are for files; in a text masks say what is filled in: --prompt 'a <|mask|>'")
     try:
         ids = chopper.vocabulary.encode(chopper.decode(options.given))
     except (ValueError, OSError) as error:

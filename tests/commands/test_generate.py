@@ -119,7 +119,10 @@ def test_ids_are_forbidden_and_forced(runs, tmp_path):
             ["--prompt", "seven"],
             "--prompt is for texts, and 'image' is none; --given FILE --fill PLACES keeps a part",
         ),
-        ("writer", ["--force", "x"], "write --forbid 3,7 and --force 0:3,1:7"),
+        ("writer", ["--force", "x"], "--force: 'x' is no whole number; write --forbid 3,7 and --force 0:3,1:7"),
+        ("writer", ["--forbid", "red"], "--forbid: 'red' is no whole number; write --forbid 3,7"),
+        ("writer", ["--force", "0"], "--force: '' is no whole number; write --forbid 3,7 and --force 0:3"),
+        ("writer", ["--prompt", "seven"], "--prompt is for texts, and 'image' is none"),
         ("writer", ["--grammar", "[0-9]+"], "--grammar is for texts"),
         ("writer", ["--steps", "4"], "--steps: this run refines no drafts"),
         ("writer", ["--drafts", "4"], "--drafts: this run refines no drafts"),
@@ -158,6 +161,11 @@ def test_a_part_of_a_picture_is_filled_in(runs, tmp_path, capsys):
     assert changed and changed <= {0, 4, 5, 6, 7, 8}
     for places, told in (
         ("16", "no place 16: places are 0 to 15"),
+        (
+            "lower half",
+            "--fill lower half: 'lower half' is no whole number. Places are counted from 0, in a picture row ",
+        ),
+        ("lower half", "or 8:16 for the second half (of a picture the lower one)"),
         ("0:99999999999", "no place"),
         ("5:5", "it names no place"),
         ("x", "write 3,8:12 for the places 3, 8"),
@@ -172,6 +180,13 @@ def test_drafts_are_animated(runs, tmp_path):
     assert generated(runs, "refiner", *more, "--order", "random") == 0
     with Image.open(tmp_path / "x.gif") as animation:
         assert animation.n_frames >= 5
+
+
+def test_a_text_is_given_with_masks_in_it(runs, capsys):
+    more = ["--target", "words", "--given", "x.txt", "--fill", "0"]
+    assert main(["generate", str(runs / "namer"), *more]) == 2
+    told = "--given and --fill are for files; in a text masks say what is filled in: --prompt 'a <|mask|>'"
+    assert told in capsys.readouterr().err
 
 
 def test_an_animation_of_a_text_is_not_written_over_a_file(runs, tmp_path, capsys):

@@ -395,6 +395,13 @@ def test_a_misspelled_option_is_told_with_the_nearest(run):
             write(temprature=2)
         with pytest.raises(TypeError, match="^there is no option 'foo'; possible: prompt, max_tokens, .*penalty$"):
             write(foo=2)
+    with pytest.raises(TypeError, match="^there is no option 'beam'; did you mean 'beams'\\?$"):
+        loaded.searching(beam=2)
+
+
+def test_a_stop_text_alone_would_be_its_letters(run):
+    with pytest.raises(ValueError, match="stop is one text; write a list of texts, stop=\\['END'\\]"):
+        load_run(run).generate("chop", stop="END")
 
 
 def test_a_field_of_the_sampling_changes_that_which_is_given():

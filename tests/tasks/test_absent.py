@@ -85,6 +85,8 @@ def test_predictions_of_samples_that_lack_inputs(run, capsys):
         alone = run.predict(sample, max_tokens=3)
         assert alone.keys() <= {"task", "error"} and len(alone) == 1
         told = capsys.readouterr().err
+        if task.needs.inputs and task.needs.hides != "shifted" and not {*task.needs.inputs} & {*subset}:
+            assert "error" in alone or alone["task"].keys() == {"error"}, "nothing is made up"
         gone = [name for name in whole[0] if name not in subset]
         if "error" in alone:
             assert not sample or "nothing to read" in alone["error"]

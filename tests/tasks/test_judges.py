@@ -110,7 +110,7 @@ def only(*answers):
 
 @pytest.mark.parametrize("kind", [AcceptedBy, TranscribedBy])
 def test_a_judge_of_another_vocabulary_is_told_before_the_first_step(kind):
-    labels = [1, 1, 0]
+    labels = [1, float("nan"), 1, None, 0]
     kind(run="r").fit(only("0", "1"), training(labels=labels))
     told = r"runs/judge can never answer '1', which column 'label' holds: its classes are zero, one"
     with pytest.raises(ValueError, match=told):
