@@ -89,8 +89,8 @@ class Run(Opened):
         return found[0] if isinstance(samples, Mapping) else found
 
     def given(self, samples: Sample | Sequence[Sample], asked: bool = True) -> SampleSplit:
-        """One sample in memory, or several, as a split. `asked`: chopped as for prediction (the text of a mask token is that token, to
-        be filled in), else as for training. Raises RunError for an input that the run does not have."""
+        """One sample in memory, or several, as a split. `asked`: chopped as for prediction (the text of a mask token is
+        that token, to be filled in), else as for training. Raises RunError for an input that the run does not have."""
         return given_split(self, samples_of(samples), asked)
 
     def evaluate(

@@ -99,8 +99,8 @@ def with_item(split: SampleSplit, places: Sequence[Place], target: str) -> list[
 def generate_unprompted(
     model: Model, name: str, task: Task, count: int, how: Generating, generator: torch.Generator | None = None
 ) -> list[list[int]]:
-    """The ids of `count` texts that a model of a corpus generates from nothing: after the start token, or from masks, as
-    many as `how.max_tokens` or the context."""
+    """The ids of `count` texts that a model of a corpus generates from nothing: after the start token, or from masks,
+    as many as `how.max_tokens` or the context."""
     generator = generator or how.generator(model)
     if task.needs.refines:
         length = task.vocabulary.length or how.max_tokens or (how.refining or task.refining).tokens or model.context

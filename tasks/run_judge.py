@@ -21,10 +21,10 @@ READ = 10_000
 
 
 class RunJudge(Judge):
-    """Compares the answers of the trained run in the folder `run` to generated items with the data column `column`. Next
-    to it the same figure of the true items (`_real`), and of these encoded to ids and decoded again (`_decoded`): no
-    generator should be expected to do better. Samples without a value in the column are skipped; `_unlabelled` is how
-    many, where there are any.
+    """Compares the answers of the trained run in the folder `run` to generated items with the data column `column`.
+    Next to it the same figure of the true items (`_real`), and of these encoded to ids and decoded again (`_decoded`):
+    no generator should be expected to do better. Samples without a value in the column are skipped; `_unlabelled` is
+    how many, where there are any.
 
     `input` is the run's input that gets the items (by default its only one), `task` the task that answers (by default
     its only one). The run's weights are copied to this run's assets. A subclass gives `figure`, `answer` and `value`.

@@ -41,8 +41,8 @@ def opened_parts(folder: Path, which: str, device: str, trust: Collection[str]) 
     kind = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
     return {
         "folder": folder, "config": config, "step": step, "model": model.to(kind).eval(), "tasks": tasks,
-        "choppers": choppers, "which": which, "precision": precision_of(folder, torch.device(kind)), "missing": tuple(state.missing),
-        "trust": frozenset(trust),
+        "choppers": choppers, "which": which, "precision": precision_of(folder, torch.device(kind)),
+        "missing": tuple(state.missing), "trust": frozenset(trust),
     }  # fmt: skip
 
 

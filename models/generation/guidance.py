@@ -15,8 +15,8 @@ class Guided:
     """Two sessions of the same rows, one with the inputs and one without, used as one `Session`.
 
     The scores are u + weight * (c - u), where c are the log-probabilities with inputs and u those without: `weight` 1
-    gives c, 0 gives u, a larger one enlarges the difference (Ho & Salimans 2022, arXiv:2207.12598; of texts Sanchez et al. 2023,
-    arXiv:2306.17806). The model knows u if inputs were dropped in training (`training.input_dropout`).
+    gives c, 0 gives u, a larger one enlarges the difference (Ho & Salimans 2022, arXiv:2207.12598; of texts Sanchez et
+    al. 2023, arXiv:2306.17806). The model knows u if inputs were dropped in training (`training.input_dropout`).
     """
 
     def __init__(self, given: Session, without: Session, weight: float):
