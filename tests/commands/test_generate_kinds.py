@@ -15,6 +15,7 @@ from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.inference.generating import Generating
 from chopmix.inference.items import generate_items
+from chopmix.models.generation.constraints import Forbidden
 from chopmix.models.generation.refine import Draft
 from chopmix.tokenizers.media.sound import read_sound
 from PIL import Image
@@ -146,6 +147,12 @@ def test_chords_come_before_the_notes_of_every_step(runs):
     ids = known.encode(score)
     assert len(ids) == 9 and all((id > known.silence) == (place % 3 == 0) for place, id in enumerate(ids))
     assert run.generate(target="score", max_tokens=12, seed=2).shape[1] == 2
+
+
+def test_a_score_may_be_longer_than_the_context(runs):
+    run = load_run(runs / "tunes", trust=["test_generate_kinds"])
+    endless = Forbidden((run.choppers["score"].vocabulary.end,))
+    assert run.generate(max_tokens=60, seed=2, constraint=endless).shape == (20, 2) and run.model.context == 40
 
 
 @pytest.mark.parametrize(("run", "ending"), [("translator", ".gif"), ("translator", ".png"), ("refiner", ".gif")])
