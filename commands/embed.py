@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     if options.data:
         split = split_of(loaded, options.data, options.split)
     else:
-        split = loaded.given(given_samples(options.input, loaded, reading=True), asked=False)
+        split = loaded.given(given_samples(options.input, loaded), asked=False)
     say_aside(loaded.name)
     output = Path(options.output) if options.output else None
     return int(write_embeddings(loaded, split, options.pool, output) == len(split))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,9 @@ OPTIONS = (
     ("--fill", str, None, "PLACES", "the places of its ids that are filled in, counted from 0: 3,8:12"),
     ("--animate", str, None, "FILE.gif", "write the drafts as an animation"),
     ("--target", str, None, "NAME", "the input to generate, where several can be (default: the first not given)"),
-    ("--output", str, None, "FILE", "write to a file, as its ending says; of several FILE-1, FILE-2, ..."),
-    ("--count", int, 1, "N", "so many of each, with --output"),
+    ("--output", str, None, "FILE", "write to a file, as its ending says; several to FILE-1, FILE-2, ..., but texts to "
+     "one file, a line each, or to .jsonl"),
+    ("--count", int, 1, "N", "so many of each"),
 )  # fmt: skip
 """What items are generated and where they go: flag, type, default, metavar and help."""
 SAMPLED = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
@@ -39,7 +40,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_inputs(command)
     source = command.add_mutually_exclusive_group()
     source.add_argument("--prompt", metavar="TEXT", help="what to continue; none: a new document")
-    source.add_argument("--prompts", metavar="FILE", help="a file with one prompt a line, continued together")
+    source.add_argument(
+        "--prompts",
+        metavar="FILE",
+        help="a file with one prompt a line, continued together; an empty line gets an empty text",
+    )
     command.add_argument("--max-tokens", type=int, metavar="N", help="at most so many (of texts default: 200)")
     command.add_argument("--temperature", type=float, metavar="T", help="0: always the likeliest token (default: 1)")
     command.add_argument("--top-k", type=int, metavar="N")
@@ -56,33 +61,30 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..experiment.folder.reading import RunError, say_aside
+    from ..experiment.folder.reading import RunError
     from ..models.generation.sampling import Sampling
 
     asked = sampling_of(options)
-    if options.max_tokens is not None and options.max_tokens < 1:
-        raise RunError(f"--max-tokens is {options.max_tokens}; it must be at least 1")
+    if options.count < 1:
+        raise RunError(f"--count is {options.count}; it must be at least 1")
     if options.input and options.prompts:
         raise RunError("--prompts is for texts alone, not beside --input")
     loaded = load(options).searching(**search_options(options))
     samples = given_samples(options.input, loaded) if options.input else []
-    task, target = loaded.text_task({name for sample in samples for name in sample}, options.target)
-    how = loaded.tasks[task]
-    settings = {"max_tokens": options.max_tokens, "stop": options.stop, "seed": options.seed,
-                "sampling": None if asked is None else replace(how.sampling or Sampling(), **asked),
-                "search": how.search, "cached": not options.no_cache,
-                "guidance": how.guidance if options.guidance is None else options.guidance,
-                "constraint": constraint_of(options, loaded.choppers[target].vocabulary)}  # fmt: skip
-    settings |= refining_of(options, loaded.tasks[task]) | draft_of_given(options, loaded, target)
-    if options.output or loaded.tasks[task].needs.refines or loaded.choppers[target].kind != "text":
-        write_items(loaded, samples, options, settings)
-        return
-    settings |= {"max_tokens": options.max_tokens or 200} | ({} if samples else {"say": say_aside})
-    check = cut_short(options, loaded.choppers[target].vocabulary)
-    if options.prompts:
-        continue_prompts(loaded, options.prompts, settings, check)
+    name, target = loaded.text_task({name for sample in samples for name in sample}, options.target)
+    task, chopper = loaded.tasks[name], loaded.choppers[target]
+    continues = task.needs.generates and chopper.kind == "text"
+    settings = {"max_tokens": 200 if continues and options.max_tokens is None else options.max_tokens,
+                "sampling": None if asked is None else replace(task.sampling or Sampling(), **asked),
+                "stop": options.stop, "seed": options.seed, "search": task.search, "cached": not options.no_cache,
+                "guidance": task.guidance if options.guidance is None else options.guidance,
+                "constraint": constraint_of(options, chopper.vocabulary)}  # fmt: skip
+    settings |= refining_of(options, task) | draft_of_given(options, loaded, target)
+    check = cut_short(options, chopper.vocabulary)
+    if continues and options.count == 1 and len(samples) < 2 and not (options.output or options.prompts):
+        check(written(loaded, options.prompt, samples, {"target": target, **settings}))
     else:
-        write(loaded, options.prompt, samples, settings, check)
+        write_items(loaded, target, samples, options, settings, check)
 
 
 def sampling_of(options: argparse.Namespace) -> dict[str, Any] | None:
@@ -101,37 +103,13 @@ def sampling_of(options: argparse.Namespace) -> dict[str, Any] | None:
     return None
 
 
-def continue_prompts(run: Run, file: str, settings: dict[str, Any], check: Callable[[str], None]) -> None:
-    """Print `{"prompt": ..., "text": ...}` for each line of a file; `check` gets each text. Raises RunError for a file
-    without prompts."""
-    from ..experiment.folder.reading import RunError
-    from ..tokenizers.files.printing import json_line
-    from ..tokenizers.files.reading import read_text
-
-    prompts = [line for line in read_text(file).splitlines() if line]
-    if not prompts:
-        raise RunError(f"{file} holds no prompt; it should have one a line")
-    for prompt, text in zip(prompts, run.generate(prompts, **settings)):
-        print(json_line({"prompt": prompt, "text": text}), flush=True)
-        check(text)
-
-
-def write(
-    run: Run, prompt: str | None, samples: list[dict[str, str]], settings: dict[str, Any], check: Callable[[str], None]
-) -> None:  # fmt: skip
-    """Print a prompt and its continuation as it is generated; of several samples one text after the other. `check` gets
-    each continuation."""
+def written(run: Run, prompt: str | None, samples: Sequence[Mapping[str, str]], settings: Mapping[str, Any]) -> str:
+    """The text that continues a prompt; the two are printed while it is generated."""
     from ..tokenizers.files.printing import as_written
 
-    begun = prompt or ""
-    if len(samples) > 1:
-        for text in run.generate(prompt, inputs=samples, **settings):
-            print(as_written(begun + text))
-            check(text)
-        return
-    written = ""
+    begun, found = prompt or "", ""
     for (piece,) in run.stream([prompt], samples, **settings):
         print(as_written(begun + piece), end="", flush=True)
-        begun, written = "", written + piece
+        begun, found = "", found + piece
     print()
-    check(written)
+    return found

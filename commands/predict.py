@@ -28,4 +28,6 @@ def run(options: argparse.Namespace) -> int:
     for sample, answer in zip(samples, loaded.predict(samples)):
         print(json_line({**sample, **answer}), flush=True)
         failed += "error" in answer
+    if failed:
+        say_aside(f"{failed:,} of {len(samples):,} samples could not be answered")
     return 1 if failed == len(samples) else 0

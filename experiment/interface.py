@@ -63,14 +63,22 @@ def evaluate(run: Run | str | Path, split: str = "val", *, data: str | None = No
     return run.evaluate(split, whole_data(data, split, *run.reads()) if data else None)
 
 
-def predict(run: Run | str | Path, samples: Sequence[Mapping[str, Any]], **options: Any) -> list[dict[str, Any]]:
-    """Every task's prediction for each sample, by task name, in the order of the samples.
+@overload
+def predict(run: Run | str | Path, samples: Mapping[str, Any], **options: Any) -> dict[str, Any]: ...
+@overload
+def predict(run: Run | str | Path, samples: Sequence[Mapping[str, Any]], **options: Any) -> list[dict[str, Any]]: ...
+def predict(
+    run: Run | str | Path, samples: Mapping[str, Any] | Sequence[Mapping[str, Any]], **options: Any
+) -> dict[str, Any] | list[dict[str, Any]]:
+    """Every task's prediction for each sample, by task name, in the order of the samples; of one sample instead of a
+    list its prediction alone.
 
         predict("runs/quickstart", [{"image": "7.png", "operator": "+"}])    # [{"answer": {"text": "7+5=12"}}]
 
     A sample maps any of the run's inputs to raw values: a file's path or bytes, an array, a text. For one that cannot
-    be read the result is `{"error": why}`. `options` are those of `inference.generating.Generating`.
-    Raises RunError for an input that the run does not have."""
+    be read the result is `{"error": why}`; inputs that a sample lacks are named on standard error. `options` are those
+    of `inference.generating.Generating`. Raises RunError for an input that no task reads, and for a run that only
+    continues texts."""
     return opened(run).predict(samples, **options)
 
 

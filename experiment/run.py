@@ -7,23 +7,23 @@ print(run.evaluate("val"))
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from ..data.base import Dataset
 from ..data.samples.split import SampleSplit
 from ..inference.attribution import Attribution
-from ..inference.generating import Generating, joined
+from ..inference.generating import Generating
 from ..inference.predict import predict
 from ..tokenizers.files.trust import Trust
 from .folder.reading import RunError as RunError
 from .folder.reading import say_aside
 from .opening.evaluated import attributed, evaluated
-from .opening.given import given_split
+from .opening.given import Sample, check_predicts, given_split, predicted_split, samples_of
 from .opening.opened import Opened
-from .opening.written import generated_items, one_of, streamed
+from .opening.written import generated, streamed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,55 +32,67 @@ class Run(Opened):
 
     def generate(
         self, prompt: str | Sequence[str | None] | None = None, *,
-        inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (), target: str | None = None, **options: Any,
+        inputs: Sample | Sequence[Sample] = (), target: str | None = None, say: Callable[[str], None] = say_aside,
+        **options: Any,
     ) -> Any:  # fmt: skip
-        """The text that continues a prompt, or one text per prompt; or the item (a text; of pictures a tensor) that is
-        generated from the other `inputs` of a sample, or of each of several; of several that can be, `target` names it
-        (by default the first that is not given). Options as for `stream`; the fields of
-        `Sampling` may be given directly (`temperature=0`). Raises RunError where no task generates anything, and for a
-        sample that cannot be read."""
+        """The text that continues a prompt, or a list with one text per prompt; or the item (a text; of pictures a
+        tensor) that is generated from the other `inputs` of a sample, or a list with one for each of several samples.
+        Of several inputs that can be generated, `target` names one (default: the first that is not given).
+
+        `options` are those of `inference.generating.Generating` (`max_tokens`, `sampling`, `search`, `stop`, `seed`,
+        ...) and the fields of `Sampling` (`temperature=0`). `say` is called with notices, such as the inputs that a
+        sample lacks; default: standard error. Raises RunError where no task generates anything, and for a sample that
+        cannot be read, TypeError for an unknown option."""
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
-        samples = [inputs] if isinstance(inputs, Mapping) else list(inputs)
-        name, made = self.text_task({name for sample in samples for name in sample}, target)
-        if not samples and self.tasks[name].needs.generates and self.choppers[made].kind == "text":
-            texts = joined(self.stream(prompts, **options), len(prompts))
-            return texts[0] if prompt is None or isinstance(prompt, str) else texts
-        found = generated_items(self, samples, Generating.of({"prompt": one_of(prompts), **options}), target)
-        return found if samples and not isinstance(inputs, Mapping) else found[0]
+        samples = samples_of(inputs)
+        found = generated(self, prompts, samples, target, Generating.of(options), say)
+        one = isinstance(inputs, Mapping) if samples else prompt is None or isinstance(prompt, str)
+        return found[0] if one else found
 
     def stream(
-        self, prompts: Sequence[str | None] = (None,), inputs: Sequence[Mapping[str, Any]] = (), **options: Any
+        self, prompts: str | Sequence[str | None] = (None,), inputs: Sample | Sequence[Sample] = (), *,
+        target: str | None = None, say: Callable[[str], None] = say_aside, **options: Any,
     ) -> Iterator[list[str]]:  # fmt: skip
-        """Yield lists with the next piece of every text until all have ended: one text per prompt, or, where `inputs`
-        are given, one per sample, each beginning behind the first prompt. Options: those of
-        `inference.generating.Generating` (`max_tokens`, `sampling`, `search`, `stop`, `seed`, ...). Raises RunError
-        where no task generates text, or one needs other inputs and none are given, DataError for a sample that cannot
-        be read."""
-        return streamed(self, prompts, inputs, options)
+        """Yield lists with the next piece of every text until all have ended: one text per prompt, or, if `inputs` are
+        given, one per sample, each of which begins after the only prompt. `target`, `say` and `options` are those of
+        `generate`. Raises RunError where no task generates text, or one needs other inputs and none are given,
+        DataError for a sample that cannot be read, TypeError for an unknown option."""
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        return streamed(self, prompts, samples_of(inputs), target, Generating.of(options), say)
 
-    def predict(self, samples: Sequence[Mapping[str, Any]], **how: Any) -> list[dict[str, Any]]:
-        """Predict for samples: mappings of any of the run's inputs to raw values (a path, a file's bytes, an array, a
-        text).
+    @overload
+    def predict(self, samples: Sample, *, say: Callable[[str], None] = ..., **how: Any) -> dict[str, Any]: ...
+    @overload
+    def predict(
+        self, samples: Sequence[Sample], *, say: Callable[[str], None] = ..., **how: Any
+    ) -> list[dict[str, Any]]: ...
+    def predict(
+        self, samples: Sample | Sequence[Sample], *, say: Callable[[str], None] = say_aside, **how: Any
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Predict for samples: mappings of any of the run's inputs to raw values (a path, the content of a file, an
+        array, a text).
 
-        Gives one mapping per sample: every task's prediction by task name (a class with probabilities, numbers, a
-        text), or `error` for a sample that cannot be read. `how`: the options of `inference.generating.Generating`.
-        Raises RunError for an input that the run does not have, and for a task whose head was missing in an import.
-        """
+        Returns one mapping per sample: every task's prediction by task name (a class with probabilities, numbers, a
+        text), or `error` for a sample that cannot be read or has none of the inputs. For one sample instead of a list
+        it returns one mapping. `how`: the options of `inference.generating.Generating`. `say` is called with notices,
+        such as the inputs that samples lack; default: standard error. Raises RunError for an input that no task reads,
+        for a run that only continues texts, and for a task whose head was missing in an import, TypeError for an
+        unknown option."""
         self.check_heads()
-        return self.answered(self.tasks, samples, **how)
-
-    def answered(self, tasks: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], **how: Any) -> list[dict]:
-        """`predict` for some tasks; says of which inputs items were left out for want of room."""
-        split = self.given(samples)
-        found = predict(self.model, tasks, split, Generating.of(how))
+        every, options = samples_of(samples), Generating.of(how)
+        check_predicts(self, every, self.tasks)
+        if not every:
+            return []
+        split = predicted_split(self, every, self.tasks, say)
+        found = predict(self.model, self.tasks, split, options)
         for line in split.unread.shortened():
-            say_aside(line)
-        return found
+            say(line)
+        return found[0] if isinstance(samples, Mapping) else found
 
-    def given(self, samples: Sequence[Mapping[str, Any]], asked: bool = True) -> SampleSplit:
-        """Samples in memory as a split. `asked`: chopped as for prediction (the text of a mask token is that token, to
-        be filled in), else as for training. Raises RunError for an input that the run does not have."""
-        return given_split(self, samples, asked)
+    def given(self, samples: Sample | Sequence[Sample], asked: bool = True) -> SampleSplit:
+        """One sample in memory, or several, as a split. `asked`: chopped as for prediction (the text of a mask token is
+        that token, to be filled in), else as for training. Raises RunError for an input that the run does not have."""
+        return given_split(self, samples_of(samples), asked)
 
     def evaluate(
         self, split: str = "val", dataset: Dataset | None = None, rows: int = 64, inputs: Collection[str] | None = None

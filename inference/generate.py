@@ -11,7 +11,7 @@ from ..data.sampler import Place
 from ..data.samples.split import SampleSplit
 from ..models.generation.guidance import Guided
 from ..models.generation.sampling import Sampling
-from ..models.generation.session import Session
+from ..models.generation.session import Session, fitting
 from ..models.model import Model
 from ..tasks.language_modeling import LanguageModeling
 from ..tokenizers.encoding.directory import DecodedStream
@@ -26,16 +26,15 @@ def stream_prompts(
     """Yield the next piece of text of every prompt until all have stopped: at a `stop` text (left out), at an id that
     ends a text, or after `max_tokens` (by default 200). A prompt of None starts a new document. `name` is the task's.
     Texts are drawn at temperature 1 where `how` names neither `sampling` nor `search`. `say` is called with notices."""
-    encoding, context = task.vocabulary, model.context
-    if others := [other for other in model.inputs if other != task.target]:
-        say(f"{task.target!r} is written without {', '.join(others)}: none is given (--input NAME=VALUE)")
-    rows = [encoding.prompted(prompt) for prompt in prompts]
-    for number, row in enumerate(rows, start=1):
-        if len(row) > context:
-            say(f"prompt {number} has {len(row)} tokens; only the last {context} (the context) are read")
+    encoding = task.vocabulary
+    whole = [encoding.prompted(prompt) for prompt in prompts]
+    rows = [fitting(model, task.target, row) for row in whole]
+    for number, (row, kept) in enumerate(zip(whole, rows), start=1):
+        if len(kept) < len(row):
+            say(f"prompt {number} has {len(row)} tokens; only the last {len(kept)} fit into the context and are read")
     session = Session.of_texts(model, rows, input=task.target, task=name, vocabulary=encoding.size,
                                most=how.max_tokens or 200, cached=how.cached)  # fmt: skip
-    written = [WrittenText(encoding.stream(row[-context:]), encoding.ends, how.stop) for row in rows]
+    written = [WrittenText(encoding.stream(row), encoding.ends, how.stop) for row in rows]
     if how.sampling is None and how.search is None:
         how = replace(how, sampling=Sampling())
     yield from pieces(session, written, how, generator=how.generator(model))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -29,7 +30,8 @@ def ignored(items: list[list[int]]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Generating:
-    """How items are generated. Raises ValueError for a `guidance` that is not 0 to 100."""
+    """How items are generated. Raises ValueError for a `guidance` that is not 0 to 100, a `max_tokens` below 1, and a
+    `stop` that is one text."""
 
     prompt: str = ""
     """How every text begins that answers a sample; it is not given back."""
@@ -45,8 +47,9 @@ class Generating:
     """Which ids may follow which, besides the rule of the vocabulary."""
     refining: Refining | None = None
     """How drafts are refined; None: as the task says."""
-    draft: Sequence[int] | None = None
-    """The ids of the draft that is refined, masks among them; None: masks alone."""
+    draft: Sequence[int] | Callable[[int], Sequence[int]] | None = None
+    """The ids of the draft that is refined, masks among them; of several items a function from an item's number; None:
+    masks alone."""
     show: Callable[[list[list[int]]], None] = ignored
     """Called with the ids of all items after each step of a refinement."""
     stop: Sequence[str] = ()
@@ -59,14 +62,27 @@ class Generating:
     def __post_init__(self):
         if not 0 <= self.guidance <= 100:
             raise ValueError(f"guidance is {self.guidance}; it must be from 0 (the inputs are ignored) to 100")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError(f"max_tokens is {self.max_tokens}; it must be at least 1")
+        if isinstance(self.stop, str):
+            raise ValueError(f"stop is one text; write a list of texts, stop=[{self.stop!r}]")
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Generating:
-        """From options by name, among which fields of `Sampling` may be: `{"temperature": 0, "seed": 1}`. Raises
+        """From options by name, which may include fields of `Sampling`: `{"temperature": 0, "seed": 1}`. Raises
         TypeError for an unknown one."""
-        own = {field.name: options[field.name] for field in fields(Sampling) if field.name in options}
+        sampled = [field.name for field in fields(Sampling)]
+        check_options(options, [*(field.name for field in fields(cls)), *sampled])
+        own = {name: options[name] for name in sampled if name in options}
         rest = {name: value for name, value in options.items() if name not in own}
-        return cls(**rest | ({"sampling": Sampling(**own)} if own else {}))
+        if own:
+            rest["sampling"] = replace(options.get("sampling") or Sampling(), **own)
+        return cls(**rest)
+
+    def drafted(self, number: int) -> tuple[int, ...] | None:
+        """The ids of the draft of the item with this number; None: masks alone."""
+        found = self.draft(number) if callable(self.draft) else self.draft
+        return None if found is None else tuple(found)
 
     def generator(self, model: Model) -> torch.Generator | None:
         """The random generator of the seed on the model's device; without a seed None, which stands for torch's own."""
@@ -75,6 +91,15 @@ class Generating:
     def with_rule(self, rule: Constraint | None) -> Generating:
         """The same with one more constraint."""
         return self if rule is None else replace(self, constraint=rule & self.constraint)
+
+
+def check_options(options: Collection[str], known: Sequence[str]) -> None:
+    """Raises TypeError for an option that is not `known`, with the nearest one."""
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.75)
+            hint = f"did you mean {near[0]!r}?" if near else f"possible: {', '.join(known)}"
+            raise TypeError(f"there is no option {name!r}; {hint}")
 
 
 # ------------------------------------------------------------------------------------------------------ what is written
@@ -167,7 +192,8 @@ def joined(streamed: Iterator[Sequence[str]], count: int) -> list[str]:
 
 def searching_tasks(tasks: Mapping[str, Task], **given: Any) -> dict[str, Task]:
     """The same tasks with another search: `given` are fields of `Search`, the others stay as each task has them. Raises
-    ValueError for values that `Search` refuses."""
+    TypeError for an unknown field, ValueError for values that `Search` refuses."""
+    check_options(given, [field.name for field in fields(Search)])
     Search(**given)
     found = {name: copy(task) for name, task in tasks.items()}
     for task in found.values():

@@ -99,13 +99,13 @@ def with_item(split: SampleSplit, places: Sequence[Place], target: str) -> list[
 def generate_unprompted(
     model: Model, name: str, task: Task, count: int, how: Generating, generator: torch.Generator | None = None
 ) -> list[list[int]]:
-    """The ids of `count` items that the model generates from nothing: from the start token on, or from masks, as many
-    as `how.max_tokens` or the context."""
+    """The ids of `count` texts that a model of a corpus generates from nothing: after the start token, or from masks,
+    as many as `how.max_tokens` or the context."""
     generator = generator or how.generator(model)
     if task.needs.refines:
         length = task.vocabulary.length or how.max_tokens or (how.refining or task.refining).tokens or model.context
-        draft = how.draft or [task.mask] * length
-        return refined(model, task, draft_of_rows(model, name, task, [draft] * count), how, generator)
+        drafts = [how.drafted(number) or [task.mask] * length for number in range(count)]
+        return refined(model, task, draft_of_rows(model, name, task, drafts), how, generator)
     known = task.vocabulary
     session = Session.of_texts(model, [[known.start]] * count, input=task.target, task=name, vocabulary=known.size,
                                most=how.max_tokens or model.context - 1)  # fmt: skip

@@ -1,4 +1,5 @@
-"""Prediction, from samples to answers: a class with its probabilities, numbers, a text, as each task answers."""
+"""Prediction, from samples to answers: a class with its probabilities, numbers, a text, as each task answers; and the
+vectors that a head makes answers of."""
 
 from __future__ import annotations
 
@@ -7,11 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ..data.sampler import Place
 from ..data.samples.split import SampleSplit
 from ..models.arithmetic import finite
-from ..models.model import Model
+from ..models.batch import Batch
+from ..models.model import Model, at
 from ..tasks.base import Task, asking
 from .generate import write
 from .generating import Generating, before
@@ -40,7 +44,7 @@ def predict(
 
 
 def answer_of(task: Task, ids: list[int], how: Generating) -> dict[str, Any]:
-    """What is told of generated ids."""
+    """The answer of generated ids: {"text": ...} or {"ids": [...]}."""
     if task.choppers[task.target].kind == "text":
         return {"text": before(task.restore(ids), how.stop)}
     return {"ids": ids}
@@ -55,6 +59,34 @@ def read_off(
     numbers = [split.reader.number(key) for key in batch.first.keys]
     if not numbers:
         return {}
-    like = next(model.parameters())
-    output = finite(model(model.plan(batch, dtype=like.dtype, device=like.device).to(like.device))[name])
+    output = finite(model(planned(model, batch))[name])
     return dict(zip(numbers, task.answers(output, batch.targets[name], batch)))
+
+
+@torch.inference_mode()
+def pooled_vectors(
+    model: Model, name: str, task: Task, split: SampleSplit, rows: int = 64
+) -> Float[Tensor, "n d"] | None:
+    """For every sample of a split, in order, the vector that the head of a task reads, on the CPU, NaN for a bad
+    sample; None if the head does not read one vector of each sample, or all are bad."""
+    split, found = replace(split, tasks={name: asking(task)}), {}
+    for first in range(0, len(split), rows):
+        batch = split.batch([Place(0, 0, number) for number in range(len(split))][first : first + rows])
+        if not (numbers := [split.reader.number(key) for key in batch.first.keys]):
+            continue
+        batch = planned(model, batch)
+        targets = batch.targets[name]
+        vectors = model.heads[name].pooled(at(model.read(batch).of(targets), targets), targets)
+        if vectors is None:
+            return None
+        found |= zip(numbers, finite(vectors).float().cpu())
+    if not found:
+        return None
+    missing = torch.full_like(next(iter(found.values())), torch.nan)
+    return torch.stack([found.get(number, missing) for number in range(len(split))])
+
+
+def planned(model: Model, batch: Batch) -> Batch:
+    """The batch with a layout for every layer, on the model's device."""
+    like = next(model.parameters())
+    return model.plan(batch, dtype=like.dtype, device=like.device).to(like.device)

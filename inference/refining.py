@@ -12,7 +12,7 @@ from ..data.sampler import Place
 from ..data.samples.split import SampleSplit
 from ..models.batch import Batch
 from ..models.generation.refine import Draft, chain_nats, hidden_nats
-from ..models.generation.session import text_set
+from ..models.generation.session import padded, text_set
 from ..models.model import Model
 from ..tasks.masked_diffusion import MaskedDiffusion
 from .generating import Generating
@@ -29,12 +29,14 @@ def draft_of_samples(
     model: Model, name: str, task: MaskedDiffusion, split: SampleSplit, places: Sequence[Place], how: Generating,
     given: Collection[str], first: Mapping[str, Callable[[int], Any]] = {},
 ) -> tuple[list[int], Draft | None]:  # fmt: skip
-    """The numbers of these samples, without bad ones, and a draft of their items (None: all are bad): of `how.draft`
-    (ids, masks among them), else of as many masks as items have, or as `how` says, or as the sample's own has, or as
-    the task says. Of all else nothing is read but the inputs `given`, and those that were generated `first`, by a
-    sample's number."""
+    """The numbers of these samples, without bad ones, and a draft of their items (None: all are bad): `how.draft`, else
+    as many masks as items have, or as `how` says, or as the sample's own has, or as the task says; framed as in
+    training. Of all else nothing is read but the inputs `given`, and those that were generated `first`, by a sample's
+    number."""
 
-    def masks(number: int) -> tuple[int, ...]:
+    def ids(number: int) -> tuple[int, ...]:
+        if (draft := how.drafted(number)) is not None:
+            return draft
         item, known = split.item(number)[0].get(task.target), task.vocabulary
         own = task.refining.tokens if item is None else len(known.encode(item))
         if not (length := known.length or how.max_tokens or own):
@@ -44,7 +46,7 @@ def draft_of_samples(
 
     def read(others: Mapping[str, Any], inputs: Collection[str]) -> Batch:
         """The samples with the draft, these other items, and of their own no more than these inputs."""
-        new = {**others, task.target: masks if how.draft is None else tuple(how.draft)}
+        new = {**others, task.target: ids}
         predicted = {each: None for each in split.inputs.targets if each not in inputs}  # they would be kept
         return split.read(places, inputs={*inputs, *new}, rows="one_each", replaced={**predicted, **new})
 
@@ -56,14 +58,11 @@ def draft_of_samples(
 
 
 def draft_of_rows(model: Model, name: str, task: MaskedDiffusion, rows: Sequence[Sequence[int]]) -> Draft:
-    """A draft of rows of ids, masks among them, alone in their set. Raises ValueError for rows longer than the
-    context."""
+    """A draft of rows of ids, masks among them, alone in their set: windows of a corpus, without a frame. Raises
+    ValueError for rows longer than the context."""
     if (longest := max(map(len, rows))) > model.context:
         raise ValueError(f"a draft of {longest} tokens is longer than the context of {model.context}")
-    ids = torch.full((len(rows), longest), -1)
-    for row, given in zip(ids, rows):
-        row[longest - len(given) :] = torch.tensor(given)
-    return draft_of(model, name, task, Batch(main=text_set(model, task.target, ids)))
+    return draft_of(model, name, task, Batch(main=text_set(model, task.target, padded(rows))))
 
 
 def refined(

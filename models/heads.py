@@ -30,6 +30,10 @@ class Head(nn.Module):
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must turn vectors into an output: forward(self, x, targets)")
 
+    def pooled(self, x: Float[Tensor, "t d"], targets: Targets) -> Float[Tensor, "s d"] | None:
+        """One vector for each target, which the last linear map reads; None where slots are not pooled."""
+        return None
+
     def weights(self) -> int:
         """How many weights multiply each vector: those of the matrices, biases not counted."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.dim() > 1)
@@ -207,5 +211,8 @@ class PooledLinear(Head):
     def vectors(self, targets: Targets) -> int:
         return len(targets.values)
 
+    def pooled(self, x: Float[Tensor, "t d"], targets: Targets) -> Float[Tensor, "s d"]:
+        return self.pooling(x, targets.groups, len(targets.values))
+
     def forward(self, x: Float[Tensor, "t d"], targets: Targets) -> Float[Tensor, "s v"]:
-        return self.linear(self.pooling(x, targets.groups, len(targets.values)))
+        return self.linear(self.pooled(x, targets))

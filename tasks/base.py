@@ -178,7 +178,10 @@ class Task:
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
         """The batch, in which the task may have changed what the model reads (masked a word) by the samples' seeds; and
-        the supervised slots with their targets. Computed on the CPU, from the plan."""
+        the supervised slots with their targets. Computed on the CPU, from the plan.
+
+        Any input may be absent from a sample, or from all samples of a batch (it is in no `chunks` then), also the one
+        that the task is about: such samples have no targets."""
         raise NotImplementedError
 
     def terms(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:
@@ -223,8 +226,8 @@ class Task:
         return ""
 
     def answers(self, output: Tensor, targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """Every sample's answer from a batch's output, a dictionary for JSON: {"class": "cat", ...}; recognised text is
-        under `text`, and `error` says why there is no answer."""
+        """The answer to every sample of the batch, in order, a dictionary for JSON: {"class": "cat", ...}; recognised
+        text is under `text`, and `error` says why there is no answer, such as an absent input."""
         raise NotImplementedError
 
 

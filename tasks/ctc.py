@@ -184,9 +184,12 @@ class Ctc(Task):
 
     def answers(self, output: Tensor, targets: Targets, batch: Batch) -> list[dict[str, Any]]:
         """Every sample's {"text": "hi", "words": [{"word": "hi", "start": 0.1, "end": 0.4}]}, in seconds; without
-        `words` where tokens have no seconds."""
+        `words` where tokens have no seconds. Asked to predict, `error` for a sample without the source."""
         chunks, answers, start = batch.set_of(targets).chunks.get(self.source), [], 0
         for logs in self.rows(output, targets):
+            if self.asks and not len(logs):
+                answers.append({"error": f"{self.source!r} is missing"})
+                continue
             symbols = self.read_off(logs)
             answers.append({"text": self.decoded(symbols)})
             if len(logs) and chunks.coordinates is not None and chunks.coordinates.shape[1] == 1:

@@ -70,5 +70,6 @@ class Judge:
         """Get ready from what `save` has written. Raises DataError where that is missing or damaged."""
 
     def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary) -> dict[str, float]:
-        """The figures of generated items, one for each of `figures`."""
+        """The figures of generated items, by the names of `figures`; without those that these items do not have, such
+        as a share of the complete ones where none is complete."""
         raise NotImplementedError

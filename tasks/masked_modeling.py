@@ -192,9 +192,10 @@ class MaskedModeling(Task):
 
     def answers(self, output: Float[Tensor, "t v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
         """Every sample's `text` with its masks filled in, and under `masks` for each the likeliest tokens, each a
-        {"token": "cat", "probability": 0.9}; `error` for a text without masks."""
+        {"token": "cat", "probability": 0.9}; `error` for a sample without the text, or whose text has no masks."""
         planned = batch.set_of(targets)
-        chunks = planned.chunks[self.target]
+        if (chunks := planned.chunks.get(self.target)) is None:
+            return [self._unanswered(0)] * planned.samples
         shares = output[:, : len(self.plain)].float().softmax(-1).cpu()
         count = min(CANDIDATES, int(self.plain.sum()))
         shares, candidates = shares.masked_fill(~torch.from_numpy(self.plain), 0.0).topk(count)
@@ -206,12 +207,16 @@ class MaskedModeling(Task):
             mine = (sample[asked] == number).nonzero()[:, 0].tolist()
             if mine:
                 masks = [self._candidates(candidates[row], shares[row]) for row in mine]
-                whole = self.vocabulary.restored(filled[sample == number].tolist())
-                answers.append({**whole, "masks": masks})
+                answers.append({**self.vocabulary.restored(filled[sample == number].tolist()), "masks": masks})
             else:
-                mask = self.vocabulary.specials[self.mask]
-                answers.append({"error": f"no {mask!r} stands in {self.target!r} to be filled in"})
+                answers.append(self._unanswered(int((sample == number).sum())))
         return answers
+
+    def _unanswered(self, tokens: int) -> dict[str, Any]:
+        """The answer to a sample with so many tokens of the target, none of which is a mask."""
+        if not tokens:
+            return {"error": f"{self.target!r} is missing" + "; `chopmix generate` writes it" * self.needs.refines}
+        return {"error": f"no {self.vocabulary.specials[self.mask]!r} stands in {self.target!r} to be filled in"}
 
     def _candidates(self, ids: Tensor, shares: Tensor) -> list[dict[str, Any]]:
         found = zip(ids.tolist(), shares.tolist(), strict=True)

@@ -85,9 +85,10 @@ class Reconstruction(Task):
         }
 
     def answers(self, output: Float[Tensor, "t k"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """Every sample's codes."""
-        length = self.choppers[self.target].slice_shape[0]
-        return [{"codes": ids.tolist()} for ids in self.codes(output, targets).split(length)]
+        """Every sample's codes; `error` for a sample without the target."""
+        codes, sample = self.codes(output, targets).cpu(), batch.main.tokens.sample.flatten()[targets.slots]
+        found = [codes[sample == number].tolist() for number in range(1, batch.main.samples + 1)]
+        return [{"codes": each} if each else {"error": f"{self.target!r} is missing"} for each in found]
 
 
 def psnr(sums: Mapping[str, Tensor]) -> float:

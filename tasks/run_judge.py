@@ -21,9 +21,10 @@ READ = 10_000
 
 
 class RunJudge(Judge):
-    """Compares what the trained run in the folder `run` makes of generated items with the data column `column`. Beside
-    it the same figure of the true items (`_real`), and of these encoded to ids and decoded again (`_decoded`): no
-    generator should be expected to do better.
+    """Compares the answers of the trained run in the folder `run` to generated items with the data column `column`.
+    Next to it the same figure of the true items (`_real`), and of these encoded to ids and decoded again (`_decoded`):
+    no generator should be expected to do better. Samples without a value in the column are skipped; `_unlabelled` is
+    how many, where there are any.
 
     `input` is the run's input that gets the items (by default its only one), `task` the task that answers (by default
     its only one). The run's weights are copied to this run's assets. A subclass gives `figure`, `answer` and `value`.
@@ -43,7 +44,7 @@ class RunJudge(Judge):
 
     @property
     def figures(self) -> Mapping[str, Figure]:
-        return dict.fromkeys(("", "_real", "_decoded"), self.figure)
+        return dict.fromkeys(("", "_real", "_decoded"), self.figure) | {"_unlabelled": Figure("samples")}
 
     def value(self, said: Sequence[str | None], wanted: Sequence[str]) -> float:
         """The figure of what the run says of each item (None: it is no whole one), beside what was wanted."""
@@ -69,7 +70,7 @@ class RunJudge(Judge):
 
     def check_answers(self, column: Iterable[Any]) -> None:
         """Raises ValueError where the run can never say what a data column holds."""
-        for wanted in dict.fromkeys(map(str, islice(column, READ))):
+        for wanted in dict.fromkeys(map(str, islice(filter(is_known, column), READ))):
             try:
                 self.part.check_answer(self.task, wanted)
             except ValueError as error:
@@ -98,11 +99,21 @@ class RunJudge(Judge):
         self.task = self.task or next(iter(part.tasks))
 
     def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary) -> dict[str, float]:
-        wanted = [str(each.labels[self.column]) for each in generated]
-        true = [each.true for each in generated]
+        known = [each for each in generated if is_known(each.labels[self.column])]
+        if not known:
+            told = f"none of the {len(generated)} samples has a value in column {self.column!r}"
+            raise DataError(f"{told}, so that there is nothing to compare what is generated with")
+        wanted = [str(each.labels[self.column]) for each in known]
+        true = [each.true for each in known]
         decoded = [vocabulary.restore(vocabulary.encode(item)) for item in true]
-        groups = {"": [each.item for each in generated], "_real": true, "_decoded": decoded}
-        return {name: self.value(self.said(items), wanted) for name, items in groups.items()}
+        groups = {"": [each.item for each in known], "_real": true, "_decoded": decoded}
+        found = {name: self.value(self.said(items), wanted) for name, items in groups.items()}
+        skipped = len(generated) - len(known)
+        return found | ({"_unlabelled": float(skipped)} if skipped else {}) | self.spread(known, wanted)
+
+    def spread(self, generated: Sequence[Generated], wanted: Sequence[str]) -> dict[str, float]:
+        """Further figures of generated items, and of the true ones, by what was wanted of each."""
+        return {}
 
     def said(self, items: Sequence[Any]) -> list[str | None]:
         """What the run says of each item; None of one that is not whole. Raises ValueError where its task gives another
@@ -113,3 +124,8 @@ class RunJudge(Judge):
         if other := [answer for answer in answers if answer and self.answer not in answer]:
             raise ValueError(f"{self.part.name}: task {self.task!r} gives no {self.answer}, but {', '.join(other[0])}")
         return [str(answer[self.answer]) if answer else None for answer in answers]
+
+
+def is_known(value: Any) -> bool:
+    """Whether a sample has a value in a column: not None, and not NaN, as tables write a missing one."""
+    return value is not None and value == value

@@ -79,8 +79,10 @@ class SpanCorruption(SequenceToSequence):
     # ---------------------------------------------------------------------------------------------------- corruption
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """The batch with the set of the text made into two, as `in_two`; the targets are the decoder's next ids."""
-        return super().targets(self.in_two(batch.first if self.source in batch.first.chunks else batch.main))
+        """The batch with the set of the text made into two, as `in_two`; the targets are the decoder's next ids.
+        Without the text there are none."""
+        read = next((planned for planned in batch.sets.values() if self.source in planned.chunks), None)
+        return super().targets(batch if read is None else self.in_two(read))
 
     def in_two(self, planned: SetPlan) -> Batch:
         """The encoder's set, of texts with spans cut out, and the decoder's, of the spans."""

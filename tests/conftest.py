@@ -8,6 +8,7 @@ if os.environ.get("CHOPMIX_TEST_DEVICE") != "cuda":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import shapes
 import tiers
 import torch
 import yaml
+from chopmix.commands.cli import main
 from hypothesis import settings
 
 torch.set_num_threads(1)
@@ -54,20 +56,31 @@ def merged(base, changes):
     return found
 
 
+def tiny_in(folder: Path, name: str = "tiny", **changes) -> Path:
+    """The YAML of a tiny experiment on a text of a few hundred letters, which is written here too."""
+    random.seed(0)
+    words = [random.choice(["chop", "mix", "set", "token"]) for _ in range(150)]
+    (folder / "train.txt").write_text(" ".join(words))
+    (folder / "val.txt").write_text(" ".join(reversed(words[:37])))
+    dataset = {"use": "text", "train": str(folder / "train.txt"), "val": str(folder / "val.txt")}
+    tree = merged(TREE | {"data": {"dataset": dataset}, "out": str(folder / "runs" / name)}, changes)
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    return file
+
+
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """Makes a tiny experiment's YAML on a text of a few hundred letters; gives its path."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
-    random.seed(0)
-    words = [random.choice(["chop", "mix", "set", "token"]) for _ in range(150)]
-    (tmp_path / "train.txt").write_text(" ".join(words))
-    (tmp_path / "val.txt").write_text(" ".join(reversed(words[:37])))
+    return partial(tiny_in, tmp_path)
 
-    def make(name: str = "tiny", **changes) -> Path:
-        dataset = {"use": "text", "train": str(tmp_path / "train.txt"), "val": str(tmp_path / "val.txt")}
-        tree = merged(TREE | {"data": {"dataset": dataset}, "out": str(tmp_path / "runs" / name)}, changes)
-        file = tmp_path / f"{name}.yaml"
-        file.write_text(yaml.safe_dump(tree))
-        return file
 
-    return make
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory):
+    """The folder of a run of the tiny experiment, for tests that do not change it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CHOPMIX_CACHE", str(folder / "cache"))
+        assert main(["train", str(tiny_in(folder))]) == 0
+        yield folder / "runs" / "tiny"

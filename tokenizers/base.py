@@ -52,6 +52,9 @@ class RunPart:
     """Raises ValueError for a text that can never be the answer of a task."""
     predict: Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]] = lambda samples: []
     """Every task's answer to each sample, by task, as `Run.predict` gives it."""
+    pooled: Callable[[str, Sequence[Mapping[str, Any]]], Float[Tensor, "n d"] | None] = lambda task, samples: None
+    """The vectors of samples that the head of a task reads, where it reads one of each sample, as a classification
+    does; None for other tasks."""
 
 
 def no_run(folder: str | Path) -> RunPart:

@@ -24,10 +24,15 @@ def run(options: argparse.Namespace) -> None:
 
     from rich.table import Table
 
-    from ...experiment.folder.reading import say_aside
+    from ...experiment.folder.reading import RunError, say_aside
     from ...experiment.views.learned import PICTURE, TABLE, probe_lines, tell
 
     loaded = load(options)
+    if loaded.config.data.dataset is None:
+        raise RunError(
+            f"{loaded.folder} was imported. Only a run that was trained on the data set `in_context` or `rules`, as by "
+            "configs/in_context/linear.yaml, learns from examples in its context"
+        )
     say_aside(loaded.name)
     folder = Path(options.out) if options.out else loaded.folder
     rows, probed = tell(loaded, folder, options.functions, say_aside)

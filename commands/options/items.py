@@ -1,9 +1,11 @@
-"""Items that `chopmix generate` writes to files, and the options about them: constraints, refinement, animations."""
+"""Items that `chopmix generate` prints or writes to files, and the options about them: constraints, refinement,
+animations."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,52 +15,108 @@ if TYPE_CHECKING:
     from ...tasks.base import Task
     from ...tokenizers.encoding.vocabulary import Vocabulary
 
+LINES = ".jsonl"
+"""The ending of a file that texts are written to as JSON lines."""
 
-def write_items(run: Run, samples: list[dict[str, str]], options: argparse.Namespace, settings: dict[str, Any]) -> None:
-    """Generate `--count` items for each sample; write each to a file and print its name, or, where no `--output` is
-    given, print the texts. Raises RunError for an ending that the items cannot be written to, and for a file that
-    exists."""
+
+def prompts_of(options: argparse.Namespace) -> list[str | None]:
+    """The prompts, one for each line of the file --prompts; without it the one of --prompt. Raises RunError for a file
+    in which all lines are empty."""
     from ...experiment.folder.reading import RunError
-    from ...tokenizers.files.printing import as_written
+    from ...tokenizers.files.reading import read_text
+
+    if not options.prompts:
+        return [options.prompt]
+    found = [line.removesuffix("\r") for line in read_text(options.prompts).removesuffix("\n").split("\n")]
+    if not any(found):
+        raise RunError(f"{options.prompts} holds no prompt; it should have one a line")
+    return found
+
+
+def write_items(
+    run: Run, target: str, samples: Sequence[Mapping[str, str]], options: argparse.Namespace, settings: dict[str, Any],
+    check: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Generate `--count` items for each sample, or each prompt, and write them to `--output`, or print texts. An empty
+    line of `--prompts` gets an empty text. `check` gets each text that is generated. Raises RunError for an ending that
+    the items cannot be written to, and for a file that exists."""
     from ...tokenizers.files.writing import write_bytes
     from ...tokenizers.media.files import animation_bytes
 
-    _, target = run.text_task({name for sample in samples for name in sample}, options.target)
-    known, frames = run.choppers[target].vocabulary, []
-    if options.count < 1:
-        raise RunError(f"--count is {options.count}; it must be at least 1")
-    each = [sample for sample in samples or [{}] for _ in range(options.count)]
-    files = files_of(options, run, target, len(each))
+    known, text, frames = run.choppers[target].vocabulary, run.choppers[target].kind == "text", []
+    every = [each for each in samples for _ in range(options.count)]
+    prompts = [each for each in prompts_of(options) for _ in range(1 if samples else options.count)]
+    files = files_of(options, run, target, len(every or prompts))
     if options.animate:
         settings["show"] = lambda items: frames.append(known.picture(items[0], known.roles["mask"]))
-    given = each if samples or len(each) > 1 else ()
-    found = run.generate(options.prompt, inputs=given, target=target, **settings)
-    for number, item in enumerate(found if isinstance(found, list) else [found]):
-        if files:
-            write_bytes(files[number], known.content(item, files[number].suffix.lower()))
-        print(files[number] if files else as_written(item))
+    asked = [each for each in prompts if each != ""] if options.prompts else prompts
+    found = iter(run.generate(options.prompt if samples else asked, inputs=every, target=target, **settings))
+    if text:
+        texts = ["" if options.prompts and each == "" else next(found) for each in (every or prompts)]
+        given = every or [{"prompt": each} if options.prompts else {} for each in prompts]
+        continued = (options.prompt or "") * run.tasks[run.text_task((), target)[0]].needs.generates
+        write_texts(texts, given, options, known, continued, files)
+        for each in texts:
+            check(each)
+    else:
+        for file, item in zip(files, found, strict=True):
+            write_bytes(file, known.content(item, file.suffix.lower()))
+            print(file)
     if options.animate:
         write_bytes(Path(options.animate), animation_bytes(same_height(frames)))
         print(options.animate)
 
 
+def write_texts(
+    texts: Sequence[str], given: Sequence[Mapping[str, str]], options: argparse.Namespace, vocabulary: Vocabulary,
+    continued: str, files: Sequence[Path],
+) -> None:  # fmt: skip
+    """Write texts to a file: one as it is, several (or those of `--prompts`) in a line each; to `.jsonl` as JSON lines
+    with what was `given` for each. Without a file print them: those of `--prompts` as such lines, others after the
+    prompt that they continue."""
+    from ...experiment.folder.reading import say_aside
+    from ...tokenizers.files.printing import as_written, json_line
+    from ...tokenizers.files.writing import write_bytes
+
+    lines = [json_line({**each, "text": text}) for each, text in zip(given, texts, strict=True)]
+    if not files:
+        for line, text in zip(lines, texts):
+            print(line if options.prompts else as_written(continued + text), flush=True)
+        return
+    (file,) = files
+    if file.suffix.lower() == LINES:
+        content = "".join(f"{line}\n" for line in lines).encode()
+    elif len(texts) == 1 and not options.prompts:
+        content = vocabulary.content(texts[0], file.suffix.lower())
+    else:
+        content = "".join(re.sub(r"[\r\n]+", " ", text) + "\n" for text in texts).encode(errors="backslashreplace")
+        if broken := sum("\n" in text or "\r" in text for text in texts):
+            say_aside(f"{file}: line breaks in {broken} of {len(texts)} texts are written as spaces; a {LINES} file "
+                      "keeps them")  # fmt: skip
+    write_bytes(file, content)
+    print(file)
+
+
 def files_of(options: argparse.Namespace, run: Run, target: str, count: int) -> list[Path]:
-    """The files that `count` items are written to; none where texts are printed. Raises RunError as `write_items`."""
+    """The files that `count` items are written to, of texts one for all; none where texts are printed. Raises RunError
+    as `write_items`."""
     from ...experiment.folder.reading import RunError
 
-    endings = run.choppers[target].vocabulary.endings
+    text = run.choppers[target].kind == "text"
+    endings = (*run.choppers[target].vocabulary.endings, *([LINES] if text else []))
     animation = [Path(options.animate)] if options.animate else []
     if animation and animation[0].suffix.lower() != ".gif":
         raise RunError(f"--animate {options.animate}: an animation is a .gif")
     if not options.output:
         new_files(animation)
-        if run.choppers[target].kind != "text":
+        if not text:
             raise RunError(f"{options.run} generates {target!r}: say where to, --output FILE ({', '.join(endings)})")
         return []
     file = Path(options.output)
     if file.suffix.lower() not in endings:
         raise RunError(f"--output {file}: it can be written to {', '.join(endings)}, not {file.suffix!r}")
-    files = [file] if count == 1 else [file.with_stem(f"{file.stem}-{n}") for n in range(1, count + 1)]
+    one = text or count == 1
+    files = [file] if one else [file.with_stem(f"{file.stem}-{n}") for n in range(1, count + 1)]
     new_files([*files, *animation])
     return files
 
@@ -90,10 +148,10 @@ def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constr
     found: Constraint | None = None
     try:
         if options.forbid is not None:
-            found = Forbidden(tuple(vocabulary.known(options.forbid.split(",")))) & found
+            found = Forbidden(tuple(vocabulary.known(map(whole, options.forbid.split(","))))) & found
         if options.force is not None:
-            pairs = [each.split(":") for each in options.force.split(",")]
-            ids, places = vocabulary.known(id for _, id in pairs), [int(place) for place, _ in pairs]
+            pairs = [each.partition(":")[::2] for each in options.force.split(",")]
+            places, ids = [whole(place) for place, _ in pairs], vocabulary.known(whole(id) for _, id in pairs)
             check_places(places, vocabulary.length)
             found = Forced(dict(zip(places, ids))) & found
     except ValueError as error:
@@ -120,6 +178,14 @@ def cut_short(options: argparse.Namespace, vocabulary: Vocabulary) -> Callable[[
     return check
 
 
+def whole(text: str) -> int:
+    """A whole number. Raises ValueError for another text."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no whole number") from None
+
+
 def check_places(places: Iterable[int], length: int | None) -> None:
     """Raises ValueError for a place that no item has; `length` is how many ids each has, None: they differ."""
     for place in places:
@@ -138,18 +204,23 @@ def draft_of_given(options: argparse.Namespace, run: Run, target: str) -> dict[s
     if options.given is None or options.fill is None:
         raise RunError("--given FILE and --fill PLACES belong together: an item, and what of it is filled in anew")
     chopper, task = run.choppers[target], run.tasks[run.text_task((), target)[0]]
+    if chopper.kind == "text":
+        raise RunError("--given and --fill are for files; in a text masks say what is filled in: --prompt 'a <|mask|>'")
     try:
         ids = chopper.vocabulary.encode(chopper.decode(options.given))
     except (ValueError, OSError) as error:
         raise RunError(f"--given {options.given}: {error}") from error
     try:
-        ends = [[int(end) for end in part.split(":")] for part in options.fill.split(",")]
+        ends = [[whole(end) for end in part.split(":")] for part in options.fill.split(",")]
         check_places([each for first, *last in ends for each in (first, *(end - 1 for end in last))], len(ids))
         places = [place for first, *last in ends for place in range(first, last[0] if last else first + 1)]
         if not places:
             raise ValueError("it names no place")
     except ValueError as error:
-        raise RunError(f"--fill {options.fill}: {error}; write 3,8:12 for the places 3, 8, 9, 10, 11") from None
+        raise RunError(
+            f"--fill {options.fill}: {error}. Places are counted from 0, in a picture row by row: write 3,8:12 for the "
+            f"places 3, 8, 9, 10, 11, or {len(ids) // 2}:{len(ids)} for the second half (of a picture the lower one)"
+        ) from None
     return {"draft": [task.mask if place in {*places} else id for place, id in enumerate(ids)]}
 
 

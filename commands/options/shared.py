@@ -110,26 +110,25 @@ def add_inputs(command: argparse.ArgumentParser, required: bool = False) -> None
     )  # fmt: skip
 
 
-def given_samples(pairs: Sequence[str], run: Run, reading: bool = False) -> list[dict[str, str]]:
+def given_samples(pairs: Sequence[str], run: Run) -> list[dict[str, str]]:
     """Samples from `NAME=VALUE` pairs: several values of one name are several samples; a single value goes with all.
 
         ["image=a.png", "image=b.png", "operator=+"]
         [{"image": "a.png", "operator": "+"}, {"image": "b.png", "operator": "+"}]
 
     A value with `*` stands for the files it matches, unless the input is a text. Raises RunError where the numbers of
-    values do not agree, and for the input that the run generates, unless samples are only read (`reading`: embed)."""
+    values do not agree, and for a folder."""
     from ...experiment.folder.reading import RunError
 
-    written = [task.target for task in run.tasks.values() if task.needs.generates]
     values: dict[str, list[str]] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise RunError(f"--input {pair!r}: write NAME=VALUE, such as image=cat.jpg")
-        is_text = name in run.choppers and run.choppers[name].vocabulary is not None
-        if not reading and name in written and len(written) == len(run.tasks):
-            raise RunError(f"--input {name}: this is what the run writes; generate's --prompt says how it begins")
-        matched = matching(value) if "*" in value and not is_text else []
+        of_file = name in run.choppers and run.choppers[name].kind != "text"
+        if of_file and os.path.isdir(value):
+            raise RunError(f"--input {pair}: {value} is a folder; name its files, --input '{name}={value}/**/*.*'")
+        matched = matching(value) if "*" in value and of_file else []
         values.setdefault(name, []).extend(matched or [value])
     count = max(map(len, values.values()))
     if wrong := [name for name, given in values.items() if len(given) not in (1, count)]:

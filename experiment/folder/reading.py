@@ -36,8 +36,15 @@ def read_config(folder: Path, trust: Trust = NOTHING) -> Config:
     Raises RunError if the folder is not a run, ConfigError if the file is damaged, has another format, or names other
     code."""
     if not os.path.exists(folder / "config.yaml"):
-        raise RunError(f"{folder} is not a run: it has no config.yaml (train one with `chopmix train CONFIG`)")
+        raise RunError(f"{folder} is not a run: it has no config.yaml. Train it with `{training_of(folder)}`")
     return load_run_config(folder, trust)
+
+
+def training_of(folder: Path) -> str:
+    """The command that trains a run: `chopmix train configs/a/b.yaml` for `runs/a/b`, if there is such a file."""
+    *above, name = folder.parts or ("",)
+    files = [Path("configs", *above[at + 1 :], f"{name}.yaml") for at, each in enumerate(above) if each == "runs"]
+    return f"chopmix train {next(filter(os.path.isfile, files), 'CONFIG')}"
 
 
 def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda text: None) -> int:
@@ -45,7 +52,10 @@ def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda te
     newest, and `say` gets a sentence. Raises RunError where the run has no checkpoint."""
     found = checkpoint.steps(folder)
     if not found:
-        raise RunError(f"{folder} has no checkpoint yet")
+        raise RunError(
+            f"{folder} has no checkpoint yet: its training failed, or did not reach the first one. Train it with "
+            f"`{training_of(folder)}`"
+        )
     wanted, last = checkpoint.read_step(folder, which), checkpoint.read_step(folder, "last")
     if wanted in found:
         return wanted

@@ -124,8 +124,8 @@ class Opened:
         if writing:
             return writing[0]
         raise RunError(
-            f"{self.folder} writes no text: none of its tasks ({', '.join(self.tasks)}) is language_modeling, "
-            "sequence_to_sequence or masked_diffusion"
+            f"{self.folder} generates nothing: none of its tasks ({', '.join(self.tasks)}) is language_modeling, "
+            "sequence_to_sequence or masked_diffusion. `chopmix predict` gives its answers"
         )
 
     def record(self, result: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from ..data.tasks import choppers_and_tasks
 from ..folder.model_run import write_model_run
 from ..folder.reading import RunError, check_assets, listed, load_weights, read_config, say_aside, sound_step
 from ..settings.resolved import precision_of
-from .predictor import predictor
+from .predictor import pooler, predictor
 
 
 def opened_parts(folder: Path, which: str, device: str, trust: Trust) -> dict[str, Any]:
@@ -28,10 +28,9 @@ def opened_parts(folder: Path, which: str, device: str, trust: Trust) -> dict[st
         raise RunError("device 'cuda' was asked for, but torch sees no GPU here; possible: auto, cpu")
     if which not in ("best", "last"):
         raise RunError(f"no checkpoint {which!r}; possible: best, last")
-    config = read_config(folder, trust)
+    config, step = read_config(folder, trust), sound_step(folder, which, say_aside)
     check_assets(config, folder / "assets")
     choppers, tasks = choppers_and_tasks(config, folder / "assets", partial(open_part, trust=config.trust))
-    step = sound_step(folder, which, say_aside)
     model = build_model(config, choppers, tasks)
     state = load_weights(model, folder, step, choppers)
     inner = [name for name in state.missing if not name.startswith("heads.")]
@@ -63,6 +62,7 @@ def open_part(folder: str | Path, trust: Trust = NOTHING) -> RunPart:
                       told={"missing": list(own["missing"])}),
         tasks=tuple(own["tasks"]), check_answer=partial(check_answer, own["tasks"]),
         predict=predictor(config, model, own["choppers"], own["tasks"]),
+        pooled=pooler(config, model, own["choppers"], own["tasks"]),
         content=content_of(model),
     )  # fmt: skip
 

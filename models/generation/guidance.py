@@ -14,9 +14,9 @@ from .session import Session
 class Guided:
     """Two sessions of the same rows, one with the inputs and one without, used as one `Session`.
 
-    The log-probabilities are u + weight * (c - u) of those with inputs (c) and without (u): `weight` 1 gives c, 0 gives
-    u, more enlarges the difference (Ho & Salimans 2022, arXiv:2207.12598; of texts Sanchez et al. 2023,
-    arXiv:2306.17806). The model knows u where inputs were withheld while training (`training.input_dropout`).
+    The scores are u + weight * (c - u), where c are the log-probabilities with inputs and u those without: `weight` 1
+    gives c, 0 gives u, a larger one enlarges the difference (Ho & Salimans 2022, arXiv:2207.12598; of texts Sanchez et
+    al. 2023, arXiv:2306.17806). The model knows u if inputs were dropped in training (`training.input_dropout`).
     """
 
     def __init__(self, given: Session, without: Session, weight: float):
@@ -29,7 +29,8 @@ class Guided:
         return self.given.ids
 
     def scores(self) -> Float[Tensor, "b v"]:
-        """The guided log-probabilities of the next id of each row."""
+        """The guided scores of the next id of each row: logits, as those of a `Session`, whose exponentials need not
+        add up to 1."""
         given, without = (each.scores().float().log_softmax(-1) for each in (self.given, self.without))
         return torch.where(without == -torch.inf, given, without + self.weight * (given - without))
 

@@ -1,6 +1,6 @@
-"""Refinement: a draft of masks is filled in, the surest tokens first or any, in as many steps as one likes.
+"""Refinement: the masks of a draft are filled in, in any number of steps, by confidence or in random order.
 
-One step reads the whole draft and fills in several tokens at once, each as if the others were not; more steps are
+One step reads the complete draft and fills in several tokens at once, each independently of the others; more steps are
 slower and better. As many steps as tokens, in random order, is the model of which masked diffusion learns a bound.
 """
 
@@ -26,7 +26,7 @@ NOISE = 4.5
 
 @dataclass(frozen=True, kw_only=True)
 class Refining:
-    """How a draft is refined: in `steps` steps (at most a token a step); `by` their confidence or in `random` order.
+    """How a draft is refined: in `steps` steps, but at most one per mask; `by` their confidence or in `random` order.
     `through` names inputs that are generated first, each as its task says, where a sample lacks them or they are
     withheld: the tokens of a draft, each of which is drawn as if the others were not, agree on them then (a spoken
     digit from a picture `through: [word]`). Of `drafts` of an item, which differ by what is drawn, the one is kept from
@@ -56,10 +56,18 @@ class Refining:
         if self.tokens is not None and self.tokens < 1:
             raise ValueError(f"tokens must be at least 1, not {self.tokens}")
 
-    def left(self, step: int) -> float:
-        """The share of masks that are left after this step, counted from 0."""
-        done = (step + 1) / self.steps
-        return 1 - done if self.by == "random" else math.cos(done * math.pi / 2)
+    def progress(self, masks: Int[Tensor, "s"], step: int) -> Float[Tensor, "s"]:
+        """The share of the steps of items with so many masks that is done after this step, counted from 0. An item
+        takes at most as many steps as it has masks."""
+        return ((step + 1) / masks.double().clamp(1, self.steps)).clamp(max=1)
+
+    def left(self, masks: Int[Tensor, "s"], step: int) -> Int[Tensor, "s"]:
+        """How many of the masks of each item are left after this step, counted from 0; the last step leaves none."""
+        if self.by == "random":
+            steps = masks.clamp(1, self.steps)
+            return masks * (steps - step - 1).clamp(min=0) // steps
+        share = torch.cos(self.progress(masks, step) * math.pi / 2)
+        return (masks * share + 1e-9).floor().long()  # the cosine of 60 degrees may come out just below a half
 
 
 class Draft:
@@ -96,15 +104,18 @@ class Draft:
 
     @torch.inference_mode()
     def scores(self, guidance: float = 1.0, at: Bool[Tensor, "t"] | None = None) -> Float[Tensor, "m v"]:
-        """The log-probabilities of every masked token (or of the tokens `at`). Raises ValueError where they are no
-        finite numbers."""
+        """The log-probabilities of the ids of every masked token (or of the tokens `at`), minus infinity for those that
+        no token may become; with `guidance` their probabilities add up to 1 again. Raises ValueError if the scores are
+        not finite."""
         at = self.masked if at is None else at
-        found = [self._read(batch, at) for batch in self.batches[: 1 + (guidance != 1)]]
-        if len(found) == 2:
-            found[0] = found[1] + guidance * (found[0] - found[1])
-        if not bool(found[0].isfinite().all()):
+        scores, guided = self._read(self.batches[0], at), guidance != 1 and len(self.batches) > 1
+        if guided:
+            without = self._read(self.batches[1], at)
+            scores = without + guidance * (scores - without)
+        if not bool(scores.isfinite().all()):
             raise ValueError(NOT_FINITE)
-        return found[0].masked_fill(self.never, -torch.inf)
+        scores = scores.masked_fill(self.never, -torch.inf)
+        return scores.log_softmax(-1) if guided else scores
 
     def _read(self, batch: Batch, at: Bool[Tensor, "t"]) -> Float[Tensor, "m v"]:
         main = batch.main
@@ -126,15 +137,15 @@ class Draft:
                 return
             logs = self.scores(guidance)
             chosen = sampling.choose(logs, torch.full((len(logs), 1), -1, device=self.device), generator)
-            left = (wanted * how.left(step)).floor().long() if step + 1 < how.steps else torch.zeros_like(wanted)
             where = self.device if generator is None else generator.device
             noise = torch.rand(len(logs), generator=generator, device=where).to(self.device)
             order = noise
             if how.by == "confidence":
                 gumbel = -torch.log(-torch.log(noise.clamp(1e-9, 1 - 1e-7)))
                 sure = logs.gather(1, chosen[:, None].to(self.device))[:, 0]
-                order = sure + (0 if sampling.temperature == 0 else NOISE * (1 - (step + 1) / how.steps)) * gumbel
-            kept = keep_masked(order, self.item[at], left)
+                scale = NOISE * (1 - how.progress(wanted, step).float()) * (sampling.temperature != 0)
+                order = sure + scale[self.item[at]] * gumbel
+            kept = keep_masked(order, self.item[at], how.left(wanted, step))
             self.ids[at] = torch.where(kept, self.mask, chosen.to(self.device))
             yield self.items()
 

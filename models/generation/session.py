@@ -34,9 +34,10 @@ class Session:
     no cache is used. Raises ValueError where a sample does not end in its text.
 
     Where no later token reads some of the cached ones in any layer, as with `causal & window(64)`, these are forgotten
-    when the context is full, and generation goes on without end. Else a text that is alone in its row is cut to the
-    last half of the context, notes kept (`Notes`), which is read again from position 0, cached or not; and beside other
-    inputs generation ends with the context.
+    when the context is full, and generation goes on without end. Otherwise a text that is alone in its row is cut to
+    about its last half, which is read again from position 0, cached or not: notes are kept (`Notes`), and where
+    positions have a period (`Periodic`), the first token is kept and complete periods are cut. Generation ends with
+    the context next to other inputs, and where two periods do not fit into the context or periods meet notes.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class Session:
         self.model, self.core, self.head, given = model, model.core, model.heads[task], batch.main
         self.input, self.vocabulary, self.cached = input, vocabulary, cached
         self.device, self.dtype = next(model.parameters()).device, computing_type(model)
-        self.slides = not batch.encoder and {*given.chunks} == {input} and given.own is None
         self.wanted, self.beams = most, 1
         self.notes = getattr(model.tokenizer(input), "notes", None)  # an embedder of one's own need not know of notes
+        self.period = period_of(model, input)
+        self.slides = not batch.encoder and {*given.chunks} == {input} and given.own is None and self._can_be_cut()
         self.hidden: Tensor | None = None
         self._begin(given)
         self.forgets = not self.fast and self._forgets()
@@ -62,11 +64,8 @@ class Session:
         cls, model: Model, rows: Sequence[Sequence[int]], *, input: str, task: str, vocabulary: int,
         most: int | None = None, cached: bool = True,
     ) -> Session:  # fmt: skip
-        """A session that continues rows of ids without other inputs; of each the last that fit the context are read."""
-        rows = [torch.tensor(row[-model.context :]) for row in rows]
-        longest = max(map(len, rows))
-        ids = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0), value=-1) for row in rows])
-        planned = text_set(model, input, ids)
+        """A session that continues rows of ids without other inputs, each shortened to the context (`fitting`)."""
+        planned = text_set(model, input, padded([fitting(model, input, row) for row in rows]))
         return cls(model, Batch(main=planned), input=input, task=task, vocabulary=vocabulary, most=most, cached=cached)
 
     # ------------------------------------------------------------------------------------------------ where it begins
@@ -136,6 +135,11 @@ class Session:
         endless = getattr(embedder, "longest", context) is None
         return endless and not lasting(self.core.graphs, row)[0, 1]
 
+    def _can_be_cut(self) -> bool:
+        """Whether a text that is alone in its row can be cut to about half of the context, and its positions still mean
+        the same."""
+        return self.period == 1 or (self.notes is None and self.period <= self.model.context // 2)
+
     def _make_room(self) -> None:
         """Forget the columns that no later token reads; where all may be read, cut a row of text alone."""
         if self.forgets:
@@ -147,8 +151,13 @@ class Session:
                 return
         if not self.slides:
             raise ValueError(f"the context of {self.model.context} tokens is full of what later tokens may read")
-        half = max(self.model.context // 2, 1)
-        ids, numbers = (self.ids[:, -half:], None) if self.notes is None else self.notes.carried(self.ids, half)
+        half, numbers = max(self.model.context // 2, 1), None
+        if self.notes is not None:
+            ids, numbers = self.notes.carried(self.ids, half)
+        else:
+            most = self.model.context - (self.model.context - half) // self.period * self.period
+            rows = [row[-int(number) :] for row, number in zip(self.ids.tolist(), (self.ids >= 0).sum(1))]
+            ids = padded([cut(row, most, self.period) for row in rows])
         self._begin(text_set(self.model, self.input, ids, numbers))
 
     def _read(self) -> Tensor:
@@ -207,8 +216,6 @@ class Session:
         given, (b, n), end = self.given, self.given.tokens.shape, self.columns
         if end == n:
             return given
-        if self.slides and self.notes is None:
-            return text_set(self.model, self.input, self.ids[:, -end:])
 
         def moved(slots: Tensor) -> Tensor:
             """The same slots in longer rows."""
@@ -269,6 +276,40 @@ class Session:
 
     def _take_source(self, rows: Tensor) -> None:
         self.source, self.source_tokens = self.source.select(self._there(rows)), self.source_tokens.select(rows)
+
+
+def period_of(model: Model, input: str) -> int:
+    """By multiples of how many tokens the text of an input may be cut; an embedder of one's own need not say."""
+    return getattr(model.tokenizer(input), "period", 1)
+
+
+def cut(ids: Sequence[int], most: int, period: int = 1) -> list[int] | None:
+    """The end of a text that has at most `most` ids. With a `period` above 1 the first id stays and a multiple of
+    `period` of those after it is cut; None if no such text is short enough.
+
+    period 1, most 4    7 0 1 0 1 0 1    0 1 0 1
+    period 2, most 4    7 0 1 0 1 0 1    7 0 1
+    """
+    if len(ids) <= most or period == 1:
+        return [*ids[-most:]]
+    end = 1 + -(-(len(ids) - most) // period) * period
+    return [ids[0], *ids[end:]] if end <= len(ids) else None
+
+
+def fitting(model: Model, input: str, ids: Sequence[int]) -> list[int]:
+    """The end of a prompt that fits the context, as `cut`. Raises ValueError if none does."""
+    period = period_of(model, input)
+    found = cut(ids, model.context, period)
+    if found is None:
+        told = f"a prompt of {len(ids)} tokens does not fit the context of {model.context}"
+        raise ValueError(f"{told}, and its positions have a period of {period}; shorten the prompt")
+    return found
+
+
+def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "b n"]:
+    """Rows of ids as a tensor, with -1 in front of shorter ones."""
+    longest = max(map(len, rows))
+    return torch.tensor([[*[-1] * (longest - len(row)), *row] for row in rows])
 
 
 def text_set(model: Model, input: str, ids: Int[Tensor, "b n"], notes: Float[Tensor, "b n"] | None = None) -> SetPlan:

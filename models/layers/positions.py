@@ -29,6 +29,10 @@ class AbsolutePosition(nn.Module):
     `length`: the most tokens of an item, so that indices are below it (default: the context).
     """
 
+    period: int = 1
+    """A generated text that outgrows the context is cut by a multiple of this, so that every token that stays keeps the
+    remainder of its index; 1: by any number."""
+
     def __init__(self, width: int, context: int, length: int | None = None):
         super().__init__()
         self.length = length or context
@@ -68,7 +72,7 @@ class Periodic(AbsolutePosition):
         super().__init__(width, context, length)
         if not periods or min(periods) < 2 or max(periods) > 65_536:
             raise ValueError(f"periods must be whole numbers from 2 to 65,536, not {periods}")
-        self.periods = periods
+        self.periods, self.period = periods, math.lcm(*periods)
         self.tables = nn.ModuleList(nn.Embedding(period, width) for period in periods)
 
     def forward(self, index: Int[Tensor, "*t"]) -> Float[Tensor, "*t d"]:

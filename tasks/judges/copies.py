@@ -19,9 +19,10 @@ class Copies(Judge):
     """Whether generated items of one length are copies of training items.
 
     The distance of an item is the number of ids in which it differs from the nearest training item. The figure (named
-    as in the YAML) is the share of generated items with a smaller distance than a true item of the split, both drawn at
-    random, ties counting half: 0.5 where they lie as near as true ones, 1 where all are copies. `_exact`: the share
-    that equals a training item; `_exact_real`: the same of the true items.
+    as in the YAML) is the share of complete generated items with a smaller distance than a true item of the split, both
+    drawn at random, ties counting half: 0.5 if they are as near as true ones, 1 if all are copies. `_exact`: the share
+    that equals a training item; `_exact_real`: the same of the true items. Where no generated item is complete, there
+    is only `_exact_real`.
     """
 
     encoded = True
@@ -53,10 +54,13 @@ class Copies(Judge):
     def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary) -> dict[str, float]:
         made = self.distances([each.item for each in generated if each.item is not None], vocabulary)
         true = self.distances([each.true for each in generated], vocabulary)
-        nearer = (made[:, None] < true).mean() + (made[:, None] == true).mean() / 2
-        return {"": float(nearer), "_exact": float((made == 0).mean()), "_exact_real": float((true == 0).mean())}
+        found = {"_exact_real": float((true == 0).mean())}
+        if len(made):
+            nearer = (made[:, None] < true).mean() + (made[:, None] == true).mean() / 2
+            found |= {"": float(nearer), "_exact": float((made == 0).mean())}
+        return found
 
     def distances(self, items: Sequence[Any], vocabulary: Vocabulary) -> np.ndarray:
         """In how many ids each item differs from its nearest training item, (n)."""
         ids = [np.array(vocabulary.encode(item), np.uint16) for item in items]
-        return np.array([(self.training != each).sum(1).min() for each in ids] or [0])
+        return np.array([(self.training != each).sum(1).min() for each in ids])

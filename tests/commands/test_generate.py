@@ -114,8 +114,15 @@ def test_ids_are_forbidden_and_forced(runs, tmp_path):
         ("writer", ["--given", "x.png"], "--given: this run refines no drafts"),
         ("refiner", ["--given", "x.png"], "--given FILE and --fill PLACES belong together"),
         ("refiner", ["--given", "gone.png", "--fill", "3"], "--given gone.png"),
-        ("refiner", ["--prompt", "seven"], "--prompt is for texts, and 'image' is none; a part is given by --given"),
-        ("writer", ["--force", "x"], "write --forbid 3,7 and --force 0:3,1:7"),
+        (
+            "refiner",
+            ["--prompt", "seven"],
+            "--prompt is for texts, and 'image' is none; --given FILE --fill PLACES keeps a part",
+        ),
+        ("writer", ["--force", "x"], "--force: 'x' is no whole number; write --forbid 3,7 and --force 0:3,1:7"),
+        ("writer", ["--forbid", "red"], "--forbid: 'red' is no whole number; write --forbid 3,7"),
+        ("writer", ["--force", "0"], "--force: '' is no whole number; write --forbid 3,7 and --force 0:3"),
+        ("writer", ["--prompt", "seven"], "--prompt is for texts, and 'image' is none"),
         ("writer", ["--grammar", "[0-9]+"], "--grammar is for texts"),
         ("writer", ["--steps", "4"], "--steps: this run refines no drafts"),
         ("writer", ["--drafts", "4"], "--drafts: this run refines no drafts"),
@@ -154,6 +161,11 @@ def test_a_part_of_a_picture_is_filled_in(runs, tmp_path, capsys):
     assert changed and changed <= {0, 4, 5, 6, 7, 8}
     for places, told in (
         ("16", "no place 16: places are 0 to 15"),
+        (
+            "lower half",
+            "--fill lower half: 'lower half' is no whole number. Places are counted from 0, in a picture row ",
+        ),
+        ("lower half", "or 8:16 for the second half (of a picture the lower one)"),
         ("0:99999999999", "no place"),
         ("5:5", "it names no place"),
         ("x", "write 3,8:12 for the places 3, 8"),
@@ -168,6 +180,13 @@ def test_drafts_are_animated(runs, tmp_path):
     assert generated(runs, "refiner", *more, "--order", "random") == 0
     with Image.open(tmp_path / "x.gif") as animation:
         assert animation.n_frames >= 5
+
+
+def test_a_text_is_given_with_masks_in_it(runs, capsys):
+    more = ["--target", "words", "--given", "x.txt", "--fill", "0"]
+    assert main(["generate", str(runs / "namer"), *more]) == 2
+    told = "--given and --fill are for files; in a text masks say what is filled in: --prompt 'a <|mask|>'"
+    assert told in capsys.readouterr().err
 
 
 def test_an_animation_of_a_text_is_not_written_over_a_file(runs, tmp_path, capsys):
@@ -196,6 +215,10 @@ def test_evaluations_generate_as_they_are_asked_to(runs, tmp_path, run, more):
         figures.append(json.loads((tmp_path / "x.json").read_text()))
         sheets.append((runs / run / "sheets" / "val.html").read_text())
     assert {"val/accepted", "val/accepted_real", "val/accepted_decoded"} <= figures[0].keys()
+    for name in ("recall", "coverage", "variance"):  # of the vectors that the judge pools
+        assert {f"val/accepted_{name}", f"val/accepted_{name}_real"} <= figures[0].keys()
+        assert figures[0][f"val/accepted_{name}_real"] == pytest.approx(figures[1][f"val/accepted_{name}_real"])
+    assert figures[0]["val/accepted_compared"] == figures[0]["val/judged"] > 100
     assert figures[1]["guidance"] == 2 and figures[2]["temperature"] == 0 and "guidance" not in figures[0]
     assert figures[0]["val/loss"] == figures[1]["val/loss"] and len({*sheets}) == 3
 
@@ -240,7 +263,7 @@ def test_metrics_of_texts_are_refused_where_no_text_is_predicted(tmp_path, task,
 @pytest.mark.parametrize("run", ["writer", "refiner"])
 def test_items_are_generated_as_their_task_says_where_nothing_else_is_asked_for(runs, tmp_path, monkeypatch, run):
     asked = []
-    monkeypatch.setattr(generate, "write_items", lambda loaded, samples, options, settings: asked.append(settings))
+    monkeypatch.setattr(generate, "write_items", lambda *given: asked.append(given[4]))
     opened = generate.load
     monkeypatch.setattr(generate, "load", lambda options: opened(options).generating(guidance=3.0, temperature=0.5))
     for more in ([], ["--guidance", "1"], ["--temperature", "2"], ["--top-k", "4"]):

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 from chopmix.commands.cli import main
 from chopmix.data.samples.dataset import Listed, SampleDataset
+from chopmix.experiment.opening.given import own_split
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
+from chopmix.inference.generating import Generating
+from chopmix.inference.items import generate_items
+from chopmix.models.generation.constraints import Forbidden
+from chopmix.models.generation.refine import Draft
 from chopmix.tokenizers.media.sound import read_sound
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -55,6 +60,12 @@ inputs: {{text: {{use: text, encoding: bpe, vocabulary: 264}}}}
 tasks: {{lm: {{use: language_modeling, target: text}}}}
 data: {{dataset: {{use: text, train: RUNS/text.txt, val: RUNS/other.txt}}}}
 {COMMON.replace("samples_per_step: 8", "tokens_per_step: 80")}""",
+    "speller": f"""
+inputs: {{smiles: {{use: text, encoding: characters}}}}
+model: {{width: 16, depth: 1, heads: 2, context: 20, attention: same_sample}}
+tasks: {{fill: {{use: masked_diffusion, target: smiles, refining: {{tokens: 4}}}}}}
+data: {{dataset: {{use: "test_generate_kinds:Tunes"}}}}
+{COMMON}""",
     "drafter": f"""
 inputs: {{text: {{use: text, encoding: characters}}}}
 model: {{width: 16, depth: 1, heads: 2, context: 20, attention: same_sample}}
@@ -110,7 +121,7 @@ def runs(tmp_path_factory):
 
 
 def generate(runs, name, *more):
-    trust = ["--trust", "test_generate_kinds"] if name in ("tunes", "molecules") else []
+    trust = ["--trust", "test_generate_kinds"] if name in ("tunes", "molecules", "speller") else []
     return main(["generate", str(runs / name), "--seed", "1", *trust, *more])
 
 
@@ -136,6 +147,12 @@ def test_chords_come_before_the_notes_of_every_step(runs):
     ids = known.encode(score)
     assert len(ids) == 9 and all((id > known.silence) == (place % 3 == 0) for place, id in enumerate(ids))
     assert run.generate(target="score", max_tokens=12, seed=2).shape[1] == 2
+
+
+def test_a_score_may_be_longer_than_the_context(runs):
+    run = load_run(runs / "tunes", trust=["test_generate_kinds"])
+    endless = Forbidden((run.choppers["score"].vocabulary.end,))
+    assert run.generate(max_tokens=60, seed=2, constraint=endless).shape == (20, 2) and run.model.context == 40
 
 
 @pytest.mark.parametrize(("run", "ending"), [("translator", ".gif"), ("translator", ".png"), ("refiner", ".gif")])
@@ -168,8 +185,12 @@ def test_a_sound_is_written(runs, tmp_path):
 
 
 def test_molecules_are_written(runs, tmp_path):
-    assert generate(runs, "molecules", "--output", str(tmp_path / "x.smi"), "--count", "2", "--max-tokens", "9") == 0
-    assert {*(tmp_path / "x-1.smi").read_text().strip()} <= {*"CO"}
+    """Several of them into one file, as programs that read SMILES want them."""
+    assert generate(runs, "molecules", "--output", str(tmp_path / "x.smi"), "--count", "3", "--max-tokens", "9") == 0
+    lines = (tmp_path / "x.smi").read_text().splitlines()
+    assert len(lines) == 3 and {*"".join(lines)} <= {*"CO"} and [*tmp_path.iterdir()] == [tmp_path / "x.smi"]
+    assert generate(runs, "molecules", "--output", str(tmp_path / "y.smi"), "--max-tokens", "9") == 0
+    assert len((tmp_path / "y.smi").read_text().splitlines()) == 1
 
 
 def test_a_corpus_has_no_column_to_judge_by(runs, tmp_path, capsys):
@@ -177,6 +198,16 @@ def test_a_corpus_has_no_column_to_judge_by(runs, tmp_path, capsys):
     assert main(["train", str(runs / "drafter.yaml"), judge, f"out={tmp_path / 'x'}"]) == 2
     told = "tasks.fill.metrics.accepted: it compares with column 'label', and dataset 'text' has texts alone"
     assert told in capsys.readouterr().err
+
+
+def test_a_judge_that_was_not_trained_says_how(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs" / "seen").mkdir(parents=True)
+    (tmp_path / "configs" / "seen" / "judge.yaml").write_text("")
+    judge = "tasks.fill.metrics={accepted: {use: accepted_by, run: runs/seen/judge}}"
+    assert main(["train", str(runs / "refiner.yaml"), judge, f"out={tmp_path / 'x'}"]) == 2
+    told = "tasks.fill.metrics.accepted: runs/seen/judge is not a run: it has no config.yaml. Train it with `chopmix "
+    assert f"{told}train configs/seen/judge.yaml`" in capsys.readouterr().err
 
 
 def test_an_ending_that_fits_nothing_is_told(runs, tmp_path, capsys):
@@ -240,6 +271,53 @@ def test_a_text_fits_its_json_schema_or_is_said_to_be_cut(runs, tmp_path, capsys
     assert 1 <= len(found) <= 2 and all(isinstance(each, bool) for each in found) and "cut" not in heard.err
     assert main(["generate", str(runs / "jsons"), *asked, "--max-tokens", "1"]) == 0
     assert "the text was cut before it fits the grammar; --max-tokens N gives it more room" in capsys.readouterr().err
+
+
+@pytest.fixture
+def drafts(monkeypatch):
+    """The ids of every draft before it is refined."""
+    found, refine = [], Draft.refine
+    monkeypatch.setattr(Draft, "refine", lambda self, *more: found.append(self.items()) or refine(self, *more))
+    return found
+
+
+def test_texts_that_are_samples_are_drafted_as_they_were_trained(runs, drafts, tmp_path):
+    """Behind the start token, in an evaluation, from nothing, from a prompt, and several at once."""
+    run = load_run(runs / "speller", trust=["test_generate_kinds"])
+    task, split = run.tasks["fill"], own_split(run, "val", None)
+    start, mask, known = task.vocabulary.start, task.mask, task.vocabulary
+    chopped = run.choppers["smiles"].chop("CCCO").values.tolist()
+    assert chopped == [start, *known.encode("CCCO")]
+    four = [each for each in split.all() if len(split.item(each.number)[0]["smiles"]) == 4]
+    made = generate_items(run.model, run.tasks, "fill", split, four[:1], Generating(seed=3))
+    assert drafts.pop() == [[start, mask, mask, mask, mask]]
+    assert run.generate(seed=3) == run.generate(inputs={}, seed=3) == task.restore(next(iter(made.values())))
+    assert drafts == [[[start, mask, mask, mask, mask]]] * 2
+    drafts.clear()
+    assert len(run.generate("CC")) == 4 and drafts.pop() == [[start, *known.encode("CC"), mask, mask]]
+    both = run.generate(["C<|mask|>C", "<|mask|>O", None])
+    assert [len(each) for each in both] == [3, 2, 4] and both[0][0] == both[0][2] == "C" and both[1][1] == "O"
+    assert drafts.pop() == [
+        [start, *known.encode("C"), mask, *known.encode("C")], [start, mask, *known.encode("O")], [start, *[mask] * 4]
+    ]  # fmt: skip
+    assert len(run.generate("CC", max_tokens=30)) == 19, "as many as the context has room for"
+    drafts.clear()
+    assert generate(runs, "speller", "--count", "2", "--output", str(tmp_path / "x.smi")) == 0
+    assert drafts == [[[start, mask, mask, mask, mask]] * 2]
+
+
+def test_windows_of_a_corpus_are_drafted_without_a_frame(runs, drafts, tmp_path):
+    run = load_run(runs / "drafter")
+    mask = run.tasks["fill"].mask
+    run.generate(max_tokens=3), run.generate(inputs=[{}, {}], max_tokens=3)
+    assert generate(runs, "drafter", "--count", "2", "--max-tokens", "3", "--output", str(tmp_path / "x.txt")) == 0
+    run.generate("[t")
+    assert drafts == [
+        [[mask] * 3],
+        [[mask] * 3] * 2,
+        [[mask] * 3] * 2,
+        [[*run.tasks["fill"].vocabulary.encode("[t"), *[mask] * 18]],
+    ]
 
 
 def test_a_text_is_filled_in_where_it_is_masked(runs, tmp_path, capsys):

@@ -22,6 +22,7 @@ from chopmix.inference.in_time.in_context import seen
 from chopmix.inference.in_time.rollout import Playing
 from chopmix.inference.items import generate_items
 from PIL import Image
+from test_import_gpt2 import reference as gpt2
 
 pytest.importorskip("gymnasium")
 
@@ -400,3 +401,12 @@ training: {steps: 2, samples_per_step: 8}
 def test_functions_in_the_context_are_no_episodes(run, capsys):
     assert main(["in_context", str(run)])
     assert "was not trained to learn from examples" in capsys.readouterr().err
+
+
+def test_an_imported_run_learned_nothing_in_its_context(tmp_path, capsys):
+    """It has no data; the command has no option to name some."""
+    gpt2(tmp_path / "hf")
+    assert main(["import", str(tmp_path / "hf"), str(tmp_path / "run")]) == 0
+    assert main(["in_context", str(tmp_path / "run")]) == 2
+    told = "was imported. Only a run that was trained on the data set `in_context` or `rules`, as by configs/in_context"
+    assert told in (said := capsys.readouterr().err) and "--data" not in said

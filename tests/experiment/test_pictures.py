@@ -135,7 +135,7 @@ def test_the_command_line_predicts_and_tells_what_inputs_are_worth(mixed, tmp_pa
     assert "what each input contributes" in capsys.readouterr().out
     assert "val/bits/image" in json.loads((tmp_path / "e.json").read_text())
     assert main(["generate", run, "--input", f"image={tmp_path}/black.png"]) == 2
-    assert "writes no text" in capsys.readouterr().err
+    assert "generates nothing" in capsys.readouterr().err
 
 
 def test_a_confusion_matrix_is_drawn_whatever_classes_are_called_and_however_many(tmp_path):

@@ -2,19 +2,19 @@
 
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
 from chopmix.commands.cli import main
-from chopmix.experiment.run import load_run
-from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.train import train
-from chopmix.inference.generating import WrittenText
+from chopmix.experiment.run import Run, load_run
+from chopmix.inference.generating import Generating, WrittenText
 from chopmix.models.generation.beam_search import Search, beam_search
 from chopmix.models.generation.fast_decoder import fast
 from chopmix.models.generation.sampling import Sampling, draw
-from chopmix.models.generation.session import Session
+from chopmix.models.generation.session import Session, cut
 from chopmix.models.layers.norms import RmsNorm
+from chopmix.models.layers.positions import Learned, Periodic
 from chopmix.models.layers.relative import Alibi, Rotary
 from chopmix.models.model import Cores, Model
 from chopmix.tasks.language_modeling import LanguageModeling
@@ -34,10 +34,10 @@ CORES = {
 }
 
 
-def model(kind: str = "learned", seed: int = 0) -> Model:
+def model(kind: str = "learned", seed: int = 0, absolute=Learned) -> Model:
     torch.manual_seed(seed)
     chopper = TextChopper(vocabulary=CharacterEncoding("abcdefgh"))
-    tokenizers = {"text": TextTokenizer(chopper, 32, CONTEXT, norm=RmsNorm, pad_vocabulary_to=16)}
+    tokenizers = {"text": TextTokenizer(chopper, 32, CONTEXT, position=absolute, norm=RmsNorm, pad_vocabulary_to=16)}
     core = core_of(["text"], width=32, depth=2, heads=4, **CORES[kind])
     task = LanguageModeling(target="text")
     made = Model(tokenizers, Cores(core), {"lm": task.head(tokenizers, 32)}, context=CONTEXT)
@@ -86,6 +86,79 @@ def test_past_the_context_half_is_kept():
     assert session.columns == CONTEXT // 2 + 1 and session.ids.shape[1] == CONTEXT + 1
     session.scores()
     assert session.cache.length == CONTEXT // 2 + 1
+
+
+def melody(notes: int) -> list[int]:
+    """The start token and so many notes of five voices, each of which is the number of its voice."""
+    return [8, *(number % 5 for number in range(notes))]
+
+
+PERIODS = {"absolute": partial(Periodic, periods=[5])}
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("kind", ["learned", "rotary_grouped", "windows"])
+@pytest.mark.parametrize(
+    "notes", [[3], [12, 0, 14], [15], [16, 3], [40], [61, 7]], ids=["short", "ragged", "full", "more", "long", "both"]
+)
+def test_music_keeps_its_voices_past_the_context(monkeypatch, kind, cached, notes):
+    """Wherever the window moves, the period of an index tells the voice, and the start token is in front."""
+    read, made = [], model(kind, **PERIODS)
+    monkeypatch.setattr(made.tokenizers["text"].position, "of", lambda chunks: read.append(chunks) or embed(chunks))
+    embed = partial(Periodic.of, made.tokenizers["text"].position)
+    rows = [melody(each) for each in notes]
+    session = Session.of_texts(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
+    for step in range(40):
+        session.scores()
+        session.append(torch.tensor([(each + step) % 5 for each in notes]))
+    assert len(read) >= 40
+    for chunks in read:
+        ids, index = chunks.values.flatten(), chunks.index.expand_as(chunks.values).flatten()
+        assert torch.equal(ids == 8, index == 0) and torch.equal(ids[ids < 8], (index[ids < 8] - 1) % 5)
+    held = session.columns
+    assert CONTEXT // 2 <= held <= CONTEXT and session.ids.shape[1] == max(map(len, rows)) + 40 - lost(rows)
+
+
+def lost(rows: list[list[int]]) -> int:
+    """How many of the ids of the longest prompt are cut before it is read: whole periods."""
+    return -(-max(max(map(len, rows)) - CONTEXT, 0) // 5) * 5
+
+
+@pytest.mark.parametrize("kind", ["learned", "windows"])
+def test_cached_equals_uncached_where_the_start_token_stays(kind):
+    made, scores = model(kind, **PERIODS), []
+    for cached in (True, False):
+        session = Session.of_texts(made, [melody(3), melody(0)], input="text", task="lm", vocabulary=9, cached=cached)
+        for step in range(40):
+            scores.append(session.scores())
+            session.append(torch.full((2,), step % 8))
+    torch.testing.assert_close(torch.stack(scores[:40]), torch.stack(scores[40:]), rtol=1e-5, atol=1e-5)
+
+
+def test_a_period_that_the_context_is_too_short_for_ends_the_music_there():
+    made = model(absolute=partial(Periodic, periods=[3, 9]))
+    session = Session.of_texts(made, [melody(3)], input="text", task="lm", vocabulary=9)
+    assert session.most == CONTEXT - 4 and len(list(draw(session, session.most))) == CONTEXT - 4
+    longer = Session.of_texts(made, [melody(30)], input="text", task="lm", vocabulary=9)
+    assert longer.ids[0].tolist() == [8, *melody(30)[1 + 18 :]], "cut by two periods of 9"
+    with pytest.raises(ValueError, match="a prompt of 18 tokens does not fit the context of 16, .* period of 21"):
+        made = model(absolute=partial(Periodic, periods=[3, 7]))
+        Session.of_texts(made, [melody(17)], input="text", task="lm", vocabulary=9)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=3), st.integers(1, 20), st.integers(1, 9))
+def test_rows_are_cut_by_whole_periods(lengths, most, period):
+    rows = [[100, *range(length - 1)] for length in lengths]
+    found = [cut(row, most, period) for row in rows]
+    for row, kept in zip(rows, found):
+        if period == 1 or len(row) <= most:
+            assert kept == row[-most:]
+        elif kept is not None:
+            gone = len(row) - len(kept)
+            assert kept == [100, *row[1 + gone :]] and gone % period == 0
+            assert max(most - period, 0) < len(kept) <= most
+        else:
+            assert most < period
 
 
 @pytest.mark.parametrize("kind", CORES)
@@ -241,10 +314,8 @@ def test_text_is_written_whole_and_ends_before_a_stop(text, stops):
 
 
 @pytest.fixture
-def run(tiny):
-    config = load_config(tiny("generates"))
-    train(config)
-    return config.out
+def run(tiny_run):
+    return tiny_run
 
 
 def test_command_line_streams_from_a_prompt_and_from_the_start(run, capsys):
@@ -258,18 +329,91 @@ def test_command_line_streams_from_a_prompt_and_from_the_start(run, capsys):
     assert main(["generate", str(run), "--max-tokens", "5", "--seed", "3"]) == 0
     assert len(capsys.readouterr().out) <= 6
     assert main(["generate", str(run), "--prompt", "mix " * 9, "--max-tokens", "2"]) == 0
-    assert "37 tokens; only the last 16 (the context) are read" in capsys.readouterr().err
+    assert "37 tokens; only the last 16 fit into the context and are read" in capsys.readouterr().err
 
 
-def test_command_line_reads_a_file_of_prompts(run, capsys, tmp_path):
-    (tmp_path / "prompts.txt").write_text("chop\nmix mi\n\nset\n")
-    options = ["--max-tokens", "6", "--temperature", "0"]
-    assert main(["generate", str(run), "--prompts", str(tmp_path / "prompts.txt"), *options]) == 0
+@pytest.fixture
+def prompts(tmp_path):
+    (tmp_path / "prompts.txt").write_text("chop\nmix mi\n\nset\r\n")
+    return ["--prompts", str(tmp_path / "prompts.txt"), "--max-tokens", "6", "--temperature", "0"]
+
+
+def test_command_line_reads_a_file_of_prompts(run, capsys, prompts):
+    """An answer for each line, in its place; an empty one for an empty line."""
+    assert main(["generate", str(run), *prompts]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["prompt"] for line in found] == ["chop", "mix mi", "set"]
+    assert [line["prompt"] for line in found] == ["chop", "mix mi", "", "set"] and found.pop(2)["text"] == ""
     loaded = load_run(run)
     alone = [loaded.generate(line["prompt"], max_tokens=6, sampling=Sampling(temperature=0)) for line in found]
     assert [line["text"] for line in found] == alone
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_prompts_are_answered_in_a_file(run, capsys, prompts, tmp_path, count):
+    more = [*prompts, "--count", str(count), "--output"]
+    assert main(["generate", str(run), *more, str(tmp_path / "a.txt")]) == 0
+    assert main(["generate", str(run), *more, str(tmp_path / "a.jsonl")]) == 0
+    capsys.readouterr()
+    assert main(["generate", str(run), *prompts, "--count", str(count)]) == 0
+    printed = capsys.readouterr().out
+    answers = [json.loads(line) for line in printed.splitlines()]
+    assert (tmp_path / "a.jsonl").read_text() == printed and len(answers) == 4 * count
+    assert [each["prompt"] for each in answers] == [p for p in ("chop", "mix mi", "", "set") for _ in range(count)]
+    lines = (tmp_path / "a.txt").read_text().split("\n")
+    assert lines == [*(each["text"] for each in answers), ""]
+
+
+def test_a_line_break_in_an_answer_is_told(run, capsys, monkeypatch, tmp_path, prompts):
+    monkeypatch.setattr(Run, "generate", lambda self, prompts, **more: [f"{each}\r\n!\n" for each in prompts])
+    file = str(tmp_path / "a.txt")
+    assert main(["generate", str(run), *prompts, "--output", file]) == 0
+    assert (tmp_path / "a.txt").read_text() == "chop ! \nmix mi ! \n\nset ! \n"
+    assert f"{file}: line breaks in 3 of 4 texts are written as spaces; a .jsonl file keeps" in capsys.readouterr().err
+    assert main(["generate", str(run), "--prompt", "chop", "--output", str(tmp_path / "b.txt")]) == 0
+    assert (tmp_path / "b.txt").read_bytes() == b"chop\r\n!\n\n", "one text stays as it is"
+
+
+def test_so_many_texts_are_printed(run, capsys):
+    assert main(["generate", str(run), "--prompt", "chop", "--count", "3", "--max-tokens", "5", "--seed", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    expected = load_run(run).generate(["chop"] * 3, max_tokens=5, seed=1)
+    assert lines == [f"chop{text}" for text in expected] and len({*expected}) > 1
+    assert main(["generate", str(run), "--count", "0"]) == 2
+    assert "--count is 0; it must be at least 1" in capsys.readouterr().err
+
+
+def test_a_file_of_empty_lines_is_no_prompt(run, capsys, tmp_path):
+    (tmp_path / "none.txt").write_text("\n\n")
+    assert main(["generate", str(run), "--prompts", str(tmp_path / "none.txt")]) == 2
+    assert "none.txt holds no prompt; it should have one a line" in capsys.readouterr().err
+
+
+def test_a_misspelled_option_is_told_with_the_nearest(run):
+    loaded = load_run(run)
+    for write in (loaded.generate, loaded.stream, lambda **options: loaded.predict([], **options)):
+        with pytest.raises(TypeError, match="^there is no option 'temprature'; did you mean 'temperature'\\?$"):
+            write(temprature=2)
+        with pytest.raises(TypeError, match="^there is no option 'foo'; possible: prompt, max_tokens, .*penalty$"):
+            write(foo=2)
+    with pytest.raises(TypeError, match="^there is no option 'beam'; did you mean 'beams'\\?$"):
+        loaded.searching(beam=2)
+
+
+def test_a_stop_text_alone_would_be_its_letters(run):
+    with pytest.raises(ValueError, match="stop is one text; write a list of texts, stop=\\['END'\\]"):
+        load_run(run).generate("chop", stop="END")
+
+
+def test_a_field_of_the_sampling_changes_that_which_is_given():
+    how = Generating.of({"sampling": Sampling(top_k=5), "temperature": 0.5})
+    assert how.sampling == Sampling(top_k=5, temperature=0.5)
+
+
+def test_one_text_can_be_streamed_by_itself(run):
+    loaded = load_run(run)
+    pieces = list(loaded.stream("chop", max_tokens=4, temperature=0))
+    assert "".join(piece for (piece,) in pieces) == loaded.generate("chop", max_tokens=4, temperature=0)
+    assert loaded.generate([]) == []
 
 
 @pytest.mark.parametrize(
@@ -277,7 +421,7 @@ def test_command_line_reads_a_file_of_prompts(run, capsys, tmp_path):
     [
         (["--temperature", "-1"], "temperature is -1.0; it must be 0, or from 1e-6"),
         (["--prompt", "CHOP"], "character 'C' (U+0043) at place 0 is not among"),
-        (["--max-tokens", "0"], "--max-tokens is 0; it must be at least 1"),
+        (["--max-tokens", "0"], "max_tokens is 0; it must be at least 1"),
         (["--prompts", "/nowhere/prompts.txt"], "prompts.txt"),
     ],
 )

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from chopmix.models.model import Model
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.ctc import Ctc
+from chopmix.tasks.judges import accepted_by
 from chopmix.tasks.judges.accepted_by import AcceptedBy
 from chopmix.tasks.judges.copies import Copies
 from chopmix.tasks.judges.molecules import LONGEST, Molecules, canonical
@@ -53,7 +55,7 @@ def test_a_run_judges_what_was_asked_for(tmp_path):
         Generated(None, white, {"label": 1}),
     ]
     assert judge.judge(found, PATCHES) == {"": 1 / 3, "_real": 1.0, "_decoded": 1.0}
-    assert judge.figures.keys() == {"", "_real", "_decoded"} and judge.columns == ("label",)
+    assert {"", "_real", "_decoded", "_recall"} <= judge.figures.keys() and judge.columns == ("label",)
     judge.save(tmp_path / "a")
     again = AcceptedBy(run="gone")
     again.load(tmp_path / "a", lambda folder: part())
@@ -109,7 +111,7 @@ def only(*answers):
 
 @pytest.mark.parametrize("kind", [AcceptedBy, TranscribedBy])
 def test_a_judge_of_another_vocabulary_is_told_before_the_first_step(kind):
-    labels = [1, 1, 0]
+    labels = [1, float("nan"), 1, None, 0]
     kind(run="r").fit(only("0", "1"), training(labels=labels))
     told = r"runs/judge can never answer '1', which column 'label' holds: its classes are zero, one"
     with pytest.raises(ValueError, match=told):
@@ -158,6 +160,78 @@ def test_copies_are_found(tmp_path):
     (tmp_path / "training-2.u16").write_bytes(b"123")
     with pytest.raises(DataError, match="missing or damaged: the training items' ids"):
         again.load(tmp_path, no_run)
+
+
+def test_nothing_can_be_copied_where_no_item_is_complete():
+    judge = Copies()
+    judge.fit(no_run, training([1, 2], [3, 4]))
+    cut = [Generated(None, picture(1, 2), {}), Generated(None, picture(9, 9), {})]
+    assert judge.judge(cut, PATCHES) == {"_exact_real": 0.5}
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+@pytest.mark.parametrize(("kind", "answer", "wrong"), [(AcceptedBy, "class", 0.0), (TranscribedBy, "text", 1.0)])
+def test_samples_without_a_label_are_not_judged(kind, answer, wrong, missing):
+    """They are counted; an item that is not complete still counts as wrong."""
+    judge, white = kind(run="r"), picture(15, 15)
+    judge.fit(lambda folder: part(lambda sample: {answer: "7"}), training())
+    known = [Generated(white, white, {"label": 7})]
+    unlabelled = [Generated(white, white, {"label": missing}), Generated(None, white, {"label": missing})]
+    right = {"": 1 - wrong, "_real": 1 - wrong, "_decoded": 1 - wrong}
+    assert judge.judge(known, PATCHES) == right
+    assert judge.judge(known + unlabelled, PATCHES) == right | {"_unlabelled": 2}
+    cut = judge.judge([*known, Generated(None, white, {"label": 7}), *unlabelled], PATCHES)
+    assert cut == right | {"": 0.5, "_unlabelled": 2}
+    with pytest.raises(DataError, match="none of the 2 samples has a value in column 'label', so that there is noth"):
+        judge.judge(unlabelled, PATCHES)
+
+
+def spread_of(made, true, labels=None):
+    """What a classifier finds that pools each item to the vector that it is."""
+
+    def pooled(task, samples):
+        return torch.tensor([sample["image"] for sample in samples], dtype=torch.float32)
+
+    judge = AcceptedBy(run="r")
+    judge.part, judge.input, judge.task = part(pooled=pooled), "image", "digit"
+    labels = labels or ["1"] * len(true)
+    return judge.spread([Generated(a, b, {}) for a, b in zip(made, true)], labels)
+
+
+def test_what_is_generated_is_compared_with_what_is_true():
+    random = np.random.default_rng(0)
+    true = random.normal(size=(60, 3)).tolist()
+    same, apart = spread_of(true, true), spread_of((np.array(true) + 100).tolist(), true)
+    assert (same["_recall"], same["_coverage"], same["_compared"]) == (1, 1, 60)
+    assert (apart["_recall"], apart["_coverage"]) == (0, 0)
+    assert 0.7 < same["_recall_real"] < 1 and 0.7 < same["_coverage_real"] < 1
+    assert {name: apart[name] for name in apart if name.endswith("_real")} == {
+        name: same[name] for name in same if name.endswith("_real")
+    }
+    assert same["_variance"] == same["_variance_real"] == pytest.approx(np.cov(np.array(true).T).trace())
+    collapsed = spread_of([true[0]] * 60, true)
+    assert collapsed["_recall"] == pytest.approx(1 / 60) and collapsed["_coverage"] < 0.25
+    assert collapsed["_variance"] == 0
+    other = spread_of(random.normal(size=(60, 3)).tolist(), true)
+    assert other["_recall"] > 0.7 and 0.7 < other["_coverage"] < 1
+
+
+def test_as_many_are_compared_as_there_are_complete_ones():
+    true = np.random.default_rng(0).normal(size=(20, 3)).tolist()
+    cut = [item if number < 8 else None for number, item in enumerate(true)]
+    found = spread_of(cut, true, ["a", "b"] * 10)
+    assert found["_compared"] == 8 and found["_recall"] == 1 and "_recall_real" not in found
+    few = spread_of(true[:5], true[:5], list("abcde"))
+    assert few == {"_compared": 5}, "no neighbours, and no two of a class"
+    assert spread_of([None] * 3, true[:3]) == {}
+    unread = spread_of([*true[:6], [float("nan")] * 3], true[:7])
+    assert unread["_compared"] == 6
+
+
+def test_many_items_are_compared_by_some(monkeypatch):
+    monkeypatch.setattr(accepted_by, "MOST", 10)
+    true = np.random.default_rng(0).normal(size=(25, 2)).tolist()
+    assert spread_of(true, true)["_compared"] == 9, "every third"
 
 
 def test_molecules_are_judged(tmp_path):

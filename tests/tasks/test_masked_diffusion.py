@@ -12,7 +12,8 @@ from chopmix.experiment.train import train
 from chopmix.inference.generating import Generating
 from chopmix.inference.refining import chain_of, draft_of, draft_of_rows, refined
 from chopmix.models.batch import Batch
-from chopmix.models.generation.refine import Refining, keep_masked
+from chopmix.models.generation import refine
+from chopmix.models.generation.refine import Draft, Refining, keep_masked
 from chopmix.models.generation.sampling import Sampling
 from chopmix.models.generation.session import text_set
 from chopmix.models.model import Cores, Model
@@ -213,6 +214,55 @@ def test_a_draft_is_filled_in_in_so_many_steps(by, steps):
         assert all(b == a for old, new in zip(first, second) for a, b in zip(old, new) if a != MASK)
 
 
+@given(by=st.sampled_from(["confidence", "random"]), masks=st.integers(1, 1024), steps=st.integers(1, 1024))
+def test_the_masks_that_are_left_fall_evenly_or_with_the_cosine(by, masks, steps):
+    """In whole numbers, in as many steps as there are masks at most, and never by less than one mask a step."""
+    how, used = Refining(steps=steps, by=by), min(steps, masks)
+    left = [int(how.left(torch.tensor([masks, 1]), step)[0]) for step in range(used)]
+    if by == "random":
+        assert left == [masks * (used - step - 1) // used for step in range(used)]
+        assert used < masks or left == [*range(masks - 1, -1, -1)], "as many steps as tokens: one a step"
+    else:
+        wanted = [masks * math.cos((step + 1) / used * math.pi / 2) for step in range(used)]
+        assert left[-1] == 0 and all(each - 1 < found < each + 1e-5 for found, each in zip(left[:-1], wanted))
+
+
+def test_half_of_the_masks_are_left_after_two_thirds_of_the_steps():
+    how = Refining(steps=3)
+    assert how.left(torch.arange(3, 300), 1).tolist() == [masks // 2 for masks in range(3, 300)]
+
+
+@pytest.mark.parametrize("by", ["confidence", "random"])
+def test_more_steps_than_masks_are_as_many_steps_as_masks(by):
+    """The noise on confidences falls to 0 with the last mask, item by item."""
+    found = []
+    for steps in (6, 50):
+        how = Generating(refining=Refining(steps=steps, by=by), seed=0)
+        found.append(refined(MODEL, TASK, draft_of_rows(MODEL, "draft", TASK, [[MASK] * 6] * 20), how))
+    assert found[0] == found[1]
+
+
+def test_the_last_mask_of_every_item_is_chosen_without_noise(monkeypatch):
+    orders, kept = [], refine.keep_masked
+    monkeypatch.setattr(
+        refine, "keep_masked", lambda order, item, left: orders.append((order, item)) or kept(order, item, left)
+    )
+    sure, scores = [], Draft.scores
+
+    def scored(self, *more):
+        sure.append(scores(self, *more).amax(1))
+        return scores(self, *more)
+
+    monkeypatch.setattr(Draft, "scores", scored)
+    rows = [[MASK] * 6, [1, MASK, MASK, 2, 1, 3]]
+    how = Refining(steps=4)
+    [*draft_of_rows(MODEL, "draft", TASK, rows).refine(how, Sampling(top_k=1), 1.0, torch.Generator().manual_seed(0))]
+    noisy = [
+        [bool((order != best)[item == each].any()) for each in (0, 1)] for (order, item), best in zip(orders, sure)
+    ]
+    assert noisy == [[True, True], [True, False], [True, False], [False, False]]
+
+
 def test_the_surest_are_first_and_the_likeliest():
     draft = draft_of_rows(MODEL, "draft", TASK, [[MASK] * 5])
     logs = draft.scores()
@@ -245,7 +295,10 @@ def test_guidance_and_what_is_refused():
     two = Batch(main=replace(one.main, chunks={"text": moved}))  # which is read otherwise
     plain = [draft_of(MODEL, "draft", TASK, each).scores() for each in (one, two)]
     guided = draft_of(MODEL, "draft", TASK, one, two).scores(guidance=3.0)
-    torch.testing.assert_close(guided[:, :4], (plain[1] + 3 * (plain[0] - plain[1]))[:, :4])
+    expected = (plain[1] + 3 * (plain[0] - plain[1]))[:, :4].log_softmax(-1)  # probabilities of what a token may become
+    torch.testing.assert_close(guided[:, :4], expected)
+    assert guided.exp().sum(1).tolist() == pytest.approx([1.0])
+    assert torch.equal(draft_of(MODEL, "draft", TASK, one).scores(guidance=3.0), plain[0]), "no inputs to guide by"
     with pytest.raises(ValueError, match="steps must be at least 1, not 0"):
         Refining(steps=0)
     with pytest.raises(ValueError, match="drafts must be at least 1, not 0"):

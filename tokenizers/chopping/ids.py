@@ -79,6 +79,11 @@ class IdTokenizer(nn.Module):
         """The most tokens of an item that there are positions for; None: any number."""
         return None if self.position is None else self.position.length
 
+    @property
+    def period(self) -> int:
+        """By multiples of how many tokens a generated text that outgrows the context is cut."""
+        return 1 if self.position is None else self.position.period
+
     def forward(self, chunks: Chunks) -> Float[Tensor, "*t d"]:
         """Ids (b, n) or (t,) to vectors of the same leading shape."""
         tokens = self.embedding(chunks.values)

@@ -138,6 +138,9 @@ class TiktokenEncoding(BytePairs):
             raise ValueError(f"the ranks of {name!r} are not at hand {reason}; put {files} in {where}") from error
         super().__init__(coder)
 
+    def parts(self):
+        return {"frame": dict(self.frame)} if self.frame else {}
+
 
 def known_name(name: str) -> None:
     """Raises ValueError for a name of no encoding, listing all. (`directory`: that of an imported model.)"""

@@ -106,4 +106,5 @@ def _made(folder: Path, parts: EncodingRecord, trust: Trust) -> Encoding:
         found = DirectoryEncoding(read_text(folder / "tokenizer.json", VOCABULARY), parts.start or 0, frame)
     else:
         found = make_encoding(parts.name, None, lambda: (), trust)
+        found.frame = frame
     return Extended(found, parts.own) if parts.own else found

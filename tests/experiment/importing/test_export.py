@@ -264,6 +264,14 @@ def test_a_name_that_no_folder_can_have(published, tmp_path, capsys, name):
         assert words[0] == "export" or main(words) == 0
 
 
+@pytest.mark.parametrize("name", ["x.onnx", "model.SAFETENSORS", "x.gguf", "v1.5.pt"])
+def test_a_model_file_is_not_what_is_written(tmp_path, capsys, name):
+    assert main(["export", "runs/x", str(tmp_path / name)]) == 2
+    told = f"`chopmix export` writes no .{name.rpartition('.')[2].lower()} file but a Hugging Face model directory (con"
+    assert told in (said := capsys.readouterr().err) and f"such as {tmp_path / name.rpartition('.')[0]}" in said
+    assert not [*tmp_path.iterdir()]
+
+
 def test_refusals(published, tmp_path):
     import_directory(published / "gpt2", tmp_path / "run")
     run = load_run(tmp_path / "run", device="cpu")

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tiktoken
 import torch
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.importing.directory import import_directory
@@ -93,6 +94,25 @@ def test_greedy_generation_of_64_tokens_equals_transformers(tmp_path):
         session = Session.of_texts(run.model, ids.tolist(), input="text", task="lm", vocabulary=61, cached=cached)
         found = torch.stack(list(draw(session, 64, Sampling(temperature=0))), dim=1)
         assert torch.equal(found, expected[:, 9:])
+
+
+def test_without_tokenizer_files_a_prompt_is_continued_as_transformers_does(tmp_path, monkeypatch):
+    """From its own first token on, with nothing before it; without a prompt from the start token on."""
+    ranks, special = {bytes([b]): b for b in range(256)}, {"<|endoftext|>": 50256}
+    coder = tiktoken.Encoding("gpt2", pat_str=r"[\s\S]", mergeable_ranks=ranks, special_tokens=special)
+    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: coder)  # GPT-2's own ids are not at hand everywhere
+    theirs = reference(tmp_path / "hf", vocab_size=50257, n_embd=8, n_head=2)
+    assert "OpenAI's of GPT-2 (tiktoken)" in import_directory(tmp_path / "hf", tmp_path / "run")
+    run, ids = load_run(tmp_path / "run"), torch.tensor([[*b"chop"]])
+    known = run.choppers["text"].vocabulary
+    assert known.prompted("chop") == ids[0].tolist() and known.prompted(None) == [50256]
+    with torch.no_grad():
+        expected = theirs.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=0, eos_token_id=-1)[0, 4:]
+    read, scores = [], Session.scores
+    monkeypatch.setattr(Session, "scores", lambda self: read.append(self.ids) or scores(self))
+    run.generate("chop", max_tokens=12, temperature=0)
+    assert read[0].tolist() == ids.tolist() and read[-1][0, 4:].tolist() == expected[: len(read) - 1].tolist()
+    assert len(read) > 4
 
 
 def test_sharded_directories_and_safe_files(tmp_path):

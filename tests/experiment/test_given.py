@@ -1,0 +1,178 @@
+"""What may be given to a run: one contract for `predict` and `generate`, in Python and on the command line."""
+
+import json
+
+import pytest
+import torch
+from chopmix.commands.cli import main
+from chopmix.experiment.folder.model_run import write_model_run
+from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.run import load_run
+from untrained import Everything, untrained
+
+TEXT = {"use": "text", "encoding": "characters"}
+PICTURE = {"use": "image_ids", "size": 8, "patch_size": 4, "levels": 2, "channels": 1}
+CAUSAL = {"attention": "causal & same_sample"}
+LM, DIFFUSION = {"use": "language_modeling"}, {"use": "masked_diffusion"}
+RUNS = {
+    "two": ({"text": TEXT, "other": TEXT}, {name: {**LM, "target": name} for name in ("text", "other")}, CAUSAL),
+    "sees": (
+        {"text": TEXT, "image": PICTURE, "other": TEXT},
+        {"kind": {"use": "classification", "target": "label"}, "says": {**LM, "target": "other"}},
+        CAUSAL,
+    ),
+    "fills": (
+        {"text": TEXT, "other": TEXT},
+        {name: {**DIFFUSION, "target": name, "refining": {"tokens": 4}} for name in ("text", "other")},
+        {},
+    ),
+    "names": ({"text": TEXT}, {"kind": {"use": "classification", "target": "label"}}, {}),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Runs of random weights, in a folder each."""
+    folder = tmp_path_factory.mktemp("given")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        for name, tree in RUNS.items():
+            run = untrained(*tree)
+            write_model_run(folder / name, run.config, run.choppers, run.tasks, run.model, {})
+    return folder
+
+
+def opened(folder, name):
+    return load_run(folder / name, trust=["untrained"])
+
+
+def asked(folder, command, name, *more):
+    return main([command, str(folder / name), "--trust", "untrained", *more])
+
+
+ROW = Everything().open("val")[0]
+
+
+# --------------------------------------------------------------------------------------------------------- predictions
+
+
+def test_one_sample_is_predicted_as_a_list_of_one_is(folder):
+    run, sample = opened(folder, "sees"), {"text": "chop mix"}
+    answer = run.predict(sample, max_tokens=3)
+    assert answer.keys() == {"kind", "says"} and [answer] == run.predict([sample], max_tokens=3)
+    assert run.predict([]) == []
+    for wrong in (["a.png"], "a.png"):
+        with pytest.raises(RunError, match="a sample maps inputs to values, as {'image': 'cat.png'}; this is str"):
+            run.predict(wrong)
+
+
+def test_inputs_that_are_missing_are_named(folder, capsys):
+    run, said = opened(folder, "sees"), []
+    run.predict([{"text": "chop"}, {"text": "mix", "image": ROW["image"]}, {}], say=said.append, max_tokens=2)
+    assert said == ["1 of 2 samples: 'label' is predicted without image (--input NAME=VALUE)",
+                    "1 of 2 samples: 'other' is written without image (--input NAME=VALUE)"]  # fmt: skip
+    assert asked(folder, "predict", "sees", "--input", "text=chop") == 0
+    assert "'label' is predicted without image (--input NAME=VALUE)\n" in capsys.readouterr().err
+    said.clear()
+    opened(folder, "fills").predict({"text": "chop<|mask|>", "other": "m<|mask|>x"}, say=said.append)
+    opened(folder, "two").predict({"text": "chop"}, say=said.append, max_tokens=2)
+    assert said == [], "the text is read, and `other` is written; nothing stands before the text"
+
+
+def test_a_sample_without_any_input_has_an_error_that_names_them(folder):
+    run = opened(folder, "sees")
+    good, *bad = run.predict([{"text": "chop"}, {}, {"text": None}], max_tokens=2)
+    assert "kind" in good and bad == [{"error": "it has none of the inputs text, image, other"}] * 2
+    assert opened(folder, "names").predict({}) == {"error": "it has none of the inputs text"}
+
+
+def test_a_model_that_continues_texts_predicts_nothing(tiny_run, capsys):
+    told = f"{tiny_run} continues texts: it writes text and has no other input to predict from. Use `chopmix generate "
+    for samples in ([{}], {}, []):
+        with pytest.raises(RunError, match=f"^{told}{tiny_run} --prompt TEXT`$"):
+            load_run(tiny_run).predict(samples)
+    with pytest.raises(RunError, match=f"{tiny_run} writes 'text', which is no input of its own task; it has no other"):
+        load_run(tiny_run).predict({"text": "hello"})
+    assert main(["predict", str(tiny_run), "--input", "text=hello"]) == 2
+    assert "writes 'text', which is no input of its own task" in capsys.readouterr().err
+
+
+def test_unreadable_samples_are_counted(folder, capsys):
+    assert asked(folder, "predict", "sees", "--input", "image=gone.png", "--input", "image=also.png") == 1
+    assert "2 of 2 samples could not be answered\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("command", "python"), [("predict", "predict"), ("generate", "generate")])
+def test_an_input_that_the_run_does_not_have_is_told(folder, capsys, command, python):
+    run, told = opened(folder, "sees"), "has no input 'imgae'; possible: text, image"
+    with pytest.raises(RunError, match=told):
+        run.predict({"imgae": 1}) if python == "predict" else run.generate(inputs={"imgae": 1})
+    assert asked(folder, command, "sees", "--input", "imgae=1") == 2 and told in capsys.readouterr().err
+
+
+def test_a_folder_is_no_file(folder, capsys):
+    assert asked(folder, "predict", "sees", "--input", f"image={folder}") == 2
+    told = f"--input image={folder}: {folder} is a folder; name its files, --input 'image={folder}/**/*.*'"
+    assert told in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------------------- generation
+
+
+def test_of_two_language_models_the_second_reads_the_first(folder, capsys):
+    """In Python and on the command line; what is read changes what is written."""
+    run = opened(folder, "two")
+    alone = run.generate(inputs={"text": "chop chop"}, target="other", max_tokens=6, temperature=0)
+    assert alone == run.generate(inputs={"text": "chop chop"}, max_tokens=6, temperature=0)
+    capsys.readouterr()
+    more = ["--target", "other", "--max-tokens", "6", "--temperature", "0"]
+    assert asked(folder, "generate", "two", "--input", "text=chop chop", *more) == 0
+    heard = capsys.readouterr()
+    assert heard.out == f"{alone}\n" and "without" not in heard.err
+    scores = []
+    for text in ("chop chop", "token"):
+        split = run.given([{"text": text}])
+        batch = split.read(split.all(), rows="one_each", replaced={"other": ()})
+        with torch.no_grad():
+            scores.append(run.model.read(run.model.plan(batch)).main[0, -1])
+    assert not torch.equal(*scores)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "target", "told"),
+    [
+        ("two", {"text": "a"}, "text", "writes 'text', which is no input of its own task; it has no other inputs"),
+        ("two", {"other": "a"}, "text", "does not read 'other' where it writes text; it has no other inputs"),
+        ("two", {"other": "a"}, "other", "writes 'other', which is no input of its own task; possible: text"),
+        ("sees", {"other": "a"}, None, "`chopmix generate` takes the beginning of a text by --prompt"),
+        ("two", {"text": "a"}, "txet", "does not generate 'txet'; it generates text, other"),
+    ],
+)  # fmt: skip
+def test_what_is_not_read_for_a_target_is_told(folder, capsys, name, given, target, told):
+    with pytest.raises(RunError, match=told):
+        opened(folder, name).generate(inputs=given, target=target)
+    pairs = [each for item in given.items() for each in ("--input", "=".join(item))]
+    assert asked(folder, "generate", name, *pairs, *(["--target", target] if target else [])) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_text_is_written_to_the_target_that_is_named(folder):
+    run = opened(folder, "two")
+    texts = {target: run.generate("c", target=target, max_tokens=8, temperature=0) for target in ("text", "other")}
+    assert texts["text"] != texts["other"], "by two heads"
+    assert ["".join(each) for each in zip(*run.stream("c", target="other", max_tokens=8, temperature=0))] == [
+        texts["other"]
+    ]
+
+
+def test_what_generates_nothing_points_to_predict(folder, capsys):
+    assert asked(folder, "generate", "names", "--input", "text=a") == 2
+    assert "generates nothing: none of its tasks (kind) is" in (told := capsys.readouterr().err)
+    assert "`chopmix predict` gives its answers" in told
+
+
+def test_predict_says_what_a_draft_lacks(folder, capsys):
+    assert asked(folder, "predict", "fills", "--input", "text=chop") == 0
+    line = json.loads(capsys.readouterr().out)
+    assert line["text"] == {"error": "no '<|mask|>' stands in 'text' to be filled in"}
+    assert line["other"] == {"error": "'other' is missing; `chopmix generate` writes it"}

@@ -1,0 +1,49 @@
+"""Runs of random weights, in memory, on a data set with a column of every kind: for tests of what runs do."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from chopmix.data.samples.dataset import Listed, SampleDataset
+from chopmix.experiment.assembly.model import build_model
+from chopmix.experiment.data.tasks import choppers_and_tasks
+from chopmix.experiment.run import Run
+from chopmix.experiment.settings.config import config_from_tree
+from chopmix.tokenizers.base import no_run
+
+WORDS = ("chop", "mix", "set", "token")
+
+
+class Everything(SampleDataset):
+    """Samples with a text, another one, a picture, a stream of numbers and one of categories, a class and a number."""
+
+    splits = ("train", "val")
+    columns = ("text", "other", "image", "wave", "moves", "label", "value")
+
+    def open(self, split):
+        random = np.random.default_rng(0)
+        rows = [
+            {
+                "text": f"{WORDS[n % 4]} {WORDS[n % 3]} set", "other": WORDS[n % 3],
+                "image": random.integers(256, size=(8, 8, 1), dtype=np.uint8), "wave": random.normal(size=(12, 2)),
+                "moves": random.integers(3, size=6), "label": WORDS[n % 2], "value": float(n),
+            }
+            for n in range(8)
+        ]  # fmt: skip
+        return Listed([f"{split} {n}" for n in range(8)], rows)
+
+
+def untrained(inputs: dict, tasks: dict, model: dict | None = None, dataset: object = "untrained:Everything") -> Run:
+    """A run of random weights on this data set; what it learns of the data is kept in the working folder."""
+    on_samples = dataset == "untrained:Everything"
+    tree = {
+        "inputs": inputs, "tasks": tasks, "data": {"dataset": {"use": dataset} if on_samples else dataset},
+        "model": {"width": 16, "depth": 1, "heads": 2, "context": 64, "attention": "same_sample", **(model or {})},
+        "training": {"steps": 1} | ({"samples_per_step": 4} if on_samples else {"tokens_per_step": 280}),
+        "out": "nowhere",
+    }  # fmt: skip
+    config = config_from_tree(tree, trust=["untrained"])
+    choppers, made = choppers_and_tasks(config, Path("nowhere"), no_run, config.data.dataset())
+    torch.manual_seed(0)
+    model = build_model(config, choppers, made).eval()
+    return Run(folder=Path("nowhere"), config=config, step=0, model=model, tasks=made, choppers=choppers)
