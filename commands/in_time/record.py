@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     from ...data.environments.episodes import read_episodes
-    from ...data.environments.record import about_of, record
+    from ...data.environments.record import about_given_up, about_of, record
     from ...experiment.folder.reading import RunError, say_aside
     from ...experiment.run import load_run
     from ..options.progress import progress
@@ -65,9 +65,12 @@ def run(options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         say_aside(f"{options.out} keeps the hundreds that are finished; the same command goes on from there")
         raise
-    values = read_episodes(Path(options.out))[1].values
+    episodes = read_episodes(Path(options.out))[1]
+    values = episodes.values
     told = f"returns {values.min():g} to {values.max():g}, mean {values.mean():.4g}"
     print(f"{options.out}: {len(values):,} episodes, {told}")
+    if said := about_given_up(episodes):
+        print(said)
 
 
 def player(

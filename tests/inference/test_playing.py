@@ -318,6 +318,7 @@ def test_returns_to_go_are_what_is_still_to_come():
         np.array([3, 2]),
         np.array([True, False]),
         np.array([0, 1]),
+        np.array([0, 0]),
     )
     assert found.to_go.tolist() == [6, 5, 3, 6, -4] and found.values.tolist() == [6, 6]
     assert found[1].rewards.tolist() == [10, -4] and not found[1].ended
@@ -334,7 +335,8 @@ def test_returns_to_go_are_what_is_still_to_come():
 )
 def test_bad_episodes_are_said(change, message):
     whole = {"observations": {"observation": np.zeros((5, 1))}, "texts": {}, "actions": np.zeros(5)}
-    whole |= {"rewards": np.zeros(5), "lengths": np.array([3, 2]), "ended": np.ones(2), "seeds": np.zeros(2, int)}
+    whole |= {"rewards": np.zeros(5), "lengths": np.array([3, 2]), "ended": np.ones(2, bool)}
+    whole |= {"seeds": np.zeros(2, int), "given_up": np.zeros(2, int)}
     with pytest.raises(DataError, match=message):
         Episodes(**(whole | change))
 
