@@ -55,7 +55,10 @@ def make_environment(name: str, options: Mapping[str, Any] | None = None, render
         missing = error.name or package or name.partition(":")[0]
         raise DataError(f"environment {name!r} needs {missing!r}, which is not installed: {error}") from None
     except (gymnasium.error.Error, TypeError, ValueError, AssertionError) as error:
-        raise DataError(f"environment {name!r} cannot be made: {error}") from None
+        unknown = isinstance(error, gymnasium.error.NameNotFound | gymnasium.error.NamespaceNotFound)
+        own = f" An environment of your own is named with the module that registers it: my_env:{name}"
+        hint = own if unknown and package is None and ":" not in name else ""
+        raise DataError(f"environment {name!r} cannot be made: {error}{hint}") from None
 
 
 def search_here() -> None:

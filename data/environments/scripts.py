@@ -118,8 +118,8 @@ SCRIPTS: dict[str, Callable[..., Agent]] = {
 
 
 def agent_of(policy: str, environment: str) -> Callable[[gymnasium.Env, np.random.Generator], Agent]:
-    """The maker of the agent that `--policy` names: `random`, `script`, `bot`, or package.module:Class of your own.
-    Raises DataError where the environment has no script, no bot, or the class cannot be imported."""
+    """The class of the agent that `--policy` names: `random`, `script`, `bot`, or package.module:Class of your own.
+    Raises DataError if the environment has no script or no bot, or the class cannot be imported."""
     if policy == "random":
         return Random
     if policy == "script":
@@ -140,5 +140,8 @@ def agent_of(policy: str, environment: str) -> Callable[[gymnasium.Env, np.rando
         possible = "random, script, bot, package.module:Class, a run's folder"
         raise DataError(f"policy {policy!r}: {error}; possible are {possible}") from None
     if not (isinstance(found, type) and issubclass(found, Agent)):
-        raise DataError(f"policy {policy!r} is no subclass of {Agent.__module__}:Agent")
+        write = (
+            f"Write `from {Agent.__module__} import Agent` and `class {name}(Agent):` with a method `act(self, seen)`"
+        )
+        raise DataError(f"policy {policy!r} is no subclass of Agent. {write}")
     return found

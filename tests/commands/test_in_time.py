@@ -199,9 +199,42 @@ def test_what_cannot_be_recorded_is_told(run, tmp_path, capsys):
         (["--policy", str(run), "--workers", "2"], "a run plays its episodes side by side in one process"),
         (["--workers", "0"], "--workers 0: at least one must play"),
         (["--policy", "skript"], "policy 'skript': possible are random, script, bot"),
-    ):
+        (["--policy", "json:JSONDecoder"],
+         "policy 'json:JSONDecoder' is no subclass of Agent. Write `from chopmix.data.environments.scripts import Agent` "
+         "and `class JSONDecoder(Agent):` with a method `act(self, seen)`"),
+        (["--policy", "json:loads"], "policy 'json:loads' is no subclass of Agent. Write"),
+    ):  # fmt: skip
         assert main(["record", "CartPole-v1", *more, "--episodes", "2", "--out", str(tmp_path / "x")]) == 2
         assert told in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("name", ["Corridor-v0", "mine/Corridor-v0"])
+def test_an_environment_that_nobody_registered_is_named_with_its_module(tmp_path, capsys, name):
+    assert main(["record", name, "--out", str(tmp_path / "x")]) == 2
+    told = f"An environment of your own is named with the module that registers it: my_env:{name}"
+    assert told in " ".join(capsys.readouterr().err.split())
+    for other in ("CartPole-v7", "json:Corridor-v0"):
+        assert main(["record", other, "--out", str(tmp_path / "x")]) == 2
+        assert "my_env" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("of", "told"),
+    [
+        ("FOLDER", "'FOLDER' is a folder: {use: folder, path: FOLDER} or {use: minari, path: FOLDER}"),
+        ("nowhere", "nothing is named 'nowhere'; possible: recorded, folder, minari, or package.module:Class"),
+        ("{use: folder, folder: FOLDER}", "of.folder: Folder has no such key; it needs 'path': {use: folder, path: FOLDER}"),
+        ("{use: folder, folder: FOLDER, window: 3}", "Folder needs 'path'"),
+    ],
+)  # fmt: skip
+def test_episodes_in_a_folder_are_named_in_the_message(tmp_path, capsys, of, told):
+    """Whatever a user writes for a folder that was recorded, the message says what to write."""
+    (tmp_path / "rec").mkdir()
+    (tmp_path / "pole.yaml").write_text(POLE)
+    of, told = (each.replace("FOLDER", str(tmp_path / "rec")) for each in (of, told))
+    assert main(["train", str(tmp_path / "pole.yaml"), f"data.dataset.of={of}", f"out={tmp_path / 'x'}"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert told in said and said.count("Folder needs") == ("window" in of)
 
 
 @pytest.mark.filterwarnings("ignore:.*WARN")
