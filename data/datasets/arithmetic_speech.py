@@ -24,5 +24,8 @@ class ArithmeticSpeech(MadeDataset):
         return outcomes()
 
     def make(self, split: str, count: int) -> Problems:
-        images, spoken = Mnist().open(split), ByLabel(Fsdd().open(split))
-        return Problems(split, count, images, lambda digit, random: spoken.drawn(digit, random)["sound"])
+        images, sounds = Mnist().open(split), Fsdd().open(split)
+        spoken, sources = ByLabel(sounds), [images, sounds]
+        return Problems(
+            split, count, images, lambda digit, random: spoken.drawn(digit, random)["sound"], sources=sources
+        )

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...tokenizers.files.reading import DataError
-from ..samples.dataset import Columns, SampleDataset, Samples, share
+from ..fingerprint import Fingerprint
+from ..samples.dataset import BYTES, Columns, SampleDataset, Samples, share
 
 READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
 """The library's reader for a single file, by its ending."""
@@ -88,6 +89,17 @@ class Rows(Samples):
 
     def __getitem__(self, number: int) -> Columns:
         return {name: self._value(name, value) for name, value in self.table[number].items()}
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        """Over all values of tables of up to BYTES bytes; of larger ones as `Samples.fingerprint`."""
+        if self.table.data.nbytes > BYTES:
+            return super().fingerprint(labels)
+        found = Fingerprint(list(self.keys), {name: list(names) for name, names in self.names.items()})
+        for batch in self.table.iter(1000):
+            outside = {name: [Path(each["path"]) for each in batch[name] if each and each["path"] and not each["bytes"]]
+                       for name in self.files}  # fmt: skip
+            found.add(batch, outside)
+        return found.hex
 
     def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
         """As `Samples.numbered`, reading this column alone, not the images beside it. Raises DataError where there is
