@@ -76,8 +76,9 @@ def run(options: argparse.Namespace) -> None:
 def player(
     options: argparse.Namespace, loaded: Run, settings: dict[str, Any]
 ) -> tuple[Callable[[range], Iterator[Episode]], dict[str, Any]]:
-    """What plays the episodes of these numbers for a run, and the settings of the environment, with those of its data
-    where they are of this environment."""
+    """A function that plays the episodes of some numbers with a run, and the settings of the environment, with those of
+    its data if they are of this environment."""
+    from ...data.environments.making import ACTS
     from ...experiment.folder.reading import say_aside
     from ...experiment.opening.played import beyond, check_plays, data_figures, environment_of, episodes_of
     from ...inference.in_time.rollout import Playing
@@ -89,4 +90,5 @@ def player(
     check_plays(loaded, how)
     for line in beyond(data_figures(loaded), how.targets):
         say_aside(line)
-    return lambda numbers: episodes_of(loaded, how, options.target, numbers), dict(environment_of(loaded, how)[1])
+    settings = dict(environment_of(loaded, how)[1])
+    return lambda numbers: episodes_of(loaded, how, options.target, numbers, stream=ACTS), settings

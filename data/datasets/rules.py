@@ -67,6 +67,9 @@ class Prompts(Made):
         super().__init__(split, count, "rule")
         self.examples = examples
 
+    def caches(self, number: int) -> bool:
+        return False
+
     def __getitem__(self, number: int) -> Columns:
         random = self.random(number, 16)
         rule = drawn(self.split, random)

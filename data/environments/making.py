@@ -29,8 +29,9 @@ CODE = re.compile(r"[^\s:]+:")
 LONGEST = 100_000
 """Steps after which an episode that neither ends nor is cut is given up."""
 
-ACTS, NOISE = 23, 24
-"""Keys of random draws: of what an agent does, and of how often an episode's actions are random."""
+ACTS, NOISE, PLAYS = 23, 24, 25
+"""Keys of random draws: of a recorded episode's start and actions; of how often its actions are random; of the start
+and the actions of an episode that a run plays to be judged, so that it does not begin where one was recorded."""
 
 
 def make_environment(name: str, options: Mapping[str, Any] | None = None, render: bool = False) -> gymnasium.Env:

@@ -47,11 +47,19 @@ class MixedSamples(Samples):
     def __len__(self) -> int:
         return self.starts[-1]
 
-    def __getitem__(self, number: int) -> Columns:
+    def _source(self, number: int) -> tuple[Source, int]:
+        """The source of a sample, and the sample's number there."""
         which = int(np.searchsorted(self.starts, number, side="right")) - 1
-        source = self.mixture[which]
-        row = source.samples[number - self.starts[which]]
+        return self.mixture[which], number - self.starts[which]
+
+    def __getitem__(self, number: int) -> Columns:
+        source, own = self._source(number)
+        row = source.samples[own]
         return {source.columns.get(name, name): value for name, value in row.items()}
+
+    def caches(self, number: int) -> bool:
+        source, own = self._source(number)
+        return source.samples.caches(own)
 
     def range_of(self, name: str) -> range:
         """The numbers of one source's samples."""

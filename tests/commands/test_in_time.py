@@ -266,7 +266,7 @@ def test_more_categories_than_an_input_reads_are_told(plans):
 
 
 def test_a_run_records_what_it_does_and_goes_on_where_it_stopped(run, tmp_path, capsys):
-    """The same episodes whether recorded at once or in two parts, and those that `play` would give."""
+    """The same episodes whether recorded at once or in two parts."""
     options = ["--policy", str(run), "--target", "30"]
     for number in ("100", "130"):
         assert not main(["record", "CartPole-v1", *options, "--episodes", number, "--out", str(tmp_path / "parts")])
@@ -275,6 +275,20 @@ def test_a_run_records_what_it_does_and_goes_on_where_it_stopped(run, tmp_path, 
     assert about.policy.endswith("asked for 30.0") and len(parts) == len(once) == 130
     assert (parts.actions == once.actions).all() and (parts.lengths == once.lengths).all()
     assert "returns " in capsys.readouterr().out
+    played = episodes_of(load_run(run), Playing(targets=(30.0,), seed=0), 30.0, range(130))
+    assert not {*once.seeds.tolist()} & {each.seed for each in played}, "what is judged begins elsewhere"
+
+
+@pytest.mark.parametrize(("fps", "milliseconds"), [(50, 20), (10, 100), (4, 250), (1000, 20), (None, 50), ("fast", 50)])
+def test_a_film_runs_as_fast_as_its_environment_says(run, tmp_path, monkeypatch, fps, milliseconds):
+    """A GIF counts hundredths of a second, and programs that show it wait longer for less than two of them."""
+    made = type(make_environment("CartPole-v1").unwrapped)
+    metadata = {key: value for key, value in made.metadata.items() if key != "render_fps"}
+    monkeypatch.setattr(made, "metadata", metadata | ({} if fps is None else {"render_fps": fps}))
+    options = ["--target", "9", "--episodes", "1", "--record", str(tmp_path / "x.gif")]
+    assert not main(["play", str(run), *options])
+    with Image.open(tmp_path / "x.gif") as film:
+        assert film.info["duration"] == milliseconds
 
 
 def test_what_is_learned_in_the_context_is_written(tmp_path, capsys):
