@@ -21,7 +21,7 @@ from chopmix.inference.generating import Generating
 from chopmix.inference.in_time.in_context import seen
 from chopmix.inference.in_time.rollout import Playing
 from chopmix.inference.items import generate_items
-from PIL import Image
+from PIL import Image, ImageSequence
 
 pytest.importorskip("gymnasium")
 
@@ -279,16 +279,28 @@ def test_a_run_records_what_it_does_and_goes_on_where_it_stopped(run, tmp_path, 
     assert not {*once.seeds.tolist()} & {each.seed for each in played}, "what is judged begins elsewhere"
 
 
+@pytest.mark.filterwarnings("ignore:.*WARN")
 @pytest.mark.parametrize(("fps", "milliseconds"), [(50, 20), (10, 100), (4, 250), (1000, 20), (None, 50), ("fast", 50)])
 def test_a_film_runs_as_fast_as_its_environment_says(run, tmp_path, monkeypatch, fps, milliseconds):
     """A GIF counts hundredths of a second, and programs that show it wait longer for less than two of them."""
     made = type(make_environment("CartPole-v1").unwrapped)
     metadata = {key: value for key, value in made.metadata.items() if key != "render_fps"}
     monkeypatch.setattr(made, "metadata", metadata | ({} if fps is None else {"render_fps": fps}))
-    options = ["--target", "9", "--episodes", "1", "--record", str(tmp_path / "x.gif")]
+    options = [
+        "--target",
+        "9",
+        "--episodes",
+        "1",
+        "--record",
+        str(tmp_path / "x.gif"),
+        "--json",
+        str(tmp_path / "x.json"),
+    ]
     assert not main(["play", str(run), *options])
+    steps = json.loads((tmp_path / "x.json").read_text())["played"][0]["steps"]
     with Image.open(tmp_path / "x.gif") as film:
-        assert film.info["duration"] == milliseconds
+        shown = [frame.info["duration"] for frame in ImageSequence.Iterator(film)]  # equal frames are joined
+    assert sum(shown) == (steps - 1) * milliseconds + 1000
 
 
 def test_what_is_learned_in_the_context_is_written(tmp_path, capsys):
