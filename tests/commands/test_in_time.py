@@ -133,7 +133,8 @@ def plans(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHOPMIX_CACHE", str(folder / "cache"))
         config = str(CONFIGS / "decision" / "planning.yaml")
-        assert not main(["train", config, *small, "training.samples_per_step=4", f"out={folder / 'run'}"])
+        unplayed = ["evaluation.play=null", "checkpoints.best=val/loss", "training.samples_per_step=4"]
+        assert not main(["train", config, *small, *unplayed, f"out={folder / 'run'}"])
         yield folder / "run"
 
 
