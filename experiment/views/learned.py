@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ...data.datasets.in_context import InContext
 from ...data.datasets.rules import COUNTS, Rules
@@ -44,8 +43,9 @@ ELSEWHERE = {"points twice as far": {"scale": 2.0}, "values three times as large
 """Other data than was trained on, by its name: what is multiplied, and by how much."""
 FITTED, SCORED = 4000, 1000
 """The functions to which the probe of the layers is fitted, and those on which it is scored."""
-APART = 1_000_000
-"""The samples on which runs with one seed are judged; those of the next seed begin behind them."""
+APART, SEEDS = 1_000_000, 1000
+"""The samples on which runs with one seed are judged, those of the next seed begin behind them; and after how many seeds
+they begin again: numbers of samples have 32 bits."""
 TABLE, PICTURE = "in_context.csv", "in_context.png"
 
 
@@ -70,19 +70,19 @@ def tell(run: Run, folder: Path, samples: int, say: Callable[[str], None]) -> tu
     check_learns(run, samples)
     if isinstance(run.dataset(), Rules):
         rows, probed = followed(run, samples, say), {}
-        figure = drawn_rules(rows)
+        picture = drawn_rules(rows)
     else:
         errors, probed = learned(run, samples, say)
-        rows, figure = rows_of(errors), drawn(errors, probed)
+        rows, picture = rows_of(errors), drawn(errors, probed)
     _table(folder, [*rows, *probe_rows(probed)])
-    _picture(folder, figure)
+    write_bytes(folder / PICTURE, picture)
     return rows, probed
 
 
 def judged_by(run: Run, dataset: MadeDataset, split: str, count: int, first: int = 0) -> Whole:
     """So many samples of a split, from the number `first` on, that the run has never read: they are behind those that
     train and validate, and runs of different seeds get different ones."""
-    start = max(dataset.samples, dataset.held_back) + APART * run.config.training.seed + first
+    start = max(dataset.samples, dataset.held_back) + APART * (run.config.training.seed % SEEDS) + first
     return Whole(Chosen(dataset.make(split, start + count), range(start, start + count)), dataset.columns)
 
 
@@ -107,8 +107,10 @@ def followed(run: Run, samples: int, say: Callable[[str], None]) -> list[dict[st
     return rows
 
 
-def drawn_rules(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """The share of right answers by the number of examples, with standard errors."""
+def drawn_rules(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """A PNG of the share of right answers by the number of examples, with standard errors."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(4.2, 3.4), layout="constrained")
     canvas = figure.subplots()
     for split in dict.fromkeys(row["rules"] for row in rows):
@@ -117,7 +119,7 @@ def drawn_rules(rows: Sequence[Mapping[str, Any]]) -> Figure:
         canvas.errorbar([row["examples"] for row in own], shares, errors, marker=".", label=split, capsize=2)
     canvas.set(xlabel="examples", ylabel="exact match", ylim=(-0.03, 1.03), xticks=COUNTS)
     canvas.legend(title="rules of")
-    return figure
+    return _png(figure)
 
 
 def learned(run: Run, functions: int, say: Callable[[str], None]) -> tuple[dict[str, Errors], Scores]:
@@ -189,14 +191,17 @@ def _table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(folder / TABLE, text.getvalue())
 
 
-def _picture(folder: Path, figure: Figure) -> None:
+def _png(figure: Any) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
-    write_bytes(folder / PICTURE, file.getvalue())
+    return file.getvalue()
 
 
-def drawn(found: Mapping[str, Errors], probed: Scores) -> Figure:
-    """The curves with bands of one standard error, a panel for each of the data they are of, and a panel for the probe."""
+def drawn(found: Mapping[str, Errors], probed: Scores) -> bytes:
+    """A PNG of the curves with bands of one standard error, a panel for each of the data they are of, and a panel for
+    the probe."""
+    from matplotlib.figure import Figure
+
     panels = len(found) + bool(probed)
     figure = Figure(figsize=(4.2 * panels, 3.4), layout="constrained")
     every: Sequence[Any] = figure.subplots(1, panels, squeeze=False)[0]
@@ -218,4 +223,4 @@ def drawn(found: Mapping[str, Errors], probed: Scores) -> Figure:
             every[-1].errorbar(range(len(values)), values, errors, marker="o", label=where, capsize=2)
         every[-1].legend(title="off", fontsize=7)
         every[-1].set(title="ridge's weights, read off", xlabel="layers", ylabel="R2", ylim=(-0.05, 1.05))
-    return figure
+    return _png(figure)
