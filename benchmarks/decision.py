@@ -1,5 +1,5 @@
-"""An agent told what return to reach, beside two that are told nothing: cloning of all episodes, and of the best (a
-tenth, or `--best`); and beside the data.
+"""An agent that is told what return to reach, compared with two that are told nothing: cloning of all episodes, and of
+the best (a tenth, or `--best`); and with the data.
 
     python benchmarks/decision.py configs/decision/cartpole.yaml --targets 25,50,100,200,350,500 --seeds 0,1,2
 
@@ -29,12 +29,23 @@ KINDS = {
 """What each agent changes in the configuration."""
 
 
+def changes_of(config: str, kind: str, options: argparse.Namespace) -> list[str]:
+    """What an agent changes in the configuration. One that is told no return is asked for none while it trains either,
+    and its best checkpoint is chosen by the return that it reaches if the configuration chooses by returns."""
+    known, changes = load_config(config, list(options.set)), [each.format(best=options.best) for each in KINDS[kind]]
+    if kind != "told" and known.evaluation.play:
+        changes.append("evaluation.play.targets=[]")
+    if kind != "told" and known.checkpoints.best.startswith("val/return_at_"):
+        changes.append("checkpoints.best=val/return")
+    return changes
+
+
 def agent(config: str, kind: str, seed: int, options: argparse.Namespace) -> Run:
-    """The run of one agent and seed, trained first where it is not there."""
+    """The run of one agent and seed, trained first if it is not there; its checkpoint is the one that `chopmix play`
+    opens."""
     folder = Path("runs/decision") / Path(config).stem / kind / f"seed-{seed}"
-    changes = [change.format(best=options.best) for change in KINDS[kind]]
-    changes += [*options.set, f"training.seed={seed}", "evaluation.play=null"]
-    return load_run(trained(config, folder, changes), "last")
+    changes = [*changes_of(config, kind, options), *options.set, f"training.seed={seed}"]
+    return load_run(trained(config, folder, changes))
 
 
 def rows_of(config: str, kind: str, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:

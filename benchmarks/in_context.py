@@ -1,11 +1,13 @@
-"""What models learn from the examples in their context, beside regression and other rivals, over several seeds.
+"""What models learn from the examples in their context, compared with regression and other rivals, over several seeds.
 
-    python benchmarks/in_context.py configs/in_context/linear.yaml --seeds 0,1,2
+    python benchmarks/in_context.py configs/in_context/linear.yaml --seeds 0,1,2 --functions 4000
 
 trains what is not trained yet, in runs/in_context/NAME/seed-N, and adds a row for each seed, kind of data and number of
-examples to `benchmarks/results/`: squared errors on `--functions` functions of val, half of which choose the rivals'
-settings, or, of rules, how many of so many answers are right. Then it says the mean over the seeds at `--at` examples.
-`--set KEY=VALUE` changes the configuration of all.
+examples to `benchmarks/results/`: mean squared errors on `--functions` functions, half of which choose the rivals'
+settings, and the paired differences between the model and each rival; of rules, the share of right answers. Each figure
+has a standard error (`se`), and each seed has functions of its own. Then it prints, at `--at` examples, the mean over
+the seeds, the standard deviation between them, and the mean standard error of one. `--set KEY=VALUE` changes the
+configuration of all.
 """
 
 from __future__ import annotations
@@ -14,14 +16,14 @@ import argparse
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from chopmix.data.datasets.rules import Rules
 from chopmix.experiment.run import load_run
 from chopmix.experiment.views.learned import followed, learned
-from chopmix.inference.in_time.in_context import rows_of
+from chopmix.inference.in_time.in_context import ERROR, rows_of
 from results import write_results
 from trained import trained
 
@@ -50,14 +52,24 @@ def main() -> None:
     seeds = map(int, given.seeds.split(","))
     rows = [row for seed in seeds for row in measured(given.config, seed, given.functions, given.set)]
     write_results(f"in_context_{Path(given.config).stem}", rows)
+    for line in summary(rows, given.at):
+        print(line)
+
+
+def summary(rows: Sequence[Mapping[str, Any]], at: int) -> list[str]:
+    """A sentence for each figure after so many examples, over all seeds."""
     found = defaultdict(list)
     for row in rows:
-        for name, value in row.items():
-            if isinstance(value, float) and row["examples"] == given.at:
-                found[row.get("where", row.get("rules")), name].append(value)
-    for (kind, name), values in found.items():
-        told = f" +- {statistics.stdev(values):.4g}" if len(values) > 1 else ""
-        print(f"{kind}, after {given.at} examples, {name}: {statistics.mean(values):.4g}{told}")
+        for name in row:
+            if name + ERROR in row and row["examples"] == at:
+                found[row.get("where", row.get("rules")), name].append((row[name], row[name + ERROR]))
+    lines = []
+    for (kind, name), figures in found.items():
+        values, errors = zip(*figures)
+        between = f", {statistics.stdev(values):.2g} between seeds" if len(values) > 1 else ""
+        told = f"{statistics.mean(values):.4g}{between}, standard error of one {statistics.mean(errors):.2g}"
+        lines.append(f"{kind}, after {at} examples, {name}: {told}")
+    return lines
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Fingerprint:
         return self._hash.hexdigest()
 
     def add(self, *values: Any) -> Fingerprint:
-        """Add numbers, texts, bytes, arrays, tensors, pictures, paths of files, and lists, tuples and mappings of
+        """Add numbers, texts, bytes, arrays, tensors, pictures, paths of files, and lists, tuples, sets and mappings of
         these; of any other object only its type counts. Raises DataError for a file that cannot be read."""
         for value in values:
             self._add(value)
@@ -46,20 +46,26 @@ class Fingerprint:
         elif isinstance(value, list | tuple | range):
             self._part(b"list", str(len(value)).encode())
             self.add(*value)
+        elif isinstance(value, set | frozenset):
+            self.add("set", sorted(Fingerprint(each, contents=self.contents).hex for each in value))
         elif isinstance(value, os.PathLike):
             self._part(b"file", file_fingerprint(Path(value), WHOLE if self.contents else 0).encode())
         elif isinstance(value, str):
             self._part(b"text", value.encode(errors="surrogatepass"))
-        elif isinstance(value, bytes):
-            self._part(b"bytes", value)
+        elif isinstance(value, bytes | bytearray):
+            self._part(b"bytes", bytes(value))
+        elif isinstance(value, np.ndarray) and value.dtype.hasobject:  # their bytes would be addresses in memory
+            self.add("objects", value.shape, value.tolist())
         elif isinstance(value, np.ndarray | np.generic | Tensor):
             array = np.ascontiguousarray(value)
             self._part(b"array", f"{array.dtype} {array.shape}".encode() + array.tobytes())
         elif isinstance(value, Image.Image):
             self._part(b"picture", f"{value.mode} {value.size}".encode() + value.tobytes())
+            if palette := value.getpalette():
+                self.add("palette", palette)
         else:
             # the repr of other objects may hold their address in memory, which differs in every process
-            plain = value is None or isinstance(value, bool | int | float)
+            plain = value is None or isinstance(value, bool | int | float | complex)
             self._part(type(value).__name__.encode(), repr(value).encode() if plain else b"")
 
     def _part(self, kind: bytes, content: bytes) -> None:

@@ -16,7 +16,7 @@ from ..training.objective import autocast
 from ..training.record.progress import duration
 from .assembly.assemble import Experiment
 from .run import load_run
-from .views.learned import PICTURE, TABLE, probe_lines, tell
+from .views.learned import PICTURE, TABLE, curve_lines, probe_lines, tell
 
 
 def finish(experiment: Experiment) -> dict[str, float]:
@@ -33,8 +33,9 @@ def finish(experiment: Experiment) -> dict[str, float]:
         trainer.saver.check()
         run = load_run(experiment.folder, device=experiment.processes.device.type, trust=config.trust.modules,
                        remote=config.trust.hosts)  # fmt: skip
-        _, probed = tell(run, experiment.folder, config.evaluation.in_context, experiment.say)
-        for line in [*probe_lines(probed), f"{experiment.folder / TABLE}, {experiment.folder / PICTURE}"]:
+        rows, probed = tell(run, experiment.folder, config.evaluation.in_context, experiment.say)
+        files = f"{experiment.folder / TABLE}, {experiment.folder / PICTURE}"
+        for line in [*curve_lines(rows), *probe_lines(probed), files]:
             experiment.say(line)
     for split in experiment.data.splits.values():
         for line in split.unread.everywhere(experiment.processes).told():

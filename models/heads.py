@@ -107,15 +107,20 @@ class MaskedHead(VocabularyHead):
 
 
 class SlotLinear(Head):
-    """Every supervised slot's vector mapped linearly to `outputs` scores (categories) or numbers, which are brought
-    between -1 and 1 by a tanh where they are `bounded`."""
+    """Every supervised slot's vector mapped linearly to `outputs` scores (categories) or numbers. With `bounds`, the
+    lowest and the highest value of each output, (v,) both, a tanh keeps the numbers between them."""
 
-    def __init__(self, width: int, outputs: int, bounded: bool = False):
+    def __init__(self, width: int, outputs: int, bounds: tuple[Float[Tensor, "v"], Float[Tensor, "v"]] | None = None):
         super().__init__()
-        self.linear, self.bounded = Linear(width, outputs), bounded
+        self.linear, self.bounded = Linear(width, outputs), bounds is not None
+        if bounds:
+            low, high = bounds
+            self.register_buffer("centre", (low + high) / 2, persistent=False)
+            self.register_buffer("reach", (high - low) / 2, persistent=False)
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Float[Tensor, "t v"]:
-        return self.linear(x).tanh() if self.bounded else self.linear(x)
+        found = self.linear(x)
+        return self.centre + self.reach * found.tanh() if self.bounded else found
 
 
 class Pooling(nn.Module):

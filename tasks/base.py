@@ -91,6 +91,9 @@ class TrainingColumns(Protocol):
     def column(self, name: str) -> Iterator[Any]:
         """The values of one column, of all samples that have one, in order."""
 
+    def items(self, name: str) -> Iterator[Any]:
+        """The raw values of one input, of all samples that have one, in order."""
+
     def say(self, text: str) -> None:
         """Print a remark about the data to the user."""
 

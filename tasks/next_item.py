@@ -5,19 +5,37 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor, nn
 
 from ..models.batch import IGNORED, Batch, SetPlan, Targets
 from ..models.heads import SlotLinear
-from ..tokenizers.base import SECONDS, Chopper, axes_of
-from .base import LOSS, Metric, Needs, Task, per_target
+from ..tokenizers.base import SECONDS, Chopper, axes_of, readable
+from ..tokenizers.files.reading import DataError
+from ..tokenizers.files.records import Record
+from .base import LOSS, Metric, Needs, Task, TrainingColumns, per_target
 from .measuring.number_errors import check_loss, errors, loss_of, metrics_of_numbers
+
+
+class Bounds(Record):
+    """The assets file `bounds.json`: the smallest and the largest value of each number in the training data, in the
+    units of the data."""
+
+    low: Annotated[list[FiniteFloat], Field(min_length=1)]
+    high: list[FiniteFloat]
+
+    @model_validator(mode="after")
+    def ordered(self) -> Bounds:
+        """The record itself. Raises ValueError unless there is one pair for each number, the smaller value first."""
+        if len(self.low) != len(self.high) or any(low > high for low, high in zip(self.low, self.high)):
+            raise ValueError(f"low {self.low} and high {self.high} are no ranges")
+        return self
 
 
 class Pairs(NamedTuple):
@@ -35,13 +53,41 @@ class NextItem(Task):
 
     A token that is one of some categories is classified; of one that holds numbers, each is predicted, in units of its
     own std (`loss`: `squared` or `huber`, as in `regression`). Where several tokens of `at` have the same second, as
-    the patches of a picture, the last of them is judged. Both inputs stand on seconds. `bounded`: predicted numbers lie
-    between -1 and 1, as actions often do.
+    the patches of a picture, the last of them is judged. Both inputs stand on seconds. With `bounded`, predicted
+    numbers lie between the smallest and the largest value of the training data, in real units: actions from -2 to 2
+    stay there. An imported run has no data; its normalised numbers lie between -1 and 1.
     """
 
     def __init__(self, *, target: str, at: str, loss: str = "squared", bounded: bool = False, weight: float = 1.0):
         check_loss(loss)
         self.target, self.at, self.kind, self.bounded, self.weight = target, at, loss, bounded, weight
+        self.Learned = Bounds if bounded else None
+
+    def fit(self, data: TrainingColumns) -> Bounds:
+        """The range of each number of the target. Raises DataError if a number has no value in the training data."""
+        low = high = np.full(len(self.chopper.numbers), np.nan)
+        try:
+            for item in readable(data.items(self.target), self.chopper.decode, "item", "in the training data"):
+                values = self.chopper.measured(self.chopper.chop(item).values.double()).numpy()
+                low, high = np.fmin(low, np.fmin.reduce(values)), np.fmax(high, np.fmax.reduce(values))
+        except ValueError as error:
+            raise DataError(f"input {self.target!r}: {error}") from error
+        if missing := [name for name, value in zip(self.chopper.numbers, low) if np.isnan(value)]:
+            raise DataError(f"input {self.target!r}: {missing[0]!r} has no value in the training data")
+        return Bounds(low=low.tolist(), high=high.tolist())
+
+    @property
+    def bounds(self) -> tuple[Float[Tensor, "v"], Float[Tensor, "v"]] | None:
+        """The smallest and the largest normalised numbers that are predicted; None: any."""
+        if not self.bounded:
+            return None
+        count = len(self.chopper.numbers)
+        if self.learned is None:
+            return -torch.ones(count), torch.ones(count)
+        zero, one = self.chopper.measured(torch.tensor([[0.0] * count, [1.0] * count], dtype=torch.float64))
+        learned = torch.tensor([self.learned.low, self.learned.high], dtype=torch.float64)
+        low, high = ((learned - zero) / (one - zero)).float()
+        return low, high
 
     @property
     def needs(self) -> Needs:
@@ -66,7 +112,7 @@ class NextItem(Task):
             )
         if self.bounded and self.chopper.choices:
             raise ValueError(f"bounded is for numbers; tokens of {self.target!r} are categories")
-        return SlotLinear(width, self.chopper.choices or len(self.chopper.numbers), self.bounded)
+        return SlotLinear(width, self.chopper.choices or len(self.chopper.numbers), self.bounds)
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
         """The judged slots; values are numbers of categories (t), or normalised numbers (t, v), NaN where missing.

@@ -1,6 +1,6 @@
-"""`chopmix in_context RUN`: the error after k examples of a model that learns functions in its context, beside ridge
-regression and other rivals, and a probe of its layers; of one that follows rules, how often it is right. A CSV and a
-picture of it, in the run's folder."""
+"""`chopmix in_context RUN`: the error after k examples of a model that learns functions in its context, compared with
+ridge regression and other rivals, and a probe of its layers; of a model that follows rules, how often it is right. All
+figures have standard errors. They are written as a CSV and a picture into the run's folder."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def run(options: argparse.Namespace) -> None:
 
     from ...experiment.folder.reading import RunError, say_aside
     from ...experiment.views.learned import PICTURE, TABLE, probe_lines, tell
+    from ...inference.in_time.in_context import ERROR
 
     loaded = load(options)
     if loaded.config.data.dataset is None:
@@ -36,13 +37,16 @@ def run(options: argparse.Namespace) -> None:
     say_aside(loaded.name)
     folder = Path(options.out) if options.out else loaded.folder
     rows, probed = tell(loaded, folder, options.functions, say_aside)
-    title, *columns = rows[0]
+    title = next(iter(rows[0]))
+    columns = [name for name in rows[0] if name not in (title, "functions", "answers") and not name.endswith(ERROR)]
     for group in dict.fromkeys(row[title] for row in rows):
-        named = str(group) if title == "where" else f"{title} of {group}"
+        own = [row for row in rows if row[title] == group]
+        count = f"{own[0]['functions']:,} functions" if title == "where" else f"{own[0]['answers']:,} answers each"
+        named = f"{group if title == 'where' else f'{title} of {group}'}, {count}, ± standard error"
         table = Table(*(name.replace("_", " ") for name in columns), title=named)
-        for row in rows:
-            if row[title] == group:
-                table.add_row(*(f"{row[name]:.4g}" for name in columns))
+        for row in own:
+            errors = {name: f" ± {row[name + ERROR]:.2g}" if name + ERROR in row else "" for name in columns}
+            table.add_row(*(f"{row[name]:.4g}{errors[name]}" for name in columns))
         wide_console().print(table)
     for line in probe_lines(probed):
         print(line)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..options.environments import add_settings, settings_of, whole_number
 from ..options.shared import add_checkpoint, load, wide_console
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
 
     from ...experiment.run import Run
@@ -53,10 +56,10 @@ def run(options: argparse.Namespace) -> None:
     how = asked(options, loaded)
     (name, settings), data = environment_of(loaded, how), data_figures(loaded)
     say_aside(f"{loaded.name}, in {name}")
-    found, frames = play(options, loaded, how, data)
+    found, film = play(options, loaded, how, data)
     wide_console().print(table_of(found, data))
     if options.record:
-        write_film(Path(options.record), frames)
+        film.write(Path(options.record))
     record = {
         "environment": name,
         "settings": settings,
@@ -71,20 +74,20 @@ def run(options: argparse.Namespace) -> None:
 
 def play(
     options: argparse.Namespace, loaded: Run, how: Playing, data: Mapping[str, float] | None
-) -> tuple[list[dict[str, Any]], list[Any]]:  # fmt: skip
-    """The figures of the run for each return that is asked for, planned and not, and of the runs beside it; and the
-    frames of the first episode, where it is filmed."""
+) -> tuple[list[dict[str, Any]], Film]:  # fmt: skip
+    """The figures of the run for each return that is asked for, with and without planning, and of the runs of
+    `--beside`; and a film of the first episode, empty without `--record`."""
     from dataclasses import replace
 
     from ...experiment.folder.reading import say_aside
     from ...experiment.opening.played import acts_by, beyond, check_plays, episodes_of, figures_of, is_told
     from ..options.progress import progress
 
-    found, frames = [], []
+    found, film = [], Film()
     others = [load(argparse.Namespace(**vars(options) | {"run": folder})) for folder in options.beside]
 
     def one(run: Run, target: float | None, plan: Planning | None) -> None:
-        watch = (lambda game: frames.append(frame_of(game))) if options.record and not frames else None
+        watch = film.take if options.record and not film.frames else None
         played = episodes_of(run, replace(how, plan=plan), target, range(how.episodes), watch)
         row = {"who": run.name, "acts by": acts_by(run), "plan": plan and str(plan), "target": target}
         found.append(row | figures_of([*progress(played, how.episodes, "episodes")]))
@@ -101,7 +104,7 @@ def play(
         for target in own.asked.values():
             for plan in [how.plan, None] if how.plan and each is loaded else [None]:
                 one(each, target, plan)
-    return found, frames
+    return found, film
 
 
 def asked(options: argparse.Namespace, loaded: Run) -> Playing:
@@ -145,24 +148,33 @@ def table_of(found: list[Mapping[str, Any]], data: Mapping[str, float] | None) -
     return table
 
 
-def frame_of(game: Any) -> Any:
-    """What an environment draws of itself now, (h, w, 3). Raises RunError where it draws nothing."""
-    import numpy as np
+@dataclass
+class Film:
+    """What an environment draws of itself: frames (h, w, 3), each shown for so many `seconds`."""
 
-    from ...experiment.folder.reading import RunError
+    frames: list[Any] = field(default_factory=list)
+    seconds: float = 0.05
 
-    frame = game.render()
-    if not isinstance(frame, np.ndarray) or frame.ndim != 3:
-        raise RunError(f"--record: the environment draws no pictures of itself, but gives {type(frame).__name__}")
-    return frame
+    def take(self, game: Any) -> None:
+        """Add what an environment draws now, at the speed of its metadata (`render_fps`, at most 50 frames a second: a
+        GIF is not shown faster). Raises RunError if it draws nothing."""
+        import numpy as np
 
+        from ...experiment.folder.reading import RunError
 
-def write_film(path: Any, frames: list[Any]) -> None:
-    """Write rendered frames, (h, w, 3) each, as an animation."""
-    import torch
+        frame, fps = game.render(), game.metadata.get("render_fps")
+        if not isinstance(frame, np.ndarray) or frame.ndim != 3:
+            raise RunError(f"--record: the environment draws no pictures of itself, but gives {type(frame).__name__}")
+        if isinstance(fps, int | float) and fps > 0:
+            self.seconds = max(1 / fps, 0.02)
+        self.frames.append(frame)
 
-    from ...tokenizers.files.writing import write_bytes
-    from ...tokenizers.media.files import animation_bytes
+    def write(self, path: Path) -> None:
+        """Write the frames as an animation."""
+        import torch
 
-    pictures = [torch.from_numpy(frame.copy()).permute(2, 0, 1) for frame in frames]
-    write_bytes(path, animation_bytes(pictures, seconds=0.05, last=1.0))
+        from ...tokenizers.files.writing import write_bytes
+        from ...tokenizers.media.files import animation_bytes
+
+        pictures = [torch.from_numpy(frame.copy()).permute(2, 0, 1) for frame in self.frames]
+        write_bytes(path, animation_bytes(pictures, seconds=self.seconds, last=1.0))

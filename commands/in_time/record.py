@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     from ...data.environments.episodes import read_episodes
-    from ...data.environments.record import about_of, record
+    from ...data.environments.record import about_given_up, about_of, record
     from ...experiment.folder.reading import RunError, say_aside
     from ...experiment.run import load_run
     from ..options.progress import progress
@@ -68,16 +68,20 @@ def run(options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         say_aside(f"{options.out} keeps the hundreds that are finished; the same command goes on from there")
         raise
-    values = read_episodes(Path(options.out))[1].values
+    episodes = read_episodes(Path(options.out))[1]
+    values = episodes.values
     told = f"returns {values.min():g} to {values.max():g}, mean {values.mean():.4g}"
     print(f"{options.out}: {len(values):,} episodes, {told}")
+    if said := about_given_up(episodes):
+        print(said)
 
 
 def player(
     options: argparse.Namespace, loaded: Run, settings: dict[str, Any]
 ) -> tuple[Callable[[range], Iterator[Episode]], dict[str, Any]]:
-    """What plays the episodes of these numbers for a run, and the settings of the environment, with those of its data
-    where they are of this environment."""
+    """A function that plays the episodes of some numbers with a run, and the settings of the environment, with those of
+    its data if they are of this environment."""
+    from ...data.environments.making import ACTS
     from ...experiment.folder.reading import say_aside
     from ...experiment.opening.played import beyond, check_plays, data_figures, environment_of, episodes_of
     from ...inference.in_time.rollout import Playing
@@ -89,4 +93,5 @@ def player(
     check_plays(loaded, how)
     for line in beyond(data_figures(loaded), how.targets):
         say_aside(line)
-    return lambda numbers: episodes_of(loaded, how, options.target, numbers), dict(environment_of(loaded, how)[1])
+    settings = dict(environment_of(loaded, how)[1])
+    return lambda numbers: episodes_of(loaded, how, options.target, numbers, stream=ACTS), settings

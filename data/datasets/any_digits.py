@@ -15,8 +15,9 @@ class Triples(Made):
     """Samples of an image, a recording and a word of the same digit, drawn at random."""
 
     def __init__(self, split: str, count: int):
-        super().__init__(split, count, "triple")
-        self.images, self.sounds = ByLabel(Mnist().open(split)), ByLabel(Fsdd().open(split))
+        images, sounds = Mnist().open(split), Fsdd().open(split)
+        super().__init__(split, count, "triple", images, sounds)
+        self.images, self.sounds = ByLabel(images), ByLabel(sounds)
 
     def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         random = self.random(number, 5)

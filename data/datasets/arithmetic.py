@@ -8,7 +8,7 @@ be. Nothing needs to be downloaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -43,10 +43,13 @@ def outcomes(scratchpad: bool = True) -> list[Outcome]:
 
 class Problems(Made):
     """Samples of an image, an operator, a sound, and their answer. `images` have the columns `image` and `label`;
-    `sound` draws that of a digit."""
+    `sound` draws that of a digit. `sources` are the samples on disk that these are made of."""
 
-    def __init__(self, split: str, count: int, images: Samples, sound: Sound, scratchpad: bool = True):
-        super().__init__(split, count, "problem")
+    def __init__(
+        self, split: str, count: int, images: Samples, sound: Sound, scratchpad: bool = True,
+        sources: Sequence[Samples] = (),
+    ):  # fmt: skip
+        super().__init__(split, count, "problem", *sources)
         self.images, self.sound, self.scratchpad = ByLabel(images), sound, scratchpad
 
     def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:

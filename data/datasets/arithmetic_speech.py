@@ -28,9 +28,10 @@ class ArithmeticSpeech(MadeDataset):
         return outcomes()
 
     def make(self, split: str, count: int) -> Problems:
-        spoken = ByLabel(Fsdd().open(split))
+        images, sounds = Mnist().open(split), Fsdd().open(split)
+        spoken = ByLabel(sounds)
 
         def sound(digit: int, random: np.random.Generator) -> Any:
             return spoken.value(spoken.drawn(digit, random), "sound")
 
-        return Problems(split, count, Mnist().open(split), sound)
+        return Problems(split, count, images, sound, sources=[images, sounds])

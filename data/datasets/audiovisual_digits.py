@@ -19,9 +19,10 @@ class Pairs(Made):
     """Samples of an image and a recording of the same digit, each with its own noise."""
 
     def __init__(self, split: str, dataset: AudiovisualDigits, count: int):
-        super().__init__(split, count, "pair")
+        images, sounds = Mnist().open(split), Fsdd().open(split)
+        super().__init__(split, count, "pair", images, sounds)
         self.dataset = dataset
-        self.images, self.sounds = ByLabel(Mnist().open(split)), ByLabel(Fsdd().open(split))
+        self.images, self.sounds = ByLabel(images), ByLabel(sounds)
 
     def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         random = self.random(number, 3)

@@ -20,9 +20,9 @@ class Strings(Made):
     """Samples of several digits said by one speaker, one after another."""
 
     def __init__(self, split: str, dataset: DigitStrings, count: int):
-        super().__init__(split, count, "string")
         self.dataset = dataset
         self.source = Fsdd(held_out=dataset.held_out, equalize=dataset.equalize).open(split)
+        super().__init__(split, count, "string", self.source)
         self.of_speaker: dict[str, list[int]] = {}
         for number, key in enumerate(self.source.keys):
             self.of_speaker.setdefault(speaker(key), []).append(number)

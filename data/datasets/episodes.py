@@ -48,10 +48,9 @@ class Windows(ByColumn):
         return found | picked(own, names)
 
     def fingerprint(self, labels=()) -> str:
-        found = Fingerprint([self.episodes.tolist(), self.firsts.tolist(), self.window])
-        for array in (self.played.actions, self.played.rewards, *self.played.observations.values()):
-            found.add(str(array.dtype), array)
-        return found.hex
+        played = self.played
+        arrays = {"actions": played.actions, "rewards": played.rewards, "lengths": played.lengths}
+        return Fingerprint(self.episodes, self.firsts, self.window, arrays, played.observations, played.texts).hex
 
     def balanced(self, bins: int) -> Float[np.ndarray, "s"]:
         """How often each sample is drawn so that returns of `bins` equally wide ranges are drawn equally often."""

@@ -12,8 +12,9 @@ from typing import Any
 from ...tokenizers.files.reading import DataError
 from ..base import undivided
 from ..data_files import READERS, local_path, split_files
+from ..fingerprint import Fingerprint
 from ..root import cache_folder
-from ..samples.dataset import ByColumn, Columns, SampleDataset, Samples, share
+from ..samples.dataset import BYTES, ByColumn, Columns, SampleDataset, Samples, share
 
 
 class HuggingFace(SampleDataset):
@@ -120,6 +121,17 @@ class Rows(ByColumn):
     def _narrowed(self) -> dict[tuple[str, ...], Any]:
         """The table of some columns alone, by their names."""
         return {}
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        """Over all values of tables of up to BYTES bytes; of larger ones as `Samples.fingerprint`."""
+        if self.table.data.nbytes > BYTES:
+            return super().fingerprint(labels)
+        found = Fingerprint(list(self.keys), {name: list(names) for name, names in self.names.items()})
+        for batch in self.table.iter(1000):
+            outside = {name: [Path(each["path"]) for each in batch[name] if each and each["path"] and not each["bytes"]]
+                       for name in self.files}  # fmt: skip
+            found.add(batch, outside)
+        return found.hex
 
     def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
         """As `Samples.numbered`; many rows are read at once. Raises DataError if there is no such column."""

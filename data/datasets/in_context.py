@@ -21,6 +21,9 @@ class Functions(Made):
         super().__init__(split, count, "function")
         self.options = options
 
+    def caches(self, number: int) -> bool:
+        return False
+
     def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         options, random = self.options, self.random(number, 15)
         x = options.scale * random.normal(size=(options.examples, options.dimension))

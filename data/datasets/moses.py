@@ -18,7 +18,7 @@ VAL = 0.01
 
 class Moses(Dataset):
     """Reads `moses/train.csv.gz` and `moses/test.csv.gz` in the data root, else the files that the package molsets
-    ships (`pip install --no-deps molsets`): one SMILES a line below a line `SMILES`."""
+    ships (`uv pip install --no-deps molsets`): one SMILES a line below a line `SMILES`."""
 
     splits = ("train", "val", "test")
 
@@ -31,7 +31,7 @@ class Moses(Dataset):
         for folder in (data_root() / "moses", *shipped):
             if (folder / name).exists():
                 return folder / name
-        raise DataError(f"{data_root() / 'moses' / name} is not there: `pip install --no-deps molsets` brings it")
+        raise DataError(f"{data_root() / 'moses' / name} is not there: `uv pip install --no-deps molsets` brings it")
 
     def documents(self, split: str) -> Iterator[Document]:
         path = self.path(split)

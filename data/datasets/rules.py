@@ -68,6 +68,9 @@ class Prompts(Made):
         super().__init__(split, count, "rule")
         self.examples = examples
 
+    def caches(self, number: int) -> bool:
+        return False
+
     def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         random = self.random(number, 16)
         rule = drawn(self.split, random)

@@ -10,16 +10,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
 
 from ...tokenizers.files.reading import DataError
-from ...tokenizers.files.records import Record, read_record, read_tensors, write_tensors
-from ...tokenizers.files.writing import partial_name
+from ...tokenizers.files.records import Record, parse_json, read_record, read_tensors, write_tensors
+from ...tokenizers.files.writing import not_written, partial_name
 from .spaces import Observed, Space, Spaces, first_outside
 
 FORMAT = 1
@@ -46,6 +48,8 @@ class Episode(NamedTuple):
     """Whether the environment ended it; False: it was cut after its longest time."""
     seed: int = 0
     """With which the environment was reset."""
+    given_up: int = 0
+    """How many starts before this one the agent gave up on."""
 
     @property
     def value(self) -> float:
@@ -80,27 +84,29 @@ class About(Record):
     noise: tuple[float, float] = (0.0, 0.0)
     seed: int = 0
     spaces: Spaces
-    episodes: int
+    episodes: Annotated[int, Field(ge=1)]
     """How many there are in all, when recording is done."""
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """Episodes joined to arrays of all their steps; `lengths` of each. Raises DataError for an episode without steps,
-    or where arrays are not as long as all episodes together."""
+    """Several episodes, at least one. The steps of all of them are joined; `lengths` has the number of steps of each.
+    Raises DataError for an episode without steps, for arrays that do not have as many steps as all episodes together,
+    and for a reward that is not finite."""
 
     observations: Mapping[str, np.ndarray]
     texts: Mapping[str, Sequence[str]]
     actions: np.ndarray
     rewards: Float[np.ndarray, "n"]
     lengths: Int[np.ndarray, "e"]
-    ended: np.ndarray
+    ended: Bool[np.ndarray, "e"]
     seeds: Int[np.ndarray, "e"]
+    given_up: Int[np.ndarray, "e"]
 
     def __post_init__(self):
         if (short := np.flatnonzero(self.lengths < 1)).size:
             raise DataError(f"episode {short[0]} has no steps")
-        steps = int(self.lengths.sum())
+        steps = sum(self.lengths.tolist())  # in int64 it could overflow
         every = {"actions": self.actions, "rewards": self.rewards} | dict(self.observations)
         for name, array in every.items():
             if len(array) != steps:
@@ -146,8 +152,8 @@ class Episodes:
         where = slice(int(self.starts[number]), int(self.starts[number] + self.lengths[number]))
         texts = {name: each[number] for name, each in self.texts.items()}
         seen = {name: each[where] for name, each in self.observations.items()}
-        ended, seed = bool(self.ended[number]), int(self.seeds[number])
-        return Episode(seen, texts, self.actions[where], self.rewards[where], ended, seed)
+        ended, seed, given_up = bool(self.ended[number]), int(self.seeds[number]), int(self.given_up[number])
+        return Episode(seen, texts, self.actions[where], self.rewards[where], ended, seed, given_up)
 
 
 def joined(episodes: Sequence[Episode]) -> Episodes:
@@ -160,6 +166,7 @@ def joined(episodes: Sequence[Episode]) -> Episodes:
         rewards=np.concatenate([each.rewards for each in episodes]),
         lengths=np.array([len(each.rewards) for each in episodes]),
         ended=np.array([each.ended for each in episodes]), seeds=np.array([each.seed for each in episodes]),
+        given_up=np.array([each.given_up for each in episodes]),
     )  # fmt: skip
 
 
@@ -169,10 +176,10 @@ def part_of(folder: Path, number: int) -> Path:
 
 
 def write_part(folder: Path, number: int, episodes: Sequence[Episode]) -> None:
-    """Write one part, whole or not at all. Raises OSError where that fails."""
+    """Write one part, complete or not at all. Raises OSError, which names the file, if that fails."""
     whole = joined(episodes)
     arrays = {"actions": whole.actions, "rewards": whole.rewards.astype(np.float64), "lengths": whole.lengths,
-              "ended": whole.ended, "seeds": whole.seeds}  # fmt: skip
+              "ended": whole.ended, "seeds": whole.seeds, "given_up": whole.given_up}  # fmt: skip
     arrays |= {SEEN + name: each for name, each in whole.observations.items()}
     path = part_of(folder, number)
     partial = partial_name(path)
@@ -181,6 +188,8 @@ def write_part(folder: Path, number: int, episodes: Sequence[Episode]) -> None:
         tensors |= {f"text.{name}": as_bytes(each) for name, each in whole.texts.items()}
         write_tensors(partial, tensors)
         partial.replace(path)
+    except OSError as error:
+        raise not_written(path, error) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -202,41 +211,74 @@ def read_about(folder: Path) -> About:
 
 
 def read_part(path: Path) -> Episodes:
-    """The episodes of one part. Raises DataError for a file that is damaged."""
+    """The episodes of one part. Raises DataError for a file that is damaged, or holds values of other types."""
     tensors = read_tensors(path)
     try:
-        whole = {name: each.numpy() for name, each in tensors.items()}
-        texts = {name[5:]: json.loads(each.tobytes()) for name, each in whole.items() if name.startswith("text.")}
-        found = Episodes(
-            observations={n[len(SEEN) :]: each for n, each in whole.items() if n.startswith(SEEN)}, texts=texts,
-            actions=whole["actions"], rewards=whole["rewards"], lengths=whole["lengths"], ended=whole["ended"],
-            seeds=whole["seeds"],
+        arrays = {name: each.numpy() for name, each in tensors.items()}
+        arrays.setdefault("given_up", np.zeros(arrays["lengths"].shape, np.int64))  # earlier versions did not write it
+        texts = {name[5:]: parse_json(each.tobytes(), name) for name, each in arrays.items() if name[:5] == "text."}
+        check_types(arrays, texts)
+        return Episodes(
+            observations={n[len(SEEN) :]: each for n, each in arrays.items() if n.startswith(SEEN)}, texts=texts,
+            **{name: arrays[name] for name in ("actions", "rewards", "lengths", "seeds", "given_up")},
+            ended=arrays["ended"].astype(bool),
         )  # fmt: skip
-    except (KeyError, ValueError, TypeError) as error:
+    except KeyError as error:
+        raise DataError(f"{path} is no part of recorded episodes: {error} is missing") from None
+    except (ValueError, TypeError) as error:
         raise DataError(f"{path} is no part of recorded episodes: {error}") from None
-    return found
+
+
+def check_types(arrays: Mapping[str, np.ndarray], texts: Mapping[str, Any]) -> None:
+    """Raises DataError for an array of a part that has a wrong type or shape, and for texts that are none, or are not
+    one for each episode; KeyError for an array that is missing."""
+    episodes = arrays["lengths"].size
+    if not episodes:
+        raise DataError("it holds no episodes")
+    for name, kinds in {"lengths": "iu", "seeds": "iu", "given_up": "iu", "ended": "biu"}.items():
+        if arrays[name].dtype.kind not in kinds or arrays[name].shape != (episodes,):
+            raise DataError(f"{name!r} must be {'true or false' if 'b' in kinds else 'whole numbers'}, one an episode")
+    for name, each in texts.items():
+        if not isinstance(each, list) or len(each) != episodes or not all(isinstance(text, str) for text in each):
+            raise DataError(f"'text.{name}' must be texts, one an episode")
+    if arrays["rewards"].dtype.kind not in "iuf" or arrays["rewards"].ndim != 1:
+        raise DataError("'rewards' must be numbers, one a step")
+    for name, each in arrays.items():
+        if (name == "actions" or name.startswith(SEEN)) and (each.dtype.kind not in "biuf" or not each.ndim):
+            raise DataError(f"{name!r} must be numbers, one row a step")
 
 
 def parts_in(folder: Path, wanted: int) -> list[Path]:
-    """The files of the parts that are there, from the first on, of so many episodes."""
-    every = [part_of(folder, number) for number in range(-(-wanted // PART))]
-    return every[: next((number for number, path in enumerate(every) if not path.exists()), len(every))]
+    """The files of the first parts of `wanted` episodes, up to the first that is missing."""
+    every = (part_of(folder, number) for number in range(-(-wanted // PART)))
+    return list(takewhile(Path.exists, every))
 
 
 def read_episodes(folder: Path) -> tuple[About, Episodes]:
-    """All episodes of a folder. Raises DataError where parts are missing or damaged."""
+    """All episodes of a folder. Raises DataError if parts are missing or damaged, or do not belong together."""
     about = read_about(folder)
     files = parts_in(folder, about.episodes)
     if len(files) * PART < about.episodes:
         done = f"{min(len(files) * PART, about.episodes):,} of {about.episodes:,} episodes"
         raise DataError(f"{folder} holds {done}; `chopmix record` with the same options goes on")
     parts = [read_part(file) for file in files]
-    observations = {name: np.concatenate([each.observations[name] for each in parts]) for name in parts[0].observations}
+    for number, (file, part) in enumerate(zip(files, parts)):
+        if len(part) != (wanted := min(PART, about.episodes - number * PART)):
+            raise DataError(f"{file} holds {len(part)} episodes; {wanted} belong there")
+        if (other := _kinds(part)) != _kinds(parts[0]):
+            name = next(iter(other ^ _kinds(parts[0])))[0]
+            raise DataError(f"{file} differs from {files[0].name} in {name!r}; all parts must hold the same arrays")
     return about, Episodes(
-        observations=observations,
+        observations={n: np.concatenate([each.observations[n] for each in parts]) for n in parts[0].observations},
         texts={name: [text for each in parts for text in each.texts[name]] for name in parts[0].texts},
         **{
             n: np.concatenate([getattr(p, n) for p in parts])
-            for n in ("actions", "rewards", "lengths", "ended", "seeds")
+            for n in ("actions", "rewards", "lengths", "ended", "seeds", "given_up")
         },
     )
+
+
+def _kinds(part: Episodes) -> set[tuple[str, Any]]:
+    """The names of a part's arrays and texts, with the shape of one step."""
+    arrays = {"actions": part.actions, **part.observations}
+    return {(name, each.shape[1:]) for name, each in arrays.items()} | {(name, "text") for name in part.texts}

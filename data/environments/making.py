@@ -29,8 +29,9 @@ CODE = re.compile(r"[^\s:]+:")
 LONGEST = 100_000
 """Steps after which an episode that neither ends nor is cut is given up."""
 
-ACTS, NOISE = 23, 24
-"""Keys of random draws: of what an agent does, and of how often an episode's actions are random."""
+ACTS, NOISE, PLAYS = 23, 24, 25
+"""Keys of random draws: of a recorded episode's start and actions; of how often its actions are random; of the start
+and the actions of an episode that a run plays to be judged, so that it does not begin where one was recorded."""
 
 
 def make_environment(name: str, options: Mapping[str, Any] | None = None, render: bool = False) -> gymnasium.Env:
@@ -55,7 +56,10 @@ def make_environment(name: str, options: Mapping[str, Any] | None = None, render
         missing = error.name or package or name.partition(":")[0]
         raise DataError(f"environment {name!r} needs {missing!r}, which is not installed: {error}") from None
     except (gymnasium.error.Error, TypeError, ValueError, AssertionError) as error:
-        raise DataError(f"environment {name!r} cannot be made: {error}") from None
+        unknown = isinstance(error, gymnasium.error.NameNotFound | gymnasium.error.NamespaceNotFound)
+        own = f" An environment of your own is named with the module that registers it: my_env:{name}"
+        hint = own if unknown and package is None and ":" not in name else ""
+        raise DataError(f"environment {name!r} cannot be made: {error}{hint}") from None
 
 
 def search_here() -> None:

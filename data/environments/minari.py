@@ -9,13 +9,14 @@ Pictures are kept there as JPEG files, whose bytes stand for them; what is a pic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...tokenizers.files.reading import DataError
+from ...tokenizers.files.reading import DataError, regular
 from ...tokenizers.files.records import Record, parse_json, read_record
 from ...tokenizers.media.files import read_picture
 from .episodes import FORMAT, UNKNOWN, About, Episode, Episodes, joined
@@ -130,49 +131,146 @@ def _episodes(data: Path, metadata: Metadata, count: int) -> list[Episode]:
     path, told = data / "main_data.hdf5", metadata.observed(data)
     if count < 1:
         raise DataError(f"{data} holds no episodes")
+    size = regular(path).st_size
     try:
         with h5py.File(path, "r") as file:
-            return [_episode(file[f"episode_{number}"], told, f"{path}, episode {number}") for number in range(count)]
-    except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
+            room = Room(size)
+            return [_episode(file, number, told, f"{path}, episode {number}", room) for number in range(count)]
+    except (OSError, KeyError, ValueError, AttributeError, TypeError, RuntimeError) as error:
         if isinstance(error, DataError):
             raise
         version = f"of Minari {metadata.minari_version}; read here is what 0.4 and 0.5 write"
         raise DataError(f"{path} cannot be read: {error} ({version})") from None
 
 
-def _episode(group: Any, told: Mapping[str, Mapping[str, Any]], where: str) -> Episode:
-    """One episode; of its observations, one more than there are actions, the last is left out. `told` describes what is
-    observed."""
-    if not hasattr(group["actions"], "dtype"):
+class Room:
+    """How many bytes of arrays may still be read of a file of `size` bytes: 100 times its size in all, at least 256
+    MiB. A file that holds more is a decompression bomb."""
+
+    def __init__(self, size: int):
+        self.size, self.most = size, max(100 * size, 2**28)
+        self.left = self.most
+
+    def take(self, count: int, what: str) -> None:
+        """Note bytes that will be read. Raises DataError if there are too many."""
+        self.left -= count
+        if self.left < 0:
+            rest = f"at most {self.most:,} bytes of a file of {self.size:,} are read"
+            raise DataError(f"{what} holds {count:,} bytes; {rest}, all arrays together")
+
+
+FILTERS = {"gzip": 1, "shuffle": 2, "fletcher32": 3}
+"""The filters of packed arrays that are read, with their numbers in HDF5. Others believe the file how much memory they
+need."""
+DENSEST = 1032
+"""The most bytes that gzip makes of one."""
+
+
+def member(group: Any, name: str, where: str) -> Any:
+    """A group or an array in a group. Raises KeyError if it is missing, DataError for a link that may lead out of the
+    file; it is not followed."""
+    import h5py
+
+    if not group.id.links.exists(name.encode()):
+        raise KeyError(f"{group.name} has no {name}")
+    if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        raise DataError(f"{where}: {name!r} is a link, which is not followed")
+    return group[name]
+
+
+def check_array(array: Any, what: str, room: Room) -> None:
+    """Raises DataError for what is no array, lies in other files, or takes more memory than there is `room` for. Nothing
+    of it is read."""
+    import h5py
+
+    if not isinstance(array, h5py.Dataset):
+        raise DataError(f"{what} is no array")
+    if array.shape is None:
+        raise DataError(f"{what} has no shape")
+    if array.external or array.is_virtual:
+        raise DataError(f"{what} lies in other files, which are not read")
+    properties, chunk = array.id.get_create_plist(), math.prod(array.chunks or ()) * array.dtype.itemsize
+    filters = [properties.get_filter(number) for number in range(properties.get_nfilters())]
+    for number, _, _, name in filters:
+        if number not in FILTERS.values():
+            other = name.decode(errors="replace")
+            raise DataError(f"{what} is packed by the filter {other!r}; possible are {', '.join(FILTERS)}")
+    room.take(max(math.prod(array.shape) * array.dtype.itemsize, chunk if array.chunks else 0), what)
+    if filters and DENSEST * (largest := largest_chunk(array)) > room.most:
+        most = f"possible are {room.most // DENSEST:,} in a file of this size"
+        raise DataError(f"{what} is packed in chunks of up to {largest:,} bytes; {most}")
+
+
+def largest_chunk(array: Any) -> int:
+    """The bytes that the largest chunk of a packed array has in the file: a chunk may unpack to more than it should."""
+    sizes = [0]
+    array.id.chunk_iter(lambda chunk: sizes.append(chunk.size))
+    return max(sizes)
+
+
+def read(array: Any, count: int, what: str, room: Room) -> np.ndarray:
+    """The first `count` rows of an array that was checked. Those of varying lengths, pictures and texts, are read a few
+    at a time: one item of the file may stand for many of them."""
+    if array.dtype.kind != "O":
+        return array[:count]
+    found: list[Any] = []
+    few = max(1, 2**26 // room.size)
+    while len(found) < count:
+        rows = array[len(found) : min(len(found) + few, count)]
+        room.take(sum(len(row) * getattr(row, "itemsize", 1) for row in rows if hasattr(row, "__len__")), what)
+        found += list(rows)
+    values = np.empty(count, dtype=object)
+    values[:] = found
+    return values
+
+
+def _episode(file: Any, number: int, known: Mapping[str, Mapping[str, Any]], where: str, room: Room) -> Episode:
+    """One episode. There is one observation more than there are actions; the last one is left out. `known` describes
+    what is observed."""
+    group = member(file, f"episode_{number}", where)
+    parts = {name: member(group, name, where) for name in ("actions", "rewards", "terminations", "truncations")}
+    if isinstance(parts["actions"], Mapping):
         raise DataError(f"{where}: its actions are several arrays; possible is one")
-    actions, rewards, ends = (np.asarray(group[name]) for name in ("actions", "rewards", "terminations"))
-    if not len(actions) == len(rewards) == len(ends):
-        raise DataError(f"{where} has {len(actions)} actions, but {len(rewards)} rewards")
+    found = {}
+    for name, each in parts.items():
+        check_array(each, f"{where}: its {name!r}", room)
+        found[name] = read(each, len(each), f"{where}: its {name!r}", room)
+    actions, rewards, ends, cuts = found.values()
     if not len(actions):
         raise DataError(f"{where} has no steps")
-    if not (ends[-1] or np.asarray(group["truncations"])[-1]):
-        told = "at its last step it neither ended nor was cut by its environment, so that nobody knows its return"
-        raise DataError(f"{where} is a part of one: {told}")
-    seen = group["observations"]
-    parts = {"observation": seen} if hasattr(seen, "dtype") else {name: seen[name] for name in seen}
+    for name, each in found.items():
+        if len(each) != len(actions):
+            raise DataError(f"{where} has {len(actions)} actions, but {len(each)} {name}")
+        if each.dtype.kind not in "biuf" or (name != "actions" and each.ndim > 1):
+            raise DataError(f"{where}: its {name!r} must be numbers, one {'row' * (name == 'actions')} a step")
+    if not (ends[-1] or cuts[-1]):
+        cut = "at its last step it neither ended nor was cut by its environment, so that nobody knows its return"
+        raise DataError(f"{where} is a part of one: {cut}")
+    seen = member(group, "observations", where)
+    parts = {name: member(seen, name, where) for name in seen} if isinstance(seen, Mapping) else {"observation": seen}
     arrays, texts = {}, {}
     for name, each in parts.items():
-        kind, what = told.get(name, {}), f"{where}: its observation {name!r}"
-        if not hasattr(each, "dtype"):
+        kind, what = known.get(name, {}), f"{where}: its observation {name!r}"
+        if isinstance(each, Mapping):
             raise DataError(f"{what} is made of others; possible are arrays and texts")
+        check_array(each, f"{where}: its 'observations'" if each is seen else what, room)
         if len(each) < len(actions):
             raise DataError(f"{where} has {len(actions)} actions, but only {len(each)} observations {name!r}")
-        values = each[: len(actions)]
+        values = read(each, len(actions), what, room)
         if _is_bytes(values, kind):
             if min(kind["shape"][:2]) < 32:
-                told = f"kept as JPEG, which does not give the cells of a {tuple(kind['shape'])} grid back"
-                raise DataError(f"{what} is {told}: record it anew (Minari from 0.5.4 on keeps it as it is)")
+                grid = f"kept as JPEG, which does not give the cells of a {tuple(kind['shape'])} grid back"
+                raise DataError(f"{what} is {grid}: record it anew (Minari from 0.5.4 on keeps it as it is)")
+            room.take(len(values) * math.prod(kind["shape"]), what)
             arrays[named(name)] = _pictures(values, kind, what)
         elif values.dtype.kind in "OS":
             texts[named(name)] = _text(values, what)
-        else:
+        elif values.dtype.kind in "biuf":
             arrays[named(name)] = values
-    return Episode(arrays, texts, actions, rewards.astype(np.float64), bool(ends[-1]), int(group.attrs.get("seed", 0)))
+        else:
+            raise DataError(f"{what} must be numbers or a text")
+    seed = int(group.attrs.get("seed", 0))
+    return Episode(arrays, texts, actions, rewards.astype(np.float64), bool(ends[-1]), seed)
 
 
 def _text(values: np.ndarray, what: str) -> str:
@@ -188,6 +286,7 @@ def _is_bytes(values: np.ndarray, kind: Mapping[str, Any]) -> bool:
     """Whether these stored steps are pictures' bytes: of different lengths, or by chance of the same."""
     shape = kind.get("shape") or []
     known = kind.get("type") == "Box" and kind.get("dtype") == "uint8" and len(shape) in (2, 3)
+    known = known and all(isinstance(side, int) and side > 0 for side in shape)
     return known and (values.dtype.kind == "O" or (values.ndim == 2 and values.dtype == np.uint8))
 
 

@@ -17,29 +17,46 @@ from ...tokenizers.files.writing import make_folder, sweep_partials, write_text
 from ..workers import deaf, workers_of
 from .episodes import FORMAT, PART, About, Episode, Episodes, episode_of, part_of, read_about, read_episodes, write_part
 from .making import ACTS, NOISE, begin, check_length, make_environment, reward_of
-from .scripts import Agent, agent_of
+from .scripts import Agent, GaveUp, agent_of
 from .spaces import check_action, observed, spaces_of
+
+STARTS = 100
+"""How many starts of one episode are tried if the agent gives up."""
 
 
 def played(
     environment, make: Callable[..., Agent], seed: int, number: int, noise: tuple[float, float] = (0.0, 0.0)
 ) -> Episode:
-    """One episode, a function of `seed` and its `number`: a share of the actions, drawn between the two of `noise`, is
-    at random. Raises DataError for an action outside the space."""
-    random = np.random.default_rng([seed, number, ACTS])
-    share = np.random.default_rng([seed, number, NOISE]).uniform(*noise)
+    """One episode, a function of `seed` and its `number`. A share of its actions is random; the share is drawn between
+    the two numbers of `noise`. If the agent gives up, the episode is played again from another start. Raises DataError
+    for an action outside the space, and if the agent gives up from STARTS starts."""
+    for given_up in range(STARTS):
+        try:
+            episode = _played_once(environment, make, [seed, number], given_up, noise)
+            return episode._replace(given_up=given_up)
+        except GaveUp as error:
+            last = error
+    raise DataError(f"episode {number}: the agent gave up from {STARTS} starts, the last time with {last}")
+
+
+def _played_once(
+    environment, make: Callable[..., Agent], key: list[int], attempt: int, noise: tuple[float, float]
+) -> Episode:
+    """One episode from the start number `attempt`; that with the number 0 is seeded as if there were no others."""
+    random = np.random.default_rng([*key, ACTS, attempt])
+    share = np.random.default_rng([*key, NOISE, attempt]).uniform(*noise)
     start = int(random.integers(2**31))
     seen, space = begin(environment, start), spaces_of(environment).action
     agent, steps, actions, rewards = make(environment.unwrapped, random), [seen], [], []
     while True:
         action = agent.act(seen)
-        action = agent.anything() if random.random() < share else action
+        action = agent.last_action = agent.anything() if random.random() < share else action
         check_action(np.asarray(action), space)
         value, reward, ended, cut, _ = environment.step(action)
         actions.append(np.array(action))
         rewards.append(reward_of(reward))
         if ended or cut:
-            return episode_of(steps, actions, rewards, ended, start)
+            return episode_of(steps, actions, rewards, bool(ended), start)
         check_length(len(actions))
         seen = observed(value)
         steps.append(seen)
@@ -70,6 +87,7 @@ def begin_folder(folder: Path, about: About) -> None:
         if other and there.episodes % PART:
             raise DataError(f"{folder} holds {there.episodes} episodes, not whole hundreds: no more can be added")
     make_folder(folder)
+    sweep_partials(folder / "episodes.json")
     for name in {each.name[1:].partition(".safetensors")[0] for each in folder.glob(".part-*")}:
         sweep_partials(folder / f"{name}.safetensors")  # of one that was killed while it wrote
     write_text(folder / "episodes.json", about.model_dump_json(indent=2) + "\n")
@@ -139,11 +157,22 @@ def _by_several(folder: Path, about: About, parts: list[int], done: int, workers
 
 
 def recorded(folder: Path, about: About) -> Episodes:
-    """The episodes of a folder, recorded first where any are missing, which is told on standard error."""
+    """The episodes of a folder. Those that are missing are recorded first; lines on standard error say so."""
     parts = range(-(-about.episodes // PART))
     if not all(part_of(folder, part).exists() for part in parts):
         title = f"recording {about.episodes:,} episodes of {about.environment}, played by {about.policy}"
         print(f"{title} (once; many are recorded sooner by `chopmix record --workers N`)", file=sys.stderr)
         for _ in counted(record(folder, about), title):
             pass
+        episodes = read_episodes(folder)[1]
+        if said := about_given_up(episodes):
+            print(said, file=sys.stderr)
+        return episodes
     return read_episodes(folder)[1]
+
+
+def about_given_up(episodes: Episodes) -> str:
+    """A sentence about the starts that the agent gave up on; empty if there are none."""
+    count = int(episodes.given_up.sum())
+    starts = f"from {count:,} of {count + len(episodes):,} starts the agent gave up"
+    return f"{starts}; each of these episodes was played from another start" if count else ""

@@ -1,4 +1,4 @@
-"""Agents that are no models: who acts at random, and scripts that play some environments well."""
+"""Agents that are no models: one that acts at random, and scripts that play some environments well."""
 
 from __future__ import annotations
 
@@ -17,15 +17,23 @@ if TYPE_CHECKING:
     import gymnasium
 
 
+class GaveUp(Exception):
+    """An agent does not know what to do next. Its episode is played again from another start."""
+
+
 class Agent(ABC):
     """Plays one episode in one environment, which was reset before."""
+
+    last_action: Any = None
+    """The action that was taken at the last step: the one that `act` returned, or a random one instead (`--noise`).
+    None at the first step."""
 
     def __init__(self, environment: gymnasium.Env, random: np.random.Generator):
         self.environment, self.random = environment, random
 
     @abstractmethod
     def act(self, seen: Observed) -> Any:
-        """The action at an observation."""
+        """The action at an observation. Raises GaveUp if the agent does not know one."""
 
     def anything(self) -> Any:
         """An action drawn at random from the whole space; where it has no limits, normally."""
@@ -86,17 +94,20 @@ class FindsDoor(Agent):
 
 
 class BabyBot(Agent):
-    """BabyAI: the bot of the minigrid package, which plans with all that stands in the environment."""
+    """BabyAI: the bot of the minigrid package, which sees the whole state of the environment. It gives up if, for
+    example, a random action has opened a box."""
 
     def __init__(self, environment: gymnasium.Env, random: np.random.Generator):
         super().__init__(environment, random)
         from minigrid.utils.baby_ai_bot import BabyAIBot
 
-        self.bot, self.last = BabyAIBot(environment), None
+        self.bot = BabyAIBot(environment)
 
     def act(self, seen: Observed) -> int:
-        self.last = int(self.bot.replan(self.last))
-        return self.last
+        try:
+            return int(self.bot.replan(self.last_action))
+        except Exception as error:  # the bot has one exception of its own; otherwise its assertions fail
+            raise GaveUp(f"{type(error).__name__}: {error}") from error
 
 
 SCRIPTS: dict[str, Callable[..., Agent]] = {
@@ -107,8 +118,8 @@ SCRIPTS: dict[str, Callable[..., Agent]] = {
 
 
 def agent_of(policy: str, environment: str) -> Callable[[gymnasium.Env, np.random.Generator], Agent]:
-    """The maker of the agent that `--policy` names: `random`, `script`, `bot`, or package.module:Class of your own.
-    Raises DataError where the environment has no script, no bot, or the class cannot be imported."""
+    """The class of the agent that `--policy` names: `random`, `script`, `bot`, or package.module:Class of your own.
+    Raises DataError if the environment has no script or no bot, or the class cannot be imported."""
     if policy == "random":
         return Random
     if policy == "script":
@@ -129,5 +140,8 @@ def agent_of(policy: str, environment: str) -> Callable[[gymnasium.Env, np.rando
         possible = "random, script, bot, package.module:Class, a run's folder"
         raise DataError(f"policy {policy!r}: {error}; possible are {possible}") from None
     if not (isinstance(found, type) and issubclass(found, Agent)):
-        raise DataError(f"policy {policy!r} is no subclass of {Agent.__module__}:Agent")
+        write = (
+            f"Write `from {Agent.__module__} import Agent` and `class {name}(Agent):` with a method `act(self, seen)`"
+        )
+        raise DataError(f"policy {policy!r} is no subclass of Agent. {write}")
     return found

@@ -56,6 +56,11 @@ class Samples:
         """The numbers of samples that are known to be unreadable before they are read, and why."""
         return iter(())
 
+    def caches(self, number: int) -> bool:
+        """Whether a sample is kept in memory once it is decoded. False if it is made anew at once, and there are so
+        many samples that training reads few of them twice."""
+        return True
+
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         """A hash that changes when the samples do: a resumed run must find those that it was trained on. By default
         over all keys, all values in the columns `labels`, and all columns of SPREAD samples; a subclass that reads
@@ -181,6 +186,9 @@ class Chosen(ByColumn):
         known = dict(self.samples.damaged())
         return ((own, known[number]) for own, number in enumerate(self.numbers) if number in known)
 
+    def caches(self, number: int) -> bool:
+        return self.samples.caches(self.numbers[number])
+
 
 @dataclass(frozen=True)
 class Listed(ByColumn):
@@ -210,6 +218,9 @@ class Changed(ByColumn):
 
     def damaged(self) -> Iterator[tuple[int, str]]:
         return self.samples.damaged()
+
+    def caches(self, number: int) -> bool:
+        return self.samples.caches(number)
 
 
 @dataclass(frozen=True)

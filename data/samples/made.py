@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..fingerprint import Fingerprint
 from .dataset import ByColumn, Columns, SampleDataset, Samples, picked
 
 
@@ -54,13 +55,18 @@ class Numbered(Sequence[str]):
 
 
 class Made(ByColumn):
-    """Base of samples that are made by a rule, `count` of them: each is a function of the split and its number alone.
-    `what` is the word for one in its key, such as "train tone 7". A subclass gives `parts`."""
+    """Base of `count` samples that are made by a rule. Each is a function of the split, its number, and the `sources`:
+    other samples, from which it is made. `what` is the word for one sample in its key, such as "train tone 7". A
+    subclass gives `parts`."""
 
     splits = ("train", "val", "test")
 
-    def __init__(self, split: str, count: int, what: str):
-        self.split, self.keys = split, Numbered(f"{split} {what}", count)
+    def __init__(self, split: str, count: int, what: str, *sources: Samples):
+        self.split, self.keys, self.sources = split, Numbered(f"{split} {what}", count), sources
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        own = super().fingerprint(labels)
+        return Fingerprint(own, [each.fingerprint() for each in self.sources]).hex if self.sources else own
 
     def random(self, number: int, *more: int) -> np.random.Generator:
         """The random generator of a sample, seeded by the split, its number and `more`: constants that tell data sets

@@ -47,11 +47,19 @@ class MixedSamples(ByColumn):
     def __len__(self) -> int:
         return self.starts[-1]
 
-    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+    def _source(self, number: int) -> tuple[Source, int]:
+        """The source of a sample, and the sample's number there."""
         which = int(np.searchsorted(self.starts, number, side="right")) - 1
-        source = self.mixture[which]
-        row = source.samples.row(number - self.starts[which], None if names is None else self._own(source, names))
+        return self.mixture[which], number - self.starts[which]
+
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        source, own = self._source(number)
+        row = source.samples.row(own, None if names is None else self._own(source, names))
         return picked({source.columns.get(name, name): value for name, value in row.items()}, names)
+
+    def caches(self, number: int) -> bool:
+        source, own = self._source(number)
+        return source.samples.caches(own)
 
     def range_of(self, name: str) -> range:
         """The numbers of one source's samples."""

@@ -86,7 +86,8 @@ class Reader:
             there = {name: raw[c] for name, c in self.inputs.columns.items() if raw.get(c) is not None}
             inputs = {name: self._decoded(name, each, training) for name, each in there.items()}
             found = inputs, {name: self._checked(name, raw.get(name)) for name in self.inputs.labels}
-            cache.put(number, found)
+            if self.samples.caches(number):
+                cache.put(number, found)
         return found
 
     def _decoded(self, name: str, raw: Any, training: bool) -> Any:

@@ -18,6 +18,7 @@ from ...data.split import Split
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.writing import write_bytes
+from ...training.checkpoints import files as checkpoint
 from ..folder.transfer import take_assets
 from ..opening.opened_parts import open_part
 from ..settings.config import Config
@@ -57,13 +58,14 @@ def fit(
     config: Config, dataset: Dataset, processes: Processes, say: Callable[[str], None]
 ) -> tuple[dict[str, Chopper], dict[str, Task]]:
     """Choppers and tasks by name. The first process fits them, or takes them from the run that `from:` names, and saves
-    them in `RUN/assets`; the others receive these files, whether or not they share its disk. Raises DataError for data
-    that cannot be fitted."""
+    them in `RUN/assets`; the others receive these files, whether or not they share its disk. A run that has a
+    checkpoint is not fitted again. Raises DataError for data that cannot be fitted, and for a file that is missing."""
     assets, door = Path(config.out) / "assets", partial(open_part, trust=config.trust)
     if processes.is_first:
         if config.from_run:
             take_assets(config, Path(config.from_run), assets)
-        made = choppers_and_tasks(config, assets, door, dataset, say)
+        trained = checkpoint.steps(Path(config.out))
+        made = choppers_and_tasks(config, assets, door, None if trained else dataset, say)
         processes.told({file.relative_to(assets): file.read_bytes() for file in assets.rglob("*") if file.is_file()})
         return made
     with tempfile.TemporaryDirectory() as folder:

@@ -18,14 +18,16 @@ from ...tokenizers.files.records import read_record
 from ...tokenizers.files.writing import write_json
 from ..settings.config import Config
 from .choppers import build_choppers
+from .columns import columns_of
 from .judges import ready_judges
 
 
 class TrainingData:
-    """The training samples, one column at a time, as `Task.fit` gets them; `say` prints a line."""
+    """The training samples, one column at a time, as `Task.fit` gets them. `say` prints a line; `columns` maps inputs
+    to data columns."""
 
-    def __init__(self, samples: Samples, say: Callable[[str], None]):
-        self.samples, self.say = samples, say
+    def __init__(self, samples: Samples, say: Callable[[str], None], columns: Mapping[str, str] | None = None):
+        self.samples, self.say, self.columns = samples, say, columns or {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -33,6 +35,10 @@ class TrainingData:
     def column(self, name: str) -> Iterator[Any]:
         """The values of one column in the order of the samples, without samples that lack it."""
         return self.samples.column(name)
+
+    def items(self, name: str) -> Iterator[Any]:
+        """The raw values of one input."""
+        return self.samples.column(self.columns.get(name, name))
 
 
 def choppers_and_tasks(
@@ -51,7 +57,8 @@ def build_tasks(
     say: Callable[[str], None] = print, open_run: Callable[..., RunPart] = no_run,
 ) -> dict[str, Task]:  # fmt: skip
     """The tasks by name. What a task learned is loaded from `assets/task-<name>/`, or fitted on the dataset's training
-    split and saved there. Raises DataError for a damaged file, and for data that a task cannot be fitted on."""
+    split and saved there. Raises DataError for a file that is missing or damaged, and for data that a task cannot be
+    fitted on."""
     made = {}
     for name, part in config.tasks.items():
         task = made[name] = part()
@@ -62,12 +69,17 @@ def build_tasks(
         if folder and folder.exists():
             load_learned(task, folder)
         elif folder and dataset is not None and dataset.holds_samples:
-            task.learned = task.fit(TrainingData(dataset.opened("train"), say))
+            task.learned = task.fit(TrainingData(dataset.opened("train"), say, columns_of(config)))
             save_learned(task, folder)
         elif folder and dataset is not None:
             column = next(iter(task.needs.columns), task.target)
             raise DataError(
                 f"tasks.{name}: it needs a data set with the column {column!r}, and {dataset.name!r} is a text corpus"
+            )
+        elif folder and config.data.dataset is not None:
+            raise DataError(
+                f"tasks.{name}: {folder} is missing. It holds what the task learned of its data: copy complete runs. A "
+                "run of an earlier version with `bounded` must be trained again"
             )
         if assets:
             ready_judges(config, name, task, assets / f"task-{name}", open_run, dataset)
@@ -97,11 +109,11 @@ def check_through(name: str, task: Task, made: Mapping[str, Task]) -> None:
 
 
 def save_learned(task: Task, folder: Path) -> None:
-    """Write what a task has learned, where it learns something: `folder/classes.json` holds `["cat", "dog"]`; and what
-    its judges need."""
+    """Write what a task has learned, if it has learned something: `folder/classes.json` holds `["cat", "dog"]`; and
+    what its judges need."""
     for name, judge in task.judges.items():
         judge.save(folder / name)
-    if task.Learned:
+    if task.learned is not None:
         write_json(folder / file_name(task), TypeAdapter(task.Learned).dump_python(task.learned, mode="json"))
 
 

@@ -37,7 +37,7 @@ def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
             taken.append(name)
     for name, part in config.tasks.items() if theirs.data.dataset == config.data.dataset else ():
         kept, same = f"task-{name}", name in theirs.tasks and theirs.tasks[name] == part
-        has_learned = part.target.Learned is not None and (source / "assets" / kept).exists()
+        has_learned = part().Learned is not None and (source / "assets" / kept).exists()
         if same and has_learned and not (assets / kept).exists():
             save_learned(load_learned(part(), source / "assets" / kept), assets / kept)
             taken.append(name)

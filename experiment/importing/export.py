@@ -29,6 +29,8 @@ from .files import KEPT, ORIGINALS, RECORD, Directory
 from .tokenizer_json import tokenizer_files
 from .whisper import generation_config
 
+LABEL = "label"
+"""The task whose classes a published architecture has a place for."""
 NAMED = {kind.__name__: kind for kind in ARCHITECTURES}
 COMPUTES = re.compile(r"(inputs\.|model\.|tasks\.\w+\.(use|target|head|pooling)\b).*")
 """The dotted keys of a configuration that decide what a model computes."""
@@ -73,6 +75,10 @@ def export_directory(run: Run, directory: Path) -> str:
         architecture = architecture_of(run)
         tensors = their_tensors(run, architecture)
         files = {name: json.dumps(value, indent=1).encode() for name, value in described(run, architecture).items()}
+    for name, task in run.tasks.items():
+        if task.learned is not None and name != LABEL:
+            place = f"a {type(architecture).__name__} has no place for what task {name!r} learned of its data"
+            raise RunError(f"{run.folder} cannot be exported: {place}")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
@@ -141,7 +147,7 @@ def flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def legend_of(run: Run) -> Legend:
     """The special ids of a run's text, and its classes."""
-    labels = run.folder / "assets" / "task-label" / "classes.json"
+    labels = run.folder / "assets" / f"task-{LABEL}" / "classes.json"
     known = Legend(labels=read_json(labels) if os.path.isfile(labels) else ())
     for chopper in run.choppers.values():
         if chopper.kind == "text":

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ...data.environments.episodes import Episode
-from ...data.environments.making import make_environment
+from ...data.environments.making import PLAYS, make_environment
 from ...data.environments.spaces import spaces_of
 from ...inference.in_time.rollout import Player, Playing
 from .acting import acting_task, check_observations, is_told, planner_of, read_columns
@@ -21,15 +21,16 @@ Watch = Callable[[Any], None]
 
 
 def episodes_of(
-    run: Opened, how: Playing, target: float | None, numbers: Sequence[int], watch: Watch | None = None
-) -> Iterator[Episode]:
-    """Play the episodes of these numbers and yield them in order; `watch` is called with the environment of the first
-    before each of its steps. Raises RunError where the run does not fit the environment, DataError where there is no
-    such environment."""
+    run: Opened, how: Playing, target: float | None, numbers: Sequence[int], watch: Watch | None = None,
+    stream: int = PLAYS,
+) -> Iterator[Episode]:  # fmt: skip
+    """Play the episodes of these numbers and yield them in order. `watch` is called with the environment of the first
+    before each of its steps; `stream` is as in `Player`. Raises RunError if the run does not fit the environment,
+    DataError if there is no such environment."""
     name, settings = environment_of(run, how)
     count = min(how.together, len(numbers))
     environments = [make_environment(name, settings, render=watch is not None and not i) for i in range(count)]
-    player = player_of(run, how, target, environments[0])
+    player = player_of(run, how, target, environments[0], stream)
     for start in itertools.count(0, count):
         chosen = numbers[start : start + count]
         if not chosen:
@@ -42,15 +43,15 @@ def episodes_of(
         environment.close()
 
 
-def player_of(run: Opened, how: Playing, target: float | None, environment: Any) -> Player:
-    """What plays for the run. Raises RunError where it does not fit the environment."""
+def player_of(run: Opened, how: Playing, target: float | None, environment: Any, stream: int = PLAYS) -> Player:
+    """The agent that plays episodes with this run. Raises RunError if it does not fit the environment."""
     spaces = spaces_of(environment)
     name, task = acting_task(run, spaces)
     planner = how.plan and planner_of(run, task, spaces, how.plan)
     check_observations(run, spaces, environment, target)
     return Player(
         model=run.model, task=task, head=run.model.heads[name], choppers=run.choppers, space=spaces.action,
-        columns=read_columns(run), temperature=how.temperature, seed=how.seed,
+        columns=read_columns(run), temperature=how.temperature, seed=how.seed, stream=stream,
         planner=planner,
         dtype=torch.bfloat16 if run.precision == "bfloat16" and run.model_device.type == "cuda" else torch.float32,
     )  # fmt: skip

@@ -15,10 +15,12 @@ whose locations are paths in the YAML.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import inspect
 import operator
+import os
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -124,8 +126,18 @@ class Choice:
             name, target = self.registry.find(use)
             model = model_of_part(target)
         except LookupError as error:
-            raise problem(str(error.args[0]), *place) from None
-        return Part(target, check(model, options), name)
+            raise problem(self._about_folder(use) or str(error.args[0]), *place) from None
+        return Part(target, check(model, options, name), name)
+
+    def _about_folder(self, use: str) -> str:
+        """What to write for a folder that is given instead of a name; empty for anything else."""
+        found = []
+        for name in self.registry.names() if os.path.isdir(use) else ():
+            with contextlib.suppress(LookupError):  # one whose requirements are not installed
+                keys = keys_of(*halves(self.registry.find(name)[1]))
+                needed = [key for key, (_, default) in keys.items() if default is ...]
+                found += [f"{{use: {name}, {key}: {use}}}" for key in needed if needed in (["path"], ["train"])]
+        return f"{use!r} is a folder: {' or '.join(found)}" if found else ""
 
     def expected(self) -> str:
         names = ", ".join(self.registry.names())
@@ -242,8 +254,9 @@ def model_of_part(target: Target) -> type[BaseModel]:
         raise LookupError(f"the signature of {use_name(target)!r} cannot be read as a schema: {error}") from error
 
 
-def check(model: type[BaseModel], value: Any) -> dict[str, Any]:
-    """The checked values of a mapping by key, defaults included. Raises ValidationError with all problems in words."""
+def check(model: type[BaseModel], value: Any, use: str | None = None) -> dict[str, Any]:
+    """The checked values of a mapping by key, defaults included. `use` is the name of the part, for messages. Raises
+    ValidationError with all problems in words."""
     try:
         return {name.removesuffix("_"): found for name, found in model.model_validate(value)}
     except ValidationError as error:
@@ -251,8 +264,10 @@ def check(model: type[BaseModel], value: Any) -> dict[str, Any]:
         keys = [str(field.alias) for field in model.model_fields.values()]
         unknown = [str(each["loc"][-1]).lower() for each in errors if each["type"] == "extra_forbidden"]
         meant = {near for name in unknown for near in difflib.get_close_matches(name, keys, n=1)}
-        wrong = [each for each in errors if each["type"] != "missing" or each["loc"][-1] not in meant]
-        explained = [_explained(model, each) for each in wrong]
+        missing = [each["loc"][-1] for each in errors if each["type"] == "missing"]
+        instead = missing[0] if len(missing) == len(unknown) == 1 and not meant else None
+        wrong = [each for each in errors if each["type"] != "missing" or each["loc"][-1] not in {*meant, instead}]
+        explained = [_explained(model, each, instead, use) for each in wrong]
         raise ValidationError.from_exception_data(model.__name__, explained) from None
 
 
@@ -260,12 +275,15 @@ COLLECTIONS = {"dict_type": "a mapping", "list_type": "a list", "tuple_type": "a
 """pydantic's error types for collections, in the words of YAML."""
 
 
-def _explained(model: type[BaseModel], error: Any) -> Any:
+def _explained(model: type[BaseModel], error: Any, instead: str | None, use: str | None) -> Any:
+    """An error of pydantic's in words. `instead` is the only key that is missing if there is only one unknown key."""
     kind, message = error["type"], error["msg"]
     path = tuple(step for step in error["loc"] if step not in SHAPES)
     keys = {str(field.alias): field for field in model.model_fields.values()}
     if kind == "extra_forbidden":
-        kind, message = "unknown_key", f"{model.__name__} has no such key{nearest(path[-1], keys)}"
+        options = [*([f"use: {use}"] if use else []), f"{instead}: {shown(error['input'])}".replace("'", "")]
+        near = f"; it needs {instead!r}: {{{', '.join(options)}}}" if instead else nearest(path[-1], keys)
+        kind, message = "unknown_key", f"{model.__name__} has no such key{near}"
     elif kind == "missing":
         hints = [each.expected() for each in keys[path[-1]].metadata if hasattr(each, "expected")]
         kind, path, message = "config", path[:-1], ": ".join([f"{model.__name__} needs {path[-1]!r}", *hints])

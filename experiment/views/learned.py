@@ -1,4 +1,4 @@
-"""What a run learns in its context, as a table and a picture: its error after k examples, beside rivals."""
+"""What a run learns in its context, as a table and a picture: its error after k examples, compared with rivals."""
 
 from __future__ import annotations
 
@@ -8,27 +8,45 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...data.datasets.in_context import InContext
 from ...data.datasets.rules import COUNTS, Rules
+from ...data.samples.dataset import Chosen
 from ...data.samples.functions import Linear, Network, Sparse, Tree
-from ...inference.in_time.in_context import Seen, curves, probe, rows_of, seen
+from ...data.samples.made import MadeDataset
+from ...inference.in_time.in_context import (
+    ERROR,
+    Errors,
+    Scores,
+    Seen,
+    errors_by_name,
+    probe,
+    rows_of,
+    seen,
+    with_error,
+)
 from ...tasks.language_modeling import LanguageModeling
 from ...tasks.next_item import NextItem
 from ...tokenizers.files.writing import write_bytes, write_text
 from ..folder.reading import RunError
 from ..opening.evaluated import evaluated
 from ..opening.given import own_split
+from ..opening.own_sources import Whole
 from ..run import Run
 
 RIGHT = {
     Linear: ("least squares", "ridge", "nearest neighbours"), Sparse: ("least squares", "ridge", "lasso"),
-    Network: ("ridge", "nearest neighbours", "fitted network"), Tree: ("ridge", "nearest neighbours", "greedy tree"),
+    Network: ("ridge", "nearest neighbours", "network kernel"), Tree: ("ridge", "nearest neighbours", "greedy tree"),
 }  # fmt: skip
 """The rivals that are right for each kind of function; of a kind of your own ridge and nearest neighbours."""
 ELSEWHERE = {"points twice as far": {"scale": 2.0}, "values three times as large": {"weights": 3.0}}
 """Other data than was trained on, by its name: what is multiplied, and by how much."""
-Curves = dict[str, dict[str, list[float]]]
-Probed = Mapping[str, Sequence[float]]
+FITTED, SCORED = 4000, 1000
+"""The functions to which the probe of the layers is fitted, and those on which it is scored."""
+APART, SEEDS = 1_000_000, 1000
+"""The samples on which runs with one seed are judged, those of the next seed begin behind them; and after how many seeds
+they begin again: numbers of samples have 32 bits."""
 TABLE, PICTURE = "in_context.csv", "in_context.png"
 
 
@@ -51,20 +69,27 @@ def answering(run: Run) -> list[str]:
     return [name for name, task in writes.items() if task.target == "answer" and "exact_match" in task.metrics]
 
 
-def tell(run: Run, folder: Path, samples: int, say: Callable[[str], None]) -> tuple[list[dict[str, Any]], Probed]:
+def tell(run: Run, folder: Path, samples: int, say: Callable[[str], None]) -> tuple[list[dict[str, Any]], Scores]:
     """Measure on so many samples what the run learns in its context, and write `in_context.csv` and `in_context.png`
-    into a folder; gives the rows of the curves, and of linear functions the probe of its layers, which stands below
-    them in the CSV. Raises RunError as `check_learns` does."""
+    into a folder. Gives the rows of the curves and, of linear functions, the probe of the layers, whose rows are the
+    last of the CSV. Raises RunError as `check_learns` does."""
     check_learns(run, samples)
     if isinstance(run.dataset(), Rules):
         rows, probed = followed(run, samples, say), {}
         picture = drawn_rules(rows)
     else:
-        found, probed = learned(run, samples, say)
-        rows, picture = rows_of(found), drawn(found, probed)
-    _table(folder, [*rows, *probe_rows(probed)])
-    write_bytes(folder / PICTURE, picture, within=folder)
+        errors, probed = learned(run, samples, say)
+        rows, picture = rows_of(errors), drawn(errors, probed)
+    write_text(folder / TABLE, table_text([*rows, *probe_rows(probed)]), within=run.folder)
+    write_bytes(folder / PICTURE, picture, within=run.folder)
     return rows, probed
+
+
+def judged_by(run: Run, dataset: MadeDataset, split: str, count: int, first: int = 0) -> Whole:
+    """So many samples of a split, from the number `first` on, that the run has never read: they are behind those that
+    train and validate, and runs of different seeds get different ones."""
+    start = max(dataset.samples, dataset.held_back) + APART * (run.config.training.seed % SEEDS) + first
+    return Whole(Chosen(dataset.make(split, start + count), range(start, start + count)), dataset.columns)
 
 
 def followed(run: Run, samples: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -73,82 +98,103 @@ def followed(run: Run, samples: int, say: Callable[[str], None]) -> list[dict[st
     rows, (name, *_) = [], answering(run)
     for split in Rules.splits:
         for examples in COUNTS:
-            other = Rules(examples=examples, samples=samples)
-            row = other.open(split)[0]
+            data = judged_by(run, Rules(examples=examples, samples=run.dataset().samples), split, samples)
+            row = data.open(split)[0]
             tokens = sum(chopper.count(chopper.decode(row[name])) for name, chopper in run.choppers.items())
             if tokens > run.model.context:
                 say(f"{split}, {examples} examples are {tokens} tokens, more than the context of {run.model.context}")
                 continue
             say(f"{split}, {examples} examples")
-            other.held_back = samples
-            right = evaluated(run, split, other).whole[name].metrics["exact_match"]
-            rows.append({"rules": split, "examples": examples, "exact_match": right})
+            right = evaluated(run, split, data).whole[name].metrics["exact_match"]
+            error = (right * (1 - right) / samples) ** 0.5
+            row = {"rules": split, "examples": examples, "answers": samples}
+            rows.append(row | {"exact_match": right, "exact_match" + ERROR: error})
     return rows
 
 
 def drawn_rules(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """A PNG of the share of right answers by the number of examples."""
+    """A PNG of the share of right answers by the number of examples, with standard errors."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2, 3.4), layout="constrained")
     canvas = figure.subplots()
     for split in dict.fromkeys(row["rules"] for row in rows):
         own = [row for row in rows if row["rules"] == split]
-        canvas.plot([row["examples"] for row in own], [row["exact_match"] for row in own], marker=".", label=split)
+        shares, errors = ([row["exact_match" + end] for row in own] for end in ("", ERROR))
+        canvas.errorbar([row["examples"] for row in own], shares, errors, marker=".", label=split, capsize=2)
     canvas.set(xlabel="examples", ylabel="exact match", ylim=(-0.03, 1.03), xticks=COUNTS)
     canvas.legend(title="rules of")
     return _png(figure)
 
 
-def learned(run: Run, functions: int, say: Callable[[str], None]) -> tuple[Curves, Probed]:
-    """The curves as trained and elsewhere, on so many functions of val, half of which choose the rivals' settings; and,
-    of linear functions, how well ridge's weights are read off each layer after twice as many examples as dimensions."""
+def learned(run: Run, functions: int, say: Callable[[str], None]) -> tuple[dict[str, Errors], Scores]:
+    """The errors as trained and elsewhere, on so many functions, half of which choose the rivals' settings; and, of
+    linear functions, how well ridge's weights are read off each layer after twice as many examples as dimensions."""
     dataset = run.dataset()
-    name, task = next((name, task) for name, task in run.tasks.items() if isinstance(task, NextItem))
-    rivals, found, read = RIGHT.get(type(dataset.kind), ("ridge", "nearest neighbours")), {}, None
+    rivals, errors = RIGHT.get(type(dataset.kind), ("ridge", "nearest neighbours")), {}
     for where, changed in {"as trained": {}, **ELSEWHERE}.items():
         say(where)
-        here = _read(run, name, task, dataset, changed, functions)
-        read = read or here
-        found[where] = curves(here, rivals, functions // 2, lambda rival, where=where: say(f"{where}: {rival}"))
+        here = _read(run, dataset, changed, functions)
+        errors[where] = errors_by_name(here, rivals, functions // 2, lambda name, where=where: say(f"{where}: {name}"))
     depth = 2 * dataset.dimension
-    told = isinstance(dataset.kind, Linear) and depth < dataset.examples
-    return found, probe(read, depth, dataset.noise**2) if told else {}
+    if not isinstance(dataset.kind, Linear) or depth >= dataset.examples:
+        return errors, {}
+    say("probe of the layers")
+    read = _read(run, dataset, {}, FITTED + SCORED, functions, depth)
+    return errors, probe(read, dataset.noise**2, FITTED)
 
 
 def _read(
-    run: Run, name: str, task: NextItem, dataset: InContext, changed: Mapping[str, float], functions: int
+    run: Run, dataset: InContext, changed: Mapping[str, float], count: int, first: int = 0, depth: int = 0
 ) -> Seen:
-    options = {key: getattr(dataset, key) for key in ("dimension", "examples", "noise", "scale", "weights")}
+    """What the model makes of so many functions of val, from the number `first` on."""
+    name, task = next((name, task) for name, task in run.tasks.items() if isinstance(task, NextItem))
+    options = {key: getattr(dataset, key) for key in ("dimension", "examples", "noise", "scale", "weights", "samples")}
     options |= {key: factor * options[key] for key, factor in changed.items()}
-    other = InContext(function=lambda: dataset.kind, samples=functions, **options)
-    other.held_back = functions
-    return seen(run.model, name, task, own_split(run, "val", other))
+    other = InContext(function=lambda: dataset.kind, **options)
+    return seen(run.model, name, task, own_split(run, "val", judged_by(run, other, "val", count, first)), depth)
 
 
-def probe_rows(probed: Probed) -> list[dict[str, Any]]:
+def curve_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Sentences about the errors as trained, after half of the examples and after all: of the model, of each rival, and
+    the paired difference between the two."""
+    own = [row for row in rows if row.get("where") == "as trained"]
+    lines = []
+    for row in [own[len(own) // 2], own[-1]] if own else ():
+        figures = {name: f"{row[name]:.4g} ± {row[name + ERROR]:.2g}" for name in row if name + ERROR in row}
+        rivals = [name for name in figures if f"model - {name}" in figures]
+        others = "; ".join(f"{name} {figures[name]}, model - {name} {figures[f'model - {name}']}" for name in rivals)
+        after = f"squared error after {row['examples']} examples, of {row['functions']:,} functions"
+        lines.append(f"{after}: model {figures['model']}; {others}")
+    return lines
+
+
+def probe_rows(probed: Scores) -> list[dict[str, Any]]:
     """The probe of the layers as rows of a table: R2 by where it was read, and after how many layers."""
     return [
-        {"where": f"ridge's weights, read off {where}", "layers": layers, "R2": score}
+        {"where": f"ridge's weights, read off {where}", "layers": layers, "R2": score, "R2" + ERROR: error}
         for where, scores in probed.items()
-        for layers, score in enumerate(scores)
+        for layers, (score, error) in enumerate(scores)
     ]
 
 
-def probe_lines(probed: Probed) -> list[str]:
+def probe_lines(probed: Scores) -> list[str]:
     """The same in a sentence for each place."""
+    told = f"R2 on {SCORED:,} functions, of a map fitted to {FITTED:,} others"
     return [
-        f"ridge's weights read off each layer at {where}, R2: {', '.join(f'{score:.3f}' for score in scores)}"
+        f"ridge's weights read off each layer at {where}, {told}: "
+        + ", ".join(f"{score:.3f} ± {error:.2g}" for score, error in scores)
         for where, scores in probed.items()
     ]
 
 
-def _table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The content of a CSV of these rows."""
     text = io.StringIO()
     table = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    write_text(folder / TABLE, text.getvalue(), within=folder)
+    return text.getvalue()
 
 
 def _png(figure: Any) -> bytes:
@@ -157,23 +203,30 @@ def _png(figure: Any) -> bytes:
     return file.getvalue()
 
 
-def drawn(found: Curves, probed: Probed) -> bytes:
-    """A PNG of the curves, a panel for each of the data they are of, and a panel for the probe."""
+def drawn(found: Mapping[str, Errors], probed: Scores) -> bytes:
+    """A PNG of the curves with bands of one standard error, a panel for each of the data they are of, and a panel for
+    the probe."""
     from matplotlib.figure import Figure
 
     panels = len(found) + bool(probed)
     figure = Figure(figsize=(4.2 * panels, 3.4), layout="constrained")
     every: Sequence[Any] = figure.subplots(1, panels, squeeze=False)[0]
-    for canvas, (where, lines) in zip(every, found.items()):
-        for name, curve in lines.items():
-            canvas.plot(range(len(curve)), curve, marker=".", label=name, linewidth=2.5 if name == "model" else 1)
-        least, most = min(map(min, lines.values())), lines["model"][0]
+    for canvas, (where, errors) in zip(every, found.items()):
+        means = {}
+        for name, each in errors.items():
+            mean, error = np.transpose([with_error(column) for column in each.unbind(1)])
+            steps, means[name] = range(len(mean)), mean
+            (line,) = canvas.plot(steps, mean, marker=".", label=name, linewidth=2.5 if name == "model" else 1)
+            low = np.maximum(mean - error, mean / 10)  # the axis is logarithmic
+            canvas.fill_between(steps, low, mean + error, color=line.get_color(), alpha=0.2, linewidth=0)
+        least, most = min(map(min, means.values())), means["model"][0]
         canvas.set(title=where, xlabel="examples", yscale="log", ylim=(0.7 * least, 3 * most))
-    every[0].set_ylabel("mean squared error")
+    every[0].set_ylabel("mean squared error ± 1 standard error")
     every[0].legend(fontsize=7)
     if probed:
         for where, scores in probed.items():
-            every[-1].plot(range(len(scores)), scores, marker="o", label=where)
+            values, errors = np.transpose(scores)
+            every[-1].errorbar(range(len(values)), values, errors, marker="o", label=where, capsize=2)
         every[-1].legend(title="off", fontsize=7)
         every[-1].set(title="ridge's weights, read off", xlabel="layers", ylabel="R2", ylim=(-0.05, 1.05))
     return _png(figure)

@@ -1,11 +1,12 @@
 """What else predicts the next value of a function from the examples before it: least squares, ridge, lasso, nearest
-neighbours, a decision tree, a small network fitted to them.
+neighbours, a decision tree, the kernel of a network.
 
 Each rival takes n functions at once, x (n, k, d) and y (n, k), and gives its predictions (n,) for the points (n, d)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -19,8 +20,6 @@ Rival = Callable[[Points, Values, Asked], Predicted]
 
 WEIGHTS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Weights that are tried for ridge and lasso."""
-HIDDEN, STEPS, RATE = 32, 300, 0.02
-"""Of the network that is fitted: its width, steps of Adam, and their size."""
 
 
 def nothing(x: Points, y: Values, asked: Asked) -> Predicted:
@@ -78,25 +77,24 @@ def greedy_tree(x: Points, y: Values, asked: Asked, depth: int | None = None) ->
     return torch.tensor(np.array(found))
 
 
-def network(x: Points, y: Values, asked: Asked, decay: float = 0.0) -> Predicted:
-    """A layer of HIDDEN ReLUs and a product, fitted to each function's examples by Adam, with weight decay."""
-    n, k, d = x.shape
-    if not k:
+def network_kernel(x: Points, y: Values, asked: Asked, noise: float = 1e-6) -> Predicted:
+    """The mean of a Gaussian process whose covariance is that of random networks with one layer of ReLUs and a product
+    (the arc-cosine kernel, Cho & Saul 2009). Of all predictions that are linear in the values it has the smallest mean
+    squared error. `noise`: the share of the covariance that is added to its diagonal."""
+    if not x.shape[1]:
         return nothing(x, y, asked)
-    random = torch.Generator().manual_seed(0)
-    sizes = ((n, d, HIDDEN), d**-0.5), ((n, 1, HIDDEN), 0.0), ((n, HIDDEN, 1), HIDDEN**-0.5)
-    weights = [(torch.randn(size, generator=random, dtype=x.dtype) * std).requires_grad_() for size, std in sizes]
-    optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=decay)
+    own, other = relu_covariance(x, x), relu_covariance(x, asked[:, None])[..., 0]
+    scale = own.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+    weights = torch.linalg.solve(own + noise * scale * torch.eye(x.shape[1], dtype=x.dtype), y[..., None])[..., 0]
+    return (weights * other).sum(-1)
 
-    def predicted(points: Tensor) -> Tensor:
-        return (torch.relu(points @ weights[0] + weights[1]) @ weights[2])[..., 0]
 
-    with torch.enable_grad():
-        for _ in range(STEPS):
-            optimizer.zero_grad()
-            (predicted(x) - y).square().mean(1).sum().backward()
-            optimizer.step()
-    return predicted(asked[:, None])[:, 0].detach()
+def relu_covariance(a: Float[Tensor, "n k d"], b: Float[Tensor, "n m d"]) -> Float[Tensor, "n k m"]:
+    """The covariance of the values of `Network` functions (`data/samples/functions.py`) at points a and b."""
+    sizes = a.norm(dim=-1)[:, :, None] * b.norm(dim=-1)[:, None]
+    cosines = (a @ b.mT / sizes.clamp_min(1e-12)).clamp(-1, 1)
+    angles = cosines.acos()
+    return sizes * (angles.sin() + (math.pi - angles) * cosines) / math.pi
 
 
 RIVALS: dict[str, list[Rival]] = {
@@ -106,17 +104,20 @@ RIVALS: dict[str, list[Rival]] = {
     "lasso": [partial(lasso, weight=weight) for weight in WEIGHTS],
     "nearest neighbours": [partial(neighbours, count=count) for count in (1, 2, 3, 5, 8)],
     "greedy tree": [partial(greedy_tree, depth=depth) for depth in (1, 2, 3, None)],
-    "fitted network": [partial(network, decay=decay) for decay in (0.0, 0.1, 1.0)],
+    "network kernel": [partial(network_kernel, noise=noise) for noise in (1e-6, 0.001, 0.01, 0.03, 0.1, 0.3)],
 }
 """The rivals by name, each with the settings that are tried."""
 
 
-def errors_of(rival: Iterable[Rival], x: Points, y: Values, tuned: int) -> list[float]:
-    """The mean squared error after 0, 1, 2, ... examples, on all functions but the first `tuned`, of the setting that
-    is best, for this number of examples, on those."""
+def errors_of(rival: Sequence[Rival], x: Points, y: Values, tuned: int) -> Float[Tensor, "m k"]:
+    """The squared errors after 0, 1, 2, ... examples of each function but the first `tuned`. For each number of
+    examples the setting is used that is best on those."""
+
+    def errors(setting: Rival, part: slice, k: int) -> Float[Tensor, "m"]:
+        return (setting(x[part, :k], y[part, :k], x[part, k]) - y[part, k]).square()
+
     found = []
     for k in range(x.shape[1]):
-        every = [(each(x[:, :k], y[:, :k], x[:, k]) - y[:, k]).square() for each in rival]
-        best = min(every, key=lambda errors: float(errors[:tuned].mean()))
-        found.append(float(best[tuned:].mean()))
-    return found
+        best = min(rival, key=lambda setting, k=k: float(errors(setting, slice(tuned), k).mean()))
+        found.append(errors(best, slice(tuned, None), k))
+    return torch.stack(found, dim=1)

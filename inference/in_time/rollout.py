@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...data.environments.episodes import Episode, episode_of
-from ...data.environments.making import ACTS, begin, check_length, reward_of
+from ...data.environments.making import PLAYS, begin, check_length, reward_of
 from ...data.environments.spaces import Observed, Space, check_action, observed
 from ...models.batch import SetPlan
 from ...models.model import Model
@@ -98,7 +98,7 @@ class Player:
     """A model that acts by its task `task`; `columns` maps its inputs to data columns (see the data set `episodes`).
 
     Actions that are categories are drawn at `temperature` (0: the likeliest); of numbers the prediction is taken,
-    within the limits of the space. Each episode's draws depend on `seed` and its number alone."""
+    within the limits of the space. Each episode's draws depend on `seed`, `stream` and its number alone."""
 
     model: Model
     task: NextItem
@@ -110,6 +110,8 @@ class Player:
     """Of the actions."""
     temperature: float = 1.0
     seed: int = 0
+    stream: int = PLAYS
+    """The key of the random draws: PLAYS, or ACTS for episodes that are recorded."""
     dtype: torch.dtype = torch.float32
     planner: Planner | None = None
     """Chooses the actions where there is one."""
@@ -149,7 +151,7 @@ class Player:
         return [done[number] for number in numbers]
 
     def _begun(self, environment: Any, number: int, target: float | None) -> Game:
-        random = np.random.default_rng([self.seed, number, ACTS])
+        random = np.random.default_rng([self.seed, number, self.stream])
         start = int(random.integers(2**31))
         game = Game(environment, number, start, random, target)
         game.observe(begin(environment, start))

@@ -19,6 +19,10 @@ class FiniteScalarQuantizer(nn.Module):
 
         x   -4.0  0.1        bounded and rounded   -1  0        code   0 + 3 * 1 = 3
 
+    An even number of levels has no middle one; as in the paper, the tanh is shifted so that 0 is rounded to the upper
+    of the middle two. Of two levels that is the last one, where the tanh is flat (its gradient is 0.001). So two levels
+    are not shifted: they are the signs.
+
     Raises ValueError for a level below 2, and for more than 2**16 codes.
     """
 
@@ -37,7 +41,8 @@ class FiniteScalarQuantizer(nn.Module):
         """The quantised vectors, each number from -1 to 1."""
         x, half = x.float(), (self.levels - 1) * (1 + 1e-3) / 2
         offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
-        bounded = (x + (offset / half).atanh()).tanh() * half - offset
+        shift = torch.where(self.levels == 2, 0.0, offset / half).atanh()
+        bounded = (x + shift).tanh() * half - offset
         rounded = bounded + (bounded.round() - bounded).detach()
         return rounded / (self.levels // 2)
 

@@ -1,6 +1,7 @@
 """`chopmix play`, `record` and `in_context` as they are typed: what they write, and what they say of bad input."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,13 @@ from chopmix.experiment.opening.played import episodes_of
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
+from chopmix.experiment.views import learned
 from chopmix.inference import generate as generating
 from chopmix.inference.generating import Generating
 from chopmix.inference.in_time.in_context import seen
 from chopmix.inference.in_time.rollout import Playing
 from chopmix.inference.items import generate_items
-from PIL import Image
+from PIL import Image, ImageSequence
 from test_import_gpt2 import reference as gpt2
 
 pytest.importorskip("gymnasium")
@@ -50,6 +52,22 @@ tasks:
 data: {order: seconds, dataset: {use: in_context, dimension: 2, examples: 6, noise: 0.1, samples: 64}}
 training: {steps: 2, samples_per_step: 8}
 """
+
+
+def header(*rivals: str) -> str:
+    """The first line of the CSV of functions."""
+    both = [each for name in rivals for each in (name, f"{name} se")]
+    paired = [each for name in rivals for each in (f"model - {name}", f"model - {name} se")]
+    return ",".join(["where", "examples", "functions", "model", "model se", *both, *paired])
+
+
+@pytest.fixture(autouse=True)
+def few_functions(monkeypatch):
+    """The probe of the layers is fitted to few functions."""
+    monkeypatch.setattr(learned, "FITTED", 60)
+    monkeypatch.setattr(learned, "SCORED", 40)
+
+
 RULES = """
 inputs:
   prompt: {use: text, encoding: characters, position: null}
@@ -116,7 +134,8 @@ def plans(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHOPMIX_CACHE", str(folder / "cache"))
         config = str(CONFIGS / "decision" / "planning.yaml")
-        assert not main(["train", config, *small, "training.samples_per_step=4", f"out={folder / 'run'}"])
+        unplayed = ["evaluation.play=null", "checkpoints.best=val/loss", "training.samples_per_step=4"]
+        assert not main(["train", config, *small, *unplayed, f"out={folder / 'run'}"])
         yield folder / "run"
 
 
@@ -200,9 +219,42 @@ def test_what_cannot_be_recorded_is_told(run, tmp_path, capsys):
         (["--policy", str(run), "--workers", "2"], "a run plays its episodes side by side in one process"),
         (["--workers", "0"], "--workers 0: at least one must play"),
         (["--policy", "skript"], "policy 'skript': possible are random, script, bot"),
-    ):
+        (["--policy", "json:JSONDecoder"],
+         "policy 'json:JSONDecoder' is no subclass of Agent. Write `from chopmix.data.environments.scripts import Agent` "
+         "and `class JSONDecoder(Agent):` with a method `act(self, seen)`"),
+        (["--policy", "json:loads"], "policy 'json:loads' is no subclass of Agent. Write"),
+    ):  # fmt: skip
         assert main(["record", "CartPole-v1", *more, "--episodes", "2", "--out", str(tmp_path / "x")]) == 2
         assert told in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("name", ["Corridor-v0", "mine/Corridor-v0"])
+def test_an_environment_that_nobody_registered_is_named_with_its_module(tmp_path, capsys, name):
+    assert main(["record", name, "--out", str(tmp_path / "x")]) == 2
+    told = f"An environment of your own is named with the module that registers it: my_env:{name}"
+    assert told in " ".join(capsys.readouterr().err.split())
+    for other in ("CartPole-v7", "json:Corridor-v0"):
+        assert main(["record", other, "--out", str(tmp_path / "x")]) == 2
+        assert "my_env" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("of", "told"),
+    [
+        ("FOLDER", "'FOLDER' is a folder: {use: folder, path: FOLDER} or {use: minari, path: FOLDER}"),
+        ("nowhere", "nothing is named 'nowhere'; possible: recorded, folder, minari, or package.module:Class"),
+        ("{use: folder, folder: FOLDER}", "of.folder: Folder has no such key; it needs 'path': {use: folder, path: FOLDER}"),
+        ("{use: folder, folder: FOLDER, window: 3}", "Folder needs 'path'"),
+    ],
+)  # fmt: skip
+def test_episodes_in_a_folder_are_named_in_the_message(tmp_path, capsys, of, told):
+    """Whatever a user writes for a folder that was recorded, the message says what to write."""
+    (tmp_path / "rec").mkdir()
+    (tmp_path / "pole.yaml").write_text(POLE)
+    of, told = (each.replace("FOLDER", str(tmp_path / "rec")) for each in (of, told))
+    assert main(["train", str(tmp_path / "pole.yaml"), f"data.dataset.of={of}", f"out={tmp_path / 'x'}"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert told in said and said.count("Folder needs") == ("window" in of)
 
 
 @pytest.mark.filterwarnings("ignore:.*WARN")
@@ -234,7 +286,7 @@ def test_more_categories_than_an_input_reads_are_told(plans):
 
 
 def test_a_run_records_what_it_does_and_goes_on_where_it_stopped(run, tmp_path, capsys):
-    """The same episodes whether recorded at once or in two parts, and those that `play` would give."""
+    """The same episodes whether recorded at once or in two parts."""
     options = ["--policy", str(run), "--target", "30"]
     for number in ("100", "130"):
         assert not main(["record", "CartPole-v1", *options, "--episodes", number, "--out", str(tmp_path / "parts")])
@@ -243,6 +295,32 @@ def test_a_run_records_what_it_does_and_goes_on_where_it_stopped(run, tmp_path, 
     assert about.policy.endswith("asked for 30.0") and len(parts) == len(once) == 130
     assert (parts.actions == once.actions).all() and (parts.lengths == once.lengths).all()
     assert "returns " in capsys.readouterr().out
+    played = episodes_of(load_run(run), Playing(targets=(30.0,), seed=0), 30.0, range(130))
+    assert not {*once.seeds.tolist()} & {each.seed for each in played}, "what is judged begins elsewhere"
+
+
+@pytest.mark.filterwarnings("ignore:.*WARN")
+@pytest.mark.parametrize(("fps", "milliseconds"), [(50, 20), (10, 100), (4, 250), (1000, 20), (None, 50), ("fast", 50)])
+def test_a_film_runs_as_fast_as_its_environment_says(run, tmp_path, monkeypatch, fps, milliseconds):
+    """A GIF counts hundredths of a second, and programs that show it wait longer for less than two of them."""
+    made = type(make_environment("CartPole-v1").unwrapped)
+    metadata = {key: value for key, value in made.metadata.items() if key != "render_fps"}
+    monkeypatch.setattr(made, "metadata", metadata | ({} if fps is None else {"render_fps": fps}))
+    options = [
+        "--target",
+        "9",
+        "--episodes",
+        "1",
+        "--record",
+        str(tmp_path / "x.gif"),
+        "--json",
+        str(tmp_path / "x.json"),
+    ]
+    assert not main(["play", str(run), *options])
+    steps = json.loads((tmp_path / "x.json").read_text())["played"][0]["steps"]
+    with Image.open(tmp_path / "x.gif") as film:
+        shown = [frame.info["duration"] for frame in ImageSequence.Iterator(film)]  # equal frames are joined
+    assert sum(shown) == (steps - 1) * milliseconds + 1000
 
 
 def test_what_is_learned_in_the_context_is_written(tmp_path, capsys):
@@ -252,11 +330,18 @@ def test_what_is_learned_in_the_context_is_written(tmp_path, capsys):
     assert not main(["in_context", str(tmp_path / "pairs"), "--functions", "40", "--out", str(tmp_path)])
     said = capsys.readouterr()
     lines = (tmp_path / "in_context.csv").read_text().splitlines()
-    assert lines[0] == "where,examples,model,least squares,ridge,nearest neighbours,layers,R2"
-    assert len(lines) == 1 + 3 * 6 + 2 * 3 and lines[-1].startswith(
-        '"ridge\'s weights, read off the mean of the values",'
+    assert lines[0] == header("least squares", "ridge", "nearest neighbours") + ",layers,R2,R2 se"
+    assert len(lines) == 1 + 3 * 6 + 2 * 3
+    assert lines[-1].startswith('"ridge\'s weights, read off the mean of the values",')
+    assert "as trained, 20 functions, ± standard error" in said.out and "model - ridge" in said.out
+    assert (
+        "ridge's weights read off each layer at the next point, R2 on 40 functions, of a map fitted to 60" in said.out
     )
-    assert "ridge's weights read off each layer" in said.out
+    row = dict(zip(lines[0].split(","), lines[3].split(",")))
+    assert row["functions"] == "20" and float(row["model - ridge"]) == pytest.approx(
+        float(row["model"]) - float(row["ridge"])
+    )
+    assert all(float(row[f"{name} se"]) > 0 for name in ("model", "ridge", "model - ridge"))
     with Image.open(tmp_path / "in_context.png") as picture:
         assert picture.width > picture.height
     assert main(["in_context", str(tmp_path / "pairs"), "--functions", "2"]) and "at least 4" in capsys.readouterr().err
@@ -270,7 +355,10 @@ def test_what_is_learned_is_measured_at_the_end_of_training(tmp_path, capsys):
     assert (tmp_path / "pairs" / "in_context.png").exists() and len(table.splitlines()) == 1 + 3 * 6 + 2 * 3
     assert not main(["in_context", str(tmp_path / "pairs"), "--functions", "40", "--out", str(tmp_path)])
     assert (tmp_path / "in_context.csv").read_text() == table
-    capsys.readouterr()
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert re.search(r"squared error after 3 examples, of 20 functions: model [\d.]+ ± [\d.]+; least squares", said)
+    assert re.search(r"ridge [\d.]+ ± [\d.]+, model - ridge -?[\d.]+ ± [\d.]+; nearest", said)
+    assert re.search(r"R2 on 40 functions, of a map fitted to 60 others: -?[\d.]+ ± [\d.]+, ", said)
     assert main(["train", str(tmp_path / "pairs.yaml"), "evaluation.in_context=3", f"out={tmp_path / 'x'}"]) == 2
     assert "at least 4 samples tell what is learned in the context, not 3" in capsys.readouterr().err
     (tmp_path / "pole.yaml").write_text(POLE)
@@ -287,7 +375,7 @@ def test_functions_of_ones_own_are_measured_at_the_end_of_training(tmp_path, mon
     (tmp_path / "pairs.yaml").write_text(own + "evaluation: {in_context: 8}\n")
     assert not main(["train", str(tmp_path / "pairs.yaml"), f"out={tmp_path / 'pairs'}"])
     lines = (tmp_path / "pairs" / "in_context.csv").read_text().splitlines()
-    assert lines[0] == "where,examples,model,ridge,nearest neighbours,layers,R2"
+    assert lines[0] == header("ridge", "nearest neighbours") + ",layers,R2,R2 se"
     assert (tmp_path / "pairs" / "summary.json").exists()
 
 
@@ -320,9 +408,9 @@ def test_more_examples_than_the_context_holds_are_told(tmp_path, capsys):
 @pytest.mark.parametrize(
     "function, rivals",
     [
-        ("{use: sparse, nonzero: 1}", "least squares,ridge,lasso"),
-        ("{use: network, hidden: 3}", "ridge,nearest neighbours,fitted network"),
-        ("{use: tree, depth: 2}", "ridge,nearest neighbours,greedy tree"),
+        ("{use: sparse, nonzero: 1}", ("least squares", "ridge", "lasso")),
+        ("{use: network, hidden: 3}", ("ridge", "nearest neighbours", "network kernel")),
+        ("{use: tree, depth: 2}", ("ridge", "nearest neighbours", "greedy tree")),
     ],
 )
 def test_every_kind_of_function_stands_beside_its_rivals(tmp_path, capsys, function, rivals):
@@ -330,24 +418,46 @@ def test_every_kind_of_function_stands_beside_its_rivals(tmp_path, capsys, funct
     assert not main(["train", str(tmp_path / "pairs.yaml"), f"out={tmp_path / 'pairs'}"])
     assert not main(["in_context", str(tmp_path / "pairs"), "--functions", "8"])
     lines = (tmp_path / "pairs" / "in_context.csv").read_text().splitlines()
-    assert lines[0] == f"where,examples,model,{rivals}" and len(lines) == 1 + 3 * 6
+    assert lines[0] == header(*rivals) and len(lines) == 1 + 3 * 6
     assert "ridge's weights" not in capsys.readouterr().out, "they are right for linear functions alone"
 
 
 def test_layers_are_read_at_the_points_and_at_the_values(tmp_path):
-    """Before the first layer the vector at a value tells that value, and that at its point does not."""
+    """Before the first layer the vector at a value tells that value, and that at the next point does not; the mean over
+    several values tells their mean."""
     (tmp_path / "pairs.yaml").write_text(PAIRS)
     train(load_config(tmp_path / "pairs.yaml", [f"out={tmp_path / 'pairs'}"]))
     run = load_run(tmp_path / "pairs")
     functions = run.dataset()
     functions.held_back = 400
-    found = seen(run.model, "next", run.tasks["next"], own_split(run, "val", functions))
-    unread = {}
-    for place in ("point", "value"):
-        vectors = torch.cat([found.hidden[place][0, :, 3], torch.ones(400, 1)], dim=1)
-        left = found.y[:, 3] - vectors @ torch.linalg.pinv(vectors) @ found.y[:, 3]
-        unread[place] = float(left.square().sum() / (found.y[:, 3] - found.y[:, 3].mean()).square().sum())
-    assert unread["value"] < 0.01 and unread["point"] > 0.8
+    split = own_split(run, "val", functions)
+    assert not seen(run.model, "next", run.tasks["next"], split).vectors
+    for depth in (1, 4):
+        found, unread = seen(run.model, "next", run.tasks["next"], split, depth), {}
+        told = found.y[:, :depth].mean(1)
+        for place, layers in found.vectors.items():
+            vectors = torch.cat([layers[0].double(), torch.ones(400, 1)], dim=1)
+            left = told - vectors @ torch.linalg.pinv(vectors) @ told
+            unread[place] = float(left.square().sum() / (told - told.mean()).square().sum())
+        assert unread["the mean of the values"] < 0.01 and unread["the next point"] > 0.8
+
+
+def test_every_seed_is_judged_on_functions_and_rules_of_its_own(tmp_path, monkeypatch):
+    """None of which it was trained or validated on; the same again where it is asked again."""
+    (tmp_path / "pairs.yaml").write_text(PAIRS)
+    read, points = [], {}
+    monkeypatch.setattr(learned, "seen", lambda *a: read.append(a[3]) or seen(*a))
+    for seed in (0, 1):
+        train(load_config(tmp_path / "pairs.yaml", [f"out={tmp_path / str(seed)}", f"training.seed={seed}"]))
+        for _ in range(2):
+            read.clear()
+            learned.learned(load_run(tmp_path / str(seed)), 20, lambda text: None)
+            trained, *_elsewhere, probed = [split.samples for split in read]
+            keys = [*trained.keys, *probed.keys]
+            assert points.setdefault(seed, keys) == keys and len({*keys}) == len(keys) == 20 + 100
+    assert not {*points[0]} & {*points[1]}
+    dataset = load_run(tmp_path / "0").dataset()
+    assert not {*points[0], *points[1]} & {*dataset.open("train").keys, *dataset.open("val").keys}
 
 
 def test_data_elsewhere_are_larger_than_those_of_the_run(tmp_path, capsys):
@@ -356,7 +466,7 @@ def test_data_elsewhere_are_larger_than_those_of_the_run(tmp_path, capsys):
     assert not main(["train", str(tmp_path / "pairs.yaml"), f"out={tmp_path / 'pairs'}"])
     assert not main(["in_context", str(tmp_path / "pairs"), "--functions", "40"])
     lines = [line.split(",") for line in (tmp_path / "pairs" / "in_context.csv").read_text().splitlines()]
-    first = {where: float(error) for where, examples, error, *_ in lines if examples == "0"}
+    first = {where: float(error) for where, examples, _, error, *_ in lines if examples == "0"}
     assert first["points twice as far"] > 2.5 * first["as trained"]
 
 
@@ -365,7 +475,7 @@ def test_rules_in_the_prompt_are_written(tmp_path, capsys):
     assert not main(["train", str(tmp_path / "rules.yaml"), f"out={tmp_path / 'rules'}"])
     assert not main(["in_context", str(tmp_path / "rules"), "--functions", "12"])
     lines = (tmp_path / "rules" / "in_context.csv").read_text().splitlines()
-    assert lines[0] == "rules,examples,exact_match" and len(lines) == 1 + 3 * 5
+    assert lines[0] == "rules,examples,answers,exact_match,exact_match se" and len(lines) == 1 + 3 * 5
     assert [line.split(",")[:2] for line in lines[1:3]] == [["train", "0"], ["train", "1"]]
     assert "exact match" in capsys.readouterr().out and (tmp_path / "rules" / "in_context.png").exists()
 

@@ -2,8 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
+from chopmix.data.datasets.arithmetic import Arithmetic
 from chopmix.data.datasets.in_context import InContext
+from chopmix.data.datasets.rules import Rules
+from chopmix.data.samples.dataset import Chosen, Hidden, Listed, Renamed
 from chopmix.data.samples.functions import Linear, Network, Sparse, Tree
+from chopmix.data.samples.inputs import Inputs
+from chopmix.data.samples.mixed import MixedSamples, Source
+from chopmix.data.samples.reader import Reader
+from chopmix.data.unread import Unread
+from chopmix.tokenizers.sensor import SensorChopper
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +51,33 @@ def test_beyond_what_was_trained_on():
     one, two, three = (InContext(**o).open("val")[3] for o in ({}, {"scale": 2.0}, {"weights": 3.0}))
     assert np.allclose(two["x"], 2 * one["x"]) and np.allclose(two["y"], 2 * one["y"], atol=1e-5)
     assert np.array_equal(three["x"], one["x"]) and np.allclose(three["y"], 3 * one["y"], atol=1e-5)
+
+
+def read(samples, numbers) -> Reader:
+    """A reader that has read these samples twice."""
+    inputs = Inputs(columns={"y": "y"}, labels=())
+    reader = Reader(
+        samples, {"y": SensorChopper(channels=1, mean=0, scale=1)}, inputs, Unread.of("train", [], 0, print).bad
+    )
+    for number in numbers:
+        assert torch.equal(reader.item(number)[0]["y"], reader.item(number)[0]["y"])
+    return reader
+
+
+def test_made_samples_that_hardly_repeat_are_not_kept_in_memory():
+    """Nor behind other samples; those that are read from files are kept."""
+    functions, kept = InContext().open("train"), Listed(["a", "b"], [{"y": np.zeros((3, 1))}] * 2)
+    others = [
+        Chosen(functions, range(5)),
+        Hidden(functions, "x", {1}),
+        Renamed(functions, {"y": lambda row: row["y"]}, {}),
+    ]
+    for samples in (functions, *others):
+        assert not read(samples, range(5)).cache.items
+    assert list(read(kept, range(2)).cache.items) == [0, 1]
+    mixed = MixedSamples([Source("files", kept, 1.0), Source("made", functions, 1.0)])
+    assert list(read(mixed, range(7)).cache.items) == [0, 1]
+    assert not Rules().open("train").caches(0) and Arithmetic().open("train").caches(0)
 
 
 @pytest.mark.parametrize(

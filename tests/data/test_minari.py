@@ -2,6 +2,9 @@
 
 import io
 import json
+import subprocess
+import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -100,3 +103,167 @@ def text(*missions):
 def test_what_is_none_is_told_with_its_place(tmp_path, options, told):
     with pytest.raises(DataError, match=told):
         written(tmp_path, **options).read()
+
+
+# ------------------------------------------------------------------------------------------------- what a stranger sends
+
+
+def folder_with(folder, name, change):
+    """A folder as Minari writes it in which the member `name` of the episode was replaced."""
+    source = written(folder, lambda group: group.create_dataset("observations", data=np.zeros((4, 2))), space=None)
+    path = folder / "data" / "main_data.hdf5"
+    with h5py.File(path, "r+") as file:
+        group = file["episode_0"]
+        del group[name]
+        change(group, name)
+    return source
+
+
+def outside(group, name):
+    """An array whose numbers lie in another file."""
+    size = 8 if name != "actions" else 4
+    group.create_dataset(name, (3,), np.float64 if size == 8 else np.float32, external=[("/etc/hostname", 0, 3 * size)])
+
+
+def virtual(group, name):
+    layout = h5py.VirtualLayout((3,), np.float64)
+    layout[:] = h5py.VirtualSource("/etc/hostname", "x", (3,))
+    group.create_virtual_dataset(name, layout)
+
+
+def linked(link):
+    def change(group, name):
+        group[name] = link
+
+    return change
+
+
+def unwritten(shape, chunks=True, kind=np.float64, **more):
+    """An array that was declared and never written: it takes no room in the file."""
+
+    def change(group, name):
+        group.create_dataset(name, shape, kind, chunks=chunks, **more)
+
+    return change
+
+
+def swollen(group, name):
+    """A chunk of 24 bytes that unpacks to 2 GB."""
+    found = group.create_dataset(name, (3,), np.float64, chunks=(3,), compression="gzip")
+    packed, zeros = zlib.compressobj(9), bytes(2**24)
+    first, block = (packed.compress(zeros) + packed.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    found.id.write_direct_chunk((0,), first + 127 * block + packed.flush())
+
+
+HOSTILE = {
+    "soft": (linked(h5py.SoftLink("/episode_0/terminations")), "{name!r} is a link, which is not followed"),
+    "dangling": (linked(h5py.SoftLink("/nowhere")), "{name!r} is a link, which is not followed"),
+    "external link": (linked(h5py.ExternalLink("/etc/hostname", "/x")), "{name!r} is a link, which is not followed"),
+    "external": (outside, "{name!r} lies in other files, which are not read"),
+    "virtual": (virtual, "{name!r} lies in other files, which are not read"),
+    "steps": (unwritten((2**31,), (1024,)), r"{name!r} holds 17,179,869,184 bytes"),
+    "wide": (unwritten((3, 2**30), (1, 1024), np.uint8), r"{name!r} holds 3,221,225,472 bytes"),
+    "chunk": (unwritten((3,), (2**28,), maxshape=(None,)), r"{name!r} holds 2,147,483,648 bytes"),
+    "text": (unwritten((3,), None, "S999999999"), r"{name!r} holds 2,999,999,997 bytes"),
+    "packed": (swollen, r"{name!r} is packed in chunks of .* bytes"),
+    "filter": (unwritten((3,), (3,), np.int64, scaleoffset=4), "{name!r} is packed by the filter 'scaleoffset'; possible are"),
+    "empty": (lambda group, name: group.create_dataset(name, data=h5py.Empty("f")), "{name!r} has no shape"),
+    "type": (lambda group, name: group.__setitem__(name, np.dtype("f8")), "{name!r} is no array"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["actions", "rewards", "terminations", "truncations", "observations"])
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_leads_out_of_the_file_or_swells_is_refused_before_it_is_read(tmp_path, kind, name):
+    change, told = HOSTILE[kind]
+    source = folder_with(tmp_path, name, change)
+    with pytest.raises(DataError, match=told.format(name=name)):
+        source.read()
+
+
+@pytest.mark.parametrize("link", [h5py.SoftLink("/episode_1"), h5py.ExternalLink("other.hdf5", "/x")])
+def test_an_episode_that_is_a_link_is_refused(tmp_path, link):
+    source = folder_with(tmp_path, "actions", lambda group, name: group.parent.__setitem__("episode_1", link))
+    with h5py.File(tmp_path / "data" / "main_data.hdf5", "r+") as file:
+        del file["episode_0"]
+        file["episode_0"] = link
+    with pytest.raises(DataError, match="'episode_0' is a link, which is not followed"):
+        source.read()
+
+
+def test_one_array_that_stands_for_many_counts_each_time(tmp_path):
+    """A thousand hard links to one episode of 10 MB."""
+    source = folder_with(tmp_path, "observations", unwritten((4, 2**20), (1, 2**20), np.uint8))
+    with h5py.File(tmp_path / "data" / "main_data.hdf5", "r+") as file:
+        for number in range(1, 1000):
+            file[f"episode_{number}"] = file["episode_0"]
+    told = json.loads((tmp_path / "data" / "metadata.json").read_text()) | {"total_episodes": 1000}
+    (tmp_path / "data" / "metadata.json").write_text(json.dumps(told))
+    with pytest.raises(DataError, match=r"episode 6\d: its 'observations' holds .* bytes; at most .* of a file of"):
+        source.read()
+
+
+def test_pictures_and_texts_that_stand_for_many_count_each_time(tmp_path):
+    """Of pictures and texts of any length each is counted when it is read; 5,000 times one of 1 MB."""
+
+    def change(group, name):
+        found = group.create_dataset(name, (5000,), h5py.vlen_dtype(np.uint8))
+        found[0] = np.zeros(2**20, np.uint8)
+        raw = group.file.filename
+        group.file.flush()
+        repeated.append((raw, found.id.get_offset()))
+
+    repeated: list = []
+    source = folder_with(tmp_path, "observations", change)
+    path, place = repeated[0]
+    with open(path, "r+b") as file:  # all elements refer to the first one's bytes
+        file.seek(place)
+        first = file.read(16)
+        file.seek(place)
+        file.write(first * 5000)
+    with pytest.raises(DataError, match=r"its observation 'observation' holds .* bytes; at most"):
+        written_actions(path, 4999)
+        source.read()
+
+
+def written_actions(path, steps):
+    """Give the episode so many steps."""
+    with h5py.File(path, "r+") as file:
+        group = file["episode_0"]
+        for name, kind in (
+            ("actions", np.float32),
+            ("rewards", np.float64),
+            ("terminations", bool),
+            ("truncations", bool),
+        ):
+            del group[name]
+            values = np.zeros((steps, 1), kind) if name == "actions" else np.zeros(steps, kind)
+            group[name] = values if name != "terminations" else np.arange(steps) == steps - 1
+
+
+PEAK = """
+import resource, sys
+from chopmix.data.environments.sources import Minari
+from chopmix.tokenizers.files.reading import DataError
+import h5py
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before = peak()
+for folder in sys.argv[1:]:
+    try:
+        Minari(path=folder).read()
+    except DataError as error:
+        print(peak() - before, error)
+"""
+
+
+def test_bombs_take_no_memory(tmp_path):
+    """Folders of some kilobytes, and one of 2 MB: measured in a process of their own, beyond what its imports take."""
+    kinds = ("steps", "wide", "chunk", "text", "packed")
+    for kind in kinds:
+        folder_with(tmp_path / kind, "observations", HOSTILE[kind][0])
+        assert (tmp_path / kind / "data" / "main_data.hdf5").stat().st_size < 3 * 2**20
+    folders = [str(tmp_path / kind) for kind in kinds]
+    done = subprocess.run([sys.executable, "-c", PEAK, *folders], capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(kinds), done.stderr
+    assert all("'observations'" in line and int(line.split()[0]) < 100 for line in lines), lines

@@ -93,7 +93,13 @@ LESS = {
         "data.dataset.of.policy=random",
         "evaluation.play.episodes=1",
     ],
-    "configs/decision/planning.yaml": [*FEW, "model.width=16", "model.heads=1", "data.dataset.of.episodes=20"],
+    "configs/decision/planning.yaml": [
+        *FEW,
+        "model.width=16",
+        "model.heads=1",
+        "data.dataset.of.episodes=20",
+        "evaluation.play={episodes: 1, plan: {beams: 2, horizon: 2}}",
+    ],
     "configs/decision/babyai.yaml": [
         *FEW,
         "model.width=16",

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from chopmix.data.datasets.episodes import Episodes as EpisodesData
 from chopmix.data.datasets.mixture import Mixture
 from chopmix.data.environments import making
 from chopmix.data.environments.episodes import Episodes, read_about, read_episodes
-from chopmix.data.environments.making import make_environment
-from chopmix.data.environments.record import about_of, record, recorded
+from chopmix.data.environments.making import ACTS, make_environment
+from chopmix.data.environments.record import about_of, played, record, recorded
+from chopmix.data.environments.scripts import Random
 from chopmix.data.environments.sources import Folder, Minari, Recorded
 from chopmix.data.environments.spaces import spaces_of
 from chopmix.data.sampler import Weighted
@@ -156,6 +158,19 @@ def test_an_episode_depends_on_its_number_alone():
     frames = []
     made.play([make_environment("CartPole-v1", render=True)], [0], 30.0, lambda e: frames.append(e.render()))
     assert len(frames) == len(together[0].rewards) and frames[0].ndim == 3
+
+
+@given(st.integers(0, 2**31), st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_what_is_played_begins_elsewhere_than_what_was_recorded_with_the_same_seed(seed, number):
+    """Else a run would be judged from the very states that it was trained on."""
+    environment = make_environment("CartPole-v1")
+    recorded_one = played(environment, Random, seed, number)
+    made = replace(player(temperature=0.0), seed=seed)
+    (one,), (other,) = made.play([environment], [number], 30.0), made.play([environment], [number + 1], 30.0)
+    assert len({recorded_one.seed, one.seed, other.seed}) == 3
+    (again,) = replace(made, stream=ACTS).play([environment], [number], 30.0)
+    assert again.seed == recorded_one.seed, "a run that records begins where a script would"
 
 
 def test_the_return_that_is_left_is_what_was_not_rewarded_yet():
@@ -318,6 +333,7 @@ def test_returns_to_go_are_what_is_still_to_come():
         np.array([3, 2]),
         np.array([True, False]),
         np.array([0, 1]),
+        np.array([0, 0]),
     )
     assert found.to_go.tolist() == [6, 5, 3, 6, -4] and found.values.tolist() == [6, 6]
     assert found[1].rewards.tolist() == [10, -4] and not found[1].ended
@@ -334,7 +350,8 @@ def test_returns_to_go_are_what_is_still_to_come():
 )
 def test_bad_episodes_are_said(change, message):
     whole = {"observations": {"observation": np.zeros((5, 1))}, "texts": {}, "actions": np.zeros(5)}
-    whole |= {"rewards": np.zeros(5), "lengths": np.array([3, 2]), "ended": np.ones(2), "seeds": np.zeros(2, int)}
+    whole |= {"rewards": np.zeros(5), "lengths": np.array([3, 2]), "ended": np.ones(2, bool)}
+    whole |= {"seeds": np.zeros(2, int), "given_up": np.zeros(2, int)}
     with pytest.raises(DataError, match=message):
         Episodes(**(whole | change))
 

@@ -51,6 +51,31 @@ def test_gradients_pass_the_rounding():
     assert (x.grad > 0.5).all()
 
 
+@pytest.mark.parametrize("levels", range(2, 10))
+def test_all_levels_are_reached_and_learned_within_the_bound(levels):
+    """Of every number of levels, between -`REACH` and `REACH`; in the middle the gradient is not flat."""
+    one = FiniteScalarQuantizer([levels])
+    assert set(one.ids(one(torch.linspace(-REACH, REACH, 401)[:, None])).tolist()) == set(range(levels))
+    x = torch.zeros(1, 1, requires_grad=True)
+    one(x).sum().backward()
+    assert x.grad.item() > 0.4
+
+
+def test_two_levels_are_the_signs():
+    one = FiniteScalarQuantizer([2])
+    assert one.ids(one(torch.tensor([[-2.0], [-0.01], [0.01], [2.0]]))).tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("levels", range(3, 10))
+def test_other_levels_are_computed_as_in_the_paper(levels):
+    """To the bit: runs of before keep their codes."""
+    x = torch.linspace(-3, 3, 301)[:, None]
+    half = torch.tensor((levels - 1) * (1 + 1e-3) / 2)
+    offset = torch.tensor(0.5 if levels % 2 == 0 else 0.0)
+    bounded = (x + (offset / half).atanh()).tanh() * half - offset
+    assert torch.equal(FiniteScalarQuantizer([levels])(x), (bounded + (bounded.round() - bounded)) / (levels // 2))
+
+
 @pytest.mark.parametrize(("levels", "told"), [([], "at least 2, not"), ([1], "not"), ([256, 257], "65,792 codes")])
 def test_levels_that_make_no_code(levels, told):
     with pytest.raises(ValueError, match=told):

@@ -1,0 +1,74 @@
+"""What the headers of configs/decision and configs/in_context say can be typed, and plays what was measured."""
+
+import re
+import shlex
+import sys
+from argparse import Namespace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from checkout import BENCHMARKS, CONFIGS
+from chopmix.commands.cli import parse
+from chopmix.experiment.settings.config import load_config
+
+FILES = [file for folder in ("decision", "in_context") for file in sorted((CONFIGS / folder).glob("*.yaml"))]
+CHOSEN = {"key_to_door": "val/return_at_1", "pendulum": "val/return_at_-200", "planning": "val/return"}
+
+
+def commands(file: Path) -> list[str]:
+    """The commands of a configuration's header, those that go on in the next line joined."""
+    head = "".join(line[1:] + "\n" for line in file.read_text().splitlines() if line.startswith("#"))
+    lines = head.replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if re.match(r"   (python|chopmix) ", line)]
+
+
+@pytest.fixture
+def decision(monkeypatch):
+    """The benchmark of the same name."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import decision
+
+    yield decision
+    for name in ("decision", "trained", "results"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_command_of_a_header_can_be_typed(file):
+    """With options that exist, on files and keys that exist."""
+    found = commands(file)
+    assert len(found) >= 2, "how it is trained, and how it is measured"
+    for line in found:
+        program, *words = shlex.split(line, comments=True)
+        words = words if program == "chopmix" else ["train", *words[1:]] if words[0] == "train.py" else words
+        if words[0] == "train":
+            assert load_config(CONFIGS.parent / words[1], words[2:])
+        if words[0].endswith(".py"):
+            assert (CONFIGS.parent / words[0]).exists() and (CONFIGS.parent / words[1]).exists()
+        else:
+            options = parse(words)
+            assert options.verb
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_the_best_checkpoint_is_chosen_by_the_return_that_is_measured(name):
+    config = load_config(CONFIGS / "decision" / f"{name}.yaml", [])
+    assert config.checkpoints.best == CHOSEN[name]
+    assert config.checkpoints.best in [f"val/{each}" for each in config.evaluation.play.asked]
+    assert name != "planning" or config.evaluation.play.plan, "without planning it acts at random"
+
+
+@pytest.mark.parametrize("kind", ["told", "clone", "best"])
+@pytest.mark.parametrize("name", ["cartpole", "key_to_door", "pendulum"])
+def test_the_benchmark_opens_the_checkpoint_that_play_opens(decision, monkeypatch, name, kind):
+    calls = []
+    monkeypatch.setattr(decision, "trained", lambda config, folder, changes: calls.append(changes) or folder)
+    monkeypatch.setattr(decision, "load_run", lambda *arguments: SimpleNamespace(arguments=arguments))
+    config = str(CONFIGS / "decision" / f"{name}.yaml")
+    run = decision.agent(config, kind, 3, Namespace(set=[], best=0.04))
+    assert run.arguments == (Path("runs/decision") / name / kind / "seed-3",)
+    made = load_config(config, calls[0])
+    assert ("return" in made.inputs) == (kind == "told") and made.training.seed == 3
+    possible = ["val/loss", *(f"val/{each}" for each in made.evaluation.play.asked)]
+    assert made.checkpoints.best in possible and ("return" in made.checkpoints.best) == (name in CHOSEN)

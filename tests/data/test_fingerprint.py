@@ -1,0 +1,187 @@
+"""Fingerprints of data: a change of any value of any column gives another one."""
+
+import importlib
+import inspect
+import io
+import tarfile
+from pathlib import Path
+
+import chopmix.data
+import numpy as np
+import pytest
+from chopmix.data.datasets.cifar10_full import RECORD, Records
+from chopmix.data.datasets.episodes import Windows
+from chopmix.data.datasets.hugging_face import Rows, class_names, undecoded
+from chopmix.data.datasets.parallel_text import Lines
+from chopmix.data.environments.episodes import Episode, joined
+from chopmix.data.fingerprint import Fingerprint
+from chopmix.data.samples.dataset import Changed, Chosen, Hidden, Listed, Renamed, Samples
+from chopmix.data.samples.equalized import Equalized
+from chopmix.data.samples.made import Made
+from chopmix.data.samples.mixed import MixedSamples, Source
+from chopmix.data.shards.dataset import Shards
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+COUNT = 200
+"""Samples of each data set: more than the number that the fingerprint of a data set of one's own looks into."""
+COLUMNS = ("text", "number", "flag", "list", "array")
+
+
+def rows(change: tuple[int, str] | None = None) -> list[dict]:
+    """Rows of several columns, of which one value may be changed."""
+    found = []
+    for n in range(COUNT):
+        row = {"text": f"word {n}", "number": n % 7, "flag": n % 2 == 0, "list": [n, n + 1], "array": np.arange(3) + n}
+        found.append(row)
+    if change:
+        number, column = change
+        other = {"text": "word x", "number": 9, "flag": number % 2 == 1, "list": [number, -1], "array": np.ones(3)}
+        found[number][column] = other[column]
+    return found
+
+
+KEYS = [f"key {n}" for n in range(COUNT)]
+
+
+def windows(folder: Path, change=None) -> Samples:
+    """One episode a row: the columns are the arrays, the mission, and what follows from rewards and lengths."""
+    episodes = []
+    for row in rows(change):
+        seen = {"state": np.array(row["array"], float)[:, None], "twin": np.array(row["array"], float)[:, None]}
+        actions, rewards = np.full(3, row["number"]), np.array([*row["list"], row["flag"]], float)
+        episodes.append(Episode(seen, {"mission": row["text"]}, actions, rewards))
+    return Windows(joined(episodes), np.arange(COUNT), np.zeros(COUNT, int), 2)
+
+
+def shards(folder: Path, change=None) -> Samples:
+    path = folder / f"{len([*folder.iterdir()])}.tar"
+    with tarfile.open(path, "w") as tar:
+        for n, row in enumerate(rows(change)):
+            for name, value in row.items():
+                info, content = tarfile.TarInfo(f"{n}.{name}"), repr(value).encode()
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return Shards((str(path.replace(folder / "a.tar")),))
+
+
+def records(folder: Path, change=None) -> Samples:
+    found = np.zeros((COUNT, RECORD), np.uint8)
+    for n, row in enumerate(rows(change)):
+        found[n, 0] = row["number"]
+        for place, column in enumerate(("text", "flag", "list", "array")):
+            found[n, 1 + 8 * place : 9 + 8 * place] = list(repr(row[column])[-8:].ljust(8).encode())
+    found.tofile(folder / "a.bin")
+    return Records((folder / "a.bin",))
+
+
+def lines(folder: Path, change=None) -> Samples:
+    for column in COLUMNS:
+        (folder / column).write_text("".join(f"{row[column]}\n" for row in rows(change)))
+    return Lines({column: folder / column for column in COLUMNS})
+
+
+def table(folder: Path, change=None) -> Samples:
+    datasets = pytest.importorskip("datasets")
+    found = [{**row, "array": row["array"].tolist(), "kind": row["number"] % 10} for row in rows(change)]
+    columns = {name: [row[name] for row in found] for name in found[0]}
+    columns["file"] = [{"bytes": row["text"].encode(), "path": None} for row in found]
+    made = datasets.Dataset.from_dict(columns).cast_column("kind", datasets.ClassLabel(names=list("abcdefghij")))
+    made = made.cast_column("file", datasets.Image(decode=False))
+    return Rows(KEYS, *undecoded(made), class_names(made))
+
+
+def listed(folder: Path, change=None) -> Samples:
+    return Listed(KEYS, rows(change))
+
+
+def files(folder: Path, change=None) -> Samples:
+    """Samples whose values are files."""
+    for n, row in enumerate(rows(change)):
+        (folder / f"{n}.txt").write_text(repr(row))
+    return Listed(KEYS, [{"file": folder / f"{n}.txt"} for n in range(COUNT)])
+
+
+READS = {column: (lambda row, column=column: row[column]) for column in COLUMNS}
+HELD = {
+    "windows": windows, "shards": shards, "records": records, "lines": lines, "table": table, "listed": listed,
+    "files": files,
+    "some of them": lambda *a: Chosen(listed(*a), range(COUNT)),
+    "renamed": lambda *a: Renamed(listed(*a), READS, dict(zip(READS, READS))),
+    "hidden": lambda *a: Hidden(listed(*a), "other", {3}),
+    "mixed": lambda *a: MixedSamples([Source("one", listed(None), 1), Source("two", listed(*a), 1, {"text": "words"})]),
+    "equalised": lambda *a: Equalized(listed(*a), listed(None), "sound", str),
+}  # fmt: skip
+CLASSES = {Windows, Shards, Records, Lines, Rows, Listed, Chosen, Renamed, Hidden, MixedSamples, Equalized}
+PUBLISHED = {"Pairs"}
+"""Of torchvision: published files, which it checks itself."""
+
+
+@pytest.mark.parametrize("kind", HELD)
+@given(change=st.tuples(st.integers(0, COUNT - 1), st.sampled_from(COLUMNS)))
+@settings(max_examples=8, deadline=None)
+def test_a_change_of_any_value_of_any_column_gives_another_fingerprint(tmp_path_factory, kind, change):
+    folder = tmp_path_factory.mktemp("data")
+    one, same, other = (HELD[kind](folder, each).fingerprint() for each in (None, None, change))
+    assert one == same != other
+
+
+def test_the_property_is_tested_on_all_samples_that_hold_data():
+    found = set()
+    for file in Path(chopmix.data.__path__[0]).rglob("*.py"):
+        name = ".".join(("chopmix", "data", *file.relative_to(chopmix.data.__path__[0]).with_suffix("").parts))
+        for each in vars(importlib.import_module(name)).values():
+            if inspect.isclass(each) and issubclass(each, Samples) and each.__module__ == name:
+                found.add(each)
+    held = {each for each in found if not issubclass(each, Made) and each not in (Samples, Changed)}
+    assert {each for each in held if each.__name__ not in PUBLISHED} == CLASSES and len(found) > len(CLASSES) + 8
+
+
+def one_episode(mission="go", lengths=(3, 2), seen=("a", "b")) -> Windows:
+    steps = sum(lengths)
+    every = [Episode({seen[0]: np.zeros(n), seen[1]: np.ones(n)}, {"mission": mission}, np.zeros(n), np.zeros(n))
+             for n in lengths]  # fmt: skip
+    assert steps == 5
+    return Windows(joined(every), np.array([0, 1]), np.array([0, 0]), 0)
+
+
+def test_windows_of_episodes_with_other_texts_lengths_or_names_are_others():
+    """With the same arrays of all steps."""
+    changes = [{}, {"mission": "stop"}, {"lengths": (2, 3)}, {"seen": ("b", "a")}]
+    assert len({one_episode(**each).fingerprint() for each in changes}) == len(changes)
+
+
+class Drawn(Made):
+    """Samples that are made of others, of which few are looked into."""
+
+    def __init__(self, source: Samples):
+        super().__init__("train", 3, "thing", source)
+
+    def __getitem__(self, number):
+        return {"text": self.sources[0][number]["text"]}
+
+
+def test_samples_that_are_made_of_others_change_with_these():
+    one, same, other = (Drawn(Listed(KEYS, rows(each))).fingerprint() for each in (None, None, (150, "text")))
+    assert one == same != other
+
+
+PLAIN = [1, 1.0, True, None, "1", b"1", bytearray(b"2"), 1j, 2j, {1, 2}, {1, 3}, frozenset({1}), [1], (1, 2), {"a": 1}]
+
+
+def test_values_of_all_plain_types_are_told_apart():
+    assert len({Fingerprint(each).hex for each in PLAIN}) == len(PLAIN)
+    assert Fingerprint({"b", "a", "c"}).hex == Fingerprint({"c", "a", "b"}).hex
+
+
+def test_arrays_of_objects_are_told_apart_by_their_values():
+    one, same, other = (np.array([each, None], dtype=object) for each in ("word one", "".join(["word ", "one"]), "two"))
+    assert Fingerprint(one).hex == Fingerprint(same).hex != Fingerprint(other).hex
+
+
+def test_pictures_with_other_palettes_are_others():
+    one, other = (Image.new("P", (2, 2), 0) for _ in range(2))
+    one.putpalette([255, 0, 0])
+    other.putpalette([0, 255, 0])
+    assert Fingerprint(one).hex == Fingerprint(one.copy()).hex != Fingerprint(other).hex
