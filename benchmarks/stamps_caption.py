@@ -70,10 +70,10 @@ def caption_costs(run: Run, inputs: Collection[str] | None = None) -> Costs:
         raise SystemExit(f"{run.folder} was not trained with data.dataset.unseen: its val has captions that train has")
     ((name, task),) = run.tasks.items()
     places = sorted(split.all(), key=lambda place: place.number)  # in the order of the keys
-    nats = [summed(run.model, run.tasks, split, [place], 1, inputs)[0][name]["loss"] for place in places]
+    found = [summed(run.model, run.tasks, [name], split, [place], 1, inputs, {}, {name: []}) for place in places]
     texts = [split.item(place.number)[0][task.target] for place in places]
     return Costs(
-        bits=np.array([[float(each) / math.log(2) for each in nats]]),
+        bits=np.array([[float(sums[name]["loss"]) / math.log(2) for sums in found]]),
         bytes=np.array([len(text.encode()) for text in texts]),
         keys=tuple(split.samples.keys),
     )

@@ -341,9 +341,9 @@ def summed(
     model: Model, tasks: Mapping[str, Task], names: Sequence[str], split: Split, places: Sequence[Place], rows: int,
     inputs: Collection[str] | None, pairs: Mapping[str, Pairs], own: Mapping[str, list[int]],
 ) -> Sums:  # fmt: skip
-    """Every task's sums over these places: `loss`, `count`, `supervised`, `input_tokens`, what `Task.measure` gives and,
-    of tasks that generate, the target's `units`. Adds the texts that are recognised to `pairs`, and the numbers of the
-    samples that have a target to `own`."""
+    """Every task's sums over these places: `loss`, `count`, `supervised`, `input_tokens`, what `Task.measure` gives,
+    and of tasks that generate the target's `units`. Adds the texts that are recognised to `pairs`, and the numbers of
+    the samples that have a target to `own`."""
     sums: Sums = {name: {} for name in names}
     numbered, heard = 0 if split.samples is None else len(split.choppers), pairs if places else {}
     for several, read, wanted in readings(tasks, names, split, inputs):

@@ -17,6 +17,7 @@ import tiers
 import torch
 import yaml
 from chopmix.commands.cli import main
+from chopmix.tokenizers.files import trust
 from hypothesis import settings
 
 torch.set_num_threads(1)
@@ -54,6 +55,12 @@ def merged(base, changes):
         both = isinstance(value, dict) and isinstance(found.get(key), dict) and "use" not in value
         found[key] = merged(found[key], value) if both else value
     return found
+
+
+@pytest.fixture
+def memory_protocol(monkeypatch):
+    """Addresses of fsspec's file system in memory may be opened."""
+    monkeypatch.setattr(trust, "PROTOCOLS", {*trust.PROTOCOLS, "memory"})
 
 
 def tiny_in(folder: Path, name: str = "tiny", **changes) -> Path:

@@ -10,6 +10,7 @@ from chopmix.experiment.data.tasks import choppers_and_tasks
 from chopmix.experiment.run import Run
 from chopmix.experiment.settings.config import config_from_tree
 from chopmix.tokenizers.base import no_run
+from chopmix.tokenizers.files.trust import Trust
 
 WORDS = ("chop", "mix", "set", "token")
 
@@ -42,7 +43,7 @@ def untrained(inputs: dict, tasks: dict, model: dict | None = None, dataset: obj
         "training": {"steps": 1} | ({"samples_per_step": 4} if on_samples else {"tokens_per_step": 280}),
         "out": "nowhere",
     }  # fmt: skip
-    config = config_from_tree(tree, trust=["untrained"])
+    config = config_from_tree(tree, trust=Trust.of(["untrained"]))
     choppers, made = choppers_and_tasks(config, Path("nowhere"), no_run, config.data.dataset())
     torch.manual_seed(0)
     model = build_model(config, choppers, made).eval()

@@ -167,9 +167,9 @@ class Trainer:
         chance = self.learner.replica.objective.chance()
         if chance and loss > FAR * chance:
             self.log.say(
-                f"warning: the first loss is {loss:.4g}, but a uniform guess has {chance:.4g}. Likely causes: a tied head "
-                "with large embeddings (head: unembedding has none), large first values of a part of your own, or weights "
-                "of a run with another vocabulary."
+                f"warning: the first loss is {loss:.4g}, but a uniform guess has {chance:.4g}. Likely causes: a tied "
+                "head with large embeddings (head: unembedding has none), large first values of a part of your own, or "
+                "weights of a run with another vocabulary."
             )
 
     def evaluate(self) -> dict[str, float]:

@@ -22,7 +22,6 @@ from .hardware import fast_half
 Share, Positive = Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 
-
 NUMBERS: Mapping[str, tuple[type, torch.dtype]] = {
     "bool": (bool, torch.bool), "int": (int, torch.int64), "float": (float, torch.float64),
 }  # fmt: skip
@@ -37,7 +36,8 @@ class Optimizer:
 
     `learning_rate` (`training.learning_rate`) is the peak rate of the main group; other groups have ratios of it. All
     rates are multiplied by the schedule's factor. A subclass makes its optimizers in `__init__` and calls `hold`. They
-    may be any of `torch.optim` or your own, if their state is tensors and numbers.
+    may be any of `torch.optim` or your own, if all that they remember is tensors and numbers in their `state`, by
+    parameter, and in their groups: a run that resumes continues from these.
 
         class Momentum(chopmix.Optimizer):
             def __init__(self, model, learning_rate, *, momentum: float = 0.9):
@@ -57,7 +57,7 @@ class Optimizer:
         """The name of every trained parameter."""
         self._made: list[dict[str, Any]] = []
         """The options of each group as they were at first."""
-        self._steps = 0
+        self._stepped = False
 
     def hold(self, *inner: torch.optim.Optimizer) -> None:
         """Take the torch optimizers, the main group first; `name` of a group is its name in tables and metrics. Raises
@@ -98,9 +98,9 @@ class Optimizer:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
             optimizer.step()
-        self._steps += 1
-        if self._steps == 1:
+        if not self._stepped:
             self.state()
+        self._stepped = True
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -118,8 +118,10 @@ class Optimizer:
             for parameter, quantities in optimizer.state.items():
                 found |= stored(self.names.get(parameter), quantities, optimizer)
         for number, (group, made) in enumerate(zip(self.groups(), self._made, strict=True)):
-            options = {name: value for name, value in group.items() if name not in FOLLOWS}
-            changed = {n: v for n, v in options.items() if isinstance(v, Tensor) or n not in made or v != made[n]}
+            changed = {
+                name: value for name, value in group.items()
+                if name not in FOLLOWS and (isinstance(value, Tensor) or not same(value, made.get(name)))
+            }  # fmt: skip
             found |= stored(f"groups/{number}", changed, self)
         seen = {parameter.untyped_storage()._cdata: name for parameter, name in self.names.items()}
         for name, value in found.items():
@@ -164,6 +166,11 @@ class Optimizer:
                     if not (group.get("fused") or group.get("capturable")):  # as torch's optimizers have it
                         devices["step"] = CPU
                     optimizer.state[parameter] = restored(by_name[name], devices)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two options of a group, which are no tensors, are one value."""
+    return one is other or (type(one) is type(other) and one == other)
 
 
 CPU = torch.device("cpu")
@@ -405,8 +412,8 @@ def freeze(model: nn.Module, parts: Sequence[str]) -> None:
             near = difflib.get_close_matches(part, known, 1)
             possible = dict.fromkeys(".".join(name.split(".")[:2]) for name in names)
             raise ValueError(
-                f"training.freeze: the model has no part {part!r}; possible: {', '.join(sorted(possible))}, and their parts"
-                + (f"; did you mean {near[0]!r}" if near else "")
+                f"training.freeze: the model has no part {part!r}; possible: {', '.join(sorted(possible))}, and "
+                "their parts" + (f"; did you mean {near[0]!r}" if near else "")
             )
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not any(f"{name}.".startswith(f"{part}.") for part in parts))

@@ -134,6 +134,8 @@ def _encode(work: list[Part], encoding: Encoding, threads: bool) -> Encoded:
     try:
         found = encoding.encode_batch(texts) if threads else [_ids(part, encoding) for part in work]
     except (UnencodableText, DataError):
+        if not threads:
+            raise
         return _encode(work, encoding, threads=False)  # one by one, to name the document
     arrays, starts, total = [], [], 0
     for part, ids in zip(work, found, strict=True):

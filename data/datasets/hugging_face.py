@@ -73,7 +73,7 @@ class HuggingFace(SampleDataset):
         try:
             import datasets
         except ImportError:
-            how = "uv sync --extra hub, or pip install -e .[hub]"
+            how = "pip install 'chopmix[hub]'"
             raise DataError(f"the dataset hugging_face needs the library datasets: {how}") from None
         place = self.place
         try:
@@ -181,7 +181,8 @@ def downloaded(name: str) -> Path:
             snapshot_download(name, repo_type="dataset", allow_patterns=["README.md", *(f"*{e}" for e in READERS)])
         )
     except (OSError, ValueError, HfHubHTTPError) as error:
-        raise DataError(f"{name} is no local path, and cannot be downloaded from the hub: {error}") from error
+        why = str(error).partition("\n")[0]
+        raise DataError(f"{name} is no local path, and cannot be downloaded from the hub: {why}") from error
 
 
 def reader_of(file: Path) -> str:

@@ -29,7 +29,7 @@ class Motions(SampleDataset):
         try:
             from sktime.datasets import load_basic_motions
         except ImportError:
-            raise DataError("motions needs sktime: uv sync --extra motions, or pip install -e .[motions]") from None
+            raise DataError("motions needs sktime: pip install 'chopmix[motions]'") from None
         x, y = load_basic_motions(return_type="numpy3d")
         return x.transpose(0, 2, 1).astype(np.float32), [str(label) for label in y]
 

@@ -31,7 +31,7 @@ class OpenWebText(Dataset):
         try:
             from datasets import load_dataset
         except ImportError:
-            needed = "uv sync --extra hub, or pip install -e .[hub]"
+            needed = "pip install 'chopmix[hub]'"
             raise DataError(f"the dataset openwebtext streams from the hub: {needed}") from None
         try:
             pages = load_dataset(REPOSITORY, split="train", streaming=True)

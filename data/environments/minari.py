@@ -179,8 +179,8 @@ def member(group: Any, name: str, where: str) -> Any:
 
 
 def check_array(array: Any, what: str, room: Room) -> None:
-    """Raises DataError for what is no array, lies in other files, or takes more memory than there is `room` for. Nothing
-    of it is read."""
+    """Raises DataError for what is no array, lies in other files, or takes more memory than there is `room` for.
+    Nothing of it is read."""
     import h5py
 
     if not isinstance(array, h5py.Dataset):

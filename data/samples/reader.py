@@ -109,8 +109,8 @@ class Reader:
         return self._numbers[key]
 
     def mean_length(self, numbers: Sequence[int], weights: np.ndarray | None = None) -> float:
-        """The mean number of tokens of these samples, of 256 of them at most, spread evenly; or, by `weights` (how often
-        each is drawn, adding up to 1), of 256 draws. Bad samples do not count: they are never in a batch."""
+        """The mean number of tokens of these samples, of 256 of them at most, spread evenly; or, by `weights` (how
+        often each is drawn, adding up to 1), of 256 draws. Bad samples do not count: they are never in a batch."""
         if weights is None:
             count = min(len(numbers), 256)
             some = [index * len(numbers) // count for index in range(count)]

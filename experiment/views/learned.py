@@ -45,8 +45,8 @@ ELSEWHERE = {"points twice as far": {"scale": 2.0}, "values three times as large
 FITTED, SCORED = 4000, 1000
 """The functions to which the probe of the layers is fitted, and those on which it is scored."""
 APART, SEEDS = 1_000_000, 1000
-"""The samples on which runs with one seed are judged, those of the next seed begin behind them; and after how many seeds
-they begin again: numbers of samples have 32 bits."""
+"""The samples on which runs with one seed are judged, those of the next seed begin behind them; and after how many
+seeds they begin again: numbers of samples have 32 bits."""
 TABLE, PICTURE = "in_context.csv", "in_context.png"
 
 

@@ -90,8 +90,8 @@ def with_error(values: Float[Tensor, "m"]) -> tuple[float, float]:
 
 
 def probe(found: Seen, weight: float, fitted: int) -> Scores:
-    """How well a linear map reads ridge's weights off each layer's vectors (Akyurek et al. 2023, arXiv:2211.15661, probe
-    so): R2 on all functions but the first `fitted`, to which the map is fitted by ridge regression."""
+    """How well a linear map reads ridge's weights off each layer's vectors (Akyurek et al. 2023, arXiv:2211.15661,
+    probe so): R2 on all functions but the first `fitted`, to which the map is fitted by ridge regression."""
     wanted = ridge_weights(found.x[:, : found.depth], found.y[:, : found.depth], weight)
     spread = (wanted[fitted:] - wanted[fitted:].mean(0)).square().sum(1)
 
@@ -109,9 +109,9 @@ def probe(found: Seen, weight: float, fitted: int) -> Scores:
 
 
 def rows_of(lines: Mapping[str, Errors]) -> list[dict[str, Any]]:
-    """The errors by the data that they are of, `{"as trained": {"model": errors, "ridge": errors}}`, as rows of a table:
-    for each number of examples the mean squared errors, the differences between the model and each rival, and the
-    standard error of each. The differences are paired: both predict the same functions."""
+    """The errors by the data that they are of, `{"as trained": {"model": errors, "ridge": errors}}`, as rows of a
+    table: for each number of examples the mean squared errors, the differences between the model and each rival, and
+    the standard error of each. The differences are paired: both predict the same functions."""
     rows = []
     for where, errors in lines.items():
         for k in range(errors["model"].shape[1]):

@@ -220,8 +220,8 @@ def test_what_cannot_be_recorded_is_told(run, tmp_path, capsys):
         (["--workers", "0"], "--workers 0: at least one must play"),
         (["--policy", "skript"], "policy 'skript': possible are random, script, bot"),
         (["--policy", "json:JSONDecoder"],
-         "policy 'json:JSONDecoder' is no subclass of Agent. Write `from chopmix.data.environments.scripts import Agent` "
-         "and `class JSONDecoder(Agent):` with a method `act(self, seen)`"),
+         "policy 'json:JSONDecoder' is no subclass of Agent. Write `from chopmix.data.environments.scripts import "
+         "Agent` and `class JSONDecoder(Agent):` with a method `act(self, seen)`"),
         (["--policy", "json:loads"], "policy 'json:loads' is no subclass of Agent. Write"),
     ):  # fmt: skip
         assert main(["record", "CartPole-v1", *more, "--episodes", "2", "--out", str(tmp_path / "x")]) == 2
@@ -243,7 +243,8 @@ def test_an_environment_that_nobody_registered_is_named_with_its_module(tmp_path
     [
         ("FOLDER", "'FOLDER' is a folder: {use: folder, path: FOLDER} or {use: minari, path: FOLDER}"),
         ("nowhere", "nothing is named 'nowhere'; possible: recorded, folder, minari, or package.module:Class"),
-        ("{use: folder, folder: FOLDER}", "of.folder: Folder has no such key; it needs 'path': {use: folder, path: FOLDER}"),
+        ("{use: folder, folder: FOLDER}",
+         "of.folder: Folder has no such key; it needs 'path': {use: folder, path: FOLDER}"),
         ("{use: folder, folder: FOLDER, window: 3}", "Folder needs 'path'"),
     ],
 )  # fmt: skip

@@ -150,7 +150,7 @@ def test_shakespeare_is_downloaded_once_or_refused(tmp_path, monkeypatch):
         def __exit__(self, *_):
             return None
 
-        def read(self):
+        def read(self, most):
             return b"Speak."
 
     monkeypatch.setenv("CHOPMIX_DATA", str(tmp_path))
@@ -277,7 +277,7 @@ def test_openwebtext_streams_and_splits_by_number(monkeypatch):
     ):
         texts(dataset, "train")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match="uv sync --extra hub"):
+    with pytest.raises(DataError, match="chopmix.hub."):
         texts(dataset, "train")
 
 

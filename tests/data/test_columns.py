@@ -93,7 +93,8 @@ def root(tmp_path_factory) -> Iterator[Path]:
             )
             tar(root / "fsdd" / f"{split}.tar.gz", {
                 f"{n % 10}_{'ab'[n % 2]}_{split}{n}.{end}": value for _, n in digits for end, value in (
-                    ("flac", wave(n)), ("cls", b"%d" % (n % 10)), ("json", json.dumps({"speaker": "ab"[n % 2]}).encode()))
+                    ("flac", wave(n)), ("cls", b"%d" % (n % 10)),
+                    ("json", json.dumps({"speaker": "ab"[n % 2]}).encode()))
             })  # fmt: skip
         for split, first in (("train", 0), ("val", 5)):
             members = [captioned(first + n) for n in range(5)]
@@ -106,7 +107,7 @@ def root(tmp_path_factory) -> Iterator[Path]:
         (root / "jsb_chorales" / "Jsb16thSeparated.json").write_text(json.dumps(chorales))
         novel = "# Title: A\n" + " ".join(f"word{n}" for n in range(900)) + "\n"
         (root / "books" / "train.txt.xz").write_bytes(lzma.compress(novel.encode()))
-        (root / "emoji" / "NotoColorEmoji.ttf").touch()
+        (root / "emoji" / "NotoColorEmoji.ttf").write_bytes(b"true")
         patch.setattr(fonts, "TTFont", Font)
         spoken(root)
         cifar(root)

@@ -21,6 +21,9 @@ def part(tmp_path):
     return part_of(tmp_path, 0)
 
 
+TEXTS = "'text.mission' must be texts, one an episode"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
@@ -40,9 +43,9 @@ def part(tmp_path):
         ("actions", torch.tensor(1.0), "'actions' must be numbers, one row a step"),
         ("actions", torch.ones(5, dtype=torch.complex64), "'actions' must be numbers, one row a step"),
         ("observation.state", torch.tensor(1.0), "'observation.state' must be numbers, one row a step"),
-        ("text.mission", torch.tensor(list(b'["go"]'), dtype=torch.uint8), "'text.mission' must be texts, one an episode"),
-        ("text.mission", torch.tensor(list(b'["go", 1]'), dtype=torch.uint8), "'text.mission' must be texts, one an episode"),
-        ("text.mission", torch.tensor(list(b'{"a": 1}'), dtype=torch.uint8), "'text.mission' must be texts, one an episode"),
+        ("text.mission", torch.tensor(list(b'["go"]'), dtype=torch.uint8), TEXTS),
+        ("text.mission", torch.tensor(list(b'["go", 1]'), dtype=torch.uint8), TEXTS),
+        ("text.mission", torch.tensor(list(b'{"a": 1}'), dtype=torch.uint8), TEXTS),
         ("text.mission", torch.tensor(list(b"["), dtype=torch.uint8), "text.mission: not JSON"),
         ("text.mission", torch.ones(3, dtype=torch.bfloat16), "is no part of recorded episodes"),
     ],

@@ -54,5 +54,5 @@ def test_a_pattern_matches_so_many_paths(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "FILES", 3)
     assert matching(f"{tmp_path}/**/*.txt") == [f"{tmp_path}/{name}.txt" for name in ("a", "b", "c/d")]
     monkeypatch.setattr(reading, "FILES", 2)
-    with pytest.raises(DataError, match=r"/\*\*/\*.txt' matches more than 2 paths; name a folder with fewer files"):
+    with pytest.raises(DataError, match=r"matches more than 2 paths; name a folder with fewer files"):
         matching(f"{tmp_path}/**/*.txt")

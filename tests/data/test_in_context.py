@@ -70,7 +70,7 @@ def test_made_samples_that_hardly_repeat_are_not_kept_in_memory():
     others = [
         Chosen(functions, range(5)),
         Hidden(functions, "x", {1}),
-        Renamed(functions, {"y": lambda row: row["y"]}, {}),
+        Renamed(functions, {"y": lambda row: row["y"]}, {"y": "y"}),
     ]
     for samples in (functions, *others):
         assert not read(samples, range(5)).cache.items

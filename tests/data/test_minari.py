@@ -105,7 +105,7 @@ def test_what_is_none_is_told_with_its_place(tmp_path, options, told):
         written(tmp_path, **options).read()
 
 
-# ------------------------------------------------------------------------------------------------- what a stranger sends
+# ------------------------------------------------------------------------------------------------ what a stranger sends
 
 
 def folder_with(folder, name, change):
@@ -166,7 +166,8 @@ HOSTILE = {
     "chunk": (unwritten((3,), (2**28,), maxshape=(None,)), r"{name!r} holds 2,147,483,648 bytes"),
     "text": (unwritten((3,), None, "S999999999"), r"{name!r} holds 2,999,999,997 bytes"),
     "packed": (swollen, r"{name!r} is packed in chunks of .* bytes"),
-    "filter": (unwritten((3,), (3,), np.int64, scaleoffset=4), "{name!r} is packed by the filter 'scaleoffset'; possible are"),
+    "filter": (unwritten((3,), (3,), np.int64, scaleoffset=4),
+               "{name!r} is packed by the filter 'scaleoffset'; possible are"),
     "empty": (lambda group, name: group.create_dataset(name, data=h5py.Empty("f")), "{name!r} has no shape"),
     "type": (lambda group, name: group.__setitem__(name, np.dtype("f8")), "{name!r} is no array"),
 }  # fmt: skip

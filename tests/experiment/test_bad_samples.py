@@ -227,7 +227,7 @@ BAD = {
         r"{file}: channel 'gear' must hold whole numbers from 0 to 5",
     ),
     "sensor-zero-byte": (b"", r"{file}: no column 'speed'; the columns are none"),
-    "sensor-no-text": (b"speed,gear\n\xff,1\n", r"{file}, line 2: byte 11 \(0xff\) is not valid UTF-8"),
+    "sensor-no-text": (b"speed,gear\n\xff,1\n", r"{file}, line 2: byte 0 \(0xff\) is not valid UTF-8"),
     "sensor-missing": (None, r"{file} does not exist"),
 }
 

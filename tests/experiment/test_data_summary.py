@@ -54,7 +54,7 @@ def test_pictures_sounds_texts_and_classes(tmp_path, monkeypatch, capsys):
     )
     assert lines["sound"].startswith("0.05 seconds at 16,000 Hz, resampled to 8,000 Hz")
     assert lines["sound"].endswith("(in 3 of the 16 samples that were looked at)")
-    assert lines["word"] == "4 to 12 character(s), 4 to 12 tokens of 257 ids (bytes)"
+    assert lines["word"] == "4 to 12 character(s), 5 to 13 tokens of 257 ids (bytes)"
     assert lines["shape"] == "12 circle, 6 square to train; 4 circle, 2 square to validate"
     assert lines["age"] == "0 to 8.5, mean 4.25 to train; 9 to 11.5, mean 10.2 to validate"
 

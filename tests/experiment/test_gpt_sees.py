@@ -59,8 +59,8 @@ def costs(folder: Path, inputs=None, checkpoint: str = "last", trust=()) -> torc
     run = load_run(folder, checkpoint=checkpoint, device="cpu", trust=trust)
     split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
     places = sorted((place for place in split.all() if place.number < 20), key=lambda place: place.number)
-    found = [summed(run.model, run.tasks, split, [place], 1, inputs)[0]["lm"]["loss"] for place in places]
-    return torch.stack(found)
+    found = [summed(run.model, run.tasks, ["lm"], split, [place], 1, inputs, {}, {"lm": []}) for place in places]
+    return torch.stack([sums["lm"]["loss"] for sums in found])
 
 
 def test_at_step_0_the_gpt_writes_what_it_wrote_and_then_it_sees(seeing):

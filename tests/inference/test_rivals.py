@@ -86,7 +86,7 @@ def test_the_kernel_is_the_covariance_of_random_networks():
 @given(st.integers(1, 9), st.integers(1, 4), st.sampled_from([1e-6, 0.1]), st.floats(0.5, 4), st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
 def test_the_network_kernel_is_a_gaussian_process(k, d, noise, scale, seed):
-    """scikit-learn's, with this covariance; larger points and values change nothing but the size of what is predicted."""
+    """scikit-learn's, with this covariance; larger points and values change only the size of what is predicted."""
     x, y, asked, _ = drawn(2, k, d, seed)
     found = network_kernel(x, y, asked, noise=noise)
     for number in range(2):

@@ -457,7 +457,7 @@ def test_a_recording_that_is_killed_goes_on(tmp_path):
     assert parts
     for name in ("killed", "once"):
         assert not subprocess.run([*chopmix, *options, "--out", str(tmp_path / name)], capture_output=True).returncode
-    (tmp_path / "killed" / f".part-00001.safetensors.{socket.gethostname()}.{begun.pid}").write_bytes(b"half")
+    (tmp_path / "killed" / f".part-00001.safetensors.{socket.gethostname()}.00000000.{begun.pid}").write_bytes(b"half")
     assert not subprocess.run([*chopmix, *options, "--out", str(tmp_path / "killed")], capture_output=True).returncode
     files = {path.name: path.read_bytes() for path in (tmp_path / "once").iterdir()}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()} and len(files) == 4
@@ -468,7 +468,7 @@ def test_what_a_process_left_that_nobody_has_asked_for_is_deleted(tmp_path):
     """A killed worker stays a zombie until its parent, or who adopts it, asks for it."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
-    half, own = (tmp_path / f".x.{socket.gethostname()}.{number}" for number in (ended.pid, os.getpid()))
+    half, own = (tmp_path / f".x.{socket.gethostname()}.00000000.{number}" for number in (ended.pid, os.getpid()))
     half.touch(), own.touch()
     sweep_partials(tmp_path / "x")
     assert not half.exists() and own.exists()

@@ -83,8 +83,10 @@ def pendulum(tmp_path_factory):
     """configs/decision/pendulum.yaml with `bounded`, made small and trained for two steps."""
     pytest.importorskip("gymnasium")
     folder = tmp_path_factory.mktemp("bounded")
-    small = ["model.width=16", "model.depth=1", "data.dataset.of.episodes=12", "training.steps=2", "evaluation.play=null",
-             "training.samples_per_step=4", "tasks.act.bounded=true", f"out={folder / 'run'}"]  # fmt: skip
+    small = ["model.width=16", "model.depth=1", "data.dataset.of.episodes=12", "training.steps=2",
+             "evaluation.play=null",
+             "training.samples_per_step=4", "tasks.act.bounded=true", "checkpoints.best=val/loss",
+             f"out={folder / 'run'}"]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHOPMIX_CACHE", str(folder / "cache"))
         train(load_config(CONFIGS / "decision" / "pendulum.yaml", small))

@@ -355,7 +355,8 @@ def test_arrays_of_too_many_numbers_are_refused(name):
 @given(st.lists(st.integers(0, 2**70), max_size=4), st.sampled_from(["|i1", "<f8", "|V0", "<U9", "|O"]))
 def test_the_size_of_an_array_is_counted_before_it_is_made(shape, kind):
     count = math.prod(shape)
-    if count * np.dtype(kind).itemsize == 0 and count <= VALUES and kind != "|O":
+    most = math.prod(max(side, 1) for side in shape)
+    if count * np.dtype(kind).itemsize == 0 and most <= VALUES and kind != "|O":
         assert read_array(numbers(tuple(shape), kind), "it").shape == tuple(shape)
         return
     with pytest.raises(

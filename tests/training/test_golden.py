@@ -1,6 +1,6 @@
 """Golden runs: a refactor must leave losses, gradients and weights as they are, to the bit on a machine whose values
-are kept (processor, instruction set, torch), to rounding on any other. To change the arithmetic, or to add the values of
-another machine from a commit that is known to be right:
+are kept (processor, instruction set, torch), to rounding on any other. To change the arithmetic, or to add the values
+of another machine from a commit that is known to be right:
 
     python tests/training/test_golden.py
 """

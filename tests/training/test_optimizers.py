@@ -251,6 +251,22 @@ def test_state_is_kept_as_what_it_is():
     assert lion.state_values() == sum(parameter.numel() for parameter in made.parameters())
 
 
+def test_checkpoints_of_adamw_and_muon_have_the_names_that_they_always_had():
+    made = model()
+    adam, muon = AdamW(made, 1e-3), Muon(made, 1e-3)
+    for optimizer in (adam, muon):
+        for parameter in made.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step(1.0)
+    every = [name for name, _ in made.named_parameters()]
+    of_adam = ("step", "exp_avg", "exp_avg_sq")
+    assert set(adam.state()) == {f"{name}/{quantity}" for name in every for quantity in of_adam}
+    matrices = {name for name, role, _ in roles(made) if role in ("matrix", "projection")}
+    expected = {f"{name}/{quantity}" for name in {*every} - matrices for quantity in of_adam}
+    assert set(muon.state()) == expected | {f"{name}/momentum" for name in matrices}
+    assert adam.state_values() == 2 * sum(parameter.numel() for parameter in made.parameters())
+
+
 @pytest.mark.parametrize("kind, message", [
     ("Listing", r"Listing keeps a list as 'past' of parts\.0; a checkpoint holds tensors and numbers by parameter"),
     ("Shared", r"its state parts\.1/count shares memory with parts\.0/count; a checkpoint holds"),

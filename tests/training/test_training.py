@@ -341,7 +341,7 @@ def test_a_full_disk_loses_nothing(tiny, monkeypatch):
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(
-        OSError, match="step 6 could not be saved .No space left on device.; the checkpoint of step 3 is whole"
+        OSError, match="step 6 could not be saved .*No space left on device.; the checkpoint of step 3 is whole"
     ):
         fit(trainer(file))
     assert main(["train", str(file)]) == 1
@@ -610,7 +610,7 @@ def test_a_disk_that_safetensors_finds_full_is_told_like_any_other(tiny, monkeyp
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
-    with pytest.raises(OSError, match="could not be saved .No space left on device.; no checkpoint was written before"):
+    with pytest.raises(OSError, match="could not be saved .*No space left on device.; no checkpoint was"):
         fit(trainer(file))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -158,9 +159,9 @@ def read_array(content: bytes, where: str) -> np.ndarray:
         if reader is None:
             raise ValueError(f"version {version[0]} of the format is not known")
         shape, _, kind = reader(stream)
-        count = int(np.prod([int(side) for side in shape], dtype=object))
-        if count > VALUES:
-            raise ValueError(f"it says that it holds {count:,} numbers, more than {VALUES:,}")
+        count, most = math.prod(shape), math.prod(max(side, 1) for side in shape)
+        if most > VALUES:
+            raise ValueError(f"it says that it holds {most:,} numbers, more than {VALUES:,}")
         size = count * kind.itemsize
         if kind.hasobject or size != len(content) - stream.tell():
             there = f"{size:,} bytes of numbers where {len(content) - stream.tell():,} are there"

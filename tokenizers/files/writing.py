@@ -28,12 +28,14 @@ def partial_name(path: Path) -> Path:
 
 def sweep(files: Iterable[Path], every_host: bool = False) -> None:
     """Delete the partial files (and folders) among `files` whose processes, on this machine, have ended; with
-    `every_host` those of other machines, too, whose processes cannot be asked."""
+    `every_host` (nobody else may write here) also those of other machines, and those of an earlier process with this
+    one's id, as in a container."""
     host = f".{socket.gethostname()}"
     for file in files:
         if found := PARTIAL.fullmatch(file.name):
             here, process = found["name"].endswith(host), int(found["process"])
-            if (process == os.getpid() or not is_alive(process)) if here else every_host:
+            alive = here and process != os.getpid() and is_alive(process)
+            if not alive and (every_host or (here and process != os.getpid())):
                 delete(file)
 
 
