@@ -36,6 +36,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     for flag, kind, metavar, text in GENERATING:
         command.add_argument(flag, type=kind, metavar=metavar, help=text)
     command.add_argument("--subsets", action="store_true", help="also measure how many bits each input contributes")
+    command.add_argument("--output", metavar="DIR", help="where pictures, pages and evaluations.jsonl go; default: RUN")
     command.add_argument("--json", metavar="FILE", help="also write the figures there")
 
 
@@ -45,16 +46,19 @@ def run(options: argparse.Namespace) -> None:
     from ..experiment.opening.own_data import whole_data
     from ..inference.attribution import tables
     from ..tokenizers.files.printing import printable
-    from ..tokenizers.files.writing import write_json
+    from ..tokenizers.files.writing import make_folder, write_json
 
     asked = {name: getattr(options, name) for name in ("guidance", "temperature", "steps", "drafts")}
     loaded = load(options).searching(**search_options(options)).generating(**asked)
     dataset = whole_data(options.data, options.split, *loaded.reads()) if options.data else None
     if options.json and not os.path.isdir(Path(options.json).absolute().parent):
         raise RunError(f"--json {options.json}: there is no folder {Path(options.json).parent}")
+    output = Path(options.output) if options.output else None
+    if output:
+        make_folder(output)
     say_aside(loaded.name)
     inputs = options.inputs.split(",") if options.inputs is not None else None
-    found = evaluated(loaded, options.split, dataset, inputs=inputs)
+    found = evaluated(loaded, options.split, dataset, inputs=inputs, output=output)
     record = {name: value for name, value in {"inputs": inputs, **asked}.items() if value not in (None, [])}
     record |= {"data": options.data or loaded.config.tree["data"]["dataset"], "split": options.split}
     record |= {"samples": found.readable, "measured_on": found.samples, **found.metrics}
@@ -63,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
         number = found.samples.get(name, found.readable)
         some = f" ({number:,} {found.unit})" if number != found.readable else ""
         print(printable(f"{name} {value if isinstance(value, int) else f'{value:.6g}'}{some}"))
-    loaded.record(record)
+    loaded.record(record, output)
     if options.subsets:
         for name, worth in loaded.attribution(options.split, dataset).items():
             truth = (dataset or loaded.dataset()).truth(options.split)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..options.shared import add_checkpoint, load, wide_console
+from ..options.shared import add_checkpoint, load, or_elsewhere, wide_console
 
 HELP = "tell what a run learns from the examples in its context"
 
@@ -36,7 +36,8 @@ def run(options: argparse.Namespace) -> None:
         )
     say_aside(loaded.name)
     folder = Path(options.out) if options.out else loaded.folder
-    rows, probed = tell(loaded, folder, options.functions, say_aside)
+    with or_elsewhere("--out DIR"):
+        rows, probed = tell(loaded, folder, options.functions, say_aside)
     title = next(iter(rows[0]))
     columns = [name for name in rows[0] if name not in (title, "functions", "answers") and not name.endswith(ERROR)]
     for group in dict.fromkeys(row[title] for row in rows):

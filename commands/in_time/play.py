@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
         "seed": how.seed,
         "episodes": how.episodes,
     }
-    loaded.record({"played": found, **record})
+    loaded.record({"played": found, **record}, option="--json FILE")
     if options.json:
         write_json(Path(options.json), {"played": found, "data": data, **record})
 

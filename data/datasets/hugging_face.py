@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -95,6 +96,8 @@ class HuggingFace(SampleDataset):
             reader, files = reader_of(place), {"train": [local_path(place)]}
         else:
             reader, files = split_files(place, self.subset)
+        if not sys.stderr.isatty():  # the library would draw its progress there, too
+            datasets.disable_progress_bars()
         datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # the library would report every file that is read
         tabs = {"sep": "\t"} if all(name.lower().endswith(".tsv") for each in files.values() for name in each) else {}
         return datasets.load_dataset(reader, data_files=files, cache_dir=str(cache_folder() / "tables"), **tabs)

@@ -19,31 +19,34 @@ from .opened import Opened
 
 
 def evaluated(
-    run: Opened, split: str, dataset: Dataset | None, rows: int = 64, inputs: Collection[str] | None = None
-) -> Measured:
+    run: Opened, split: str, dataset: Dataset | None, rows: int = 64, inputs: Collection[str] | None = None,
+    output: Path | None = None,
+) -> Measured:  # fmt: skip
     """The figures of a split, with the number of samples of each; see `Run.evaluate`."""
     run.check_heads()
     if unknown := [name for name in inputs or () if name not in run.choppers]:
         raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
-    data, folder = own_split(run, split, dataset), writable(run.folder)
+    data, folder = own_split(run, split, dataset), output or writable(run.folder)
     with run.arithmetic():
         found = measured(run.model, run.tasks, data, rows=rows, pictures=folder, inputs=inputs)
         found.check()
         if folder:
-            write_sheet(run, data)
+            write_sheet(run, data, folder)
     for line in data.unread.told():
         say_aside(line)
+    if folder is None:
+        say_aside(f"{run.folder}: no pictures can be written there; --output DIR writes to another place")
     return found
 
 
-def write_sheet(run: Opened, data: Split) -> None:
+def write_sheet(run: Opened, data: Split, folder: Path) -> None:
     """Write a page of generated items of a split, `sheets/<split>.html`, where they are no text, and for TensorBoard
-    `tensorboard/<split>` where the run has such a folder."""
+    `tensorboard/<split>` where the folder has such a folder."""
     if any(map(draws, run.tasks.values())) and data.samples is not None:
         rows = generated_rows(run.model, run.tasks, data, seed=0, most=run.config.evaluation.sample_tokens or 1)
         sheet = page(f"{run.name}, {data.name}", rows)
-        write_text(run.folder / "sheets" / f"{data.name}.html", sheet, within=run.folder)
-        board = run.folder / "tensorboard"
+        write_text(folder / "sheets" / f"{data.name}.html", sheet, within=folder)
+        board = folder / "tensorboard"
         if board.is_dir() and not board.is_symlink() and not (board / data.name).is_symlink():
             try:
                 write_board(board / data.name, rows, run.step)

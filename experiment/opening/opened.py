@@ -128,14 +128,16 @@ class Opened:
             "sequence_to_sequence or masked_diffusion. `chopmix predict` gives its answers"
         )
 
-    def record(self, result: Mapping[str, Any]) -> None:
-        """Append a result, with `step` and `checkpoint`, as a line of the run's `evaluations.jsonl`; where that cannot
-        be written to, standard error says so."""
+    def record(self, result: Mapping[str, Any], folder: Path | None = None, option: str = "--output DIR") -> None:
+        """Append a result, with `step` and `checkpoint`, as a line of `evaluations.jsonl` in the run's folder, or in
+        another one; where that cannot be written to, standard error says so, with the `option` that writes elsewhere.
+        """
         line = json.dumps({"step": self.step, "checkpoint": self.which, **result}) + "\n"
         # O_NOFOLLOW: a link in a run from elsewhere may lead out of it
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         try:
-            with open(os.open(self.folder / "evaluations.jsonl", flags, 0o644), "a") as file:
+            with open(os.open((folder or self.folder) / "evaluations.jsonl", flags, 0o644), "a") as file:
                 file.write(line)
         except OSError as error:
-            say_aside(f"{self.folder}/evaluations.jsonl cannot be written to: {error.strerror}")
+            written = f"{folder or self.folder}/evaluations.jsonl"
+            say_aside(f"{written} cannot be written to: {error.strerror}; {option} writes to another place")

@@ -229,7 +229,11 @@ def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(capsys, tmp_pat
         (folder / place).unlink(missing_ok=True)
         (folder / place).symlink_to(precious)
     Run.record(run, {"val/loss": 1.0})
-    assert "evaluations.jsonl cannot be written to" in capsys.readouterr().err and writable(folder) is None
+    told = capsys.readouterr().err
+    assert "evaluations.jsonl cannot be written to" in told and "--output DIR writes to another place" in told
+    assert writable(folder) is None
+    Run.record(run, {"val/loss": 1.0}, tmp_path)
+    assert json.loads((tmp_path / "evaluations.jsonl").read_text())["val/loss"] == 1.0
     assert precious.read_text() == "precious"
     (folder / "confusion-val-kind.png").unlink()
     monkeypatch.setattr(os, "access", lambda path, mode: False)

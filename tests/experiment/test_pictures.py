@@ -1,7 +1,9 @@
 """Pages and pictures: what a model sees, and runs side by side."""
 
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -109,7 +111,7 @@ def test_only_what_all_runs_have_is_compared(tmp_path):
         read_group(tmp_path / "none")
 
 
-def test_the_command_line_predicts_and_tells_what_inputs_are_worth(mixed, tmp_path, capsys):  # noqa: F811
+def test_the_command_line_predicts_and_tells_what_inputs_are_worth(mixed, tmp_path, capsys, monkeypatch):  # noqa: F811
     file = mixed(
         "digits",
         inputs={"image": TREE["inputs"]["image"]},
@@ -136,6 +138,13 @@ def test_the_command_line_predicts_and_tells_what_inputs_are_worth(mixed, tmp_pa
     assert "val/bits/image" in json.loads((tmp_path / "e.json").read_text())
     assert main(["generate", run, "--input", f"image={tmp_path}/black.png"]) == 2
     assert "generates nothing" in capsys.readouterr().err
+    before = {path: path.read_bytes() for path in Path(run).rglob("*") if path.is_file()}
+    assert main(["evaluate", run, "--output", str(tmp_path / "there")]) == 0
+    assert {path.name for path in (tmp_path / "there").iterdir()} == {"confusion-val-digit.png", "evaluations.jsonl"}
+    assert before == {path: path.read_bytes() for path in Path(run).rglob("*") if path.is_file()}
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert main(["evaluate", run]) == 0
+    assert f"{run}: no pictures can be written there; --output DIR writes" in capsys.readouterr().err
 
 
 def test_a_confusion_matrix_is_drawn_whatever_classes_are_called_and_however_many(tmp_path):

@@ -16,12 +16,12 @@ SEED: str | None = None
 """What they are drawn by; None: always the same ones."""
 
 
-def fuzzed(**strategies: st.SearchStrategy) -> Callable:
-    """Runs a test with COUNT inputs."""
+def fuzzed(default: int = 100, /, **strategies: st.SearchStrategy) -> Callable:
+    """Runs a test with COUNT inputs; with `default` where no other number was asked for."""
 
     def made(test: Callable) -> Callable:
         settings = hypothesis.settings(
-            max_examples=COUNT,
+            max_examples=default if SEED is None else COUNT,
             derandomize=SEED is None,
             deadline=None,
             database=None,

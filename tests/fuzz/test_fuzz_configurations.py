@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import inspect
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -220,9 +220,9 @@ def targets_of(path: tuple[str, ...], part: Any) -> tuple[Any, ...]:
 
 
 @st.composite
-def experiments(draw) -> dict:
+def experiments(draw, scenes: Mapping[str, dict] = SCENES) -> dict:
     """A scene with some of its options drawn from the signatures, a few of them odd."""
-    tree = yaml.safe_load(dumped(SCENES[draw(st.sampled_from(sorted(SCENES)))]))
+    tree = yaml.safe_load(dumped(scenes[draw(st.sampled_from(sorted(scenes)))]))
     places = [("model",), ("model",), ("training",), ("training",), ("data",), ("evaluation",), ("checkpoints",)]
     places += [
         (section, name) for section in ("inputs", "tasks") for name, part in tree[section].items() if "use" in part
