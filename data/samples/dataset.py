@@ -61,11 +61,16 @@ class Samples:
         many samples that training reads few of them twice."""
         return True
 
+    @property
+    def naming(self) -> Any:
+        """What is hashed of the keys: all of them, or the rule by which they are made."""
+        return list(self.keys)
+
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         """A hash that changes when the samples do: a resumed run must find those that it was trained on. By default
         over all keys, all values in the columns `labels`, and all columns of SPREAD samples; a subclass that reads
         files may hash those instead."""
-        found = Fingerprint(list(self.keys))
+        found = Fingerprint(self.naming)
         for name in sorted(labels):
             found.add(name, list(self.numbered(name)))
         count = len(self)

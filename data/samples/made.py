@@ -64,6 +64,10 @@ class Made(ByColumn):
     def __init__(self, split: str, count: int, what: str, *sources: Samples):
         self.split, self.keys, self.sources = split, Numbered(f"{split} {what}", count), sources
 
+    @property
+    def naming(self) -> Any:
+        return self.keys.what, self.keys.count
+
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         own = super().fingerprint(labels)
         return Fingerprint(own, [each.fingerprint() for each in self.sources]).hex if self.sources else own

@@ -2,13 +2,13 @@
 
 import re
 import shlex
-import sys
 from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 
+import decision
 import pytest
-from checkout import BENCHMARKS, CONFIGS
+from checkout import CONFIGS
 from chopmix.commands.cli import parse
 from chopmix.experiment.settings.config import load_config
 
@@ -21,17 +21,6 @@ def commands(file: Path) -> list[str]:
     head = "".join(line[1:] + "\n" for line in file.read_text().splitlines() if line.startswith("#"))
     lines = head.replace("\\\n", " ").splitlines()
     return [line.strip() for line in lines if re.match(r"   (python|chopmix) ", line)]
-
-
-@pytest.fixture
-def decision(monkeypatch):
-    """The benchmark of the same name."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import decision
-
-    yield decision
-    for name in ("decision", "trained", "results"):
-        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -61,7 +50,7 @@ def test_the_best_checkpoint_is_chosen_by_the_return_that_is_measured(name):
 
 @pytest.mark.parametrize("kind", ["told", "clone", "best"])
 @pytest.mark.parametrize("name", ["cartpole", "key_to_door", "pendulum"])
-def test_the_benchmark_opens_the_checkpoint_that_play_opens(decision, monkeypatch, name, kind):
+def test_the_benchmark_opens_the_checkpoint_that_play_opens(monkeypatch, name, kind):
     calls = []
     monkeypatch.setattr(decision, "trained", lambda config, folder, changes: calls.append(changes) or folder)
     monkeypatch.setattr(decision, "load_run", lambda *arguments: SimpleNamespace(arguments=arguments))

@@ -30,6 +30,7 @@ def bench(gpu, tmp_path, monkeypatch):
     return bench_parts.Bench(torch.device("cpu"), small=True, part="speed")
 
 
+@pytest.mark.system
 def test_all_parts_run_small_on_a_cpu(gpu, tmp_path):
     command = [sys.executable, BENCHMARKS / "gpu.py", "--small", "--device", "cpu", "--results", tmp_path]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -29,6 +29,7 @@ def stop_when(file) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.system
 def test_a_run_that_is_asked_to_stop_is_not_measured(trained, tmp_path):
     out = tmp_path / "run"
     threading.Thread(target=stop_when, args=[out / "metrics.jsonl"], daemon=True).start()
@@ -38,6 +39,7 @@ def test_a_run_that_is_asked_to_stop_is_not_measured(trained, tmp_path):
     assert (out / "last.json").exists() and not (out / "summary.json").exists()
 
 
+@pytest.mark.system
 def test_a_finished_run_is_not_trained_again_and_another_one_is_not_measured(trained, tmp_path):
     out, changes = tmp_path / "run", [*CHANGES, "training.steps=2"]
     assert trained(CONFIGS / "in_context" / "linear.yaml", out, changes) == out

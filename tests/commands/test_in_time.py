@@ -11,6 +11,7 @@ import torch
 from chopmix.commands.cli import main
 from chopmix.data.environments.episodes import read_episodes
 from chopmix.data.environments.making import make_environment
+from chopmix.data.samples.made import MadeDataset
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.opening.given import own_split
 from chopmix.experiment.opening.played import episodes_of
@@ -63,7 +64,8 @@ def header(*rivals: str) -> str:
 
 @pytest.fixture(autouse=True)
 def few_functions(monkeypatch):
-    """The probe of the layers is fitted to few functions."""
+    """Few functions validate, and the probe of the layers is fitted to few."""
+    monkeypatch.setattr(MadeDataset, "held_back", 40)
     monkeypatch.setattr(learned, "FITTED", 60)
     monkeypatch.setattr(learned, "SCORED", 40)
 
@@ -142,7 +144,7 @@ def plans(tmp_path_factory):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--plan", "beams:2,horizon:45"], ""),
+        pytest.param(["--plan", "beams:2,horizon:45"], "", marks=pytest.mark.system),
         (
             ["--plan", "beams:2,horizon:46"],
             "46 steps ahead are 230 tokens, and two steps of what happened 12, more than its",
@@ -286,6 +288,7 @@ def test_more_categories_than_an_input_reads_are_told(plans):
         list(episodes_of(run, Playing(), None, range(1)))
 
 
+@pytest.mark.system
 def test_a_run_records_what_it_does_and_goes_on_where_it_stopped(run, tmp_path, capsys):
     """The same episodes whether recorded at once or in two parts."""
     options = ["--policy", str(run), "--target", "30"]

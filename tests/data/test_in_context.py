@@ -1,5 +1,7 @@
 """Functions in context: each sample has its own, the same again when asked again, of the kind that was asked for."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -96,3 +98,9 @@ def test_made_samples_that_hardly_repeat_are_not_kept_in_memory():
 def test_options_must_mean_something(options, message):
     with pytest.raises(ValueError, match=message):
         InContext(**options)
+
+
+def test_a_million_functions_are_fingerprinted_at_once():
+    started = time.process_time()
+    found = [InContext(samples=count).open("train").fingerprint() for count in (10**9, 10**9, 10**9 + 1)]
+    assert found[0] == found[1] != found[2] and time.process_time() - started < 5

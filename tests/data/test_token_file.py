@@ -206,6 +206,7 @@ def hears_ctrl_c() -> None:
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes as Linux shows them")
 @pytest.mark.parametrize("how", ["kill -9", "Ctrl-C"])
+@pytest.mark.system
 def test_no_worker_outlives_the_process_that_asked_for_it(tmp_path, how):
     """Ctrl-C reaches workers too, even before they listen; only the process itself speaks of it."""
     (tmp_path / "prepare_it.py").write_text(

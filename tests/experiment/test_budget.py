@@ -91,6 +91,7 @@ def test_a_dry_run_and_an_inspection_need_no_steps(file, capsys):
 
 
 @pytest.mark.parametrize("when", ["while its steps are timed", "in the middle"])
+@pytest.mark.system
 def test_a_run_of_some_minutes_that_is_killed_ends_as_one_that_was_not(file, when):
     """What was timed before the kill counts; the same number of steps in one go gives the same weights."""
     settings = ["training.minutes=0.02", "checkpoints.every=10"]

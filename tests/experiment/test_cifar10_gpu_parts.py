@@ -40,6 +40,7 @@ def trained(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.system
 def test_photographs_are_written_by_codes_and_judged(trained, tmp_path, capsys):
     head = ["tasks.codes.depth=1", "tasks.codes.heads=2"]
     parts = [

@@ -43,6 +43,7 @@ def stand_ins(folder):
             f"data.dataset.of.python={{use: text, train: {folder / 'code.txt'}}}"]  # fmt: skip
 
 
+@pytest.mark.system
 def test_one_set_of_weights_learns_five_tasks_and_plays(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     assert not main(["train", str(FIVE), *SMALL, *stand_ins(tmp_path), f"out={tmp_path / 'five'}"])

@@ -196,7 +196,8 @@ def test_caches_are_swept_though_nothing_of_them_is_made_anew(tmp_path, dead):
     codes = CodeFile(tmp_path / "codes" / "x.safetensors", 2, 9)
     codes.new[b"a" * 16] = [1, 2]
     codes.save()
-    half = partial_name(codes.path)
+    half = left_by(dead, codes.path)
+    half.unlink()
     half.mkdir()
     (half / ".tmpAbCdEf").write_text("half")
     assert CodeFile(codes.path, 2, 9).get(b"a" * 16) == [1, 2] and not half.exists()

@@ -16,6 +16,7 @@ pytest.importorskip("h5py", reason="needs the extra decision")
 import h5py
 import numpy as np
 import yaml
+from chopmix.data.samples.made import MadeDataset
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.views import learned
 from chopmix.tokenizers.category import CategoryChopper
@@ -49,8 +50,9 @@ SLOW = 20
 
 @pytest.fixture(scope="module", autouse=True)
 def few_functions():
-    """The linear maps of `in_context` are fitted to a hundredth of the functions."""
+    """Few functions validate, and the linear maps of `in_context` are fitted to few."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MadeDataset, "held_back", 40)
         patch.setattr(learned, "FITTED", 40)
         patch.setattr(learned, "SCORED", 10)
         yield

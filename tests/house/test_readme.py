@@ -316,6 +316,7 @@ def test_what_is_written_and_drawn(checkout):
     assert yaml.safe_load(block)["data"]["dataset"].keys() <= four["data"]["dataset"].keys()
 
 
+@pytest.mark.system
 def test_what_acts_and_what_learns_as_it_reads(checkout):
     for words in commands("What acts, and what learns as it reads"):
         if words[0] != "sync":

@@ -245,6 +245,7 @@ class Dies(Random):
 """
 
 
+@pytest.mark.system
 def test_recording_by_several_processes_stops_where_one_fails(tmp_path, monkeypatch):
     (tmp_path / "odd_agents.py").write_text(AGENTS)
     monkeypatch.syspath_prepend(tmp_path)

@@ -430,6 +430,7 @@ def test_a_text_that_all_read_stands_before_time_begins(tmp_path, odd, monkeypat
     assert "no leak in main" in "".join(capsys.readouterr())
 
 
+@pytest.mark.system
 def test_a_recording_that_is_killed_goes_on(tmp_path):
     """Killed with all its processes at any moment, the same command gives the same files."""
     chopmix = [sys.executable, "-m", "chopmix.commands.cli"]

@@ -23,7 +23,7 @@ from chopmix.models.attention.graph import (
 from chopmix.models.attention.mask import dense_mask, lasting, reach, reads
 from chopmix.models.tokens import Tokens, within_samples
 from drawn import LEAVES, causal_graphs, graphs, laid_out, tokens
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from own_graph import Always, Dilated, Distance, OfQueries, Silent
 
@@ -219,6 +219,7 @@ def test_every_value_is_drawn():
 
 
 @pytest.mark.parametrize("kind", LEAVES, ids=lambda kind: kind.__name__)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_sample_is_read_alike_wherever_it_stands(kind, data):
     """Alone in its row, packed second, with padding in front, and token by token beside a cache."""

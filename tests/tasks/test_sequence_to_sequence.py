@@ -174,7 +174,7 @@ def uncached(run, source: str, most: int) -> list[int]:
 @pytest.mark.parametrize("residual", ["pre_norm", "post_norm"])
 def test_cached_is_uncached(tmp_path, position, residual):
     overrides = [f"model.position={'null' if position is None else position}", f"model.block.residual={residual}"]
-    overrides += ["training.steps=30", "training.learning_rate=3e-3", "evaluation.every=30"]
+    overrides += ["training.steps=15", "training.learning_rate=6e-3", "evaluation.every=15"]
     train(tmp_path, *overrides, *(["inputs.source.position=learned"] if position is None else []))
     run = load_run(tmp_path / "run")
     sources = ["one two three", "red house", "four"]

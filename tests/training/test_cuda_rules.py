@@ -239,7 +239,18 @@ def in_evaluation(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
     assert files(mode.reads) <= {*READS} and files(mode.blocking) <= {*COPIES}
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
+FEW = (
+    "quickstart", "lm/shakespeare_char", "speech/digit_strings_seq2seq", "speech/digit_strings_ctc", "diffusion/digits",
+    "generate/digits", "bert/books", "t5/books", "decision/cartpole", "mix/vehicle", "generalist/five",
+    "in_context/linear",
+)  # fmt: skip
+"""Configurations in which every task and every kind of attention is; the others are tried in the larger tier."""
+NAMES = [str(path.relative_to(ROOT / "configs").with_suffix("")) for path in CONFIGS]
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=n, marks=() if n in FEW else pytest.mark.system) for p, n in zip(CONFIGS, NAMES)]
+)
 def test_every_configuration_on_cuda(path, tmp_path, monkeypatch, calls):
     """A step, which may wait for nothing, then an evaluation: all tensors there, all kernels called with what
     they accept."""
