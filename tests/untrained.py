@@ -16,10 +16,11 @@ WORDS = ("chop", "mix", "set", "token")
 
 
 class Everything(SampleDataset):
-    """Samples with a text, another one, a picture, a stream of numbers and one of categories, a class and a number."""
+    """Samples with a text, another one, a picture, a stream of numbers and one of categories, a sound, a clip, a score,
+    a class and a number."""
 
     splits = ("train", "val")
-    columns = ("text", "other", "image", "wave", "moves", "label", "value")
+    columns = ("text", "other", "image", "wave", "moves", "sound", "clip", "tune", "label", "value")
 
     def open(self, split):
         random = np.random.default_rng(0)
@@ -27,18 +28,22 @@ class Everything(SampleDataset):
             {
                 "text": f"{WORDS[n % 4]} {WORDS[n % 3]} set", "other": WORDS[n % 3],
                 "image": random.integers(256, size=(8, 8, 1), dtype=np.uint8), "wave": random.normal(size=(12, 2)),
-                "moves": random.integers(3, size=6), "label": WORDS[n % 2], "value": float(n),
+                "moves": random.integers(3, size=6), "sound": (random.normal(size=800).astype(np.float32) / 9, 8000),
+                "clip": random.integers(256, size=(3, 8, 8, 1), dtype=np.uint8),
+                "tune": random.integers(60, 64, size=(4, 2)), "label": WORDS[n % 2], "value": float(n),
             }
             for n in range(8)
         ]  # fmt: skip
         return Listed([f"{split} {n}" for n in range(8)], rows)
 
 
-def untrained(inputs: dict, tasks: dict, model: dict | None = None, dataset: object = "untrained:Everything") -> Run:
+def untrained(inputs: dict, tasks: dict, model: dict | None = None, dataset: object = "untrained:Everything",
+              columns: dict | None = None) -> Run:  # fmt: skip
     """A run of random weights on this data set; what it learns of the data is kept in the working folder."""
     on_samples = dataset == "untrained:Everything"
     tree = {
-        "inputs": inputs, "tasks": tasks, "data": {"dataset": {"use": dataset} if on_samples else dataset},
+        "inputs": inputs, "tasks": tasks,
+        "data": {"dataset": {"use": dataset} if on_samples else dataset, **({"columns": columns} if columns else {})},
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 64, "attention": "same_sample", **(model or {})},
         "training": {"steps": 1} | ({"samples_per_step": 4} if on_samples else {"tokens_per_step": 280}),
         "out": "nowhere",
