@@ -351,6 +351,7 @@ def test_what_is_learned_in_the_context_is_written(tmp_path, capsys):
     assert main(["in_context", str(tmp_path / "pairs"), "--functions", "2"]) and "at least 4" in capsys.readouterr().err
 
 
+@pytest.mark.system
 def test_what_is_learned_is_measured_at_the_end_of_training(tmp_path, capsys):
     """As the command measures it; a run that learns nothing so is told before its first step."""
     (tmp_path / "pairs.yaml").write_text(PAIRS + "evaluation: {in_context: 40}\n")
@@ -413,10 +414,11 @@ def test_more_examples_than_the_context_holds_are_told(tmp_path, capsys):
     "function, rivals",
     [
         ("{use: sparse, nonzero: 1}", ("least squares", "ridge", "lasso")),
-        ("{use: network, hidden: 3}", ("ridge", "nearest neighbours", "network kernel")),
-        ("{use: tree, depth: 2}", ("ridge", "nearest neighbours", "greedy tree")),
+        pytest.param("{use: network, hidden: 3}", ("ridge", "nearest neighbours", "network kernel"),
+                     marks=pytest.mark.system),
+        pytest.param("{use: tree, depth: 2}", ("ridge", "nearest neighbours", "greedy tree"), marks=pytest.mark.system),
     ],
-)
+)  # fmt: skip
 def test_every_kind_of_function_stands_beside_its_rivals(tmp_path, capsys, function, rivals):
     (tmp_path / "pairs.yaml").write_text(PAIRS.replace("in_context,", f"in_context, function: {function},"))
     assert not main(["train", str(tmp_path / "pairs.yaml"), f"out={tmp_path / 'pairs'}"])
@@ -446,6 +448,7 @@ def test_layers_are_read_at_the_points_and_at_the_values(tmp_path):
         assert unread["the mean of the values"] < 0.01 and unread["the next point"] > 0.8
 
 
+@pytest.mark.system
 def test_every_seed_is_judged_on_functions_and_rules_of_its_own(tmp_path, monkeypatch):
     """None of which it was trained or validated on; the same again where it is asked again."""
     (tmp_path / "pairs.yaml").write_text(PAIRS)

@@ -98,6 +98,7 @@ def test_the_cuts_suit_public_encodings_too(name, monkeypatch):
     assert [i for part in parts for i in encoding.encode(part.text)] == encoding.encode(text)
 
 
+@pytest.mark.system
 def test_processes_write_the_same_file(tmp_path, monkeypatch):
     texts = [WORDS * n for n in (1, 50, 0, 400, 3)] * 3
     alone = made(texts, BPE, tmp_path / "alone")

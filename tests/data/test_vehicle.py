@@ -115,6 +115,7 @@ def test_shares_over_some_orders_are_those_over_all_where_inputs_add_up_and_alwa
     ]
 
 
+@pytest.mark.system
 def test_an_input_is_added_and_what_each_is_worth_is_told_beside_the_rule(tmp_path, monkeypatch):
     """Of the configuration itself, made small: without a radar, with it, and with subsets of its eleven inputs."""
     monkeypatch.setattr(Vehicle, "held_back", 6)

@@ -279,6 +279,7 @@ def test_adding_an_input_to_a_trained_model(checkout):
 
 def test_text_of_ones_own_and_gpt2(checkout):
     (checkout / "essays" / "deep").mkdir(parents=True)
+    (checkout / "beginnings.txt").write_text("def read(self\n\nclass ")
     for number in range(12):
         (checkout / "essays" / "deep" / f"{number}.txt").write_text(f"Essay {number}: on the uses of tokens. " * 8)
     made = transformers.GPT2Config(
@@ -287,6 +288,7 @@ def test_text_of_ones_own_and_gpt2(checkout):
     transformers.GPT2LMHeadModel(made).save_pretrained(checkout / "gpt2")
     for words in commands("Your own text, and GPT-2"):
         obey(words)
+    assert (checkout / "texts.txt").read_text().count("\n") == 3
     runs = {str(file.parent.relative_to(checkout / "runs")) for file in (checkout / "runs").glob("**/config.yaml")}
     assert runs == {
         "lm/python_stdlib",

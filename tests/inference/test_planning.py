@@ -113,6 +113,7 @@ def test_the_best_of_all_ways_is_taken(seed):
     assert (moments.length, moments.rows) == before  # what is imagined did not happen
 
 
+@pytest.mark.system
 def test_what_is_planned_depends_on_no_other_game():
     made = player(Planning(beams=2, horizon=2))
     together = made.play([environment() for _ in range(3)], range(3))

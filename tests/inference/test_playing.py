@@ -162,6 +162,7 @@ def test_an_episode_depends_on_its_number_alone():
 
 @given(st.integers(0, 2**31), st.integers(0, 10**6))
 @settings(max_examples=20, deadline=None)
+@pytest.mark.system
 def test_what_is_played_begins_elsewhere_than_what_was_recorded_with_the_same_seed(seed, number):
     """Else a run would be judged from the very states that it was trained on."""
     environment = make_environment("CartPole-v1")
@@ -213,6 +214,7 @@ def test_recording_goes_on_where_it_stopped(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.system
 def test_a_part_that_is_missing_is_recorded_by_any_number_of_processes(tmp_path, workers):
     about = about_of("chopmix/KeyToDoor-v0", {}, "script", (0.0, 0.5), 3, 330)
     whole = recorded(tmp_path / "whole", about)

@@ -66,6 +66,7 @@ def test_configs_for_a_gpu_are_dry_run_small(name, tmp_path, monkeypatch, capsys
     assert "no leak in main" in printed and "one step: loss" in printed and "nan" not in printed
 
 
+@pytest.mark.system
 def test_an_agent_learns_from_pictures_and_plays(tmp_path, monkeypatch):
     """It does what the spot says where much is asked for; read again from the middle where the context is full."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))

@@ -59,6 +59,7 @@ def test_an_expression_that_never_ends_is_an_error(monkeypatch):
     assert encoding.encode("ab") == [0, 1]
 
 
+@pytest.mark.system
 def test_a_letter_that_becomes_a_gigabyte_is_an_error(monkeypatch):
     monkeypatch.setattr(coder_process, "GROWTH", 2**24)
     monkeypatch.setattr(coder_process, "SECONDS", 20.0)

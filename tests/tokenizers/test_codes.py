@@ -265,6 +265,7 @@ for number in range(first, first + 40):
 """
 
 
+@pytest.mark.system
 def test_nothing_is_lost_where_processes_save_at_the_same_time(tmp_path):
     path = tmp_path / "codes.safetensors"
     several = [subprocess.Popen([sys.executable, "-c", SAVES, str(path), str(first)]) for first in (0, 40, 80)]
@@ -363,6 +364,7 @@ DIALLER = (
 )
 
 
+@pytest.mark.system
 def test_sounds_are_trained_on_by_the_codes_of_their_variants(tmp_path, monkeypatch):
     """A variant is a function of the item and its number; training reads variants alone, evaluations the items; their
     codes are computed once, before training."""

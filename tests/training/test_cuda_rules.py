@@ -241,8 +241,7 @@ def in_evaluation(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
 
 FEW = (
     "quickstart", "lm/shakespeare_char", "speech/digit_strings_seq2seq", "speech/digit_strings_ctc", "diffusion/digits",
-    "generate/digits", "bert/books", "t5/books", "decision/cartpole", "mix/vehicle", "generalist/five",
-    "in_context/linear",
+    "generate/digits", "bert/books", "t5/books", "decision/cartpole", "mix/vehicle", "in_context/linear",
 )  # fmt: skip
 """Configurations in which every task and every kind of attention is; the others are tried in the larger tier."""
 NAMES = [str(path.relative_to(ROOT / "configs").with_suffix("")) for path in CONFIGS]

@@ -189,6 +189,7 @@ def test_two_processes_train_several_seeds_and_dry_run_as_one(tiny, tmp_path, ca
     assert [line.split(",")[0] for line in together] == [line.split(",")[0] for line in alone]
 
 
+@pytest.mark.system
 def test_a_mistake_is_told_once_by_all_processes(tiny):
     process = torchrun(2, tiny("mistaken"), "model.attention=same_sample")
     assert process.returncode != 0 and process.stderr.count("model.attention leaks") == 1
@@ -222,6 +223,7 @@ def test_an_error_of_one_process_is_one_sentence_and_ends_all_within_seconds(tin
     assert "Traceback" not in ours and "stopping" not in ours
 
 
+@pytest.mark.system
 def test_several_processes_that_are_asked_to_stop_do_so_at_the_next_step(tiny):
     file = tiny("asked", training={"steps": 100_000}, logging={"every": 100_000}, checkpoints={"every": 5},
                 evaluation={"every": 100_000})  # fmt: skip

@@ -97,6 +97,7 @@ def imported(source, folder):
     return import_directory(source, folder)
 
 
+@pytest.mark.system
 def test_a_vocabulary_of_numbers_takes_nothing(tmp_path):
     """A config.json may say that there are 16 million ids."""
     import transformers
