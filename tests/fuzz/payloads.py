@@ -1,8 +1,9 @@
 """Runs from someone else that try to execute code, write files elsewhere or open a connection.
 
 Every key of a configuration that accepts free text is read off the signatures (`free_keys`). A case puts one payload
-into one key of a trained run and gives the run to one command. `python tests/fuzz/payloads.py` runs all cases; it keeps
-what is done in a file, so that the same command goes on after it was stopped. The suite runs a sample.
+into one key of a trained run and gives the run to one command. `python tests/fuzz/payloads.py` runs all cases, in
+parts; each adds a row to `benchmarks/results/payloads.jsonl`, so that the same command continues after it was stopped.
+The suite runs a sample.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS / "fuzz"), str(TESTS), str(TESTS.parent / "benchmarks")]
 
 from chopmix.experiment.settings.registry import registry_of
 from chopmix.experiment.settings.schema import Choice, Record, halves, keys_of, members
 from chopmix.experiment.settings.top_level import sections
 from judged import Judge, Steered, WroteOutside, at_home, command
+from results import read_results, write_results
 from tiny import SCENES, dumped, write_data
 
 Put = Callable[[Any], dict[str, Any]]
@@ -333,44 +336,44 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def main() -> int:
-    """Run all cases, or a share of them; gives 1 if one failed."""
+    """Run all parts that have no row yet, or one; gives 1 if a case failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--kept", type=Path, default=Path("payloads.jsonl"), help="what is done (default: payloads.jsonl)"
-    )
-    parser.add_argument("--share", type=float, default=1.0, help="how many of all cases, 0 to 1")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parts", type=int, default=20, metavar="N", help="in how many parts all cases are tried")
+    parser.add_argument("--only", type=int, metavar="K", help="try this part alone, 0 to N - 1; no row is kept")
     options = parser.parse_args()
+    parts = range(options.parts) if options.only is None else [options.only]
+    known = {row["part"] for row in read_results("payloads") if row["parts"] == options.parts and not row["failed"]}
+    failed = 0
+    for part in parts:
+        if options.only is not None or part not in known:
+            row = {"part": part, "parts": options.parts, **tried(part, options.parts)}
+            failed += row["failed"]
+            print(f"part {part} of {options.parts}: {row['cases']:,} cases, {row['failed']} failed", flush=True)
+            if options.only is None:
+                write_results("payloads", [row])
+    return bool(failed)
+
+
+def tried(part: int, parts: int) -> dict[str, Any]:
+    """Run one part of all cases: how many there were, how many failed, and the seconds."""
     cases = all_cases()
-    random.Random(options.seed).shuffle(cases)
-    cases = cases[: round(options.share * len(cases))]
-    lines = options.kept.read_text().splitlines() if options.kept.exists() else []
-    known = {line["case"]: line["complaint"] for line in map(json.loads, lines)}
+    random.Random(0).shuffle(cases)
     home = Path(tempfile.mkdtemp(prefix="chopmix-payloads-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     outside = Path(tempfile.mkdtemp(prefix="chopmix-outside-"))
-    judge = Judge(home / "home") if (home / "home").mkdir() is None else None
+    (home / "home").mkdir()
+    judge, failed, start = Judge(home / "home"), 0, time.monotonic()
     write_data(judge.home / "data")
-    start = time.monotonic()
-    with options.kept.open("a") as kept, at_home(judge.home):
+    with at_home(judge.home):
         runs = base_runs(judge)
-        for number, case in enumerate(cases):
-            if str(case) in known:
-                continue
-            complaint = None
+        for case in cases[part::parts]:
             try:
                 run_case(case, runs, judge, outside)
             except Exception as error:
-                complaint = f"{type(error).__name__}: {error}"
-                print(f"{case}\n    {complaint}", flush=True)
-            known[str(case)] = complaint
-            print(json.dumps({"case": str(case), "complaint": complaint}), file=kept, flush=True)
-            if number % 500 == 499:
-                print(f"{number + 1:,} of {len(cases):,} cases, {time.monotonic() - start:.0f} s", flush=True)
+                failed += 1
+                print(f"{case}\n    {type(error).__name__}: {error}", flush=True)
     shutil.rmtree(home, ignore_errors=True)
     shutil.rmtree(outside, ignore_errors=True)
-    failed = [case for case in map(str, cases) if known[case]]
-    print(f"{len(cases):,} cases, {len(failed)} failed")
-    return bool(failed)
+    return {"cases": len(cases[part::parts]), "failed": failed, "seconds": round(time.monotonic() - start, 1)}
 
 
 if __name__ == "__main__":

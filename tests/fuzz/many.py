@@ -1,0 +1,76 @@
+"""Many inputs for every format, in parts: `python tests/fuzz/many.py --inputs 10000`.
+
+Each part is one test with 500 inputs, in a process of its own, drawn by a seed of its own. If none of them fails it
+adds a row to `benchmarks/results/fuzz.jsonl`, so that the same command continues after it was stopped; `--only systems`
+tries the tests whose names contain a word.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "benchmarks")]
+
+from results import read_results, write_results
+
+AT_ONCE = 500
+"""Inputs of one part."""
+ROW = re.compile(r"^(\w[\w ]*?) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)$", re.MULTILINE)
+COUNTED = ("tried", "accepted", "refused", "foreign", "hangs", "others")
+PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
+
+
+def main() -> int:
+    """Run all parts that have no row yet; gives 1 if one failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--inputs", type=int, default=10_000, metavar="N", help="inputs for each test; default 10,000")
+    parser.add_argument("--only", default="", metavar="WORD", help="only tests whose names contain it")
+    options = parser.parse_args()
+    known = {(row["test"], row["part"]) for row in read_results("fuzz")}
+    failed = 0
+    for part in range(-(-options.inputs // AT_ONCE)):
+        for test in tests():
+            if options.only in test and (test, part) not in known:
+                failed += not tried(test, part)
+    return bool(failed)
+
+
+def tests() -> list[str]:
+    """The names of all fuzz tests, `FILE::TEST`."""
+    told = subprocess.run([*PYTEST, "tests/fuzz", "--collect-only"], cwd=ROOT, capture_output=True, text=True).stdout
+    named = [line.removeprefix("tests/fuzz/").partition("[")[0] for line in told.splitlines() if "::" in line]
+    return [each for each in dict.fromkeys(named) if "@fuzzed" in source_before(each)]
+
+
+def source_before(test: str) -> str:
+    """The decorators of a test."""
+    file, _, name = test.partition("::")
+    return (ROOT / "tests/fuzz" / file).read_text().partition(f"\ndef {name}(")[0].rpartition("\n\n\n")[2]
+
+
+def tried(test: str, part: int) -> bool:
+    """Whether one part ended without a failure."""
+    words = [*PYTEST, f"tests/fuzz/{test}", "--inputs", str(AT_ONCE), "--survey", f"--hypothesis-seed={part}"]
+    start = time.monotonic()
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=one_thread).stdout
+    rows = ROW.findall(told)
+    if not rows or any(int(count) for *_, foreign, hangs, others in rows for count in (foreign, hangs, others)):
+        print(told[-6000:], flush=True)
+        return False
+    seconds = round(time.monotonic() - start, 1)
+    for name, *counts in rows:
+        figures = dict(zip(COUNTED, map(int, counts)))
+        write_results("fuzz", [{"test": test, "part": part, "format": name, **figures, "seconds": seconds}])
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
