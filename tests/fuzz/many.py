@@ -52,7 +52,7 @@ def tests() -> list[str]:
 def source_before(test: str) -> str:
     """The decorators of a test."""
     file, _, name = test.partition("::")
-    return (ROOT / "tests/fuzz" / file).read_text().partition(f"\ndef {name}(")[0].rpartition("\n\n\n")[2]
+    return (ROOT / "tests/fuzz" / file).read_text().partition(f"\ndef {name}(")[0].rpartition("\n\n")[2]
 
 
 def tried(test: str, part: int) -> bool:
