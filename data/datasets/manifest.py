@@ -52,6 +52,10 @@ class Manifest(OwnFiles):
             raise DataError(f"{path}: the key {twice!r} stands twice")
         return Listed(keys, rows)
 
+    def others(self) -> list[str]:
+        _, row = next(rows_of(Path(os.path.expanduser(self.train))))
+        return [name for name in row if name not in (*self.columns, "key")]
+
     def _value(self, path: Path, name: str, value: Any) -> Any:
         """A value; a path, or a list of paths, of `files` joined to the manifest's folder."""
         if name not in (self.files or ()):

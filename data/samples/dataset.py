@@ -138,6 +138,10 @@ class SampleDataset(Dataset):
     columns: tuple[str, ...] = ()
     """The names of its samples' columns."""
 
+    def others(self) -> list[str]:
+        """The columns of the source that `columns` does not name, for messages."""
+        return []
+
     def open(self, split: str) -> Samples:
         """The samples of a split. Raises DataError for a split that does not exist and where files are missing, saying
         which to put where."""

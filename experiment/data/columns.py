@@ -59,6 +59,8 @@ def check_present(config: Config, dataset: SampleDataset) -> None:
     samples = dataset.opened("train")
     for name, column in columns_of(config).items():
         if column in dataset.columns and next(iter(samples.column(column)), None) is None:
+            others = dataset.others()
             raise DataError(
                 f"inputs.{name}: none of the {len(samples)} training samples has anything in column {column!r}"
+                + (f"; dataset.columns does not name {', '.join(others)}, which they have" if others else "")
             )

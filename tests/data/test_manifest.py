@@ -1,9 +1,13 @@
 """Tables are read line by line, and give the same rows as the whole text would."""
 
 import csv
+import json
+from pathlib import Path
 
 import pytest
 from chopmix.data.datasets.manifest import table_rows
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
 from chopmix.tokenizers.files.reading import DataError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,3 +52,17 @@ def test_a_table_with_what_is_no_utf8(tmp_path):
     (tmp_path / "table.csv").write_bytes(b"a,b\n1,2\n\xff,3\n")
     with pytest.raises(DataError, match=r"table.csv, line 3: byte 0 \(0xff\) is not valid UTF-8"):
         list(table_rows(tmp_path / "table.csv"))
+
+
+def test_columns_that_a_manifest_has_are_told_where_one_is_empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("t.csv").write_text("path,label,speaker\na.wav,b,x\nb.wav,a,y\n")
+    tree = {
+        "inputs": {"sound": {"use": "audio", "rate": 8000}},
+        "model": {"width": 16, "depth": 1, "heads": 2, "context": 9, "attention": "same_sample"},
+        "tasks": {"kind": {"use": "classification", "target": "label"}}, "training": {"steps": 1, "samples_per_step": 2},
+        "data": {"dataset": {"use": "manifest", "train": "t.csv", "columns": ["sound", "label"], "files": ["sound"]}},
+    }  # fmt: skip
+    Path("x.yaml").write_text(json.dumps(tree))
+    with pytest.raises(DataError, match="'sound'; dataset.columns does not name path, speaker, which they have"):
+        train(load_config("x.yaml"))
