@@ -35,11 +35,12 @@ def test_a_run_that_was_killed_anywhere_ends_like_one_that_was_not():
     assert all(int(different) == 0 for name, (*_, different) in rows.items() if different.isdigit())
 
 
-def test_odd_inputs_are_refused_in_a_sentence():
+@pytest.mark.parametrize("file", sorted(file.name for file in (ROOT / "tests" / "fuzz").glob("test_fuzz_*.py")))
+def test_odd_inputs_are_refused_in_a_sentence(file):
     """A thousand of every format, other ones each time."""
-    output = output_of("-m", "pytest", "tests/fuzz", "--inputs", "1000", "--survey")
+    output = output_of("-m", "pytest", f"tests/fuzz/{file}", "--inputs", "1000", "--survey")
     rows = re.findall(r"^(\w[\w ]*?) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)$", output, re.MULTILINE)
-    assert len(rows) >= 12 and all(foreign == hangs == others == "0" for *_, foreign, hangs, others in rows)
+    assert rows and all(foreign == hangs == others == "0" for *_, foreign, hangs, others in rows)
 
 
 def test_a_tenth_of_all_payloads_does_nothing():
