@@ -25,6 +25,8 @@ from .media.summaries import picture_sizes
 
 Image = UInt8[Tensor, "channels height width"]
 
+LONGEST = 2**14
+"""The most pixels of a side of `size`."""
 BAND = 2**20
 """How many pixels of a PIL picture are converted at once."""
 
@@ -60,6 +62,8 @@ class ImageChopper(Chopper):
             raise ValueError(f"crop must be {allowed}, not {self.crop}")
         if any(side % self.patch_size or side < 1 for side in self.shape or ()):
             raise ValueError(f"size {self.size} must be a multiple of patch_size ({self.patch_size})")
+        if max(self.shape or (1,)) > LONGEST:
+            raise ValueError(f"size {self.size}: a side has at most {LONGEST:,} pixels")
 
     @property
     def shape(self) -> tuple[int, int] | None:

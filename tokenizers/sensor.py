@@ -35,6 +35,8 @@ CLOCK = "seconds"
 """The column of a CSV that is its clock."""
 Scales = RootModel[tuple[tuple[FiniteFloat, ...], tuple[FiniteFloat, ...]]]
 """The assets file `channels.json`: the means of all channels, then their scales, [[0.5, 2.0], [1.0, 3.0]]."""
+LARGEST = 2**16
+"""The most numbers of a token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,10 @@ class SensorChopper(Chopper):
     def __post_init__(self):
         if not self.channels or (isinstance(self.channels, int) and self.channels < 1):
             raise ValueError("channels must name at least one")
+        count = self.channels if isinstance(self.channels, int) else len(self.channels)
+        if count * self.window > LARGEST:
+            told = f"{count:,} channels in a window of {self.window:,}"
+            raise ValueError(f"{told}: a token holds {LARGEST:,} numbers at most")
         if self.rate <= 0 or self.window < 1:
             raise ValueError(f"rate must be more than 0 and window at least 1, not {self.rate} and {self.window}")
         given = {

@@ -30,9 +30,13 @@ def check_best(
 
 
 def check_prompt(prompt: str, tasks: Mapping[str, Task], choppers: Mapping[str, Chopper]) -> None:
-    """Raises ValueError where `evaluation.prompt` cannot be encoded by the tokenizer of a text that is generated."""
-    for task in tasks.values():
-        if task.needs.generates and prompt:
+    """Raises ValueError where `evaluation.prompt` cannot be encoded by the tokenizer of a text that is generated, or no
+    text is."""
+    generated = [task for task in tasks.values() if task.needs.generates and prompt]
+    if generated and not any(choppers[task.target].kind == "text" for task in generated):
+        raise ValueError(f"evaluation.prompt: {generated[0].target!r} is no text, so that no prompt can begin it")
+    for task in generated:
+        if choppers[task.target].kind == "text":
             try:
                 choppers[task.target].vocabulary.encode(prompt)
             except ValueError as error:

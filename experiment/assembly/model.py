@@ -18,7 +18,16 @@ from .cores import build_core
 
 def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]) -> Model:
     """The model with its initial values, drawn by the seed of torch's global generator and each parameter's name.
-    Inputs that share a tokenizer (`same_as`) share one embedder."""
+    Inputs that share a tokenizer (`same_as`) share one embedder. Raises MemoryError for a model that is too large."""
+    try:
+        return _build_model(config, choppers, tasks)
+    except RuntimeError as error:
+        if "allocate" in str(error):  # torch has no class for it
+            raise MemoryError(str(error)) from None
+        raise
+
+
+def _build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]) -> Model:
     width, context, encoder = (config.model.options[name] for name in ("width", "context", "encoder"))
     encoded = encoded_inputs(config)
     tokenizers: dict[str, nn.Module | str] = {}

@@ -54,7 +54,7 @@ SYSTEMS: dict[str, dict] = {
     "in_context": in_time(
         {"x": sensor(2, mean=0, scale=1), "y": sensor(offset=0.5, mean=0, scale=2)},
         {"next": {"use": "next_item", "target": "y", "at": "x"}},
-        {"use": "in_context", "dimension": 2, "noise": 0.5, "examples": 6},
+        {"use": "in_context", "dimension": 2, "noise": 0.5, "examples": 6, "samples": 1000},
         in_context=4,
     ),
     "refines": scene(

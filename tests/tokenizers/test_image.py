@@ -315,3 +315,9 @@ def test_a_line_of_pixels_is_not_made_large_to_be_thrown_away():
     for wrong in (0.0, 1e-320):
         with pytest.raises(ValueError, match=r"crop must be at least 0\.01 and at most 1"):
             ImageChopper(size=224, crop=wrong)
+
+
+def test_a_side_has_so_many_pixels():
+    assert ImageChopper(size=2**14, patch_size=2)
+    with pytest.raises(ValueError, match="a side has at most 16,384 pixels"):
+        ImageChopper(size=(16, 2**63), patch_size=2)

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from chopmix.models.batch import IGNORED
+from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.media.files import read_sound
 from chopmix.tokenizers.media.midi import SILENCE, notes_of
 from chopmix.tokenizers.score import ScorePreprocessor, ScoreVocabulary, chord_of
+from chopmix.training.preflight import check_prompt
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -168,3 +170,11 @@ def test_every_end_and_every_beginning_is_seen():
 def test_options_that_are_none(options, told):
     with pytest.raises(ValueError, match=told):
         ScorePreprocessor(**options)
+
+
+def test_no_prompt_begins_a_score():
+    chopper = ScorePreprocessor(voices=2).fit(tuple, Role(generated=True))
+    task = LanguageModeling(target="music")
+    check_prompt("", {"lm": task}, {"music": chopper})
+    with pytest.raises(ValueError, match="evaluation.prompt: 'music' is no text, so that no prompt can begin it"):
+        check_prompt("text", {"lm": task}, {"music": chopper})

@@ -115,3 +115,9 @@ def test_a_scene_is_a_function_of_its_number():
         and first["control"] != other["control"]
     )
     assert all(0 <= Driving().open("train")[n]["control"][1] <= 1 for n in range(50))
+
+
+def test_a_token_holds_so_many_numbers():
+    assert SensorChopper(channels=2**15, window=2)
+    with pytest.raises(ValueError, match="65,537 channels in a window of 1: a token holds 65,536 numbers at most"):
+        SensorChopper(channels=2**16 + 1)
