@@ -60,7 +60,8 @@ def test_columns_that_a_manifest_has_are_told_where_one_is_empty(tmp_path, monke
     tree = {
         "inputs": {"sound": {"use": "audio", "rate": 8000}},
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 9, "attention": "same_sample"},
-        "tasks": {"kind": {"use": "classification", "target": "label"}}, "training": {"steps": 1, "samples_per_step": 2},
+        "tasks": {"kind": {"use": "classification", "target": "label"}},
+        "training": {"steps": 1, "samples_per_step": 2},
         "data": {"dataset": {"use": "manifest", "train": "t.csv", "columns": ["sound", "label"], "files": ["sound"]}},
     }  # fmt: skip
     Path("x.yaml").write_text(json.dumps(tree))
