@@ -118,6 +118,7 @@ class Session:
         """The scores of the id after the token in this column of the given set; call `scores` once before."""
         return self.head(self.hidden[:, column])[:, : self.vocabulary]
 
+    @torch.inference_mode()
     def append(self, ids: Int[Tensor, "b"]) -> None:
         """Put one more id at the end of each row; in full rows room is made first. Raises ValueError where it cannot
         be."""

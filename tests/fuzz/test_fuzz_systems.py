@@ -135,9 +135,9 @@ GRAMMARS = texts | st.sampled_from(("(a+)+$", "[a-z]{1,100000}", "(?=x)", "odd.t
                                     "(?P<x>a)\\1", "x.lark"))  # fmt: skip
 READ = texts | st.sampled_from(("image", "note,image", ",", "image,image"))
 WORLDS = texts | st.sampled_from(("CartPole-v1", "CartPole-v9", "chopmix/KeyToDoor-v0", "Pendulum-v1", "a/b:c/d-v0",
-                                  ":", "payload:CartPole-v1", "CartPole-v1:"))  # fmt: skip
+                                  ":", "CartPole-v1:"))  # fmt: skip
 PLANS = texts | st.sampled_from(("beams:2,horizon:2", "beams:0", "horizon:99999", "beams:2,", "expand:-1,beams:1", ":"))
-POLICIES = texts | st.sampled_from(("script", "bot", "random", "run", "payload:Thing", "os:_exit", "run/config.yaml"))
+POLICIES = texts | st.sampled_from(("script", "bot", "random", "run", "json:loads", "run/config.yaml"))
 DATASETS = st.sampled_from((
     "{use: mixture, of: {a: {use: manifest, train: ../data/val.jsonl, columns: [image, label, note]}}, share: {a: 1}}",
     "{use: episodes, of: {use: folder, path: ../data/recorded}, window: 3}", "{use: in_context, dimension: 2}",

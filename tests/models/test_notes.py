@@ -51,10 +51,9 @@ def model(kind: str, context: int = CONTEXT, seed: int = 0, **more) -> Model:
 def scored(made: Model, rows: list[list[int]], more: list[int], **options) -> torch.Tensor:
     """The scores at every step of a session that is given the ids `more` one by one."""
     session, found = Session.of_texts(made, rows, **NAMES, **options), []
-    with torch.inference_mode():
-        for id in more:
-            found.append(session.scores())
-            session.append(torch.full((len(rows),), id))
+    for id in more:  # not in inference mode, which a session enters by itself
+        found.append(session.scores())
+        session.append(torch.full((len(rows),), id))
     return torch.stack(found)
 
 
