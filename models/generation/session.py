@@ -118,7 +118,6 @@ class Session:
         """The scores of the id after the token in this column of the given set; call `scores` once before."""
         return self.head(self.hidden[:, column])[:, : self.vocabulary]
 
-    @torch.inference_mode()
     def append(self, ids: Int[Tensor, "b"]) -> None:
         """Put one more id at the end of each row; in full rows room is made first. Raises ValueError where it cannot
         be."""
@@ -141,6 +140,7 @@ class Session:
         the same."""
         return self.period == 1 or (self.notes is None and self.period <= self.model.context // 2)
 
+    @torch.inference_mode()
     def _make_room(self) -> None:
         """Forget the columns that no later token reads; where all may be read, cut a row of text alone."""
         if self.forgets:

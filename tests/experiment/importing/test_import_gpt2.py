@@ -12,6 +12,7 @@ from chopmix.models.generation.sampling import Sampling, draw
 from chopmix.models.generation.session import Session
 from chopmix.models.pretrained.base import translate
 from chopmix.models.pretrained.gpt2 import Gpt2
+from chopmix.tokenizers.encoding import byte_pairs
 
 transformers = pytest.importorskip("transformers")
 
@@ -101,6 +102,7 @@ def test_without_tokenizer_files_a_prompt_is_continued_as_transformers_does(tmp_
     ranks, special = {bytes([b]): b for b in range(256)}, {"<|endoftext|>": 50256}
     coder = tiktoken.Encoding("gpt2", pat_str=r"[\s\S]", mergeable_ranks=ranks, special_tokens=special)
     monkeypatch.setattr(tiktoken, "get_encoding", lambda name: coder)  # GPT-2's own ids are not at hand everywhere
+    monkeypatch.setattr(byte_pairs, "rank_files", lambda name: {})
     theirs = reference(tmp_path / "hf", vocab_size=50257, n_embd=8, n_head=2)
     assert "OpenAI's of GPT-2 (tiktoken)" in import_directory(tmp_path / "hf", tmp_path / "run")
     run, ids = load_run(tmp_path / "run"), torch.tensor([[*b"chop"]])
