@@ -101,6 +101,7 @@ def test_a_wrong_mask_is_seen(gpu):
     assert gpu_kernels.verdict(row, {"output": 1e-4}) == "output nan is above 0.0001"
 
 
+@pytest.mark.system
 def test_on_a_gpu_the_ways_take_every_layout(gpu):
     """As it is planned for fake CUDA, in both types."""
     import gpu_kernels

@@ -208,6 +208,7 @@ def test_an_animation_of_a_text_is_not_written_over_a_file(runs, tmp_path, capsy
 @pytest.mark.parametrize(
     "run, more", [("writer", ["--guidance", "2"]), ("refiner", ["--guidance", "2", "--steps", "3"])]
 )
+@pytest.mark.system
 def test_evaluations_generate_as_they_are_asked_to(runs, tmp_path, run, more):
     figures, sheets = [], []
     for asked in ([], more, [*more, "--temperature", "0"]):

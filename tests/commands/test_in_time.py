@@ -193,6 +193,7 @@ def test_the_script_finds_the_door_in_cells_and_in_ids(tmp_path, capsys, grid):
     assert read_episodes(tmp_path / "x")[1].values.mean() > 0.8 and "30 episodes" in capsys.readouterr().out
 
 
+@pytest.mark.system
 def test_a_run_plays_without_its_data(tmp_path, monkeypatch, capsys):
     """Without figures of the data: nothing is recorded for them, and a folder may be gone."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
@@ -372,6 +373,7 @@ def test_what_is_learned_is_measured_at_the_end_of_training(tmp_path, capsys):
     assert not any((tmp_path / name / "checkpoints").exists() for name in "xy")
 
 
+@pytest.mark.system
 def test_functions_of_ones_own_are_measured_at_the_end_of_training(tmp_path, monkeypatch):
     code = "from chopmix.data.samples.functions import Linear\nclass Own(Linear):\n    pass\n"
     (tmp_path / "own_functions.py").write_text(code)
@@ -428,6 +430,7 @@ def test_every_kind_of_function_stands_beside_its_rivals(tmp_path, capsys, funct
     assert "ridge's weights" not in capsys.readouterr().out, "they are right for linear functions alone"
 
 
+@pytest.mark.system
 def test_layers_are_read_at_the_points_and_at_the_values(tmp_path):
     """Before the first layer the vector at a value tells that value, and that at the next point does not; the mean over
     several values tells their mean."""

@@ -39,6 +39,7 @@ def test_a_count_has_two_digits(least):
         Recall(least=least)
 
 
+@pytest.mark.system
 def test_a_run_with_notes_trains_writes_and_is_told_of_a_note_that_is_not_closed(tmp_path, capsys):
     train(load_config("configs/lm/notes.yaml", [*TINY, f"out={tmp_path / 'run'}"]))
     assert "exact_match" in (tmp_path / "run" / "metrics.jsonl").read_text()

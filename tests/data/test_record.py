@@ -86,6 +86,7 @@ class GivesUp(Random):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.system
 def test_starts_that_were_given_up_are_counted(tmp_path, monkeypatch, capsys, workers):
     (tmp_path / "giving.py").write_text(GIVES_UP)
     monkeypatch.chdir(tmp_path)

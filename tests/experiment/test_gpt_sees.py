@@ -63,6 +63,7 @@ def costs(folder: Path, inputs=None, checkpoint: str = "last", trust=()) -> torc
     return torch.stack([sums["lm"]["loss"] for sums in found])
 
 
+@pytest.mark.system
 def test_at_step_0_the_gpt_writes_what_it_wrote_and_then_it_sees(seeing):
     folder, file = seeing
     blind, untaught = costs(folder / "gpt", checkpoint="best"), costs(folder / "step_0")

@@ -147,6 +147,7 @@ def test_the_command_line_predicts_and_tells_what_inputs_are_worth(mixed, tmp_pa
     assert f"{run}: no pictures can be written there; --output DIR writes" in capsys.readouterr().err
 
 
+@pytest.mark.system
 def test_a_confusion_matrix_is_drawn_whatever_classes_are_called_and_however_many(tmp_path):
     """Names that matplotlib takes for formulas; a thousand and more classes, whose picture is not larger than one
     of a hundred."""

@@ -237,7 +237,7 @@ def experiments(draw, scenes: Mapping[str, dict] = SCENES) -> dict:
     return tree
 
 
-@fuzzed(50, tree=experiments())
+@fuzzed(30, tree=experiments())
 def test_dry_runs(judge, used, tree):
     judge.folder()
     text = dumped(tree)

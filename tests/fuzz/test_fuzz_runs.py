@@ -254,7 +254,7 @@ def odd_runs(draw, runs: dict[str, Files]) -> tuple[str, tuple[str, ...], Files,
     return name, use, {}, {draw(st.sampled_from(names)): draw(st.sampled_from(sorted(SPECIAL)))}
 
 
-@fuzzed(data=st.data())
+@fuzzed(50, data=st.data())
 def test_runs(judge, runs, data):
     name, use, changes, places = data.draw(odd_runs(runs))
     folder, outside = judge.folder(), judge.home.parent / "outside"
@@ -488,6 +488,7 @@ def command_lines(draw) -> tuple[str, tuple[str, ...]]:
 
 
 @fuzzed(
+    50,
     line=command_lines(),
     content=changed_text(["chop mix\nset\n", '{"image": "../data/image-0.png", "label": "chop"}\n']),
 )

@@ -44,7 +44,7 @@ from test_fuzz_runs import (
 )
 from tiny import dumped
 
-SLOW = 20
+SLOW = 12
 """Inputs by default, where each is a whole command."""
 
 

@@ -57,6 +57,7 @@ evaluation: {{every: 100}}
 
 
 @pytest.mark.parametrize("name", STAND_INS)
+@pytest.mark.system
 def test_configs_for_a_gpu_are_dry_run_small(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
     if "babyai" in name:

@@ -271,6 +271,7 @@ def test_packages_that_lack_are_not_sought_where_the_command_is_given(pole, tmp_
     assert "cannot be made: Box2D is not installed" in capsys.readouterr().err
 
 
+@pytest.mark.system
 def test_cloning_stands_in_the_same_table(pole, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("CHOPMIX_CACHE", str(pole.parent / "cache"))
     config, told = str(pole.parent / "pole.yaml"), tmp_path / "told.json"

@@ -244,6 +244,7 @@ def test_a_masked_place_does_not_know_what_it_hides(tmp_path):
     assert torch.equal(*outputs)
 
 
+@pytest.mark.system
 def test_masked_modelling_learns_and_a_classifier_takes_it_on(tmp_path, capsys):
     config = tree(
         tmp_path,

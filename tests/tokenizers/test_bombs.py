@@ -54,6 +54,7 @@ PACKERS = {".gz": lambda content: gzip.compress(content, 1), ".xz": lambda conte
 
 
 @pytest.mark.parametrize("ending", PACKERS)
+@pytest.mark.system
 def test_texts_that_unpack_to_short_lines(tmp_path, ending):
     """A line of two bytes takes 40 in memory: 32 MiB of them would take more than 1 GiB."""
     file = tmp_path / f"bomb.txt{ending}"

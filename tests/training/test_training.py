@@ -212,6 +212,7 @@ sys.exit(main(["train", *sys.argv[1:]]))
 """
 
 
+@pytest.mark.system
 def test_an_error_of_one_process_is_one_sentence_and_ends_all_within_seconds(tiny, tmp_path, monkeypatch):
     """The others wait for gradients that do not come."""
     monkeypatch.chdir(tmp_path)
