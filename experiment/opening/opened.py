@@ -133,8 +133,8 @@ class Opened:
         another one; where that cannot be written to, standard error says so, with the `option` that writes elsewhere.
         """
         line = json.dumps({"step": self.step, "checkpoint": self.which, **result}) + "\n"
-        # O_NOFOLLOW: a link in a run from elsewhere may lead out of it
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        # in a run from elsewhere a link may lead out of it, and a pipe may have no reader
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         try:
             with open(os.open((folder or self.folder) / "evaluations.jsonl", flags, 0o644), "a") as file:
                 file.write(line)
