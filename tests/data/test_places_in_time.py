@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from checkout import CONFIGS
 from chopmix.commands.cli import main
 from chopmix.data.samples.dataset import Listed
 from chopmix.experiment.data.choppers import build_choppers
 from chopmix.experiment.importing.configuration import imported_choppers
 from chopmix.experiment.opening.own_sources import Whole
 from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.document import ConfigError
 from chopmix.tokenizers.base import axes_of
 from chopmix.tokenizers.chopping.contract import chopped
 from chopmix.tokenizers.chopping.packing import place
@@ -72,3 +74,8 @@ out: {tmp_path / "run"}
 """)
     assert main(["train", str(tmp_path / "x.yaml"), "--dry-run"]) == 0
     assert ("inputs.scan: nothing that is predicted can read it" in "".join(capsys.readouterr())) == unread
+
+
+def test_an_empty_list_of_graphs_is_told_in_time_too():
+    with pytest.raises(ConfigError, match="model.attention: must hold at least one expression"):
+        load_config(CONFIGS / "decision" / "cartpole.yaml", ["model.attention=[]"])

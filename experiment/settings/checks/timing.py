@@ -49,7 +49,8 @@ def _graphs(inputs: Mapping[str, Part], model: Part) -> Iterator[tuple[str, Any]
 def read_by_nobody(model: Part) -> frozenset[str]:
     """The inputs that no layer reads: every expression has them in `!from(...)`."""
     masked = [" ".join(re.findall(r"!\s*from\s*\(([^)]*)\)", text)) for text in _expressions(model)]
-    return frozenset.intersection(*(frozenset(re.split(r"[\s,]+", names)) for names in masked))
+    hidden = [frozenset(re.split(r"[\s,]+", names)) for names in masked]
+    return frozenset.intersection(*hidden) if hidden else frozenset()
 
 
 def _expressions(model: Part) -> list[str]:
