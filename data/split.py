@@ -86,9 +86,9 @@ class Split:
     def batches(
         self, places: Sequence[Place], tasks: Mapping[str, Task], inputs: Collection[str] | None = None
     ) -> list[Batch]:
-        """What an evaluation of these tasks reads: what `read` gives with their targets, in several batches, so that no
-        task sees what another one hides (`with_targets_apart`). Notes in `unread` the samples that a task leaves
-        out."""
+        """The batches that an evaluation of these tasks reads. They hold what `read` gives, with targets. Tasks that
+        hide parts of the inputs get batches of their own, so that no task sees what another one hides
+        (`with_targets_apart`). Counts in `unread` the samples that a task leaves out."""
         found = with_targets_apart(self.read(places, inputs=inputs), tasks)
         for batch in found:
             for name, targets in batch.targets.items():

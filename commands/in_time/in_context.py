@@ -1,6 +1,8 @@
-"""`chopmix in_context RUN`: the error after k examples of a model that learns functions in its context, compared with
-ridge regression and other rivals, and a probe of its layers; of a model that follows rules, how often it is right. All
-figures have standard errors. They are written as a CSV and a picture into the run's folder."""
+"""`chopmix in_context RUN`: measure what a model learns from the examples in its context.
+
+For functions: the error after k examples, compared with ridge regression and other rivals, and a probe of the layers.
+For rules: how often the answer is right. All figures have standard errors. A CSV and a picture are written into the
+run's folder."""
 
 from __future__ import annotations
 

@@ -71,9 +71,9 @@ def write_texts(
     texts: Sequence[str], given: Sequence[Mapping[str, str]], options: argparse.Namespace, vocabulary: Vocabulary,
     continued: str, files: Sequence[Path],
 ) -> None:  # fmt: skip
-    """Write texts to a file: one as it is, several (or those of `--prompts`) in a line each; to `.jsonl` as JSON lines
-    with what was `given` for each. Without a file print them: those of `--prompts` as such lines, others after the
-    prompt that they continue."""
+    """Write texts to a file, or print them if there is none. A file holds one text as it is, and several texts (or
+    those of `--prompts`) one per line; a `.jsonl` file holds one JSON object per text, with what was `given` for it.
+    Printed texts of `--prompts` are one per line; others are printed after the prompt that they continue."""
     from ...experiment.folder.reading import say_aside
     from ...tokenizers.files.printing import as_written, json_line
     from ...tokenizers.files.writing import write_bytes

@@ -71,8 +71,8 @@ def answering(run: Run) -> list[str]:
 
 def tell(run: Run, folder: Path, samples: int, say: Callable[[str], None]) -> tuple[list[dict[str, Any]], Scores]:
     """Measure on so many samples what the run learns in its context, and write `in_context.csv` and `in_context.png`
-    into a folder. Gives the rows of the curves and, of linear functions, the probe of the layers, whose rows are the
-    last of the CSV. Raises RunError as `check_learns` does."""
+    into a folder. Gives the rows of the curves and, for linear functions, the scores of the probe of the layers, which
+    are also the last rows of the CSV. Raises RunError as `check_learns` does."""
     check_learns(run, samples)
     if isinstance(run.dataset(), Rules):
         rows, probed = followed(run, samples, say), {}

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from checkout import CONFIGS
+from chopmix.experiment.assembly import model
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.tokenizers.files.trust import Trust
@@ -368,3 +370,15 @@ def test_a_wrong_required_number_hides_nothing_else(tmp_path):
     assert len(found) == 6
     found = lines_of(write(tmp_path, tree.replace("width: 32", "width: wide").replace("heads: 5", "heads: 4")))
     assert not any("heads" in line for line in found) and any("model.width" in line for line in found)
+
+
+def test_a_model_that_does_not_fit_into_memory_is_told_as_such(monkeypatch):
+    """Torch raises a RuntimeError for it; another RuntimeError stays what it is."""
+    for text, kind in (("DefaultCPUAllocator: can't allocate memory", MemoryError), ("another bug", RuntimeError)):
+
+        def fails(*_, text=text):
+            raise RuntimeError(text)
+
+        monkeypatch.setattr(model, "_build_model", fails)
+        with pytest.raises(kind):
+            model.build_model(load_config(CONFIGS / "quickstart.yaml"), {}, {})

@@ -26,6 +26,7 @@ def test_every_key_with_free_text_says_what_it_holds():
 
 
 def test_payloads_in_a_run_do_nothing(judge, runs, tmp_path):
-    cases = payloads.all_cases()
+    cases, before = payloads.all_cases(), judge.counts["payloads"].tried
     for case in random.Random(0).sample(cases, SAMPLE):
-        payloads.run_case(case, runs, judge, tmp_path)
+        payloads.run_case(case, runs, judge, tmp_path)  # raises where anything was executed, written or connected
+    assert judge.counts["payloads"].tried == before + SAMPLE
