@@ -186,8 +186,7 @@ class Pen:
 
 def nameless(place: str) -> str:
     """A path without what differs from process to process: `run/.best.json.HOST.1a2b3c4d.77` is `run/.best.json.~`."""
-    place = re.sub(r"(\.[^/]+)\.[^/]+\.[0-9a-f]{8}\.\d+$", r"\1.~", place)
-    return re.sub(r"(/\.[^/]+)\.\d+(?=/|$)", r"\1.~", place)
+    return re.sub(r"(/\.[^/]+)\.[^/]+\.[0-9a-f]{8}\.\d+(?=/|$)", r"\1.~", place)
 
 
 def number_steps(watch: Watch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     from ..options.progress import progress
 
     settings, noise, policy = settings_of(options), tuple(options.noise), options.policy
-    is_run = (Path(policy) / "config.yaml").is_file()
+    is_run = os.path.isfile(os.path.join(policy, "config.yaml"))  # False for what can be no name of a file
     loaded = load_run(policy, trust=options.trust, remote=options.remote) if is_run else None
     if loaded is None and options.target is not None:
         raise RunError(f"--target is the return that a run is asked for; {policy!r} is none")

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...tokenizers.encoding.base import no_panic
 from ...tokenizers.encoding.coder_process import CoderProcess
-from ...tokenizers.encoding.directory import VOCABULARY, DirectoryEncoding, coder_of
+from ...tokenizers.encoding.directory import VOCABULARY, DirectoryEncoding, check_ids, coder_of
 from ...tokenizers.files.reading import DataError, read_text
 from ...tokenizers.files.records import Record
 from ..folder.reading import RunError
@@ -83,7 +83,7 @@ def tokenizer_of(source: Directory) -> Tokenizer | None:
 
 def built(source: Directory, names: Sequence[str], settings: TokenizerSettings) -> Tokenizer:
     """The WordPiece tokenizer of a `vocab.txt`, or the byte-level BPE of a `vocab.json` with `merges.txt`. Raises
-    DataError for files that are no UTF-8, or that the `tokenizers` library refuses."""
+    DataError for files that are no UTF-8, that the `tokenizers` library refuses, or with too large ids."""
     from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
 
     files = [str(source.path / name) for name in names]
@@ -96,4 +96,5 @@ def built(source: Directory, names: Sequence[str], settings: TokenizerSettings) 
             coder = ByteLevelBPETokenizer(*files, add_prefix_space=settings.add_prefix_space)
             special = ("<s>", "</s>", "<pad>", "<unk>", "<mask>", "<|endoftext|>")
             coder.add_special_tokens([name for name in special if coder.token_to_id(name) is not None])
+    check_ids(coder, files[0])
     return Tokenizer(coder, " and ".join(names), settings)

@@ -126,7 +126,7 @@ def runs_in(chopper: Chopper, samples: Samples, column: str, numbers: Sequence[i
     found: set[bytes] = set()
     for number in numbers:
         try:
-            raw = samples[number].get(column)
+            raw = samples.row(number, (column,)).get(column)
             values = None if raw is None else clock_of(chopper.decode(raw), 1.0)[0].float().numpy()
         except (ValueError, OSError, RuntimeError):
             continue

@@ -92,6 +92,11 @@ def beam_search(
                 raise ValueError(NOT_FINITE)
             if allowed:
                 candidates = [each for each in candidates if each[0] > -torch.inf]
+            if not candidates and not texts[row].finished:
+                raise ValueError(
+                    f"no_repeat {search.no_repeat} forbids every id that may follow the {length - 1} generated so far; "
+                    "possible: a larger one, or 0"
+                )
             going = texts[row].step(candidates, ends, length, length == most, search.length_penalty)
             if going is None:
                 found[row] = texts[row].best()

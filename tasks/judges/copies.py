@@ -10,7 +10,7 @@ import numpy as np
 
 from ...tokenizers.base import RunPart
 from ...tokenizers.encoding.vocabulary import Vocabulary
-from ...tokenizers.files.reading import DataError
+from ...tokenizers.files.reading import DataError, read_bytes
 from ...tokenizers.files.writing import write_bytes
 from ..judging import Figure, Generated, Judge, TrainingItems
 
@@ -47,9 +47,10 @@ class Copies(Judge):
     def load(self, folder: Path, open_run: Callable[[str | Path], RunPart]) -> None:
         found = sorted(folder.glob("training-*.u16"))
         length = found[0].stem.rpartition("-")[2] if found else ""
-        if not length.isdecimal() or not int(length) or found[0].stat().st_size % (2 * int(length)):
+        content = read_bytes(found[0]) if length.isdecimal() and int(length) else b"-"
+        if not content or len(content) % (2 * int(length or 1)):
             raise DataError(f"{folder} is missing or damaged: the training items' ids stand there; copy whole runs")
-        self.training = np.fromfile(found[0], "<u2").reshape(-1, int(length))
+        self.training = np.frombuffer(content, "<u2").reshape(-1, int(length))
 
     def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary) -> dict[str, float]:
         made = self.distances([each.item for each in generated if each.item is not None], vocabulary)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ...models.contract import described
 from ...tokenizers.base import RunPart
 from ...tokenizers.encoding.vocabulary import Vocabulary
 from ...tokenizers.files.reading import DataError, read_bytes
@@ -34,7 +36,7 @@ class Molecules(Judge):
 
     def fit(self, open_run: Callable[[str | Path], RunPart], data: TrainingItems) -> None:
         canonical("C")
-        self.known = np.unique(np.fromiter((digest(smiles) for smiles in data.items()), np.uint64))
+        self.known = np.unique(np.fromiter(map(digest, texts(data.items())), np.uint64))
 
     def save(self, folder: Path) -> None:
         write_bytes(folder / "training.u64", self.known.astype("<u8").tobytes())
@@ -66,6 +68,14 @@ def canonical(smiles: str) -> str | None:
     with rdBase.BlockLogs():
         found = Chem.MolFromSmiles(smiles) if 0 < len(smiles) <= LONGEST else None
         return None if found is None else Chem.MolToSmiles(found)
+
+
+def texts(items: Iterable[Any]) -> Iterator[str]:
+    """The items. Raises ValueError for one that is no text."""
+    for item in items:
+        if not isinstance(item, str):
+            raise ValueError(f"molecules are texts (SMILES); an item of the target is {described(item)}")
+        yield item
 
 
 def digest(smiles: str) -> int:

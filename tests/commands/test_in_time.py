@@ -222,6 +222,8 @@ def test_what_cannot_be_recorded_is_told(run, tmp_path, capsys):
         (["--policy", str(run), "--workers", "2"], "a run plays its episodes side by side in one process"),
         (["--workers", "0"], "--workers 0: at least one must play"),
         (["--policy", "skript"], "policy 'skript': possible are random, script, bot"),
+        (["--policy", "{" * 500], "policy '{{{"),
+        (["--policy", "a\0b"], "possible are random, script, bot"),
         (["--policy", "json:JSONDecoder"],
          "policy 'json:JSONDecoder' is no subclass of Agent. Write `from chopmix.data.environments.scripts import "
          "Agent` and `class JSONDecoder(Agent):` with a method `act(self, seen)`"),

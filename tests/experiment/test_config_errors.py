@@ -142,6 +142,10 @@ WRONG = [
     ("model.core_tokens=-1", "model.core_tokens: must be at least 0, not -1"),
     ("model.core_tokens=2", "model.core_tokens: must be 0: dataset 'tiny_shakespeare' is a text corpus"),
     ("training.steps=1000000000000000000000000000000", "training.steps: must be at most 1,099,511,627,776"),
+    (
+        "training.tokens_per_step=68719476736",
+        "training.tokens_per_step: must be at most 16,777,216 (1,048,576 rows of 16",
+    ),
     ("training.seed=-1", "training.seed: must be at least 0, not -1"),
     ("model.block.key_value_heads=-1", "must divide heads (4); -1 does not, but 1 would"),
     ("model.block.feed_forward.ratio=-0.5", "model.block: ratio must be more than 0 and at most 1,024, not -0.5"),

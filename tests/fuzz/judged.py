@@ -494,6 +494,7 @@ def at_home(home: Path) -> Iterator[None]:
         "CHOPMIX_CACHE": str(home / "case" / "cache"),
         "MPLCONFIGDIR": str(home / "cache"),
         "TMPDIR": str(home / "temporary"),
+        "TORCHINDUCTOR_CACHE_DIR": str(home / "temporary" / "inductor"),  # which importing torch's compiler makes
         "NO_COLOR": "1",
         "TERM": "dumb",
         "COLUMNS": "200",

@@ -1,8 +1,8 @@
 """Many inputs for every format, in parts: `python tests/fuzz/many.py --inputs 10000`.
 
-Each part is one test with 500 inputs, in a process of its own, drawn by a seed of its own. If none of them fails it
-adds a row to `benchmarks/results/fuzz.jsonl`, so that the same command continues after it was stopped; `--only systems`
-tries the tests whose names contain a word.
+Each part is one test with at most 2,000 inputs, in a process of its own, drawn by a seed of its own. If none of them
+fails it adds a row to `benchmarks/results/fuzz.jsonl`, so that the same command continues after it was stopped;
+`--only systems` tries the tests whose names contain a word.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -20,26 +22,44 @@ sys.path[:0] = [str(ROOT / "benchmarks")]
 
 from results import read_results, write_results
 
-AT_ONCE = 500
-"""Inputs of one part."""
+AT_ONCE = 2000
+"""Inputs of one part at most."""
 ROW = re.compile(r"^(\w[\w ]*?) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)$", re.MULTILINE)
 COUNTED = ("tried", "accepted", "refused", "foreign", "hangs", "others")
 PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
 
 
 def main() -> int:
-    """Run all parts that have no row yet; gives 1 if one failed."""
+    """Run all parts that have no row yet; returns 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=10_000, metavar="N", help="inputs for each test; default 10,000")
     parser.add_argument("--only", default="", metavar="WORD", help="only tests whose names contain it")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="tests at a time; default 1")
     options = parser.parse_args()
-    known = {(row["test"], row["part"]) for row in read_results("fuzz")}
-    failed = 0
-    for part in range(-(-options.inputs // AT_ONCE)):
-        for test in tests():
-            if options.only in test and (test, part) not in known:
-                failed += not tried(test, part)
-    return bool(failed)
+    chosen = [test for test in tests() if options.only in test]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        return 1 - all(list(pool.map(lambda test: completed(test, options.inputs), chosen)))
+
+
+def completed(test: str, inputs: int) -> bool:
+    """Whether the parts of a test that have no row yet ended without a failure."""
+    while (left := inputs - done(test)) > 0:
+        if not tried(test, min(left, AT_ONCE)):
+            return False
+    return True
+
+
+def rows_of(test: str) -> list[dict]:
+    """The rows of a test's parts."""
+    return [row for row in read_results("fuzz") if row["test"] == test]
+
+
+def done(test: str) -> int:
+    """How many inputs were tried; of the format of which the fewest were, if a test has several."""
+    counts: Counter[str] = Counter()
+    for row in rows_of(test):
+        counts[row["format"]] += row["tried"]
+    return min(counts.values(), default=0)
 
 
 def tests() -> list[str]:
@@ -55,9 +75,10 @@ def source_before(test: str) -> str:
     return (ROOT / "tests/fuzz" / file).read_text().partition(f"\ndef {name}(")[0].rpartition("\n\n")[2]
 
 
-def tried(test: str, part: int) -> bool:
+def tried(test: str, inputs: int) -> bool:
     """Whether one part ended without a failure."""
-    words = [*PYTEST, f"tests/fuzz/{test}", "--inputs", str(AT_ONCE), "--survey", f"--hypothesis-seed={part}"]
+    part = max((row["part"] + 1 for row in rows_of(test)), default=0)
+    words = [*PYTEST, f"tests/fuzz/{test}", "--inputs", str(inputs), "--survey", f"--hypothesis-seed={part}"]
     start = time.monotonic()
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
     told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=one_thread).stdout

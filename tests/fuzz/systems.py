@@ -104,7 +104,7 @@ USES: dict[str, list[tuple[str, ...]]] = {
         ("record", "CartPole-v1", "--policy", "run", "--target", "5", "--episodes", "1", "--out", "again"),
         ("inspect", "run"), ("examples", "run", "--split", "val"),
     ],
-    "plans": [("play", "run", "--episodes", "1", "--plan", "beams:2,horizon:2"), ("evaluate", "run")],
+    "plans": [("play", "run", "--episodes", "1", "--plan", "beams:2,horizon:1"), ("evaluate", "run")],
     "in_context": [("in_context", "run", "--functions", "4"), ("train", "run", "training.steps=3"), ("inspect", "run")],
     "refines": [
         ("generate", "run", "--input", "note=chop", "--target", "image", "--output", "x.png", "--steps", "2"),

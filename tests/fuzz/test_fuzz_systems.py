@@ -25,6 +25,7 @@ from chopmix.tokenizers.video import VideoChopper
 from fuzzed import at, changed_bytes, changed_text, changed_tree, fuzzed, odd_numbers, odd_values, paths_of
 from hypothesis import strategies as st
 from judged import command, in_its_home
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from systems import ARRAYS, METADATA, STEPS, SYSTEMS, USES, episodes_of_minari, trained, write_parts
 from test_fuzz_configurations import experiments
 from test_fuzz_runs import (
@@ -49,12 +50,14 @@ SLOW = 12
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_functions():
-    """Few functions validate, and the linear maps of `in_context` are fitted to few."""
+def less_work():
+    """Few functions validate, the linear maps of `in_context` are fitted to few, and matplotlib does not compute a
+    layout, which takes most of a figure's time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MadeDataset, "held_back", 40)
         patch.setattr(learned, "FITTED", 40)
         patch.setattr(learned, "SCORED", 10)
+        patch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
         yield
 
 

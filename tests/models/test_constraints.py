@@ -7,7 +7,7 @@ import pytest
 import torch
 from chopmix.inference.generating import Generating, Written, pieces
 from chopmix.models.generation.beam_search import Search, beam_search
-from chopmix.models.generation.constraints import Allowed, Forbidden, Forced, Length
+from chopmix.models.generation.constraints import Allowed, Constraint, Forbidden, Forced, Length
 from chopmix.models.generation.guidance import Guided
 from chopmix.models.generation.sampling import Sampling, draw
 from chopmix.models.generation.session import Session
@@ -185,6 +185,17 @@ def test_guided_beams_at_weight_1_are_beams():
     assert [each.ids for each in guided] == [each.ids for each in plain]
     drawn = list(draw(Guided(session([[8, 1]]), session([[8]]), 3.0), 4, Sampling(temperature=0)))
     assert len(drawn) == 4
+
+
+def test_no_repeat_may_leave_no_id_that_the_constraint_allows():
+    class Three(Constraint):
+        def allowed(self, ids, size):
+            return torch.arange(size) < 3
+
+    ids = beam_search(session([[8]]), {8}, 3, Search(beams=2, no_repeat=1), Three())
+    assert sorted(ids[0].ids) == [0, 1, 2]
+    with pytest.raises(ValueError, match="no_repeat 1 forbids every id that may follow the 3 generated so far"):
+        beam_search(session([[8]]), {8}, 4, Search(beams=2, no_repeat=1), Three())
 
 
 def test_guidance_has_its_range():

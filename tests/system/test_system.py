@@ -6,6 +6,7 @@ that prints its own figures (`-s` shows them) and can be run by itself.
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -20,7 +21,8 @@ def output_of(*command: str) -> str:
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *command], cwd=ROOT, env=one_thread, capture_output=True, text=True)
     print(done.stdout[-3000:])
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    told = f"{shlex.join(command)} ended with status {done.returncode}"
+    assert done.returncode == 0, f"{told}\n{done.stdout[-6000:]}\n{done.stderr[:4000]}\n...\n{done.stderr[-2000:]}"
     return done.stdout
 
 
@@ -38,7 +40,8 @@ def test_a_run_that_was_killed_anywhere_ends_like_one_that_was_not():
 @pytest.mark.parametrize("file", sorted(file.name for file in (ROOT / "tests" / "fuzz").glob("test_fuzz_*.py")))
 def test_odd_inputs_are_refused_in_a_sentence(file):
     """A thousand of every format, other ones each time."""
-    output = output_of("-m", "pytest", f"tests/fuzz/{file}", "--inputs", "1000", "--survey")
+    seed = f"--hypothesis-seed={int.from_bytes(os.urandom(4), 'little')}"
+    output = output_of("-m", "pytest", f"tests/fuzz/{file}", "--inputs", "1000", "--survey", seed)
     rows = re.findall(r"^(\w[\w ]*?) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)$", output, re.MULTILINE)
     assert rows and all(foreign == hangs == others == "0" for *_, foreign, hangs, others in rows)
 

@@ -160,6 +160,10 @@ def test_copies_are_found(tmp_path):
     (tmp_path / "training-2.u16").write_bytes(b"123")
     with pytest.raises(DataError, match="missing or damaged: the training items' ids"):
         again.load(tmp_path, no_run)
+    (tmp_path / "training-2.u16").unlink()
+    (tmp_path / "training-2.u16").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"training-2\.u16 does not exist"):
+        again.load(tmp_path, no_run)
 
 
 def test_nothing_can_be_copied_where_no_item_is_complete():
@@ -246,6 +250,8 @@ def test_molecules_are_judged(tmp_path):
         assert each.judge([], ByteEncoding()) == {"_valid": 0.0, "_unique": 0.0, "_novel": 0.0}
     with pytest.raises(DataError, match=r"training\.u64 is missing or damaged"):
         again.load(tmp_path / "other", no_run)
+    with pytest.raises(ValueError, match="molecules are texts .SMILES.; an item of the target is "):
+        judge.fit(no_run, training(picture(1, 2)))
 
 
 def test_a_speech_recogniser_judges(tmp_path):

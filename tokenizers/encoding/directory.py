@@ -136,7 +136,13 @@ def coder_of(text: str, where: str) -> Any:
 
     with no_panic(f"{where} is no tokenizer"):
         made = Tokenizer.from_str(text)
-        highest = max(made.get_vocab().values(), default=-1)
+    check_ids(made, where)
+    return made
+
+
+def check_ids(coder: Any, where: str) -> None:
+    """Raises DataError if a tokenizer has an id of `MOST` or more: the `tokenizers` library allocates memory for all
+    ids up to the highest one. `where` begins the message."""
+    highest = max(coder.get_vocab().values(), default=-1)
     if not 0 <= highest < MOST:
         raise DataError(f"{where}: its highest id is {highest:,}; possible: 0 to {MOST - 1:,}")
-    return made

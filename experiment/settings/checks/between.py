@@ -112,6 +112,16 @@ def samples_or_tokens(data: Data, training: Training) -> Iterator[Found]:
         yield ("training", "samples_per_step"), message
 
 
+def rows_can_be_planned(model: Part, training: Training) -> Iterator[Found]:
+    """The tokens of a step fill at most `ROWS` rows."""
+    context, tokens = model.options["context"], training.tokens_per_step
+    if tokens and context > 0 and tokens > context * parts.ROWS:
+        message = (
+            f"must be at most {context * parts.ROWS:,} ({parts.ROWS:,} rows of {context:,} tokens), not {tokens:,}"
+        )
+        yield ("training", "tokens_per_step"), message
+
+
 def holds_samples(data: Data) -> bool:
     """Whether a configuration's data set holds samples; else it is a text corpus, or there is none."""
     known = isinstance(data.dataset, Part)  # not where the name of the data set is wrong
@@ -172,6 +182,6 @@ SINGLE_CHECKS: tuple[Check, ...] = (
 FITTING_CHECKS: tuple[Check, ...] = (
     heads_divide, parts.encoder_fits, attention_parses, *timing.CHECKS, parts.augmented_images_have_one_shape,
     relative_position_fits, block_can_be_built, parts.absolute_positions_fit, parts.inputs_can_be_built,
-    parts.encodings_fit, parts.targets_are_inputs, parts.answers_are_not_read, samples_or_tokens, core_tokens_have_room,
-    dropped_inputs_exist, steps_are_rows, schedule_fits,
+    parts.encodings_fit, parts.targets_are_inputs, parts.answers_are_not_read, samples_or_tokens, rows_can_be_planned,
+    core_tokens_have_room, dropped_inputs_exist, steps_are_rows, schedule_fits,
 )  # fmt: skip

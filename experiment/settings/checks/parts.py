@@ -20,9 +20,11 @@ from ..sections import Checkpoints, Data, Evaluation, Logging, Training
 Found = tuple[Where, str]
 """The path of a problem in the YAML, and its message."""
 
+ROWS = 2**20
+"""The most rows of a step."""
 MOST = {
     "depth": 10_000, "heads": 2**16, "width": 2**20, "context": 2**26, "core_tokens": 2**16, "steps": 2**40,
-    "tokens_per_step": 2**40, "samples_per_step": 2**32, "rows_per_micro_batch": 2**32, "seed": 2**63 - 1,
+    "tokens_per_step": 2**40, "samples_per_step": ROWS, "rows_per_micro_batch": ROWS, "seed": 2**63 - 1,
 }  # fmt: skip
 """The largest whole numbers allowed, far more than anybody needs: a typing error becomes a message, not a computation.
 All others may be up to 2**48."""

@@ -293,6 +293,18 @@ def test_byte_pairs_of_two_files(tmp_path):
     )
 
 
+@pytest.mark.parametrize("id", [2**32 - 2, 2**24])
+def test_a_vocabulary_with_a_huge_id_is_refused(tmp_path, id):
+    """The tokenizers library allocates memory for all ids up to the highest one, and aborts if there is not enough."""
+    folder = directory(tmp_path)
+    (folder / "vocab.json").write_text(json.dumps({"a": 0, "b": id}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    for name in ("tokenizer.json", "vocab.txt"):
+        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(DataError, match=f"its highest id is {id:,}; possible: 0 to 16,777,215"):
+        import_directory(folder, tmp_path / "run")
+
+
 # ----------------------------------------------------------------------------------------------------------- refusals
 
 
