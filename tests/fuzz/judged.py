@@ -40,7 +40,7 @@ from chopmix.tokenizers.encoding import coder_program
 
 FORMATS = ("configurations", "overrides", "dry runs", "images", "sounds", "sensors", "scores", "fonts", "grammars",
            "shards", "manifests", "corpora", "imports", "runs", "command lines",
-           "payloads", "systems", "data options", "episodes", "minari", "clocks", "codes")  # fmt: skip
+           "payloads", "systems", "data options", "plans", "episodes", "minari", "clocks", "codes")  # fmt: skip
 SECONDS = 10.0
 """Seconds of the processor that one input may take."""
 GROWTH, ROOM = 2**30, 2**32
