@@ -41,7 +41,7 @@ def test_a_run_that_was_killed_anywhere_ends_like_one_that_was_not():
 def test_odd_inputs_are_refused_in_a_sentence(file):
     """A thousand of every format, other ones each time."""
     seed = f"--hypothesis-seed={int.from_bytes(os.urandom(4), 'little')}"
-    output = output_of("-m", "pytest", f"tests/fuzz/{file}", "--inputs", "1000", "--survey", seed)
+    output = output_of("-m", "pytest", "-o", "addopts=-q", f"tests/fuzz/{file}", "--inputs", "1000", "--survey", seed)
     rows = re.findall(r"^(\w[\w ]*?) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)$", output, re.MULTILINE)
     assert rows and all(foreign == hangs == others == "0" for *_, foreign, hangs, others in rows)
 
