@@ -10,8 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ...tokenizers.files.reading import DataError
 from ..fingerprint import Fingerprint
 from .dataset import ByColumn, Columns, SampleDataset, Samples, picked
+
+
+MOST = 2**32
+"""The most samples of a made data set: their numbers seed random generators as 32-bit words."""
 
 
 @dataclass(frozen=True)
@@ -101,4 +106,6 @@ class MadeDataset(SampleDataset):
 
     def open(self, split: str) -> Samples:
         self.check_split(split)
+        if not 1 <= self.samples <= MOST:
+            raise DataError(f"data.dataset.samples: must be from 1 to {MOST:,}, not {self.samples:,}")
         return self.make(split, self.samples if split == "train" else self.held_back)
