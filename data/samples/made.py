@@ -14,7 +14,6 @@ from ...tokenizers.files.reading import DataError
 from ..fingerprint import Fingerprint
 from .dataset import ByColumn, Columns, SampleDataset, Samples, picked
 
-
 MOST = 2**32
 """The most samples of a made data set: their numbers seed random generators as 32-bit words."""
 
