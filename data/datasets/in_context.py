@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from ..samples.functions import Function, Linear
+from ..samples.functions import NUMBERS, Function, Linear
 from ..samples.made import Made, MadeDataset
 
 
@@ -50,6 +50,9 @@ class InContext(MadeDataset):
     ):  # fmt: skip
         if min(dimension, examples) < 1:
             raise ValueError(f"dimension and examples must be at least 1, not {dimension} and {examples}")
+        if dimension * examples > NUMBERS:
+            told = f"at most {NUMBERS:,} numbers, not {dimension:,} * {examples:,}"
+            raise ValueError(f"a sample of dimension * examples numbers must have {told}")
         if not noise >= 0:
             raise ValueError(f"noise must be at least 0, not {noise}")
         if not (0 < scale < math.inf and 0 < weights < math.inf and samples >= 1):

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float64
 
+NUMBERS = 2**24
+"""The most numbers of a sample, and of the weights of its function."""
 Drawn = Callable[[Float64[np.ndarray, "k d"]], Float64[np.ndarray, "k"]]
 """One function: points (k, d) to values (k,)."""
 
@@ -54,6 +56,8 @@ class Network(Function):
         self.hidden = hidden
 
     def drawn(self, dimension: int, random: np.random.Generator) -> Drawn:
+        if dimension * self.hidden > NUMBERS:
+            raise ValueError(f"dimension * hidden must be at most {NUMBERS:,}, not {dimension:,} * {self.hidden:,}")
         inner = random.normal(size=(dimension, self.hidden))
         outer = random.normal(size=self.hidden) * (2 / self.hidden) ** 0.5
         return lambda x: np.maximum(x @ inner, 0) @ outer

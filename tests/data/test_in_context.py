@@ -86,6 +86,11 @@ def test_made_samples_that_hardly_repeat_are_not_kept_in_memory():
     ("options", "message"),
     [
         ({"dimension": 0}, "dimension and examples must be at least 1, not 0 and 16"),
+        (
+            {"dimension": 10**30},
+            "examples numbers must have at most 16,777,216 numbers, not 1,000",
+        ),
+        ({"function": lambda: Network(hidden=2**40)}, "hidden must be at most 16,777,216, not 5 "),
         ({"noise": float("nan")}, "noise must be at least 0, not nan"),
         ({"scale": 0.0}, "scale and weights must be more than 0, samples at least 1; they are 0, 1 and 1000000"),
         ({"samples": 0}, "samples at least 1; they are 1, 1 and 0"),
