@@ -16,7 +16,7 @@ from ..data.processes import Processes
 from ..data.sampler import Place
 from ..data.split import Split, spread
 from ..models.arithmetic import computing_type
-from ..models.batch import Batch
+from ..models.batch import Batch, SetPlan
 from ..models.model import Model
 from ..tasks.base import Task, figures
 from ..tasks.judging import Generated
@@ -367,6 +367,7 @@ def summed_of_batch(
     """The sums of some tasks over a batch. `known`: by task whether each sample has a target; `inputs`: how many inputs
     there are, 0 for a corpus. Adds the texts that are recognised to `pairs`."""
     device, dtype = next(model.parameters()).device, computing_type(model)
+    heard = {name: with_inputs(batch.set_of(batch.targets[name]), tasks[name].needs.inputs) for name in {*pairs} & {*known}}
     tokens = {name: tokens_of(batch, samples, inputs) for name, samples in known.items()}
     batch = model.plan(batch, dtype=dtype, device=device).to(device)
     outputs, sums = model(batch), {}
@@ -379,9 +380,21 @@ def summed_of_batch(
             sums[name]["units"] = torch.tensor(batch.units.get(task.target, 0.0))
         if name in pairs:
             said, true = task.answers(outputs[name], targets, batch), batch.set_of(targets).labels[task.target]
-            texts = [(answer["text"], text) for answer, text in zip(said, true) if text is not None]
-            pairs[name].extend(Generated(text, as_text(other), {}) for text, other in texts)
+            for answer, text, present in zip(said, true, heard[name].tolist()):
+                if present and text is not None:
+                    pairs[name].append(Generated(answer["text"], as_text(text), {}))
     return sums
+
+
+def with_inputs(planned: SetPlan, names: Collection[str]) -> Bool[Tensor, "s"]:
+    """Whether each sample of a set has a token of every one of these inputs."""
+    present = torch.ones(planned.samples, dtype=torch.bool)
+    for name in names:
+        here, chunks = torch.zeros_like(present), planned.chunks.get(name)
+        if chunks is not None:
+            here[planned.tokens.sample.flatten()[chunks.slots] - 1] = True
+        present &= here
+    return present
 
 
 def tokens_of(batch: Batch, samples: Bool[Tensor, "s"], inputs: int) -> Int[Tensor, "i"]:

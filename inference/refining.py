@@ -113,4 +113,4 @@ def cost_of_reading(
 def chain_of(model: Model, name: str, task: MaskedDiffusion, batch: Batch) -> tuple[float, float]:
     """The nats of the true items of a batch from left to right, and the number of their tokens."""
     draft = draft_of(model, name, task, batch)
-    return chain_nats(draft), float((~draft.never[draft.ids]).sum())
+    return chain_nats(draft), float(draft.scored.sum())

@@ -92,11 +92,18 @@ class Draft:
         counts = torch.full((self.shape[0],), n) if counts is None else counts
         self.item = torch.repeat_interleave(torch.arange(len(counts)), counts).to(self.device)
         self.counts = counts
+        sample, slots = batch.main.tokens.sample.flatten(), batch.main.chunks[input].slots
+        self.padding = ((sample if slots is None else sample[slots]) == 0).to(self.device)
 
     @property
     def masked(self) -> Bool[Tensor, "t"]:
         """Which tokens are still to be filled in."""
         return self.ids == self.mask
+
+    @property
+    def scored(self) -> Bool[Tensor, "t"]:
+        """Which tokens have a loss: neither special ids nor the padding behind the last window of a corpus."""
+        return ~self.never[self.ids] & ~self.padding
 
     def items(self) -> list[list[int]]:
         """The ids of every item as they are now."""
@@ -173,7 +180,7 @@ def chain_nats(draft: Draft) -> float:
     counts = draft.counts.to(draft.device)
     starts = counts.cumsum(0) - counts
     place = torch.arange(len(true), device=true.device) - starts[draft.item]
-    judged = ~draft.never[true]
+    judged = draft.scored
     for number in range(int(counts.max())):
         draft.ids = torch.where((place >= number) & judged, draft.mask, true)
         at = (place == number) & judged
@@ -186,8 +193,7 @@ def chain_nats(draft: Draft) -> float:
 @torch.inference_mode()
 def hidden_nats(draft: Draft) -> Float[Tensor, "s"]:
     """The nats of the true tokens of each item of a draft without masks, all of which are hidden at once."""
-    true = draft.ids.clone()
-    judged = ~draft.never[true]
+    true, judged = draft.ids.clone(), draft.scored
     draft.ids = torch.where(judged, draft.mask, true)
     found = draft.scores(at=judged).gather(1, true[judged][:, None])[:, 0]
     draft.ids = true

@@ -372,3 +372,25 @@ def test_an_error_of_one_process_stops_both(made, monkeypatch, where):
     monkeypatch.setattr(evaluation, where, wrong)
     found = by_two(made, split_of(made, [[{"a": "ab", "b": "c", "c": "a"}] * 4]), generated=2)
     assert {type(each) for each in found} == {DataError, ElsewhereError}
+
+
+SPEECH = """
+inputs: {a: {use: text, encoding: characters}, b: {use: text, encoding: characters}}
+model: {width: 8, depth: 1, heads: 1, context: 24, attention: same_sample}
+tasks: {hear: {use: ctc, target: c, source: a, metrics: [wer, exact_match]}}
+data: {dataset: {use: "test_evaluation:Rows"}}
+training: {steps: 1, samples_per_step: 4}
+logging: {tensorboard: false}
+"""
+
+
+def test_a_sample_without_the_source_is_not_compared(tmp_path):
+    """Nothing was recognised in it, right or wrong; a text that is too long to be aligned is compared."""
+    (tmp_path / "x.yaml").write_text(SPEECH)
+    config = load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"])
+    claim(config, config.out)
+    experiment = assemble(config, Processes.start("cpu"), Progress(1))
+    rows = [{"a": "abc", "c": "b"}, {"b": "a", "c": "b"}, {"a": "b", "c": "bca"}, {"a": "cab"}, {"c": "a", "b": "b"}]
+    split = open_split(config, Rows(rows=rows), "val", experiment.data.choppers, experiment.data.tasks)
+    found = measured(experiment.model, experiment.data.tasks, split, rows=2)
+    assert found.metrics["val/judged"] == 2 and found.samples["val/wer"] == 2 and found.samples["val/loss"] == 1

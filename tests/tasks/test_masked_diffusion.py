@@ -88,6 +88,16 @@ def test_the_chain_of_several_items_is_the_sum():
     assert both == pytest.approx(sum(chain_of(MODEL, "draft", TASK, batch_of([row]))[0] for row in rows), rel=1e-5)
 
 
+def test_the_padding_behind_the_last_window_of_a_corpus_costs_nothing():
+    row = [3, 1, 2]
+    planned = text_set(MODEL, "text", torch.tensor([[*row, 0, 0]]))
+    real = torch.arange(5)[None] < len(row)
+    tokens = planned.tokens
+    tokens = replace(tokens, input=tokens.input * real, sample=tokens.sample * real, item=tokens.item * real)
+    padded = Batch(main=replace(planned, tokens=tokens))
+    assert chain_of(MODEL, "draft", TASK, padded) == pytest.approx(chain_of(MODEL, "draft", TASK, batch_of([row])))
+
+
 @given(seed=st.integers(0, 99), epoch=st.integers(0, 3), number=st.integers(0, 999), n=st.integers(1, 8))
 def test_what_is_hidden_and_what_it_weighs(seed, epoch, number, n):
     row = [number % 4] * n
