@@ -41,6 +41,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from ..experiment.data.columns import truth_of
     from ..experiment.folder.reading import RunError, say_aside
     from ..experiment.opening.evaluated import evaluated
     from ..experiment.opening.own_data import whole_data
@@ -70,7 +71,8 @@ def run(options: argparse.Namespace) -> None:
     loaded.record(record, output)
     if options.subsets:
         for name, worth in loaded.attribution(options.split, dataset).items():
-            truth = (dataset or loaded.dataset()).truth(options.split)
+            data = dataset or loaded.dataset()
+            truth = truth_of(loaded.config, data, options.split, loaded.tasks[name], worth.inputs)
             wide_console().print(*tables(name, worth, truth), sep="\n")
             prefix = options.split if len(loaded.tasks) == 1 else f"{options.split}/{name}"
             record |= worth.figures(prefix)

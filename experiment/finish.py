@@ -15,6 +15,7 @@ from ..training.ema import Ema
 from ..training.objective import autocast
 from ..training.record.progress import duration
 from .assembly.assemble import Experiment
+from .data.columns import truth_of
 from .run import load_run
 from .views.learned import PICTURE, TABLE, curve_lines, probe_lines, tell
 
@@ -74,9 +75,10 @@ def tell_attribution(experiment: Experiment) -> dict[str, float]:
             processes=processes,
         )  # fmt: skip
     figures: dict[str, float] = {}
-    truth = config.dataset().truth("val")
     for name, attribution in found.items():
         if processes.is_first:
+            task = experiment.data.tasks[name]
+            truth = truth_of(config, config.dataset(), "val", task, attribution.inputs)
             experiment.progress.show_tables(*tables(name, attribution, truth))
         figures |= attribution.figures("val" if len(experiment.data.tasks) == 1 else f"val/{name}")
     trainer.log.write(trainer.step, figures)

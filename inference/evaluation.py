@@ -367,7 +367,9 @@ def summed_of_batch(
     """The sums of some tasks over a batch. `known`: by task whether each sample has a target; `inputs`: how many inputs
     there are, 0 for a corpus. Adds the texts that are recognised to `pairs`."""
     device, dtype = next(model.parameters()).device, computing_type(model)
-    heard = {name: with_inputs(batch.set_of(batch.targets[name]), tasks[name].needs.inputs) for name in {*pairs} & {*known}}
+    heard = {
+        name: with_inputs(batch.set_of(batch.targets[name]), tasks[name].needs.inputs) for name in {*pairs} & {*known}
+    }
     tokens = {name: tokens_of(batch, samples, inputs) for name, samples in known.items()}
     batch = model.plan(batch, dtype=dtype, device=device).to(device)
     outputs, sums = model(batch), {}

@@ -68,6 +68,7 @@ class Arithmetic(MadeDataset):
     of training has. `scratchpad: false` makes the answer the result alone: "12" instead of "7+5=12"."""
 
     columns = ("image", "operator", "sound", "answer")
+    truth_column = "answer"
 
     def __init__(self, *, samples: int = 20_000, scratchpad: bool = True):
         self.samples, self.scratchpad = samples, scratchpad

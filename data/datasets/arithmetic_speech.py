@@ -20,6 +20,7 @@ class ArithmeticSpeech(MadeDataset):
     epoch of training has."""
 
     columns = ("image", "operator", "sound", "answer")
+    truth_column = "answer"
 
     def __init__(self, *, samples: int = 20_000):
         self.samples = samples

@@ -167,6 +167,7 @@ class Vehicle(MadeDataset):
 
     columns = ("front", "left", "right", "radar", "bus", "gps", "map", "kind", "microphone", "instruction", "spoken",
                "action")  # fmt: skip
+    truth_column = "action"
 
     def __init__(self, *, samples: int = 100_000):
         self.samples = samples

@@ -158,6 +158,9 @@ class SampleDataset(Dataset):
             raise ContractError(f"{gave}; expected are {expected}")
         return found
 
+    truth_column: str = ""
+    """The column whose values are the answers of `truth`."""
+
     def truth(self, split: str) -> list[Outcome] | None:
         """The joint table of inputs and answers, where the data are made by a known rule; else None."""
         return None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ...data.samples.dataset import SampleDataset
+from collections.abc import Collection
+
+from ...data.samples.dataset import Outcome, SampleDataset
+from ...tasks.base import Task
 from ...tokenizers.base import Role
 from ...tokenizers.files.reading import DataError
 from ..settings.checks.parts import needs_of, written_by
@@ -28,6 +31,20 @@ def roles_of(config: Config) -> dict[str, Role]:
 def columns_of(config: Config) -> dict[str, str]:
     """The data column of each input: that of its own name, unless `data.columns` names another."""
     return {name: config.data.columns.get(name, name) for name in config.inputs}
+
+
+def truth_of(
+    config: Config, dataset: SampleDataset, split: str, task: Task, inputs: Collection[str]
+) -> list[Outcome] | None:
+    """The joint table of these inputs, by their names, and of what the task predicts. None where the data set does not
+    know it: for another column, for inputs that are in no table, and for a task that predicts only parts of items."""
+    columns, needs = columns_of(config), task.needs
+    if columns.get(task.target, task.target) != dataset.truth_column:
+        return None
+    outcomes = dataset.truth(split) if needs.generates or needs.refines or task.target in needs.columns else None
+    if not outcomes or not {columns[name] for name in inputs} <= outcomes[0].inputs.keys():
+        return None
+    return [each._replace(inputs={name: each.inputs[columns[name]] for name in inputs}) for each in outcomes]
 
 
 def encoded_inputs(config: Config) -> list[str]:

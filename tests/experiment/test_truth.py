@@ -1,0 +1,47 @@
+"""Which tasks the joint table of a data set is about."""
+
+import pytest
+from chopmix.experiment.data.columns import truth_of
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
+from chopmix.inference.attribution import best_guess, entropy
+
+TREE = """
+inputs:
+  image: {use: image, patch_size: 4, channels: 1, size: 8, position: null}
+  op: {use: text, encoding: characters, position: null}
+  answer: {use: text, encoding: characters, position: null}
+model: {width: 8, depth: 1, heads: 1, context: 40, attention: same_sample & causal, position: rotary}
+tasks:
+  answer: {use: language_modeling, target: answer}
+  sign: {use: language_modeling, target: op}
+  parts: {use: masked_modeling, target: answer}
+data: {columns: {op: operator}, dataset: {use: arithmetic, samples: 20}}
+training: {steps: 1, samples_per_step: 4}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "x.yaml").write_text(TREE)
+    return load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"])
+
+
+def test_the_table_is_for_the_task_that_predicts_the_answer_and_by_the_names_of_inputs(config):
+    dataset = config.dataset()
+    tasks = {name: part() for name, part in config.tasks.items()}
+    table = truth_of(config, dataset, "val", tasks["answer"], ("image", "op"))
+    assert {*table[0].inputs} == {"image", "op"} and {each.inputs["op"] for each in table} > {"+"}
+    assert entropy(table, ()) == entropy(dataset.truth("val"), ()) and best_guess(table, ("op",)) < 1
+    assert truth_of(config, dataset, "val", tasks["answer"], ("image", "answer")) is None, "no input of the table"
+    assert truth_of(config, dataset, "val", tasks["sign"], ("image",)) is None, "it predicts another column"
+    assert truth_of(config, dataset, "val", tasks["parts"], ("image", "op")) is None, "it predicts some tokens"
+
+
+def test_training_ends_with_attribution_for_tasks_that_no_table_is_about(tmp_path, monkeypatch):
+    """It ended in a KeyError."""
+    monkeypatch.setattr("chopmix.data.samples.made.MadeDataset.held_back", 12)
+    (tmp_path / "x.yaml").write_text(TREE)
+    more = ["evaluation={attribution: true, sample_tokens: 0}", "logging={tensorboard: false}"]
+    summary, status = train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}", *more]))
+    assert status == 0 and summary["step"] == 1 and "val/answer/bits/op" in summary
