@@ -19,7 +19,7 @@ from ..models.arithmetic import computing_type
 from ..models.batch import Batch, SetPlan
 from ..models.model import Model
 from ..tasks.base import Task, figures
-from ..tasks.judging import Generated
+from ..tasks.judging import Generated, is_known
 from ..tasks.measuring.texts import as_text
 from ..tokenizers.files.reading import DataError
 from .generated import CHAINS, chain_share, generated_share
@@ -202,12 +202,16 @@ def task_figures(
     numbers = {"samples": int(sums["supervised"])}
     if sums.get("chain_samples"):
         numbers["chain_samples"] = int(sums["chain_samples"])
+    measured_on: dict[str, int] = {}
     if pairs is not None:
-        metrics |= compared(name, task, split, pairs)
+        found, measured_on = compared(name, task, split, pairs)
+        metrics |= found
         numbers["judged"] = len(pairs)
-    of = {key: metric.measured_on for key, metric in task.metrics.items()}
+    for key, metric in task.metrics.items():
+        if key in metrics and key not in measured_on:
+            measured_on[key] = int(metric.counted(sums)) if metric.counted else numbers[metric.measured_on]
     return TaskFigures(
-        metrics=metrics, measured_on={key: numbers[of.get(key, "judged")] for key in metrics}, sums=sums,
+        metrics=metrics, measured_on={key: measured_on[key] for key in metrics if key in measured_on}, sums=sums,
         samples=numbers.pop("samples"), counts=numbers,
     )  # fmt: skip
 
@@ -252,7 +256,7 @@ def generate_share(
     pairs = {}
     for name, places in chosen.items():
         task = tasks[name]
-        some = places if generated is None else spread(places, generated)
+        some = places if generated is None else spread(with_columns(split, task.needs.compared, places), generated)
         if is_judged(task, split):
             pairs[name] = generated_share(model, tasks, name, split, some, processes, inputs, max(rows, 64))
         if task.needs.refines:
@@ -265,16 +269,29 @@ def generate_share(
     return pairs
 
 
-def compared(name: str, task: Task, split: Split, pairs: Pairs) -> dict[str, float]:
-    """The metrics of a task's generated items over a whole split. Raises DataError where there are none."""
+def with_columns(split: Split, columns: Collection[str], places: Sequence[Place]) -> Sequence[Place]:
+    """The places of the samples that have a value in all of these columns, with which judges compare; all places where
+    no sample has."""
+    if split.samples is None or not columns:
+        return places
+    rows = ((place, split.samples.row(place.number, columns)) for place in places)
+    return [place for place, row in rows if all(is_known(row.get(name)) for name in columns)] or places
+
+
+def compared(name: str, task: Task, split: Split, pairs: Pairs) -> tuple[dict[str, float], dict[str, int]]:
+    """The metrics of a task's generated items over a whole split, and on how many items each is measured. Raises
+    DataError where there are none."""
     if not pairs:
         raise DataError(f"split {split.name!r} has no item of {task.target!r} by which task {name!r} could be judged")
     said, true = [each.item for each in pairs], [each.true for each in pairs]
     found = {name: metric.of_texts(said, true) for name, metric in task.metrics.items() if metric.of_texts}
+    measured_on = dict.fromkeys(found, len(pairs))
     for name, judge in task.judges.items():
         figures = judge.judge(pairs, task.choppers[task.target].vocabulary)
+        counts = judge.counts(figures, len(pairs))
         found |= {name + more: value for more, value in figures.items()}
-    return found
+        measured_on |= {name + more: counts.get(more, len(pairs)) for more in figures}
+    return found, measured_on
 
 
 def is_judged(task: Task, split: Split) -> bool:
@@ -294,7 +311,8 @@ def directions(tasks: Mapping[str, Task], split: str, returns: Collection[str] =
     found = {f"{split}/loss": False} if len(tasks) > 1 else {}
     for name, task in tasks.items():
         prefix = f"{split}/{name}/" if len(tasks) > 1 else f"{split}/"
-        found |= {prefix + metric: meaning.larger_is_better for metric, meaning in task.metrics.items()}
+        meanings = {name: metric.larger_is_better for name, metric in task.metrics.items()}
+        found |= {prefix + name: larger for name, larger in meanings.items() if larger is not None}
     return found | dict.fromkeys(returns, True)
 
 

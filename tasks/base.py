@@ -24,12 +24,15 @@ class Metric(NamedTuple):
     """A figure of a whole split, computed from sums over its batches, or from generated and reference texts."""
 
     unit: str
-    larger_is_better: bool = False
+    larger_is_better: bool | None = False
+    """None: runs cannot be compared by it."""
     of_sums: Callable[[Mapping[str, Tensor]], float | None] | None = None
     """Computes it from the sums over a split: `loss` (the first of `Task.terms`), `count` (of targets), those of
     `Task.measure`, and, for items that are ids, their size in `units`; gives None where a sum is missing."""
     of_texts: Callable[[Sequence[str], Sequence[str]], float] | None = None
     """Computes it from the hypotheses (texts as they were generated) and the references of a split, in one order."""
+    counted: Callable[[Mapping[str, Tensor]], float] | None = None
+    """How many samples it is measured on, from the sums; None: all samples that have a target."""
     of_judge: bool = False
     """Whether one of the task's `judges` computes it from the generated items of a split."""
     of_chain: bool = False

@@ -36,7 +36,8 @@ class Figure(NamedTuple):
     """What a figure means."""
 
     unit: str
-    larger_is_better: bool = False
+    larger_is_better: bool | None = False
+    """None: runs cannot be compared by it."""
 
 
 class Judge:
@@ -69,7 +70,17 @@ class Judge:
     def load(self, folder: Path, open_run: Callable[[str | Path], RunPart]) -> None:
         """Get ready from what `save` has written. Raises DataError where that is missing or damaged."""
 
+    def counts(self, figures: Mapping[str, float], items: int) -> Mapping[str, int]:
+        """On how many of these `items` some of the figures are measured, by the names of `figures`; the others are
+        measured on all of them."""
+        return {}
+
     def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary) -> dict[str, float]:
         """The figures of generated items, by the names of `figures`; without those that these items do not have, such
         as a share of the complete ones where none is complete."""
         raise NotImplementedError
+
+
+def is_known(value: Any) -> bool:
+    """Whether a sample has a value in a column: not None, and not NaN, as tables write a missing one."""
+    return value is not None and value == value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any
 
 import torch
@@ -18,7 +18,7 @@ from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import Record, as_numbers
 from ..tokenizers.media.summaries import span
 from .base import Metric, Needs, Task, TrainingColumns, known_values
-from .measuring.number_errors import check_loss, errors, loss_of, metrics_of_numbers
+from .measuring.number_errors import check_loss, errors, known, loss_of, metrics_of_numbers
 
 
 class Scale(Record):
@@ -142,7 +142,11 @@ class Regression(Task):
     def metrics(self) -> dict[str, Metric]:
         """`loss`, then mean absolute (`mae`) and root mean square error (`rmse`) of each number in the target's units:
         with `names` x and y, `mae_x`, `rmse_x`, `mae_y`, `rmse_y`."""
-        return metrics_of_numbers(self.kind, self.endings)
+        metrics = metrics_of_numbers(self.kind, self.endings)
+        for number, ending in enumerate(self.endings):
+            for name in (f"mae{ending}", f"rmse{ending}"):
+                metrics[name] = metrics[name]._replace(counted=partial(known, number=number))
+        return metrics
 
     @property
     def endings(self) -> list[str]:

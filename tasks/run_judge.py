@@ -11,7 +11,7 @@ from ..tokenizers.base import RunPart
 from ..tokenizers.encoding.vocabulary import Vocabulary
 from ..tokenizers.files.reading import DataError, read_bytes, shown
 from ..tokenizers.files.writing import write_bytes
-from .judging import Figure, Generated, Judge, TrainingItems
+from .judging import Figure, Generated, Judge, TrainingItems, is_known
 
 TRIED = 8
 """How many training items a run must be able to judge before the first step; not each of them."""
@@ -44,7 +44,7 @@ class RunJudge(Judge):
 
     @property
     def figures(self) -> Mapping[str, Figure]:
-        return dict.fromkeys(("", "_real", "_decoded"), self.figure) | {"_unlabelled": Figure("samples")}
+        return dict.fromkeys(("", "_real", "_decoded"), self.figure) | {"_unlabelled": Figure("samples", None)}
 
     def value(self, said: Sequence[str | None], wanted: Sequence[str]) -> float:
         """The figure of what the run says of each item (None: it is no whole one), beside what was wanted."""
@@ -111,6 +111,10 @@ class RunJudge(Judge):
         skipped = len(generated) - len(known)
         return found | ({"_unlabelled": float(skipped)} if skipped else {}) | self.spread(known, wanted)
 
+    def counts(self, figures: Mapping[str, float], items: int) -> dict[str, int]:
+        labelled = items - int(figures.get("_unlabelled", 0))
+        return dict.fromkeys({*figures} - {"_unlabelled"}, labelled)
+
     def spread(self, generated: Sequence[Generated], wanted: Sequence[str]) -> dict[str, float]:
         """Further figures of generated items, and of the true ones, by what was wanted of each."""
         return {}
@@ -124,8 +128,3 @@ class RunJudge(Judge):
         if other := [answer for answer in answers if answer and self.answer not in answer]:
             raise ValueError(f"{self.part.name}: task {self.task!r} gives no {self.answer}, but {', '.join(other[0])}")
         return [str(answer[self.answer]) if answer else None for answer in answers]
-
-
-def is_known(value: Any) -> bool:
-    """Whether a sample has a value in a column: not None, and not NaN, as tables write a missing one."""
-    return value is not None and value == value

@@ -186,7 +186,10 @@ class Trainer:
             self.log.say(f"  | {samples.text.strip()}".replace("\n", "\n  | "))
         self.evaluated = self.step
         if self.saver.best not in metrics:
-            told = f"no sample of val has a target of its task; measured are {', '.join(metrics)}"
+            task, _, _ = self.saver.best.rpartition("/")
+            measured = any(name.rpartition("/")[0] == task for name in metrics if name != "val/loss")
+            why = "val has too few samples for it" if measured else "no sample of val has a target of its task"
+            told = f"{why}; measured are {', '.join(metrics)}"
             raise ValueError(f"checkpoints.best is {self.saver.best!r}, but {told}")
         value = metrics[self.saver.best]
         judged = -value if self.evaluator.larger_is_better(self.saver.best) else value

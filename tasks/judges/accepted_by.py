@@ -34,8 +34,8 @@ class AcceptedBy(RunJudge):
     def figures(self) -> Mapping[str, Figure]:
         share = Figure("share of true items", larger_is_better=True)
         shares = dict.fromkeys(("_recall", "_recall_real", "_coverage", "_coverage_real"), share)
-        variances = dict.fromkeys(("_variance", "_variance_real"), Figure("trace of the covariance"))
-        return super().figures | shares | variances | {"_compared": Figure("items")}
+        variances = dict.fromkeys(("_variance", "_variance_real"), Figure("trace of the covariance", None))
+        return super().figures | shares | variances | {"_compared": Figure("items", None)}
 
     def value(self, said: Sequence[str | None], wanted: Sequence[str]) -> float:
         return sum(a == b for a, b in zip(said, wanted, strict=True)) / max(len(wanted), 1)
@@ -58,6 +58,10 @@ class AcceptedBy(RunJudge):
                 found[f"{name}_real"] = (figure(one, other) + figure(other, one)) / 2
         variances = {"_variance": class_variance(made, classes), "_variance_real": class_variance(true, classes)}
         return found | {name: value for name, value in variances.items() if value is not None}
+
+    def counts(self, figures: Mapping[str, float], items: int) -> dict[str, int]:
+        spread = [name for name in figures if name.startswith(("_recall", "_coverage", "_variance", "_compared"))]
+        return super().counts(figures, items) | dict.fromkeys(spread, int(figures.get("_compared", 0)))
 
     def vectors(self, items: Sequence[Any]) -> Float[Tensor, "n d"] | None:
         """The vectors that the classifier pools of the items; None where there are no items, or it pools none."""

@@ -44,6 +44,11 @@ def metrics_of_numbers(kind: str, endings: Sequence[str]) -> dict[str, Metric]:
     }
 
 
+def known(sums: Mapping[str, Tensor], number: int) -> float:
+    """How many targets have the number of index `number`."""
+    return float(sums["known"][number])
+
+
 def mean_absolute(sums: Mapping[str, Tensor], number: int) -> float:
     """The mean absolute error of the number of index `number`."""
     return float(sums["absolute"][number] / sums["known"][number].clamp(min=1))

@@ -13,14 +13,16 @@ from chopmix.data.processes import ElsewhereError, Processes
 from chopmix.data.samples.dataset import Listed, SampleDataset
 from chopmix.experiment.assembly.assemble import assemble
 from chopmix.experiment.data.splits import open_split
+from chopmix.experiment.data.tasks import TrainingData
 from chopmix.experiment.folder.claim import claim
 from chopmix.experiment.settings.config import load_config
 from chopmix.inference import evaluation, generated
 from chopmix.inference.attribution import measure_attribution
-from chopmix.inference.evaluation import evaluate_split, measured
+from chopmix.inference.evaluation import evaluate_split, measured, with_columns
 from chopmix.inference.refining import chain_of
 from chopmix.inference.sheet import samples_with
 from chopmix.tasks.classification import Classification
+from chopmix.tasks.regression import Regression
 from chopmix.tasks.targets import with_targets
 from chopmix.tokenizers.chopping.contract import chopped
 from chopmix.tokenizers.files.reading import DataError
@@ -394,3 +396,21 @@ def test_a_sample_without_the_source_is_not_compared(tmp_path):
     split = open_split(config, Rows(rows=rows), "val", experiment.data.choppers, experiment.data.tasks)
     found = measured(experiment.model, experiment.data.tasks, split, rows=2)
     assert found.metrics["val/judged"] == 2 and found.samples["val/wer"] == 2 and found.samples["val/loss"] == 1
+
+
+def test_items_are_generated_for_samples_that_judges_can_compare(made):
+    """A judge stopped the training if the few samples for which items were generated had no label."""
+    split = split_of(made, [[{"a": "ab", **({"label": "u"} if number in (3, 7) else {})} for number in range(9)]])
+    places = with_columns(split, ("label",), split.all())
+    assert [place.number for place in places] == [3, 7]
+    assert with_columns(split, ("label", "y"), split.all()) == split.all(), "none has both"
+    assert with_columns(split, (), split.all()) == split.all()
+
+
+def test_each_number_of_a_regression_is_measured_on_the_samples_that_have_it(made):
+    rows = [{"a": "ab", "y": [1.0, float("nan")]}, {"a": "b", "y": [2.0, 1.0]}, {"a": "b", "y": [0.0, float("nan")]}]
+    task = Regression(target="y", names=["first", "second"])
+    task.learned = task.fit(TrainingData(Rows(rows=rows).open("train"), print))
+    sums = {"known": torch.tensor([3.0, 1.0])}
+    counts = {name: metric.counted and metric.counted(sums) for name, metric in task.metrics.items()}
+    assert counts == {"loss": None, "mae_first": 3, "rmse_first": 3, "mae_second": 1, "rmse_second": 1}

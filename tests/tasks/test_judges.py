@@ -280,3 +280,14 @@ def test_the_file_of_known_molecules_is_one(tmp_path):
         harm(tmp_path / "training.u64")
         with pytest.raises(DataError, match="training.u64 is missing or damaged"):
             again.load(tmp_path, no_run)
+
+
+def test_figures_are_of_as_many_items_as_are_compared():
+    """Not of all that were generated: some have no label, and of some no vector is known."""
+    judge = AcceptedBy(run="runs/judge", column="label")
+    figures = {"": 0.5, "_real": 1.0, "_unlabelled": 15.0, "_compared": 4.0, "_recall_real": 0.9}
+    counts = judge.counts(figures, 20)
+    assert counts == {"": 5, "_real": 5, "_compared": 4, "_recall_real": 4}
+    assert {name for name, each in judge.figures.items() if each.larger_is_better is None} == {
+        "_variance", "_variance_real", "_compared", "_unlabelled"
+    }  # fmt: skip
