@@ -146,6 +146,10 @@ WRONG = [
         "training.tokens_per_step=68719476736",
         "training.tokens_per_step: must be at most 16,777,216 (1,048,576 rows of 16",
     ),
+    (
+        "tasks={m: {use: masked_modeling, target: text}, d: {use: masked_diffusion, target: text}}",
+        "tasks.d: task 'm' already hides tokens of input 'text': keep one of the two tasks, or give the second one an",
+    ),
     ("training.seed=-1", "training.seed: must be at least 0, not -1"),
     ("model.block.key_value_heads=-1", "must divide heads (4); -1 does not, but 1 would"),
     ("model.block.feed_forward.ratio=-0.5", "model.block: ratio must be more than 0 and at most 1,024, not -0.5"),

@@ -203,6 +203,16 @@ def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part]) -> Itera
             yield ("tasks", name, "target"), f"no input is named {target!r}{nearest(target, inputs)}"
 
 
+def tokens_are_hidden_once(tasks: dict[str, Part]) -> Iterator[Found]:
+    """No two tasks hide tokens of one input: each would be trained on what the other one has put there."""
+    hidden: dict[str, str] = {}
+    for name, needs in needs_of(tasks).items():
+        for target in needs.inputs if needs.hides in ("masked", "denoised") else ():
+            if (other := hidden.setdefault(target, name)) != name:
+                told = f"task {other!r} already hides tokens of input {target!r}: keep one of the two tasks"
+                yield ("tasks", name), f"{told}, or give the second one an input of its own (same_as: {target})"
+
+
 def answers_are_not_read(inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data) -> Iterator[Found]:
     """No input reads a data column that a task predicts, unless the task hides it (by a shift or a mask). Inputs that a
     decoder generates are exempt: the encoder does not read them."""
