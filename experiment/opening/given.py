@@ -74,10 +74,9 @@ def check_samples(run: Opened, samples: Sequence[Sample], tasks: Collection[str]
 
 def say_missing(run: Opened, samples: Sequence[Sample], tasks: Collection[str], say: Callable[[str], None]) -> None:
     """Call `say` with the inputs that samples lack: `'answer' is written without image, sound`."""
-    written = {run.tasks[name].target for name in tasks}
     found: dict[tuple[str, str], list[str]] = {}
     for name in tasks:
-        task, read = run.tasks[name], [each for each in read_by(run, name) if each not in written]
+        task, read = run.tasks[name], read_by(run, name)
         verb = "written" if task.needs.generates or task.needs.refines else "predicted"
         lacking = Counter(", ".join(each for each in read if sample.get(each) is None) for sample in samples)
         for names, count in lacking.items():

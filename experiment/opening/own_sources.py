@@ -60,18 +60,26 @@ def folder_data(path: Path, wanted: Mapping[str, str], split: str) -> Dataset:
     return Whole(Renamed(read_folder(path), reading, names), tuple(names), whole_of=str(path))
 
 
+TRIED = 100
+"""Of how many samples of tar shards the members are looked at."""
+
+
 def shard_data(named: str | list[str], wanted: Mapping[str, str]) -> Dataset:
     """Tar shards. A column is the member with its name as extension, else the first of its kind (see MEMBERS), else the
-    key of its name inside the member `json`; the first sample decides for all. Raises DataError where there is none."""
+    key of its name inside the member `json`; the first `TRIED` samples decide for all. Raises DataError where there is
+    none."""
     paths = tuple(named if isinstance(named, list) else expand(named))
     shards = Shards(paths)
     if not len(shards):
         raise DataError(f"{paths[0]} holds no samples")
-    first: Columns = shards[0]
+    first: Columns = {}
+    inside: set[str] = set()
+    for sample in (shards[number] for number in range(min(len(shards), TRIED))):
+        first |= sample
+        inside |= set(sample["json"]) if isinstance(sample.get("json"), dict) else set()
     sources = {}
     for name, kind in wanted.items():
         members = [name, *MEMBERS.get(kind, [])]
-        inside = first.get("json") if isinstance(first.get("json"), dict) else {}
         found = next((member for member in members if member in first), f"json.{name}" if name in inside else None)
         if found is None:
             raise DataError(
@@ -86,8 +94,12 @@ def shard_data(named: str | list[str], wanted: Mapping[str, str]) -> Dataset:
 def manifest_data(path: Path, wanted: Mapping[str, str]) -> Dataset:
     """A manifest: a JSONL, CSV or TSV file of one sample a line; columns of other kinds than text and label hold paths,
     relative to its folder."""
-    _, first = next(rows_of(path), (0, {}))
-    columns = [name for name in wanted if name in first] or list(first)
+    present: dict[str, None] = {}
+    for _, row in rows_of(path):
+        present |= dict.fromkeys(row)
+        if present.keys() >= wanted.keys():
+            break
+    columns = [name for name in wanted if name in present] or list(present)
     files = [name for name in columns if wanted.get(name, "label") not in ("text", "label")]
     found = Manifest(train=str(path), columns=columns, files=files).read(path)
     return Whole(found, tuple(columns), whole_of=str(path))

@@ -69,10 +69,16 @@ def test_one_sample_is_predicted_as_a_list_of_one_is(folder):
 def test_inputs_that_are_missing_are_named(folder, capsys):
     run, said = opened(folder, "sees"), []
     run.predict([{"text": "chop"}, {"text": "mix", "image": ROW["image"]}, {}], say=said.append, max_tokens=2)
-    assert said == ["1 of 2 samples: 'label' is predicted without image (--input NAME=VALUE)",
-                    "1 of 2 samples: 'other' is written without image (--input NAME=VALUE)"]  # fmt: skip
+    assert said == [
+        f"1 of 2 samples: {what} (--input NAME=VALUE)"
+        for what in (
+            "'label' is predicted without image, other",
+            "'label' is predicted without other",
+            "'other' is written without image",
+        )
+    ]
     assert asked(folder, "predict", "sees", "--input", "text=chop") == 0
-    assert "'label' is predicted without image (--input NAME=VALUE)\n" in capsys.readouterr().err
+    assert "'label' is predicted without image, other (--input NAME=VALUE)\n" in capsys.readouterr().err
     said.clear()
     opened(folder, "fills").predict({"text": "chop<|mask|>", "other": "m<|mask|>x"}, say=said.append)
     opened(folder, "two").predict({"text": "chop"}, say=said.append, max_tokens=2)

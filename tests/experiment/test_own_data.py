@@ -111,3 +111,21 @@ def test_every_source_of_a_mixture_is_read_whole(tmp_path):
     assert [len(source.samples) for source in samples.mixture][:2] == [40, 40]
     assert found.title("val") == f"{tmp_path}/own/x.jsonl (all), {tmp_path}/other/x.jsonl (all), digits (val)"
     assert len(dataset_of(f"{{use: mixture, of: {{a: {own}}}}}").opened("val")) < 20
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_column_may_be_absent_from_the_first_sample(tmp_path, packed):
+    rows = [{"text": "chop"}, {"text": "mix", "label": "x"}]
+    if packed:
+        path = tmp_path / "own.tar"
+        with tarfile.open(path, "w") as tar:
+            for number, row in enumerate(rows):
+                content = json.dumps(row).encode()
+                member = tarfile.TarInfo(f"{number}.json")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    else:
+        path = tmp_path / "own.jsonl"
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    found = whole_data(str(path), "val", {"text": "text", "label": "label"}, False)
+    assert {*found.columns} == {"text", "label"} and list(found.opened("val").numbered("label")) == [(1, "x")]
