@@ -20,9 +20,8 @@ from ...tokenizers.media.clock import clock_of
 
 LOOKED_AT = 16
 """How many samples of the training split are looked at, spread over it."""
-WINDOWS, NEIGHBOURS, ROWS = 32, 32, 4
-"""Of how many validation samples it is checked whether they overlap with training samples, with how many of these each
-is compared, and how many measurements in a row must be equal."""
+WINDOWS, COMPARED = 64, 1000
+"""How many validation samples are compared with how many training samples, to find out whether they overlap."""
 
 
 def data_lines(
@@ -98,40 +97,40 @@ def overlap_lines(train: Split, val: Split, columns: Mapping[str, str]) -> Itera
     for name, chopper in train.choppers.items():
         if not chopper.numbers:
             continue
-        chosen = np.linspace(0, len(val.samples) - 1, min(WINDOWS, len(val.samples))).astype(int).tolist()
-        shared = sum(
-            bool(
-                runs_in(chopper, val.samples, columns[name], [number])
-                & near(train, val, chopper, columns[name], number)
-            )
-            for number in chosen
-        )
-        if 5 * shared > len(chosen):
+        chosen, compared = spread_numbers(len(val.samples), WINDOWS), spread_numbers(len(train.samples), COMPARED)
+        runs = [runs_in(chopper, val.samples, columns[name], number) for number in chosen]
+        owners: dict[bytes, list[int]] = {}
+        for index, found in enumerate(runs):
+            for run in found:
+                owners.setdefault(run, []).append(index)
+        known = owners.keys()
+        shared = {
+            index
+            for number in compared
+            for run in runs_in(chopper, train.samples, columns[name], number) & known
+            for index in owners[run]
+        }
+        if 10 * len(shared) > max(len(chosen) * len(compared) / len(train.samples), 10):
+            least = "" if len(compared) == len(train.samples) else "at least "
             yield (
-                f"{name}: {shared} of {len(chosen)} validation samples share measurements with training samples, so "
-                "figures will be too good. Name a recording of its own with data.dataset.val"
+                f"{name}: {least}{len(shared)} of {len(chosen)} validation samples share measurements with training "
+                "samples, so figures will be too good. Name a recording of its own with data.dataset.val"
             )
 
 
-def near(train: Split, val: Split, chopper: Chopper, column: str, number: int) -> set[bytes]:
-    """The runs of measurements in the training samples that are likely to be next to a validation sample: those at the
-    same place of their split."""
-    middle = round(number / len(val.samples) * len(train.samples))
-    first = min(max(0, middle - NEIGHBOURS // 2), max(0, len(train.samples) - NEIGHBOURS))
-    return runs_in(chopper, train.samples, column, range(first, min(first + NEIGHBOURS, len(train.samples))))
+def spread_numbers(count: int, most: int) -> list[int]:
+    """At most so many of `count` numbers, spread over them."""
+    return np.linspace(0, count - 1, min(most, count)).astype(int).tolist()
 
 
-def runs_in(chopper: Chopper, samples: Samples, column: str, numbers: Sequence[int]) -> set[bytes]:
-    """All runs of ROWS measurements in some samples that are not constant, as bytes."""
-    found: set[bytes] = set()
-    for number in numbers:
-        try:
-            raw = samples.row(number, (column,)).get(column)
-            values = None if raw is None else clock_of(chopper.decode(raw), 1.0)[0].float().numpy()
-        except (ValueError, OSError, RuntimeError):
-            continue
-        for first in range(0 if values is None else len(values) - ROWS + 1):
-            run = values[first : first + ROWS]
-            if (run != run[0]).any():
-                found.add(run.tobytes())
-    return found
+def runs_in(chopper: Chopper, samples: Samples, column: str, number: int) -> set[bytes]:
+    """All runs of a quarter of a sample's measurements (4 to 16) that are not constant, as bytes."""
+    try:
+        raw = samples.row(number, (column,)).get(column)
+        values = None if raw is None else clock_of(chopper.decode(raw), 1.0)[0].float().numpy()
+    except (ValueError, OSError, RuntimeError):
+        return set()
+    count = 0 if values is None else len(values)
+    size = min(max(count // 4, 4), 16)
+    runs = (values[first : first + size] for first in range(count - size + 1))
+    return {run.tobytes() for run in runs if (run != run[0]).any()}

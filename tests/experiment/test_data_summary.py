@@ -7,6 +7,7 @@ import pytest
 import soundfile
 import yaml
 from chopmix.commands.cli import main
+from chopmix.experiment.views import data_summary
 from chopmix.tasks.classification import Classification
 from chopmix.tokenizers.media.summaries import picture_sizes, span
 from PIL import Image
@@ -59,10 +60,12 @@ def test_pictures_sounds_texts_and_classes(tmp_path, monkeypatch, capsys):
     assert lines["age"] == "0 to 8.5, mean 4.25 to train; 9 to 11.5, mean 10.2 to validate"
 
 
-@pytest.mark.parametrize("apart", [True, False])
-def test_windows_that_overlap_across_splits_are_noticed(tmp_path, monkeypatch, capsys, apart):
-    """A recording is cut into windows that overlap by half, and divided at random or at a time."""
+@pytest.mark.parametrize(("apart", "compared"), [(True, 1000), (False, 1000), (False, 12), (True, 12)])
+def test_windows_that_overlap_across_splits_are_noticed(tmp_path, monkeypatch, capsys, apart, compared):
+    """A recording is cut into windows that overlap by half, and divided at random or at a time. The lines of both files
+    are in random order."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data_summary, "COMPARED", compared)
     recording = np.random.default_rng(0).normal(size=(2_000, 2)).round(4)
     rows = [
         {"motion": recording[first : first + 40].tolist(), "kind": "ab"[first % 2]} for first in range(0, 1_900, 25)
@@ -90,6 +93,7 @@ def test_windows_that_overlap_across_splits_are_noticed(tmp_path, monkeypatch, c
     said = "".join(capsys.readouterr())
     assert "motion: 40 measurement(s) of 2 channel(s), normalised by mean and std, 40 token(s)" in said
     assert ("validation samples share measurements with training samples" in said) == (not apart)
+    assert apart or ("motion: at least " in said) == (compared < 57)
 
 
 def test_a_corpus_and_a_dry_run(tiny, capsys):
