@@ -102,7 +102,7 @@ def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds:
                   f"{', '.join(map(figure_text, values))})")  # fmt: skip
         return
     best = config.checkpoints.best
-    _, tasks = choppers_and_tasks(config, Path(config.out) / "assets", partial(open_part, trust=config.trust))
+    _, tasks = choppers_and_tasks(config, Path(config.out) / "assets", partial(open_part, trust=config.nested))
     larger = larger_is_better(best, directions(tasks, "val", returns_of(config)))
 
     def order(setting: Setting) -> tuple[bool, float]:

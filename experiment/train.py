@@ -12,7 +12,7 @@ from ..training.record.progress import Progress
 from .assembly.assemble import Experiment, assemble, start
 from .budget import with_steps
 from .finish import finish, summarize
-from .folder.claim import check_is_free, claim, run_lock, summary_of
+from .folder.claim import check_is_free, check_links, claim, run_lock, summary_of
 from .preflight import introduce, preflight
 from .resume import go_back, metrics_file, resume
 from .settings.config import Config
@@ -28,6 +28,8 @@ def train(config: Config) -> tuple[dict[str, float], int]:
     processes = Processes.start(config.training.device)
     progress, folder = Progress(config.training.steps or 0), Path(config.out)
     if processes.is_first:
+        if config.run_folder:
+            check_links(config.run_folder)
         check_is_free(folder)
     with run_lock(folder) if processes.is_first else nullcontext(lambda: None) as check:
         if processes.is_first:

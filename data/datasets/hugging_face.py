@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -157,14 +158,27 @@ class Rows(ByColumn):
 
 
 def undecoded(table: Any) -> tuple[Any, list[str]]:
-    """The table with images and sounds left encoded, for the choppers to decode, and the names of those columns."""
-    from datasets import Audio, Image
+    """The table with images and sounds left encoded, for the choppers to decode, and the names of those columns. Also
+    those inside of lists and mappings, and videos and documents: the library would open whatever address they name."""
+    from datasets import Audio, Features, Image
 
     table = table.with_format(None)
     files = [name for name, kind in table.features.items() if isinstance(kind, Audio | Image)]
-    for name in files:
-        table = table.cast_column(name, type(table.features[name])(decode=False))
-    return table, files
+    return table.cast(Features({name: without_decoding(kind) for name, kind in table.features.items()})), files
+
+
+def without_decoding(feature: Any) -> Any:
+    """The type of a column, whose files are not opened, at whatever depth they are."""
+    if isinstance(feature, Mapping):
+        return {name: without_decoding(inner) for name, inner in feature.items()}
+    if isinstance(feature, list):
+        return [without_decoding(inner) for inner in feature]
+    changed = copy.copy(feature)
+    if hasattr(feature, "feature"):  # a list
+        changed.feature = without_decoding(feature.feature)
+    if hasattr(feature, "decode"):  # Image, Audio, Video, Pdf
+        changed.decode = False
+    return changed
 
 
 def class_names(table: Any) -> dict[str, list[str]]:

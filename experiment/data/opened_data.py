@@ -60,7 +60,7 @@ def fit(
     """Choppers and tasks by name. The first process fits them, or takes them from the run that `from:` names, and saves
     them in `RUN/assets`; the others receive these files, whether or not they share its disk. A run that has a
     checkpoint is not fitted again. Raises DataError for data that cannot be fitted, and for a file that is missing."""
-    assets, door = Path(config.out) / "assets", partial(open_part, trust=config.trust)
+    assets, door = Path(config.out) / "assets", partial(open_part, trust=config.nested)
     if processes.is_first:
         if config.from_run:
             take_assets(config, Path(config.from_run), assets)
@@ -77,7 +77,7 @@ def fit(
 def open_untrained(config: Config) -> tuple[dict[str, Chopper], dict[str, Task], Split]:
     """Choppers, tasks and the validation split of a configuration, for inspection without a run: fitted now; nothing of
     it is kept. Raises DataError for data that cannot be read."""
-    dataset, door = config.dataset(), partial(open_part, trust=config.trust)
+    dataset, door = config.dataset(), partial(open_part, trust=config.nested)
     with tempfile.TemporaryDirectory() as folder:
         choppers, tasks = choppers_and_tasks(config, Path(folder), door, dataset)
     return choppers, tasks, open_split(config, dataset, "val", choppers, tasks)

@@ -56,8 +56,6 @@ def claim(config: Config, folder: Path) -> None:
         if differences:
             shown = "\n".join(f"  {path}: {old!r} there, {new!r} here" for path, old, new in differences)
             raise RunError(f"{folder} is a run of another configuration; choose another out=\n{shown}")
-    if config.in_run:
-        check_links(folder)
     checkpoint.sweep(folder)
     write_config(folder, config)
 

@@ -28,11 +28,11 @@ def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
     a checkpoint, nor where `assets` has the folder already."""
     if checkpoint.steps(Path(config.out)):  # a resumed run does not need its source
         return []
-    theirs, taken = read_config(source, config.trust), []
+    theirs, taken = read_config(source, config.nested), []
     for name, part in config.inputs.items():
         same = name in theirs.inputs and kind(theirs.inputs[name]) == kind(part)
         if same and (source / "assets" / name).exists() and not (assets / name).exists():
-            role = Role(open_run=partial(open_part, trust=config.trust), trust=config.trust)
+            role = Role(open_run=partial(open_part, trust=config.nested), trust=config.nested)
             part.build(part.target.Chopper).load(source / "assets" / name, role).save(assets / name)
             taken.append(name)
     for name, part in config.tasks.items() if theirs.data.dataset == config.data.dataset else ():
@@ -59,7 +59,7 @@ def take_weights(model: Model, config: Config) -> str:
     source has no sound checkpoint, or none of the core's matrices fits.
     """
     source = Path(config.from_run)
-    step, there = chosen_step(source, "best"), read_config(source, config.trust)
+    step, there = chosen_step(source, "best"), read_config(source, config.nested)
     checkpoint.read_state(source, step)
     theirs = checkpoint.read_part(source, step, "model") | checkpoint.read_part(source, step, "ema")
     own = model.state_dict()
@@ -136,7 +136,7 @@ def resize_positions(model: Model, source: Path, config: Config, theirs: dict[st
         key, position = f"tokenizers.{name}.position.table.weight", getattr(tokenizer, "position", None)
         if not isinstance(position, LearnedGrid) or key not in theirs:
             continue
-        door = partial(open_part, trust=config.trust)
+        door = partial(open_part, trust=config.nested)
         grid = build_choppers(config, source / "assets", open_run=door)[name].grid
         if grid and grid != position.grid:
             theirs[key] = interpolated(theirs[key], grid, position.grid)

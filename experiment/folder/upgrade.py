@@ -17,7 +17,7 @@ from ...training.checkpoints import files as checkpoint
 from ...training.checkpoints.run_format import FORMAT, other_format
 from ..settings.document import ConfigError, Document, dumped
 from ..settings.names import rename
-from .claim import run_lock
+from .claim import check_links, run_lock
 from .reading import RunError
 
 KEYS = {
@@ -46,6 +46,7 @@ def upgrade(folder: Path) -> list[str]:
     where its `config.yaml` cannot be read; nothing is written then."""
     if not os.path.exists(folder / "config.yaml"):
         raise RunError(f"{folder} is not a run: it has no config.yaml")
+    check_links(folder)
     with run_lock(folder):
         checkpoint.sweep(folder)
         changes = [*checkpoints(folder), *json_files(folder), *config(folder)]  # all is read before anything is written

@@ -30,7 +30,7 @@ def opened_parts(folder: Path, which: str, device: str, trust: Trust) -> dict[st
         raise RunError(f"no checkpoint {which!r}; possible: best, last")
     config, step = read_config(folder, trust), sound_step(folder, which, say_aside)
     check_assets(config, folder / "assets")
-    choppers, tasks = choppers_and_tasks(config, folder / "assets", partial(open_part, trust=config.trust))
+    choppers, tasks = choppers_and_tasks(config, folder / "assets", partial(open_part, trust=config.nested))
     model = build_model(config, choppers, tasks)
     state = load_weights(model, folder, step, choppers)
     inner = [name for name in state.missing if not name.startswith("heads.")]

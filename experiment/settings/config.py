@@ -9,7 +9,7 @@ import copy
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,12 @@ class Config:
     out: Path
     """The folder of the run."""
     trust: Trust
-    """The modules and hosts that this configuration, and every run that it names, may use. Of a YAML file that the user
-    wrote: the modules that its parts name, and any host."""
+    """The modules and hosts that this configuration may use. Of a YAML file that the user wrote: the modules that its
+    parts name, and any host."""
+    nested: Trust
+    """The modules and hosts that the runs which it names may use: the same modules, and the hosts of `--remote`."""
+    run_folder: Path | None = None
+    """The folder of the run from which it was read; None: it was read from another file."""
     shares: Mapping[str, str] = field(default_factory=dict)
     """Which other input's tokenizer an input uses: `{target: {same_as: source}}` gives `{"target": "source"}`."""
 
@@ -67,7 +71,7 @@ class Config:
     @property
     def in_run(self) -> bool:
         """Whether it was read from the folder of a run."""
-        return self.path.name == "config.yaml" and self.path.parent == self.out
+        return self.run_folder is not None
 
     def dataset(self) -> Dataset:
         """The data set that the configuration names. Raises DataError for a remote address that `trust` does not
@@ -81,8 +85,8 @@ class Config:
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = NOTHING) -> Config:
     """Read a YAML file that the user wrote, or the configuration of a run (`RUN` or `RUN/config.yaml`), with overrides
-    such as `training.steps=500` (see `Document.override`). A YAML file may name any module and any address, a run those
-    that `trust` allows. Raises ConfigError with all problems of file and overrides."""
+    such as `training.steps=500` (see `Document.override`). A YAML file may name any module and any address; a run, and
+    any file named `config.yaml`, those that `trust` allows. Raises ConfigError with all problems of file and overrides."""
     folder = Path(path) if os.path.isdir(path) else Path(path).parent
     file = folder / "config.yaml" if os.path.isfile(Path(path) / "config.yaml") else Path(path)
     document = Document.read(file)
@@ -91,20 +95,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = 
         given = "is empty" if tree is None else f"is {shown(tree)}"
         message = f"the file {given}; it must be a mapping with {', '.join(sections())}"
         raise ConfigError(str(file), [Problem((), message)], {(): 1})
-    in_run = file.name == "config.yaml" and (os.path.isdir(folder / "checkpoints") or os.path.isdir(folder / "assets"))
-    if in_run or "format" in tree:
+    named = file.name == "config.yaml"  # a folder from someone else may lack all else that a run has
+    in_run = (named and any(map(os.path.isdir, (path, folder / "checkpoints", folder / "assets")))) or "format" in tree
+    if in_run:
         _begin_run_config(document, folder)
-    else:
-        trust = EVERYTHING
+    elif named and tree.pop("out", None) and not any(each.startswith("out=") for each in overrides):
+        why = "a file named config.yaml may belong to a run from someone else"
+        document.problems.append(Problem((), f"out: {why}: rename it, or give out=FOLDER on the command line"))
     document.rename()
     for override in overrides:
         document.override(override)
     document.rename()
     if isinstance(tree.get("data"), dict) and tree["data"].get("dataset") is None:
         possible = f"possible: {', '.join(registry_of((Dataset,)).names())}, or package.module:Class"
-        needed = "the imported run has no data; set data.dataset" if trust != EVERYTHING else "Data needs 'dataset'"
+        needed = "the imported run has no data; set data.dataset" if in_run else "Data needs 'dataset'"
         document.problems.append(Problem(("data",), f"{needed}: a name or {{use: NAME, ...}} ({possible})"))
-    return _resolve(document, trust)
+    config = _resolve(document, trust if in_run or named else EVERYTHING, trust.hosts)
+    return replace(config, run_folder=folder if in_run and named else None)
 
 
 def load_run_config(folder: Path, trust: Trust = NOTHING) -> Config:
@@ -152,9 +159,9 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
 
 
-def _resolve(document: Document, trust: Trust) -> Config:
+def _resolve(document: Document, trust: Trust, hosts: frozenset[str] = frozenset()) -> Config:
     """The configuration of a document, which may name what `trust` allows. Of a YAML file that the user wrote
-    (EVERYTHING), runs that it names are trusted with the modules that it names itself."""
+    (EVERYTHING), runs that it names are trusted with the modules that it names itself, and with `hosts`."""
     with trusting(trust):
         values, shares = _values(document)
     path = Path(document.file)
@@ -162,9 +169,13 @@ def _resolve(document: Document, trust: Trust) -> Config:
     resolved = {name: plain(value) for name, value in values.items()}
     resolved["inputs"] |= {name: {"same_as": owner} for name, owner in shares.items()}
     from_run, out = values.pop("from"), Path(values.pop("out"))
+    nested = trust
     if trust == EVERYTHING:
-        trust = Trust(frozenset(_modules_in(resolved)), EVERY)
-    return Config(path=path, tree=resolved, from_run=from_run, out=out, shares=shares, trust=trust, **values)
+        modules = frozenset(_modules_in(resolved))
+        trust, nested = Trust(modules, EVERY), Trust(modules, hosts)
+    return Config(
+        path=path, tree=resolved, from_run=from_run, out=out, shares=shares, trust=trust, nested=nested, **values
+    )  # fmt: skip
 
 
 def _modules_in(tree: Mapping[str, Any]) -> Iterator[str]:

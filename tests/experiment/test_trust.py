@@ -1,6 +1,7 @@
 """A run, a data set and a folder of episodes from someone else are data: each hole that was found once stays closed."""
 
 import base64
+import io
 import json
 import pickle
 import shlex
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.data.data_files import split_files, split_of
+from chopmix.data.environments.making import code_in
 from chopmix.data.shards.files import open_file
 from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.run import load_run
@@ -123,6 +125,60 @@ def test_the_configuration_of_a_run_is_treated_like_the_run(place, capsys):
     del tree["format"]
     Path("run/config.yaml").write_text(yaml.safe_dump(tree))  # next to checkpoints
     assert "was written by an earlier chopmix" in refused(capsys, "inspect", "run/config.yaml")
+
+
+@pytest.mark.parametrize("words", [["inspect"], ["train", "--dry-run"], ["examples", "--output", "out"]])
+def test_a_folder_is_a_run_whatever_it_lacks(place, capsys, words):
+    """Without `format`, `assets` and `checkpoints` its configuration was read like one that the user wrote."""
+    Path("run2").mkdir()
+    tree = yaml.safe_load(TEXT) | {"out": str(place / "elsewhere")}
+    tree["model"]["position"] = {"use": "payload:Thing"}
+    Path("run2/config.yaml").write_text(yaml.safe_dump(tree))
+    for file in ("run2", "run2/config.yaml"):
+        said = refused(capsys, words[0], file, *words[1:])
+        assert "earlier chopmix" in said or (
+            "--trust payload" in said and "out: a file named config.yaml may belong" in said
+        )
+    assert not Path("elsewhere").exists()
+
+
+def test_only_the_packages_of_chopmix_are_its_own():
+    """In a checkout `chopmix.runs.x.payload` is a file in the folder `runs`."""
+    for name in ("models.transformer", "tokenizers.text", "data.datasets.text", "experiment.run"):
+        assert NOTHING.allows(f"chopmix.{name}")
+    for name in (
+        "chopmix",
+        "chopmix.runs.x.payload",
+        "chopmix.tests.x",
+        "chopmix.configs",
+        "chopmixer.models",
+        "",
+        " ",
+    ):
+        assert not NOTHING.allows(name)
+
+
+@given(st.text(), st.text())
+def test_an_environment_with_a_colon_names_code(module, name):
+    """gymnasium imports whatever stands before it, such as a name with a space."""
+    assert [*code_in({"x": [f"{module}:{name}"]})] == [f"{module}:{name}"]
+
+
+def test_a_run_in_the_users_yaml_may_contact_no_host(place):
+    Path("own.yaml").write_text(TEXT)
+    assert load_config("own.yaml").nested == NOTHING
+    assert load_config("own.yaml", trust=Trust.of(hosts=["example.org"])).nested == Trust.of(hosts=["example.org"])
+    assert load_config("run", trust=Trust.of(["a"], ["b"])).nested == Trust.of(["a"], ["b"])
+
+
+@pytest.mark.parametrize("link", ["seed-0", "seed-0/checkpoints", "assets/link", "sheets"])
+def test_nothing_is_written_through_a_link_of_a_run(place, capsys, link):
+    Path("mine").mkdir()
+    Path("run", link).parent.mkdir(exist_ok=True)
+    Path("run", link).symlink_to(place / "mine")
+    for words in (["train", "run", "--seeds", "0"], ["train", "run", "training.steps=3"], ["upgrade", "run"]):
+        assert "is a link that leads out of the run's folder" in refused(capsys, *words)
+    assert not any(Path("mine").iterdir())
 
 
 def test_a_printed_flag_cannot_hold_a_command(place, capsys):
@@ -313,6 +369,26 @@ def test_a_table_follows_no_address(table, capsys):
     refs = json.dumps({"version": 1, "gen": [{"key": RENDERED, "url": "u", "dimensions": {}}]}).encode()
     table("reference::refs.json", **{"reference::refs.json": refs, "refs.json": refs})
     assert "the path of a data file cannot contain '::'; rename it" in refused(capsys, "evaluate", "run")
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_no_file_of_a_table_is_opened_by_the_library(table, capsys, depth):
+    """Not inside of lists and mappings either: their paths may be addresses that render templates or connect."""
+    datasets = pytest.importorskip("datasets")
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    kind, value = datasets.Image(), {"path": "reference::http://127.0.0.1:1/x.png", "bytes": None}
+    stored = arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})
+    for _ in range(depth):
+        kind, value, stored = datasets.List({"a": kind}), [{"a": value}], arrow.list_(arrow.struct({"a": stored}))
+    features = datasets.Features({"text": datasets.Value("string"), "picture": kind}).to_dict()
+    rows = arrow.table({"text": ["chop"] * 30, "picture": arrow.array([value] * 30, type=stored)})
+    content = io.BytesIO()
+    parquet.write_table(
+        rows.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}), content
+    )
+    table("rows", **{"rows__train.parquet": content.getvalue()})
+    status, said = main(["evaluate", "run"]), capsys.readouterr()
+    assert status == 0, said.err
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

@@ -15,8 +15,11 @@ from typing import NamedTuple
 
 from .reading import DataError, shown
 
-PACKAGE = __name__.partition(".")[0]
-"""The package whose own modules need no trust: `chopmix`."""
+PACKAGES = tuple(
+    f"{__name__.partition('.')[0]}.{name}"
+    for name in ("models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands")
+)
+"""The packages whose modules need no trust. Not all of `chopmix.*`: in a checkout `chopmix.runs.x` is a file in `runs/`."""
 EVERY = frozenset("*")
 """All modules, or all hosts."""
 PROTOCOLS = {"http", "https", "s3", "gs", "hf"}
@@ -69,7 +72,7 @@ class Trust:
         """Whether a module may be imported."""
         parts = module.split(".")
         above = {".".join(parts[: n + 1]) for n in range(len(parts))}
-        return parts[0] == PACKAGE or self.modules >= EVERY or bool(above & self.modules)
+        return bool(above.intersection(PACKAGES)) or self.modules >= EVERY or bool(above & self.modules)
 
     def refusal(self, reference: str) -> str:
         """Why `package.module:Name`, a class or an environment, must not be imported; empty if it may be."""
