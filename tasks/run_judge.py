@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from ..tokenizers.base import RunPart
 from ..tokenizers.encoding.vocabulary import Vocabulary
-from ..tokenizers.files.reading import DataError, read_bytes, shown
+from ..tokenizers.files.reading import DataError, read_text, shown
 from ..tokenizers.files.writing import write_bytes
 from .judging import Figure, Generated, Judge, TrainingItems, is_known
 
@@ -86,7 +86,7 @@ class RunJudge(Judge):
             raise DataError(f"{folder / 'run'} is missing: the run that judges stands there; copy whole runs")
         self.take(open_run(folder / "run"))
         known = folder / "content.txt"
-        if known.exists() and read_bytes(known).decode() != self.part.content:
+        if known.exists() and read_text(known) != self.part.content:
             raise DataError(f"{folder / 'run'} is another run than the one that judged before; put that one back")
 
     def take(self, part: RunPart) -> None:

@@ -78,10 +78,11 @@ class SensorChopper(Chopper):
             "mean": self.by_channel("mean"),
             "scale": self.by_channel("scale"),
         }
+        names = dict.fromkeys(self.names)
         for option, values in given.items():
             for name in values:
-                if name not in self.names:
-                    raise ValueError(f"{option}: no channel is named {name!r}; possible: {', '.join(self.names)}")
+                if name not in names:
+                    raise ValueError(f"{option}: no channel is named {name!r}; possible: {', '.join(names)}")
         for name, value in given["scale"].items():
             if value <= 0:
                 raise ValueError(f"scale: that of {name!r} must be more than 0, not {value}")

@@ -30,6 +30,9 @@ def ready_judges(
             told = f"it compares with column {judge.columns[0]!r}, and dataset {dataset.name!r} has texts alone"
             raise DataError(f"tasks.{owner}.metrics.{name}: {told}")
         chopper = task.choppers[task.target]
+        if chopper.vocabulary is None:
+            told = f"the input {task.target!r} has no ids, so that no item of it can be generated and judged"
+            raise DataError(f"tasks.{owner}.metrics.{name}: {told}; of pictures `use: image_ids` has some")
 
         def items(chopper: Chopper = chopper, encoded: bool = judge.encoded) -> Iterator[Any]:
             found = readable(dataset.training_items([column]), chopper.decode, "item", "to judge by")

@@ -282,6 +282,14 @@ def test_the_file_of_known_molecules_is_one(tmp_path):
             again.load(tmp_path, no_run)
 
 
+def test_the_name_of_a_judge_s_content_is_text(tmp_path):
+    judge = AcceptedBy(run="runs/judge", column="label")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "content.txt").write_bytes(b"\x93abc")
+    with pytest.raises(DataError, match="content.txt"):
+        judge.load(tmp_path, lambda folder: part(lambda sample: {"class": "a"}))
+
+
 def test_figures_are_of_as_many_items_as_are_compared():
     """Not of all that were generated: some have no label, and of some no vector is known."""
     judge = AcceptedBy(run="runs/judge", column="label")
