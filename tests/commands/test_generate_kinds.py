@@ -200,6 +200,19 @@ def test_a_corpus_has_no_column_to_judge_by(runs, tmp_path, capsys):
     assert told in capsys.readouterr().err
 
 
+def test_what_has_no_ids_is_not_judged(tmp_path, capsys):
+    (tmp_path / "x.yaml").write_text("""
+inputs: {image: {use: image, size: 8, patch_size: 4, channels: 1}}
+model: {width: 8, depth: 1, heads: 1, context: 24, attention: causal & same_sample}
+tasks: {picture: {use: language_modeling, target: image, metrics: {ok: {use: accepted_by, run: x, column: label}}}}
+data: {columns: {image: image}, dataset: digits}
+training: {steps: 1, samples_per_step: 4}
+""")
+    assert main(["train", str(tmp_path / "x.yaml"), f"out={tmp_path / 'x'}"]) == 2
+    told = "tasks.picture.metrics.ok: the input 'image' has no ids, so that no item of it can be generated and judged"
+    assert told in capsys.readouterr().err
+
+
 def test_a_judge_that_was_not_trained_says_how(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs" / "seen").mkdir(parents=True)
