@@ -108,9 +108,10 @@ def readme_configurations(readme: Path) -> list[Mapping[str, Any]]:
     """
     if not readme.is_file():
         return []
-    header = re.match(r"---\s*\n(.*?)\n---\s*(?:\n|$)", read_text(readme), re.S)
+    first, *lines = (line.rstrip() for line in read_text(readme).split("\n"))
+    header = "\n".join(lines[: lines.index("---")]) if first == "---" and "---" in lines else ""
     try:
-        found = yaml.safe_load(header[1]) if header else None
+        found = yaml.safe_load(header)
     except (yaml.YAMLError, RecursionError, ValueError):
         return []
     listed = found.get("configs") if isinstance(found, dict) else None

@@ -34,6 +34,10 @@ LISTED = 12
 """Up to so many classes are listed with their counts before the first step."""
 
 
+CONFUSED = 2000
+"""Of how many classes at most it is counted which is taken for which."""
+
+
 class Classification(Task):
     """Predict the class in the data column `target`, from whatever inputs a sample has.
 
@@ -173,7 +177,7 @@ class Classification(Task):
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
         """`nats` without smoothing; the samples whose class is the likeliest (`top1`) or among the five
-        likeliest (`top5`), and the `confusion` counts (v * v), at true class * v + predicted class; with `several` how
+        likeliest (`top5`), and, of at most `CONFUSED` classes, the `confusion` counts (v * v), at true class * v + predicted class; with `several` how
         many labels are predicted (`said`), right (`hits`) and `true`."""
         scores, values = output.float(), targets.values
         if self.several:
@@ -188,13 +192,11 @@ class Classification(Task):
         judged = values != IGNORED
         scores, values = scores[judged], values[judged]
         best = scores.topk(min(5, len(self.classes)), dim=1).indices == values[:, None]
-        confusion = torch.bincount(values * len(self.classes) + scores.argmax(1), minlength=len(self.classes) ** 2)
-        return {
-            "nats": self.loss(scores, values, 0.0),
-            "top1": best[:, 0].sum(),
-            "top5": best.any(1).sum(),
-            "confusion": confusion,
-        }
+        sums = {"nats": self.loss(scores, values, 0.0), "top1": best[:, 0].sum(), "top5": best.any(1).sum()}
+        count = len(self.classes)
+        if count <= CONFUSED:
+            sums["confusion"] = torch.bincount(values * count + scores.argmax(1), minlength=count**2)
+        return sums
 
     @property
     def metrics(self) -> dict[str, Metric]:

@@ -99,6 +99,10 @@ def unpacked(path: str, target: Path) -> str:
     return str(target)
 
 
+WORDS = 100
+"""The most words of a tar file's global header."""
+
+
 class Headers:
     """A tar file from which only headers are read, so never more than SMALL bytes at once, whatever sizes it claims."""
 
@@ -121,6 +125,8 @@ def members(source: str, path: str) -> Iterator[tuple[str, dict]]:
         with open_file(source) as file, tarfile.open(fileobj=Headers(file), mode="r:") as tar:
             size = file.seek(0, os.SEEK_END)
             for member in tar:
+                if len(tar.pax_headers) > WORDS:  # which tarfile copies for every member
+                    raise ValueError(f"its global header has more than {WORDS} words")
                 if not member.isfile():
                     continue
                 named = member.name.encode(errors="backslashreplace").decode()  # in some bytes that are no UTF-8

@@ -83,7 +83,6 @@ PICTURES = [
     picture("TIFF", "F"),
     picture("TIFF", frames=2),
     picture("PPM"),
-    picture("ICO", sizes=[(8, 8)]),
     picture("TGA"),
 ]
 if features.check("webp"):

@@ -6,6 +6,8 @@ import lzma
 import math
 import re
 import struct
+import tarfile
+import time
 import zlib
 
 import numpy as np
@@ -13,12 +15,17 @@ import pytest
 import soundfile
 import torch
 from bounded import measured
+from chopmix.data.data_files import readme_configurations
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.moses import Moses
+from chopmix.data.shards.files import WORDS, members
+from chopmix.inference.pictures import draw_confusion
+from chopmix.models.batch import Targets
+from chopmix.tasks.classification import CONFUSED, Classes, Classification
 from chopmix.tokenizers.audio import AudioChopper
 from chopmix.tokenizers.category import CategoryChopper
-from chopmix.tokenizers.files.reading import DataError, read_lines, read_packed_text
-from chopmix.tokenizers.files.records import VALUES, read_array
+from chopmix.tokenizers.files.reading import DataError, matching, read_lines, read_packed_text
+from chopmix.tokenizers.files.records import VALUES, as_numbers, read_array
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.media import files
 from chopmix.tokenizers.media.files import check_pixels, read_picture, read_sound
@@ -190,7 +197,7 @@ def header(side: int) -> bytes:
      (PICTURE, header(10_000), "its 10,000 x 10,000 pixels are more than"),  # Pillow warns from 9,460 on
      (PICTURE, header(20_000), "Image size .* exceeds limit of .* pixels"),
      (PICTURE, tile(30_000), "its 30,000 x 30,000 pixels are more than"),
-     (PICTURE, icon(8200), "its 8,200 x 8,200 pixels are more than"),
+     (PICTURE, icon(8200), "in no format that is read here"),
      (VideoChopper(size=8, patch_size=4), canvas(10_000, 10_000, 2), "the video cannot be read: its 10,000 x 10,000")],
     ids=["above the limit", "Pillow warns", "Pillow refuses", "tile", "icon", "animation"],
 )  # fmt: skip
@@ -374,3 +381,69 @@ def test_a_table_takes_8_bytes_a_number(monkeypatch):
     assert len(two.decode(b"0,1\n1,2\n3,4\n")) == 2
     with pytest.raises(DataError, match="it holds more than 4 numbers"):
         two.decode(b"0,1\n1,2\n3,4\n5,6\n")
+
+
+# ------------------------------------------------------------------------------------------------------ time and patterns
+
+
+def within(seconds, call, *arguments):
+    """What a call returns, within some seconds of the processor."""
+    start = time.process_time()
+    value = call(*arguments)
+    assert time.process_time() - start < seconds
+    return value
+
+
+@pytest.mark.parametrize("cell", ["1" * 40_000 + "x", "." + "1" * 40_000 + "x", " " * 40_000 + "x"])
+def test_a_long_cell_is_no_number_at_once(cell):
+    """An expression that tried every division of the digits took a minute."""
+    assert within(1, as_numbers, cell) == cell
+
+
+def test_a_readme_of_empty_lines_is_read_at_once(tmp_path):
+    (tmp_path / "README.md").write_text("---" + "\n" * 60_000)
+    assert within(1, readme_configurations, tmp_path / "README.md") == []
+    (tmp_path / "README.md").write_text("--- \nconfigs:\n- config_name: a\n---  \ntext\n---\n")
+    assert readme_configurations(tmp_path / "README.md") == [{"config_name": "a"}]
+
+
+def test_a_pattern_does_not_walk_through_folders_in_every_way(tmp_path):
+    deep = tmp_path.joinpath(*"abcdefghijklmn")
+    deep.mkdir(parents=True)
+    (deep / "x.txt").write_text("")
+    assert within(1, matching, f"{tmp_path}/" + "**/" * 10 + "x.txt") == [str(deep / "x.txt")]
+    with pytest.raises(DataError, match="more than 3 times"):
+        matching(f"{tmp_path}/" + "**/a/" * 4)
+
+
+def test_names_of_classes_are_cut_in_pictures(tmp_path):
+    counts = torch.tensor([1, 0, 0, 1])
+    within(10, draw_confusion, counts, ["a" * 100_000, "$b"], tmp_path / "x.png")
+    assert Image.open(tmp_path / "x.png").width < 2000
+
+
+def test_a_global_header_of_a_shard_has_a_limit(tmp_path):
+    """tarfile copies all of its words for every member."""
+    words = {f"{number:x}": "" for number in range(WORDS + 1)}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT, pax_headers=words) as tar:
+        tar.addfile(tarfile.TarInfo("1.cls"))
+    with pytest.raises(DataError, match="its global header has more than 100 words"):
+        list(members(str(tmp_path / "a.tar"), "a.tar"))
+
+
+def test_confusions_of_many_classes_are_not_counted():
+    """40,000 classes would take 12 GB."""
+    task = Classification(target="x")
+    for count in (3, CONFUSED + 1):
+        task.learned = Classes([str(number) for number in range(count)])
+        values = torch.tensor([0, 2])
+        sums = task.measure(torch.zeros(2, count), Targets(values=values))
+        assert ("confusion" in sums) == (count == 3)
+
+
+def test_clips_are_filled_up_to_a_limit():
+    with pytest.raises(
+        ValueError, match="longest must be at most 33,554,432 samples .2097.15 seconds. where clips are"
+    ):
+        AudioChopper(rate=16_000, mels=8, fill=True, longest=100_000.0)
+    AudioChopper(rate=16_000, mels=8, longest=100_000.0)

@@ -11,6 +11,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import stat
 import sys
 import zlib
@@ -71,11 +72,18 @@ FILES = 1_000_000
 """The most paths that one pattern may match."""
 
 
+DEEP = 3
+"""How often a pattern may have `**`: each can match the folders of every depth."""
+
+
 def matching(pattern: str) -> list[str]:
     """The paths that a pattern such as `**/*.txt` matches, sorted. Raises DataError for a pattern that is longer than a
-    path, or matches more than `FILES` paths, as `/**/*` does."""
+    path, has `**` more than `DEEP` times, or matches more than `FILES` paths, as `/**/*` does."""
     if len(pattern) > 4096:
         raise DataError(f"{shown(pattern)} has {len(pattern):,} characters; a path has 4,096 at most")
+    pattern = re.sub(r"(\*\*/+)+", "**/", pattern)
+    if pattern.count("**") > DEEP:
+        raise DataError(f"{shown(pattern)} has ** more than {DEEP} times, which matches in very many ways")
     found = list(islice(glob.iglob(pattern, recursive=True), FILES + 1))
     if len(found) > FILES:
         raise DataError(f"{shown(pattern)} matches more than {FILES:,} paths; name a folder with fewer files")

@@ -80,7 +80,7 @@ def _in_words(error: Mapping[str, Any]) -> str:
     return message if "must be" not in message else f"{message}, not {shown(error['input'])}"
 
 
-NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCII)
+NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCII)
 
 
 def as_numbers(value: Any) -> Any:

@@ -26,10 +26,11 @@ PIXELS, MOVING = 2**26, 2**29
 While it is decoded each pixel takes 7 to 13 bytes, of JPEG 2000 up to 25."""
 
 FORMATS = (
-    "AVIF", "BMP", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA",
+    "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA",
     "TIFF", "WEBP",
 )  # fmt: skip
-"""Pillow's names of the formats that are read. EPS is not: Pillow runs Ghostscript on it."""
+"""Pillow's names of the formats that are read. EPS is not: Pillow runs Ghostscript on it; nor are icons (ICNS, ICO): a
+picture of any size lies in them."""
 
 TILE = 322, 323
 """The TIFF tags of a tile's width and height: a picture of few pixels may lie in a tile of any size."""
@@ -46,7 +47,6 @@ def read_picture(raw: Source) -> Any:
 
     with opened_picture(raw, "image") as picture:
         picture.load()
-        check_pixels(picture)  # a file of icons says the size of the picture in it only now
         return ImageOps.exif_transpose(picture)
 
 

@@ -71,6 +71,8 @@ def coloured(clip: Clip, decibels: np.ndarray) -> Clip:
     return torch.fft.irfft(spectrum * torch.from_numpy(gain.astype(np.float32)), n=len(clip))
 
 
+FILLED = 2**25
+"""The most samples to which clips are filled up."""
 MOST = {"rate": 1_000_000, "mels": 4096, "hop": 10**6, "window": 10**6, "longest": 10**12}
 """The largest values of a sound's options (hertz, channels, seconds): more than anybody needs, and no arithmetic
 overflows."""
@@ -105,6 +107,9 @@ class SoundChopper(Chopper):
         for name, most in MOST.items():
             if getattr(self, name) > most:
                 raise ValueError(f"{name} must be at most {most:,}, not {getattr(self, name)}")
+        if self.fill and self.longest * self.rate > FILLED:
+            told = f"{FILLED:,} samples ({FILLED / self.rate:g} seconds)"
+            raise ValueError(f"longest must be at most {told} where clips are filled up, not {self.longest:g}")
         if self.window_samples > 2**20:
             most = f"{2**20:,} samples ({2**20 / self.rate:g} seconds)"
             raise ValueError(f"window must be at most {most}, not {self.window}")
