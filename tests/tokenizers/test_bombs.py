@@ -419,7 +419,8 @@ def test_a_pattern_does_not_walk_through_folders_in_every_way(tmp_path):
 def test_names_of_classes_are_cut_in_pictures(tmp_path):
     counts = torch.tensor([1, 0, 0, 1])
     within(10, draw_confusion, counts, ["a" * 100_000, "$b"], tmp_path / "x.png")
-    assert Image.open(tmp_path / "x.png").width < 2000
+    with Image.open(tmp_path / "x.png") as picture:
+        assert picture.width < 2000
 
 
 def test_a_global_header_of_a_shard_has_a_limit(tmp_path):
