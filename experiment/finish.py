@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..inference.attribution import measure_attribution, tables
+from ..inference.attribution import NothingToWithholdError, measure_attribution, tables
 from ..tokenizers.files.writing import write_json
 from ..training.checkpoints import files as checkpoint
 from ..training.ema import Ema
@@ -69,11 +69,15 @@ def tell_attribution(experiment: Experiment) -> dict[str, float]:
     """Measure on the validation split what each input contributes to each task, and print tables; gives the figures by
     names such as `val/bits/image` (`val/<task>/bits/image` where there are several tasks)."""
     trainer, config, processes = experiment.trainer, experiment.config, experiment.processes
-    with trainer.learner.averaged(), autocast(processes.device, experiment.choices.precision):
-        found = measure_attribution(
-            experiment.model, experiment.data.tasks, experiment.data.splits["val"], rows=config.evaluation.rows,
-            processes=processes,
-        )  # fmt: skip
+    try:
+        with trainer.learner.averaged(), autocast(processes.device, experiment.choices.precision):
+            found = measure_attribution(
+                experiment.model, experiment.data.tasks, experiment.data.splits["val"], rows=config.evaluation.rows,
+                processes=processes,
+            )  # fmt: skip
+    except NothingToWithholdError as error:  # in all processes
+        experiment.say(f"evaluation.attribution: {error}")
+        return {}
     figures: dict[str, float] = {}
     for name, attribution in found.items():
         if processes.is_first:

@@ -7,6 +7,7 @@ not repeated.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import math
 import re
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from ..data.processes import Processes
 from ..inference.evaluation import directions, larger_is_better
@@ -72,18 +73,34 @@ def settings_of(sweeps: Sequence[str]) -> list[Setting]:
     axes = []
     for sweep in sweeps:
         key, equals, values = sweep.partition("=")
-        each = [value for value in re.split(r",(?![^\[{]*[\]}])", values) if value]
+        each = [value for value in values_of(values) if value]
         if not equals or not each:
             raise RunError(f"--sweep {sweep!r}: write KEY=VALUE,VALUE, such as training.learning_rate=1e-3,3e-3")
         axes.append([f"{key}={value}" for value in each])
     return list(itertools.product(*axes))
 
 
+def values_of(text: str) -> list[str]:
+    """A text divided at its commas, without those inside of brackets: `[1,2],f(a,b)` has two values."""
+    values, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[{(") - (letter in ")}]")
+        if letter == "," and depth <= 0:
+            values.append("")
+        else:
+            values[-1] += letter
+    return values
+
+
 def folder_of(base: Path, setting: Setting, seed: int | None) -> Path:
     """The folder of one run of a sweep: `base/learning_rate=1e-3,depth=6/seed-0` for the setting
-    `("training.learning_rate=1e-3", "model.depth=6")` and seed 0."""
-    parts = [each.partition("=") for each in setting]
-    names = [re.sub(r"[^\w.=+-]", "_", f"{key.rpartition('.')[2]}={value}") for key, _, value in parts]
+    `("training.learning_rate=1e-3", "model.depth=6")` and seed 0. A hash is added to a value with other characters than
+    those of names of files, so that two such values have two folders."""
+    names = []
+    for key, _, value in (each.partition("=") for each in setting):
+        plain = re.sub(r"[^\w.=+-]", "_", value)
+        code = "" if plain == value else f"-{hashlib.sha256(value.encode()).hexdigest()[:6]}"
+        names.append(f"{key.rpartition('.')[2]}={plain}{code}")
     return Path(base, *([",".join(names)] if names else []), *([f"seed-{seed}"] if seed is not None else []))
 
 
@@ -109,7 +126,7 @@ def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds:
         mean = statistics.mean(run[best] for run in found[setting])
         return math.isnan(mean), -mean if larger else mean
 
-    table = Table("setting", *names, title=f"by {best}, the best first", title_justify="left")
+    table = Table(Column("setting", no_wrap=True), *names, title=f"by {best}, the best first", title_justify="left")
     for setting in sorted(found, key=order):
         table.add_row(" ".join(setting), *(spread([run[name] for run in found[setting]], "±") for name in names))
     plain_console(width=None if plain_console().is_terminal else 240).print(table)

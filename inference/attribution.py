@@ -117,6 +117,10 @@ class Attribution:
                     yield f"{without}/{key}", value, self.measured_on[key]
 
 
+class NothingToWithholdError(ValueError):
+    """No task has an input that could be withheld."""
+
+
 def withholdable(tasks: Mapping[str, Task], split: Split) -> dict[str, Subset]:
     """By task the inputs that may be withheld from it: all that it reads but those that the task itself is about. Tasks
     that are about nothing but the encoder's inputs read no others."""
@@ -162,7 +166,7 @@ def measure_attribution(
                 by_subset = {subset: each.whole[name] for subset, each in every.items()}
                 found[name] = attribution_of(name, tasks[name], split, whole, by_subset, inputs, orders)
     if not found:
-        raise ValueError(NOTHING)
+        raise NothingToWithholdError(NOTHING)
     return {name: found[name] for name in tasks if name in found}
 
 

@@ -15,7 +15,7 @@ from ..models.generation.session import Session, fitting
 from ..models.model import Model
 from ..tasks.language_modeling import LanguageModeling
 from ..tokenizers.encoding.directory import DecodedStream
-from ..tokenizers.files.reading import DataError
+from ..tokenizers.files.reading import DataError, shown
 from .generating import Generating, Written, WrittenText, pieces
 
 
@@ -29,9 +29,10 @@ def stream_prompts(
     encoding = task.vocabulary
     whole = [encoding.prompted(prompt) for prompt in prompts]
     rows = [fitting(model, task.target, row) for row in whole]
-    for number, (row, kept) in enumerate(zip(whole, rows), start=1):
+    for prompt, row, kept in zip(prompts, whole, rows):
         if len(kept) < len(row):
-            say(f"prompt {number} has {len(row)} tokens; only the last {len(kept)} fit into the context and are read")
+            told = f"only the last {len(kept)} fit into the context and are read"
+            say(f"the prompt {shown(prompt or '')} has {len(row)} tokens; {told}")
     session = Session.of_texts(model, rows, input=task.target, task=name, vocabulary=encoding.size,
                                most=how.max_tokens or 200, cached=how.cached)  # fmt: skip
     written = [WrittenText(encoding.stream(row), encoding.ends, how.stop) for row in rows]

@@ -176,9 +176,9 @@ class Classification(Task):
         return F.cross_entropy(scores, values, reduction="sum", ignore_index=IGNORED, label_smoothing=smoothing)
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
-        """`nats` without smoothing; the samples whose class is the likeliest (`top1`) or among the five
-        likeliest (`top5`), and, of at most `CONFUSED` classes, the `confusion` counts (v * v), at true class * v + predicted class; with `several` how
-        many labels are predicted (`said`), right (`hits`) and `true`."""
+        """`nats` without smoothing; the samples whose class is the likeliest (`top1`) or among the five likeliest
+        (`top5`), and, of at most `CONFUSED` classes, the `confusion` counts (v * v), at true class * v + predicted
+        class; with `several` how many labels are predicted (`said`), right (`hits`) and `true`."""
         scores, values = output.float(), targets.values
         if self.several:
             judged = values[:, :1] != IGNORED

@@ -145,7 +145,7 @@ def members(source: str, path: str) -> Iterator[tuple[str, dict]]:
             file.seek(tar.offset)  # tarfile takes a header that is damaged or cut off for the end
             whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
         wrong = None if whole else "its end is missing"
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:  # tarfile's of sizes below 0
+    except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError) as error:  # of sizes below 0, many headers
         if key is None:
             raise DataError(f"{path} is damaged or cut short: {error}") from error
         wrong = str(error)

@@ -28,7 +28,7 @@ def own_split(run: Opened, split: str, dataset: Dataset | None = None) -> Split:
     return open_split(run.config, dataset or run.dataset(), split, run.choppers, run.tasks)
 
 
-def samples_of(samples: Sample | Sequence[Sample]) -> list[Sample]:
+def samples_of(samples: Any) -> list[Sample]:
     """One sample, or several, as a list. Raises RunError for a sample that is no mapping."""
     found = [samples] if isinstance(samples, Mapping) else list(samples)
     for sample in found:
@@ -76,7 +76,8 @@ def say_missing(run: Opened, samples: Sequence[Sample], tasks: Collection[str], 
     """Call `say` with the inputs that samples lack: `'answer' is written without image, sound`."""
     found: dict[tuple[str, str], list[str]] = {}
     for name in tasks:
-        task, read = run.tasks[name], read_by(run, name)
+        task = run.tasks[name]
+        read = [each for each in read_by(run, name) if each != task.target]
         verb = "written" if task.needs.generates or task.needs.refines else "predicted"
         lacking = Counter(", ".join(each for each in read if sample.get(each) is None) for sample in samples)
         for names, count in lacking.items():

@@ -12,12 +12,14 @@ import torch
 
 from ...models.model import Model
 from ...tasks.base import Task
-from ...tokenizers.base import RunPart
+from ...tokenizers.base import Chopper, RunPart
 from ...tokenizers.files.trust import NOTHING, Trust
+from ...training.checkpoints import files as checkpoint
 from ..assembly.model import build_model
 from ..data.tasks import choppers_and_tasks
 from ..folder.model_run import write_model_run
 from ..folder.reading import RunError, check_assets, listed, load_weights, read_config, say_aside, sound_step
+from ..settings.config import Config
 from ..settings.resolved import precision_of
 from .predictor import pooler, predictor
 
@@ -31,6 +33,7 @@ def opened_parts(folder: Path, which: str, device: str, trust: Trust) -> dict[st
     config, step = read_config(folder, trust), sound_step(folder, which, say_aside)
     check_assets(config, folder / "assets")
     choppers, tasks = choppers_and_tasks(config, folder / "assets", partial(open_part, trust=config.nested))
+    check_size(config, folder, step, choppers)
     model = build_model(config, choppers, tasks)
     state = load_weights(model, folder, step, choppers)
     inner = [name for name in state.missing if not name.startswith("heads.")]
@@ -45,6 +48,20 @@ def opened_parts(folder: Path, which: str, device: str, trust: Trust) -> dict[st
         "choppers": choppers, "which": which, "precision": precision_of(folder, torch.device(kind)),
         "missing": tuple(state.missing),
     }  # fmt: skip
+
+
+def check_size(config: Config, folder: Path, step: int, choppers: Mapping[str, Chopper]) -> None:
+    """Raises RunError if the configuration describes a model that is far larger than the checkpoint: it would be built
+    before its weights are compared. Counted are two matrices of each block and the tables of vocabularies, each number
+    as one byte."""
+    encoder, width = config.model.options["encoder"], config.model.options["width"]
+    depth = config.model.options["depth"] + (encoder.depth if encoder else 0)
+    owners = [choppers[name] for name in config.inputs if name not in config.shares]
+    rows = sum(chopper.vocabulary.size for chopper in owners if chopper.vocabulary is not None)
+    there = (checkpoint.folder_of(folder, step) / "model.safetensors").stat().st_size
+    if (least := width * (2 * width * depth + rows)) > there:
+        told = f"at least {least:,} numbers, but the weights of step {step} have {there:,} bytes"
+        raise RunError(f"{folder / 'config.yaml'} describes a model of {told}")
 
 
 def open_part(folder: str | Path, trust: Trust = NOTHING) -> RunPart:

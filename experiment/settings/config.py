@@ -86,7 +86,8 @@ class Config:
 def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = NOTHING) -> Config:
     """Read a YAML file that the user wrote, or the configuration of a run (`RUN` or `RUN/config.yaml`), with overrides
     such as `training.steps=500` (see `Document.override`). A YAML file may name any module and any address; a run, and
-    any file named `config.yaml`, those that `trust` allows. Raises ConfigError with all problems of file and overrides."""
+    any file named `config.yaml`, those that `trust` allows. Raises ConfigError with all problems of file and
+    overrides."""
     folder = Path(path) if os.path.isdir(path) else Path(path).parent
     file = folder / "config.yaml" if os.path.isfile(Path(path) / "config.yaml") else Path(path)
     document = Document.read(file)

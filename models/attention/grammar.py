@@ -31,6 +31,8 @@ REFERENCE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 TOKEN = re.compile(
     rf"\s*(?:(?P<arrow>->)|(?P<number>\d+(?:\.\d+)?)|(?P<own>{REFERENCE})|(?P<name>[A-Za-z_]\w*)|(?P<mark>[&|!(),]))"
 )
+LONGEST = 200
+"""The most operators of an expression: each is one more level of the graph."""
 DEEPEST = 100
 """The deepest nesting of parentheses and `!`, well below Python's limit of recursion."""
 VALUES: dict[str, type[g.Graph]] = {
@@ -91,6 +93,9 @@ class _Parser:
         return value
 
     def parse(self) -> g.Graph:
+        operators = sum(value in ("&", "|") for _, value, _ in self.tokens)
+        if operators > LONGEST:
+            raise ValueError(f"it has {operators:,} operators; possible: up to {LONGEST}")
         found = self._expression()
         if self._peek()[0] != "end":
             raise self._error(self._peek()[2], f"found {self._peek()[1]!r}, expected '&', '|' or the end")

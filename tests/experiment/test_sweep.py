@@ -44,3 +44,22 @@ def test_counts_are_shown_as_counts(played, capsys, swept):
     sweep.tell(played, {(): runs}, [0, 1], swept=swept)
     shown = capsys.readouterr().out
     assert "1,256" in shown and "1256.0" not in shown and "17.0000" in shown
+
+
+def test_commas_inside_of_brackets_do_not_divide_values():
+    assert sweep.values_of("1,2") == ["1", "2"] and sweep.values_of("[1,2],[3,4]") == ["[1,2]", "[3,4]"]
+    assert sweep.values_of("[[1,2],[3]],{a: 1, b: 2}") == ["[[1,2],[3]]", "{a: 1, b: 2}"]
+    assert sweep.settings_of(["model.attention=causal & from(a, b),same_sample"]) == [
+        ("model.attention=causal & from(a, b)",),
+        ("model.attention=same_sample",),
+    ]
+
+
+def test_every_setting_has_a_folder_of_its_own(tmp_path):
+    """Values that differ only in characters that names of files do not have shared one."""
+    values = ["same_sample & causal", "same_sample | causal", "same_sample", "[1,2]", "(1,2)", "1e-3"]
+    folders = {sweep.folder_of(tmp_path, (f"model.attention={value}",), None) for value in values}
+    assert len(folders) == len(values)
+    assert sweep.folder_of(tmp_path, ("training.learning_rate=1e-3", "model.depth=6"), 0) == (
+        tmp_path / "learning_rate=1e-3,depth=6" / "seed-0"
+    )

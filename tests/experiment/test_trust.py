@@ -143,6 +143,13 @@ def test_a_folder_is_a_run_whatever_it_lacks(place, capsys, words):
     assert not Path("elsewhere").exists()
 
 
+@pytest.mark.parametrize("options", [{"width": 4096, "depth": 100}, {"width": 2**20}])
+def test_a_configuration_larger_than_its_weights_is_not_built(place, capsys, options):
+    change("run", model=options)
+    for words in (["evaluate", "run"], ["generate", "run", "--prompt", "a"], ["predict", "run", "--input", "text=a"]):
+        assert "describes a model of at least" in refused(capsys, *words)
+
+
 def test_only_the_packages_of_chopmix_are_its_own():
     """In a checkout `chopmix.runs.x.payload` is a file in the folder `runs`."""
     for name in ("models.transformer", "tokenizers.text", "data.datasets.text", "experiment.run"):

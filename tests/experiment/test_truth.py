@@ -1,6 +1,9 @@
 """Which tasks the joint table of a data set is about."""
 
+import json
+
 import pytest
+from chopmix.commands.cli import main
 from chopmix.experiment.data.columns import truth_of
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
@@ -45,3 +48,21 @@ def test_training_ends_with_attribution_for_tasks_that_no_table_is_about(tmp_pat
     more = ["evaluation={attribution: true, sample_tokens: 0}", "logging={tensorboard: false}"]
     summary, status = train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}", *more]))
     assert status == 0 and summary["step"] == 1 and "val/answer/bits/op" in summary
+
+
+def test_a_run_is_finished_where_nothing_can_be_attributed(tmp_path, capsys):
+    """It stopped after training, without a summary."""
+    for name, row in (("train", {"a": "x", "b": "y"}), ("val", {"b": "y"})):
+        (tmp_path / f"{name}.jsonl").write_text((json.dumps(row) + "\n") * 8)
+    (tmp_path / "x.yaml").write_text(f"""
+inputs: {{a: {{use: text, encoding: characters}}, b: {{use: text, encoding: characters}}}}
+model: {{width: 8, depth: 1, heads: 1, context: 16, attention: causal & same_sample}}
+tasks: {{write: {{use: language_modeling, target: b}}}}
+data: {{dataset: {{use: manifest, train: {tmp_path}/train.jsonl, val: {tmp_path}/val.jsonl, columns: [a, b]}}}}
+training: {{steps: 1, samples_per_step: 4}}
+evaluation: {{sample_tokens: 0, attribution: true}}
+logging: {{tensorboard: false}}
+""")
+    assert main(["train", str(tmp_path / "x.yaml"), f"out={tmp_path / 'run'}"]) == 0
+    assert "evaluation.attribution: no task has an input that could be withheld" in capsys.readouterr().err
+    assert (tmp_path / "run" / "summary.json").exists()

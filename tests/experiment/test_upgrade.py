@@ -288,7 +288,7 @@ def test_what_is_not_rewritten(tmp_path, capsys):
     shutil.move(run / "assets", tmp_path / "elsewhere")
     (run / "assets").symlink_to(tmp_path / "elsewhere")
     before = contents(run)
-    with pytest.raises(RunError, match="lies outside the run: a link leads there"):
+    with pytest.raises(RunError, match="is a link that leads out of the run's folder"):
         upgrade(run)
     assert contents(run) == before and "deviation" in (tmp_path / "elsewhere/image/spectrogram.json").read_text()
 

@@ -297,3 +297,10 @@ def test_deep_nesting_is_refused_politely():
         parse("(" * 5000 + "causal" + ")" * 5000)
     with pytest.raises(ValueError, match="attention"):
         parse("!" * 5000 + "causal")
+
+
+def test_an_expression_has_so_many_operators():
+    """Thousands ended in a RecursionError."""
+    parse_graph(" & ".join(["causal"] * 201))
+    with pytest.raises(ValueError, match="it has 2,999 operators; possible: up to 200"):
+        parse_graph(" & ".join(["causal"] * 3000))

@@ -19,7 +19,8 @@ PACKAGES = tuple(
     f"{__name__.partition('.')[0]}.{name}"
     for name in ("models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands")
 )
-"""The packages whose modules need no trust. Not all of `chopmix.*`: in a checkout `chopmix.runs.x` is a file in `runs/`."""
+"""The packages whose modules need no trust. Not all of `chopmix.*`: in a checkout `chopmix.runs.x` is a file in
+`runs/`."""
 EVERY = frozenset("*")
 """All modules, or all hosts."""
 PROTOCOLS = {"http", "https", "s3", "gs", "hf"}

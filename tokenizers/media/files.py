@@ -32,6 +32,9 @@ FORMATS = (
 """Pillow's names of the formats that are read. EPS is not: Pillow runs Ghostscript on it; nor are icons (ICNS, ICO): a
 picture of any size lies in them."""
 
+SCANS = 100
+"""The most scans of a JPEG; progressive ones have about ten."""
+
 TILE = 322, 323
 """The TIFF tags of a tile's width and height: a picture of few pixels may lie in a tile of any size."""
 
@@ -103,6 +106,7 @@ def opened_picture(raw: Source, what: str) -> Iterator[Any]:
         with io.BytesIO(raw) if isinstance(raw, bytes) else open_regular(raw, ITEM) as file:
             picture = Image.open(file, formats=formats)
             check_pixels(picture)
+            check_scans(picture, file)
             yield picture
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files, struct.error among it
         unknown = isinstance(error, UnidentifiedImageError)
@@ -118,6 +122,18 @@ def check_pixels(picture: Any) -> None:
     width, height = max(sizes, key=math.prod)
     if width * height > PIXELS:
         raise ValueError(f"its {width:,} x {height:,} pixels are more than {PIXELS:,}; make it smaller")
+
+
+def check_scans(picture: Any, file: io.BufferedIOBase) -> None:
+    """Raises ValueError for a JPEG of more than `SCANS` scans: each goes over all of its pixels."""
+    if picture.format not in ("JPEG", "MPO"):
+        return
+    place = file.tell()
+    file.seek(0)
+    scans = file.read().count(b"\xff\xda")
+    file.seek(place)
+    if scans > SCANS:
+        raise ValueError(f"it has {scans:,} scans; possible: up to {SCANS}")
 
 
 FFMPEG = {b"ftyp": 4, b"\x1aE\xdf\xa3": 0, b"\xff\xf1": 0, b"\xff\xf9": 0, b"\x30\x26\xb2\x75": 0}

@@ -182,6 +182,7 @@ SINGLE_CHECKS: tuple[Check, ...] = (
 FITTING_CHECKS: tuple[Check, ...] = (
     heads_divide, parts.encoder_fits, attention_parses, *timing.CHECKS, parts.augmented_images_have_one_shape,
     relative_position_fits, block_can_be_built, parts.absolute_positions_fit, parts.inputs_can_be_built,
-    parts.encodings_fit, parts.targets_are_inputs, parts.answers_are_not_read, parts.tokens_are_hidden_once, samples_or_tokens, rows_can_be_planned,
+    parts.encodings_fit, parts.targets_are_inputs, parts.answers_are_not_read, parts.tokens_are_hidden_once,
+    samples_or_tokens, rows_can_be_planned,
     core_tokens_have_room, dropped_inputs_exist, steps_are_rows, schedule_fits,
 )  # fmt: skip
