@@ -195,8 +195,7 @@ def check_array(array: Any, what: str, room: Room) -> None:
         if number not in FILTERS.values():
             other = name.decode(errors="replace")
             raise DataError(f"{what} is packed by the filter {other!r}; possible are {', '.join(FILTERS)}")
-    size = math.prod(array.shape) * max(array.dtype.itemsize, 8)  # bytes become numbers of 8 bytes
-    room.take(max(size, chunk if array.chunks else 0), what)
+    room.take(max(math.prod(array.shape) * array.dtype.itemsize, chunk if array.chunks else 0), what)
     if filters and DENSEST * (largest := largest_chunk(array)) > room.most:
         most = f"possible are {room.most // DENSEST:,} in a file of this size"
         raise DataError(f"{what} is packed in chunks of up to {largest:,} bytes; {most}")
