@@ -47,7 +47,7 @@ from test_fuzz_runs import (
 )
 from tiny import dumped
 
-SLOW = 12
+SLOW = 8
 """Inputs by default, where each is a whole command."""
 
 
