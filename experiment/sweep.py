@@ -73,29 +73,32 @@ def settings_of(sweeps: Sequence[str]) -> list[Setting]:
     axes = []
     for sweep in sweeps:
         key, equals, values = sweep.partition("=")
-        each = [value for value in values_of(values) if value]
-        if not equals or not each:
+        values = [value for value in split_at_commas(values) if value]
+        if not equals or not values:
             raise RunError(f"--sweep {sweep!r}: write KEY=VALUE,VALUE, such as training.learning_rate=1e-3,3e-3")
-        axes.append([f"{key}={value}" for value in each])
+        axes.append([f"{key}={value}" for value in values])
     return list(itertools.product(*axes))
 
 
-def values_of(text: str) -> list[str]:
-    """A text divided at its commas, without those inside of brackets: `[1,2],f(a,b)` has two values."""
-    values, depth = [""], 0
-    for letter in text:
-        depth += (letter in "[{(") - (letter in ")}]")
-        if letter == "," and depth <= 0:
+def split_at_commas(text: str) -> list[str]:
+    """Split a text at its commas, except those inside brackets: `[1,2],f(a,b)` gives `["[1,2]", "f(a,b)"]`."""
+    values, open_brackets = [""], 0
+    for character in text:
+        if character in "[{(":
+            open_brackets += 1
+        elif character in ")}]":
+            open_brackets -= 1
+        if character == "," and open_brackets <= 0:
             values.append("")
         else:
-            values[-1] += letter
+            values[-1] += character
     return values
 
 
 def folder_of(base: Path, setting: Setting, seed: int | None) -> Path:
     """The folder of one run of a sweep: `base/learning_rate=1e-3,depth=6/seed-0` for the setting
-    `("training.learning_rate=1e-3", "model.depth=6")` and seed 0. A hash is added to a value with other characters than
-    those of names of files, so that two such values have two folders."""
+    `("training.learning_rate=1e-3", "model.depth=6")` and seed 0. Characters that a file name
+    should not have are replaced, and a hash of the value is added, so that two values never share a folder."""
     names = []
     for key, _, value in (each.partition("=") for each in setting):
         plain = re.sub(r"[^\w.=+-]", "_", value)

@@ -118,7 +118,7 @@ class Attribution:
 
 
 class NothingToWithholdError(ValueError):
-    """No task has an input that could be withheld."""
+    """Raised if there is no input that attribution could leave out of the samples."""
 
 
 def withholdable(tasks: Mapping[str, Task], split: Split) -> dict[str, Subset]:

@@ -289,8 +289,9 @@ def compared(name: str, task: Task, split: Split, pairs: Pairs) -> tuple[dict[st
     for name, judge in task.judges.items():
         figures = judge.judge(pairs, task.choppers[task.target].vocabulary)
         counts = judge.counts(figures, len(pairs))
-        found |= {name + more: value for more, value in figures.items()}
-        measured_on |= {name + more: counts.get(more, len(pairs)) for more in figures}
+        for ending, value in figures.items():
+            found[name + ending] = value
+            measured_on[name + ending] = counts.get(ending, len(pairs))
     return found, measured_on
 
 

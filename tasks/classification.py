@@ -35,7 +35,7 @@ LISTED = 12
 
 
 CONFUSED = 2000
-"""Of how many classes at most it is counted which is taken for which."""
+"""The largest number of classes for which a confusion matrix is counted."""
 
 
 class Classification(Task):

@@ -71,8 +71,8 @@ class Judge:
         """Get ready from what `save` has written. Raises DataError where that is missing or damaged."""
 
     def counts(self, figures: Mapping[str, float], items: int) -> Mapping[str, int]:
-        """On how many of these `items` some of the figures are measured, by the names of `figures`; the others are
-        measured on all of them."""
+        """The number of items behind each figure, by the figure's name. Only figures that are not measured on all
+        `items` are included."""
         return {}
 
     def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary) -> dict[str, float]:

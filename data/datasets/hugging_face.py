@@ -160,15 +160,18 @@ class Rows(ByColumn):
 def undecoded(table: Any) -> tuple[Any, list[str]]:
     """The table with images and sounds left encoded, for the choppers to decode, and the names of those columns. Also
     those inside of lists and mappings, and videos and documents: the library would open whatever address they name."""
-    from datasets import Audio, Features, Image
+    from datasets import Audio, Image
 
     table = table.with_format(None)
     files = [name for name, kind in table.features.items() if isinstance(kind, Audio | Image)]
-    return table.cast(Features({name: without_decoding(kind) for name, kind in table.features.items()})), files
+    for name, kind in table.features.items():
+        if (plain := without_decoding(kind)) != kind:
+            table = table.cast_column(name, plain)  # copies the table's columns only where files are inside of lists
+    return table, files
 
 
 def without_decoding(feature: Any) -> Any:
-    """The type of a column, whose files are not opened, at whatever depth they are."""
+    """The type of a column without the decoding of files, also of those inside of lists and mappings."""
     if isinstance(feature, Mapping):
         return {name: without_decoding(inner) for name, inner in feature.items()}
     if isinstance(feature, list):

@@ -52,16 +52,17 @@ def opened_parts(folder: Path, which: str, device: str, trust: Trust) -> dict[st
 
 def check_size(config: Config, folder: Path, step: int, choppers: Mapping[str, Chopper]) -> None:
     """Raises RunError if the configuration describes a model that is far larger than the checkpoint: it would be built
-    before its weights are compared. Counted are two matrices of each block and the tables of vocabularies, each number
-    as one byte."""
+    before its weights are compared. The estimate is a lower bound: two matrices per block and the embedding tables,
+    one byte per parameter."""
     encoder, width = config.model.options["encoder"], config.model.options["width"]
     depth = config.model.options["depth"] + (encoder.depth if encoder else 0)
-    owners = [choppers[name] for name in config.inputs if name not in config.shares]
-    rows = sum(chopper.vocabulary.size for chopper in owners if chopper.vocabulary is not None)
-    there = (checkpoint.folder_of(folder, step) / "model.safetensors").stat().st_size
-    if (least := width * (2 * width * depth + rows)) > there:
-        told = f"at least {least:,} numbers, but the weights of step {step} have {there:,} bytes"
-        raise RunError(f"{folder / 'config.yaml'} describes a model of {told}")
+    vocabularies = [choppers[name].vocabulary for name in config.inputs if name not in config.shares]
+    table_rows = sum(vocabulary.size for vocabulary in vocabularies if vocabulary is not None)
+    weight_bytes = (checkpoint.folder_of(folder, step) / "model.safetensors").stat().st_size
+    parameters = width * (2 * width * depth + table_rows)
+    if parameters > weight_bytes:
+        described = f"{folder / 'config.yaml'} describes a model of at least {parameters:,} parameters"
+        raise RunError(f"{described}, but the weights of step {step} have {weight_bytes:,} bytes")
 
 
 def open_part(folder: str | Path, trust: Trust = NOTHING) -> RunPart:

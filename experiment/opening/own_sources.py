@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import methodcaller
 from pathlib import Path
+from typing import Any
 
 from ...data.base import Dataset
 from ...data.datasets.hugging_face import HuggingFace
@@ -18,6 +19,7 @@ from ...data.samples.dataset import Columns, Renamed, SampleDataset, Samples
 from ...data.shards.dataset import Shards, renamed
 from ...data.shards.files import expand
 from ...tokenizers.files.reading import DataError
+from ...tokenizers.files.records import as_numbers
 from ..folder.reading import RunError
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz")
@@ -92,15 +94,20 @@ def shard_data(named: str | list[str], wanted: Mapping[str, str]) -> Dataset:
 
 
 def manifest_data(path: Path, wanted: Mapping[str, str]) -> Dataset:
-    """A manifest: a JSONL, CSV or TSV file of one sample a line; columns of other kinds than text and label hold paths,
-    relative to its folder."""
-    present: dict[str, None] = {}
+    """A manifest: a JSONL, CSV or TSV file of one sample a line. Columns of other kinds than text and label hold paths
+    relative to its folder, or numbers if their first value is a number or a list and no such file exists."""
+    first: dict[str, Any] = {}
     for _, row in rows_of(path):
-        present |= dict.fromkeys(row)
-        if present.keys() >= wanted.keys():
+        first |= {name: value for name, value in row.items() if first.get(name) in (None, "")}
+        if all(first.get(name) not in (None, "") for name in wanted):
             break
-    columns = [name for name in wanted if name in present] or list(present)
-    files = [name for name in columns if wanted.get(name, "label") not in ("text", "label")]
+    columns = [name for name in wanted if name in first] or list(first)
+    files = [
+        name
+        for name in columns
+        if wanted.get(name, "label") not in ("text", "label")
+        and (isinstance(as_numbers(first[name]), str) or os.path.exists(path.parent / str(first[name])))
+    ]
     found = Manifest(train=str(path), columns=columns, files=files).read(path)
     return Whole(found, tuple(columns), whole_of=str(path))
 

@@ -100,7 +100,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = 
     in_run = (named and any(map(os.path.isdir, (path, folder / "checkpoints", folder / "assets")))) or "format" in tree
     if in_run:
         _begin_run_config(document, folder)
-    elif named and tree.pop("out", None) and not any(each.startswith("out=") for each in overrides):
+    elif named and tree.pop("out", None) and not any(override.startswith("out=") for override in overrides):
         why = "a file named config.yaml may belong to a run from someone else"
         document.problems.append(Problem((), f"out: {why}: rename it, or give out=FOLDER on the command line"))
     document.rename()

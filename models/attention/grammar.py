@@ -31,8 +31,8 @@ REFERENCE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 TOKEN = re.compile(
     rf"\s*(?:(?P<arrow>->)|(?P<number>\d+(?:\.\d+)?)|(?P<own>{REFERENCE})|(?P<name>[A-Za-z_]\w*)|(?P<mark>[&|!(),]))"
 )
-LONGEST = 200
-"""The most operators of an expression: each is one more level of the graph."""
+OPERATORS = 200
+"""The largest number of `&` and `|` in an expression. Each one nests the graph one level deeper."""
 DEEPEST = 100
 """The deepest nesting of parentheses and `!`, well below Python's limit of recursion."""
 VALUES: dict[str, type[g.Graph]] = {
@@ -93,9 +93,9 @@ class _Parser:
         return value
 
     def parse(self) -> g.Graph:
-        operators = sum(value in ("&", "|") for _, value, _ in self.tokens)
-        if operators > LONGEST:
-            raise ValueError(f"it has {operators:,} operators; possible: up to {LONGEST}")
+        count = len([value for _, value, _ in self.tokens if value in ("&", "|")])
+        if count > OPERATORS:
+            raise ValueError(f"it has {count:,} operators; possible: up to {OPERATORS}")
         found = self._expression()
         if self._peek()[0] != "end":
             raise self._error(self._peek()[2], f"found {self._peek()[1]!r}, expected '&', '|' or the end")

@@ -95,7 +95,8 @@ def test_schema_is_printed(capsys):
     assert "training" in schema["properties"] and schema["additionalProperties"] is False
 
 
-def test_inspect_unpacks_a_batch(tiny, capsys):
+def test_inspect_unpacks_a_batch(tiny, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the page is written
     assert main(["inspect", str(tiny())]) == 0
     printed = capsys.readouterr().out
     assert printed.count("when the input is") == 32 and "4 x 8 ids is 32 examples" in printed

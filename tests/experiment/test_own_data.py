@@ -129,3 +129,13 @@ def test_a_column_may_be_absent_from_the_first_sample(tmp_path, packed):
         path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     found = whole_data(str(path), "val", {"text": "text", "label": "label"}, False)
     assert {*found.columns} == {"text", "label"} and list(found.opened("val").numbered("label")) == [(1, "x")]
+
+
+def test_cells_of_a_table_are_numbers_or_files(tmp_path):
+    """A cell such as 1.5 was taken for the name of a file."""
+    (tmp_path / "3").write_text("5\n")
+    (tmp_path / "own.csv").write_text('x,path,list\n1.5,3,"[1, 2]"\n2,a.npy,"[3, 4]"\n')
+    wanted = dict.fromkeys(("x", "path", "list"), "file")
+    samples = whole_data(str(tmp_path / "own.csv"), "val", wanted, False).opened("val")
+    assert samples[0] == {"x": "1.5", "path": tmp_path / "3", "list": "[1, 2]"}
+    assert samples[1] == {"x": "2", "path": tmp_path / "a.npy", "list": "[3, 4]"}

@@ -47,8 +47,8 @@ def test_counts_are_shown_as_counts(played, capsys, swept):
 
 
 def test_commas_inside_of_brackets_do_not_divide_values():
-    assert sweep.values_of("1,2") == ["1", "2"] and sweep.values_of("[1,2],[3,4]") == ["[1,2]", "[3,4]"]
-    assert sweep.values_of("[[1,2],[3]],{a: 1, b: 2}") == ["[[1,2],[3]]", "{a: 1, b: 2}"]
+    assert sweep.split_at_commas("1,2") == ["1", "2"] and sweep.split_at_commas("[1,2],[3,4]") == ["[1,2]", "[3,4]"]
+    assert sweep.split_at_commas("[[1,2],[3]],{a: 1, b: 2}") == ["[[1,2],[3]]", "{a: 1, b: 2}"]
     assert sweep.settings_of(["model.attention=causal & from(a, b),same_sample"]) == [
         ("model.attention=causal & from(a, b)",),
         ("model.attention=same_sample",),

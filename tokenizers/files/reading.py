@@ -50,7 +50,7 @@ def regular(path: str | os.PathLike) -> os.stat_result:
     except FileNotFoundError:
         raise DataError(f"{named} does not exist") from None
     except (OSError, ValueError) as error:  # a name that is too long, or holds what no name can
-        raise DataError(f"{named!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise DataError(f"{shown(named)} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not stat.S_ISREG(told.st_mode):
         raise DataError(f"{named} is {'a folder' if stat.S_ISDIR(told.st_mode) else 'no regular file'}")
     return told

@@ -29,11 +29,11 @@ FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA",
     "TIFF", "WEBP",
 )  # fmt: skip
-"""Pillow's names of the formats that are read. EPS is not: Pillow runs Ghostscript on it; nor are icons (ICNS, ICO): a
-picture of any size lies in them."""
+"""Pillow's names of the formats that are read. EPS is left out because Pillow runs Ghostscript on it. Icons (ICNS, ICO)
+are left out because their header does not limit the size of the picture inside."""
 
 SCANS = 100
-"""The most scans of a JPEG; progressive ones have about ten."""
+"""The largest number of scans in a JPEG. Each scan decodes all pixels again; a usual progressive JPEG has about ten."""
 
 TILE = 322, 323
 """The TIFF tags of a tile's width and height: a picture of few pixels may lie in a tile of any size."""
@@ -125,7 +125,7 @@ def check_pixels(picture: Any) -> None:
 
 
 def check_scans(picture: Any, file: io.BufferedIOBase) -> None:
-    """Raises ValueError for a JPEG of more than `SCANS` scans: each goes over all of its pixels."""
+    """Raises ValueError if a JPEG has more than `SCANS` scans."""
     if picture.format not in ("JPEG", "MPO"):
         return
     place = file.tell()
