@@ -8,6 +8,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..data_files import READERS, local_path, split_files
 from ..fingerprint import Fingerprint
 from ..root import cache_folder
 from ..samples.dataset import BYTES, ByColumn, Columns, SampleDataset, Samples, share
+from ..unpacked_tables import check_arrow, check_table
 
 
 class HuggingFace(SampleDataset):
@@ -80,6 +82,9 @@ class HuggingFace(SampleDataset):
         place = self.place
         try:
             if os.path.exists(place / "dataset_dict.json") or os.path.exists(place / "state.json"):
+                for file in place.rglob("*"):  # state.json may give arrow files any name
+                    if file.is_file():
+                        check_arrow(file)
                 found = datasets.load_from_disk(local_path(place))
             else:
                 found = self.read_files(place if os.path.exists(place) else downloaded(self.path))
@@ -97,6 +102,8 @@ class HuggingFace(SampleDataset):
             reader, files = reader_of(place), {"train": [local_path(place)]}
         else:
             reader, files = split_files(place, self.subset)
+        for name in chain.from_iterable(files.values()):
+            check_table(Path(name))
         if not sys.stderr.isatty():  # the library would draw its progress there, too
             datasets.disable_progress_bars()
         datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # the library would report every file that is read

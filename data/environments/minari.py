@@ -164,6 +164,8 @@ FILTERS = {"gzip": 1, "shuffle": 2, "fletcher32": 3}
 need."""
 DENSEST = 1032
 """The most bytes that gzip makes of one."""
+NUMBER = 8
+"""The bytes that one number of a step takes when its episode is used, however few it takes in the file."""
 
 
 def member(group: Any, name: str, where: str) -> Any:
@@ -189,13 +191,14 @@ def check_array(array: Any, what: str, room: Room) -> None:
         raise DataError(f"{what} has no shape")
     if array.external or array.is_virtual:
         raise DataError(f"{what} lies in other files, which are not read")
-    properties, chunk = array.id.get_create_plist(), math.prod(array.chunks or ()) * array.dtype.itemsize
+    properties = array.id.get_create_plist()
+    chunk = math.prod(array.chunks) * array.dtype.itemsize if array.chunks else 0
     filters = [properties.get_filter(number) for number in range(properties.get_nfilters())]
     for number, _, _, name in filters:
         if number not in FILTERS.values():
             other = name.decode(errors="replace")
             raise DataError(f"{what} is packed by the filter {other!r}; possible are {', '.join(FILTERS)}")
-    room.take(max(math.prod(array.shape) * array.dtype.itemsize, chunk if array.chunks else 0), what)
+    room.take(max(math.prod(array.shape) * array.dtype.itemsize, NUMBER * math.prod(array.shape[:1]), chunk), what)
     if filters and DENSEST * (largest := largest_chunk(array)) > room.most:
         most = f"possible are {room.most // DENSEST:,} in a file of this size"
         raise DataError(f"{what} is packed in chunks of up to {largest:,} bytes; {most}")

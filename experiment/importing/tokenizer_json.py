@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,10 @@ def pattern_of(encoding: Encoding) -> str:
 def merges_of(ranks: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
     """Every pair of pieces that join to a piece, in the order of that piece's rank: `{b"a": 0, b"b": 1, b"ab": 2}`
     gives `(b"a", b"b")`."""
+    lengths = sorted({len(piece) for piece in ranks})
     for piece in sorted(ranks, key=ranks.__getitem__):
-        pairs = [(piece[:n], piece[n:]) for n in range(1, len(piece)) if piece[:n] in ranks and piece[n:] in ranks]
+        cuts = (n for n in lengths[: bisect_left(lengths, len(piece))] if n)
+        pairs = [(piece[:n], piece[n:]) for n in cuts if piece[:n] in ranks and piece[n:] in ranks]
         yield from sorted(pairs, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
 
 

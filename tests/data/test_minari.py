@@ -163,6 +163,7 @@ HOSTILE = {
     "virtual": (virtual, "{name!r} lies in other files, which are not read"),
     "steps": (unwritten((2**31,), (1024,)), r"{name!r} holds 17,179,869,184 bytes"),
     "wide": (unwritten((3, 2**30), (1, 1024), np.uint8), r"{name!r} holds 3,221,225,472 bytes"),
+    "bytes": (unwritten((2**26,), (2**20,), np.int8), r"{name!r} holds 536,870,912 bytes"),  # as numbers
     "chunk": (unwritten((3,), (2**28,), maxshape=(None,)), r"{name!r} holds 2,147,483,648 bytes"),
     "text": (unwritten((3,), None, "S999999999"), r"{name!r} holds 2,999,999,997 bytes"),
     "packed": (swollen, r"{name!r} is packed in chunks of .* bytes"),

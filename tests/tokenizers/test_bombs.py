@@ -9,6 +9,7 @@ import struct
 import tarfile
 import time
 import zlib
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ from chopmix.data.data_files import readme_configurations
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.moses import Moses
 from chopmix.data.shards.files import WORDS, members
+from chopmix.experiment.importing.tokenizer_json import merges_of
+from chopmix.experiment.settings.checks.timing import read_by_nobody
+from chopmix.experiment.settings.schema import Part
 from chopmix.inference.pictures import draw_confusion
 from chopmix.models.batch import Targets
 from chopmix.tasks.classification import CONFUSED, Classes, Classification
@@ -69,6 +73,16 @@ def test_texts_that_unpack_to_short_lines(tmp_path, ending):
     assert file.stat().st_size < 2**18
     told = f"bomb.txt{ending} unpacks to more than 33,554,432 bytes; unpack it yourself if that is meant"
     assert refused(count_text, file).endswith(told)
+
+
+def test_a_text_unpacks_to_so_many_times_its_size(tmp_path):
+    """A letter takes up to four bytes in memory, so that a text takes up to 100 times the size of its file."""
+    noise = np.random.default_rng(0).integers(32, 126, 2**21, np.uint8).tobytes()
+    for times, told in ((20, None), (30, "unpacks to more than")):
+        file = tmp_path / f"{times}.txt.gz"
+        file.write_bytes(gzip.compress(noise, 1) + gzip.compress(b"a" * times * len(noise), 1))
+        with pytest.raises(DataError, match=told) if told else nullcontext():
+            assert len(read_packed_text(file)) == (times + 1) * len(noise)
 
 
 def test_a_text_takes_four_bytes_a_letter(tmp_path):
@@ -198,8 +212,9 @@ def header(side: int) -> bytes:
      (PICTURE, header(20_000), "Image size .* exceeds limit of .* pixels"),
      (PICTURE, tile(30_000), "its 30,000 x 30,000 pixels are more than"),
      (PICTURE, icon(8200), "in no format that is read here"),
-     (VideoChopper(size=8, patch_size=4), canvas(10_000, 10_000, 2), "the video cannot be read: its 10,000 x 10,000")],
-    ids=["above the limit", "Pillow warns", "Pillow refuses", "tile", "icon", "animation"],
+     (VideoChopper(size=8, patch_size=4), canvas(10_000, 10_000, 2), "the video cannot be read: its 10,000 x 10,000"),
+     (VideoChopper(size=8, patch_size=4), canvas(4096, 4097, 2), "its 4,096 x 4,097 pixels are more than 16,777,216")],
+    ids=["above the limit", "Pillow warns", "Pillow refuses", "tile", "icon", "animation", "frame"],
 )  # fmt: skip
 def test_pictures_of_too_many_pixels_are_refused_without_a_warning(chopper, raw, message):
     found = measured(decoded, chopper, raw)
@@ -448,6 +463,17 @@ def test_clips_are_filled_up_to_a_limit():
     ):
         AudioChopper(rate=16_000, mels=8, fill=True, longest=100_000.0)
     AudioChopper(rate=16_000, mels=8, longest=100_000.0)
+
+
+def test_pairs_of_a_long_piece_are_found_at_once():
+    """Cutting the piece everywhere took five seconds."""
+    ranks = {b"a": 0, b"b": 1, b"ab": 2, b"a" * 199_998: 3, b"a" * 199_998 + b"ab": 4}
+    assert within(1, list, merges_of(ranks)) == [(b"a", b"b"), (b"a" * 199_998, b"ab")]
+
+
+def test_an_expression_of_many_brackets_is_searched_at_once():
+    part = Part(dict, {"attention": "!from(" * 100_000})
+    assert not any(within(1, read_by_nobody, part))
 
 
 @pytest.mark.parametrize("scans", [0, 100])

@@ -139,9 +139,9 @@ the bytes to which every compressed file may unpack, however small it is (32 MiB
 
 
 def unpacked_most(size: int) -> int:
-    """The most bytes that a compressed file of `size` bytes may unpack to: 100 times its size, at least `LEAST`. A file
-    that unpacks to more is a decompression bomb."""
-    return max(100 * size, LEAST)
+    """The most bytes that a compressed file of `size` bytes may unpack to: 25 times its size, at least `LEAST`. A file
+    that unpacks to more is a decompression bomb. As text each byte may take four in memory."""
+    return max(25 * size, LEAST)
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[bytes]:

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from ..files.reading import ITEM, DataError, Source, open_regular
 
-PIXELS, MOVING = 2**26, 2**29
-"""The most pixels of a picture (8,192 x 8,192), and of all frames of an animation that are read (64 of 3,840 x 2,160).
-While it is decoded each pixel takes 7 to 13 bytes, of JPEG 2000 up to 25."""
+PIXELS, FRAME, MOVING = 2**26, 2**24, 2**29
+"""The most pixels of a picture (8,192 x 8,192), of a frame of an animation (4,096 x 4,096), and of all frames of an
+animation that are read (64 of 3,840 x 2,160). While it is decoded each pixel takes 7 to 13 bytes, of JPEG 2000 up to
+25, of an animation up to 32."""
 
 FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA",
@@ -82,7 +83,7 @@ def read_animation(raw: Source, most: int) -> Iterator[Any]:
     with opened_picture(raw, "video") as picture:
         total = 0
         for frame in islice(ImageSequence.Iterator(picture), most):
-            check_pixels(frame)  # a frame may be larger than the one before it
+            check_pixels(frame, FRAME)  # a frame may be larger than the one before it
             total += frame.width * frame.height
             if total > MOVING:
                 raise ValueError(f"its frames have more than {MOVING:,} pixels in all; make it smaller")
@@ -115,13 +116,13 @@ def opened_picture(raw: Source, what: str) -> Iterator[Any]:
         raise DataError(f"the {what} cannot be read: {named}") from error
 
 
-def check_pixels(picture: Any) -> None:
-    """Raises ValueError for a picture (PIL) of more than `PIXELS` pixels, or in a larger tile."""
+def check_pixels(picture: Any, most: int = PIXELS) -> None:
+    """Raises ValueError for a picture (PIL) of more than `most` pixels, or in a larger tile."""
     tags = getattr(picture, "tag_v2", {})
     sizes = [picture.size] + ([tuple(tags[tag] for tag in TILE)] if all(tag in tags for tag in TILE) else [])
     width, height = max(sizes, key=math.prod)
-    if width * height > PIXELS:
-        raise ValueError(f"its {width:,} x {height:,} pixels are more than {PIXELS:,}; make it smaller")
+    if width * height > most:
+        raise ValueError(f"its {width:,} x {height:,} pixels are more than {most:,}; make it smaller")
 
 
 def check_scans(picture: Any, file: io.BufferedIOBase) -> None:
@@ -197,7 +198,16 @@ def _through_ffmpeg(raw: Source, named: str) -> tuple[np.ndarray, int]:
         raise DataError(f"the sound cannot be read: {named}this kind of file (mp4, m4a, webm, aac, wma) needs ffmpeg, "
                         "which is not installed here; wav, flac, ogg, opus and mp3 are read without")  # fmt: skip
     source = "pipe:0" if isinstance(raw, bytes) else f"file:{os.fspath(raw)}"  # a file, unlike a pipe, allows seeking
-    command = ["ffmpeg", "-v", "error", "-i", source, *f"-vn -c:a pcm_s16le -f wav -fs {CONVERTED} pipe:1".split()]
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-protocol_whitelist",
+        "file,pipe",
+        "-i",
+        source,
+        *f"-vn -c:a pcm_s16le -f wav -fs {CONVERTED} pipe:1".split(),
+    ]
     given = {"input": raw} if isinstance(raw, bytes) else {"stdin": subprocess.DEVNULL}
     with tempfile.TemporaryFile() as converted:
         try:

@@ -48,7 +48,7 @@ def _graphs(inputs: Mapping[str, Part], model: Part) -> Iterator[tuple[str, Any]
 
 def read_by_nobody(model: Part) -> frozenset[str]:
     """The inputs that no layer reads: every expression has them in `!from(...)`."""
-    masked = [" ".join(re.findall(r"!\s*from\s*\(([^)]*)\)", text)) for text in _expressions(model)]
+    masked = [" ".join(re.findall(r"!\s*from\s*\(([^()]*)\)", text)) for text in _expressions(model)]
     hidden = [frozenset(re.split(r"[\s,]+", names)) for names in masked]
     return frozenset.intersection(*hidden) if hidden else frozenset()
 

@@ -1,0 +1,107 @@
+"""Data files of tables that unpack to far more than they are are refused before they are read."""
+
+import gzip
+from contextlib import nullcontext
+
+import pytest
+from chopmix.data import unpacked_tables
+from chopmix.data.datasets.hugging_face import HuggingFace
+from chopmix.data.unpacked_tables import check_table
+from chopmix.tokenizers.files.reading import DataError
+
+arrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+datasets = pytest.importorskip("datasets")
+
+TEXT, TIMES = "x" * 100_000, 6000
+"""A text that is stored once and repeated: 600 MB in a file of 300 bytes."""
+
+
+def repeated(kind=None):
+    """An array of one text, `TIMES` times, that takes the memory of one."""
+    kind = kind or arrow.string()
+    return arrow.DictionaryArray.from_arrays(arrow.array([0] * TIMES, arrow.int32()), arrow.array([TEXT], kind))
+
+
+NESTED = {
+    "text": repeated,
+    "binary": lambda: repeated(arrow.binary()),
+    "list": lambda: arrow.ListArray.from_arrays([0, TIMES], repeated()),
+    "struct": lambda: arrow.StructArray.from_arrays([repeated()], ["inner"]),
+    "mapping": lambda: arrow.MapArray.from_arrays([0, TIMES], arrow.array(map(str, range(TIMES))), repeated()),
+    "structs in a list": lambda: arrow.ListArray.from_arrays(
+        [0, TIMES], arrow.StructArray.from_arrays([repeated()], ["inner"])
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_repeated_values_of_a_parquet_file_are_counted(tmp_path, name):
+    file = tmp_path / "train.parquet"
+    parquet.write_table(arrow.table({"a": NESTED[name]()}), file, compression="zstd", store_schema=False)
+    with pytest.raises(DataError, match=r"its columns unpack to [\d,]+ bytes or more; possible: up to 536,870,912"):
+        check_table(file)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_equal_numbers_of_a_parquet_file_are_counted(tmp_path, monkeypatch, wide):
+    monkeypatch.setattr(unpacked_tables, "ROOM", 1)
+    file, count = tmp_path / "train.parquet", 2**22 // (1000 if wide else 1) + 1
+    table = arrow.table({"a": arrow.repeat(arrow.scalar(bytes(10_000), arrow.binary(10_000)) if wide else 7, count)})
+    parquet.write_table(table, file, compression="zstd")
+    with pytest.raises(DataError, match=r"its columns unpack to [34]\d,\d+,\d+ bytes or more; possible: up to [\d,]+$"):
+        check_table(file)
+
+
+def test_parquet_files_of_few_bytes_are_read(tmp_path):
+    """Texts, lists, structs and mappings of which each is small, though they repeat."""
+    row = {"text": "cat", "list": [["a"]], "struct": {"b": "c", "d": 1.0}, "number": 3, "nothing": None}
+    table = arrow.table({name: [value] * 50_000 for name, value in row.items()})
+    mapping = arrow.array([[("k", "v")]] * 50_000, arrow.map_(arrow.string(), arrow.string()))
+    parquet.write_table(table.append_column("mapping", mapping), tmp_path / "train.parquet")
+    check_table(tmp_path / "train.parquet")
+
+
+@pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
+@pytest.mark.parametrize("new", ["new_stream", "new_file"])
+@pytest.mark.parametrize("coded", [False, True])
+def test_compressed_columns_of_arrow_files(tmp_path, compression, new, coded):
+    text = arrow.array(["text"] * 99)
+    table = arrow.table({"a": text.dictionary_encode() if coded else text})
+    options = arrow.ipc.IpcWriteOptions(compression=compression)
+    with getattr(arrow.ipc, new)(tmp_path / "train.arrow", table.schema, options=options) as writer:
+        writer.write_table(table)
+    told = pytest.raises(DataError, match=r"train.arrow: its columns are compressed; write it without compression")
+    with told if compression else nullcontext():
+        check_table(tmp_path / "train.arrow")
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "json", "jsonl", "parquet", "arrow"])
+def test_archives_that_are_named_as_data_files(tmp_path, ending):
+    file = tmp_path / f"train.{ending}"
+    file.write_bytes(gzip.compress(b"a,b\n1,2\n"))
+    with pytest.raises(DataError, match=rf"train.{ending}: it is a gzip file; unpack it, and name the file inside"):
+        HuggingFace(path=str(file)).open("train")
+    with pytest.raises(DataError, match="it is a gzip file"):
+        HuggingFace(path=str(tmp_path)).open("train")
+
+
+def test_saved_folders_with_compressed_files_of_any_name(tmp_path):
+    datasets.Dataset.from_dict({"a": [1, 2]}).save_to_disk(tmp_path)
+    assert HuggingFace(path=str(tmp_path)).columns == ("a",)
+    (data,) = tmp_path.glob("*.arrow")
+    table = arrow.table({"a": [1, 2]})
+    with arrow.ipc.new_stream(tmp_path / ".a", table.schema, options=arrow.ipc.IpcWriteOptions(compression="lz4")) as w:
+        w.write_table(table)
+    (tmp_path / "state.json").write_text((tmp_path / "state.json").read_text().replace(data.name, ".a"))
+    with pytest.raises(DataError, match="its columns are compressed"):
+        HuggingFace(path=str(tmp_path)).open("train")
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"ARROW1\0\0", bytes(100), b"\xff" * 100, b"a,b\n1,2\n"])
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_damaged_files_are_left_to_the_library(tmp_path, content, ending):
+    (tmp_path / f"train.{ending}").write_bytes(content)
+    check_table(tmp_path / f"train.{ending}")
+    with pytest.raises(DataError, match="cannot be loaded"):
+        HuggingFace(path=str(tmp_path / f"train.{ending}")).open("train")
