@@ -4,6 +4,7 @@ animations."""
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -126,7 +127,7 @@ def new_files(files: Sequence[Path]) -> None:
     from ...experiment.folder.reading import RunError
 
     for file in files:
-        if file.exists():
+        if os.path.exists(file):
             raise RunError(f"{file} exists; choose another name, or remove it")
 
 

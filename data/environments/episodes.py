@@ -7,6 +7,7 @@ FOLDER/part-00000.safetensors     the first hundred episodes, joined; `lengths` 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -202,7 +203,7 @@ def as_bytes(texts: Sequence[str]) -> torch.Tensor:
 def read_about(folder: Path) -> About:
     """What a folder of episodes says of itself. Raises DataError where it is none, or of another format."""
     file = folder / "episodes.json"
-    if not file.exists():
+    if not os.path.exists(file):
         raise DataError(f"{folder} holds no episodes: there is no episodes.json; `chopmix record` writes one")
     about = read_record(file, About)
     if about.format != FORMAT:

@@ -10,6 +10,7 @@ Pictures are kept there as JPEG files, whose bytes stand for them; what is a pic
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,8 @@ class Metadata(Record):
 def read_metadata(folder: Path) -> tuple[Path, Metadata]:
     """The folder of the data, and what it says of itself. Raises DataError where it is none of Minari's, or of a format
     that is not read here."""
-    data = folder / "data" if (folder / "data").is_dir() else folder
-    if not (data / "metadata.json").is_file():
+    data = folder / "data" if os.path.isdir(folder / "data") else folder
+    if not os.path.isfile(data / "metadata.json"):
         raise DataError(f"{folder} is no folder of Minari's: there is no data/metadata.json")
     found = read_record(data / "metadata.json", Metadata)
     if found.data_format != "hdf5":

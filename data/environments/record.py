@@ -3,6 +3,7 @@ that were not finished; what it writes depends on its options alone, not on how 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
@@ -78,7 +79,7 @@ def about_of(environment: str, options: dict, policy: str, noise: tuple[float, f
 
 def begin_folder(folder: Path, about: About) -> None:
     """Give a new folder its `episodes.json`. Raises DataError for a folder that holds other episodes."""
-    if (folder / "episodes.json").exists():
+    if os.path.exists(folder / "episodes.json"):
         there = read_about(folder)
         other = [name for name in About.model_fields if getattr(there, name) != getattr(about, name)]
         if set(other) - {"episodes"} or about.episodes < there.episodes:
@@ -105,7 +106,7 @@ def record(
     (processes) play, after each part. `play` gives the episodes of these numbers, for one worker; None: the agent that
     `about.policy` names plays. Raises DataError as `begin_folder` and `agent_of` do."""
     parts = range(-(-about.episodes // PART))
-    missing = [part for part in parts if not part_of(folder, part).exists()]
+    missing = [part for part in parts if not os.path.exists(part_of(folder, part))]
     if missing and play is None:
         agent_of(about.policy, about.environment)  # before the folder begins
     begin_folder(folder, about)
@@ -159,7 +160,7 @@ def _by_several(folder: Path, about: About, parts: list[int], done: int, workers
 def recorded(folder: Path, about: About) -> Episodes:
     """The episodes of a folder. Those that are missing are recorded first; lines on standard error say so."""
     parts = range(-(-about.episodes // PART))
-    if not all(part_of(folder, part).exists() for part in parts):
+    if not all(os.path.exists(part_of(folder, part)) for part in parts):
         title = f"recording {about.episodes:,} episodes of {about.environment}, played by {about.policy}"
         print(f"{title} (once; many are recorded sooner by `chopmix record --workers N`)", file=sys.stderr)
         for _ in counted(record(folder, about), title):

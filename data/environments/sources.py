@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
@@ -81,7 +82,7 @@ class Folder(Source):
     def folder(self) -> Path:
         """Where it is. Raises DataError where there is no such folder."""
         for found in (Path(self.path).expanduser(), data_root() / self.path):
-            if found.is_dir():
+            if os.path.isdir(found):
                 return found
         raise DataError(f"there is no folder {self.path}, nor {data_root() / self.path}")
 
@@ -110,7 +111,7 @@ class Minari(Folder):
 
     @property
     def at_hand(self) -> bool:
-        return any(found.is_dir() for found in (Path(self.path).expanduser(), data_root() / self.path))
+        return any(os.path.isdir(found) for found in (Path(self.path).expanduser(), data_root() / self.path))
 
     def read(self) -> Episodes:
         return read_folder(self.folder)

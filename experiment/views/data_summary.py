@@ -92,30 +92,35 @@ def summary_of(task: Task, samples: Samples, column: str) -> str:
 
 
 def overlap_lines(train: Split, val: Split, columns: Mapping[str, str]) -> Iterator[str]:
-    """A warning for each sensor whose validation samples share measurements with training samples, such as windows of
-    one recording that overlap and were divided at random."""
+    """A warning if validation samples share measurements with training samples in all of their sensors, such as windows
+    of one recording that overlap and were divided at random."""
+    chosen, compared = spread_numbers(len(val.samples), WINDOWS), spread_numbers(len(train.samples), COMPARED)
+    common: dict[str, set[int]] = {}
+    apart: set[int] = set()
     for name, chopper in train.choppers.items():
         if not chopper.numbers:
             continue
-        chosen, compared = spread_numbers(len(val.samples), WINDOWS), spread_numbers(len(train.samples), COMPARED)
         runs = [runs_in(chopper, val.samples, columns[name], number) for number in chosen]
         owners: dict[bytes, list[int]] = {}
         for index, found in enumerate(runs):
             for run in found:
                 owners.setdefault(run, []).append(index)
         known = owners.keys()
-        shared = {
+        common[name] = {
             index
             for number in compared
             for run in runs_in(chopper, train.samples, columns[name], number) & known
             for index in owners[run]
         }
-        if 10 * len(shared) > max(len(chosen) * len(compared) / len(train.samples), 10):
-            least = "" if len(compared) == len(train.samples) else "at least "
-            yield (
-                f"{name}: {least}{len(shared)} of {len(chosen)} validation samples share measurements with training "
-                "samples, so figures will be too good. Name a recording of its own with data.dataset.val"
-            )
+        apart |= {index for index, found in enumerate(runs) if found} - common[name]
+    shared = set().union(*common.values()) - apart
+    if 10 * len(shared) > max(len(chosen) * len(compared) / len(train.samples), 10):
+        least = "" if len(compared) == len(train.samples) else "at least "
+        yield (
+            f"{', '.join(name for name in common if common[name] & shared)}: {least}{len(shared)} of {len(chosen)} "
+            "validation samples share measurements with training samples, so figures will be too good. Name a recording "
+            "of its own with data.dataset.val"
+        )
 
 
 def spread_numbers(count: int, most: int) -> list[int]:

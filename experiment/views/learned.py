@@ -51,10 +51,11 @@ TABLE, PICTURE = "in_context.csv", "in_context.png"
 
 
 def check_learns(run: Run, samples: int) -> None:
-    """Raises RunError for a run that was not trained to learn from examples, and for fewer than four samples."""
+    """Raises RunError for a run that was not trained to learn from examples, and for fewer than four samples or more
+    than one seed has."""
     dataset = run.dataset()
-    if samples < 4:
-        raise RunError(f"at least 4 samples tell what is learned in the context, not {samples}")
+    if not 4 <= samples <= APART:
+        raise RunError(f"from 4 to {APART:,} samples tell what is learned in the context, not {samples:,}")
     if isinstance(dataset, Rules):
         if not answering(run):
             told = "a task language_modeling of the input 'answer' with metrics: [exact_match] does"

@@ -233,6 +233,16 @@ def test_what_cannot_be_recorded_is_told(run, tmp_path, capsys):
         assert told in capsys.readouterr().err and not (tmp_path / "x").exists()
 
 
+def test_paths_that_are_too_long_are_told(run, capsys):
+    long = "a" * 300
+    assert main(["record", "CartPole-v1", "--episodes", "2", "--out", long]) == 1
+    assert "aaa cannot be written: File name too long" in capsys.readouterr().err
+    for source in ("folder", "minari"):
+        data = f"{{use: episodes, of: {{use: {source}, path: {long}}}, window: 3}}"
+        assert main(["evaluate", str(run), "--data", data]) == 2
+        assert "there is no folder aaa" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["Corridor-v0", "mine/Corridor-v0"])
 def test_an_environment_that_nobody_registered_is_named_with_its_module(tmp_path, capsys, name):
     assert main(["record", name, "--out", str(tmp_path / "x")]) == 2
@@ -351,7 +361,7 @@ def test_what_is_learned_in_the_context_is_written(tmp_path, capsys):
     assert all(float(row[f"{name} se"]) > 0 for name in ("model", "ridge", "model - ridge"))
     with Image.open(tmp_path / "in_context.png") as picture:
         assert picture.width > picture.height
-    assert main(["in_context", str(tmp_path / "pairs"), "--functions", "2"]) and "at least 4" in capsys.readouterr().err
+    assert main(["in_context", str(tmp_path / "pairs"), "--functions", "2"]) and "from 4 to" in capsys.readouterr().err
 
 
 @pytest.mark.system
@@ -368,7 +378,9 @@ def test_what_is_learned_is_measured_at_the_end_of_training(tmp_path, capsys):
     assert re.search(r"ridge [\d.]+ ± [\d.]+, model - ridge -?[\d.]+ ± [\d.]+; nearest", said)
     assert re.search(r"R2 on 40 functions, of a map fitted to 60 others: -?[\d.]+ ± [\d.]+, ", said)
     assert main(["train", str(tmp_path / "pairs.yaml"), "evaluation.in_context=3", f"out={tmp_path / 'x'}"]) == 2
-    assert "at least 4 samples tell what is learned in the context, not 3" in capsys.readouterr().err
+    assert "from 4 to 1,000,000 samples tell what is learned in the context, not 3" in capsys.readouterr().err
+    assert main(["in_context", str(tmp_path / "pairs"), "--functions", str(2**63 - 1)]) == 2
+    assert "in the context, not 9,223,372,036,854,775,807" in capsys.readouterr().err
     (tmp_path / "pole.yaml").write_text(POLE)
     assert main(["train", str(tmp_path / "pole.yaml"), "evaluation.in_context=40", f"out={tmp_path / 'y'}"]) == 2
     assert "was not trained to learn from examples" in " ".join(capsys.readouterr().err.split())

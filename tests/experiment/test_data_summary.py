@@ -63,22 +63,23 @@ def test_pictures_sounds_texts_and_classes(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(("apart", "compared"), [(True, 1000), (False, 1000), (False, 12), (True, 12)])
 def test_windows_that_overlap_across_splits_are_noticed(tmp_path, monkeypatch, capsys, apart, compared):
     """A recording is cut into windows that overlap by half, and divided at random or at a time. The lines of both files
-    are in random order."""
+    are in random order. A second sensor counts down in every window: that alone is no overlap."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(data_summary, "COMPARED", compared)
     recording = np.random.default_rng(0).normal(size=(2_000, 2)).round(4)
     rows = [
-        {"motion": recording[first : first + 40].tolist(), "kind": "ab"[first % 2]} for first in range(0, 1_900, 25)
+        {"motion": recording[first : first + 40].tolist(), "left": [*range(40, 0, -1)], "kind": "ab"[first % 2]}
+        for first in range(0, 1_900, 25)
     ]
     if not apart:
         rows = [rows[number] for number in np.random.default_rng(1).permutation(len(rows))]
         for name, keep in (("train", lambda n: n % 4), ("val", lambda n: not n % 4)):
             part = [json.dumps(row) + "\n" for number, row in enumerate(rows) if keep(number)]
             (tmp_path / f"{name}.jsonl").write_text("".join(part))
-        dataset = {"use": "manifest", "train": "train.jsonl", "val": "val.jsonl", "columns": ["motion", "kind"]}
+        dataset = {"use": "manifest", "train": "train.jsonl", "val": "val.jsonl", "columns": ["motion", "left", "kind"]}
     else:
-        dataset = manifest(tmp_path, rows, ["motion", "kind"])
-    inputs = {"motion": {"use": "sensor", "channels": 2, "rate": 10}}
+        dataset = manifest(tmp_path, rows, ["motion", "left", "kind"])
+    inputs = {"motion": {"use": "sensor", "channels": 2, "rate": 10}, "left": {"use": "sensor", "channels": 1}}
     tasks = {"kind": {"use": "classification", "target": "kind"}}
     tree = {
         "inputs": inputs,
@@ -93,6 +94,7 @@ def test_windows_that_overlap_across_splits_are_noticed(tmp_path, monkeypatch, c
     said = "".join(capsys.readouterr())
     assert "motion: 40 measurement(s) of 2 channel(s), normalised by mean and std, 40 token(s)" in said
     assert ("validation samples share measurements with training samples" in said) == (not apart)
+    assert ("left, motion: " in said) == (not apart)
     assert apart or ("motion: at least " in said) == (compared < 57)
 
 

@@ -55,7 +55,7 @@ class CodeFile:
 
     def _read(self) -> None:
         """Take what the file holds."""
-        if self.path is not None and self.path.is_file():
+        if self.path is not None and os.path.isfile(self.path):
             with suppress(DataError):  # a damaged file is computed anew
                 self._take(read_tensors(self.path))
 
