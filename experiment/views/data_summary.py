@@ -118,8 +118,8 @@ def overlap_lines(train: Split, val: Split, columns: Mapping[str, str]) -> Itera
         least = "" if len(compared) == len(train.samples) else "at least "
         yield (
             f"{', '.join(name for name in common if common[name] & shared)}: {least}{len(shared)} of {len(chosen)} "
-            "validation samples share measurements with training samples, so figures will be too good. Name a recording "
-            "of its own with data.dataset.val"
+            "validation samples share measurements with training samples, so figures will be too good. Name a "
+            "recording of its own with data.dataset.val"
         )
 
 
