@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ..tokenizers.files.reading import DataError
+from ..tokenizers.files.writing import make_folder, write_bytes
+from .root import cache_folder
 
 ROOM = 2**29
 """The bytes to which every parquet file may unpack, however small it is (512 MiB)."""
 
 WIDEST = 8
 """The bytes of a value without its content: a number of 64 bits, or where a text begins."""
+
+
+def check_once(file: Path, check: Callable[[Path], None]) -> None:
+    """Check a file, unless the cache says that this content was checked before: large ones take a while. Raises
+    DataError as `check` does."""
+    found = os.stat(file)
+    known = f"{check.__name__} {os.path.abspath(file)} {found.st_size} {found.st_mtime_ns} {found.st_ino}"
+    note = cache_folder() / "tables" / "checked" / hashlib.sha256(known.encode()).hexdigest()[:32]
+    if not os.path.exists(note):
+        check(file)
+        make_folder(note.parent)
+        write_bytes(note, b"")
 
 
 def check_table(file: Path) -> None:
@@ -56,7 +71,7 @@ def unpacked_size(file: Path, most: int) -> int:
             if total > most or total + sum(e.num_values * e.total_uncompressed_size for e in columns) <= most:
                 return total
         with parquet.ParquetFile(file, read_dictionary=sorted(repeated)) as opened:
-            for batch in opened.iter_batches():
+            for batch in opened.iter_batches(columns=sorted(repeated)):
                 for column in chain.from_iterable(map(leaves, batch.columns)):
                     if isinstance(column, arrow.DictionaryArray):
                         lengths = compute.binary_length(column.dictionary).take(column.indices)

@@ -18,7 +18,7 @@ from ..data_files import READERS, local_path, split_files
 from ..fingerprint import Fingerprint
 from ..root import cache_folder
 from ..samples.dataset import BYTES, ByColumn, Columns, SampleDataset, Samples, share
-from ..unpacked_tables import check_arrow, check_table
+from ..unpacked_tables import check_arrow, check_once, check_table
 
 
 class HuggingFace(SampleDataset):
@@ -84,7 +84,7 @@ class HuggingFace(SampleDataset):
             if os.path.exists(place / "dataset_dict.json") or os.path.exists(place / "state.json"):
                 for file in place.rglob("*"):  # state.json may give arrow files any name
                     if file.is_file():
-                        check_arrow(file)
+                        check_once(file, check_arrow)
                 found = datasets.load_from_disk(local_path(place))
             else:
                 found = self.read_files(place if os.path.exists(place) else downloaded(self.path))
@@ -103,7 +103,7 @@ class HuggingFace(SampleDataset):
         else:
             reader, files = split_files(place, self.subset)
         for name in chain.from_iterable(files.values()):
-            check_table(Path(name))
+            check_once(Path(name), check_table)
         if not sys.stderr.isatty():  # the library would draw its progress there, too
             datasets.disable_progress_bars()
         datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # the library would report every file that is read

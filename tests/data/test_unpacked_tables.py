@@ -98,6 +98,23 @@ def test_saved_folders_with_compressed_files_of_any_name(tmp_path):
         HuggingFace(path=str(tmp_path)).open("train")
 
 
+def test_files_are_checked_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    file, checked = tmp_path / "a.csv", []
+
+    def check(file):
+        checked.append(file.read_text())
+        if "bad" in file.read_text():
+            raise DataError("bad")
+
+    for content in ("good", "good", "other", "bad", "bad"):
+        if not checked or file.read_text() != content:
+            file.write_text(content)
+        with pytest.raises(DataError) if content == "bad" else nullcontext():
+            unpacked_tables.check_once(file, check)
+    assert checked == ["good", "other", "bad", "bad"]
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"ARROW1\0\0", bytes(100), b"\xff" * 100, b"a,b\n1,2\n"])
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])
 def test_damaged_files_are_left_to_the_library(tmp_path, content, ending):
