@@ -12,21 +12,24 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ...tasks.next_item import NextItem
+from ...tokenizers.files.reading import shown
 from .moments import Moments
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planning:
     """How far ahead is imagined: `horizon` steps, of which the `beams` best ways are kept, each going on with `expand`
-    different actions (the first step with as many as there are beams). Raises ValueError for a number below 1."""
+    different actions (the first step with as many as there are beams). Raises ValueError for a number outside 1 to
+    2**20."""
 
     beams: int = 16
     horizon: int = 12
     expand: int = 2
 
     def __post_init__(self):
-        if min(self.beams, self.horizon, self.expand) < 1:
-            raise ValueError(f"beams, horizon and expand must be at least 1, not {self}")
+        numbers = self.beams, self.horizon, self.expand
+        if not 1 <= min(numbers) <= max(numbers) <= 2**20:
+            raise ValueError(f"beams, horizon and expand must be from 1 to {2**20:,}, not {self}")
 
     def __str__(self) -> str:
         return ",".join(f"{field.name}:{getattr(self, field.name)}" for field in fields(self))
@@ -38,8 +41,8 @@ class Planning:
         found = {}
         for part in text.split(","):
             name, _, number = part.partition(":")
-            if name not in known or not number.isdecimal():
-                raise ValueError(f"a plan is written {cls()}, not {text!r}")
+            if name not in known or not number.isdecimal() or len(number) > 15:
+                raise ValueError(f"a plan is written {cls()}, not {shown(text)}")
             found[name] = int(number)
         return cls(**found)
 

@@ -209,7 +209,7 @@ class _Parser:
     def _edges(self, arguments: list, place: int) -> g.Edges:
         if not all(isinstance(a, tuple) for a in arguments):
             raise self._error(place, "edges are written source -> reader")
-        if all(end.isdecimal() for pair in arguments for end in pair):
+        if all(end.isdecimal() and len(end) < 10 for pair in arguments for end in pair):
             return g.Edges(tuple((int(a), int(b)) for a, b in arguments), "slots")
         return g.Edges(tuple((self._input(a, place), self._input(b, place)) for a, b in arguments))
 

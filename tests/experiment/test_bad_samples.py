@@ -347,6 +347,15 @@ def test_training_does_not_go_on_with_other_labels(experiment):
     assert experiment.stops(r"the data \(train\) changed since step 1; start again with another out=", error=RunError)
 
 
+def test_numbers_of_bad_samples_that_are_none_are_ignored(experiment):
+    experiment.manifest("image")
+    train(load_config(experiment.folder / "x.yaml", ["training.steps=1"]))
+    (state,) = (experiment.folder / "run" / "checkpoints").glob("*/state.json")
+    told = json.loads(state.read_text()) | {"bad": {"1" * 5000: "x", "a": "x", "²": "x"}}
+    state.write_text(json.dumps(told))
+    assert train(load_config(experiment.folder / "x.yaml", ["training.steps=2"]))[0]["step"] == 2
+
+
 def test_bad_validation_samples_of_several_processes_are_counted_together(experiment, tmp_path):
     """Each of two processes meets one of four, as many as may be bad; together they are half."""
     experiment.manifest("image", val={0: b"", 1: b""})

@@ -117,6 +117,7 @@ def test_and_binds_tighter_and_both_lean_left(text, graph):
         ("from(text -> image)", "no input named"),
         ("edges(image -> txt)", "no input named 'txt'.*did you mean 'text'"),
         ("edges(text -> 1)", "no input named '1'"),
+        (f"edges(0 -> {'1' * 5000})", "no input named '0'"),
         ("edges(0 -> 1, text -> image)", "no input named '0'"),
         ("edges(0.5 -> 1)", "no input named '0.5'"),
         ("edges(text)", "edges are written source -> reader"),
