@@ -78,8 +78,11 @@ class Regression(Task):
             data.say(f"{lacking:,} of {len(data):,} training samples have no number in {self.target!r}: not judged")
         if told := self.told_of_classes(values[known]):
             data.say(told)
-        mean = values.nan_to_num().sum(0) / known.sum(0)
-        std = ((values - mean).nan_to_num().square().sum(0) / known.sum(0)).sqrt()
+        if empty := [number + 1 for number in range(values.shape[1]) if not known[:, number].any()]:
+            raise DataError(f"column {self.target!r}: no training sample has number {empty[0]} of {values.shape[1]}")
+        mean, std = moments(values, known)
+        if not (mean.isfinite() & std.isfinite()).all():  # their squares do not fit into float32
+            mean, std = moments(values.double(), known)
         return Scale(mean=mean.tolist(), std=torch.where(std > 0, std, torch.ones_like(std)).tolist())
 
     def told_of_classes(self, values: Tensor) -> str:
@@ -161,6 +164,13 @@ class Regression(Task):
         mean, std = self.scale
         rows = (output.float().cpu() * std + mean).tolist()
         return [{"values": dict(zip(self.names, row)) if self.names else row} for row in rows]
+
+
+def moments(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and std of the known values in each column, both (v,)."""
+    count = known.sum(0)
+    mean = values.nan_to_num().sum(0) / count
+    return mean, ((values - mean).nan_to_num().square().sum(0) / count).sqrt()
 
 
 def numbers(value: Any) -> Tensor:

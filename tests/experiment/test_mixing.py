@@ -669,6 +669,14 @@ def test_targets_that_are_missing_are_told_and_infinite_ones_left_out_of_the_mea
         task.check(math.inf)
 
 
+def test_numbers_whose_squares_are_infinite_have_a_mean_and_a_std():
+    learned = fitted(Regression(target="y"), [{"y": 1e20}, {"y": -1e30}, {"y": 3e38}]).learned
+    assert learned.mean == pytest.approx([1e38]) and learned.std == pytest.approx([2**0.5 * 1e38])
+    assert fitted(Regression(target="y"), [{"y": 3e38}] * 2).learned.mean == pytest.approx([3e38])
+    with pytest.raises(DataError, match="column 'y': no training sample has number 2 of 3"):
+        fitted(Regression(target="y"), [{"y": [1.0, None, 2.0]}, {"y": [2.0, None, None]}])
+
+
 def test_numbers_that_look_like_classes_are_asked_about():
     rows = [{"y": number % 10} for number in range(50)]
     said: list[str] = []
