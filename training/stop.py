@@ -15,14 +15,14 @@ from ..data.processes import Processes
 
 class StopRequest:
     """A context in which SIGINT and SIGTERM are noted instead of ending the process. A SIGINT (Ctrl-C) after either
-    raises KeyboardInterrupt at once.
+    raises KeyboardInterrupt at once, also if a library turns it into an error of its own.
 
     Several processes stop at the same step: in every step they exchange how many were asked to (`hear`).
     """
 
     def __init__(self):
         self.signal: signal.Signals | None = None
-        self.heard = False
+        self.heard = self.at_once = False
         self._old = {}
 
     def __enter__(self) -> StopRequest:
@@ -31,13 +31,16 @@ class StopRequest:
                 self._old[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *trace: object) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
         self._old.clear()
+        if self.at_once and isinstance(error, Exception):
+            raise KeyboardInterrupt from error
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
+            self.at_once = True
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
         if "RANK" not in os.environ:  # torchrun says itself which signals it sends

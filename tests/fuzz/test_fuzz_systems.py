@@ -29,7 +29,7 @@ from judged import command, in_its_home
 from matplotlib.figure import Figure
 from PIL import Image
 from systems import ARRAYS, METADATA, STEPS, SYSTEMS, USES, episodes_of_minari, trained, write_parts
-from test_fuzz_configurations import experiments
+from test_fuzz_configurations import experiments, has_quick_steps
 from test_fuzz_runs import (
     OPTIONS,
     SPECIAL,
@@ -108,14 +108,6 @@ def test_configurations_of_systems(judge, parts, tree):
     folder = judge.folder()
     (folder / "odd.yaml").write_text(tree, errors="surrogatepass")
     judge.check("configurations", lambda: load_config(folder / "odd.yaml"), tree)
-
-
-def has_quick_steps(tree: dict) -> bool:
-    """Whether a step has at most 1,000 samples, or more than are allowed: of 65,536 it takes longer than the judge
-    waits."""
-    training = tree.get("training")
-    samples = training.get("samples_per_step") if isinstance(training, dict) else None
-    return not isinstance(samples, int | float) or not 1000 < samples <= 2**20
 
 
 @fuzzed(SLOW, tree=(experiments(SYSTEMS) | near_systems()).filter(has_quick_steps))

@@ -85,6 +85,7 @@ def test_a_text_unpacks_to_so_many_times_its_size(tmp_path):
             assert len(read_packed_text(file)) == (times + 1) * len(noise)
 
 
+@pytest.mark.system
 def test_a_text_takes_four_bytes_a_letter(tmp_path):
     file = tmp_path / "text.txt.gz"
     file.write_bytes(gzip.compress(("a\n" * (2**24 - 2) + "\U0001f600").encode(), 1))  # one of the widest letters
