@@ -20,7 +20,7 @@ from pydantic import RootModel, StrictFloat, StrictInt
 from ...tokenizers.files.locking import lock
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import Record, as_record, read_record
-from ...tokenizers.files.writing import not_written
+from ...tokenizers.files.writing import is_alive, not_written
 from ...training.checkpoints import files as checkpoint
 from ..settings.config import Config, write_config
 from .reading import RunError, read_config
@@ -128,7 +128,9 @@ def run_lock(folder: Path) -> Iterator[Callable[[], None]]:
         try:
             lock(handle)
         except BlockingIOError:
-            in_use = f"in use{holder_of(handle, file)}; wait until it is done, stop it, or choose another out="
+            in_use = (
+                f"in use{holder_of(handle, file, seconds=1.0)}; wait until it is done, stop it, or choose another out="
+            )
             raise LockedError(f"{folder} is {in_use}") from None
         except OSError as error:  # such as a disk without locks
             raise OSError(error.errno, f"{file} cannot be locked: {error.strerror}") from error
@@ -170,11 +172,17 @@ def opened_lock(file: Path) -> Any:
     return open(number, "a+")
 
 
-def holder_of(handle: Any, file: Path) -> str:
-    """Who holds the lock, for the message; empty where the file does not say."""
-    handle.seek(0)
-    try:
-        holder = as_record(handle.read(), Holder, str(file))
-    except (DataError, OSError, UnicodeDecodeError):
-        return ""
-    return f": process {holder.pid} on {holder.host} works on it since {holder.since}"
+def holder_of(handle: Any, file: Path, seconds: float = 0.0) -> str:
+    """Who holds the lock, for the message; empty where the file does not say. A process that has just taken the lock
+    may not have written its name yet: for so many `seconds` the file is read again."""
+    told, end = "", time.monotonic() + seconds
+    while True:
+        handle.seek(0)
+        with suppress(DataError, OSError, UnicodeDecodeError):
+            holder = as_record(handle.read(), Holder, str(file))
+            told = f": process {holder.pid} on {holder.host} works on it since {holder.since}"
+            if holder.host != socket.gethostname() or is_alive(holder.pid):
+                return told
+        if time.monotonic() >= end:
+            return told
+        time.sleep(0.02)

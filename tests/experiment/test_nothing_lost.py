@@ -1,10 +1,13 @@
 """A run's folder that vanishes while it is trained stops the run with one message; what a kill has left is removed by
 the next start; errors of the disk name the file."""
 
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from chopmix.experiment.views.examples import written
 from chopmix.inference.pictures import draw_confusion
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.encoding.code_file import CodeFile
+from chopmix.tokenizers.files.locking import lock
 from chopmix.tokenizers.files.records import write_tensors
 from chopmix.tokenizers.files.writing import partial_name, sweep_partials, write_bytes, write_json
 from chopmix.training.checkpoints import files as checkpoint
@@ -121,6 +125,20 @@ def test_a_second_start_where_the_lock_vanished_stops_the_first(tiny, tmp_path, 
     told = f"{folder} is not this run's folder any more: its file .lock is another one now: process {os.getpid()} on "
     assert told in capsys.readouterr().err
     assert seen == [{file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}] and same(folder, whole)
+
+
+@pytest.mark.parametrize("before", ["", '{"pid": 999999999, "host": "HOST", "since": "2026-01-31 12:00:00"}'])
+def test_who_has_just_taken_the_lock_is_named(tmp_path, before):
+    """Between taking the lock and writing its name the file is empty, or names the process before."""
+    (tmp_path / ".lock").write_text(before.replace("HOST", socket.gethostname()))
+    now = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": "2026-02-28 12:00:00"})
+    with open(tmp_path / ".lock", "a+") as handle:
+        lock(handle)
+        writer = threading.Timer(0.2, lambda: (tmp_path / ".lock").write_text(now))
+        writer.start()
+        with pytest.raises(LockedError, match=f"is in use: process {os.getpid()} on"), run_lock(tmp_path):
+            pass
+        writer.join()
 
 
 def test_the_lock_is_that_of_this_process(tmp_path):
