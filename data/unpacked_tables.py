@@ -1,4 +1,4 @@
-"""The size to which a data file of a table unpacks, found before Hugging Face's `datasets` reads it."""
+"""Checks how large the data files of tables become when Hugging Face's `datasets` unpacks them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..tokenizers.files.reading import DataError
+from ..tokenizers.files.reading import DataError, shown
+from ..tokenizers.files.records import read_json
 from ..tokenizers.files.writing import make_folder, write_bytes
 from .root import cache_folder
 
 ROOM = 2**29
-"""The bytes to which every parquet file may unpack, however small it is (512 MiB)."""
+"""A parquet file may unpack to this many bytes, even if it is small (512 MiB)."""
 
 WIDEST = 8
-"""The bytes of a value without its content: a number of 64 bits, or where a text begins."""
+"""The bytes of a value without its content: a number of 64 bits, or the offset of a text."""
+
+
+BLOCK = 24
+"""The bytes of an entry in the footer of an arrow file; the first 8 are the position of a message."""
 
 
 def check_once(file: Path, check: Callable[[Path], None]) -> None:
-    """Check a file, unless the cache says that this content was checked before: large ones take a while. Raises
+    """Check a file, unless it was checked before (the cache has a note): checking a large file takes long. Raises
     DataError as `check` does."""
     found = os.stat(file)
     known = f"{check.__name__} {os.path.abspath(file)} {found.st_size} {found.st_mtime_ns} {found.st_ino}"
@@ -66,22 +71,25 @@ def unpacked_size(file: Path, most: int) -> int:
             groups = [opened.metadata.row_group(n) for n in range(opened.num_row_groups)]
             columns = [group.column(n) for group in groups for n in range(group.num_columns)]
             widths = [max(WIDEST, opened.schema.column(n).length or 0) for n in range(len(opened.schema))] * len(groups)
-            total = sum(e.total_uncompressed_size + w * e.num_values for e, w in zip(columns, widths, strict=True))
-            repeated = {each.path_in_schema for each in columns if each.physical_type == "BYTE_ARRAY"}
-            if total > most or total + sum(e.num_values * e.total_uncompressed_size for e in columns) <= most:
-                return total
-        with parquet.ParquetFile(file, read_dictionary=sorted(repeated)) as opened:
-            for batch in opened.iter_batches(columns=sorted(repeated)):
+            rows = [group.num_rows for group in groups for n in range(group.num_columns)]
+            total = sum(w * max(e.num_values, n) for e, w, n in zip(columns, widths, rows, strict=True))
+            total += sum(max(each.total_uncompressed_size, 0) for each in columns)
+            texts = sorted({each.path_in_schema for each in columns if each.physical_type == "BYTE_ARRAY"})
+    except (OSError, ValueError):  # damaged: the library says how
+        return 0
+    if total > most or not texts:
+        return total
+    try:
+        with parquet.ParquetFile(file, read_dictionary=texts) as opened:
+            for batch in opened.iter_batches(columns=texts):
                 for column in chain.from_iterable(map(leaves, batch.columns)):
                     if isinstance(column, arrow.DictionaryArray):
                         lengths = compute.binary_length(column.dictionary).take(column.indices)
                         total += compute.sum(lengths).as_py() or 0
                 if total > most:
                     break
-    except NotImplementedError as error:
-        raise DataError(f"{file}: its size cannot be counted: {error}") from None
-    except (OSError, ValueError):  # damaged: the library says how
-        return 0
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise DataError(f"{file}: the size of its texts cannot be counted: {error}") from None
     return total
 
 
@@ -97,14 +105,56 @@ def leaves(column: Any) -> Iterator[Any]:
     yield from chain.from_iterable(map(leaves, inside))
 
 
+def saved_files(folder: Path) -> Iterator[Path]:
+    """The arrow files of a folder that `save_to_disk` wrote. Raises DataError for a name that leads out of the
+    folder."""
+    splits = [folder]
+    if os.path.exists(folder / "dataset_dict.json"):
+        splits = [inside(folder, name) for name in listed_in(folder / "dataset_dict.json", "splits")]
+    for split in splits:
+        for each in listed_in(split / "state.json", "_data_files"):
+            yield inside(split, each.get("filename") if isinstance(each, dict) else each)
+
+
+def listed_in(file: Path, key: str) -> list[Any]:
+    """The list under a key of a JSON file. Raises DataError if there is none."""
+    content = read_json(file)
+    found = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(found, list):
+        raise DataError(f"{file} has no list {key!r}")
+    return found
+
+
+def inside(folder: Path, name: Any) -> Path:
+    """The file of this name in a folder. Raises DataError for a name with a folder, or one that is no text."""
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\\" in name:
+        raise DataError(f"{folder}: {shown(name)} is no name of a file or folder in it")
+    return folder / name
+
+
 def messages(file: Path) -> Iterator[Any]:
-    """The record batches and dictionaries of an arrow file, or of a stream, up to where it is damaged."""
+    """The record batches and dictionaries that a reader of an arrow file, or of a stream, finds; up to where it is
+    damaged. In a file the footer says where they are."""
     import pyarrow as arrow
 
-    with arrow.memory_map(str(file)) as source:
-        source.seek(8 if source.read(6) == b"ARROW1" else 0)
-        with suppress(OSError, ValueError, EOFError):
+    with arrow.memory_map(str(file)) as source, suppress(OSError, ValueError, EOFError):
+        if source.read(6) != b"ARROW1":
+            source.seek(0)
             yield from arrow.ipc.MessageReader.open_stream(source)
+            return
+        end = source.size() - 10  # of the footer, behind which are its length and the mark
+        source.seek(end)
+        length = int.from_bytes(source.read(4), "little")
+        source.seek(end - length)
+        footer = source.read(length)
+        for number in (2, 3):  # dictionaries, record batches
+            if place := field(footer, pointed(footer, 0), number):
+                vector = pointed(footer, place)
+                for block in range(
+                    vector + 4, vector + 4 + 24 * int.from_bytes(footer[vector : vector + 4], "little"), 24
+                ):
+                    source.seek(int.from_bytes(footer[block : block + 8], "little"))
+                    yield arrow.ipc.read_message(source)
 
 
 def is_compressed(message: Any) -> bool:
@@ -120,12 +170,12 @@ def is_compressed(message: Any) -> bool:
 
 
 def pointed(metadata: bytes, place: int) -> int:
-    """The place that an offset at `place` leads to."""
+    """The position that the offset stored at `place` points to."""
     return place + int.from_bytes(metadata[place : place + 4], "little")
 
 
 def field(metadata: bytes, table: int, number: int) -> int:
-    """The place of a field of a flatbuffer's table; 0 where the table has no such field."""
+    """The position of a field in a flatbuffer's table; 0 if the table has no such field."""
     layout = table - int.from_bytes(metadata[table : table + 4], "little", signed=True)
     size, place = int.from_bytes(metadata[layout : layout + 2], "little"), 4 + 2 * number
     offset = int.from_bytes(metadata[layout + place : layout + place + 2], "little") if place < size else 0

@@ -75,7 +75,7 @@ def stand(experiment: Experiment, step: int, state: State) -> None:
     trainer.log.resume(state.seconds, state.unreported)
     trainer.loader.skipped = list(state.skipped)
     trainer.loader.forget()
-    known = {int(n): why for n, why in state.bad.items() if n.isdecimal() and len(n) < 16}
+    known = {int(n): why for n, why in state.bad.items() if n.isdecimal() and len(n) < 16}  # int() refuses longer ones
     experiment.data.splits["train"].unread.bad.remember(known)
     if experiment.processes.is_first:
         trainer.saver.point_to_best(trainer.best)

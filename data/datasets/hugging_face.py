@@ -18,7 +18,7 @@ from ..data_files import READERS, local_path, split_files
 from ..fingerprint import Fingerprint
 from ..root import cache_folder
 from ..samples.dataset import BYTES, ByColumn, Columns, SampleDataset, Samples, share
-from ..unpacked_tables import check_arrow, check_once, check_table
+from ..unpacked_tables import check_arrow, check_once, check_table, saved_files
 
 
 class HuggingFace(SampleDataset):
@@ -82,9 +82,8 @@ class HuggingFace(SampleDataset):
         place = self.place
         try:
             if os.path.exists(place / "dataset_dict.json") or os.path.exists(place / "state.json"):
-                for file in place.rglob("*"):  # state.json may give arrow files any name
-                    if file.is_file():
-                        check_once(file, check_arrow)
+                for file in saved_files(place):
+                    check_once(file, check_arrow)
                 found = datasets.load_from_disk(local_path(place))
             else:
                 found = self.read_files(place if os.path.exists(place) else downloaded(self.path))
@@ -173,7 +172,7 @@ def undecoded(table: Any) -> tuple[Any, list[str]]:
     files = [name for name, kind in table.features.items() if isinstance(kind, Audio | Image)]
     for name, kind in table.features.items():
         if (plain := without_decoding(kind)) != kind:
-            table = table.cast_column(name, plain)  # copies the table's columns only where files are inside of lists
+            table = table.cast_column(name, plain)  # copies the column if files are inside of lists
     return table, files
 
 

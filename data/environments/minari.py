@@ -166,7 +166,7 @@ need."""
 DENSEST = 1032
 """The most bytes that gzip makes of one."""
 NUMBER = 8
-"""The bytes that one number of a step takes when its episode is used, however few it takes in the file."""
+"""The bytes that a number of a step takes in memory, even if it takes fewer in the file."""
 
 
 def member(group: Any, name: str, where: str) -> Any:

@@ -53,10 +53,10 @@ class Config:
     out: Path
     """The folder of the run."""
     trust: Trust
-    """The modules and hosts that this configuration may use. Of a YAML file that the user wrote: the modules that its
+    """The modules and hosts that this configuration may use. If the user wrote the YAML file: the modules that its
     parts name, and any host."""
     nested: Trust
-    """The modules and hosts that the runs which it names may use: the same modules, and the hosts of `--remote`."""
+    """The modules and hosts for the runs that this configuration names: the same modules, the hosts of `--remote`."""
     run_folder: Path | None = None
     """The folder of the run from which it was read; None: it was read from another file."""
     shares: Mapping[str, str] = field(default_factory=dict)
@@ -161,8 +161,8 @@ def json_schema() -> dict[str, Any]:
 
 
 def _resolve(document: Document, trust: Trust, hosts: frozenset[str] = frozenset()) -> Config:
-    """The configuration of a document, which may name what `trust` allows. Of a YAML file that the user wrote
-    (EVERYTHING), runs that it names are trusted with the modules that it names itself, and with `hosts`."""
+    """The configuration of a document, which may name what `trust` allows. If the user wrote the YAML file (`trust` is
+    EVERYTHING), the runs that it names may use the modules that the file names, and `hosts`."""
     with trusting(trust):
         values, shares = _values(document)
     path = Path(document.file)

@@ -1,6 +1,7 @@
 """Data files of tables that unpack to far more than they are are refused before they are read."""
 
 import gzip
+import json
 from contextlib import nullcontext
 
 import pytest
@@ -113,6 +114,40 @@ def test_files_are_checked_once(tmp_path, monkeypatch):
         with pytest.raises(DataError) if content == "bad" else nullcontext():
             unpacked_tables.check_once(file, check)
     assert checked == ["good", "other", "bad", "bad"]
+
+
+def test_compressed_columns_behind_the_end_of_an_arrow_file(tmp_path):
+    """Its messages end before them, but its footer names them, and readers follow the footer."""
+    file, table = tmp_path / "train.arrow", arrow.table({"a": ["text"] * 99})
+    with arrow.ipc.new_file(file, table.schema, options=arrow.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    content = bytearray(file.read_bytes())
+    length = int.from_bytes(content[-10:-6], "little")
+    footer = content[-10 - length : -10]
+    read = bytes(footer)
+    vector = unpacked_tables.pointed(read, unpacked_tables.field(read, unpacked_tables.pointed(read, 0), 3))
+    batch = int.from_bytes(footer[vector + 4 : vector + 12], "little")
+    footer[vector + 4 : vector + 12] = (batch + 8).to_bytes(8, "little")
+    end = b"\xff\xff\xff\xff" + bytes(4)
+    file.write_bytes(content[:batch] + end + content[batch : -10 - length] + footer + content[-10:])
+    assert arrow.ipc.open_file(file).get_batch(0).num_rows == 99
+    with pytest.raises(DataError, match="its columns are compressed"):
+        check_table(file)
+
+
+@pytest.mark.parametrize("name", ["../other/data.arrow", "..", "a/b.arrow", "", None, "/etc/hostname"])
+def test_saved_folders_name_their_own_files_only(tmp_path, name):
+    datasets.DatasetDict({"train": datasets.Dataset.from_dict({"a": [1, 2]})}).save_to_disk(tmp_path)
+    assert HuggingFace(path=str(tmp_path)).columns == ("a",)
+    state = tmp_path / "train" / "state.json"
+    told = json.loads(state.read_text())
+    state.write_text(json.dumps(told | {"_data_files": [{"filename": name}]}))
+    with pytest.raises(DataError, match="is no name of a file or folder in it"):
+        HuggingFace(path=str(tmp_path)).open("train")
+    state.write_text(json.dumps(told))
+    (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": [name]}))
+    with pytest.raises(DataError, match="is no name of a file or folder in it"):
+        HuggingFace(path=str(tmp_path)).open("train")
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"ARROW1\0\0", bytes(100), b"\xff" * 100, b"a,b\n1,2\n"])

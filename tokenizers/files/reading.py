@@ -138,10 +138,10 @@ LONGEST, BLOCK, LEAST = 2**24, 2**20, 2**25
 the bytes to which every compressed file may unpack, however small it is (32 MiB)."""
 
 
-def unpacked_most(size: int) -> int:
-    """The most bytes that a compressed file of `size` bytes may unpack to: 25 times its size, at least `LEAST`. A file
-    that unpacks to more is a decompression bomb. As text each byte may take four in memory."""
-    return max(25 * size, LEAST)
+def unpacked_most(size: int, times: int = 100) -> int:
+    """The most bytes that a compressed file of `size` bytes may unpack to: `times` its size, at least `LEAST`. A file
+    that unpacks to more is a decompression bomb."""
+    return max(times * size, LEAST)
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
@@ -157,17 +157,18 @@ def read_packed_text(path: str | os.PathLike) -> str:
     """The text of a UTF-8 file (plain, `.gz`, `.tgz` or `.xz`), newlines unchanged, without a byte order mark. Raises
     DataError as `read_lines` and `utf8` do; its lines may have any length."""
     content = bytearray()
-    for block in _pieces(path, lambda file: file.read(BLOCK)):
+    for block in _pieces(path, lambda file: file.read(BLOCK), times=25):  # as text a byte may take four
         content += block
     return as_text(content, os.fspath(path))
 
 
-def _pieces(path: str | os.PathLike, read: Callable[[Any], bytes]) -> Iterator[bytes]:
-    """What `read` gives of an open file until it gives nothing. Raises DataError as `read_lines` does."""
+def _pieces(path: str | os.PathLike, read: Callable[[Any], bytes], times: int = 100) -> Iterator[bytes]:
+    """What `read` gives of an open file until it gives nothing. Raises DataError as `read_lines` does; `times` as in
+    `unpacked_most`."""
     named, opener, total = os.fspath(path), PACKED.get(Path(path).suffix), 0
     regular(path)
     try:
-        most = unpacked_most(os.path.getsize(path)) if opener else sys.maxsize
+        most = unpacked_most(os.path.getsize(path), times) if opener else sys.maxsize
         with (opener or open)(path, "rb") as file:
             while piece := read(file):
                 total += len(piece)

@@ -198,16 +198,8 @@ def _through_ffmpeg(raw: Source, named: str) -> tuple[np.ndarray, int]:
         raise DataError(f"the sound cannot be read: {named}this kind of file (mp4, m4a, webm, aac, wma) needs ffmpeg, "
                         "which is not installed here; wav, flac, ogg, opus and mp3 are read without")  # fmt: skip
     source = "pipe:0" if isinstance(raw, bytes) else f"file:{os.fspath(raw)}"  # a file, unlike a pipe, allows seeking
-    command = [
-        "ffmpeg",
-        "-v",
-        "error",
-        "-protocol_whitelist",
-        "file,pipe",
-        "-i",
-        source,
-        *f"-vn -c:a pcm_s16le -f wav -fs {CONVERTED} pipe:1".split(),
-    ]
+    command = ["ffmpeg", "-v", "error", "-protocol_whitelist", "file,pipe", "-i", source]
+    command += f"-vn -c:a pcm_s16le -f wav -fs {CONVERTED} pipe:1".split()
     given = {"input": raw} if isinstance(raw, bytes) else {"stdin": subprocess.DEVNULL}
     with tempfile.TemporaryFile() as converted:
         try:
