@@ -435,6 +435,7 @@ def test_more_examples_than_the_context_holds_are_told(tmp_path, capsys):
         pytest.param("{use: tree, depth: 2}", ("ridge", "nearest neighbours", "greedy tree"), marks=pytest.mark.system),
     ],
 )  # fmt: skip
+@pytest.mark.system
 def test_every_kind_of_function_stands_beside_its_rivals(tmp_path, capsys, function, rivals):
     (tmp_path / "pairs.yaml").write_text(PAIRS.replace("in_context,", f"in_context, function: {function},"))
     assert not main(["train", str(tmp_path / "pairs.yaml"), f"out={tmp_path / 'pairs'}"])
