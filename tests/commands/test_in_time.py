@@ -430,9 +430,8 @@ def test_more_examples_than_the_context_holds_are_told(tmp_path, capsys):
     "function, rivals",
     [
         ("{use: sparse, nonzero: 1}", ("least squares", "ridge", "lasso")),
-        pytest.param("{use: network, hidden: 3}", ("ridge", "nearest neighbours", "network kernel"),
-                     marks=pytest.mark.system),
-        pytest.param("{use: tree, depth: 2}", ("ridge", "nearest neighbours", "greedy tree"), marks=pytest.mark.system),
+        ("{use: network, hidden: 3}", ("ridge", "nearest neighbours", "network kernel")),
+        ("{use: tree, depth: 2}", ("ridge", "nearest neighbours", "greedy tree")),
     ],
 )  # fmt: skip
 @pytest.mark.system
@@ -485,6 +484,7 @@ def test_every_seed_is_judged_on_functions_and_rules_of_its_own(tmp_path, monkey
     assert not {*points[0], *points[1]} & {*dataset.open("train").keys, *dataset.open("val").keys}
 
 
+@pytest.mark.system
 def test_data_elsewhere_are_larger_than_those_of_the_run(tmp_path, capsys):
     """Points twice as far as it was trained on, whatever its `scale`."""
     (tmp_path / "pairs.yaml").write_text(PAIRS.replace("in_context,", "in_context, scale: 2.0,"))

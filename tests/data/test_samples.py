@@ -665,6 +665,7 @@ def test_the_cache_of_items_takes_no_more_memory_than_it_may(length):
     assert 10 < len(cache.items) < 2000 and 150_000 < taken < 330_000
 
 
+@pytest.mark.system
 def test_tensors_in_the_cache_of_items_take_no_more_memory_than_they_may():
     """torch keeps more beside the numbers of a small tensor than there are numbers."""
     script = """
