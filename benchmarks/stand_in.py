@@ -118,7 +118,7 @@ def quickly_encoded(config: Config) -> list[str]:
     """Overrides by which no text encoding is trained or published: bytes."""
     found = []
     for name, part in config.inputs.items():
-        text = part.target is TextTokenizer and name not in config.shares
+        text = part.target is TextTokenizer and config.wiring.owners[name] == name
         if text and part.options["encoding"] not in ("characters", "numbers"):
             found += [f"inputs.{name}.encoding=bytes", f"inputs.{name}.vocabulary=null"]
     return found

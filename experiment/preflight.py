@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..training import preflight as checks
 from .assembly.assemble import Experiment
 from .assembly.watching import run_of
-from .data.columns import columns_of, encoded_inputs
 from .opening.acting import check_steps
 from .opening.environments import episodes_in
 from .opening.played import beyond, check_plays
@@ -57,6 +56,6 @@ def about_inputs(experiment: Experiment) -> list[str]:
     """Lines about a configuration's data: what was read and what it becomes, how often each input is withheld, which
     ones hold a task's target, and which ones nobody reads."""
     config, data, split = experiment.config, experiment.data, experiment.data.splits["train"]
-    lines = data_lines(data.name, data.splits, columns_of(config), data.tasks)
-    lines += checks.lines_about_inputs(split, data.tasks, columns_of(config), encoded_inputs(config))
+    lines = data_lines(data.name, data.splits, config.wiring.columns, data.tasks)
+    lines += checks.lines_about_inputs(split, data.tasks, config.wiring.columns, config.wiring.encoded)
     return lines + checks.lines_about_unread(experiment.model, split, list(data.choppers), config.training.seed)

@@ -8,9 +8,8 @@ from torch import nn
 
 from ...models.model import Cores, Model
 from ...tasks.base import Task
-from ...tokenizers.base import Chopper, axes_of
+from ...tokenizers.base import Chopper
 from ...training.optimizers import Optimizer
-from ..data.columns import encoded_inputs, sharing
 from ..settings.config import Config
 from ..settings.sections import Training
 from .cores import build_core
@@ -29,16 +28,16 @@ def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[
 
 def _build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]) -> Model:
     width, context, encoder = (config.model.options[name] for name in ("width", "context", "encoder"))
-    encoded = encoded_inputs(config)
+    wiring = config.wiring
     tokenizers: dict[str, nn.Module | str] = {}
     for name, part in config.inputs.items():
-        users = sharing(config, name)
-        longest = max((encoder.context if each in encoded else context for each in users), default=context)
-        tokenizers[name] = config.shares.get(name) or part(choppers[name], width, longest)
-    axes = axes_of(choppers.values())
-    second = build_core(config, axes, encoder) if encoder else None
-    cores = Cores(build_core(config, axes), second, encoded)
-    modules = {name: tokenizers[config.shares.get(name, name)] for name in config.inputs}
+        users = wiring.sharing(name)
+        longest = max((encoder.context if each in wiring.encoded else context for each in users), default=context)
+        shared = wiring.owners[name] != name
+        tokenizers[name] = wiring.owners[name] if shared else part(choppers[name], width, longest)
+    second = build_core(config, wiring.axes, encoder) if encoder else None
+    cores = Cores(build_core(config, wiring.axes), second, list(wiring.encoded))
+    modules = {name: tokenizers[owner] for name, owner in wiring.owners.items()}
     heads = {name: task.head(modules, width) for name, task in tasks.items()}
     return config.model.build(Model, tokenizers, cores, heads)
 

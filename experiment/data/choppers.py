@@ -12,7 +12,7 @@ from ...data.root import cache_folder
 from ...tokenizers.base import Chopper, RunPart, no_run
 from ...tokenizers.chopping.contract import check_complete
 from ..settings.config import Config
-from .columns import check_columns, check_present, columns_of, roles_of, sharing
+from .columns import check_columns, check_present
 
 
 def build_choppers(
@@ -28,14 +28,14 @@ def build_choppers(
     if dataset is not None and dataset.holds_samples and not assets.exists():
         check_columns(config, dataset)
         check_present(config, dataset)
-    columns, made = columns_of(config), {}
+    columns, made = config.wiring.columns, {}
     parts = {"open_run": open_run, "trust": config.trust, "cache": cache_folder()}
-    roles = {name: replace(role, **parts) for name, role in roles_of(config).items()}
+    roles = {name: replace(role, **parts) for name, role in config.wiring.roles.items()}
     for name, part in config.inputs.items():
-        preprocessor, owner = part.build(part.target.Chopper), config.shares.get(name, name)
+        preprocessor, owner = part.build(part.target.Chopper), config.wiring.owners[name]
         check_complete(name, preprocessor)
         if dataset is not None and not (assets / owner).exists():
-            read = [columns[each] for each in sharing(config, owner)]
+            read = [columns[each] for each in config.wiring.sharing(owner)]
             items = partial(dataset.training_items, read, preprocessor.fits_on)
             try:
                 preprocessor.fit(items, roles[name]).save(assets / owner)

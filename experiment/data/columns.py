@@ -1,4 +1,4 @@
-"""The data columns, roles and sets of a configuration's inputs, known before anything is built."""
+"""The data columns that inputs and tasks read, compared with those of a data set."""
 
 from __future__ import annotations
 
@@ -6,31 +6,8 @@ from collections.abc import Collection
 
 from ...data.samples.dataset import Outcome, SampleDataset
 from ...tasks.base import Task
-from ...tokenizers.base import Role
 from ...tokenizers.files.reading import DataError
-from ..settings.checks.parts import needs_of, written_by
 from ..settings.config import Config
-
-
-def sharing(config: Config, owner: str) -> list[str]:
-    """The inputs that use one tokenizer: its owner, and those that are `same_as` the owner."""
-    return [name for name in config.inputs if config.shares.get(name, name) == owner]
-
-
-def roles_of(config: Config) -> dict[str, Role]:
-    """Each input's `Role`: whether a task generates it, and which special ids the tasks need. Inputs of one tokenizer
-    share their special ids."""
-    needs, generated, roles = needs_of(config.tasks).values(), written_by(config.tasks), {}
-    for name in config.inputs:
-        group = set(sharing(config, config.shares.get(name, name)))
-        ids = [title for each in needs if group & {*each.inputs} for title in each.special_ids]
-        roles[name] = Role(generated=name in generated, special_ids=tuple(dict.fromkeys(ids)))
-    return roles
-
-
-def columns_of(config: Config) -> dict[str, str]:
-    """The data column of each input: that of its own name, unless `data.columns` names another."""
-    return {name: config.data.columns.get(name, name) for name in config.inputs}
 
 
 def truth_of(
@@ -38,7 +15,7 @@ def truth_of(
 ) -> list[Outcome] | None:
     """The joint table of these inputs, by their names, and of what the task predicts. None where the data set does not
     know it: for another column, for inputs that are in no table, and for a task that predicts only parts of items."""
-    columns, needs = columns_of(config), task.needs
+    columns, needs = config.wiring.columns, task.needs
     if columns.get(task.target, task.target) != dataset.truth_column:
         return None
     outcomes = dataset.truth(split) if needs.generates or needs.refines or task.target in needs.columns else None
@@ -47,18 +24,10 @@ def truth_of(
     return [each._replace(inputs={name: each.inputs[columns[name]] for name in inputs}) for each in outcomes]
 
 
-def encoded_inputs(config: Config) -> list[str]:
-    """The inputs of the encoder: all that no task generates; none where there is no encoder."""
-    if config.model.options["encoder"] is None:
-        return []
-    written = written_by(config.tasks)
-    return [name for name in config.inputs if name not in written]
-
-
 def check_columns(config: Config, dataset: SampleDataset) -> None:
     """Raises DataError where an input or a task needs a column that the data set does not have."""
-    wanted = {f"inputs.{name}": column for name, column in columns_of(config).items()}
-    for name, needs in needs_of(config.tasks).items():
+    wanted = {f"inputs.{name}": column for name, column in config.wiring.columns.items()}
+    for name, needs in config.wiring.needs.items():
         wanted |= {f"tasks.{name}.target": column for column in needs.columns}
         wanted |= {f"tasks.{name}.metrics": column for column in needs.compared}
     for path, column in wanted.items():
@@ -74,7 +43,7 @@ def check_columns(config: Config, dataset: SampleDataset) -> None:
 def check_present(config: Config, dataset: SampleDataset) -> None:
     """Raises DataError for an input whose column is empty in every sample of the training split."""
     samples = dataset.opened("train")
-    for name, column in columns_of(config).items():
+    for name, column in config.wiring.columns.items():
         if column in dataset.columns and next(iter(samples.column(column)), None) is None:
             others = dataset.others()
             raise DataError(

@@ -12,7 +12,6 @@ from ...tasks.judging import TrainingItems
 from ...tokenizers.base import Chopper, RunPart, readable
 from ...tokenizers.files.reading import DataError
 from ..settings.config import Config
-from .columns import columns_of
 
 
 def ready_judges(
@@ -21,7 +20,7 @@ def ready_judges(
     """Get the judges of the task `owner` ready: from `assets/<judge>/`, or, where the `dataset` is given, for the first
     time, and keep them there. Raises DataError where a judge compares with a data column and there is none, and where
     it cannot judge such items."""
-    column = columns_of(config).get(task.target, "")
+    column = config.wiring.columns.get(task.target, "")
     for name, judge in task.judges.items():
         if (assets / name).exists() or dataset is None:
             judge.load(assets / name, open_run)

@@ -9,11 +9,10 @@ from ...data.samples.dataset import SampleDataset, Samples
 from ...data.samples.inputs import Inputs
 from ...data.samples.split import SampleSplit, sample_split
 from ...tasks.base import Task
-from ...tokenizers.base import Chopper, axes_of
+from ...tokenizers.base import Chopper
 from ...tokenizers.files.reading import DataError
-from ..settings.checks.parts import needs_of
 from ..settings.config import Config
-from .columns import check_columns, columns_of, encoded_inputs
+from .columns import check_columns
 
 
 def open_samples(
@@ -28,7 +27,7 @@ def open_samples(
     each = dropout if isinstance(dropout, dict | str) else dict.fromkeys(config.inputs, dropout)
     labels = dict.fromkeys(name for task in tasks.values() for name in (*task.needs.columns, *task.needs.compared))
     opened = sample_split(
-        samples, split, collator_of(config, choppers, columns_of(config), labels, each), tasks=tasks, say=say,
+        samples, split, collator_of(config, choppers, config.wiring.columns, labels, each), tasks=tasks, say=say,
         rows=config.training.samples_per_step, budget=config.training.tokens_per_step, bad_share=config.data.bad_share,
     )  # fmt: skip
     for number, why in samples.damaged():
@@ -50,7 +49,7 @@ def read_samples(
     """Samples as a split without tasks, for reading alone. `columns` maps each input to its column (None: as the
     configuration has it), `labels` are the columns handed on undecoded; bad samples are reported through `say` and left
     out, however many."""
-    collator = collator_of(config, choppers, columns or columns_of(config), labels, {})
+    collator = collator_of(config, choppers, columns or config.wiring.columns, labels, {})
     return sample_split(samples, name, collator, bad_share=1.0, say=say)
 
 
@@ -61,14 +60,14 @@ def collator_of(
     """The collator that chops this configuration's samples and packs them into rows of `model.context` slots. `columns`
     maps each input to its column, `labels` are the columns handed on undecoded, `dropout` says how often each input is
     withheld in training, or `any_number`."""
-    encoder, every = config.model.options["encoder"], needs_of(config.tasks).values()
+    encoder, every = config.model.options["encoder"], config.wiring.needs.values()
     inputs = Inputs(
-        columns=columns, labels=tuple(labels), encoded=encoded_inputs(config), too_long=config.data.too_long,
+        columns=columns, labels=tuple(labels), encoded=config.wiring.encoded, too_long=config.data.too_long,
         targets={name for each in every if not each.refines for name in (*each.inputs, *each.judged_at)},
         dropout={} if isinstance(dropout, str) else dropout, any_number=dropout == "any_number",
     )  # fmt: skip
     return Collator(
-        choppers=choppers, inputs=inputs, context=config.model.options["context"], axes=axes_of(choppers.values()),
+        choppers=choppers, inputs=inputs, context=config.model.options["context"], axes=config.wiring.axes,
         encoder_context=encoder.context if encoder else 0, core=config.model.options["core_tokens"],
         in_time=config.data.order == "seconds",
     )  # fmt: skip

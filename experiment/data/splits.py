@@ -25,8 +25,7 @@ def open_split(
     configuration has any input besides one text."""
     if dataset.holds_samples:
         return open_samples(config, dataset, split, choppers, tasks, say)
-    made = {name for task in tasks.values() for name in task.needs.makes}
-    read = {name: chopper for name, chopper in choppers.items() if name not in made}
+    read = {name: chopper for name, chopper in choppers.items() if name not in config.wiring.made}
     if len(read) != 1 or next(iter(read.values())).vocabulary is None:
         raise DataError(
             f"data set {dataset.name!r} is a text corpus: it feeds one input of text, not {', '.join(read)}"

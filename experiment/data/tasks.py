@@ -4,6 +4,7 @@ choppers that they need, `choppers_and_tasks`."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from ...tokenizers.files.records import read_record
 from ...tokenizers.files.writing import write_json
 from ..settings.config import Config
 from .choppers import build_choppers
-from .columns import columns_of
 from .judges import ready_judges
 
 
@@ -60,8 +60,8 @@ def build_tasks(
     split and saved there. Raises DataError for a file that is missing or damaged, and for data that a task cannot be
     fitted on."""
     made = {}
-    for name, part in config.tasks.items():
-        task = made[name] = part()
+    for name, planned in config.wiring.tasks.items():
+        task = made[name] = deepcopy(planned)
         task.choppers = choppers
         check_texts(name, task)
         check_through(name, task, made)
@@ -69,7 +69,7 @@ def build_tasks(
         if folder and folder.exists():
             load_learned(task, folder)
         elif folder and dataset is not None and dataset.holds_samples:
-            task.learned = task.fit(TrainingData(dataset.opened("train"), say, columns_of(config)))
+            task.learned = task.fit(TrainingData(dataset.opened("train"), say, config.wiring.columns))
             save_learned(task, folder)
         elif folder and dataset is not None:
             column = next(iter(task.needs.columns), task.target)

@@ -30,7 +30,7 @@ def write_model_run(
     `told`: further entries of `state.json`, such as `missing`. Raises OSError where it cannot be written."""
     make_folder(folder)
     for name, chopper in choppers.items():
-        if name not in config.shares:
+        if config.wiring.owners[name] == name:
             chopper.save(folder / "assets" / name)
     for name, task in tasks.items():
         save_learned(task, folder / "assets" / f"task-{name}")

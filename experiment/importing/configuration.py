@@ -11,7 +11,6 @@ from ...tasks.classification import Classes
 from ...tokenizers.base import Chopper
 from ...tokenizers.encoding.base import Encoding, NumberEncoding
 from ...tokenizers.text import TextChopper
-from ..data.columns import roles_of
 from ..data.tasks import build_tasks
 from ..settings.config import Config, config_from_tree
 from .files import Imported
@@ -30,7 +29,7 @@ def prepared(made: Imported, folder: Path) -> tuple[Config, dict[str, Chopper], 
 def imported_choppers(config: Config, encoding: Encoding | None) -> dict[str, Chopper]:
     """The choppers of an imported run: of texts with the directory's encoding, the others from the configuration
     alone, without data to fit on."""
-    found, roles = {}, roles_of(config)
+    found, roles = {}, config.wiring.roles
     for name, part in config.inputs.items():
         preprocessor = part.build(part.target.Chopper)
         reads_text = preprocessor.kind == "text" and encoding is not None

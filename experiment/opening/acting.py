@@ -13,7 +13,6 @@ from ...data.environments.spaces import Spaces
 from ...inference.in_time.planning import Planner, Planning, Predicted
 from ...tasks.next_item import NextItem
 from ...tokenizers.files.reading import DataError
-from ..data.columns import columns_of
 from ..folder.reading import RunError
 from ..settings.checks.timing import step_problems
 from .environments import episodes_in
@@ -23,7 +22,7 @@ from .opened import Opened
 def read_columns(run: Opened) -> dict[str, str]:
     """The data columns of the inputs that are read of episodes: not those of other data sets in a mixture. Where the
     episodes are gone, all."""
-    columns, episodes = columns_of(run.config), episodes_in(run)
+    columns, episodes = run.config.wiring.columns, episodes_in(run)
     try:
         known = columns.values() if episodes is None else episodes.columns
     except DataError:
@@ -34,7 +33,7 @@ def read_columns(run: Opened) -> dict[str, str]:
 def acting_task(run: Opened, spaces: Spaces) -> tuple[str, NextItem]:
     """The name of the task that says what to do, and the task: the `next_item` whose target reads the column `action`.
     Raises RunError where there is none, or its actions are not those of the environment."""
-    columns = columns_of(run.config)
+    columns = run.config.wiring.columns
     for name, task in run.tasks.items():
         if isinstance(task, NextItem) and columns[task.target] == "action":
             given = task.chopper.choices or len(task.chopper.numbers)
@@ -62,7 +61,7 @@ def check_steps(run: Opened) -> None:
 def planner_of(run: Opened, act: NextItem, spaces: Spaces, how: Planning) -> Planner:
     """What plans for the run. Raises RunError where its tasks do not predict a whole step, what they predict are no
     ids, or so far ahead does not fit the context."""
-    columns = columns_of(run.config)
+    columns = run.config.wiring.columns
     known = {
         columns[task.target]: Predicted(task, run.model.heads[name])
         for name, task in run.tasks.items()

@@ -19,7 +19,6 @@ from ...tasks.base import Task
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.trust import NOTHING, Trust
 from ...training.objective import autocast
-from ..data.columns import columns_of
 from ..folder.reading import RunError, say_aside
 from ..settings.config import Config
 from .opened_parts import opened_parts
@@ -75,10 +74,8 @@ class Opened:
     def reads(self) -> tuple[dict[str, str], bool]:
         """The kind of each data column that it reads (`image`, `sound`, `text`, `file`, `label`), and whether it was
         trained on a text corpus: `({"image": "image", "digit": "label"}, False)`."""
-        made = {name for task in self.tasks.values() for name in task.needs.makes}
-        found = {
-            column: self.choppers[name].kind for name, column in columns_of(self.config).items() if name not in made
-        }
+        wiring = self.config.wiring
+        found = {column: self.choppers[n].kind for n, column in wiring.columns.items() if n not in wiring.made}
         found |= {column: "label" for task in self.tasks.values() for column in task.needs.columns}
         return found, list(found.values()) == ["text"] and not self.config.on_samples
 

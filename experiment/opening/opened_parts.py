@@ -56,7 +56,7 @@ def check_size(config: Config, folder: Path, step: int, choppers: Mapping[str, C
     one byte per parameter."""
     encoder, width = config.model.options["encoder"], config.model.options["width"]
     depth = config.model.options["depth"] + (encoder.depth if encoder else 0)
-    vocabularies = [choppers[name].vocabulary for name in config.inputs if name not in config.shares]
+    vocabularies = [choppers[name].vocabulary for name, owner in config.wiring.owners.items() if name == owner]
     table_rows = sum(vocabulary.size for vocabulary in vocabularies if vocabulary is not None)
     weight_bytes = (checkpoint.folder_of(folder, step) / "model.safetensors").stat().st_size
     parameters = width * (2 * width * depth + table_rows)

@@ -9,7 +9,7 @@ import copy
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from pydantic import ValidationError
 
 from ...data.base import Dataset
 from ...models.attention.grammar import own_graphs
+from ...tasks.base import Task
+from ...tasks.wiring import Wiring
 from ...tokenizers.files.trust import EVERY, EVERYTHING, NOTHING, Trust
 from ...tokenizers.files.writing import write_text
 from ...training.checkpoints.run_format import FORMAT, other_format
+from ..wiring import wire
 from .checks.between import cross_problems, holds_samples
 from .document import ConfigError, Document, Problem, Where, dumped
 from .registry import environments_in, refusal, registry_of, trusting
@@ -55,12 +58,12 @@ class Config:
     trust: Trust
     """The modules and hosts that this configuration may use. If the user wrote the YAML file: the modules that its
     parts name, and any host."""
+    wiring: Wiring
+    """What follows from inputs and tasks."""
     nested: Trust
     """The modules and hosts for the runs that this configuration names: the same modules, the hosts of `--remote`."""
     run_folder: Path | None = None
     """The folder of the run from which it was read; None: it was read from another file."""
-    shares: Mapping[str, str] = field(default_factory=dict)
-    """Which other input's tokenizer an input uses: `{target: {same_as: source}}` gives `{"target": "source"}`."""
 
     @property
     def on_samples(self) -> bool:
@@ -164,7 +167,9 @@ def _resolve(document: Document, trust: Trust, hosts: frozenset[str] = frozenset
     """The configuration of a document, which may name what `trust` allows. If the user wrote the YAML file (`trust` is
     EVERYTHING), the runs that it names may use the modules that the file names, and `hosts`."""
     with trusting(trust):
-        values, shares = _values(document)
+        values, shares, tasks = _values(document)
+        encoder = values["model"].options["encoder"] is not None
+        wiring = wire(values["inputs"], shares, tasks, values["data"].columns, encoder=encoder)
     path = Path(document.file)
     values["out"] = values["out"] or str(_default_out(path))
     resolved = {name: plain(value) for name, value in values.items()}
@@ -175,7 +180,7 @@ def _resolve(document: Document, trust: Trust, hosts: frozenset[str] = frozenset
         modules = frozenset(_modules_in(resolved))
         trust, nested = Trust(modules, EVERY), Trust(modules, hosts)
     return Config(
-        path=path, tree=resolved, from_run=from_run, out=out, shares=shares, trust=trust, nested=nested, **values
+        path=path, tree=resolved, from_run=from_run, out=out, wiring=wiring, trust=trust, nested=nested, **values
     )  # fmt: skip
 
 
@@ -197,9 +202,9 @@ def _parts_in(tree: Any) -> Iterator[str]:
         yield from _parts_in(value)
 
 
-def _values(document: Document) -> tuple[dict[str, Any], dict[str, str]]:
-    """The checked values of all sections, and which input uses the tokenizer of which other one. Raises ConfigError
-    with all problems."""
+def _values(document: Document) -> tuple[dict[str, Any], dict[str, str], dict[str, Task]]:
+    """The checked values of all sections, which input uses the tokenizer of which other one, and the tasks, built.
+    Raises ConfigError with all problems."""
     tree, problems = document.tree, document.problems
     unknown = [name for name in tree if name not in sections()]
     problems += [Problem((name,), f"there is no such section{nearest(name, sections())}") for name in unknown]
@@ -208,11 +213,12 @@ def _values(document: Document) -> tuple[dict[str, Any], dict[str, str]]:
     for name in sections():
         problems += _section(name, tree, values)
     wrong = {each.path[:depth] for each in problems for depth in range(len(each.path) + 1)}
-    problems += [Problem(*each) for each in cross_problems(values) if each[0] not in wrong]
+    found, tasks = cross_problems(values)
+    problems += [each for each in found if each.path not in wrong]
     problems += [Problem(where, refused) for where, name in environments_in(tree) if (refused := refusal(name))]
     if problems:
         raise ConfigError(document.file, problems, document.lines)
-    return values, shares
+    return values, shares, tasks
 
 
 def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:

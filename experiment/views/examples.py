@@ -19,7 +19,6 @@ from torch import Tensor
 
 from ...tokenizers.files.reading import regular
 from ...tokenizers.files.writing import make_folder, write_bytes, write_json
-from ..data.columns import columns_of
 from ..folder.reading import RunError
 from ..settings.config import Config
 
@@ -45,8 +44,8 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
     dataset = config.dataset()
     if not dataset.holds_samples:
         raise RunError(f"{config.path}: dataset {dataset.name!r} is a text corpus: chopmix inspect shows what it holds")
-    samples, columns = dataset.opened(split), columns_of(config)
-    tasks = [part() for part in config.tasks.values()]
+    samples, columns = dataset.opened(split), config.wiring.columns
+    tasks = list(config.wiring.tasks.values())
     answers = {column for task in tasks for column in task.needs.columns}
     answers |= {columns[task.target] for task in tasks if task.needs.generates}
     for place in range(min(number, len(samples))):

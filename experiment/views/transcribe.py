@@ -47,7 +47,7 @@ def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
 def protocol_of(run: Run, text: str, vocabulary: int) -> Protocol:
     """Whisper's special ids, kept with the encoding of the input `text`. Raises DataError where they are damaged or
     outside the `vocabulary`, RunError for a model whose context is shorter than a prompt."""
-    file = run.folder / "assets" / run.config.shares.get(text, text) / "encoding.json"
+    file = run.folder / "assets" / run.config.wiring.owners[text] / "encoding.json"
     found = as_record(json.dumps(run.choppers[text].vocabulary.frame["whisper"]), Protocol, f"{file}: whisper")
     if found.highest >= vocabulary:
         raise DataError(f"{file}: whisper: id {found.highest} is outside the model's vocabulary of {vocabulary}")

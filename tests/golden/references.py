@@ -2,10 +2,10 @@
 
 For each YAML in `configs/`: the resolved tree, the text of a dry run with few samples in a step, the names and shapes
 of the weights, and the names of the metrics. Beside them the JSON schema, and the messages that tests expect.
-`references.json` holds a digest of each text; a YAML whose data are not there has the digest of the message that says so.
+`references.json` holds a digest of each text; a YAML whose data are missing has the digest of the message.
 
     python tests/golden/references.py                 # compare with references.json, print what differs
-    python tests/golden/references.py --texts DIR     # also write the texts: `diff -r` of two commits' shows each change
+    python tests/golden/references.py --texts DIR     # also write the texts, for `diff -r` of two commits
     python tests/golden/references.py --record        # keep the digests as the new references
 """
 

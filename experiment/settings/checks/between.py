@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from ....models.attention.grammar import parse_graph
+from ....tasks.base import Needs, Task
 from ..document import Problem
 from ..registry import imported
 from ..scalars import nearest
@@ -24,11 +25,12 @@ from .parts import Found, in_cores
 from .timing import axes_of
 
 
-def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
-    """The problems of all checks. SINGLE_CHECKS come first; a section in which they find a problem is not passed to
-    FITTING_CHECKS."""
-    found: list[Problem] = []
-    sound = dict(sections)
+def cross_problems(sections: Mapping[str, Any]) -> tuple[list[Problem], dict[str, Task]]:
+    """The problems of all checks, and the tasks, built. SINGLE_CHECKS come first; a section in which they find a
+    problem is not passed to FITTING_CHECKS."""
+    tasks, wrong = parts.built_tasks(sections.get("tasks", {}))
+    found = [Problem._make(each) for each in wrong]
+    sound = dict(sections) | {"needs": {name: task.needs for name, task in tasks.items()}}
     for checks in SINGLE_CHECKS, FITTING_CHECKS:
         for check in checks:
             wanted = inspect.signature(check).parameters.values()
@@ -36,7 +38,9 @@ def cross_problems(sections: Mapping[str, Any]) -> list[Problem]:
                 found += map(Problem._make, check(*(sound.get(each.name) for each in wanted)))
         for path, _ in found:
             sound.pop(str(path[0]), None)
-    return found
+        if "tasks" not in sound:
+            sound.pop("needs", None)
+    return found, tasks
 
 
 def names_fit_modules(inputs: dict[str, Part] | None = None, tasks: dict[str, Part] | None = None) -> Iterator[Found]:
@@ -150,15 +154,15 @@ def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training
 
 
 def steps_are_rows(
-    model: Part, training: Training, data: Data | None = None, tasks: dict[str, Part] | None = None
+    model: Part, training: Training, data: Data | None = None, needs: dict[str, Needs] | None = None
 ) -> Iterator[Found]:
     """Of a text corpus `tokens_per_step` is a multiple of the tokens of a row: the context, or the longest window that
     a task reads; `rows_per_micro_batch` is at most the rows of a step."""
     context, tokens, encoder = model.options["context"], training.tokens_per_step, model.options["encoder"]
     if tokens is None or (data is not None and holds_samples(data)):
         return
-    needs = parts.needs_of(tasks or {}).values()
-    context = max((each.window(context, encoder.context if encoder else 0) for each in needs), default=context)
+    windows = [each.window(context, encoder.context if encoder else 0) for each in (needs or {}).values()]
+    context = max(windows, default=context)
     below = tokens - tokens % context
     if below != tokens:
         near = " or ".join(str(size) for size in (below, below + context) if size)
@@ -176,7 +180,7 @@ def schedule_fits(training: Training) -> Iterator[Found]:
 
 Check = Callable[..., Iterator[Found]]
 SINGLE_CHECKS: tuple[Check, ...] = (
-    names_fit_modules, parts.tasks_can_be_built, parts.model_sizes, parts.training_sizes, parts.evaluation_sizes,
+    names_fit_modules, parts.model_sizes, parts.training_sizes, parts.evaluation_sizes,
     parts.checkpoint_sizes, parts.logging_sizes,
 )  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (

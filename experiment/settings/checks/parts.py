@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ....models.layers.positions import LearnedSecond, Sinusoidal
-from ....tasks.base import Needs
+from ....tasks.base import Needs, Task
 from ....tokenizers.chopping.contract import constructor_problem
 from ....tokenizers.encoding.byte_pairs import known_name
 from ..document import Where
@@ -89,14 +89,19 @@ def logging_sizes(logging: Logging) -> Iterator[Found]:
     yield from at_least("logging", vars(logging), "every", least=1)
 
 
-def needs_of(tasks: dict[str, Part]) -> dict[str, Needs]:
-    """What each task needs, by the task's name."""
-    return {name: part().needs for name, part in tasks.items()}
+def built_tasks(parts: Mapping[str, Part]) -> tuple[dict[str, Task], list[Found]]:
+    """The tasks that accept their options, and the problems of the others."""
+    tasks: dict[str, Task] = {}
+
+    def build(name: str, part: Part) -> None:
+        tasks[name] = part()
+
+    return tasks, [found for name, part in parts.items() for found in refusal(("tasks", name), build, name, part)]
 
 
-def written_by(tasks: dict[str, Part]) -> list[str]:
+def generated_by(tasks: Mapping[str, Part], needs: Mapping[str, Needs]) -> list[str]:
     """The inputs that tasks generate."""
-    return [tasks[name].options["target"] for name, needs in needs_of(tasks).items() if needs.generates]
+    return [part.options["target"] for name, part in tasks.items() if needs[name].generates]
 
 
 def refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, device="cpu") -> Iterator[Found]:
@@ -153,17 +158,13 @@ def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Iterator[Found]:
             yield ("inputs", name, "augment"), message
 
 
-def tasks_can_be_built(tasks: dict[str, Part]) -> Iterator[Found]:
-    """Every task accepts its options."""
-    for name, part in tasks.items():
-        yield from refusal(("tasks", name), part)
-
-
-def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Found]:
+def encoder_fits(
+    inputs: dict[str, Part], model: Part, tasks: dict[str, Part], needs: dict[str, Needs]
+) -> Iterator[Found]:
     """Where a task uses cross-attention there is an encoder; where there is one, a task generates an input, another
     input is left for the encoder, and there are no core tokens."""
-    encoder, written = model.options["encoder"], written_by(tasks)
-    crosses = [name for name, needs in needs_of(tasks).items() if needs.encoder]
+    encoder, written = model.options["encoder"], generated_by(tasks, needs)
+    crosses = [name for name, each in needs.items() if each.encoder]
     if encoder is None:
         for name in crosses:
             yield ("tasks", name), f"{tasks[name].use} needs 'model.encoder', such as {{depth: 3, context: 256}}"
@@ -177,10 +178,12 @@ def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -
         yield ("model", "core_tokens"), "must be 0 where there is an encoder"
 
 
-def absolute_positions_fit(inputs: dict[str, Part], model: Part, tasks: dict[str, Part]) -> Iterator[Found]:
+def absolute_positions_fit(
+    inputs: dict[str, Part], model: Part, tasks: dict[str, Part], needs: dict[str, Needs]
+) -> Iterator[Found]:
     """Absolute position embeddings cover the context of their core; sinusoidal ones have an even width."""
     width, encoder = model.options["width"], model.options["encoder"]
-    written = written_by(tasks)
+    written = generated_by(tasks, needs)
     for name, part in inputs.items():
         context = encoder.context if encoder and name not in written else model.options["context"]
         position = part.options.get("position")
@@ -194,32 +197,35 @@ def absolute_positions_fit(inputs: dict[str, Part], model: Part, tasks: dict[str
             yield ("model", "width"), f"must be even for sinusoidal positions (inputs.{name}.position), not {width}"
 
 
-def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Found]:
+def targets_are_inputs(
+    inputs: dict[str, Part], tasks: dict[str, Part], needs: dict[str, Needs]
+) -> Iterator[Found]:
     """The `target` of a task that predicts an input is one of the inputs."""
-    needs = needs_of(tasks)
     for name, part in tasks.items():
         target = part.options.get("target")
         if isinstance(target, str) and target not in inputs and target in needs[name].inputs:
             yield ("tasks", name, "target"), f"no input is named {target!r}{nearest(target, inputs)}"
 
 
-def tokens_are_hidden_once(tasks: dict[str, Part]) -> Iterator[Found]:
+def tokens_are_hidden_once(needs: dict[str, Needs]) -> Iterator[Found]:
     """No two tasks hide tokens of one input: each would be trained on what the other one has put there."""
     hidden: dict[str, str] = {}
-    for name, needs in needs_of(tasks).items():
-        for target in needs.inputs if needs.hides in ("masked", "denoised") else ():
+    for name, each in needs.items():
+        for target in each.inputs if each.hides in ("masked", "denoised") else ():
             if (other := hidden.setdefault(target, name)) != name:
                 told = f"task {other!r} already hides tokens of input {target!r}: keep one of the two tasks"
                 yield ("tasks", name), f"{told}, or give the second one an input of its own (same_as: {target})"
 
 
-def answers_are_not_read(inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data) -> Iterator[Found]:
+def answers_are_not_read(
+    inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data, needs: dict[str, Needs]
+) -> Iterator[Found]:
     """No input reads a data column that a task predicts, unless the task hides it (by a shift or a mask). Inputs that a
     decoder generates are exempt: the encoder does not read them."""
-    written = written_by(tasks)
+    written = generated_by(tasks, needs)
     read = [each for each in inputs if each not in written or not model.options["encoder"]]
-    for name, needs in needs_of(tasks).items():
-        columns = () if needs.hides else (*needs.columns,)
+    for name, asked in needs.items():
+        columns = () if asked.hides else (*asked.columns,)
         for reader in [each for each in read if data.columns.get(each, each) in columns]:
             column = data.columns.get(reader, reader)
             advice = "take the input out (or let it read another column, with data.columns), or predict it by a task"

@@ -11,12 +11,13 @@ from ....data.datasets.episodes import Episodes
 from ....data.datasets.mixture import Mixture
 from ....models.attention.grammar import own_graphs, parse_graph
 from ....models.layers.relative import Alibi, RelativeBias, Rotary
+from ....tasks.base import Needs
 from ....tasks.next_item import NextItem
 from ....tokenizers.base import SECONDS, stands_on
 from ..registry import imported
 from ..schema import Part
 from ..sections import Data
-from .parts import Found, in_cores, needs_of
+from .parts import Found, in_cores
 
 AFTER = ("reward", "action")
 """The columns of an episode that are known only after its agent has acted."""
@@ -209,10 +210,10 @@ def _renamed(data: Data) -> list[str]:
     ]
 
 
-def generated_items_have_no_offset(inputs: dict[str, Part], tasks: dict[str, Part]) -> Iterator[Found]:
+def generated_items_have_no_offset(inputs: dict[str, Part], needs: dict[str, Needs]) -> Iterator[Found]:
     """What is generated token by token, or refined, stands at no second: it has only an order."""
-    for name, needs in needs_of(tasks).items():
-        for each in needs.inputs if needs.generates or needs.refines else ():
+    for name, asked in needs.items():
+        for each in asked.inputs if asked.generates or asked.refines else ():
             if each in inputs and inputs[each].options.get("offset") is not None:
                 yield ("inputs", each, "offset"), f"must be null: task {name!r} generates this input, piece by piece"
 
