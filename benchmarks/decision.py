@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from chopmix.experiment.opening.played import data_figures, episodes_of, figures_of
+from chopmix.experiment.playing import data_figures, episodes_of, figures_of
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.inference.in_time.rollout import Playing

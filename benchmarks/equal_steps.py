@@ -25,7 +25,7 @@ from typing import Any
 import torch
 import transformers
 from chopmix.data.processes import Processes
-from chopmix.experiment.assembly.assemble import assemble
+from chopmix.experiment.assemble import assemble
 from chopmix.experiment.settings.config import Config, config_from_tree, load_config
 from chopmix.inference.evaluation import evaluate_split
 from chopmix.models.batch import Batch, SetPlan

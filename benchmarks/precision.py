@@ -13,8 +13,8 @@ import argparse
 import itertools
 
 import torch
-from chopmix.experiment.assembly.model import build_model
-from chopmix.experiment.data.tasks import build_tasks
+from chopmix.experiment.build import build_model
+from chopmix.experiment.fitting import build_tasks
 from chopmix.experiment.settings.config import config_from_tree
 from chopmix.models.arithmetic import computing_type
 from chopmix.models.batch import Batch, Chunks, SetPlan

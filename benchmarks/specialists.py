@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from chopmix.experiment.opening.played import play_metrics
+from chopmix.experiment.playing import play_metrics
 from chopmix.experiment.run import load_run
 from chopmix.training.checkpoints.files import read_step
 from measure import runs_in

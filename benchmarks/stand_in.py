@@ -14,9 +14,9 @@ import torch
 from chopmix.data.base import Dataset, Document
 from chopmix.data.processes import Processes
 from chopmix.data.samples.dataset import Listed, SampleDataset
-from chopmix.experiment.assembly.assemble import Experiment, assemble, start
-from chopmix.experiment.budget import counted
+from chopmix.experiment.assemble import Experiment, assemble, start
 from chopmix.experiment.settings.config import Config, load_config
+from chopmix.experiment.train import counted
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.category import CategoryChopper

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import ConfigError, load_config
 from chopmix.experiment.train import train
 

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from .data.samples.dataset import Listed as Listed
     from .data.samples.dataset import SampleDataset as SampleDataset
     from .data.samples.dataset import Samples as Samples
-    from .experiment.folder.reading import RunError as RunError
     from .experiment.interface import evaluate as evaluate
     from .experiment.interface import generate as generate
     from .experiment.interface import load as load
     from .experiment.interface import predict as predict
     from .experiment.interface import train as train
     from .experiment.run import Run as Run
+    from .experiment.run_folder import RunError as RunError
     from .experiment.settings.config import ConfigError as ConfigError
     from .models.attention.graph import Graph as Graph
     from .models.attention.graph import Node as Node

@@ -41,10 +41,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..experiment.data.columns import truth_of
-    from ..experiment.folder.reading import RunError, say_aside
-    from ..experiment.opening.evaluated import evaluated
-    from ..experiment.opening.own_data import whole_data
+    from ..experiment.fitting import truth_of
+    from ..experiment.own_data import whole_data
+    from ..experiment.run import evaluated
+    from ..experiment.run_folder import RunError, say_aside
     from ..inference.attribution import tables
     from ..tokenizers.files.printing import printable
     from ..tokenizers.files.writing import make_folder, write_json

@@ -18,7 +18,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..experiment.folder.reading import RunError
+    from ..experiment.run_folder import RunError
     from ..experiment.views.examples import write_examples
     from ..tokenizers.files.printing import printable
 

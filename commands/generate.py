@@ -61,7 +61,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..experiment.folder.reading import RunError
+    from ..experiment.run_folder import RunError
     from ..models.generation.sampling import Sampling
 
     asked = sampling_of(options)
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> None:
 def sampling_of(options: argparse.Namespace) -> dict[str, Any] | None:
     """The settings of random sampling that are asked for, in the place of the task's; None where beam search is. Raises
     RunError where both are."""
-    from ..experiment.folder.reading import RunError
+    from ..experiment.run_folder import RunError
 
     asked = {name: getattr(options, name) for name in SAMPLED if getattr(options, name) is not None}
     if not (searched := search_options(options)):

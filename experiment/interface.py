@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from .opening.own_data import whole_data
+from .own_data import whole_data
 from .run import Run, load_run
 from .settings.config import load_config
 from .train import train as train_config

@@ -22,10 +22,10 @@ from ..data.processes import Processes
 from ..inference.evaluation import directions, larger_is_better
 from ..tokenizers.files.printing import figure_text, plain_console
 from ..tokenizers.files.trust import NOTHING, Trust
-from .assembly.watching import returns_of
-from .data.tasks import choppers_and_tasks
-from .folder.reading import RunError
-from .opening.opened_parts import open_part
+from .assemble import returns_of
+from .fitting import choppers_and_tasks
+from .run import open_part
+from .run_folder import RunError
 from .settings.config import Config, load_config
 
 Setting = tuple[str, ...]

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
 
 from ..data.processes import Processes
-from ..training.checkpoints.files import NotFiniteError
-from ..training.record.progress import Progress
-from .assembly.assemble import Experiment, assemble, start
-from .budget import with_steps
-from .finish import finish, summarize
-from .folder.claim import check_is_free, check_links, claim, run_lock, summary_of
-from .preflight import introduce, preflight
-from .resume import go_back, metrics_file, resume
+from ..inference.attribution import NothingToWithholdError, measure_attribution, tables
+from ..tokenizers.files.reading import DataError
+from ..tokenizers.files.records import Record, read_record
+from ..tokenizers.files.writing import write_json
+from ..training import preflight as checks
+from ..training.checkpoints import files as checkpoint
+from ..training.checkpoints.files import CheckpointError, NotFiniteError
+from ..training.checkpoints.state import State
+from ..training.ema import Ema
+from ..training.objective import autocast
+from ..training.record.metrics_file import MetricsFile
+from ..training.record.progress import Progress, duration
+from .assemble import Experiment, assemble, run_of, start
+from .fitting import truth_of
+from .playing import beyond, check_plays, check_steps, episodes_in
+from .run import load_run
+from .run_folder import RunError, check_is_free, check_links, claim, load_weights, run_lock, summary_of
 from .settings.config import Config
+from .transfer import take_weights
+from .views.data_summary import data_lines
+from .views.learned import PICTURE, TABLE, check_learns, curve_lines, probe_lines, tell
 
 
 def train(config: Config) -> tuple[dict[str, float], int]:
@@ -59,3 +77,319 @@ def fit(experiment: Experiment) -> dict[str, float]:
                     return metrics | finish(experiment) if trainer.step == trainer.steps else metrics
             except NotFiniteError as error:
                 state = go_back(experiment, error)
+
+
+def preflight(experiment: Experiment) -> None:
+    """Check before the first step that tasks which need whole batches get them, `checkpoints.best` is a metric, the
+    prompt can be encoded, the model can play and learn in its context as `evaluation` says, attribution has inputs to
+    leave out, and no target of the first batch can reach its own predictor. Raises ValueError for the first check that
+    fails."""
+    config, tasks, splits = experiment.config, experiment.data.tasks, experiment.data.splits
+    settings = config.training
+    rows = settings.rows_per_micro_batch or splits["train"].rows
+    whole = rows >= splits["train"].rows and experiment.processes.world_size == 1 and not settings.mixup
+    checks.check_batches_are_whole(tasks, whole)
+    checks.check_best(config.checkpoints.best, tasks, config.evaluation.generated,
+                      experiment.trainer.evaluator.returns, corpus=splits["val"].samples is None)  # fmt: skip
+    checks.check_prompt(config.evaluation.prompt, tasks, experiment.data.choppers)
+    run = run_of(config, experiment.data, experiment.trainer.evaluator.objective)
+    if config.data.dataset and episodes_in(run):
+        check_steps(run)
+    if config.evaluation.play:
+        check_plays(run, config.evaluation.play)
+        for line in beyond(experiment.data.about.get("returns"), config.evaluation.play.targets):
+            experiment.say(f"evaluation.play.targets: {line}")
+    if config.evaluation.in_context:
+        check_learns(run, config.evaluation.in_context)
+    if config.evaluation.attribution:
+        checks.check_attribution(splits["val"], tasks)
+    checks.check_leaks(experiment.model, splits["train"], settings.seed)
+
+
+def introduce(experiment: Experiment) -> None:
+    """Print folder, number of trainable parameters, device, precision, and notes about the inputs; before the first
+    step, since that may take long."""
+    processes, choices = experiment.processes, experiment.choices
+    count = sum(parameter.numel() for parameter in experiment.model.parameters() if parameter.requires_grad)
+    compiled = ", compiled" if choices.compile else ""
+    several = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
+    where = f"{processes.device.type}{several} in {choices.precision}{compiled}"
+    experiment.say(f"{experiment.folder}: {count:,} parameters on {where}")
+    for line in about_inputs(experiment) if experiment.trainer.step == 0 and processes.is_first else ():
+        experiment.say(line)
+
+
+def about_inputs(experiment: Experiment) -> list[str]:
+    """Lines about a configuration's data: what was read and what it becomes, how often each input is withheld, which
+    ones hold a task's target, and which ones nobody reads."""
+    config, data, split = experiment.config, experiment.data, experiment.data.splits["train"]
+    lines = data_lines(data.name, data.splits, config.wiring.columns, data.tasks)
+    lines += checks.lines_about_inputs(split, data.tasks, config.wiring.columns, config.wiring.encoded)
+    return lines + checks.lines_about_unread(experiment.model, split, list(data.choppers), config.training.seed)
+
+
+def resume(experiment: Experiment) -> State | None:
+    """Load the newest sound checkpoint and give its state; without one (None), take the weights of the run that `from:`
+    names, or keep the initial values. Raises RunError where the data changed since, or nothing fits from `from:`."""
+    processes, config = experiment.processes, experiment.config
+    if experiment.choices.note:
+        experiment.say(experiment.choices.note)
+    step = newest(experiment)
+    if step is not None:
+        state = load(experiment, step)
+        experiment.say(f"resumed {experiment.folder} at step {step:,}")
+        return state
+    if config.from_run:
+        if processes.is_first:
+            experiment.say(take_weights(experiment.model, config))
+        own = experiment.model.state_dict() if processes.is_first else {}
+        experiment.model.load_state_dict(processes.told_tensors({name: value.cpu() for name, value in own.items()}))
+        if config.training.ema:
+            experiment.trainer.learner.averages = Ema(experiment.model, config.training.ema)
+    return None
+
+
+def newest(experiment: Experiment) -> int | None:
+    """The step of the newest sound checkpoint, None where there is none; the same in all processes."""
+    first = experiment.processes.is_first
+    return experiment.processes.told(checkpoint.newest_sound(experiment.folder, experiment.say) if first else None)
+
+
+def load(experiment: Experiment, step: int) -> State:
+    """Load model, optimizer and averages from the checkpoint of a step, which the first process reads and sends to the
+    others; gives its state. Raises RunError where the data or a vocabulary changed since it was written."""
+    processes, trainer, folder = experiment.processes, experiment.trainer, experiment.folder
+    learner, state = trainer.learner, None
+    if processes.is_first:
+        state = load_weights(experiment.model, folder, step, experiment.data.choppers, averaged=False)
+    state = processes.told(state)
+    parts = {
+        part: processes.told_tensors(checkpoint.read_part(folder, step, part) if processes.is_first else None)
+        for part in (("model", "optimizer", "ema") if processes.world_size > 1 else ("optimizer", "ema"))
+    }
+    if not processes.is_first:
+        experiment.model.load_state_dict(parts["model"])
+    there = experiment.data.contents
+    if state.data != there:
+        wrong = ", ".join(name for name, source in there.items() if state.data.get(name) != source)
+        raise RunError(f"{folder}: the data ({wrong}) changed since step {step}; start again with another out=")
+    learner.optimizer.load(parts["optimizer"])
+    if state.averaged and step == trainer.steps:
+        learner.averages = Ema(experiment.model, 0.0)
+    if learner.averages and parts["ema"]:
+        learner.averages.load(parts["ema"])
+    stand(experiment, step, state)
+    return state
+
+
+def stand(experiment: Experiment, step: int, state: State) -> None:
+    """Set the trainer, its log and its loader to a checkpoint's step and state."""
+    trainer, last = experiment.trainer, step == experiment.trainer.steps
+    trainer.step, trainer.evaluated = step, state.evaluated
+    trainer.best = state.best if state.best and state.best.metric == trainer.saver.best else None
+    trainer.finished, trainer.averaged = state.finished and last, state.averaged and last
+    trainer.log.resume(state.seconds, state.unreported)
+    trainer.loader.skipped = list(state.skipped)
+    trainer.loader.forget()
+    known = {int(n): why for n, why in state.bad.items() if n.isdecimal() and len(n) < 16}  # int() refuses longer ones
+    experiment.data.splits["train"].unread.bad.remember(known)
+    if experiment.processes.is_first:
+        trainer.saver.point_to_best(trainer.best)
+
+
+def go_back(experiment: Experiment, error: checkpoint.NotFiniteError) -> State:
+    """Return to the last sound checkpoint, once, and skip the batches from there to the failure. They are written as
+    `skipped`, (step, count), into the checkpoint's state first, so that every later resume skips the same. Raises
+    RunError the second time, and where there is no checkpoint."""
+    failed, processes = experiment.trainer.step, experiment.processes
+    processes.wait()
+    step = newest(experiment)
+    advice = "try a smaller training.learning_rate, more warmup, or precision float32"
+    if step is None or experiment.trainer.loader.skipped:
+        none, twice = "there is no checkpoint to go back to", "it went back once before, and does not again"
+        raise RunError(f"{error} near step {failed:,}; {none if step is None else twice}; {advice}")
+    if processes.is_first:
+        state = checkpoint.read_state(experiment.folder, step)
+        told = state.model_dump(exclude={"files", "step", "skipped"})
+        checkpoint.add(experiment.folder, step, {}, {**told, "skipped": [(step, failed - step)]})
+    processes.wait()
+    state = load(experiment, step)
+    experiment.say(
+        f"{error} near step {failed:,}: back to the checkpoint of step {step:,}, and on without the batches {step:,} "
+        f"to {failed - 1:,}. If it happens again, {advice}"
+    )
+    return state
+
+
+def metrics_file(experiment: Experiment, state: State | None) -> MetricsFile:
+    """`metrics.jsonl`, to be continued from the run's step; lines of later steps are removed."""
+    return MetricsFile(
+        experiment.folder, step=experiment.trainer.step, lines=state.records if state else (),
+        tensorboard=experiment.config.logging.tensorboard, writes=experiment.processes.is_first,
+        check=experiment.trainer.saver.check,
+    )  # fmt: skip
+
+
+def finish(experiment: Experiment) -> dict[str, float]:
+    """Average, evaluate, attribute (each where asked for and not yet done), save; gives the metrics of the summary."""
+    trainer, config = experiment.trainer, experiment.config
+    if config.checkpoints.average and not trainer.averaged:
+        average_last(experiment)
+    if trainer.evaluated < trainer.step:
+        trainer.evaluate_saving_on_error()
+    figures = tell_attribution(experiment) if config.evaluation.attribution and not trainer.finished else {}
+    trainer.finished = True
+    trainer.save()
+    if config.evaluation.in_context and experiment.processes.is_first:
+        trainer.saver.check()
+        run = load_run(experiment.folder, device=experiment.processes.device.type, trust=config.trust.modules,
+                       remote=config.trust.hosts)  # fmt: skip
+        rows, probed = tell(run, experiment.folder, config.evaluation.in_context, experiment.say)
+        files = f"{experiment.folder / TABLE}, {experiment.folder / PICTURE}"
+        for line in [*curve_lines(rows), *probe_lines(probed), files]:
+            experiment.say(line)
+    for split in experiment.data.splits.values():
+        for line in split.unread.everywhere(experiment.processes).told():
+            experiment.say(line)
+    experiment.processes.wait()
+    lines = [line for line in trainer.log.record.here if not any(name.startswith("train/") for name in line)]
+    told = {name: value for line in lines for name, value in line.items() if name not in ("step", "seconds")}
+    return {name: value for name, value in told.items() if not name.startswith("data/")} | figures
+
+
+def average_last(experiment: Experiment) -> None:
+    """Replace the averaged weights by the mean over the newest `checkpoints.average` checkpoints (Vaswani et al. 2017,
+    arXiv:1706.03762, section 6.1). They are the result of the run, so that the best so far is forgotten: the evaluation
+    that follows becomes the best."""
+    trainer, processes, folder = experiment.trainer, experiment.processes, experiment.folder
+    trainer.save()
+    processes.wait()
+    newest = processes.told(trainer.saver.averaged_steps() if processes.is_first else None)
+    mean: dict[str, torch.Tensor] = {}
+    if processes.is_first:
+        every = [checkpoint.read_part(folder, step, "model") for step in newest]
+        mean = {name: torch.stack([each[name] for each in every]).mean(0) for name in every[0]}
+    trainer.learner.averages = Ema(experiment.model, 0.0)
+    trainer.learner.averages.load(processes.told_tensors(mean if processes.is_first else None))
+    experiment.say(f"averaged the weights of steps {', '.join(map(str, newest))}")
+    trainer.best, trainer.evaluated, trainer.averaged = None, -1, True
+
+
+def tell_attribution(experiment: Experiment) -> dict[str, float]:
+    """Measure on the validation split what each input contributes to each task, and print tables; gives the figures by
+    names such as `val/bits/image` (`val/<task>/bits/image` where there are several tasks)."""
+    trainer, config, processes = experiment.trainer, experiment.config, experiment.processes
+    try:
+        with trainer.learner.averaged(), autocast(processes.device, experiment.choices.precision):
+            found = measure_attribution(
+                experiment.model, experiment.data.tasks, experiment.data.splits["val"], rows=config.evaluation.rows,
+                processes=processes,
+            )  # fmt: skip
+    except NothingToWithholdError as error:  # in all processes
+        experiment.say(f"evaluation.attribution: {error}")
+        return {}
+    figures: dict[str, float] = {}
+    for name, attribution in found.items():
+        if processes.is_first:
+            task = experiment.data.tasks[name]
+            truth = truth_of(config, config.dataset(), "val", task, attribution.inputs)
+            experiment.progress.show_tables(*tables(name, attribution, truth))
+        figures |= attribution.figures("val" if len(experiment.data.tasks) == 1 else f"val/{name}")
+    trainer.log.write(trainer.step, figures)
+    return figures
+
+
+def summarize(experiment: Experiment, metrics: dict[str, float]) -> tuple[dict[str, Any], int]:
+    """Print how the run ended, and write `summary.json` where it reached its last step; gives the summary (`step`,
+    `seconds`, metrics) and the exit status: 0, or 128 + the signal that stopped it. Raises OSError where the run's
+    folder is not there any more."""
+    trainer, folder = experiment.trainer, experiment.folder
+    trainer.saver.check()
+    summary = {"step": trainer.step, "seconds": round(trainer.log.seconds, 2), **metrics}
+    stopped = trainer.stop.signal if trainer.step < trainer.steps else None
+    if stopped:
+        saved = f"saved {folder} at step {trainer.step:,}; the same command goes on from there"
+        nothing = f"stopped {folder} before its first step; the same command starts it again"
+        experiment.say(f"{stopped.name}: {saved if trainer.step else nothing}")
+    elif experiment.processes.is_first:
+        write_json(folder / "summary.json", summary, within=folder)
+        experiment.say(f"done: {folder}, {trainer.step:,} steps in {duration(trainer.log.seconds)}")
+    return summary, 128 + stopped if stopped else 0
+
+
+WARM, LEAST, MOST = 3, 5, 200
+"""Steps before the clock starts, and the fewest and the most steps that are timed."""
+SHARE, SECONDS = 0.02, 20.0
+"""The timed steps take this share of the budget, at most so many seconds."""
+STAND_IN = 1000
+"""The steps of a run whose number is not known yet."""
+
+
+class Budget(Record):
+    """The content of a run's `budget.json`."""
+
+    minutes: Annotated[float, Field(gt=0)]
+    seconds_per_step: Annotated[float, Field(gt=0)]
+
+    @property
+    def steps(self) -> int:
+        """How many steps the minutes are, at least 1."""
+        return max(1, int(self.minutes * 60 / self.seconds_per_step))
+
+
+def with_steps(config: Config, processes: Processes, progress: Progress) -> Config:
+    """The configuration with `training.steps`: as it is, or, where it names `minutes`, as many as these are by the
+    run's `budget.json`, which is made by timing some steps of a model that is then thrown away. Raises CheckpointError
+    for a damaged file."""
+    minutes = config.training.minutes
+    if minutes is None:
+        return config
+    file = Path(config.out) / "budget.json"
+    found = processes.told(read_budget(file) if processes.is_first else None)
+    if found is None:
+        found = Budget(minutes=minutes, seconds_per_step=seconds_per_step(config, processes, progress))
+        found = processes.told(found)
+    if found.minutes != minutes:
+        found = Budget(minutes=minutes, seconds_per_step=found.seconds_per_step)
+    if processes.is_first:
+        write_json(file, found.model_dump(), within=file.parent)
+        progress.steps = found.steps
+        progress.say(f"{minutes:g} minutes at {found.seconds_per_step:.3g} s a step: {found.steps:,} steps")
+    return counted(config, found.steps)
+
+
+def read_budget(file: Path) -> Budget | None:
+    """The `budget.json` of a run; None where there is none. Raises CheckpointError for a damaged file."""
+    try:
+        return read_record(file, Budget) if file.exists() else None
+    except DataError as error:
+        raise CheckpointError(f"{error}; delete it, and some steps are timed again") from None
+
+
+def counted(config: Config, steps: int = STAND_IN) -> Config:
+    """The configuration with this number of steps where it names minutes, for what needs one."""
+    training = config.training
+    return config if training.minutes is None else replace(config, training=replace(training, steps=steps))
+
+
+def seconds_per_step(config: Config, processes: Processes, progress: Progress) -> float:
+    """The time of a training step, loading included, in seconds, on average over some."""
+    experiment = assemble(counted(config), processes, progress)
+    start(experiment)
+    learner, step = experiment.trainer.learner, 0
+
+    def timed(count: int) -> float:
+        nonlocal step
+        begun = time.perf_counter()
+        for _ in range(count):
+            loss = learner.update(step, loader.load(step))
+            step += 1
+        float(loss)  # waits for the device
+        return (time.perf_counter() - begun) / count
+
+    with experiment.trainer.loader as loader:
+        timed(WARM)
+        first = processes.told(timed(LEAST) if processes.is_first else (timed(LEAST), None)[1])
+        seconds = min(SECONDS, SHARE * config.training.minutes * 60)
+        more = min(max(int(seconds / first) - LEAST, 0), MOST)
+        return (first * LEAST + timed(more) * more) / (LEAST + more) if more else first

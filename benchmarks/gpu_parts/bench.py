@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import results
 import torch
-from chopmix.experiment.assembly.assemble import Experiment
+from chopmix.experiment.assemble import Experiment
 from chopmix.experiment.settings.document import dumped
 from chopmix.models.pretrained.ast_audio import Ast
 from stand_in import trainer_of

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from chopmix.experiment.assembly.assemble import Experiment
+from chopmix.experiment.assemble import Experiment
 from chopmix.experiment.settings.config import load_config
 from gpu_kernels import WAYS, compared, ctc_compared, verdict
 from gpu_parts.bench import MIXES, ROOT, Bench, file_of, scratch

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 import transformers
 from architectures import saved
-from chopmix.experiment.assembly.model import build_model
-from chopmix.experiment.data.tasks import build_tasks
+from chopmix.experiment.build import build_model
+from chopmix.experiment.fitting import build_tasks
 from chopmix.experiment.run import Run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.resolved import resolve

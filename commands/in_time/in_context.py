@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
 
     from rich.table import Table
 
-    from ...experiment.folder.reading import RunError, say_aside
+    from ...experiment.run_folder import RunError, say_aside
     from ...experiment.views.learned import PICTURE, TABLE, probe_lines, tell
     from ...inference.in_time.in_context import ERROR
 

@@ -46,8 +46,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from ...experiment.folder.reading import RunError, say_aside
-    from ...experiment.opening.played import data_figures, environment_of
+    from ...experiment.playing import data_figures, environment_of
+    from ...experiment.run_folder import RunError, say_aside
     from ...tokenizers.files.writing import write_json
 
     if options.record and Path(options.record).suffix != ".gif":
@@ -79,8 +79,8 @@ def play(
     `--beside`; and a film of the first episode, empty without `--record`."""
     from dataclasses import replace
 
-    from ...experiment.folder.reading import say_aside
-    from ...experiment.opening.played import acts_by, beyond, check_plays, episodes_of, figures_of, is_told
+    from ...experiment.playing import acts_by, beyond, check_plays, episodes_of, figures_of, is_told
+    from ...experiment.run_folder import say_aside
     from ..options.progress import progress
 
     found, film = [], Film()
@@ -109,7 +109,7 @@ def play(
 
 def asked(options: argparse.Namespace, loaded: Run) -> Playing:
     """How the run plays: as the options say, else as its configuration does."""
-    from ...experiment.folder.reading import RunError
+    from ...experiment.run_folder import RunError
     from ...inference.in_time.planning import Planning
     from ...inference.in_time.rollout import Playing
 
@@ -160,7 +160,7 @@ class Film:
         GIF is not shown faster). Raises RunError if it draws nothing."""
         import numpy as np
 
-        from ...experiment.folder.reading import RunError
+        from ...experiment.run_folder import RunError
 
         frame, fps = game.render(), game.metadata.get("render_fps")
         if not isinstance(frame, np.ndarray) or frame.ndim != 3:

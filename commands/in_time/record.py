@@ -43,8 +43,8 @@ def run(options: argparse.Namespace) -> None:
 
     from ...data.environments.episodes import read_episodes
     from ...data.environments.record import about_given_up, about_of, record
-    from ...experiment.folder.reading import RunError, say_aside
     from ...experiment.run import load_run
+    from ...experiment.run_folder import RunError, say_aside
     from ..options.progress import progress
 
     settings, noise, policy = settings_of(options), tuple(options.noise), options.policy
@@ -83,8 +83,8 @@ def player(
     """A function that plays the episodes of some numbers with a run, and the settings of the environment, with those of
     its data if they are of this environment."""
     from ...data.environments.making import ACTS
-    from ...experiment.folder.reading import say_aside
-    from ...experiment.opening.played import beyond, check_plays, data_figures, environment_of, episodes_of
+    from ...experiment.playing import beyond, check_plays, data_figures, environment_of, episodes_of
+    from ...experiment.run_folder import say_aside
     from ...inference.in_time.rollout import Playing
 
     known = loaded.config.evaluation.play or Playing()

@@ -22,7 +22,7 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     """The settings by key, as YAML values. Raises RunError for one that is none."""
     import yaml
 
-    from ...experiment.folder.reading import RunError
+    from ...experiment.run_folder import RunError
 
     found = {}
     for given in options.setting:

@@ -23,7 +23,7 @@ LINES = ".jsonl"
 def prompts_of(options: argparse.Namespace) -> list[str | None]:
     """The prompts, one for each line of the file --prompts; without it the one of --prompt. Raises RunError for a file
     in which all lines are empty."""
-    from ...experiment.folder.reading import RunError
+    from ...experiment.run_folder import RunError
     from ...tokenizers.files.reading import read_text
 
     if not options.prompts:
@@ -75,7 +75,7 @@ def write_texts(
     """Write texts to a file, or print them if there is none. A file holds one text as it is, and several texts (or
     those of `--prompts`) one per line; a `.jsonl` file holds one JSON object per text, with what was `given` for it.
     Printed texts of `--prompts` are one per line; others are printed after the prompt that they continue."""
-    from ...experiment.folder.reading import say_aside
+    from ...experiment.run_folder import say_aside
     from ...tokenizers.files.printing import as_written, json_line
     from ...tokenizers.files.writing import write_bytes
 
@@ -101,7 +101,7 @@ def write_texts(
 def files_of(options: argparse.Namespace, run: Run, target: str, count: int) -> list[Path]:
     """The files that `count` items are written to, of texts one for all; none where texts are printed. Raises RunError
     as `write_items`."""
-    from ...experiment.folder.reading import RunError
+    from ...experiment.run_folder import RunError
 
     text = run.choppers[target].kind == "text"
     endings = (*run.choppers[target].vocabulary.endings, *([LINES] if text else []))
@@ -124,7 +124,7 @@ def files_of(options: argparse.Namespace, run: Run, target: str, count: int) -> 
 
 def new_files(files: Sequence[Path]) -> None:
     """Raises RunError for a file that exists."""
-    from ...experiment.folder.reading import RunError
+    from ...experiment.run_folder import RunError
 
     for file in files:
         if os.path.exists(file):
@@ -142,7 +142,7 @@ def same_height(frames: list[Any]) -> list[Any]:
 def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constraint | None:
     """What may be generated, as --grammar, --forbid and --force say; None: anything. Raises RunError for ids outside
     the vocabulary, and a grammar for what is no text."""
-    from ...experiment.folder.reading import RunError
+    from ...experiment.run_folder import RunError
     from ...models.generation.constraints import Forbidden, Forced
     from ...tokenizers.encoding.grammar import Grammar
 
@@ -167,7 +167,7 @@ def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constr
 
 def cut_short(options: argparse.Namespace, vocabulary: Vocabulary) -> Callable[[str], None]:
     """A function that says of a generated text when it was cut before it fits --grammar."""
-    from ...experiment.folder.reading import say_aside
+    from ...experiment.run_folder import say_aside
     from ...tokenizers.encoding.grammar import Grammar
 
     grammar = None if options.grammar is None else Grammar(vocabulary, options.grammar)
@@ -198,7 +198,7 @@ def check_places(places: Iterable[int], length: int | None) -> None:
 def draft_of_given(options: argparse.Namespace, run: Run, target: str) -> dict[str, Any]:
     """The draft that --given and --fill say: the ids of an item, with masks at some places. Raises RunError where the
     item cannot be read, and for places that it does not have."""
-    from ...experiment.folder.reading import RunError
+    from ...experiment.run_folder import RunError
 
     if options.given is None and options.fill is None:
         return {}
@@ -229,7 +229,7 @@ def refining_of(options: argparse.Namespace, task: Task) -> dict[str, Any]:
     """How a draft is refined, as --steps, --drafts and --order say. Raises RunError where the run refines none."""
     from dataclasses import replace
 
-    from ...experiment.folder.reading import RunError
+    from ...experiment.run_folder import RunError
 
     asked = {"steps": options.steps, "drafts": options.drafts, "order": options.order}
     asked = {name: value for name, value in asked.items() if value is not None}

@@ -119,7 +119,7 @@ def given_samples(pairs: Sequence[str], run: Run) -> list[dict[str, str]]:
 
     A value with `*` stands for the files it matches, unless the input is a text. Raises RunError where the numbers of
     values do not agree, and for a folder."""
-    from ...experiment.folder.reading import RunError
+    from ...experiment.run_folder import RunError
 
     values: dict[str, list[str]] = {}
     for pair in pairs:

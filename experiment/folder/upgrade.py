@@ -15,10 +15,9 @@ from ...tokenizers.files.records import read_json
 from ...tokenizers.files.writing import write_json, write_text
 from ...training.checkpoints import files as checkpoint
 from ...training.checkpoints.run_format import FORMAT, other_format
+from ..run_folder import RunError, check_links, run_lock
 from ..settings.document import ConfigError, Document, dumped
 from ..settings.names import rename
-from .claim import check_links, run_lock
-from .reading import RunError
 
 KEYS = {
     "data.json": {"card": "dataset"},

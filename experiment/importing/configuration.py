@@ -11,7 +11,7 @@ from ...tasks.classification import Classes
 from ...tokenizers.base import Chopper
 from ...tokenizers.encoding.base import Encoding, NumberEncoding
 from ...tokenizers.text import TextChopper
-from ..data.tasks import build_tasks
+from ..fitting import build_tasks
 from ..settings.config import Config, config_from_tree
 from .files import Imported
 

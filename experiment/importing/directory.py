@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...models.pretrained.base import PublishedError
 from ...tokenizers.files.trust import NOTHING, Trust
-from ..folder.reading import RunError
+from ..run_folder import RunError
 from .files import Directory, Imported
 from .labelled import import_ast, import_decision, import_vit
 from .text import import_bert, import_gpt2, import_llama, import_t5

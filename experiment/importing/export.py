@@ -21,8 +21,8 @@ from torch import Tensor
 from ...inference.whisper.decoding import Protocol
 from ...models.pretrained.base import Architecture, Legend, translate
 from ...tokenizers.files.records import Record, read_json, read_record, read_tensors, write_tensors
-from ..folder.reading import RunError, listed
 from ..run import Run
+from ..run_folder import RunError, listed
 from .architectures import ARCHITECTURES
 from .configuration import config_of
 from .files import KEPT, ORIGINALS, RECORD, Directory

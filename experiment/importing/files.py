@@ -18,7 +18,7 @@ from ...tokenizers.encoding.directory import VOCABULARY
 from ...tokenizers.files.reading import read_bytes
 from ...tokenizers.files.records import Record, as_record, read_json, read_record, read_tensors
 from ...tokenizers.files.trust import NOTHING, Trust
-from ..folder.reading import RunError
+from ..run_folder import RunError
 
 R = TypeVar("R", bound=BaseModel)
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")

@@ -10,7 +10,7 @@ from ...models.pretrained.base import PublishedError
 from ...models.pretrained.decision import Decision
 from ...models.pretrained.vit import Vit, VitArguments, VitData
 from ...tokenizers.files.records import read_json
-from ..folder.reading import RunError
+from ..run_folder import RunError
 from .files import Directory, Imported
 
 PLAIN = "patch_drop", "norm_pre", "attn_pool"

@@ -12,7 +12,7 @@ from ...models.pretrained.llama import Llama
 from ...models.pretrained.t5 import T5
 from ...tokenizers.encoding.base import Encoding, NumberEncoding
 from ...tokenizers.encoding.stored import make_encoding
-from ..folder.reading import RunError
+from ..run_folder import RunError
 from .files import Directory, Imported
 from .tokenizer_files import Tokenizer, tokenizer_of
 

@@ -11,7 +11,7 @@ from ...tokenizers.encoding.coder_process import CoderProcess
 from ...tokenizers.encoding.directory import VOCABULARY, DirectoryEncoding, check_ids, coder_of
 from ...tokenizers.files.reading import DataError, read_text
 from ...tokenizers.files.records import Record
-from ..folder.reading import RunError
+from ..run_folder import RunError
 from .files import Directory
 
 SENTENCE_PIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")

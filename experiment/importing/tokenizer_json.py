@@ -13,7 +13,7 @@ from ...tokenizers.encoding.byte_pairs import GPT2_PATTERN, byte_letters
 from ...tokenizers.encoding.directory import VOCABULARY
 from ...tokenizers.encoding.directory import coder_of as coder_of_json
 from ...tokenizers.files.reading import read_text
-from ..folder.reading import RunError
+from ..run_folder import RunError
 
 AS_GPT2 = ("gpt2", "r50k_base", "p50k_base")
 """tiktoken's encodings that split texts by GPT-2's pattern."""

@@ -11,7 +11,7 @@ from ...inference.whisper.languages import code_of
 from ...models.pretrained.base import Id, Published
 from ...models.pretrained.whisper import Whisper
 from ...tokenizers.files.records import read_record
-from ..folder.reading import RunError
+from ..run_folder import RunError
 from .files import Directory, Imported
 from .tokenizer_files import Tokenizer, tokenizer_of
 

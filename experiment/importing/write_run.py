@@ -17,9 +17,8 @@ from ...models.pretrained.base import Translated, translate
 from ...tokenizers.files.records import write_tensors
 from ...tokenizers.files.writing import make_folder, write_json
 from ...training.accounting import parameters_by_part
-from ..assembly.model import build_model
-from ..folder.model_run import write_model_run
-from ..folder.reading import RunError, listed
+from ..build import build_model
+from ..run_folder import RunError, listed, write_model_run
 from .configuration import prepared
 from .files import KEPT, ORIGINALS, RECORD, Directory, Imported
 

@@ -29,7 +29,7 @@ from .document import ConfigError, Document, Problem, Where, dumped
 from .registry import environments_in, refusal, registry_of, trusting
 from .scalars import nearest, shown
 from .schema import Part, check, model_of, plain
-from .top_level import Checkpoints, Data, Evaluation, Logging, Training, sections
+from .sections import Checkpoints, Data, Evaluation, Logging, Training, sections
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rich.table import Table
 from ...tokenizers.files.printing import figure_text, printable
 from ...tokenizers.files.writing import make_folder, not_written
 from ...training.record.metrics_file import read_metrics
-from ..folder.reading import RunError
+from ..run_folder import RunError
 
 Curve = list[tuple[int, float]]
 """(step, value) in the order of the steps."""

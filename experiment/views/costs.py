@@ -9,7 +9,7 @@ from ...training.accounting import memory_estimate, parameters_by_part
 from ...training.loop import Learner
 from ...training.record.progress import scaled
 from ...training.record.throughput import Throughput
-from ..assembly.assemble import Experiment
+from ..assemble import Experiment
 
 
 def parameter_table(model: Model) -> Table:

@@ -9,12 +9,10 @@ from pathlib import Path
 from ...data.processes import Processes
 from ...tokenizers.files.printing import plain_console
 from ...training.record.progress import Progress, peak_memory, scaled
-from ..assembly.assemble import assemble, start
-from ..budget import counted
-from ..preflight import about_inputs, preflight
-from ..resume import resume
+from ..assemble import assemble, start
 from ..settings.config import Config
 from ..settings.document import dumped
+from ..train import about_inputs, counted, preflight, resume
 from .costs import batch_lines, leak_lines, parameter_table, rate_table
 
 

@@ -25,10 +25,10 @@ from ...models.arithmetic import computing_type, finite
 from ...models.batch import Batch, SetPlan
 from ...tokenizers.files.writing import not_written, partial_name, sweep_partials
 from ...training.objective import autocast
-from ..data.samples import read_samples
-from ..folder.reading import RunError, say_aside
-from ..opening.own_data import whole_data
+from ..fitting import read_samples
+from ..own_data import whole_data
 from ..run import Run
+from ..run_folder import RunError, say_aside
 
 Pool = Literal["mean", "first", "tokens"]
 """`mean`: the mean over all tokens of a sample; `first`: its first token; `tokens`: every token."""

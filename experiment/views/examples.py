@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ...tokenizers.files.reading import regular
 from ...tokenizers.files.writing import make_folder, write_bytes, write_json
-from ..folder.reading import RunError
+from ..run_folder import RunError
 from ..settings.config import Config
 
 ENDINGS = {

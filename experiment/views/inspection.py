@@ -13,8 +13,8 @@ from ...models.batch import IGNORED, Batch
 from ...tokenizers.base import Chopper
 from ...tokenizers.files.printing import plain_console, printable
 from ...tokenizers.files.writing import write_text
-from ..assembly.model import build_model
-from ..data.opened_data import open_untrained
+from ..assemble import open_untrained
+from ..build import build_model
 from ..settings.config import Config
 from ..settings.document import dumped
 from .set_page import colour, cross_parts, labels_of, parts_of, picture, proof, set_parts

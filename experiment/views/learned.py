@@ -29,11 +29,9 @@ from ...inference.in_time.in_context import (
 from ...tasks.language_modeling import LanguageModeling
 from ...tasks.next_item import NextItem
 from ...tokenizers.files.writing import write_bytes, write_text
-from ..folder.reading import RunError
-from ..opening.evaluated import evaluated
-from ..opening.given import own_split
-from ..opening.own_sources import Whole
-from ..run import Run
+from ..own_data import Whole
+from ..run import Run, evaluated, own_split
+from ..run_folder import RunError
 
 RIGHT = {
     Linear: ("least squares", "ridge", "nearest neighbours"), Sparse: ("least squares", "ridge", "lasso"),

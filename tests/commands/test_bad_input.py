@@ -10,9 +10,8 @@ from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.fingerprint import file_fingerprint
-from chopmix.experiment.folder.reading import RunError
-from chopmix.experiment.opening.evaluated import writable
-from chopmix.experiment.run import Run
+from chopmix.experiment.run import Run, writable
+from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.views.embed import whole_file
 from chopmix.experiment.views.transcribe import output_names

@@ -10,8 +10,7 @@ import torch
 from chopmix.commands import generate
 from chopmix.commands.cli import main
 from chopmix.data.sampler import Place
-from chopmix.experiment.opening.evaluated import own_split
-from chopmix.experiment.run import load_run
+from chopmix.experiment.run import load_run, own_split
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.inference import items, refining

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from chopmix.commands.cli import main
 from chopmix.data.samples.dataset import Listed, SampleDataset
-from chopmix.experiment.opening.given import own_split
-from chopmix.experiment.run import load_run
+from chopmix.experiment.run import load_run, own_split
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.inference.generating import Generating

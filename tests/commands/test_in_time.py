@@ -12,10 +12,9 @@ from chopmix.commands.cli import main
 from chopmix.data.environments.episodes import read_episodes
 from chopmix.data.environments.making import make_environment
 from chopmix.data.samples.made import MadeDataset
-from chopmix.experiment.folder.reading import RunError
-from chopmix.experiment.opening.given import own_split
-from chopmix.experiment.opening.played import episodes_of
-from chopmix.experiment.run import load_run
+from chopmix.experiment.playing import episodes_of
+from chopmix.experiment.run import load_run, own_split
+from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.experiment.views import learned

@@ -25,7 +25,7 @@ from chopmix.data.samples.dataset import ByColumn, Changed, Samples
 from chopmix.data.samples.made import ByLabel, Made
 from chopmix.data.samples.mixed import Source
 from chopmix.data.shards.dataset import Shards
-from chopmix.experiment.opening.own_sources import Whole, folder_data
+from chopmix.experiment.own_data import Whole, folder_data
 from test_cards import SAMPLES, dataset_class
 from test_emoji import Font, fonts
 from test_samples import tar

@@ -16,7 +16,7 @@ from chopmix.data.samples.dataset import Listed, SampleDataset
 from chopmix.data.samples.inputs import Inputs
 from chopmix.data.samples.mixed import MixedSamples, Source, pieces_of
 from chopmix.data.samples.split import sample_split
-from chopmix.experiment.data.opened_data import open_data
+from chopmix.experiment.assemble import open_data
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, json_schema, load_config
 from chopmix.experiment.train import train

@@ -5,9 +5,9 @@ import torch
 from checkout import CONFIGS
 from chopmix.commands.cli import main
 from chopmix.data.samples.dataset import Listed
-from chopmix.experiment.data.choppers import build_choppers
+from chopmix.experiment.fitting import build_choppers
 from chopmix.experiment.importing.configuration import imported_choppers
-from chopmix.experiment.opening.own_sources import Whole
+from chopmix.experiment.own_data import Whole
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.tokenizers.base import axes_of

@@ -28,7 +28,7 @@ from chopmix.data.samples.reader import ItemCache
 from chopmix.data.samples.split import SampleSplit, sample_split
 from chopmix.data.shards.dataset import Shards
 from chopmix.data.shards.files import expand
-from chopmix.experiment.opening.own_sources import Whole
+from chopmix.experiment.own_data import Whole
 from chopmix.tokenizers.base import Chunk
 from chopmix.tokenizers.chopping.packing import EVEN, cheapest_rows, first_fit, place, spread
 from chopmix.tokenizers.encoding.base import ByteEncoding

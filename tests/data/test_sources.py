@@ -25,7 +25,7 @@ from chopmix.data.datasets.torchvision_data import KNOWN, REFUSED, TorchvisionDa
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.shards import index as shards
 from chopmix.experiment.importing.labelled import completed
-from chopmix.experiment.opening.own_data import whole_data
+from chopmix.experiment.own_data import whole_data
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.models.pretrained.vit import Vit
 from chopmix.tokenizers.audio import AudioChopper

@@ -9,10 +9,9 @@ import pytest
 import torch
 from checkout import ROOT
 from chopmix.commands.cli import main
-from chopmix.experiment import budget
-from chopmix.experiment.budget import Budget
+from chopmix.experiment import train as budget
 from chopmix.experiment.settings.config import ConfigError, load_config
-from chopmix.experiment.train import train
+from chopmix.experiment.train import Budget, train
 from chopmix.training.checkpoints.files import CheckpointError, read_part, read_step
 
 TREE = """

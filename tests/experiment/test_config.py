@@ -13,8 +13,7 @@ import pytest
 import torch
 import yaml
 from checkout import CONFIGS, ROOT
-from chopmix.experiment.assembly.cores import build_core
-from chopmix.experiment.assembly.model import build_optimizer
+from chopmix.experiment.build import build_core, build_optimizer
 from chopmix.experiment.settings.config import config_from_tree, json_schema, load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.settings.registry import registry_of, snake_case

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from checkout import CONFIGS
-from chopmix.experiment.assembly import model
+from chopmix.experiment import build as model
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.tokenizers.files.trust import Trust

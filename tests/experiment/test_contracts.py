@@ -16,7 +16,7 @@ from chopmix.commands.cli import main
 from chopmix.data.samples.inputs import Inputs
 from chopmix.data.samples.reader import Reader
 from chopmix.data.unread import BadSamples
-from chopmix.experiment.data.choppers import build_choppers
+from chopmix.experiment.fitting import build_choppers
 from chopmix.experiment.settings.config import load_config
 from chopmix.models.batch import Batch, SetPlan, Targets
 from chopmix.models.contract import ContractError, check_embedded, described

@@ -5,9 +5,8 @@ import json
 import pytest
 import torch
 from chopmix.commands.cli import main
-from chopmix.experiment.folder.model_run import write_model_run
-from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.run import load_run
+from chopmix.experiment.run_folder import RunError, write_model_run
 from untrained import Everything, untrained
 
 TEXT = {"use": "text", "encoding": "characters"}

@@ -5,7 +5,7 @@ from chopmix.commands.cli import main
 from chopmix.experiment.settings.config import ConfigError, load_config
 from chopmix.experiment.settings.hints import GROUPS, HINTS, hint_for
 from chopmix.experiment.settings.schema import keys_of
-from chopmix.experiment.settings.top_level import Checkpoints, Data, Evaluation, Logging, Training, sections
+from chopmix.experiment.settings.sections import Checkpoints, Data, Evaluation, Logging, Training, sections
 
 
 @pytest.mark.parametrize(

@@ -16,18 +16,14 @@ from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
 from chopmix.data.samples.dataset import Listed, Outcome
 from chopmix.data.samples.made import MadeDataset
-from chopmix.experiment.assembly.assemble import assemble
-from chopmix.experiment.data.splits import open_split
-from chopmix.experiment.data.tasks import load_learned, save_learned
-from chopmix.experiment.folder.claim import claim
-from chopmix.experiment.folder.reading import RunError
-from chopmix.experiment.opening.own_data import whole_data
-from chopmix.experiment.opening.own_sources import Whole
-from chopmix.experiment.resume import resume
+from chopmix.experiment.assemble import assemble
+from chopmix.experiment.fitting import load_learned, open_split, save_learned
+from chopmix.experiment.own_data import Whole, whole_data
 from chopmix.experiment.run import Run, load_run
+from chopmix.experiment.run_folder import RunError, claim
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
-from chopmix.experiment.train import fit, train
+from chopmix.experiment.train import fit, resume, train
 from chopmix.inference import attribution
 from chopmix.inference.attribution import Attribution, best_guess, entropy, subset_table, table
 from chopmix.inference.generate import open_answers

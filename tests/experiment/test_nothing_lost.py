@@ -17,7 +17,7 @@ from bounded import measured
 from chopmix.commands.cli import main
 from chopmix.data.corpus.prepare import prepare
 from chopmix.data.datasets.text import Text
-from chopmix.experiment.folder.claim import LockedError, run_lock
+from chopmix.experiment.run_folder import LockedError, run_lock
 from chopmix.experiment.views.examples import written
 from chopmix.inference.pictures import draw_confusion
 from chopmix.tokenizers.encoding.base import ByteEncoding

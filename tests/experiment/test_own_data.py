@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from checkout import ROOT
 from chopmix.data.base import Dataset
-from chopmix.experiment.opening.own_data import dataset_of, whole_data
+from chopmix.experiment.own_data import dataset_of, whole_data
 from chopmix.tokenizers.files.reading import DataError
 from PIL import Image
 

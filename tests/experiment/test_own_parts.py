@@ -4,7 +4,7 @@ trusted."""
 import pytest
 import torch
 from chopmix.commands.cli import main
-from chopmix.experiment.assembly.cores import build_core
+from chopmix.experiment.build import build_core
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from chopmix.commands.cli import main
-from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.experiment.views.compare import paired, read_group, shared_metrics, spread

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from chopmix.commands.cli import main
-from chopmix.experiment.folder.reading import RunError, training_of
 from chopmix.experiment.run import load_run
+from chopmix.experiment.run_folder import RunError, training_of
 from chopmix.experiment.settings.config import load_config, write_config
 
 

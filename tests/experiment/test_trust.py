@@ -16,8 +16,8 @@ from chopmix.data.data_files import split_files, split_of
 from chopmix.data.datasets.hugging_face import HuggingFace
 from chopmix.data.environments.making import code_in
 from chopmix.data.shards.files import open_file
-from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.run import load_run
+from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import ConfigError, load_config, load_run_config
 from chopmix.tokenizers.files import trust as trusting
 from chopmix.tokenizers.files.reading import DataError

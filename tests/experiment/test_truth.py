@@ -4,7 +4,7 @@ import json
 
 import pytest
 from chopmix.commands.cli import main
-from chopmix.experiment.data.columns import truth_of
+from chopmix.experiment.fitting import truth_of
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.inference.attribution import best_guess, entropy

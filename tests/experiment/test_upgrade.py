@@ -13,10 +13,9 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.experiment.folder import upgrade as upgrading
-from chopmix.experiment.folder.claim import run_lock
-from chopmix.experiment.folder.reading import RunError, read_config
 from chopmix.experiment.folder.upgrade import upgrade
 from chopmix.experiment.run import load_run
+from chopmix.experiment.run_folder import RunError, read_config, run_lock
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError, dumped
 from chopmix.experiment.settings.names import MOVED, RENAMED, moved, rename

@@ -33,7 +33,7 @@ sys.path[:0] = [str(TESTS / "fuzz"), str(TESTS), str(TESTS.parent / "benchmarks"
 
 from chopmix.experiment.settings.registry import registry_of
 from chopmix.experiment.settings.schema import Choice, Record, halves, keys_of, members
-from chopmix.experiment.settings.top_level import sections
+from chopmix.experiment.settings.sections import sections
 from judged import Judge, Steered, WroteOutside, at_home, command
 from results import read_results, write_results
 from tiny import SCENES, dumped, write_data

@@ -16,8 +16,7 @@ from checkout import ROOT
 from chopmix.experiment.settings.config import json_schema, load_config
 from chopmix.experiment.settings.registry import registry_of
 from chopmix.experiment.settings.schema import halves, keys_of
-from chopmix.experiment.settings.sections import Checkpoints, Data, Evaluation, Training
-from chopmix.experiment.settings.top_level import sections
+from chopmix.experiment.settings.sections import Checkpoints, Data, Evaluation, Training, sections
 from chopmix.models.model import Model
 from chopmix.models.transformer import Transformer
 from fuzzed import (

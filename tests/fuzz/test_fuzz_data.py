@@ -22,10 +22,8 @@ from chopmix.data.datasets.text import Text
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.shards.files import expand
 from chopmix.data.shards.index import shard_index
-from chopmix.experiment.assembly.model import build_model
-from chopmix.experiment.data.choppers import build_choppers
-from chopmix.experiment.data.splits import open_split
-from chopmix.experiment.data.tasks import build_tasks
+from chopmix.experiment.build import build_model
+from chopmix.experiment.fitting import build_choppers, build_tasks, open_split
 from chopmix.experiment.settings.config import Config, config_from_tree
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from fuzzed import DEEP, changed_bytes, changed_text, changed_tree, fuzzed, odd_numbers, odd_texts, odd_values

@@ -126,9 +126,9 @@ def weights(name: str, small: list[str]) -> str:
     from dataclasses import replace
 
     from chopmix.data.processes import Processes
-    from chopmix.experiment.assembly.assemble import assemble
-    from chopmix.experiment.budget import counted
+    from chopmix.experiment.assemble import assemble
     from chopmix.experiment.settings.config import load_config
+    from chopmix.experiment.train import counted
     from chopmix.tokenizers.files.reading import DataError
     from chopmix.training.record.progress import Progress
 

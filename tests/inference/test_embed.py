@@ -11,9 +11,9 @@ import pytest
 import torch
 import transformers
 from chopmix.commands.cli import main
-from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import load_run
+from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.views.embed import embed
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "##s", "sat", "on", "a", "mat"]

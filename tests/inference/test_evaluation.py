@@ -11,10 +11,9 @@ import torch
 from chopmix.data.datasets.mixture import Mixture
 from chopmix.data.processes import ElsewhereError, Processes
 from chopmix.data.samples.dataset import Listed, SampleDataset
-from chopmix.experiment.assembly.assemble import assemble
-from chopmix.experiment.data.splits import open_split
-from chopmix.experiment.data.tasks import TrainingData
-from chopmix.experiment.folder.claim import claim
+from chopmix.experiment.assemble import assemble
+from chopmix.experiment.fitting import TrainingData, open_split
+from chopmix.experiment.run_folder import claim
 from chopmix.experiment.settings.config import load_config
 from chopmix.inference import evaluation, generated
 from chopmix.inference.attribution import measure_attribution

@@ -19,9 +19,7 @@ from chopmix.data.environments.sources import Folder, Minari, Recorded
 from chopmix.data.environments.spaces import spaces_of
 from chopmix.data.sampler import Weighted
 from chopmix.data.samples.split import sampler_of
-from chopmix.experiment.opening.acting import read_columns
-from chopmix.experiment.opening.environments import environment_of
-from chopmix.experiment.opening.played import episodes_of
+from chopmix.experiment.playing import environment_of, episodes_of, read_columns
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train

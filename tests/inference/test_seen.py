@@ -13,11 +13,10 @@ from chopmix.commands.cli import main
 from chopmix.data.environments.episodes import About
 from chopmix.data.environments.scripts import Random, agent_of
 from chopmix.data.environments.spaces import Space, Spaces, check_action, observed, spaces_of
-from chopmix.experiment.folder.reading import RunError
-from chopmix.experiment.opening import environments
-from chopmix.experiment.opening.opened import Opened
-from chopmix.experiment.opening.played import episodes_of
-from chopmix.experiment.run import load_run
+from chopmix.experiment import playing as environments
+from chopmix.experiment.playing import episodes_of
+from chopmix.experiment.run import Run, load_run
+from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import ConfigError, config_from_tree, load_config
 from chopmix.experiment.train import train
 from chopmix.inference.in_time.rollout import Playing
@@ -139,7 +138,7 @@ def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeyp
     assert all(place in str(error.value) for place in places)
     assert str(error.value).count("is code outside chopmix, which is not executed") == 3
     assert config_from_tree(tree, trust=Trust.of(["evil_world"])).trust.modules == {"evil_world"}
-    run, source = Opened.__new__(Opened), SimpleNamespace()
+    run, source = Run.__new__(Run), SimpleNamespace()
     run.__dict__.update(folder=tmp_path, config=SimpleNamespace(trust=NOTHING))
     spaces = Spaces(observations={}, texts=(), action=Space(shape=(), dtype="int64", size=2))
     monkeypatch.setattr(environments, "episodes_in", lambda run: SimpleNamespace(source=source))

@@ -23,7 +23,7 @@ from chopmix.data.environments.episodes import episode_of, joined, read_about, r
 from chopmix.data.environments.making import reward_of
 from chopmix.data.environments.record import about_of, recorded
 from chopmix.data.environments.spaces import Observed, named, observed
-from chopmix.experiment.opening.played import acts_by, episodes_of
+from chopmix.experiment.playing import acts_by, episodes_of
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, config_from_tree, load_config
 from chopmix.experiment.train import train

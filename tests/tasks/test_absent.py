@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from chopmix.data.sampler import Place
-from chopmix.experiment.data.splits import open_split
+from chopmix.experiment.fitting import open_split
 from chopmix.experiment.run import Run
 from chopmix.experiment.settings.registry import folder_of
 from chopmix.models.batch import Targets

@@ -9,9 +9,9 @@ import pytest
 import torch
 from batching import fitted
 from chopmix.commands.cli import main
-from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.importing.export import export_directory
 from chopmix.experiment.run import load_run
+from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.models.heads import SlotLinear

@@ -18,7 +18,7 @@ import yaml
 from batching import asked, make_batch
 from chopmix.commands.cli import main
 from chopmix.data.unread import LeftOut
-from chopmix.experiment.data.splits import open_split
+from chopmix.experiment.fitting import open_split
 from chopmix.experiment.run import load_run
 from chopmix.inference.attribution import check_counts
 from chopmix.models.batch import Batch, Chunks, SetPlan

@@ -14,11 +14,9 @@ import yaml
 from batching import make_batch
 from chopmix.commands.cli import main
 from chopmix.data.sampler import SimilarLengths
-from chopmix.experiment.data.choppers import build_choppers
-from chopmix.experiment.data.splits import open_split
-from chopmix.experiment.data.tasks import build_tasks
-from chopmix.experiment.folder.reading import RunError
+from chopmix.experiment.fitting import build_choppers, build_tasks, open_split
 from chopmix.experiment.run import load_run
+from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.models.batch import IGNORED, Targets

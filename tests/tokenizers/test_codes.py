@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 from chopmix.commands.cli import main
-from chopmix.experiment.folder.reading import RunError
-from chopmix.experiment.opening.opened_parts import open_part
-from chopmix.experiment.run import load_run
+from chopmix.experiment.run import load_run, open_part
+from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import train

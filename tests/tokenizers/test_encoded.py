@@ -10,8 +10,7 @@ import yaml
 from chopmix.commands.cli import main
 from chopmix.data.samples.dataset import Columns
 from chopmix.data.samples.made import MadeDataset
-from chopmix.experiment.opening.opened_parts import open_part
-from chopmix.experiment.run import Run, load_run
+from chopmix.experiment.run import Run, load_run, open_part
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.experiment.views.embed import embed

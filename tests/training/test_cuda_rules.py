@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from checkout import ROOT
 from chopmix.data.processes import Processes
 from chopmix.data.root import data_root
-from chopmix.experiment.assembly.assemble import Experiment, assemble
-from chopmix.experiment.budget import counted
+from chopmix.experiment.assemble import Experiment, assemble
 from chopmix.experiment.settings.config import Config, load_config
+from chopmix.experiment.train import counted
 from chopmix.inference.evaluation import measured
 from chopmix.models.attention import kernels as attention
 from chopmix.models.attention import plan as choosing

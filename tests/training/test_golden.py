@@ -18,8 +18,8 @@ import pytest
 import torch
 from checkout import BENCHMARKS, TESTS
 from chopmix.data.processes import Processes
-from chopmix.experiment.assembly.assemble import assemble
-from chopmix.experiment.folder.claim import claim
+from chopmix.experiment.assemble import assemble
+from chopmix.experiment.run_folder import claim
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import fit
 from chopmix.training.record.progress import Progress

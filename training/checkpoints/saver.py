@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from . import files as checkpoint
+from ..checkpoints import files as checkpoint
 from .state import Best
 
 

@@ -197,9 +197,7 @@ def absolute_positions_fit(
             yield ("model", "width"), f"must be even for sinusoidal positions (inputs.{name}.position), not {width}"
 
 
-def targets_are_inputs(
-    inputs: dict[str, Part], tasks: dict[str, Part], needs: dict[str, Needs]
-) -> Iterator[Found]:
+def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part], needs: dict[str, Needs]) -> Iterator[Found]:
     """The `target` of a task that predicts an input is one of the inputs."""
     for name, part in tasks.items():
         target = part.options.get("target")

@@ -8,8 +8,8 @@ import torch
 import yaml
 from bounded import measured
 from chopmix.commands.cli import main
-from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.run_folder import RunError
 from chopmix.tokenizers.encoding import coder_process
 from chopmix.tokenizers.encoding.stored import load_encoding
 from chopmix.tokenizers.files.reading import DataError

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from batching import make_batch
-from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.importing.export import export_directory
 from chopmix.experiment.run import load_run
+from chopmix.experiment.run_folder import RunError
 from transformers import DecisionTransformerConfig, DecisionTransformerModel
 
 SMALL = {"state_dim": 5, "act_dim": 3, "hidden_size": 32, "max_ep_len": 64, "n_layer": 2, "n_head": 2,

@@ -5,9 +5,9 @@ import json
 import pytest
 import tiktoken
 import torch
-from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import load_run
+from chopmix.experiment.run_folder import RunError
 from chopmix.models.generation.sampling import Sampling, draw
 from chopmix.models.generation.session import Session
 from chopmix.models.pretrained.base import translate

@@ -10,9 +10,9 @@ import pytest
 import torch
 import transformers
 from batching import make_batch
-from chopmix.experiment.folder.reading import RunError
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
+from chopmix.experiment.run_folder import RunError
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search
 from chopmix.models.tokens import Tokens, plain_tokens

@@ -9,13 +9,13 @@ import timm
 import timm.data
 import torch
 from batching import make_batch
-from chopmix.experiment.assembly.model import build_model
-from chopmix.experiment.data.choppers import build_choppers
-from chopmix.experiment.folder.reading import RunError, read_config
-from chopmix.experiment.folder.transfer import take_weights
+from chopmix.experiment.build import build_model
+from chopmix.experiment.fitting import build_choppers
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import load_run
+from chopmix.experiment.run_folder import RunError, read_config
 from chopmix.experiment.settings.config import config_from_tree
+from chopmix.experiment.transfer import take_weights
 from PIL import Image
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed

@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 
-from ...models.layers.positions import LearnedGrid, interpolated
-from ...models.model import Model
-from ...tokenizers.base import Role
-from ...training.checkpoints import files as checkpoint
-from ..data.choppers import build_choppers
-from ..data.tasks import load_learned, save_learned
-from ..opening.opened_parts import open_part
-from ..settings.config import Config
-from ..settings.schema import Part
-from .reading import RunError, chosen_step, listed, read_config
+from ..models.layers.positions import LearnedGrid, interpolated
+from ..models.model import Model
+from ..tokenizers.base import Role
+from ..training.checkpoints import files as checkpoint
+from .fitting import build_choppers, load_learned, save_learned
+from .run import open_part
+from .run_folder import RunError, chosen_step, listed, read_config
+from .settings.config import Config
+from .settings.schema import Part
 
 
 def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
