@@ -20,8 +20,8 @@ from typing import Any
 
 import yaml
 from chopmix.experiment.run import Run, load_run
-from chopmix.training.checkpoints import files as checkpoint
-from chopmix.training.record.metrics_file import read_metrics
+from chopmix.training import checkpoints as checkpoint
+from chopmix.training.log import read_metrics
 from results import write_results
 
 

@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 from chopmix.experiment.playing import play_metrics
 from chopmix.experiment.run import load_run
-from chopmix.training.checkpoints.files import read_step
+from chopmix.training.checkpoints import read_step
 from measure import runs_in
 from results import write_results
 

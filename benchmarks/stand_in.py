@@ -22,7 +22,7 @@ from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.category import CategoryChopper
 from chopmix.tokenizers.text import TextTokenizer
 from chopmix.tokenizers.video import VideoChopper
-from chopmix.training.record.progress import Progress
+from chopmix.training.log import Progress
 
 WORDS = ["chop", "mix", "set", "token"]
 

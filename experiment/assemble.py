@@ -15,24 +15,22 @@ from ..data.base import Dataset
 from ..data.loader import Loader
 from ..data.processes import Processes
 from ..data.split import Split
-from ..inference.generating import Generating
-from ..inference.items import generate_items, generate_unprompted
-from ..inference.sheet import Samples, draws, generated_rows, samples_with
+from ..inference.generate import Generating, generate_items, generate_unprompted
+from ..inference.pages import Samples, draws, generated_rows, samples_with
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from ..tokenizers.files.writing import write_bytes, write_json
+from ..training import checkpoints as checkpoint
 from ..training.accounting import Costs
-from ..training.checkpoints import files as checkpoint
-from ..training.checkpoints.saver import Saver
+from ..training.checkpoints import Saver
 from ..training.ema import Ema
 from ..training.evaluator import Evaluator
+from ..training.log import Log, Progress
 from ..training.loop import Every, Learner, Trainer
 from ..training.objective import Objective
 from ..training.optimizers import freeze
 from ..training.parallel import Replica
-from ..training.record.log import Log
-from ..training.record.progress import Progress
 from ..training.stop import StopRequest, orderly_end
 from .build import build_model, build_optimizer
 from .fitting import choppers_and_tasks, open_split

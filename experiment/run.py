@@ -29,19 +29,27 @@ from ..data.samples.split import SampleSplit
 from ..data.split import Split
 from ..inference.attribution import Attribution, measure_attribution
 from ..inference.evaluation import Measured, measured
-from ..inference.generate import stream_prompts, stream_texts
-from ..inference.generating import Generating, before, generating_tasks, joined, searching_tasks
-from ..inference.items import generate_items, generate_unprompted
+from ..inference.generate import (
+    Generating,
+    before,
+    generate_items,
+    generate_unprompted,
+    generating_tasks,
+    joined,
+    searching_tasks,
+    stream_prompts,
+    stream_texts,
+)
+from ..inference.pages import draws, generated_rows, page
 from ..inference.predict import pooled_vectors, predict
-from ..inference.sheet import draws, generated_rows, page
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper, RunPart
 from ..tokenizers.files.trust import NOTHING, Trust
 from ..tokenizers.files.writing import write_text
-from ..training.checkpoints import files as checkpoint
+from ..training import checkpoints as checkpoint
+from ..training.log import write_board
 from ..training.objective import autocast
-from ..training.record.metrics_file import write_board
 from .build import build_model
 from .fitting import choppers_and_tasks, open_split, read_samples
 from .run_folder import RunError as RunError

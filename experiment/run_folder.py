@@ -26,8 +26,8 @@ from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import Record, as_record, read_record
 from ..tokenizers.files.trust import NOTHING, Trust
 from ..tokenizers.files.writing import is_alive, make_folder, not_written, write_json
-from ..training.checkpoints import files as checkpoint
-from ..training.checkpoints.state import State
+from ..training import checkpoints as checkpoint
+from ..training.checkpoints import State
 from .fitting import save_learned
 from .settings.config import Config, load_run_config, write_config
 

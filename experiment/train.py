@@ -17,14 +17,12 @@ from ..inference.attribution import NothingToWithholdError, measure_attribution,
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import Record, read_record
 from ..tokenizers.files.writing import write_json
+from ..training import checkpoints as checkpoint
 from ..training import preflight as checks
-from ..training.checkpoints import files as checkpoint
-from ..training.checkpoints.files import CheckpointError, NotFiniteError
-from ..training.checkpoints.state import State
+from ..training.checkpoints import CheckpointError, NotFiniteError, State
 from ..training.ema import Ema
+from ..training.log import MetricsFile, Progress, duration
 from ..training.objective import autocast
-from ..training.record.metrics_file import MetricsFile
-from ..training.record.progress import Progress, duration
 from .assemble import Experiment, assemble, run_of, start
 from .fitting import truth_of
 from .playing import beyond, check_plays, check_steps, episodes_in

@@ -12,7 +12,7 @@ import torch
 from ..models.layers.positions import LearnedGrid, interpolated
 from ..models.model import Model
 from ..tokenizers.base import Role
-from ..training.checkpoints import files as checkpoint
+from ..training import checkpoints as checkpoint
 from .fitting import build_choppers, load_learned, save_learned
 from .run import open_part
 from .run_folder import RunError, chosen_step, listed, read_config

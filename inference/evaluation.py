@@ -22,8 +22,8 @@ from ..tasks.base import Task, figures
 from ..tasks.judging import Generated, is_known
 from ..tasks.measuring.texts import as_text
 from ..tokenizers.files.reading import DataError
-from .generated import CHAINS, chain_share, generated_share
-from .pictures import draw_confusion
+from .generate import CHAINS, chain_share, generated_share
+from .pages import draw_confusion
 
 Sums = dict[str, dict[str, Tensor]]
 """By task and by name, what metrics are computed from, all summed: `loss`, `count` (of targets), `supervised` (samples

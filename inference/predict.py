@@ -17,8 +17,7 @@ from ..models.arithmetic import finite
 from ..models.batch import Batch
 from ..models.model import Model, at
 from ..tasks.base import Task, asking
-from .generate import write
-from .generating import Generating, before
+from .generate import Generating, before, write
 
 
 def predict(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ..data.processes import Processes
 from ..data.split import Split
 from ..inference.evaluation import directions, evaluate_split, larger_is_better, left_unread
-from ..inference.sheet import Samples
-from .checkpoints import files as checkpoint
+from ..inference.pages import Samples
+from . import checkpoints as checkpoint
 from .objective import Objective, autocast
 
 

@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from ..data.loader import Loader, Share
 from ..data.processes import Processes, seed_of
 from ..tokenizers.files.printing import figure_text
-from .checkpoints.saver import Saver
-from .checkpoints.state import Best
+from .checkpoints import Best, Saver
 from .ema import Ema
 from .evaluator import Evaluator
+from .log import Log
 from .optimizers import Optimizer
 from .parallel import Replica
-from .record.log import Log
 from .stop import StopRequest
 
 FAR = 1.5

@@ -11,9 +11,9 @@ import torch
 from chopmix.experiment.assemble import Experiment
 from chopmix.models.generation.sampling import Sampling, draw
 from chopmix.models.generation.session import Session
-from chopmix.training.checkpoints.state import Unreported
+from chopmix.training.checkpoints import Unreported
+from chopmix.training.log import peak_flops, peak_memory
 from chopmix.training.objective import autocast
-from chopmix.training.record.progress import peak_flops, peak_memory
 from gpu_parts.bench import SHAPES, Bench, Shape, scratch
 from gpu_parts.sound import updated
 from torch.utils.flop_counter import FlopCounterMode

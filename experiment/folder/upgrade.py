@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import read_json
 from ...tokenizers.files.writing import write_json, write_text
-from ...training.checkpoints import files as checkpoint
-from ...training.checkpoints.run_format import FORMAT, other_format
+from ...training import checkpoints as checkpoint
+from ...training.checkpoints import FORMAT, other_format
 from ..run_folder import RunError, check_links, run_lock
 from ..settings.document import ConfigError, Document, dumped
 from ..settings.names import rename

@@ -22,7 +22,7 @@ from ...tasks.base import Task
 from ...tasks.wiring import Wiring
 from ...tokenizers.files.trust import EVERY, EVERYTHING, NOTHING, Trust
 from ...tokenizers.files.writing import write_text
-from ...training.checkpoints.run_format import FORMAT, other_format
+from ...training.checkpoints import FORMAT, other_format
 from ..wiring import wire
 from .checks.between import cross_problems, holds_samples
 from .document import ConfigError, Document, Problem, Where, dumped

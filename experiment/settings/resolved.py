@@ -14,7 +14,7 @@ import torch
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import Record, read_record
 from ...tokenizers.files.writing import write_json
-from ...training.checkpoints.files import CheckpointError
+from ...training.checkpoints import CheckpointError
 from ...training.hardware import fast_half, missing_compiler
 from .schema import Part
 from .sections import Training

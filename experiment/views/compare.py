@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ...tokenizers.files.printing import figure_text, printable
 from ...tokenizers.files.writing import make_folder, not_written
-from ...training.record.metrics_file import read_metrics
+from ...training.log import read_metrics
 from ..run_folder import RunError
 
 Curve = list[tuple[int, float]]

@@ -6,9 +6,8 @@ from rich.table import Table
 
 from ...models.model import Model
 from ...training.accounting import memory_estimate, parameters_by_part
+from ...training.log import Throughput, scaled
 from ...training.loop import Learner
-from ...training.record.progress import scaled
-from ...training.record.throughput import Throughput
 from ..assemble import Experiment
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...data.processes import Processes
 from ...tokenizers.files.printing import plain_console
-from ...training.record.progress import Progress, peak_memory, scaled
+from ...training.log import Progress, peak_memory, scaled
 from ..assemble import assemble, start
 from ..settings.config import Config
 from ..settings.document import dumped

@@ -13,9 +13,8 @@ from chopmix.data.sampler import Place
 from chopmix.experiment.run import load_run, own_split
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.inference import items, refining
-from chopmix.inference.generating import Generating
-from chopmix.inference.items import generate_items
+from chopmix.inference import generate as generating
+from chopmix.inference.generate import Generating, generate_items
 from chopmix.models.generation.refine import Draft, Refining
 from chopmix.tasks.masked_diffusion import MaskedDiffusion
 from PIL import Image
@@ -283,7 +282,7 @@ def test_drafts_of_a_mixture_are_of_samples_that_have_the_item(tmp_path):
 @pytest.fixture
 def read(monkeypatch):
     """What each draft reads: the task, the words (without start tokens), the inputs, and those for guidance."""
-    found, draft_of = [], refining.draft_of
+    found, draft_of = [], generating.draft_of
 
     def spied(model, name, task, batch, without=None):
         chunks = batch.main.chunks
@@ -291,7 +290,7 @@ def read(monkeypatch):
         found.append((name, words, [*chunks], None if without is None else [*without.main.chunks]))
         return draft_of(model, name, task, batch, without)
 
-    monkeypatch.setattr(refining, "draft_of", spied)
+    monkeypatch.setattr(generating, "draft_of", spied)
     return found
 
 
@@ -299,13 +298,13 @@ def test_what_a_draft_is_refined_through_is_generated_first(runs, read, monkeypa
     run = load_run(runs / "namer")
     assert len(run.generate(inputs={}, target="words", seed=0, temperature=0)) == 1, "as long as its task says"
     assert read.pop() == ("name", [run.tasks["name"].mask], ["words"], None)
-    drawn, refined = [], items.refined
+    drawn, refined = [], generating.refined
 
     def kept(model, task, *more):
         drawn.append(refined(model, task, *more))
         return drawn[-1]
 
-    monkeypatch.setattr(items, "refined", kept)
+    monkeypatch.setattr(generating, "refined", kept)
     split = own_split(run, "val", None)
     places, every = split.first(6), ["words", "image"]
     true = [id for each in places for id in run.tasks["name"].vocabulary.encode(split.item(each.number)[0]["words"])]
@@ -379,7 +378,7 @@ def test_an_input_that_another_task_predicts_is_withheld_too(tmp_path, read):
 def test_of_several_drafts_the_one_is_kept_from_which_the_model_reads_best(runs, monkeypatch, inputs):
     run = load_run(runs / "namer")
     split, drafts, first = own_split(run, "val", None), [], {}
-    refine, made_first = Draft.refine, items.generated_first
+    refine, made_first = Draft.refine, generating.generated_first
 
     def kept(self, *more):
         last = []
@@ -393,7 +392,7 @@ def test_of_several_drafts_the_one_is_kept_from_which_the_model_reads_best(runs,
         return first["words"]
 
     monkeypatch.setattr(Draft, "refine", kept)
-    monkeypatch.setattr(items, "generated_first", named)
+    monkeypatch.setattr(generating, "generated_first", named)
     frames = []
     how = Generating(refining=Refining(drafts=5, through=("words",)), seed=0, show=frames.append)
     found = generate_items(run.model, run.tasks, "picture", split, split.first(6), how, inputs=inputs)
@@ -402,7 +401,7 @@ def test_of_several_drafts_the_one_is_kept_from_which_the_model_reads_best(runs,
         """Of the words, from this draft alone and from left to right."""
         new = {"image": draft, "words": first["words"](number)}
         batch = split.read([Place(0, 0, number)], inputs=["image", "words"], replaced=new)
-        return refining.chain_of(run.model, "name", run.tasks["name"], batch)[0]
+        return generating.chain_of(run.model, "name", run.tasks["name"], batch)[0]
 
     chosen = []
     for row, number in enumerate(found):
@@ -425,7 +424,7 @@ def test_drafts_can_be_asked_for(runs, tmp_path):
         made = generate_items(run.model, run.tasks, "picture", split, split.first(8), how, inputs=["words"])
         first = {"words": lambda number, split=split: split.item(number)[0]["words"]}
         name, picture = run.tasks["name"], run.tasks["picture"]
-        cost_of = refining.cost_of_reading(run.model, picture, {"name": name}, split, list(made), first)
+        cost_of = generating.cost_of_reading(run.model, picture, {"name": name}, split, list(made), first)
         nats[count] = cost_of(list(made.values()))
     assert all(best <= one for best, one in zip(nats[8], nats[1])) and sum(nats[8]) < sum(nats[1])
 
@@ -437,7 +436,7 @@ def test_words_go_before_all_that_is_refined_through_them():
     chain = {"a": task("word"), "other": task("word", "image"), "b": task("sound", "word"), "c": task("image", "sound"),
              "last": task("score", "image")}  # fmt: skip
     for name, order in {"a": [], "b": ["a"], "c": ["a", "b"], "last": ["a", "b", "c"]}.items():
-        assert items.passed_through(chain, name, chain[name].refining) == order
+        assert generating.passed_through(chain, name, chain[name].refining) == order
 
 
 @pytest.mark.parametrize("old, new, told", [

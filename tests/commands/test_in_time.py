@@ -19,10 +19,9 @@ from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.experiment.views import learned
 from chopmix.inference import generate as generating
-from chopmix.inference.generating import Generating
+from chopmix.inference.generate import Generating, generate_items
 from chopmix.inference.in_time.in_context import seen
 from chopmix.inference.in_time.rollout import Playing
-from chopmix.inference.items import generate_items
 from PIL import Image, ImageSequence
 from test_import_gpt2 import reference as gpt2
 

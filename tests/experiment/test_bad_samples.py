@@ -23,7 +23,7 @@ from chopmix.experiment.train import train
 from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.media.spectrogram import SpectrogramChopper
-from chopmix.training.checkpoints import files as checkpoint
+from chopmix.training import checkpoints as checkpoint
 from PIL import Image
 from ranks import train_together
 

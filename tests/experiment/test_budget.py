@@ -12,7 +12,7 @@ from chopmix.commands.cli import main
 from chopmix.experiment import train as budget
 from chopmix.experiment.settings.config import ConfigError, load_config
 from chopmix.experiment.train import Budget, train
-from chopmix.training.checkpoints.files import CheckpointError, read_part, read_step
+from chopmix.training.checkpoints import CheckpointError, read_part, read_step
 
 TREE = """
 inputs: {text: {use: text, encoding: bytes}}

@@ -26,8 +26,7 @@ from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import fit, resume, train
 from chopmix.inference import attribution
 from chopmix.inference.attribution import Attribution, best_guess, entropy, subset_table, table
-from chopmix.inference.generate import open_answers
-from chopmix.inference.generating import Generating, before
+from chopmix.inference.generate import Generating, before, open_answers
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search
 from chopmix.models.generation.sampling import Sampling, draw
@@ -37,8 +36,8 @@ from chopmix.models.tokens import plain_tokens
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.files.reading import DataError
+from chopmix.training.log import Progress
 from chopmix.training.mixup import Mixup
-from chopmix.training.record.progress import Progress
 from ranks import train_together
 
 BLOCK = {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False}

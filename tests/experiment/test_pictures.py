@@ -15,7 +15,7 @@ from chopmix.experiment.train import train
 from chopmix.experiment.views.compare import paired, read_group, shared_metrics, spread
 from chopmix.experiment.views.inspection import write_page
 from chopmix.experiment.views.set_page import graph_parts
-from chopmix.inference.pictures import draw_confusion
+from chopmix.inference.pages import draw_confusion
 from chopmix.models.attention.graph import Causal, Window
 from chopmix.models.tokens import plain_tokens
 from PIL import Image

@@ -19,8 +19,7 @@ from chopmix.experiment.run_folder import RunError, read_config, run_lock
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError, dumped
 from chopmix.experiment.settings.names import MOVED, RENAMED, moved, rename
-from chopmix.training.checkpoints.files import CheckpointError, FormatError, newest_sound, read_state
-from chopmix.training.checkpoints.run_format import FORMAT
+from chopmix.training.checkpoints import FORMAT, CheckpointError, FormatError, newest_sound, read_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

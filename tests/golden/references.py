@@ -130,7 +130,7 @@ def weights(name: str, small: list[str]) -> str:
     from chopmix.experiment.settings.config import load_config
     from chopmix.experiment.train import counted
     from chopmix.tokenizers.files.reading import DataError
-    from chopmix.training.record.progress import Progress
+    from chopmix.training.log import Progress
 
     config = load_config(name, small)
     with tempfile.TemporaryDirectory() as folder:

@@ -15,17 +15,18 @@ from chopmix.experiment.assemble import assemble
 from chopmix.experiment.fitting import TrainingData, open_split
 from chopmix.experiment.run_folder import claim
 from chopmix.experiment.settings.config import load_config
-from chopmix.inference import evaluation, generated
+from chopmix.inference import evaluation
+from chopmix.inference import generate as generated
 from chopmix.inference.attribution import measure_attribution
 from chopmix.inference.evaluation import evaluate_split, measured, with_columns
-from chopmix.inference.refining import chain_of
-from chopmix.inference.sheet import samples_with
+from chopmix.inference.generate import chain_of
+from chopmix.inference.pages import samples_with
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.tasks.targets import with_targets
 from chopmix.tokenizers.chopping.contract import chopped
 from chopmix.tokenizers.files.reading import DataError
-from chopmix.training.record.progress import Progress
+from chopmix.training.log import Progress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

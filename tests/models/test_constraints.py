@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from chopmix.inference.generating import Generating, Written, pieces
+from chopmix.inference.generate import Generating, Written, pieces
 from chopmix.models.generation.beam_search import Search, beam_search
 from chopmix.models.generation.constraints import Allowed, Constraint, Forbidden, Forced, Length
 from chopmix.models.generation.guidance import Guided

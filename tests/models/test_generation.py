@@ -8,7 +8,7 @@ import pytest
 import torch
 from chopmix.commands.cli import main
 from chopmix.experiment.run import Run, load_run
-from chopmix.inference.generating import Generating, WrittenText
+from chopmix.inference.generate import Generating, WrittenText
 from chopmix.models.generation.beam_search import Search, beam_search
 from chopmix.models.generation.fast_decoder import fast
 from chopmix.models.generation.sampling import Sampling, draw

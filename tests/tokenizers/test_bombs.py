@@ -23,7 +23,7 @@ from chopmix.data.shards.files import WORDS, members
 from chopmix.experiment.importing.tokenizer_json import merges_of
 from chopmix.experiment.settings.checks.timing import read_by_nobody
 from chopmix.experiment.settings.schema import Part
-from chopmix.inference.pictures import draw_confusion
+from chopmix.inference.pages import draw_confusion
 from chopmix.models.batch import Targets
 from chopmix.tasks.classification import CONFUSED, Classes, Classification
 from chopmix.tokenizers.audio import AudioChopper

@@ -23,7 +23,7 @@ from chopmix.tokenizers.encoding.code_file import CodeFile, key_of, raw_key
 from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.media.files import picture_bytes
 from chopmix.tokenizers.media.sound import WaveAugmentation
-from chopmix.training.record.metrics_file import read_metrics
+from chopmix.training.log import read_metrics
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays

@@ -39,8 +39,8 @@ from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.chopping.packing import place
 from chopmix.tokenizers.encoding.base import CharacterEncoding
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
+from chopmix.training.log import Progress
 from chopmix.training.objective import autocast
-from chopmix.training.record.progress import Progress
 from cores import block_of, core_of
 from drawn import graphs, laid_out, packed_tokens, tokens
 from fake_cuda import FakeCuda, HostRead, fake_cuda
@@ -182,7 +182,7 @@ READS = {
     "models/cache.py": "which rows go on, once a text",
     "tasks/reconstruction.py": "the codes of a batch, which are counted",
     "models/generation/refine.py": "every draft, and what it costs from left to right",
-    "inference/refining.py": "what a batch costs from left to right",
+    "inference/generate.py": "what a batch costs from left to right",
 }
 """Files that wait for the GPU in an evaluation, and for what."""
 

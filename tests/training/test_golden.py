@@ -22,7 +22,7 @@ from chopmix.experiment.assemble import assemble
 from chopmix.experiment.run_folder import claim
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import fit
-from chopmix.training.record.progress import Progress
+from chopmix.training.log import Progress
 
 sys.path += [str(TESTS / "golden"), str(BENCHMARKS)]
 from golden_values import digest, name_of_before

@@ -25,7 +25,7 @@ from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.train import fit, resume
 from chopmix.experiment.transfer import functions_that_differ
 from chopmix.inference.evaluation import directions
-from chopmix.inference.sheet import Samples
+from chopmix.inference.pages import Samples
 from chopmix.tasks.classification import Classes, Classification
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tasks.masked_modeling import MaskedModeling
@@ -33,10 +33,10 @@ from chopmix.tasks.measuring.texts import MEANINGS
 from chopmix.tasks.regression import Regression, Scale
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.text import TextChopper
-from chopmix.training.checkpoints import files as checkpoint
+from chopmix.training import checkpoints as checkpoint
 from chopmix.training.evaluator import Evaluator
+from chopmix.training.log import Progress
 from chopmix.training.loop import Learner
-from chopmix.training.record.progress import Progress
 from ranks import train_together
 from safetensors.torch import load_file
 

@@ -1,35 +1,126 @@
-"""Checkpoints: safetensors and JSON in one folder per step, written so that a crash leaves the old one whole.
-
-    RUN/last.json, RUN/best.json               the steps of the last and the best checkpoint (`Pointer`)
-    RUN/checkpoints/step-00000100/
-        model.safetensors                      weights
-        optimizer.safetensors                  `Optimizer.state()`
-        ema.safetensors                        averaged weights, where the run keeps some
-        state.json                             `State`, with the size and the CRC-32 of each file above
-
-A checkpoint is written under a temporary name, flushed to the disk and renamed; from then on `metrics.jsonl`,
-`best.json` and `last.json` follow from its state, and a resumed run rewrites them where they differ.
-"""
+"""Checkpoints of a run: their format number and state, reading and writing them, deleting old ones."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import zlib
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, FiniteFloat
 from torch import Tensor
 
-from ...tokenizers.files.reading import DataError
-from ...tokenizers.files.records import partial_tensors, read_record, read_tensors, write_tensors
-from ...tokenizers.files.writing import delete, flush, make_folder, partial_name, write_json
-from ...tokenizers.files.writing import sweep as sweep_files
-from .run_format import FORMAT, other_format
-from .state import Formatted, Pointer, State
+from ..tokenizers.files.reading import DataError, shown
+from ..tokenizers.files.records import Record, partial_tensors, read_record, read_tensors, write_tensors
+from ..tokenizers.files.writing import delete, flush, make_folder, partial_name, write_json
+from ..tokenizers.files.writing import sweep as sweep_files
+
+FORMAT = 2
+
+
+def other_format(found: object, run: Path) -> str | None:
+    """The predicate of a message about a file of format `found`: that `chopmix upgrade` rewrites the run, or that
+    chopmix is too old; None where the format is the current one."""
+    if found == FORMAT:
+        return None
+    if found == 1:
+        command = f"chopmix upgrade {shlex.quote(str(run))}"
+        return f"was written by an earlier chopmix; `{command}` rewrites the run, and nothing of it is lost"
+    return f"is of format {shown(found)}, and this chopmix reads format {FORMAT}: it takes a newer one"
+
+
+Step = Annotated[int, Field(ge=0, lt=2**48)]
+
+
+class Written(Record):
+    """Size and CRC-32 of one file of a checkpoint."""
+
+    bytes: Annotated[int, Field(ge=0)]
+    crc32: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Best(Record):
+    """The best evaluation so far."""
+
+    step: Step
+    metric: str
+    judged: FiniteFloat
+    """The value of `metric`, negated where larger is better: the smallest is the best."""
+    metrics: dict[str, int | float] = {}
+    """All metrics of that evaluation."""
+
+
+class Pointer(Record):
+    """What is read of `last.json` and `best.json`: `{"step": 500}`, in `best.json` with its metrics beside it."""
+
+    step: Step
+
+
+class Unreported(Record):
+    """Steps since the last line of `metrics.jsonl` when a run was stopped; the next line counts them too."""
+
+    losses: list[FiniteFloat] = []
+    """The mean loss of each step."""
+    tokens: Annotated[int, Field(ge=0)] = 0
+    slots: Annotated[int, Field(ge=0)] = 0
+    """Tokens and padding."""
+
+
+class Formatted(Record):
+    """The part of `state.json` that every format has."""
+
+    format: Annotated[int, Field(ge=1)] = 1
+
+
+class State(Formatted):
+    """A checkpoint's `state.json`.
+
+        {"step": 500, "seconds": 31.2, "evaluated": 500, ...,
+         "files": {"model.safetensors": {"bytes": 4096, "crc32": 3340501083}, ...}, "format": 2}
+
+    A missing field has its default.
+    """
+
+    step: Step
+    files: dict[str, Written]
+    seconds: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    """Seconds of training so far, without evaluations and saving."""
+    best: Best | None = None
+    evaluated: int = -1
+    """The last step that was evaluated; -1: none."""
+    averaged: bool = False
+    """Whether `ema.safetensors` holds the mean of the last checkpoints (`checkpoints.average`), made at the end."""
+    finished: bool = False
+    """Whether all that follows the last step (averaging, the last evaluation, attribution) is done."""
+    records: list[dict[str, int | float]] = []
+    """The lines of `metrics.jsonl` that belong to this step."""
+    unreported: Unreported = Unreported()
+    skipped: list[tuple[Step, Annotated[int, Field(ge=1)]]] = []
+    """(step, count): from that step on the numbers of global batches are higher by count, since the loss or the weights
+    became non-finite on the batches left out."""
+    bad: dict[str, str] = {}
+    """The training samples found to be bad: `{"17": "image: a.png is cut short"}`."""
+    vocabularies: dict[str, str] = {}
+    """The fingerprint of each input's vocabulary, or of the run that it took in."""
+    data: dict[str, str] = {}
+    """The fingerprint of each split; a resumed run must find the same."""
+    torch: str = ""
+    """The version of torch."""
+    threads: int = 0
+    """CPU threads that torch computed with, last."""
+    imported: str | None = None
+    """The name of the Hugging Face directory that the run was imported from."""
+    tokenizer: str = ""
+    """Of an imported run: the file that its tokenizer was read from, or what was used instead, in words."""
+    missing: list[str] = []
+    """Of an imported run: the tensors that the imported directory lacked."""
+
 
 NAMES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors")
 
@@ -248,3 +339,60 @@ def newest_sound(run: Path, say: Callable[[str], None]) -> int | None:
     if found:
         raise CheckpointError(f"{run}: none of its {len(found)} checkpoints is whole; start it again with another out=")
     return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saver:
+    """Writes the checkpoints of one run; only the first process does."""
+
+    folder: Path
+    writes: bool
+    """Whether this process is the one that writes."""
+    every: int
+    """Steps between two regular checkpoints (see `averaged_steps`)."""
+    steps: int
+    """The last step of the run."""
+    keep: int
+    """How many of the newest are kept, besides the best."""
+    average: int | None
+    """How many of the newest regular checkpoints are averaged at the end; None: no averaging."""
+    best: str
+    """The metric by which the best is chosen, such as `val/loss`."""
+    check: Callable[[], None] = lambda: None
+    """Called before anything is written: raises OSError where the folder is another one now."""
+    known: Mapping[str, Any]
+    """Entries of every `state.json`: `data` and `vocabularies` (fingerprints), `torch` (version), `threads`."""
+
+    def save(
+        self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], averages: Mapping[str, Tensor] | None,
+        state: Mapping[str, Any], best: Best | None,
+    ) -> None:  # fmt: skip
+        """Write a checkpoint: `tensors` by part (`model`, `optimizer`), the `averages` of the weights as part `ema`.
+        Where the step has one already, only its state and averages are replaced. Then delete what need not be kept.
+        Raises NotFiniteError, in all processes, where one of `tensors` is not finite; OSError where writing fails."""
+        check_finite(tensors)
+        if not self.writes:
+            return
+        self.check()
+        more, state = {"ema": averages} if averages is not None else {}, {**state, **self.known}
+        if step in steps(self.folder):
+            add(self.folder, step, more, state)
+        else:
+            save(self.folder, step, {**tensors, **more}, state)
+        self.point_to_best(best)
+        point(self.folder, "last", step)
+        prune(self.folder, self.keep, also=self.averaged_steps())
+
+    def point_to_best(self, best: Best | None) -> None:
+        """Make `best.json` agree with the checkpoint's state: a run killed between writing the two is repaired here."""
+        told = best and read_step(self.folder, "best") == best.step
+        if best and not told and best.step in steps(self.folder):
+            point(self.folder, "best", best.step, **best.metrics)
+
+    def averaged_steps(self) -> list[int]:
+        """The steps of the checkpoints that are averaged at the end: the newest `average` whose step is a multiple of
+        `every` or the last one, so none of an interruption or a new best."""
+        if not self.average:
+            return []
+        regular = [step for step in steps(self.folder) if step % self.every == 0 or step == self.steps]
+        return regular[-self.average :]
