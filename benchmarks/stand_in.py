@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from chopmix.data.base import Dataset, Document
 from chopmix.data.processes import Processes
-from chopmix.data.samples.dataset import Listed, SampleDataset
+from chopmix.data.samples import Listed, SampleDataset
 from chopmix.experiment.assemble import Experiment, assemble, start
 from chopmix.experiment.settings.config import Config, load_config
 from chopmix.experiment.train import counted

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .data.base import Dataset as Dataset
     from .data.base import Document as Document
-    from .data.samples.dataset import Listed as Listed
-    from .data.samples.dataset import SampleDataset as SampleDataset
-    from .data.samples.dataset import Samples as Samples
+    from .data.samples import Listed as Listed
+    from .data.samples import SampleDataset as SampleDataset
+    from .data.samples import Samples as Samples
     from .experiment.interface import evaluate as evaluate
     from .experiment.interface import generate as generate
     from .experiment.interface import load as load
@@ -51,8 +51,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "data.base": ("Dataset", "Document"),
-    "data.samples.dataset": ("Listed", "SampleDataset", "Samples"),
-    "experiment.folder.reading": ("RunError",),
+    "data.samples": ("Listed", "SampleDataset", "Samples"),
+    "experiment.run_folder": ("RunError",),
     "experiment.interface": ("evaluate", "generate", "load", "predict", "train"),
     "experiment.run": ("Run",),
     "experiment.settings.config": ("ConfigError",),

@@ -12,14 +12,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ..data.base import Dataset
-from ..data.corpus.prepare import prepare, prepared_folder
-from ..data.corpus.split import StreamSplit
+from ..data.collate import Collator, Inputs
+from ..data.corpus import StreamSplit, prepare, prepared_folder
 from ..data.root import cache_folder
-from ..data.samples.collate import Collator
-from ..data.samples.dataset import Outcome, SampleDataset, Samples
-from ..data.samples.inputs import Inputs
-from ..data.samples.split import SampleSplit, sample_split
-from ..data.split import Split
+from ..data.samples import Outcome, SampleDataset, Samples
+from ..data.split import SampleSplit, Split, sample_split
 from ..tasks.base import Task
 from ..tasks.judging import TrainingItems
 from ..tokenizers.base import Chopper, RunPart, no_run, readable

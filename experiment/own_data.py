@@ -24,14 +24,13 @@ import yaml
 from pydantic import ValidationError
 
 from ..data.base import Dataset
-from ..data.data_files import READERS
 from ..data.datasets.hugging_face import HuggingFace
 from ..data.datasets.image_folder import ENDINGS, read_folder
 from ..data.datasets.manifest import Manifest, rows_of
 from ..data.datasets.text import Text
-from ..data.samples.dataset import Columns, Renamed, SampleDataset, Samples
-from ..data.shards.dataset import Shards, renamed
-from ..data.shards.files import expand
+from ..data.samples import Columns, Renamed, SampleDataset, Samples
+from ..data.shards import Shards, expand, renamed
+from ..data.tables import READERS
 from ..tokenizers.files.reading import DataError
 from ..tokenizers.files.records import as_numbers
 from ..tokenizers.files.trust import EVERYTHING

@@ -24,9 +24,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..data.base import Dataset
-from ..data.samples.dataset import Listed
-from ..data.samples.split import SampleSplit
-from ..data.split import Split
+from ..data.samples import Listed
+from ..data.split import SampleSplit, Split
 from ..inference.attribution import Attribution, measure_attribution
 from ..inference.evaluation import Measured, measured
 from ..inference.generate import (

@@ -19,9 +19,8 @@ import numpy as np
 from rich.table import Table
 
 from ..data.processes import Processes
-from ..data.samples.dataset import Outcome
-from ..data.samples.split import SampleSplit
-from ..data.split import Split
+from ..data.samples import Outcome
+from ..data.split import SampleSplit, Split
 from ..models.model import Model
 from ..tasks.base import Task
 from .evaluation import Measured, TaskFigures, measured, own_inputs

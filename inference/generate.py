@@ -14,8 +14,7 @@ from torch import Tensor
 
 from ..data.processes import Processes
 from ..data.sampler import Place
-from ..data.samples.split import SampleSplit
-from ..data.split import Split
+from ..data.split import SampleSplit, Split
 from ..models.batch import Batch
 from ..models.generation.beam_search import Search, beam_search
 from ..models.generation.constraints import Allowed, Constraint

@@ -14,8 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from ..data.sampler import Place
-from ..data.samples.split import SampleSplit
-from ..data.split import spread
+from ..data.split import SampleSplit, spread
 from ..models.generation.sampling import Sampling
 from ..models.model import Model
 from ..tasks.base import Task

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 from chopmix.data.sampler import Place
-from chopmix.data.samples.dataset import Listed
+from chopmix.data.samples import Listed
 from chopmix.data.split import Split
 from chopmix.experiment.fitting import TrainingData
 from chopmix.models.batch import Batch, SetPlan, Targets

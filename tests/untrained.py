@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from chopmix.data.samples.dataset import Listed, SampleDataset
+from chopmix.data.samples import Listed, SampleDataset
 from chopmix.experiment.build import build_model
 from chopmix.experiment.fitting import choppers_and_tasks
 from chopmix.experiment.run import Run

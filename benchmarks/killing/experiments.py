@@ -61,7 +61,7 @@ OTHER = ("experiment.yaml", "training.seed=1", "model.width=24")
 """Another configuration for the same folder."""
 PLAIN = ("experiment.yaml", "training.ema=null", "checkpoints.average=null")
 """The language model as it is, which writes its samples without averages."""
-WORKERS = {"chopmix.data.corpus.prepare:WORK": 64, "chopmix.data.corpus.prepare:PART": 64}
+WORKERS = {"chopmix.data.corpus:WORK": 64, "chopmix.data.corpus:PART": 64}
 """Chunks of work so small that the text of the language model keeps worker processes busy."""
 
 

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..samples.dataset import Outcome, Samples
-from ..samples.made import ByLabel, Made, MadeDataset
+from ..samples import ByLabel, Made, MadeDataset, Outcome, Samples
 from .digits import Digits
 from .dtmf import RATE, tone
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..samples.dataset import Outcome
-from ..samples.made import ByLabel, MadeDataset
+from ..samples import ByLabel, MadeDataset, Outcome
 from .arithmetic import Problems, outcomes
 from .fsdd import Fsdd
 from .mnist import Mnist

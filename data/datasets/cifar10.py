@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..shards.dataset import ShardDataset
+from ..shards import ShardDataset
 
 
 class Cifar10(ShardDataset):

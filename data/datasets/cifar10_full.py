@@ -16,7 +16,7 @@ import numpy as np
 from ...tokenizers.files.reading import DataError
 from ..fingerprint import hash_files
 from ..root import data_root
-from ..samples.dataset import ByColumn, Columns, SampleDataset, Samples, picked, share
+from ..samples import ByColumn, Columns, SampleDataset, Samples, picked, share
 
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"

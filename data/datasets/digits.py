@@ -13,7 +13,7 @@ import numpy as np
 
 from ...tokenizers.files.reading import DataError, read_bytes
 from ..base import share_by_hash
-from ..samples.dataset import Listed, SampleDataset, Samples
+from ..samples import Listed, SampleDataset, Samples
 
 
 class Digits(SampleDataset):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from ..samples.made import Made, MadeDataset
+from ..samples import Made, MadeDataset
 
 SIZE = 24
 """Height and width of the camera's image, in pixels."""

@@ -12,7 +12,7 @@ from typing import Any
 from ...tokenizers.files.reading import DataError, read_bytes
 from ..base import share_by_hash
 from ..root import data_root
-from ..samples.dataset import Listed, SampleDataset, Samples
+from ..samples import Listed, SampleDataset, Samples
 
 FILE = "NotoColorEmoji.ttf"
 INSTALLED = Path("/usr/share/fonts/truetype/noto")

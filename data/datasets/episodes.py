@@ -15,7 +15,7 @@ from ..environments.episodes import Episodes as Played
 from ..environments.sources import Source
 from ..environments.spaces import OWN
 from ..fingerprint import Fingerprint
-from ..samples.dataset import ByColumn, Columns, SampleDataset, picked
+from ..samples import ByColumn, Columns, SampleDataset, picked
 
 
 class Windows(ByColumn):

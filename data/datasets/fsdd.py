@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ...tokenizers.files.reading import DataError
-from ..samples.dataset import Chosen, Hidden, Samples, share
-from ..samples.equalized import Equalized
-from ..shards.dataset import ShardDataset
+from ..mixture import Equalized
+from ..samples import Chosen, Hidden, Samples, share
+from ..shards import ShardDataset
 
 
 class Fsdd(ShardDataset):
@@ -13,7 +13,7 @@ class Fsdd(ShardDataset):
 
     With `held_out`, the name of a speaker or of several, the test split is all their recordings, and train and val are
     of the others alone. With `equalize` every speaker's recordings are filtered to the mean spectrum of all speakers,
-    a held-out one's too (see data/samples/equalized.py): who speaks is known then, not what is said. With `unlabelled`
+    a held-out one's too (see data/mixture.py): who speaks is known then, not what is said. With `unlabelled`
     nine tenths of a held-out speaker's recordings in the train file belong to train, too, without their labels (test
     has them as well). Raises DataError for `unlabelled` alone and for an unknown speaker.
     """

@@ -14,11 +14,10 @@ from typing import Any
 
 from ...tokenizers.files.reading import DataError
 from ..base import undivided
-from ..data_files import READERS, local_path, split_files
 from ..fingerprint import Fingerprint
 from ..root import cache_folder
-from ..samples.dataset import BYTES, ByColumn, Columns, SampleDataset, Samples, share
-from ..unpacked_tables import check_arrow, check_once, check_table, saved_files
+from ..samples import BYTES, ByColumn, Columns, SampleDataset, Samples, share
+from ..tables import READERS, check_arrow, check_once, check_table, local_path, saved_files, split_files
 
 
 class HuggingFace(SampleDataset):

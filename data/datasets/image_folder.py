@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ...tokenizers.files.reading import DataError
-from ..samples.dataset import Listed, OwnFiles, Samples
+from ..samples import Listed, OwnFiles, Samples
 
 OTHERS = 10_000
 """How many other files and folders a folder of few images may hold."""

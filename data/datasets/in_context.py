@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from ..samples.functions import NUMBERS, Function, Linear
-from ..samples.made import Made, MadeDataset
+from ..functions import NUMBERS, Function, Linear
+from ..samples import Made, MadeDataset
 
 
 class Functions(Made):

@@ -10,7 +10,7 @@ from pydantic import Field
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.records import Record, read_record
 from ..root import data_root
-from ..samples.dataset import Listed, SampleDataset, Samples
+from ..samples import Listed, SampleDataset, Samples
 
 Chorale = list[Annotated[list[Annotated[int, Field(ge=-1, le=127)]], Field(min_length=4, max_length=4)]]
 """Steps of four MIDI pitches, soprano first; -1 is silence."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...tokenizers.files.reading import DataError, read_lines, text_lines
 from ...tokenizers.files.records import parse_json
-from ..samples.dataset import Listed, OwnFiles, Samples
+from ..samples import Listed, OwnFiles, Samples
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 """What separates the columns of a table, by the ending of its file."""

@@ -8,8 +8,8 @@ from typing import Literal
 
 from ...tokenizers.files.reading import DataError
 from ..base import Dataset
-from ..samples.dataset import SampleDataset, Samples
-from ..samples.mixed import MixedSamples, Source, pieces_of
+from ..mixture import MixedSamples, Source, pieces_of
+from ..samples import SampleDataset, Samples
 
 
 class Mixture(SampleDataset):

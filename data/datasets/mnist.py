@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from operator import itemgetter
 
-from ..samples.dataset import Columns, Renamed, Samples
-from ..shards.dataset import ShardDataset
+from ..samples import Columns, Renamed, Samples
+from ..shards import ShardDataset
 
 WORDS = "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"
 """The names of the digits."""

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from ...tokenizers.files.reading import DataError
-from ..samples.dataset import Listed, SampleDataset, Samples
+from ..samples import Listed, SampleDataset, Samples
 
 
 class Motions(SampleDataset):

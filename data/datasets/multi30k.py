@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ...tokenizers.files.reading import DataError
 from ..root import data_root
-from ..samples.dataset import SampleDataset, Samples
+from ..samples import SampleDataset, Samples
 from .parallel_text import Lines
 
 NAMES = {"train": "train", "val": "val", "test": "test2016"}

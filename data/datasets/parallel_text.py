@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...tokenizers.files.reading import DataError, read_lines, utf8
 from ..fingerprint import Fingerprint
-from ..samples.dataset import ByColumn, Columns, OwnFiles, Samples, picked
+from ..samples import ByColumn, Columns, OwnFiles, Samples, picked
 
 
 class Lines(ByColumn):

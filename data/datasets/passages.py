@@ -6,7 +6,7 @@ import re
 from functools import cached_property
 
 from ...tokenizers.files.reading import DataError
-from ..samples.dataset import Listed, SampleDataset, Samples
+from ..samples import Listed, SampleDataset, Samples
 from .books import Books
 
 LAST = 0.1

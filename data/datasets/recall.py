@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..samples.made import Made, MadeDataset
+from ..samples import Made, MadeDataset
 
 HELD_BACK = {0: "val", 5: "test"}
 """The splits of the numbers whose digits have a sum that ends in 0 or 5; all others train. Every digit is at every

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..base import share_by_hash
-from ..samples.made import Made, MadeDataset
+from ..samples import Made, MadeDataset
 
 LENGTH = 3
 """The letters of a word, all different."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...tokenizers.files.reading import DataError, read_text
 from ..root import data_root
-from ..samples.dataset import Listed, SampleDataset, Samples
+from ..samples import Listed, SampleDataset, Samples
 
 WORDS = (
     "backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward", "four", "go", "happy",

@@ -3,8 +3,8 @@ data root."""
 
 from __future__ import annotations
 
-from ..samples.dataset import Chosen, Samples
-from ..shards.dataset import ShardDataset
+from ..samples import Chosen, Samples
+from ..shards import ShardDataset
 
 
 class Stamps(ShardDataset):

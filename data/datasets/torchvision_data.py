@@ -10,7 +10,7 @@ from typing import Any
 
 from ...tokenizers.files.reading import DataError
 from ..root import data_root
-from ..samples.dataset import ByColumn, Columns, SampleDataset, Samples, picked, share
+from ..samples import ByColumn, Columns, SampleDataset, Samples, picked, share
 
 FLAG = {"train": {"train": True}, "test": {"train": False}}
 NAMED = {"train": {"split": "train"}, "test": {"split": "test"}}

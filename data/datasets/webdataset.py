@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from ...tokenizers.files.reading import DataError
 from ...tokenizers.files.trust import is_remote
-from ..samples.dataset import OwnFiles, Samples
-from ..shards.dataset import Shards, renamed
-from ..shards.files import expand
+from ..samples import OwnFiles, Samples
+from ..shards import Shards, expand, renamed
 
 
 class Webdataset(OwnFiles):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...data.samples.dataset import Samples
+from ...data.samples import Samples
 from ...data.split import Split
 from ...tasks.base import Task
 from ...tokenizers.base import Chopper

@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...data.samples.dataset import Listed, Samples
-from ...data.samples.split import SampleSplit
+from ...data.samples import Listed, Samples
+from ...data.split import SampleSplit
 from ...models.arithmetic import computing_type, finite
 from ...models.batch import Batch, SetPlan
 from ...tokenizers.files.writing import not_written, partial_name, sweep_partials

@@ -12,9 +12,8 @@ import numpy as np
 
 from ...data.datasets.in_context import InContext
 from ...data.datasets.rules import COUNTS, Rules
-from ...data.samples.dataset import Chosen
-from ...data.samples.functions import Linear, Network, Sparse, Tree
-from ...data.samples.made import MadeDataset
+from ...data.functions import Linear, Network, Sparse, Tree
+from ...data.samples import Chosen, MadeDataset
 from ...inference.in_time.in_context import (
     ERROR,
     Errors,

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...data.samples.split import SampleSplit
+from ...data.split import SampleSplit
 from ...models.model import Model, at
 from ...tasks.next_item import NextItem
 from .rivals import RIVALS, errors_of, ridge_weights

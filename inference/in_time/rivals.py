@@ -90,7 +90,7 @@ def network_kernel(x: Points, y: Values, asked: Asked, noise: float = 1e-6) -> P
 
 
 def relu_covariance(a: Float[Tensor, "n k d"], b: Float[Tensor, "n m d"]) -> Float[Tensor, "n k m"]:
-    """The covariance of the values of `Network` functions (`data/samples/functions.py`) at points a and b."""
+    """The covariance of the values of `Network` functions (`data/functions.py`) at points a and b."""
     sizes = a.norm(dim=-1)[:, :, None] * b.norm(dim=-1)[:, None]
     cosines = (a @ b.mT / sizes.clamp_min(1e-12)).clamp(-1, 1)
     angles = cosines.acos()

@@ -8,7 +8,7 @@ import mido
 import numpy as np
 import pytest
 from chopmix.commands.cli import main
-from chopmix.data.samples.dataset import Listed, SampleDataset
+from chopmix.data.samples import Listed, SampleDataset
 from chopmix.experiment.run import load_run, own_split
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train

@@ -11,7 +11,7 @@ import torch
 from chopmix.commands.cli import main
 from chopmix.data.environments.episodes import read_episodes
 from chopmix.data.environments.making import make_environment
-from chopmix.data.samples.made import MadeDataset
+from chopmix.data.samples import MadeDataset
 from chopmix.experiment.playing import episodes_of
 from chopmix.experiment.run import load_run, own_split
 from chopmix.experiment.run_folder import RunError
@@ -387,7 +387,7 @@ def test_what_is_learned_is_measured_at_the_end_of_training(tmp_path, capsys):
 
 @pytest.mark.system
 def test_functions_of_ones_own_are_measured_at_the_end_of_training(tmp_path, monkeypatch):
-    code = "from chopmix.data.samples.functions import Linear\nclass Own(Linear):\n    pass\n"
+    code = "from chopmix.data.functions import Linear\nclass Own(Linear):\n    pass\n"
     (tmp_path / "own_functions.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     own = PAIRS.replace("in_context,", "in_context, function: {use: 'own_functions:Own'},")

@@ -22,9 +22,9 @@ from chopmix.data.base import Dataset, Document, share_by_hash, split_by_hash
 from chopmix.data.datasets import tiny_shakespeare
 from chopmix.data.datasets.text import Text
 from chopmix.data.fingerprint import hash_files
+from chopmix.data.mixture import Equalized
 from chopmix.data.root import cache_folder, data_root
-from chopmix.data.samples.dataset import Listed, share
-from chopmix.data.samples.equalized import Equalized
+from chopmix.data.samples import Listed, share
 from chopmix.experiment.settings.registry import registry_of
 from chopmix.tokenizers.files import reading as files
 from chopmix.tokenizers.files.reading import DataError, read_lines, read_packed_text

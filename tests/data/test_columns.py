@@ -21,10 +21,9 @@ from chopmix.data.datasets import arithmetic
 from chopmix.data.environments.episodes import About, Episode, joined
 from chopmix.data.environments.spaces import Space, Spaces
 from chopmix.data.fingerprint import Fingerprint
-from chopmix.data.samples.dataset import ByColumn, Changed, Samples
-from chopmix.data.samples.made import ByLabel, Made
-from chopmix.data.samples.mixed import Source
-from chopmix.data.shards.dataset import Shards
+from chopmix.data.mixture import Source
+from chopmix.data.samples import ByColumn, ByLabel, Changed, Made, Samples
+from chopmix.data.shards import Shards
 from chopmix.experiment.own_data import Whole, folder_data
 from test_cards import SAMPLES, dataset_class
 from test_emoji import Font, fonts

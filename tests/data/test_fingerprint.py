@@ -15,11 +15,9 @@ from chopmix.data.datasets.hugging_face import Rows, class_names, undecoded
 from chopmix.data.datasets.parallel_text import Lines
 from chopmix.data.environments.episodes import Episode, joined
 from chopmix.data.fingerprint import Fingerprint
-from chopmix.data.samples.dataset import ByColumn, Changed, Chosen, Hidden, Listed, Renamed, Samples
-from chopmix.data.samples.equalized import Equalized
-from chopmix.data.samples.made import Made
-from chopmix.data.samples.mixed import MixedSamples, Source
-from chopmix.data.shards.dataset import Shards
+from chopmix.data.mixture import Equalized, MixedSamples, Source
+from chopmix.data.samples import ByColumn, Changed, Chosen, Hidden, Listed, Made, Renamed, Samples
+from chopmix.data.shards import Shards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

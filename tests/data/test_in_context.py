@@ -5,15 +5,14 @@ import time
 import numpy as np
 import pytest
 import torch
+from chopmix.data.collate import Inputs
 from chopmix.data.datasets.arithmetic import Arithmetic
 from chopmix.data.datasets.in_context import InContext
 from chopmix.data.datasets.rules import Rules
-from chopmix.data.samples.dataset import Chosen, Hidden, Listed, Renamed
-from chopmix.data.samples.functions import Linear, Network, Sparse, Tree
-from chopmix.data.samples.inputs import Inputs
-from chopmix.data.samples.mixed import MixedSamples, Source
-from chopmix.data.samples.reader import Reader
-from chopmix.data.unread import Unread
+from chopmix.data.functions import Linear, Network, Sparse, Tree
+from chopmix.data.mixture import MixedSamples, Source
+from chopmix.data.reader import Reader, Unread
+from chopmix.data.samples import Chosen, Hidden, Listed, Renamed
 from chopmix.tokenizers.sensor import SensorChopper
 from hypothesis import given, settings
 from hypothesis import strategies as st

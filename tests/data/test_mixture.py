@@ -8,14 +8,13 @@ from collections import Counter
 import numpy as np
 import pytest
 from chopmix.commands.cli import main
+from chopmix.data.collate import Collator, Inputs
 from chopmix.data.datasets.in_context import InContext
 from chopmix.data.datasets.mixture import Mixture
+from chopmix.data.mixture import MixedSamples, Source, pieces_of
 from chopmix.data.sampler import BLOCK, Mixed, Shuffled
-from chopmix.data.samples.collate import Collator
-from chopmix.data.samples.dataset import Listed, SampleDataset
-from chopmix.data.samples.inputs import Inputs
-from chopmix.data.samples.mixed import MixedSamples, Source, pieces_of
-from chopmix.data.samples.split import sample_split
+from chopmix.data.samples import Listed, SampleDataset
+from chopmix.data.split import sample_split
 from chopmix.experiment.assemble import open_data
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, json_schema, load_config

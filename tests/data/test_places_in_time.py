@@ -4,7 +4,7 @@ import pytest
 import torch
 from checkout import CONFIGS
 from chopmix.commands.cli import main
-from chopmix.data.samples.dataset import Listed
+from chopmix.data.samples import Listed
 from chopmix.experiment.fitting import build_choppers
 from chopmix.experiment.importing.configuration import imported_choppers
 from chopmix.experiment.own_data import Whole

@@ -14,20 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from chopmix.data.collate import Collator, Inputs, withheld_shares
 from chopmix.data.datasets.arithmetic import Arithmetic, answer
 from chopmix.data.datasets.dtmf import HIGH, LOW, RATE, Dtmf
 from chopmix.data.datasets.image_folder import ImageFolder
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.webdataset import Webdataset
+from chopmix.data.reader import ItemCache
 from chopmix.data.sampler import Place
-from chopmix.data.samples.collate import Collator
-from chopmix.data.samples.dataset import Chosen, Hidden, Listed, Renamed, share
-from chopmix.data.samples.inputs import Inputs, withheld_shares
-from chopmix.data.samples.made import Made
-from chopmix.data.samples.reader import ItemCache
-from chopmix.data.samples.split import SampleSplit, sample_split
-from chopmix.data.shards.dataset import Shards
-from chopmix.data.shards.files import expand
+from chopmix.data.samples import Chosen, Hidden, Listed, Made, Renamed, share
+from chopmix.data.shards import Shards, expand
+from chopmix.data.split import SampleSplit, sample_split
 from chopmix.experiment.own_data import Whole
 from chopmix.tokenizers.base import Chunk
 from chopmix.tokenizers.chopping.packing import EVEN, cheapest_rows, first_fit, place, spread
@@ -671,7 +668,7 @@ def test_tensors_in_the_cache_of_items_take_no_more_memory_than_they_may():
     script = """
 from pathlib import Path
 import torch
-from chopmix.data.samples.reader import ItemCache
+from chopmix.data.reader import ItemCache
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

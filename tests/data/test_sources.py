@@ -18,12 +18,12 @@ import timm
 import torch
 from checkout import CONFIGS
 from chopmix.commands.cli import main
+from chopmix.data import shards
 from chopmix.data.datasets.cifar10_full import Cifar10Full
 from chopmix.data.datasets.hugging_face import HuggingFace, Rows, class_names, undecoded
 from chopmix.data.datasets.speech_commands import INSIDE, LISTS, WORDS, SpeechCommands
 from chopmix.data.datasets.torchvision_data import KNOWN, REFUSED, TorchvisionData
 from chopmix.data.datasets.webdataset import Webdataset
-from chopmix.data.shards import index as shards
 from chopmix.experiment.importing.labelled import completed
 from chopmix.experiment.own_data import whole_data
 from chopmix.experiment.settings.config import config_from_tree, load_config

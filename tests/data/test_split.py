@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chopmix.data.samples.collate import Collator
-from chopmix.data.samples.dataset import Listed
-from chopmix.data.samples.inputs import Inputs
-from chopmix.data.samples.reader import ItemCache
-from chopmix.data.samples.split import SampleSplit, sample_split
+from chopmix.data.collate import Collator, Inputs
+from chopmix.data.reader import ItemCache
+from chopmix.data.samples import Listed
+from chopmix.data.split import SampleSplit, sample_split
 from chopmix.tokenizers.audio import AudioChopper
 from chopmix.tokenizers.base import Chopper
 from chopmix.tokenizers.encoding.base import ByteEncoding

@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkout import TESTS
+from chopmix.data import corpus as preparing
 from chopmix.data.base import Dataset, Document
-from chopmix.data.corpus import prepare as preparing
-from chopmix.data.corpus.prepare import prepare, prepared_folder
-from chopmix.data.corpus.token_file import HEADER, TokenFile
+from chopmix.data.corpus import HEADER, TokenFile, prepare, prepared_folder
 from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding, Encoding
 from chopmix.tokenizers.encoding.stored import make_encoding
 from chopmix.tokenizers.files.reading import DataError
@@ -192,7 +191,7 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path[:0] = {tests!r}
-from chopmix.data.corpus import prepare as preparing
+from chopmix.data import corpus as preparing
 from test_token_file import BPE, WORDS, Given
 preparing.WORK, preparing.SMALL = 2000, 2
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ import json
 from contextlib import nullcontext
 
 import pytest
-from chopmix.data import unpacked_tables
+from chopmix.data import tables as unpacked_tables
 from chopmix.data.datasets.hugging_face import HuggingFace
-from chopmix.data.unpacked_tables import check_table
+from chopmix.data.tables import check_table
 from chopmix.tokenizers.files.reading import DataError
 
 arrow = pytest.importorskip("pyarrow")

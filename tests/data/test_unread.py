@@ -1,6 +1,6 @@
 """What is told of data that cannot be used: each of the first ten, and one each time that their number has doubled."""
 
-from chopmix.data.unread import TOLD, BadSamples, LeftOut, worth_telling
+from chopmix.data.reader import TOLD, BadSamples, LeftOut, worth_telling
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from checkout import ROOT
 from chopmix.commands.cli import main
-from chopmix.data.samples.dataset import Listed, SampleDataset
+from chopmix.data.samples import Listed, SampleDataset
 from chopmix.experiment.run import load_run
 from PIL import Image
 

@@ -13,9 +13,8 @@ import own_modality
 import pytest
 import torch
 from chopmix.commands.cli import main
-from chopmix.data.samples.inputs import Inputs
-from chopmix.data.samples.reader import Reader
-from chopmix.data.unread import BadSamples
+from chopmix.data.collate import Inputs
+from chopmix.data.reader import BadSamples, Reader
 from chopmix.experiment.fitting import build_choppers
 from chopmix.experiment.settings.config import load_config
 from chopmix.models.batch import Batch, SetPlan, Targets

@@ -10,7 +10,7 @@ import yaml
 from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.root import data_root
-from chopmix.data.samples.dataset import Listed, SampleDataset
+from chopmix.data.samples import Listed, SampleDataset
 from chopmix.experiment.fitting import open_split
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config

@@ -14,8 +14,7 @@ from chopmix.commands.cli import main
 from chopmix.commands.options.shared import given_samples
 from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
-from chopmix.data.samples.dataset import Listed, Outcome
-from chopmix.data.samples.made import MadeDataset
+from chopmix.data.samples import Listed, MadeDataset, Outcome
 from chopmix.experiment.assemble import assemble
 from chopmix.experiment.fitting import load_learned, open_split, save_learned
 from chopmix.experiment.own_data import Whole, whole_data

@@ -15,7 +15,7 @@ import pytest
 import torch
 from bounded import measured
 from chopmix.commands.cli import main
-from chopmix.data.corpus.prepare import prepare
+from chopmix.data.corpus import prepare
 from chopmix.data.datasets.text import Text
 from chopmix.experiment.run_folder import LockedError, run_lock
 from chopmix.experiment.views.examples import written

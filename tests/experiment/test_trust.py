@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 from chopmix.commands.cli import main
-from chopmix.data.data_files import split_files, split_of
 from chopmix.data.datasets.hugging_face import HuggingFace
 from chopmix.data.environments.making import code_in
-from chopmix.data.shards.files import open_file
+from chopmix.data.shards import open_file
+from chopmix.data.tables import split_files, split_of
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import ConfigError, load_config, load_run_config
@@ -252,7 +252,7 @@ def test_a_run_connects_to_no_host_that_is_not_named(place, capsys, monkeypatch)
         assert "https://data.example.org/a-000.tar is a remote address" in said
         assert "--remote data.example.org (in Python remote=['data.example.org'])" in said
     opened = []
-    monkeypatch.setattr("chopmix.data.shards.files.open_file", lambda path: opened.append(path) or open("nowhere"))
+    monkeypatch.setattr("chopmix.data.shards.open_file", lambda path: opened.append(path) or open("nowhere"))
     main(["evaluate", "run", "--remote", "data.example.org"])
     assert opened == ["https://data.example.org/a-000.tar"]
     with pytest.raises(DataError, match="--remote data.example.org"):

@@ -15,13 +15,11 @@ from typing import Any
 import pytest
 from batching import make_batch
 from chopmix.data.base import Dataset
-from chopmix.data.corpus.prepare import prepare, prepared_folder
-from chopmix.data.corpus.token_file import HEADER, MAGIC
+from chopmix.data.corpus import HEADER, MAGIC, prepare, prepared_folder
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.text import Text
 from chopmix.data.datasets.webdataset import Webdataset
-from chopmix.data.shards.files import expand
-from chopmix.data.shards.index import shard_index
+from chopmix.data.shards import expand, shard_index
 from chopmix.experiment.build import build_model
 from chopmix.experiment.fitting import build_choppers, build_tasks, open_split
 from chopmix.experiment.settings.config import Config, config_from_tree

@@ -17,7 +17,7 @@ pytest.importorskip("h5py", reason="needs the extra decision")
 import h5py
 import numpy as np
 import yaml
-from chopmix.data.samples.made import MadeDataset
+from chopmix.data.samples import MadeDataset
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.views import learned
 from chopmix.tokenizers.category import CategoryChopper

@@ -10,7 +10,7 @@ import pytest
 import torch
 from chopmix.data.datasets.mixture import Mixture
 from chopmix.data.processes import ElsewhereError, Processes
-from chopmix.data.samples.dataset import Listed, SampleDataset
+from chopmix.data.samples import Listed, SampleDataset
 from chopmix.experiment.assemble import assemble
 from chopmix.experiment.fitting import TrainingData, open_split
 from chopmix.experiment.run_folder import claim

@@ -18,7 +18,7 @@ from chopmix.data.environments.scripts import Random
 from chopmix.data.environments.sources import Folder, Minari, Recorded
 from chopmix.data.environments.spaces import spaces_of
 from chopmix.data.sampler import Weighted
-from chopmix.data.samples.split import sampler_of
+from chopmix.data.split import sampler_of
 from chopmix.experiment.playing import environment_of, episodes_of, read_columns
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config

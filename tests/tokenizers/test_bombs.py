@@ -16,10 +16,10 @@ import pytest
 import soundfile
 import torch
 from bounded import measured
-from chopmix.data.data_files import readme_configurations
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.moses import Moses
-from chopmix.data.shards.files import WORDS, members
+from chopmix.data.shards import WORDS, members
+from chopmix.data.tables import readme_configurations
 from chopmix.experiment.importing.tokenizer_json import merges_of
 from chopmix.experiment.settings.checks.timing import read_by_nobody
 from chopmix.experiment.settings.schema import Part

@@ -8,8 +8,7 @@ import pytest
 import torch
 import yaml
 from chopmix.commands.cli import main
-from chopmix.data.samples.dataset import Columns
-from chopmix.data.samples.made import MadeDataset
+from chopmix.data.samples import Columns, MadeDataset
 from chopmix.experiment.run import Run, load_run, open_part
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train

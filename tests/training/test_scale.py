@@ -18,9 +18,7 @@ import pytest
 import torch
 from checkout import ROOT
 from chopmix.data import processes as distribution
-from chopmix.data.corpus.prepare import prepare
-from chopmix.data.corpus.split import StreamSplit
-from chopmix.data.corpus.token_file import TokenFile
+from chopmix.data.corpus import StreamSplit, TokenFile, prepare
 from chopmix.data.processes import Processes
 from chopmix.experiment.train import fit
 from chopmix.models.tokens import PADDING
