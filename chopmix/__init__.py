@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .experiment.run import Run as Run
     from .experiment.run_folder import RunError as RunError
     from .experiment.settings.config import ConfigError as ConfigError
+    from .files.reading import DataError as DataError
     from .models.attention.graph import Graph as Graph
     from .models.attention.graph import Node as Node
     from .models.batch import Batch as Batch
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from .tokenizers.base import Chopper as Chopper
     from .tokenizers.base import Chunk as Chunk
     from .tokenizers.encoding.vocabulary import Vocabulary as Vocabulary
-    from .tokenizers.files.reading import DataError as DataError
     from .training.optimizers import Optimizer as Optimizer
     from .training.schedules import Schedule as Schedule
 
@@ -65,7 +65,7 @@ _PUBLIC = {
     "tasks.base": ("Metric", "Needs", "Task"),
     "tasks.judging": ("Figure", "Generated", "Judge"),
     "tokenizers.base": ("Chopper", "Chunk"),
-    "tokenizers.files.reading": ("DataError",),
+    "files.reading": ("DataError",),
     "tokenizers.encoding.vocabulary": ("Vocabulary",),
     "training.optimizers": ("Optimizer",),
     "training.schedules": ("Schedule",),

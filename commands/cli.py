@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..experiment.settings.hints import hint_for
-from ..tokenizers.files.printing import printable
+from ..files.printing import printable
 
 ORDER = (
     "train", "generate", "predict", "evaluate", "play", "record", "in_context", "embed", "inspect", "examples",

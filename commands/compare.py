@@ -17,7 +17,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ..experiment.views.compare import comparison_table, draw_curves, read_group
-    from ..tokenizers.files.printing import printable
+    from ..files.printing import printable
 
     groups = [read_group(Path(folder)) for folder in options.runs]
     wide_console().print(comparison_table(groups))

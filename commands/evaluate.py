@@ -45,9 +45,9 @@ def run(options: argparse.Namespace) -> None:
     from ..experiment.own_data import whole_data
     from ..experiment.run import evaluated
     from ..experiment.run_folder import RunError, say_aside
+    from ..files.printing import printable
+    from ..files.writing import make_folder, write_json
     from ..inference.attribution import tables
-    from ..tokenizers.files.printing import printable
-    from ..tokenizers.files.writing import make_folder, write_json
 
     asked = {name: getattr(options, name) for name in ("guidance", "temperature", "steps", "drafts")}
     loaded = load(options).searching(**search_options(options)).generating(**asked)

@@ -20,7 +20,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from ..experiment.run_folder import RunError
     from ..experiment.views.examples import write_examples
-    from ..tokenizers.files.printing import printable
+    from ..files.printing import printable
 
     config = given_config(options)
     if options.number < 1:

@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> None:
     """Raises RunError for a directory that is named like a model file."""
     from ..experiment.importing.export import export_directory
     from ..experiment.run_folder import RunError
-    from ..tokenizers.files.printing import printable
+    from ..files.printing import printable
 
     if (ending := Path(options.directory).suffix.lower()) in FILES:
         raise RunError(

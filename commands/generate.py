@@ -105,7 +105,7 @@ def sampling_of(options: argparse.Namespace) -> dict[str, Any] | None:
 
 def written(run: Run, prompt: str | None, samples: Sequence[Mapping[str, str]], settings: Mapping[str, Any]) -> str:
     """The text that continues a prompt; the two are printed while it is generated."""
-    from ..tokenizers.files.printing import as_written
+    from ..files.printing import as_written
 
     begun, found = prompt or "", ""
     for (piece,) in run.stream([prompt], samples, **settings):

@@ -19,6 +19,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ..experiment.importing.directory import import_directory
-    from ..tokenizers.files.printing import printable
+    from ..files.printing import printable
 
     print(printable(import_directory(Path(options.directory), Path(options.run), options.partly, trust_of(options))))

@@ -19,7 +19,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ..experiment.views.inspection import inspect_text, write_page
-    from ..tokenizers.files.printing import printable
+    from ..files.printing import printable
 
     config = given_config(options)
     if not config.on_samples:

@@ -19,7 +19,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """The exit status: 1 where none of the samples could be read."""
     from ..experiment.run_folder import say_aside
-    from ..tokenizers.files.printing import json_line
+    from ..files.printing import json_line
 
     loaded = load(options)
     samples, failed = given_samples(options.input, loaded), 0

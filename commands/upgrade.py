@@ -14,7 +14,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ..experiment.folder.upgrade import upgrade
-    from ..tokenizers.files.printing import printable
+    from ..files.printing import printable
 
     for line in upgrade(Path(options.run)) or [f"{options.run}: nothing to do"]:
         print(printable(line))

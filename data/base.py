@@ -10,8 +10,8 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+from ..files.reading import DataError
 from ..tokenizers.encoding.base import well_formed
-from ..tokenizers.files.reading import DataError
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..files.reading import DataError
 from ..models.batch import Batch
 from ..tokenizers.base import Chopper, Chunk
 from ..tokenizers.chopping.contract import chopped
 from ..tokenizers.chopping.packing import place
-from ..tokenizers.files.reading import DataError
 from .sampler import Place
 
 NOTHING = 0.01

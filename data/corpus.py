@@ -27,13 +27,13 @@ from pydantic import Field
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 from torch import Tensor
 
+from ..files.printing import plain_console
+from ..files.reading import DataError
+from ..files.records import Record, as_record
+from ..files.writing import partial_name, sweep_partials
 from ..models.batch import IGNORED, Batch, Chunks, SetPlan
 from ..models.tokens import PADDING, Tokens, plain_tokens
 from ..tokenizers.encoding.base import Encoding, UnencodableText
-from ..tokenizers.files.printing import plain_console
-from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.records import Record, as_record
-from ..tokenizers.files.writing import partial_name, sweep_partials
 from .base import Dataset, Document
 from .reader import Unread
 from .root import cache_folder

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ..tokenizers.files.reading import DataError
+from ..files.reading import DataError
 
 WHOLE = 200 * 2**20
 """Bytes (200 MiB) up to which a file is hashed by name and contents; larger ones by name, size and time of change."""

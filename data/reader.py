@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..files.reading import DataError
 from ..models.contract import ContractError, described
 from ..tokenizers.base import Chopper
-from ..tokenizers.files.reading import DataError
 from .collate import Inputs
 from .processes import Processes
 from .samples import Samples

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..tokenizers.files.reading import DataError
+from ..files.reading import DataError
 
 POOL = 256
 """About how many batches a pool of `SimilarLengths` makes: larger pools pad less, smaller ones shuffle better."""

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..files.reading import DataError
 from ..models.contract import ContractError, described
-from ..tokenizers.files.reading import DataError
 from .base import Dataset, chosen_for_val, split_by_hash, undivided
 from .fingerprint import Fingerprint
 

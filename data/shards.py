@@ -19,10 +19,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..tokenizers.files.reading import LARGE, PACKED, SMALL, DataError, matching, regular, unpacked_most, utf8
-from ..tokenizers.files.records import Record, parse_json, read_record
-from ..tokenizers.files.trust import is_remote, parse_address
-from ..tokenizers.files.writing import partial_name, sweep_partials, write_text
+from ..files.reading import LARGE, PACKED, SMALL, DataError, matching, regular, unpacked_most, utf8
+from ..files.records import Record, parse_json, read_record
+from ..files.trust import is_remote, parse_address
+from ..files.writing import partial_name, sweep_partials, write_text
 from .fingerprint import Fingerprint, file_fingerprint
 from .root import cache_folder, data_root
 from .samples import ByColumn, Columns, Renamed, SampleDataset, Samples, picked, share

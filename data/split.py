@@ -10,11 +10,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from ..files.reading import DataError
 from ..models.batch import Batch
 from ..tasks.base import Task
 from ..tasks.targets import with_targets, with_targets_apart
 from ..tokenizers.base import Chopper
-from ..tokenizers.files.reading import DataError
 from .collate import Collator, Inputs, Parts
 from .reader import Reader, Unread
 from .sampler import Mixed, Place, Sampler, Shuffled, SimilarLengths, Weighted

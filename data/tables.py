@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from ..tokenizers.files.reading import DataError, read_text, shown
-from ..tokenizers.files.records import read_json
-from ..tokenizers.files.writing import make_folder, write_bytes
+from ..files.reading import DataError, read_text, shown
+from ..files.records import read_json
+from ..files.writing import make_folder, write_bytes
 from .root import cache_folder
 
 READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}

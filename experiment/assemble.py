@@ -15,12 +15,12 @@ from ..data.base import Dataset
 from ..data.loader import Loader
 from ..data.processes import Processes
 from ..data.split import Split
+from ..files.writing import write_bytes, write_json
 from ..inference.generate import Generating, generate_items, generate_unprompted
 from ..inference.pages import Samples, draws, generated_rows, samples_with
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
-from ..tokenizers.files.writing import write_bytes, write_json
 from ..training import checkpoints as checkpoint
 from ..training.accounting import Costs
 from ..training.checkpoints import Saver

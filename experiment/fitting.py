@@ -17,13 +17,13 @@ from ..data.corpus import StreamSplit, prepare, prepared_folder
 from ..data.root import cache_folder
 from ..data.samples import Outcome, SampleDataset, Samples
 from ..data.split import SampleSplit, Split, sample_split
+from ..files.reading import DataError
+from ..files.records import read_record
+from ..files.writing import write_json
 from ..tasks.base import Task
 from ..tasks.judging import TrainingItems
 from ..tokenizers.base import Chopper, RunPart, no_run, readable
 from ..tokenizers.chopping.contract import check_complete
-from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.records import read_record
-from ..tokenizers.files.writing import write_json
 from .settings.config import Config
 
 

@@ -31,9 +31,9 @@ from ..data.datasets.text import Text
 from ..data.samples import Columns, Renamed, SampleDataset, Samples
 from ..data.shards import Shards, expand, renamed
 from ..data.tables import READERS
-from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.records import as_numbers
-from ..tokenizers.files.trust import EVERYTHING
+from ..files.reading import DataError
+from ..files.records import as_numbers
+from ..files.trust import EVERYTHING
 from .run_folder import RunError
 from .settings.document import read_yaml
 from .settings.names import rename

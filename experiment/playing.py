@@ -16,11 +16,11 @@ from ..data.datasets.mixture import Mixture
 from ..data.environments.episodes import UNKNOWN, Episode
 from ..data.environments.making import PLAYS, begin, code_in, make_environment
 from ..data.environments.spaces import Spaces, spaces_of
+from ..files.reading import DataError
+from ..files.records import parse_json
 from ..inference.in_time.planning import Planner, Planning, Predicted
 from ..inference.in_time.rollout import Player, Playing
 from ..tasks.next_item import NextItem
-from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.records import parse_json
 from .run import Run
 from .run_folder import RunError
 from .settings.checks.timing import step_problems

@@ -26,6 +26,8 @@ from torch import Tensor
 from ..data.base import Dataset
 from ..data.samples import Listed
 from ..data.split import SampleSplit, Split
+from ..files.trust import NOTHING, Trust
+from ..files.writing import write_text
 from ..inference.attribution import Attribution, measure_attribution
 from ..inference.evaluation import Measured, measured
 from ..inference.generate import (
@@ -44,8 +46,6 @@ from ..inference.predict import pooled_vectors, predict
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper, RunPart
-from ..tokenizers.files.trust import NOTHING, Trust
-from ..tokenizers.files.writing import write_text
 from ..training import checkpoints as checkpoint
 from ..training.log import write_board
 from ..training.objective import autocast

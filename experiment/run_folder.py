@@ -17,15 +17,15 @@ from typing import Any
 
 from pydantic import RootModel, StrictFloat, StrictInt
 
+from ..files.locking import lock
+from ..files.printing import printable
+from ..files.reading import DataError
+from ..files.records import Record, as_record, read_record
+from ..files.trust import NOTHING, Trust
+from ..files.writing import is_alive, make_folder, not_written, write_json
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
-from ..tokenizers.files.locking import lock
-from ..tokenizers.files.printing import printable
-from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.records import Record, as_record, read_record
-from ..tokenizers.files.trust import NOTHING, Trust
-from ..tokenizers.files.writing import is_alive, make_folder, not_written, write_json
 from ..training import checkpoints as checkpoint
 from ..training.checkpoints import State
 from .fitting import save_learned

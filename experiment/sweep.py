@@ -19,9 +19,9 @@ from pathlib import Path
 from rich.table import Column, Table
 
 from ..data.processes import Processes
+from ..files.printing import figure_text, plain_console
+from ..files.trust import NOTHING, Trust
 from ..inference.evaluation import directions, larger_is_better
-from ..tokenizers.files.printing import figure_text, plain_console
-from ..tokenizers.files.trust import NOTHING, Trust
 from .assemble import returns_of
 from .fitting import choppers_and_tasks
 from .run import open_part

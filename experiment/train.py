@@ -13,10 +13,10 @@ import torch
 from pydantic import Field
 
 from ..data.processes import Processes
+from ..files.reading import DataError
+from ..files.records import Record, read_record
+from ..files.writing import write_json
 from ..inference.attribution import NothingToWithholdError, measure_attribution, tables
-from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.records import Record, read_record
-from ..tokenizers.files.writing import write_json
 from ..training import checkpoints as checkpoint
 from ..training import preflight as checks
 from ..training.checkpoints import CheckpointError, NotFiniteError, State

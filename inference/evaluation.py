@@ -15,13 +15,13 @@ from torch import Tensor
 from ..data.processes import Processes
 from ..data.sampler import Place
 from ..data.split import Split, spread
+from ..files.reading import DataError
 from ..models.arithmetic import computing_type
 from ..models.batch import Batch, SetPlan
 from ..models.model import Model
 from ..tasks.base import Task, figures
 from ..tasks.judging import Generated, is_known
 from ..tasks.measuring.texts import as_text
-from ..tokenizers.files.reading import DataError
 from .generate import CHAINS, chain_share, generated_share
 from .pages import draw_confusion
 

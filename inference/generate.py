@@ -15,6 +15,7 @@ from torch import Tensor
 from ..data.processes import Processes
 from ..data.sampler import Place
 from ..data.split import SampleSplit, Split
+from ..files.reading import DataError, shown
 from ..models.batch import Batch
 from ..models.generation.beam_search import Search, beam_search
 from ..models.generation.constraints import Allowed, Constraint
@@ -29,7 +30,6 @@ from ..tasks.language_modeling import LanguageModeling
 from ..tasks.masked_diffusion import MaskedDiffusion
 from ..tokenizers.encoding.base import TextStream
 from ..tokenizers.encoding.directory import DecodedStream
-from ..tokenizers.files.reading import DataError, shown
 
 
 def ignored(items: list[list[int]]) -> None:

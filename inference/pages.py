@@ -15,12 +15,12 @@ from torch import Tensor
 
 from ..data.sampler import Place
 from ..data.split import SampleSplit, spread
+from ..files.printing import printable
+from ..files.writing import write_bytes
 from ..models.generation.sampling import Sampling
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
-from ..tokenizers.files.printing import printable
-from ..tokenizers.files.writing import write_bytes
 from .generate import Generating, generate_items, whole, with_item
 
 WRITTEN, NAMED = 40, 100

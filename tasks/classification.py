@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float
 from pydantic import Field, RootModel, StrictBool, StrictFloat, StrictInt, StrictStr
 from torch import Tensor, nn
 
+from ..files.reading import DataError, shown
 from ..models.batch import IGNORED, Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
-from ..tokenizers.files.reading import DataError, shown
 from ..tokenizers.media.summaries import span
 from .base import Metric, Needs, Task, TrainingColumns, per_target
 

@@ -14,12 +14,12 @@ from pydantic import Field, RootModel, StrictStr
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from ..files.reading import DataError
 from ..models.batch import Batch, Targets
 from ..models.generation.beam_search import MOST_BEAMS, Search
 from ..models.generation.ctc import ctc_loss, greedy, prefix_beam, spans, tokens_needed
 from ..models.heads import Head
 from ..models.layers.linear import Linear
-from ..tokenizers.files.reading import DataError
 from .base import Metric, Needs, Task, TrainingColumns, per_target
 from .measuring.texts import MEANINGS, TextMetric, as_text
 

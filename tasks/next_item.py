@@ -14,11 +14,11 @@ from jaxtyping import Float, Int
 from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor, nn
 
+from ..files.reading import DataError
+from ..files.records import Record
 from ..models.batch import IGNORED, Batch, SetPlan, Targets
 from ..models.heads import SlotLinear
 from ..tokenizers.base import SECONDS, Chopper, axes_of, readable
-from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.records import Record
 from .base import LOSS, Metric, Needs, Task, TrainingColumns, per_target
 from .measuring.number_errors import check_loss, errors, loss_of, metrics_of_numbers
 

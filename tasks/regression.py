@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float
 from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor, nn
 
+from ..files.reading import DataError
+from ..files.records import Record, as_numbers
 from ..models.batch import Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
-from ..tokenizers.files.reading import DataError
-from ..tokenizers.files.records import Record, as_numbers
 from ..tokenizers.media.summaries import span
 from .base import Metric, Needs, Task, TrainingColumns, known_values
 from .measuring.number_errors import check_loss, errors, known, loss_of, metrics_of_numbers

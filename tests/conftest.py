@@ -17,7 +17,7 @@ import tiers
 import torch
 import yaml
 from chopmix.commands.cli import main
-from chopmix.tokenizers.files import trust
+from chopmix.files import trust
 from hypothesis import settings
 
 torch.set_num_threads(1)

@@ -9,8 +9,8 @@ from chopmix.experiment.build import build_model
 from chopmix.experiment.fitting import choppers_and_tasks
 from chopmix.experiment.run import Run
 from chopmix.experiment.settings.config import config_from_tree
+from chopmix.files.trust import Trust
 from chopmix.tokenizers.base import no_run
-from chopmix.tokenizers.files.trust import Trust
 
 WORDS = ("chop", "mix", "set", "token")
 

@@ -20,10 +20,10 @@ from jaxtyping import Float, Int
 from pydantic import FiniteFloat
 from torch import Tensor
 
+from ..files.trust import NOTHING, Trust
 from ..models.batch import Chunks, SetPlan
 from ..models.model import Model
 from .encoding.vocabulary import Vocabulary
-from .files.trust import NOTHING, Trust
 from .media.summaries import span
 
 SECONDS = "seconds"

@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ..files.reading import ITEM, DataError, read_bytes
+from ..files.records import as_numbers, read_array
 from ..models.batch import Chunks
 from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk
-from .files.reading import ITEM, DataError, read_bytes
-from .files.records import as_numbers, read_array
 from .media.clock import Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from ..files.reading import DataError
 from ..models.generation.constraints import Constraint, Length
 from ..models.heads import Head
 from .base import Chopper, Preprocessor, Role, RunPart, axes_of
@@ -23,7 +24,6 @@ from .chopping.ids import IdChopper, IdTokenizer
 from .chopping.packing import place
 from .encoding.code_file import CodeFile, counted, key_of, raw_key
 from .encoding.vocabulary import CodedVocabulary, Unit
-from .files.reading import DataError
 from .media.sound import WaveAugmentation
 
 TOGETHER = 64

@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..files.reading import DataError
 from ..models.batch import Chunks, SetPlan
 from ..models.frozen import Frozen
 from ..models.layers.linear import Linear
 from .base import Chopper, Chunk, Preprocessor, Role, RunPart, axes_of
 from .chopping.packing import place
-from .files.reading import DataError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,10 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from ..files.reading import DataError
 from ..models.batch import Chunks
 from ..models.layers.positions import GridPosition, LearnedGrid
 from .base import Chopper, Chunk
-from .files.reading import DataError
 from .media.augmentation import ImageAugmentation
 from .media.files import picture_bytes, read_picture
 from .media.pixels import Normalized, draw_patches

@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from ..files.reading import DataError
 from ..models.batch import IGNORED
 from ..models.generation.constraints import Constraint, only
 from .base import Chunk, Preprocessor, Role
 from .chopping.ids import IdChopper, IdTokenizer
 from .encoding.vocabulary import CodedVocabulary, Unit
-from .files.reading import DataError
 from .media.midi import BPM, SILENCE, midi_bytes, notes_of, read_midi
 from .media.synthesizer import sound_bytes, synthesized
 

@@ -20,13 +20,13 @@ from jaxtyping import Float
 from pydantic import FiniteFloat, RootModel
 from torch import Tensor, nn
 
+from ..files.reading import ITEM, DataError, read_bytes, text_lines
+from ..files.records import VALUES, as_numbers, read_array, read_record
+from ..files.writing import write_json
 from ..models.batch import Chunks
 from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk, Role, readable
-from .files.reading import ITEM, DataError, read_bytes, text_lines
-from .files.records import VALUES, as_numbers, read_array, read_record
-from .files.writing import write_json
 from .media.clock import Clocked, Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
 from .media.summaries import span

@@ -13,10 +13,10 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from ..files.reading import DataError, shown
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk, readable
-from .files.reading import DataError, shown
 from .image import ImageChopper
 from .media.augmentation import ImageAugmentation
 from .media.clock import Clocked, clock_of, split_clock, with_clock

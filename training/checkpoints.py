@@ -16,10 +16,10 @@ import torch
 from pydantic import Field, FiniteFloat
 from torch import Tensor
 
-from ..tokenizers.files.reading import DataError, shown
-from ..tokenizers.files.records import Record, partial_tensors, read_record, read_tensors, write_tensors
-from ..tokenizers.files.writing import delete, flush, make_folder, partial_name, write_json
-from ..tokenizers.files.writing import sweep as sweep_files
+from ..files.reading import DataError, shown
+from ..files.records import Record, partial_tensors, read_record, read_tensors, write_tensors
+from ..files.writing import delete, flush, make_folder, partial_name, write_json
+from ..files.writing import sweep as sweep_files
 
 FORMAT = 2
 

@@ -22,13 +22,13 @@ from rich.table import Table
 from torch import Tensor
 
 from ..data.processes import Processes
+from ..files.printing import plain_console, printable
+from ..files.reading import DataError, read_lines
+from ..files.records import parse_json
+from ..files.writing import not_written, write_text
 from ..inference.pages import PICTURES, SOUNDS, Cell, Samples, page
 from ..models.batch import Batch
 from ..models.tokens import PADDING
-from ..tokenizers.files.printing import plain_console, printable
-from ..tokenizers.files.reading import DataError, read_lines
-from ..tokenizers.files.records import parse_json
-from ..tokenizers.files.writing import not_written, write_text
 from ..tokenizers.media.files import read_picture, read_sound
 from .checkpoints import NotFiniteError, Unreported
 

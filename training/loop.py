@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..data.loader import Loader, Share
 from ..data.processes import Processes, seed_of
-from ..tokenizers.files.printing import figure_text
+from ..files.printing import figure_text
 from .checkpoints import Best, Saver
 from .ema import Ema
 from .evaluator import Evaluator

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
 
     from ...experiment.playing import data_figures, environment_of
     from ...experiment.run_folder import RunError, say_aside
-    from ...tokenizers.files.writing import write_json
+    from ...files.writing import write_json
 
     if options.record and Path(options.record).suffix != ".gif":
         raise RunError(f"--record {options.record}: an episode is written as .gif")
@@ -173,7 +173,7 @@ class Film:
         """Write the frames as an animation."""
         import torch
 
-        from ...tokenizers.files.writing import write_bytes
+        from ...files.writing import write_bytes
         from ...tokenizers.media.files import animation_bytes
 
         pictures = [torch.from_numpy(frame.copy()).permute(2, 0, 1) for frame in self.frames]

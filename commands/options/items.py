@@ -24,7 +24,7 @@ def prompts_of(options: argparse.Namespace) -> list[str | None]:
     """The prompts, one for each line of the file --prompts; without it the one of --prompt. Raises RunError for a file
     in which all lines are empty."""
     from ...experiment.run_folder import RunError
-    from ...tokenizers.files.reading import read_text
+    from ...files.reading import read_text
 
     if not options.prompts:
         return [options.prompt]
@@ -41,7 +41,7 @@ def write_items(
     """Generate `--count` items for each sample, or each prompt, and write them to `--output`, or print texts. An empty
     line of `--prompts` gets an empty text. `check` gets each text that is generated. Raises RunError for an ending that
     the items cannot be written to, and for a file that exists."""
-    from ...tokenizers.files.writing import write_bytes
+    from ...files.writing import write_bytes
     from ...tokenizers.media.files import animation_bytes
 
     known, text, frames = run.choppers[target].vocabulary, run.choppers[target].kind == "text", []
@@ -76,8 +76,8 @@ def write_texts(
     those of `--prompts`) one per line; a `.jsonl` file holds one JSON object per text, with what was `given` for it.
     Printed texts of `--prompts` are one per line; others are printed after the prompt that they continue."""
     from ...experiment.run_folder import say_aside
-    from ...tokenizers.files.printing import as_written, json_line
-    from ...tokenizers.files.writing import write_bytes
+    from ...files.printing import as_written, json_line
+    from ...files.writing import write_bytes
 
     lines = [json_line({**each, "text": text}) for each, text in zip(given, texts, strict=True)]
     if not files:

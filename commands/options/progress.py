@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from ...tokenizers.files.printing import plain_console
+from ...files.printing import plain_console
 
 Each = TypeVar("Each")
 

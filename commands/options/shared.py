@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ...tokenizers.files.printing import plain_console
-from ...tokenizers.files.reading import matching
+from ...files.printing import plain_console
+from ...files.reading import matching
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ...experiment.run import Run
     from ...experiment.settings.config import Config
-    from ...tokenizers.files.trust import Trust
+    from ...files.trust import Trust
 
 DATA_HELP = "a dataset as a YAML writes it, a folder, a manifest, shards, texts"
 SEARCH_KEYS = ("beams", "length_penalty", "no_repeat")
@@ -44,7 +44,7 @@ def add_trust(command: argparse.ArgumentParser) -> None:
 
 def trust_of(options: argparse.Namespace) -> Trust:
     """What the user allows files from someone else to do, by --trust and --remote."""
-    from ...tokenizers.files.trust import Trust
+    from ...files.trust import Trust
 
     return Trust.of(options.trust, options.remote)
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...tokenizers.files.reading import DataError, read_packed_text
+from ...files.reading import DataError, read_packed_text
 from ..base import Dataset, Document
 from ..fingerprint import hash_files
 from ..root import data_root

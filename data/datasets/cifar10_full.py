@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from ..fingerprint import hash_files
 from ..root import data_root
 from ..samples import ByColumn, Columns, SampleDataset, Samples, picked, share

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from ...tokenizers.media.files import read_sound
 from ..samples import Made, MadeDataset
 from .fsdd import Fsdd, digit, speaker

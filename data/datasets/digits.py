@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...tokenizers.files.reading import DataError, read_bytes
+from ...files.reading import DataError, read_bytes
 from ..base import share_by_hash
 from ..samples import Listed, SampleDataset, Samples
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ...tokenizers.files.reading import DataError, read_bytes
+from ...files.reading import DataError, read_bytes
 from ..base import share_by_hash
 from ..root import data_root
 from ..samples import Listed, SampleDataset, Samples

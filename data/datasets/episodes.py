@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from ..base import chosen_for_val, split_by_hash
 from ..environments.episodes import Episodes as Played
 from ..environments.sources import Source

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from ..mixture import Equalized
 from ..samples import Chosen, Hidden, Samples, share
 from ..shards import ShardDataset

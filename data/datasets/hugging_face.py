@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from ..base import undivided
 from ..fingerprint import Fingerprint
 from ..root import cache_folder

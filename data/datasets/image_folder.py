@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from ..samples import Listed, OwnFiles, Samples
 
 OTHERS = 10_000

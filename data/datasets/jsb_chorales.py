@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ...tokenizers.files.reading import DataError
-from ...tokenizers.files.records import Record, read_record
+from ...files.reading import DataError
+from ...files.records import Record, read_record
 from ..root import data_root
 from ..samples import Listed, SampleDataset, Samples
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...tokenizers.files.reading import DataError, read_lines, text_lines
-from ...tokenizers.files.records import parse_json
+from ...files.reading import DataError, read_lines, text_lines
+from ...files.records import parse_json
 from ..samples import Listed, OwnFiles, Samples
 
 TABLES = {".csv": ",", ".tsv": "\t"}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Literal
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from ..base import Dataset
 from ..mixture import MixedSamples, Source, pieces_of
 from ..samples import SampleDataset, Samples

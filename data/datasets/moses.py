@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
-from ...tokenizers.files.reading import DataError, read_lines, text_lines
+from ...files.reading import DataError, read_lines, text_lines
 from ..base import Dataset, Document, share_by_hash
 from ..fingerprint import hash_files
 from ..root import data_root

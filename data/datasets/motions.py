@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from ..samples import Listed, SampleDataset, Samples
 
 

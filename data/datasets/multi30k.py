@@ -3,7 +3,7 @@ the data root."""
 
 from __future__ import annotations
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from ..root import data_root
 from ..samples import SampleDataset, Samples
 from .parallel_text import Lines

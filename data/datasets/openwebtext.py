@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from ..base import Dataset, Document, split_by_hash
 
 REPOSITORY = "Skylion007/openwebtext"

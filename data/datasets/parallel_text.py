@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from ...tokenizers.files.reading import DataError, read_lines, utf8
+from ...files.reading import DataError, read_lines, utf8
 from ..fingerprint import Fingerprint
 from ..samples import ByColumn, Columns, OwnFiles, Samples, picked
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cached_property
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from ..samples import Listed, SampleDataset, Samples
 from .books import Books
 

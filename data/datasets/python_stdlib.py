@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from ..base import Dataset, Document, share_by_hash
 
 LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}

@@ -6,7 +6,7 @@ import re
 from functools import cached_property
 from pathlib import Path
 
-from ...tokenizers.files.reading import DataError, read_text
+from ...files.reading import DataError, read_text
 from ..root import data_root
 from ..samples import Listed, SampleDataset, Samples
 

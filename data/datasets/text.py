@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...tokenizers.files.reading import DataError, as_text, matching, read_lines, read_packed_text
-from ...tokenizers.files.records import parse_json
+from ...files.reading import DataError, as_text, matching, read_lines, read_packed_text
+from ...files.records import parse_json
 from ..base import Dataset, Document, chosen_for_val, split_by_hash, undivided
 from ..fingerprint import hash_files
 

@@ -9,8 +9,8 @@ from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 
-from ...tokenizers.files.reading import SMALL, DataError, read_bytes
-from ...tokenizers.files.writing import write_text
+from ...files.reading import SMALL, DataError, read_bytes
+from ...files.writing import write_text
 from ..base import Dataset, Document
 from ..root import data_root
 

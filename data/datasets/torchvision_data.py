@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from ..root import data_root
 from ..samples import ByColumn, Columns, SampleDataset, Samples, picked, share
 

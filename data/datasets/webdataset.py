@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ...tokenizers.files.reading import DataError
-from ...tokenizers.files.trust import is_remote
+from ...files.reading import DataError
+from ...files.trust import is_remote
 from ..samples import OwnFiles, Samples
 from ..shards import Shards, expand, renamed
 

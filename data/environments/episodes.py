@@ -20,9 +20,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 
-from ...tokenizers.files.reading import DataError
-from ...tokenizers.files.records import Record, parse_json, read_record, read_tensors, write_tensors
-from ...tokenizers.files.writing import not_written, partial_name
+from ...files.reading import DataError
+from ...files.records import Record, parse_json, read_record, read_tensors, write_tensors
+from ...files.writing import not_written, partial_name
 from .spaces import Observed, Space, Spaces, first_outside
 
 FORMAT = 1

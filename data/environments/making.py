@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from .spaces import Observed, observed
 
 if TYPE_CHECKING:

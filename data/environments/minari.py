@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ...tokenizers.files.reading import DataError, regular
-from ...tokenizers.files.records import Record, parse_json, read_record
+from ...files.reading import DataError, regular
+from ...files.records import Record, parse_json, read_record
 from ...tokenizers.media.files import read_picture
 from .episodes import FORMAT, UNKNOWN, About, Episode, Episodes, joined
 from .spaces import Space, Spaces, named, numbers

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...files.reading import DataError
+from ...files.writing import make_folder, sweep_partials, write_text
 from ...tokenizers.encoding.code_file import counted
-from ...tokenizers.files.reading import DataError
-from ...tokenizers.files.writing import make_folder, sweep_partials, write_text
 from ..workers import deaf, workers_of
 from .episodes import FORMAT, PART, About, Episode, Episodes, episode_of, part_of, read_about, read_episodes, write_part
 from .making import ACTS, NOISE, begin, check_length, make_environment, reward_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from .making import search_here
 from .spaces import Observed
 

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
 
-from ...tokenizers.files.reading import DataError
+from ...files.reading import DataError
 from ..root import cache_folder, data_root
 from .episodes import PART, About, Episodes, parts_in, read_about, read_episodes
 from .minari import about_folder, read_folder

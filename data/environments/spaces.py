@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...tokenizers.files.reading import DataError
-from ...tokenizers.files.records import Record
+from ...files.reading import DataError
+from ...files.records import Record
 
 if TYPE_CHECKING:
     import gymnasium

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...tokenizers.files.reading import DataError
-from ...tokenizers.files.records import read_json
-from ...tokenizers.files.writing import write_json, write_text
+from ...files.reading import DataError
+from ...files.records import read_json
+from ...files.writing import write_json, write_text
 from ...training import checkpoints as checkpoint
 from ...training.checkpoints import FORMAT, other_format
 from ..run_folder import RunError, check_links, run_lock

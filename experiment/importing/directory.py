@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ...files.trust import NOTHING, Trust
 from ...models.pretrained.base import PublishedError
-from ...tokenizers.files.trust import NOTHING, Trust
 from ..run_folder import RunError
 from .files import Directory, Imported
 from .labelled import import_ast, import_decision, import_vit

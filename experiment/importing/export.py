@@ -18,9 +18,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ...files.records import Record, read_json, read_record, read_tensors, write_tensors
 from ...inference.whisper.decoding import Protocol
 from ...models.pretrained.base import Architecture, Legend, translate
-from ...tokenizers.files.records import Record, read_json, read_record, read_tensors, write_tensors
 from ..run import Run
 from ..run_folder import RunError, listed
 from .architectures import ARCHITECTURES

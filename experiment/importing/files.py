@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 from torch import Tensor
 
+from ...files.reading import read_bytes
+from ...files.records import Record, as_record, read_json, read_record, read_tensors
+from ...files.trust import NOTHING, Trust
 from ...models.pretrained.base import Architecture
 from ...tokenizers.encoding.base import Encoding
 from ...tokenizers.encoding.directory import VOCABULARY
-from ...tokenizers.files.reading import read_bytes
-from ...tokenizers.files.records import Record, as_record, read_json, read_record, read_tensors
-from ...tokenizers.files.trust import NOTHING, Trust
 from ..run_folder import RunError
 
 R = TypeVar("R", bound=BaseModel)

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from torch import device, nn
 
+from ...files.records import read_json
 from ...models.pretrained.ast_audio import FEATURES, Ast, AstFeatures
 from ...models.pretrained.base import PublishedError
 from ...models.pretrained.decision import Decision
 from ...models.pretrained.vit import Vit, VitArguments, VitData
-from ...tokenizers.files.records import read_json
 from ..run_folder import RunError
 from .files import Directory, Imported
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...files.reading import DataError, read_text
+from ...files.records import Record
 from ...tokenizers.encoding.base import no_panic
 from ...tokenizers.encoding.coder_process import CoderProcess
 from ...tokenizers.encoding.directory import VOCABULARY, DirectoryEncoding, check_ids, coder_of
-from ...tokenizers.files.reading import DataError, read_text
-from ...tokenizers.files.records import Record
 from ..run_folder import RunError
 from .files import Directory
 

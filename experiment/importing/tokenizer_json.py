@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...files.reading import read_text
 from ...tokenizers.encoding.base import Encoding
 from ...tokenizers.encoding.byte_pairs import GPT2_PATTERN, byte_letters
 from ...tokenizers.encoding.directory import VOCABULARY
 from ...tokenizers.encoding.directory import coder_of as coder_of_json
-from ...tokenizers.files.reading import read_text
 from ..run_folder import RunError
 
 AS_GPT2 = ("gpt2", "r50k_base", "p50k_base")

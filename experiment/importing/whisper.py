@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, RootModel
 
+from ...files.records import read_record
 from ...inference.whisper.decoding import Protocol
 from ...inference.whisper.languages import code_of
 from ...models.pretrained.base import Id, Published
 from ...models.pretrained.whisper import Whisper
-from ...tokenizers.files.records import read_record
 from ..run_folder import RunError
 from .files import Directory, Imported
 from .tokenizer_files import Tokenizer, tokenizer_of

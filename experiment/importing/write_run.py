@@ -12,10 +12,10 @@ import torch
 from einops import EinopsError
 from torch import Tensor
 
+from ...files.records import write_tensors
+from ...files.writing import make_folder, write_json
 from ...models.model import Model
 from ...models.pretrained.base import Translated, translate
-from ...tokenizers.files.records import write_tensors
-from ...tokenizers.files.writing import make_folder, write_json
 from ...training.accounting import parameters_by_part
 from ..build import build_model
 from ..run_folder import RunError, listed, write_model_run

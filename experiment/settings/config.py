@@ -17,11 +17,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from ...data.base import Dataset
+from ...files.trust import EVERY, EVERYTHING, NOTHING, Trust
+from ...files.writing import write_text
 from ...models.attention.grammar import own_graphs
 from ...tasks.base import Task
 from ...tasks.wiring import Wiring
-from ...tokenizers.files.trust import EVERY, EVERYTHING, NOTHING, Trust
-from ...tokenizers.files.writing import write_text
 from ...training.checkpoints import FORMAT, other_format
 from ..wiring import wire
 from .checks.between import cross_problems, holds_samples

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ...tokenizers.files.reading import DataError, read_text
+from ...files.reading import DataError, read_text
 from .names import rename
 from .scalars import nearest, shown
 

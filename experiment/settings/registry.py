@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data.environments.making import code_in, search_here
-from ...tokenizers.files.trust import NOTHING, Trust
+from ...files.trust import NOTHING, Trust
 from .names import moved
 from .scalars import nearest
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import torch
 
-from ...tokenizers.files.reading import DataError
-from ...tokenizers.files.records import Record, read_record
-from ...tokenizers.files.writing import write_json
+from ...files.reading import DataError
+from ...files.records import Record, read_record
+from ...files.writing import write_json
 from ...training.checkpoints import CheckpointError
 from ...training.hardware import fast_half, missing_compiler
 from .schema import Part

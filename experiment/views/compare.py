@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ...tokenizers.files.printing import figure_text, printable
-from ...tokenizers.files.writing import make_folder, not_written
+from ...files.printing import figure_text, printable
+from ...files.writing import make_folder, not_written
 from ...training.log import read_metrics
 from ..run_folder import RunError
 

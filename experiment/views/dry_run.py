@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...data.processes import Processes
-from ...tokenizers.files.printing import plain_console
+from ...files.printing import plain_console
 from ...training.log import Progress, peak_memory, scaled
 from ..assemble import assemble, start
 from ..settings.config import Config

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from ...data.samples import Listed, Samples
 from ...data.split import SampleSplit
+from ...files.writing import not_written, partial_name, sweep_partials
 from ...models.arithmetic import computing_type, finite
 from ...models.batch import Batch, SetPlan
-from ...tokenizers.files.writing import not_written, partial_name, sweep_partials
 from ...training.objective import autocast
 from ..fitting import read_samples
 from ..own_data import whole_data

@@ -17,8 +17,8 @@ import soundfile
 from PIL import Image
 from torch import Tensor
 
-from ...tokenizers.files.reading import regular
-from ...tokenizers.files.writing import make_folder, write_bytes, write_json
+from ...files.reading import regular
+from ...files.writing import make_folder, write_bytes, write_json
 from ..run_folder import RunError
 from ..settings.config import Config
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.text import Text
 
 from ...data.split import Split
+from ...files.printing import plain_console, printable
+from ...files.writing import write_text
 from ...models.batch import IGNORED, Batch
 from ...tokenizers.base import Chopper
-from ...tokenizers.files.printing import plain_console, printable
-from ...tokenizers.files.writing import write_text
 from ..assemble import open_untrained
 from ..build import build_model
 from ..settings.config import Config

@@ -14,6 +14,7 @@ from ...data.datasets.in_context import InContext
 from ...data.datasets.rules import COUNTS, Rules
 from ...data.functions import Linear, Network, Sparse, Tree
 from ...data.samples import Chosen, MadeDataset
+from ...files.writing import write_bytes, write_text
 from ...inference.in_time.in_context import (
     ERROR,
     Errors,
@@ -27,7 +28,6 @@ from ...inference.in_time.in_context import (
 )
 from ...tasks.language_modeling import LanguageModeling
 from ...tasks.next_item import NextItem
-from ...tokenizers.files.writing import write_bytes, write_text
 from ..own_data import Whole
 from ..run import Run, evaluated, own_split
 from ..run_folder import RunError

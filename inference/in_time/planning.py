@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ...files.reading import shown
 from ...tasks.next_item import NextItem
-from ...tokenizers.files.reading import shown
 from .moments import Moments
 
 

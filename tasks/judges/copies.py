@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ...files.reading import DataError, read_bytes
+from ...files.writing import write_bytes
 from ...tokenizers.base import RunPart
 from ...tokenizers.encoding.vocabulary import Vocabulary
-from ...tokenizers.files.reading import DataError, read_bytes
-from ...tokenizers.files.writing import write_bytes
 from ..judging import Figure, Generated, Judge, TrainingItems
 
 

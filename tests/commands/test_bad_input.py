@@ -15,9 +15,9 @@ from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.views.embed import whole_file
 from chopmix.experiment.views.transcribe import output_names
-from chopmix.tokenizers.files.printing import json_line, printable
-from chopmix.tokenizers.files.reading import DataError, read_lines
-from chopmix.tokenizers.files.writing import make_folder
+from chopmix.files.printing import json_line, printable
+from chopmix.files.reading import DataError, read_lines
+from chopmix.files.writing import make_folder
 
 
 def said(capsys, *arguments: str) -> str:

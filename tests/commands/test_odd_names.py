@@ -10,7 +10,7 @@ import pytest
 import yaml
 from checkout import ROOT
 from chopmix.commands.cli import main, verbs
-from chopmix.tokenizers.files.printing import plain_console
+from chopmix.files.printing import plain_console
 from chopmix.training.log import Progress
 from hypothesis import given
 from hypothesis import strategies as st

@@ -26,8 +26,8 @@ from chopmix.data.mixture import Equalized
 from chopmix.data.root import cache_folder, data_root
 from chopmix.data.samples import Listed, share
 from chopmix.experiment.settings.registry import registry_of
-from chopmix.tokenizers.files import reading as files
-from chopmix.tokenizers.files.reading import DataError, read_lines, read_packed_text
+from chopmix.files import reading as files
+from chopmix.files.reading import DataError, read_lines, read_packed_text
 
 ROOT = Path(os.environ.get("CHOPMIX_DATA") or "missing")
 TEXTS = {"books", "moses", "openwebtext", "python_stdlib", "text", "tiny_shakespeare"}

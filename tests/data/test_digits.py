@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from chopmix.data.datasets import digits
 from chopmix.data.datasets.digits import Digits
-from chopmix.tokenizers.files.reading import DataError
+from chopmix.files.reading import DataError
 
 
 def test_digits_are_those_of_scikit_learn():

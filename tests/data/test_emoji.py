@@ -10,7 +10,7 @@ pytest.importorskip("emoji")
 fonts = pytest.importorskip("fontTools.ttLib")
 
 from chopmix.data.datasets.emoji import Emoji
-from chopmix.tokenizers.files.reading import DataError
+from chopmix.files.reading import DataError
 
 RED, HEART, WAVE, DARK = 0x1F534, 0x2764, 0x1F44B, 0x1F3FF
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from chopmix.data.environments.episodes import Episode, part_of, read_episodes, read_part, write_part
 from chopmix.data.environments.record import about_of, begin_folder
-from chopmix.tokenizers.files.reading import DataError
-from chopmix.tokenizers.files.records import read_tensors, write_tensors
+from chopmix.files.reading import DataError
+from chopmix.files.records import read_tensors, write_tensors
 
 
 def episode(steps: int = 3, mission: str = "go") -> Episode:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from chopmix.data.datasets import image_folder
 from chopmix.data.datasets.image_folder import read_folder
-from chopmix.tokenizers.files import reading
-from chopmix.tokenizers.files.reading import DataError, matching
+from chopmix.files import reading
+from chopmix.files.reading import DataError, matching
 
 
 def fill(folder: Path, names: list[str]) -> None:

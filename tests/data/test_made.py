@@ -6,7 +6,7 @@ import pytest
 from chopmix.data.base import Dataset
 from chopmix.data.samples import MOST, MadeDataset
 from chopmix.experiment.settings.registry import registry_of
-from chopmix.tokenizers.files.reading import DataError
+from chopmix.files.reading import DataError
 
 REGISTRY = registry_of((Dataset,))
 MADE = [each for stem in REGISTRY.stems() for each in REGISTRY.classes(stem) if issubclass(each, MadeDataset)]

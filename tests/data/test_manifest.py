@@ -8,7 +8,7 @@ import pytest
 from chopmix.data.datasets.manifest import table_rows
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.tokenizers.files.reading import DataError
+from chopmix.files.reading import DataError
 from hypothesis import given
 from hypothesis import strategies as st
 

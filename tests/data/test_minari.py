@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from chopmix.data.environments.sources import Minari
-from chopmix.tokenizers.files.reading import DataError
+from chopmix.files.reading import DataError
 from PIL import Image
 
 h5py = pytest.importorskip("h5py")
@@ -246,7 +246,7 @@ def written_actions(path, steps):
 PEAK = """
 import resource, sys
 from chopmix.data.environments.sources import Minari
-from chopmix.tokenizers.files.reading import DataError
+from chopmix.files.reading import DataError
 import h5py
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before = peak()

@@ -19,8 +19,8 @@ from chopmix.experiment.assemble import open_data
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, json_schema, load_config
 from chopmix.experiment.train import train
+from chopmix.files.reading import DataError
 from chopmix.tokenizers.encoding.base import ByteEncoding
-from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.text import TextChopper
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -5,7 +5,7 @@ import gzip
 import pytest
 from chopmix.data.datasets import moses
 from chopmix.data.datasets.moses import Moses
-from chopmix.tokenizers.files.reading import DataError
+from chopmix.files.reading import DataError
 
 
 @pytest.fixture

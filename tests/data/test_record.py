@@ -12,7 +12,7 @@ from chopmix.data.environments.episodes import read_episodes
 from chopmix.data.environments.making import ACTS, make_environment
 from chopmix.data.environments.record import about_of, played, record
 from chopmix.data.environments.scripts import GaveUp, Random
-from chopmix.tokenizers.files.reading import DataError
+from chopmix.files.reading import DataError
 
 pytest.importorskip("gymnasium")
 

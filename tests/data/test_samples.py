@@ -26,10 +26,10 @@ from chopmix.data.samples import Chosen, Hidden, Listed, Made, Renamed, share
 from chopmix.data.shards import Shards, expand
 from chopmix.data.split import SampleSplit, sample_split
 from chopmix.experiment.own_data import Whole
+from chopmix.files.reading import DataError
 from chopmix.tokenizers.base import Chunk
 from chopmix.tokenizers.chopping.packing import EVEN, cheapest_rows, first_fit, place, spread
 from chopmix.tokenizers.encoding.base import ByteEncoding
-from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.text import TextChopper
 from hypothesis import given

@@ -27,10 +27,10 @@ from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.experiment.importing.labelled import completed
 from chopmix.experiment.own_data import whole_data
 from chopmix.experiment.settings.config import config_from_tree, load_config
+from chopmix.files.reading import DataError
 from chopmix.models.pretrained.vit import Vit
 from chopmix.tokenizers.audio import AudioChopper
 from chopmix.tokenizers.base import Role
-from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.image import ImageChopper
 from PIL import Image
 from safetensors.torch import save_file

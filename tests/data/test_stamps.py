@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from chopmix.data.datasets.stamps import Stamps
-from chopmix.tokenizers.files.reading import DataError
+from chopmix.files.reading import DataError
 
 ROOT = Path(os.environ.get("CHOPMIX_DATA") or "missing")
 

@@ -21,9 +21,9 @@ from checkout import TESTS
 from chopmix.data import corpus as preparing
 from chopmix.data.base import Dataset, Document
 from chopmix.data.corpus import HEADER, TokenFile, prepare, prepared_folder
+from chopmix.files.reading import DataError
 from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding, Encoding
 from chopmix.tokenizers.encoding.stored import make_encoding
-from chopmix.tokenizers.files.reading import DataError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

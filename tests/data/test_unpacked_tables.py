@@ -8,7 +8,7 @@ import pytest
 from chopmix.data import tables as unpacked_tables
 from chopmix.data.datasets.hugging_face import HuggingFace
 from chopmix.data.tables import check_table
-from chopmix.tokenizers.files.reading import DataError
+from chopmix.files.reading import DataError
 
 arrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

@@ -20,8 +20,8 @@ from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import train
+from chopmix.files.reading import DataError
 from chopmix.tokenizers.base import Role
-from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.media.spectrogram import SpectrogramChopper
 from chopmix.training import checkpoints as checkpoint
 from PIL import Image

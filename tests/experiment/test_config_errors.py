@@ -12,7 +12,7 @@ from checkout import CONFIGS
 from chopmix.experiment import build as model
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError
-from chopmix.tokenizers.files.trust import Trust
+from chopmix.files.trust import Trust
 
 PLAIN = """\
 inputs:    {text: {use: text, encoding: bytes}}

@@ -17,6 +17,7 @@ from chopmix.data.collate import Inputs
 from chopmix.data.reader import BadSamples, Reader
 from chopmix.experiment.fitting import build_choppers
 from chopmix.experiment.settings.config import load_config
+from chopmix.files.reading import DataError
 from chopmix.models.batch import Batch, SetPlan, Targets
 from chopmix.models.contract import ContractError, check_embedded, described
 from chopmix.models.heads import Tied, VocabularyHead
@@ -26,7 +27,6 @@ from chopmix.tasks.targets import is_own, targets_of, terms_of
 from chopmix.tokenizers.base import Chopper, Chunk
 from chopmix.tokenizers.chopping.contract import chopped, constructor_problem
 from chopmix.tokenizers.chopping.packing import pack
-from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.image import ImageChopper
 from own_modality import LidarChopper, LidarTokenizer
 from torch import nn

@@ -23,6 +23,7 @@ from chopmix.experiment.run_folder import RunError, claim
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import fit, resume, train
+from chopmix.files.reading import DataError
 from chopmix.inference import attribution
 from chopmix.inference.attribution import Attribution, best_guess, entropy, subset_table, table
 from chopmix.inference.generate import Generating, before, open_answers
@@ -34,7 +35,6 @@ from chopmix.models.heads import AttentionPooling, ClassToken, MeanPooling
 from chopmix.models.tokens import plain_tokens
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
-from chopmix.tokenizers.files.reading import DataError
 from chopmix.training.log import Progress
 from chopmix.training.mixup import Mixup
 from ranks import train_together

@@ -19,12 +19,12 @@ from chopmix.data.corpus import prepare
 from chopmix.data.datasets.text import Text
 from chopmix.experiment.run_folder import LockedError, run_lock
 from chopmix.experiment.views.examples import written
+from chopmix.files.locking import lock
+from chopmix.files.records import write_tensors
+from chopmix.files.writing import partial_name, sweep_partials, write_bytes, write_json
 from chopmix.inference.pages import draw_confusion
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.encoding.code_file import CodeFile
-from chopmix.tokenizers.files.locking import lock
-from chopmix.tokenizers.files.records import write_tensors
-from chopmix.tokenizers.files.writing import partial_name, sweep_partials, write_bytes, write_json
 from chopmix.training import checkpoints as checkpoint
 from chopmix.training.log import MetricsFile
 from chopmix.training.loop import Trainer

@@ -13,7 +13,7 @@ import pytest
 from checkout import ROOT
 from chopmix.data.base import Dataset
 from chopmix.experiment.own_data import dataset_of, whole_data
-from chopmix.tokenizers.files.reading import DataError
+from chopmix.files.reading import DataError
 from PIL import Image
 
 

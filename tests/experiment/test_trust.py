@@ -19,9 +19,9 @@ from chopmix.data.tables import split_files, split_of
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import ConfigError, load_config, load_run_config
-from chopmix.tokenizers.files import trust as trusting
-from chopmix.tokenizers.files.reading import DataError
-from chopmix.tokenizers.files.trust import EVERYTHING, NOTHING, Trust, is_remote, parse_address
+from chopmix.files import trust as trusting
+from chopmix.files.reading import DataError
+from chopmix.files.trust import EVERYTHING, NOTHING, Trust, is_remote, parse_address
 from hypothesis import given
 from hypothesis import strategies as st
 

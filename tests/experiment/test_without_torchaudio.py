@@ -12,7 +12,7 @@ import soundfile
 import yaml
 from checkout import ROOT
 from chopmix.data.datasets.speech_commands import SpeechCommands
-from chopmix.tokenizers.files.reading import DataError
+from chopmix.files.reading import DataError
 
 RATE = 11_025
 SOUND = {"rate": 8000, "mels": 16}

@@ -14,8 +14,8 @@ import pytest
 from chopmix.commands import schema
 from chopmix.experiment.settings.config import config_from_tree
 from chopmix.experiment.views.transcribe import clock
+from chopmix.files.records import read_json
 from chopmix.models.generation.sampling import Sampling
-from chopmix.tokenizers.files.records import read_json
 from judged import Executed, Grew, Hung, Judge, Steered, Unclear, WroteOutside, at_home, command
 from pydantic import TypeAdapter
 

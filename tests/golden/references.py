@@ -129,7 +129,7 @@ def weights(name: str, small: list[str]) -> str:
     from chopmix.experiment.assemble import assemble
     from chopmix.experiment.settings.config import load_config
     from chopmix.experiment.train import counted
-    from chopmix.tokenizers.files.reading import DataError
+    from chopmix.files.reading import DataError
     from chopmix.training.log import Progress
 
     config = load_config(name, small)

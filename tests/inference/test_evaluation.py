@@ -15,6 +15,7 @@ from chopmix.experiment.assemble import assemble
 from chopmix.experiment.fitting import TrainingData, open_split
 from chopmix.experiment.run_folder import claim
 from chopmix.experiment.settings.config import load_config
+from chopmix.files.reading import DataError
 from chopmix.inference import evaluation
 from chopmix.inference import generate as generated
 from chopmix.inference.attribution import measure_attribution
@@ -25,7 +26,6 @@ from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.tasks.targets import with_targets
 from chopmix.tokenizers.chopping.contract import chopped
-from chopmix.tokenizers.files.reading import DataError
 from chopmix.training.log import Progress
 from hypothesis import given, settings
 from hypothesis import strategies as st

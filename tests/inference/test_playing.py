@@ -23,6 +23,7 @@ from chopmix.experiment.playing import environment_of, episodes_of, read_columns
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
+from chopmix.files.reading import DataError
 from chopmix.inference.in_time.moments import Moments
 from chopmix.inference.in_time.rollout import Player, Playing
 from chopmix.models.heads import SlotLinear
@@ -32,7 +33,6 @@ from chopmix.tasks.next_item import NextItem
 from chopmix.tokenizers.base import axes_of
 from chopmix.tokenizers.category import CategoryChopper, CategoryTokenizer
 from chopmix.tokenizers.encoding.base import ByteEncoding
-from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.sensor import SensorChopper, SensorTokenizer
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
 from cores import core_of

@@ -19,9 +19,9 @@ from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import ConfigError, config_from_tree, load_config
 from chopmix.experiment.train import train
+from chopmix.files.reading import DataError
+from chopmix.files.trust import NOTHING, Trust
 from chopmix.inference.in_time.rollout import Playing
-from chopmix.tokenizers.files.reading import DataError
-from chopmix.tokenizers.files.trust import NOTHING, Trust
 from chopmix.tokenizers.media.clock import Clocked
 from chopmix.tokenizers.video import VideoChopper
 from hypothesis import given, settings

@@ -27,10 +27,10 @@ from chopmix.experiment.playing import acts_by, episodes_of
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, config_from_tree, load_config
 from chopmix.experiment.train import train
+from chopmix.files.reading import DataError
+from chopmix.files.writing import sweep_partials
 from chopmix.inference.in_time.rollout import Player, Playing
 from chopmix.models.model import at
-from chopmix.tokenizers.files.reading import DataError
-from chopmix.tokenizers.files.writing import sweep_partials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -14,9 +14,9 @@ from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
+from chopmix.files.reading import DataError
 from chopmix.models.heads import SlotLinear
 from chopmix.tasks.next_item import NextItem
-from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.sensor import SensorChopper
 from hypothesis import given
 from hypothesis import strategies as st

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from chopmix.files.reading import DataError
 from chopmix.models.model import Model
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.ctc import Ctc
@@ -19,7 +20,6 @@ from chopmix.tasks.judges.transcribed_by import TranscribedBy
 from chopmix.tasks.judging import Generated, TrainingItems
 from chopmix.tokenizers.base import RunPart, no_run
 from chopmix.tokenizers.encoding.base import ByteEncoding
-from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.image_ids import PatchVocabulary
 

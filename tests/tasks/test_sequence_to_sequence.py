@@ -19,12 +19,12 @@ from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
+from chopmix.files.reading import DataError
 from chopmix.models.batch import IGNORED, Targets
 from chopmix.models.generation.beam_search import Search, beam_search, forbid_repeats, largest, seated
 from chopmix.models.generation.session import Session
 from chopmix.tasks.sequence_to_sequence import SequenceToSequence
 from chopmix.tokenizers.encoding.base import ByteEncoding
-from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.text import TextChopper
 from hypothesis import given, settings
 from hypothesis import strategies as st

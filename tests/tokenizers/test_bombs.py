@@ -23,13 +23,13 @@ from chopmix.data.tables import readme_configurations
 from chopmix.experiment.importing.tokenizer_json import merges_of
 from chopmix.experiment.settings.checks.timing import read_by_nobody
 from chopmix.experiment.settings.schema import Part
+from chopmix.files.reading import DataError, matching, read_lines, read_packed_text
+from chopmix.files.records import VALUES, as_numbers, read_array
 from chopmix.inference.pages import draw_confusion
 from chopmix.models.batch import Targets
 from chopmix.tasks.classification import CONFUSED, Classes, Classification
 from chopmix.tokenizers.audio import AudioChopper
 from chopmix.tokenizers.category import CategoryChopper
-from chopmix.tokenizers.files.reading import DataError, matching, read_lines, read_packed_text
-from chopmix.tokenizers.files.records import VALUES, as_numbers, read_array
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.media import files
 from chopmix.tokenizers.media.files import check_pixels, read_picture, read_sound

@@ -8,11 +8,11 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from chopmix.files.reading import DataError
 from chopmix.tokenizers.encoding import coder_process
 from chopmix.tokenizers.encoding.byte_pairs import BpeEncoding
 from chopmix.tokenizers.encoding.coder_process import CoderProcess
 from chopmix.tokenizers.encoding.directory import DirectoryEncoding, coder_of
-from chopmix.tokenizers.files.reading import DataError
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 

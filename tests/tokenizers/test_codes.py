@@ -17,10 +17,10 @@ from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import train
+from chopmix.files.reading import DataError
 from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.codes import CodesChopper, CodeVocabulary, Recalled
 from chopmix.tokenizers.encoding.code_file import CodeFile, key_of, raw_key
-from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.media.files import picture_bytes
 from chopmix.tokenizers.media.sound import WaveAugmentation
 from chopmix.training.log import read_metrics

@@ -13,11 +13,11 @@ from chopmix.experiment.run import Run, load_run, open_part
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.experiment.views.embed import embed
+from chopmix.files.reading import DataError
 from chopmix.models.frozen import Frozen
 from chopmix.tokenizers.base import Role, axes_of
 from chopmix.tokenizers.chopping.packing import place
 from chopmix.tokenizers.encoded import EncodedPreprocessor, EncodedTokenizer
-from chopmix.tokenizers.files.reading import DataError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranks import train_together

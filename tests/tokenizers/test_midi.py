@@ -5,7 +5,7 @@ import io
 import mido
 import numpy as np
 import pytest
-from chopmix.tokenizers.files.reading import DataError
+from chopmix.files.reading import DataError
 from chopmix.tokenizers.media import midi
 from chopmix.tokenizers.media.midi import SILENCE, Note, notes_of, overlaps, read_midi
 from hypothesis import given

@@ -6,10 +6,10 @@ import pytest
 import torch
 import yaml
 from chopmix.commands.cli import main
+from chopmix.files.reading import DataError
+from chopmix.files.records import as_numbers
 from chopmix.tasks.regression import numbers
 from chopmix.tokenizers.category import CategoryChopper
-from chopmix.tokenizers.files.reading import DataError
-from chopmix.tokenizers.files.records import as_numbers
 from chopmix.tokenizers.sensor import SensorChopper
 from hypothesis import given
 from hypothesis import strategies as st

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from chopmix.files.reading import DataError
 from chopmix.models.batch import IGNORED
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.base import Role
-from chopmix.tokenizers.files.reading import DataError
 from chopmix.tokenizers.media.files import read_sound
 from chopmix.tokenizers.media.midi import SILENCE, notes_of
 from chopmix.tokenizers.score import ScorePreprocessor, ScoreVocabulary, chord_of

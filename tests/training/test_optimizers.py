@@ -8,10 +8,10 @@ from functools import partial
 
 import pytest
 import torch
+from chopmix.files.records import read_tensors, write_tensors
 from chopmix.models.initialization import Gpt2, Xavier, ZeroProjections, roles
 from chopmix.models.model import Cores, Model
 from chopmix.models.transformer import Transformer
-from chopmix.tokenizers.files.records import read_tensors, write_tensors
 from chopmix.training.ema import Ema
 from chopmix.training.optimizers import AdamW, MatrixMomentum, Muon, Optimizer, adamw, freeze
 from chopmix.training.schedules import Constant, Cosine, InverseSquareRoot, Linear, WarmupStableDecay

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from ..files.reading import DataError
-from ..files.writing import write_text
+from ...files.reading import DataError
+from ...files.writing import write_text
 from .vocabulary import Vocabulary
 
 MOST = 2**24

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import tiktoken
 
-from ..files.reading import shown
-from ..files.trust import EVERYTHING, Trust
-from ..files.writing import write_text
+from ...files.reading import shown
+from ...files.trust import EVERYTHING, Trust
+from ...files.writing import write_text
 from .base import START, Encoding, no_panic, well_formed
 
 # GPT-4's idea (words take the character before them, digits in threes), but all that follows a line (its newlines, and

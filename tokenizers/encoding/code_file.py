@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..files.locking import lock
-from ..files.printing import plain_console
-from ..files.reading import DataError
-from ..files.records import partial_tensors, read_tensors
-from ..files.writing import make_folder, not_written, sweep_partials
+from ...files.locking import lock
+from ...files.printing import plain_console
+from ...files.reading import DataError
+from ...files.records import partial_tensors, read_tensors
+from ...files.writing import make_folder, not_written, sweep_partials
 
 
 @dataclass

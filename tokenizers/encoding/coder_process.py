@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ...files.reading import DataError
 from ..encoding import coder_program
-from ..files.reading import DataError
 
 SECONDS, SPEED, GROWTH = 2.0, 20_000, 2**30
 """CPU seconds that a request may take, and characters (or ids) for each of which there is one more; bytes of memory

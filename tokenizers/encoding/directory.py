@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..files.reading import DataError, shown
-from ..files.writing import write_text
+from ...files.reading import DataError, shown
+from ...files.writing import write_text
 from .base import MOST, Encoding, TextStream, no_panic, well_formed
 from .byte_pairs import byte_letters
 from .coder_process import CoderProcess

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...files.reading import DataError, read_text
 from ...models.generation.constraints import Constraint
-from ..files.reading import DataError, read_text
 from .base import Encoding
 
 KEPT = 4096

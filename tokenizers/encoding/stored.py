@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from ..files.reading import DataError, read_text
-from ..files.records import Record, read_record
-from ..files.trust import EVERYTHING, NOTHING, Trust
+from ...files.reading import DataError, read_text
+from ...files.records import Record, read_record
+from ...files.trust import EVERYTHING, NOTHING, Trust
 from .base import MOST, ByteEncoding, CharacterEncoding, Encoding, NumberEncoding, well_formed
 from .byte_pairs import GPT2_PATTERN, PATTERN, BpeEncoding, Extended, TiktokenEncoding, train_bpe  # fmt: skip
 from .directory import VOCABULARY, DirectoryEncoding

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..files.reading import DataError
+from ...files.reading import DataError
 from .files import as_tensor
 
 LATEST = 1e6

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ..files.reading import ITEM, DataError, Source, open_regular
+from ...files.reading import ITEM, DataError, Source, open_regular
 
 PIXELS, FRAME, MOVING = 2**26, 2**24, 2**29
 """The most pixels of a picture (8,192 x 8,192), of a frame of an animation (4,096 x 4,096), and of all frames of an

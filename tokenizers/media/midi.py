@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..files.reading import DataError, Source, read_bytes
+from ...files.reading import DataError, Source, read_bytes
 
 SILENCE = -1
 """The pitch of a voice that is silent."""

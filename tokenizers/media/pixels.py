@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..files.reading import shown
+from ...files.reading import shown
 
 
 class Normalized(nn.Module):

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ..files.reading import DataError
+from ...files.reading import DataError
 from .files import SAMPLES
 
 Clip = Float[Tensor, "_samples"]

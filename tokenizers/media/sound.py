@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ...files.reading import DataError, shown
 from ..base import Chopper
-from ..files.reading import DataError, shown
 from .files import BLOCK, RATE, read_sound
 from .resampling import Clip, resampled
 from .summaries import sound_lengths

@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
+from ...files.records import Record, read_record
+from ...files.writing import write_json
 from ...models.batch import Chunks
 from ..base import Role, readable
-from ..files.records import Record, read_record
-from ..files.writing import write_json
 from .augmentation import SpectrogramAugmentation
 from .sound import SoundChopper
 

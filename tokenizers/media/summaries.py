@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..files.reading import DataError, open_regular
+from ...files.reading import DataError, open_regular
 from .files import opened_picture
 
 MODES = {

@@ -10,9 +10,9 @@ from bounded import measured
 from chopmix.commands.cli import main
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run_folder import RunError
+from chopmix.files.reading import DataError
 from chopmix.tokenizers.encoding import coder_process
 from chopmix.tokenizers.encoding.stored import load_encoding
-from chopmix.tokenizers.files.reading import DataError
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 

@@ -12,8 +12,8 @@ import torch
 import transformers
 from chopmix.commands.cli import main
 from chopmix.experiment.run import load_run
+from chopmix.files.reading import DataError
 from chopmix.tokenizers.encoding.directory import DirectoryEncoding
-from chopmix.tokenizers.files.reading import DataError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_import_text import BERT, LLAMA, T5, shaken, unigram

@@ -13,11 +13,11 @@ from batching import make_batch
 from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.run_folder import RunError
+from chopmix.files.reading import DataError
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search
 from chopmix.models.tokens import Tokens, plain_tokens
 from chopmix.tokenizers.encoding.directory import DirectoryEncoding
-from chopmix.tokenizers.files.reading import DataError
 from safetensors.torch import load_file, save_file
 
 BERT = {"vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,

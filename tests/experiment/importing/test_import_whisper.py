@@ -22,6 +22,7 @@ from chopmix.experiment.importing.directory import import_directory
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.views.transcribe import as_json, as_srt, transcribe, transcriber_of, write_transcripts
+from chopmix.files.reading import DataError
 from chopmix.inference.whisper import transcription
 from chopmix.inference.whisper.decoding import Candidate, Said, drawn
 from chopmix.inference.whisper.languages import CODES
@@ -30,7 +31,6 @@ from chopmix.inference.whisper.transcription import Transcribing
 from chopmix.models import heads
 from chopmix.models.generation import fast_decoder
 from chopmix.tokenizers.audio_stem import AudioStemChopper
-from chopmix.tokenizers.files.reading import DataError
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
