@@ -23,7 +23,7 @@ from ..files.printing import printable
 
 ORDER = (
     "train", "generate", "predict", "evaluate", "play", "record", "in_context", "embed", "inspect", "examples",
-    "compare", "transcribe", "import", "export", "upgrade", "schema",
+    "compare", "transcribe", "import", "export", "schema",
 )  # fmt: skip
 """The order in which `--help` lists commands; others follow by name."""
 

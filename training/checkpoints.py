@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import zlib
 from collections.abc import Callable, Collection, Mapping
@@ -21,18 +20,21 @@ from ..files.records import Record, partial_tensors, read_record, read_tensors, 
 from ..files.writing import delete, flush, make_folder, partial_name, write_json
 from ..files.writing import sweep as sweep_files
 
-FORMAT = 2
+FORMAT, OLDEST = 2, 2
+"""The number of the format that is written, and of the oldest one that is read: the one before, from format 3 on."""
+READERS = {1: "a chopmix of before November 2026, which was never released"}
+"""The versions that read older formats."""
 
 
-def other_format(found: object, run: Path) -> str | None:
-    """The predicate of a message about a file of format `found`: that `chopmix upgrade` rewrites the run, or that
-    chopmix is too old; None where the format is the current one."""
-    if found == FORMAT:
+def other_format(found: object) -> str | None:
+    """The predicate of a message about a file of format `found`, with the version that reads it; None for a format that
+    is read."""
+    if isinstance(found, int) and OLDEST <= found <= FORMAT:
         return None
-    if found == 1:
-        command = f"chopmix upgrade {shlex.quote(str(run))}"
-        return f"was written by an earlier chopmix; `{command}` rewrites the run, and nothing of it is lost"
-    return f"is of format {shown(found)}, and this chopmix reads format {FORMAT}: it takes a newer one"
+    known = isinstance(found, int) and found < OLDEST
+    reader = READERS.get(found, "an older chopmix") if known else "a newer chopmix"
+    formats = f"format {FORMAT}" if OLDEST == FORMAT else f"formats {OLDEST} to {FORMAT}"
+    return f"has format {shown(found)}, which {reader} reads; this version reads {formats}"
 
 
 Step = Annotated[int, Field(ge=0, lt=2**48)]
@@ -277,7 +279,7 @@ def read_state(run: Path, step: int) -> State:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no checkpoint of step {step}; there are {steps(run) or 'none'}")
     try:
-        if wrong := other_format(read_record(folder / "state.json", Formatted).format, run):
+        if wrong := other_format(read_record(folder / "state.json", Formatted).format):
             raise FormatError(f"{folder}/state.json {wrong}")
         state = read_record(folder / "state.json", State)
     except DataError as error:

@@ -130,7 +130,7 @@ def load_run_config(folder: Path, trust: Trust = NOTHING) -> Config:
 def _begin_run_config(document: Document, folder: Path) -> None:
     """Check and remove the format number in the configuration of a run, and set `out` to the run's folder, wherever the
     file says that it was trained. Raises ConfigError for another format."""
-    if wrong := other_format(document.tree.pop("format", 1), folder):
+    if wrong := other_format(document.tree.pop("format", 1)):
         raise ConfigError(document.file, [Problem((), wrong)])
     document.tree["out"] = str(folder) if Path(document.file).name == "config.yaml" else None
 

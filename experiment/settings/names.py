@@ -1,5 +1,5 @@
 """Names of earlier versions (keys and values of a YAML, modules and classes of chopmix) and their present ones: tables
-for messages and for `chopmix upgrade`."""
+for messages."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ before `data.dataset.left_out`."""
 MOVED = {
     "data.card": "data.base",
     "data.cards": "data.datasets",
-    "data.samples.dataset:ByLabel": "data.samples.made:ByLabel",
-    "data.samples.dataset:Made": "data.samples.made:Made",
-    "data.samples.dataset:MadeDataset": "data.samples.made:MadeDataset",
+    "data.samples.dataset": "data.samples",
+    "data.samples.functions": "data.functions",
+    "data.samples.made": "data.samples",
+    "inference.generating": "inference.generate",
     "models.feed_forward": "models.layers.feed_forward",
     "models.heads:OwnTokens": "models.heads:CoreTokens",
     "models.linear": "models.layers.linear",
@@ -46,6 +47,7 @@ MOVED = {
     "tasks.text_metrics": "tasks.measuring.texts",
     "tokenizers.augmentation": "tokenizers.media.augmentation",
     "tokenizers.chopper": "tokenizers.base",
+    "tokenizers.files": "files",
     "tokenizers.ids": "tokenizers.chopping.ids",
     "tokenizers.sound": "tokenizers.media.sound",
     "training.mix": "training.mixup",

@@ -66,7 +66,6 @@ COMMANDS = {
     "embed": ["embed", "shades-NAME", "--input", "image=classes/dark/0.png", "--output", "NEW.npy"],
     "inspect": ["inspect", "texts-NAME"],
     "examples": ["examples", "shades-NAME", "--split", "val", "--output", "NEW"],
-    "upgrade": ["upgrade", "shades-NAME"],
     "export": ["export", "shades-NAME", "NEW"],
     "import": ["import", "NEW", "NEW-run"],
     "transcribe": ["transcribe", "shades-NAME", "NEW.wav"],

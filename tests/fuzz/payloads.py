@@ -219,7 +219,6 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("train", "run", "training.steps=5"), ("train", "run/config.yaml", "--dry-run"), ("export", "run", "output/x"),
     ("train", "own.yaml", "from=run", "out=output/y"),
     ("record", "CartPole-v1", "--policy", "run", "--episodes", "1", "--out", "output/z"),
-    ("upgrade", "run"),
 )  # fmt: skip
 """Every command that takes a run."""
 BASES = {"lm": ("text", "lm"), "seen": ("image", "kind")}

@@ -49,7 +49,6 @@ USES: dict[str, list[tuple[str, ...]]] = {
         ("train", "lm.yaml"),
         ("train", "lm.yaml", "training.steps=5"),
         ("train", "lm.yaml", "from=run", "out=other"),
-        ("upgrade", "run"),
     ],
     "seen": [
         ("predict", "run", *SEEN),
@@ -70,7 +69,7 @@ USES: dict[str, list[tuple[str, ...]]] = {
         ("generate", "run", *SEEN, *BRIEFLY),
         ("evaluate", "run", "--subsets"),
     ],
-    "ctc": [("predict", "run", *HEARD), ("evaluate", "run", "--beams", "2"), ("upgrade", "run")],
+    "ctc": [("predict", "run", *HEARD), ("evaluate", "run", "--beams", "2")],
     "gpt2": [("generate", "run", *BRIEFLY), ("generate", "run", *BRIEFLY, "--prompt", "chop")],
     "whisper": [
         ("transcribe", "run", "../data/sound-0.wav", "--temperature", "0", "--beams", "1"),
@@ -438,7 +437,6 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
         "--sweep": texts | st.sampled_from(("training.seed=1,1", "model.width=8,x", "=", "out=a,b")),
     },
     "import": {"--partly": None},
-    "upgrade": {},
     "export": {**READING},
     "schema": {},
     "x": {},
