@@ -3,7 +3,7 @@
     python benchmarks/architectures.py            # then benchmarks/readme_tables.py --write
 
 The difference is the largest over all outputs, over the largest output, in float32. Tiny models, in the published
-shapes' proportions; the tests (tests/experiment/importing/test_import_*.py) do the same over grids of options, and
+shapes' proportions; the tests (tests/experiment/interchange/test_import_*.py) do the same over grids of options, and
 compare the texts that are written.
 """
 
@@ -20,9 +20,9 @@ from typing import Any
 import timm
 import torch
 import transformers
-from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import Run, load_run
-from chopmix.experiment.views.transcribe import transcriber_of
+from chopmix.experiment.transcribe import transcriber_of
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.tokens import plain_tokens
 from results import write_results

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
 from chopmix.models.generation.sampling import Sampling, draw
 from chopmix.models.generation.session import Session

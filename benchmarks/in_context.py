@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from chopmix.data.datasets.rules import Rules
+from chopmix.experiment.learned import followed, learned
 from chopmix.experiment.run import load_run
-from chopmix.experiment.views.learned import followed, learned
 from chopmix.inference.in_time.in_context import ERROR, rows_of
 from results import write_results
 from trained import trained

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from chopmix.experiment.settings.names import RENAMED
+from chopmix.experiment.settings.hints import RENAMED
 
 FOLDER = Path(__file__).parent / "results"
 MADE_ON = ("processor", "threads", "torch", "commit", "measured")

@@ -16,7 +16,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..experiment.views.compare import comparison_table, draw_curves, read_group
+    from ..experiment.compare import comparison_table, draw_curves, read_group
     from ..files.printing import printable
 
     groups = [read_group(Path(folder)) for folder in options.runs]

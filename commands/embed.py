@@ -27,8 +27,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """The exit status: 1 where none of the samples could be read."""
+    from ..experiment.embed import split_of, write_embeddings
     from ..experiment.run_folder import RunError, say_aside
-    from ..experiment.views.embed import split_of, write_embeddings
 
     loaded = load(options)
     if bool(options.input) == bool(options.data):

@@ -18,8 +18,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from ..experiment.examples import write_examples
     from ..experiment.run_folder import RunError
-    from ..experiment.views.examples import write_examples
     from ..files.printing import printable
 
     config = given_config(options)

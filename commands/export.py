@@ -20,7 +20,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Raises RunError for a directory that is named like a model file."""
-    from ..experiment.importing.export import export_directory
+    from ..experiment.interchange.export import export_directory
     from ..experiment.run_folder import RunError
     from ..files.printing import printable
 

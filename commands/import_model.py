@@ -18,7 +18,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..experiment.importing.directory import import_directory
+    from ..experiment.interchange.import_run import import_directory
     from ..files.printing import printable
 
     print(printable(import_directory(Path(options.directory), Path(options.run), options.partly, trust_of(options))))

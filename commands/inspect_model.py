@@ -18,7 +18,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..experiment.views.inspection import inspect_text, write_page
+    from ..experiment.inspection import inspect_text, write_page
     from ..files.printing import printable
 
     config = given_config(options)

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     trust = trust_of(options)
     config = load_config(options.config, options.overrides, trust)
     if options.dry_run:
-        from ..experiment.views.dry_run import dry_run
+        from ..experiment.dry_run import dry_run
 
         dry_run(config)
         return 0

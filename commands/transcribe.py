@@ -30,7 +30,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """The exit status: 1 where a file could not be read."""
-    from ..experiment.views.transcribe import write_transcripts
+    from ..experiment.transcribe import write_transcripts
     from ..inference.whisper.transcription import Transcribing
 
     loaded = load(options)

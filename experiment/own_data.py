@@ -36,7 +36,7 @@ from ..files.records import as_numbers
 from ..files.trust import EVERYTHING
 from .run_folder import RunError
 from .settings.document import read_yaml
-from .settings.names import rename
+from .settings.hints import rename
 from .settings.registry import registry_of, trusting
 from .settings.schema import Choice
 

@@ -24,14 +24,14 @@ from ..training.ema import Ema
 from ..training.log import MetricsFile, Progress, duration
 from ..training.objective import autocast
 from .assemble import Experiment, assemble, run_of, start
+from .data_summary import data_lines
 from .fitting import truth_of
+from .learned import PICTURE, TABLE, check_learns, curve_lines, probe_lines, tell
 from .playing import beyond, check_plays, check_steps, episodes_in
 from .run import load_run
 from .run_folder import RunError, check_is_free, check_links, claim, load_weights, run_lock, summary_of
 from .settings.config import Config
 from .transfer import take_weights
-from .views.data_summary import data_lines
-from .views.learned import PICTURE, TABLE, check_learns, curve_lines, probe_lines, tell
 
 
 def train(config: Config) -> tuple[dict[str, float], int]:

@@ -10,7 +10,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import transformers
-from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
 from pairs_of.common import Loss, Pair, own_precision, planned, training
 from safetensors.torch import save_file

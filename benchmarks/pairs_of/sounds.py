@@ -9,7 +9,7 @@ import torch
 import transformers
 from architectures import saved
 from chopmix.experiment.run import Run
-from chopmix.experiment.views.transcribe import transcriber_of
+from chopmix.experiment.transcribe import transcriber_of
 from chopmix.inference.whisper.transcription import Transcribing
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.tokens import plain_tokens

@@ -26,8 +26,8 @@ def run(options: argparse.Namespace) -> None:
 
     from rich.table import Table
 
+    from ...experiment.learned import PICTURE, TABLE, probe_lines, tell
     from ...experiment.run_folder import RunError, say_aside
-    from ...experiment.views.learned import PICTURE, TABLE, probe_lines, tell
     from ...inference.in_time.in_context import ERROR
 
     loaded = load(options)

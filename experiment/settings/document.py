@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from ...files.reading import DataError, read_text
-from .names import rename
+from .hints import rename
 from .scalars import nearest, shown
 
 Where = tuple[str | int, ...]

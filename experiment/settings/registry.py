@@ -23,7 +23,7 @@ from typing import Any
 
 from ...data.environments.making import code_in, search_here
 from ...files.trust import NOTHING, Trust
-from .names import moved
+from .hints import moved
 from .scalars import nearest
 
 ROOT = __name__.partition(".")[0]

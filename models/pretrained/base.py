@@ -1,7 +1,7 @@
 """What all importers and exporters of published models share: a `config.json` as a typed record, and a table of the
 names of tensors for both directions. "Theirs" is the published model, "ours" a `Model` and its YAML.
 
-An architecture is pure data: it opens no file. `experiment/importing/` reads and writes the directories.
+An architecture is pure data: it opens no file. `experiment/interchange/` reads and writes the directories.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Vit(Architecture):
     """A ViT's `config.json` as timm writes it.
 
     The architecture's name stands for arguments that only timm knows: `tree` and `names` need a record with complete
-    `model_args` (`experiment/importing/labelled.py` completes them).
+    `model_args` (`experiment/interchange/labelled.py` completes them).
     """
 
     kinds = ()

@@ -10,11 +10,11 @@ from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.fingerprint import file_fingerprint
+from chopmix.experiment.embed import whole_file
 from chopmix.experiment.run import Run, writable
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.views.embed import whole_file
-from chopmix.experiment.views.transcribe import output_names
+from chopmix.experiment.transcribe import output_names
 from chopmix.files.printing import json_line, printable
 from chopmix.files.reading import DataError, read_lines
 from chopmix.files.writing import make_folder

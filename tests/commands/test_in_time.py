@@ -12,12 +12,12 @@ from chopmix.commands.cli import main
 from chopmix.data.environments.episodes import read_episodes
 from chopmix.data.environments.making import make_environment
 from chopmix.data.samples import MadeDataset
+from chopmix.experiment import learned
 from chopmix.experiment.playing import episodes_of
 from chopmix.experiment.run import load_run, own_split
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.experiment.views import learned
 from chopmix.inference import generate as generating
 from chopmix.inference.generate import Generating, generate_items
 from chopmix.inference.in_time.in_context import seen

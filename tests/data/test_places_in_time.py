@@ -6,7 +6,7 @@ from checkout import CONFIGS
 from chopmix.commands.cli import main
 from chopmix.data.samples import Listed
 from chopmix.experiment.fitting import build_choppers
-from chopmix.experiment.importing.configuration import imported_choppers
+from chopmix.experiment.interchange.directory import imported_choppers
 from chopmix.experiment.own_data import Whole
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from chopmix.experiment.views.compare import comparison_table, draw_curves, read_group
+from chopmix.experiment.compare import comparison_table, draw_curves, read_group
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from chopmix.commands.cli import main
 from chopmix.experiment.run_folder import read_config
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError
-from chopmix.experiment.settings.names import MOVED, RENAMED, moved, rename
+from chopmix.experiment.settings.hints import MOVED, RENAMED, moved, rename
 from chopmix.training.checkpoints import CheckpointError, FormatError, newest_sound, read_state
 
 OLD = """\

@@ -17,8 +17,8 @@ from bounded import measured
 from chopmix.commands.cli import main
 from chopmix.data.corpus import prepare
 from chopmix.data.datasets.text import Text
+from chopmix.experiment.examples import written
 from chopmix.experiment.run_folder import LockedError, run_lock
-from chopmix.experiment.views.examples import written
 from chopmix.files.locking import lock
 from chopmix.files.records import write_tensors
 from chopmix.files.writing import partial_name, sweep_partials, write_bytes, write_json

@@ -9,12 +9,11 @@ import pytest
 import torch
 import yaml
 from chopmix.commands.cli import main
+from chopmix.experiment.compare import paired, read_group, shared_metrics, spread
+from chopmix.experiment.inspection import graph_parts, write_page
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.experiment.views.compare import paired, read_group, shared_metrics, spread
-from chopmix.experiment.views.inspection import write_page
-from chopmix.experiment.views.set_page import graph_parts
 from chopmix.inference.pages import draw_confusion
 from chopmix.models.attention.graph import Causal, Window
 from chopmix.models.tokens import plain_tokens
@@ -43,7 +42,7 @@ def test_what_was_heard_of_grows_layer_by_layer():
 
 
 def test_both_sets_of_a_translation_are_shown_and_long_ones_cut(tmp_path, monkeypatch):
-    monkeypatch.setattr("chopmix.experiment.views.set_page.SHOWN", 3)
+    monkeypatch.setattr("chopmix.experiment.inspection.SHOWN", 3)
     for language, words in (("de", "eins zwei"), ("en", "one two")):
         (tmp_path / f"train.{language}").write_text("".join(f"{words} {n}\n" for n in range(40)))
     tree = {

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from chopmix.commands import schema
 from chopmix.experiment.settings.config import config_from_tree
-from chopmix.experiment.views.transcribe import clock
+from chopmix.experiment.transcribe import clock
 from chopmix.files.records import read_json
 from chopmix.models.generation.sampling import Sampling
 from judged import Executed, Grew, Hung, Judge, Steered, Unclear, WroteOutside, at_home, command

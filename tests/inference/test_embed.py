@@ -11,10 +11,10 @@ import pytest
 import torch
 import transformers
 from chopmix.commands.cli import main
-from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.embed import embed
+from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
-from chopmix.experiment.views.embed import embed
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "##s", "sat", "on", "a", "mat"]
 TEXTS = ["the cats sat", "a mat", "on the mat the cat sat", "cat"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from chopmix.data.datasets.in_context import InContext
 from chopmix.data.functions import Network
-from chopmix.experiment.views.learned import RIGHT
+from chopmix.experiment.learned import RIGHT
 from chopmix.inference.in_time.in_context import Seen, errors_by_name, probe, rows_of
 from chopmix.inference.in_time.rivals import (
     RIVALS,

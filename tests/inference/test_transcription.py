@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import Run, load_run
-from chopmix.experiment.views.transcribe import as_srt, as_vtt, clock, transcribe
+from chopmix.experiment.transcribe import as_srt, as_vtt, clock, transcribe
 from chopmix.inference.whisper.decoding import (
     Candidate,
     Protocol,
@@ -688,7 +688,7 @@ def test_whole_files_are_openais(openai, tmp_path, ending, seed):
 def test_single_windows_are_openais(openai, tmp_path, way, timestamps):
     """With a context that is cut to what has room, and (where the model can) into English."""
     import whisper
-    from chopmix.experiment.views.transcribe import transcriber_of
+    from chopmix.experiment.transcribe import transcriber_of
 
     random_directory(tmp_path / "theirs", 5, 1.0, openai)
     import_directory(tmp_path / "theirs", tmp_path / "run")

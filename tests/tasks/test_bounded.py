@@ -9,7 +9,7 @@ import pytest
 import torch
 from batching import fitted
 from chopmix.commands.cli import main
-from chopmix.experiment.importing.export import export_directory
+from chopmix.experiment.interchange.export import export_directory
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config

@@ -20,7 +20,7 @@ from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.moses import Moses
 from chopmix.data.shards import WORDS, members
 from chopmix.data.tables import readme_configurations
-from chopmix.experiment.importing.tokenizer_json import merges_of
+from chopmix.experiment.interchange.tokenizers import merges_of
 from chopmix.experiment.settings.checks.timing import read_by_nobody
 from chopmix.experiment.settings.schema import Part
 from chopmix.files.reading import DataError, matching, read_lines, read_packed_text

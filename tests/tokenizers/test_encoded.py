@@ -9,10 +9,10 @@ import torch
 import yaml
 from chopmix.commands.cli import main
 from chopmix.data.samples import Columns, MadeDataset
+from chopmix.experiment.embed import embed
 from chopmix.experiment.run import Run, load_run, open_part
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.experiment.views.embed import embed
 from chopmix.files.reading import DataError
 from chopmix.models.frozen import Frozen
 from chopmix.tokenizers.base import Role, axes_of

@@ -23,10 +23,8 @@ from ...inference.whisper.decoding import Protocol
 from ...models.pretrained.base import Architecture, Legend, translate
 from ..run import Run
 from ..run_folder import RunError, listed
-from .architectures import ARCHITECTURES
-from .configuration import config_of
-from .files import KEPT, ORIGINALS, RECORD, Directory
-from .tokenizer_json import tokenizer_files
+from .directory import ARCHITECTURES, KEPT, ORIGINALS, RECORD, Directory, config_of
+from .tokenizers import tokenizer_files
 from .whisper import generation_config
 
 LABEL = "label"

@@ -18,10 +18,10 @@ import torch
 import transformers
 import yaml
 from chopmix.commands.cli import main
-from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
-from chopmix.experiment.views.transcribe import as_json, as_srt, transcribe, transcriber_of, write_transcripts
+from chopmix.experiment.transcribe import as_json, as_srt, transcribe, transcriber_of, write_transcripts
 from chopmix.files.reading import DataError
 from chopmix.inference.whisper import transcription
 from chopmix.inference.whisper.decoding import Candidate, Said, drawn

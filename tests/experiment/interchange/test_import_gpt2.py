@@ -5,7 +5,7 @@ import json
 import pytest
 import tiktoken
 import torch
-from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.models.generation.sampling import Sampling, draw

@@ -8,7 +8,7 @@ import torch
 import yaml
 from bounded import measured
 from chopmix.commands.cli import main
-from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run_folder import RunError
 from chopmix.files.reading import DataError
 from chopmix.tokenizers.encoding import coder_process

@@ -11,7 +11,7 @@ import torch
 from batching import make_batch
 from chopmix.experiment.build import build_model
 from chopmix.experiment.fitting import build_choppers
-from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError, read_config
 from chopmix.experiment.settings.config import config_from_tree

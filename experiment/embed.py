@@ -19,16 +19,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...data.samples import Listed, Samples
-from ...data.split import SampleSplit
-from ...files.writing import not_written, partial_name, sweep_partials
-from ...models.arithmetic import computing_type, finite
-from ...models.batch import Batch, SetPlan
-from ...training.objective import autocast
-from ..fitting import read_samples
-from ..own_data import whole_data
-from ..run import Run
-from ..run_folder import RunError, say_aside
+from ..data.samples import Listed, Samples
+from ..data.split import SampleSplit
+from ..files.writing import not_written, partial_name, sweep_partials
+from ..models.arithmetic import computing_type, finite
+from ..models.batch import Batch, SetPlan
+from ..training.objective import autocast
+from .fitting import read_samples
+from .own_data import whole_data
+from .run import Run
+from .run_folder import RunError, say_aside
 
 Pool = Literal["mean", "first", "tokens"]
 """`mean`: the mean over all tokens of a sample; `first`: its first token; `tokens`: every token."""

@@ -13,10 +13,10 @@ import torch
 import transformers
 from checkout import TESTS
 from chopmix.commands.cli import main
-from chopmix.experiment.importing.architectures import ARCHITECTURES
-from chopmix.experiment.importing.directory import IMPORTERS, import_directory
-from chopmix.experiment.importing.export import architecture_of, differences, export_directory
-from chopmix.experiment.importing.tokenizer_json import tokenizer_files
+from chopmix.experiment.interchange.directory import ARCHITECTURES
+from chopmix.experiment.interchange.export import architecture_of, differences, export_directory
+from chopmix.experiment.interchange.import_run import IMPORTERS, import_directory
+from chopmix.experiment.interchange.tokenizers import tokenizer_files
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.models.pretrained.base import Rename, renames, translate

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ...data.samples import Samples
-from ...data.split import Split
-from ...tasks.base import Task
-from ...tokenizers.base import Chopper
-from ...tokenizers.media.clock import clock_of
+from ..data.samples import Samples
+from ..data.split import Split
+from ..tasks.base import Task
+from ..tokenizers.base import Chopper
+from ..tokenizers.media.clock import clock_of
 
 LOOKED_AT = 16
 """How many samples of the training split are looked at, spread over it."""

@@ -15,16 +15,16 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ...files.printing import as_written, plain_console, printable
-from ...files.reading import DataError
-from ...files.records import as_record
-from ...files.writing import write_text
-from ...inference.whisper.decoding import SHORTEST, Protocol
-from ...inference.whisper.transcript import Segment, Transcript
-from ...inference.whisper.transcription import Transcriber, Transcribing, vocabulary_of
-from ...inference.whisper.window import window_planner
-from ...tokenizers.audio_stem import AudioStemChopper
-from ..run import Run, RunError
+from ..files.printing import as_written, plain_console, printable
+from ..files.reading import DataError
+from ..files.records import as_record
+from ..files.writing import write_text
+from ..inference.whisper.decoding import SHORTEST, Protocol
+from ..inference.whisper.transcript import Segment, Transcript
+from ..inference.whisper.transcription import Transcriber, Transcribing, vocabulary_of
+from ..inference.whisper.window import window_planner
+from ..tokenizers.audio_stem import AudioStemChopper
+from .run import Run, RunError
 
 
 def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:

@@ -10,11 +10,10 @@ from pathlib import Path
 from ...files.trust import NOTHING, Trust
 from ...models.pretrained.base import PublishedError
 from ..run_folder import RunError
-from .files import Directory, Imported
+from .directory import Directory, Imported, write_run
 from .labelled import import_ast, import_decision, import_vit
 from .text import import_bert, import_gpt2, import_llama, import_t5
 from .whisper import import_whisper
-from .write_run import write_run
 
 IMPORTERS: dict[str, Callable[[Directory], Imported]] = {
     "gpt2": import_gpt2, "llama": import_llama, "bert": import_bert, "roberta": import_bert, "t5": import_t5,

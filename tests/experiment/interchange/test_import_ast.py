@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from batching import make_batch
-from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.tokenizers.audio_patches import AudioPatchesChopper, AudioPatchesTokenizer

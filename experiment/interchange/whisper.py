@@ -12,8 +12,8 @@ from ...inference.whisper.languages import code_of
 from ...models.pretrained.base import Id, Published
 from ...models.pretrained.whisper import Whisper
 from ..run_folder import RunError
-from .files import Directory, Imported
-from .tokenizer_files import Tokenizer, tokenizer_of
+from .directory import Directory, Imported
+from .tokenizers import Tokenizer, tokenizer_of
 
 NAMES = {
     "start": ("<|startoftranscript|>",), "end": ("<|endoftext|>",), "transcribe": ("<|transcribe|>",),

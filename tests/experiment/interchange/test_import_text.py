@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 from batching import make_batch
-from chopmix.experiment.importing.directory import import_directory
+from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.files.reading import DataError

@@ -13,8 +13,8 @@ from ...models.pretrained.t5 import T5
 from ...tokenizers.encoding.base import Encoding, NumberEncoding
 from ...tokenizers.encoding.stored import make_encoding
 from ..run_folder import RunError
-from .files import Directory, Imported
-from .tokenizer_files import Tokenizer, tokenizer_of
+from .directory import Directory, Imported
+from .tokenizers import Tokenizer, tokenizer_of
 
 GPT2_VOCABULARY = 50257
 """Ids of OpenAI's GPT-2 encoding, `<|endoftext|>` included."""

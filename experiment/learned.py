@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ...data.datasets.in_context import InContext
-from ...data.datasets.rules import COUNTS, Rules
-from ...data.functions import Linear, Network, Sparse, Tree
-from ...data.samples import Chosen, MadeDataset
-from ...files.writing import write_bytes, write_text
-from ...inference.in_time.in_context import (
+from ..data.datasets.in_context import InContext
+from ..data.datasets.rules import COUNTS, Rules
+from ..data.functions import Linear, Network, Sparse, Tree
+from ..data.samples import Chosen, MadeDataset
+from ..files.writing import write_bytes, write_text
+from ..inference.in_time.in_context import (
     ERROR,
     Errors,
     Scores,
@@ -26,11 +26,11 @@ from ...inference.in_time.in_context import (
     seen,
     with_error,
 )
-from ...tasks.language_modeling import LanguageModeling
-from ...tasks.next_item import NextItem
-from ..own_data import Whole
-from ..run import Run, evaluated, own_split
-from ..run_folder import RunError
+from ..tasks.language_modeling import LanguageModeling
+from ..tasks.next_item import NextItem
+from .own_data import Whole
+from .run import Run, evaluated, own_split
+from .run_folder import RunError
 
 RIGHT = {
     Linear: ("least squares", "ridge", "nearest neighbours"), Sparse: ("least squares", "ridge", "lasso"),

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ...files.printing import figure_text, printable
-from ...files.writing import make_folder, not_written
-from ...training.log import read_metrics
-from ..run_folder import RunError
+from ..files.printing import figure_text, printable
+from ..files.writing import make_folder, not_written
+from ..training.log import read_metrics
+from .run_folder import RunError
 
 Curve = list[tuple[int, float]]
 """(step, value) in the order of the steps."""

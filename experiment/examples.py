@@ -17,10 +17,10 @@ import soundfile
 from PIL import Image
 from torch import Tensor
 
-from ...files.reading import regular
-from ...files.writing import make_folder, write_bytes, write_json
-from ..run_folder import RunError
-from ..settings.config import Config
+from ..files.reading import regular
+from ..files.writing import make_folder, write_bytes, write_json
+from .run_folder import RunError
+from .settings.config import Config
 
 ENDINGS = {
     b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg",

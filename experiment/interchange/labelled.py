@@ -11,7 +11,7 @@ from ...models.pretrained.base import PublishedError
 from ...models.pretrained.decision import Decision
 from ...models.pretrained.vit import Vit, VitArguments, VitData
 from ..run_folder import RunError
-from .files import Directory, Imported
+from .directory import Directory, Imported
 
 PLAIN = "patch_drop", "norm_pre", "attn_pool"
 """Parts of a timm model that must be absent or the identity, since they are not reproduced."""

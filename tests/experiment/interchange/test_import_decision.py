@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from batching import make_batch
-from chopmix.experiment.importing.directory import import_directory
-from chopmix.experiment.importing.export import export_directory
+from chopmix.experiment.interchange.export import export_directory
+from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from transformers import DecisionTransformerConfig, DecisionTransformerModel

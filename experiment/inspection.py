@@ -1,0 +1,294 @@
+"""`chopmix inspect CONFIG`: one HTML page with the tokens of one real sample, its attention graphs and its targets; on
+the terminal, of a text corpus, its tokens in colours, and one batch written out as training examples."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.text import Text
+
+from ..data.split import Split
+from ..files.printing import plain_console, printable
+from ..files.writing import write_text
+from ..models.attention.graph import Graph
+from ..models.attention.mask import dense_mask, reach
+from ..models.batch import IGNORED, Batch, SetPlan
+from ..models.leaks import leaks
+from ..models.model import Model
+from ..models.tokens import CORE, Tokens
+from ..tokenizers.base import Chopper
+from .assemble import open_untrained
+from .build import build_model
+from .settings.config import Config
+from .settings.document import dumped
+
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62em;margin:2em auto;padding:0 1em;color:#222}
+h1,h2{line-height:1.2} img{max-width:100%} table{border-collapse:collapse} td,th{padding:.2em .8em;text-align:left;
+border-bottom:1px solid #ddd} .set span{display:inline-block;min-width:.9em;margin:1px;padding:0 .15em;color:#fff;
+font:12px monospace;white-space:pre} pre{background:#f5f5f5;padding:.7em;overflow:auto} .fine{color:#256029}
+.bad{color:#b00}"""
+COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")
+"""The colours of neighbouring tokens on the terminal."""
+FEW = 24
+"""At most this many targets of a task are listed."""
+
+
+def write_page(config: Config, file: Path) -> str:
+    """Write the page for one sample of the validation split; gives a sentence with its numbers of tokens, inputs and
+    graphs. Raises DataError for data that cannot be read, OSError where the file cannot be written."""
+    choppers, tasks, split = open_untrained(config)
+    model = build_model(config, choppers, tasks)
+    batch = split.batch(split.all()[:1])
+    names = ["(core)", *config.inputs]
+    parts = [
+        f"<h1>What {html.escape(config.path.name)} sees</h1>", items(split, split.all()[0].number, choppers),
+        *(part for each in parts_of(batch, model) for part in set_parts(*each, choppers, names)),
+        *cross_parts(batch), proof(batch, model),
+        "<h2>What is asked</h2>", *(asked(name, batch, choppers, config) for name in tasks),
+        "<h2>The configuration</h2>", f"<pre>{html.escape(dumped(config.tree))}</pre>",
+    ]  # fmt: skip
+    title = html.escape(str(config.path))
+    head = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
+    write_text(file, printable(head + "\n".join(parts)))
+    tokens = sum(planned.tokens.shape[1] for planned in batch.sets.values())
+    graphs = sum(len(set(core.graphs)) for core in model.cores.values())
+    return f"{file}: {tokens} tokens of {len(config.inputs)} input(s), {graphs} attention graph(s)"
+
+
+def items(split: Split, number: int, choppers: dict[str, Chopper]) -> str:
+    """HTML: every input of one of the split's samples, drawn as it is cut into tokens, and its labels; empty for a
+    corpus."""
+    if split.samples is None:
+        return ""
+    inputs, labels = split.item(number)
+    found = [f"<h2>One sample: {html.escape(split.samples.keys[number])}</h2>"]
+    for name, item in inputs.items():
+        chopper = choppers[name]
+        count = chopper.count(item)
+        found.append(f"<h3 style='color:{colour(name, choppers)}'>{html.escape(name)}: {count} tokens</h3>")
+        if isinstance(item, str):
+            found.append(f"<p>{html.escape(repr(item))}</p>")
+        else:
+            found.append(picture(lambda canvas, chopper=chopper, item=item: chopper.draw(canvas, item), (5, 2.6)))
+    found += [f"<p>{html.escape(name)}: <b>{html.escape(str(value))}</b></p>" for name, value in labels.items()]
+    return "\n".join(found)
+
+
+def asked(name: str, batch: Batch, choppers: dict[str, Chopper], config: Config) -> str:
+    """HTML: a task's targets in the batch: the label, or a table of supervised tokens and the ids to predict."""
+    targets, target = batch.targets[name], config.tasks[name].options.get("target")
+    vocabulary = choppers[target].vocabulary if target in choppers else None
+    if vocabulary is None or not {target} & {*batch.set_of(targets).chunks} or targets.values.is_floating_point():
+        (label, *_) = batch.set_of(targets).labels.get(target) or [None]
+        return f"<p>{html.escape(name)}: {html.escape(str(label))}</p>"
+    wanted = targets.values.flatten().tolist()
+    read = batch.set_of(targets).chunks[target].values.flatten().tolist()
+    if len(read) != len(wanted):  # only some slots are supervised: the masked ones
+        planned = batch.set_of(targets)
+        shown = labels_of(planned, planned.tokens, choppers)
+        pairs = [(f"place {place}, {shown[place]}", id) for place, id in zip(targets.slots.tolist(), wanted)]
+    else:
+        pairs = [(repr(vocabulary.shown(given)), id) for given, id in zip(read, wanted)]
+    pairs = [(given, id) for given, id in pairs if id != IGNORED]
+    rows = "".join(
+        f"<tr><td>{html.escape(given)}</td><td>{html.escape(repr(vocabulary.shown(id)))}</td></tr>"
+        for given, id in pairs[:FEW]
+    )
+    more = f"<p>The first {FEW} of {len(pairs):,}.</p>" if len(pairs) > FEW else ""
+    return f"<p>{html.escape(name)}</p><table><tr><th>after</th><th>say</th></tr>{rows}</table>{more}"
+
+
+# ------------------------------------------------------------------------------------------------------ on the terminal
+
+
+def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
+    """Print the first 160 tokens of the validation text in colours, then a batch of `rows` x `tokens` ids as its
+    examples of context and next id (as in Karpathy's lecture "Let's build GPT"):
+
+        when the input is 18, 47 the target is 56   'Fi' -> 'r'
+    """
+    console = plain_console(highlight=False)
+    choppers, _, split = open_untrained(config)
+    (name,) = choppers
+    encoding = choppers[name].vocabulary
+    about = f"input {name!r}: {encoding.name}, {encoding.size:,} ids; start token {encoding.start}"
+    console.print(about)
+    ids = split.file.ids
+    console.print(f"validation: {len(ids):,} tokens for {split.file.bytes:,} bytes, "
+                  f"{split.file.bytes / len(ids):.2f} bytes a token\n")  # fmt: skip
+    console.print(coloured(encoding, ids[:160].tolist()))
+    console.print(f"\none batch of {rows} x {tokens} ids is {rows * tokens} examples:\n")
+    for row in range(min(rows, (len(ids) - 1) // tokens)):
+        window = ids[row * tokens : row * tokens + tokens + 1].tolist()
+        for length in range(1, len(window)):
+            given, target = window[:length], window[length]
+            console.print(
+                f"when the input is {', '.join(map(str, given))} the target is {target}   "
+                f"{encoding.decode(given, specials=True)!r} -> {encoding.decode([target], specials=True)!r}",
+                soft_wrap=True,
+            )  # fmt: skip
+
+
+def coloured(encoding, ids: list[int]) -> Text:
+    """The text of ids with neighbouring tokens on different colours; a line break shows as ⏎ and is made."""
+    text = Text()
+    for number, id in enumerate(ids):
+        piece = encoding.decode([id], specials=True)
+        text.append(printable(piece).replace("\n", "⏎\n"), style=COLOURS[number % len(COLOURS)])
+    return text
+
+
+INPUT_COLOURS = ("#9aa0a6", "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948")
+"""By the number of the input; 0 are class and register tokens."""
+SHOWN = 400
+"""At most this many tokens of a set are written out and drawn."""
+
+
+def parts_of(batch: Batch, model: Model) -> list[tuple[str, SetPlan, Sequence[Graph]]]:
+    """(whose, plan, graphs) of every set of a batch: `encoder`, then `decoder`, or empty where there is one set; its
+    core's attention graphs, one per layer."""
+    main, *encoder = model.graphs
+    if batch.encoder is None:
+        return [("", batch.main, main)]
+    return [("encoder", batch.encoder, *encoder), ("decoder", batch.main, main)]
+
+
+def set_parts(
+    whose: str, planned: SetPlan, graphs: Sequence[Graph], choppers: dict[str, Chopper], names: Sequence[str]
+) -> list[str]:
+    """HTML of the first row of a set. `whose` as in `parts_of`; `names` are those of the inputs, class and register
+    tokens first."""
+    tokens, of = planned.tokens.select(slice(0, 1)), f" of the {whose}" if whose else ""
+    cut = f"<p>The first {SHOWN} of its {tokens.shape[1]:,} tokens are shown.</p>" if tokens.shape[1] > SHOWN else ""
+    return [
+        f"<h2>The set{of}</h2>", cut, strip(planned, tokens, choppers, names), counts_table(tokens, names),
+        f"<h2>Who reads whom{' in it' if of else ''}</h2>", *graph_parts(graphs, tokens),
+    ]  # fmt: skip
+
+
+def cross_parts(batch: Batch) -> list[str]:
+    """HTML: a sentence about cross-attention, where there is an encoder."""
+    if batch.encoder is None:
+        return []
+    count = int((batch.encoder.tokens.sample[0] > 0).sum())
+    return [f"<p>In every layer each token of the decoder's set also reads all {count} of the encoder's.</p>"]
+
+
+def labels_of(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper]) -> list[str]:
+    """A short text for every slot of the first row: the text of an id, `·` for anything else."""
+    found = ["·"] * tokens.shape[1]
+    for name, chunks in planned.chunks.items():
+        vocabulary = choppers[name].vocabulary
+        if vocabulary is None:
+            continue
+        values = chunks.values.flatten().tolist()
+        places = range(len(values)) if chunks.slots is None else chunks.slots.tolist()
+        for place, id in zip(places, values):
+            if place < len(found):
+                found[place] = vocabulary.shown(id).replace("\n", "⏎")
+    return found
+
+
+def strip(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper], names: Sequence[str]) -> str:
+    """HTML: the tokens in order, in the colours of their inputs."""
+    spans = [
+        f"<span style='background:{INPUT_COLOURS[input % len(INPUT_COLOURS)]}' title='{names[input]}'>{html.escape(label)}</span>"
+        for input, label in zip(tokens.input[0, :SHOWN].tolist(), labels_of(planned, tokens, choppers))
+    ]
+    return f"<p class=set>{''.join(spans)}</p>"
+
+
+def counts_table(tokens: Tokens, names: Sequence[str]) -> str:
+    """HTML: a table of tokens per input, and their share of the set."""
+    total = int((tokens.sample > 0).sum())
+    rows = []
+    for number, name in enumerate(names):
+        count = int(((tokens.input == number) & (tokens.sample > 0)).sum())
+        if count or number != CORE:
+            style = f"color:{INPUT_COLOURS[number % len(INPUT_COLOURS)]}"
+            share = f"{count / max(total, 1):.0%}"
+            rows.append(f"<tr><td style='{style}'>{html.escape(name)}</td><td>{count}</td><td>{share}</td></tr>")
+    return f"<table><tr><th>input</th><th>tokens</th><th>share</th></tr>{''.join(rows)}</table>"
+
+
+def graph_parts(graphs: Sequence[Graph], tokens: Tokens) -> list[str]:
+    """HTML: each different attention graph as a matrix, rows (queries) read columns (keys), then the tokens that can
+    have reached each token, for each depth at which that changes."""
+    pictures = []
+    for graph in dict.fromkeys(graphs):
+        layers = ", ".join(str(layer + 1) for layer, each in enumerate(graphs) if each == graph)
+        pictures.append(matrix(dense_mask(graph, tokens, tokens)[0], tokens, f"layer {layers}"))
+    heard = [reach(graphs[:depth], tokens)[0] for depth in range(1, len(graphs) + 1)]
+    for depth, known in enumerate(heard, start=1):
+        if depth == len(heard) or (depth > 1 and not torch.equal(known, heard[depth - 2])):
+            pictures.append(matrix(known, tokens, f"heard of after {depth} layer{'s' * (depth > 1)}"))
+    return ["<p>Rows read columns.</p>", *pictures, reach_table(graphs, heard, tokens)]
+
+
+def reach_table(graphs: Sequence[Graph], heard: Sequence[torch.Tensor], tokens: Tokens) -> str:
+    """HTML: a table by layer of how many tokens a token attends to there, on average, and how many can have reached it
+    by then, on average and at most. `heard`: a matrix (n, n) for each depth."""
+    there = tokens.sample[0] > 0
+    rows = []
+    for depth, (graph, known) in enumerate(zip(graphs, heard), start=1):
+        read = dense_mask(graph, tokens, tokens)[0][there].sum(1).float()
+        known = known[there].sum(1).float()
+        cells = f"{depth}</td><td>{read.mean():.1f}</td><td>{known.mean():.1f}</td><td>{int(known.max())}"
+        rows.append(f"<tr><td>{cells}</td></tr>")
+    return (
+        f"<p>Of {int(there.sum())} tokens:</p><table><tr><th>layer</th><th>read there, on average</th>"
+        f"<th>heard of by then, on average</th><th>at most</th></tr>{''.join(rows)}</table>"
+    )
+
+
+def proof(batch: Batch, model: Model) -> str:
+    """HTML: a sentence on how many targets can reach their own predictor, found by search through all layers."""
+    found = leaks(batch, *model.graphs)
+    bad = sum(map(len, found.values()))
+    judged = sum(targets.count for targets in batch.targets.values())
+    if bad:
+        return f"<p class=bad>{bad} of {judged} targets can be read by their own predictor: this graph leaks.</p>"
+    return f"<p class=fine>None of the {judged} targets can reach its own predictor, through all layers.</p>"
+
+
+def matrix(mask: torch.Tensor, tokens: Tokens, title: str) -> str:
+    """HTML: a boolean mask (n, n) as a picture, with the colours of the inputs along both sides."""
+
+    def draw(canvas: Any) -> None:
+        from matplotlib.colors import to_rgb
+
+        sides = torch.tensor(
+            [to_rgb(INPUT_COLOURS[number % len(INPUT_COLOURS)]) for number in tokens.input[0, :SHOWN].tolist()]
+        )
+        n = len(sides)
+        image = torch.ones(n + 2, n + 2, 3)
+        image[2:, 2:] = torch.where(mask[:SHOWN, :SHOWN, None], sides[None] * 0.9, torch.ones(3))
+        image[2:, 0], image[0, 2:] = sides, sides
+        canvas.imshow(image.numpy())
+        canvas.set(title=title, xticks=[], yticks=[])
+
+    return picture(draw, (3.4, 3.4))
+
+
+def picture(draw, size: tuple[float, float]) -> str:
+    """HTML: what the function `draw` puts on matplotlib's Axes, as a PNG inside the page; `size` in inches."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    file = io.BytesIO()
+    with rc_context({"text.parse_math": False}):  # a `$` in a name is no formula
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure.subplots())
+        figure.savefig(file, format="png", dpi=110)
+    return f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+
+
+def colour(name: str, choppers: Any) -> str:
+    """An input's colour."""
+    return INPUT_COLOURS[(list(choppers).index(name) + 1) % len(INPUT_COLOURS)]
