@@ -22,7 +22,7 @@ from chopmix.models.tokens import plain_tokens
 from chopmix.tasks.targets import with_targets
 from chopmix.tokenizers.encoding.base import NumberEncoding
 from chopmix.tokenizers.text import TextChopper
-from chopmix.training.hardware import fast_half
+from chopmix.training.accounting import fast_half
 from chopmix.training.objective import autocast
 from pairs import figures, timed_pairs
 from results import write_results

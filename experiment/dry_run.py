@@ -15,9 +15,10 @@ from ..training.accounting import memory_estimate, parameters_by_part
 from ..training.log import Progress, Throughput, peak_memory, scaled
 from ..training.loop import Learner
 from .assemble import Experiment, assemble, start
+from .preflight import about_inputs, preflight
 from .settings.config import Config
 from .settings.document import dumped
-from .train import about_inputs, counted, preflight, resume
+from .train import counted, resume
 
 
 def dry_run(config: Config) -> None:

@@ -17,10 +17,8 @@ from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chunk
 from .media.augmentation import SpectrogramAugmentation
-from .media.griffin_lim import griffin_lim
-from .media.mel import mel_banks
 from .media.sound import Clip
-from .media.spectrogram import SpectrogramChopper, SpectrogramEmbedder, draw_spectrogram
+from .media.spectrogram import SpectrogramChopper, SpectrogramEmbedder, draw_spectrogram, griffin_lim, mel_banks
 
 FLOOR = 1e-6
 """Added to mel energies before the logarithm."""

@@ -20,9 +20,8 @@ from ..models.batch import Chunks
 from ..models.layers.positions import GridPosition, LearnedGrid
 from .base import Chunk, Role
 from .media.augmentation import SpectrogramAugmentation
-from .media.mel import LOWEST, kaldi_banks
 from .media.sound import Clip
-from .media.spectrogram import SpectrogramChopper, SpectrogramEmbedder, draw_spectrogram
+from .media.spectrogram import LOWEST, SpectrogramChopper, SpectrogramEmbedder, draw_spectrogram, kaldi_banks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, SinesThenCosines
 from .base import Chunk
-from .media.mel import mel_banks
 from .media.sound import Clip, SoundChopper
-from .media.spectrogram import draw_spectrogram
+from .media.spectrogram import draw_spectrogram, mel_banks
 
 FLOOR = 1e-10
 """The least mel energy: smaller ones are raised to it before the logarithm."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..models.contract import described
 from ..models.initialization import roles
-from .hardware import fast_half
+from .accounting import fast_half
 
 Share, Positive = Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]

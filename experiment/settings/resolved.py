@@ -14,8 +14,8 @@ import torch
 from ...files.reading import DataError
 from ...files.records import Record, read_record
 from ...files.writing import write_json
+from ...training.accounting import fast_half, missing_compiler
 from ...training.checkpoints import CheckpointError
-from ...training.hardware import fast_half, missing_compiler
 from .schema import Part
 from .sections import Training
 

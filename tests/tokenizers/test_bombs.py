@@ -33,8 +33,7 @@ from chopmix.tokenizers.category import CategoryChopper
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.media import files
 from chopmix.tokenizers.media.files import check_pixels, read_picture, read_sound
-from chopmix.tokenizers.media.resampling import resampled
-from chopmix.tokenizers.media.sound import trimmed
+from chopmix.tokenizers.media.sound import resampled, trimmed
 from chopmix.tokenizers.sensor import SensorChopper
 from chopmix.tokenizers.video import VideoChopper
 from hypothesis import given
@@ -335,7 +334,7 @@ def test_a_sound_that_is_resampled_in_blocks_is_that_of_the_whole(rate, length, 
     clip = torch.randn(length, generator=torch.Generator().manual_seed(seed))
     whole = resampled(clip, rate, 16_000, late)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("chopmix.tokenizers.media.resampling.LONG", 2000)
+        patched.setattr("chopmix.tokenizers.media.sound.LONG", 2000)
         parts = resampled(clip, rate, 16_000, late)
     assert len(whole) == len(parts) and torch.allclose(whole, parts, atol=1e-5)
 

@@ -2,7 +2,7 @@
 
 import torch
 import torchaudio
-from chopmix.tokenizers.media.griffin_lim import MOMENTUM, ROUNDS, griffin_lim
+from chopmix.tokenizers.media.spectrogram import MOMENTUM, ROUNDS, griffin_lim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchaudio
-from chopmix.tokenizers.media.mel import KNEE, frequency_of, kaldi_banks, mel_banks, mel_of
+from chopmix.tokenizers.media.spectrogram import KNEE, frequency_of, kaldi_banks, mel_banks, mel_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchaudio.compliance.kaldi import get_mel_banks

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from chopmix.tokenizers.media.resampling import resampled
+from chopmix.tokenizers.media.sound import resampled
 from hypothesis import example, given
 from hypothesis import strategies as st
 from torchaudio.functional import resample

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from chopmix.experiment.preflight import check_prompt
 from chopmix.files.reading import DataError
 from chopmix.models.batch import IGNORED
 from chopmix.tasks.language_modeling import LanguageModeling
@@ -10,7 +11,6 @@ from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.media.files import read_sound
 from chopmix.tokenizers.media.midi import SILENCE, notes_of
 from chopmix.tokenizers.score import ScorePreprocessor, ScoreVocabulary, chord_of
-from chopmix.training.preflight import check_prompt
 from hypothesis import given
 from hypothesis import strategies as st
 

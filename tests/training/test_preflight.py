@@ -1,6 +1,7 @@
 """Checks before the first step: the metric of the best checkpoint, batches that must be whole."""
 
 import pytest
+from chopmix.experiment.preflight import check_batches_are_whole, check_best
 from chopmix.models.generation.beam_search import Search
 from chopmix.tasks.classification import Classes, Classification
 from chopmix.tasks.language_modeling import LanguageModeling
@@ -8,7 +9,6 @@ from chopmix.tasks.masked_diffusion import MaskedDiffusion
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.encoding.byte_pairs import Extended
 from chopmix.tokenizers.text import TextChopper
-from chopmix.training.preflight import check_batches_are_whole, check_best
 
 
 def tasks():

@@ -23,7 +23,7 @@ from chopmix.data.processes import Processes
 from chopmix.experiment.train import fit
 from chopmix.models.tokens import PADDING
 from chopmix.tokenizers.encoding.base import ByteEncoding
-from chopmix.training.hardware import fast_half
+from chopmix.training.accounting import fast_half
 from ranks import train_together
 from test_token_file import Given
 from test_training import losses, trainer
