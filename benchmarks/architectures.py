@@ -22,9 +22,9 @@ import torch
 import transformers
 from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import Run, load_run
-from chopmix.experiment.transcribe import transcriber_of
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.tokens import plain_tokens
+from chopmix.projects.whisper.transcribing import transcriber_of
 from results import write_results
 from safetensors.torch import save_file
 from torch import Tensor, nn

@@ -14,10 +14,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from chopmix.experiment.playing import data_figures, episodes_of, figures_of
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config
-from chopmix.inference.in_time.rollout import Playing
+from chopmix.projects.decision.playing import configured, data_figures, episodes_of, figures_of
+from chopmix.projects.decision.rollout import Playing
 from results import write_results
 from trained import trained
 
@@ -50,7 +50,7 @@ def agent(config: str, kind: str, seed: int, options: argparse.Namespace) -> Run
 
 def rows_of(config: str, kind: str, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each return that is asked for; one alone of an agent that is told none."""
-    known = load_config(config, []).evaluation.play or Playing()
+    known = configured(load_config(config, []))
     run, found = agent(config, kind, seed, options), []
     for target in map(float, options.targets.split(",")) if kind == "told" else [None]:
         for temperature in map(float, options.temperatures.split(",")) if options.temperatures else [known.temperature]:

@@ -20,10 +20,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chopmix.data.datasets.rules import Rules
-from chopmix.experiment.learned import followed, learned
 from chopmix.experiment.run import load_run
-from chopmix.inference.in_time.in_context import ERROR, rows_of
+from chopmix.projects.in_context.curves import followed, learned
+from chopmix.projects.in_context.datasets.rules import Rules
+from chopmix.projects.in_context.scoring import ERROR, rows_of
 from results import write_results
 from trained import trained
 

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from chopmix.experiment.playing import play_metrics
 from chopmix.experiment.run import load_run
+from chopmix.projects.decision.playing import configured, play_metrics
 from chopmix.training.checkpoints import read_step
 from measure import runs_in
 from results import write_results
@@ -72,7 +72,8 @@ def figures(folder: Path) -> list[dict[str, float]]:
     found = []
     for run in map(load_run, runs_in(folder)):
         found.append(run.evaluate("val") | run.evaluate("test" if "test" in run.dataset().splits else "val"))
-        if (how := run.config.evaluation.play) is not None:
+        if "play" in run.config.evaluation.also:
+            how = configured(run.config)
             played = play_metrics(run, replace(how, episodes=100))
             found[-1] |= {f"val/{key}": value for key, value in played.items()}
     return found

@@ -1,7 +1,8 @@
-"""The command line. Every other file of this folder, and of `in_time/`, is one command, a module with:
+"""The command line. Every other file of this folder, and of the `commands/` of projects, is one command, a module with:
 
     HELP                  the command's line in `chopmix --help`
     add_options(command)  adds its arguments to its parser
+    AFTER                 of a project's command: the command that it follows in `chopmix --help`
     run(options)          runs it; gives the exit status, None for 0. An error is raised, and told by `tell`
 
 All of them are imported for `--help`; torch, which takes seconds, only inside `run`.
@@ -15,17 +16,16 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from ..experiment.settings.hints import hint_for
+from ..experiment.settings.plugins import modules_of
 from ..files.printing import printable
 
 ORDER = (
-    "train", "generate", "predict", "evaluate", "play", "record", "in_context", "embed", "inspect", "examples",
-    "compare", "transcribe", "import", "export", "schema",
+    "train", "generate", "predict", "evaluate", "embed", "inspect", "examples", "compare", "import", "export", "schema",
 )  # fmt: skip
-"""The order in which `--help` lists commands; others follow by name."""
+"""The order in which `--help` lists commands. The command of a project follows the one that its `AFTER` names."""
 
 FLAGS = {
     "": ("out",), "data": ("dataset",), "model": ("depth", "width", "heads", "context"),
@@ -108,13 +108,14 @@ def meant(wrong: Sequence[str], rest: Sequence[str]) -> str:
 def verbs() -> dict[str, Any]:
     """The commands' modules by name, in the order of `--help`. A file adds `_model` where Python has the name itself:
     `import` is import_model.py, `inspect` is inspect_model.py."""
-    folder = Path(__file__).parent
-    stems = {file.stem for file in folder.glob("*.py")} - {"cli"}
-    stems |= {f"in_time.{file.stem}" for file in (folder / "in_time").glob("*.py")}
-    modules = {stem.rpartition(".")[2]: importlib.import_module(f".{stem}", __package__) for stem in sorted(stems)}
-    found = {stem.removesuffix("_model"): module for stem, module in modules.items()}
-    names = sorted(found, key=lambda name: (name not in ORDER, [*ORDER, name].index(name)))
-    return {name: found[name] for name in names}
+    files = {name.removesuffix("_model"): module for name, module in modules_of("commands").items() if name != "cli"}
+    modules = {name: importlib.import_module(module) for name, module in files.items()}
+
+    def place(name: str) -> tuple[int, bool, str]:
+        after = getattr(modules[name], "AFTER", None)
+        return ORDER.index(after or name), after is not None, modules[name].__name__
+
+    return {name: modules[name] for name in sorted(modules, key=place)}
 
 
 class Parser(argparse.ArgumentParser):

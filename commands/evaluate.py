@@ -41,13 +41,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..experiment.fitting import truth_of
     from ..experiment.own_data import whole_data
     from ..experiment.run import evaluated
     from ..experiment.run_folder import RunError, say_aside
     from ..files.printing import printable
     from ..files.writing import make_folder, write_json
-    from ..inference.attribution import tables
+    from ..inference.evaluators.attribution import tables, truth_of
 
     asked = {name: getattr(options, name) for name in ("guidance", "temperature", "steps", "drafts")}
     loaded = load(options).searching(**search_options(options)).generating(**asked)
@@ -72,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
     if options.subsets:
         for name, worth in loaded.attribution(options.split, dataset).items():
             data = dataset or loaded.dataset()
-            truth = truth_of(loaded.config, data, options.split, loaded.tasks[name], worth.inputs)
+            truth = truth_of(loaded.wiring, data, options.split, loaded.tasks[name], worth.inputs)
             wide_console().print(*tables(name, worth, truth), sep="\n")
             prefix = options.split if len(loaded.tasks) == 1 else f"{options.split}/{name}"
             record |= worth.figures(prefix)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from ..files.reading import DataError
+from ..tasks.base import Problems, Wiring
 from ..tokenizers.encoding.base import well_formed
 
 
@@ -33,6 +34,8 @@ class Dataset:
     """Whether it holds samples (`SampleDataset`), not the documents of a text corpus."""
     splits: tuple[str, ...] = ("train", "val")
     """The names of its splits; training reads `train` and `val`, and only `evaluate` opens `test`."""
+    renamable: ClassVar[bool] = True
+    """Whether a mixture may rename its columns."""
     whole_of: str = ""
     """Where every split holds all samples: where these are, such as `photos`. Empty: splits differ."""
 
@@ -47,6 +50,14 @@ class Dataset:
         if type(self).__init__ is object.__init__:
             return {}
         return {name: getattr(self, name) for name in list(inspect.signature(type(self).__init__).parameters)[1:]}
+
+    @classmethod
+    def problems(cls, options: Mapping[str, Any], wiring: Wiring) -> Problems:
+        """Problems of the other sections of a configuration that names this data set, with these options."""
+        yield from ()
+
+    def check(self, wiring: Wiring) -> None:
+        """Raises DataError if the inputs do not fit to the opened data; called before the first step."""
 
     def addresses(self) -> Iterable[str]:
         """The remote addresses that it may open, such as `https://example.org/train.tar`. They are checked before
@@ -71,6 +82,10 @@ class Dataset:
     def about(self) -> dict[str, object]:
         """Facts about the source (version, bytes, counts): printed, and stored with a run as JSON."""
         raise NotImplementedError
+
+    def members(self) -> Sequence[Dataset]:
+        """The data sets of a mixture; of any other data set itself alone."""
+        return [self]
 
     def whole(self) -> Dataset:
         """The data set of which every split holds all samples, where only `train` is named, of which `val` would be a

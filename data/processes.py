@@ -47,6 +47,11 @@ class Processes:
     """What ends this process when another one fails; None for a single process."""
 
     @classmethod
+    def alone(cls) -> Processes:
+        """A single process, which joins no group."""
+        return cls(0, 1, torch.device("cpu"))
+
+    @classmethod
     def start(cls, device: str = "auto") -> Processes:
         """Join the group that `torchrun` describes in the environment; without one, be the only process.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,8 +15,9 @@ from ..data.loader import Loader
 from ..data.processes import Processes
 from ..data.split import Split
 from ..files.writing import write_bytes, write_json
-from ..inference.generate import Generating, generate_items, generate_unprompted
-from ..inference.pages import Samples, draws, generated_rows, samples_with
+from ..inference.evaluator import Evaluator
+from ..inference.evaluators.metrics import Metrics
+from ..inference.evaluators.samples import GeneratedSamples
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
@@ -25,7 +25,7 @@ from ..training import checkpoints as checkpoint
 from ..training.accounting import Costs
 from ..training.checkpoints import Saver
 from ..training.ema import Ema
-from ..training.evaluator import Evaluator
+from ..training.evaluation import Evaluations
 from ..training.log import Log, Progress
 from ..training.loop import Every, Learner, Trainer
 from ..training.objective import Objective
@@ -34,11 +34,11 @@ from ..training.parallel import Replica
 from ..training.stop import StopRequest, orderly_end
 from .build import build_model, build_optimizer
 from .fitting import choppers_and_tasks, open_split
-from .playing import play_metrics
 from .run import Run, open_part
 from .run_folder import fingerprints
 from .settings.config import Config
 from .settings.resolved import Resolved, resolve
+from .settings.sections import Evaluation
 from .transfer import take_assets
 
 
@@ -46,13 +46,10 @@ from .transfer import take_assets
 class OpenedData:
     """The fitted choppers of a run's inputs, its fitted tasks, and the splits `train` and `val`."""
 
-    name: str
-    """The data set's name."""
+    dataset: Dataset
     choppers: dict[str, Chopper]
     tasks: dict[str, Task]
     splits: dict[str, Split]
-    about: Mapping[str, Any]
-    """Facts about the source (version, bytes, counts; of episodes their returns), as kept in `data.json`."""
 
     @property
     def contents(self) -> dict[str, str]:
@@ -67,7 +64,7 @@ def open_data(config: Config, processes: Processes, say: Callable[[str], None]) 
     choppers, tasks = fit(config, dataset, processes, say)
     with processes.in_turn():
         splits = {name: open_split(config, dataset, name, choppers, tasks, say=say) for name in ("train", "val")}
-    return OpenedData(dataset.name, choppers, tasks, splits, dataset.about())
+    return OpenedData(dataset, choppers, tasks, splits)
 
 
 def fit(
@@ -123,72 +120,28 @@ def build_loader(config: Config, data: OpenedData, processes: Processes) -> Load
     )  # fmt: skip
 
 
-def samples_of(run: Run, split: Split) -> Samples:
-    """What the model generates as it is now: a text of at most `evaluation.sample_tokens` tokens (0: nothing), the
-    continuation of `evaluation.prompt`; for a split of samples the texts of three of them with their references, a line
-    each: `'7+5=12' ('7+5=12' is true)`; of items that are more than text a sheet. Nothing where no task generates."""
-    writing = [(name, task) for name, task in run.tasks.items() if task.needs.generates or task.needs.refines]
-    settings = run.config.evaluation
-    if not writing or not settings.sample_tokens:
-        return Samples()
-    training = run.model.training
-    run.model.eval()
-    try:
-        most = settings.sample_tokens
-        rows = [] if split.samples is None else generated_rows(run.model, run.tasks, split, seed=run.step, most=most)
-        texts = [(name, task) for name, task in writing if not draws(task)]
-        return Samples(text_of(run, split, *texts[0]) if texts else "", rows)
-    finally:
-        run.model.train(training)
+def build_evaluators(settings: Evaluation) -> dict[str, Evaluator]:
+    """The evaluators of a run by name, in the order in which they run: metrics, those of the YAML, samples."""
+    return {
+        "metrics": Metrics(rows=settings.rows, generated=settings.generated),
+        **{name: part() for name, part in settings.also.items()},
+        "samples": GeneratedSamples(tokens=settings.sample_tokens, prompt=settings.prompt),
+    }
 
 
-def text_of(run: Run, split: Split, name: str, task: Task) -> str:
-    """What the task writes, as lines; empty where there is nothing from which it could."""
-    settings, refines = run.config.evaluation, task.needs.refines
-    if split.samples is not None:
-        how, places = Generating(max_tokens=None if refines else settings.sample_tokens), samples_with(split, task, 3)
-        found = generate_items(run.model, run.tasks, name, split, places, how) if places else {}
-        true = {number: split.item(number)[0].get(task.target, "") for number in found}
-        return "\n".join(f"{task.restore(ids)!r} ({true[number]!r} is true)" for number, ids in found.items())
-    if task.needs.encoder:
-        return ""
-    if refines:
-        how = Generating(max_tokens=min(settings.sample_tokens, run.model.context), seed=run.step)
-        return task.restore(generate_unprompted(run.model, name, task, 1, how)[0])
-    drawn = {"max_tokens": settings.sample_tokens, "temperature": 0.8, "top_k": 200, "seed": run.step}
-    return settings.prompt + run.generate(settings.prompt or None, **drawn)
+def build_evaluation(
+    config: Config, data: OpenedData, processes: Processes, objective: Objective, say: Callable[[str], None]
+) -> Evaluations:
+    """The evaluations of a run."""
+    evaluators = build_evaluators(config.evaluation)
 
+    def trained(step: int) -> Run:
+        return Run(folder=Path(config.out), config=config, step=step, model=objective.model, tasks=data.tasks,
+                   choppers=data.choppers, precision=objective.precision, processes=processes, opened=data.splits,
+                   source=data.dataset)  # fmt: skip
 
-def build_evaluator(config: Config, data: OpenedData, processes: Processes, objective: Objective) -> Evaluator:
-    """The evaluator of the validation split; at each evaluation it also lets the model generate sample texts."""
-
-    def as_run(step: int) -> Run:
-        return run_of(config, data, objective, step)
-
-    def play(step: int) -> dict[str, float]:
-        training = objective.model.training
-        objective.model.eval()
-        found = play_metrics(as_run(step), how) if how else {}
-        objective.model.train(training)
-        return {f"val/{name}": value for name, value in found.items()}
-
-    how = config.evaluation.play
-    return Evaluator(
-        objective=objective, splits=data.splits, processes=processes, rows=config.evaluation.rows, play=play,
-        generated=config.evaluation.generated, sample=lambda step: samples_of(as_run(step), data.splits["val"]),
-        returns=returns_of(config),
-    )  # fmt: skip
-
-
-def returns_of(config: Config) -> list[str]:
-    """The names of the mean returns that an evaluation measures by playing: `val/return_at_500`."""
-    return [f"val/{name}" for name in config.evaluation.play.asked] if config.evaluation.play else []
-
-
-def run_of(config: Config, data: OpenedData, objective: Objective, step: int = 0) -> Run:
-    """A run in training as one that was opened."""
-    return Run(folder=Path(config.out), config=config, step=step, model=objective.model, tasks=data.tasks,
-               choppers=data.choppers)  # fmt: skip
+    return Evaluations(objective=objective, splits=data.splits, processes=processes, say=say, trained=trained,
+                      evaluators=list(evaluators.values()))  # fmt: skip
 
 
 def build_saver(config: Config, data: OpenedData, writes: bool, check: Callable[[], None]) -> Saver:
@@ -211,9 +164,10 @@ def build_trainer(
     learner = build_learner(config, data, processes, precision)
     every = Every(config.logging.every, config.evaluation.every, config.checkpoints.every)
     log = Log(progress, processes, Costs(learner.model).flops)
+    say = progress.say if processes.is_first else lambda text: None
     return Trainer(
         learner=learner, loader=build_loader(config, data, processes),
-        evaluator=build_evaluator(config, data, processes, learner.replica.objective),
+        evaluation=build_evaluation(config, data, processes, learner.replica.objective, say),
         saver=build_saver(config, data, processes.is_first, check), log=log, stop=StopRequest(),
         steps=config.training.steps, every=every,
     )  # fmt: skip
@@ -261,7 +215,7 @@ def assemble(
         data = open_data(config, processes, say)
     if first:
         check()
-        write_json(folder / "data.json", {"dataset": data.name, **data.about}, within=folder)
+        write_json(folder / "data.json", {"dataset": data.dataset.name, **data.dataset.about()}, within=folder)
     trainer = build_trainer(config, data, processes, progress, choices.precision, check)
     return Experiment(config, processes, progress, choices, data, trainer)
 

@@ -39,8 +39,8 @@ def dry_run(config: Config) -> None:
         with trainer.loader as loader:
             console.print(parameter_table(experiment.model))
             console.print(rate_table(trainer.learner))
-            if processes.is_first and experiment.data.about:
-                told = ", ".join(f"{name} {value}" for name, value in experiment.data.about.items())
+            if processes.is_first and (about := experiment.data.dataset.about()):
+                told = ", ".join(f"{name} {value}" for name, value in about.items())
                 console.print(f"data: {config.data.dataset.use}, {told}")
             for line in (*batch_lines(experiment), *about_inputs(experiment), *leak_lines(experiment.model)):
                 console.print(line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ from ..data.base import Dataset
 from ..data.collate import Collator, Inputs
 from ..data.corpus import StreamSplit, prepare, prepared_folder
 from ..data.root import cache_folder
-from ..data.samples import Outcome, SampleDataset, Samples
+from ..data.samples import SampleDataset, Samples
 from ..data.split import SampleSplit, Split, sample_split
 from ..files.reading import DataError
 from ..files.records import read_record
@@ -25,20 +25,6 @@ from ..tasks.judging import TrainingItems
 from ..tokenizers.base import Chopper, RunPart, no_run, readable
 from ..tokenizers.chopping.contract import check_complete
 from .settings.config import Config
-
-
-def truth_of(
-    config: Config, dataset: SampleDataset, split: str, task: Task, inputs: Collection[str]
-) -> list[Outcome] | None:
-    """The joint table of these inputs, by their names, and of what the task predicts. None where the data set does not
-    know it: for another column, for inputs that are in no table, and for a task that predicts only parts of items."""
-    columns, needs = config.wiring.columns, task.needs
-    if columns.get(task.target, task.target) != dataset.truth_column:
-        return None
-    outcomes = dataset.truth(split) if needs.generates or needs.refines or task.target in needs.columns else None
-    if not outcomes or not {columns[name] for name in inputs} <= outcomes[0].inputs.keys():
-        return None
-    return [each._replace(inputs={name: each.inputs[columns[name]] for name in inputs}) for each in outcomes]
 
 
 def check_columns(config: Config, dataset: SampleDataset) -> None:

@@ -198,7 +198,8 @@ def labels_of(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper]) ->
 def strip(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper], names: Sequence[str]) -> str:
     """HTML: the tokens in order, in the colours of their inputs."""
     spans = [
-        f"<span style='background:{INPUT_COLOURS[input % len(INPUT_COLOURS)]}' title='{names[input]}'>{html.escape(label)}</span>"
+        f"<span style='background:{INPUT_COLOURS[input % len(INPUT_COLOURS)]}' title='{names[input]}'>"
+        f"{html.escape(label)}</span>"
         for input, label in zip(tokens.input[0, :SHOWN].tolist(), labels_of(planned, tokens, choppers))
     ]
     return f"<p class=set>{''.join(spans)}</p>"

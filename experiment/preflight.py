@@ -5,43 +5,30 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from ..data.split import Split
-from ..inference.attribution import NOTHING, withholdable
 from ..inference.evaluation import directions, generates
+from ..inference.evaluator import Evaluator
 from ..models.leaks import unread
 from ..models.model import Model
 from ..tasks.base import Task
-from ..tokenizers.base import Chopper
-from .assemble import Experiment, run_of
+from .assemble import Experiment
 from .data_summary import data_lines
-from .learned import check_learns
-from .playing import beyond, check_plays, check_steps, episodes_in
 
 
 def preflight(experiment: Experiment) -> None:
     """Check before the first step that tasks which need whole batches get them, `checkpoints.best` is a metric, the
-    prompt can be encoded, the model can play and learn in its context as `evaluation` says, attribution has inputs to
-    leave out, and no target of the first batch can reach its own predictor. Raises ValueError for the first check that
-    fails."""
-    config, tasks, splits = experiment.config, experiment.data.tasks, experiment.data.splits
-    settings = config.training
-    rows = settings.rows_per_micro_batch or splits["train"].rows
-    whole = rows >= splits["train"].rows and experiment.processes.world_size == 1 and not settings.mixup
-    check_batches_are_whole(tasks, whole)
-    check_best(config.checkpoints.best, tasks, config.evaluation.generated,
-               experiment.trainer.evaluator.returns, corpus=splits["val"].samples is None)  # fmt: skip
-    check_prompt(config.evaluation.prompt, tasks, experiment.data.choppers)
-    run = run_of(config, experiment.data, experiment.trainer.evaluator.objective)
-    if config.data.dataset and episodes_in(run):
-        check_steps(run)
-    if config.evaluation.play:
-        check_plays(run, config.evaluation.play)
-        for line in beyond(experiment.data.about.get("returns"), config.evaluation.play.targets):
-            experiment.say(f"evaluation.play.targets: {line}")
-    if config.evaluation.in_context:
-        check_learns(run, config.evaluation.in_context)
-    if config.evaluation.attribution:
-        check_attribution(splits["val"], tasks)
-    check_leaks(experiment.model, splits["train"], settings.seed)
+    inputs fit to the data, each evaluator can evaluate the model, and no target of the first batch can reach its own
+    predictor. Raises ValueError for the first check that fails."""
+    config, data, evaluation = experiment.config, experiment.data, experiment.trainer.evaluation
+    settings, train = config.training, experiment.data.splits["train"]
+    rows = settings.rows_per_micro_batch or train.rows
+    whole = rows >= train.rows and experiment.processes.world_size == 1 and not settings.mixup
+    check_batches_are_whole(data.tasks, whole)
+    check_best(config.checkpoints.best, data.tasks, config.evaluation.generated, evaluation.evaluators,
+               corpus=train.samples is None)  # fmt: skip
+    data.dataset.check(config.wiring)
+    for evaluator in evaluation.evaluators:
+        evaluator.check(evaluation.trained(0), experiment.say)
+    check_leaks(experiment.model, train, settings.seed)
 
 
 def introduce(experiment: Experiment) -> None:
@@ -61,18 +48,18 @@ def about_inputs(experiment: Experiment) -> list[str]:
     """Lines about a configuration's data: what was read and what it becomes, how often each input is withheld, which
     ones hold a task's target, and which ones nobody reads."""
     config, data, split = experiment.config, experiment.data, experiment.data.splits["train"]
-    lines = data_lines(data.name, data.splits, config.wiring.columns, data.tasks)
+    lines = data_lines(data.dataset.name, data.splits, config.wiring.columns, data.tasks)
     lines += lines_about_inputs(split, data.tasks, config.wiring.columns, config.wiring.encoded)
     return lines + lines_about_unread(experiment.model, split, list(data.choppers), config.training.seed)
 
 
 def check_best(
-    best: str, tasks: Mapping[str, Task], generated: int, returns: Collection[str] = (), corpus: bool = False
+    best: str, tasks: Mapping[str, Task], generated: int, evaluators: Sequence[Evaluator] = (), corpus: bool = False
 ) -> None:
-    """Raises ValueError where `best` (`checkpoints.best`) is no metric of the validation split, nor of the `returns`
-    of what the model plays. Metrics of generated items do not count with `generated` 0 (`evaluation.generated`), nor
+    """Raises ValueError where `best` (`checkpoints.best`) is no metric of the validation split, nor of the evaluators.
+    Metrics of generated items do not count with `generated` 0 (`evaluation.generated`), nor
     those that compare texts with the texts of samples where the data are a `corpus`."""
-    possible = list(directions(tasks, "val", returns))
+    possible = list(directions(tasks, "val", evaluators))
     for name, task in tasks.items() if not generated or corpus else ():
         prefix = f"val/{name}/" if len(tasks) > 1 else "val/"
         for key, metric in task.metrics.items() if generates(task) else ():
@@ -80,27 +67,6 @@ def check_best(
                 possible.remove(prefix + key)
     if best not in possible:
         raise ValueError(f"checkpoints.best is {best!r}; possible: {', '.join(possible)}")
-
-
-def check_prompt(prompt: str, tasks: Mapping[str, Task], choppers: Mapping[str, Chopper]) -> None:
-    """Raises ValueError where `evaluation.prompt` cannot be encoded by the tokenizer of a text that is generated, or no
-    text is."""
-    generated = [task for task in tasks.values() if task.needs.generates and prompt]
-    if generated and not any(choppers[task.target].kind == "text" for task in generated):
-        raise ValueError(f"evaluation.prompt: {generated[0].target!r} is no text, so that no prompt can begin it")
-    for task in generated:
-        if choppers[task.target].kind == "text":
-            try:
-                choppers[task.target].vocabulary.encode(prompt)
-            except ValueError as error:
-                raise ValueError(f"evaluation.prompt: {error}") from None
-
-
-def check_attribution(split: Split, tasks: Mapping[str, Task]) -> None:
-    """Raises ValueError where no input can be withheld from a task, so that `evaluation.attribution` has nothing to
-    compare."""
-    if not any(withholdable(tasks, split).values()):
-        raise ValueError(f"evaluation.attribution: {NOTHING}")
 
 
 def check_batches_are_whole(tasks: Mapping[str, Task], whole: bool) -> None:

@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import NoneType
@@ -24,12 +24,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..data.base import Dataset
+from ..data.processes import Processes
 from ..data.samples import Listed
 from ..data.split import SampleSplit, Split
 from ..files.trust import NOTHING, Trust
 from ..files.writing import write_text
-from ..inference.attribution import Attribution, measure_attribution
 from ..inference.evaluation import Measured, measured
+from ..inference.evaluator import TrainedModel
+from ..inference.evaluators.attribution import Attribution, measure_attribution
 from ..inference.generate import (
     Generating,
     before,
@@ -44,7 +46,7 @@ from ..inference.generate import (
 from ..inference.pages import draws, generated_rows, page
 from ..inference.predict import pooled_vectors, predict
 from ..models.model import Model
-from ..tasks.base import Task
+from ..tasks.base import Task, Wiring
 from ..tokenizers.base import Chopper, RunPart
 from ..training import checkpoints as checkpoint
 from ..training.log import write_board
@@ -58,7 +60,7 @@ from .settings.resolved import precision_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(TrainedModel):
     """A trained model with everything needed to generate texts, predict, and evaluate. Immutable."""
 
     folder: Path
@@ -73,6 +75,24 @@ class Run:
     """`float32` or `bfloat16`: the precision of its training, where this device has it."""
     missing: tuple[str, ...] = ()
     """The parameters that an imported directory lacked."""
+    processes: Processes = field(default_factory=Processes.alone, repr=False)
+    """The processes that evaluate together: while it is trained, those that train it."""
+    source: Dataset | None = field(default=None, repr=False)
+    """The data set of its training, if it is open."""
+    opened: Mapping[str, Split] = field(default_factory=dict, repr=False)
+    """The splits of that data set which are open."""
+
+    @property
+    def wiring(self) -> Wiring:
+        return self.config.wiring
+
+    @property
+    def seed(self) -> int:
+        return self.config.training.seed
+
+    @property
+    def trust(self) -> Trust:
+        return self.config.trust
 
     @property
     def name(self) -> str:
@@ -88,11 +108,24 @@ class Run:
                     "random; `chopmix embed` gives the model's vectors, and a head can be trained (from: RUN)"
                 )
 
+    @property
+    def has_dataset(self) -> bool:
+        return self.config.data.dataset is not None
+
     def dataset(self) -> Dataset:
         """The data set of its training. Raises RunError for an imported run, which has none."""
-        if self.config.data.dataset is None:
+        if not self.has_dataset:
             raise RunError(f"{self.folder} was imported and has no data of its own; name some with --data")
-        return self.config.dataset()
+        if self.source is None:
+            object.__setattr__(self, "source", self.config.dataset())
+        return self.source
+
+    def open(self, split: str, dataset: Dataset | None = None) -> Split:
+        """A split, with tasks and labels, of the data set that the run was trained on, or of `dataset`. Raises RunError
+        where the run was imported and none is given, DataError for data that cannot be read."""
+        if dataset is None and split in self.opened:
+            return self.opened[split]
+        return open_split(self.config, dataset or self.dataset(), split, self.choppers, self.tasks)
 
     def reads(self) -> tuple[dict[str, str], bool]:
         """The kind of each data column that it reads (`image`, `sound`, `text`, `file`, `label`), and whether it was
@@ -101,11 +134,6 @@ class Run:
         found = {column: self.choppers[n].kind for n, column in wiring.columns.items() if n not in wiring.made}
         found |= {column: "label" for task in self.tasks.values() for column in task.needs.columns}
         return found, list(found.values()) == ["text"] and not self.config.on_samples
-
-    @property
-    def model_device(self) -> torch.device:
-        """The device of the model's parameters."""
-        return next(self.model.parameters()).device
 
     def arithmetic(self) -> AbstractContextManager[None]:
         """A context in which the model computes in the precision of its training (see `precision`)."""
@@ -335,12 +363,6 @@ def content_of(model: Model) -> str:
 
 Sample = Mapping[str, Any]
 """Raw values (a path, the content of a file, an array, a text) by input; None for an input that it lacks."""
-
-
-def own_split(run: Run, split: str, dataset: Dataset | None = None) -> Split:
-    """A split, with tasks and labels, of the data set that the run was trained on, or of `dataset`. Raises RunError
-    where the run was imported and none is given, DataError for data that cannot be read."""
-    return open_split(run.config, dataset or run.dataset(), split, run.choppers, run.tasks)
 
 
 def samples_of(samples: Any) -> list[Sample]:
@@ -602,7 +624,7 @@ def evaluated(
     run.check_heads()
     if unknown := [name for name in inputs or () if name not in run.choppers]:
         raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
-    data, folder = own_split(run, split, dataset), output or writable(run.folder)
+    data, folder = run.open(split, dataset), output or writable(run.folder)
     with run.arithmetic():
         found = measured(run.model, run.tasks, data, rows=rows, pictures=folder, inputs=inputs)
         found.check()
@@ -632,7 +654,7 @@ def write_sheet(run: Run, data: Split, folder: Path) -> None:
 
 def attributed(run: Run, split: str, dataset: Dataset | None) -> dict[str, Attribution]:
     """Each task's `Attribution`; see `Run.attribution`."""
-    data = own_split(run, split, dataset)
+    data = run.open(split, dataset)
     if data.samples is None:
         raise RunError(f"{run.folder} reads one text: there are no inputs to compare")
     with run.arithmetic():

@@ -22,7 +22,7 @@ from ..data.processes import Processes
 from ..files.printing import figure_text, plain_console
 from ..files.trust import NOTHING, Trust
 from ..inference.evaluation import directions, larger_is_better
-from .assemble import returns_of
+from .assemble import build_evaluators
 from .fitting import choppers_and_tasks
 from .run import open_part
 from .run_folder import RunError
@@ -123,7 +123,7 @@ def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds:
         return
     best = config.checkpoints.best
     _, tasks = choppers_and_tasks(config, Path(config.out) / "assets", partial(open_part, trust=config.nested))
-    larger = larger_is_better(best, directions(tasks, "val", returns_of(config)))
+    larger = larger_is_better(best, directions(tasks, "val", build_evaluators(config.evaluation).values()))
 
     def order(setting: Setting) -> tuple[bool, float]:
         mean = statistics.mean(run[best] for run in found[setting])

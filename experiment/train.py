@@ -16,15 +16,12 @@ from ..data.processes import Processes
 from ..files.reading import DataError
 from ..files.records import Record, read_record
 from ..files.writing import write_json
-from ..inference.attribution import NothingToWithholdError, measure_attribution, tables
+from ..inference.evaluator import Result
 from ..training import checkpoints as checkpoint
 from ..training.checkpoints import CheckpointError, NotFiniteError, State
 from ..training.ema import Ema
 from ..training.log import MetricsFile, Progress, duration
-from ..training.objective import autocast
 from .assemble import Experiment, assemble, start
-from .fitting import truth_of
-from .learned import PICTURE, TABLE, curve_lines, probe_lines, tell
 from .preflight import introduce, preflight
 from .run import load_run
 from .run_folder import RunError, check_is_free, check_links, claim, load_weights, run_lock, summary_of
@@ -184,17 +181,11 @@ def finish(experiment: Experiment) -> dict[str, float]:
         average_last(experiment)
     if trainer.evaluated < trainer.step:
         trainer.evaluate_saving_on_error()
-    figures = tell_attribution(experiment) if config.evaluation.attribution and not trainer.finished else {}
+    figures = {} if trainer.finished else evaluate_at_end(experiment)
     trainer.finished = True
     trainer.save()
-    if config.evaluation.in_context and experiment.processes.is_first:
-        trainer.saver.check()
-        run = load_run(experiment.folder, device=experiment.processes.device.type, trust=config.trust.modules,
-                       remote=config.trust.hosts)  # fmt: skip
-        rows, probed = tell(run, experiment.folder, config.evaluation.in_context, experiment.say)
-        files = f"{experiment.folder / TABLE}, {experiment.folder / PICTURE}"
-        for line in [*curve_lines(rows), *probe_lines(probed), files]:
-            experiment.say(line)
+    if experiment.processes.is_first:
+        evaluate_saved(experiment)
     for split in experiment.data.splits.values():
         for line in split.unread.everywhere(experiment.processes).told():
             experiment.say(line)
@@ -222,28 +213,33 @@ def average_last(experiment: Experiment) -> None:
     trainer.best, trainer.evaluated, trainer.averaged = None, -1, True
 
 
-def tell_attribution(experiment: Experiment) -> dict[str, float]:
-    """Measure on the validation split what each input contributes to each task, and print tables; gives the figures by
-    names such as `val/bits/image` (`val/<task>/bits/image` where there are several tasks)."""
-    trainer, config, processes = experiment.trainer, experiment.config, experiment.processes
-    try:
-        with trainer.learner.averaged(), autocast(processes.device, experiment.choices.precision):
-            found = measure_attribution(
-                experiment.model, experiment.data.tasks, experiment.data.splits["val"], rows=config.evaluation.rows,
-                processes=processes,
-            )  # fmt: skip
-    except NothingToWithholdError as error:  # in all processes
-        experiment.say(f"evaluation.attribution: {error}")
-        return {}
-    figures: dict[str, float] = {}
-    for name, attribution in found.items():
-        if processes.is_first:
-            task = experiment.data.tasks[name]
-            truth = truth_of(config, config.dataset(), "val", task, attribution.inputs)
-            experiment.progress.show_tables(*tables(name, attribution, truth))
-        figures |= attribution.figures("val" if len(experiment.data.tasks) == 1 else f"val/{name}")
-    trainer.log.write(trainer.step, figures)
-    return figures
+def evaluate_at_end(experiment: Experiment) -> dict[str, float]:
+    """Run the evaluators of the end of training, and log and show their results; gives their metrics."""
+    trainer = experiment.trainer
+    with trainer.learner.averaged():
+        found = trainer.evaluation.run(trainer.step, "end")
+    show(experiment, found)
+    trainer.log.write(trainer.step, dict(found.metrics))
+    return dict(found.metrics)
+
+
+def evaluate_saved(experiment: Experiment) -> None:
+    """Run the evaluators that need the saved run, and show their results."""
+    config, evaluators = experiment.config, experiment.trainer.evaluation.evaluators
+    if saved := [each for each in evaluators if each.when == "saved"]:
+        experiment.trainer.saver.check()
+        run = load_run(experiment.folder, device=experiment.processes.device.type, trust=config.trust.modules,
+                       remote=config.trust.hosts)  # fmt: skip
+        for evaluator in saved:
+            show(experiment, evaluator.run(run, experiment.say))
+
+
+def show(experiment: Experiment, result: Result) -> None:
+    """Print the tables and lines of evaluators, in the first process only."""
+    if experiment.processes.is_first:
+        experiment.progress.show_tables(*result.tables)
+    for line in result.lines:
+        experiment.say(line)
 
 
 def summarize(experiment: Experiment, metrics: dict[str, float]) -> tuple[dict[str, Any], int]:

@@ -12,12 +12,12 @@ import torch
 from ..models.layers.positions import LearnedGrid, interpolated
 from ..models.model import Model
 from ..tokenizers.base import Role
+from ..tokenizers.part import Part
 from ..training import checkpoints as checkpoint
 from .fitting import build_choppers, load_learned, save_learned
 from .run import open_part
 from .run_folder import RunError, chosen_step, listed, read_config
 from .settings.config import Config
-from .settings.schema import Part
 
 
 def take_assets(config: Config, source: Path, assets: Path) -> list[str]:

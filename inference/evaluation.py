@@ -3,7 +3,7 @@ processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ..models.model import Model
 from ..tasks.base import Task, figures
 from ..tasks.judging import Generated, is_known
 from ..tasks.measuring.texts import as_text
+from .evaluator import Evaluator
 from .generate import CHAINS, chain_share, generated_share
 from .pages import draw_confusion
 
@@ -307,14 +308,14 @@ def reads_texts(task: Task) -> bool:
     return not generates(task) and any(metric.of_texts for metric in task.metrics.values())
 
 
-def directions(tasks: Mapping[str, Task], split: str, returns: Collection[str] = ()) -> dict[str, bool]:
-    """Whether larger is better, by the name of every metric of a split and of the `returns` of what the model plays."""
+def directions(tasks: Mapping[str, Task], split: str, evaluators: Iterable[Evaluator] = ()) -> dict[str, bool]:
+    """Whether larger is better, by the name of every metric of a split and of these evaluators."""
     found = {f"{split}/loss": False} if len(tasks) > 1 else {}
     for name, task in tasks.items():
         prefix = f"{split}/{name}/" if len(tasks) > 1 else f"{split}/"
         meanings = {name: metric.larger_is_better for name, metric in task.metrics.items()}
         found |= {prefix + name: larger for name, larger in meanings.items() if larger is not None}
-    return found | dict.fromkeys(returns, True)
+    return found | {name: larger for each in evaluators for name, larger in each.metrics().items()}
 
 
 def larger_is_better(metric: str, directions: Mapping[str, bool]) -> bool:

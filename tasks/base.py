@@ -14,9 +14,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from ..models.attention.grammar import own_graphs
+from ..models.attention.graph import Graph
 from ..models.batch import IGNORED, Batch, Targets
 from ..models.generation.beam_search import Search
-from ..tokenizers.base import Chopper
+from ..tokenizers.base import SECONDS, Chopper, Role
+from ..tokenizers.part import Part, axes_of
 from .judging import Judge
 
 
@@ -141,6 +144,10 @@ class Needs:
     """Per input, from its chopper to the one for `predict`, in which, say, marks stand for masks."""
 
 
+Problems = Iterator[tuple[tuple[str | int, ...], str]]
+"""Problems of a configuration: the path of each in the YAML, `("inputs", "image", "size")`, and a message."""
+
+
 class Task:
     """Base of all tasks."""
 
@@ -168,6 +175,10 @@ class Task:
     def needs(self) -> Needs:
         """What it requires."""
         raise NotImplementedError
+
+    def problems(self, name: str, wiring: Wiring) -> Problems:
+        """Problems of the other sections of a configuration in which this task has the name `name`."""
+        yield from ()
 
     def fit(self, data: TrainingColumns) -> Any:
         """What it must know of the training data's targets (their classes, their mean), as a `Learned`; None for most.
@@ -242,3 +253,70 @@ def asking(task: Task) -> Task:
     made = copy(task)
     made.asks = True
     return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wiring:
+    """Facts about a configuration that need neither data nor a model.
+
+    An image and its caption, which is generated behind an encoder:
+
+        columns    {"image": "image", "caption": "text"}     `data.columns` maps caption to text
+        owners     {"image": "image", "caption": "caption"}
+        generated  ("caption",)
+        encoded    ("image",)
+        axes       ("order", "row", "column")
+    """
+
+    inputs: Mapping[str, Part]
+    """The tokenizer of each input, and its options."""
+    model: Mapping[str, Any]
+    """The options of the model."""
+    graphs: Mapping[str, Graph]
+    """The attention graphs of the main core by their expressions, without those that cannot be parsed."""
+    order: str
+    """The order of a sample's tokens, `data.order`: `inputs` or `seconds`."""
+    optional: frozenset[str]
+    """The inputs that training leaves out of some samples (`training.input_dropout`)."""
+    tasks: Mapping[str, Task]
+    """The tasks as their options say, before anything is fitted. To fit one, copy it (`copy.deepcopy`)."""
+    needs: Mapping[str, Needs]
+    """What each task needs."""
+    columns: Mapping[str, str]
+    """The data column that each input reads."""
+    owners: Mapping[str, str]
+    """The input whose tokenizer each input uses: itself, or the input that it is `same_as`."""
+    roles: Mapping[str, Role]
+    """Whether a task generates each input, and which special ids the tasks need in it."""
+    generated: tuple[str, ...]
+    """The inputs that tasks generate token by token."""
+    encoded: tuple[str, ...]
+    """The inputs that the encoder reads; empty if there is no encoder."""
+    axes: tuple[str, ...]
+    """The position axes of a set of all inputs: `order`, then those of the tokenizers, each once."""
+
+    def sharing(self, owner: str) -> list[str]:
+        """The inputs that use the tokenizer of `owner`, itself among them."""
+        return [name for name, each in self.owners.items() if each == owner]
+
+    @property
+    def in_time(self) -> list[str]:
+        """The inputs whose tokens have a position in seconds."""
+        return [name for name, part in self.inputs.items() if SECONDS in axes_of({name: part})]
+
+    @property
+    def ahead(self) -> frozenset[str]:
+        """The inputs that tokens before them in time may read, in some layer. A user-defined graph that does not say
+        so contributes nothing, nor does an expression that cannot be parsed."""
+        names, found = list(self.inputs), set[str]()
+        for text, graph in self.graphs.items():
+            axes = (0, *(self.axes.index(each) for each in self.axes if each == SECONDS))
+            known = [graph.ahead(axis) for axis in axes]
+            sets = [{names[number - 1] for number in each if number} for each in known if each is not None]
+            found |= min(sets, key=len) if sets else set(() if own_graphs(text) else names)
+        return frozenset(found)
+
+    @property
+    def made(self) -> set[str]:
+        """The inputs that tasks make of others, and that no data set has."""
+        return {name for needs in self.needs.values() for name in needs.makes}

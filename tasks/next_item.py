@@ -63,6 +63,13 @@ class NextItem(Task):
         self.target, self.at, self.kind, self.bounded, self.weight = target, at, loss, bounded, weight
         self.Learned = Bounds if bounded else None
 
+    def problems(self, name, wiring):
+        for key, asked in (("target", self.target), ("at", self.at)):
+            if asked in wiring.inputs and asked not in wiring.in_time:
+                yield ("tasks", name, key), f"the input {asked!r} has no times; give it an `offset`"
+            elif key == "at" and asked not in wiring.inputs:
+                yield ("tasks", name, key), f"no input is named {asked!r}; possible: {', '.join(wiring.inputs)}"
+
     def fit(self, data: TrainingColumns) -> Bounds:
         """The range of each number of the target. Raises DataError if a number has no value in the training data."""
         low = high = np.full(len(self.chopper.numbers), np.nan)

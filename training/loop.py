@@ -20,7 +20,7 @@ from ..data.processes import Processes, seed_of
 from ..files.printing import figure_text
 from .checkpoints import Best, Saver
 from .ema import Ema
-from .evaluator import Evaluator
+from .evaluation import Evaluations
 from .log import Log
 from .optimizers import Optimizer
 from .parallel import Replica
@@ -91,7 +91,7 @@ class Trainer:
 
     learner: Learner
     loader: Loader
-    evaluator: Evaluator
+    evaluation: Evaluations
     saver: Saver
     log: Log
     stop: StopRequest
@@ -176,8 +176,9 @@ class Trainer:
         Gives the metrics by name. Raises NotFiniteError where a weight is not finite, ValueError where the metric of
         the best checkpoint could not be measured."""
         with self.learner.averaged():
-            metrics, samples = self.evaluator.evaluate(self.step)
-        self.log.write(self.step, metrics | self.evaluator.unread())
+            found = self.evaluation.run(self.step)
+        metrics, samples = dict(found.metrics), found.samples
+        self.log.write(self.step, metrics | self.evaluation.unread())
         self.log.record.samples(self.step, samples)
         figures = "  ".join(f"{name} {figure_text(value)}" for name, value in metrics.items())
         self.log.say(f"step {self.step:,}  {self.log.seconds:.1f} s  {figures}")
@@ -191,7 +192,7 @@ class Trainer:
             told = f"{why}; measured are {', '.join(metrics)}"
             raise ValueError(f"checkpoints.best is {self.saver.best!r}, but {told}")
         value = metrics[self.saver.best]
-        judged = -value if self.evaluator.larger_is_better(self.saver.best) else value
+        judged = -value if self.evaluation.larger_is_better(self.saver.best) else value
         if math.isfinite(judged) and (self.best is None or judged <= self.best.judged):  # of equals the newer one
             self.best = Best(step=self.step, metric=self.saver.best, judged=judged, metrics=metrics)
             self.save()

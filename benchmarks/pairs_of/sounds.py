@@ -9,10 +9,10 @@ import torch
 import transformers
 from architectures import saved
 from chopmix.experiment.run import Run
-from chopmix.experiment.transcribe import transcriber_of
-from chopmix.inference.whisper.transcription import Transcribing
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.tokens import plain_tokens
+from chopmix.projects.whisper.transcribing import transcriber_of
+from chopmix.projects.whisper.transcription import Transcribing
 from chopmix.tasks.language_modeling import nats
 from pairs_of.common import Pair, own_precision, planned, training
 from torch import Tensor, nn

@@ -7,17 +7,19 @@ and no connection is opened for them. The user allows more with `--trust MODULE`
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .reading import DataError, shown
 
 PACKAGES = tuple(
     f"{__name__.partition('.')[0]}.{name}"
-    for name in ("models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands")
+    for name in ("models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands", "projects")
 )
 """The packages whose modules need no trust. Not all of `chopmix.*`: in a checkout `chopmix.runs.x` is a file in
 `runs/`."""
@@ -99,3 +101,30 @@ NOTHING = Trust()
 """No module, no host: the default for everything that someone else may have written."""
 EVERYTHING = Trust(EVERY, EVERY)
 """For what the user wrote: a YAML file, or a value on the command line."""
+
+
+def search_here() -> None:
+    """Search the working directory for modules, too, as `python -m` does: for those that a user has named or trusts."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def code_in(value: Any) -> Iterator[str]:
+    """The texts in the settings of an environment that may name code, `package.module:Name`: all texts with a colon,
+    since gymnasium imports the module before it."""
+    if isinstance(value, str) and ":" in value:
+        yield value
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for each in inner:
+        yield from code_in(each)
+
+
+def code_named_in(tree: Any, where: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """The environments and policies in a configuration that are code, `package.module:Name`, also among an
+    environment's settings, with their paths: they are imported when episodes are recorded or played."""
+    for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ():
+        if key in ("environment", "policy") and isinstance(value, str) and ":" in value:
+            yield (*where, key), value
+        if key == "settings":
+            yield from (((*where, key), code) for code in code_in(value))
+        yield from code_named_in(value, (*where, key))

@@ -7,6 +7,7 @@ from copy import copy
 from typing import Literal
 
 from ...files.reading import DataError
+from ...tokenizers.part import Part
 from ..base import Dataset
 from ..mixture import MixedSamples, Source, pieces_of
 from ..samples import SampleDataset, Samples
@@ -40,6 +41,21 @@ class Mixture(SampleDataset):
                 f"shares must be at least 0, one of them above 0, and characters at least 1; they are {told}"
             )
         self.take({name: made() for name, made in of.items()})
+
+    @classmethod
+    def problems(cls, options, wiring):
+        for name in options.get("columns") or {}:
+            source = (options.get("of") or {}).get(name)
+            if isinstance(source, Part) and options["columns"][name] and not source.target.renamable:
+                told = f"columns of {source.use} keep their names: use data.columns, by input"
+                yield ("data", "dataset", "columns", name), told
+
+    def members(self):
+        return list(self.sources.values())
+
+    def check(self, wiring):
+        for source in self.sources.values():
+            source.check(wiring)
 
     def take(self, sources: dict[str, Dataset]) -> None:
         """Mix these sources; the splits are those that some source has."""

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,15 +20,7 @@ from ...files.records import Record, as_record, read_json, read_record, read_ten
 from ...files.trust import NOTHING, Trust
 from ...files.writing import make_folder, write_json
 from ...models.model import Model
-from ...models.pretrained.ast_audio import Ast
 from ...models.pretrained.base import Architecture, Translated, translate
-from ...models.pretrained.bert import Bert, Roberta
-from ...models.pretrained.decision import Decision
-from ...models.pretrained.gpt2 import Gpt2
-from ...models.pretrained.llama import Llama
-from ...models.pretrained.t5 import T5
-from ...models.pretrained.vit import Vit
-from ...models.pretrained.whisper import Whisper
 from ...tasks.base import Task
 from ...tasks.classification import Classes
 from ...tokenizers.base import Chopper
@@ -40,6 +32,7 @@ from ..build import build_model
 from ..fitting import build_tasks
 from ..run_folder import RunError, listed, write_model_run
 from ..settings.config import Config, config_from_tree
+from ..settings.registry import Folder
 
 R = TypeVar("R", bound=BaseModel)
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -49,6 +42,8 @@ BESIDE = (
     "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
 )  # fmt: skip
 """The small files that describe a model, its preprocessing and its tokenizer."""
+TIMM = "timm"
+"""The kind of a directory that timm wrote: its `config.json` has an `architecture` instead of a `model_type`."""
 KEPT, RECORD, ORIGINALS = "imported", "record.json", "originals.safetensors"
 """`RUN/imported/` keeps the directory's small files, `record.json` (`export.Kept`) and `originals.safetensors`, so that
 an export gives the directory back as it was."""
@@ -145,7 +140,15 @@ class Imported:
     """The task whose head a directory may lack altogether (`mlm` of a BERT): the model's vectors are of use without."""
 
 
-ARCHITECTURES: tuple[type[Architecture], ...] = (Gpt2, Llama, Roberta, Bert, T5, Whisper, Ast, Vit, Decision)
+@cache
+def architectures() -> tuple[type[Architecture], ...]:
+    """All published architectures, those of `models/pretrained/` and of the projects; a class before its bases, since
+    an export takes the first that fits."""
+    files = Folder(
+        "models.pretrained", "architecture", lambda each: issubclass(each, Architecture) and "kinds" in vars(each)
+    )
+    found = [each for name in files.stems() for each in files.classes(name)]
+    return tuple(sorted(found, key=lambda each: -len(each.__mro__)))
 
 
 def prepared(made: Imported, folder: Path) -> tuple[Config, dict[str, Chopper], dict[str, Task]]:

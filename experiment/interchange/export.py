@@ -19,17 +19,14 @@ import torch
 from torch import Tensor
 
 from ...files.records import Record, read_json, read_record, read_tensors, write_tensors
-from ...inference.whisper.decoding import Protocol
 from ...models.pretrained.base import Architecture, Legend, translate
 from ..run import Run
 from ..run_folder import RunError, listed
-from .directory import ARCHITECTURES, KEPT, ORIGINALS, RECORD, Directory, config_of
+from .directory import KEPT, ORIGINALS, RECORD, Directory, architectures, config_of
 from .tokenizers import tokenizer_files
-from .whisper import generation_config
 
 LABEL = "label"
 """The task whose classes a published architecture has a place for."""
-NAMED = {kind.__name__: kind for kind in ARCHITECTURES}
 COMPUTES = re.compile(r"(inputs\.|model\.|tasks\.\w+\.(use|target|head|pooling)\b).*")
 """The dotted keys of a configuration that decide what a model computes."""
 USES = re.compile(r"(inputs|tasks)\.\w+\.(use|same_as)")
@@ -50,7 +47,7 @@ class Kept(Record):
 
     The keys of `tensors` are names in the architecture's table, the first value is the name in the directory."""
 
-    kind: Literal[tuple(NAMED)]
+    kind: str
     config: dict[str, Any]
     tensors: dict[str, tuple[str, Literal["float64", "float32", "float16", "bfloat16"]]]
 
@@ -67,7 +64,10 @@ def export_directory(run: Run, directory: Path) -> str:
     folder = run.folder / KEPT
     if os.path.isfile(folder / RECORD):  # the run was imported
         kept = read_record(folder / RECORD, Kept)
-        architecture = NAMED[kept.kind].read(kept.config)
+        named = {each.__name__: each for each in architectures()}
+        if kept.kind not in named:
+            raise RunError(f"{folder / RECORD}: kind is {kept.kind!r}; possible: {', '.join(named)}")
+        architecture = named[kept.kind].read(kept.config)
         files, tensors = Directory(folder).beside(), as_they_were(folder, kept, their_tensors(run, architecture))
     else:
         architecture = architecture_of(run)
@@ -96,7 +96,7 @@ def architecture_of(run: Run) -> Architecture:
     YAML is made of them again, and the two YAMLs must agree in everything that decides what a model computes. Raises
     RunError where none does, naming a difference from the nearest."""
     tensors, legend, nearest = run.model.state_dict(), legend_of(run), []
-    for kind in ARCHITECTURES:
+    for kind in architectures():
         try:
             found = kind.from_tree(run.config.tree, tensors, legend)
             theirs = resolved(found, run)
@@ -112,7 +112,7 @@ def architecture_of(run: Run) -> Architecture:
     if nearest:
         _, name, what = min(nearest)
         raise RunError(f"{run.folder} cannot be exported: it is no {name}, to which it is nearest, since {what}")
-    known = ", ".join(NAMED)
+    known = ", ".join(each.__name__ for each in architectures())
     raise RunError(f"{run.folder} cannot be exported: its inputs, tasks and sizes are those of none of {known}")
 
 
@@ -181,11 +181,8 @@ def as_they_were(folder: Path, kept: Kept, tensors: dict[str, Tensor]) -> dict[s
 
 def described(run: Run, architecture: Architecture) -> dict[str, Any]:
     """The JSON files of a run that was not imported, by name: the architecture's, and those of its first text."""
-    files = architecture.files()
     for name, chopper in run.choppers.items():
         if chopper.kind == "text":
-            frame = chopper.vocabulary.frame.get("whisper")
-            if frame:
-                files["generation_config.json"] = generation_config(Protocol.read(frame, "encoding.json"))
+            files = architecture.files(chopper.vocabulary.frame)
             return files | tokenizer_files(chopper.vocabulary, run.folder / "assets" / name)
-    return files
+    return architecture.files({})

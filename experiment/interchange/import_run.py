@@ -3,6 +3,8 @@ fine-tuned."""
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,17 +12,15 @@ from pathlib import Path
 from ...files.trust import NOTHING, Trust
 from ...models.pretrained.base import PublishedError
 from ..run_folder import RunError
-from .directory import Directory, Imported, write_run
-from .labelled import import_ast, import_decision, import_vit
-from .text import import_bert, import_gpt2, import_llama, import_t5
-from .whisper import import_whisper
+from ..settings.plugins import modules_of
+from .directory import TIMM, Directory, Imported, write_run
 
-IMPORTERS: dict[str, Callable[[Directory], Imported]] = {
-    "gpt2": import_gpt2, "llama": import_llama, "bert": import_bert, "roberta": import_bert, "t5": import_t5,
-    "whisper": import_whisper, "audio-spectrogram-transformer": import_ast,
-    "decision_transformer": import_decision,
-}  # fmt: skip
-"""Importers by the `model_type` of `config.json`; a timm directory has an `architecture` instead."""
+
+@functools.cache
+def importers() -> dict[str, Callable[[Directory], Imported]]:
+    """The importers by the `model_type` of `config.json`: those of `importers/` and of the projects."""
+    modules = modules_of("experiment.interchange.importers").values()
+    return {kind: each for module in modules for kind, each in importlib.import_module(module).IMPORTERS.items()}
 
 
 def import_directory(source: Path, folder: Path, partly: bool = False, trust: Trust = NOTHING) -> str:
@@ -43,10 +43,9 @@ def import_directory(source: Path, folder: Path, partly: bool = False, trust: Tr
 
 def importer_of(source: Directory) -> Callable[[Directory], Imported]:
     """The importer of a directory. Raises PublishedError where there is none for its `model_type`."""
-    if "architecture" in source.config:
-        return import_vit
-    kind = source.config.get("model_type")
-    if not isinstance(kind, str) or kind not in IMPORTERS:
-        possible = ", ".join(map(repr, IMPORTERS))
+    known = importers()
+    kind = TIMM if "architecture" in source.config else source.config.get("model_type")
+    if not isinstance(kind, str) or kind not in known:
+        possible = ", ".join(repr(name) for name in sorted(known) if name != TIMM)
         raise PublishedError(f"config.json: model_type is {kind!r}; possible: {possible}, or a timm 'architecture'")
-    return IMPORTERS[kind]
+    return known[kind]

@@ -17,18 +17,17 @@ from typing import Any
 from pydantic import ValidationError
 
 from ...data.base import Dataset
-from ...files.trust import EVERY, EVERYTHING, NOTHING, Trust
+from ...files.trust import EVERY, EVERYTHING, NOTHING, Trust, code_named_in
 from ...files.writing import write_text
 from ...models.attention.grammar import own_graphs
-from ...tasks.base import Task
-from ...tasks.wiring import Wiring
+from ...tasks.base import Wiring
+from ...tokenizers.part import Part
 from ...training.checkpoints import FORMAT, other_format
-from ..wiring import wire
 from .checks.between import cross_problems, holds_samples
 from .document import ConfigError, Document, Problem, Where, dumped
-from .registry import environments_in, refusal, registry_of, trusting
+from .registry import refusal, registry_of, trusting
 from .scalars import nearest, shown
-from .schema import Part, check, model_of, plain
+from .schema import check, model_of, plain
 from .sections import Checkpoints, Data, Evaluation, Logging, Training, sections
 
 
@@ -167,9 +166,7 @@ def _resolve(document: Document, trust: Trust, hosts: frozenset[str] = frozenset
     """The configuration of a document, which may name what `trust` allows. If the user wrote the YAML file (`trust` is
     EVERYTHING), the runs that it names may use the modules that the file names, and `hosts`."""
     with trusting(trust):
-        values, shares, tasks = _values(document)
-        encoder = values["model"].options["encoder"] is not None
-        wiring = wire(values["inputs"], shares, tasks, values["data"].columns, encoder=encoder)
+        values, shares, wiring = _values(document)
     path = Path(document.file)
     values["out"] = values["out"] or str(_default_out(path))
     resolved = {name: plain(value) for name, value in values.items()}
@@ -189,7 +186,7 @@ def _modules_in(tree: Mapping[str, Any]) -> Iterator[str]:
     configuration name: `mylab.lidar` of `use: mylab.lidar:Lidar`."""
     cores = [tree["model"], tree["model"]["encoder"] or {}]
     graphs = [reference for core in cores for reference in own_graphs(core.get("attention", ""))]
-    for reference in (*_parts_in(tree), *graphs, *(name for _, name in environments_in(tree))):
+    for reference in (*_parts_in(tree), *graphs, *(name for _, name in code_named_in(tree))):
         yield reference.partition(":")[0]
 
 
@@ -202,8 +199,8 @@ def _parts_in(tree: Any) -> Iterator[str]:
         yield from _parts_in(value)
 
 
-def _values(document: Document) -> tuple[dict[str, Any], dict[str, str], dict[str, Task]]:
-    """The checked values of all sections, which input uses the tokenizer of which other one, and the tasks, built.
+def _values(document: Document) -> tuple[dict[str, Any], dict[str, str], Wiring]:
+    """The checked values of all sections, which input uses the tokenizer of which other one, and the wiring.
     Raises ConfigError with all problems."""
     tree, problems = document.tree, document.problems
     unknown = [name for name in tree if name not in sections()]
@@ -213,12 +210,13 @@ def _values(document: Document) -> tuple[dict[str, Any], dict[str, str], dict[st
     for name in sections():
         problems += _section(name, tree, values)
     wrong = {each.path[:depth] for each in problems for depth in range(len(each.path) + 1)}
-    found, tasks = cross_problems(values)
+    found, wiring = cross_problems(values, shares)
     problems += [each for each in found if each.path not in wrong]
-    problems += [Problem(where, refused) for where, name in environments_in(tree) if (refused := refusal(name))]
+    problems += [Problem(where, refused) for where, name in code_named_in(tree) if (refused := refusal(name))]
     if problems:
         raise ConfigError(document.file, problems, document.lines)
-    return values, shares, tasks
+    assert wiring is not None  # there are no problems
+    return values, shares, wiring
 
 
 def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:

@@ -8,27 +8,28 @@ tokenizers/image.py). `use: mylab.lidar:LidarTokenizer` names any class that can
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import is_dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from ...data.environments.making import code_in, search_here
-from ...files.trust import NOTHING, Trust
+from ...files.trust import NOTHING, Trust, search_here
 from .hints import moved
+from .plugins import ROOT, modules_of
 from .scalars import nearest
 
-ROOT = __name__.partition(".")[0]
-"""The package whose classes have short names: `chopmix`."""
-FOLDERS = {f"{ROOT}.data.base": f"{ROOT}.data.datasets", f"{ROOT}.tasks.judging": f"{ROOT}.tasks.judges"}
+FOLDERS = {
+    f"{ROOT}.data.base": "data.datasets", f"{ROOT}.tasks.judging": "tasks.judges",
+    f"{ROOT}.inference.evaluator": "inference.evaluators",
+}  # fmt: skip
 """By the module of a base class: the package whose files each hold one of its subclasses."""
 
 
@@ -99,12 +100,16 @@ class Folder(Registry):
         super().__init__(what, fits)
         self.package = package
 
+    @functools.cached_property
+    def modules(self) -> dict[str, str]:
+        """The module of each name."""
+        return modules_of(self.package)
+
     def stems(self) -> list[str]:
-        folders = map(Path, importlib.import_module(self.package).__path__)
-        return sorted({file.stem for folder in folders for file in folder.glob("*.py") if file.stem.isidentifier()})
+        return list(self.modules)
 
     def classes(self, stem: str) -> list[type]:
-        module = import_or_explain(f"{self.package}.{stem}")
+        module = import_or_explain(self.modules[stem])
         return [found for found in defined_in(module) if self.fits(found)]
 
 
@@ -202,28 +207,18 @@ def flat(name: str) -> str:
 
 
 def attribute_docstrings(target: Any) -> dict[str, str]:
-    """The string after each field of a dataclass, by field: `{"every": "Steps between two checkpoints"}`. Empty for
-    anything else, and where the source cannot be read."""
-    if not is_dataclass(target):
-        return {}
-    try:
-        tree: Any = ast.parse(textwrap.dedent(inspect.getsource(target)))
-    except (OSError, TypeError, SyntaxError):
-        return {}
-    return {
-        node.target.id: inspect.cleandoc(str(text.value.value))
-        for node, text in pairwise(tree.body[0].body)
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-    }
-
-
-def environments_in(tree: Any, where: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """The environments and policies in a tree that are code, `package.module:Name`, also among an environment's
-    settings, and where they stand: they are imported when episodes are recorded or played."""
-    for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ():
-        if key in ("environment", "policy") and isinstance(value, str) and ":" in value:
-            yield (*where, key), value
-        if key == "settings":
-            yield from (((*where, key), code) for code in code_in(value))
-        yield from environments_in(value, (*where, key))
+    """The string after each field of a dataclass and of its bases, by field: `{"every": "Steps between two
+    checkpoints"}`. Empty for anything else, and where the source cannot be read."""
+    found: dict[str, str] = {}
+    for base in filter(is_dataclass, reversed(getattr(target, "__mro__", ()))):
+        try:
+            tree: Any = ast.parse(textwrap.dedent(inspect.getsource(base)))
+        except (OSError, TypeError, SyntaxError):
+            continue
+        found |= {
+            node.target.id: inspect.cleandoc(str(text.value.value))
+            for node, text in pairwise(tree.body[0].body)
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+        }
+    return found

@@ -14,9 +14,9 @@ import torch
 from ...files.reading import DataError
 from ...files.records import Record, read_record
 from ...files.writing import write_json
+from ...tokenizers.part import Part
 from ...training.accounting import fast_half, missing_compiler
 from ...training.checkpoints import CheckpointError
-from .schema import Part
 from .sections import Training
 
 WIDE, CHANNELS = 64, 16

@@ -23,50 +23,19 @@ import operator
 import os
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import PurePath
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PydanticUserError, Tag, ValidationError, create_model
 from pydantic_core import PydanticCustomError, core_schema
 
+from ...tokenizers.part import Part, Target, keyword_only, options_of
 from .registry import Registry, attribute_docstrings, registry_of, use_name
 from .scalars import Plain, members, nearest, number, over_arguments, problem, shown, strict, written
 
-Target = Callable[..., Any]
 Keys = dict[str, tuple[Any, Any]]
 """Annotation and default by key; the default `...` means that the key must be given."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A class and its options from the YAML; called with the positional arguments, which come from code, it makes the
-    object. Options that the callable does not take are left out: a tokenizer's include those of its chopper."""
-
-    target: Target
-    options: Mapping[str, Any] = field(default_factory=dict)
-    use: str | None = field(default=None, compare=False)
-    """Its name in the YAML; None for the section `model`, which has no choice."""
-
-    def __call__(self, *arguments: Any, **more: Any) -> Any:
-        return self.build(self.target, *arguments, **more)
-
-    def build(self, target: Target, *arguments: Any, **more: Any) -> Any:
-        """Call another `target` with those of the options that it takes: `part.build(TextPreprocessor)`."""
-        keys = options_of(target)
-        known = _keyword_only(keys)
-        taken = {name: value for name, value in self.options.items() if name in known}
-        return target(*arguments, **more, **(taken if keys is target else {"options": keys(**taken)}))
-
-
-def options_of(target: Target) -> Target:
-    """The callable whose signature holds the keys of a class: its dataclass `Options`, else the class itself."""
-    return getattr(target, "Options", target)
-
-
-def _keyword_only(target: Target) -> dict[str, inspect.Parameter]:
-    parameters = inspect.signature(target).parameters
-    return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
 
 def halves(target: Target) -> tuple[Target, ...]:
@@ -81,7 +50,7 @@ def keys_of(*targets: Target) -> Keys:
         annotated: Any = target if is_dataclass(target) or not inspect.isclass(target) else target.__init__
         hints = get_type_hints(annotated, include_extras=True)
         factories = {f.name: f.default_factory for f in fields(annotated)} if is_dataclass(target) else {}
-        for name, parameter in _keyword_only(target).items():
+        for name, parameter in keyword_only(target).items():
             factory = factories.get(name, MISSING)
             default = parameter.default if factory is MISSING else factory()
             found[name] = (written(hints.get(name, Any)), ... if default is parameter.empty else default)

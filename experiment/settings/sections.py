@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from pydantic_core import core_schema
 from torch import nn
 
 from ...data.base import Dataset
-from ...inference.in_time.rollout import Playing
+from ...inference.evaluator import Evaluator
 from ...models.model import Model
 from ...models.transformer import Transformer
 from ...tasks.base import Task
 from ...tokenizers.base import Preprocessor
+from ...tokenizers.part import Part
 from ...training.mixup import Mixup
 from ...training.optimizers import AdamW, Optimizer
 from ...training.schedules import Cosine, Schedule
-from .registry import ROOT, Folder, folder_of
-from .schema import Choice, Keys, Part, Record
+from .registry import Folder, Registry, folder_of, registry_of
+from .scalars import number, problem, shown
+from .schema import Choice, Keys, Record, check, json_of, keys_of, model_of, model_of_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,20 +101,16 @@ class Evaluation:
     """Steps between two evaluations; the last step is always evaluated."""
     rows: int = 64
     """Rows (or samples) in one forward pass."""
-    attribution: bool = False
-    """Whether the end of training also measures what each input contributes: metrics for every subset of the inputs."""
     generated: int = 256
     """For how many samples that have an item of a task, spread over these, items are generated for metrics; `chopmix
     evaluate` takes all."""
-    play: Playing | None = None
-    """Of a model that acts: how it plays at every evaluation, `{targets: [100, 500], episodes: 20}`; null: not."""
-    in_context: int = 0
-    """Of a model that learns from the examples in its context: on how many samples the end of training measures how
-    well, as `chopmix in_context` does (a CSV and a picture in the run's folder); 0: it does not."""
     sample_tokens: int = 120
     """Tokens of the sample text generated at each evaluation; 0: none."""
     prompt: str = ""
     """What the sample text of a text corpus continues; empty: it begins with the start token."""
+    also: dict[str, Callable[..., Evaluator]] = field(default_factory=dict)
+    """Further evaluators by name: `{cards: {use: mylab.evaluators:Cards, decks: 3}}`. The name of an evaluator is a key
+    of its own: `attribution: true` is `also: {attribution: {use: attribution}}`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +138,63 @@ class Logging:
     """Whether curves are also written for TensorBoard, in `RUN/tensorboard`."""
 
 
+BUILT_IN = ("metrics", "samples")
+"""The evaluators of every run, whose options are keys of the section `evaluation`."""
+
+
+class Short:
+    """Reads the key of an evaluator: false or null as None, true or a mapping of its options as the evaluator, another
+    value as the option that `Evaluator.short` names."""
+
+    def __init__(self, registry: Registry, name: str):
+        self.choice, self.name = Choice(registry), name
+
+    def read(self, value: Any) -> Part | None:
+        """The evaluator. Raises ValidationError for options that are unknown, missing or wrong."""
+        if value is None or value is False or number(value) == 0:
+            return None
+        if value is True or isinstance(value, Mapping):
+            return self.choice.read({"use": self.name} | (dict(value) if isinstance(value, Mapping) else {}))
+        _, evaluator = self.choice.registry.find(self.name)
+        if not evaluator.short:
+            raise problem(f"must be true, false or a mapping of options, not {shown(value)}")
+        return self.choice.read({"use": self.name, evaluator.short: value})
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.read)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        _, evaluator = self.choice.registry.find(self.name)
+        options = json_of(model_of_part(evaluator), (evaluator,), handler)
+        return {"anyOf": [options, {"type": ["boolean", "null", *["number"] * bool(evaluator.short)]}]}
+
+
+class EvaluationRecord(Record):
+    """Reads the section `evaluation`: the keys of `Evaluation`, and the names of evaluators, which join `also`."""
+
+    def __init__(self, registry: Registry):
+        super().__init__("Evaluation", (Evaluation,), Evaluation)
+        self.registry = registry
+        self.names = [name for name in registry.stems() if name not in BUILT_IN]
+
+    @functools.cached_property
+    def model(self) -> Any:
+        short = {name: (Annotated[Any, Short(self.registry, name)], None) for name in self.names}
+        return model_of("Evaluation", keys_of(Evaluation) | short, inspect.getdoc(Evaluation))
+
+    def read(self, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return super().read(value)
+        value, also = dict(value), value.get("also")
+        for name in self.names if isinstance(also, Mapping) else ():  # of a run, whose evaluators are all in `also`
+            if name in value and isinstance(also.get(name), Mapping) and isinstance(value[name], Mapping):
+                value[name] = {key: each for key, each in also[name].items() if key != "use"} | value[name]
+        values = check(self.model, value)
+        short = {name: values.pop(name) for name in self.names}
+        kept = {name: part for name, part in values["also"].items() if name not in value}
+        return Evaluation(**values | {"also": kept | {name: part for name, part in short.items() if part}})
+
+
 def _record(target: type) -> Any:
     return Annotated[Any, Record(target.__name__, (target,), target)]
 
@@ -157,14 +213,14 @@ def is_tokenizer(found: Any) -> bool:
 @functools.cache
 def sections() -> Keys:
     """The top level of a YAML: annotation and default of every section (`...`: it must be given)."""
-    tokenizers = Folder(f"{ROOT}.tokenizers", "tokenizer: a torch module with a Chopper", is_tokenizer)
+    tokenizers = Folder("tokenizers", "tokenizer: a torch module with a Chopper", is_tokenizer)
     return {
         "inputs": (dict[str, Annotated[Any, Choice(tokenizers)]], ...),
         "model": (Annotated[Any, Record("model", (Transformer, Model), _model)], ...),
-        "tasks": (dict[str, Annotated[Any, Choice(folder_of(f"{ROOT}.tasks", Task))]], ...),
+        "tasks": (dict[str, Annotated[Any, Choice(folder_of("tasks", Task))]], ...),
         "data": (_record(Data), ...),
         "training": (_record(Training), ...),
-        "evaluation": (_record(Evaluation), {}),
+        "evaluation": (Annotated[Any, EvaluationRecord(registry_of((Evaluator,)))], {}),
         "checkpoints": (_record(Checkpoints), {}),
         "logging": (_record(Logging), {}),
         "from": (str | None, None),

@@ -100,8 +100,8 @@ class Ast(Architecture):
             *renames("classifier.", "heads.label.", {"layernorm": "pooling.norm", "dense": "linear"}),
         ]  # fmt: skip
 
-    def files(self):
+    def files(self, frame):
         mean, std = self.features.statistics
         own = {"feature_extractor_type": "ASTFeatureExtractor", "mean": mean, "std": std}
         own |= {"num_mel_bins": self.num_mel_bins, "max_length": self.max_length}
-        return super().files() | {FEATURES: self.features.model_dump() | own}
+        return super().files(frame) | {FEATURES: self.features.model_dump() | own}

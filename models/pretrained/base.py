@@ -210,8 +210,8 @@ class Architecture(Published):
         """The table of names: every tensor of ours and of theirs."""
         raise NotImplementedError
 
-    def files(self) -> dict[str, dict[str, Any]]:
-        """The JSON files that describe the model, by file name."""
+    def files(self, frame: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """The JSON files that describe the model, by file name. `frame`: what is kept with the encoding of its text."""
         own = {"architectures": [self.reference], "model_type": self.kinds[0]}
         return {"config.json": own | self.model_dump(exclude_none=True)}
 

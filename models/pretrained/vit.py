@@ -71,7 +71,7 @@ class Vit(Architecture):
     """A ViT's `config.json` as timm writes it.
 
     The architecture's name stands for arguments that only timm knows: `tree` and `names` need a record with complete
-    `model_args` (`experiment/interchange/labelled.py` completes them).
+    `model_args` (`experiment/interchange/importers/labelled.py` completes them).
     """
 
     kinds = ()
@@ -176,7 +176,7 @@ class Vit(Architecture):
                    lambda fused: fused.chunk(3), lambda *three: torch.cat(three)),
         ]  # fmt: skip
 
-    def files(self):
+    def files(self, frame):
         return {"config.json": self.model_dump(exclude_none=True)}
 
 

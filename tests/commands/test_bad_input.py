@@ -14,10 +14,10 @@ from chopmix.experiment.embed import whole_file
 from chopmix.experiment.run import Run, writable
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.transcribe import output_names
 from chopmix.files.printing import json_line, printable
 from chopmix.files.reading import DataError, read_lines
 from chopmix.files.writing import make_folder
+from chopmix.projects.whisper.transcribing import output_names
 
 
 def said(capsys, *arguments: str) -> str:

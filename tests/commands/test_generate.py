@@ -10,7 +10,7 @@ import torch
 from chopmix.commands import generate
 from chopmix.commands.cli import main
 from chopmix.data.sampler import Place
-from chopmix.experiment.run import load_run, own_split
+from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.inference import generate as generating
@@ -305,7 +305,7 @@ def test_what_a_draft_is_refined_through_is_generated_first(runs, read, monkeypa
         return drawn[-1]
 
     monkeypatch.setattr(generating, "refined", kept)
-    split = own_split(run, "val", None)
+    split = run.open("val")
     places, every = split.first(6), ["words", "image"]
     true = [id for each in places for id in run.tasks["name"].vocabulary.encode(split.item(each.number)[0]["words"])]
     for inputs in ([], ["image"]):  # of what is generated nothing is read: not its own true item, by way of the words
@@ -328,7 +328,7 @@ def test_what_a_draft_is_refined_through_is_generated_first(runs, read, monkeypa
 def test_what_is_withheld_or_generated_changes_nothing(runs, monkeypatch, name, target, guidance):
     """An attack: other true items in the place of all that must not be read, for every choice of the inputs."""
     run, how = load_run(runs / "namer"), Generating(guidance=guidance, seed=5)
-    split = own_split(run, "val", None)
+    split = run.open("val")
     true, reader = {each.number: split.item(each.number) for each in split.all()}, type(split.reader)
     scores, scored = [], Draft.scores
 
@@ -367,7 +367,7 @@ def test_an_input_that_another_task_predicts_is_withheld_too(tmp_path, read):
     (tmp_path / "x.yaml").write_text(tree.replace("attention: same_sample", "attention: causal"))
     train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"]))
     run = load_run(tmp_path / "run")
-    split, how = own_split(run, "val", None), Generating(guidance=2, seed=0)
+    split, how = run.open("val"), Generating(guidance=2, seed=0)
     read.clear()
     for inputs in ([], ["words"]):
         generate_items(run.model, run.tasks, "picture", split, split.first(2), how, inputs=inputs)
@@ -377,7 +377,7 @@ def test_an_input_that_another_task_predicts_is_withheld_too(tmp_path, read):
 @pytest.mark.parametrize("inputs", [None, [], ["words"], ["image"]])
 def test_of_several_drafts_the_one_is_kept_from_which_the_model_reads_best(runs, monkeypatch, inputs):
     run = load_run(runs / "namer")
-    split, drafts, first = own_split(run, "val", None), [], {}
+    split, drafts, first = run.open("val"), [], {}
     refine, made_first = Draft.refine, generating.generated_first
 
     def kept(self, *more):
@@ -420,7 +420,7 @@ def test_drafts_can_be_asked_for(runs, tmp_path):
         assert main(["evaluate", str(runs / "namer"), *asked]) == 0
         assert json.loads((tmp_path / "x.json").read_text())["drafts"] == count
         run = load_run(runs / "namer").generating(drafts=count)
-        split, how = own_split(run, "val", None), Generating(seed=1)
+        split, how = run.open("val"), Generating(seed=1)
         made = generate_items(run.model, run.tasks, "picture", split, split.first(8), how, inputs=["words"])
         first = {"words": lambda number, split=split: split.item(number)[0]["words"]}
         name, picture = run.tasks["name"], run.tasks["picture"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from chopmix.commands.cli import main
 from chopmix.data.samples import Listed, SampleDataset
-from chopmix.experiment.run import load_run, own_split
+from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.inference.generate import Generating, generate_items
@@ -295,7 +295,7 @@ def drafts(monkeypatch):
 def test_texts_that_are_samples_are_drafted_as_they_were_trained(runs, drafts, tmp_path):
     """Behind the start token, in an evaluation, from nothing, from a prompt, and several at once."""
     run = load_run(runs / "speller", trust=["test_generate_kinds"])
-    task, split = run.tasks["fill"], own_split(run, "val", None)
+    task, split = run.tasks["fill"], run.open("val")
     start, mask, known = task.vocabulary.start, task.mask, task.vocabulary
     chopped = run.choppers["smiles"].chop("CCCO").values.tolist()
     assert chopped == [start, *known.encode("CCCO")]

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 from chopmix.commands.cli import main
-from chopmix.data.environments.episodes import read_episodes
-from chopmix.data.environments.making import make_environment
 from chopmix.data.samples import MadeDataset
-from chopmix.experiment import learned
-from chopmix.experiment.playing import episodes_of
-from chopmix.experiment.run import load_run, own_split
+from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.inference import generate as generating
 from chopmix.inference.generate import Generating, generate_items
-from chopmix.inference.in_time.in_context import seen
-from chopmix.inference.in_time.rollout import Playing
+from chopmix.projects.decision.environments.episodes import read_episodes
+from chopmix.projects.decision.environments.making import make_environment
+from chopmix.projects.decision.playing import episodes_of
+from chopmix.projects.decision.rollout import Playing
+from chopmix.projects.in_context import curves as learned
+from chopmix.projects.in_context.scoring import seen
 from PIL import Image, ImageSequence
 from test_import_gpt2 import reference as gpt2
 
@@ -223,8 +223,9 @@ def test_what_cannot_be_recorded_is_told(run, tmp_path, capsys):
         (["--policy", "{" * 500], "policy '{{{"),
         (["--policy", "a\0b"], "possible are random, script, bot"),
         (["--policy", "json:JSONDecoder"],
-         "policy 'json:JSONDecoder' is no subclass of Agent. Write `from chopmix.data.environments.scripts import "
-         "Agent` and `class JSONDecoder(Agent):` with a method `act(self, seen)`"),
+         "policy 'json:JSONDecoder' is no subclass of Agent. Write `from "
+         "chopmix.projects.decision.environments.scripts import Agent` and `class JSONDecoder(Agent):` "
+         "with a method `act(self, seen)`"),
         (["--policy", "json:loads"], "policy 'json:loads' is no subclass of Agent. Write"),
     ):  # fmt: skip
         assert main(["record", "CartPole-v1", *more, "--episodes", "2", "--out", str(tmp_path / "x")]) == 2
@@ -387,7 +388,7 @@ def test_what_is_learned_is_measured_at_the_end_of_training(tmp_path, capsys):
 
 @pytest.mark.system
 def test_functions_of_ones_own_are_measured_at_the_end_of_training(tmp_path, monkeypatch):
-    code = "from chopmix.data.functions import Linear\nclass Own(Linear):\n    pass\n"
+    code = "from chopmix.projects.in_context.functions import Linear\nclass Own(Linear):\n    pass\n"
     (tmp_path / "own_functions.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     own = PAIRS.replace("in_context,", "in_context, function: {use: 'own_functions:Own'},")
@@ -451,7 +452,7 @@ def test_layers_are_read_at_the_points_and_at_the_values(tmp_path):
     run = load_run(tmp_path / "pairs")
     functions = run.dataset()
     functions.held_back = 400
-    split = own_split(run, "val", functions)
+    split = run.open("val", functions)
     assert not seen(run.model, "next", run.tasks["next"], split).vectors
     for depth in (1, 4):
         found, unread = seen(run.model, "next", run.tasks["next"], split, depth), {}
@@ -522,7 +523,7 @@ training: {steps: 2, samples_per_step: 8}
         return session(model, batch, **more)
 
     monkeypatch.setattr(generating, "Session", kept)
-    split = own_split(run, "val", None)
+    split = run.open("val")
     for inputs in (None, ["prompt"], ["answer"], []):
         for name in ("answer", "prompt"):
             generate_items(run.model, run.tasks, name, split, split.first(2), Generating(max_tokens=2), inputs=inputs)

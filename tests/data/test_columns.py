@@ -18,13 +18,13 @@ import pytest
 import soundfile
 from chopmix.data.base import Dataset
 from chopmix.data.datasets import arithmetic
-from chopmix.data.environments.episodes import About, Episode, joined
-from chopmix.data.environments.spaces import Space, Spaces
 from chopmix.data.fingerprint import Fingerprint
 from chopmix.data.mixture import Source
 from chopmix.data.samples import ByColumn, ByLabel, Changed, Made, Samples
 from chopmix.data.shards import Shards
 from chopmix.experiment.own_data import Whole, folder_data
+from chopmix.projects.decision.environments.episodes import About, Episode, joined
+from chopmix.projects.decision.environments.spaces import Space, Spaces
 from test_cards import SAMPLES, dataset_class
 from test_emoji import Font, fonts
 from test_samples import tar

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from chopmix.data.environments.episodes import Episode, part_of, read_episodes, read_part, write_part
-from chopmix.data.environments.record import about_of, begin_folder
 from chopmix.files.reading import DataError
 from chopmix.files.records import read_tensors, write_tensors
+from chopmix.projects.decision.environments.episodes import Episode, part_of, read_episodes, read_part, write_part
+from chopmix.projects.decision.environments.record import about_of, begin_folder
 
 
 def episode(steps: int = 3, mission: str = "go") -> Episode:

@@ -10,14 +10,14 @@ import chopmix.data
 import numpy as np
 import pytest
 from chopmix.data.datasets.cifar10_full import RECORD, Records
-from chopmix.data.datasets.episodes import Windows
 from chopmix.data.datasets.hugging_face import Rows, class_names, undecoded
 from chopmix.data.datasets.parallel_text import Lines
-from chopmix.data.environments.episodes import Episode, joined
 from chopmix.data.fingerprint import Fingerprint
 from chopmix.data.mixture import Equalized, MixedSamples, Source
 from chopmix.data.samples import ByColumn, Changed, Chosen, Hidden, Listed, Made, Renamed, Samples
 from chopmix.data.shards import Shards
+from chopmix.projects.decision.datasets.episodes import Windows
+from chopmix.projects.decision.environments.episodes import Episode, joined
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -7,12 +7,12 @@ import pytest
 import torch
 from chopmix.data.collate import Inputs
 from chopmix.data.datasets.arithmetic import Arithmetic
-from chopmix.data.datasets.in_context import InContext
-from chopmix.data.datasets.rules import Rules
-from chopmix.data.functions import Linear, Network, Sparse, Tree
 from chopmix.data.mixture import MixedSamples, Source
 from chopmix.data.reader import Reader, Unread
 from chopmix.data.samples import Chosen, Hidden, Listed, Renamed
+from chopmix.projects.in_context.datasets.in_context import InContext
+from chopmix.projects.in_context.datasets.rules import Rules
+from chopmix.projects.in_context.functions import Linear, Network, Sparse, Tree
 from chopmix.tokenizers.sensor import SensorChopper
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from chopmix.commands.cli import main
 from chopmix.data.collate import Collator, Inputs
-from chopmix.data.datasets.in_context import InContext
 from chopmix.data.datasets.mixture import Mixture
 from chopmix.data.mixture import MixedSamples, Source, pieces_of
 from chopmix.data.sampler import BLOCK, Mixed, Shuffled
@@ -20,6 +19,7 @@ from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, json_schema, load_config
 from chopmix.experiment.train import train
 from chopmix.files.reading import DataError
+from chopmix.projects.in_context.datasets.in_context import InContext
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.text import TextChopper
 from hypothesis import given, settings

@@ -8,11 +8,11 @@ import sys
 import numpy as np
 import pytest
 from chopmix.commands.cli import main
-from chopmix.data.environments.episodes import read_episodes
-from chopmix.data.environments.making import ACTS, make_environment
-from chopmix.data.environments.record import about_of, played, record
-from chopmix.data.environments.scripts import GaveUp, Random
 from chopmix.files.reading import DataError
+from chopmix.projects.decision.environments.episodes import read_episodes
+from chopmix.projects.decision.environments.making import ACTS, make_environment
+from chopmix.projects.decision.environments.record import about_of, played, record
+from chopmix.projects.decision.environments.scripts import GaveUp, Random
 
 pytest.importorskip("gymnasium")
 
@@ -34,7 +34,7 @@ def test_an_agent_gets_the_action_that_was_taken(noise):
 
 def test_the_bot_of_babyai_gets_the_action_that_was_taken(monkeypatch):
     pytest.importorskip("minigrid")
-    from chopmix.data.environments.scripts import BabyBot
+    from chopmix.projects.decision.environments.scripts import BabyBot
     from minigrid.utils.baby_ai_bot import BabyAIBot
 
     told, replan = [], BabyAIBot.replan
@@ -76,7 +76,7 @@ def test_an_agent_that_always_gives_up_ends_the_recording():
 
 
 GIVES_UP = """
-from chopmix.data.environments.scripts import GaveUp, Random
+from chopmix.projects.decision.environments.scripts import GaveUp, Random
 class GivesUp(Random):
     def act(self, seen):
         if self.last_action is None and self.random.integers(2):
@@ -119,7 +119,7 @@ def test_a_part_that_cannot_be_written_is_named(tmp_path, monkeypatch, error):
     def fails(*_):
         raise OSError(getattr(errno, {"N": "ENOSPC", "I": "EIO"}[error[0]]), error)
 
-    monkeypatch.setattr("chopmix.data.environments.episodes.write_tensors", fails)
+    monkeypatch.setattr("chopmix.projects.decision.environments.episodes.write_tensors", fails)
     about = about_of("chopmix/KeyToDoor-v0", {}, "random", (0.0, 0.0), 0, 3)
     with pytest.raises(OSError, match=rf"part-00000\.safetensors cannot be written: {error}"):
         for _ in record(tmp_path, about):

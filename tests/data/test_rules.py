@@ -1,7 +1,7 @@
 """Rules that examples tell: the answer follows from the rule, and no rule of val or test is trained on."""
 
 import pytest
-from chopmix.data.datasets.rules import COUNTS, LENGTH, LETTERS, MOST, Rules, drawn, split_of
+from chopmix.projects.in_context.datasets.rules import COUNTS, LENGTH, LETTERS, MOST, Rules, drawn, split_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.random import default_rng

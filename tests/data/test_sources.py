@@ -24,7 +24,7 @@ from chopmix.data.datasets.hugging_face import HuggingFace, Rows, class_names, u
 from chopmix.data.datasets.speech_commands import INSIDE, LISTS, WORDS, SpeechCommands
 from chopmix.data.datasets.torchvision_data import KNOWN, REFUSED, TorchvisionData
 from chopmix.data.datasets.webdataset import Webdataset
-from chopmix.experiment.interchange.labelled import completed
+from chopmix.experiment.interchange.importers.labelled import completed
 from chopmix.experiment.own_data import whole_data
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.files.reading import DataError

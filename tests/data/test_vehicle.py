@@ -10,7 +10,7 @@ from chopmix.data.datasets.vehicle import LIKELY, ORDERS, Vehicle, action, situa
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.inference.attribution import Attribution, best_guess, entropy, some_orders, subsets_of, tables
+from chopmix.inference.evaluators.attribution import Attribution, best_guess, entropy, some_orders, subsets_of, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

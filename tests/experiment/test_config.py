@@ -17,7 +17,7 @@ from chopmix.experiment.build import build_core, build_optimizer
 from chopmix.experiment.settings.config import config_from_tree, json_schema, load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.settings.registry import registry_of, snake_case
-from chopmix.experiment.settings.schema import Part, Record, keys_of
+from chopmix.experiment.settings.schema import Record, keys_of
 from chopmix.experiment.settings.schema import plain as plain_tree
 from chopmix.experiment.settings.sections import Checkpoints, Evaluation, Logging
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
@@ -27,6 +27,7 @@ from chopmix.models.model import Cores, Model
 from chopmix.models.tokens import plain_tokens
 from chopmix.models.transformer import Block, Dropout
 from chopmix.tokenizers.base import Chopper, Role
+from chopmix.tokenizers.part import Part
 from chopmix.tokenizers.text import TextPreprocessor, TextTokenizer
 from chopmix.training.schedules import Constant, Cosine, Linear, Schedule
 from hypothesis import HealthCheck, given, settings

@@ -24,8 +24,8 @@ from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import fit, resume, train
 from chopmix.files.reading import DataError
-from chopmix.inference import attribution
-from chopmix.inference.attribution import Attribution, best_guess, entropy, subset_table, table
+from chopmix.inference.evaluators import attribution
+from chopmix.inference.evaluators.attribution import Attribution, best_guess, entropy, subset_table, table
 from chopmix.inference.generate import Generating, before, open_answers
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search

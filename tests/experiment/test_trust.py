@@ -13,7 +13,6 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.data.datasets.hugging_face import HuggingFace
-from chopmix.data.environments.making import code_in
 from chopmix.data.shards import open_file
 from chopmix.data.tables import split_files, split_of
 from chopmix.experiment.run import load_run
@@ -21,7 +20,7 @@ from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import ConfigError, load_config, load_run_config
 from chopmix.files import trust as trusting
 from chopmix.files.reading import DataError
-from chopmix.files.trust import EVERYTHING, NOTHING, Trust, is_remote, parse_address
+from chopmix.files.trust import EVERYTHING, NOTHING, Trust, code_in, is_remote, parse_address
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,7 +124,7 @@ def test_the_configuration_of_a_run_is_treated_like_the_run(place, capsys):
     tree = yaml.safe_load(Path("run/config.yaml").read_text())
     del tree["format"]
     Path("run/config.yaml").write_text(yaml.safe_dump(tree))  # next to checkpoints
-    assert "was written by an earlier chopmix" in refused(capsys, "inspect", "run/config.yaml")
+    assert "has format 1, which a chopmix of before November 2026" in refused(capsys, "inspect", "run/config.yaml")
 
 
 @pytest.mark.parametrize("words", [["inspect"], ["train", "--dry-run"], ["examples", "--output", "out"]])
@@ -137,7 +136,7 @@ def test_a_folder_is_a_run_whatever_it_lacks(place, capsys, words):
     Path("run2/config.yaml").write_text(yaml.safe_dump(tree))
     for file in ("run2", "run2/config.yaml"):
         said = refused(capsys, words[0], file, *words[1:])
-        assert "earlier chopmix" in said or (
+        assert "has format 1" in said or (
             "--trust payload" in said and "out: a file named config.yaml may belong" in said
         )
     assert not Path("elsewhere").exists()

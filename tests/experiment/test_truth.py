@@ -4,10 +4,9 @@ import json
 
 import pytest
 from chopmix.commands.cli import main
-from chopmix.experiment.fitting import truth_of
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.inference.attribution import best_guess, entropy
+from chopmix.inference.evaluators.attribution import best_guess, entropy, truth_of
 
 TREE = """
 inputs:
@@ -33,12 +32,14 @@ def config(tmp_path):
 def test_the_table_is_for_the_task_that_predicts_the_answer_and_by_the_names_of_inputs(config):
     dataset = config.dataset()
     tasks = {name: part() for name, part in config.tasks.items()}
-    table = truth_of(config, dataset, "val", tasks["answer"], ("image", "op"))
+    table = truth_of(config.wiring, dataset, "val", tasks["answer"], ("image", "op"))
     assert {*table[0].inputs} == {"image", "op"} and {each.inputs["op"] for each in table} > {"+"}
     assert entropy(table, ()) == entropy(dataset.truth("val"), ()) and best_guess(table, ("op",)) < 1
-    assert truth_of(config, dataset, "val", tasks["answer"], ("image", "answer")) is None, "no input of the table"
-    assert truth_of(config, dataset, "val", tasks["sign"], ("image",)) is None, "it predicts another column"
-    assert truth_of(config, dataset, "val", tasks["parts"], ("image", "op")) is None, "it predicts some tokens"
+    assert truth_of(config.wiring, dataset, "val", tasks["answer"], ("image", "answer")) is None, (
+        "no input of the table"
+    )
+    assert truth_of(config.wiring, dataset, "val", tasks["sign"], ("image",)) is None, "it predicts another column"
+    assert truth_of(config.wiring, dataset, "val", tasks["parts"], ("image", "op")) is None, "it predicts some tokens"
 
 
 def test_training_ends_with_attribution_for_tasks_that_no_table_is_about(tmp_path, monkeypatch):

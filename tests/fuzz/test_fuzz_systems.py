@@ -18,8 +18,8 @@ import h5py
 import numpy as np
 import yaml
 from chopmix.data.samples import MadeDataset
-from chopmix.experiment import learned
 from chopmix.experiment.settings.config import load_config
+from chopmix.projects.in_context import curves as learned
 from chopmix.tokenizers.category import CategoryChopper
 from chopmix.tokenizers.sensor import SensorChopper
 from chopmix.tokenizers.video import VideoChopper

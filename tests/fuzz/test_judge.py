@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from chopmix.commands import schema
 from chopmix.experiment.settings.config import config_from_tree
-from chopmix.experiment.transcribe import clock
 from chopmix.files.records import read_json
 from chopmix.models.generation.sampling import Sampling
+from chopmix.projects.whisper.transcribing import clock
 from judged import Executed, Grew, Hung, Judge, Steered, Unclear, WroteOutside, at_home, command
 from pydantic import TypeAdapter
 

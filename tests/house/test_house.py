@@ -10,7 +10,18 @@ import pytest
 import shapes
 from checkout import ROOT
 
-PACKAGES = ["chopmix", "models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands"]
+PACKAGES = [
+    "chopmix",
+    "models",
+    "tokenizers",
+    "tasks",
+    "data",
+    "inference",
+    "training",
+    "experiment",
+    "commands",
+    "projects",
+]
 FILES = [file for folder in PACKAGES for file in sorted((ROOT / folder).rglob("*.py"))]
 
 
@@ -48,14 +59,14 @@ def test_the_help_and_what_is_mistyped_need_no_torch(words):
 def test_a_command_is_one_file_that_imports_no_other():
     from chopmix.commands.cli import ORDER, verbs
 
-    folders = ROOT / "commands", ROOT / "commands" / "in_time"
+    folders = [ROOT / "commands", *(ROOT / "projects").glob("*/commands")]
     files = {file.stem: file for folder in folders for file in folder.glob("*.py") if file.stem != "cli"}
     assert len(files) >= 11 and set(ORDER) <= set(verbs()) == {stem.removesuffix("_model") for stem in files}
     for file in files.values():
         own = {
             node.module
             for node in ast.walk(ast.parse(file.read_text()))
-            if isinstance(node, ast.ImportFrom) and node.level == 1 + (file.parent.name == "in_time")
+            if isinstance(node, ast.ImportFrom) and node.level == 1
         }
         assert all(name.startswith("options.") for name in own), file
     for verb in verbs().values():

@@ -12,14 +12,26 @@ from functools import cache
 import pytest
 from checkout import ROOT
 
-ORDER = ["files", "models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands"]
-"""The packages: each imports from those before it, and from itself."""
+ORDER = [
+    "files",
+    "models",
+    "tokenizers",
+    "tasks",
+    "data",
+    "inference",
+    "training",
+    "experiment",
+    "commands",
+    "projects",
+]
+"""The packages: each imports from those before it, and from itself; no project imports another one."""
 PARENTS = {"files": ROOT / "chopmix"}
 """The parent folders of the packages that are not at the top level."""
 FILES = {
     file.relative_to(PARENTS.get(package, ROOT)).with_suffix("").as_posix().replace("/", "."): file
     for package in ORDER
     for file in sorted((PARENTS.get(package, ROOT) / package).rglob("*.py"))
+    if "tests" not in file.parts
 }
 EQUALS = {"data/datasets", "models/pretrained", "tasks", "tokenizers", "commands"}
 """Folders of equals: one file a thing, none imports another, any number of them."""
@@ -62,6 +74,14 @@ def test_imports_go_one_way():
     rooms = {module: {name.split(".")[0] for name in imports(module)} for module in FILES}
     wrong = {m: there for m, found in rooms.items() if (there := found - {*ORDER[: ORDER.index(m.split(".")[0]) + 1]})}
     assert not wrong
+    crossing = [
+        (module, name)
+        for module in FILES
+        for name in imports(module)
+        if module.startswith("projects.") and name.startswith("projects.")
+        if name.split(".")[1] != module.split(".")[1]
+    ]
+    assert not crossing
     assert all(name in FILES for module in FILES for name in imports(module))
 
 

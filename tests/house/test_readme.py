@@ -26,7 +26,8 @@ import transformers
 import yaml
 from checkout import ROOT
 from chopmix.commands.cli import main
-from chopmix.data.datasets import arithmetic, driving, in_context, python_stdlib, recall, tiny_shakespeare
+from chopmix.data.datasets import arithmetic, driving, python_stdlib, recall, tiny_shakespeare
+from chopmix.projects.in_context.datasets import in_context
 from PIL import Image
 from test_import_whisper import directory  # noqa: F401 (a fixture: a Whisper as transformers saves it)
 from test_import_whisper import sound as tones

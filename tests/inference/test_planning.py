@@ -5,13 +5,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from chopmix.data.environments.making import make_environment
-from chopmix.data.environments.spaces import spaces_of
-from chopmix.inference.in_time.moments import Moments
-from chopmix.inference.in_time.planning import Planner, Planning, Predicted
-from chopmix.inference.in_time.rollout import Player
 from chopmix.models.heads import SlotLinear
 from chopmix.models.model import Cores, Model
+from chopmix.projects.decision.environments.making import make_environment
+from chopmix.projects.decision.environments.spaces import spaces_of
+from chopmix.projects.decision.moments import Moments
+from chopmix.projects.decision.planning import Planner, Planning, Predicted
+from chopmix.projects.decision.rollout import Player
 from chopmix.tasks.next_item import NextItem
 from chopmix.tokenizers.base import axes_of
 from chopmix.tokenizers.category import CategoryChopper, CategoryTokenizer

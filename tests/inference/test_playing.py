@@ -8,27 +8,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from chopmix.data.datasets.episodes import Episodes as EpisodesData
 from chopmix.data.datasets.mixture import Mixture
-from chopmix.data.environments import making
-from chopmix.data.environments.episodes import Episodes, read_about, read_episodes
-from chopmix.data.environments.making import ACTS, make_environment
-from chopmix.data.environments.record import about_of, played, record, recorded
-from chopmix.data.environments.scripts import Random
-from chopmix.data.environments.sources import Folder, Minari, Recorded
-from chopmix.data.environments.spaces import spaces_of
 from chopmix.data.sampler import Weighted
 from chopmix.data.split import sampler_of
-from chopmix.experiment.playing import environment_of, episodes_of, read_columns
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.files.reading import DataError
-from chopmix.inference.in_time.moments import Moments
-from chopmix.inference.in_time.rollout import Player, Playing
 from chopmix.models.heads import SlotLinear
 from chopmix.models.layers.relative import Rotary
 from chopmix.models.model import Cores, Model
+from chopmix.projects.decision.datasets.episodes import Episodes as EpisodesData
+from chopmix.projects.decision.environments import making
+from chopmix.projects.decision.environments.episodes import Episodes, read_about, read_episodes
+from chopmix.projects.decision.environments.making import ACTS, make_environment
+from chopmix.projects.decision.environments.record import about_of, played, record, recorded
+from chopmix.projects.decision.environments.scripts import Random
+from chopmix.projects.decision.environments.sources import Folder, Minari, Recorded
+from chopmix.projects.decision.environments.spaces import spaces_of
+from chopmix.projects.decision.moments import Moments
+from chopmix.projects.decision.playing import environment_of, episodes_of, read_columns
+from chopmix.projects.decision.rollout import Player, Playing
 from chopmix.tasks.next_item import NextItem
 from chopmix.tokenizers.base import axes_of
 from chopmix.tokenizers.category import CategoryChopper, CategoryTokenizer
@@ -230,7 +230,7 @@ def test_a_part_that_is_missing_is_recorded_by_any_number_of_processes(tmp_path,
 AGENTS = """
 import os
 from pathlib import Path
-from chopmix.data.environments.scripts import Random
+from chopmix.projects.decision.environments.scripts import Random
 MARK = Path(__file__).with_suffix(".begun")
 class Fails(Random):
     def act(self, seen):

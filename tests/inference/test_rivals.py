@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from chopmix.data.datasets.in_context import InContext
-from chopmix.data.functions import Network
-from chopmix.experiment.learned import RIGHT
-from chopmix.inference.in_time.in_context import Seen, errors_by_name, probe, rows_of
-from chopmix.inference.in_time.rivals import (
+from chopmix.projects.in_context.curves import RIGHT
+from chopmix.projects.in_context.datasets.in_context import InContext
+from chopmix.projects.in_context.functions import Network
+from chopmix.projects.in_context.rivals import (
     RIVALS,
     WEIGHTS,
     errors_of,
@@ -19,6 +18,7 @@ from chopmix.inference.in_time.rivals import (
     relu_covariance,
     ridge,
 )
+from chopmix.projects.in_context.scoring import Seen, errors_by_name, probe, rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge

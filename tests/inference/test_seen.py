@@ -10,18 +10,18 @@ import pytest
 import torch
 import yaml
 from chopmix.commands.cli import main
-from chopmix.data.environments.episodes import About
-from chopmix.data.environments.scripts import Random, agent_of
-from chopmix.data.environments.spaces import Space, Spaces, check_action, observed, spaces_of
-from chopmix.experiment import playing as environments
-from chopmix.experiment.playing import episodes_of
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import ConfigError, config_from_tree, load_config
 from chopmix.experiment.train import train
 from chopmix.files.reading import DataError
 from chopmix.files.trust import NOTHING, Trust
-from chopmix.inference.in_time.rollout import Playing
+from chopmix.projects.decision import playing as environments
+from chopmix.projects.decision.environments.episodes import About
+from chopmix.projects.decision.environments.scripts import Random, agent_of
+from chopmix.projects.decision.environments.spaces import Space, Spaces, check_action, observed, spaces_of
+from chopmix.projects.decision.playing import episodes_of
+from chopmix.projects.decision.rollout import Playing
 from chopmix.tokenizers.media.clock import Clocked
 from chopmix.tokenizers.video import VideoChopper
 from hypothesis import given, settings

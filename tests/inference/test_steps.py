@@ -18,19 +18,19 @@ import torch
 import yaml
 from batching import make_batch
 from chopmix.commands.cli import main
-from chopmix.data.datasets.episodes import Windows
-from chopmix.data.environments.episodes import episode_of, joined, read_about, read_episodes
-from chopmix.data.environments.making import reward_of
-from chopmix.data.environments.record import about_of, recorded
-from chopmix.data.environments.spaces import Observed, named, observed
-from chopmix.experiment.playing import acts_by, episodes_of
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, config_from_tree, load_config
 from chopmix.experiment.train import train
 from chopmix.files.reading import DataError
 from chopmix.files.writing import sweep_partials
-from chopmix.inference.in_time.rollout import Player, Playing
 from chopmix.models.model import at
+from chopmix.projects.decision.datasets.episodes import Windows
+from chopmix.projects.decision.environments.episodes import episode_of, joined, read_about, read_episodes
+from chopmix.projects.decision.environments.making import reward_of
+from chopmix.projects.decision.environments.record import about_of, recorded
+from chopmix.projects.decision.environments.spaces import Observed, named, observed
+from chopmix.projects.decision.playing import acts_by, episodes_of
+from chopmix.projects.decision.rollout import Player, Playing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -343,7 +343,7 @@ def test_what_is_observed_never_takes_the_name_of_a_column_of_all_episodes(names
 ODD = """
 import gymnasium, numpy as np
 from gymnasium import spaces
-from chopmix.data.environments.scripts import Agent
+from chopmix.projects.decision.environments.scripts import Agent
 box = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 SPACES = {
     "named": spaces.Dict({"step": box, "word": spaces.Text(9)}), "nested": spaces.Dict({"a": spaces.Dict({"b": box})}),

@@ -22,8 +22,8 @@ import torch
 import transformers
 from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import Run, load_run
-from chopmix.experiment.transcribe import as_srt, as_vtt, clock, transcribe
-from chopmix.inference.whisper.decoding import (
+from chopmix.models.generation.session import Session
+from chopmix.projects.whisper.decoding import (
     Candidate,
     Protocol,
     Rules,
@@ -33,9 +33,9 @@ from chopmix.inference.whisper.decoding import (
     likeliest,
     searched,
 )
-from chopmix.inference.whisper.transcript import Segment
-from chopmix.inference.whisper.transcription import Transcriber, Transcribing
-from chopmix.models.generation.session import Session
+from chopmix.projects.whisper.transcribing import as_srt, as_vtt, clock, transcribe
+from chopmix.projects.whisper.transcript import Segment
+from chopmix.projects.whisper.transcription import Transcriber, Transcribing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -688,7 +688,7 @@ def test_whole_files_are_openais(openai, tmp_path, ending, seed):
 def test_single_windows_are_openais(openai, tmp_path, way, timestamps):
     """With a context that is cut to what has room, and (where the model can) into English."""
     import whisper
-    from chopmix.experiment.transcribe import transcriber_of
+    from chopmix.projects.whisper.transcribing import transcriber_of
 
     random_directory(tmp_path / "theirs", 5, 1.0, openai)
     import_directory(tmp_path / "theirs", tmp_path / "run")

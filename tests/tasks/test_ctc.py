@@ -20,7 +20,7 @@ from chopmix.commands.cli import main
 from chopmix.data.reader import LeftOut
 from chopmix.experiment.fitting import open_split
 from chopmix.experiment.run import load_run
-from chopmix.inference.attribution import check_counts
+from chopmix.inference.evaluators.attribution import check_counts
 from chopmix.models.batch import Batch, Chunks, SetPlan
 from chopmix.models.generation.ctc import collapsed, greedy, prefix_beam, spans, tokens_needed
 from chopmix.models.tokens import Tokens

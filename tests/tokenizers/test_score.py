@@ -1,10 +1,12 @@
 """Scores as ids: every score comes back, from ids, from MIDI, and as whole steps alone."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from chopmix.experiment.preflight import check_prompt
 from chopmix.files.reading import DataError
+from chopmix.inference.evaluators.samples import GeneratedSamples
 from chopmix.models.batch import IGNORED
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.base import Role
@@ -175,6 +177,7 @@ def test_options_that_are_none(options, told):
 def test_no_prompt_begins_a_score():
     chopper = ScorePreprocessor(voices=2).fit(tuple, Role(generated=True))
     task = LanguageModeling(target="music")
-    check_prompt("", {"lm": task}, {"music": chopper})
+    trained = SimpleNamespace(tasks={"lm": task}, choppers={"music": chopper})
+    GeneratedSamples(prompt="").check(trained, print)
     with pytest.raises(ValueError, match="evaluation.prompt: 'music' is no text, so that no prompt can begin it"):
-        check_prompt("text", {"lm": task}, {"music": chopper})
+        GeneratedSamples(prompt="text").check(trained, print)

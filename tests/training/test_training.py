@@ -25,7 +25,7 @@ from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.train import fit, resume
 from chopmix.experiment.transfer import functions_that_differ
 from chopmix.inference.evaluation import directions
-from chopmix.inference.pages import Samples
+from chopmix.inference.evaluator import Result
 from chopmix.tasks.classification import Classes, Classification
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tasks.masked_modeling import MaskedModeling
@@ -34,7 +34,7 @@ from chopmix.tasks.regression import Regression, Scale
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.text import TextChopper
 from chopmix.training import checkpoints as checkpoint
-from chopmix.training.evaluator import Evaluator
+from chopmix.training.evaluation import Evaluations
 from chopmix.training.log import Progress
 from chopmix.training.loop import Learner
 from ranks import train_together
@@ -377,7 +377,7 @@ def test_the_best_is_the_largest_accuracy_or_the_smallest_loss_and_of_equals_the
     tiny, monkeypatch, metric, values, best
 ):
     told = dict(zip((4, 8, 12), values))
-    monkeypatch.setattr(Evaluator, "evaluate", lambda self, step: ({metric: told[step]}, Samples()))
+    monkeypatch.setattr(Evaluations, "run", lambda self, step: Result(metrics={metric: told[step]}))
     task = {"use": "masked_modeling", "target": "text"}
     run = trainer(tiny(model={"attention": "same_sample"}, tasks={"lm": task}, checkpoints={"best": metric}))
     fit(run)
@@ -386,12 +386,12 @@ def test_the_best_is_the_largest_accuracy_or_the_smallest_loss_and_of_equals_the
 
 
 def test_counts_are_logged_as_counts_and_a_best_metric_that_was_not_measured_is_an_error(tiny, monkeypatch, capsys):
-    monkeypatch.setattr(Evaluator, "evaluate", lambda self, step: ({"val/loss": 1.5, "val/judged": 1256}, Samples()))
+    monkeypatch.setattr(Evaluations, "run", lambda self, step: Result(metrics={"val/loss": 1.5, "val/judged": 1256}))
     run = trainer(tiny())
     fit(run)
     line = next(line for line in capsys.readouterr().err.splitlines() if "val/judged" in line)
     assert line.endswith("val/loss 1.5000  val/judged 1,256")
-    monkeypatch.setattr(Evaluator, "evaluate", lambda self, step: ({"val/other/loss": 1.5}, Samples()))
+    monkeypatch.setattr(Evaluations, "run", lambda self, step: Result(metrics={"val/other/loss": 1.5}))
     told = "checkpoints.best is 'val/loss', but no sample of val has a target of its task; measured are val/other/loss"
     with pytest.raises(ValueError, match=told):
         fit(trainer(tiny("other")))

@@ -58,7 +58,7 @@ class Frame(Record):
     roles: dict[str, Id] | None = None
     strip: bool | None = None
     whisper: dict[str, Any] | None = None
-    """Whisper's protocol, which `inference/whisper/transcription.py` reads."""
+    """Whisper's protocol, which `projects/whisper/transcription.py` reads."""
 
 
 class EncodingRecord(Record):

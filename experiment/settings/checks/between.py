@@ -14,20 +14,22 @@ from typing import Any
 from torch import nn
 
 from ....models.attention.grammar import parse_graph
-from ....tasks.base import Needs, Task
+from ....tasks.base import Needs, Wiring
+from ....tokenizers.part import Part, axes_of
+from ...wiring import wire
 from ..document import Problem
 from ..registry import imported
 from ..scalars import nearest
-from ..schema import Part
-from ..sections import Data, Training
+from ..sections import BUILT_IN, Data, Evaluation, Training
 from . import parts, timing
 from .parts import Found, in_cores
-from .timing import axes_of
 
 
-def cross_problems(sections: Mapping[str, Any]) -> tuple[list[Problem], dict[str, Task]]:
-    """The problems of all checks, and the tasks, built. SINGLE_CHECKS come first; a section in which they find a
-    problem is not passed to FITTING_CHECKS."""
+def cross_problems(
+    sections: Mapping[str, Any], shares: Mapping[str, str]
+) -> tuple[list[Problem], Wiring | None]:  # fmt: skip
+    """The problems of all checks, and the wiring (None if a section that it needs has problems). SINGLE_CHECKS come
+    first; a section in which they find a problem is not passed to FITTING_CHECKS. `shares`: see `wire`."""
     tasks, wrong = parts.built_tasks(sections.get("tasks", {}))
     found = [Problem._make(each) for each in wrong]
     sound = dict(sections) | {"needs": {name: task.needs for name, task in tasks.items()}}
@@ -40,7 +42,22 @@ def cross_problems(sections: Mapping[str, Any]) -> tuple[list[Problem], dict[str
             sound.pop(str(path[0]), None)
         if "tasks" not in sound:
             sound.pop("needs", None)
-    return found, tasks
+        if checks is SINGLE_CHECKS and {"inputs", "tasks", "model", "data", "training"} <= sound.keys():
+            sound["wiring"] = wire(sound["inputs"], shares, tasks, sound["model"], sound["data"], sound["training"])
+    return found, sound.get("wiring")
+
+
+def parts_fit(wiring: Wiring, data: Data, evaluation: Evaluation) -> Iterator[Found]:
+    """The other sections fit to each task, to the data set and to each evaluator."""
+    for name, task in wiring.tasks.items():
+        yield from task.problems(name, wiring)
+    if isinstance(data.dataset, Part):
+        yield from data.dataset.target.problems(data.dataset.options, wiring)
+    for name, part in evaluation.also.items():
+        if name in BUILT_IN:
+            yield ("evaluation", "also", name), f"every run has an evaluator {name!r}: choose another name"
+        wrong = list(parts.refusal(("evaluation", name), part))
+        yield from wrong or part().problems(name, wiring)
 
 
 def names_fit_modules(inputs: dict[str, Part] | None = None, tasks: dict[str, Part] | None = None) -> Iterator[Found]:
@@ -184,9 +201,9 @@ SINGLE_CHECKS: tuple[Check, ...] = (
     parts.checkpoint_sizes, parts.logging_sizes,
 )  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (
-    heads_divide, parts.encoder_fits, attention_parses, *timing.CHECKS, parts.augmented_images_have_one_shape,
-    relative_position_fits, block_can_be_built, parts.absolute_positions_fit, parts.inputs_can_be_built,
-    parts.encodings_fit, parts.targets_are_inputs, parts.answers_are_not_read, parts.tokens_are_hidden_once,
+    heads_divide, parts.encoder_fits, attention_parses, *timing.CHECKS, parts_fit,
+    parts.augmented_images_have_one_shape, relative_position_fits, block_can_be_built,
+    parts.absolute_positions_fit, parts.inputs_can_be_built, parts.encodings_fit, parts.targets_are_inputs, parts.answers_are_not_read, parts.tokens_are_hidden_once,
     samples_or_tokens, rows_can_be_planned,
     core_tokens_have_room, dropped_inputs_exist, steps_are_rows, schedule_fits,
 )  # fmt: skip

@@ -12,9 +12,9 @@ from ....models.layers.positions import LearnedSecond, Sinusoidal
 from ....tasks.base import Needs, Task
 from ....tokenizers.chopping.contract import constructor_problem
 from ....tokenizers.encoding.byte_pairs import known_name
+from ....tokenizers.part import Part
 from ..document import Where
 from ..scalars import nearest, shown
-from ..schema import Part
 from ..sections import Checkpoints, Data, Evaluation, Logging, Training
 
 Found = tuple[Where, str]

@@ -138,7 +138,7 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(RunError, match="has no config.json"):
         import_directory(tmp_path / "nowhere", tmp_path / "run")
     for options, match in [
-        ({"model_type": "mamba"}, "model_type is 'mamba'; possible: 'gpt2'"),
+        ({"model_type": "mamba"}, "model_type is 'mamba'; possible: .*'gpt2'"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True; only False"),
         (
             {"activation_function": "silu"},

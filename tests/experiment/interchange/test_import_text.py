@@ -320,8 +320,7 @@ def directory(tmp_path: Path, name: str = "theirs", **changes) -> Path:
 @pytest.mark.parametrize("changes, message", [
     ({"hidden_act": "relu"}, "hidden_act is 'relu'; only 'gelu' is reproduced exactly"),
     ({"is_decoder": True}, "is_decoder is True; only False is reproduced exactly"),
-    ({"model_type": "electra"}, "model_type is 'electra'; possible: 'gpt2', 'llama', 'bert', 'roberta', 't5', "
-     "'whisper'"),
+    ({"model_type": "electra"}, "model_type is 'electra'; possible: .*'bert', .*'roberta', 't5'"),
     ({"num_hidden_layers": 3}, r"missing cores.main.blocks.2"),
     ({"num_hidden_layers": 1}, r"left over cores.main.blocks.1"),
     ({"num_hidden_layers": 1_000}, r"1,000 layers, but weights of \d+ tensors alone"),  # before they are made

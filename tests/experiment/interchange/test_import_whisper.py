@@ -21,15 +21,15 @@ from chopmix.commands.cli import main
 from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
-from chopmix.experiment.transcribe import as_json, as_srt, transcribe, transcriber_of, write_transcripts
 from chopmix.files.reading import DataError
-from chopmix.inference.whisper import transcription
-from chopmix.inference.whisper.decoding import Candidate, Said, drawn
-from chopmix.inference.whisper.languages import CODES
-from chopmix.inference.whisper.transcript import Segment, Transcript
-from chopmix.inference.whisper.transcription import Transcribing
 from chopmix.models import heads
 from chopmix.models.generation import fast_decoder
+from chopmix.projects.whisper import transcription
+from chopmix.projects.whisper.decoding import Candidate, Said, drawn
+from chopmix.projects.whisper.languages import CODES
+from chopmix.projects.whisper.transcribing import as_json, as_srt, transcribe, transcriber_of, write_transcripts
+from chopmix.projects.whisper.transcript import Segment, Transcript
+from chopmix.projects.whisper.transcription import Transcribing
 from chopmix.tokenizers.audio_stem import AudioStemChopper
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers

@@ -1,6 +1,7 @@
-"""Published weights, end to end, beside the code that they were published with. By hand: minutes long.
+r"""Published weights, end to end, beside the code that they were published with. By hand: minutes long.
 
-    CHOPMIX_WEIGHTS=DIR CHOPMIX_DATA=../shared/data pytest -m slow tests/experiment/interchange/test_published_weights.py
+    CHOPMIX_WEIGHTS=DIR CHOPMIX_DATA=../shared/data \
+        pytest -m slow tests/experiment/interchange/test_published_weights.py
 
 `DIR` holds directories as transformers saves them: `whisper-tiny.en` (openai/whisper-tiny.en) and `bert` (one with
 its head for masked tokens and its tokenizer, such as AntiBERTy's). What is missing is passed over. OpenAI's package
@@ -23,10 +24,10 @@ import transformers
 from chopmix.commands.cli import main
 from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import Run, load_run
-from chopmix.experiment.transcribe import transcribe
-from chopmix.inference.whisper.transcription import Transcribing
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.tokens import plain_tokens
+from chopmix.projects.whisper.transcribing import transcribe
+from chopmix.projects.whisper.transcription import Transcribing
 from test_transcription import WAYS, assert_same, openai_model
 
 DATA, WEIGHTS = Path(os.environ.get("CHOPMIX_DATA") or "missing"), Path(os.environ.get("CHOPMIX_WEIGHTS") or "missing")

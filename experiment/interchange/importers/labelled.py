@@ -1,0 +1,131 @@
+"""`chopmix import` of models that read no text: timm's Vision Transformers, transformers' Audio Spectrogram
+Transformer."""
+
+from __future__ import annotations
+
+from torch import device, nn
+
+from ....files.records import read_json
+from ....models.pretrained.ast_audio import FEATURES, Ast, AstFeatures
+from ....models.pretrained.base import PublishedError
+from ....models.pretrained.vit import Vit, VitArguments, VitData
+from ...run_folder import RunError
+from ..directory import TIMM, Directory, Imported
+
+PLAIN = "patch_drop", "norm_pre", "attn_pool"
+"""Parts of a timm model that must be absent or the identity, since they are not reproduced."""
+
+
+def import_vit(source: Directory) -> Imported:
+    """A timm directory: `config.json` with `architecture`, `num_classes`, `global_pool`, `model_args`,
+    `pretrained_cfg`. Raises RunError for less than two classes, PublishedError for names that are not one per class."""
+    config = Vit.read(source.config)
+    check_classes(source, config.classes)
+    check_size(source, config)
+    config = completed(config)
+    names = config.labels or list(range(config.classes))
+    if len(names) != config.classes:
+        raise PublishedError(f"config.json: label_names names {len(names)} classes, but the model has {config.classes}")
+    return Imported(what=config.architecture, architecture=config, labels=names)
+
+
+def import_ast(source: Directory) -> Imported:
+    """A transformers AST directory: `config.json`, and `preprocessor_config.json` where mean and std are not
+    AudioSet's. Raises RunError for less than two classes, PublishedError where `id2label` does not name every one."""
+    features = AstFeatures.read(read_json(source.path / FEATURES) if source.has(FEATURES) else {}, FEATURES)
+    config = Ast.read(source.config).model_copy(update={"features": features})
+    count = len(source.tensors.get("classifier.dense.bias", ()))
+    check_classes(source, count)
+    labels = config.id2label or {str(number): number for number in range(count)}
+    if sorted(labels) != sorted(map(str, range(count))):
+        raise PublishedError(f"config.json: id2label does not name the {count} classes 0 to {count - 1}")
+    return Imported(what="AST", architecture=config, labels=[labels[str(number)] for number in range(count)])
+
+
+def check_classes(source: Directory, count: int) -> None:
+    """Raises RunError for less than two classes."""
+    if count < 2:
+        raise RunError(f"{source.path}: a classifier has at least two classes, and this model has {count}")
+
+
+def check_size(source: Directory, config: Vit) -> None:
+    """Raises RunError for more layers than there are tensors, and more classes than any tensor has rows: timm's model
+    and the names of the classes would take minutes and gigabytes."""
+    layers, rows = config.model_args.depth or 0, max(len(value) for value in source.tensors.values() if value.dim())
+    if layers > len(source.tensors):
+        raise RunError(f"{source.path}: {layers:,} layers, but weights of {len(source.tensors):,} tensors alone")
+    if config.classes > rows:
+        raise RunError(
+            f"{source.path}: {config.classes:,} classes, but no tensor of its weights has more than {rows:,} rows"
+        )
+
+
+# ------------------------------------------------------------------- the arguments behind timm's architecture names
+
+
+def completed(config: Vit) -> Vit:
+    """The record with every argument that timm's architecture name implies, read off timm's own model. Raises
+    PublishedError for a model that timm cannot make, or a part that is not reproduced exactly."""
+    model = made(config)
+    check(model)
+    block, patch = model.blocks[0], model.patch_embed
+    args = {
+        "img_size": list(patch.img_size), "patch_size": patch.patch_size[0], "in_chans": patch.proj.in_channels,
+        "embed_dim": model.embed_dim, "depth": len(model.blocks), "num_heads": block.attn.num_heads,
+        "mlp_ratio": block.mlp.fc1.out_features / model.embed_dim,
+        "qk_norm": isinstance(block.attn.q_norm, nn.LayerNorm),
+        "class_token": model.has_class_token, "no_embed_class": model.no_embed_class,
+        "init_values": (config.model_args.init_values or 1.0) if hasattr(block.ls1, "gamma") else None,
+        "final_norm": isinstance(model.norm, nn.LayerNorm), "fc_norm": isinstance(model.fc_norm, nn.LayerNorm),
+        "global_pool": model.global_pool,
+    }  # fmt: skip
+    theirs = {name: list(value) if isinstance(value, tuple) else value for name, value in model.pretrained_cfg.items()}
+    data = config.pretrained_cfg or VitData.read(theirs)
+    update = {"model_args": VitArguments.read(args), "pretrained_cfg": data, "epsilon": block.norm1.eps}
+    return config.model_copy(update=update)
+
+
+def made(config: Vit) -> nn.Module:
+    """timm's model on the `meta` device, without memory for weights. Raises PublishedError where timm makes no
+    `VisionTransformer` of this name."""
+    import timm
+
+    name = config.architecture
+    if name not in timm.list_models(module="vision_transformer") + timm.list_models(module="deit"):
+        raise PublishedError(
+            f"config.json: {name!r} is none of timm's vision transformers (vit_*, deit_*), which alone are read"
+        )
+    try:
+        with device("meta"):
+            model = timm.create_model(name, pretrained=False, **config.arguments())
+    except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, ZeroDivisionError) as error:
+        raise PublishedError(f"config.json: timm cannot make {name!r}: {error}") from None
+    if type(model).__name__ != "VisionTransformer":
+        raise PublishedError(
+            f"config.json: {name!r} is a {type(model).__name__}; possible: VisionTransformer (vit_*, deit_*)"
+        )
+    return model
+
+
+def check(model: nn.Module) -> None:
+    """Raises PublishedError for a part of a timm model that is not reproduced exactly."""
+    block, prefix = model.blocks[0], model.num_prefix_tokens
+    for name in PLAIN:
+        part = getattr(model, name, None)
+        if part is not None and not isinstance(part, nn.Identity):
+            raise PublishedError(
+                f"config.json: {name} is {type(part).__name__}; only models without it are reproduced exactly"
+            )
+    if prefix != int(model.has_class_token) or model.global_pool not in ("token", "avg"):
+        raise PublishedError(
+            f"config.json: global_pool {model.global_pool!r} with {prefix} prefix tokens is not reproduced"
+        )
+    if type(block).__name__ != "Block" or type(block.mlp.act) is not nn.GELU or model.patch_embed.proj.bias is None:
+        kind = f"blocks of {type(block).__name__} with {type(block.mlp.act).__name__}"
+        raise PublishedError(f"config.json: {kind} are not reproduced exactly")
+    if block.attn.qkv.bias is None:
+        raise PublishedError("config.json: queries without a bias are not reproduced where other matrices have one")
+
+
+IMPORTERS = {TIMM: import_vit, "audio-spectrogram-transformer": import_ast}
+"""The importers by the `model_type` of `config.json`."""

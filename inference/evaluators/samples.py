@@ -1,0 +1,55 @@
+"""What the model generates at every evaluation: a text, and a page of pictures, sounds or scores."""
+
+from __future__ import annotations
+
+from ..evaluator import Evaluator, Result
+from ..generate import Generating, generate_items, generate_unprompted, joined, stream_prompts
+from ..pages import Samples, draws, generated_rows, samples_with
+
+
+class GeneratedSamples(Evaluator):
+    """A text of at most `tokens` tokens that continues `prompt`; of a data set of samples the texts of three of them
+    with their references, a line each: `'7+5=12' ('7+5=12' is true)`; of items that are more than text a page. Nothing
+    if no task generates, or `tokens` is 0."""
+
+    def __init__(self, *, tokens: int = 120, prompt: str = ""):
+        self.tokens, self.prompt = tokens, prompt
+
+    def check(self, trained, say):
+        """Raises ValueError if a tokenizer cannot encode the prompt, or no text is generated that it could begin."""
+        generated = [task for task in trained.tasks.values() if task.needs.generates and self.prompt]
+        if generated and not any(trained.choppers[task.target].kind == "text" for task in generated):
+            raise ValueError(f"evaluation.prompt: {generated[0].target!r} is no text, so that no prompt can begin it")
+        for task in generated:
+            if trained.choppers[task.target].kind == "text":
+                try:
+                    trained.choppers[task.target].vocabulary.encode(self.prompt)
+                except ValueError as error:
+                    raise ValueError(f"evaluation.prompt: {error}") from None
+
+    def run(self, trained, say):
+        writing = [(name, task) for name, task in trained.tasks.items() if task.needs.generates or task.needs.refines]
+        if not writing or not self.tokens or not trained.processes.is_first:
+            return Result()
+        split, texts = trained.open("val"), [(name, task) for name, task in writing if not draws(task)]
+        rows = []
+        if split.samples is not None:
+            rows = generated_rows(trained.model, trained.tasks, split, seed=trained.step, most=self.tokens)
+        return Result(samples=Samples(self.text(trained, split, *texts[0]) if texts else "", rows))
+
+    def text(self, trained, split, name, task) -> str:
+        """The text that a task generates; empty if it has nothing to generate from."""
+        refines = task.needs.refines
+        if split.samples is not None:
+            how, places = Generating(max_tokens=None if refines else self.tokens), samples_with(split, task, 3)
+            found = generate_items(trained.model, trained.tasks, name, split, places, how) if places else {}
+            true = {number: split.item(number)[0].get(task.target, "") for number in found}
+            return "\n".join(f"{task.restore(ids)!r} ({true[number]!r} is true)" for number, ids in found.items())
+        if task.needs.encoder:
+            return ""
+        if refines:
+            how = Generating(max_tokens=min(self.tokens, trained.model.context), seed=trained.step)
+            return task.restore(generate_unprompted(trained.model, name, task, 1, how)[0])
+        how = Generating.of({"max_tokens": self.tokens, "temperature": 0.8, "top_k": 200, "seed": trained.step})
+        pieces = stream_prompts(trained.model, name, task, [self.prompt or None], how, lambda line: None)
+        return self.prompt + joined(pieces, 1)[0]

@@ -1,0 +1,147 @@
+"""Agents that are no models: one that acts at random, and scripts that play some environments well."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ....files.reading import DataError
+from .making import search_here
+from .spaces import Observed
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+class GaveUp(Exception):
+    """An agent does not know what to do next. Its episode is played again from another start."""
+
+
+class Agent(ABC):
+    """Plays one episode in one environment, which was reset before."""
+
+    last_action: Any = None
+    """The action that was taken at the last step: the one that `act` returned, or a random one instead (`--noise`).
+    None at the first step."""
+
+    def __init__(self, environment: gymnasium.Env, random: np.random.Generator):
+        self.environment, self.random = environment, random
+
+    @abstractmethod
+    def act(self, seen: Observed) -> Any:
+        """The action at an observation. Raises GaveUp if the agent does not know one."""
+
+    def anything(self) -> Any:
+        """An action drawn at random from the whole space; where it has no limits, normally."""
+        space = self.environment.action_space
+        if hasattr(space, "n"):
+            return int(self.random.integers(space.n))
+        bounded = np.isfinite(space.low) & np.isfinite(space.high)
+        if bounded.all():
+            return self.random.uniform(space.low, space.high).astype(space.dtype)
+        drawn = self.random.uniform(np.where(bounded, space.low, 0), np.where(bounded, space.high, 1))
+        wild = np.clip(self.random.normal(size=space.shape), space.low, space.high)
+        return np.where(bounded, drawn, wild).astype(space.dtype)
+
+
+class Random(Agent):
+    """Acts at random."""
+
+    def act(self, seen: Observed) -> Any:
+        return self.anything()
+
+
+class BalancesPole(Agent):
+    """CartPole: pushes to the side to which the pole will have fallen, and the cart back to the middle."""
+
+    def act(self, seen: Observed) -> int:
+        position, speed, angle, turning = seen.arrays["observation"]
+        return int(angle + 0.5 * turning + 0.05 * position + 0.1 * speed > 0)
+
+
+class SwingsPendulum(Agent):
+    """Pendulum: gives it the energy of standing upright, and holds it there (Astrom & Furuta 2000)."""
+
+    def act(self, seen: Observed) -> np.ndarray:
+        cosine, sine, turning = map(float, seen.arrays["observation"])
+        angle = np.arctan2(sine, cosine)
+        if cosine > 0.85:
+            torque = -10.0 * angle - 2.0 * turning
+        else:
+            lacking = 5.0 * (1 - cosine) * 1.0 - turning**2 / 6.0  # gravity 10, length 1, mass 1: a rod's energy
+            torque = 2.0 * np.sign(turning if turning else 1.0) * np.sign(lacking)
+        return np.clip(np.array([torque], np.float32), -2.0, 2.0)
+
+
+class FindsDoor(Agent):
+    """KeyToDoor: walks to the key, then to the door."""
+
+    def act(self, seen: Observed) -> int:
+        if "observation" in seen.arrays:
+            cells = seen.arrays["observation"]
+            agent, things = np.argwhere(cells == 1)[0], np.argwhere(cells > 1)
+        else:  # cells from 1, by rows of five
+            agent, thing = (int(seen.arrays[name]) - 1 for name in ("agent", "thing"))
+            agent, things = np.array(divmod(agent, 5)), np.array([divmod(thing, 5)] if thing >= 0 else [])
+        if not len(things):
+            return self.anything()
+        down, right = things[0] - agent
+        return (0 if down < 0 else 1) if down else (2 if right < 0 else 3)
+
+
+class BabyBot(Agent):
+    """BabyAI: the bot of the minigrid package, which sees the whole state of the environment. It gives up if, for
+    example, a random action has opened a box."""
+
+    def __init__(self, environment: gymnasium.Env, random: np.random.Generator):
+        super().__init__(environment, random)
+        from minigrid.utils.baby_ai_bot import BabyAIBot
+
+        self.bot = BabyAIBot(environment)
+
+    def act(self, seen: Observed) -> int:
+        try:
+            return int(self.bot.replan(self.last_action))
+        except Exception as error:  # the bot has one exception of its own; otherwise its assertions fail
+            raise GaveUp(f"{type(error).__name__}: {error}") from error
+
+
+SCRIPTS: dict[str, Callable[..., Agent]] = {
+    "CartPole-v0": BalancesPole, "CartPole-v1": BalancesPole, "Pendulum-v1": SwingsPendulum,
+    "chopmix/KeyToDoor-v0": FindsDoor,
+}  # fmt: skip
+"""The script of each environment that has one."""
+
+
+def agent_of(policy: str, environment: str) -> Callable[[gymnasium.Env, np.random.Generator], Agent]:
+    """The class of the agent that `--policy` names: `random`, `script`, `bot`, or package.module:Class of your own.
+    Raises DataError if the environment has no script or no bot, or the class cannot be imported."""
+    if policy == "random":
+        return Random
+    if policy == "script":
+        if environment not in SCRIPTS:
+            raise DataError(f"{environment!r} has no script; those with one are {', '.join(SCRIPTS)}")
+        return SCRIPTS[environment]
+    if policy == "bot":
+        if not environment.startswith("BabyAI-"):
+            raise DataError(f"{environment!r} has no bot; BabyAI's environments have one")
+        return BabyBot
+    module, _, name = policy.partition(":")
+    if not name:  # nothing is imported for it
+        raise DataError(f"policy {policy!r}: possible are random, script, bot, package.module:Class, a run's folder")
+    search_here()
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        possible = "random, script, bot, package.module:Class, a run's folder"
+        raise DataError(f"policy {policy!r}: {error}; possible are {possible}") from None
+    if not (isinstance(found, type) and issubclass(found, Agent)):
+        write = (
+            f"Write `from {Agent.__module__} import Agent` and `class {name}(Agent):` with a method `act(self, seen)`"
+        )
+        raise DataError(f"policy {policy!r} is no subclass of Agent. {write}")
+    return found

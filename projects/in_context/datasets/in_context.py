@@ -1,0 +1,72 @@
+"""Pairs of x and f(x), with another f in every sample: a model that is to predict the next f(x) must learn f from the
+pairs before it, as regression does (Garg et al. 2022, arXiv:2208.01066). Nothing needs to be downloaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from ....data.samples import Made, MadeDataset
+from ..functions import NUMBERS, Function, Linear
+
+
+class Functions(Made):
+    """Samples of one function each: normal points, and its values there."""
+
+    def __init__(self, split: str, count: int, options: InContext):
+        super().__init__(split, count, "function")
+        self.options = options
+
+    def caches(self, number: int) -> bool:
+        return False
+
+    def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
+        options, random = self.options, self.random(number, 15)
+        x = options.scale * random.normal(size=(options.examples, options.dimension))
+
+        def values() -> Float32[np.ndarray, "k 1"]:
+            y = options.kind.drawn(options.dimension, random)(x) * options.weights
+            y += options.noise * random.normal(size=len(x))
+            return y[:, None].astype(np.float32)
+
+        return {"x": lambda: x.astype(np.float32), "y": values}
+
+
+class InContext(MadeDataset):
+    """Columns: `x`, (examples, dimension), and `y`, (examples, 1). Every sample has a `function` of its own, drawn at
+    random: `linear`, `{use: sparse, nonzero: 3}`, `{use: network, hidden: 20}` or `{use: tree, depth: 3}`; `noise` is
+    the std of what is added to its values. To look beyond what a model was trained on, points are multiplied by
+    `scale`, and values, before the noise, by `weights`. `samples` is how many one epoch has."""
+
+    columns = ("x", "y")
+
+    def __init__(
+        self, *, function: Callable[[], Function] = Linear, dimension: int = 5, examples: int = 16, noise: float = 0.0,
+        scale: float = 1.0, weights: float = 1.0, samples: int = 1_000_000,
+    ):  # fmt: skip
+        if min(dimension, examples) < 1:
+            raise ValueError(f"dimension and examples must be at least 1, not {dimension} and {examples}")
+        if dimension * examples > NUMBERS:
+            told = f"at most {NUMBERS:,} numbers, not {dimension:,} * {examples:,}"
+            raise ValueError(f"a sample of dimension * examples numbers must have {told}")
+        if not noise >= 0:
+            raise ValueError(f"noise must be at least 0, not {noise}")
+        if not (0 < scale < math.inf and 0 < weights < math.inf and samples >= 1):
+            told = f"{scale:g}, {weights:g} and {samples}"
+            raise ValueError(f"scale and weights must be more than 0, samples at least 1; they are {told}")
+        self.kind, self.dimension, self.examples, self.noise = function(), dimension, examples, noise
+        self.scale, self.weights, self.samples = scale, weights, samples
+        self.kind.drawn(dimension, np.random.default_rng(0))  # one that has no functions of this dimension says so
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The options of this data set, for its runs."""
+        plain = {name: getattr(self, name) for name in ("dimension", "examples", "noise", "scale", "weights")}
+        return {"function": [type(self.kind).__name__, vars(self.kind)], "samples": self.samples} | plain
+
+    def make(self, split: str, count: int) -> Functions:
+        return Functions(split, count, self)
