@@ -16,8 +16,7 @@ from typing import Any
 
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import load_config
-from chopmix.projects.decision.playing import configured, data_figures, episodes_of, figures_of
-from chopmix.projects.decision.rollout import Playing
+from chopmix.projects.decision.agent import Playing, configured, data_figures, episodes_of, figures_of
 from results import write_results
 from trained import trained
 
@@ -33,7 +32,7 @@ def changes_of(config: str, kind: str, options: argparse.Namespace) -> list[str]
     """What an agent changes in the configuration. One that is told no return is asked for none while it trains either,
     and its best checkpoint is chosen by the return that it reaches if the configuration chooses by returns."""
     known, changes = load_config(config, list(options.set)), [each.format(best=options.best) for each in KINDS[kind]]
-    if kind != "told" and known.evaluation.play:
+    if kind != "told" and "play" in known.evaluation.also:
         changes.append("evaluation.play.targets=[]")
     if kind != "told" and known.checkpoints.best.startswith("val/return_at_"):
         changes.append("checkpoints.best=val/return")

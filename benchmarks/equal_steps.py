@@ -33,8 +33,7 @@ from chopmix.models.model import Model, at
 from chopmix.tasks.masked_modeling import MaskedModeling
 from chopmix.tasks.span_corruption import SpanCorruption
 from chopmix.training.log import Progress
-from chopmix.training.objective import Objective, autocast
-from chopmix.training.parallel import Replica
+from chopmix.training.objective import Objective, Replica, autocast
 from results import read_results, write_results
 from torch import Tensor, nn
 

@@ -18,8 +18,8 @@ import torch
 from chopmix.models.batch import Batch
 from chopmix.models.model import Cores, Model
 from chopmix.models.transformer import Transformer
+from chopmix.tasks.base import with_targets
 from chopmix.tasks.language_modeling import LanguageModeling
-from chopmix.tasks.targets import with_targets
 from chopmix.tokenizers.base import Chunk
 from chopmix.tokenizers.chopping.packing import place
 from chopmix.tokenizers.encoding.base import ByteEncoding

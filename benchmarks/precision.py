@@ -2,7 +2,7 @@
 
     python benchmarks/precision.py --pairs 6
 
-The table (`benchmarks/results/precision.jsonl`) is what `experiment/settings/resolved.py` takes its rule from for
+The table (`benchmarks/results/precision.jsonl`) is what `experiment/build.py` takes its rule from for
 `precision: auto`: cores of four layers that read 2,048 tokens a step in rows of 64 or 256, causal and bidirectional,
 of several widths and channels a head. `tests/training/test_choices.py` holds the rule against it.
 """
@@ -13,13 +13,12 @@ import argparse
 import itertools
 
 import torch
-from chopmix.experiment.build import build_model
-from chopmix.experiment.fitting import build_tasks
+from chopmix.experiment.build import build_model, build_tasks
 from chopmix.experiment.settings.config import config_from_tree
 from chopmix.models.arithmetic import computing_type
 from chopmix.models.batch import Batch, Chunks, SetPlan
 from chopmix.models.tokens import plain_tokens
-from chopmix.tasks.targets import with_targets
+from chopmix.tasks.base import with_targets
 from chopmix.tokenizers.encoding.base import NumberEncoding
 from chopmix.tokenizers.text import TextChopper
 from chopmix.training.accounting import fast_half

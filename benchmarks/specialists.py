@@ -28,7 +28,7 @@ from typing import Any
 
 import yaml
 from chopmix.experiment.run import load_run
-from chopmix.projects.decision.playing import configured, play_metrics
+from chopmix.projects.decision.agent import configured, play_metrics
 from chopmix.training.checkpoints import read_step
 from measure import runs_in
 from results import write_results

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from chopmix.experiment.fitting import open_split
+from chopmix.experiment.build import open_split
 from chopmix.experiment.run import Run, load_run
 from chopmix.inference.evaluation import summed
 from results import write_results

@@ -87,7 +87,7 @@ def makers(config: Config) -> dict[str, Callable[[np.random.Generator, int], Any
     """What makes a value for every column that the inputs and the tasks of a configuration read."""
     found: dict[str, Callable[[np.random.Generator, int], Any]] = {}
     for name, part in config.inputs.items():
-        chopper = part.build(part.target.Chopper)
+        chopper = part.of(part.target.Chopper)()
         found[config.data.columns.get(name, name)] = lambda random, _, chopper=chopper: drawn_value(chopper, random)
     for task in (part() for part in config.tasks.values()):
         for column in task.needs.columns:
@@ -110,7 +110,7 @@ def on_stand_ins(config: Config, count: int = 24) -> Config:
         texts = [part.options for part in config.inputs.values() if part.target is TextTokenizer]
         numbers = next((each["vocabulary"] - 1 for each in texts if each.get("encoding") == "numbers"), 0)
         dataset = Corpus(numbers)
-    evaluation = replace(config.evaluation, play=None)  # there is no environment
+    evaluation = replace(config.evaluation, also={})  # there is no environment
     return replace(config, from_run=None, evaluation=evaluation, data=replace(config.data, dataset=lambda: dataset))
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .tasks.judging import Judge as Judge
     from .tokenizers.base import Chopper as Chopper
     from .tokenizers.base import Chunk as Chunk
-    from .tokenizers.encoding.vocabulary import Vocabulary as Vocabulary
+    from .tokenizers.encoding.base import Vocabulary as Vocabulary
     from .training.optimizers import Optimizer as Optimizer
     from .training.schedules import Schedule as Schedule
 
@@ -66,7 +66,7 @@ _PUBLIC = {
     "tasks.judging": ("Figure", "Generated", "Judge"),
     "tokenizers.base": ("Chopper", "Chunk"),
     "files.reading": ("DataError",),
-    "tokenizers.encoding.vocabulary": ("Vocabulary",),
+    "tokenizers.encoding.base": ("Vocabulary",),
     "training.optimizers": ("Optimizer",),
     "training.schedules": ("Schedule",),
 }
@@ -77,10 +77,20 @@ if (_ROOT / "models" / "transformer.py").is_file():  # a checkout: `python train
     __path__.append(str(_ROOT))
 
 
+def _public() -> dict[str, tuple[str, ...]]:
+    """The public names by module: those of the core, and those that each project lists in its `public.py`."""
+    projects = import_module(f"{__name__}.experiment.settings.plugins").projects_with("public")
+    found = dict(_PUBLIC)
+    for name in projects:
+        names = import_module(f"{__name__}.projects.{name}.public").NAMES
+        found |= {f"projects.{name}.{file}": each for file, each in names.items()}
+    return found
+
+
 if not TYPE_CHECKING:  # a type checker would accept any attribute
 
     def __getattr__(name: str) -> Any:
-        for file, names in _PUBLIC.items():
+        for file, names in (_PUBLIC if any(name in each for each in _PUBLIC.values()) else _public()).items():
             if name in names:
                 globals()[name] = getattr(import_module(f"{__name__}.{file}"), name)
                 return globals()[name]
@@ -88,4 +98,4 @@ if not TYPE_CHECKING:  # a type checker would accept any attribute
 
 
 def __dir__() -> list[str]:
-    return sorted(["__version__", *(name for names in _PUBLIC.values() for name in names)])
+    return sorted(["__version__", *(name for names in _public().values() for name in names)])

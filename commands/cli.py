@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ..experiment.settings.hints import hint_for
+from ..experiment.settings.hints import hint_for, missing_project
 from ..experiment.settings.plugins import modules_of
 from ..files.printing import printable
 
@@ -119,10 +120,13 @@ def verbs() -> dict[str, Any]:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser, with control characters made visible in its error messages."""
+    """argparse's parser, with control characters made visible in its error messages, and the project that has a missing
+    command."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
+        command = re.search(r"invalid choice: '(\w+)'", message)
+        hint = f"; {missing}" if command and (missing := missing_project(command[1])) else ""
+        super().error(printable(message + hint))
 
 
 def parser() -> argparse.ArgumentParser:

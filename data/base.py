@@ -5,14 +5,30 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from ..files.reading import DataError
 from ..tasks.base import Problems, Wiring
 from ..tokenizers.encoding.base import well_formed
+
+
+def data_root() -> Path:
+    """The folder of source data: `$CHOPMIX_DATA`, else `chopmix/data` in the user's cache. It may be read-only."""
+    return Path(os.environ.get("CHOPMIX_DATA") or _user_cache() / "chopmix" / "data")
+
+
+def cache_folder() -> Path:
+    """The folder of prepared files, always writable: `$CHOPMIX_CACHE`, else `chopmix/prepared` in the user's cache."""
+    return Path(os.environ.get("CHOPMIX_CACHE") or _user_cache() / "chopmix" / "prepared")
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 @dataclass(frozen=True)

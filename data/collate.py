@@ -12,8 +12,7 @@ import numpy as np
 
 from ..files.reading import DataError
 from ..models.batch import Batch
-from ..tokenizers.base import Chopper, Chunk
-from ..tokenizers.chopping.contract import chopped
+from ..tokenizers.base import Chopper, Chunk, chopped
 from ..tokenizers.chopping.packing import place
 from .sampler import Place
 

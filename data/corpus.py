@@ -34,9 +34,8 @@ from ..files.writing import partial_name, sweep_partials
 from ..models.batch import IGNORED, Batch, Chunks, SetPlan
 from ..models.tokens import PADDING, Tokens, plain_tokens
 from ..tokenizers.encoding.base import Encoding, UnencodableText
-from .base import Dataset, Document
+from .base import Dataset, Document, cache_folder
 from .reader import Unread
-from .root import cache_folder
 from .sampler import Place, Shuffled
 from .split import Split
 from .workers import deaf, end_with_parent, workers_of

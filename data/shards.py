@@ -23,8 +23,8 @@ from ..files.reading import LARGE, PACKED, SMALL, DataError, matching, regular, 
 from ..files.records import Record, parse_json, read_record
 from ..files.trust import is_remote, parse_address
 from ..files.writing import partial_name, sweep_partials, write_text
+from .base import cache_folder, data_root
 from .fingerprint import Fingerprint, file_fingerprint
-from .root import cache_folder, data_root
 from .samples import ByColumn, Columns, Renamed, SampleDataset, Samples, picked, share
 
 DAMAGED = "damaged"

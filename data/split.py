@@ -12,8 +12,7 @@ import numpy as np
 
 from ..files.reading import DataError
 from ..models.batch import Batch
-from ..tasks.base import Task
-from ..tasks.targets import with_targets, with_targets_apart
+from ..tasks.base import Task, with_targets, with_targets_apart
 from ..tokenizers.base import Chopper
 from .collate import Collator, Inputs, Parts
 from .reader import Reader, Unread

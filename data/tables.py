@@ -18,7 +18,7 @@ import yaml
 from ..files.reading import DataError, read_text, shown
 from ..files.records import read_json
 from ..files.writing import make_folder, write_bytes
-from .root import cache_folder
+from .base import cache_folder
 
 READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
 """The library's reader for a data file, by its ending."""

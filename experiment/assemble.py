@@ -28,16 +28,13 @@ from ..training.ema import Ema
 from ..training.evaluation import Evaluations
 from ..training.log import Log, Progress
 from ..training.loop import Every, Learner, Trainer
-from ..training.objective import Objective
+from ..training.objective import Objective, Replica
 from ..training.optimizers import freeze
-from ..training.parallel import Replica
 from ..training.stop import StopRequest, orderly_end
-from .build import build_model, build_optimizer
-from .fitting import choppers_and_tasks, open_split
+from .build import Resolved, build_model, build_optimizer, choppers_and_tasks, open_split, resolve
 from .run import Run, open_part
 from .run_folder import fingerprints
 from .settings.config import Config
-from .settings.resolved import Resolved, resolve
 from .settings.sections import Evaluation
 from .transfer import take_assets
 

@@ -1,23 +1,394 @@
-"""The model of a configuration with its initial values, and its optimizer."""
+"""From a configuration to its parts: choppers and tasks, fitted or loaded; splits; the model and its optimizer; what
+`auto` becomes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
+import torch
+from pydantic import TypeAdapter
 from torch import nn
 
+from ..data.base import Dataset, cache_folder
+from ..data.collate import Collator, Inputs
+from ..data.corpus import StreamSplit, prepare, prepared_folder
+from ..data.samples import SampleDataset, Samples
+from ..data.split import SampleSplit, Split, sample_split
+from ..files.reading import DataError
+from ..files.records import Record, read_record
+from ..files.writing import write_json
 from ..models.attention.grammar import parse_graph
 from ..models.layers.relative import RelativePosition
 from ..models.model import Cores, Encoder, Model
 from ..models.transformer import Transformer
 from ..tasks.base import Task
-from ..tokenizers.base import Chopper
+from ..tasks.judging import TrainingItems
+from ..tokenizers.base import Chopper, Part, RunPart, check_complete, no_run, readable
+from ..training.accounting import fast_half, missing_compiler
+from ..training.checkpoints import CheckpointError
 from ..training.optimizers import Optimizer
 from .settings.config import Config
 from .settings.registry import imported, trusting
 from .settings.sections import Training
+
+
+def check_columns(config: Config, dataset: SampleDataset) -> None:
+    """Raises DataError where an input or a task needs a column that the data set does not have."""
+    wanted = {f"inputs.{name}": column for name, column in config.wiring.columns.items()}
+    for name, needs in config.wiring.needs.items():
+        wanted |= {f"tasks.{name}.target": column for column in needs.columns}
+        wanted |= {f"tasks.{name}.metrics": column for column in needs.compared}
+    for path, column in wanted.items():
+        if column not in dataset.columns:
+            mapping = f"{{{path.split('.')[1]}: {dataset.columns[0]}}}"
+            hint = f" (data.columns says which is read, as {mapping})" if path.startswith("inputs") else ""
+            if path.startswith("inputs") and config.inputs[path.split(".")[1]].target.Chopper.kind == "file":
+                hint += "; several channels are one column, whose values are files (.npy, .csv) or lists of numbers"
+            possible = ", ".join(dataset.columns) + hint
+            raise DataError(f"{path}: dataset {dataset.name!r} has no column {column!r}; possible: {possible}")
+
+
+def check_present(config: Config, dataset: SampleDataset) -> None:
+    """Raises DataError for an input whose column is empty in every sample of the training split."""
+    samples = dataset.opened("train")
+    for name, column in config.wiring.columns.items():
+        if column in dataset.columns and next(iter(samples.column(column)), None) is None:
+            others = dataset.others()
+            raise DataError(
+                f"inputs.{name}: none of the {len(samples)} training samples has anything in column {column!r}"
+                + (f"; dataset.columns does not name {', '.join(others)}, which they have" if others else "")
+            )
+
+
+def build_choppers(
+    config: Config, assets: Path, dataset: Dataset | None = None, open_run: Callable[..., RunPart] = no_run
+) -> dict[str, Chopper]:
+    """Every input's chopper, with what it learned from the training data (a vocabulary, a mean and a std): loaded from
+    `assets/<input>/`, or fitted on the dataset and saved there.
+
+    Without a dataset nothing is fitted: a run works without its data. `open_run` opens a trained run that is a part of
+    this one. Raises DataError where an input has no column, no sample of the training split has a value in it, or a
+    file is damaged, ValueError naming the input whose chopper cannot be fitted.
+    """
+    if dataset is not None and dataset.holds_samples and not assets.exists():
+        check_columns(config, dataset)
+        check_present(config, dataset)
+    columns, made = config.wiring.columns, {}
+    parts = {"open_run": open_run, "trust": config.trust, "cache": cache_folder()}
+    roles = {name: replace(role, **parts) for name, role in config.wiring.roles.items()}
+    for name, part in config.inputs.items():
+        preprocessor, owner = part.of(part.target.Chopper)(), config.wiring.owners[name]
+        check_complete(name, preprocessor)
+        if dataset is not None and not (assets / owner).exists():
+            read = [columns[each] for each in config.wiring.sharing(owner)]
+            items = partial(dataset.training_items, read, preprocessor.fits_on)
+            try:
+                preprocessor.fit(items, roles[name]).save(assets / owner)
+            except ValueError as error:
+                raise ValueError(f"inputs.{owner}: {error}") from error
+        made[name] = preprocessor.placed(preprocessor.load(assets / owner, roles[name]))
+    return made
+
+
+def ready_judges(
+    config: Config, owner: str, task: Task, assets: Path, open_run: Callable[..., RunPart], dataset: Dataset | None
+) -> None:
+    """Get the judges of the task `owner` ready: from `assets/<judge>/`, or, where the `dataset` is given, for the first
+    time, and keep them there. Raises DataError where a judge compares with a data column and there is none, and where
+    it cannot judge such items."""
+    column = config.wiring.columns.get(task.target, "")
+    for name, judge in task.judges.items():
+        if (assets / name).exists() or dataset is None:
+            judge.load(assets / name, open_run)
+            continue
+        if judge.columns and not dataset.holds_samples:
+            told = f"it compares with column {judge.columns[0]!r}, and dataset {dataset.name!r} has texts alone"
+            raise DataError(f"tasks.{owner}.metrics.{name}: {told}")
+        chopper = task.choppers[task.target]
+        if chopper.vocabulary is None:
+            told = f"the input {task.target!r} has no ids, so that no item of it can be generated and judged"
+            raise DataError(f"tasks.{owner}.metrics.{name}: {told}; of pictures `use: image_ids` has some")
+
+        def items(chopper: Chopper = chopper, encoded: bool = judge.encoded) -> Iterator[Any]:
+            found = readable(dataset.training_items([column]), chopper.decode, "item", "to judge by")
+            return map(chopper.vocabulary.encode, found) if encoded else found
+
+        def values(name: str) -> Iterable[Any]:
+            return dataset.opened("train").column(name)
+
+        try:
+            judge.fit(open_run, TrainingItems(items, values, chopper.vocabulary))
+        except ValueError as error:
+            raise DataError(f"tasks.{owner}.metrics.{name}: {error}") from error
+        judge.save(assets / name)
+
+
+class TrainingData:
+    """The training samples, one column at a time, as `Task.fit` gets them. `say` prints a line; `columns` maps inputs
+    to data columns."""
+
+    def __init__(self, samples: Samples, say: Callable[[str], None], columns: Mapping[str, str] | None = None):
+        self.samples, self.say, self.columns = samples, say, columns or {}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def column(self, name: str) -> Iterator[Any]:
+        """The values of one column in the order of the samples, without samples that lack it."""
+        return self.samples.column(name)
+
+    def items(self, name: str) -> Iterator[Any]:
+        """The raw values of one input."""
+        return self.samples.column(self.columns.get(name, name))
+
+
+def choppers_and_tasks(
+    config: Config, assets: Path, open_run: Callable[..., RunPart], dataset: Dataset | None = None,
+    say: Callable[[str], None] = print,
+) -> tuple[dict[str, Chopper], dict[str, Task]]:  # fmt: skip
+    """Choppers and tasks by name, loaded from `assets`, or fitted on the dataset and saved there. `open_run` opens a
+    trained run that is a part of this one. Raises DataError for a file that is missing or damaged, and for data that
+    cannot be fitted on."""
+    choppers = build_choppers(config, assets, dataset, open_run)
+    return choppers, build_tasks(config, choppers, assets, dataset, say, open_run)
+
+
+def build_tasks(
+    config: Config, choppers: Mapping[str, Chopper], assets: Path | None = None, dataset: Dataset | None = None,
+    say: Callable[[str], None] = print, open_run: Callable[..., RunPart] = no_run,
+) -> dict[str, Task]:  # fmt: skip
+    """The tasks by name. What a task learned is loaded from `assets/task-<name>/`, or fitted on the dataset's training
+    split and saved there. Raises DataError for a file that is missing or damaged, and for data that a task cannot be
+    fitted on."""
+    made = {}
+    for name, planned in config.wiring.tasks.items():
+        task = made[name] = deepcopy(planned)
+        task.choppers = choppers
+        check_texts(name, task)
+        check_through(name, task, made)
+        folder = assets / f"task-{name}" if assets and task.Learned else None
+        if folder and folder.exists():
+            load_learned(task, folder)
+        elif folder and dataset is not None and dataset.holds_samples:
+            task.learned = task.fit(TrainingData(dataset.opened("train"), say, config.wiring.columns))
+            save_learned(task, folder)
+        elif folder and dataset is not None:
+            column = next(iter(task.needs.columns), task.target)
+            raise DataError(
+                f"tasks.{name}: it needs a data set with the column {column!r}, and {dataset.name!r} is a text corpus"
+            )
+        elif folder and config.data.dataset is not None:
+            raise DataError(
+                f"tasks.{name}: {folder} is missing. It holds what the task learned of its data: copy complete runs. A "
+                "run of an earlier version with `bounded` must be trained again"
+            )
+        if assets:
+            ready_judges(config, name, task, assets / f"task-{name}", open_run, dataset)
+    return made
+
+
+def check_texts(name: str, task: Task) -> None:
+    """Raises DataError for metrics of texts where what the task predicts is no text."""
+    if task.texts and task.target in task.choppers and task.choppers[task.target].kind != "text":
+        told = f"tasks.{name}.metrics: {', '.join(task.texts)} compare texts, and {task.target!r} is none"
+        raise DataError(f"{told}; it can be judged by name: {{accepted: {{use: accepted_by, run: ...}}}}")
+
+
+def check_through(name: str, task: Task, made: Mapping[str, Task]) -> None:
+    """Raises DataError where a draft is refined through an input that none of the tasks before it refines, or of which
+    nothing tells how many tokens it has."""
+    before = {each.target: (other, each) for other, each in reversed(made.items()) if each.needs.refines}
+    before.pop(task.target, None)
+    for target in task.refining.through if task.needs.refines else ():
+        if target not in before:
+            possible = f"possible: {', '.join(reversed(before))}" if before else "there is none"
+            raise DataError(f"tasks.{name}.refining.through: no task before it refines {target!r}; {possible}")
+        other, first = before[target]
+        if not (first.vocabulary.length or first.refining.tokens):
+            told = f"must be given, since {name!r} is refined through {target!r}, which may have any number"
+            raise DataError(f"tasks.{other}.refining.tokens: {told}")
+
+
+def save_learned(task: Task, folder: Path) -> None:
+    """Write what a task has learned, if it has learned something: `folder/classes.json` holds `["cat", "dog"]`; and
+    what its judges need."""
+    for name, judge in task.judges.items():
+        judge.save(folder / name)
+    if task.learned is not None:
+        write_json(folder / file_name(task), TypeAdapter(task.Learned).dump_python(task.learned, mode="json"))
+
+
+def load_learned(task: Task, folder: Path) -> Task:
+    """The task, given what `save_learned` wrote. Raises DataError for a file that is missing or damaged."""
+    task.learned = read_record(folder / file_name(task), task.Learned)
+    return task
+
+
+def file_name(task: Task) -> str:
+    """The file name of what a task has learned: `classes.json` for the record `Classes`."""
+    return f"{task.Learned.__name__.lower()}.json"
+
+
+def open_samples(
+    config: Config, dataset: SampleDataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task],
+    say: Callable[[str], None],
+) -> SampleSplit:  # fmt: skip
+    """One split of a data set. Samples known to be damaged are noted as bad, and outside the training split also those
+    whose value in a task's column the task refuses. Raises DataError for a column that the data set lacks, and for more
+    bad samples than `data.bad_share` allows."""
+    check_columns(config, dataset)
+    samples, dropout = dataset.opened(split), config.training.input_dropout
+    each = dropout if isinstance(dropout, dict | str) else dict.fromkeys(config.inputs, dropout)
+    labels = dict.fromkeys(name for task in tasks.values() for name in (*task.needs.columns, *task.needs.compared))
+    opened = sample_split(
+        samples, split, collator_of(config, choppers, config.wiring.columns, labels, each), tasks=tasks, say=say,
+        rows=config.training.samples_per_step, budget=config.training.tokens_per_step, bad_share=config.data.bad_share,
+    )  # fmt: skip
+    for number, why in samples.damaged():
+        opened.unread.bad.note(number, DataError(why), training=split == "train")
+    for task in tasks.values() if split != "train" else ():  # training ones are checked by `fit` and when read
+        for column, check in task.needs.columns.items():
+            for number, value in samples.numbered(column):
+                try:
+                    check(value)
+                except DataError as error:
+                    opened.unread.bad.note(number, error)
+    return opened
+
+
+def read_samples(
+    config: Config, samples: Samples, name: str, choppers: Mapping[str, Chopper], say: Callable[[str], None],
+    columns: Mapping[str, str] | None = None, labels: Sequence[str] = (),
+) -> SampleSplit:  # fmt: skip
+    """Samples as a split without tasks, for reading alone. `columns` maps each input to its column (None: as the
+    configuration has it), `labels` are the columns handed on undecoded; bad samples are reported through `say` and left
+    out, however many."""
+    collator = collator_of(config, choppers, columns or config.wiring.columns, labels, {})
+    return sample_split(samples, name, collator, bad_share=1.0, say=say)
+
+
+def collator_of(
+    config: Config, choppers: Mapping[str, Chopper], columns: Mapping[str, str], labels: Iterable[str],
+    dropout: Mapping[str, float] | str,
+) -> Collator:  # fmt: skip
+    """The collator that chops this configuration's samples and packs them into rows of `model.context` slots. `columns`
+    maps each input to its column, `labels` are the columns handed on undecoded, `dropout` says how often each input is
+    withheld in training, or `any_number`."""
+    encoder, every = config.model.options["encoder"], config.wiring.needs.values()
+    inputs = Inputs(
+        columns=columns, labels=tuple(labels), encoded=config.wiring.encoded, too_long=config.data.too_long,
+        targets={name for each in every if not each.refines for name in (*each.inputs, *each.judged_at)},
+        dropout={} if isinstance(dropout, str) else dropout, any_number=dropout == "any_number",
+    )  # fmt: skip
+    return Collator(
+        choppers=choppers, inputs=inputs, context=config.model.options["context"], axes=config.wiring.axes,
+        encoder_context=encoder.context if encoder else 0, core=config.model.options["core_tokens"],
+        in_time=config.data.order == "seconds",
+    )  # fmt: skip
+
+
+def open_split(
+    config: Config, dataset: Dataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], *,
+    progress: bool = True, say: Callable[[str], None] = print,
+) -> Split:  # fmt: skip
+    """One split: of samples (`say` gets a line for each bad one), or of a text corpus, tokenized once into the cache
+    folder and cut into windows of the longest number of tokens that a task reads, of which `tokens_per_step` makes
+    `tokens_per_step // window` rows. Raises DataError for data that cannot be read, and for a text corpus where the
+    configuration has any input besides one text."""
+    if dataset.holds_samples:
+        return open_samples(config, dataset, split, choppers, tasks, say)
+    read = {name: chopper for name, chopper in choppers.items() if name not in config.wiring.made}
+    if len(read) != 1 or next(iter(read.values())).vocabulary is None:
+        raise DataError(
+            f"data set {dataset.name!r} is a text corpus: it feeds one input of text, not {', '.join(read)}"
+        )
+    ((name, chopper),) = read.items()
+    if chopper.axes:
+        raise DataError(
+            f"data set {dataset.name!r} is a text corpus, whose windows would cut what stands on the axis "
+            f"{chopper.axes[0]!r} of input {name!r}: it feeds `use: text`"
+        )
+    file = prepare(dataset, split, chopper.vocabulary, prepared_folder(dataset, chopper.vocabulary), progress=progress)
+    encoder, context = config.model.options["encoder"], config.model.options["context"]
+    window = max(task.needs.window(context, encoder.context if encoder else 0) for task in tasks.values())
+    return StreamSplit(
+        file=file, name=split, context=window, input=name, separate=config.data.documents == "separate", tasks=tasks,
+        rows=config.training.samples_per_step or config.training.tokens_per_step // window,
+    )  # fmt: skip
+
+
+WIDE, CHANNELS = 64, 16
+"""From this width and this many channels a head on, bfloat16 takes at least a fifth less time than float32 on a CPU
+with instructions for it: a rule fitted to benchmarks/results/precision.jsonl (by `benchmarks/precision.py`) and tested
+against it."""
+
+
+class Resolved(Record):
+    """The precision of a run, and whether torch.compile compiles it; also the content of its `choices.json`."""
+
+    precision: Literal["float32", "bfloat16"]
+    compile: bool
+    note: str = ""
+    """Why the run is not compiled though it should be; else empty."""
+    device: str
+    """The kind of device that this is for: `cpu` or `cuda`."""
+
+
+def read_resolved(folder: Path) -> Resolved | None:
+    """The `choices.json` of a run; None where there is none. Raises CheckpointError for a damaged file."""
+    file = folder / "choices.json"
+    try:
+        return read_record(file, Resolved) if file.exists() else None
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def resolve(training: Training, model: Part, folder: Path | None, device: torch.device) -> Resolved:
+    """Resolve precision and compile: as in the `choices.json` of `folder` where that is for this kind of device, else
+    by rule, and then stored there (`folder` None: nothing is read or stored).
+
+    Precision `auto` is bfloat16 on a GPU that has it, and on a CPU with instructions for it where the model is wide
+    enough to gain (see WIDE); `fast` is bfloat16 on such CPUs whatever the width. Compile `auto` is a GPU and 1,000
+    steps or more. Where a compiler is missing, the run goes on without, and the note says so. Raises CheckpointError
+    for a damaged `choices.json`."""
+    before = read_resolved(folder) if folder else None
+    if before and before.device == device.type:
+        return before
+    wide = device.type == "cuda" or training.precision == "fast" or gains(*width_and_channels(model))
+    named = training.precision in ("float32", "bfloat16")
+    precision = training.precision if named else "bfloat16" if wide and fast_half(device) else "float32"
+    wanted = device.type == "cuda" and training.steps >= 1000 if training.compile == "auto" else training.compile
+    missing = wanted and missing_compiler(device)
+    note = f"not compiled: {missing}" if missing else ""
+    made = Resolved(precision=precision, compile=bool(wanted and not missing), note=note, device=device.type)
+    if folder:
+        write_json(folder / "choices.json", made.model_dump())
+    return made
+
+
+def precision_of(folder: Path, device: torch.device) -> str:
+    """The precision in which a run is evaluated: that of its training on this kind of device, or on another that
+    multiplies bfloat16 in hardware; else float32. Raises CheckpointError for a damaged `choices.json`."""
+    before = read_resolved(folder)
+    same = before is not None and (before.device == device.type or fast_half(device))
+    return before.precision if same else "float32"
+
+
+def width_and_channels(model: Part) -> tuple[int, int]:
+    """A model's width, and the channels of one head."""
+    width, heads, block = (model.options[name] for name in ("width", "heads", "block"))
+    options: Any = getattr(block, "options", {})
+    return width, options.get("head_width") or width // heads
+
+
+def gains(width: int, channels: int) -> bool:
+    """Whether a core of this width and this many channels a head gains from bfloat16 on a CPU that has it."""
+    return width >= WIDE and channels >= CHANNELS
 
 
 def build_core(config: Config, axes: Sequence[str], encoder: Encoder | None = None) -> Transformer:
@@ -34,7 +405,7 @@ def build_core(config: Config, axes: Sequence[str], encoder: Encoder | None = No
         options["attention"] = [parse_graph(each, list(config.inputs), axes, imported) for each in written]
     options["position"] = partial(options["position"] or RelativePosition, axes=tuple(axes))
     options["block"] = partial(options["block"], crosses=crosses)
-    core = replace(config.model, options=options).build(Transformer)
+    core = Part(config.model.target, options).of(Transformer)()
     core.name_inputs(list(config.inputs))
     return core
 
@@ -63,7 +434,7 @@ def _build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping
     cores = Cores(build_core(config, wiring.axes), second, list(wiring.encoded))
     modules = {name: tokenizers[owner] for name, owner in wiring.owners.items()}
     heads = {name: task.head(modules, width) for name, task in tasks.items()}
-    return config.model.build(Model, tokenizers, cores, heads)
+    return config.model.of(Model)(tokenizers, cores, heads)
 
 
 def build_optimizer(training: Training, model: Model) -> Optimizer:

@@ -25,7 +25,7 @@ from ..files.writing import not_written, partial_name, sweep_partials
 from ..models.arithmetic import computing_type, finite
 from ..models.batch import Batch, SetPlan
 from ..training.objective import autocast
-from .fitting import read_samples
+from .build import read_samples
 from .own_data import whole_data
 from .run import Run
 from .run_folder import RunError, say_aside

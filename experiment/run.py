@@ -51,12 +51,10 @@ from ..tokenizers.base import Chopper, RunPart
 from ..training import checkpoints as checkpoint
 from ..training.log import write_board
 from ..training.objective import autocast
-from .build import build_model
-from .fitting import choppers_and_tasks, open_split, read_samples
+from .build import build_model, choppers_and_tasks, open_split, precision_of, read_samples
 from .run_folder import RunError as RunError
 from .run_folder import check_assets, listed, load_weights, read_config, say_aside, sound_step, write_model_run
 from .settings.config import Config
-from .settings.resolved import precision_of
 
 
 @dataclass(frozen=True, kw_only=True)

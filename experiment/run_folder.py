@@ -28,7 +28,7 @@ from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from ..training import checkpoints as checkpoint
 from ..training.checkpoints import State
-from .fitting import save_learned
+from .build import save_learned
 from .settings.config import Config, load_run_config, write_config
 
 

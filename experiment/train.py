@@ -216,6 +216,8 @@ def average_last(experiment: Experiment) -> None:
 def evaluate_at_end(experiment: Experiment) -> dict[str, float]:
     """Run the evaluators of the end of training, and log and show their results; gives their metrics."""
     trainer = experiment.trainer
+    if not any(each.when == "end" for each in trainer.evaluation.evaluators):
+        return {}
     with trainer.learner.averaged():
         found = trainer.evaluation.run(trainer.step, "end")
     show(experiment, found)

@@ -11,10 +11,9 @@ import torch
 
 from ..models.layers.positions import LearnedGrid, interpolated
 from ..models.model import Model
-from ..tokenizers.base import Role
-from ..tokenizers.part import Part
+from ..tokenizers.base import Part, Role
 from ..training import checkpoints as checkpoint
-from .fitting import build_choppers, load_learned, save_learned
+from .build import build_choppers, load_learned, save_learned
 from .run import open_part
 from .run_folder import RunError, chosen_step, listed, read_config
 from .settings.config import Config
@@ -32,7 +31,7 @@ def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
         same = name in theirs.inputs and kind(theirs.inputs[name]) == kind(part)
         if same and (source / "assets" / name).exists() and not (assets / name).exists():
             role = Role(open_run=partial(open_part, trust=config.nested), trust=config.nested)
-            part.build(part.target.Chopper).load(source / "assets" / name, role).save(assets / name)
+            part.of(part.target.Chopper)().load(source / "assets" / name, role).save(assets / name)
             taken.append(name)
     for name, part in config.tasks.items() if theirs.data.dataset == config.data.dataset else ():
         kept, same = f"task-{name}", name in theirs.tasks and theirs.tasks[name] == part

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from ..tokenizers.base import RunPart
-from ..tokenizers.encoding.vocabulary import Vocabulary
+from ..tokenizers.encoding.base import Vocabulary
 
 
 class Generated(NamedTuple):

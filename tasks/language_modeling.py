@@ -16,7 +16,7 @@ from ..models.batch import IGNORED, Batch, Chunks, SetPlan, Targets
 from ..models.generation.beam_search import Search
 from ..models.generation.sampling import Sampling
 from ..models.heads import Tied, VocabularyHead
-from ..tokenizers.encoding.vocabulary import Unit, Vocabulary
+from ..tokenizers.encoding.base import Unit, Vocabulary
 from .base import Metric, Needs, Task, metrics_of
 from .judging import Judge
 from .measuring.texts import MEANINGS, TextMetric

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..models.batch import IGNORED, Batch, Chunks, SetPlan, Targets
 from ..models.heads import Tied, VocabularyHead
-from ..tokenizers.encoding.vocabulary import Vocabulary
+from ..tokenizers.encoding.base import Vocabulary
 from .base import Metric, Needs, Task, per_target
 from .language_modeling import nats, perplexity
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ..files.reading import DataError, read_text, shown
 from ..files.writing import write_bytes
 from ..tokenizers.base import RunPart
-from ..tokenizers.encoding.vocabulary import Vocabulary
+from ..tokenizers.encoding.base import Vocabulary
 from .judging import Figure, Generated, Judge, TrainingItems, is_known
 
 TRIED = 8

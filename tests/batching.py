@@ -9,7 +9,7 @@ import torch
 from chopmix.data.sampler import Place
 from chopmix.data.samples import Listed
 from chopmix.data.split import Split
-from chopmix.experiment.fitting import TrainingData
+from chopmix.experiment.build import TrainingData
 from chopmix.models.batch import Batch, SetPlan, Targets
 from chopmix.tasks.base import Task, figures
 from torch import Tensor

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from chopmix.data.samples import Listed, SampleDataset
-from chopmix.experiment.build import build_model
-from chopmix.experiment.fitting import choppers_and_tasks
+from chopmix.experiment.build import build_model, choppers_and_tasks
 from chopmix.experiment.run import Run
 from chopmix.experiment.settings.config import config_from_tree
 from chopmix.files.trust import Trust

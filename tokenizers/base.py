@@ -9,9 +9,13 @@ into vectors of the model's width; it names the class whose fields are the YAML'
 
 from __future__ import annotations
 
+import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,8 +26,9 @@ from torch import Tensor
 
 from ..files.trust import NOTHING, Trust
 from ..models.batch import Chunks, SetPlan
+from ..models.contract import ContractError, described
 from ..models.model import Model
-from .encoding.vocabulary import Vocabulary
+from .encoding.base import Vocabulary
 from .media.summaries import span
 
 SECONDS = "seconds"
@@ -307,3 +312,127 @@ def in_time(chunk: Chunk, chopper: Preprocessor) -> Chunk:
         return replace(chunk, coordinates=chunk.coordinates + moved)
     whole = torch.full((chunk.count, 1), float(chopper.offset))
     return replace(chunk, coordinates=whole if chunk.coordinates is None else torch.cat([chunk.coordinates, whole], 1))
+
+
+Target = Callable[..., Any]
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Part(partial):
+    """A class and its options from a configuration: a `functools.partial` that remembers them. Called with the
+    positional arguments, which come from code, it makes the object. Options that the class does not take are left out:
+    those of a tokenizer include those of its chopper.
+
+        Part(Linear, {"bias": False, "unknown": 1})(3, 4)      Linear(3, 4, bias=False)
+    """
+
+    target: Target
+    options: Mapping[str, Any]
+    use: str | None
+    """Its name in the YAML; None for the section `model`, which has no choice."""
+
+    def __new__(cls, target: Target, options: Mapping[str, Any] = EMPTY, use: str | None = None):
+        made = super().__new__(cls, target, **accepted(target, options))
+        made.target, made.options, made.use = target, options, use
+        return made
+
+    def of(self, target: Target) -> Callable[..., Any]:
+        """Another `target` with those of the options that it takes: `part.of(TextPreprocessor)()`."""
+        return partial(target, **accepted(target, self.options))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Part) and (self.target, self.options) == (other.target, other.options)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def accepted(target: Target, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that a callable takes, as its keyword arguments."""
+    keys = options_of(target)
+    taken = {name: options[name] for name in keyword_only(keys) if name in options}
+    return taken if keys is target else {"options": keys(**taken)}
+
+
+def options_of(target: Target) -> Target:
+    """The callable whose signature holds the keys of a class: its dataclass `Options`, else the class itself."""
+    return getattr(target, "Options", target)
+
+
+def keyword_only(target: Target) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters of a callable, by name."""
+    parameters = inspect.signature(target).parameters
+    return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def position_axes(inputs: Mapping[str, Part]) -> tuple[str, ...]:
+    """The position axes of a set of these inputs: `order`, then those of the tokenizers, each once."""
+    axes = [stands_on(part.target.Chopper.axes, part.options.get("offset")) for part in inputs.values()]
+    return tuple(dict.fromkeys(["order", *(axis for each in axes for axis in each)]))
+
+
+def chopped(name: str, chopper: Chopper, item: Any) -> Chunk:
+    """`chopper.chop(item)` for the input `name`, checked, with its times moved by `chopper.offset`.
+
+    Raises ContractError where the chunk breaks the contract (`problem_of`), or `chop` raises TypeError, AttributeError
+    or LookupError: it does not expect such an item. ValueError, OSError and RuntimeError of `chop`, which tell of a bad
+    item, pass through.
+    """
+    where = f"inputs.{name}: {type(chopper).__name__}"
+    try:
+        chunk = chopper.chop(item)
+    except (TypeError, AttributeError, LookupError) as error:
+        unread = type(chopper).decode is Chopper.decode and isinstance(item, str | bytes | os.PathLike)
+        hint = "; it has no `decode` of its own, which would read the file" if unread else ""
+        raise ContractError(f"{where}.chop cannot take {described(item)}: {error}{hint}") from error
+    if wrong := problem_of(chunk, chopper, item):
+        raise ContractError(f"{where}.{wrong}")
+    return in_time(chunk, chopper)
+
+
+def problem_of(chunk: Any, chopper: Chopper, item: Any) -> str | None:
+    """How a chunk breaks the contract of `Chopper.chop` (the end of a message); None where it keeps it."""
+    if not isinstance(chunk, Chunk):
+        return f"chop gave {described(chunk)}; expected is a Chunk(values, count, coordinates)"
+    if not isinstance(chunk.values, Tensor):
+        return f"chop gave as values {described(chunk.values)}; expected is a tensor"
+    if not isinstance(chunk.count, int) or chunk.count < 0:
+        return f"chop gave the count {described(chunk.count)}; expected is a whole number of tokens"
+    if type(chopper).count is not Chopper.count and (told := chopper.count(item)) != chunk.count:
+        return f"count says {described(told)} where chop gave {chunk.count} tokens; they must agree"
+    if chunk.next_ids is not None and tuple(chunk.next_ids.shape) != (chunk.count,):
+        return f"chop gave as next_ids {described(chunk.next_ids)}; expected is one id for each of {chunk.count} tokens"
+    return None if chunk.coordinates is None else _problem_of_coordinates(chunk, chopper.axes)
+
+
+def _problem_of_coordinates(chunk: Chunk, axes: tuple[str, ...]) -> str | None:
+    expected = (chunk.count, len(axes))
+    if isinstance(chunk.coordinates, Tensor) and tuple(chunk.coordinates.shape) == expected:
+        return None
+    given = f"chop gave as coordinates {described(chunk.coordinates)}"
+    if not axes:
+        return f"{given}, but its `axes` name none, so that no position would use them; name each, such as ('seconds',)"
+    return f"{given}; expected is {expected}: a row per token, a column for each of its axes ({', '.join(axes)})"
+
+
+def check_complete(name: str, preprocessor: Preprocessor) -> None:
+    """Raises ContractError for a chopper class that has `fit` but lacks `save` or `load`."""
+    kind = type(preprocessor)
+    if isinstance(preprocessor, Chopper) and kind.fit is not Chopper.fit:
+        missing = [method for method in ("save", "load") if getattr(kind, method) is getattr(Chopper, method)]
+        if missing:
+            expected = "expected are all three of fit, save and load: a run works without its data"
+            raise ContractError(f"inputs.{name}: {kind.__name__} has `fit` but no `{missing[0]}`; {expected}")
+
+
+def constructor_problem(embedder: Callable) -> str | None:
+    """What is wrong with the parameters of an embedder, which must be (chopper, width, context, *, keys of the YAML);
+    None where nothing is."""
+    kinds = inspect.Parameter
+    every = list(inspect.signature(embedder).parameters.values())
+    positional = [each for each in every if each.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
+    needed = sum(each.default is each.empty for each in positional)
+    if needed <= 3 and (len(positional) >= 3 or any(each.kind is kinds.VAR_POSITIONAL for each in every)):
+        return None
+    given = ", ".join(each.name for each in positional)
+    expected = "(chopper, width, context), and behind * the keys of the YAML"
+    return f"{embedder.__name__} takes ({given}); expected is {expected}"

@@ -18,12 +18,11 @@ from torch import Tensor
 from ..files.reading import DataError
 from ..models.generation.constraints import Constraint, Length
 from ..models.heads import Head
-from .base import Chopper, Preprocessor, Role, RunPart, axes_of
-from .chopping.contract import chopped
+from .base import Chopper, Preprocessor, Role, RunPart, axes_of, chopped
 from .chopping.ids import IdChopper, IdTokenizer
 from .chopping.packing import place
+from .encoding.base import CodedVocabulary, Unit
 from .encoding.code_file import CodeFile, counted, key_of, raw_key
-from .encoding.vocabulary import CodedVocabulary, Unit
 from .media.sound import WaveAugmentation
 
 TOGETHER = 64

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..models.generation.constraints import Constraint, Length
 from .base import Preprocessor, Role
 from .chopping.ids import IdChopper, IdTokenizer
-from .encoding.vocabulary import CodedVocabulary, Unit
+from .encoding.base import CodedVocabulary, Unit
 from .image import ImageChopper, patches
 from .media.augmentation import ImageAugmentation
 from .media.files import picture_bytes

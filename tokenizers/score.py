@@ -17,7 +17,7 @@ from ..models.batch import IGNORED
 from ..models.generation.constraints import Constraint, only
 from .base import Chunk, Preprocessor, Role
 from .chopping.ids import IdChopper, IdTokenizer
-from .encoding.vocabulary import CodedVocabulary, Unit
+from .encoding.base import CodedVocabulary, Unit
 from .media.midi import BPM, SILENCE, midi_bytes, notes_of, read_midi
 from .media.synthesizer import sound_bytes, synthesized
 

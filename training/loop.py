@@ -22,8 +22,8 @@ from .checkpoints import Best, Saver
 from .ema import Ema
 from .evaluation import Evaluations
 from .log import Log
+from .objective import Replica
 from .optimizers import Optimizer
-from .parallel import Replica
 from .stop import StopRequest
 
 FAR = 1.5

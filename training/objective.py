@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from ..data.processes import Processes
 from ..models.batch import Batch, Targets
 from ..models.model import Model
-from ..tasks.base import Task
-from ..tasks.targets import is_own, terms_of
+from ..tasks.base import Task, is_own, terms_of
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
@@ -60,3 +61,31 @@ class Objective(nn.Module):
         """One task's loss terms by name, scalars. Raises ContractError where code outside chopmix gives others."""
         task, head = self.tasks[name], self.model.heads[name]
         return terms_of(name, task, head, output, targets) if name in self.own else task.terms(output, targets)
+
+
+class Replica:
+    """This process's copy of the model and its tasks, called with one micro-batch at a time."""
+
+    def __init__(self, objective: Objective, processes: Processes):
+        self.objective, self.processes = objective, processes
+        self.forward: Callable[[Batch], Mapping[str, Tensor]] = objective
+        self.keeps: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def start(self, compiled: bool = False) -> None:
+        """Switch to training mode, compile if asked for, and wrap in DDP, which copies the first process's weights."""
+        objective, device = self.objective.train(), self.processes.device
+        if compiled:
+            objective.compile()
+        if self.processes.world_size > 1:
+            ids = [device.index] if device.type == "cuda" else None
+            self.forward = DistributedDataParallel(objective, device_ids=ids)
+            self.keeps = self.forward.no_sync
+
+    def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Every task's summed loss over one micro-batch of the loader, after `Objective.ready`."""
+        return self.forward(self.objective.ready(batch, self.processes.device))
+
+    def sums_gradients(self, now: bool) -> AbstractContextManager[None]:
+        """A context for one backward pass: gradients are summed over processes `now`, else only accumulated here, as
+        for all micro-batches of a step but the last (DDP's `no_sync`)."""
+        return nullcontext() if now else self.keeps()

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from chopmix.experiment.build import resolve
 from chopmix.experiment.run import Run
-from chopmix.experiment.settings.resolved import resolve
 from chopmix.experiment.settings.sections import Training
 from chopmix.models.arithmetic import computing_type
 from chopmix.models.batch import Batch

@@ -10,18 +10,16 @@ import torch
 import torch.nn.functional as F
 import transformers
 from architectures import saved
-from chopmix.experiment.build import build_model
-from chopmix.experiment.fitting import build_tasks
+from chopmix.experiment.build import build_model, build_tasks, resolve
 from chopmix.experiment.run import Run
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.settings.resolved import resolve
 from chopmix.experiment.settings.sections import Training
 from chopmix.models.arithmetic import computing_type
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search
 from chopmix.models.tokens import plain_tokens
+from chopmix.tasks.base import with_targets
 from chopmix.tasks.language_modeling import nats
-from chopmix.tasks.targets import with_targets
 from chopmix.tokenizers.encoding.base import CharacterEncoding
 from chopmix.tokenizers.text import TextChopper
 from pairs_of.common import CONFIGS, CPU, Pair, own_precision, planned, training

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ...experiment.run import Run
     from ...models.generation.constraints import Constraint
     from ...tasks.base import Task
-    from ...tokenizers.encoding.vocabulary import Vocabulary
+    from ...tokenizers.encoding.base import Vocabulary
 
 LINES = ".jsonl"
 """The ending of a file that texts are written to as JSON lines."""

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...files.reading import DataError, read_packed_text
-from ..base import Dataset, Document
+from ..base import Dataset, Document, data_root
 from ..fingerprint import hash_files
-from ..root import data_root
 
 TITLE = re.compile(r"^# Title: (.*)$", re.MULTILINE)
 

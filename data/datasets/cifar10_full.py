@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from ...files.reading import DataError
+from ..base import data_root
 from ..fingerprint import hash_files
-from ..root import data_root
 from ..samples import ByColumn, Columns, SampleDataset, Samples, picked, share
 
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"

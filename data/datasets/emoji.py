@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files.reading import DataError, read_bytes
-from ..base import share_by_hash
-from ..root import data_root
+from ..base import data_root, share_by_hash
 from ..samples import Listed, SampleDataset, Samples
 
 FILE = "NotoColorEmoji.ttf"

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ...files.reading import DataError
-from ..base import undivided
+from ..base import cache_folder, undivided
 from ..fingerprint import Fingerprint
-from ..root import cache_folder
 from ..samples import BYTES, ByColumn, Columns, SampleDataset, Samples, share
 from ..tables import READERS, check_arrow, check_once, check_table, local_path, saved_files, split_files
 

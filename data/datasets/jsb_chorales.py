@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ...files.reading import DataError
 from ...files.records import Record, read_record
-from ..root import data_root
+from ..base import data_root
 from ..samples import Listed, SampleDataset, Samples
 
 Chorale = list[Annotated[list[Annotated[int, Field(ge=-1, le=127)]], Field(min_length=4, max_length=4)]]

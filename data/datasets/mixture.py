@@ -7,7 +7,7 @@ from copy import copy
 from typing import Literal
 
 from ...files.reading import DataError
-from ...tokenizers.part import Part
+from ...tokenizers.base import Part
 from ..base import Dataset
 from ..mixture import MixedSamples, Source, pieces_of
 from ..samples import SampleDataset, Samples

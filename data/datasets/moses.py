@@ -8,9 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 from ...files.reading import DataError, read_lines, text_lines
-from ..base import Dataset, Document, share_by_hash
+from ..base import Dataset, Document, data_root, share_by_hash
 from ..fingerprint import hash_files
-from ..root import data_root
 
 VAL = 0.01
 """The share of the training molecules that validate, by hash."""

@@ -4,7 +4,7 @@ the data root."""
 from __future__ import annotations
 
 from ...files.reading import DataError
-from ..root import data_root
+from ..base import data_root
 from ..samples import SampleDataset, Samples
 from .parallel_text import Lines
 

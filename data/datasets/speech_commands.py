@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ...files.reading import DataError, read_text
-from ..root import data_root
+from ..base import data_root
 from ..samples import Listed, SampleDataset, Samples
 
 WORDS = (

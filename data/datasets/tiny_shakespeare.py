@@ -11,8 +11,7 @@ from pathlib import Path
 
 from ...files.reading import SMALL, DataError, read_bytes
 from ...files.writing import write_text
-from ..base import Dataset, Document
-from ..root import data_root
+from ..base import Dataset, Document, data_root
 
 ADDRESS = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from ...files.reading import DataError
-from ..root import data_root
+from ..base import data_root
 from ..samples import ByColumn, Columns, SampleDataset, Samples, picked, share
 
 FLAG = {"train": {"train": True}, "test": {"train": False}}

@@ -28,8 +28,7 @@ from ...tokenizers.encoding.base import Encoding, NumberEncoding
 from ...tokenizers.encoding.directory import VOCABULARY
 from ...tokenizers.text import TextChopper
 from ...training.accounting import parameters_by_part
-from ..build import build_model
-from ..fitting import build_tasks
+from ..build import build_model, build_tasks
 from ..run_folder import RunError, listed, write_model_run
 from ..settings.config import Config, config_from_tree
 from ..settings.registry import Folder
@@ -166,7 +165,7 @@ def imported_choppers(config: Config, encoding: Encoding | None) -> dict[str, Ch
     alone, without data to fit on."""
     found, roles = {}, config.wiring.roles
     for name, part in config.inputs.items():
-        preprocessor = part.build(part.target.Chopper)
+        preprocessor = part.of(part.target.Chopper)()
         reads_text = preprocessor.kind == "text" and encoding is not None
         made = TextChopper.of(encoding, roles[name]) if reads_text else preprocessor.fit(tuple, roles[name])
         found[name] = preprocessor.placed(made)

@@ -12,6 +12,7 @@ from pathlib import Path
 from ...files.trust import NOTHING, Trust
 from ...models.pretrained.base import PublishedError
 from ..run_folder import RunError
+from ..settings.hints import missing_project
 from ..settings.plugins import modules_of
 from .directory import TIMM, Directory, Imported, write_run
 
@@ -47,5 +48,8 @@ def importer_of(source: Directory) -> Callable[[Directory], Imported]:
     kind = TIMM if "architecture" in source.config else source.config.get("model_type")
     if not isinstance(kind, str) or kind not in known:
         possible = ", ".join(repr(name) for name in sorted(known) if name != TIMM)
-        raise PublishedError(f"config.json: model_type is {kind!r}; possible: {possible}, or a timm 'architecture'")
+        hint = f"; {missing}" if (missing := missing_project(kind)) else ""
+        raise PublishedError(
+            f"config.json: model_type is {kind!r}; possible: {possible}, or a timm 'architecture'{hint}"
+        )
     return known[kind]

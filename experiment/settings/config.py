@@ -21,12 +21,12 @@ from ...files.trust import EVERY, EVERYTHING, NOTHING, Trust, code_named_in
 from ...files.writing import write_text
 from ...models.attention.grammar import own_graphs
 from ...tasks.base import Wiring
-from ...tokenizers.part import Part
+from ...tokenizers.base import Part
 from ...training.checkpoints import FORMAT, other_format
-from .checks.between import cross_problems, holds_samples
+from .checks import cross_problems, holds_samples
 from .document import ConfigError, Document, Problem, Where, dumped
+from .hints import nearest, shown
 from .registry import refusal, registry_of, trusting
-from .scalars import nearest, shown
 from .schema import check, model_of, plain
 from .sections import Checkpoints, Data, Evaluation, Logging, Training, sections
 
@@ -42,8 +42,8 @@ class Config:
     """All sections as plain YAML values, defaults included: the `config.yaml` of a run."""
     inputs: dict[str, Part]
     model: Part
-    """The options of `Transformer` and `Model` together: `model.build(Transformer)` and
-    `model.build(Model, tokenizers, cores, heads)` each take theirs."""
+    """The options of `Transformer` and `Model` together: `model.of(Transformer)()` and
+    `model.of(Model)(tokenizers, cores, heads)` each take theirs."""
     tasks: dict[str, Part]
     data: Data
     training: Training

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from ...files.reading import DataError, read_text
-from .hints import rename
-from .scalars import nearest, shown
+from .hints import nearest, rename, shown
 
 Where = tuple[str | int, ...]
 """A path of keys and list indices in the YAML, such as ("inputs", "image", "patch_size")."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
+
+from .plugins import projects
 
 GROUPS: dict[str, str] = {
     "epochs epoch num_epochs max_epochs n_epochs num_train_epochs": (
@@ -110,6 +113,13 @@ MOVED = {
 }
 """Renamed modules and classes (`module:Class`) of chopmix that a YAML may name or a user's class may import, without
 `chopmix.`"""
+
+PROJECTS = {
+    "decision": ("episodes", "play", "record", "decision_transformer"), "in_context": ("in_context", "rules"),
+    "whisper": ("transcribe", "whisper"),
+}  # fmt: skip
+"""The parts of each project by the names that a YAML, a command line or a published model uses, for the message that
+the project is missing."""
 
 REFERENCE = re.compile(r"(\w+)((?:\.\w+)+)(:\w+)?")
 
@@ -225,3 +235,29 @@ def moved(reference: str) -> str | None:
     if module in MOVED:
         return f"chopmix.{MOVED[module]}{name}"
     return f"chopmix.{MOVED[folder]}.{file}{name}" if folder in MOVED else None
+
+
+def missing_project(name: Any) -> str:
+    """Which project has a part of this name, if that project is not installed; else empty."""
+    for project, parts in PROJECTS.items():
+        if name in parts and project not in projects():
+            return f"{name!r} belongs to the project {project!r}, which is not installed: no folder projects/{project}"
+    return ""
+
+
+def nearest(name: Any, possible: Iterable[str], *, list_all: bool = True) -> str:
+    """The end of a message about an unknown name: `; write training.learning_rate` for a word of another library,
+    `; did you mean 'depth'?` for a near name, else (with `list_all`) `; possible: depth, width`."""
+    possible = list(possible)
+    if hint := hint_for(name) or missing_project(name):
+        return f"; {hint}"
+    near = difflib.get_close_matches(str(name).lower(), possible, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; possible: {', '.join(possible) or 'nothing'}" if list_all else ""
+
+
+def shown(value: Any) -> str:
+    """A given value for a message, as YAML writes it (null, true, false), cut to 80 characters."""
+    text = {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
+    return text if len(text) <= 80 else f"{text[:77]}..."

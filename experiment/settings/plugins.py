@@ -16,6 +16,11 @@ def projects() -> list[str]:
     return sorted(folder.name for folder in (FOLDER / "projects").glob("[a-z]*") if folder.is_dir())
 
 
+def projects_with(module: str) -> list[str]:
+    """The projects that have a module of this name."""
+    return [name for name in projects() if (FOLDER / "projects" / name / f"{module}.py").is_file()]
+
+
 def modules_of(package: str) -> dict[str, str]:
     """The modules of a package of plug-ins, and those in the folder of the same name of each project, by the names of
     their files: `modules_of("data.datasets")["episodes"]` is `chopmix.projects.decision.datasets.episodes`."""

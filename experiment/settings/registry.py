@@ -22,9 +22,8 @@ from itertools import pairwise
 from typing import Any
 
 from ...files.trust import NOTHING, Trust, search_here
-from .hints import moved
+from .hints import moved, nearest
 from .plugins import ROOT, modules_of
-from .scalars import nearest
 
 FOLDERS = {
     f"{ROOT}.data.base": "data.datasets", f"{ROOT}.tasks.judging": "tasks.judges",

@@ -10,8 +10,7 @@ annotation and default. A class with many keys may hold them in a dataclass `Opt
 
 `__init__(self, model, learning_rate, *, momentum: float = 0.95)` has one key, `momentum`, a number, by default 0.95.
 pydantic checks, by one model made of each signature. All problems of a value are raised at once, as one ValidationError
-whose locations are paths in the YAML.
-"""
+whose locations are paths in the YAML."""
 
 from __future__ import annotations
 
@@ -22,17 +21,161 @@ import inspect
 import operator
 import os
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import PurePath
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PydanticUserError, Tag, ValidationError, create_model
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PydanticUserError,
+    Strict,
+    Tag,
+    ValidationError,
+    create_model,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
-from ...tokenizers.part import Part, Target, keyword_only, options_of
+from ...tokenizers.base import Part, Target, keyword_only, options_of
+from .hints import nearest, shown
 from .registry import Registry, attribute_docstrings, registry_of, use_name
-from .scalars import Plain, members, nearest, number, over_arguments, problem, shown, strict, written
+
+OURS = __name__.partition(".")[0]
+"""The package: `chopmix`."""
+
+
+def problem(message: str, *path: str | int, kind: str = "config") -> ValidationError:
+    """A pydantic error with one problem, at `path` below the value that is being read."""
+    error: InitErrorDetails = {"type": PydanticCustomError(kind, message), "loc": path, "input": None}
+    return ValidationError.from_exception_data("configuration", [error])
+
+
+class Plain:
+    """Marker in `Annotated` for a value without parts: its errors are explained in the words of `describe`."""
+
+    def __init__(self, annotation: Any):
+        self.annotation = annotation
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable) -> core_schema.CoreSchema:
+        return core_schema.no_info_wrap_validator_function(self.read, handler(source))
+
+    def read(self, value: Any, judge: Callable[[Any], Any]) -> Any:
+        """The value as `judge` (pydantic) gives it. Raises ValidationError with one problem for all that is wrong."""
+        try:
+            return judge(value)
+        except ValidationError as error:
+            constrained = get_origin(self.annotation) is Annotated
+            wanted = error.errors()[0]["msg"].removeprefix("Input should be ") if constrained else self.expected()
+            near = nearest(value, _words(self.annotation), list_all=False) if isinstance(value, str) else ""
+            raise problem(f"must be {wanted}, not {shown(value)}{near}") from None
+
+    def expected(self) -> str:
+        """The type in words."""
+        return describe(self.annotation)
+
+
+def number(value: Any) -> Any:
+    """The number that a text spells; any other value as it is."""
+    if isinstance(value, str):
+        for kind in (int, float):
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    return value
+
+
+def _whole(value: Any) -> Any:
+    found = number(value)
+    return int(found) if isinstance(found, float) and found.is_integer() else found
+
+
+STRICT: dict[Any, Any] = {
+    bool: Annotated[bool, Strict()],
+    str: Annotated[str, Strict()],
+    int: Annotated[int, Strict(), BeforeValidator(_whole)],
+    float: Annotated[float, Strict(), AllowInfNan(False), BeforeValidator(number)],
+}
+
+
+def strict(annotation: Any) -> Any:
+    """An annotation with each `bool`, `str`, `int` and `float` in it replaced by its entry in STRICT."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal or not arguments:
+        return STRICT.get(annotation, annotation)
+    if origin is Annotated:
+        return Annotated[strict(arguments[0]), *arguments[1:]]
+    return over_arguments(strict, annotation)
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, or the annotation alone."""
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def written(annotation: Any) -> Any:
+    """An annotation without what only code can give: `str | list[str]` of `str | Graph | list[str | Graph]`."""
+    if get_origin(annotation) is list:
+        return over_arguments(written, annotation)
+    kept = [each for each in members(annotation) if is_dataclass(each) or not _is_ours(each)]
+    return functools.reduce(operator.or_, map(written, kept)) if len(kept) > 1 else kept[0] if kept else annotation
+
+
+def _is_ours(annotation: Any) -> bool:
+    return inspect.isclass(annotation) and annotation.__module__.startswith(f"{OURS}.")
+
+
+def over_arguments(change: Callable[[Any], Any], annotation: Any) -> Any:
+    """A union or generic type with `change` applied to each of its arguments but None and `...`."""
+    origin = get_origin(annotation)
+    kept = (..., types.NoneType)
+    inner = tuple(argument if argument in kept else change(argument) for argument in get_args(annotation))
+    return functools.reduce(operator.or_, inner) if origin in (Union, types.UnionType) else origin[inner]
+
+
+NAMES = {bool: "true or false", str: "text", int: "a whole number", float: "a number", types.NoneType: "null"}
+BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+"""The bounds of pydantic's `Field`, in words."""
+
+
+def _bounds(annotation: Any) -> list[str]:
+    """The bounds of an annotation in words: of `Annotated[float, Field(ge=0, lt=1)]` ["at least 0", "less than 1"]."""
+    constraints = [each for field in get_args(annotation)[1:] for each in getattr(field, "metadata", [field])]
+    known = [(word, getattr(each, name, None)) for each in constraints for name, word in BOUNDS.items()]
+    return [f"{word} {bound:g}" for word, bound in known if bound is not None]
+
+
+def describe(annotation: Any) -> str:
+    """An annotation in words: `int | None` is "a whole number or null", `list[str]` "a list of values (text)"."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(map(repr, arguments))
+    if origin is Annotated:
+        return " of ".join([describe(arguments[0]), *filter(None, [" and ".join(_bounds(annotation))])])
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(describe, arguments))
+    if origin is tuple and ... not in arguments:
+        return f"a list of {len(arguments)} values ({', '.join(map(describe, arguments))})"
+    if origin is dict:
+        return f"a mapping of names to values ({describe(arguments[1])})"
+    if arguments:
+        return f"a list of values ({describe(arguments[0])})"
+    return NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _words(annotation: Any) -> Iterator[str]:
+    """The texts that the `Literal`s in an annotation allow."""
+    for argument in get_args(annotation):
+        if get_origin(annotation) is Literal and isinstance(argument, str):
+            yield argument
+        else:
+            yield from _words(argument)
+
 
 Keys = dict[str, tuple[Any, Any]]
 """Annotation and default by key; the default `...` means that the key must be given."""

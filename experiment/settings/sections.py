@@ -16,14 +16,13 @@ from ...inference.evaluator import Evaluator
 from ...models.model import Model
 from ...models.transformer import Transformer
 from ...tasks.base import Task
-from ...tokenizers.base import Preprocessor
-from ...tokenizers.part import Part
+from ...tokenizers.base import Part, Preprocessor
 from ...training.mixup import Mixup
 from ...training.optimizers import AdamW, Optimizer
 from ...training.schedules import Cosine, Schedule
+from .hints import shown
 from .registry import Folder, Registry, folder_of, registry_of
-from .scalars import number, problem, shown
-from .schema import Choice, Keys, Record, check, json_of, keys_of, model_of, model_of_part
+from .schema import Choice, Keys, Record, check, json_of, keys_of, model_of, model_of_part, number, problem
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,7 @@ from ...models.batch import Batch, SetPlan
 from ...models.cache import Cache
 from ...models.model import Model
 from ...models.tokens import PADDING
-from ...tokenizers.base import Chopper, axes_of
-from ...tokenizers.chopping.contract import chopped
+from ...tokenizers.base import Chopper, axes_of, chopped
 from ...tokenizers.chopping.packing import place
 
 Sample = Sequence[tuple[str, Any]]

@@ -5,19 +5,19 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...data.base import Dataset
 from ...data.samples import Chosen, MadeDataset
 from ...experiment.own_data import Whole
 from ...experiment.run_folder import RunError
 from ...files.writing import write_bytes, write_text
 from ...inference.evaluation import measured
 from ...inference.evaluator import TrainedModel
-from ...tasks.language_modeling import LanguageModeling
-from ...tasks.next_item import NextItem
 from .datasets.in_context import InContext
 from .datasets.rules import COUNTS, Rules
 from .functions import Linear, Network, Sparse, Tree
@@ -49,41 +49,69 @@ TABLE, PICTURE = "in_context.csv", "in_context.png"
 
 
 def check_learns(run: TrainedModel, samples: int) -> None:
-    """Raises RunError for a run that was not trained to learn from examples, and for fewer than four samples or more
+    """Raises ValueError for a run that was not trained to learn from examples, and for fewer than four samples or more
     than one seed has."""
-    dataset = run.dataset()
     if not 4 <= samples <= APART:
         raise RunError(f"from 4 to {APART:,} samples tell what is learned in the context, not {samples:,}")
-    if isinstance(dataset, Rules):
-        if not answering(run):
-            told = "a task language_modeling of the input 'answer' with metrics: [exact_match] does"
-            raise RunError(f"{run.folder} writes no answers that are compared: {told}")
-    elif not isinstance(dataset, InContext) or not any(isinstance(task, NextItem) for task in run.tasks.values()):
-        raise RunError(f"{run.folder} was not trained to learn from examples (the data sets `in_context` and `rules`)")
-
-
-def answering(run: TrainedModel) -> list[str]:
-    """The names of the tasks that write answers and compare them with those of the samples."""
-    writes = {name: task for name, task in run.tasks.items() if isinstance(task, LanguageModeling)}
-    return [name for name, task in writes.items() if task.target == "answer" and "exact_match" in task.metrics]
+    check_data(run.dataset(), run)
 
 
 def tell(
     run: TrainedModel, folder: Path, samples: int, say: Callable[[str], None]
-) -> tuple[list[dict[str, Any]], Scores]:
+) -> tuple[list[dict[str, Any]], Scores]:  # fmt: skip
     """Measure on so many samples what the run learns in its context, and write `in_context.csv` and `in_context.png`
     into a folder. Gives the rows of the curves and, for linear functions, the scores of the probe of the layers, which
     are also the last rows of the CSV. Raises RunError as `check_learns` does."""
     check_learns(run, samples)
-    if isinstance(run.dataset(), Rules):
-        rows, probed = followed(run, samples, say), {}
-        picture = drawn_rules(rows)
-    else:
-        errors, probed = learned(run, samples, say)
-        rows, picture = rows_of(errors), drawn(errors, probed)
+    rows, probed, picture = curves_of(run.dataset(), run, samples, say)
     write_text(folder / TABLE, table_text([*rows, *probe_rows(probed)]), within=run.folder)
     write_bytes(folder / PICTURE, picture, within=run.folder)
     return rows, probed
+
+
+@singledispatch
+def check_data(dataset: Dataset, run: TrainedModel) -> None:
+    """Raises RunError if a run that was trained on this data set cannot learn from examples."""
+    raise RunError(f"{run.folder} was not trained to learn from examples (the data sets `in_context` and `rules`)")
+
+
+@check_data.register
+def _(dataset: InContext, run: TrainedModel) -> None:
+    if not any(task.needs.judged_at for task in run.tasks.values()):
+        raise RunError(f"{run.folder} was not trained to learn from examples (the data sets `in_context` and `rules`)")
+
+
+@check_data.register
+def _(dataset: Rules, run: TrainedModel) -> None:
+    if not answering(run):
+        told = "a task language_modeling of the input 'answer' with metrics: [exact_match] does"
+        raise RunError(f"{run.folder} writes no answers that are compared: {told}")
+
+
+@singledispatch
+def curves_of(
+    dataset: Dataset, run: TrainedModel, samples: int, say: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], Scores, bytes]:  # fmt: skip
+    """The rows of the table, the scores of the probe of the layers, and the picture (PNG)."""
+    raise NotImplementedError
+
+
+@curves_of.register
+def _(dataset: InContext, run, samples, say):
+    errors, probed = learned(run, samples, say)
+    return rows_of(errors), probed, drawn(errors, probed)
+
+
+@curves_of.register
+def _(dataset: Rules, run, samples, say):
+    rows = followed(run, samples, say)
+    return rows, {}, drawn_rules(rows)
+
+
+def answering(run: TrainedModel) -> list[str]:
+    """The names of the tasks that write answers and compare them with those of the samples."""
+    writes = {name: task for name, task in run.tasks.items() if task.needs.generates}
+    return [name for name, task in writes.items() if task.target == "answer" and "exact_match" in task.metrics]
 
 
 def judged_by(run: TrainedModel, dataset: MadeDataset, split: str, count: int, first: int = 0) -> Whole:
@@ -151,7 +179,7 @@ def _read(
     run: TrainedModel, dataset: InContext, changed: Mapping[str, float], count: int, first: int = 0, depth: int = 0
 ) -> Seen:
     """What the model makes of so many functions of val, from the number `first` on."""
-    name, task = next((name, task) for name, task in run.tasks.items() if isinstance(task, NextItem))
+    name, task = next((name, task) for name, task in run.tasks.items() if task.needs.judged_at)
     options = {key: getattr(dataset, key) for key in ("dimension", "examples", "noise", "scale", "weights", "samples")}
     options |= {key: factor * options[key] for key, factor in changed.items()}
     other = InContext(function=lambda: dataset.kind, **options)

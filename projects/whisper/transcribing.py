@@ -22,9 +22,7 @@ from ...files.records import as_record
 from ...files.writing import write_text
 from ...tokenizers.audio_stem import AudioStemChopper
 from .decoding import SHORTEST, Protocol
-from .transcript import Segment, Transcript
-from .transcription import Transcriber, Transcribing, vocabulary_of
-from .window import window_planner
+from .transcription import Segment, Transcriber, Transcribing, Transcript, vocabulary_of, window_planner
 
 
 def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:

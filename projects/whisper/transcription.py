@@ -4,13 +4,13 @@ Follows Radford et al. 2022 (arXiv:2212.04356, section 4.5) and OpenAI's own cod
 `whisper/transcribe.py`), to which segments are tested to be equal: 30 seconds are read at a time, the next window
 begins at the last timestamp, and a window whose text is unlikely or repeats itself is decoded again at a higher
 temperature. In two things it differs: no segment ends after the file, and segments without text or length are left
-out, where OpenAI keeps them as empty ones.
-"""
+out, where OpenAI keeps them as empty ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -22,10 +22,58 @@ from ...models.generation.sampling import seeded
 from ...models.generation.session import Session
 from ...models.model import Model
 from ...models.tokens import TokenSet
+from ...tokenizers.base import Chopper, Chunk, axes_of
+from ...tokenizers.chopping.packing import place
 from ...tokenizers.encoding.base import Encoding
-from .decoding import Protocol, Rules, Said, compression, drawn, likeliest, scored, searched
-from .languages import code_of
-from .transcript import Segment, Transcript
+from .decoding import Protocol, Rules, Said, code_of, compression, drawn, likeliest, scored, searched
+
+
+class Segment(NamedTuple):
+    """A piece of a transcript; `start` and `end` are seconds from the beginning of the file."""
+
+    start: float
+    end: float
+    raw: str
+    """Its text as the model wrote it, with the space before it, where the language has spaces."""
+    said: Said
+    """The decoding of the whole window that it is from."""
+    ids: list[int]
+    """The ids of its tokens, timestamps included."""
+
+    @property
+    def text(self) -> str:
+        """Its text without white space around it."""
+        return self.raw.strip()
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """The segments of a file in order. Where they come from `Transcriber.transcribe` each is decoded when it is asked
+    for, and they can be gone through once."""
+
+    language: str
+    """The code of the language that was decoded: given, detected, or the only one that the model knows."""
+    segments: Iterable[Segment]
+
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self.segments)
+
+
+def window_planner(choppers: Mapping[str, Chopper], sound: str, text: str) -> Callable[[Tensor, Sequence[int]], Batch]:
+    """The function that makes a batch of one sample: a spectrogram (mels, frames) for the encoder's input `sound`, two
+    frames a token, and ids for the decoder's input `text`."""
+    axes, heard_by, end = axes_of(choppers.values()), choppers[sound], choppers[text].vocabulary.end
+
+    def plan(window: Tensor, ids: Sequence[int]) -> Batch:
+        count = (window.shape[1] + 1) // 2
+        clip = Chunk(window[None], count, heard_by.seconds(count))
+        written = Chunk(torch.tensor(ids), len(ids), next_ids=torch.tensor([*ids[1:], end]))
+        heard = place([[(sound, clip)]], choppers, count, axes, rows=[0])
+        said = place([[(text, written)]], choppers, len(ids), axes, rows=[0])
+        return Batch(main=said, encoder=heard)
+
+    return plan
+
 
 STEP = 0.02
 """Seconds between two timestamps."""

@@ -11,7 +11,7 @@ import numpy as np
 from ...files.reading import DataError, read_bytes
 from ...files.writing import write_bytes
 from ...tokenizers.base import RunPart
-from ...tokenizers.encoding.vocabulary import Vocabulary
+from ...tokenizers.encoding.base import Vocabulary
 from ..judging import Figure, Generated, Judge, TrainingItems
 
 

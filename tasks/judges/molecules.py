@@ -13,7 +13,7 @@ from ...files.reading import DataError, read_bytes
 from ...files.writing import write_bytes
 from ...models.contract import described
 from ...tokenizers.base import RunPart
-from ...tokenizers.encoding.vocabulary import Vocabulary
+from ...tokenizers.encoding.base import Vocabulary
 from ..judging import Figure, Generated, Judge, TrainingItems
 
 LONGEST = 2000

@@ -11,6 +11,7 @@ import pytest
 from checkout import CONFIGS
 from chopmix.commands.cli import parse
 from chopmix.experiment.settings.config import load_config
+from chopmix.projects.decision.agent import configured
 
 FILES = [file for folder in ("decision", "in_context") for file in sorted((CONFIGS / folder).glob("*.yaml"))]
 CHOSEN = {"key_to_door": "val/return_at_1", "pendulum": "val/return_at_-200", "planning": "val/return"}
@@ -44,8 +45,8 @@ def test_every_command_of_a_header_can_be_typed(file):
 def test_the_best_checkpoint_is_chosen_by_the_return_that_is_measured(name):
     config = load_config(CONFIGS / "decision" / f"{name}.yaml", [])
     assert config.checkpoints.best == CHOSEN[name]
-    assert config.checkpoints.best in [f"val/{each}" for each in config.evaluation.play.asked]
-    assert name != "planning" or config.evaluation.play.plan, "without planning it acts at random"
+    assert config.checkpoints.best in [f"val/{each}" for each in configured(config).asked]
+    assert name != "planning" or configured(config).plan, "without planning it acts at random"
 
 
 @pytest.mark.parametrize("kind", ["told", "clone", "best"])
@@ -59,5 +60,5 @@ def test_the_benchmark_opens_the_checkpoint_that_play_opens(monkeypatch, name, k
     assert run.arguments == (Path("runs/decision") / name / kind / "seed-3",)
     made = load_config(config, calls[0])
     assert ("return" in made.inputs) == (kind == "told") and made.training.seed == 3
-    possible = ["val/loss", *(f"val/{each}" for each in made.evaluation.play.asked)]
+    possible = ["val/loss", *(f"val/{each}" for each in configured(made).asked)]
     assert made.checkpoints.best in possible and ("return" in made.checkpoints.best) == (name in CHOSEN)

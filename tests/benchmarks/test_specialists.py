@@ -37,7 +37,7 @@ def test_a_specialist_reads_its_source_alone(specialists, tmp_path, which, name,
     assert config.training.samples_per_step == samples and [*config.data.dataset().of] == [name]
     assert {*config.inputs} == {*specialists.KEPT[name][0]} and len(config.tasks) == 1
     assert config.model.options["width"] == whole.model.options["width"]
-    assert (config.evaluation.play is not None) == (name == "cartpole")
+    assert ("play" in config.evaluation.also) == (name == "cartpole")
     everything = [each for other in whole.data.dataset().of for each in specialists.KEPT[other][0]]
     assert sorted(everything) == sorted(whole.inputs), "every input of the generalist is some specialist's"
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from checkout import BENCHMARKS
-from chopmix.data.root import data_root
+from chopmix.data.base import data_root
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 
@@ -28,7 +28,7 @@ def test_an_experiment_reads_what_its_name_says(stamps_caption, tmp_path, name):
     config = load_config(file)
     assert set(config.inputs) == {*stamps_caption.READS[name], "caption"}
     assert ("from" in config.model.options["attention"]) == (name != "nothing")
-    assert config.evaluation.attribution == (name != "nothing")  # refused where no input can be withheld
+    assert ("attribution" in config.evaluation.also) == (name != "nothing")  # refused where no input can be withheld
 
 
 def test_an_interval_holds_what_the_captions_show(stamps_caption):

@@ -121,7 +121,7 @@ def test_every_text_is_shown_as_it_is(text):
 
 
 def test_there_is_no_other_console():
-    rooms = ("commands", "data", "experiment", "inference", "models", "tasks", "tokenizers", "training")
+    rooms = ("commands", "data", "experiment", "inference", "models", "tasks", "tokenizers", "training", "projects")
     files = [file for room in rooms for file in (ROOT / room).rglob("*.py")]
     made = [
         file.name

@@ -16,15 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from chopmix.data import base as dataset_module
 from chopmix.data import fingerprint as fingerprint_module
-from chopmix.data.base import Dataset, Document, share_by_hash, split_by_hash
+from chopmix.data.base import Dataset, Document, cache_folder, data_root, share_by_hash, split_by_hash
 from chopmix.data.datasets import tiny_shakespeare
 from chopmix.data.datasets.text import Text
 from chopmix.data.fingerprint import hash_files
 from chopmix.data.mixture import Equalized
-from chopmix.data.root import cache_folder, data_root
 from chopmix.data.samples import Listed, share
+from chopmix.experiment.settings.plugins import modules_of
 from chopmix.experiment.settings.registry import registry_of
 from chopmix.files import reading as files
 from chopmix.files.reading import DataError, read_lines, read_packed_text
@@ -87,11 +86,11 @@ def test_folders_follow_the_environment(monkeypatch, tmp_path):
 
 
 def test_every_file_in_the_folder_is_a_dataset():
-    stems = {path.stem for path in (Path(dataset_module.__file__).parent / "datasets").glob("*.py")}
-    assert stems == TEXTS | SAMPLES
-    for stem in stems:
+    stems = modules_of("data.datasets")
+    assert stems.keys() == TEXTS | SAMPLES
+    for stem, module in stems.items():
         found = dataset_class(stem)
-        assert issubclass(found, Dataset) and found.__module__ == f"chopmix.data.datasets.{stem}"
+        assert issubclass(found, Dataset) and found.__module__ == module
 
 
 def test_unknown_cards_and_splits_are_told():

@@ -6,9 +6,9 @@ import io
 import tarfile
 from pathlib import Path
 
-import chopmix.data
 import numpy as np
 import pytest
+from checkout import ROOT
 from chopmix.data.datasets.cifar10_full import RECORD, Records
 from chopmix.data.datasets.hugging_face import Rows, class_names, undecoded
 from chopmix.data.datasets.parallel_text import Lines
@@ -127,8 +127,9 @@ def test_a_change_of_any_value_of_any_column_gives_another_fingerprint(tmp_path_
 
 def test_the_property_is_tested_on_all_samples_that_hold_data():
     found = set()
-    for file in Path(chopmix.data.__path__[0]).rglob("*.py"):
-        name = ".".join(("chopmix", "data", *file.relative_to(chopmix.data.__path__[0]).with_suffix("").parts))
+    files = [*(ROOT / "data").rglob("*.py"), *(ROOT / "projects").glob("*/datasets/*.py")]
+    for file in files:
+        name = ".".join(("chopmix", *file.relative_to(ROOT).with_suffix("").parts))
         for each in vars(importlib.import_module(name)).values():
             if inspect.isclass(each) and issubclass(each, Samples) and each.__module__ == name:
                 found.add(each)

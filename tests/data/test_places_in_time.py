@@ -5,13 +5,12 @@ import torch
 from checkout import CONFIGS
 from chopmix.commands.cli import main
 from chopmix.data.samples import Listed
-from chopmix.experiment.fitting import build_choppers
+from chopmix.experiment.build import build_choppers
 from chopmix.experiment.interchange.directory import imported_choppers
 from chopmix.experiment.own_data import Whole
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
-from chopmix.tokenizers.base import axes_of
-from chopmix.tokenizers.chopping.contract import chopped
+from chopmix.tokenizers.base import axes_of, chopped
 from chopmix.tokenizers.chopping.packing import place
 from chopmix.tokenizers.encoding.base import ByteEncoding
 

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 import yaml
 from chopmix.commands.cli import main
-from chopmix.experiment.fitting import build_choppers
+from chopmix.experiment.build import build_choppers
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from checkout import CONFIGS, ROOT
+from checkout import CONFIGS, ROOT, every_yaml
 from chopmix.experiment.build import build_core, build_optimizer
 from chopmix.experiment.settings.config import config_from_tree, json_schema, load_config
 from chopmix.experiment.settings.document import ConfigError
@@ -26,8 +26,7 @@ from chopmix.models.layers.norms import RmsNorm
 from chopmix.models.model import Cores, Model
 from chopmix.models.tokens import plain_tokens
 from chopmix.models.transformer import Block, Dropout
-from chopmix.tokenizers.base import Chopper, Role
-from chopmix.tokenizers.part import Part
+from chopmix.tokenizers.base import Chopper, Part, Role
 from chopmix.tokenizers.text import TextPreprocessor, TextTokenizer
 from chopmix.training.schedules import Constant, Cosine, Linear, Schedule
 from hypothesis import HealthCheck, given, settings
@@ -143,12 +142,12 @@ def test_where_a_run_goes(path, out):
 
 def test_parts_build_and_run(plain):
     config = load_config(plain, ["model.position=rotary", "model.block.norm=rms_norm", "model.dropout=0.1"])
-    chopper = config.inputs["text"].build(TextPreprocessor).fit(list, Role())
+    chopper = config.inputs["text"].of(TextPreprocessor)().fit(list, Role())
     tokenizers = {"text": config.inputs["text"](chopper, 32, 16)}
     core = build_core(config, ("order",))
     tasks = {name: part() for name, part in config.tasks.items()}
     heads = {name: task.head(tokenizers, 32) for name, task in tasks.items()}
-    model = config.model.build(Model, tokenizers, Cores(core), heads)
+    model = config.model.of(Model)(tokenizers, Cores(core), heads)
     optimizer = build_optimizer(config.training, model)
     schedule = config.training.schedule(config.training.steps)
     index = torch.arange(16).expand(2, 16)
@@ -162,7 +161,7 @@ def test_parts_build_and_run(plain):
 
 
 def test_every_config_of_the_folder_loads():
-    files = sorted(CONFIGS.rglob("*.yaml"))
+    files = every_yaml()
     assert files
     outs = {load_config(file).out for file in files}
     assert len(outs) == len(files) == sum(name.suffix == ".yaml" for name in CONFIGS.rglob("*"))
@@ -277,7 +276,7 @@ def test_a_base_that_cannot_be_made_is_no_choice():
 def test_json_schema_accepts_every_config():
     jsonschema = pytest.importorskip("jsonschema")
     validator = jsonschema.Draft202012Validator(json_schema())
-    for file in CONFIGS.rglob("*.yaml"):
+    for file in every_yaml():
         validator.validate(load_config(file).tree)
     assert not validator.is_valid(load_config(file).tree | {"extra": 1})
 

@@ -330,7 +330,7 @@ def test_classes_from_outside(plain, outside):
     overrides = [f"inputs.lidar={{use: '{outside}:LidarTokenizer', beams: 4}}", f"data.dataset={outside}:Moons"]
     config = load_config(plain, [*overrides, "model.attention=causal & window(3, angle)"])
     part = config.inputs["lidar"]
-    assert part(part.build(part.target.Chopper), 6, 9).size == (4, 6, 1.0)
+    assert part(part.of(part.target.Chopper)(), 6, 9).size == (4, 6, 1.0)
     assert config.data.dataset().phase == "new"
     assert config_from_tree(yaml.safe_load(yaml.safe_dump(config.tree)), trust=Trust.of([outside])).tree == config.tree
     with pytest.raises(

@@ -15,17 +15,16 @@ import torch
 from chopmix.commands.cli import main
 from chopmix.data.collate import Inputs
 from chopmix.data.reader import BadSamples, Reader
-from chopmix.experiment.fitting import build_choppers
+from chopmix.experiment.build import build_choppers
 from chopmix.experiment.settings.config import load_config
 from chopmix.files.reading import DataError
 from chopmix.models.batch import Batch, SetPlan, Targets
 from chopmix.models.contract import ContractError, check_embedded, described
 from chopmix.models.heads import Tied, VocabularyHead
 from chopmix.models.tokens import plain_tokens
+from chopmix.tasks.base import is_own, targets_of, terms_of
 from chopmix.tasks.language_modeling import LanguageModeling
-from chopmix.tasks.targets import is_own, targets_of, terms_of
-from chopmix.tokenizers.base import Chopper, Chunk
-from chopmix.tokenizers.chopping.contract import chopped, constructor_problem
+from chopmix.tokenizers.base import Chopper, Chunk, chopped, constructor_problem
 from chopmix.tokenizers.chopping.packing import pack
 from chopmix.tokenizers.image import ImageChopper
 from own_modality import LidarChopper, LidarTokenizer

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import yaml
 from chopmix.commands.cli import main
-from chopmix.experiment import data_summary
+from chopmix.experiment import preflight as data_summary
 from chopmix.tasks.classification import Classification
 from chopmix.tokenizers.media.summaries import picture_sizes, span
 from PIL import Image

@@ -9,9 +9,9 @@ import torch
 import yaml
 from checkout import ROOT
 from chopmix.commands.cli import main
-from chopmix.data.root import data_root
+from chopmix.data.base import data_root
 from chopmix.data.samples import Listed, SampleDataset
-from chopmix.experiment.fitting import open_split
+from chopmix.experiment.build import open_split
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train

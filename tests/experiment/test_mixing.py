@@ -16,7 +16,7 @@ from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
 from chopmix.data.samples import Listed, MadeDataset, Outcome
 from chopmix.experiment.assemble import assemble
-from chopmix.experiment.fitting import load_learned, open_split, save_learned
+from chopmix.experiment.build import load_learned, open_split, save_learned
 from chopmix.experiment.own_data import Whole, whole_data
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.run_folder import RunError, claim

@@ -52,7 +52,8 @@ KINDS: dict[str, set[str]] = {
     "an expression": {"model.attention", "Encoder.attention"},
     "a class or a function": {
         "image_augmentation.transforms", "recorded.environment", "recorded.policy", "recorded.settings",
-        "Playing.environment", "Playing.settings", "torchvision_data.dataset", "mixture.of", ".inputs", ".tasks",
+        "play.environment", "play.settings", "Evaluation.also", "torchvision_data.dataset", "mixture.of", ".inputs",
+        ".tasks",
         "language_modeling.metrics", "masked_diffusion.metrics", "sequence_to_sequence.metrics",
     },
     "a name": {
@@ -68,7 +69,7 @@ KINDS: dict[str, set[str]] = {
         "speech_commands.words", "text.field", "webdataset.columns", "mixture.share", "mixture.columns", "Data.columns",
         "Training.input_dropout", "Training.freeze", "Checkpoints.best",
     },
-    "a text": {"noted_text.notes", "Evaluation.prompt"},
+    "a text": {"noted_text.notes", "Evaluation.prompt", "samples.prompt"},
 }  # fmt: skip
 """What every key that accepts free text holds. A key that is not listed here fails a test."""
 EXAMPLES = {

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 import yaml
-from checkout import ROOT
+from checkout import every_yaml
 from chopmix.experiment.settings.config import json_schema, load_config
 from chopmix.experiment.settings.registry import registry_of
 from chopmix.experiment.settings.schema import halves, keys_of
@@ -35,7 +35,7 @@ from hypothesis import strategies as st
 from judged import command, in_its_home
 from tiny import SCENES, dumped
 
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+CONFIGS = every_yaml()
 TEXTS = ["".join(line for line in file.read_text().splitlines(True) if line[0] != "#") for file in CONFIGS]
 TREES = [yaml.safe_load(text) for text in TEXTS]
 

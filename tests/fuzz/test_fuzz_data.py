@@ -20,8 +20,7 @@ from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.text import Text
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.shards import expand, shard_index
-from chopmix.experiment.build import build_model
-from chopmix.experiment.fitting import build_choppers, build_tasks, open_split
+from chopmix.experiment.build import build_choppers, build_model, build_tasks, open_split
 from chopmix.experiment.settings.config import Config, config_from_tree
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from fuzzed import DEEP, changed_bytes, changed_text, changed_tree, fuzzed, odd_numbers, odd_texts, odd_values

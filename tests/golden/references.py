@@ -2,10 +2,10 @@
 
 For each YAML in `configs/`: the resolved tree, the text of a dry run with few samples in a step, the names and shapes
 of the weights, and the names of the metrics. Beside them the JSON schema, and the messages that tests expect.
-`references.json` holds a digest of each text; a YAML whose data are missing has the digest of the message.
+`references.json` holds a digest of each text; a YAML whose data are not there has that of the message that says so.
 
     python tests/golden/references.py                 # compare with references.json, print what differs
-    python tests/golden/references.py --texts DIR     # also write the texts, for `diff -r` of two commits
+    python tests/golden/references.py --texts DIR     # also write the texts, so that `diff -r` shows each change
     python tests/golden/references.py --record        # keep the digests as the new references
 """
 
@@ -145,7 +145,7 @@ def weights(name: str, small: list[str]) -> str:
 def expected_messages() -> list[str]:
     """The patterns of all `match=` in the tests, sorted."""
     found = []
-    for file in sorted((ROOT / "tests").rglob("*.py")):
+    for file in sorted([*(ROOT / "tests").rglob("*.py"), *(ROOT / "projects").rglob("*.py")]):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.keyword) and node.arg == "match":
                 found.append(ast.unparse(node.value))

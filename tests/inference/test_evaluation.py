@@ -12,7 +12,7 @@ from chopmix.data.datasets.mixture import Mixture
 from chopmix.data.processes import ElsewhereError, Processes
 from chopmix.data.samples import Listed, SampleDataset
 from chopmix.experiment.assemble import assemble
-from chopmix.experiment.fitting import TrainingData, open_split
+from chopmix.experiment.build import TrainingData, open_split
 from chopmix.experiment.run_folder import claim
 from chopmix.experiment.settings.config import load_config
 from chopmix.files.reading import DataError
@@ -22,10 +22,10 @@ from chopmix.inference.evaluation import evaluate_split, measured, with_columns
 from chopmix.inference.evaluators.attribution import measure_attribution
 from chopmix.inference.generate import chain_of
 from chopmix.inference.pages import samples_with
+from chopmix.tasks.base import with_targets
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
-from chopmix.tasks.targets import with_targets
-from chopmix.tokenizers.chopping.contract import chopped
+from chopmix.tokenizers.base import chopped
 from chopmix.training.log import Progress
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from chopmix.data.sampler import Place
-from chopmix.experiment.fitting import open_split
+from chopmix.experiment.build import open_split
 from chopmix.experiment.run import Run
 from chopmix.experiment.settings.registry import folder_of
 from chopmix.models.batch import Targets
@@ -62,7 +62,7 @@ def run(request, tmp_path_factory, monkeypatch) -> Run:
 
 
 def test_every_task_is_here():
-    assert TREES.keys() == {*folder_of("chopmix.tasks", Task).names()}
+    assert TREES.keys() == {*folder_of("tasks", Task).names()}
 
 
 def lacking(run: Run):

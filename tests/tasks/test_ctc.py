@@ -18,7 +18,7 @@ import yaml
 from batching import asked, make_batch
 from chopmix.commands.cli import main
 from chopmix.data.reader import LeftOut
-from chopmix.experiment.fitting import open_split
+from chopmix.experiment.build import open_split
 from chopmix.experiment.run import load_run
 from chopmix.inference.evaluators.attribution import check_counts
 from chopmix.models.batch import Batch, Chunks, SetPlan

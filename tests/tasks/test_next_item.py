@@ -10,9 +10,8 @@ from chopmix.models.attention.plan import plan
 from chopmix.models.batch import Batch
 from chopmix.models.leaks import LeakCheck, LeakError, leaks
 from chopmix.tasks.next_item import NextItem, pairs
-from chopmix.tokenizers.base import axes_of
+from chopmix.tokenizers.base import axes_of, chopped
 from chopmix.tokenizers.category import CategoryChopper, CategoryTokenizer
-from chopmix.tokenizers.chopping.contract import chopped
 from chopmix.tokenizers.chopping.packing import pack, place
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.sensor import SensorChopper

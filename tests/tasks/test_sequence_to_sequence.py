@@ -14,7 +14,7 @@ import yaml
 from batching import make_batch
 from chopmix.commands.cli import main
 from chopmix.data.sampler import SimilarLengths
-from chopmix.experiment.fitting import build_choppers, build_tasks, open_split
+from chopmix.experiment.build import build_choppers, build_tasks, open_split
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from checkout import BENCHMARKS
-from chopmix.experiment.settings import resolved
+from chopmix.experiment import build as resolved
+from chopmix.experiment.build import gains, precision_of, resolve
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.settings.resolved import gains, precision_of, resolve
 from chopmix.training.objective import autocast
 
 CPU = torch.device("cpu")

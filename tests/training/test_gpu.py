@@ -4,7 +4,7 @@ over NCCL.
     CHOPMIX_TEST_DEVICE=cuda pytest tests/training/test_gpu.py      # on a machine with a GPU; with `cpu`, to see
     that the tests are sound
 
-All other tests see no GPU (`conftest.py`): they compare bit for bit, which CUDA does not promise.
+All other tests see no GPU (`tests/harness.py`): they compare bit for bit, which CUDA does not promise.
 """
 
 from __future__ import annotations
@@ -135,5 +135,5 @@ def test_the_process_sees_the_gpu():
     if DEVICE.type == "cuda":
         assert Processes.start().device.type == "cuda"
         environment = {name: value for name, value in os.environ.items() if name != "CHOPMIX_TEST_DEVICE"}
-        command = [sys.executable, "-c", "import conftest, torch; assert not torch.cuda.is_available()"]
+        command = [sys.executable, "-c", "import harness, torch; assert not torch.cuda.is_available()"]
         subprocess.run(command, cwd=TESTS, env=environment, check=True)

@@ -2,6 +2,7 @@
 
 import pytest
 from chopmix.experiment.preflight import check_batches_are_whole, check_best
+from chopmix.inference.evaluator import Evaluator
 from chopmix.models.generation.beam_search import Search
 from chopmix.tasks.classification import Classes, Classification
 from chopmix.tasks.language_modeling import LanguageModeling
@@ -40,10 +41,17 @@ def test_of_a_corpus_no_text_is_compared_with_that_of_a_sample():
         check_best("val/write/exact_match", tasks(), 8, corpus=True)
 
 
+class Returns(Evaluator):
+    """An evaluator with one metric."""
+
+    def metrics(self):
+        return {"val/return_at_5": True}
+
+
 def test_a_return_that_is_played_for_is_a_best_metric():
-    check_best("val/return_at_5", tasks(), 8, ["val/return_at_5"])
+    check_best("val/return_at_5", tasks(), 8, [Returns()])
     with pytest.raises(ValueError, match="checkpoints.best is 'val/return_at_6'; possible: .*val/return_at_5$"):
-        check_best("val/return_at_6", tasks(), 8, ["val/return_at_5"])
+        check_best("val/return_at_6", tasks(), 8, [Returns()])
 
 
 def test_a_task_that_compares_samples_needs_whole_batches():

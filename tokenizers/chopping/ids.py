@@ -15,7 +15,7 @@ from ...models.generation.notes import Notes
 from ...models.layers.norms import Norm
 from ...models.layers.positions import AbsolutePosition, Learned
 from ..base import Chopper, Chunk
-from ..encoding.vocabulary import Vocabulary
+from ..encoding.base import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ...models.batch import Chunks, SetPlan
 from ...models.tokens import CORE, Tokens
-from ..base import SECONDS, Chopper, Chunk
-from .contract import chopped
+from ..base import SECONDS, Chopper, Chunk, chopped
 
 Sample = Sequence[tuple[str, Any]]
 """One sample: (input name, item) pairs in the order in which their tokens join the set."""

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ....experiment.run import Run
+    from ..agent import Playing
     from ..planning import Planning
-    from ..rollout import Playing
 
 HELP = "let a run act in an environment, for a return that is asked for"
 AFTER = "evaluate"
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
 
     from ....experiment.run_folder import RunError, say_aside
     from ....files.writing import write_json
-    from ..playing import data_figures, environment_of
+    from ..agent import data_figures, environment_of
 
     if options.record and Path(options.record).suffix != ".gif":
         raise RunError(f"--record {options.record}: an episode is written as .gif")
@@ -82,7 +82,7 @@ def play(
 
     from ....commands.options.progress import progress
     from ....experiment.run_folder import say_aside
-    from ..playing import acts_by, beyond, check_plays, episodes_of, figures_of, is_told
+    from ..agent import acts_by, beyond, check_plays, episodes_of, figures_of, is_told
 
     found, film = [], Film()
     others = [load(argparse.Namespace(**vars(options) | {"run": folder})) for folder in options.beside]
@@ -111,9 +111,8 @@ def play(
 def asked(options: argparse.Namespace, loaded: Run) -> Playing:
     """How the run plays: as the options say, else as its configuration does."""
     from ....experiment.run_folder import RunError
+    from ..agent import Playing, configured
     from ..planning import Planning
-    from ..playing import configured
-    from ..rollout import Playing
 
     if options.plan and options.temperature is not None:
         raise RunError("--temperature is of actions that are drawn, and --plan takes those of the best way: give one")

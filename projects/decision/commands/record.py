@@ -84,9 +84,8 @@ def player(
     """A function that plays the episodes of some numbers with a run, and the settings of the environment, with those of
     its data if they are of this environment."""
     from ....experiment.run_folder import say_aside
+    from ..agent import Playing, beyond, check_plays, configured, data_figures, environment_of, episodes_of
     from ..environments.making import ACTS
-    from ..playing import beyond, check_plays, configured, data_figures, environment_of, episodes_of
-    from ..rollout import Playing
 
     known = configured(loaded.config)
     how = Playing(environment=options.environment, settings=settings, seed=options.seed,

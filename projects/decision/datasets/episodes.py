@@ -14,8 +14,8 @@ from ....data.fingerprint import Fingerprint
 from ....data.samples import ByColumn, Columns, SampleDataset, picked
 from ....files.reading import DataError
 from ..environments.episodes import Episodes as Played
+from ..environments.making import OWN
 from ..environments.sources import Source
-from ..environments.spaces import OWN
 from ..steps import step_problems
 
 

@@ -23,7 +23,7 @@ from pydantic import Field
 from ....files.reading import DataError
 from ....files.records import Record, parse_json, read_record, read_tensors, write_tensors
 from ....files.writing import not_written, partial_name
-from .spaces import Observed, Space, Spaces, first_outside
+from .making import Observed, Space, Spaces, first_outside
 
 FORMAT = 1
 UNKNOWN = "unknown"

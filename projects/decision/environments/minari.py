@@ -21,7 +21,7 @@ from ....files.reading import DataError, regular
 from ....files.records import Record, parse_json, read_record
 from ....tokenizers.media.files import read_picture
 from .episodes import FORMAT, UNKNOWN, About, Episode, Episodes, joined
-from .spaces import Space, Spaces, named, numbers
+from .making import Space, Spaces, named, numbers
 
 
 class Metadata(Record):

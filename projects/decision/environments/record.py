@@ -17,9 +17,8 @@ from ....files.reading import DataError
 from ....files.writing import make_folder, sweep_partials, write_text
 from ....tokenizers.encoding.code_file import counted
 from .episodes import FORMAT, PART, About, Episode, Episodes, episode_of, part_of, read_about, read_episodes, write_part
-from .making import ACTS, NOISE, begin, check_length, make_environment, reward_of
+from .making import ACTS, NOISE, begin, check_action, check_length, make_environment, observed, reward_of, spaces_of
 from .scripts import Agent, GaveUp, agent_of
-from .spaces import check_action, observed, spaces_of
 
 STARTS = 100
 """How many starts of one episode are tried if the agent gives up."""

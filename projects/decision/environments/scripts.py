@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....files.reading import DataError
-from .making import search_here
-from .spaces import Observed
+from .making import Observed, search_here
 
 if TYPE_CHECKING:
     import gymnasium

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
 
-from ....data.root import cache_folder, data_root
+from ....data.base import cache_folder, data_root
 from ....files.reading import DataError
 from .episodes import PART, About, Episodes, parts_in, read_about, read_episodes
 from .minari import about_folder, read_folder

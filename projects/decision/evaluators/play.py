@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ....inference.evaluator import Evaluator, Result
-from ..playing import beyond, check_plays, episodes_in, play_metrics
-from ..rollout import Playing
+from ..agent import Playing, beyond, check_plays, episodes_in, play_metrics
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,7 @@ from ....experiment.interchange.tokenizers import Tokenizer, tokenizer_of
 from ....experiment.run_folder import RunError
 from ....files.records import read_record
 from ....models.pretrained.base import Id, Published
-from ..decoding import Protocol
-from ..languages import code_of
+from ..decoding import Protocol, code_of
 from ..pretrained.whisper import Whisper
 
 NAMES = {

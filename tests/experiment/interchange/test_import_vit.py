@@ -9,8 +9,7 @@ import timm
 import timm.data
 import torch
 from batching import make_batch
-from chopmix.experiment.build import build_model
-from chopmix.experiment.fitting import build_choppers
+from chopmix.experiment.build import build_choppers, build_model
 from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError, read_config

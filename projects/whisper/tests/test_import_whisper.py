@@ -25,11 +25,9 @@ from chopmix.files.reading import DataError
 from chopmix.models import heads
 from chopmix.models.generation import fast_decoder
 from chopmix.projects.whisper import transcription
-from chopmix.projects.whisper.decoding import Candidate, Said, drawn
-from chopmix.projects.whisper.languages import CODES
+from chopmix.projects.whisper.decoding import CODES, Candidate, Said, drawn
 from chopmix.projects.whisper.transcribing import as_json, as_srt, transcribe, transcriber_of, write_transcripts
-from chopmix.projects.whisper.transcript import Segment, Transcript
-from chopmix.projects.whisper.transcription import Transcribing
+from chopmix.projects.whisper.transcription import Segment, Transcribing, Transcript
 from chopmix.tokenizers.audio_stem import AudioStemChopper
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers

@@ -34,8 +34,7 @@ from chopmix.projects.whisper.decoding import (
     searched,
 )
 from chopmix.projects.whisper.transcribing import as_srt, as_vtt, clock, transcribe
-from chopmix.projects.whisper.transcript import Segment
-from chopmix.projects.whisper.transcription import Transcriber, Transcribing
+from chopmix.projects.whisper.transcription import Segment, Transcriber, Transcribing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file

@@ -117,6 +117,35 @@ def test_equals_do_not_import_each_other():
             assert not (imports(module) & names) - shared or folder == "data/datasets"
 
 
+SMALL = {
+    "models.attention.message_passing": "attention in plain Python, a program to read first",
+    "models.frozen": "a trained model inside another model",
+    "models.reconstruction": "the head of an autoencoder",
+    "tokenizers.encoding.coder_program": "the program in which a foreign tokenizer runs",
+    "tokenizers.media.lettering": "letters as pictures",
+    "tasks.measuring.spread": "recall, coverage and variance of what is generated",
+    "training.schedules": "the learning rate over the steps",
+    "experiment.interchange.import_run": "the command import",
+    "projects.decision.options": "the option --setting of two commands",
+}
+"""Files with one importer and fewer than 60 lines that are not blank, outside of plug-in folders: their subjects."""
+PLUGINS = ("pretrained", "datasets", "commands", "judges", "evaluators", "importers")
+
+
+def test_small_files_with_one_importer_have_a_subject_of_their_own():
+    importers = defaultdict(set)
+    for module in FILES:
+        for name in imports(module):
+            importers[name].add(module)
+    small = {
+        module
+        for module, file in FILES.items()
+        if len(importers[module]) < 2 and sum(map(bool, map(str.strip, file.read_text().splitlines()))) < 60
+        if module.split(".")[-2] not in PLUGINS and module.rpartition(".")[0] not in ("tokenizers", "tasks")
+    }
+    assert small - {f"projects.{each}.public" for each in ("whisper",)} <= SMALL.keys()
+
+
 def test_a_constructor_has_at_most_8_parameters():
     sizes = {
         name: len(node.args.posonlyargs + node.args.args + node.args.kwonlyargs) - 1

@@ -7,11 +7,10 @@ import pytest
 import torch
 from chopmix.models.heads import SlotLinear
 from chopmix.models.model import Cores, Model
-from chopmix.projects.decision.environments.making import make_environment
-from chopmix.projects.decision.environments.spaces import spaces_of
+from chopmix.projects.decision.agent import Player
+from chopmix.projects.decision.environments.making import make_environment, spaces_of
 from chopmix.projects.decision.moments import Moments
 from chopmix.projects.decision.planning import Planner, Planning, Predicted
-from chopmix.projects.decision.rollout import Player
 from chopmix.tasks.next_item import NextItem
 from chopmix.tokenizers.base import axes_of
 from chopmix.tokenizers.category import CategoryChopper, CategoryTokenizer

@@ -18,17 +18,15 @@ from chopmix.files.reading import DataError
 from chopmix.models.heads import SlotLinear
 from chopmix.models.layers.relative import Rotary
 from chopmix.models.model import Cores, Model
+from chopmix.projects.decision.agent import Player, Playing, environment_of, episodes_of, read_columns
 from chopmix.projects.decision.datasets.episodes import Episodes as EpisodesData
 from chopmix.projects.decision.environments import making
 from chopmix.projects.decision.environments.episodes import Episodes, read_about, read_episodes
-from chopmix.projects.decision.environments.making import ACTS, make_environment
+from chopmix.projects.decision.environments.making import ACTS, make_environment, spaces_of
 from chopmix.projects.decision.environments.record import about_of, played, record, recorded
 from chopmix.projects.decision.environments.scripts import Random
 from chopmix.projects.decision.environments.sources import Folder, Minari, Recorded
-from chopmix.projects.decision.environments.spaces import spaces_of
 from chopmix.projects.decision.moments import Moments
-from chopmix.projects.decision.playing import environment_of, episodes_of, read_columns
-from chopmix.projects.decision.rollout import Player, Playing
 from chopmix.tasks.next_item import NextItem
 from chopmix.tokenizers.base import axes_of
 from chopmix.tokenizers.category import CategoryChopper, CategoryTokenizer

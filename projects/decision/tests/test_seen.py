@@ -16,12 +16,11 @@ from chopmix.experiment.settings.config import ConfigError, config_from_tree, lo
 from chopmix.experiment.train import train
 from chopmix.files.reading import DataError
 from chopmix.files.trust import NOTHING, Trust
-from chopmix.projects.decision import playing as environments
+from chopmix.projects.decision import agent as environments
+from chopmix.projects.decision.agent import Playing, episodes_of
 from chopmix.projects.decision.environments.episodes import About
+from chopmix.projects.decision.environments.making import Space, Spaces, check_action, observed, spaces_of
 from chopmix.projects.decision.environments.scripts import Random, agent_of
-from chopmix.projects.decision.environments.spaces import Space, Spaces, check_action, observed, spaces_of
-from chopmix.projects.decision.playing import episodes_of
-from chopmix.projects.decision.rollout import Playing
 from chopmix.tokenizers.media.clock import Clocked
 from chopmix.tokenizers.video import VideoChopper
 from hypothesis import given, settings
@@ -29,7 +28,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("gymnasium")
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 SMALL = ["model.depth=1", "training.samples_per_step=4", "training.precision=float32", "training.compile=false"]
 SPOT = "{use: recorded, environment: 'spot:Spot-v0', policy: 'spot:Follows', noise: [0, 1], episodes: 120}"
 STAND_INS = {

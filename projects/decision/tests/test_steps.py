@@ -24,13 +24,11 @@ from chopmix.experiment.train import train
 from chopmix.files.reading import DataError
 from chopmix.files.writing import sweep_partials
 from chopmix.models.model import at
+from chopmix.projects.decision.agent import Player, Playing, acts_by, episodes_of
 from chopmix.projects.decision.datasets.episodes import Windows
 from chopmix.projects.decision.environments.episodes import episode_of, joined, read_about, read_episodes
-from chopmix.projects.decision.environments.making import reward_of
+from chopmix.projects.decision.environments.making import Observed, named, observed, reward_of
 from chopmix.projects.decision.environments.record import about_of, recorded
-from chopmix.projects.decision.environments.spaces import Observed, named, observed
-from chopmix.projects.decision.playing import acts_by, episodes_of
-from chopmix.projects.decision.rollout import Player, Playing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

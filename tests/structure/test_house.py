@@ -8,7 +8,7 @@ import sys
 import jaxtyping
 import pytest
 import shapes
-from checkout import ROOT
+from checkout import ROOT, every_yaml
 
 PACKAGES = [
     "chopmix",
@@ -35,7 +35,7 @@ def test_no_folder_hides_an_installed_package():
     assert found.stdout.strip() == "chopmix.tokenizers.encoding.base"
 
 
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+CONFIGS = every_yaml()
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda f: str(f.relative_to(ROOT / "configs")))

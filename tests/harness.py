@@ -16,6 +16,7 @@ import shapes
 import tiers
 import torch
 import yaml
+from checkout import TESTS
 from chopmix.commands.cli import main
 from chopmix.files import trust
 from hypothesis import settings
@@ -23,6 +24,36 @@ from hypothesis import settings
 torch.set_num_threads(1)
 settings.register_profile("chopmix", deadline=None)  # a shared machine may stall at any example
 settings.load_profile("chopmix")
+
+
+QUICK = ("models", "tokenizers", "tasks", "data", "training")
+"""The folders whose tests have the marker `quick`: together less than a minute on two cores. None needs a project."""
+LONG = {
+    "models": ("attention", "constraints", "generation", "graph", "leaks", "notes", "own_layers", "tracer", "transformer"),
+    "tokenizers": ("bombs", "codes", "encoded", "encodings"),
+    "training": ("cuda_rules", "training"),
+    "tasks": ("absent", "bounded", "chance", "ctc", "masked_diffusion", "next_item", "sequence_to_sequence"),
+    "data": ("cards", "columns", "fingerprint", "mixture", "samples", "sources", "token_file"),
+}  # fmt: skip
+"""The files in them that take too long."""
+
+
+def is_quick(file: Path) -> bool:
+    """Whether the tests of a file have the marker `quick`."""
+    folder = file.parent.name
+    return file.parents[1] == TESTS and folder in QUICK and file.stem.removeprefix("test_") not in LONG[folder]
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Of `-m quick` other files are not even imported."""
+    others = config.option.markexpr == "quick" and collection_path.match("test_*.py") and not is_quick(collection_path)
+    return True if others else None
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if is_quick(item.path) and not any(item.iter_markers("system")) and not any(item.iter_markers("slow")):
+            item.add_marker("quick")
 
 
 def pytest_runtest_setup(item):

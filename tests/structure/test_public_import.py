@@ -36,6 +36,7 @@ def test_every_public_name_is_there_for_the_interpreter_and_for_type_checkers():
     (checked,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     told = {(node.module, alias.asname) for node in checked.body for alias in node.names}
     assert told == {(file, name) for file, names in chopmix._PUBLIC.items() for name in names}
+    told = {(file, name) for file, names in chopmix._public().items() for name in names}
     assert set(dir(chopmix)) == {name for _, name in told} | {"__version__"} and set(dir(chopmix)) >= FUNCTIONS
     for _, name in told:
         assert getattr(chopmix, name).__name__ == name and getattr(chopmix, name).__doc__
@@ -134,7 +135,12 @@ def test_the_wheel_holds_every_file(source):
     with zipfile.ZipFile(built(source, "wheel", {})) as wheel:
         held = {name for name in wheel.namelist() if name.startswith("chopmix/")}
     folders = {name: package for package, name in SETTINGS["package-dir"].items() if package != "chopmix"}
-    files = {f"chopmix/{file.relative_to(ROOT)}" for name in folders for file in (ROOT / name).rglob("*.py")}
+    files = {
+        f"chopmix/{file.relative_to(ROOT)}"
+        for name in folders
+        for file in (ROOT / name).rglob("*.py")
+        if "tests" not in file.parts
+    }
     files |= {str(file.relative_to(ROOT)) for file in (ROOT / "chopmix").rglob("*.py")} | {"chopmix/py.typed"}
     assert len(files) > 100 and held == files
 

@@ -1,0 +1,495 @@
+"""All checks of a configuration that no single signature expresses: how its sections fit together.
+
+A check is a function whose parameters name the sections it looks at. It yields (path, message) for each problem, and
+runs where those sections have no problems of their own; a parameter with default None is None for a section that has
+some. The docstring of a check states what must hold."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...models.attention.grammar import parse_graph
+from ...models.attention.graph import Graph
+from ...models.layers.positions import LearnedSecond, Sinusoidal
+from ...tasks.base import Needs, Task, Wiring
+from ...tokenizers.base import SECONDS, Part, Role, constructor_problem, position_axes
+from ...tokenizers.encoding.byte_pairs import known_name
+from .document import Problem, Where
+from .hints import nearest, shown
+from .registry import imported
+from .sections import BUILT_IN, Checkpoints, Data, Evaluation, Logging, Training
+
+Found = tuple[Where, str]
+"""The path of a problem in the YAML, and its message."""
+
+ROWS = 2**20
+"""The most rows of a step."""
+MOST = {
+    "depth": 10_000, "heads": 2**16, "width": 2**20, "context": 2**26, "core_tokens": 2**16, "steps": 2**40,
+    "tokens_per_step": 2**40, "samples_per_step": ROWS, "rows_per_micro_batch": ROWS, "seed": 2**63 - 1,
+}  # fmt: skip
+"""The largest whole numbers allowed, far more than anybody needs: a typing error becomes a message, not a computation.
+All others may be up to 2**48."""
+
+
+def at_least(section: str, values: Mapping[str, Any], *names: str, least: float | None = None) -> Iterator[Found]:
+    """A problem for each value of these names, in a section, that is below `least` (None: not above 0) or above its
+    maximum (MOST). null is no problem."""
+    for name in names:
+        value, path = values[name], (*section.split("."), name)
+        if value is not None and (value <= 0 if least is None else value < least):
+            yield path, f"must be {'more than 0' if least is None else f'at least {least}'}, not {shown(value)}"
+        elif isinstance(value, int) and value > MOST.get(name, 2**48):
+            yield path, f"must be at most {MOST.get(name, 2**48):,}, not {shown(value)}"
+
+
+def in_cores(model: Part, name: str) -> dict[tuple[str, ...], Any]:
+    """A setting of the main core and, where there is one, that of the encoder, by their paths."""
+    encoder = model.options["encoder"]
+    found: dict[tuple[str, ...], Any] = {("model", name): model.options[name]}
+    return found | ({("model", "encoder", name): getattr(encoder, name)} if encoder else {})
+
+
+def model_sizes(model: Part) -> Iterator[Found]:
+    yield from at_least("model", model.options, "width", "depth", "heads", "context", least=1)
+    yield from at_least("model", model.options, "core_tokens", least=0)
+    if encoder := model.options["encoder"]:
+        yield from at_least("model.encoder", vars(encoder), "depth", "context", least=1)
+
+
+def training_sizes(training: Training) -> Iterator[Found]:
+    yield from at_least("training", vars(training), "learning_rate", "clip")
+    if (training.steps is None) == (training.minutes is None):
+        yield ("training",), "needs either 'steps' or 'minutes' (a budget of time)"
+    if training.minutes is not None and not 0 < training.minutes <= 10_000_000:
+        yield ("training", "minutes"), f"must be above 0 and at most 10,000,000, not {training.minutes:g}"
+    sizes = "steps", "tokens_per_step", "samples_per_step", "rows_per_micro_batch"
+    yield from at_least("training", vars(training), *sizes, least=1)
+    if (training.tokens_per_step is None) == (training.samples_per_step is None):
+        message = (
+            "needs either 'tokens_per_step' (of a text corpus, or of samples of similar length) or 'samples_per_step'"
+        )
+        yield ("training",), message
+    yield from at_least("training", vars(training), "seed", least=0)
+    if training.ema is not None and not 0 < training.ema < 1:
+        yield ("training", "ema"), f"must lie between 0 and 1, not {training.ema}; null: no average"
+
+
+def evaluation_sizes(evaluation: Evaluation) -> Iterator[Found]:
+    yield from at_least("evaluation", vars(evaluation), "every", "rows", least=1)
+    yield from at_least("evaluation", vars(evaluation), "sample_tokens", "generated", least=0)
+
+
+def checkpoint_sizes(checkpoints: Checkpoints) -> Iterator[Found]:
+    yield from at_least("checkpoints", vars(checkpoints), "every", "keep", "average", least=1)
+    average, keep = checkpoints.average, checkpoints.keep
+    if average is not None and average > keep:
+        yield ("checkpoints", "keep"), f"must be at least the {average} that are averaged, not {keep}"
+
+
+def logging_sizes(logging: Logging) -> Iterator[Found]:
+    yield from at_least("logging", vars(logging), "every", least=1)
+
+
+def built_tasks(parts: Mapping[str, Part]) -> tuple[dict[str, Task], list[Found]]:
+    """The tasks that accept their options, and the problems of the others."""
+    tasks: dict[str, Task] = {}
+
+    def build(name: str, part: Part) -> None:
+        tasks[name] = part()
+
+    return tasks, [found for name, part in parts.items() for found in refusal(("tasks", name), build, name, part)]
+
+
+def generated_by(tasks: Mapping[str, Part], needs: Mapping[str, Needs]) -> list[str]:
+    """The inputs that tasks generate."""
+    return [part.options["target"] for name, part in tasks.items() if needs[name].generates]
+
+
+def refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, device="cpu") -> Iterator[Found]:
+    """The ValueError or TypeError of a part that is built with these arguments, as a problem at `path`. The state of
+    the CPU's random number generator does not change.
+
+    On the device "meta" even large matrices take no memory; but arithmetic there (rotary) makes torch import for
+    seconds.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            part(*arguments)
+    except (ValueError, TypeError) as error:
+        yield path, str(error)
+    except RuntimeError:  # code that must look at values cannot be tried without memory; it shows when it is built
+        return
+
+
+def inputs_can_be_built(inputs: dict[str, Part]) -> Iterator[Found]:
+    """Every chopper accepts its options, and every embedder has the constructor that `Model` calls."""
+    for name, part in inputs.items():
+        yield from refusal(("inputs", name), lambda part=part: part.of(part.target.Chopper)())
+        if wrong := constructor_problem(part.target):
+            yield ("inputs", name), wrong
+
+
+def encodings_fit(inputs: dict[str, Part]) -> Iterator[Found]:
+    """The `encoding` of every text is known, and has a `vocabulary` (a number of ids) exactly where it needs one."""
+    for name, part in inputs.items():
+        if not {"encoding", "vocabulary"} <= set(part.options):
+            continue
+        encoding, vocabulary = part.options["encoding"], part.options["vocabulary"]
+        try:
+            known_name(encoding)
+        except ValueError as error:
+            yield ("inputs", name, "encoding"), str(error)
+        if encoding in ("bpe", "numbers") and vocabulary is None:
+            yield ("inputs", name, "encoding"), f"{encoding} needs 'vocabulary': how many ids there are, such as 4096"
+        elif encoding == "bpe" and vocabulary < 257:
+            yield ("inputs", name, "vocabulary"), f"must be at least 257 (256 bytes and the start), not {vocabulary}"
+        elif encoding not in ("bpe", "numbers") and vocabulary is not None:
+            message = f"is for encodings bpe and numbers only; {encoding!r} has its own, so {vocabulary} must go"
+            yield ("inputs", name, "vocabulary"), message
+
+
+def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Iterator[Found]:
+    """Images with `augment`, which acts on batches, have a `size`."""
+    for name, part in inputs.items():
+        options = part.options
+        if {"augment", "size", "fit_size"} <= options.keys() and options["augment"] and options["size"] is None:
+            message = (
+                "changes batches of images of one shape: give 'size' too (with 'fit_size: pad' an aspect ratio is kept)"
+            )
+            yield ("inputs", name, "augment"), message
+
+
+def encoder_fits(
+    inputs: dict[str, Part], model: Part, tasks: dict[str, Part], needs: dict[str, Needs]
+) -> Iterator[Found]:
+    """Where a task uses cross-attention there is an encoder; where there is one, a task generates an input, another
+    input is left for the encoder, and there are no core tokens."""
+    encoder, written = model.options["encoder"], generated_by(tasks, needs)
+    crosses = [name for name, each in needs.items() if each.encoder]
+    if encoder is None:
+        for name in crosses:
+            yield ("tasks", name), f"{tasks[name].use} needs 'model.encoder', such as {{depth: 3, context: 256}}"
+        return
+    if not written:
+        message = "leaves nothing for the decoder: no task writes a text (as sequence_to_sequence does)"
+        yield ("model", "encoder"), message
+    elif not set(inputs) - set(written):
+        yield ("model", "encoder"), f"has nothing to read: every input ({', '.join(inputs)}) is written by a task"
+    if model.options["core_tokens"]:
+        yield ("model", "core_tokens"), "must be 0 where there is an encoder"
+
+
+def absolute_positions_fit(
+    inputs: dict[str, Part], model: Part, tasks: dict[str, Part], needs: dict[str, Needs]
+) -> Iterator[Found]:
+    """Absolute position embeddings cover the context of their core; sinusoidal ones have an even width."""
+    width, encoder = model.options["width"], model.options["encoder"]
+    written = generated_by(tasks, needs)
+    for name, part in inputs.items():
+        context = encoder.context if encoder and name not in written else model.options["context"]
+        position = part.options.get("position")
+        if not isinstance(position, Part):
+            continue
+        length = position.options.get("length")
+        if length is not None and length < context and position.target is not LearnedSecond:
+            where = ("inputs", name, "position", "length")
+            yield where, f"must be at least the context ({context} tokens), not {length}; null: the context"
+        if position.target is Sinusoidal and width % 2:
+            yield ("model", "width"), f"must be even for sinusoidal positions (inputs.{name}.position), not {width}"
+
+
+def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part], needs: dict[str, Needs]) -> Iterator[Found]:
+    """The `target` of a task that predicts an input is one of the inputs."""
+    for name, part in tasks.items():
+        target = part.options.get("target")
+        if isinstance(target, str) and target not in inputs and target in needs[name].inputs:
+            yield ("tasks", name, "target"), f"no input is named {target!r}{nearest(target, inputs)}"
+
+
+def tokens_are_hidden_once(needs: dict[str, Needs]) -> Iterator[Found]:
+    """No two tasks hide tokens of one input: each would be trained on what the other one has put there."""
+    hidden: dict[str, str] = {}
+    for name, each in needs.items():
+        for target in each.inputs if each.hides in ("masked", "denoised") else ():
+            if (other := hidden.setdefault(target, name)) != name:
+                told = f"task {other!r} already hides tokens of input {target!r}: keep one of the two tasks"
+                yield ("tasks", name), f"{told}, or give the second one an input of its own (same_as: {target})"
+
+
+def answers_are_not_read(
+    inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data, needs: dict[str, Needs]
+) -> Iterator[Found]:
+    """No input reads a data column that a task predicts, unless the task hides it (by a shift or a mask). Inputs that a
+    decoder generates are exempt: the encoder does not read them."""
+    written = generated_by(tasks, needs)
+    read = [each for each in inputs if each not in written or not model.options["encoder"]]
+    for name, asked in needs.items():
+        columns = () if asked.hides else (*asked.columns,)
+        for reader in [each for each in read if data.columns.get(each, each) in columns]:
+            column = data.columns.get(reader, reader)
+            advice = "take the input out (or let it read another column, with data.columns), or predict it by a task"
+            reads = f"is the column {column!r}, which the input {reader!r} reads: the model would be told its answer"
+            yield ("tasks", name, "target"), f"{reads}; {advice} that hides it"
+
+
+def time_is_kept(wiring: Wiring, model: Part) -> Iterator[Found]:
+    """With `causal(seconds)`, and with `causal` where tokens stand in the order of their seconds and what comes next is
+    predicted, no token depends on a whole clip, and so on what comes after it."""
+    written = in_cores(model, "attention").values()
+    expressions = [text for each in written for text in ([each] if isinstance(each, str) else each)]
+    predicted = wiring.order == SECONDS and any(needs.judged_at for needs in wiring.needs.values())
+    graph = re.compile(r"\bcausal(\s*\(\s*seconds\s*\))" + "?" * predicted)
+    used = next((found.group() for text in expressions if (found := graph.search(text))), None)
+    if used is None:
+        return
+    known = wiring.ahead if predicted and "seconds" not in used else frozenset()
+    for name, part in wiring.inputs.items():
+        if name in known:  # all may read the whole of it anyway
+            continue
+        with suppress(ValueError, TypeError):  # one that cannot be built is told of elsewhere
+            if SECONDS in part.target.Chopper.axes and part.of(part.target.Chopper)().needs_whole:
+                message = (
+                    f"each token depends on the whole clip, which {used!r} must not let it hear: use "
+                    "{use: audio}, normalize: data and no trim, or another attention"
+                )
+                yield ("inputs", name), message
+
+
+def order_is_known(inputs: dict[str, Part], data: Data) -> Iterator[Found]:
+    """With `data.order: seconds` some input stands on seconds."""
+    if data.order == SECONDS and SECONDS not in position_axes(inputs):
+        yield ("data", "order"), "no input has a time: give one an `offset`, or take order: inputs"
+
+
+def generated_items_have_no_offset(inputs: dict[str, Part], needs: dict[str, Needs]) -> Iterator[Found]:
+    """What is generated token by token, or refined, stands at no second: it has only an order."""
+    for name, asked in needs.items():
+        for each in asked.inputs if asked.generates or asked.refines else ():
+            if each in inputs and inputs[each].options.get("offset") is not None:
+                yield ("inputs", each, "offset"), f"must be null: task {name!r} generates this input, piece by piece"
+
+
+def wire(
+    inputs: Mapping[str, Part], shares: Mapping[str, str], tasks: Mapping[str, Task], model: Part, data: Data,
+    training: Training,
+) -> Wiring:  # fmt: skip
+    """The wiring of a configuration whose sections are checked and whose tasks are built. `shares`: the input whose
+    tokenizer an input uses, for inputs written `{same_as: OTHER}`."""
+    owners = {name: shares.get(name, name) for name in inputs}
+    needs = {name: task.needs for name, task in tasks.items()}
+    generated = tuple(task.target for name, task in tasks.items() if needs[name].generates)
+    encoder, dropout = model.options["encoder"] is not None, training.input_dropout
+    return Wiring(
+        inputs=inputs, model=model.options, graphs=dict(graphs_of(inputs, model)), order=data.order, tasks=tasks,
+        needs=needs, owners=owners, generated=generated, axes=position_axes(inputs),
+        columns={name: data.columns.get(name, name) for name in inputs},
+        roles={name: role_of(name, owners, generated, needs) for name in inputs},
+        encoded=tuple(name for name in inputs if encoder and name not in generated),
+        optional=frozenset(n for n in inputs if (dropout.get(n) if isinstance(dropout, Mapping) else dropout)),
+    )  # fmt: skip
+
+
+def graphs_of(inputs: Mapping[str, Part], model: Part) -> Iterator[tuple[str, Graph]]:
+    """The attention expressions of the main core that can be parsed, and their graphs."""
+    written: Any = model.options["attention"]
+    for text in [written] if isinstance(written, str) else written:
+        with suppress(ValueError, LookupError):
+            yield text, parse_graph(text, list(inputs), position_axes(inputs), imported)
+
+
+def role_of(name: str, owners: Mapping[str, str], generated: tuple[str, ...], needs: Mapping[str, Needs]) -> Role:
+    """Whether a task generates an input, and which special ids the tasks need in it and in the inputs that share its
+    tokenizer."""
+    group = {each for each, owner in owners.items() if owner == owners[name]}
+    ids = [id for each in needs.values() if group & {*each.inputs} for id in each.special_ids]
+    return Role(generated=name in generated, special_ids=tuple(dict.fromkeys(ids)))
+
+
+def cross_problems(
+    sections: Mapping[str, Any], shares: Mapping[str, str]
+) -> tuple[list[Problem], Wiring | None]:  # fmt: skip
+    """The problems of all checks, and the wiring (None if a section that it needs has problems). SINGLE_CHECKS come
+    first; a section in which they find a problem is not passed to FITTING_CHECKS. `shares`: see `wire`."""
+    tasks, wrong = built_tasks(sections.get("tasks", {}))
+    found = [Problem._make(each) for each in wrong]
+    sound = dict(sections) | {"needs": {name: task.needs for name, task in tasks.items()}}
+    for checks in SINGLE_CHECKS, FITTING_CHECKS:
+        for check in checks:
+            wanted = inspect.signature(check).parameters.values()
+            if all(each.name in sound or each.default is None for each in wanted):
+                found += map(Problem._make, check(*(sound.get(each.name) for each in wanted)))
+        for path, _ in found:
+            sound.pop(str(path[0]), None)
+        if "tasks" not in sound:
+            sound.pop("needs", None)
+        if checks is SINGLE_CHECKS and {"inputs", "tasks", "model", "data", "training"} <= sound.keys():
+            sound["wiring"] = wire(sound["inputs"], shares, tasks, sound["model"], sound["data"], sound["training"])
+    return found, sound.get("wiring")
+
+
+def parts_fit(wiring: Wiring, data: Data, evaluation: Evaluation) -> Iterator[Found]:
+    """The other sections fit to each task, to the data set and to each evaluator."""
+    for name, task in wiring.tasks.items():
+        yield from task.problems(name, wiring)
+    if isinstance(data.dataset, Part):
+        yield from data.dataset.target.problems(data.dataset.options, wiring)
+    for name, part in evaluation.also.items():
+        if name in BUILT_IN:
+            yield ("evaluation", "also", name), f"every run has an evaluator {name!r}: choose another name"
+        wrong = list(refusal(("evaluation", name), part))
+        yield from wrong or part().problems(name, wiring)
+
+
+def names_fit_modules(inputs: dict[str, Part] | None = None, tasks: dict[str, Part] | None = None) -> Iterator[Found]:
+    """Inputs and tasks have names that torch modules can carry, and there is at least one of each. Judges, which are
+    named under `metrics`, keep files in a folder of their name."""
+    for section, entries, owner in ("inputs", inputs, nn.ParameterDict()), ("tasks", tasks, nn.ModuleDict()):
+        if entries is not None and not entries:
+            yield (section,), "must name at least one"
+        for name in entries or ():
+            if not (name.isidentifier() and name.isascii()):
+                yield (section, name), f"{name!r} cannot be a name: letters, digits and _ only, with a letter first"
+            elif hasattr(owner, name) or hasattr(nn.ModuleDict, name):
+                yield (section, name), f"{name!r} cannot be a name: torch modules have an attribute of that name"
+    for name, part in (tasks or {}).items():
+        judges = part.options.get("metrics")
+        for judge in judges if isinstance(judges, Mapping) else ():
+            if not (judge.isidentifier() and judge.isascii()):
+                where = ("tasks", name, "metrics", judge)
+                yield where, f"{judge!r} cannot be a name: letters, digits and _ only, with a letter first"
+
+
+def heads_divide(model: Part) -> Iterator[Found]:
+    """`heads` divides `width`, unless `head_width` is given; `key_value_heads` divides `heads`."""
+    width, heads, block = model.options["width"], model.options["heads"], model.options["block"].options
+    if width % heads and block.get("head_width") is None:
+        yield ("model", "heads"), f"must divide width ({width}); {heads} does not, but {_divisors(width, heads)} would"
+    groups = block.get("key_value_heads")
+    if groups is not None and (groups < 1 or heads % groups):
+        where = ("model", "block", "key_value_heads")
+        yield where, f"must divide heads ({heads}); {groups} does not, but {_divisors(heads, groups)} would"
+
+
+def _divisors(number: int, near: int) -> str:
+    """The nearest divisors of `number` below and above `near`, for a message: of 64 and 6 it is "4 or 8"."""
+    sides = range(min(near - 1, number), 0, -1), range(max(near + 1, 1), number + 1)
+    found = [next((d for d in side if number % d == 0), None) for side in sides]
+    return " or ".join(str(d) for d in found if d)
+
+
+def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iterator[Found]:
+    """Every attention expression parses, and names inputs and axes that exist."""
+    for path, written in in_cores(model, "attention").items():
+        if not written:
+            yield path, "must hold at least one expression"
+        for index, text in enumerate([written] if isinstance(written, str) else written):
+            try:
+                parse_graph(text, list(inputs or ()), position_axes(inputs or {}), imported)
+            except ValueError as error:
+                if inputs is not None or not re.search("no (input|axis) named", str(error)):
+                    yield (*path, *([] if isinstance(written, str) else [index])), str(error)
+
+
+def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Found]:
+    """`position` of the model and of the encoder accepts the heads, their channels and the axes."""
+    width, heads = model.options["width"], model.options["heads"]
+    channels = model.options["block"].options.get("head_width") or width // heads
+    for path, position in in_cores(model, "position").items():
+        if position is not None and not list(heads_divide(model)):
+            yield from refusal(path, position, heads, channels, position_axes(inputs))
+
+
+def block_can_be_built(model: Part) -> Iterator[Found]:
+    """`block` accepts its options at this width."""
+    block, width, heads = (model.options[name] for name in ("block", "width", "heads"))
+    if not list(heads_divide(model)):
+        yield from refusal(("model", "block"), block, width, heads, device="meta")
+
+
+def samples_or_tokens(data: Data, training: Training) -> Iterator[Found]:
+    """A text corpus is trained on by `tokens_per_step`, not by samples."""
+    if data.dataset is not None and not holds_samples(data) and training.samples_per_step is not None:
+        message = f"dataset {data.dataset.use!r} is a text corpus: give 'tokens_per_step' instead"
+        yield ("training", "samples_per_step"), message
+
+
+def rows_can_be_planned(model: Part, training: Training) -> Iterator[Found]:
+    """The tokens of a step fill at most `ROWS` rows."""
+    context, tokens = model.options["context"], training.tokens_per_step
+    if tokens and context > 0 and tokens > context * ROWS:
+        message = f"must be at most {context * ROWS:,} ({ROWS:,} rows of {context:,} tokens), not {tokens:,}"
+        yield ("training", "tokens_per_step"), message
+
+
+def holds_samples(data: Data) -> bool:
+    """Whether a configuration's data set holds samples; else it is a text corpus, or there is none."""
+    known = isinstance(data.dataset, Part)  # not where the name of the data set is wrong
+    return known and data.dataset.target.holds_samples
+
+
+def core_tokens_have_room(model: Part, data: Data) -> Iterator[Found]:
+    """A text corpus has no core tokens: its windows fill their rows."""
+    if model.options["core_tokens"] and data.dataset is not None and not holds_samples(data):
+        corpus = f"dataset {data.dataset.use!r} is a text corpus"
+        yield ("model", "core_tokens"), f"must be 0: {corpus}, whose windows have no tokens but those of the text"
+
+
+def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training) -> Iterator[Found]:
+    """`training.input_dropout` and `data.columns` name inputs; the shares lie in [0, 1)."""
+    dropout = training.input_dropout
+    for name in dropout if isinstance(dropout, dict) else ():
+        if name not in inputs:
+            yield ("training", "input_dropout", name), f"no input is named {name!r}{nearest(name, inputs)}"
+    for share in dropout.values() if isinstance(dropout, dict) else [0.0 if dropout == "any_number" else dropout]:
+        if not 0 <= share < 1:
+            yield ("training", "input_dropout"), f"must be at least 0 and below 1, not {share}"
+    for name in data.columns:
+        if name not in inputs:
+            yield ("data", "columns", name), f"no input is named {name!r}{nearest(name, inputs)}"
+
+
+def steps_are_rows(
+    model: Part, training: Training, data: Data | None = None, needs: dict[str, Needs] | None = None
+) -> Iterator[Found]:
+    """Of a text corpus `tokens_per_step` is a multiple of the tokens of a row: the context, or the longest window that
+    a task reads; `rows_per_micro_batch` is at most the rows of a step."""
+    context, tokens, encoder = model.options["context"], training.tokens_per_step, model.options["encoder"]
+    if tokens is None or (data is not None and holds_samples(data)):
+        return
+    windows = [each.window(context, encoder.context if encoder else 0) for each in (needs or {}).values()]
+    context = max(windows, default=context)
+    below = tokens - tokens % context
+    if below != tokens:
+        near = " or ".join(str(size) for size in (below, below + context) if size)
+        message = f"must be a multiple of context ({context}), such as {near}, not {tokens}"
+        yield ("training", "tokens_per_step"), message
+    rows, most = training.rows_per_micro_batch, max(tokens // context, 1)
+    if rows is not None and rows > most:
+        yield ("training", "rows_per_micro_batch"), f"must be at most the {most} rows of a step, not {rows}"
+
+
+def schedule_fits(training: Training) -> Iterator[Found]:
+    """`schedule` accepts its options for this number of steps."""
+    yield from refusal(("training", "schedule"), training.schedule, training.steps or 1000)
+
+
+Check = Callable[..., Iterator[Found]]
+SINGLE_CHECKS: tuple[Check, ...] = (
+    names_fit_modules, model_sizes, training_sizes, evaluation_sizes,
+    checkpoint_sizes, logging_sizes,
+)  # fmt: skip
+FITTING_CHECKS: tuple[Check, ...] = (
+    heads_divide, encoder_fits, attention_parses, time_is_kept, order_is_known,
+    generated_items_have_no_offset, parts_fit, augmented_images_have_one_shape, relative_position_fits,
+    block_can_be_built, absolute_positions_fit, inputs_can_be_built, encodings_fit,
+    targets_are_inputs, answers_are_not_read, tokens_are_hidden_once, samples_or_tokens,
+    rows_can_be_planned, core_tokens_have_room, dropped_inputs_exist, steps_are_rows, schedule_fits,
+)  # fmt: skip
