@@ -29,7 +29,9 @@ settings.load_profile("chopmix")
 QUICK = ("models", "tokenizers", "tasks", "data", "training")
 """The folders whose tests have the marker `quick`: together less than a minute on two cores. None needs a project."""
 LONG = {
-    "models": ("attention", "constraints", "generation", "graph", "leaks", "notes", "own_layers", "tracer", "transformer"),
+    "models": (
+        "attention", "constraints", "generation", "graph", "leaks", "notes", "own_layers", "tracer", "transformer",
+    ),
     "tokenizers": ("bombs", "codes", "encoded", "encodings"),
     "training": ("cuda_rules", "training"),
     "tasks": ("absent", "bounded", "chance", "ctc", "masked_diffusion", "next_item", "sequence_to_sequence"),
