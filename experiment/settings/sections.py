@@ -165,7 +165,8 @@ class Short:
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         _, evaluator = self.choice.registry.find(self.name)
         options = json_of(model_of_part(evaluator), (evaluator,), handler)
-        return {"anyOf": [options, {"type": ["boolean", "null", *["number"] * bool(evaluator.short)]}]}
+        other = {"type": ["boolean", "null", *["number"] * bool(evaluator.short)]}
+        return {"anyOf": [options, other], "description": inspect.getdoc(evaluator)}
 
 
 class EvaluationRecord(Record):

@@ -61,7 +61,8 @@ def main() -> int:
                     file.write_text(text)
             print(name, flush=True)
     if chosen.record:
-        FILE.write_text(json.dumps(digests, indent=0, sort_keys=True) + "\n")
+        others = json.loads(FILE.read_text()) if chosen.only else {}
+        FILE.write_text(json.dumps(others | digests, indent=0, sort_keys=True) + "\n")
         return 0
     references = json.loads(FILE.read_text())
     different = [key for key in sorted(references | digests) if references.get(key) != digests.get(key)]
