@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("gymnasium", reason="needs the extra decision")
 pytest.importorskip("h5py", reason="needs the extra decision")
+pytestmark = pytest.mark.system
 
 import h5py
 import numpy as np
