@@ -60,7 +60,7 @@ def without(tmp_path):
         files = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
         for file in files:
             removed = file.startswith((f"projects/{project}/", f"configs/{project}/"))
-            if not removed and (ROOT / file).is_file() and not file.startswith("benchmarks/results"):
+            if not removed and (ROOT / file).is_file():
                 (tmp_path / "copy" / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / file, tmp_path / "copy" / file)
         return tmp_path / "copy"
