@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .experiment.run_folder import RunError as RunError
     from .experiment.settings.config import ConfigError as ConfigError
     from .files.reading import DataError as DataError
+    from .inference.evaluator import Evaluator as Evaluator
+    from .inference.evaluator import Result as Result
     from .models.attention.graph import Graph as Graph
     from .models.attention.graph import Node as Node
     from .models.batch import Batch as Batch
@@ -56,6 +58,7 @@ _PUBLIC = {
     "experiment.interface": ("evaluate", "generate", "load", "predict", "train"),
     "experiment.run": ("Run",),
     "experiment.settings.config": ("ConfigError",),
+    "inference.evaluator": ("Evaluator", "Result"),
     "models.attention.graph": ("Graph", "Node"),
     "models.batch": ("Batch", "Chunks", "Targets"),
     "models.generation.sampling": ("Sampling",),

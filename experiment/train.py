@@ -16,7 +16,6 @@ from ..data.processes import Processes
 from ..files.reading import DataError
 from ..files.records import Record, read_record
 from ..files.writing import write_json
-from ..inference.evaluator import Result
 from ..training import checkpoints as checkpoint
 from ..training.checkpoints import CheckpointError, NotFiniteError, State
 from ..training.ema import Ema
@@ -220,7 +219,7 @@ def evaluate_at_end(experiment: Experiment) -> dict[str, float]:
         return {}
     with trainer.learner.averaged():
         found = trainer.evaluation.run(trainer.step, "end")
-    show(experiment, found)
+    trainer.log.show(found.tables, found.lines)
     trainer.log.write(trainer.step, dict(found.metrics))
     return dict(found.metrics)
 
@@ -233,15 +232,8 @@ def evaluate_saved(experiment: Experiment) -> None:
         run = load_run(experiment.folder, device=experiment.processes.device.type, trust=config.trust.modules,
                        remote=config.trust.hosts)  # fmt: skip
         for evaluator in saved:
-            show(experiment, evaluator.run(run, experiment.say))
-
-
-def show(experiment: Experiment, result: Result) -> None:
-    """Print the tables and lines of evaluators, in the first process only."""
-    if experiment.processes.is_first:
-        experiment.progress.show_tables(*result.tables)
-    for line in result.lines:
-        experiment.say(line)
+            found = evaluator.run(run, experiment.say)
+            experiment.trainer.log.show(found.tables, found.lines)
 
 
 def summarize(experiment: Experiment, metrics: dict[str, float]) -> tuple[dict[str, Any], int]:

@@ -113,6 +113,13 @@ class Log:
         if self.processes.is_first:
             self.progress.say(text)
 
+    def show(self, tables: Sequence[Table], lines: Sequence[str]) -> None:
+        """Print tables and lines that stay, in the first process alone."""
+        if self.processes.is_first:
+            self.progress.show_tables(*tables)
+        for line in lines:
+            self.say(line)
+
 
 class MetricsFile:
     """Writer of `metrics.jsonl` and of the same curves for TensorBoard (`RUN/tensorboard`), to be used in `with`.

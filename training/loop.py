@@ -184,6 +184,7 @@ class Trainer:
         self.log.say(f"step {self.step:,}  {self.log.seconds:.1f} s  {figures}")
         if samples.text:
             self.log.say(f"  | {samples.text.strip()}".replace("\n", "\n  | "))
+        self.log.show(found.tables, found.lines)
         self.evaluated = self.step
         if self.saver.best not in metrics:
             task, _, _ = self.saver.best.rpartition("/")

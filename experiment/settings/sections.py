@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic_core import core_schema
 from torch import nn
 
 from ...data.base import Dataset
@@ -141,29 +140,27 @@ BUILT_IN = ("metrics", "samples")
 """The evaluators of every run, whose options are keys of the section `evaluation`."""
 
 
-class Short:
+class Short(Choice):
     """Reads the key of an evaluator: false or null as None, true or a mapping of its options as the evaluator, another
     value as the option that `Evaluator.short` names."""
 
     def __init__(self, registry: Registry, name: str):
-        self.choice, self.name = Choice(registry), name
+        super().__init__(registry)
+        self.name = name
 
     def read(self, value: Any) -> Part | None:
         """The evaluator. Raises ValidationError for options that are unknown, missing or wrong."""
         if value is None or value is False or number(value) == 0:
             return None
         if value is True or isinstance(value, Mapping):
-            return self.choice.read({"use": self.name} | (dict(value) if isinstance(value, Mapping) else {}))
-        _, evaluator = self.choice.registry.find(self.name)
+            return super().read({"use": self.name} | (dict(value) if isinstance(value, Mapping) else {}))
+        _, evaluator = self.registry.find(self.name)
         if not evaluator.short:
             raise problem(f"must be true, false or a mapping of options, not {shown(value)}")
-        return self.choice.read({"use": self.name, evaluator.short: value})
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.read)
+        return super().read({"use": self.name, evaluator.short: value})
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        _, evaluator = self.choice.registry.find(self.name)
+        _, evaluator = self.registry.find(self.name)
         options = json_of(model_of_part(evaluator), (evaluator,), handler)
         other = {"type": ["boolean", "null", *["number"] * bool(evaluator.short)]}
         return {"anyOf": [options, other], "description": inspect.getdoc(evaluator)}

@@ -1,0 +1,110 @@
+"""Evaluators of a user's own: at every evaluation, at the end, and of the saved run."""
+
+import json
+import re
+
+import pytest
+from chopmix.commands.cli import main
+from chopmix.experiment.run import load_run
+from chopmix.experiment.settings.config import load_config
+
+CODE = """
+import chopmix
+from rich.table import Table
+
+
+class Norms(chopmix.Evaluator):
+    def __init__(self, *, scale: float = 1.0):
+        if scale <= 0:
+            raise ValueError(f"scale must be above 0, not {scale}")
+        self.scale = scale
+
+    def metrics(self):
+        return {"val/norm": False}
+
+    def check(self, trained, say):
+        if trained.wiring.columns != {"text": "text"}:
+            raise ValueError("norms: one text is measured")
+
+    def run(self, trained, say):
+        assert not trained.model.training and trained.folder.is_dir() and trained.seed == 0
+        found = sum(float(value.detach().norm()) for value in trained.model.tokenizers.parameters())
+        table = Table("norms")
+        table.add_row("a row")
+        return chopmix.Result(metrics={"val/norm": self.scale * found}, lines=[f"at {trained.step}"], tables=[table])
+
+
+class AtTheEnd(Norms):
+    when = "end"
+
+    def metrics(self):
+        return {}
+
+    def run(self, trained, say):
+        return chopmix.Result(metrics={"val/last": float(trained.step)})
+
+
+class Saved(Norms):
+    when = "saved"
+
+    def metrics(self):
+        return {}
+
+    def run(self, trained, say):
+        return chopmix.Result(lines=[f"opened {type(trained).__name__} of step {trained.step}"])
+"""
+
+
+@pytest.fixture
+def evaluators(tmp_path, monkeypatch):
+    (tmp_path / "my_norms.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_evaluators_run_when_they_say(tiny, evaluators, capsys):
+    also = {name: {"use": f"my_norms:{kind}"} for name, kind in (("a", "Norms"), ("b", "AtTheEnd"), ("c", "Saved"))}
+    file = tiny(evaluation={"also": also}, checkpoints={"best": "val/norm"})
+    assert not main(["train", str(file)])
+    said, run = capsys.readouterr().err, load_run(file.parent / "runs" / "tiny", trust=["my_norms"])
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    norms = {line["step"]: line["val/norm"] for line in lines if "val/norm" in line}
+    assert sorted(norms) == [4, 8, 12] and run.step == min(norms, key=norms.get)
+    assert [line["step"] for line in lines if "val/last" in line] == [12]
+    assert all(f"at {step}" in said for step in norms) and "a row" in said
+    assert f"opened Run of step {run.step}" in said
+    assert run.config.tree["evaluation"]["also"]["a"] == {"use": "my_norms:Norms", "scale": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("also", "told"),
+    [
+        ({"a": {"use": "my_norms:Norms", "scale": -1}}, "evaluation.a: scale must be above 0, not -1"),
+        ({"a": {"use": "my_norms:Norms", "scales": 1}}, "evaluation.also.a.scales: .*did you mean 'scale'"),
+        ({"metrics": {"use": "my_norms:Norms"}}, "every run has an evaluator 'metrics': choose another name"),
+        ({"a": "norm"}, "evaluation.also.a: nothing is named 'norm'; possible: attribution"),
+    ],
+)
+def test_what_is_wrong_is_told(tiny, evaluators, capsys, also, told):
+    assert main(["train", str(tiny(evaluation={"also": also}))]) == 2
+    assert re.search(told, " ".join(capsys.readouterr().err.split()))
+
+
+def test_a_run_that_cannot_be_evaluated_is_refused_before_its_first_step(tiny, evaluators, capsys):
+    file = tiny(inputs={"other": {"same_as": "text"}}, evaluation={"also": {"a": {"use": "my_norms:Norms"}}})
+    assert main(["train", str(file)]) == 2
+    assert not (file.parent / "runs" / "tiny" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("value", "there"), [(True, True), (False, False), (None, False), ({"rows": 8}, True)])
+def test_short_forms(tiny, value, there):
+    config = load_config(tiny(evaluation={"attribution": value}))
+    assert ("attribution" in config.evaluation.also) == there
+    if there:
+        assert config.evaluation.also["attribution"]().rows == (8 if isinstance(value, dict) else 64)
+
+
+def test_a_short_form_takes_no_value_that_the_evaluator_does_not_name(tiny, capsys):
+    assert main(["train", str(tiny(evaluation={"attribution": 3}))]) == 2
+    told = "evaluation.attribution: must be true, false or a mapping of options, not 3"
+    assert told in " ".join(capsys.readouterr().err.split())
