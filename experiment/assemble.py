@@ -120,7 +120,7 @@ def build_loader(config: Config, data: OpenedData, processes: Processes) -> Load
 def build_evaluators(settings: Evaluation) -> dict[str, Evaluator]:
     """The evaluators of a run by name, in the order in which they run: metrics, those of the YAML, samples."""
     return {
-        "metrics": Metrics(rows=settings.rows, generated=settings.generated),
+        "metrics": Metrics(generated=settings.generated),
         **{name: part() for name, part in settings.also.items()},
         "samples": GeneratedSamples(tokens=settings.sample_tokens, prompt=settings.prompt),
     }

@@ -89,6 +89,10 @@ class Run(TrainedModel):
         return self.config.training.seed
 
     @property
+    def rows(self) -> int:
+        return self.config.evaluation.rows
+
+    @property
     def trust(self) -> Trust:
         return self.config.trust
 

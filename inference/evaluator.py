@@ -57,6 +57,11 @@ class TrainedModel(ABC):
 
     @property
     @abstractmethod
+    def rows(self) -> int:
+        """Samples (of a text corpus: windows) in one forward pass of an evaluation, `evaluation.rows`."""
+
+    @property
+    @abstractmethod
     def trust(self) -> Trust:
         """The modules and hosts that its configuration may use."""
 

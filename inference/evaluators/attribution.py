@@ -339,12 +339,9 @@ def truth_of(
 
 class AttributionEvaluator(Evaluator):
     """Metrics for every subset of the inputs at the end of training: how many bits of the answer each input
-    contributes. `rows`: samples in one forward pass."""
+    contributes."""
 
     when = "end"
-
-    def __init__(self, *, rows: int = 64):
-        self.rows = rows
 
     def check(self, trained, say):
         """Raises ValueError if no input can be withheld from a task."""
@@ -356,7 +353,7 @@ class AttributionEvaluator(Evaluator):
         split, several = trained.open("val"), len(trained.tasks) > 1
         try:
             found = measure_attribution(
-                trained.model, trained.tasks, split, rows=self.rows, processes=trained.processes
+                trained.model, trained.tasks, split, rows=trained.rows, processes=trained.processes
             )
         except NothingToWithholdError as error:  # in all processes
             return Result(lines=[f"evaluation.attribution: {error}"])

@@ -7,14 +7,14 @@ from ..evaluator import Evaluator, Result
 
 
 class Metrics(Evaluator):
-    """`rows`: samples (or windows of a corpus) in one forward pass. `generated`: the number of samples for which items
+    """`generated`: the number of samples for which items
     are generated, spread over those that have an item of a task; 0: none."""
 
-    def __init__(self, *, rows: int = 64, generated: int = 256):
-        self.rows, self.generated = rows, generated
+    def __init__(self, *, generated: int = 256):
+        self.generated = generated
 
     def run(self, trained, say):
         split = trained.open("val")
-        found = evaluate_split(trained.model, trained.tasks, split, rows=self.rows, processes=trained.processes,
+        found = evaluate_split(trained.model, trained.tasks, split, rows=trained.rows, processes=trained.processes,
                                generated=self.generated)  # fmt: skip
         return Result(metrics=found)

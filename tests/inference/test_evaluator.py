@@ -2,11 +2,15 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
+from checkout import CONFIGS
 from chopmix.commands.cli import main
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
+from chopmix.inference.evaluators import attribution
 
 CODE = """
 import chopmix
@@ -96,15 +100,23 @@ def test_a_run_that_cannot_be_evaluated_is_refused_before_its_first_step(tiny, e
     assert not (file.parent / "runs" / "tiny" / "checkpoints").exists()
 
 
-@pytest.mark.parametrize(("value", "there"), [(True, True), (False, False), (None, False), ({"rows": 8}, True)])
+@pytest.mark.parametrize(("value", "there"), [(True, True), (False, False), (None, False), ({}, True)])
 def test_short_forms(tiny, value, there):
     config = load_config(tiny(evaluation={"attribution": value}))
     assert ("attribution" in config.evaluation.also) == there
-    if there:
-        assert config.evaluation.also["attribution"]().rows == (8 if isinstance(value, dict) else 64)
 
 
 def test_a_short_form_takes_no_value_that_the_evaluator_does_not_name(tiny, capsys):
     assert main(["train", str(tiny(evaluation={"attribution": 3}))]) == 2
     told = "evaluation.attribution: must be true, false or a mapping of options, not 3"
     assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_attribution_reads_as_many_rows_as_the_evaluation(tmp_path, monkeypatch):
+    """It read 64 whatever `evaluation.rows` says, which a user lowers where memory is short."""
+    found = []
+    monkeypatch.setattr(attribution, "measure_attribution", lambda *_, rows, **more: found.append(rows) or {})
+    few = ["training.steps=1", "training.samples_per_step=4", "data.dataset.samples=64", "evaluation.rows=7"]
+    config = load_config(CONFIGS / "quickstart.yaml", [*few, "evaluation.generated=0", f"out={tmp_path / 'run'}"])
+    train(replace(config, checkpoints=replace(config.checkpoints, best="val/loss")))
+    assert found == [7]
