@@ -14,9 +14,8 @@ import torch
 from chopmix.data.base import Dataset, Document
 from chopmix.data.processes import Processes
 from chopmix.data.samples import Listed, SampleDataset
-from chopmix.experiment.assemble import Experiment, assemble, start
 from chopmix.experiment.settings.config import Config, load_config
-from chopmix.experiment.train import counted
+from chopmix.experiment.train import Experiment, assemble, counted, start
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.category import CategoryChopper

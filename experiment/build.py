@@ -22,6 +22,9 @@ from ..data.split import SampleSplit, Split, sample_split
 from ..files.reading import DataError
 from ..files.records import Record, read_record
 from ..files.writing import write_json
+from ..inference.evaluator import Evaluator
+from ..inference.evaluators.metrics import Metrics
+from ..inference.evaluators.samples import GeneratedSamples
 from ..models.attention.grammar import parse_graph
 from ..models.layers.relative import RelativePosition
 from ..models.model import Cores, Encoder, Model
@@ -34,7 +37,7 @@ from ..training.checkpoints import CheckpointError
 from ..training.optimizers import Optimizer
 from .settings.config import Config
 from .settings.registry import imported, trusting
-from .settings.sections import Training
+from .settings.sections import Evaluation, Training
 
 
 def check_columns(config: Config, dataset: SampleDataset) -> None:
@@ -442,3 +445,12 @@ def build_optimizer(training: Training, model: Model) -> Optimizer:
     target = getattr(training.optimizer, "target", training.optimizer)
     rate = target.default_rate if training.learning_rate is None else training.learning_rate
     return training.optimizer(model, rate)
+
+
+def build_evaluators(settings: Evaluation) -> dict[str, Evaluator]:
+    """The evaluators of a run by name, in the order in which they run: metrics, those of the YAML, samples."""
+    return {
+        "metrics": Metrics(generated=settings.generated),
+        **{name: part() for name, part in settings.also.items()},
+        "samples": GeneratedSamples(tokens=settings.sample_tokens, prompt=settings.prompt),
+    }

@@ -14,11 +14,9 @@ from ..models.model import Model
 from ..training.accounting import memory_estimate, parameters_by_part
 from ..training.log import Progress, Throughput, peak_memory, scaled
 from ..training.loop import Learner
-from .assemble import Experiment, assemble, start
-from .preflight import about_inputs, preflight
 from .settings.config import Config
 from .settings.document import dumped
-from .train import counted, resume
+from .train import Experiment, about_inputs, assemble, counted, preflight, resume, start
 
 
 def dry_run(config: Config) -> None:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import base64
 import html
 import io
+import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,10 @@ from ..models.batch import IGNORED, Batch, SetPlan
 from ..models.leaks import leaks
 from ..models.model import Model
 from ..models.tokens import CORE, Tokens
+from ..tasks.base import Task
 from ..tokenizers.base import Chopper
-from .assemble import open_untrained
-from .build import build_model
+from .build import build_model, choppers_and_tasks, open_split
+from .run import open_part
 from .settings.config import Config
 from .settings.document import dumped
 
@@ -37,6 +40,15 @@ COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")
 """The colours of neighbouring tokens on the terminal."""
 FEW = 24
 """At most this many targets of a task are listed."""
+
+
+def open_untrained(config: Config) -> tuple[dict[str, Chopper], dict[str, Task], Split]:
+    """Choppers, tasks and the validation split of a configuration, for inspection without a run: fitted now; nothing of
+    it is kept. Raises DataError for data that cannot be read."""
+    dataset, door = config.dataset(), partial(open_part, trust=config.nested)
+    with tempfile.TemporaryDirectory() as folder:
+        choppers, tasks = choppers_and_tasks(config, Path(folder), door, dataset)
+    return choppers, tasks, open_split(config, dataset, "val", choppers, tasks)
 
 
 def write_page(config: Config, file: Path) -> str:

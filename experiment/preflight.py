@@ -16,46 +16,6 @@ from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from ..tokenizers.media.clock import clock_of
-from .assemble import Experiment
-
-
-def preflight(experiment: Experiment) -> None:
-    """Check before the first step that tasks which need whole batches get them, `checkpoints.best` is a metric, the
-    inputs fit to the data, each evaluator can evaluate the model, and no target of the first batch can reach its own
-    predictor. Raises ValueError for the first check that fails."""
-    config, data, evaluation = experiment.config, experiment.data, experiment.trainer.evaluation
-    settings, train = config.training, experiment.data.splits["train"]
-    rows = settings.rows_per_micro_batch or train.rows
-    whole = rows >= train.rows and experiment.processes.world_size == 1 and not settings.mixup
-    check_batches_are_whole(data.tasks, whole)
-    check_best(config.checkpoints.best, data.tasks, config.evaluation.generated, evaluation.evaluators,
-               corpus=train.samples is None)  # fmt: skip
-    data.dataset.check(config.wiring)
-    for evaluator in evaluation.evaluators:
-        evaluator.check(evaluation.trained(0), experiment.say)
-    check_leaks(experiment.model, train, settings.seed)
-
-
-def introduce(experiment: Experiment) -> None:
-    """Print folder, number of trainable parameters, device, precision, and notes about the inputs; before the first
-    step, since that may take long."""
-    processes, choices = experiment.processes, experiment.choices
-    count = sum(parameter.numel() for parameter in experiment.model.parameters() if parameter.requires_grad)
-    compiled = ", compiled" if choices.compile else ""
-    several = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
-    where = f"{processes.device.type}{several} in {choices.precision}{compiled}"
-    experiment.say(f"{experiment.folder}: {count:,} parameters on {where}")
-    for line in about_inputs(experiment) if experiment.trainer.step == 0 and processes.is_first else ():
-        experiment.say(line)
-
-
-def about_inputs(experiment: Experiment) -> list[str]:
-    """Lines about a configuration's data: what was read and what it becomes, how often each input is withheld, which
-    ones hold a task's target, and which ones nobody reads."""
-    config, data, split = experiment.config, experiment.data, experiment.data.splits["train"]
-    lines = data_lines(data.dataset.name, data.splits, config.wiring.columns, data.tasks)
-    lines += lines_about_inputs(split, data.tasks, config.wiring.columns, config.wiring.encoded)
-    return lines + lines_about_unread(experiment.model, split, list(data.choppers), config.training.seed)
 
 
 def check_best(

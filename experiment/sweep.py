@@ -22,8 +22,7 @@ from ..data.processes import Processes
 from ..files.printing import figure_text, plain_console
 from ..files.trust import NOTHING, Trust
 from ..inference.evaluation import directions, larger_is_better
-from .assemble import build_evaluators
-from .build import choppers_and_tasks
+from .build import build_evaluators, choppers_and_tasks
 from .run import open_part
 from .run_folder import RunError
 from .settings.config import Config, load_config

@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 
+from ..data.base import Dataset
+from ..data.loader import Loader
 from ..data.processes import Processes
+from ..data.split import Split
 from ..files.reading import DataError
 from ..files.records import Record, read_record
-from ..files.writing import write_json
+from ..files.writing import write_bytes, write_json
+from ..models.model import Model
+from ..tasks.base import Task
+from ..tokenizers.base import Chopper
 from ..training import checkpoints as checkpoint
-from ..training.checkpoints import CheckpointError, NotFiniteError, State
+from ..training.accounting import Costs
+from ..training.checkpoints import CheckpointError, NotFiniteError, Saver, State
 from ..training.ema import Ema
-from ..training.log import MetricsFile, Progress, duration
-from .assemble import Experiment, assemble, start
-from .preflight import introduce, preflight
-from .run import load_run
-from .run_folder import RunError, check_is_free, check_links, claim, load_weights, run_lock, summary_of
+from ..training.evaluation import Evaluations
+from ..training.log import Log, MetricsFile, Progress, duration
+from ..training.loop import Every, Learner, Trainer
+from ..training.objective import Objective, Replica
+from ..training.optimizers import freeze
+from ..training.stop import StopRequest, orderly_end
+from .build import Resolved, build_evaluators, build_model, build_optimizer, choppers_and_tasks, open_split, resolve
+from .preflight import (
+    check_batches_are_whole,
+    check_best,
+    check_leaks,
+    data_lines,
+    lines_about_inputs,
+    lines_about_unread,
+)
+from .run import Run, load_run, open_part
+from .run_folder import RunError, check_is_free, check_links, claim, fingerprints, load_weights, run_lock, summary_of
 from .settings.config import Config
-from .transfer import take_weights
+from .transfer import take_assets, take_weights
 
 
 def train(config: Config) -> tuple[dict[str, float], int]:
@@ -54,6 +76,171 @@ def train(config: Config) -> tuple[dict[str, float], int]:
         return summarize(experiment, fit(experiment))
 
 
+@dataclass(frozen=True)
+class OpenedData:
+    """The fitted choppers of a run's inputs, its fitted tasks, and the splits `train` and `val`."""
+
+    dataset: Dataset
+    choppers: dict[str, Chopper]
+    tasks: dict[str, Task]
+    splits: dict[str, Split]
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """The fingerprint of each split's content: a resumed run must find the same."""
+        return {name: split.fingerprint for name, split in self.splits.items()}
+
+
+def open_data(config: Config, processes: Processes, say: Callable[[str], None]) -> OpenedData:
+    """Open the data of a configuration, and fit choppers and tasks on the training split. Raises DataError for data
+    that cannot be trained on."""
+    dataset = config.dataset()
+    choppers, tasks = fitted(config, dataset, processes, say)
+    with processes.in_turn():
+        splits = {name: open_split(config, dataset, name, choppers, tasks, say=say) for name in ("train", "val")}
+    return OpenedData(dataset, choppers, tasks, splits)
+
+
+def fitted(
+    config: Config, dataset: Dataset, processes: Processes, say: Callable[[str], None]
+) -> tuple[dict[str, Chopper], dict[str, Task]]:
+    """Choppers and tasks by name. The first process fits them, or takes them from the run that `from:` names, and saves
+    them in `RUN/assets`; the others receive these files, whether or not they share its disk. A run that has a
+    checkpoint is not fitted again. Raises DataError for data that cannot be fitted, and for a file that is missing."""
+    assets, door = Path(config.out) / "assets", partial(open_part, trust=config.nested)
+    if processes.is_first:
+        if config.from_run:
+            take_assets(config, Path(config.from_run), assets)
+        trained = checkpoint.steps(Path(config.out))
+        made = choppers_and_tasks(config, assets, door, None if trained else dataset, say)
+        processes.told({file.relative_to(assets): file.read_bytes() for file in assets.rglob("*") if file.is_file()})
+        return made
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in processes.told(None).items():
+            write_bytes(Path(folder) / name, content)
+        return choppers_and_tasks(config, Path(folder), door)
+
+
+def build_learner(config: Config, data: OpenedData, processes: Processes, precision: str) -> Learner:
+    """The model with its initial values on this process's device, with optimizer, schedule and averaged weights.
+    `precision`: float32 or bfloat16."""
+    settings = config.training
+    torch.manual_seed(settings.seed)
+    model = build_model(config, data.choppers, data.tasks).to(processes.device)
+    replica = Replica(Objective(model, data.tasks, precision, settings.mixup), processes)
+    freeze(model, settings.freeze)
+    return Learner(
+        replica=replica, optimizer=build_optimizer(settings, model), schedule=settings.schedule(settings.steps),
+        averages=Ema(model, settings.ema) if settings.ema else None, clip=settings.clip, seed=settings.seed,
+        processes=processes,
+    )  # fmt: skip
+
+
+def build_loader(config: Config, data: OpenedData, processes: Processes) -> Loader:
+    """The loader of the training split, one step at a time; with mixup, neighbouring pairs of samples stay together."""
+    settings = config.training
+    return Loader(
+        data.splits["train"], processes, seed=settings.seed, steps=settings.steps,
+        rows_per_micro_batch=settings.rows_per_micro_batch, together=2 if settings.mixup else 1,
+    )  # fmt: skip
+
+
+def build_evaluation(
+    config: Config, data: OpenedData, processes: Processes, objective: Objective, say: Callable[[str], None]
+) -> Evaluations:
+    """The evaluations of a run."""
+    evaluators = build_evaluators(config.evaluation)
+
+    def trained(step: int) -> Run:
+        return Run(folder=Path(config.out), config=config, step=step, model=objective.model, tasks=data.tasks,
+                   choppers=data.choppers, precision=objective.precision, processes=processes, opened=data.splits,
+                   source=data.dataset)  # fmt: skip
+
+    return Evaluations(objective=objective, splits=data.splits, processes=processes, say=say, trained=trained,
+                      evaluators=list(evaluators.values()))  # fmt: skip
+
+
+def build_saver(config: Config, data: OpenedData, writes: bool, check: Callable[[], None]) -> Saver:
+    """The saver of checkpoints into the run's folder. `writes`: whether this process is the one that writes files;
+    `check`: see `Saver`."""
+    settings = config.checkpoints
+    return Saver(
+        folder=Path(config.out), writes=writes, every=settings.every, steps=config.training.steps, keep=settings.keep,
+        average=settings.average, best=settings.best, check=check,
+        known={"vocabularies": fingerprints(data.choppers), "data": data.contents, "torch": torch.__version__,
+               "threads": torch.get_num_threads()},
+    )  # fmt: skip
+
+
+def build_trainer(
+    config: Config, data: OpenedData, processes: Processes, progress: Progress, precision: str,
+    check: Callable[[], None],
+) -> Trainer:  # fmt: skip
+    """The trainer at step 0. `precision`: float32 or bfloat16. `check`: see `Saver`."""
+    learner = build_learner(config, data, processes, precision)
+    every = Every(config.logging.every, config.evaluation.every, config.checkpoints.every)
+    log = Log(progress, processes, Costs(learner.model).flops)
+    say = progress.say if processes.is_first else lambda text: None
+    return Trainer(
+        learner=learner, loader=build_loader(config, data, processes),
+        evaluation=build_evaluation(config, data, processes, learner.replica.objective, say),
+        saver=build_saver(config, data, processes.is_first, check), log=log, stop=StopRequest(),
+        steps=config.training.steps, every=every,
+    )  # fmt: skip
+
+
+@dataclass
+class Experiment:
+    """One run while it is trained: its configuration, processes, data and trainer."""
+
+    config: Config
+    processes: Processes
+    progress: Progress
+    choices: Resolved
+    """Precision and compile as resolved from `auto`."""
+    data: OpenedData
+    trainer: Trainer
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.config.out)
+
+    @property
+    def model(self) -> Model:
+        """The model that is trained."""
+        return self.trainer.learner.model
+
+    def say(self, text: str) -> None:
+        """Print a line, in the first process only."""
+        if self.processes.is_first:
+            self.progress.say(text)
+
+
+def assemble(
+    config: Config, processes: Processes, progress: Progress, check: Callable[[], None] = lambda: None
+) -> Experiment:
+    """Open the data, fit choppers and tasks, build the model with its initial values, and the trainer at step 0; no
+    checkpoint is read. Also writes `data.json` into the run's folder. `check` is called before the run's files are
+    written: it raises OSError where the folder is another one now. Raises DataError, RunError or ValueError for what
+    cannot be trained."""
+    settings, folder, first = config.training, Path(config.out), processes.is_first
+    say = progress.say if first else lambda text: None
+    choices = processes.told(resolve(settings, config.model, folder, processes.device) if first else None)
+    with orderly_end():
+        data = open_data(config, processes, say)
+    if first:
+        check()
+        write_json(folder / "data.json", {"dataset": data.dataset.name, **data.dataset.about()}, within=folder)
+    trainer = build_trainer(config, data, processes, progress, choices.precision, check)
+    return Experiment(config, processes, progress, choices, data, trainer)
+
+
+def start(experiment: Experiment) -> None:
+    """Compile the model and wrap it in DDP, as resolved; to be called after weights were loaded."""
+    experiment.trainer.learner.replica.start(experiment.choices.compile)
+
+
 def fit(experiment: Experiment) -> dict[str, float]:
     """Train from the newest checkpoint (or step 0) to the last step, or until asked to stop; gives the last validation
     metrics. Where the loss or the weights become non-finite, the run goes back to its last sound checkpoint, once."""
@@ -69,6 +256,45 @@ def fit(experiment: Experiment) -> dict[str, float]:
                     return metrics | finish(experiment) if trainer.step == trainer.steps else metrics
             except NotFiniteError as error:
                 state = go_back(experiment, error)
+
+
+def preflight(experiment: Experiment) -> None:
+    """Check before the first step that tasks which need whole batches get them, `checkpoints.best` is a metric, the
+    inputs fit to the data, each evaluator can evaluate the model, and no target of the first batch can reach its own
+    predictor. Raises ValueError for the first check that fails."""
+    config, data, evaluation = experiment.config, experiment.data, experiment.trainer.evaluation
+    settings, train = config.training, experiment.data.splits["train"]
+    rows = settings.rows_per_micro_batch or train.rows
+    whole = rows >= train.rows and experiment.processes.world_size == 1 and not settings.mixup
+    check_batches_are_whole(data.tasks, whole)
+    check_best(config.checkpoints.best, data.tasks, config.evaluation.generated, evaluation.evaluators,
+               corpus=train.samples is None)  # fmt: skip
+    data.dataset.check(config.wiring)
+    for evaluator in evaluation.evaluators:
+        evaluator.check(evaluation.trained(0), experiment.say)
+    check_leaks(experiment.model, train, settings.seed)
+
+
+def introduce(experiment: Experiment) -> None:
+    """Print folder, number of trainable parameters, device, precision, and notes about the inputs; before the first
+    step, since that may take long."""
+    processes, choices = experiment.processes, experiment.choices
+    count = sum(parameter.numel() for parameter in experiment.model.parameters() if parameter.requires_grad)
+    compiled = ", compiled" if choices.compile else ""
+    several = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
+    where = f"{processes.device.type}{several} in {choices.precision}{compiled}"
+    experiment.say(f"{experiment.folder}: {count:,} parameters on {where}")
+    for line in about_inputs(experiment) if experiment.trainer.step == 0 and processes.is_first else ():
+        experiment.say(line)
+
+
+def about_inputs(experiment: Experiment) -> list[str]:
+    """Lines about a configuration's data: what was read and what it becomes, how often each input is withheld, which
+    ones hold a task's target, and which ones nobody reads."""
+    config, data, split = experiment.config, experiment.data, experiment.data.splits["train"]
+    lines = data_lines(data.dataset.name, data.splits, config.wiring.columns, data.tasks)
+    lines += lines_about_inputs(split, data.tasks, config.wiring.columns, config.wiring.encoded)
+    return lines + lines_about_unread(experiment.model, split, list(data.choppers), config.training.seed)
 
 
 def resume(experiment: Experiment) -> State | None:
@@ -140,7 +366,7 @@ def stand(experiment: Experiment, step: int, state: State) -> None:
         trainer.saver.point_to_best(trainer.best)
 
 
-def go_back(experiment: Experiment, error: checkpoint.NotFiniteError) -> State:
+def go_back(experiment: Experiment, error: NotFiniteError) -> State:
     """Return to the last sound checkpoint, once, and skip the batches from there to the failure. They are written as
     `skipped`, (step, count), into the checkpoint's state first, so that every later resume skips the same. Raises
     RunError the second time, and where there is no checkpoint."""

@@ -309,13 +309,19 @@ def reads_texts(task: Task) -> bool:
 
 
 def directions(tasks: Mapping[str, Task], split: str, evaluators: Iterable[Evaluator] = ()) -> dict[str, bool]:
-    """Whether larger is better, by the name of every metric of a split and of these evaluators."""
+    """Whether larger is better, by the name of every metric of a split and of these evaluators. Raises ValueError if
+    two of them have the same name."""
     found = {f"{split}/loss": False} if len(tasks) > 1 else {}
     for name, task in tasks.items():
         prefix = f"{split}/{name}/" if len(tasks) > 1 else f"{split}/"
         meanings = {name: metric.larger_is_better for name, metric in task.metrics.items()}
         found |= {prefix + name: larger for name, larger in meanings.items() if larger is not None}
-    return found | {name: larger for each in evaluators for name, larger in each.metrics().items()}
+    for each in evaluators:
+        metrics = each.metrics()
+        for name in metrics.keys() & found.keys():
+            raise ValueError(f"evaluation.also: the metric {name!r} of {type(each).__name__} exists twice")
+        found |= metrics
+    return found
 
 
 def larger_is_better(metric: str, directions: Mapping[str, bool]) -> bool:

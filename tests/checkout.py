@@ -6,6 +6,19 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 BENCHMARKS, CONFIGS = ROOT / "benchmarks", ROOT / "configs"
+PACKAGES = (
+    "files",
+    "models",
+    "tokenizers",
+    "tasks",
+    "data",
+    "inference",
+    "training",
+    "experiment",
+    "commands",
+    "projects",
+)
+"""The packages: each imports from those before it, and from itself. `files` is in `chopmix/`, the others at the top."""
 
 
 def needs_missing_project(file: Path) -> bool:

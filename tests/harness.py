@@ -116,11 +116,18 @@ def tiny(tmp_path, monkeypatch):
     return partial(tiny_in, tmp_path)
 
 
-@pytest.fixture(scope="module")
-def tiny_run(tmp_path_factory):
-    """The folder of a run of the tiny experiment, for tests that do not change it."""
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory):
+    """The folder in which the tiny experiment was trained, once for all tests of a session."""
     folder = tmp_path_factory.mktemp("tiny")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("CHOPMIX_CACHE", str(folder / "cache"))
         assert main(["train", str(tiny_in(folder))]) == 0
-        yield folder / "runs" / "tiny"
+    return folder
+
+
+@pytest.fixture
+def tiny_run(trained_once, monkeypatch):
+    """The folder of a run of the tiny experiment, for tests that do not change it."""
+    monkeypatch.setenv("CHOPMIX_CACHE", str(trained_once / "cache"))
+    return trained_once / "runs" / "tiny"

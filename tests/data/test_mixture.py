@@ -14,10 +14,9 @@ from chopmix.data.mixture import MixedSamples, Source, pieces_of
 from chopmix.data.sampler import BLOCK, Mixed, Shuffled
 from chopmix.data.samples import Listed, SampleDataset
 from chopmix.data.split import sample_split
-from chopmix.experiment.assemble import open_data
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, json_schema, load_config
-from chopmix.experiment.train import train
+from chopmix.experiment.train import open_data, train
 from chopmix.files.reading import DataError
 from chopmix.projects.in_context.datasets.in_context import InContext
 from chopmix.tokenizers.encoding.base import ByteEncoding

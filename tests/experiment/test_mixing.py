@@ -15,14 +15,13 @@ from chopmix.commands.options.shared import given_samples
 from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
 from chopmix.data.samples import Listed, MadeDataset, Outcome
-from chopmix.experiment.assemble import assemble
 from chopmix.experiment.build import load_learned, open_split, save_learned
 from chopmix.experiment.own_data import Whole, whole_data
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.run_folder import RunError, claim
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
-from chopmix.experiment.train import fit, resume, train
+from chopmix.experiment.train import assemble, fit, resume, train
 from chopmix.files.reading import DataError
 from chopmix.inference.evaluators import attribution
 from chopmix.inference.evaluators.attribution import Attribution, best_guess, entropy, subset_table, table

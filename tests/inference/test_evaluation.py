@@ -11,10 +11,10 @@ import torch
 from chopmix.data.datasets.mixture import Mixture
 from chopmix.data.processes import ElsewhereError, Processes
 from chopmix.data.samples import Listed, SampleDataset
-from chopmix.experiment.assemble import assemble
 from chopmix.experiment.build import TrainingData, open_split
 from chopmix.experiment.run_folder import claim
 from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import assemble
 from chopmix.files.reading import DataError
 from chopmix.inference import evaluation
 from chopmix.inference import generate as generated

@@ -80,6 +80,13 @@ def test_evaluators_run_when_they_say(tiny, evaluators, capsys):
     assert run.config.tree["evaluation"]["also"]["a"] == {"use": "my_norms:Norms", "scale": 1.0}
 
 
+def test_two_evaluators_with_one_metric_are_refused_before_the_first_step(tiny, evaluators, capsys):
+    file = tiny(evaluation={"also": {name: {"use": "my_norms:Norms"} for name in "ab"}})
+    assert main(["train", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert "evaluation.also: the metric 'val/norm' of Norms exists twice" in said and "step 1" not in said
+
+
 @pytest.mark.parametrize(
     ("also", "told"),
     [

@@ -5,9 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from checkout import ROOT
-
-PACKAGES = ("models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands", "projects")
+from checkout import PACKAGES, ROOT
 
 
 class Paths(NamedTuple):
@@ -34,7 +32,7 @@ def entered(call: Callable[[], Any], until: str | None = None) -> Paths:
         path = code.co_filename
         if path not in names:
             name = path.removeprefix(f"{ROOT}/") if path.startswith(f"{ROOT}/") else ""
-            names[path] = name if name.startswith((*(f"{each}/" for each in PACKAGES), "chopmix/")) else None
+            names[path] = name if name.startswith((*(f"{each}/" for each in PACKAGES[1:]), "chopmix/")) else None
         return names[path]
 
     def profile(frame, event, argument) -> None:

@@ -8,21 +8,9 @@ import sys
 import jaxtyping
 import pytest
 import shapes
-from checkout import ROOT, every_yaml
+from checkout import PACKAGES, ROOT, every_yaml
 
-PACKAGES = [
-    "chopmix",
-    "models",
-    "tokenizers",
-    "tasks",
-    "data",
-    "inference",
-    "training",
-    "experiment",
-    "commands",
-    "projects",
-]
-FILES = [file for folder in PACKAGES for file in sorted((ROOT / folder).rglob("*.py"))]
+FILES = [file for folder in ["chopmix", *PACKAGES[1:]] for file in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def test_no_folder_hides_an_installed_package():

@@ -10,26 +10,13 @@ from collections.abc import Iterator
 from functools import cache
 
 import pytest
-from checkout import ROOT
+from checkout import PACKAGES, ROOT
 
-ORDER = [
-    "files",
-    "models",
-    "tokenizers",
-    "tasks",
-    "data",
-    "inference",
-    "training",
-    "experiment",
-    "commands",
-    "projects",
-]
-"""The packages: each imports from those before it, and from itself; no project imports another one."""
 PARENTS = {"files": ROOT / "chopmix"}
 """The parent folders of the packages that are not at the top level."""
 FILES = {
     file.relative_to(PARENTS.get(package, ROOT)).with_suffix("").as_posix().replace("/", "."): file
-    for package in ORDER
+    for package in PACKAGES
     for file in sorted((PARENTS.get(package, ROOT) / package).rglob("*.py"))
     if "tests" not in file.parts
 }
@@ -72,7 +59,9 @@ def functions(module: str) -> Iterator[tuple[str, ast.FunctionDef]]:
 def test_imports_go_one_way():
     assert len(FILES) > 150
     rooms = {module: {name.split(".")[0] for name in imports(module)} for module in FILES}
-    wrong = {m: there for m, found in rooms.items() if (there := found - {*ORDER[: ORDER.index(m.split(".")[0]) + 1]})}
+    wrong = {
+        m: there for m, found in rooms.items() if (there := found - {*PACKAGES[: PACKAGES.index(m.split(".")[0]) + 1]})
+    }
     assert not wrong
     crossing = [
         (module, name)
@@ -156,7 +145,7 @@ def test_a_constructor_has_at_most_8_parameters():
     assert not over(sizes, 8)
 
 
-@pytest.mark.parametrize("folder", [*ORDER, "chopmix", "tests", "benchmarks"])
+@pytest.mark.parametrize("folder", [*PACKAGES, "chopmix", "tests", "benchmarks"])
 def test_lines_end_at_120_columns(folder):
     lines = ((file, n, line) for file in sorted((ROOT / folder).rglob("*.py"))
              for n, line in enumerate(file.read_text().splitlines(), start=1))  # fmt: skip

@@ -18,10 +18,9 @@ import pytest
 import torch
 from checkout import BENCHMARKS, TESTS
 from chopmix.data.processes import Processes
-from chopmix.experiment.assemble import assemble
 from chopmix.experiment.run_folder import claim
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.train import fit
+from chopmix.experiment.train import assemble, fit
 from chopmix.training.log import Progress
 
 sys.path += [str(TESTS / "golden"), str(BENCHMARKS)]

@@ -18,11 +18,10 @@ from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.processes import Processes
 from chopmix.data.sampler import Place
-from chopmix.experiment.assemble import assemble
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError, claim
 from chopmix.experiment.settings.config import config_from_tree, load_config
-from chopmix.experiment.train import fit, resume
+from chopmix.experiment.train import assemble, fit, resume
 from chopmix.experiment.transfer import functions_that_differ
 from chopmix.inference.evaluation import directions
 from chopmix.inference.evaluator import Result
