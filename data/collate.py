@@ -14,14 +14,14 @@ from ..files.reading import DataError
 from ..models.batch import Batch
 from ..tokenizers.base import Chopper, Chunk, chopped
 from ..tokenizers.chopping.packing import place
-from .sampler import Place
+from .sampler import SampleIndex
 
 NOTHING = 0.01
 """The share of samples that are read without any input, where each of theirs may be withheld. They teach only the
 distribution of the answers, the baseline that attribution measures an input against: few are enough, none too few."""
 
 
-def withheld_shares(dropout: Mapping[str, float], one_stays: bool = True) -> dict[str, float]:
+def dropped_shares(dropout: Mapping[str, float], one_stays: bool = True) -> dict[str, float]:
     """The probability that each input is withheld from a sample that has them all, from the rates at which each is
     drawn; with `one_stays`, before one is put back where all were.
 
@@ -69,15 +69,15 @@ class Inputs:
         return len(self.optional) > 1 or not self.targets
 
     @property
-    def withheld(self) -> dict[str, float]:
+    def dropped(self) -> dict[str, float]:
         """The probability that each input is withheld from a sample that has them all, where it is not 0."""
         if self.any_number and self.optional:
             share = (len(self.optional) - self.one_stays) / 2 / len(self.optional)
             return dict.fromkeys(self.optional, NOTHING + (1 - NOTHING) * share)
-        found = withheld_shares({name: self.dropout.get(name, 0.0) for name in self.optional}, self.one_stays)
+        found = dropped_shares({name: self.dropout.get(name, 0.0) for name in self.optional}, self.one_stays)
         return {name: share for name, share in found.items() if share}
 
-    def withhold(self, present: Sequence[str], every: Sequence[str], random: np.random.Generator) -> list[str]:
+    def drop(self, present: Sequence[str], every: Sequence[str], random: np.random.Generator) -> list[str]:
         """Draw which of a sample's `present` inputs are withheld. A number is drawn for `every` input, present or not,
         so that an input that only some samples have changes nothing for the others."""
         chances = dict(zip(every, random.random(len(every))))
@@ -126,7 +126,7 @@ class Collator:
     """How many items of each input were left out so far for want of room."""
 
     def chop(
-        self, item: Mapping[str, Any], key: str, each: Place, training: bool, only: Collection[str] | None
+        self, item: Mapping[str, Any], key: str, each: SampleIndex, training: bool, only: Collection[str] | None
     ) -> Parts:
         """Chop the decoded inputs `item` of one sample, in the order of the choppers: without those that are withheld
         at random (while `training`, which also augments), those not in `only` (targets are kept), and those that do
@@ -141,7 +141,7 @@ class Collator:
         random = np.random.default_rng(tuple(each))
         every = list(self.choppers)
         seeds = dict(zip(every, random.integers(WHOLE, size=len(every)).tolist()))
-        withheld = self.inputs.withhold([name for name in present if name not in targets], every, random)
+        withheld = self.inputs.drop([name for name in present if name not in targets], every, random)
         parts = {}
         for name in present:
             if name not in withheld:

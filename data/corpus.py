@@ -35,8 +35,8 @@ from ..models.batch import IGNORED, Batch, Chunks, SetPlan
 from ..models.tokens import PADDING, Tokens, plain_tokens
 from ..tokenizers.encoding.base import Encoding, UnencodableText
 from .base import Dataset, Document, cache_folder
-from .reader import Unread
-from .sampler import Place, Shuffled
+from .reader import Skipped
+from .sampler import SampleIndex, Shuffled
 from .split import Split
 from .workers import deaf, end_with_parent, workers_of
 
@@ -400,7 +400,7 @@ class StreamSplit(Split):
     input: str = "text"
     separate: bool = False
     rows: int = 1
-    unread: Unread = field(default_factory=lambda: Unread.of(""), repr=False)
+    skipped: Skipped = field(default_factory=lambda: Skipped.of(""), repr=False)
     _plain: dict[int, Tokens] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
@@ -422,7 +422,7 @@ class StreamSplit(Split):
         """Windows in one training epoch."""
         return self.sampler.count
 
-    def plan(self, seed: int, step: int) -> list[Place]:
+    def plan(self, seed: int, step: int) -> list[SampleIndex]:
         return self.sampler.plan(seed, step)
 
     @property
@@ -430,11 +430,13 @@ class StreamSplit(Split):
         """The hash of the dataset, its options, the split and its text (`source_digest`)."""
         return self.file.header.source
 
-    def all(self) -> list[Place]:
+    def all(self) -> list[SampleIndex]:
         """The windows of a whole evaluation: every token but the first is a target exactly once."""
-        return [Place(0, 0, start) for start in range(0, len(self.file.ids) - 1, self.context)]
+        return [SampleIndex(0, 0, start) for start in range(0, len(self.file.ids) - 1, self.context)]
 
-    def read(self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None) -> Batch:
+    def read(
+        self, places: Sequence[SampleIndex], *, training: bool = False, inputs: Collection[str] | None = None
+    ) -> Batch:
         """These windows as rows of one set, ids (b, context); a row that reaches past the split's end is padded. The
         seeds of a row (for a task that hides tokens at random) are its run's seed, epoch and window. `inputs` is
         ignored: there is one."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..models.batch import Batch
 from .processes import Processes
-from .sampler import Place
+from .sampler import SampleIndex
 from .split import Split
 
 
@@ -89,7 +89,7 @@ class Loader:
         `skipped`."""
         return step + sum(count for first, count in self.skipped if step >= first)
 
-    def parts(self, places: Sequence[Place], rows: int) -> list[list[Place]]:
+    def parts(self, places: Sequence[SampleIndex], rows: int) -> list[list[SampleIndex]]:
         """This process's places as micro-batches of nearly equal size, as many as in every other process: 10 places of
         which at most 4 are read at once become 4, 3 and 3. `rows` is how many places the global batch has."""
         together = self.together

@@ -106,7 +106,7 @@ class Processes:
         dist.all_gather_object(found, items, group=self.control)
         return [item for each in found for item in each]
 
-    def told(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Broadcast: the first process's value, in all of them (pickled on the way)."""
         if self.world_size == 1:
             return value
@@ -114,12 +114,12 @@ class Processes:
         dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
 
-    def told_tensors(self, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         """Broadcast: the first process's tensors by name (on the CPU), in all of them; what the others give is not
         looked at."""
         if self.world_size == 1:
             return dict(tensors or {})
-        shapes = self.told({name: (tuple(t.shape), t.dtype) for name, t in (tensors or {}).items()})
+        shapes = self.broadcast({name: (tuple(t.shape), t.dtype) for name, t in (tensors or {}).items()})
         found = {}
         for name, (shape, kind) in shapes.items():
             found[name] = tensors[name].contiguous() if self.is_first else torch.empty(shape, dtype=kind)

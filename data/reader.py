@@ -97,7 +97,7 @@ class LeftOut(dict[str, dict[str, str]]):
 
 
 @dataclass(frozen=True)
-class Unread:
+class Skipped:
     """What of a split was not read, or left out of a loss, so far."""
 
     bad: BadSamples
@@ -110,17 +110,17 @@ class Unread:
     @classmethod
     def of(
         cls, split: str, keys: Sequence[str] = (), bad_share: float = 1.0, say: Callable[[str], None] = print
-    ) -> Unread:
+    ) -> Skipped:
         """An empty record. `keys` are the names of all samples (none for a stream, of which all is read), `bad_share`
         the share of them that may be bad."""
         return cls(BadSamples(split, keys, bad_share, say), LeftOut(say), Counter())
 
-    def everywhere(self, processes: Processes) -> Unread:
+    def everywhere(self, processes: Processes) -> Skipped:
         """The same of all processes together, which all must ask for it; a sample that several met counts once."""
         mine = self.dropped.total() + len(self.bad) + sum(map(len, self.left_out.values()))
         if processes.world_size == 1 or not processes.agree([mine])[0]:
             return self
-        found = Unread.of(self.bad.split, self.bad.keys_of_all, say=self.bad.say)
+        found = Skipped.of(self.bad.split, self.bad.keys_of_all, say=self.bad.say)
         for bad, left_out, dropped in processes.gathered([(dict(self.bad), dict(self.left_out), self.dropped)]):
             found.bad.update(bad)
             found.dropped.update(dropped)
@@ -132,7 +132,7 @@ class Unread:
         """How many samples were `bad`, how many items were `without_room`; empty for a stream."""
         return {"bad": len(self.bad), "without_room": self.dropped.total()} if self.bad.keys_of_all else {}
 
-    def told(self) -> list[str]:
+    def lines(self) -> list[str]:
         """These counts in a sentence each, where they are not 0."""
         total = len(self.bad.keys_of_all)
         return [f"{self.bad.split}: {len(self.bad):,} of {total:,} samples are bad"] * bool(self.bad) + self.shortened()

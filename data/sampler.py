@@ -14,7 +14,7 @@ POOL = 256
 """About how many batches a pool of `SimilarLengths` makes: larger pools pad less, smaller ones shuffle better."""
 
 
-class Place(NamedTuple):
+class SampleIndex(NamedTuple):
     """One sample of one epoch; the triple seeds everything random about it. `number` is the sample's number in its
     split, from 0; of a stream, the index of the id at which its window starts."""
 
@@ -33,7 +33,7 @@ class Sampler:
     def __init__(self):
         self._epochs: dict[tuple[int, int], Order] = {}
 
-    def plan(self, seed: int, step: int) -> list[Place]:
+    def plan(self, seed: int, step: int) -> list[SampleIndex]:
         """The places of one global batch, those of all processes; a pure function of its arguments."""
         raise NotImplementedError
 
@@ -58,13 +58,13 @@ class Shuffled(Sampler):
         super().__init__()
         self.count, self.rows = count, rows
 
-    def plan(self, seed: int, step: int) -> list[Place]:
+    def plan(self, seed: int, step: int) -> list[SampleIndex]:
         return [self.place(seed, number) for number in range(step * self.rows, (step + 1) * self.rows)]
 
-    def place(self, seed: int, number: int) -> Place:
+    def place(self, seed: int, number: int) -> SampleIndex:
         """The place of this number among all that are read, epoch after epoch."""
         epoch, index = divmod(number, self.count)
-        return Place(seed, epoch, int(self.epoch(seed, epoch)[index]))
+        return SampleIndex(seed, epoch, int(self.epoch(seed, epoch)[index]))
 
     def drawn(self, seed: int, epoch: int) -> np.ndarray:
         """The numbers of an epoch's samples in their order."""
@@ -79,13 +79,13 @@ class Weighted(Sampler):
         super().__init__()
         self.sums, self.rows = np.cumsum(weights / weights.sum()), rows
 
-    def plan(self, seed: int, step: int) -> list[Place]:
+    def plan(self, seed: int, step: int) -> list[SampleIndex]:
         return [self.place(seed, number) for number in range(step * self.rows, (step + 1) * self.rows)]
 
-    def place(self, seed: int, number: int) -> Place:
+    def place(self, seed: int, number: int) -> SampleIndex:
         """The draw of this number."""
         drawn = self.epoch(seed, number // DRAWS)[number % DRAWS]
-        return Place(seed, number, int(drawn))
+        return SampleIndex(seed, number, int(drawn))
 
     def drawn(self, seed: int, epoch: int) -> np.ndarray:
         """The numbers of the samples of DRAWS draws."""
@@ -124,11 +124,11 @@ class Mixed(Sampler):
             for count, own in zip(counts, weights or [None] * len(counts), strict=True)
         ]
 
-    def plan(self, seed: int, step: int) -> list[Place]:
+    def plan(self, seed: int, step: int) -> list[SampleIndex]:
         slots = range(step * self.rows, (step + 1) * self.rows)
         return [self._place(seed, *divmod(slot, self.block)) for slot in slots]
 
-    def _place(self, seed: int, block: int, slot: int) -> Place:
+    def _place(self, seed: int, block: int, slot: int) -> SampleIndex:
         sources, ranks = self.epoch(seed, block)
         source = int(sources[slot])
         place = self.own[source].place(seed, block * int(self.in_block[source]) + int(ranks[slot]))
@@ -175,12 +175,12 @@ class SimilarLengths(Sampler):
         self.measure, self.budget = measure, budget
         self._firsts: dict[int, list[int]] = {}
 
-    def plan(self, seed: int, step: int) -> list[Place]:
+    def plan(self, seed: int, step: int) -> list[SampleIndex]:
         firsts = self._firsts.setdefault(seed, [0])
         while firsts[-1] <= step:
             firsts.append(firsts[-1] + len(self.epoch(seed, len(firsts) - 1)))
         epoch = next(number for number, first in enumerate(firsts) if first > step) - 1
-        return [Place(seed, epoch, int(number)) for number in self.epoch(seed, epoch)[step - firsts[epoch]]]
+        return [SampleIndex(seed, epoch, int(number)) for number in self.epoch(seed, epoch)[step - firsts[epoch]]]
 
     def drawn(self, seed: int, epoch: int) -> list[np.ndarray]:
         """The batches of one epoch, each the numbers of its samples."""

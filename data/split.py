@@ -15,12 +15,12 @@ from ..models.batch import Batch
 from ..tasks.base import Task, with_targets, with_targets_apart
 from ..tokenizers.base import Chopper
 from .collate import Collator, Inputs, Parts
-from .reader import Reader, Unread
-from .sampler import Mixed, Place, Sampler, Shuffled, SimilarLengths, Weighted
+from .reader import Reader, Skipped
+from .sampler import Mixed, SampleIndex, Sampler, Shuffled, SimilarLengths, Weighted
 from .samples import Samples
 
 
-def spread(places: Sequence[Place], number: int) -> list[Place]:
+def spread(places: Sequence[SampleIndex], number: int) -> list[SampleIndex]:
     """At most `number` of these places, spread evenly over their numbers; all of them, in their order, where there are
     no more."""
     if number >= len(places):
@@ -38,7 +38,7 @@ class Split:
     """
 
     name: str
-    unread: Unread
+    skipped: Skipped
     tasks: Mapping[str, Task] = field(default_factory=dict)
 
     unit: ClassVar[str] = "samples"
@@ -55,48 +55,52 @@ class Split:
         """A hash of the content, labels too: a resumed run must find the data that it was trained on."""
         raise NotImplementedError
 
-    def plan(self, seed: int, step: int) -> list[Place]:
+    def plan(self, seed: int, step: int) -> list[SampleIndex]:
         """The places of one global training batch: the same for any number of processes, whatever was read before."""
         raise NotImplementedError
 
-    def all(self) -> list[Place]:
+    def all(self) -> list[SampleIndex]:
         """The places of every sample (or window) once: what an evaluation reads."""
         raise NotImplementedError
 
-    def by_source(self) -> dict[str, list[Place]]:
+    def by_source(self) -> dict[str, list[SampleIndex]]:
         """The places of `all` by the data set of a mixture that they are in; all under "" where it is none."""
         if not self.sources:
             return {"": self.all()}
         every = self.all()
         return {name: [place for place in every if place.number in own] for name, own in self.sources.items()}
 
-    def first(self, number: int) -> list[Place]:
+    def first(self, number: int) -> list[SampleIndex]:
         """The places of at most `number` samples (or windows), spread evenly over the split."""
         return spread(self.all(), number)
 
-    def read(self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None) -> Batch:
+    def read(
+        self, places: Sequence[SampleIndex], *, training: bool = False, inputs: Collection[str] | None = None
+    ) -> Batch:
         """The samples at these places as a batch without targets. `training` augments and withholds inputs at random;
         `inputs`, where given, are the only ones that are read, beside those that a task predicts."""
         raise NotImplementedError
 
-    def batch(self, places: Sequence[Place], *, training: bool = False, inputs: Collection[str] | None = None) -> Batch:
+    def batch(
+        self, places: Sequence[SampleIndex], *, training: bool = False, inputs: Collection[str] | None = None
+    ) -> Batch:
         """What `read` gives, with every task's targets: what a model reads and its losses are computed on. Notes in
-        `unread` the samples that a task leaves out."""
+        `skipped` the samples that a task leaves out."""
         batch = with_targets(self.read(places, training=training, inputs=inputs), self.tasks)
         for name, targets in batch.targets.items():
-            self.unread.left_out.note(name, targets.left_out)
+            self.skipped.left_out.note(name, targets.left_out)
         return batch
 
     def batches(
-        self, places: Sequence[Place], tasks: Mapping[str, Task], inputs: Collection[str] | None = None
+        self, places: Sequence[SampleIndex], tasks: Mapping[str, Task], inputs: Collection[str] | None = None
     ) -> list[Batch]:
         """The batches that an evaluation of these tasks reads. They hold what `read` gives, with targets. Tasks that
         hide parts of the inputs get batches of their own, so that no task sees what another one hides
-        (`with_targets_apart`). Counts in `unread` the samples that a task leaves out."""
+        (`with_targets_apart`). Counts in `skipped` the samples that a task leaves out."""
         found = with_targets_apart(self.read(places, inputs=inputs), tasks)
         for batch in found:
             for name, targets in batch.targets.items():
-                self.unread.left_out.note(name, targets.left_out)
+                self.skipped.left_out.note(name, targets.left_out)
         return found
 
     def keep(self) -> None:
@@ -115,7 +119,7 @@ class Split:
 class ChoppedSample(NamedTuple):
     """One sample of a batch."""
 
-    place: Place
+    place: SampleIndex
     parts: Parts
     labels: Mapping[str, Any]
     """By column."""
@@ -164,13 +168,13 @@ class SampleSplit(Split):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def plan(self, seed: int, step: int) -> list[Place]:
+    def plan(self, seed: int, step: int) -> list[SampleIndex]:
         return self.sampler.plan(seed, step)
 
-    def all(self) -> list[Place]:
+    def all(self) -> list[SampleIndex]:
         """The places of every sample once; where rows hold one sample each, from the shortest to the longest."""
         numbers = np.lexsort(self.reader.lengths.T).tolist() if self.inputs.encoded else range(len(self.samples))
-        return [Place(0, 0, number) for number in numbers]
+        return [SampleIndex(0, 0, number) for number in numbers]
 
     def keep(self) -> None:
         for chopper in self.choppers.values():
@@ -181,7 +185,7 @@ class SampleSplit(Split):
         return self.reader.item(number)
 
     def read(
-        self, places: Iterable[Place], *, training: bool = False, inputs: Collection[str] | None = None,
+        self, places: Iterable[SampleIndex], *, training: bool = False, inputs: Collection[str] | None = None,
         rows: str = "packed", replaced: Mapping[str, Any] | None = None,
     ) -> Batch:  # fmt: skip
         """As `Split.read`. `rows`: `packed`, several samples a row, or `one_each`, with the padding in front (for
@@ -198,7 +202,7 @@ class SampleSplit(Split):
             units.update(sample.units)  # an addition would drop texts of no bytes
         return replace(batch, units=dict(units))
 
-    def chop(self, place: Place, training: bool = False, inputs=None, replaced=None) -> ChoppedSample:
+    def chop(self, place: SampleIndex, training: bool = False, inputs=None, replaced=None) -> ChoppedSample:
         """A sample, whose items are decoded once for all that is read of them; parameters as of `read`. Raises
         ValueError for a bad one."""
         items, labels = self.reader.item(place.number, training)
@@ -212,18 +216,18 @@ class SampleSplit(Split):
         known = {name: self.choppers[name].vocabulary for name in items}
         return Counter({name: known[name].units(item) for name, item in items.items() if known[name] is not None})
 
-    def _sample(self, each: Place, training: bool, inputs, replaced) -> ChoppedSample | None:
+    def _sample(self, each: SampleIndex, training: bool, inputs, replaced) -> ChoppedSample | None:
         """A sample. For a bad one: the next good sample while training, else None. Raises DataError if too many, or
         all, are bad."""
         for _ in range(len(self.samples)):
             try:
                 return self.chop(each, training, inputs, replaced)
             except (ValueError, OSError, RuntimeError) as error:  # a tokenizer of the user's own may raise any of these
-                self.unread.bad.note(each.number, error, training)
+                self.skipped.bad.note(each.number, error, training)
             if not training:
                 return None
             each = each._replace(number=(each.number + 1) % len(self.samples))
-        raise DataError(f"{self.name}: not one sample can be read; the first: {self.unread.bad[0]}")
+        raise DataError(f"{self.name}: not one sample can be read; the first: {self.skipped.bad[0]}")
 
 
 def sampler_of(samples: Samples, reader: Reader, rows: int, budget: int | None) -> Sampler:
@@ -257,8 +261,8 @@ def sample_split(
     for task in (tasks or {}).values():
         for column, check in task.needs.columns.items():
             checks.setdefault(column, []).append(check)
-    unread = Unread.of(name, samples.keys, bad_share, say)
-    collator = replace(collator, say=lambda text: say(f"{name}: {text}"), dropped=unread.dropped)
-    reader = Reader(samples, collator.choppers, collator.inputs, unread.bad, checks)
+    skipped = Skipped.of(name, samples.keys, bad_share, say)
+    collator = replace(collator, say=lambda text: say(f"{name}: {text}"), dropped=skipped.dropped)
+    reader = Reader(samples, collator.choppers, collator.inputs, skipped.bad, checks)
     sampler = sampler_of(samples, reader, rows or 1, budget)
-    return SampleSplit(name=name, unread=unread, reader=reader, collator=collator, sampler=sampler, tasks=tasks or {})
+    return SampleSplit(name=name, skipped=skipped, reader=reader, collator=collator, sampler=sampler, tasks=tasks or {})

@@ -253,14 +253,14 @@ def open_samples(
         rows=config.training.samples_per_step, budget=config.training.tokens_per_step, bad_share=config.data.bad_share,
     )  # fmt: skip
     for number, why in samples.damaged():
-        opened.unread.bad.note(number, DataError(why), training=split == "train")
+        opened.skipped.bad.note(number, DataError(why), training=split == "train")
     for task in tasks.values() if split != "train" else ():  # training ones are checked by `fit` and when read
         for column, check in task.needs.columns.items():
             for number, value in samples.numbered(column):
                 try:
                     check(value)
                 except DataError as error:
-                    opened.unread.bad.note(number, error)
+                    opened.skipped.bad.note(number, error)
     return opened
 
 
@@ -285,7 +285,7 @@ def collator_of(
     encoder, every = config.model.options["encoder"], config.wiring.needs.values()
     inputs = Inputs(
         columns=columns, labels=tuple(labels), encoded=config.wiring.encoded, too_long=config.data.too_long,
-        targets={name for each in every if not each.refines for name in (*each.inputs, *each.judged_at)},
+        targets={name for each in every if not each.refines for name in (*each.inputs, *each.supervised_at)},
         dropout={} if isinstance(dropout, str) else dropout, any_number=dropout == "any_number",
     )  # fmt: skip
     return Collator(

@@ -153,9 +153,9 @@ def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | No
             write_table((row for each in found for row in rows_of(each, pool)), file)
     else:
         write_parquet([row for each in found for row in rows_of(each, pool)], output)
-    for number, why in split.unread.bad.items():
+    for number, why in split.skipped.bad.items():
         say_aside(f"{split.samples.keys[number]}: {why}")
-    return len(split.unread.bad)
+    return len(split.skipped.bad)
 
 
 def rows_of(each: Embedded, pool: Pool) -> Iterator[dict[str, Any]]:

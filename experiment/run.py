@@ -53,7 +53,7 @@ from ..training.log import write_board
 from ..training.objective import autocast
 from .build import build_model, choppers_and_tasks, open_split, precision_of, read_samples
 from .run_folder import RunError as RunError
-from .run_folder import check_assets, listed, load_weights, read_config, say_aside, sound_step, write_model_run
+from .run_folder import check_assets, listed, load_weights, read_config, say_aside, valid_step, write_model_run
 from .settings.config import Config
 
 
@@ -247,7 +247,7 @@ class Run(TrainedModel):
             return []
         split = predicted_split(self, every, self.tasks, say)
         found = predict(self.model, self.tasks, split, options)
-        for line in split.unread.shortened():
+        for line in split.skipped.shortened():
             say(line)
         return found[0] if isinstance(samples, Mapping) else found
 
@@ -296,7 +296,7 @@ def open_run(folder: Path, which: str = "best", device: str = "auto", trust: Tru
         raise RunError("device 'cuda' was asked for, but torch sees no GPU here; possible: auto, cpu")
     if which not in ("best", "last"):
         raise RunError(f"no checkpoint {which!r}; possible: best, last")
-    config, step = read_config(folder, trust), sound_step(folder, which, say_aside)
+    config, step = read_config(folder, trust), valid_step(folder, which, say_aside)
     check_assets(config, folder / "assets")
     choppers, tasks = choppers_and_tasks(config, folder / "assets", partial(open_part, trust=config.nested))
     check_size(config, folder, step, choppers)
@@ -446,7 +446,7 @@ def given_split(run: Run, samples: Sequence[Sample], asked: bool = True) -> Samp
     for number, sample in enumerate(samples):
         values = [sample.get(name) for name in encoded]
         if encoded and all(isinstance(value, NoneType | str | bytes) and not value for value in values):
-            split.unread.bad[number] = f"the encoder has nothing to read: {' or '.join(encoded)} must hold something"
+            split.skipped.bad[number] = f"the encoder has nothing to read: {' or '.join(encoded)} must hold something"
     return split
 
 
@@ -469,8 +469,8 @@ def predicted_split(
     split, known = given_split(run, samples), readable(run, tasks)
     for number, sample in enumerate(samples):
         if all(sample.get(name) is None for name in known):
-            split.unread.bad.setdefault(number, f"it has none of the inputs {', '.join(known)}")
-    say_missing(run, [each for number, each in enumerate(samples) if number not in split.unread.bad], tasks, say)
+            split.skipped.bad.setdefault(number, f"it has none of the inputs {', '.join(known)}")
+    say_missing(run, [each for number, each in enumerate(samples) if number not in split.skipped.bad], tasks, say)
     return split
 
 
@@ -591,8 +591,8 @@ def generated_items(run: Run, name: str, prompts: Prompts, samples: Sequence[Sam
         split = given_split(run, samples or [{}] * count)
         places = sorted(split.all(), key=lambda place: place.number)
         by_number = generate_items(run.model, run.tasks, name, split, places, how)
-        if split.unread.bad:
-            raise RunError(next(iter(split.unread.bad.values())))
+        if split.skipped.bad:
+            raise RunError(next(iter(split.skipped.bad.values())))
         found = [by_number[place.number] for place in places]
     items = [task.restore(ids) for ids in found]
     return [before(item, how.stop) for item in items] if text else items
@@ -632,7 +632,7 @@ def evaluated(
         found.check()
         if folder:
             write_sheet(run, data, folder)
-    for line in data.unread.told():
+    for line in data.skipped.lines():
         say_aside(line)
     if folder is None:
         say_aside(f"{run.folder}: no pictures can be written there; --output DIR writes to another place")

@@ -79,7 +79,7 @@ def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda te
     return step
 
 
-def sound_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
+def valid_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
     """As `chosen_step`, but where that checkpoint is damaged, the step of the newest whole one, and `say` gets a
     sentence. Raises CheckpointError where none is whole."""
     step = chosen_step(folder, which, say)

@@ -42,7 +42,7 @@ from .preflight import (
     check_leaks,
     data_lines,
     lines_about_inputs,
-    lines_about_unread,
+    lines_about_unused_inputs,
 )
 from .run import Run, load_run, open_part
 from .run_folder import RunError, check_is_free, check_links, claim, fingerprints, load_weights, run_lock, summary_of
@@ -67,7 +67,7 @@ def train(config: Config) -> tuple[dict[str, float], int]:
         if processes.is_first:
             claim(config, folder)
         config = with_steps(config, processes, progress)
-        summary = processes.told(summary_of(folder, config.training.steps) if processes.is_first else None)
+        summary = processes.broadcast(summary_of(folder, config.training.steps) if processes.is_first else None)
         if summary is not None:
             if processes.is_first:
                 progress.say(f"{folder} is finished: {json.dumps(summary)}")
@@ -113,10 +113,12 @@ def fitted(
             take_assets(config, Path(config.from_run), assets)
         trained = checkpoint.steps(Path(config.out))
         made = choppers_and_tasks(config, assets, door, None if trained else dataset, say)
-        processes.told({file.relative_to(assets): file.read_bytes() for file in assets.rglob("*") if file.is_file()})
+        processes.broadcast(
+            {file.relative_to(assets): file.read_bytes() for file in assets.rglob("*") if file.is_file()}
+        )
         return made
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in processes.told(None).items():
+        for name, content in processes.broadcast(None).items():
             write_bytes(Path(folder) / name, content)
         return choppers_and_tasks(config, Path(folder), door)
 
@@ -226,7 +228,7 @@ def assemble(
     cannot be trained."""
     settings, folder, first = config.training, Path(config.out), processes.is_first
     say = progress.say if first else lambda text: None
-    choices = processes.told(resolve(settings, config.model, folder, processes.device) if first else None)
+    choices = processes.broadcast(resolve(settings, config.model, folder, processes.device) if first else None)
     with orderly_end():
         data = open_data(config, processes, say)
     if first:
@@ -294,7 +296,7 @@ def about_inputs(experiment: Experiment) -> list[str]:
     config, data, split = experiment.config, experiment.data, experiment.data.splits["train"]
     lines = data_lines(data.dataset.name, data.splits, config.wiring.columns, data.tasks)
     lines += lines_about_inputs(split, data.tasks, config.wiring.columns, config.wiring.encoded)
-    return lines + lines_about_unread(experiment.model, split, list(data.choppers), config.training.seed)
+    return lines + lines_about_unused_inputs(experiment.model, split, list(data.choppers), config.training.seed)
 
 
 def resume(experiment: Experiment) -> State | None:
@@ -312,7 +314,9 @@ def resume(experiment: Experiment) -> State | None:
         if processes.is_first:
             experiment.say(take_weights(experiment.model, config))
         own = experiment.model.state_dict() if processes.is_first else {}
-        experiment.model.load_state_dict(processes.told_tensors({name: value.cpu() for name, value in own.items()}))
+        experiment.model.load_state_dict(
+            processes.broadcast_tensors({name: value.cpu() for name, value in own.items()})
+        )
         if config.training.ema:
             experiment.trainer.learner.averages = Ema(experiment.model, config.training.ema)
     return None
@@ -321,7 +325,7 @@ def resume(experiment: Experiment) -> State | None:
 def newest(experiment: Experiment) -> int | None:
     """The step of the newest sound checkpoint, None where there is none; the same in all processes."""
     first = experiment.processes.is_first
-    return experiment.processes.told(checkpoint.newest_sound(experiment.folder, experiment.say) if first else None)
+    return experiment.processes.broadcast(checkpoint.newest_valid(experiment.folder, experiment.say) if first else None)
 
 
 def load(experiment: Experiment, step: int) -> State:
@@ -331,9 +335,9 @@ def load(experiment: Experiment, step: int) -> State:
     learner, state = trainer.learner, None
     if processes.is_first:
         state = load_weights(experiment.model, folder, step, experiment.data.choppers, averaged=False)
-    state = processes.told(state)
+    state = processes.broadcast(state)
     parts = {
-        part: processes.told_tensors(checkpoint.read_part(folder, step, part) if processes.is_first else None)
+        part: processes.broadcast_tensors(checkpoint.read_part(folder, step, part) if processes.is_first else None)
         for part in (("model", "optimizer", "ema") if processes.world_size > 1 else ("optimizer", "ema"))
     }
     if not processes.is_first:
@@ -361,7 +365,7 @@ def stand(experiment: Experiment, step: int, state: State) -> None:
     trainer.loader.skipped = list(state.skipped)
     trainer.loader.forget()
     known = {int(n): why for n, why in state.bad.items() if n.isdecimal() and len(n) < 16}  # int() refuses longer ones
-    experiment.data.splits["train"].unread.bad.remember(known)
+    experiment.data.splits["train"].skipped.bad.remember(known)
     if experiment.processes.is_first:
         trainer.saver.point_to_best(trainer.best)
 
@@ -412,7 +416,7 @@ def finish(experiment: Experiment) -> dict[str, float]:
     if experiment.processes.is_first:
         evaluate_saved(experiment)
     for split in experiment.data.splits.values():
-        for line in split.unread.everywhere(experiment.processes).told():
+        for line in split.skipped.everywhere(experiment.processes).lines():
             experiment.say(line)
     experiment.processes.wait()
     lines = [line for line in trainer.log.record.here if not any(name.startswith("train/") for name in line)]
@@ -427,13 +431,13 @@ def average_last(experiment: Experiment) -> None:
     trainer, processes, folder = experiment.trainer, experiment.processes, experiment.folder
     trainer.save()
     processes.wait()
-    newest = processes.told(trainer.saver.averaged_steps() if processes.is_first else None)
+    newest = processes.broadcast(trainer.saver.averaged_steps() if processes.is_first else None)
     mean: dict[str, torch.Tensor] = {}
     if processes.is_first:
         every = [checkpoint.read_part(folder, step, "model") for step in newest]
         mean = {name: torch.stack([each[name] for each in every]).mean(0) for name in every[0]}
     trainer.learner.averages = Ema(experiment.model, 0.0)
-    trainer.learner.averages.load(processes.told_tensors(mean if processes.is_first else None))
+    trainer.learner.averages.load(processes.broadcast_tensors(mean if processes.is_first else None))
     experiment.say(f"averaged the weights of steps {', '.join(map(str, newest))}")
     trainer.best, trainer.evaluated, trainer.averaged = None, -1, True
 
@@ -508,10 +512,10 @@ def with_steps(config: Config, processes: Processes, progress: Progress) -> Conf
     if minutes is None:
         return config
     file = Path(config.out) / "budget.json"
-    found = processes.told(read_budget(file) if processes.is_first else None)
+    found = processes.broadcast(read_budget(file) if processes.is_first else None)
     if found is None:
         found = Budget(minutes=minutes, seconds_per_step=seconds_per_step(config, processes, progress))
-        found = processes.told(found)
+        found = processes.broadcast(found)
     if found.minutes != minutes:
         found = Budget(minutes=minutes, seconds_per_step=found.seconds_per_step)
     if processes.is_first:
@@ -552,7 +556,7 @@ def seconds_per_step(config: Config, processes: Processes, progress: Progress) -
 
     with experiment.trainer.loader as loader:
         timed(WARM)
-        first = processes.told(timed(LEAST) if processes.is_first else (timed(LEAST), None)[1])
+        first = processes.broadcast(timed(LEAST) if processes.is_first else (timed(LEAST), None)[1])
         seconds = min(SECONDS, SHARE * config.training.minutes * 60)
         more = min(max(int(seconds / first) - LEAST, 0), MOST)
         return (first * LEAST + timed(more) * more) / (LEAST + more) if more else first

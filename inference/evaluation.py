@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..data.processes import Processes
-from ..data.sampler import Place
+from ..data.sampler import SampleIndex
 from ..data.split import Split, spread
 from ..files.reading import DataError
 from ..models.arithmetic import computing_type
@@ -134,14 +134,14 @@ def measured(
     try:
         shares, pairs, own = agreed(processes, lambda: read_share(model, tasks, names, split, processes, rows, inputs))
         if generated != 0:
-            made = [name for name in names if tasks[name].needs.refines or is_judged(tasks[name], split)]
+            made = [name for name in names if tasks[name].needs.refines or is_scored(tasks[name], split)]
             chosen = {name: with_target(split, processes.gathered(own[name])) for name in made}
             pairs |= agreed(processes, lambda: generate_share(
                 model, tasks, split, processes, rows, inputs, generated, chosen, shares
             ))  # fmt: skip
     finally:
         model.train(training)
-    split.unread.bad.check(processes)
+    split.skipped.bad.check(processes)
     split.keep()
     added = {source: everywhere(sums, processes) for source, sums in shares.items()}
     totals = {name: together([added[source][name] for source in added]) for name in names}
@@ -157,7 +157,7 @@ def measured(
         for source, found in added.items()
         if source
     }
-    bad = set(processes.gathered(list(split.unread.bad)))
+    bad = set(processes.gathered(list(split.skipped.bad)))
     return Measured(
         split=split.name, tasks=tasks, whole=with_metrics(whole),
         sources={source: with_metrics(each) for source, each in sources.items()}, readable=len(split.all()) - len(bad),
@@ -227,7 +227,7 @@ def generates(task: Task) -> bool:
     return task.needs.generates or task.needs.refines
 
 
-def with_target(split: Split, numbers: Collection[int]) -> list[Place]:
+def with_target(split: Split, numbers: Collection[int]) -> list[SampleIndex]:
     """The places of a split whose samples have a target of a task, by their numbers; all places of a corpus."""
     known = set(numbers)
     return [place for place in split.all() if split.samples is None or place.number in known]
@@ -249,7 +249,7 @@ def read_share(
 
 def generate_share(
     model: Model, tasks: Mapping[str, Task], split: Split, processes: Processes, rows: int,
-    inputs: Collection[str] | None, generated: int | None, chosen: Mapping[str, Sequence[Place]],
+    inputs: Collection[str] | None, generated: int | None, chosen: Mapping[str, Sequence[SampleIndex]],
     shares: Mapping[str, Sums],
 ) -> dict[str, Pairs]:  # fmt: skip
     """This process's share of the items that tasks generate for `generated` of the `chosen` places, by task. Adds to
@@ -258,7 +258,7 @@ def generate_share(
     for name, places in chosen.items():
         task = tasks[name]
         some = places if generated is None else spread(with_columns(split, task.needs.compared, places), generated)
-        if is_judged(task, split):
+        if is_scored(task, split):
             pairs[name] = generated_share(model, tasks, name, split, some, processes, inputs, max(rows, 64))
         if task.needs.refines:
             chain = spread(places, min(len(some), CHAINS))
@@ -270,7 +270,7 @@ def generate_share(
     return pairs
 
 
-def with_columns(split: Split, columns: Collection[str], places: Sequence[Place]) -> Sequence[Place]:
+def with_columns(split: Split, columns: Collection[str], places: Sequence[SampleIndex]) -> Sequence[SampleIndex]:
     """The places of the samples that have a value in all of these columns, with which judges compare; all places where
     no sample has."""
     if split.samples is None or not columns:
@@ -296,7 +296,7 @@ def compared(name: str, task: Task, split: Split, pairs: Pairs) -> tuple[dict[st
     return found, measured_on
 
 
-def is_judged(task: Task, split: Split) -> bool:
+def is_scored(task: Task, split: Split) -> bool:
     """Whether a task generates items of a split for its metrics; of a corpus, which has no references, for judges
     alone."""
     judged = any(metric.of_texts for metric in task.metrics.values()) and split.samples is not None
@@ -335,7 +335,7 @@ def own_inputs(tasks: Mapping[str, Task], name: str) -> frozenset[str]:
     """The inputs that the task `name` is about, without which it is never measured, and those of tasks that make
     inputs."""
     every = [task for other, task in tasks.items() if other == name or task.needs.makes]
-    return frozenset(each for task in every for each in (*task.needs.inputs, *task.needs.judged_at))
+    return frozenset(each for task in every for each in (*task.needs.inputs, *task.needs.supervised_at))
 
 
 Reading = tuple[dict[str, Task], Split, Collection[str] | None]
@@ -364,7 +364,7 @@ def predicting(split: Split, targets: Collection[str]) -> Split:
 
 
 def summed(
-    model: Model, tasks: Mapping[str, Task], names: Sequence[str], split: Split, places: Sequence[Place], rows: int,
+    model: Model, tasks: Mapping[str, Task], names: Sequence[str], split: Split, places: Sequence[SampleIndex], rows: int,
     inputs: Collection[str] | None, pairs: Mapping[str, Pairs], own: Mapping[str, list[int]],
 ) -> Sums:  # fmt: skip
     """Every task's sums over these places: `loss`, `count`, `supervised`, `input_tokens`, what `Task.measure` gives,
@@ -436,11 +436,11 @@ def tokens_of(batch: Batch, samples: Bool[Tensor, "s"], inputs: int) -> Int[Tens
     return found
 
 
-def left_unread(splits: Mapping[str, Split], tasks: Mapping[str, Task], processes: Processes) -> dict[str, int]:
+def skipped_counts(splits: Mapping[str, Split], tasks: Mapping[str, Task], processes: Processes) -> dict[str, int]:
     """Counts so far, over all processes, of what was not read or not supervised: `data/val_bad` samples,
     `data/val_without_room` items, `data/NAME_left_out` samples that the task NAME left out. Empty where all splits are
     streams."""
-    unread = {name: split.unread.everywhere(processes) for name, split in splits.items()}
-    counts = {f"data/{name}_{why}": count for name, each in unread.items() for why, count in each.counts().items()}
-    left_out = {name: sum(len(each.left_out.get(name, ())) for each in unread.values()) for name in tasks}
+    skipped = {name: split.skipped.everywhere(processes) for name, split in splits.items()}
+    counts = {f"data/{name}_{why}": count for name, each in skipped.items() for why, count in each.counts().items()}
+    left_out = {name: sum(len(each.left_out.get(name, ())) for each in skipped.values()) for name in tasks}
     return counts | ({f"data/{name}_left_out": count for name, count in left_out.items()} if counts else {})

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data.processes import Processes
-from ..data.sampler import Place
+from ..data.sampler import SampleIndex
 from ..data.split import SampleSplit, Split
 from ..files.reading import DataError, shown
 from ..models.batch import Batch
@@ -261,7 +261,7 @@ def stream_prompts(
 
 
 def open_answers(
-    model: Model, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[Place],
+    model: Model, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[SampleIndex],
     how: Generating = Generating(), inputs: Collection[str] | None = None,
 ) -> tuple[list[int], Session | Guided | None]:  # fmt: skip
     """The numbers of these samples, without bad ones, and a session that generates their items (None: all are bad). The
@@ -271,8 +271,8 @@ def open_answers(
     behind = list(split.choppers)[list(split.choppers).index(task.target) :]
 
     def opened(inputs: Collection[str] | None) -> tuple[list[int], Session | None]:
-        unread = {name for name in split.inputs.targets if name in behind or not (inputs is None or name in inputs)}
-        replaced = {**dict.fromkeys(unread - {*task.needs.inputs}), task.target: how.prompt or ()}
+        dropped = {name for name in split.inputs.targets if name in behind or not (inputs is None or name in inputs)}
+        replaced = {**dict.fromkeys(dropped - {*task.needs.inputs}), task.target: how.prompt or ()}
         batch = split.read(places, inputs=inputs, rows="one_each", replaced=replaced)
         numbers = [split.reader.number(key) for key in batch.first.keys]
         made = {"input": task.target, "task": name, "vocabulary": task.vocabulary.size}
@@ -286,7 +286,7 @@ def open_answers(
 
 
 def write(
-    model: Model, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[Place],
+    model: Model, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[SampleIndex],
     how: Generating = Generating(), inputs: Collection[str] | None = None, generator: torch.Generator | None = None,
 ) -> dict[int, list[int]]:  # fmt: skip
     """The ids that the model generates from the other inputs of these samples (only those of `inputs`, where given), by
@@ -302,20 +302,20 @@ def write(
 
 
 def stream_texts(
-    model: Model, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[Place],
+    model: Model, name: str, task: LanguageModeling, split: SampleSplit, places: Sequence[SampleIndex],
     how: Generating = Generating(),
 ) -> Iterator[list[str]]:  # fmt: skip
     """The texts of `write` piece by piece, each up to a `stop` text (left out). Raises DataError where one of the
     samples is bad."""
     _, session = open_answers(model, name, task, split, places, how)
-    for number in [place.number for place in places if place.number in split.unread.bad]:
-        raise DataError(split.unread.bad[number])
+    for number in [place.number for place in places if place.number in split.skipped.bad]:
+        raise DataError(split.skipped.bad[number])
     rows = [WrittenText(DecodedStream(task.restore), task.vocabulary.ends, how.stop) for _ in places]
     yield from pieces(session, rows, how, task.search, how.generator(model))
 
 
 def generate_items(
-    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, places: Sequence[Place],
+    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, places: Sequence[SampleIndex],
     how: Generating = Generating(), inputs: Collection[str] | None = None, generator: torch.Generator | None = None,
 ) -> dict[int, list[int]]:  # fmt: skip
     """The ids of the items that the model generates for the task `name` from the other inputs (only those of `inputs`,
@@ -331,7 +331,7 @@ def generate_items(
 
 
 def refined_samples(
-    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, places: Sequence[Place], how: Generating,
+    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, places: Sequence[SampleIndex], how: Generating,
     given: Collection[str], first: Mapping[str, Callable[[int], Any]], generator: torch.Generator | None,
 ) -> dict[int, list[int]]:  # fmt: skip
     """The ids of the items that are refined for the task `name` from the inputs `given` and what was generated `first`,
@@ -360,7 +360,7 @@ def passed_through(tasks: Mapping[str, Task], name: str, refining: Refining) -> 
 
 
 def generated_first(
-    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, places: Sequence[Place],
+    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, places: Sequence[SampleIndex],
     given: Collection[str], first: Mapping[str, Callable[[int], Any]], generator: torch.Generator | None,
 ) -> Callable[[int], Any]:  # fmt: skip
     """The item of the target of the task `name` by a sample's number: its own, or, where it has none or it is not among
@@ -380,7 +380,7 @@ def generated_first(
     return item
 
 
-def with_item(split: SampleSplit, places: Sequence[Place], target: str) -> list[Place]:
+def with_item(split: SampleSplit, places: Sequence[SampleIndex], target: str) -> list[SampleIndex]:
     """The places of the samples that have a true item; bad ones have none."""
 
     def known(number: int) -> bool:
@@ -419,7 +419,7 @@ the longest has tokens."""
 
 
 def generated_share(
-    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, places: Sequence[Place],
+    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, places: Sequence[SampleIndex],
     processes: Processes, inputs: Collection[str] | None, rows: int,
 ) -> list[Generated]:  # fmt: skip
     """This process's share of what the model generates from the other inputs (only those of `inputs`, where given) of
@@ -453,7 +453,7 @@ def unprompted_share(
 
 
 def chain_share(
-    model: Model, name: str, task: Task, split: Split, places: Sequence[Place], processes: Processes,
+    model: Model, name: str, task: Task, split: Split, places: Sequence[SampleIndex], processes: Processes,
     inputs: Collection[str] | None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """This process's share of what the items at these places cost from left to right: their nats (`chain`),
@@ -483,7 +483,7 @@ def draft_of(model: Model, name: str, task: MaskedDiffusion, batch: Batch, witho
 
 
 def draft_of_samples(
-    model: Model, name: str, task: MaskedDiffusion, split: SampleSplit, places: Sequence[Place], how: Generating,
+    model: Model, name: str, task: MaskedDiffusion, split: SampleSplit, places: Sequence[SampleIndex], how: Generating,
     given: Collection[str], first: Mapping[str, Callable[[int], Any]] = {},
 ) -> tuple[list[int], Draft | None]:  # fmt: skip
     """The numbers of these samples, without bad ones, and a draft of their items (None: all are bad): `how.draft`, else
@@ -557,7 +557,7 @@ def cost_of_reading(
         for name, other in read.items():
             new = dict.fromkeys(split.inputs.targets)
             new |= {task.target: lambda number: made[row[number]], other.target: first[other.target]}
-            places = [Place(0, 0, number) for number in numbers]
+            places = [SampleIndex(0, 0, number) for number in numbers]
             batch = split.read(places, inputs={task.target, other.target}, rows="one_each", replaced=new)
             nats = hidden_nats(draft_of(model, name, other, batch)).tolist()
             for key, each in zip(batch.first.keys, nats, strict=True):

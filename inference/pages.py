@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..data.sampler import Place
+from ..data.sampler import SampleIndex
 from ..data.split import SampleSplit, spread
 from ..files.printing import printable
 from ..files.writing import write_bytes
@@ -116,7 +116,7 @@ def rows_of(
     return rows
 
 
-def samples_with(split: SampleSplit, task: Task, count: int) -> list[Place]:
+def samples_with(split: SampleSplit, task: Task, count: int) -> list[SampleIndex]:
     """The places of at most `count` samples that have a true item of a task, spread over the split. Where none has one,
     of any samples, but for a task that refines drafts: a draft is as long as the true item."""
     number = count

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..data.sampler import Place
+from ..data.sampler import SampleIndex
 from ..data.split import SampleSplit
 from ..models.arithmetic import finite
 from ..models.batch import Batch
@@ -39,7 +39,7 @@ def predict(
                 answers = read_off(model, name, task, split, places)
             for number, answer in answers.items():
                 found[number][name] = answer
-    return [answer or {"error": split.unread.bad[number]} for number, answer in enumerate(found)]
+    return [answer or {"error": split.skipped.bad[number]} for number, answer in enumerate(found)]
 
 
 def answer_of(task: Task, ids: list[int], how: Generating) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def answer_of(task: Task, ids: list[int], how: Generating) -> dict[str, Any]:
 
 @torch.inference_mode()
 def read_off(
-    model: Model, name: str, task: Task, split: SampleSplit, places: Sequence[Place]
+    model: Model, name: str, task: Task, split: SampleSplit, places: Sequence[SampleIndex]
 ) -> dict[int, dict[str, Any]]:
     """One task's answers by the samples' numbers, from one forward pass; bad samples are left out."""
     batch = replace(split, tasks={name: task}).batch(places)
@@ -70,7 +70,7 @@ def pooled_vectors(
     sample; None if the head does not read one vector of each sample, or all are bad."""
     split, found = replace(split, tasks={name: asking(task)}), {}
     for first in range(0, len(split), rows):
-        batch = split.batch([Place(0, 0, number) for number in range(len(split))][first : first + rows])
+        batch = split.batch([SampleIndex(0, 0, number) for number in range(len(split))][first : first + rows])
         if not (numbers := [split.reader.number(key) for key in batch.first.keys]):
             continue
         batch = planned(model, batch)

@@ -135,7 +135,7 @@ def leaks(batch: Batch, main: Sequence[Graph], encoder: Sequence[Graph] = ()) ->
     return found
 
 
-def unread(batch: Batch, main: Sequence[Graph]) -> list[int]:
+def unused_inputs(batch: Batch, main: Sequence[Graph]) -> list[int]:
     """The inputs of the main set, by number, that no supervised slot depends on through its layers: nothing that is
     predicted knows of them. With `causal` and an action at each moment, an instruction behind the last one is such an
     input. Searched are the samples of the first `ROWS` rows that a task of this set judges."""

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from ..models.attention.grammar import own_graphs
+from ..models.attention.grammar import user_defined_graphs
 from ..models.attention.graph import Graph
 from ..models.batch import IGNORED, Batch, Targets
 from ..models.contract import ContractError, described
@@ -90,7 +90,7 @@ def terms_of(name: str, task: Task, head: nn.Module, output: Tensor, targets: Ta
     return found
 
 
-def is_own(part: object) -> bool:
+def is_user_defined_class(part: object) -> bool:
     """Whether an object is of a class outside chopmix."""
     return type(part).__module__.partition(".")[0] != __name__.partition(".")[0]
 
@@ -190,7 +190,7 @@ class Needs:
     sample counts as bad then."""
     inputs: tuple[str, ...] = ()
     """The inputs that it is about, which input dropout never drops, unless it `refines`."""
-    judged_at: tuple[str, ...] = ()
+    supervised_at: tuple[str, ...] = ()
     """Further inputs that are never withheld, since it is at their tokens that it is judged."""
     makes: tuple[str, ...] = ()
     """The inputs that it makes of others, and that no data set has."""
@@ -385,7 +385,7 @@ class Wiring:
             axes = (0, *(self.axes.index(each) for each in self.axes if each == SECONDS))
             known = [graph.ahead(axis) for axis in axes]
             sets = [{names[number - 1] for number in each if number} for each in known if each is not None]
-            found |= min(sets, key=len) if sets else set(() if own_graphs(text) else names)
+            found |= min(sets, key=len) if sets else set(() if user_defined_graphs(text) else names)
         return frozenset(found)
 
     @property

@@ -98,7 +98,7 @@ class NextItem(Task):
 
     @property
     def needs(self) -> Needs:
-        return Needs(inputs=(self.target,), judged_at=(self.at,), hides="shifted")
+        return Needs(inputs=(self.target,), supervised_at=(self.at,), hides="shifted")
 
     @property
     def chopper(self) -> Chopper:

@@ -381,8 +381,8 @@ def chopped(name: str, chopper: Chopper, item: Any) -> Chunk:
     try:
         chunk = chopper.chop(item)
     except (TypeError, AttributeError, LookupError) as error:
-        unread = type(chopper).decode is Chopper.decode and isinstance(item, str | bytes | os.PathLike)
-        hint = "; it has no `decode` of its own, which would read the file" if unread else ""
+        no_reader = type(chopper).decode is Chopper.decode and isinstance(item, str | bytes | os.PathLike)
+        hint = "; it has no `decode` of its own, which would read the file" if no_reader else ""
         raise ContractError(f"{where}.chop cannot take {described(item)}: {error}{hint}") from error
     if wrong := problem_of(chunk, chopper, item):
         raise ContractError(f"{where}.{wrong}")

@@ -321,7 +321,7 @@ def put_aside(run: Path, step: int) -> None:
             (run / f"{which}.json").unlink()
 
 
-def newest_sound(run: Path, say: Callable[[str], None]) -> int | None:
+def newest_valid(run: Path, say: Callable[[str], None]) -> int | None:
     """The step of the newest checkpoint that is whole; None where the run has no checkpoint.
 
     Damaged ones that are newer are reported through `say` and renamed (`put_aside`), so that their steps can be saved

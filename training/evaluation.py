@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..data.processes import Processes
 from ..data.split import Split
-from ..inference.evaluation import directions, larger_is_better, left_unread
+from ..inference.evaluation import directions, larger_is_better, skipped_counts
 from ..inference.evaluator import Evaluator, Result, Say, TrainedModel
 from . import checkpoints as checkpoint
 from .objective import Objective, autocast
@@ -40,10 +40,10 @@ class Evaluations:
             finally:
                 model.train(training)
 
-    def unread(self) -> dict[str, float]:
+    def skipped(self) -> dict[str, float]:
         """Counts of data left out so far, over all processes: bad samples (`data/train_bad`), items dropped for want of
         room (`data/train_without_room`), samples that a task left out (`data/TASK_left_out`)."""
-        return dict(left_unread(self.splits, self.objective.tasks, self.processes))
+        return dict(skipped_counts(self.splits, self.objective.tasks, self.processes))
 
     def larger_is_better(self, metric: str) -> bool:
         """Whether larger values of a metric of the validation split are better. Raises ValueError for a name that is no

@@ -125,7 +125,7 @@ class Trainer:
                 if first is not None:
                     self.warn_above_chance(first)
                     first = None
-                self.loader.split.unread.bad.check(self.learner.processes)
+                self.loader.split.skipped.bad.check(self.learner.processes)
                 hurried = self.stop.requested(self.learner.processes)
                 if evaluates and not hurried:
                     metrics = self.evaluate_saving_on_error()
@@ -178,7 +178,7 @@ class Trainer:
         with self.learner.averaged():
             found = self.evaluation.run(self.step)
         metrics, samples = dict(found.metrics), found.samples
-        self.log.write(self.step, metrics | self.evaluation.unread())
+        self.log.write(self.step, metrics | self.evaluation.skipped())
         self.log.record.samples(self.step, samples)
         figures = "  ".join(f"{name} {figure_text(value)}" for name, value in metrics.items())
         self.log.say(f"step {self.step:,}  {self.log.seconds:.1f} s  {figures}")
@@ -229,7 +229,7 @@ class Trainer:
                 "records": log.record.lines_of(self.step),
                 "unreported": log.unreported.model_dump(),
                 "skipped": self.loader.skipped,
-                "bad": dict(self.loader.split.unread.everywhere(learner.processes).bad),
+                "bad": dict(self.loader.split.skipped.everywhere(learner.processes).bad),
             }
             tensors = {"model": learner.model.state_dict(), "optimizer": learner.optimizer.state()}
             averages = learner.averages.state() if learner.averages else None

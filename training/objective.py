@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..data.processes import Processes
 from ..models.batch import Batch, Targets
 from ..models.model import Model
-from ..tasks.base import Task, is_own, terms_of
+from ..tasks.base import Task, is_user_defined_class, terms_of
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
@@ -32,7 +32,11 @@ class Objective(nn.Module):
     ):  # fmt: skip
         super().__init__()
         self.model, self.tasks, self.precision, self.mixup = model, dict(tasks), precision, mixup
-        self.own = {name for name, task in tasks.items() if is_own(task) or is_own(model.heads[name])}
+        self.own = {
+            name
+            for name, task in tasks.items()
+            if is_user_defined_class(task) or is_user_defined_class(model.heads[name])
+        }
         """Names of the tasks whose class or head comes from outside chopmix: their losses are checked."""
 
     def ready(self, batch: Batch, device: torch.device) -> Batch:

@@ -219,7 +219,7 @@ def write_run(source: Directory, folder: Path, made: Imported, partly: bool = Fa
         raise OSError(error.errno, f"{folder} cannot be written: {error.strerror}; nothing of it is kept") from error
     size = f"{sum(parameters_by_part(model).values()):,} parameters, context {model.context}"
     done = f"imported {source.path} into {folder}: {made.what}, {size}"
-    return "; ".join([done, *told(made, missing, extra, weights.unread)])
+    return "; ".join([done, *import_report(made, missing, extra, weights.ignored_tensors)])
 
 
 def keep(folder: Path, files: Mapping[str, bytes], record: Mapping, tensors: Mapping[str, Tensor]) -> None:
@@ -285,7 +285,9 @@ def originals(
     return record, {called[name]: known[name] for name in changed}
 
 
-def told(made: Imported, missing: Sequence[str], extra: Sequence[str], unread: Sequence[str]) -> list[str]:
+def import_report(
+    made: Imported, missing: Sequence[str], extra: Sequence[str], ignored_tensors: Sequence[str]
+) -> list[str]:
     """Sentences about an import: its tokenizer, missing and left-over tensors, and tensors without a use here."""
     said = [f"tokenizer: {made.tokenizer}"] if made.tokenizer else []
     if made.headless and missing and all(name.startswith(f"heads.{made.headless}.") for name in missing):
@@ -295,4 +297,6 @@ def told(made: Imported, missing: Sequence[str], extra: Sequence[str], unread: S
     elif missing:
         said += [f"missing {listed(missing)}: as initialised"]
     said += [f"left over {listed(extra)}: not read"] if extra else []
-    return said + ([f"not read, since nothing here has a use for it: {listed(unread)}"] if unread else [])
+    return said + (
+        [f"not read, since nothing here has a use for it: {listed(ignored_tensors)}"] if ignored_tensors else []
+    )

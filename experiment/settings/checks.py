@@ -245,7 +245,7 @@ def time_is_kept(wiring: Wiring, model: Part) -> Iterator[Found]:
     predicted, no token depends on a whole clip, and so on what comes after it."""
     written = in_cores(model, "attention").values()
     expressions = [text for each in written for text in ([each] if isinstance(each, str) else each)]
-    predicted = wiring.order == SECONDS and any(needs.judged_at for needs in wiring.needs.values())
+    predicted = wiring.order == SECONDS and any(needs.supervised_at for needs in wiring.needs.values())
     graph = re.compile(r"\bcausal(\s*\(\s*seconds\s*\))" + "?" * predicted)
     used = next((found.group() for text in expressions if (found := graph.search(text))), None)
     if used is None:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from ...data.base import Dataset
 from ...files.trust import EVERY, EVERYTHING, NOTHING, Trust, code_named_in
 from ...files.writing import write_text
-from ...models.attention.grammar import own_graphs
+from ...models.attention.grammar import user_defined_graphs
 from ...tasks.base import Wiring
 from ...tokenizers.base import Part
 from ...training.checkpoints import FORMAT, other_format
@@ -185,7 +185,7 @@ def _modules_in(tree: Mapping[str, Any]) -> Iterator[str]:
     """The modules outside chopmix that the parts, attention graphs, environments and policies of a checked
     configuration name: `mylab.lidar` of `use: mylab.lidar:Lidar`."""
     cores = [tree["model"], tree["model"]["encoder"] or {}]
-    graphs = [reference for core in cores for reference in own_graphs(core.get("attention", ""))]
+    graphs = [reference for core in cores for reference in user_defined_graphs(core.get("attention", ""))]
     for reference in (*_parts_in(tree), *graphs, *(name for _, name in code_named_in(tree))):
         yield reference.partition(":")[0]
 

@@ -56,7 +56,7 @@ class Attribution:
     """On how many of them each metric is measured."""
     where: str = ""
     """The samples that have a target, in words: `500 of 2,922 samples of val (pairs 500)`."""
-    never_withheld: tuple[str, ...] = ()
+    never_dropped: tuple[str, ...] = ()
     """Inputs that were never withheld while training (their input dropout is 0)."""
     orders: tuple[Subset, ...] = ()
     """The orders over which shares are averaged; none: all there are."""
@@ -193,11 +193,11 @@ def attribution_of(
     sources = [f"{source} {found[name].samples:,}" for source, found in whole.sources.items() if name in found]
     of = f" of {whole.readable:,}" if samples[inputs] < whole.readable else ""
     where = f"{samples[inputs]:,}{of} samples of {split.name}" + (f" ({', '.join(sources)})" if sources else "")
-    never = tuple(each for each in inputs if each not in split.inputs.withheld)
+    never = tuple(each for each in inputs if each not in split.inputs.dropped)
     return Attribution(
         inputs=inputs, metrics={subset: each.metrics for subset, each in by_subset.items()}, nats=nats, tokens=tokens,
         in_bits=task.metrics["loss"].in_nats, samples=with_all.samples, measured_on=with_all.measured_on, where=where,
-        never_withheld=never, orders=orders,
+        never_dropped=never, orders=orders,
     )  # fmt: skip
 
 
@@ -286,9 +286,9 @@ def table(task: str, worth: Attribution, truth: Sequence[Outcome] | None = None)
             shown = [f"{v:.1%}" for v in values]
         each = [f"{worth.per_token(name):.3f}"] if worth.in_bits else []
         found.add_row(name, *shown, f"{worth.tokens[name]:.1f}", *each)
-    if worth.never_withheld:
+    if worth.never_dropped:
         found.caption = (
-            f"The model was never trained without {' or '.join(worth.never_withheld)} (training.input_dropout is 0 "
+            f"The model was never trained without {' or '.join(worth.never_dropped)} (training.input_dropout is 0 "
             "there): its loss without it is a guess, and so are these figures."
         )
     elif any(v > t + 0.05 for name in perfect for v, t in zip((worth.share(name), worth.alone(name)), perfect[name])):

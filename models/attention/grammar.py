@@ -53,7 +53,7 @@ def parse_graph(
     return _Parser(text, tuple(inputs), tuple(axes), find).parse()
 
 
-def own_graphs(written: str | Sequence[str]) -> list[str]:
+def user_defined_graphs(written: str | Sequence[str]) -> list[str]:
     """Every package.module:Class that one or more expressions name."""
     return re.findall(REFERENCE, written if isinstance(written, str) else " ".join(written))
 

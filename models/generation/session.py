@@ -164,7 +164,7 @@ class Session:
     def _read(self) -> Tensor:
         """The scores after the last column, by the core's own forward pass over all columns that were not read yet
         (without a cache: over all)."""
-        planned = self._whole() if self.cache is None else self._unread()
+        planned = self._whole() if self.cache is None else self._pending()
         like = {"dtype": self.dtype, "device": self.device}
         planned = self.model.plan_inputs(planned, **like)
         if self.cached and self.cache is None:
@@ -208,7 +208,7 @@ class Session:
         number = torch.arange(start, self.columns) - self.width
         return Chunks(values=self.ids[:, start - self.columns :], index=self.counts[:, None] + number)
 
-    def _unread(self) -> SetPlan:
+    def _pending(self) -> SetPlan:
         """The tokens that were appended since the last read."""
         return SetPlan(tokens=self._tokens(self.read), chunks={self.input: self._appended(self.read)})
 

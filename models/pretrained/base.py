@@ -231,7 +231,7 @@ class Translated(NamedTuple):
     tensors: dict[str, Tensor]
     unknown: list[str]
     """The given names that no line of the table matches."""
-    unread: list[str]
+    ignored_tensors: list[str]
     """The names of tensors that are not needed, of which to tell the user."""
     called: dict[str, str]
     """The given names by those of the table, which may contain optional parts: `transformer.wte.weight` was
@@ -256,21 +256,21 @@ def translate(table: Sequence[Rename], tensors: Mapping[str, Tensor], back: bool
     groups |= {(n,): {} for n, (names, _) in enumerate(sides) if not names and table[n].to_theirs is not same}
     found: dict[str, tuple[Tensor, str]] = {}
     called: dict[str, str] = {}
-    unread: list[str] = []
+    ignored_tensors: list[str] = []
     for (n, *fields), members in sorted(groups.items(), key=lambda group: group[0][0]):
         line, (sources, targets), known = table[n], sides[n], dict(fields)
         names = [_filled(source, known) for source in sources]
         if missing := [name for m, name in enumerate(names) if m not in members]:
             raise ValueError(f"the weights have no {missing[0]}")
         called |= {name: members[m] for m, name in enumerate(names)}
-        unread += names if line.told else []
+        ignored_tensors += names if line.told else []
         values = (line.to_theirs if back else line.to_ours)(*(tensors[members[m]] for m in range(len(sources))))
         for target, value in zip(targets, values if len(targets) > 1 else [values]):
             name, whole = _filled(target, known), " and ".join(members.values())
             if name in found and not torch.equal(value, found[name][0]):
                 raise ValueError(f"{whole} differs from {found[name][1]}, of which it should be a copy; not reproduced")
             found.setdefault(name, (value, whole))
-    return Translated({name: value for name, (value, _) in found.items()}, unknown, unread, called)
+    return Translated({name: value for name, (value, _) in found.items()}, unknown, ignored_tensors, called)
 
 
 def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ class Bert(Architecture):
     }  # fmt: skip
     bias: ClassVar[tuple[str, str]] = ("cls.predictions.bias", "cls.predictions.decoder")
     """Their names of the head's bias, and of the layer that holds copies of it and of the embedding table."""
-    unread: ClassVar[tuple[str, ...]] = ("bert.pooler.dense", "cls.seq_relationship")
+    ignored_tensors: ClassVar[tuple[str, ...]] = ("bert.pooler.dense", "cls.seq_relationship")
     """Layers for next-sentence prediction and sentence embeddings only, which are not imported."""
 
     yaml = {
@@ -103,7 +103,7 @@ class Bert(Architecture):
             Rename(f"{copies}.weight", TABLE),
             Rename(f"{copies}.bias", BIAS),
             Rename(f"{base}embeddings.position_ids", ()),
-            *(Rename(name.replace(f"{kind}.", base) + ".{leaf}", (), told=True) for name in self.unread),
+            *(Rename(name.replace(f"{kind}.", base) + ".{leaf}", (), told=True) for name in self.ignored_tensors),
         ]
 
 
@@ -114,7 +114,7 @@ class Roberta(Bert):
     reference = "RobertaForMaskedLM"
     head = {"lm_head.dense": "linear", "lm_head.layer_norm": "norm"}
     bias = ("lm_head.bias", "lm_head.decoder")
-    unread = ("roberta.pooler.dense",)
+    ignored_tensors = ("roberta.pooler.dense",)
 
     vocab_size: Annotated[Count, At("sizes.rows")] = 50265
 

@@ -38,8 +38,8 @@ from .environments.making import (
     reward_of,
     spaces_of,
 )
-from .moments import Moments, Sample
 from .planning import Planner, Planning, Predicted
+from .time_steps import Sample, TimeSteps
 
 TOGETHER = 64
 """Episodes that are played side by side."""
@@ -143,7 +143,7 @@ class Player:
         """The episodes of these numbers, one in each environment, side by side. `target` is the return that is asked
         for; None: the model is told none. `watch` is called with the first environment before each of its steps."""
         games = [self._begun(environment, number, target) for environment, number in zip(environments, numbers)]
-        moments, done, playing, since = Moments(self.model, self.choppers, self.dtype), {}, list(games), 0
+        moments, done, playing, since = TimeSteps(self.model, self.choppers, self.dtype), {}, list(games), 0
         hidden = None
         while playing:
             step = len(playing[0].actions)
@@ -218,7 +218,7 @@ class Player:
     # ------------------------------------------------------------------------------------------- what is done then
 
     def _actions(
-        self, moments: Moments, hidden: Tensor, planned: SetPlan, playing: Sequence[Game]
+        self, moments: TimeSteps, hidden: Tensor, planned: SetPlan, playing: Sequence[Game]
     ) -> Iterator[np.ndarray]:
         """Each game's action, predicted at the last token of the task's `at`, or planned from there."""
         rows, n, _ = hidden.shape
@@ -317,7 +317,7 @@ def acting_task(run: TrainedModel, spaces: Spaces) -> tuple[str, NextItem]:
     Raises RunError where there is none, or its actions are not those of the environment."""
     columns = run.wiring.columns
     for name, task in run.tasks.items():
-        if task.needs.judged_at and columns[task.target] == "action":
+        if task.needs.supervised_at and columns[task.target] == "action":
             given = task.chopper.choices or len(task.chopper.numbers)
             wanted = spaces.action.size or int(np.prod(spaces.action.shape))
             if given != wanted or bool(task.chopper.choices) != (spaces.action.size is not None):
@@ -338,7 +338,7 @@ def planner_of(run: TrainedModel, act: NextItem, spaces: Spaces, how: Planning) 
     known = {
         columns[task.target]: Predicted(task, run.model.heads[name])
         for name, task in run.tasks.items()
-        if task.needs.judged_at
+        if task.needs.supervised_at
     }
     read = [name for name in read_columns(run).values() if name in spaces.observations]
     needed = ("action", "reward", "return", *read)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...files.reading import shown
 from ...tasks.next_item import NextItem
-from .moments import Moments
+from .time_steps import TimeSteps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Planner:
 
     @torch.inference_mode()
     def actions(
-        self, moments: Moments, hidden: Float[Tensor, "g d"], step: int, random: Sequence[np.random.Generator]
+        self, moments: TimeSteps, hidden: Float[Tensor, "g d"], step: int, random: Sequence[np.random.Generator]
     ) -> Int[np.ndarray, "g"]:
         """The first action of each game's best way. `hidden` is each game's vector where its action is predicted,
         `random` draws for each game by itself."""
@@ -130,7 +130,7 @@ class Planner:
         return (kept + torch.arange(len(score), device=score.device)[:, None] * score.shape[1]).flatten()
 
     def _observe(
-        self, ways: Moments, at: Mapping[str, Tensor], step: int, random: Sequence[np.random.Generator]
+        self, ways: TimeSteps, at: Mapping[str, Tensor], step: int, random: Sequence[np.random.Generator]
     ) -> dict[str, Tensor]:
         """Draw and read what is seen at a step of each way."""
         at = dict(at)

@@ -19,7 +19,7 @@ def step_problems(wiring: Wiring, columns: Mapping[str, str]) -> Problems:
     agent would know in training what it cannot know when it plays, or would read it in another order."""
     inputs = {name: wiring.inputs[name] for name in columns}
     offset = {name: part.options.get("offset") or 0.0 for name, part in inputs.items()}
-    tasks = {name: (task.target, *needs.judged_at) for name, task, needs in _next_items(wiring)}
+    tasks = {name: (task.target, *needs.supervised_at) for name, task, needs in _next_items(wiring)}
     predicted, masked = {target for target, _ in tasks.values()}, read_by_nobody(wiring.model["attention"])
     for name, (target, at) in tasks.items():
         if not {target, at} <= inputs.keys() or columns[target] != "action":
@@ -46,7 +46,7 @@ def step_problems(wiring: Wiring, columns: Mapping[str, str]) -> Problems:
 def _next_items(wiring: Wiring) -> Iterator[tuple[str, Task, Needs]]:
     """Name, task and needs of each task that predicts what comes next at the tokens of one other input."""
     for name, needs in wiring.needs.items():
-        if len(needs.judged_at) == 1:
+        if len(needs.supervised_at) == 1:
             yield name, wiring.tasks[name], needs
 
 

@@ -77,7 +77,7 @@ def check_data(dataset: Dataset, run: TrainedModel) -> None:
 
 @check_data.register
 def _(dataset: InContext, run: TrainedModel) -> None:
-    if not any(task.needs.judged_at for task in run.tasks.values()):
+    if not any(task.needs.supervised_at for task in run.tasks.values()):
         raise RunError(f"{run.folder} was not trained to learn from examples (the data sets `in_context` and `rules`)")
 
 
@@ -179,7 +179,7 @@ def _read(
     run: TrainedModel, dataset: InContext, changed: Mapping[str, float], count: int, first: int = 0, depth: int = 0
 ) -> Seen:
     """What the model makes of so many functions of val, from the number `first` on."""
-    name, task = next((name, task) for name, task in run.tasks.items() if task.needs.judged_at)
+    name, task = next((name, task) for name, task in run.tasks.items() if task.needs.supervised_at)
     options = {key: getattr(dataset, key) for key in ("dimension", "examples", "noise", "scale", "weights", "samples")}
     options |= {key: factor * options[key] for key, factor in changed.items()}
     other = InContext(function=lambda: dataset.kind, **options)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from chopmix.commands import generate
 from chopmix.commands.cli import main
-from chopmix.data.sampler import Place
+from chopmix.data.sampler import SampleIndex
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
@@ -400,7 +400,7 @@ def test_of_several_drafts_the_one_is_kept_from_which_the_model_reads_best(runs,
     def nats(number: int, row: int, draft: list[int]) -> float:
         """Of the words, from this draft alone and from left to right."""
         new = {"image": draft, "words": first["words"](number)}
-        batch = split.read([Place(0, 0, number)], inputs=["image", "words"], replaced=new)
+        batch = split.read([SampleIndex(0, 0, number)], inputs=["image", "words"], replaced=new)
         return generating.chain_of(run.model, "name", run.tasks["name"], batch)[0]
 
     chosen = []

@@ -607,7 +607,7 @@ def test_what_a_model_never_learned_to_do_without_is_told_beside_its_worth(answe
     worth = Attribution(("a", "b"), {}, dict.fromkeys(((), ("a",), ("b",), ("a", "b")), 1.0), {"a": 1.0, "b": 1.0})
     assert table("x", worth).caption is None
     told = "The model was never trained without {} (training.input_dropout is 0 there): its loss without it is a guess"
-    assert table("x", replace(worth, never_withheld=("b",))).caption.startswith(told.format("b"))
+    assert table("x", replace(worth, never_dropped=("b",))).caption.startswith(told.format("b"))
     row = {"operator": "+", "answer": "1", "image": None, "sound": None}
     (tmp_path / "own.jsonl").write_text(json.dumps(row))
     assert main(["evaluate", str(answering.folder), "--data", str(tmp_path / "own.jsonl"), "--subsets"]) == 0
@@ -620,7 +620,7 @@ def test_a_model_that_any_number_of_inputs_was_withheld_from_knows_every_subset(
     said = "".join(capsys.readouterr())
     assert "image from 34.0%, operator from 34.0%, sound from 34.0% (input_dropout any_number)" in said
     found = load_run(load_config(file).out).attribution("val")
-    assert [each.never_withheld for each in found.values()] == [()]
+    assert [each.never_dropped for each in found.values()] == [()]
 
 
 def test_an_input_is_taken_out_with_its_share_of_the_dropout(mixed):

@@ -93,7 +93,7 @@ def split_of(made, sources):
 
 
 def own_of(task):
-    return {*task.needs.inputs, *task.needs.judged_at}
+    return {*task.needs.inputs, *task.needs.supervised_at}
 
 
 def batch_alone(split, number, wanted):

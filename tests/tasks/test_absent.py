@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from chopmix.data.sampler import Place
+from chopmix.data.sampler import SampleIndex
 from chopmix.experiment.build import open_split
 from chopmix.experiment.run import Run
 from chopmix.experiment.settings.registry import folder_of
@@ -108,7 +108,7 @@ def test_predictions_of_samples_that_lack_inputs(run, capsys):
 def test_targets_of_batches_that_lack_inputs(run):
     """In training: no error, and no target where there is nothing to predict."""
     if not run.config.on_samples:
-        batch = run.given([{"text": "chop mix set"}]).read([Place(0, 0, 0)])
+        batch = run.given([{"text": "chop mix set"}]).read([SampleIndex(0, 0, 0)])
         found = run.tasks["task"].targets(replace(batch, encoder=replace(batch.encoder, chunks={})))[1]
         assert len(found.values) == found.count == 0
         return

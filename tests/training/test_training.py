@@ -17,7 +17,7 @@ import yaml
 from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.processes import Processes
-from chopmix.data.sampler import Place
+from chopmix.data.sampler import SampleIndex
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError, claim
 from chopmix.experiment.settings.config import config_from_tree, load_config
@@ -141,7 +141,7 @@ def test_accumulation_changes_nothing(tiny, micro):
     once, often = trainer(tiny("once")), trainer(tiny("often"), f"training.rows_per_micro_batch={micro}")
     for made in (once, often):
         fit(made)
-    assert len(often.trainer.loader.parts([Place(0, 0, number) for number in range(4)], 4)) == -(-4 // micro)
+    assert len(often.trainer.loader.parts([SampleIndex(0, 0, number) for number in range(4)], 4)) == -(-4 // micro)
     assert losses(often.folder) == pytest.approx(losses(once.folder), rel=1e-5)
 
 

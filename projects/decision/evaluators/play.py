@@ -24,5 +24,5 @@ class Play(Playing, Evaluator):
 
     def run(self, trained, say):
         found = play_metrics(trained, self) if trained.processes.is_first else None
-        returns = trained.processes.told(found)
+        returns = trained.processes.broadcast(found)
         return Result(metrics={f"val/{name}": value for name, value in returns.items()})

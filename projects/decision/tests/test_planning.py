@@ -9,8 +9,8 @@ from chopmix.models.heads import SlotLinear
 from chopmix.models.model import Cores, Model
 from chopmix.projects.decision.agent import Player
 from chopmix.projects.decision.environments.making import make_environment, spaces_of
-from chopmix.projects.decision.moments import Moments
 from chopmix.projects.decision.planning import Planner, Planning, Predicted
+from chopmix.projects.decision.time_steps import TimeSteps
 from chopmix.tasks.next_item import NextItem
 from chopmix.tokenizers.base import axes_of
 from chopmix.tokenizers.category import CategoryChopper, CategoryTokenizer
@@ -67,7 +67,7 @@ def read(made: Player, tokens: list[tuple[str, int, float]]):
         (name, made.choppers[name].decode({"values": values, "seconds": seconds}))
         for name, (values, seconds) in streams.items()
     ]
-    moments = Moments(made.model, made.choppers)
+    moments = TimeSteps(made.model, made.choppers)
     return moments.begin([sample])[0][0, -1]
 
 
@@ -104,7 +104,7 @@ def test_the_best_of_all_ways_is_taken(seed):
         streams[name][0].append(value)
         streams[name][1].append(second)
     sample = [(n, made.choppers[n].decode({"values": v, "seconds": s})) for n, (v, s) in streams.items()]
-    moments = Moments(made.model, made.choppers)
+    moments = TimeSteps(made.model, made.choppers)
     hidden, _ = moments.begin([sample, sample])
     before = moments.length, list(moments.rows)
     chosen = made.planner.actions(moments, hidden[:, -1], 1, [Silent(np.random.PCG64(0))] * 2)

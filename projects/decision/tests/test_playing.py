@@ -26,7 +26,7 @@ from chopmix.projects.decision.environments.making import ACTS, make_environment
 from chopmix.projects.decision.environments.record import about_of, played, record, recorded
 from chopmix.projects.decision.environments.scripts import Random
 from chopmix.projects.decision.environments.sources import Folder, Minari, Recorded
-from chopmix.projects.decision.moments import Moments
+from chopmix.projects.decision.time_steps import TimeSteps
 from chopmix.tasks.next_item import NextItem
 from chopmix.tokenizers.base import axes_of
 from chopmix.tokenizers.category import CategoryChopper, CategoryTokenizer
@@ -85,7 +85,7 @@ def moment(step: int, first: bool, mission: str, row: int) -> list:
 def test_what_is_read_moment_by_moment_is_what_is_read_at_once(missions, steps, core_tokens):
     """With any number of core tokens and missions of any lengths; also after some rows have left."""
     made = player(core_tokens=core_tokens, columns=tuple(COLUMNS))
-    moments, rows = Moments(made.model, made.choppers), list(range(len(missions)))
+    moments, rows = TimeSteps(made.model, made.choppers), list(range(len(missions)))
     with torch.inference_mode():
         hidden, _ = moments.begin([moment(0, True, text, row) for row, text in zip(rows, missions)])
         for step in range(1, steps):
@@ -102,7 +102,7 @@ def test_what_is_read_moment_by_moment_is_what_is_read_at_once(missions, steps, 
                 (n, joined[n][0] if n == "mission" else type(joined[n][0])(*map(torch.cat, zip(*joined[n]))))
                 for n in COLUMNS if n in joined
             ]  # fmt: skip
-            whole, _planned = Moments(made.model, made.choppers).begin([sample])
+            whole, _planned = TimeSteps(made.model, made.choppers).begin([sample])
             assert torch.allclose(hidden[number, -1], whole[0, -1], atol=1e-4)
 
 
@@ -129,7 +129,7 @@ def test_rows_may_read_unequally_many_tokens_of_a_moment(count, steps, seed):
         raw = {"grid": grids[row, first:end], "action": actions}
         return [(n, choppers[n].decode({"values": values, "seconds": seconds})) for n, values in raw.items()]
 
-    moments, rows = Moments(model, choppers), list(range(count))
+    moments, rows = TimeSteps(model, choppers), list(range(count))
     with torch.inference_mode():
         hidden, _ = moments.begin([items(row, 0, 1) for row in rows])
         for step in range(1, steps):
@@ -138,7 +138,7 @@ def test_rows_may_read_unequally_many_tokens_of_a_moment(count, steps, seed):
                 moments.keep(range(1, count))
             hidden, _ = moments.read([items(row, step, step + 1) for row in rows])
         for number, row in enumerate(rows):
-            whole, _ = Moments(model, choppers).begin([items(row, 0, steps)])
+            whole, _ = TimeSteps(model, choppers).begin([items(row, 0, steps)])
             torch.testing.assert_close(hidden[number, -1], whole[0, -1], atol=1e-4, rtol=1e-4)
 
 

@@ -8,7 +8,7 @@ import torch
 from chopmix.data.collate import Inputs
 from chopmix.data.datasets.arithmetic import Arithmetic
 from chopmix.data.mixture import MixedSamples, Source
-from chopmix.data.reader import Reader, Unread
+from chopmix.data.reader import Reader, Skipped
 from chopmix.data.samples import Chosen, Hidden, Listed, Renamed
 from chopmix.projects.in_context.datasets.in_context import InContext
 from chopmix.projects.in_context.datasets.rules import Rules
@@ -58,7 +58,7 @@ def read(samples, numbers) -> Reader:
     """A reader that has read these samples twice."""
     inputs = Inputs(columns={"y": "y"}, labels=())
     reader = Reader(
-        samples, {"y": SensorChopper(channels=1, mean=0, scale=1)}, inputs, Unread.of("train", [], 0, print).bad
+        samples, {"y": SensorChopper(channels=1, mean=0, scale=1)}, inputs, Skipped.of("train", [], 0, print).bad
     )
     for number in numbers:
         assert torch.equal(reader.item(number)[0]["y"], reader.item(number)[0]["y"])

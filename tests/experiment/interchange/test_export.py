@@ -326,7 +326,7 @@ def test_a_table_of_names_is_read_in_both_directions():
     }
     found = translate(table, theirs)
     assert sorted(found.tensors) == ["a.3.weight", "b.3.weight", "core.norm.weight"]
-    assert found.unknown == ["x"] and found.unread == ["pooler.bias"]
+    assert found.unknown == ["x"] and found.ignored_tensors == ["pooler.bias"]
     back = translate(table, found.tensors, back=True)
     assert sorted(back.tensors) == ["model.fused.3.weight", "norm.weight"] and torch.equal(
         back.tensors["model.fused.3.weight"], two[0]

@@ -23,7 +23,7 @@ Sample = Sequence[tuple[str, Any]]
 
 
 @dataclass
-class Moments:
+class TimeSteps:
     """Several samples that a model reads in time, a row each, side by side. Where they read unequally many tokens of a
     moment, padding is in front of them."""
 
@@ -70,7 +70,7 @@ class Moments:
         one = _repeated(self._placed([[(name, item)]], first=False), name, ids.cpu())
         return self._read(self._continued(one))[:, -1]
 
-    def fork(self, rows: Sequence[int], room: int) -> Moments:
+    def fork(self, rows: Sequence[int], room: int) -> TimeSteps:
         """The same, read on by itself: these rows, each of which may be there several times, and `room` more tokens."""
         device = next(self.model.parameters()).device
         cache = self._cache.fork(torch.tensor(list(rows), device=device), room)
