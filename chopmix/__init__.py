@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from .models.batch import Chunks as Chunks
     from .models.batch import Targets as Targets
     from .models.generation.sampling import Sampling as Sampling
+    from .models.heads import Head as Head
     from .models.layers.feed_forward import FeedForward as FeedForward
     from .models.layers.norms import Norm as Norm
+    from .models.transformer import Block as Block
+    from .models.transformer import BlockOptions as BlockOptions
     from .models.transformer import Transformer as Transformer
     from .tasks.base import Metric as Metric
     from .tasks.base import Needs as Needs
@@ -62,9 +65,10 @@ _PUBLIC = {
     "models.attention.graph": ("Graph", "Node"),
     "models.batch": ("Batch", "Chunks", "Targets"),
     "models.generation.sampling": ("Sampling",),
+    "models.heads": ("Head",),
     "models.layers.feed_forward": ("FeedForward",),
     "models.layers.norms": ("Norm",),
-    "models.transformer": ("Transformer",),
+    "models.transformer": ("Block", "BlockOptions", "Transformer"),
     "tasks.base": ("Metric", "Needs", "Task"),
     "tasks.judging": ("Figure", "Generated", "Judge"),
     "tokenizers.base": ("Chopper", "Chunk"),

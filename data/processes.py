@@ -106,6 +106,20 @@ class Processes:
         dist.all_gather_object(found, items, group=self.control)
         return [item for each in found for item in each]
 
+    def gathered_tensors(self, tensor: Tensor) -> list[Tensor]:
+        """The tensor of each process, by rank, on the device of this process's. The length of the first axis may differ
+        between processes."""
+        if self.world_size == 1:
+            return [tensor]
+        shapes = self.gathered([tuple(tensor.shape)])
+        rows = max(shape[0] for shape in shapes)
+        padded = tensor.new_zeros(rows, *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        flat = padded.reshape(-1).view(torch.uint8)  # gloo has no all_gather of bfloat16
+        buffers = [torch.empty_like(flat) for _ in shapes]
+        dist.all_gather(buffers, flat, group=None if tensor.is_cuda else self.control)
+        return [each.view(tensor.dtype).reshape(padded.shape)[: shape[0]] for each, shape in zip(buffers, shapes)]
+
     def broadcast(self, value: Any) -> Any:
         """Broadcast: the first process's value, in all of them (pickled on the way)."""
         if self.world_size == 1:

@@ -29,7 +29,7 @@ from ..models.attention.grammar import parse_graph
 from ..models.layers.relative import RelativePosition
 from ..models.model import Cores, Encoder, Model
 from ..models.transformer import Transformer
-from ..tasks.base import Task
+from ..tasks.base import Task, head_of
 from ..tasks.judging import TrainingItems
 from ..tokenizers.base import Chopper, Part, RunPart, check_complete, no_run, readable
 from ..training.accounting import fast_half, missing_compiler
@@ -436,7 +436,7 @@ def _build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping
     second = build_core(config, wiring.axes, encoder) if encoder else None
     cores = Cores(build_core(config, wiring.axes), second, list(wiring.encoded))
     modules = {name: tokenizers[owner] for name, owner in wiring.owners.items()}
-    heads = {name: task.head(modules, width) for name, task in tasks.items()}
+    heads = {name: head_of(name, task, modules, width) for name, task in tasks.items()}
     return config.model.of(Model)(tokenizers, cores, heads)
 
 

@@ -34,14 +34,14 @@ def check_best(
         raise ValueError(f"checkpoints.best is {best!r}; possible: {', '.join(possible)}")
 
 
-def check_batches_are_whole(tasks: Mapping[str, Task], whole: bool) -> None:
-    """Raises ValueError where the loss of a task compares the samples of a batch with each other (`Needs.whole_batch`)
-    and the global batch is not one micro-batch of one process (`whole`)."""
+def check_mixup(tasks: Mapping[str, Task], mixup: bool) -> None:
+    """Raises ValueError if samples are mixed (`training.mixup`) and the loss of a task compares them with each other
+    (`Needs.whole_batch`)."""
     for name, task in tasks.items():
-        if task.needs.whole_batch and not whole:
+        if task.needs.whole_batch and mixup:
             raise ValueError(
-                f"tasks.{name}: its loss compares the samples of a batch, which must be read as a whole. Train it in "
-                "one process, without training.rows_per_micro_batch and training.mixup"
+                f"tasks.{name}: its loss compares the samples of a batch with each other, which training.mixup mixes; "
+                "remove training.mixup"
             )
 
 

@@ -37,9 +37,9 @@ from ..training.optimizers import freeze
 from ..training.stop import StopRequest, orderly_end
 from .build import Resolved, build_evaluators, build_model, build_optimizer, choppers_and_tasks, open_split, resolve
 from .preflight import (
-    check_batches_are_whole,
     check_best,
     check_leaks,
+    check_mixup,
     data_lines,
     lines_about_inputs,
     lines_about_unused_inputs,
@@ -130,7 +130,7 @@ def build_learner(config: Config, data: OpenedData, processes: Processes, precis
     torch.manual_seed(settings.seed)
     model = build_model(config, data.choppers, data.tasks).to(processes.device)
     replica = Replica(Objective(model, data.tasks, precision, settings.mixup), processes)
-    freeze(model, settings.freeze)
+    freeze(model, settings.freeze, settings.train_only)
     return Learner(
         replica=replica, optimizer=build_optimizer(settings, model), schedule=settings.schedule(settings.steps),
         averages=Ema(model, settings.ema) if settings.ema else None, clip=settings.clip, seed=settings.seed,
@@ -261,14 +261,12 @@ def fit(experiment: Experiment) -> dict[str, float]:
 
 
 def preflight(experiment: Experiment) -> None:
-    """Check before the first step that tasks which need whole batches get them, `checkpoints.best` is a metric, the
+    """Check before the first step that no samples are mixed which a task compares, `checkpoints.best` is a metric, the
     inputs fit to the data, each evaluator can evaluate the model, and no target of the first batch can reach its own
     predictor. Raises ValueError for the first check that fails."""
     config, data, evaluation = experiment.config, experiment.data, experiment.trainer.evaluation
     settings, train = config.training, experiment.data.splits["train"]
-    rows = settings.rows_per_micro_batch or train.rows
-    whole = rows >= train.rows and experiment.processes.world_size == 1 and not settings.mixup
-    check_batches_are_whole(data.tasks, whole)
+    check_mixup(data.tasks, settings.mixup is not None)
     check_best(config.checkpoints.best, data.tasks, config.evaluation.generated, evaluation.evaluators,
                corpus=train.samples is None)  # fmt: skip
     data.dataset.check(config.wiring)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from ..files.reading import DataError
 from ..models.arithmetic import computing_type
 from ..models.batch import Batch, SetPlan
 from ..models.model import Model
-from ..tasks.base import Task, figures
+from ..tasks.base import Task, figures, known_values
 from ..tasks.judging import Generated, is_known
 from ..tasks.measuring.texts import as_text
 from .evaluator import Evaluator
@@ -29,6 +30,8 @@ from .pages import draw_confusion
 Sums = dict[str, dict[str, Tensor]]
 """By task and by name, what metrics are computed from, all summed: `loss`, `count` (of targets), `supervised` (samples
 that have a target), `input_tokens` (the tokens of each input in these, by its number in the set), and more."""
+Outputs = list[tuple[Tensor, Tensor]]
+"""A task's outputs and the values of their targets, a pair for each batch, on the CPU."""
 Pairs = list[Generated]
 """Items that were generated or recognised, each with the true one."""
 
@@ -132,7 +135,9 @@ def measured(
     training = model.training
     model.eval()
     try:
-        shares, pairs, own = agreed(processes, lambda: read_share(model, tasks, names, split, processes, rows, inputs))
+        shares, pairs, own, outputs = agreed(
+            processes, lambda: read_share(model, tasks, names, split, processes, rows, inputs)
+        )
         if generated != 0:
             made = [name for name in names if tasks[name].needs.refines or is_scored(tasks[name], split)]
             chosen = {name: with_target(split, processes.gathered(own[name])) for name in made}
@@ -146,7 +151,11 @@ def measured(
     added = {source: everywhere(sums, processes) for source, sums in shares.items()}
     totals = {name: together([added[source][name] for source in added]) for name in names}
     compared_pairs = {name: processes.gathered(found) for name, found in pairs.items()}
-    whole = {name: task_figures(name, tasks[name], split, totals[name], compared_pairs.get(name)) for name in names}
+    complete = {name: everything(parts, processes) for name, parts in outputs.items()}
+    whole = {
+        name: task_figures(name, tasks[name], split, totals[name], compared_pairs.get(name), complete.get(name))
+        for name in names
+    }
     for name in names if pictures is not None else ():
         if "confusion" in totals[name]:
             draw_confusion(
@@ -185,6 +194,17 @@ def everywhere(sums: Sums, processes: Processes) -> Sums:
     }
 
 
+def everything(parts: Outputs, processes: Processes) -> tuple[Tensor, Tensor] | None:
+    """The outputs and targets of all processes, concatenated; None if there are none."""
+    shapes = processes.gathered([(output.shape[1:], values.shape[1:], values.dtype) for output, values in parts[:1]])
+    if not shapes:
+        return None
+    wide, narrow, kind = shapes[0]
+    output = torch.cat([output for output, _ in parts] or [torch.empty(0, *wide)])
+    values = torch.cat([values for _, values in parts] or [torch.empty(0, *narrow, dtype=kind)])
+    return torch.cat(processes.gathered_tensors(output)), torch.cat(processes.gathered_tensors(values))
+
+
 def together(several: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Sums by name, added up."""
     found: dict[str, Tensor] = {}
@@ -195,11 +215,15 @@ def together(several: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def task_figures(
-    name: str, task: Task, split: Split, sums: Mapping[str, Tensor], pairs: Pairs | None = None
-) -> TaskFigures:
-    """The figures of a task by its sums, where any sample has a target, and by the items that were generated or
-    recognised, where there are `pairs`."""
+    name: str, task: Task, split: Split, sums: Mapping[str, Tensor], pairs: Pairs | None = None,
+    complete: tuple[Tensor, Tensor] | None = None,
+) -> TaskFigures:  # fmt: skip
+    """The figures of a task by its sums, if any sample has a target; by the items that were generated or recognised, if
+    there are `pairs`; and by the outputs and targets of the `complete` split, for metrics that need them."""
     metrics = figures(task.metrics, sums) if sums["count"] else {}
+    for key, metric in task.metrics.items() if complete else ():
+        if metric.of_outputs:
+            metrics[key] = float(metric.of_outputs(*complete))
     numbers = {"samples": int(sums["supervised"])}
     if sums.get("chain_samples"):
         numbers["chain_samples"] = int(sums["chain_samples"])
@@ -236,15 +260,19 @@ def with_target(split: Split, numbers: Collection[int]) -> list[SampleIndex]:
 def read_share(
     model: Model, tasks: Mapping[str, Task], names: Sequence[str], split: Split, processes: Processes, rows: int,
     inputs: Collection[str] | None,
-) -> tuple[dict[str, Sums], dict[str, Pairs], dict[str, list[int]]]:  # fmt: skip
-    """Of this process's share of a split: every task's sums by source ("": it has no sources); of tasks that recognise
-    texts (CTC) these beside the true ones; and the numbers of the samples that have a target, by task."""
+) -> tuple[dict[str, Sums], dict[str, Pairs], dict[str, list[int]], dict[str, Outputs]]:  # fmt: skip
+    """Of this process's share of a split: every task's sums by source ("": it has no sources); the recognised and the
+    true texts of tasks that recognise texts (CTC); the numbers of the samples that have a target, by task; and the
+    outputs of tasks with a metric of all outputs (`Metric.of_outputs`)."""
     shares: dict[str, Sums] = {}
     pairs: dict[str, Pairs] = {name: [] for name in names if reads_texts(tasks[name])}
     own: dict[str, list[int]] = {name: [] for name in names}
+    outputs: dict[str, Outputs] = {
+        name: [] for name in names if any(metric.of_outputs for metric in tasks[name].metrics.values())
+    }
     for source, places in split.by_source().items():
-        shares[source] = summed(model, tasks, names, split, processes.share(places), rows, inputs, pairs, own)
-    return shares, pairs, own
+        shares[source] = summed(model, tasks, names, split, processes.share(places), rows, inputs, pairs, own, outputs)
+    return shares, pairs, own, outputs
 
 
 def generate_share(
@@ -366,18 +394,20 @@ def predicting(split: Split, targets: Collection[str]) -> Split:
 def summed(
     model: Model, tasks: Mapping[str, Task], names: Sequence[str], split: Split, places: Sequence[SampleIndex], rows: int,
     inputs: Collection[str] | None, pairs: Mapping[str, Pairs], own: Mapping[str, list[int]],
+    outputs: Mapping[str, Outputs] = MappingProxyType({}),
 ) -> Sums:  # fmt: skip
     """Every task's sums over these places: `loss`, `count`, `supervised`, `input_tokens`, what `Task.measure` gives,
-    and of tasks that generate the target's `units`. Adds the texts that are recognised to `pairs`, and the numbers of
-    the samples that have a target to `own`."""
+    and of tasks that generate the target's `units`. Adds the texts that are recognised to `pairs`, the numbers of the
+    samples that have a target to `own`, and the outputs of tasks with a metric of all outputs to `outputs`."""
     sums: Sums = {name: {} for name in names}
-    numbered, heard = 0 if split.samples is None else len(split.choppers), pairs if places else {}
+    numbered = 0 if split.samples is None else len(split.choppers)
+    heard, kept = (pairs, outputs) if places else ({}, {})
     for several, read, wanted in readings(tasks, names, split, inputs):
         # a process without a share reads one sample and counts it 0 times, so that all have the same keys
         for first in range(0, max(len(places), 1), rows):
             for batch in read.batches(places[first : first + rows] or split.all()[:1], several, wanted):
                 known = {name: tasks[name].supervised(batch, t) for name, t in batch.targets.items() if name in sums}
-                for name, found in summed_of_batch(model, tasks, known, batch, numbered, heard).items():
+                for name, found in summed_of_batch(model, tasks, known, batch, numbered, heard, kept).items():
                     for key, value in found.items():
                         sums[name][key] = sums[name].get(key, 0.0) + value.double() * bool(places)
                 for name, samples in known.items() if places else ():
@@ -388,10 +418,10 @@ def summed(
 
 def summed_of_batch(
     model: Model, tasks: Mapping[str, Task], known: Mapping[str, Tensor], batch: Batch, inputs: int,
-    pairs: Mapping[str, Pairs],
+    pairs: Mapping[str, Pairs], kept: Mapping[str, Outputs],
 ) -> Sums:  # fmt: skip
     """The sums of some tasks over a batch. `known`: by task whether each sample has a target; `inputs`: how many inputs
-    there are, 0 for a corpus. Adds the texts that are recognised to `pairs`."""
+    there are, 0 for a corpus. Adds the texts that are recognised to `pairs`, and outputs to `kept`."""
     device, dtype = next(model.parameters()).device, computing_type(model)
     heard = {
         name: with_inputs(batch.set_of(batch.targets[name]), tasks[name].needs.inputs) for name in {*pairs} & {*known}
@@ -406,6 +436,9 @@ def summed_of_batch(
                       "input_tokens": tokens[name], **task.measure(outputs[name], targets)}  # fmt: skip
         if generates(task):
             sums[name]["units"] = torch.tensor(batch.units.get(task.target, 0.0))
+        if name in kept:
+            counted = known_values(targets.values)
+            kept[name].append((outputs[name][counted].float().cpu(), targets.values[counted].cpu()))
         if name in pairs:
             said, true = task.answers(outputs[name], targets, batch), batch.set_of(targets).labels[task.target]
             for answer, text, present in zip(said, true, heard[name].tolist()):

@@ -25,6 +25,7 @@ from .log import Log
 from .objective import Replica
 from .optimizers import Optimizer
 from .stop import StopRequest
+from .whole_batch import output_gradients
 
 FAR = 1.5
 """A warning is printed if the first loss is more than this many times that of a uniform guess."""
@@ -49,11 +50,13 @@ class Learner:
     def update(self, step: int, share: Share) -> Tensor:
         """One step from this process's share of a global batch; gives its part of the mean loss, a scalar: the parts of
         all processes add up to it."""
-        total = torch.zeros((), device=self.processes.device)
-        for number, batch in enumerate(share.micro_batches):
-            torch.manual_seed(seed_of(self.seed, step, number, self.processes.rank))  # of dropout
-            with self.replica.sums_gradients(now=number + 1 == len(share.micro_batches)):  # processes talk once a step
-                losses = self.replica(batch)  # by task, summed over the targets of this micro-batch
+        total, batches = torch.zeros((), device=self.processes.device), share.micro_batches
+        seeds = [seed_of(self.seed, step, number, self.processes.rank) for number in range(len(batches))]  # of dropout
+        gradients = output_gradients(self.replica.objective, self.processes, batches, seeds)
+        for number, batch in enumerate(batches):
+            torch.manual_seed(seeds[number])
+            with self.replica.sums_gradients(now=number + 1 == len(batches)):  # processes communicate once a step
+                losses = self.replica(batch, gradients[number])  # by task, summed over this micro-batch's targets
                 loss = sum(losses[task] / share.targets[task] for task in losses)  # of the global batch
                 loss = loss * batch.real  # 0 for a process without a share: all processes run a backward pass
                 (loss * self.processes.world_size).backward()  # DDP averages over processes; this makes it a sum

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,20 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     """A context in which matrix products run in bfloat16 where `precision` is `bfloat16`, and in float32 where it is
     `float32`, also inside of another such context. Training and evaluation run inside."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+class OutputGradient(NamedTuple):
+    """What a micro-batch contributes to the loss of the complete batch."""
+
+    loss: Tensor
+    """Its part of the summed loss, a scalar: the parts of all micro-batches of all processes add up to it."""
+    gradient: Tensor
+    """The gradient of the summed loss with respect to the output of the micro-batch, of the output's shape."""
+
+    def loss_of(self, output: Tensor) -> Tensor:
+        """A scalar with the value `loss`, whose gradient with respect to `output` is `gradient`."""
+        product = (output * self.gradient).sum()
+        return product - product.detach() + self.loss
 
 
 class Objective(nn.Module):
@@ -38,6 +53,8 @@ class Objective(nn.Module):
             if is_user_defined_class(task) or is_user_defined_class(model.heads[name])
         }
         """Names of the tasks whose class or head comes from outside chopmix: their losses are checked."""
+        self.whole_batch = [name for name, task in tasks.items() if task.needs.whole_batch]
+        """Names of the tasks whose loss compares all samples of the global batch."""
 
     def ready(self, batch: Batch, device: torch.device) -> Batch:
         """Prepare a micro-batch of the loader for `forward`: plan its attention layouts, move it to the device, apply
@@ -46,15 +63,26 @@ class Objective(nn.Module):
         batch = batch if device.type == "cpu" else batch.to(device)
         return self.mixup(batch) if self.mixup else batch
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, gradients: Mapping[str, OutputGradient] | None = None) -> dict[str, Tensor]:
         """Every task's loss by name, a scalar: its terms summed over the targets of a micro-batch from `ready`, times
-        the task's weight. Never a mean: `Learner.update` divides by the number of targets in the global batch."""
+        the task's weight. Never a mean: `Learner.update` divides by the number of targets in the global batch.
+
+        `gradients` replaces the losses of these tasks: see `training/whole_batch.py`."""
         with autocast(next(self.model.parameters()).device, self.precision):
-            outputs = self.model(batch)
+            outputs, gradients = self.model(batch), gradients or {}
             return {
-                name: task.weight * sum(self.terms(name, outputs[name], batch.targets[name]).values())
-                for name, task in self.tasks.items()
-            }
+                name: gradients[name].loss_of(outputs[name]) if name in gradients
+                else self.loss(name, outputs[name], batch.targets[name]) for name in self.tasks
+            }  # fmt: skip
+
+    def loss(self, name: str, output: Tensor, targets: Targets) -> Tensor:
+        """One task's summed loss times its weight, a scalar."""
+        return self.tasks[name].weight * sum(self.terms(name, output, targets).values())
+
+    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+        """The outputs of the heads of all tasks."""
+        with autocast(next(self.model.parameters()).device, self.precision):
+            return self.model(batch)
 
     def chance(self) -> float | None:
         """The loss of a uniform guess, all tasks with their weights; None if a task has no such number."""
@@ -72,7 +100,7 @@ class Replica:
 
     def __init__(self, objective: Objective, processes: Processes):
         self.objective, self.processes = objective, processes
-        self.forward: Callable[[Batch], Mapping[str, Tensor]] = objective
+        self.forward: Callable[..., Mapping[str, Tensor]] = objective
         self.keeps: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def start(self, compiled: bool = False) -> None:
@@ -85,9 +113,10 @@ class Replica:
             self.forward = DistributedDataParallel(objective, device_ids=ids)
             self.keeps = self.forward.no_sync
 
-    def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Every task's summed loss over one micro-batch of the loader, after `Objective.ready`."""
-        return self.forward(self.objective.ready(batch, self.processes.device))
+    def __call__(self, batch: Batch, gradients: Mapping[str, OutputGradient]) -> Mapping[str, Tensor]:
+        """Every task's summed loss over one micro-batch of the loader, after `Objective.ready`; see
+        `Objective.forward`."""
+        return self.forward(self.objective.ready(batch, self.processes.device), gradients)
 
     def sums_gradients(self, now: bool) -> AbstractContextManager[None]:
         """A context for one backward pass: gradients are summed over processes `now`, else only accumulated here, as

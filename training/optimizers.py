@@ -401,21 +401,37 @@ def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
     return rearrange(x, "k c r -> k r c") if tall else x
 
 
-def freeze(model: nn.Module, parts: Sequence[str]) -> None:
-    """Take parameters out of training: those of the named parts, `cores.main.blocks.0`, and single ones,
-    `cores.main.norm.weight`. Raises ValueError for a part that the model does not have, and if nothing is left to
-    train."""
-    names = [name for name, _ in model.named_parameters()]
-    known = dict.fromkeys(".".join(name.split(".")[:end]) for name in names for end in range(1, name.count(".") + 2))
-    for part in parts:
-        if part not in known:
-            near = difflib.get_close_matches(part, known, 1)
-            possible = dict.fromkeys(".".join(name.split(".")[:2]) for name in names)
-            raise ValueError(
-                f"training.freeze: the model has no part {part!r}; possible: {', '.join(sorted(possible))}, and "
-                "their parts" + (f"; did you mean {near[0]!r}" if near else "")
-            )
+def freeze(model: nn.Module, parts: Sequence[str], train_only: Sequence[str] = ()) -> None:
+    """Set which parameters are trained: of all, or of those that `train_only` selects, the ones that no part of `parts`
+    selects.
+
+    A part is one or more complete components of parameter names: `cores.main.blocks.0`, `attention`, `adapter.down`;
+    or a role of `models/initialization.py`: `role:embedding`. Raises ValueError if a part selects no parameter, and if
+    no parameter is left to train."""
+    selected = {name: select(model, each, name) for name, each in (("freeze", parts), ("train_only", train_only))}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not any(f"{name}.".startswith(f"{part}.") for part in parts))
+        parameter.requires_grad_(name not in selected["freeze"] and (not train_only or name in selected["train_only"]))
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError("training.freeze leaves nothing to train")
+        raise ValueError(f"training.{'train_only' if train_only else 'freeze'} leaves no parameter to train")
+
+
+def select(model: nn.Module, parts: Sequence[str], key: str) -> set[str]:
+    """The names of the parameters that at least one of the parts selects, see `freeze`. Raises ValueError, with the key
+    of the section `training`, for a part that selects none."""
+    role_of = {name: role for name, role, _ in roles(model)}
+    selected = set()
+    for part in parts:
+        _, is_role, role = part.rpartition("role:")
+        matches = {name for name in role_of if (role_of[name] == role if is_role else f".{part}." in f".{name}.")}
+        if not matches:
+            possible = dict.fromkeys(".".join(name.split(".")[:2]) for name in role_of)
+            components = {".".join(name.split(".")[:end]) for name in role_of for end in range(1, name.count(".") + 2)}
+            components |= {component for name in role_of for component in name.split(".")}
+            near = difflib.get_close_matches(part, sorted(components | {f"role:{each}" for each in role_of.values()}), 1)
+            raise ValueError(
+                f"training.{key}: the model has no part {part!r}; possible: {', '.join(sorted(possible))}, components "
+                f"of these, and {', '.join(f'role:{each}' for each in sorted(set(role_of.values())))}"
+                + (f"; did you mean {near[0]!r}" if near else "")
+            )
+        selected |= matches
+    return selected

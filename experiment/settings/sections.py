@@ -81,7 +81,10 @@ class Training:
     mixup: Mixup | None = None
     """Mixup and CutMix of images, Mixup of sounds; null: none."""
     freeze: list[str] = field(default_factory=list)
-    """Parameters that are not trained, by the beginning of their names: `tokenizers.image`, `cores.main.blocks.0`."""
+    """Parameters that are not trained, by complete components of their names, `tokenizers.image`, `attention`,
+    `cores.main.blocks.0`, or by role: `role:embedding`."""
+    train_only: list[str] = field(default_factory=list)
+    """Parameters that alone are trained, named as in `freeze`, such as `adapter`; empty: all."""
     rows_per_micro_batch: int | None = None
     """Rows (or samples) read at once by one process; null: all of its share. Fewer save memory and change only which
     values dropout takes."""
