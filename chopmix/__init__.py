@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .tokenizers.base import Chopper as Chopper
     from .tokenizers.base import Chunk as Chunk
     from .tokenizers.encoding.base import Vocabulary as Vocabulary
+    from .training.logger import Logger as Logger
     from .training.optimizers import Optimizer as Optimizer
     from .training.schedules import Schedule as Schedule
 
@@ -74,6 +75,7 @@ _PUBLIC = {
     "tokenizers.base": ("Chopper", "Chunk"),
     "files.reading": ("DataError",),
     "tokenizers.encoding.base": ("Vocabulary",),
+    "training.logger": ("Logger",),
     "training.optimizers": ("Optimizer",),
     "training.schedules": ("Schedule",),
 }
@@ -86,7 +88,7 @@ if (_ROOT / "models" / "transformer.py").is_file():  # a checkout: `python train
 
 def _public() -> dict[str, tuple[str, ...]]:
     """The public names by module: those of the core, and those that each project lists in its `public.py`."""
-    projects = import_module(f"{__name__}.experiment.settings.plugins").projects_with("public")
+    projects = import_module(f"{__name__}.files.plugins").projects_with("public")
     found = dict(_PUBLIC)
     for name in projects:
         names = import_module(f"{__name__}.projects.{name}.public").NAMES

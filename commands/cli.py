@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ..experiment.settings.hints import hint_for, missing_project
-from ..experiment.settings.plugins import modules_of
+from ..files.plugins import modules_of
 from ..files.printing import printable
 
 ORDER = (

@@ -28,7 +28,7 @@ def dry_run(config: Config) -> None:
     console = plain_console(soft_wrap=True, highlight=False, quiet=not processes.is_first)
     console.print(dumped(config.tree).rstrip())
     with tempfile.TemporaryDirectory() as folder:
-        logging = replace(config.logging, tensorboard=False)
+        logging = replace(config.logging, tensorboard=False, also={})
         known = counted(replace(config, out=Path(folder), logging=logging))
         experiment = assemble(known, processes, Progress(1))
         resume(experiment)

@@ -49,7 +49,7 @@ from ..models.model import Model
 from ..tasks.base import Task, Wiring
 from ..tokenizers.base import Chopper, RunPart
 from ..training import checkpoints as checkpoint
-from ..training.log import write_board
+from ..training.loggers.tensorboard import write_board
 from ..training.objective import autocast
 from .build import build_model, choppers_and_tasks, open_split, precision_of, read_samples
 from .run_folder import RunError as RunError

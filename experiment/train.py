@@ -31,6 +31,8 @@ from ..training.checkpoints import CheckpointError, NotFiniteError, Saver, State
 from ..training.ema import Ema
 from ..training.evaluation import Evaluations
 from ..training.log import Log, MetricsFile, Progress, duration
+from ..training.logger import Loggers
+from ..training.loggers.tensorboard import TensorBoard
 from ..training.loop import Every, Learner, Trainer
 from ..training.objective import Objective, Replica
 from ..training.optimizers import freeze
@@ -396,9 +398,20 @@ def metrics_file(experiment: Experiment, state: State | None) -> MetricsFile:
     """`metrics.jsonl`, to be continued from the run's step; lines of later steps are removed."""
     return MetricsFile(
         experiment.folder, step=experiment.trainer.step, lines=state.records if state else (),
-        tensorboard=experiment.config.logging.tensorboard, writes=experiment.processes.is_first,
+        loggers=open_loggers(experiment), writes=experiment.processes.is_first,
         check=experiment.trainer.saver.check,
     )  # fmt: skip
+
+
+def open_loggers(experiment: Experiment) -> Loggers | None:
+    """The loggers of the run, opened at its step; None in all processes but the first."""
+    if not experiment.processes.is_first:
+        return None
+    config, logging = experiment.config, experiment.config.logging
+    loggers = {"tensorboard": TensorBoard()} if logging.tensorboard else {}
+    opened = Loggers(loggers | {name: part() for name, part in logging.also.items()}, experiment.say)
+    opened.call("open", experiment.folder, experiment.trainer.step, config.tree)
+    return opened
 
 
 def finish(experiment: Experiment) -> dict[str, float]:

@@ -13,9 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from pydantic import StrictFloat, StrictInt, TypeAdapter, ValidationError
 from rich.table import Table
@@ -26,11 +24,11 @@ from ..files.printing import plain_console, printable
 from ..files.reading import DataError, read_lines
 from ..files.records import parse_json
 from ..files.writing import not_written, write_text
-from ..inference.pages import PICTURES, SOUNDS, Cell, Samples, page
+from ..inference.pages import Samples, page
 from ..models.batch import Batch
 from ..models.tokens import PADDING
-from ..tokenizers.media.files import read_picture, read_sound
 from .checkpoints import NotFiniteError, Unreported
+from .logger import Loggers
 
 
 class Log:
@@ -122,39 +120,32 @@ class Log:
 
 
 class MetricsFile:
-    """Writer of `metrics.jsonl` and of the same curves for TensorBoard (`RUN/tensorboard`), to be used in `with`.
+    """Writer of `metrics.jsonl`, and of the same metrics to the `loggers`, to be used in `with`.
 
     The lines of the current step are kept in memory (`here`) and saved in its checkpoint, so that after a kill the file
-    is cut back to what the checkpoint knows, and every step stands in it once.
+    is cut back to what the checkpoint contains, and every step is in it once.
     """
 
     def __init__(
-        self, folder: Path, *, step: int, lines: Sequence[Mapping[str, float]], tensorboard: bool, writes: bool = True,
-        check: Callable[[], None] = lambda: None,
+        self, folder: Path, *, step: int, lines: Sequence[Mapping[str, float]], loggers: Loggers | None = None,
+        writes: bool = True, check: Callable[[], None] = lambda: None,
     ):  # fmt: skip
         """`step` is the run's present step, `lines` those of that step in its checkpoint. The file is cut back to them.
-        Where not `writes` (all processes but the first), no file is opened. `check` is called before anything is
-        written: it raises OSError where the folder is another one now. Raises DataError for a file of metrics that
-        cannot be read."""
-        self.path, self.file, self.board, self.check = folder / "metrics.jsonl", None, None, check
+        If `writes` is false (all processes but the first), no file is opened. `check` is called before anything is
+        written: it raises OSError if the folder was replaced. Raises DataError for a file of metrics that cannot be
+        read."""
+        self.path, self.file, self.loggers, self.check = folder / "metrics.jsonl", None, loggers, check
         self.step, self.here = step, [dict(line) for line in lines]
-        self.start, self.wants_board = step, tensorboard
         if writes:
-            known = read_metrics(self.path, strict=False) if self.path.exists() else []
-            kept = [line for line in known if line["step"] < step]  # what a killed run wrote later is dropped
+            previous = read_metrics(self.path, strict=False) if self.path.exists() else []
+            kept = [line for line in previous if line["step"] < step]  # a killed run may have written more
             check()
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in [*kept, *self.here]), within=folder)
             self.file = open(self.path, "a")
 
-    def _open_board(self) -> None:
-        """Open TensorBoard's writer; only at the first metrics, since its import takes a second."""
-        from torch.utils.tensorboard.writer import SummaryWriter
-
-        self.board = SummaryWriter(self.path.parent / "tensorboard", purge_step=self.start + 1 if self.start else None)
-
     def write(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
-        """Append one line: `{"step": step, "seconds": seconds, **metrics}`; add the metrics to TensorBoard. Raises
-        OSError naming the file where that fails."""
+        """Append one line: `{"step": step, "seconds": seconds, **metrics}`; pass the metrics to the loggers. Raises
+        OSError naming the file if it cannot be written."""
         if step != self.step:
             self.step, self.here = step, []
         self.here.append({"step": step, "seconds": round(seconds, 3), **metrics})
@@ -166,27 +157,24 @@ class MetricsFile:
             self.file.flush()
         except OSError as error:
             raise not_written(self.path, error) from error
-        if self.wants_board and not self.board:
-            self._open_board()
-        for name, value in metrics.items() if self.board else ():
-            self.board.add_scalar(name, value, step)
+        if self.loggers:
+            self.loggers.call("metrics", step, metrics)
 
     def lines_of(self, step: int) -> list[dict[str, float]]:
         """The lines of a step for its checkpoint; none unless it is the current one."""
         return self.here if self.step == step else []
 
     def samples(self, step: int, samples: Samples) -> None:
-        """Keep generated samples: as a page in `RUN/sheets` where they are more than text, and in TensorBoard."""
-        if samples.rows and self.file:
+        """Keep generated samples: as a page in `RUN/sheets` if they are more than text, and in the loggers."""
+        if not self.file:
+            return
+        if samples.rows:
             self.check()
             folder = self.path.parent
             write_text(folder / "sheets" / f"step-{step:08}.html", page(f"{folder.name}, step {step:,}", samples.rows),
                        within=folder)  # fmt: skip
-        if not self.board:
-            return
-        if samples.text:
-            self.board.add_text("sample", f"```\n{samples.text}\n```", step)
-        add_rows(self.board, samples.rows, step)
+        if self.loggers:
+            self.loggers.call("samples", step, samples)
 
     def __enter__(self) -> MetricsFile:
         return self
@@ -195,28 +183,8 @@ class MetricsFile:
         if self.file:
             with suppress(OSError):  # on a full disk what could not be written fails a second time
                 self.file.close()
-        if self.board:
-            self.board.close()
-
-
-def write_board(folder: Path, rows: Sequence[Sequence[Cell]], step: int) -> None:
-    """Write pictures and sounds for TensorBoard into a folder of their own."""
-    from torch.utils.tensorboard.writer import SummaryWriter
-
-    with SummaryWriter(folder) as board:
-        add_rows(board, rows, step)
-
-
-def add_rows(board: Any, rows: Sequence[Sequence[Cell]], step: int) -> None:
-    """Add the pictures and sounds of a sheet's rows to TensorBoard's writer."""
-    for number, row in enumerate(rows, start=1):
-        for cell in row:
-            name = f"{cell.caption}/{number}"
-            if cell.ending in PICTURES:
-                board.add_image(name, np.asarray(read_picture(cell.content).convert("RGB")), step, dataformats="HWC")
-            elif cell.ending in SOUNDS:
-                sound, rate = read_sound(cell.content)
-                board.add_audio(name, sound[None].clip(-1, 1), step, sample_rate=rate)
+        if self.file and self.loggers:
+            self.loggers.call("close")
 
 
 Line = TypeAdapter(dict[str, StrictInt | StrictFloat])

@@ -427,7 +427,9 @@ def select(model: nn.Module, parts: Sequence[str], key: str) -> set[str]:
             possible = dict.fromkeys(".".join(name.split(".")[:2]) for name in role_of)
             components = {".".join(name.split(".")[:end]) for name in role_of for end in range(1, name.count(".") + 2)}
             components |= {component for name in role_of for component in name.split(".")}
-            near = difflib.get_close_matches(part, sorted(components | {f"role:{each}" for each in role_of.values()}), 1)
+            near = difflib.get_close_matches(
+                part, sorted(components | {f"role:{each}" for each in role_of.values()}), 1
+            )
             raise ValueError(
                 f"training.{key}: the model has no part {part!r}; possible: {', '.join(sorted(possible))}, components "
                 f"of these, and {', '.join(f'role:{each}' for each in sorted(set(role_of.values())))}"

@@ -14,15 +14,15 @@ from ..data.processes import Processes
 
 
 class StopRequest:
-    """A context in which SIGINT and SIGTERM are noted instead of ending the process. A SIGINT (Ctrl-C) after either
-    raises KeyboardInterrupt at once, also if a library turns it into an error of its own.
+    """A context in which SIGINT and SIGTERM request a stop instead of ending the process. A second SIGINT (Ctrl-C)
+    raises KeyboardInterrupt at once, also if a library turns it into another error.
 
-    Several processes stop at the same step: in every step they exchange how many were asked to (`hear`).
+    Several processes stop at the same step: in every step they exchange how many received a signal (`receive`).
     """
 
     def __init__(self):
         self.signal: signal.Signals | None = None
-        self.heard = self.at_once = False
+        self.agreed = self.at_once = False
         self._old = {}
 
     def __enter__(self) -> StopRequest:
@@ -43,23 +43,23 @@ class StopRequest:
             self.at_once = True
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
-        if "RANK" not in os.environ:  # torchrun says itself which signals it sends
+        if "RANK" not in os.environ:  # torchrun prints which signals it sends
             print(f"\n{self.signal.name}: stopping after this step; Ctrl-C stops at once", file=sys.stderr, flush=True)
 
-    def hear(self, votes: float) -> None:
-        """Take the number of processes that were asked to stop before this step (`Share.stop_votes`)."""
+    def receive(self, votes: float) -> None:
+        """Receive the number of processes that were asked to stop before this step (`Share.stop_votes`)."""
         if votes:
-            self.heard, self.signal = True, self.signal or signal.SIGTERM
+            self.agreed, self.signal = True, self.signal or signal.SIGTERM
 
     def requested(self, processes: Processes) -> bool:
         """Whether to stop before the next step: the same in all processes."""
-        return self.signal is not None if processes.world_size == 1 else self.heard
+        return self.signal is not None if processes.world_size == 1 else self.agreed
 
 
 @contextmanager
 def orderly_end() -> Iterator[None]:
-    """A context in which SIGTERM raises SystemExit(143), so that `finally` blocks delete what is half written. Without
-    effect under torchrun, whose processes may be waiting for each other where Python handles no signals."""
+    """A context in which SIGTERM raises SystemExit(143), so that `finally` blocks delete incomplete files. It has no
+    effect under torchrun, whose processes may wait for each other in code that handles no signals."""
     if "RANK" in os.environ or threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -9,11 +9,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ...files.plugins import modules_of
 from ...files.trust import NOTHING, Trust
 from ...models.pretrained.base import PublishedError
 from ..run_folder import RunError
 from ..settings.hints import missing_project
-from ..settings.plugins import modules_of
 from .directory import TIMM, Directory, Imported, write_run
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .plugins import projects
+from ...files.plugins import projects
 
 GROUPS: dict[str, str] = {
     "epochs epoch num_epochs max_epochs n_epochs num_train_epochs": (

@@ -16,6 +16,7 @@ from ...models.model import Model
 from ...models.transformer import Transformer
 from ...tasks.base import Task
 from ...tokenizers.base import Part, Preprocessor
+from ...training.logger import Logger
 from ...training.mixup import Mixup
 from ...training.optimizers import AdamW, Optimizer
 from ...training.schedules import Cosine, Schedule
@@ -137,6 +138,8 @@ class Logging:
     """Steps between two lines of `metrics.jsonl`."""
     tensorboard: bool = True
     """Whether curves are also written for TensorBoard, in `RUN/tensorboard`."""
+    also: dict[str, Callable[..., Logger]] = field(default_factory=dict)
+    """Further loggers by name: `{table: {use: mylab.loggers:Table, digits: 3}}`."""
 
 
 BUILT_IN = ("metrics", "samples")

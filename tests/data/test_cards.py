@@ -23,9 +23,9 @@ from chopmix.data.datasets.text import Text
 from chopmix.data.fingerprint import hash_files
 from chopmix.data.mixture import Equalized
 from chopmix.data.samples import Listed, share
-from chopmix.experiment.settings.plugins import modules_of
 from chopmix.experiment.settings.registry import registry_of
 from chopmix.files import reading as files
+from chopmix.files.plugins import modules_of
 from chopmix.files.reading import DataError, read_lines, read_packed_text
 
 ROOT = Path(os.environ.get("CHOPMIX_DATA") or "missing")

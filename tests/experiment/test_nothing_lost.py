@@ -250,7 +250,7 @@ def checkpoints(folder):
 
 
 def metrics(folder):
-    with MetricsFile(folder, step=0, lines=(), tensorboard=False) as file:
+    with MetricsFile(folder, step=0, lines=()) as file:
         for step in range(1, 20):
             file.write(step, 1.0, {"train/loss": 2.0})
 

@@ -18,37 +18,38 @@ from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import assemble
 from chopmix.training.log import Progress
 
-FILES = ROOT / "tests" / "structure" / "outside"
+PAGES = ROOT / "docs" / "add"
 PARTS = {
-    "low_rank": {"model": {"block": {"use": "low_rank:LowRankBlock", "rank": 2}}},
-    "lion": {"training": {"optimizer": {"use": "lion:Lion"}}},
-    "dilated": {"model": {"attention": ["causal & dilated:Dilated(2)", "causal"]}},
-    "lidar": {},
+    "block": {"model": {"block": {"use": "block:LowRankBlock", "rank": 2}}},
+    "optimizer": {"training": {"optimizer": {"use": "optimizer:Lion"}}},
+    "graph": {"model": {"attention": ["causal & graph:Dilated(2)", "causal"]}},
+    "modality": {},
     "clip": {"model": {"attention": "same_item"}, "tasks": {"match": {"use": "clip:Clip", "left": "scan",
                                                                      "right": "word"}}},
 }  # fmt: skip
 """Each part with the keys that name it, in a run that writes the word for a scan."""
+TRUSTED = [*PARTS, "dataset"]
 
 
-def configured(folder, part):
+def configured(folder, part, sections=None):
     """The YAML of a run that uses a part."""
-    shutil.copy(FILES / "lidar.py", folder)
-    shutil.copy(FILES / f"{part}.py", folder)
+    for file in (*PAGES.glob("*.py"), ROOT / "tests" / "structure" / "clip.py"):
+        shutil.copy(file, folder)
     tree = {
-        "inputs": {"scan": {"use": "lidar:LidarTokenizer"}, "word": {"use": "text", "encoding": "characters"}},
+        "inputs": {"scan": {"use": "modality:LidarTokenizer"}, "word": {"use": "text", "encoding": "characters"}},
         "model": {"width": 16, "depth": 2, "heads": 2, "context": 64, "attention": "causal"},
         "tasks": {"word": {"use": "language_modeling", "target": "word"}},
-        "data": {"dataset": "lidar:Scans"},
+        "data": {"dataset": "dataset:Scans"},
         "training": {"steps": 12, "samples_per_step": 16, "learning_rate": 0.003},
         "evaluation": {"every": 6, "rows": 32, "generated": 8, "sample_tokens": 4},
         "checkpoints": {"every": 4},
         "logging": {"tensorboard": False},
         "out": str(folder / "run"),
     }
-    for section, keys in PARTS[part].items():
+    for section, keys in (sections or PARTS[part]).items():
         tree[section] = keys if section == "tasks" else tree[section] | keys
     file = folder / "a.yaml"
-    file.write_text(yaml.safe_dump(tree))
+    file.write_text(yaml.safe_dump(tree, sort_keys=False))
     return file
 
 
@@ -58,12 +59,12 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     yield tmp_path
-    for part in PARTS:
+    for part in ("clip", *(file.stem for file in PAGES.glob("*.py"))):
         sys.modules.pop(part, None)
 
 
 def weights(run):
-    return {name: value.clone() for name, value in load_run(run, "last", trust=[*PARTS]).model.state_dict().items()}
+    return {name: value.clone() for name, value in load_run(run, "last", trust=TRUSTED).model.state_dict().items()}
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -83,10 +84,10 @@ def test_a_part_trains_resumes_evaluates_predicts_and_exports(folder, part, caps
     assert main(["train", str(file), f"out={folder / 'killed'}"]) == 0
     assert all(torch.equal(value, expected[name]) for name, value in weights(folder / "killed").items())
     capsys.readouterr()
-    trusted = [word for name in sorted({"lidar", part}) for word in ("--trust", name)]
+    trusted = [word for name in TRUSTED for word in ("--trust", name)]
     assert main(["evaluate", str(folder / "run"), *trusted]) == 0
     assert "val/loss" in capsys.readouterr().out
-    run = load_run(folder / "run", trust=[*PARTS])
+    run = load_run(folder / "run", trust=TRUSTED)
     rows = [run.dataset().open("val")[number] for number in range(3)]
     wanted = {"clip": ("scan", "word")}.get(part, ("scan",))
     answers = run.predict([{name: row[name] for name in wanted} for row in rows])
@@ -102,10 +103,97 @@ def assembled(file, *options):
 
 
 def test_low_rank_adapters_change_nothing_at_step_0_and_are_trained_alone(folder):
-    file = configured(folder, "low_rank")
+    file = configured(folder, "block")
     adapted = assembled(file, "training.train_only=[adapter]")
     plain = assembled(file, "model.block={}")
     batch = plain.model.plan(adapted.trainer.loader.load(0).micro_batches[0])
     assert torch.equal(adapted.model.eval()(batch)["word"], plain.model.eval()(batch)["word"])
     trained = {name for name, value in adapted.model.named_parameters() if value.requires_grad}
     assert len(trained) == 2 * 2 * 2 and all(".adapter." in name for name in trained)
+
+
+def test_every_page_is_short_and_linked():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    pages = sorted(PAGES.glob("*.py"))
+    assert len(pages) == 11
+    for page in pages:
+        assert len(page.read_text().splitlines()) <= 40, page
+        assert f"[`docs/add/{page.name}`](docs/add/{page.name})" in text
+
+
+def test_a_task_of_angles(folder, capsys):
+    """359 degrees are 1 degree from 0, in the metric of all outputs, too."""
+    sections = {"tasks": {"heading": {"use": "task:Angle", "target": "direction"}},
+                "model": {"attention": "same_sample"}, "training": {"steps": 60}}  # fmt: skip
+    file = configured(folder, "modality", sections)
+    tree = yaml.safe_load(file.read_text())
+    tree["inputs"].pop("word")
+    tree["evaluation"].pop("generated")
+    file.write_text(yaml.safe_dump(tree))
+    assert main(["train", str(file), "data.dataset.samples=256"]) == 0
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    errors = [line["val/error"] for line in lines if "val/error" in line]
+    assert errors[-1] < 20 < 60 < errors[0]
+    run = load_run(folder / "run", trust=[*TRUSTED, "task"])
+    row = run.dataset().open("val")[0]
+    (answer,) = run.predict([{"scan": row["scan"]}])
+    assert abs((answer["degrees"] - row["direction"] + 180) % 360 - 180) < 60
+
+
+def test_an_evaluator_a_judge_and_a_logger(folder):
+    word = {"use": "language_modeling", "target": "word",
+            "metrics": {"real_word": {"use": "judge:RealWord", "words": ["north", "east", "south", "west"]}}}  # fmt: skip
+    sections = {
+        "tasks": {"word": word},
+        "evaluation": {"also": {"norms": {"use": "evaluator:Norms", "inputs": ["scan", "word"]}}},
+        "checkpoints": {"best": "val/norm/scan"},
+        "logging": {"also": {"table": {"use": "logger:Table", "digits": 3}}},
+    }
+    file = configured(folder, "modality", sections)
+    assert main(["train", str(file), "training.steps=6"]) == 0
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    (line,) = (line for line in lines if "val/norm/scan" in line)
+    assert 0 <= line["val/real_word"] <= 1 and line["val/norm/word"] > 0
+    with open(folder / "run" / "metrics.csv", newline="") as table:
+        rows = [*csv.reader(table)]
+    assert {(str(each["step"]), name) for each in lines for name in each if name not in ("step", "seconds")} == {
+        (step, name) for step, name, _ in rows
+    }
+    wrong = yaml.safe_load(file.read_text())
+    wrong["evaluation"]["also"]["norms"]["inputs"] = ["scann"]
+    file.write_text(yaml.safe_dump(wrong, sort_keys=False))
+    with pytest.raises(ValueError, match="norms: no input is named 'scann'; possible: scan, word"):
+        assembled(file).trainer.evaluation.evaluators[1].check(assembled(file).trainer.evaluation.trained(0), print)
+
+
+def test_an_exception_of_a_logger_ends_the_logger_alone(folder, capsys):
+    (folder / "broken.py").write_text(
+        "import chopmix\n\n\nclass Broken(chopmix.Logger):\n"
+        "    def metrics(self, step, metrics):\n        raise ConnectionError('no network')\n"
+    )
+    file = configured(folder, "modality", {"logging": {"also": {"board": {"use": "broken:Broken"}}}})
+    assert main(["train", str(file), "training.steps=2"]) == 0
+    said = capsys.readouterr().err
+    warning = "warning: logging.also.board: Broken.metrics raised ConnectionError('no network'); it logs nothing more"
+    assert said.count(warning) == 1
+    sys.modules.pop("broken")
+
+
+def test_a_published_architecture_gives_the_outputs_of_its_reference(folder, monkeypatch):
+    transformers = pytest.importorskip("transformers")
+    from chopmix.experiment.interchange import import_run
+    from chopmix.files import plugins
+
+    shutil.copy(PAGES / "architecture.py", folder)
+    sizes = {"vocab_size": 40, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24, "max_position_embeddings": 12}
+    torch.manual_seed(0)
+    theirs = transformers.DistilBertForMaskedLM(transformers.DistilBertConfig(**sizes)).eval()
+    theirs.save_pretrained(folder / "theirs")
+    monkeypatch.setattr(plugins, "modules_of", lambda package: {"architecture": "architecture"})
+    monkeypatch.setattr(import_run, "modules_of", plugins.modules_of)
+    import_run.import_directory(folder / "theirs", folder / "run")
+    run = load_run(folder / "run", "last")
+    ids = torch.tensor([[5, 7, 9, 11, 6]])
+    with torch.no_grad():
+        expected = theirs(ids).logits
+    assert outputs(run, ids) == pytest.approx(expected.flatten().tolist(), abs=1e-5)

@@ -65,7 +65,7 @@ class StopAt:
     def __init__(self, step):
         self.step, self.signal, self.trainer = step, None, None
 
-    def hear(self, votes):
+    def receive(self, votes):
         pass
 
     def __enter__(self):

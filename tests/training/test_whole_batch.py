@@ -23,8 +23,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def file(tmp_path, monkeypatch):
-    for name in ("lidar", "clip"):
-        shutil.copy(ROOT / "tests" / "structure" / "outside" / f"{name}.py", tmp_path)
+    for file in ("docs/add/dataset.py", "tests/structure/clip.py"):
+        shutil.copy(ROOT / file, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     tree = {
@@ -34,13 +34,13 @@ def file(tmp_path, monkeypatch):
             "match": {"use": "clip:Clip", "left": "left", "right": "right"},
             "word": {"use": "language_modeling", "target": "other", "weight": 0.5},
         },
-        "data": {"dataset": "lidar:Scans", "columns": {"left": "word", "right": "word", "other": "word"}},
+        "data": {"dataset": "dataset:Scans", "columns": {"left": "word", "right": "word", "other": "word"}},
         "training": {"steps": 1, "samples_per_step": 13, "mixup": None},
         "out": str(tmp_path / "run"),
     }
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(tree))
     yield tmp_path / "a.yaml"
-    for name in ("lidar", "clip"):
+    for name in ("dataset", "clip"):
         sys.modules.pop(name, None)
 
 

@@ -1,6 +1,6 @@
 """An attention graph: every `step`-th token before (Child et al. 2019, arXiv:1904.10509).
 
-model: {attention: "causal & dilated:Dilated(2)"}
+model: {attention: "causal & graph:Dilated(2)"}
 """
 
 from dataclasses import dataclass

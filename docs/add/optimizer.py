@@ -1,6 +1,6 @@
 """An optimizer: Lion (Chen et al. 2023, arXiv:2302.06675) updates by the sign of a momentum.
 
-training: {optimizer: {use: lion:Lion, betas: [0.9, 0.99]}, learning_rate: 3e-4}
+training: {optimizer: {use: optimizer:Lion, betas: [0.9, 0.99]}, learning_rate: 3e-4}
 """
 
 import torch

@@ -1,6 +1,6 @@
 """A block with low-rank adapters, LoRA (Hu et al. 2021, arXiv:2106.09685), on its queries and values.
 
-model: {block: {use: low_rank:LowRankBlock, rank: 4}}
+model: {block: {use: block:LowRankBlock, rank: 4}}
 training: {train_only: [adapter]}
 """
 
@@ -18,7 +18,7 @@ class LowRank(Linear):
         super().__init__(width, channels, bias=bias)
         self.adapter = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, channels, bias=False))
         self.adapter[1].weight.role = "zero"
-        self.weight.role = self.adapter[0].weight.role = "matrix"  # as without adapters; others keep their values
+        self.weight.role = self.adapter[0].weight.role = "matrix"  # initial values as without adapters
         if bias:
             self.bias.role = "bias"
 
@@ -26,17 +26,14 @@ class LowRank(Linear):
         return super().forward(x) + self.adapter(x)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options(BlockOptions):
-    rank: int = 8
-
-    def attention(self, width, heads, dropout):
-        layer = super().attention(width, heads, dropout)
-        for name in ("query", "value"):
-            old = getattr(layer, name)
-            setattr(layer, name, LowRank(old.in_features, old.out_features, old.bias is not None, self.rank))
-        return layer
-
-
 class LowRankBlock(Block):
-    Options = Options
+    @dataclass(frozen=True, kw_only=True)
+    class Options(BlockOptions):  # the keys of `block:`
+        rank: int = 8
+
+        def attention(self, width, heads, dropout):
+            layer = super().attention(width, heads, dropout)
+            for name in ("query", "value"):
+                old = getattr(layer, name)
+                setattr(layer, name, LowRank(old.in_features, old.out_features, old.bias is not None, self.rank))
+            return layer
