@@ -29,13 +29,14 @@ from ..training import checkpoints as checkpoint
 from ..training.accounting import Costs
 from ..training.checkpoints import CheckpointError, NotFiniteError, Saver, State
 from ..training.ema import Ema
-from ..training.evaluation import Evaluations
+from ..training.evaluation import Evaluations, result_of
 from ..training.log import Log, MetricsFile, Progress, duration
 from ..training.logger import Loggers
 from ..training.loggers.tensorboard import TensorBoard
 from ..training.loop import Every, Learner, Trainer
 from ..training.objective import Objective, Replica
 from ..training.optimizers import freeze
+from ..training.schedules import checked
 from ..training.stop import StopRequest, orderly_end
 from .build import Resolved, build_evaluators, build_model, build_optimizer, choppers_and_tasks, open_split, resolve
 from .preflight import (
@@ -134,7 +135,7 @@ def build_learner(config: Config, data: OpenedData, processes: Processes, precis
     replica = Replica(Objective(model, data.tasks, precision, settings.mixup), processes)
     freeze(model, settings.freeze, settings.train_only)
     return Learner(
-        replica=replica, optimizer=build_optimizer(settings, model), schedule=settings.schedule(settings.steps),
+        replica=replica, optimizer=build_optimizer(settings, model), schedule=checked(settings.schedule(settings.steps)),
         averages=Ema(model, settings.ema) if settings.ema else None, clip=settings.clip, seed=settings.seed,
         processes=processes,
     )  # fmt: skip
@@ -473,7 +474,7 @@ def evaluate_saved(experiment: Experiment) -> None:
         run = load_run(experiment.folder, device=experiment.processes.device.type, trust=config.trust.modules,
                        remote=config.trust.hosts)  # fmt: skip
         for evaluator in saved:
-            found = evaluator.run(run, experiment.say)
+            found = result_of(evaluator, run, experiment.say)
             experiment.trainer.log.show(found.tables, found.lines)
 
 

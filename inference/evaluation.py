@@ -19,6 +19,7 @@ from ..data.split import Split, spread
 from ..files.reading import DataError
 from ..models.arithmetic import computing_type
 from ..models.batch import Batch, SetPlan
+from ..models.contract import ContractError, described
 from ..models.model import Model
 from ..tasks.base import Task, figures, known_values
 from ..tasks.judging import Generated, is_known
@@ -223,7 +224,11 @@ def task_figures(
     metrics = figures(task.metrics, sums) if sums["count"] else {}
     for key, metric in task.metrics.items() if complete else ():
         if metric.of_outputs:
-            metrics[key] = float(metric.of_outputs(*complete))
+            metrics[key] = metric.of_outputs(*complete)
+    for key, value in metrics.items():
+        if not isinstance(value, int | float):
+            raise ContractError(f"tasks.{name}: the metric {key!r} of {type(task).__name__} returned {described(value)}; "
+                                "expected is a number")  # fmt: skip
     numbers = {"samples": int(sums["supervised"])}
     if sums.get("chain_samples"):
         numbers["chain_samples"] = int(sums["chain_samples"])
@@ -317,6 +322,10 @@ def compared(name: str, task: Task, split: Split, pairs: Pairs) -> tuple[dict[st
     measured_on = dict.fromkeys(found, len(pairs))
     for name, judge in task.judges.items():
         figures = judge.judge(pairs, task.choppers[task.target].vocabulary)
+        if not isinstance(figures, Mapping) or not figures.keys() <= judge.figures.keys():
+            given = sorted(figures) if isinstance(figures, Mapping) else described(figures)
+            raise ContractError(f"tasks.{task.target}.metrics.{name}: {type(judge).__name__}.judge returned {given}; "
+                                f"expected are numbers by the names of its figures, {list(judge.figures)}")  # fmt: skip
         counts = judge.counts(figures, len(pairs))
         for ending, value in figures.items():
             found[name + ending] = value

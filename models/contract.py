@@ -20,6 +20,19 @@ def described(value: Any) -> str:
     return text if 0 < len(text) <= 60 else f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
 
 
+def is_user_defined(part: object) -> bool:
+    """Whether the class of an object is neither chopmix's nor torch's."""
+    return type(part).__module__.partition(".")[0] not in (__name__.partition(".")[0], "torch")
+
+
+def check_block(block: object, x: Any, shape: tuple[int, ...]) -> None:
+    """Raises ContractError unless `x`, which a block returned, has the shape of what it received."""
+    if not isinstance(x, Tensor) or tuple(x.shape) != shape:
+        raise ContractError(
+            f"model.block: {type(block).__name__}.forward returned {described(x)}; expected is a tensor of shape {shape}"
+        )
+
+
 def check_embedded(name: str, embedder: object, tokens: Any, count: int, width: int) -> None:
     """Raises ContractError unless `tokens`, which an input's embedder returned, holds one vector of the model's `width`
     for each of `count` tokens."""

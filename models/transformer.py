@@ -21,6 +21,7 @@ from .attention.graph import Graph, SameSample
 from .attention.kernels import Layout, attend
 from .attention.plan import plan, plan_cross
 from .cache import Cache, LayerCache
+from .contract import check_block, is_user_defined
 from .initialization import copied
 from .layers.feed_forward import EachInput, FeedForward, Gelu, OwnLayers, passed, slots_of
 from .layers.linear import Linear, laid_together, linear
@@ -214,6 +215,7 @@ class Transformer(nn.Module):
         blocks = nn.ModuleList(block(width, heads, dropout, skip) for skip in skips)
         self.position = (position or RelativePosition)(heads, blocks[0].attention.channels)
         self.blocks, self.input_groups = blocks, None
+        self.checks_blocks = any(map(is_user_defined, blocks.modules()))
         self.axes = len(self.position.axes)
         last = self.blocks[-1].add_feed_forward
         self.norm = copied(last.norm) if final_norm and not last.normalises_output else nn.Identity()
@@ -248,7 +250,9 @@ class Transformer(nn.Module):
         source_context = None if source_layout is None else AttentionContext(source_layout)
         for index, (block, layout) in enumerate(zip(self.blocks, layouts, strict=True)):
             reads = AttentionContext(layout, rotation, bias, None if cache is None else cache.layers[index], groups)
-            x = block(x, reads, source, source_context)
+            shape, x = tuple(x.shape), block(x, reads, source, source_context)
+            if self.checks_blocks:
+                check_block(block, x, shape)
         return self.norm(x)
 
     def plan(self, tokens: Tokens, keys: Tokens | None = None, dtype=torch.float32, device="cpu") -> tuple[Layout, ...]:

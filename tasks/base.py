@@ -101,11 +101,6 @@ def terms_of(name: str, task: Task, head: nn.Module, output: Tensor, targets: Ta
     return found
 
 
-def is_user_defined_class(part: object) -> bool:
-    """Whether an object is of a class outside chopmix."""
-    return type(part).__module__.partition(".")[0] != __name__.partition(".")[0]
-
-
 class Metric(NamedTuple):
     """A figure of a whole split, computed from sums over its batches, or from generated and reference texts."""
 

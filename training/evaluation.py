@@ -9,13 +9,26 @@ from ..data.processes import Processes
 from ..data.split import Split
 from ..inference.evaluation import directions, larger_is_better, skipped_counts
 from ..inference.evaluator import Evaluator, Result, Say, TrainedModel
+from ..models.contract import ContractError, described
 from . import checkpoints as checkpoint
 from .objective import Objective, autocast
 
 
+def result_of(evaluator: Evaluator, trained: TrainedModel, say: Say) -> Result:
+    """`evaluator.run(trained, say)`. Raises ContractError if it is no `Result` with numbers as metrics."""
+    result = evaluator.run(trained, say)
+    name, expected = type(evaluator).__name__, "expected is a chopmix.Result(metrics={name: number}, ...)"
+    if not isinstance(result, Result):
+        raise ContractError(f"evaluation.also: {name}.run returned {described(result)}; {expected}")
+    for key, value in result.metrics.items():
+        if not isinstance(value, int | float):
+            raise ContractError(f"evaluation.also: {name}.run returned {described(value)} as {key!r}; {expected}")
+    return result
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluations:
-    """Evaluates the weights that the model holds; `Trainer` puts the averaged ones there first, where there are any."""
+    """Evaluates the model with its present weights; `Trainer` first puts the averaged weights into it, if any."""
 
     objective: Objective
     splits: Mapping[str, Split]
@@ -23,12 +36,12 @@ class Evaluations:
     evaluators: Sequence[Evaluator]
     """In the order in which they run."""
     trained: Callable[[int], TrainedModel]
-    """The model at a step, with everything that belongs to it."""
+    """From a step to the model at that step, with everything that belongs to it."""
     say: Say = field(default=print)
 
     def run(self, step: int, when: str = "evaluations") -> Result:
-        """The results of the evaluators that run at this time (`Evaluator.when`). Raises NotFiniteError where a weight
-        is not finite."""
+        """Run the evaluators that run at this time (`Evaluator.when`). Returns their joined results. Raises
+        NotFiniteError if a weight is not finite."""
         model = self.objective.model
         training = model.training
         with autocast(self.processes.device, self.objective.precision):
@@ -36,16 +49,18 @@ class Evaluations:
             model.eval()
             try:
                 trained = self.trained(step)
-                return Result.joined(each.run(trained, self.say) for each in self.evaluators if each.when == when)
+                return Result.joined(
+                    result_of(evaluator, trained, self.say) for evaluator in self.evaluators if evaluator.when == when
+                )
             finally:
                 model.train(training)
 
     def skipped(self) -> dict[str, float]:
-        """Counts of data left out so far, over all processes: bad samples (`data/train_bad`), items dropped for want of
-        room (`data/train_without_room`), samples that a task left out (`data/TASK_left_out`)."""
+        """Counts of skipped data so far, over all processes: bad samples (`data/train_bad`), items that did not fit into
+        the context (`data/train_without_room`), samples that a task left out (`data/TASK_left_out`)."""
         return dict(skipped_counts(self.splits, self.objective.tasks, self.processes))
 
     def larger_is_better(self, metric: str) -> bool:
-        """Whether larger values of a metric of the validation split are better. Raises ValueError for a name that is no
-        metric."""
+        """Whether larger values of a metric of the validation split are better. Raises ValueError if there is no metric
+        of this name."""
         return larger_is_better(metric, directions(self.objective.tasks, "val", self.evaluators))

@@ -12,8 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..data.processes import Processes
 from ..models.batch import Batch, Targets
+from ..models.contract import is_user_defined
 from ..models.model import Model
-from ..tasks.base import Task, is_user_defined_class, terms_of
+from ..tasks.base import Task, terms_of
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
@@ -47,11 +48,7 @@ class Objective(nn.Module):
     ):  # fmt: skip
         super().__init__()
         self.model, self.tasks, self.precision, self.mixup = model, dict(tasks), precision, mixup
-        self.own = {
-            name
-            for name, task in tasks.items()
-            if is_user_defined_class(task) or is_user_defined_class(model.heads[name])
-        }
+        self.own = {name for name, task in tasks.items() if is_user_defined(task) or is_user_defined(model.heads[name])}
         """Names of the tasks whose class or head comes from outside chopmix: their losses are checked."""
         self.whole_batch = [name for name, task in tasks.items() if task.needs.whole_batch]
         """Names of the tasks whose loss compares all samples of the global batch."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+
+from ..models.contract import ContractError, described
 
 
 class Schedule:
@@ -24,12 +27,24 @@ class Schedule:
         return self.after(step)
 
     def progress(self, step: int) -> float:
-        """The share of the steps after the warm-up that are done, 0 to 1."""
+        """The completed share of the steps after the warm-up, 0 to 1."""
         return min((step - self.warmup) / max(self.steps - self.warmup, 1), 1.0)
 
     def after(self, step: int) -> float:
         """The factor at a step after the warm-up; subclasses define it."""
         raise NotImplementedError
+
+
+def checked(schedule: Callable[[int], float]) -> Callable[[int], float]:
+    """The schedule. Raises ContractError unless its factor at step 0 is a finite number of at least 0."""
+    factor = schedule(0)
+    if not isinstance(factor, int | float) or not 0 <= factor < math.inf:
+        name = getattr(type(schedule), "__name__", "schedule")
+        raise ContractError(
+            f"training.schedule: {name} returned {described(factor)} at step 0; expected is a number of at least 0, by "
+            "which the learning rates are multiplied"
+        )
+    return schedule
 
 
 class Constant(Schedule):

@@ -19,10 +19,10 @@ from chopmix.experiment.build import build_choppers
 from chopmix.experiment.settings.config import load_config
 from chopmix.files.reading import DataError
 from chopmix.models.batch import Batch, SetPlan, Targets
-from chopmix.models.contract import ContractError, check_embedded, described
+from chopmix.models.contract import ContractError, check_embedded, described, is_user_defined
 from chopmix.models.heads import Tied, VocabularyHead
 from chopmix.models.tokens import plain_tokens
-from chopmix.tasks.base import is_user_defined_class, targets_of, terms_of
+from chopmix.tasks.base import targets_of, terms_of
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.base import Chopper, Chunk, chopped, constructor_problem
 from chopmix.tokenizers.chopping.packing import pack
@@ -331,5 +331,5 @@ def test_what_a_loss_cannot_take_is_told():
 
 def test_parts_of_ones_own_are_known_by_where_they_stand():
     task = LanguageModeling(target="text")
-    assert is_user_defined_class(Means(target="text")) and is_user_defined_class(Narrow(nn.Embedding(9, 4)))
-    assert not is_user_defined_class(task) and not is_user_defined_class(Tied(nn.Embedding(9, 4)))
+    assert is_user_defined(Means(target="text")) and is_user_defined(Narrow(nn.Embedding(9, 4)))
+    assert not is_user_defined(task) and not is_user_defined(Tied(nn.Embedding(9, 4)))

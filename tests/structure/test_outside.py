@@ -1,7 +1,9 @@
 """Parts of a user's own, one file each outside of the package: they train, resume after a kill, evaluate, predict, and
 export or refuse by name."""
 
+import csv
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -197,3 +199,90 @@ def test_a_published_architecture_gives_the_outputs_of_its_reference(folder, mon
     with torch.no_grad():
         expected = theirs(ids).logits
     assert outputs(run, ids) == pytest.approx(expected.flatten().tolist(), abs=1e-5)
+
+
+CONTRACTS = {
+    "returns a list of a judge": (
+        {"tasks": {"word": {"use": "language_modeling", "target": "word", "metrics": {"x": "broken:Listing"}}}},
+        r"tasks\.word\.metrics\.x: Listing\.judge returned a list; expected are numbers by the names of its figures, ",
+    ),
+    "an evaluator returns a dictionary": (
+        {"evaluation": {"also": {"x": {"use": "broken:Plain"}}}},
+        r"evaluation\.also: Plain\.run returned a dict; expected is a chopmix\.Result",
+    ),
+    "an evaluator returns a text": (
+        {"evaluation": {"also": {"x": {"use": "broken:Words"}}}},
+        r"evaluation\.also: Words\.run returned 'good' as 'val/x'; expected is a chopmix\.Result",
+    ),
+    "a block returns another shape": (
+        {"model": {"block": {"use": "broken:Halves"}}},
+        r"model\.block: Halves\.forward returned a tensor of shape \(\d+, \d+, 8\); expected is a tensor of shape",
+    ),
+    "a schedule returns None": (
+        {"training": {"schedule": {"use": "broken:Nothing"}}},
+        r"training\.schedule: Nothing returned None at step 0; expected is a number of at least 0",
+    ),
+    "a task has no head": (
+        {"tasks": {"word": {"use": "broken:Headless", "target": "word"}}},
+        r"tasks\.word: Headless\.head returned a Linear; expected is a chopmix\.Head",
+    ),
+    "a metric returns a tensor": (
+        {"tasks": {"word": {"use": "broken:Tensors", "target": "word"}}},
+        r"tasks\.word: the metric 'all' of Tensors returned a tensor of shape \(\); expected is a number",
+    ),
+}
+BROKEN = """
+import chopmix, torch
+from chopmix.models.transformer import Block
+from chopmix.tasks.language_modeling import LanguageModeling
+from chopmix.training.schedules import Schedule
+
+
+class Listing(chopmix.Judge):
+    figures = property(lambda self: {"": chopmix.Figure("share")})
+
+    def judge(self, generated, vocabulary):
+        return [0.5]
+
+
+class Plain(chopmix.Evaluator):
+    def run(self, trained, say):
+        return {"val/x": 1.0}
+
+
+class Words(chopmix.Evaluator):
+    def run(self, trained, say):
+        return chopmix.Result(metrics={"val/x": "good"})
+
+
+class Halves(Block):
+    def forward(self, x, *others):
+        return super().forward(x, *others)[..., :8]
+
+
+class Nothing(Schedule):
+    def __call__(self, step):
+        return None
+
+
+class Headless(LanguageModeling):
+    def head(self, tokenizers, width):
+        return torch.nn.Linear(width, 4)
+
+
+class Tensors(LanguageModeling):
+    @property
+    def metrics(self):
+        return super().metrics | {"all": chopmix.Metric("x", of_outputs=lambda output, values: output.mean())}
+"""
+
+
+@pytest.mark.parametrize("broken", CONTRACTS)
+def test_a_broken_contract_is_named(folder, broken, capsys):
+    """The class, the method, what it returned and what is expected."""
+    sections, message = CONTRACTS[broken]
+    (folder / "broken.py").write_text(BROKEN)
+    file = configured(folder, "modality", sections)
+    assert main(["train", str(file), "training.steps=1"]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    sys.modules.pop("broken")
