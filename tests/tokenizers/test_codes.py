@@ -179,7 +179,7 @@ def test_codes_are_computed_once_and_training_reads_nothing_else(runs, monkeypat
     splits, chopper = [run.dataset().open(split) for split in ("train", "val")], run.choppers["image"]
     items = [[key_of(chopper.decode(split[number]["image"])) for number in range(len(split))] for split in splits]
     assert load_file(file)["ids"].shape == (len({*items[0], *items[1]}), 16)
-    assert chopper.known.path == file, "the copied run's codes are those of the run"
+    assert chopper.code_file.path == file, "the copied run's codes are those of the run"
 
     def watched(self, raw):
         decoded.append(key_of(item := decode(self, raw)))
@@ -202,14 +202,14 @@ def test_codes_are_computed_once_and_training_reads_nothing_else(runs, monkeypat
 
 def test_a_file_that_changes_is_decoded_anew(runs, tmp_path):
     chopper = load_run(runs / "w").choppers["image"]
-    chopper = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16, 12))
+    chopper = replace(chopper, code_file=CodeFile(tmp_path / "codes.safetensors", 16, 12))
     paths = [tmp_path / f"{name}.png" for name in "ab"]
     for value, path in zip((0, 200), paths):
         path.write_bytes(picture_bytes(torch.full((1, 8, 8), value, dtype=torch.uint8)))
     (tmp_path / "none.png").write_bytes(b"no picture")
     chopper.encode_all([*paths, tmp_path / "none.png", None])
     chopper.keep()
-    again = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16, 12))
+    again = replace(chopper, code_file=CodeFile(tmp_path / "codes.safetensors", 16, 12))
     for each in (chopper, again):
         for path in paths:
             assert isinstance(read := each.read(path), Recalled)
@@ -226,7 +226,7 @@ def test_what_was_read_once_need_not_be_decoded_again(runs, tmp_path):
     """Where nothing was encoded ahead, as where a run goes on on another machine, too."""
     chopper = load_run(runs / "w").choppers["image"]
     raw = (torch.arange(64, dtype=torch.uint8) * 3).view(8, 8).numpy()
-    first, again = (replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16, 12)) for _ in range(2))
+    first, again = (replace(chopper, code_file=CodeFile(tmp_path / "codes.safetensors", 16, 12)) for _ in range(2))
     ids = first.encoded(first.read(raw))
     assert first.encoded(first.read(raw)) == ids and isinstance(first.read(raw), Recalled)
     first.keep()
@@ -234,7 +234,7 @@ def test_what_was_read_once_need_not_be_decoded_again(runs, tmp_path):
     again.encoded(again.read(1 + raw))
     (tmp_path / "codes.safetensors").unlink()
     again.keep()
-    last = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16, 12))
+    last = replace(chopper, code_file=CodeFile(tmp_path / "codes.safetensors", 16, 12))
     assert isinstance(again.read(1 + raw), Recalled) and isinstance(last.read(1 + raw), Recalled)
 
 
