@@ -95,8 +95,8 @@ class Preprocessor:
     """
 
     axes: ClassVar[tuple[str, ...]] = ()
-    """The position axes of its tokens, besides the running order. On `seconds` the coordinate of a token is the time of
-    the last measurement that it depends on, so that under `causal(seconds)` no token attends to the future."""
+    """The position axes of its tokens, in addition to the running order. On `seconds` the coordinate of a token is the
+    time of the last measurement that it depends on, so that under `causal(seconds)` no token attends to the future."""
     kind: ClassVar[str] = "file"
     """The kind of its raw values, such as `image`, `sound` or `text`; `file` for any other kind of file."""
     fits_on: ClassVar[int | None] = None

@@ -96,19 +96,19 @@ class CategoryChopper(Chopper):
         return with_clock(values.long(), seconds)
 
     def count(self, item: Stream) -> int:
-        return int(self._kept(clock_of(item, self.rate)[0]).sum()) if self.empty else len(item) * self.pieces
+        return int(self._nonempty(clock_of(item, self.rate)[0]).sum()) if self.empty else len(item) * self.pieces
 
-    def _kept(self, values: Int[Tensor, "t *shape"]) -> Bool[Tensor, "p"]:
+    def _nonempty(self, values: Int[Tensor, "t *shape"]) -> Bool[Tensor, "p"]:
         """A mask over the pieces of all time steps: True for pieces that become tokens."""
         return ~torch.isin(values.reshape(-1, self.piece_size)[:, 0], torch.tensor(self.empty, dtype=torch.long))
 
     def chop(self, item: Stream) -> Chunk:
         """Returns the values of the categories of each piece (t, piece_size)."""
         values, seconds = clock_of(item, self.rate)
-        kept = self._kept(values)
+        nonempty = self._nonempty(values)
         values = values.flatten(1) if self.shape else values[:, None]
-        values = (values + self.size * torch.arange(values.shape[1])).reshape(-1, self.piece_size)[kept]
-        return Chunk(values, len(values), seconds.repeat_interleave(self.pieces)[kept, None])
+        values = (values + self.size * torch.arange(values.shape[1])).reshape(-1, self.piece_size)[nonempty]
+        return Chunk(values, len(values), seconds.repeat_interleave(self.pieces)[nonempty, None])
 
     def draw(self, canvas: Any, item: Stream) -> None:
         """Draw the category over time as steps. Of grids, draw one column per time step, with categories as colours."""

@@ -182,8 +182,8 @@ class ImageChopper(Chopper):
             return transform.center_crop(resize(outer), [height, width]) if self.crop < 1 else resize([height, width])
         sides = item.shape[-2:]
         if self.fit_size == "crop":  # very long images are cut first, so that the resized image does not become huge
-            kept = [math.ceil(16 * sides[1] * outer[0] / outer[1]), math.ceil(16 * sides[0] * outer[1] / outer[0])]
-            item = transform.center_crop(item, list(map(min, sides, kept)))
+            limits = [math.ceil(16 * sides[1] * outer[0] / outer[1]), math.ceil(16 * sides[0] * outer[1] / outer[0])]
+            item = transform.center_crop(item, list(map(min, sides, limits)))
             sides = item.shape[-2:]
         ratios = [target / side for target, side in zip(outer, sides)]
         if self.fit_size == "pad":

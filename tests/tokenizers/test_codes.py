@@ -103,7 +103,7 @@ def test_codes_are_those_of_the_run_which_is_copied(runs):
     finally:
         shutil.move(runs / "gone", runs / "q")
     shutil.rmtree(moved / "assets/image/run")
-    with pytest.raises(DataError, match="run is missing: the run that this one took in stands there"):
+    with pytest.raises(DataError, match="run is missing: this run needs it"):
         load_run(moved)
 
 
@@ -120,7 +120,7 @@ def test_pictures_are_written_and_shown(runs, capsys):
     ("changes", "told"),
     [
         (["inputs.image.input=picture"], "has no input 'picture'; possible: image"),
-        (["inputs.image.run=RUNS/w"], r"quantises nothing: none of its tasks \(picture\) is reconstruction"),
+        (["inputs.image.run=RUNS/w"], r"has no codes: none of its tasks \(picture\) is reconstruction"),
         (["inputs.image.run=RUNS/none"], r"none is not a run: it has no config\.yaml"),
     ],
 )
@@ -160,13 +160,13 @@ def test_codes_that_have_collapsed_are_refused(runs, capsys, monkeypatch, tmp_pa
     monkeypatch.setattr(CodeVocabulary, "encode_all", lambda self, items: [[7] * self.length for _ in items])
     assert main(["train", str(runs / "w.yaml"), f"out={tmp_path / 'bad'}"]) == 2
     told = capsys.readouterr().err
-    assert f"the codes of {runs / 'q'} have collapsed: all " in told and "are 7; train it again" in told
+    assert f"the codes of {runs / 'q'} have collapsed: all " in told and "are 7; train that run again" in told
 
 
 def test_what_cannot_be_reconstructed(runs, capsys):
     change = ["inputs.image.size=null", "inputs.image.position=null"]
     assert main(["train", str(runs / "q.yaml"), *change, f"out={runs / 'bad'}"]) == 2
-    assert "images that are reconstructed need a 'size'" in capsys.readouterr().err
+    assert "reconstruction of images needs a 'size'" in capsys.readouterr().err
     shutil.rmtree(runs / "bad", ignore_errors=True)
     assert Role().generated is False
 
@@ -402,9 +402,9 @@ def test_sounds_are_trained_on_by_the_codes_of_their_variants(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("inputs.image.augment_wave={gain: 3}", "augment_wave is for sounds; 'image' of "),
+        ("inputs.image.augment_wave={gain: 3}", "augment_wave is for sounds, but input 'image' of "),
         ("inputs.image.augment_wave={gain: 3} inputs.image.variants=0", "variants must be at least 1, not 0"),
-        ("inputs.image.variants=3", "variants are made by augment_wave, which is not given"),
+        ("inputs.image.variants=3", "variants needs augment_wave, which creates them"),
     ],
 )
 def test_variants_that_cannot_be(runs, capsys, change, told):

@@ -40,7 +40,7 @@ def first_fit(counts: Sequence[int], context: int) -> list[int]:
 
 
 CANDIDATES = 12
-"""The number of row lengths that are compared for every batch, besides the context."""
+"""The number of row lengths that are compared for every batch, in addition to the context."""
 BREAK_EVEN = 512
 """The row length, in tokens, at which attention costs as much as all other layers together. It fits a core of width
 128; for a wider core the true value is larger."""
