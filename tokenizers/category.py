@@ -54,7 +54,7 @@ class CategoryChopper(Chopper):
             raise ValueError(f"size must be at least 2, and the numbers in shape at least 1, {lengths}")
         if self.size * math.prod(self.shape) > MAX_ROWS:
             count = math.prod(self.shape)
-            raise ValueError(f"size ({self.size}) times the number of positions ({count}) exceeds {MAX_ROWS:,}")
+            raise ValueError(f"size ({self.size}) times the number of positions ({count}) is more than {MAX_ROWS:,}")
         if not 0 <= self.cut <= len(self.shape):
             raise ValueError(f"cut must be from 0 to {len(self.shape)}, the number of axes in shape, not {self.cut}")
         if self.empty and (not self.cut or not all(0 <= category < self.size for category in self.empty)):

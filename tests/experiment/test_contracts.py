@@ -183,7 +183,7 @@ class GivesTensors(LidarTokenizer):
     [
         (Wide, "inputs.scan: Wide gave a tensor of shape (16, 15); expected is (16, 16)"),
         (Loses, "inputs.scan: Loses gave a tensor of shape (15, 16); expected is (16, 16)"),
-        (FitsOnly, "inputs.scan: Chopper has `fit` but no `save`; expected are all three of fit, save and load"),
+        (FitsOnly, "inputs.scan: Chopper has `fit` but no `save`; define all three of fit, save and load"),
         (GivesTensors, "inputs.scan: Chopper.chop returned a tensor of shape (32,); expected: a Chunk"),
     ],
 )
