@@ -256,7 +256,7 @@ def test_bands_of_a_picture_are_those_of_the_whole(mode, channels, width, height
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("chopmix.tokenizers.image.BAND_PIXELS", 2 * width)
         assert chopper.decode(picture).equal(whole)
-    expected = torch.from_numpy(np.atleast_3d(chopper._coloured(picture)).copy()).permute(2, 0, 1)
+    expected = torch.from_numpy(np.atleast_3d(chopper._converted(picture)).copy()).permute(2, 0, 1)
     assert whole.equal(expected) and whole.shape == (channels, height, width)
 
 
