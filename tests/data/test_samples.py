@@ -28,7 +28,7 @@ from chopmix.data.split import SampleSplit, sample_split
 from chopmix.experiment.own_data import Whole
 from chopmix.files.reading import DataError
 from chopmix.tokenizers.base import Chunk
-from chopmix.tokenizers.chopping.packing import EVEN, cheapest_rows, first_fit, place, spread
+from chopmix.tokenizers.chopping.packing import BREAK_EVEN, cheapest_rows, first_fit, place, spread
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.text import TextChopper
@@ -112,7 +112,7 @@ def test_the_cheapest_rows_cost_no_more_than_the_context_s(counts):
     filled = [
         sum(count for count, row in zip(counts, whole) if row == number) for number in range(max(whole, default=0) + 1)
     ]
-    assert len(used) * max(used) * (EVEN + max(used)) <= len(filled) * max(filled) * (EVEN + max(filled))
+    assert len(used) * max(used) * (BREAK_EVEN + max(used)) <= len(filled) * max(filled) * (BREAK_EVEN + max(filled))
 
 
 def test_rows_are_as_long_as_wastes_least():

@@ -346,8 +346,8 @@ def test_classes_from_outside(plain, outside):
          "4}", "lidar.beam: LidarTokenizer has no such key; did you mean"),
         ("inputs.lidar={use: 'NAME:LidarTokenizer', gain: 0}", "lidar.gain: must be greater than 0, not 0"),
         ("inputs.lidar=NAME:LidarChopper", "lidar: 'NAME:LidarChopper' is no tokenizer: a torch module with a Chopper"),
-        ("inputs.lidar=NAME:Narrow", "lidar: Narrow takes (chopper, width); expected is (chopper, width, "
-         "context), and behind *"),
+        ("inputs.lidar=NAME:Narrow", "lidar: Narrow takes (chopper, width); expected: (chopper, width, "
+         "context, *, YAML keys)"),
         ("inputs.lidar=collections:OrderedDict", "lidar: 'collections:OrderedDict' is no tokenizer: a torch "
          "module with a Chopper"),
         ("model.block.norm=NAME:Moons", "norm: 'NAME:Moons' is no Norm"),

@@ -158,9 +158,9 @@ def test_beams_with_different_notes_have_the_scores_that_each_text_has_alone():
 @pytest.mark.parametrize(
     "text, told",
     [
-        ("ab[c", r"the note that begins at its token 3 is not closed: '\]' is missing"),
-        ("ab]c", r"'\]' stands at its token 3, where no note is open"),
-        ("a[b[c]", r"'\[' stands at its token 4, inside the note that begins at token 2"),
+        ("ab[c", r"the note that begins at token 3 has no closing '\]'"),
+        ("ab]c", r"'\]' at token 3 closes a note, but no note is open"),
+        ("a[b[c]", r"'\[' at token 4 is inside the note that begins at token 2"),
     ],
 )
 def test_notes_must_be_opened_and_closed(text, told):
@@ -183,8 +183,8 @@ def test_a_text_is_refused_or_given_back(text):
     [
         (["[["], "two different marks"),
         (["[", "["], "two different marks"),
-        (["[", "]]"], r"'\]\]' of notes is 2 ids"),
-        (["<", ">"], "the training data has the mark '<' of notes"),
+        (["[", "]]"], r"'\]\]' is 2 ids"),
+        (["<", ">"], "the training data contains the mark '<'"),
     ],
 )
 def test_marks_that_cannot_be_marks(notes, told):

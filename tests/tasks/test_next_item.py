@@ -195,12 +195,12 @@ def test_numbers_are_predicted_in_units_of_their_std():
     [
         (ACTION, [0, 3], "categories must be whole numbers from 0 to 2, not 3"),
         (ACTION, [0.5], "categories must be whole numbers from 0 to 2, not 0.5"),
-        (ACTION, [[0]], r"categories of shape \(moments,\) are expected, not of shape \(1, 1\)"),
-        (ACTION, [], r"are expected, not of shape \(0,\)"),
+        (ACTION, [[0]], r"categories must have the shape \(times,\), not \(1, 1\)"),
+        (ACTION, [], r"must have the shape \(times,\), not \(0,\)"),
         (
             CategoryChopper(size=2, shape=(2, 2)),
             np.zeros((3, 2)),
-            r"\(moments, 2, 2\) are expected, not of shape \(3, 2\)",
+            r"must have the shape \(times, 2, 2\), not \(3, 2\)",
         ),
         (
             ACTION,
@@ -245,7 +245,7 @@ def test_a_grid_is_one_token_of_all_its_places():
         CategoryChopper(size=1)
     with pytest.raises(ValueError, match="empty must hold categories from 0 to 2, not \\[1, 3\\]"):
         CategoryChopper(size=3, shape=(2, 2), cut=1, empty=(1, 3))
-    with pytest.raises(ValueError, match="empty must hold .* and tells of the pieces of a grid that is cut; cut is 0"):
+    with pytest.raises(ValueError, match="empty must hold .* and needs cut to be at least 1"):
         CategoryChopper(size=3, shape=(2, 2), empty=(1,))
     with pytest.raises(ValueError, match="more than 1,048,576"):
         CategoryChopper(size=1024, shape=(1025,))
@@ -270,7 +270,7 @@ def test_a_grid_is_cut_along_its_first_axes(shape, moments, seed):
         tokens = tokenizer(pack([[("g", item)]], {"g": chopper}, chunk.count, ("order", "seconds")).chunks["g"])
         wanted = table(pack([[("g", whole.decode(values))]], {"g": whole}, moments, ("order", "seconds")).chunks["g"])
         torch.testing.assert_close(tokens.view(moments, pieces, 8).sum(1), wanted.view(moments, 8))
-    with pytest.raises(ValueError, match=f"cut must be from 0 to {len(shape)}, the axes of shape, not 7"):
+    with pytest.raises(ValueError, match=f"cut must be from 0 to {len(shape)}, the number of axes in shape, not 7"):
         CategoryChopper(size=3, shape=tuple(shape), cut=7)
 
 

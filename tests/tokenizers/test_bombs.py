@@ -254,9 +254,9 @@ def test_bands_of_a_picture_are_those_of_the_whole(mode, channels, width, height
     chopper = ImageChopper(channels=channels)
     whole = chopper.decode(picture)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("chopmix.tokenizers.image.BAND", 2 * width)
+        patched.setattr("chopmix.tokenizers.image.BAND_PIXELS", 2 * width)
         assert chopper.decode(picture).equal(whole)
-    expected = torch.from_numpy(np.atleast_3d(chopper._coloured(picture)).copy()).permute(2, 0, 1)
+    expected = torch.from_numpy(np.atleast_3d(chopper._converted(picture)).copy()).permute(2, 0, 1)
     assert whole.equal(expected) and whole.shape == (channels, height, width)
 
 
@@ -393,7 +393,7 @@ def test_a_table_takes_8_bytes_a_number(monkeypatch):
     monkeypatch.setattr("chopmix.tokenizers.sensor.VALUES", 4)
     two = SensorChopper(channels=2)
     assert len(two.decode(b"0,1\n1,2\n3,4\n")) == 2
-    with pytest.raises(DataError, match="it holds more than 4 numbers"):
+    with pytest.raises(DataError, match="it contains more than 4 numbers"):
         two.decode(b"0,1\n1,2\n3,4\n5,6\n")
 
 

@@ -68,5 +68,7 @@ def test_a_regression_and_a_sensor_of_a_csv_train(tmp_path, monkeypatch, capsys)
 
 def test_a_single_number_is_one_measurement():
     assert torch.equal(SensorChopper(channels=1).decode(2.5), torch.tensor([[2.5]]))
-    with pytest.raises(DataError, match=r"a stream of 2 channels \(0, 1\) is expected, not of shape \(1, 1\)"):
+    with pytest.raises(
+        DataError, match=r"the stream must have the shape \(times, 2\), with the channels 0, 1, not \(1, 1\)"
+    ):
         SensorChopper(channels=2).decode("2.5")

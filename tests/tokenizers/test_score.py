@@ -59,12 +59,15 @@ def test_the_example_of_the_docstring():
 
 def test_what_is_no_score_is_refused():
     vocabulary = ScoreVocabulary(voices=1, lowest=60, highest=62, chords=True)
-    with pytest.raises(ValueError, match="pitch 63 is outside 60 to 62"):
+    with pytest.raises(ValueError, match="pitch 63 is not from 60 to 62"):
         vocabulary.encode(torch.tensor([[63]]))
-    with pytest.raises(ValueError, match="notes and chords do not alternate"):
+    with pytest.raises(ValueError, match="notes and chords are not in the right order"):
         vocabulary.restore([0, vocabulary.first_chord])
     chopper = ScorePreprocessor(voices=2).fit(tuple, Role())
-    for wrong, told in ([[60]], r"must be \(steps, 2\) .* not \(1, 1\)"), ("x" and [["a", "b"]], "whole numbers"):
+    for wrong, told in (
+        ([[60]], r"must have the shape \(steps, 2\) .* not \(1, 1\)"),
+        ("x" and [["a", "b"]], "whole numbers"),
+    ):
         with pytest.raises(ValueError, match=told):
             chopper.decode(wrong)
 
@@ -167,7 +170,11 @@ def test_every_end_and_every_beginning_is_seen():
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({"lowest": 90}, "must be pitches of MIDI"), ({"transpose": 13}, "from 0 to 12"), ({"crop": 0}, "at least 1")],
+    [
+        ({"lowest": 90}, "must satisfy 0 <= lowest < highest"),
+        ({"transpose": 13}, "from 0 to 12"),
+        ({"crop": 0}, "at least 1"),
+    ],
 )
 def test_options_that_are_none(options, told):
     with pytest.raises(ValueError, match=told):
