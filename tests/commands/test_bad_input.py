@@ -46,7 +46,7 @@ def test_a_wrong_setting_is_named_before_any_work(tiny, capsys, override, match)
 
 def test_a_vocabulary_that_the_corpus_does_not_fill_is_named_as_its_yaml_writes_it(tiny, capsys):
     message = said(capsys, "train", str(tiny()), "inputs.text.encoding=bpe", "inputs.text.vocabulary=6000")
-    assert "inputs.text: vocabulary: 6000 ids are too many: this corpus gives " in message
+    assert "inputs.text: vocabulary: 6000 ids are too many: this corpus yields only " in message
 
 
 @pytest.mark.parametrize("folder", [".", "/", "..", "made"])

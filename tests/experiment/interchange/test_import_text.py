@@ -226,7 +226,7 @@ def test_an_unknown_word_without_an_id_for_it_is_an_error_of_that_text():
     encoding = DirectoryEncoding(coder.to_str(), 0, {})
     assert encoding.encode("the cat") == [1, 2]
     for cut in (encoding.encode, lambda text: encoding.encode_batch(["the", text])):
-        with pytest.raises(DataError, match="the tokenizer cannot cut the text .the zebra.: .*UNK"):
+        with pytest.raises(DataError, match="the tokenizer cannot tokenize the text .the zebra.: .*UNK"):
             cut("the zebra")
 
 
