@@ -1,4 +1,4 @@
-"""A file of codes: the ids that a trained run computed for items, computed once and read by all later processes."""
+"""A file of codes: the ids that a trained run assigns to items, computed once and read by all later processes."""
 
 from __future__ import annotations
 
