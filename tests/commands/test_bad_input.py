@@ -200,9 +200,9 @@ def test_something_else_in_the_place_of_a_lock(tiny, capsys, tmp_path, what):
 def test_a_pipe_among_the_data_is_named(tmp_path):
     """It might never end: nobody need write to it."""
     os.mkfifo(tmp_path / "pipe.tar")
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         len(Webdataset(train=str(tmp_path / "*.tar"), columns={"image": "png"}).open("train"))
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         list(read_lines(tmp_path / "pipe.tar"))
     assert file_fingerprint(tmp_path / "pipe.tar") == "pipe.tar missing"
 

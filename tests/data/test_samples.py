@@ -601,7 +601,7 @@ def test_wrong_manifests_are_told(tmp_path, text, message):
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("memory://nowhere/train.tar", "no such file"), ("nosuch://x/train.tar", "'nosuch://x/train.tar' is not opened")],
+    [("memory://nowhere/train.tar", "no such file"), ("nosuch://x/train.tar", "'nosuch://x/train.tar' is not supported")],
 )
 def test_remote_shards_that_are_not_there_are_named(path, message, memory_protocol):
     with pytest.raises(DataError, match=message):
