@@ -381,9 +381,7 @@ def test_the_size_of_an_array_is_counted_before_it_is_made(shape, kind):
     if count * np.dtype(kind).itemsize == 0 and most <= VALUES and kind != "|O":
         assert read_array(numbers(tuple(shape), kind), "it").shape == tuple(shape)
         return
-    with pytest.raises(
-        DataError, match=r"its header declares (objects|[\d,]+ (numbers; possible|bytes of numbers))"
-    ):
+    with pytest.raises(DataError, match=r"its header declares (objects|[\d,]+ (numbers; possible|bytes of numbers))"):
         read_array(numbers(tuple(shape), kind), "it")
 
 

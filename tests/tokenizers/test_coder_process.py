@@ -54,7 +54,9 @@ def test_a_panic_is_an_error_of_that_text(capfd):
 def test_an_expression_that_never_ends_is_an_error(monkeypatch):
     monkeypatch.setattr(coder_process, "SECONDS", 0.2)
     encoding = DirectoryEncoding(split("a*a*a*!"), 0, {})
-    with pytest.raises(DataError, match="cannot tokenize the text '(a+...): it takes more than 0 seconds; its regular expr"):
+    with pytest.raises(
+        DataError, match="cannot tokenize the text '(a+...): it takes more than 0 seconds; its regular expr"
+    ):
         encoding.encode("a" * 600 + "b!")
     assert encoding.encode("ab") == [0, 1]
 

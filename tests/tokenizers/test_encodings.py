@@ -160,7 +160,9 @@ def test_lone_surrogates_are_refused_by_place(encoding):
 
 
 def test_unseen_characters_are_refused_by_name_and_place():
-    with pytest.raises(UnencodableText, match=r"character 'é' \(U\+00E9\) at position 3 is not among the 3 of this voc"):
+    with pytest.raises(
+        UnencodableText, match=r"character 'é' \(U\+00E9\) at position 3 is not among the 3 characters of this voc"
+    ):
         CharacterEncoding("abc").encode("abcé")
     error = pickle.loads(pickle.dumps(UnencodableText("x", 3, "is wrong")))
     assert str(error) == "x at position 3 is wrong"

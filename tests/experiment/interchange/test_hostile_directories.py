@@ -53,7 +53,9 @@ def test_a_text_that_the_tokenizer_cannot_cut_is_told(run, capfd):
     assert main(["generate", str(run), "--input", f"source={BAD}", "--max-tokens", "2"]) == 2
     said = capfd.readouterr()
     assert (
-        said.out == "" and said.err.startswith("the tokenizer cannot tokenize the text 'aaaa") and "\n" not in said.err[:-1]
+        said.out == ""
+        and said.err.startswith("the tokenizer cannot tokenize the text 'aaaa")
+        and "\n" not in said.err[:-1]
     )
     assert main(["generate", str(run), "--input", "source=aab", "--max-tokens", "2"]) == 0
 

@@ -213,7 +213,7 @@ def test_a_vocabulary_of_special_pieces_alone_has_nothing_to_fill_masks_with(tmp
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     source = directory(tmp_path)
     (source / "vocab.txt").write_text("\n".join(words))
-    with pytest.raises(ValueError, match="the vocabulary of 'text' has special ids alone: there is nothing to hide"):
+    with pytest.raises(ValueError, match="the vocabulary of 'text' has only special ids: there is nothing to hide"):
         import_directory(source, tmp_path / "run")
 
 
