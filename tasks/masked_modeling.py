@@ -92,7 +92,7 @@ class MaskedModeling(Task):
             raise ValueError(f"the vocabulary of {self.target!r} has only special ids: there is nothing to hide")
         return self._head(tokenizers[self.target].embedding)
 
-    # ------------------------------------------------------------------------------------------------- what is hidden
+    # --------------------------------------------------------------------------------------------------------- hiding
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
         """Returns the batch, in which some ids of the text are replaced and the originals are in `Chunks.hidden`, and
@@ -168,7 +168,7 @@ class MaskedModeling(Task):
         """Returns the item of generated ids."""
         return self.vocabulary.restore(ids)
 
-    # ----------------------------------------------------------------------------------------------- what is answered
+    # -------------------------------------------------------------------------------------------------- loss, metrics
 
     def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         return {"loss": nats(output, targets.values)}
@@ -201,12 +201,12 @@ class MaskedModeling(Task):
         shares = output[:, : len(self.plain)].float().softmax(-1).cpu()
         count = min(CANDIDATES, int(self.plain.sum()))
         shares, candidates = shares.masked_fill(~torch.from_numpy(self.plain), 0.0).topk(count)
-        filled, asked = chunks.values.flatten().cpu().clone(), (chunks.hidden != IGNORED).flatten().cpu()
-        filled[asked] = candidates[:, 0]
+        filled, is_mask = chunks.values.flatten().cpu().clone(), (chunks.hidden != IGNORED).flatten().cpu()
+        filled[is_mask] = candidates[:, 0]
         sample = planned.tokens.sample.flatten().cpu()[chunks.slots.cpu()]
         answers = []
         for number in range(1, planned.samples + 1):
-            rows = (sample[asked] == number).nonzero()[:, 0].tolist()
+            rows = (sample[is_mask] == number).nonzero()[:, 0].tolist()
             if rows:
                 masks = [self._candidates(candidates[row], shares[row]) for row in rows]
                 answers.append({**self.vocabulary.restored(filled[sample == number].tolist()), "masks": masks})

@@ -1,4 +1,4 @@
-"""Prediction in time: each token of one input predicts the next token of another one, such as a state the action."""
+"""Prediction in time: each token of one input predicts the next token of another, such as the action after a state."""
 
 from __future__ import annotations
 

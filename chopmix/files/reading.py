@@ -73,7 +73,7 @@ FILES = 1_000_000
 
 
 DEEP = 3
-"""How often a pattern may contain `**`, each of which matches folders of every depth."""
+"""The largest number of `**` in a pattern; each one matches folders of every depth."""
 
 
 def matching(pattern: str) -> list[str]:

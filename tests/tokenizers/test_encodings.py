@@ -275,7 +275,7 @@ def test_a_failed_download_says_which_file_to_put_where(monkeypatch, tmp_path):
         raise ConnectionError("no network")
 
     monkeypatch.setattr(byte_pairs.tiktoken, "get_encoding", unreachable)
-    with pytest.raises(ValueError, match="put .*vocab.bpe as 6d1cbeee0f20.* in the folder named by TIKTOKEN_CACHE_DIR"):
+    with pytest.raises(ValueError, match="put .*vocab.bpe as 6d1cbeee0f20.* in the folder TIKTOKEN_CACHE_DIR"):
         TiktokenEncoding("gpt2")
     with pytest.raises(ValueError, match=r"'p50k_edit' are not available .*p50k_base.tiktoken as [0-9a-f]{40} in"):
         TiktokenEncoding("p50k_edit")

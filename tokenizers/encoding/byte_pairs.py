@@ -135,7 +135,7 @@ class TiktokenEncoding(BytePairs):
             files = " and ".join(f"{address} as {file}" for file, address in rank_files(name).items())
             where = "the folder TIKTOKEN_CACHE_DIR, by default the folder bpe in CHOPMIX_DATA"
             reason = f"({type(error).__name__})"
-            raise ValueError(f"the ranks of {name!r} are not available {reason}; put {files} into {where}") from error
+            raise ValueError(f"the ranks of {name!r} are not available {reason}; put {files} in {where}") from error
         super().__init__(coder)
 
     def parts(self):

@@ -213,9 +213,9 @@ def resampled(clip: Clip, rate: int, new_rate: int, late: bool = False) -> Clip:
     """Resamples the clip from `rate` to `new_rate`, both in hertz.
 
     The filter has rate * new_rate / gcd^2 numbers, gigabytes for 11,027 Hz. The ratio of the rates is therefore
-    rounded to a denominator of at most 512. The result is exact from the usual rates to 16,000 Hz, differs by 2.5
-    millionths from 11,027 Hz, and by at most 0.1 % next to a simple ratio, as from 16,016 Hz. The filter is symmetric
-    and reads 0.4 ms of later samples at 16 kHz: with `late` the clip is delayed by that, so that no sample depends on
+    rounded to a denominator of at most 512. To 16,000 Hz, it is exact from the usual rates, differs by 2.5 millionths
+    from 11,027 Hz, and by at most 0.1 % if it is next to a simple ratio, as from 16,016 Hz. The filter is symmetric and
+    reads 0.4 ms of later samples at 16 kHz; with `late` the clip is delayed by this time, so that no sample depends on
     later ones. Raises ValueError if `rate` is more than 512 times `new_rate`.
 
     Equal to `torchaudio.functional.resample` at the rounded ratio.
@@ -223,7 +223,7 @@ def resampled(clip: Clip, rate: int, new_rate: int, late: bool = False) -> Clip:
     if rate == new_rate:
         return clip
     if rate > 512 * new_rate:
-        raise ValueError(f"a sound of {rate:,} Hz cannot be read at {new_rate:,} Hz: at most 512 times as fast")
+        raise ValueError(f"a sound of {rate:,} Hz cannot be resampled to {new_rate:,} Hz; possible: up to 512 times it")
     ratio = Fraction(new_rate, int(rate)).limit_denominator(512)
     delay = math.ceil(ZEROS / (ROLLOFF * min(rate, new_rate)) * new_rate) + 1 if late else 0
     return in_blocks(clip, ratio.denominator, ratio.numerator, delay)
