@@ -238,7 +238,7 @@ def test_masks_of_a_picture_are_filled_in(runs):
 
 def test_words_are_hidden_of_texts_alone(runs, capsys, tmp_path):
     assert main(["train", str(runs / "masker.yaml"), "tasks.fill.hide=words", f"out={tmp_path / 'x'}"]) == 2
-    assert "hide: words are of texts, and 'image' is none; write hide: tokens" in capsys.readouterr().err
+    assert "hide: words needs a text, and 'image' is not a text; use hide: tokens" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -601,7 +601,10 @@ def test_wrong_manifests_are_told(tmp_path, text, message):
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("memory://nowhere/train.tar", "no such file"), ("nosuch://x/train.tar", "'nosuch://x/train.tar' is not opened")],
+    [
+        ("memory://nowhere/train.tar", "no such file"),
+        ("nosuch://x/train.tar", "'nosuch://x/train.tar' is not supported"),
+    ],
 )
 def test_remote_shards_that_are_not_there_are_named(path, message, memory_protocol):
     with pytest.raises(DataError, match=message):
@@ -612,7 +615,7 @@ def test_missing_numbers_are_not_judged_and_text_is_refused():
     from chopmix.tasks.regression import numbers
 
     assert numbers([0.0, None, 2]).isnan().tolist() == [False, True, False] and numbers(3).tolist() == [3.0]
-    with pytest.raises(DataError, match="'fast' is no number and no list of numbers"):
+    with pytest.raises(DataError, match="'fast' is not a number or a list of numbers"):
         numbers("fast")
 
 

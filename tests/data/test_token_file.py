@@ -105,15 +105,15 @@ def test_processes_write_the_same_file(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "SMALL", 2)
     together = made(texts, BPE, tmp_path / "together", workers=2)
     assert alone.path.read_bytes() == together.path.read_bytes()
-    with pytest.raises(DataError, match=r"document 'doc-15': lone surrogate U\+D800 at place 2 "):
+    with pytest.raises(DataError, match=r"document 'doc-15': lone surrogate U\+D800 at position 2 "):
         made([*texts, "ab\ud800"], BPE, tmp_path / "together", workers=2)
 
 
 def test_what_cannot_be_encoded_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "PART", 10)
-    with pytest.raises(DataError, match=r"document 'doc-1': character 'é' \(U\+00E9\) at place 24 is not among"):
+    with pytest.raises(DataError, match=r"document 'doc-1': character 'é' \(U\+00E9\) at position 24 is not among"):
         made(["abc", "a bb " * 4 + "abc é"], CharacterEncoding(" abc"), tmp_path)
-    with pytest.raises(DataError, match=r"document 'doc-0': lone surrogate U\+DC00 at place 1 "):
+    with pytest.raises(DataError, match=r"document 'doc-0': lone surrogate U\+DC00 at position 1 "):
         made(["a\udc00"], ByteEncoding(), tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -208,12 +208,12 @@ BAD = {
     "image-cut-jpeg": (JPEG[: len(JPEG) // 2], r"the image cannot be read: .*{file}: image file is truncated"),
     "image-is-a-text": (
         b"<html>404 Not Found</html>",
-        r"the image cannot be read: .*{file}: it is damaged, or in no format that is read here",
+        r"the image cannot be read: .*{file}: it is damaged or has an unsupported format",
     ),
     "image-missing": (None, r"the image cannot be read: .*{file} does not exist"),
     "sound-no-numbers": (
         sound(np.array([0, np.nan, np.inf, 0]), subtype="FLOAT"),
-        r"the sound has 2 samples that are no numbers",
+        r"the sound has 2 samples that are not finite",
     ),
     "sound-cut-flac": (FLAC[: len(FLAC) // 2], r"the sound cannot be read: .*psf_fseek|lost sync"),
     "sound-zero-byte": (b"", r"the sound cannot be read: .*{file}"),

@@ -179,5 +179,5 @@ def test_what_generates_nothing_points_to_predict(folder, capsys):
 def test_predict_says_what_a_draft_lacks(folder, capsys):
     assert asked(folder, "predict", "fills", "--input", "text=chop") == 0
     line = json.loads(capsys.readouterr().out)
-    assert line["text"] == {"error": "no '<|mask|>' stands in 'text' to be filled in"}
-    assert line["other"] == {"error": "'other' is missing; `chopmix generate` writes it"}
+    assert line["text"] == {"error": "'text' contains no '<|mask|>' to fill in"}
+    assert line["other"] == {"error": "'other' is missing; `chopmix generate` generates it"}

@@ -656,7 +656,9 @@ def test_targets_that_are_missing_are_told_and_infinite_ones_left_out_of_the_mea
     said: list[str] = []
     rows = [{"y": math.nan}, {"y": 1.5}, {"y": None}, {"y": math.inf}, {"y": 3.0}]
     task = fitted(Regression(target="y"), rows[:3] + rows[4:], said.append)
-    assert said == ["2 of 4 training samples have no number in 'y': not judged"] and task.learned.mean == [2.25]
+    assert said == ["2 of 4 training samples have no number in 'y' and are not supervised"] and task.learned.mean == [
+        2.25
+    ]
     assert fitted(Regression(target="y"), rows[1:2] + rows[3:]).learned == task.learned
     with pytest.raises(DataError, match=r"inf holds a number that is infinite in float32"):
         task.check(math.inf)

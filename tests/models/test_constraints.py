@@ -143,7 +143,7 @@ def test_grammars_that_are_none(tmp_path):
     with pytest.raises(ValueError, match=r"grammar '\(': .*parse error: unclosed group"):
         Grammar(ByteEncoding(), "(")
     for none in ("c+", r"[^\s\S]"):
-        with pytest.raises(ValueError, match="allows nothing that the vocabulary of this run can write"):
+        with pytest.raises(ValueError, match="allows no text that the vocabulary of this run can encode"):
             Grammar(CharacterEncoding("ab"), none)
     grammar = Grammar(CharacterEncoding("ab"), "[ab]c")
     with pytest.raises(ValueError, match="nothing may follow the 1 ids"):

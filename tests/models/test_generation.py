@@ -420,7 +420,7 @@ def test_one_text_can_be_streamed_by_itself(run):
     "options, said",
     [
         (["--temperature", "-1"], "temperature is -1.0; it must be 0, or from 1e-6"),
-        (["--prompt", "CHOP"], "character 'C' (U+0043) at place 0 is not among"),
+        (["--prompt", "CHOP"], "character 'C' (U+0043) at position 0 is not among"),
         (["--max-tokens", "0"], "max_tokens is 0; it must be at least 1"),
         (["--prompts", "/nowhere/prompts.txt"], "prompts.txt"),
     ],

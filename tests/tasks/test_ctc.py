@@ -179,9 +179,9 @@ def test_a_batch_of_nothing_that_can_be_aligned_has_no_loss():
 
 
 def test_an_unknown_symbol_is_named():
-    with pytest.raises(ValueError, match="'x' in column 'text' is none of the 2 symbols"):
+    with pytest.raises(ValueError, match="'x' in column 'text' is not one of the 2 symbols"):
         asked(task(), planned([4], ["axb"]))
-    with pytest.raises(ValueError, match="beams must be at least 1 and at most 1,000, not 0"):
+    with pytest.raises(ValueError, match="beams must be from 1 to 1,000, not 0"):
         task(beams=0)
 
 

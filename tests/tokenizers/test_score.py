@@ -110,7 +110,7 @@ def test_other_files():
         assert min(abs(peak - 440), abs(peak - 220)) < 5 and 0.3 < np.abs(sound).max() <= 1
     chopper = ScorePreprocessor(voices=3).fit(tuple, Role())
     with pytest.raises(DataError, match="the score has 2 tracks with notes, 2 channels and up to 2 notes at once; "
-                                        "expected are 3 voices: a track or a channel of single notes for each voice, "
+                                        "expected 3 voices: a track or a channel of single notes for each voice, "
                                         "or chords of 3 notes"):  # fmt: skip
         chopper.decode(vocabulary.content(score, ".mid"))
     with pytest.raises(DataError, match="the score cannot be read"):

@@ -405,7 +405,7 @@ def test_nothing_is_transcribed_from_outputs_that_are_no_numbers(directory, how)
 
 
 @pytest.mark.parametrize("damage, message", [
-    (lambda whisper: whisper.pop("start"), "encoding.json: whisper: start: it is not there"),
+    (lambda whisper: whisper.pop("start"), "encoding.json: whisper: start: it is missing"),
     (lambda whisper: whisper.update(end=-1), "encoding.json: whisper: end: must be greater than or equal to 0, not -1"),
     (lambda whisper: whisper.update(timestamps=10**6), "encoding.json: whisper: id 1000000 is outside the "
      "model's vocabulary of 367"),

@@ -213,7 +213,7 @@ def test_a_vocabulary_of_special_pieces_alone_has_nothing_to_fill_masks_with(tmp
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     source = directory(tmp_path)
     (source / "vocab.txt").write_text("\n".join(words))
-    with pytest.raises(ValueError, match="the vocabulary of 'text' has special ids alone: there is nothing to hide"):
+    with pytest.raises(ValueError, match="the vocabulary of 'text' has only special ids: there is nothing to hide"):
         import_directory(source, tmp_path / "run")
 
 
@@ -226,7 +226,7 @@ def test_an_unknown_word_without_an_id_for_it_is_an_error_of_that_text():
     encoding = DirectoryEncoding(coder.to_str(), 0, {})
     assert encoding.encode("the cat") == [1, 2]
     for cut in (encoding.encode, lambda text: encoding.encode_batch(["the", text])):
-        with pytest.raises(DataError, match="the tokenizer cannot cut the text .the zebra.: .*UNK"):
+        with pytest.raises(DataError, match="the tokenizer cannot tokenize the text .the zebra.: .*UNK"):
             cut("the zebra")
 
 
