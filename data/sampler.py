@@ -102,7 +102,7 @@ BLOCK if the shares require it, up to LONGEST * BLOCK."""
 
 
 class Mixed(Sampler):
-    """Batches of `rows` samples from several sources with given shares. Each source reads all its samples once, in
+    """Batches of `rows` samples from several sources, each with a share. Each source reads all its samples once, in
     random order, before it reads any of them again; a source with `weights` draws them. Example: two sources with 3 and
     1000 samples and the shares 0.5 and 0.5 have 500 samples each in every block of 1,000, so each sample of the first
     is read 166 or 167 times. Sources alternate as evenly as possible: their shares in each batch deviate by one or two

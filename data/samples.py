@@ -54,7 +54,7 @@ class Samples:
         return self[number]
 
     def damaged(self) -> Iterator[tuple[int, str]]:
-        """Yields (number, reason) of samples that are known to be unreadable before they are read."""
+        """Yields (number, reason) of samples that are known to be damaged before they are read."""
         return iter(())
 
     def caches(self, number: int) -> bool:
