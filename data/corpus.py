@@ -240,8 +240,8 @@ def _ids(part: Part, encoding: Encoding) -> list[int]:
     try:
         return encoding.encode(part.text)
     except UnencodableText as error:
-        text, position, reason = error.args
-        raise DataError(f"document {part.key!r}: {UnencodableText(text, part.start + position, reason)}") from None
+        character, position, reason = error.args
+        raise DataError(f"document {part.key!r}: {UnencodableText(character, part.start + position, reason)}") from None
     except DataError as error:
         raise DataError(f"document {part.key!r}: {error}") from None
 
@@ -385,8 +385,7 @@ class StreamSplit(Split):
     has `rows` windows, which are read as the input `input`.
 
     With `separate`, each document (or part of one) in a window is a separate sample; otherwise a window is one sample.
-    Example: the documents "ab" and "c" as bytes, each after the start token 256, in the window of 4 (context) at index
-    0:
+    Example: the documents "ab" and "c" as bytes, each after the start token 256, in a window of 4 (context) from 0:
 
         values     256  97  98  256
         next_ids    97  98 256   99

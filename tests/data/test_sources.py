@@ -343,7 +343,7 @@ def test_hugging_face_says_what_is_missing(datasets, root, monkeypatch, tiny, ca
         raise ConnectionError("no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
-    with pytest.raises(DataError, match="some/name is no .* be downloaded from the hub: no network"):
+    with pytest.raises(DataError, match="some/name is not .* be downloaded from the hub: no network"):
         HuggingFace(path="some/name").open("train")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match="needs the library datasets: pip install 'chopmix.hub.'"):
