@@ -74,8 +74,8 @@ class Emoji(SampleDataset):
         for folder in (data_root() / "emoji", INSTALLED):
             if (folder / FILE).exists():
                 return folder / FILE
-        how = "put it there (it is in the Debian package fonts-noto-color-emoji), or install that package"
-        raise DataError(f"{data_root() / 'emoji' / FILE} is missing: {how}")
+        hint = "put it there (it is in the Debian package fonts-noto-color-emoji), or install that package"
+        raise DataError(f"{data_root() / 'emoji' / FILE} is missing: {hint}")
 
 
 class Glyphs:

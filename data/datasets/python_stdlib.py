@@ -15,7 +15,7 @@ from pathlib import Path
 from ...files.reading import DataError
 from ..base import Dataset, Document, share_by_hash
 
-LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 """Folders that are skipped at any depth: tests, and folders that do not belong to the standard library."""
 
 
@@ -61,10 +61,10 @@ class PythonStdlib(Dataset):
 
 
 def _python_files(root: Path) -> list[Path]:
-    """Returns all Python files outside the folders LEFT_OUT, sorted by path."""
+    """Returns all Python files outside the folders SKIPPED, sorted by path."""
     paths = []
     for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if name not in LEFT_OUT]
+        subfolders[:] = [name for name in subfolders if name not in SKIPPED]
         paths += [Path(folder, name) for name in names if name.endswith(".py")]
     return sorted(paths, key=lambda path: path.relative_to(root).as_posix())
 
