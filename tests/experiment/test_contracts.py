@@ -252,8 +252,8 @@ class NoMappings(chopmix.Samples):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (None, "data.dataset: FixedRows.open('train') gave None; expected are Samples"),
-        ([{"scan": SCAN, "label": 1}], "data.dataset: FixedRows.open('train') gave a list; expected are Samples"),
+        (None, "data.dataset: FixedRows.open('train') returned None; expected: Samples"),
+        ([{"scan": SCAN, "label": 1}], "data.dataset: FixedRows.open('train') returned a list; expected: Samples"),
     ],
 )
 def test_what_a_data_set_opens_is_checked(monkeypatch, given, message):
@@ -266,7 +266,7 @@ def test_what_a_data_set_opens_is_checked(monkeypatch, given, message):
 
 def test_samples_that_are_no_mappings():
     reader = Reader(NoMappings(), {}, Inputs(columns={"scan": "scan"}), BadSamples("train", ("a", "b"), 1.0))
-    message = "data.dataset: NoMappings gave a list as sample 'a'; expected is a mapping from columns to values"
+    message = "data.dataset: NoMappings returned a list as sample 'a'; expected: a mapping from columns to values"
     with pytest.raises(ContractError, match=message):
         reader.item(0)
 

@@ -157,7 +157,9 @@ def test_predictions_tell_what_had_no_room(mixed, capsys):
     raw = run.dataset().open("val")[0]
     capsys.readouterr()
     short.predict([{name: raw[name] for name in ("image", "operator", "sound")}], max_tokens=1)
-    assert "given: left out for want of room: sound of 1 samples" in capsys.readouterr().err
+    assert (
+        "given: inputs dropped because they do not fit into the context: sound of 1 samples" in capsys.readouterr().err
+    )
 
 
 def test_classes_are_never_taken_over_for_another_target(mixed):

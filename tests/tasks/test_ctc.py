@@ -156,7 +156,8 @@ def test_what_cannot_be_aligned_is_named_counted_and_left_out():
     whole = planned([4, 2, 3], ["ab", "aa", "b"])  # "aa" needs three tokens
     targets = asked(made, whole)
     left_out.note("text", targets.left_out)
-    assert said == ["clip 1 cannot be aligned and is left out: 2 symbols need 3 tokens, but its sound has 2 (1 so far)"]
+    reason = "2 symbols need 3 tokens, but its sound has 2"
+    assert said == [f"clip 1 cannot be aligned and is excluded from the loss: {reason} (1 so far)"]
     assert targets.count == 3 and targets.lengths.tolist() == [2, -1, 1]
     output = torch.randn(len(targets.slots), 3, requires_grad=True)
     loss = made.terms(output, targets)["loss"]
@@ -234,7 +235,8 @@ def test_from_yaml_to_words_and_what_is_left_out_is_counted(tmp_path, capsys):
     out = tmp_path / "run"
     assert main(["train", str(tmp_path / "words.yaml"), f"out={out}"]) == 0
     assert (
-        "cannot be aligned and is left out: 12 symbols need 12 tokens, but its sound has 6" in capsys.readouterr().err
+        "cannot be aligned and is excluded from the loss: 12 symbols need 12 tokens, but its sound has 6"
+        in capsys.readouterr().err
     )
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["data/words_left_out"] == 1 and last["data/train_bad"] == 0 and math.isfinite(last["val/loss"])

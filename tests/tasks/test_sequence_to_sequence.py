@@ -476,7 +476,7 @@ def test_empty_lines_and_long_sources_are_bad_samples(tmp_path, capsys):
     assert main(["train", path, f"out={tmp_path / 'b'}", "data.bad_share=0.05", "training.steps=12"]) == 0
     shown = capsys.readouterr().err
     assert "line 4 is empty" in shown and "line 6 is empty" in shown
-    assert "what the encoder shall read of it has 161 tokens, more than its context of 40" in shown
+    assert "none of its encoder inputs fits: 161 tokens are more than the encoder's context of 40" in shown
 
 
 def test_packed_files_and_bad_bytes(tmp_path):

@@ -93,7 +93,7 @@ def test_what_is_not_known_there_is_refused(changes, told):
         (["inputs.return.offset=0.8", "tasks.value={use: next_item, target: return, at: action}"],
          "'return' is predicted after the action, and while it plays nobody knows it: add '& !from(return)'"),
         (["data.dataset={use: mixture, of: {pole: {use: episodes, of: {use: recorded, environment: CartPole-v1}}}, "
-          "columns: {pole: {reward: payoff}}}"], "data.dataset.columns.pole: columns of episodes keep their names"),
+          "columns: {pole: {reward: payoff}}}"], "data.dataset.columns.pole: columns of episodes cannot be renamed"),
     ],
 )  # fmt: skip
 def test_what_is_not_read_step_by_step_is_refused(tmp_path, change, told):

@@ -134,12 +134,14 @@ def test_more_examples_than_the_context_holds_are_told(tmp_path, capsys):
     more = "data.dataset.examples=11"
     assert main(["train", str(tmp_path / "pairs.yaml"), more, f"out={tmp_path / 'x'}"]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "its 22 tokens of x and y are more than the context of 20: enlarge that, or shorten the samples" in said
+    assert (
+        "its 22 tokens of x and y are more than the context of 20: enlarge the context, or shorten the samples" in said
+    )
     assert "22 tokens" in said and "context of 20" in said, said
     (tmp_path / "rules.yaml").write_text(RULES)
     assert main(["train", str(tmp_path / "rules.yaml"), "model.context=20", f"out={tmp_path / 'y'}"]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "tokens, more than the context of 20; data.too_long: drop would leave out its prompt" in said, said
+    assert "tokens, more than the context of 20; data.too_long: drop would drop its prompt" in said, said
 
 
 @pytest.mark.parametrize(
