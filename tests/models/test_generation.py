@@ -250,10 +250,10 @@ def test_a_model_whose_outputs_are_no_numbers_writes_nothing(size):
         for parameter in made.parameters():
             parameter.mul_(size)
     for sampling in (Sampling(temperature=0), Sampling(), Sampling(top_p=0.5)):
-        with pytest.raises(ValueError, match="the model's outputs are no finite numbers: its weights are damaged"):
+        with pytest.raises(ValueError, match="the model's outputs are NaN or infinite: its weights are damaged"):
             continued(made, [[8, 1], [8]], sampling=sampling, seed=0)
     session = Session.of_texts(made, [[8, 1], [8]], input="text", task="lm", vocabulary=9)
-    with pytest.raises(ValueError, match="the model's outputs are no finite numbers"):
+    with pytest.raises(ValueError, match="the model's outputs are NaN or infinite"):
         beam_search(session, [8], 3, Search(beams=2))
 
 

@@ -527,7 +527,7 @@ def test_a_leak_in_one_long_document_of_ten_is_found_when_its_batch_is_planned(t
         training={"tokens_per_step": None, "samples_per_step": 2, "steps": 40},
     )
     assert main(["train", str(file)]) == 2
-    assert "must predict token 11 at place 10, which can read it" in capsys.readouterr().err
+    assert "predicts token 11 at slot 10, which can read that token" in capsys.readouterr().err
 
 
 def test_a_diverging_loss_stops_the_run_and_keeps_the_checkpoint(tiny, capsys):
