@@ -115,7 +115,7 @@ def test_the_output_of_an_embedder_is_checked():
         (torch.zeros(8, 15), r"a tensor of shape \(8, 15\)"), (torch.zeros(7, 16), r"a tensor of shape \(7, 16\)"),
         ((torch.zeros(8, 16),), "a tuple"), (None, "None"),
     ):  # fmt: skip
-        message = rf"inputs.scan: Lidar returned {text}; expected \(8, 16\): one vector of the model's width for each token"
+        message = rf"inputs.scan: Lidar returned {text}; expected \(8, 16\): one vector of the model's width"
         with pytest.raises(ContractError, match=message):
             check_embedded("scan", Lidar(), output, 8, 16)
 
