@@ -59,7 +59,7 @@ class Rotary(RelativePosition):
             if share % 2 or share < 0:
                 raise ValueError(f"rotary: axis {name!r} has {share} channels; it must be an even number, 0 or more")
         if sum(per_axis.values()) > channels or channels % 2:
-            raise ValueError(f"rotary: {per_axis} needs more than the {channels} channels of a head, or that is odd")
+            raise ValueError(f"rotary: {per_axis} needs more than the {channels} channels of a head, or this is odd")
         exponents = [torch.arange(0, share, 2, dtype=torch.float64) / share for share in per_axis.values()]
         frequency = torch.cat([(base**-exponent).float() for exponent in exponents])
         axis = torch.tensor([axes.index(name) for name, share in per_axis.items() for _ in range(share // 2)])
