@@ -5,8 +5,8 @@ the text and earlier text reads the image, so that from layer 2 on a slot depend
 the second is used for slots for which the first fails:
 
 * *By form.* Every graph declares the inputs that are read ahead of time (`Graph.ahead`). A slot depends on no token
-  that comes after both the slot itself and the last token of those inputs. If the carrier of its target is such a
-  token, there is no leak. This holds for `causal`, for `causal(seconds)` and for prefixes that come first.
+  that comes after both the slot itself and the last token of those inputs. There is no leak if the carrier of the
+  target comes after both. This is true for `causal`, for `causal(seconds)` and for prefixes that come first.
 * *By search.* The dependence is followed through the layers (`mask.reach`), once for each new layout of a sample. The
   position of the sample in a packed row does not matter, because no token reads another sample.
 """
@@ -124,8 +124,7 @@ def layout_key(tokens: Tokens, pairs: Sequence[Tensor]) -> bytes:
 
 
 def leaks(batch: Batch, main: Sequence[Graph], encoder: Sequence[Graph] = ()) -> dict[str, list[tuple[int, int]]]:
-    """Returns all leaks of each task as pairs (supervised slot, carrier), by search only; slots are row * n +
-    column."""
+    """Returns the leaks of each task as pairs (supervised slot, carrier), by search only; a slot is row * n + column."""
     pairs = {}
     for task, targets in batch.targets.items():
         tokens, graphs = batch.set_of(targets).tokens, encoder if targets.of_encoder else main

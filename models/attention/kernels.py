@@ -10,7 +10,7 @@ in this file.
 | causal or full, within samples     | `VariableLength` (half precision) | `PerSample`: a loop over samples     |
 | causal window, one sample per row  | `Flex`                            | `Band`, if less than half of the row |
 | any other graph                    | `Flex` with a block mask          | `Dense` (SDPA with the mask)         |
-| with a bias, or dropout in `Flex`  | `Dense`                           | `Dense`                              |
+| any bias; other graph with dropout | `Dense`                           | `Dense`                              |
 
 In half precision on a CPU, `Short` replaces `Plain`, `PerSample` and `Dense` for rows of up to 256 tokens.
 """
@@ -209,8 +209,8 @@ class Band(Layout):
         return rearrange(mixed, "(b k) h w c -> b h (k w) c", k=blocks)[:, :, :n]
 
     def visible(self, blocks: int, device) -> Bool[Tensor, "k w m"]:
-        """Returns the mask (k, w, 2w) from the w queries of k blocks to 2w keys each: a query reads itself and the w -
-        1 preceding keys, but none before the start of the row."""
+        """Returns the mask (k, w, 2w) from the w queries of k blocks to 2w keys each: a query reads the last w keys up
+        to itself, but none before the start of the row."""
         query = torch.arange(self.size, device=device)[:, None] + self.size
         key = torch.arange(2 * self.size, device=device)[None]
         band = ((key <= query) & (query - key < self.size)).expand(blocks, -1, -1)

@@ -23,8 +23,7 @@ class RelativePosition(nn.Module):
         self.axes = axes
 
     def rotation(self, tokens: Tokens) -> tuple[Tensor, Tensor] | None:
-        """Returns cosine and sine of the angles that rotate queries and keys, (b, 1, n, c/2) each; None: no
-        rotation."""
+        """Returns cosine and sine of the rotation angles of queries and keys, (b, 1, n, c/2) each; None: no angles."""
         return None
 
     def bias(self, queries: Tokens, keys: Tokens) -> Float[Tensor, "b h n m"] | None:

@@ -146,5 +146,7 @@ def test_groups_must_be_groups(options, message):
 
 
 def test_groups_name_each_input():
-    with pytest.raises(ValueError, match=r"groups must name each input once \(text, image\); missing or unknown: title"):
+    with pytest.raises(
+        ValueError, match=r"groups must name each input once \(text, image\); missing or unknown: title"
+    ):
         OwnLayers(groups=GROUPS).numbered(["text", "image"])
