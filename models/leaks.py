@@ -124,7 +124,7 @@ def layout_key(tokens: Tokens, pairs: Sequence[Tensor]) -> bytes:
 
 
 def leaks(batch: Batch, main: Sequence[Graph], encoder: Sequence[Graph] = ()) -> dict[str, list[tuple[int, int]]]:
-    """Returns the leaks of each task as pairs (supervised slot, carrier), by search only; a slot is row * n + column."""
+    """Returns the leaks of each task as pairs (supervised slot, carrier), by search; a slot is row * n + column."""
     pairs = {}
     for task, targets in batch.targets.items():
         tokens, graphs = batch.set_of(targets).tokens, encoder if targets.of_encoder else main
