@@ -42,7 +42,7 @@ def test_it_raises_exactly_where_the_search_finds_a_leak(layers, batch):
     bad, check = leaks(batch, layers)["task"], LeakCheck()
     for _ in range(2):
         if bad:
-            with pytest.raises(LeakError, match="model.attention leaks: task 'task' must predict token"):
+            with pytest.raises(LeakError, match="model.attention leaks: task 'task' predicts token"):
                 check.check(batch, layers)
         else:
             check.check(batch, layers)

@@ -135,7 +135,7 @@ def test_notes_that_fill_the_context_beside_other_inputs_end_the_text():
     made = model("forgets")
     session = Session.of_texts(made, [[START]], **NAMES)
     session.slides = False  # as beside other inputs
-    with torch.inference_mode(), pytest.raises(ValueError, match="context of 16 tokens is full"):
+    with torch.inference_mode(), pytest.raises(ValueError, match="later tokens may read all of its 16 tokens"):
         for id in [OPEN, *[A] * 40]:
             session.scores()
             session.append(torch.tensor([id]))

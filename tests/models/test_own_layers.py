@@ -135,7 +135,7 @@ def test_a_groups_matrices_have_the_role_of_the_common_ones():
     [
         ({"groups": [["a", "b"]]}, "groups must be at least two"),
         ({"groups": [["a"], []]}, "none empty"),
-        ({"groups": [["a"], ["a"]]}, "each input in one of them"),
+        ({"groups": [["a"], ["a"]]}, "every input in only one"),
         ({"groups": GROUPS, "layers": []}, "at least one layer"),
         ({"groups": GROUPS, "layers": ["out", "out"]}, "none twice"),
     ],

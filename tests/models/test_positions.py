@@ -137,7 +137,7 @@ def test_bfloat16_queries_are_turned_in_float32():
         (8, {"order": 3, "row": 5}, "rotary: axis 'order' has 3 channels; it must be an even number"),
         (8, {"order": 8, "row": 2}, "needs more than the 8 channels of a head"),
         (7, None, "rotary: axis 'order' has 7 channels; it must be an even number"),
-        (7, {"row": 4}, "or an odd number"),
+        (7, {"row": 4}, "or this is odd"),
         (8, {"order": -2}, "rotary: axis 'order' has -2 channels; it must be an even number, 0 or more"),
     ],
 )

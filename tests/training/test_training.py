@@ -503,7 +503,7 @@ def test_from_takes_what_fits_and_says_what_it_left(tiny, capsys):
 
 def test_a_leaking_graph_is_refused_before_training(tiny, capsys):
     assert main(["train", str(tiny("leaks", model={"attention": "same_sample"}))]) == 2
-    assert "model.attention leaks: task 'lm' must predict token" in capsys.readouterr().err
+    assert "model.attention leaks: task 'lm' predicts token" in capsys.readouterr().err
     assert main(["train", str(tiny("hidden", model={"attention": "causal | edges(5->4)"}))]) == 2
 
 
