@@ -125,7 +125,7 @@ def test_ids_are_forbidden_and_forced(runs, tmp_path):
         ("writer", ["--steps", "4"], "--steps: this run refines no drafts"),
         ("writer", ["--drafts", "4"], "--drafts: this run refines no drafts"),
         ("writer", ["--order", "random"], "--order: this run refines no drafts"),
-        ("refiner", ["--drafts", "4"], "of 4 drafts the one is kept from which `through` is read best; it names none"),
+        ("refiner", ["--drafts", "4"], "drafts is 4, but `through` names no input to choose the best draft by"),
         ("namer", ["--drafts", "0"], "drafts must be at least 1, not 0"),
         ("writer", ["--animate", "x.gif"], "--animate: this run refines no drafts"),
         ("writer", ["--guidance", "-1"], "guidance is -1.0; it must be from 0"),

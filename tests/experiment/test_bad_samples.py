@@ -490,7 +490,7 @@ def test_an_input_whose_column_the_card_has_not(experiment):
         (["training.tokens_per_step=64"], ConfigError, r"needs either 'tokens_per_step' .* or 'samples_per_step'"),
         (["training.input_dropout.imag=0.5"], ConfigError, r"training\.input_dropout"),
         (["training.freeze=[tokens]"], ValueError, r"training\.freeze: the model has no part 'tokens'; possible: "),
-        (["tasks.kind.pooling=class_token"], ValueError, r"class_token reads the core's own token, .*set "
+        (["tasks.kind.pooling=class_token"], ValueError, r"class_token needs core tokens, .*set "
          r"model\.core_tokens: 1"),
         (["model.attention=same_sampl"], ConfigError, r"model\.attention: .*same_sampl"),
         (["checkpoints.best=val/acuracy"], ValueError, r"checkpoints\.best is 'val/acuracy'; possible: .*val/accuracy"),

@@ -139,6 +139,6 @@ def test_nothing_is_read_off_outputs_that_are_no_numbers(bare):
             parameter.mul_(1e30)
     for asked in (lambda: run.predict([{"text": "the [MASK]"}]), lambda: embed(run, [{"text": "the cat"}])):
         with pytest.raises(
-            ValueError, match="the model's outputs are no finite numbers: its weights are damaged, or too"
+            ValueError, match="the model's outputs are NaN or infinite: its weights are damaged, or too"
         ):
             asked()

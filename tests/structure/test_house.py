@@ -68,10 +68,10 @@ def test_message_passing_fits_on_a_page_and_runs():
     found = subprocess.run([sys.executable, str(file)], cwd=ROOT, capture_output=True, text=True, check=True)
     lines = found.stdout.splitlines()
     assert [line.split(":")[0] for line in lines[::4]] == ["Encoder (BERT, ViT)", "Cross-attention", "Causal (GPT)"]
-    assert lines[1] == "chop  holds [4.0, 0.0] and hears [3.94, 0.06]"  # a little of what comes behind it
-    assert lines[6] == "mix   holds [0.0, 4.0] and hears [1.0, 4.0]"  # what the other text holds there
-    assert lines[9] == "chop  holds [4.0, 0.0] and hears [4.0, 0.0]"  # itself alone
-    assert lines[-1] == "chops holds [3.0, 1.0] and hears [3.79, 0.21]"
+    assert lines[1] == "chop  holds [4.0, 0.0] and receives [3.94, 0.06]"  # a little of the word after it
+    assert lines[6] == "mix   holds [0.0, 4.0] and receives [1.0, 4.0]"  # the second word of the other text
+    assert lines[9] == "chop  holds [4.0, 0.0] and receives [4.0, 0.0]"  # only its own vector
+    assert lines[-1] == "chops holds [3.0, 1.0] and receives [3.79, 0.21]"
 
 
 def test_a_gpt_fits_on_two_pages_and_learns_a_line_by_heart():

@@ -124,7 +124,7 @@ def test_the_naive_graph_of_an_instruction_leaks_and_second_minus_one_does_not()
     naive = (SameSample() & (Causal(1) | From((1,))),) * 2
     batch = batch_of({"word": text, **policy}, [sample], task)
     assert leaks(batch, naive)["act"]
-    with pytest.raises(LeakError, match="task 'act' must predict token"):
+    with pytest.raises(LeakError, match="task 'act' predicts token"):
         LeakCheck().check(batch, naive)
     stands = TextChopper(vocabulary=ByteEncoding(), generated=False, offset=-1.0)
     for graphs in (naive, (SameSample() & Causal(1),) * 2):

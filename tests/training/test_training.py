@@ -503,7 +503,7 @@ def test_from_takes_what_fits_and_says_what_it_left(tiny, capsys):
 
 def test_a_leaking_graph_is_refused_before_training(tiny, capsys):
     assert main(["train", str(tiny("leaks", model={"attention": "same_sample"}))]) == 2
-    assert "model.attention leaks: task 'lm' must predict token" in capsys.readouterr().err
+    assert "model.attention leaks: task 'lm' predicts token" in capsys.readouterr().err
     assert main(["train", str(tiny("hidden", model={"attention": "causal | edges(5->4)"}))]) == 2
 
 
@@ -527,7 +527,7 @@ def test_a_leak_in_one_long_document_of_ten_is_found_when_its_batch_is_planned(t
         training={"tokens_per_step": None, "samples_per_step": 2, "steps": 40},
     )
     assert main(["train", str(file)]) == 2
-    assert "must predict token 11 at place 10, which can read it" in capsys.readouterr().err
+    assert "predicts token 11 at slot 10, which can read that token" in capsys.readouterr().err
 
 
 def test_a_diverging_loss_stops_the_run_and_keeps_the_checkpoint(tiny, capsys):

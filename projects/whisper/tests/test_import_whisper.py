@@ -400,7 +400,7 @@ def test_nothing_is_transcribed_from_outputs_that_are_no_numbers(directory, how)
     with torch.no_grad():
         for parameter in run.model.parameters():
             parameter.mul_(1e30)
-    with pytest.raises(ValueError, match="the model's outputs are no finite numbers"):
+    with pytest.raises(ValueError, match="the model's outputs are NaN or infinite"):
         list(transcribe(run, (sound(3.0), 16_000), Transcribing(silence=None, **how)))
 
 

@@ -185,5 +185,5 @@ def test_a_single_class_is_refused(tmp_path):
 def test_features_that_are_no_mapping_are_refused(tmp_path):
     directory(tmp_path / "ast", {})
     (tmp_path / "ast" / "preprocessor_config.json").write_text("[]")
-    with pytest.raises(RunError, match=r"preprocessor_config.json: all of it is \[\]; it must be a "):
+    with pytest.raises(RunError, match=r"preprocessor_config.json: the content is \[\]; it must be a "):
         import_directory(tmp_path / "ast", tmp_path / "run")
