@@ -10,7 +10,7 @@ from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.fingerprint import file_fingerprint
-from chopmix.experiment.embed import whole_file
+from chopmix.experiment.embed import atomic_file
 from chopmix.experiment.run import Run, writable
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
@@ -245,7 +245,7 @@ def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(capsys, tmp_pat
 
 
 def test_a_file_of_vectors_that_no_file_can_be(tmp_path):
-    too_long, odd = whole_file(tmp_path / f"{'a' * 300}.npy", "wb"), whole_file(tmp_path / "a\0b.npy", "wb")
+    too_long, odd = atomic_file(tmp_path / f"{'a' * 300}.npy", "wb"), atomic_file(tmp_path / "a\0b.npy", "wb")
     with pytest.raises(OSError, match=r"\.npy cannot be written: File name too long"), too_long:
         pass
     with pytest.raises(ValueError, match="cannot be the name of a file"), odd:

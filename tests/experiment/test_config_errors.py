@@ -226,7 +226,7 @@ WRONG = [
     ("data.dataset=json:JSONDecoder", "data.dataset: 'json:JSONDecoder' is no Dataset"),
     ("model.block.norm=torch.nn:LayrNorm", "module 'torch.nn' has no class 'LayrNorm'"),
     ("steps", "steps: an override is written key.sub=value"),
-    ("model.heads=[1", "model.heads: no valid YAML: while parsing a flow sequence"),
+    ("model.heads=[1", "model.heads: invalid YAML: while parsing a flow sequence"),
 ]
 
 
@@ -245,12 +245,12 @@ FILES = {
     "": "x.yaml:1  the file is empty; it must be a mapping with inputs, model",
     "# only a comment\n": "x.yaml:1  the file is empty",
     "- 1\n- 2\n": "x.yaml:1  the file is [1, 2]; it must be a mapping",
-    "inputs: {a: 1\nmodel: 2\n": "x.yaml:2  no valid YAML: while parsing a flow mapping",
-    "inputs: 1\n---\nmodel: 1\n": "x.yaml:2  no valid YAML: expected a single document",
-    "\nx: !!python/object/apply:os.system [ls]\n": "x.yaml:2  no valid YAML: tags (!) are not allowed",
-    "x: &a [1]\ny: *a\n": "x.yaml:1  no valid YAML: anchors (&) and aliases (*) are not allowed",
-    "x: *a\n": "x.yaml:1  no valid YAML: anchors (&) and aliases (*) are not allowed",
-    "x: \x07\n": "x.yaml  no valid YAML: unacceptable character",
+    "inputs: {a: 1\nmodel: 2\n": "x.yaml:2  invalid YAML: while parsing a flow mapping",
+    "inputs: 1\n---\nmodel: 1\n": "x.yaml:2  invalid YAML: expected a single document",
+    "\nx: !!python/object/apply:os.system [ls]\n": "x.yaml:2  invalid YAML: tags (!) are not allowed",
+    "x: &a [1]\ny: *a\n": "x.yaml:1  invalid YAML: anchors (&) and aliases (*) are not allowed",
+    "x: *a\n": "x.yaml:1  invalid YAML: anchors (&) and aliases (*) are not allowed",
+    "x: \x07\n": "x.yaml  invalid YAML: unacceptable character",
 }
 
 

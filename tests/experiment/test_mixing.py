@@ -18,7 +18,7 @@ from chopmix.data.samples import Listed, MadeDataset, Outcome
 from chopmix.experiment.build import load_learned, open_split, save_learned
 from chopmix.experiment.own_data import Whole, whole_data
 from chopmix.experiment.run import Run, load_run
-from chopmix.experiment.run_folder import RunError, claim
+from chopmix.experiment.run_folder import RunError, prepare_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import assemble, fit, resume, train
@@ -768,7 +768,7 @@ def test_one_more_input_changes_nothing_where_it_is_absent(mixed, before):
     more = inputs | {"radar": {"use": "sensor", "channels": 32}}
     new = mixed("new", **DRIVING | {"inputs": more})
     config = load_config(new, [f"from={old.with_suffix('')}"])
-    claim(config, config.out)
+    prepare_run(config, config.out)
     trainer = assemble(config, Processes.start("cpu"), Progress(1))
     resume(trainer)
     first = load_run(old.with_suffix(""), "last")
@@ -936,7 +936,7 @@ def test_labels_follow_their_sounds():
 def test_what_is_frozen_stays(mixed):
     file = digits(mixed, freeze=["tokenizers", "cores.main.blocks.0"], optimizer="muon")
     config = load_config(file)
-    claim(config, config.out)
+    prepare_run(config, config.out)
     trainer = assemble(config, Processes.start("cpu"), Progress(1))
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}
     fit(trainer)
@@ -951,7 +951,7 @@ def test_what_is_frozen_stays(mixed):
 
 def test_rates_fall_with_the_distance_to_the_heads(mixed):
     config = load_config(digits(mixed, optimizer={"use": "adamw", "layer_decay": 0.5}))
-    claim(config, config.out)
+    prepare_run(config, config.out)
     trainer = assemble(config, Processes.start("cpu"), Progress(1))
     names = trainer.trainer.learner.optimizer.names
     rates = {

@@ -17,7 +17,7 @@ from bounded import measured
 from chopmix.commands.cli import main
 from chopmix.data.corpus import prepare
 from chopmix.data.datasets.text import Text
-from chopmix.experiment.examples import written
+from chopmix.experiment.examples import write_value
 from chopmix.experiment.run_folder import LockedError, run_lock
 from chopmix.files.locking import lock
 from chopmix.files.records import write_tensors
@@ -275,11 +275,11 @@ def content(folder):
 
 
 def sample(folder):
-    written(np.zeros((99, 99)), folder, "array")
+    write_value(np.zeros((99, 99)), folder, "array")
 
 
 def sound(folder):
-    written((np.zeros(999), 8000), folder, "sound")
+    write_value((np.zeros(999), 8000), folder, "sound")
 
 
 def confusion(folder):

@@ -19,7 +19,7 @@ from chopmix.commands.cli import main
 from chopmix.data.processes import Processes
 from chopmix.data.sampler import SampleIndex
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError, claim
+from chopmix.experiment.run_folder import RunError, prepare_run
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.train import assemble, fit, resume
 from chopmix.experiment.transfer import functions_that_differ
@@ -82,7 +82,7 @@ class StopAt:
 
 def trainer(config_file, *overrides, stop=None):
     config = load_config(config_file, overrides)
-    claim(config, config.out)
+    prepare_run(config, config.out)
     made = assemble(config, Processes.start(), Progress(config.training.steps))
     if stop is not None:
         made.trainer.stop = StopAt(stop)
