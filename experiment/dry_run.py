@@ -44,7 +44,7 @@ def dry_run(config: Config) -> None:
             start(experiment)
             loss = processes.sum(trainer.learner.update(0, loader.load(0))).item()
         memory = scaled(peak_memory(processes.device), "B")
-        console.print(f"one step: loss {loss:.4f}, peak memory of the whole process {memory}")
+        console.print(f"one step: loss {loss:.4f}, peak memory of the process {memory}")
 
 
 def parameter_table(model: Model) -> Table:

@@ -43,7 +43,7 @@ MANIFESTS = (".jsonl", ".csv", ".tsv")
 
 
 def whole_data(data: str, split: str, columns: Mapping[str, str], corpus: bool = False) -> Dataset:
-    """The data set of `--data`. `wanted` maps the columns that the run reads to their kinds (`image`, `sound`, `text`,
+    """The data set of `--data`. `columns` maps the columns that the run reads to their kinds (`image`, `sound`, `text`,
     `label`, or `file` for any other): `{"image": "image", "digit": "label"}`. `corpus`: whether the run reads a text
     corpus. Raises RunError if the name or the kind of data does not fit, DataError if a file is damaged."""
     if data.lstrip().startswith("{"):
@@ -78,9 +78,9 @@ def dataset_of(text: str) -> Dataset:
         raise RunError(f"--data {text!r}: invalid YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        path = ".".join(map(str, first["loc"]))
         hint = "" if text.lstrip().startswith("{") else "no such file or folder, and as a dataset: "
-        raise RunError(f"--data {text}: {hint}{f'{where}: ' if where else ''}{first['msg']}") from None
+        raise RunError(f"--data {text}: {hint}{f'{path}: ' if path else ''}{first['msg']}") from None
 
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz")

@@ -161,16 +161,16 @@ class Run(TrainedModel):
             raise RunError(f"{self.folder} {error.args[0]}") from None
         return replace(self, tasks=tasks)
 
-    def text_task(self, given: Collection[str] = (), target: str | None = None) -> tuple[str, str]:
+    def text_task(self, excluded: Collection[str] = (), target: str | None = None) -> tuple[str, str]:
         """The names of the first task that generates items, and of the input that it generates: `target`, or else one
-        that is not in `given`. Raises RunError if there is none."""
+        that is not in `excluded`. Raises RunError if there is none."""
         tasks = self.tasks.items()
         generated = [(name, task.target) for name, task in tasks if task.needs.generates or task.needs.refines]
         if target is not None and target not in [input for _, input in generated]:
             possible = ", ".join(input for _, input in generated) or "nothing"
             raise RunError(f"{self.folder} does not generate {target!r}; possible: {possible}")
         for name, input in generated:
-            if input == target or (target is None and input not in given):
+            if input == target or (target is None and input not in excluded):
                 return name, input
         if generated:
             return generated[0]

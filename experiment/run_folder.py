@@ -107,8 +107,8 @@ def say_aside(text: str) -> None:
 
 def check_assets(config: Config, assets: Path) -> None:
     """Raises RunError if `assets` lacks the folder of an input or a task that learned something from the data."""
-    kept = {name: part.target.Chopper for name, part in config.inputs.items() if config.wiring.owners[name] == name}
-    learned = {name: kind for name, kind in kept.items() if kind.learns and kind.load is not Chopper.load}
+    choppers = {name: part.target.Chopper for name, part in config.inputs.items() if config.wiring.owners[name] == name}
+    learned = {name: kind for name, kind in choppers.items() if kind.learns and kind.load is not Chopper.load}
     learned |= {f"task-{name}": part.target for name, part in config.tasks.items() if part.target.Learned}
     for name in learned:
         if not os.path.exists(assets / name):

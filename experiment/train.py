@@ -391,7 +391,7 @@ def roll_back(experiment: Experiment, error: NotFiniteError) -> State:
     step = newest(experiment)
     advice = "try a smaller training.learning_rate, more warmup, or precision float32"
     if step is None or experiment.trainer.loader.skipped:
-        none, again = "there is no checkpoint to return to", "the run has already returned to a checkpoint once"
+        none, again = "there is no checkpoint to go back to", "it went back once before and does not do so again"
         raise RunError(f"{error} near step {failed:,}; {none if step is None else again}; {advice}")
     if processes.is_first:
         state = checkpoint.read_state(experiment.folder, step)
@@ -400,8 +400,8 @@ def roll_back(experiment: Experiment, error: NotFiniteError) -> State:
     processes.wait()
     state = load(experiment, step)
     experiment.say(
-        f"{error} near step {failed:,}: returned to the checkpoint of step {step:,}; batches {step:,} to "
-        f"{failed - 1:,} are skipped. If it happens again, {advice}"
+        f"{error} near step {failed:,}: back to the checkpoint of step {step:,}, and on without the batches {step:,} "
+        f"to {failed - 1:,}. If it happens again, {advice}"
     )
     return state
 

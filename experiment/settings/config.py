@@ -214,7 +214,7 @@ def _values(document: Document) -> tuple[dict[str, Any], dict[str, str], Wiring]
     reported = {problem.path[:depth] for problem in problems for depth in range(len(problem.path) + 1)}
     cross_section, wiring = cross_problems(values, shares)
     problems += [problem for problem in cross_section if problem.path not in reported]
-    problems += [Problem(where, refused) for where, name in code_named_in(tree) if (refused := refusal(name))]
+    problems += [Problem(path, reason) for path, name in code_named_in(tree) if (reason := refusal(name))]
     if problems:
         raise ConfigError(document.file, problems, document.lines)
     assert wiring is not None  # there are no problems

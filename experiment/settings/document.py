@@ -154,8 +154,8 @@ def text_of(path: Path) -> str:
             raise ConfigError(str(path), [Problem((), f"cannot be read: {error}")]) from None
     folder = path.parent
     names = sorted(file.name for file in folder.glob("*.yaml")) if os.path.isdir(folder) else []
-    where = "there is no YAML file in" if os.path.isdir(folder) else "there is no folder"
-    hint = nearest(path.name, names) if names else f"; {where} {str(folder.resolve())!r}"
+    reason = "there is no YAML file in" if os.path.isdir(folder) else "there is no folder"
+    hint = nearest(path.name, names) if names else f"; {reason} {str(folder.resolve())!r}"
     raise ConfigError(str(path), [Problem((), f"there is no such file{hint}")])
 
 

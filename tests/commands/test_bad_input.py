@@ -230,12 +230,12 @@ def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(capsys, tmp_pat
         (folder / place).symlink_to(precious)
     Run.record(run, {"val/loss": 1.0})
     told = capsys.readouterr().err
-    assert "evaluations.jsonl cannot be written to" in told and "--output DIR writes to another place" in told
+    assert "evaluations.jsonl cannot be written" in told and "--output DIR writes to another folder" in told
     assert writable(folder) is None
     (folder / "evaluations.jsonl").unlink()
     os.mkfifo(folder / "evaluations.jsonl")
     Run.record(run, {"val/loss": 1.0})
-    assert "evaluations.jsonl cannot be written to: No such device" in capsys.readouterr().err
+    assert "evaluations.jsonl cannot be written: No such device" in capsys.readouterr().err
     Run.record(run, {"val/loss": 1.0}, tmp_path)
     assert json.loads((tmp_path / "evaluations.jsonl").read_text())["val/loss"] == 1.0
     assert precious.read_text() == "precious"

@@ -123,7 +123,7 @@ def test_an_override_takes_an_input_out(plain):
         plain, ["inputs.speech={use: audio}", "inputs.image={use: image, size: 32}", "inputs.speech=null"]
     )
     assert list(config.inputs) == ["text", "image"] == list(config.tree["inputs"])
-    with pytest.raises(ConfigError, match="inputs.txt: there is nothing of that name to take out; did you mean 'text'"):
+    with pytest.raises(ConfigError, match="inputs.txt: does not exist, so it cannot be removed; did you mean 'text'"):
         load_config(plain, ["inputs.txt=null"])
     with pytest.raises(ConfigError, match="tasks: must name at least one"):
         load_config(plain, ["tasks.lm=null"])

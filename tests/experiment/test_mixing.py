@@ -145,7 +145,7 @@ def test_samples_with_several_prompts_are_refused(mixed):
     train(load_config(mixed(), ["training.steps=1"]))
     run = load_run(mixed().with_suffix(""))
     for ask in (run.generate, run.stream):
-        with pytest.raises(RunError, match="2 prompts and inputs cannot be combined: give one"):
+        with pytest.raises(RunError, match="2 prompts cannot be combined with inputs; write one prompt"):
             ask(["1", "2"], inputs=[{"operator": "+"}])
 
 
@@ -366,7 +366,9 @@ def test_a_run_that_lacks_what_it_learned_of_its_data_is_refused(mixed, tmp_path
     assert {"sound", "answer"} <= {each.name for each in kept}
     for each in kept:
         each.rename(tmp_path / "away")
-        with pytest.raises(RunError, match=rf"assets/{each.name} is missing: what this run learned of its data"):
+        with pytest.raises(
+            RunError, match=rf"assets/{each.name} is missing. It holds what this run learned from its data"
+        ):
             load_run(file.with_suffix(""))
         (tmp_path / "away").rename(each)
     load_run(file.with_suffix(""))
@@ -649,7 +651,7 @@ def test_what_a_configuration_does_not_show_is_told(mixed, capsys):
     assert "tasks.answer: the answer stands in column 'answer', which operator reads: reconstructed" in told
     kind = "tasks={kind: {use: classification, target: operator}}"
     assert main(["train", str(mixed()), "inputs.operator=null", kind, "--dry-run"]) == 0
-    assert "no leak: nothing that is predicted stands among the tokens that are read" in capsys.readouterr().out
+    assert "no leak: no predicted token is among the input tokens" in capsys.readouterr().out
 
 
 def test_targets_that_are_missing_are_told_and_infinite_ones_left_out_of_the_mean():
@@ -694,11 +696,11 @@ def test_numbers_that_look_like_classes_are_asked_about():
         ("data.columns.video=image", "data.columns.video: no input is named 'video'"),
         ("tasks.answer.target=anser", "no input is named 'anser'; did you mean 'answer'"),
         ("inputs.image.size=9", r"size 9 must be a multiple of patch_size \(4\)"),
-        ("data.dataset=tiny_shakespeare", "is a text corpus: give 'tokens_per_step' instead"),
+        ("data.dataset=tiny_shakespeare", "is a text corpus: set 'tokens_per_step' instead"),
         (
             "tasks.answer={use: classification, target: operator}",
             r"tasks.answer.target: is the column 'operator', which the input 'operator' reads: the model would "
-            r"be told its answer",
+            r"see its target",
         ),
         ("inputs.image.position=learned", "nothing is named 'learned'; possible: learned_grid, sinusoidal_grid"),
     ],
@@ -793,9 +795,7 @@ def test_an_input_that_no_sample_has_is_named(mixed, monkeypatch):
     read = Problems.row
     monkeypatch.setattr(Problems, "row", lambda self, *which: read(self, *which) | {"sound": None})
     config = load_config(mixed("absent", data={"dataset": {"use": "arithmetic", "samples": 12}}))
-    with pytest.raises(
-        DataError, match=r"inputs.sound: none of the 12 training samples has anything in column 'sound'"
-    ):
+    with pytest.raises(DataError, match=r"inputs.sound: none of the 12 training samples has a value in column 'sound'"):
         train(config)
 
 

@@ -20,7 +20,7 @@ def test_by_a_return_the_largest_is_the_best(played, capsys):
     found = {SLOW: [{"step": 1, "val/return_at_500": 16.5}], FAST: [{"step": 1, "val/return_at_500": 499.4}]}
     sweep.print_results(played, found, [0], swept=True)
     shown = capsys.readouterr().out
-    assert "by val/return_at_500, the best first" in shown and shown.index("499.4") < shown.index("16.5")
+    assert "sorted by val/return_at_500, best first" in shown and shown.index("499.4") < shown.index("16.5")
 
 
 def test_a_metric_that_nobody_knows_orders_nothing(played):
