@@ -473,9 +473,8 @@ def predicted_split(
     for number, sample in enumerate(samples):
         if all(sample.get(name) is None for name in inputs):
             split.skipped.bad.setdefault(number, f"it has none of the inputs {', '.join(inputs)}")
-    report_missing(
-        run, [sample for number, sample in enumerate(samples) if number not in split.skipped.bad], tasks, say
-    )
+    readable_samples = [sample for number, sample in enumerate(samples) if number not in split.skipped.bad]
+    report_missing(run, readable_samples, tasks, say)
     return split
 
 
@@ -519,10 +518,8 @@ def split_of(
 ) -> SampleSplit:
     """Samples in memory as a split."""
     keys = [f"sample {number + 1}" for number in range(len(samples))]
-    columns, labels = (
-        {name: name for name in choppers},
-        [column for task in tasks.values() for column in task.needs.columns],
-    )
+    columns = {name: name for name in choppers}
+    labels = [column for task in tasks.values() for column in task.needs.columns]
     return read_samples(config, Listed(keys, samples), "given", choppers, lambda text: None, columns, labels)
 
 
@@ -638,15 +635,15 @@ def evaluated(
         raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
     data, folder = run.open(split, dataset), output or writable(run.folder)
     with run.arithmetic():
-        metrics = measured(run.model, run.tasks, data, rows=rows, pictures=folder, inputs=inputs)
-        metrics.check()
+        result = measured(run.model, run.tasks, data, rows=rows, pictures=folder, inputs=inputs)
+        result.check()
         if folder:
             write_sheet(run, data, folder)
     for line in data.skipped.lines():
         say_aside(line)
     if folder is None:
         say_aside(f"{run.folder}: images cannot be written there; --output DIR writes to another folder")
-    return metrics
+    return result
 
 
 def write_sheet(run: Run, data: Split, folder: Path) -> None:

@@ -91,10 +91,7 @@ def checkpoint_sizes(checkpoints: Checkpoints) -> Iterator[Found]:
     yield from at_least("checkpoints", vars(checkpoints), "every", "keep", "average", least=1)
     average, keep = checkpoints.average, checkpoints.keep
     if average is not None and average > keep:
-        yield (
-            ("checkpoints", "keep"),
-            f"must be at least {average}, the number of averaged checkpoints (checkpoints.average), not {keep}",
-        )
+        yield ("checkpoints", "keep"), f"must be at least {average} (checkpoints.average), not {keep}"
 
 
 def logging_sizes(logging: Logging) -> Iterator[Found]:
@@ -152,10 +149,8 @@ def encodings_fit(inputs: dict[str, Part]) -> Iterator[Found]:
         if encoding in ("bpe", "numbers") and vocabulary is None:
             yield ("inputs", name, "encoding"), f"{encoding} needs 'vocabulary', the number of ids, such as 4096"
         elif encoding == "bpe" and vocabulary < 257:
-            yield (
-                ("inputs", name, "vocabulary"),
-                f"must be at least 257 (256 bytes and the start token), not {vocabulary}",
-            )
+            message = f"must be at least 257 (256 bytes and the start token), not {vocabulary}"
+            yield ("inputs", name, "vocabulary"), message
         elif encoding not in ("bpe", "numbers") and vocabulary is not None:
             message = f"is for encodings bpe and numbers only; {encoding!r} has a fixed vocabulary: remove {vocabulary}"
             yield ("inputs", name, "vocabulary"), message

@@ -71,7 +71,7 @@ class Training:
     """The largest norm of the gradient over all parameters; null: no clipping."""
     ema: float | None = None
     """The decay per step (0 to 1) of an exponential moving average of the weights, which is used for evaluation, `best`
-    and export; null: no average."""
+    and export; null: none."""
     precision: Literal["auto", "fast", "float32", "bfloat16"] = "auto"
     """The precision of matrix products; weights stay float32. `auto`: bfloat16 on a GPU that supports it, and on a CPU
     with bfloat16 instructions if the model is wide enough to be faster; `fast`: on such a CPU for any width."""

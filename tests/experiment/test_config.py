@@ -263,7 +263,7 @@ def test_json_schema_has_every_section_and_part():
     assert closed and all(each["additionalProperties"] is False for each in closed)
     task = next(each for each in objects(schema) if each["properties"].get("use") == {"const": "language_modeling"})
     assert task["required"] == ["use", "target"]
-    assert "null: no average" not in str(schema) and "running average" in str(sections["training"])
+    assert "null: no average" not in str(schema) and "moving average" in str(sections["training"])
 
 
 def test_a_base_that_cannot_be_made_is_no_choice():

@@ -205,7 +205,7 @@ WRONG = [
     ("tasks.lm.metrics=exact_match", "tasks.lm.metrics: must be a list of"),
     (
         "inputs.text.vocabulary=300",
-        "inputs.text.vocabulary: is for encodings bpe and numbers only; 'bytes' has its own",
+        "inputs.text.vocabulary: is for encodings bpe and numbers only; 'bytes' has a fixed vocabulary",
     ),
     (
         "inputs.train={use: image}",

@@ -75,7 +75,7 @@ def test_inputs_that_are_missing_are_named(folder, capsys):
         for what in (
             "'label' is predicted without image, other",
             "'label' is predicted without other",
-            "'other' is written without image",
+            "'other' is generated without image",
         )
     ]
     assert asked(folder, "predict", "sees", "--input", "text=chop") == 0

@@ -266,11 +266,11 @@ def test_a_sample_without_a_text_is_not_judged_by_one(answering):
 
 def test_what_a_prompt_alone_is_continued_without_is_told(answering, capsys):
     generate = ["generate", str(answering.folder), "--prompt", "1", "--max-tokens", "2"]
-    told = "'answer' is written without image, operator, sound (--input NAME=VALUE)\n"
+    told = "'answer' is generated without image, operator, sound (--input NAME=VALUE)\n"
     assert main(generate) == 0 and told in capsys.readouterr().err
     for command in ([*generate, "--input", "operator=+"], ["predict", str(answering.folder), "--input", "operator=+"]):
         assert main(command) == 0
-        assert "'answer' is written without image, sound (--input NAME=VALUE)\n" in capsys.readouterr().err
+        assert "'answer' is generated without image, sound (--input NAME=VALUE)\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("inputs", [None, ("sound",), ()])
