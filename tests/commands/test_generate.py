@@ -115,12 +115,12 @@ def test_ids_are_forbidden_and_forced(runs, tmp_path):
         (
             "refiner",
             ["--prompt", "seven"],
-            "--prompt is for texts, and 'image' is none; --given FILE --fill PLACES keeps a part",
+            "--prompt is for texts, but 'image' is not a text; --given FILE --fill PLACES keeps a part",
         ),
         ("writer", ["--force", "x"], "--force: 'x' is no whole number; write --forbid 3,7 and --force 0:3,1:7"),
         ("writer", ["--forbid", "red"], "--forbid: 'red' is no whole number; write --forbid 3,7"),
         ("writer", ["--force", "0"], "--force: '' is no whole number; write --forbid 3,7 and --force 0:3"),
-        ("writer", ["--prompt", "seven"], "--prompt is for texts, and 'image' is none"),
+        ("writer", ["--prompt", "seven"], "--prompt is for texts, but 'image' is not a text"),
         ("writer", ["--grammar", "[0-9]+"], "--grammar is for texts"),
         ("writer", ["--steps", "4"], "--steps: this run refines no drafts"),
         ("writer", ["--drafts", "4"], "--drafts: this run refines no drafts"),
@@ -255,7 +255,7 @@ def test_an_evaluation_that_cannot_be_is_told_in_a_line(runs, capsys, run, more,
 def test_metrics_of_texts_are_refused_where_no_text_is_predicted(tmp_path, task, attention):
     tree = WRITER.replace("ATTENTION", attention).replace("TASK", task).replace("{accepted: JUDGED}", "[wer]")
     (tmp_path / "x.yaml").write_text(tree)
-    with pytest.raises(ValueError, match="tasks.picture.metrics: wer compare texts, and 'image' is none"):
+    with pytest.raises(ValueError, match="tasks.picture.metrics: wer compare texts, but 'image' is not a text"):
         train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"]))
 
 
@@ -440,9 +440,9 @@ def test_words_go_before_all_that_is_refined_through_them():
 
 
 @pytest.mark.parametrize("old, new, told", [
-    ("through: [words]", "through: [image]", "picture.refining.through: no task before it refines 'image'; possi"),
-    ("through: [words]", "through: [x]", "picture.refining.through: no task before it refines 'x'; possi"),
-    ("{tokens: 1}", "{steps: 2}", "name.refining.tokens: must be given, since 'picture' is refined through 'words'"),
+    ("through: [words]", "through: [image]", "picture.refining.through: no preceding task refines 'image'; possi"),
+    ("through: [words]", "through: [x]", "picture.refining.through: no preceding task refines 'x'; possi"),
+    ("{tokens: 1}", "{steps: 2}", "name.refining.tokens: must be set, since 'picture' is refined through 'words'"),
 ])  # fmt: skip
 def test_a_draft_is_refined_through_earlier_tasks_of_known_length_alone(tmp_path, old, new, told):
     (tmp_path / "x.yaml").write_text(NAMER.replace(old, new))

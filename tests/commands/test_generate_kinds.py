@@ -194,7 +194,7 @@ def test_molecules_are_written(runs, tmp_path):
 def test_a_corpus_has_no_column_to_judge_by(runs, tmp_path, capsys):
     judge = f"tasks.fill.metrics={{accepted: {{use: accepted_by, run: {runs / 'masker'}}}}}"
     assert main(["train", str(runs / "drafter.yaml"), judge, f"out={tmp_path / 'x'}"]) == 2
-    told = "tasks.fill.metrics.accepted: it compares with column 'label', and dataset 'text' has texts alone"
+    told = "tasks.fill.metrics.accepted: it compares with column 'label', but dataset 'text' contains only texts"
     assert told in capsys.readouterr().err
 
 
@@ -207,7 +207,7 @@ data: {columns: {image: image}, dataset: digits}
 training: {steps: 1, samples_per_step: 4}
 """)
     assert main(["train", str(tmp_path / "x.yaml"), f"out={tmp_path / 'x'}"]) == 2
-    told = "tasks.picture.metrics.ok: the input 'image' has no ids, so that no item of it can be generated and judged"
+    told = "tasks.picture.metrics.ok: the input 'image' has no ids, so its items cannot be generated and judged"
     assert told in capsys.readouterr().err
 
 

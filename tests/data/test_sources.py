@@ -288,7 +288,7 @@ def test_of_several_tables_the_one_of_the_split_is_read(datasets, root):
         assert len(whole_data(str(root / "saved"), split, {"word": "text"}).opened(split)) == count
     datasets.DatasetDict({"train": made["train"], "held": made["test"]}).save_to_disk(str(root / "other"))
     assert len(whole_data(str(root / "other"), "held", {"word": "text"}).opened("held")) == 2
-    with pytest.raises(DataError, match="has no table for the split 'test', but train, held; --split says which"):
+    with pytest.raises(DataError, match="has no table for the split 'test'; possible with --split: train, held"):
         whole_data(str(root / "other"), "test", {"word": "text"})
 
 
@@ -331,7 +331,7 @@ def test_hugging_face_says_what_is_missing(datasets, root, monkeypatch, tiny, ca
     file = tiny("hub", data={"dataset": {"use": "hugging_face", "path": str(root / "a.jsonl")}})
     small = ["training.tokens_per_step=null", "training.samples_per_step=4"]
     assert main(["train", str(file), *small]) != 0
-    assert "has no column 'text'; possible: n, word, kind (data.columns says which is read" in "".join(
+    assert "has no column 'text'; possible: n, word, kind (data.columns selects another column" in "".join(
         capsys.readouterr()
     )
     assert main(["train", str(file), *small, "data.columns.text=word", "training.steps=2"]) == 0
@@ -434,7 +434,7 @@ def test_an_imported_vit_is_fine_tuned(root, tmp_path, capsys):
     config = str(CONFIGS / "vision" / "finetune_timm.yaml")
     printed = said(capsys, "train", config, *small, f"out={tmp_path / 'tuned'}")
     assert (
-        "2 new here, so left as initialised: heads.thing.linear.weight, heads.thing.linear.bias; 2 left beh" in printed
+        "2 new (keep their initial values): heads.thing.linear.weight, heads.thing.linear.bias; 2 not used" in printed
     )
     assert "differ in shape" not in printed
     assert "one step: loss" in said(capsys, "train", config, "--dry-run", *small)

@@ -458,14 +458,14 @@ def test_an_input_that_no_sample_has(experiment):
     experiment.manifest("image")
     inputs = {"image": INPUTS["image"], "radar": INPUTS["sensor"]}
     experiment.write(inputs, experiment.dataset(["image", "label", "radar"], ["image"]))
-    message = "inputs.radar: none of the 16 training samples has anything in column 'radar'"
+    message = "inputs.radar: none of the 16 training samples has a value in column 'radar'"
     assert experiment.stops(message, before=True)
 
 
 def test_an_input_whose_column_the_card_has_not(experiment):
     experiment.manifest("image")
     experiment.write({"radar": INPUTS["sensor"]}, experiment.dataset(["image", "label"]))
-    message = r"inputs\.radar: dataset 'manifest' has no column 'radar'; possible: image, label \(data\.columns says"
+    message = r"inputs\.radar: dataset 'manifest' has no column 'radar'; possible: image, label \(data\.columns selects"
     assert experiment.stops(message, before=True)
 
 

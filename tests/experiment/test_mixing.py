@@ -18,7 +18,7 @@ from chopmix.data.samples import Listed, MadeDataset, Outcome
 from chopmix.experiment.build import load_learned, open_split, save_learned
 from chopmix.experiment.own_data import Whole, whole_data
 from chopmix.experiment.run import Run, load_run
-from chopmix.experiment.run_folder import RunError, claim
+from chopmix.experiment.run_folder import RunError, prepare_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import assemble, fit, resume, train
@@ -145,7 +145,7 @@ def test_samples_with_several_prompts_are_refused(mixed):
     train(load_config(mixed(), ["training.steps=1"]))
     run = load_run(mixed().with_suffix(""))
     for ask in (run.generate, run.stream):
-        with pytest.raises(RunError, match="2 prompts and inputs cannot be combined: give one"):
+        with pytest.raises(RunError, match="2 prompts cannot be combined with inputs; write one prompt"):
             ask(["1", "2"], inputs=[{"operator": "+"}])
 
 
@@ -268,11 +268,11 @@ def test_a_sample_without_a_text_is_not_judged_by_one(answering):
 
 def test_what_a_prompt_alone_is_continued_without_is_told(answering, capsys):
     generate = ["generate", str(answering.folder), "--prompt", "1", "--max-tokens", "2"]
-    told = "'answer' is written without image, operator, sound (--input NAME=VALUE)\n"
+    told = "'answer' is generated without image, operator, sound (--input NAME=VALUE)\n"
     assert main(generate) == 0 and told in capsys.readouterr().err
     for command in ([*generate, "--input", "operator=+"], ["predict", str(answering.folder), "--input", "operator=+"]):
         assert main(command) == 0
-        assert "'answer' is written without image, sound (--input NAME=VALUE)\n" in capsys.readouterr().err
+        assert "'answer' is generated without image, sound (--input NAME=VALUE)\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("inputs", [None, ("sound",), ()])
@@ -368,7 +368,9 @@ def test_a_run_that_lacks_what_it_learned_of_its_data_is_refused(mixed, tmp_path
     assert {"sound", "answer"} <= {each.name for each in kept}
     for each in kept:
         each.rename(tmp_path / "away")
-        with pytest.raises(RunError, match=rf"assets/{each.name} is missing: what this run learned of its data"):
+        with pytest.raises(
+            RunError, match=rf"assets/{each.name} is missing. It holds what this run learned from its data"
+        ):
             load_run(file.with_suffix(""))
         (tmp_path / "away").rename(each)
     load_run(file.with_suffix(""))
@@ -651,7 +653,7 @@ def test_what_a_configuration_does_not_show_is_told(mixed, capsys):
     assert "tasks.answer: the answer stands in column 'answer', which operator reads: reconstructed" in told
     kind = "tasks={kind: {use: classification, target: operator}}"
     assert main(["train", str(mixed()), "inputs.operator=null", kind, "--dry-run"]) == 0
-    assert "no leak: nothing that is predicted stands among the tokens that are read" in capsys.readouterr().out
+    assert "no leak: no predicted token is among the input tokens" in capsys.readouterr().out
 
 
 def test_targets_that_are_missing_are_told_and_infinite_ones_left_out_of_the_mean():
@@ -698,11 +700,11 @@ def test_numbers_that_look_like_classes_are_asked_about():
         ("data.columns.video=image", "data.columns.video: no input is named 'video'"),
         ("tasks.answer.target=anser", "no input is named 'anser'; did you mean 'answer'"),
         ("inputs.image.size=9", r"size 9 must be a multiple of patch_size \(4\)"),
-        ("data.dataset=tiny_shakespeare", "is a text corpus: give 'tokens_per_step' instead"),
+        ("data.dataset=tiny_shakespeare", "is a text corpus: set 'tokens_per_step' instead"),
         (
             "tasks.answer={use: classification, target: operator}",
             r"tasks.answer.target: is the column 'operator', which the input 'operator' reads: the model would "
-            r"be told its answer",
+            r"see its target",
         ),
         ("inputs.image.position=learned", "nothing is named 'learned'; possible: learned_grid, sinusoidal_grid"),
     ],
@@ -772,7 +774,7 @@ def test_one_more_input_changes_nothing_where_it_is_absent(mixed, before):
     more = inputs | {"radar": {"use": "sensor", "channels": 32}}
     new = mixed("new", **DRIVING | {"inputs": more})
     config = load_config(new, [f"from={old.with_suffix('')}"])
-    claim(config, config.out)
+    prepare_run(config, config.out)
     trainer = assemble(config, Processes.start("cpu"), Progress(1))
     resume(trainer)
     first = load_run(old.with_suffix(""), "last")
@@ -797,9 +799,7 @@ def test_an_input_that_no_sample_has_is_named(mixed, monkeypatch):
     read = Problems.row
     monkeypatch.setattr(Problems, "row", lambda self, *which: read(self, *which) | {"sound": None})
     config = load_config(mixed("absent", data={"dataset": {"use": "arithmetic", "samples": 12}}))
-    with pytest.raises(
-        DataError, match=r"inputs.sound: none of the 12 training samples has anything in column 'sound'"
-    ):
+    with pytest.raises(DataError, match=r"inputs.sound: none of the 12 training samples has a value in column 'sound'"):
         train(config)
 
 
@@ -940,7 +940,7 @@ def test_labels_follow_their_sounds():
 def test_what_is_frozen_stays(mixed):
     file = digits(mixed, freeze=["tokenizers", "cores.main.blocks.0"], optimizer="muon")
     config = load_config(file)
-    claim(config, config.out)
+    prepare_run(config, config.out)
     trainer = assemble(config, Processes.start("cpu"), Progress(1))
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}
     fit(trainer)
@@ -955,7 +955,7 @@ def test_what_is_frozen_stays(mixed):
 
 def test_rates_fall_with_the_distance_to_the_heads(mixed):
     config = load_config(digits(mixed, optimizer={"use": "adamw", "layer_decay": 0.5}))
-    claim(config, config.out)
+    prepare_run(config, config.out)
     trainer = assemble(config, Processes.start("cpu"), Progress(1))
     names = trainer.trainer.learner.optimizer.names
     rates = {

@@ -512,7 +512,7 @@ def test_a_judge_is_named_like_a_file(place, capsys):
         "run", tasks={"lm": {"use": "language_modeling", "target": "text", "metrics": {"../../x": {"use": "copies"}}}}
     )
     for words in (["inspect", "run"], ["train", "run", "training.steps=3"]):
-        assert "tasks.lm.metrics.../../x: '../../x' cannot be a name" in refused(capsys, *words)
+        assert "tasks.lm.metrics.../../x: '../../x' is not a valid name" in refused(capsys, *words)
 
 
 def test_an_imported_run_names_its_missing_data(place, capsys):
@@ -520,5 +520,5 @@ def test_an_imported_run_names_its_missing_data(place, capsys):
     assert "the imported run has no data; set data.dataset: a name" in refused(capsys, "train", "run")
     with pytest.raises(ConfigError, match="has no data"):
         load_config("run")
-    with pytest.raises(RunError, match="was imported and has no data"):
+    with pytest.raises(RunError, match="was imported without data"):
         load_run("run").evaluate()

@@ -89,7 +89,7 @@ def test_predictions_of_samples_that_lack_inputs(run, capsys):
             assert "error" in alone or alone["task"].keys() == {"error"}, "nothing is made up"
         gone = [name for name in whole[0] if name not in subset]
         if "error" in alone:
-            assert not sample or "nothing to read" in alone["error"]
+            assert not sample or "the encoder has no input" in alone["error"]
         elif missing := [name for name in gone if name != task.target]:
             how = "written" if task.needs.generates or task.needs.refines else "predicted"
             assert told == f"{task.target!r} is {how} without {', '.join(missing)} (--input NAME=VALUE)\n"

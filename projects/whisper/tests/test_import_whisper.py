@@ -482,9 +482,7 @@ def test_an_imported_run_knows_its_folder(directory):
 
 def test_an_imported_run_says_that_it_has_no_data(directory, capsys):
     assert main(["evaluate", str(directory[0] / "run")]) != 0
-    assert "run was imported and has no data of its own; name some with --data" in " ".join(
-        capsys.readouterr().err.split()
-    )
+    assert "run was imported without data; name a data set with --data" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("config", [{"suppress_ids": [1], "lang_ids": []}, None])

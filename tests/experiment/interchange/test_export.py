@@ -193,7 +193,7 @@ def test_a_model_without_its_head_comes_back_without(tmp_path):
     transformers.BertModel(transformers.BertConfig(**BERT)).save_pretrained(tmp_path / "bare")
     import_directory(tmp_path / "bare", tmp_path / "run")
     said = export_directory(load_run(tmp_path / "run", device="cpu"), tmp_path / "back")
-    assert "not written, since it is as initialised: heads.mlm." in said
+    assert "not written, since untrained: heads.mlm." in said
     found = {name.removeprefix("bert."): value for name, value in tensors(tmp_path / "back").items()}
     assert_same(found, {name: value for name, value in tensors(tmp_path / "bare").items() if "pooler" not in name})
 
@@ -242,7 +242,7 @@ def test_what_was_trained_from_its_start_writes_the_same_text(kind, tmp_path, mo
 
 
 @pytest.mark.parametrize("model, head, message", [
-    ("block: {norm: rms_norm}", "tied", "it is no Gpt2, to which it is nearest, since model.block.norm.use is "
+    ("block: {norm: rms_norm}", "tied", "the nearest architecture is Gpt2, but model.block.norm.use is "
      "'rms_norm', not"),
     ("block: {residual: post_norm}", "tied", "model.block.residual.use is 'post_norm', not 'pre_norm'"),
     ("attention: causal & same_sample & window(8)", "tied", "model.attention is 'causal & same_sample & window"),
@@ -287,7 +287,7 @@ def test_refusals(published, tmp_path):
         tokenizer_files(encoding, tmp_path)
     run.config.tree["tasks"]["other"] = run.config.tree["tasks"].pop("lm")
     with pytest.raises(
-        RunError, match="its inputs, tasks and sizes are those of none of Roberta, Decision, Gpt2, Ast, Bert, Llama, T5"
+        RunError, match="its inputs, tasks and sizes fit none of Roberta, Decision, Gpt2, Ast, Bert, Llama, T5"
     ):
         architecture_of(run)
 

@@ -117,7 +117,7 @@ def test_a_vocabulary_of_numbers_takes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"num_classes": 2**24}, "16,777,216 classes, but no tensor of its weights has more than 768 rows"),
-     ({"model_args": {"depth": 1000}}, "1,000 layers, but weights of 152 tensors alone")],
+     ({"model_args": {"depth": 1000}}, "1,000 layers, but the weights have only 152 tensors")],
 )  # fmt: skip
 def test_a_vision_transformer_that_says_that_it_is_large_takes_nothing(tmp_path, changes, message):
     import timm
