@@ -385,7 +385,7 @@ def test_so_many_texts_are_printed(run, capsys):
 def test_a_file_of_empty_lines_is_no_prompt(run, capsys, tmp_path):
     (tmp_path / "none.txt").write_text("\n\n")
     assert main(["generate", str(run), "--prompts", str(tmp_path / "none.txt")]) == 2
-    assert "none.txt holds no prompt; it should have one a line" in capsys.readouterr().err
+    assert "none.txt contains no prompt; write one prompt per line" in capsys.readouterr().err
 
 
 def test_a_misspelled_option_is_told_with_the_nearest(run):
@@ -451,7 +451,7 @@ def test_a_text_is_searched_for_on_the_command_line(run, capsys):
     assert main([*command, "--beams", "3", "--no-repeat", "2", "--stop", found[6:8]]) == 0
     assert capsys.readouterr().out.removesuffix("\n") == found[:6]
     assert main([*command, "--beams", "3", "--top-k", "2"]) == 2
-    assert "--beams searches for the likeliest text, --top-k draws one at random" in capsys.readouterr().err
+    assert "--beams (beam search) and --top-k (random sampling) cannot be combined" in capsys.readouterr().err
     assert main([*command, "--beams", "3", "--no-cache"]) == 2
     assert "beams share what is cached; without the cache" in capsys.readouterr().err
 
