@@ -239,9 +239,9 @@ def test_a_refined_text_is_compared_with_that_of_the_sample(runs, tmp_path):
 @pytest.mark.parametrize(
     "run, more, told",
     [
-        ("judge", ["--guidance", "2"], "generates nothing: there is nothing to guide"),
-        ("writer", ["--steps", "2"], "refines no drafts"),
-        ("refiner", ["--drafts", "2"], "refines no drafts through an input: nothing tells which of several is best"),
+        ("judge", ["--guidance", "2"], "generates nothing: `guidance` and `temperature`"),
+        ("writer", ["--steps", "2"], "does not refine drafts"),
+        ("refiner", ["--drafts", "2"], "does not refine drafts with `refining.through`"),
         ("namer", ["--drafts", "0"], "drafts must be at least 1, not 0"),
         ("writer", ["--guidance", "200"], "guidance is 200.0; it must be from 0"),
         ("refiner", ["--temperature", "-1"], "temperature is -1.0; it must be 0"),

@@ -547,7 +547,7 @@ def test_shares_add_up_and_match_the_joint_table():
     shown = table("sum", worth, truth)
     assert list(shown.columns[1].cells) == ["3.32 of 3.32", "1.00 of 1.00", "3.32 of 3.32"] and shown.caption is None
     over = {s: value * (1 if "image" in s else 1.5) for s, value in worth.nats.items()}
-    assert "More bits than there are" in table("sum", replace(worth, nats=over), truth).caption
+    assert "Some values are larger than those of a perfect" in table("sum", replace(worth, nats=over), truth).caption
 
 
 def test_of_numbers_the_share_of_the_error_is_told():
@@ -606,7 +606,7 @@ def test_what_a_model_never_learned_to_do_without_is_told_beside_its_worth(answe
     """Of inputs that no training sample was read without, worth is a guess: in the table, and where it is asked for."""
     worth = Attribution(("a", "b"), {}, dict.fromkeys(((), ("a",), ("b",), ("a", "b")), 1.0), {"a": 1.0, "b": 1.0})
     assert table("x", worth).caption is None
-    told = "The model was never trained without {} (training.input_dropout is 0 there): its loss without it is a guess"
+    told = "The model was never trained without {} (training.input_dropout is 0). Its loss without this input is not"
     assert table("x", replace(worth, never_dropped=("b",))).caption.startswith(told.format("b"))
     row = {"operator": "+", "answer": "1", "image": None, "sound": None}
     (tmp_path / "own.jsonl").write_text(json.dumps(row))

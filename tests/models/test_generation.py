@@ -329,7 +329,7 @@ def test_command_line_streams_from_a_prompt_and_from_the_start(run, capsys):
     assert main(["generate", str(run), "--max-tokens", "5", "--seed", "3"]) == 0
     assert len(capsys.readouterr().out) <= 6
     assert main(["generate", str(run), "--prompt", "mix " * 9, "--max-tokens", "2"]) == 0
-    assert "37 tokens; only the last 16 fit into the context and are read" in capsys.readouterr().err
+    assert "37 tokens; only the last 16 fit into the context" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -400,7 +400,7 @@ def test_a_misspelled_option_is_told_with_the_nearest(run):
 
 
 def test_a_stop_text_alone_would_be_its_letters(run):
-    with pytest.raises(ValueError, match="stop is one text; write a list of texts, stop=\\['END'\\]"):
+    with pytest.raises(ValueError, match="stop must be a list of texts; write stop=\\['END'\\]"):
         load_run(run).generate("chop", stop="END")
 
 
