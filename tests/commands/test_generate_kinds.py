@@ -223,9 +223,9 @@ def test_a_judge_that_was_not_trained_says_how(runs, tmp_path, capsys, monkeypat
 
 def test_an_ending_that_fits_nothing_is_told(runs, tmp_path, capsys):
     for run, ending, told in (
-        ("tunes", ".png", "x.png: it can be written to .mid, .wav, .mp3, .csv, not '.png'"),
-        ("dialler", ".mid", "x.mid: it can be written to .wav, .mp3, not '.mid'"),
-        ("refiner", ".wav", "x.wav: it can be written to .png, .gif, not '.wav'"),
+        ("tunes", ".png", "x.png: '.png' is not supported; possible: .mid, .wav, .mp3, .csv"),
+        ("dialler", ".mid", "x.mid: '.mid' is not supported; possible: .wav, .mp3"),
+        ("refiner", ".wav", "x.wav: '.wav' is not supported; possible: .png, .gif"),
     ):
         assert generate(runs, run, "--output", str(tmp_path / f"x{ending}")) == 2
         assert told in capsys.readouterr().err
@@ -281,7 +281,7 @@ def test_a_text_fits_its_json_schema_or_is_said_to_be_cut(runs, tmp_path, capsys
     found = json.loads(heard.out)
     assert 1 <= len(found) <= 2 and all(isinstance(each, bool) for each in found) and "cut" not in heard.err
     assert main(["generate", str(runs / "jsons"), *asked, "--max-tokens", "1"]) == 0
-    assert "the text was cut before it fits the grammar; --max-tokens N gives it more room" in capsys.readouterr().err
+    assert "the text ends before it matches the grammar; use a larger --max-tokens N" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def test_a_model_that_continues_texts_predicts_nothing(tiny_run, capsys):
 
 def test_unreadable_samples_are_counted(folder, capsys):
     assert asked(folder, "predict", "sees", "--input", "image=gone.png", "--input", "image=also.png") == 1
-    assert "2 of 2 samples could not be answered\n" in capsys.readouterr().err
+    assert "2 of 2 samples have no prediction because of errors\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("command", "python"), [("predict", "predict"), ("generate", "generate")])
@@ -119,7 +119,7 @@ def test_an_input_that_the_run_does_not_have_is_told(folder, capsys, command, py
 
 def test_a_folder_is_no_file(folder, capsys):
     assert asked(folder, "predict", "sees", "--input", f"image={folder}") == 2
-    told = f"--input image={folder}: {folder} is a folder; name its files, --input 'image={folder}/**/*.*'"
+    told = f"--input image={folder}: {folder} is a folder. Pass its files: --input 'image={folder}/**/*.*'"
     assert told in capsys.readouterr().err
 
 

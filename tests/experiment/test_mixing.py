@@ -11,7 +11,7 @@ import torch
 import yaml
 from batching import asked, fitted, summed
 from chopmix.commands.cli import main
-from chopmix.commands.options.shared import given_samples
+from chopmix.commands.options.shared import parse_samples
 from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
 from chopmix.data.samples import Listed, MadeDataset, Outcome
@@ -319,21 +319,21 @@ def test_input_pairs_make_samples(mixed, tmp_path, monkeypatch, capsys):
     for name in ("a.png", "b.png"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    found = given_samples(["image=*.png", "operator=*"], run)
+    found = parse_samples(["image=*.png", "operator=*"], run)
     assert [sample["image"] for sample in found] == ["a.png", "b.png"] and found[1]["operator"] == "*"
     for given, message in (
         (["cat.jpg"], "write NAME=VALUE"),
         (
             ["image=1", "image=2", "sound=1", "sound=2", "sound=3"],
-            "--input image: 2 values beside 3 of another input; give 1 or 3",
+            "--input image: 2 values, but another input has 3; pass 1 or 3",
         ),
         (
             [f"image={tmp_path}"],
-            f"--input image={tmp_path}: {tmp_path} is a folder; name its files, --input 'image={tmp_path}",
+            f"--input image={tmp_path}: {tmp_path} is a folder. Pass its files: --input 'image={tmp_path}",
         ),
     ):
         with pytest.raises(RunError, match=message):
-            given_samples(given, run)
+            parse_samples(given, run)
 
 
 def test_answers_end_before_a_stop_text_and_flags_that_mean_nothing_are_refused(mixed, capsys):
@@ -350,10 +350,10 @@ def test_answers_end_before_a_stop_text_and_flags_that_mean_nothing_are_refused(
     assert main([*generate, "--no-cache"]) == 0
     assert capsys.readouterr().out.removesuffix("\n") == whole
     for flags, said in (
-        (["--prompts", "x"], "--prompts is for texts alone, not beside --input"),
+        (["--prompts", "x"], "--prompts cannot be combined with --input"),
         (
             ["--beams", "3"],
-            "--beams searches for the likeliest text, --temperature draws one at random: give one of the two",
+            "--beams (beam search) and --temperature (random sampling) cannot be combined; use one of them",
         ),
     ):
         assert main([*generate, *flags]) == 2
@@ -551,7 +551,7 @@ def test_shares_add_up_and_match_the_joint_table():
     shown = table("sum", worth, truth)
     assert list(shown.columns[1].cells) == ["3.32 of 3.32", "1.00 of 1.00", "3.32 of 3.32"] and shown.caption is None
     over = {s: value * (1 if "image" in s else 1.5) for s, value in worth.nats.items()}
-    assert "More bits than there are" in table("sum", replace(worth, nats=over), truth).caption
+    assert "Some values are larger than those of a perfect" in table("sum", replace(worth, nats=over), truth).caption
 
 
 def test_of_numbers_the_share_of_the_error_is_told():
@@ -610,7 +610,7 @@ def test_what_a_model_never_learned_to_do_without_is_told_beside_its_worth(answe
     """Of inputs that no training sample was read without, worth is a guess: in the table, and where it is asked for."""
     worth = Attribution(("a", "b"), {}, dict.fromkeys(((), ("a",), ("b",), ("a", "b")), 1.0), {"a": 1.0, "b": 1.0})
     assert table("x", worth).caption is None
-    told = "The model was never trained without {} (training.input_dropout is 0 there): its loss without it is a guess"
+    told = "The model was never trained without {} (training.input_dropout is 0). Its loss without this input is not"
     assert table("x", replace(worth, never_dropped=("b",))).caption.startswith(told.format("b"))
     row = {"operator": "+", "answer": "1", "image": None, "sound": None}
     (tmp_path / "own.jsonl").write_text(json.dumps(row))

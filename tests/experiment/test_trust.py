@@ -473,7 +473,7 @@ def test_a_page_that_cannot_be_written_names_the_option(place, capsys):
     Path("run/inspect.html").mkdir()
     assert main(["inspect", "run"]) == 1
     said = capsys.readouterr().err
-    assert "run/inspect.html cannot be written" in said and "--output FILE writes to another place" in said
+    assert "run/inspect.html cannot be written" in said and "choose another location with --output FILE" in said
 
 
 def test_examples_of_a_run_that_was_moved_name_it(place, capsys):

@@ -89,7 +89,7 @@ def test_mistakes_of_embed_are_told(bare, tmp_path, capsys):
     folder, _, _ = bare
     run = str(folder / "run")
     for arguments, message in [
-        ([], "name either samples (--input NAME=VALUE) or a data set (--data)"),
+        ([], "pass either samples (--input NAME=VALUE) or a data set (--data DATA)"),
         (["--input", "text=a", "--output", "x.json"], "--output x.json: possible endings: .npy, .csv, .parquet"),
         (["--input", "image=a.png"], "has no input 'image'; possible: text"),
     ]:

@@ -169,7 +169,7 @@ def test_attribution_is_of_the_samples_with_a_target_and_of_all_inputs_but_the_t
         for name, task in tasks.items()
     }
     if not any(there.values()):
-        with pytest.raises(ValueError, match="no task has an input that could be withheld"):
+        with pytest.raises(ValueError, match="no task has an input that can be dropped"):
             measure_attribution(made.model, tasks, split, generated=0)
         return
     found = measure_attribution(made.model, tasks, split, generated=0)

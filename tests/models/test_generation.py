@@ -329,7 +329,7 @@ def test_command_line_streams_from_a_prompt_and_from_the_start(run, capsys):
     assert main(["generate", str(run), "--max-tokens", "5", "--seed", "3"]) == 0
     assert len(capsys.readouterr().out) <= 6
     assert main(["generate", str(run), "--prompt", "mix " * 9, "--max-tokens", "2"]) == 0
-    assert "37 tokens; only the last 16 fit into the context and are read" in capsys.readouterr().err
+    assert "37 tokens; only the last 16 fit into the context" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -385,7 +385,7 @@ def test_so_many_texts_are_printed(run, capsys):
 def test_a_file_of_empty_lines_is_no_prompt(run, capsys, tmp_path):
     (tmp_path / "none.txt").write_text("\n\n")
     assert main(["generate", str(run), "--prompts", str(tmp_path / "none.txt")]) == 2
-    assert "none.txt holds no prompt; it should have one a line" in capsys.readouterr().err
+    assert "none.txt contains no prompt; write one prompt per line" in capsys.readouterr().err
 
 
 def test_a_misspelled_option_is_told_with_the_nearest(run):
@@ -400,7 +400,7 @@ def test_a_misspelled_option_is_told_with_the_nearest(run):
 
 
 def test_a_stop_text_alone_would_be_its_letters(run):
-    with pytest.raises(ValueError, match="stop is one text; write a list of texts, stop=\\['END'\\]"):
+    with pytest.raises(ValueError, match="stop must be a list of texts; write stop=\\['END'\\]"):
         load_run(run).generate("chop", stop="END")
 
 
@@ -451,7 +451,7 @@ def test_a_text_is_searched_for_on_the_command_line(run, capsys):
     assert main([*command, "--beams", "3", "--no-repeat", "2", "--stop", found[6:8]]) == 0
     assert capsys.readouterr().out.removesuffix("\n") == found[:6]
     assert main([*command, "--beams", "3", "--top-k", "2"]) == 2
-    assert "--beams searches for the likeliest text, --top-k draws one at random" in capsys.readouterr().err
+    assert "--beams (beam search) and --top-k (random sampling) cannot be combined" in capsys.readouterr().err
     assert main([*command, "--beams", "3", "--no-cache"]) == 2
     assert "beam search needs the cache; without it" in capsys.readouterr().err
 

@@ -45,11 +45,11 @@ def test_the_help_and_what_is_mistyped_need_no_torch(words):
 
 
 def test_a_command_is_one_file_that_imports_no_other():
-    from chopmix.commands.cli import ORDER, verbs
+    from chopmix.commands.cli import ORDER, command_modules
 
     folders = [ROOT / "commands", *(ROOT / "projects").glob("*/commands")]
     files = {file.stem: file for folder in folders for file in folder.glob("*.py") if file.stem != "cli"}
-    assert len(files) >= 11 and set(ORDER) <= set(verbs()) == {stem.removesuffix("_model") for stem in files}
+    assert len(files) >= 11 and set(ORDER) <= set(command_modules()) == {stem.removesuffix("_model") for stem in files}
     for file in files.values():
         own = {
             node.module
@@ -57,8 +57,8 @@ def test_a_command_is_one_file_that_imports_no_other():
             if isinstance(node, ast.ImportFrom) and node.level == 1
         }
         assert all(name.startswith("options.") for name in own), file
-    for verb in verbs().values():
-        assert verb.HELP and callable(verb.add_options) and callable(verb.run)
+    for module in command_modules().values():
+        assert module.HELP and callable(module.add_options) and callable(module.run)
 
 
 def test_message_passing_fits_on_a_page_and_runs():

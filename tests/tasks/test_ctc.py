@@ -243,7 +243,7 @@ def test_from_yaml_to_words_and_what_is_left_out_is_counted(tmp_path, capsys):
     assert last.keys() >= {"val/wer", "val/cer"}
     (answer,) = load_run(out).predict([{"sound": str(tmp_path / "val0.wav")}])
     assert answer.keys() == {"words"} and answer["words"].keys() == {"text", "words"}
-    with pytest.raises(ValueError, match="no task has an input that could be withheld: all that its samples have is"):
+    with pytest.raises(ValueError, match="no task has an input that can be dropped: each task needs or predicts"):
         load_run(out).attribution("val")
 
 
@@ -305,7 +305,7 @@ def test_a_decoder_beside_ctc_on_an_encoder_of_two_inputs(tmp_path):
 
 def test_worth_compares_losses_of_as_many_targets_only():
     check_counts("reads", {(): 5.0, ("hint",): 5.0}, ("hint",))
-    told = "task 'reads' has 0 targets without hint, 5 with it: these losses cannot be compared. A task names"
+    told = "task 'reads' has 0 targets without hint, but 5 with it: these losses cannot be compared. `Needs.inputs`"
     with pytest.raises(ValueError, match=told):
         check_counts("reads", {(): 0.0, ("hint",): 5.0}, ("hint",))
 

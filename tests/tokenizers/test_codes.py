@@ -113,7 +113,7 @@ def test_pictures_are_written_and_shown(runs, capsys):
     page = (runs / "w/sheets/step-00000003.html").read_text()
     assert page.count("<img") == 24  # twelve that were generated, each beside the true one
     capsys.readouterr()
-    assert main(["generate", str(runs / "w")]) == 2 and "say where to, --output FILE" in capsys.readouterr().err
+    assert main(["generate", str(runs / "w")]) == 2 and "add --output FILE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

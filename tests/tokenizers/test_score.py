@@ -186,5 +186,5 @@ def test_no_prompt_begins_a_score():
     task = LanguageModeling(target="music")
     trained = SimpleNamespace(tasks={"lm": task}, choppers={"music": chopper})
     GeneratedSamples(prompt="").check(trained, print)
-    with pytest.raises(ValueError, match="evaluation.prompt: 'music' is no text, so that no prompt can begin it"):
+    with pytest.raises(ValueError, match="evaluation.prompt: 'music' is not a text; prompts are only for texts"):
         GeneratedSamples(prompt="text").check(trained, print)

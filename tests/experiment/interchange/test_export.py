@@ -267,7 +267,7 @@ def test_a_name_that_no_folder_can_have(published, tmp_path, capsys, name):
 @pytest.mark.parametrize("name", ["x.onnx", "model.SAFETENSORS", "x.gguf", "v1.5.pt"])
 def test_a_model_file_is_not_what_is_written(tmp_path, capsys, name):
     assert main(["export", "runs/x", str(tmp_path / name)]) == 2
-    told = f"`chopmix export` writes no .{name.rpartition('.')[2].lower()} file but a Hugging Face model directory (con"
+    told = f"`chopmix export` does not write .{name.rpartition('.')[2].lower()} files. It writes a Hugging Face model"
     assert told in (said := capsys.readouterr().err) and f"such as {tmp_path / name.rpartition('.')[0]}" in said
     assert not [*tmp_path.iterdir()]
 
