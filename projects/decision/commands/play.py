@@ -31,11 +31,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_settings(command)
     command.add_argument("--target", action="append", default=[], type=float, metavar="R",
                          help="a target return; repeatable; default: evaluation.play.targets")  # fmt: skip
-    command.add_argument("--episodes", type=int, default=100, metavar="N", help="episodes per target return; default 100")
+    command.add_argument("--episodes", type=int, default=100, metavar="N", help="per target return; default 100")
     command.add_argument("--temperature", type=float, metavar="T",
-                         help="the temperature of sampled actions; 0: the most likely; default: evaluation.play.temperature")  # fmt: skip
+                         help="of sampled actions; 0: the most likely; default: as in evaluation.play")  # fmt: skip
     command.add_argument("--plan", metavar="P",
-                         help="plan by beam search, for example beams:16,horizon:12; all items must be categories")  # fmt: skip
+                         help="plan by beam search, as in beams:16,horizon:12; needs categories")  # fmt: skip
     command.add_argument("--beside", action="append", default=[], metavar="RUN", dest="others",
                          help="another run for the same table, such as one that clones; repeatable")  # fmt: skip
     command.add_argument("--seed", type=seed_number, default=1, metavar="N", help="the seed of the episodes; default 1")

@@ -19,11 +19,11 @@ AFTER = "evaluate"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("environment", metavar="ENVIRONMENT", help="the name of a gymnasium environment, such as CartPole-v1")
+    command.add_argument("environment", metavar="ENVIRONMENT", help="a gymnasium environment: CartPole-v1")
     add_settings(command)
     command.add_argument("--policy", default="random", metavar="P",
-                         help="random (the default), script, bot, package.module:Class, or the folder of a run")  # fmt: skip
-    command.add_argument("--episodes", type=int, default=1000, metavar="N", help="the number of episodes; default 1,000")
+                         help="random (default), script, bot, package.module:Class, or a run's folder")  # fmt: skip
+    command.add_argument("--episodes", type=int, default=1000, metavar="N", help="default 1,000")
     command.add_argument("--noise", type=float, nargs=2, default=(0.0, 0.0), metavar=("LOW", "HIGH"),
                          help="the share of random actions of an episode is drawn between these two")  # fmt: skip
     command.add_argument(
@@ -34,7 +34,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--seed", type=seed_number, default=0, metavar="N")
     command.add_argument("--workers", type=int, default=1, metavar="N",
-                         help="processes in which scripts play; default 1; the episodes do not depend on it")  # fmt: skip
+                         help="processes in which scripts play; default 1; the episodes are the same")  # fmt: skip
     add_trust(command)
     command.add_argument("--out", required=True, metavar="DIR", help="the folder; an incomplete recording is continued")
 
@@ -81,8 +81,8 @@ def run(options: argparse.Namespace) -> None:
 def player(
     options: argparse.Namespace, loaded: Run, settings: dict[str, Any]
 ) -> tuple[Callable[[range], Iterator[Episode]], dict[str, Any]]:
-    """Returns a function that plays the episodes with the given numbers with a run, and the settings of the environment,
-    which include those of the training data if the data are from the same environment."""
+    """Returns a function that plays the episodes in a range of numbers, and the settings of the environment, which
+    include those of the training data if the data are from the same environment."""
     from ....experiment.run_folder import say_aside
     from ..agent import Playing, check_plays, configured, data_figures, environment_of, episodes_of, target_warnings
     from ..environments.making import ACTS
