@@ -116,7 +116,8 @@ def check_action(action: np.ndarray, space: Space) -> None:
         expected = "an integer" if space.size is not None else "numbers"
         raise DataError(f"an action must be {expected}, not {action.tolist()!r}")
     if action.shape != space.shape or not np.isfinite(action).all():
-        raise DataError(f"an action of shape {action.shape} is outside the space: finite numbers of shape {space.shape}")
+        expected = f"finite numbers of shape {space.shape}"
+        raise DataError(f"an action of shape {action.shape} is outside the space: {expected}")
     if space.size is not None and not 0 <= int(action) < space.size:
         raise DataError(f"action {int(action)} is outside the space: 0 to {space.size - 1}")
     if space.low is not None and not ((action.flatten() >= space.low) & (action.flatten() <= space.high)).all():

@@ -35,7 +35,7 @@ class Agent(ABC):
         """Returns the action at an observation. Raises GaveUp if the agent cannot continue."""
 
     def random_action(self) -> Any:
-        """Returns a random action, uniform within the limits of the space; numbers without limits are normally distributed."""
+        """Returns a random action: uniform within the limits of the space, normally distributed without limits."""
         space = self.environment.action_space
         if hasattr(space, "n"):
             return int(self.random.integers(space.n))
