@@ -169,7 +169,7 @@ NUMBER = 8
 """The bytes per number of a step in memory, even if there are fewer in the file."""
 
 
-def member(group: Any, name: str, where: str) -> Any:
+def member(group: Any, name: str, location: str) -> Any:
     """A group or an array in a group. Raises KeyError if it is missing, DataError if it is a link, which may refer to
     another file."""
     import h5py
@@ -177,7 +177,7 @@ def member(group: Any, name: str, where: str) -> Any:
     if not group.id.links.exists(name.encode()):
         raise KeyError(f"{group.name} has no {name}")
     if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-        raise DataError(f"{where}: {name!r} is a link; links are not followed")
+        raise DataError(f"{location}: {name!r} is a link; links are not followed")
     return group[name]
 
 
@@ -228,38 +228,38 @@ def read(array: Any, count: int, what: str, room: Room) -> np.ndarray:
     return values
 
 
-def _episode(file: Any, number: int, spaces: Mapping[str, Mapping[str, Any]], where: str, room: Room) -> Episode:
+def _episode(file: Any, number: int, spaces: Mapping[str, Mapping[str, Any]], location: str, room: Room) -> Episode:
     """Read one episode. It has one more observation than actions; the last observation is dropped. `spaces` has the
     descriptions of the observations."""
-    group = member(file, f"episode_{number}", where)
-    parts = {name: member(group, name, where) for name in ("actions", "rewards", "terminations", "truncations")}
+    group = member(file, f"episode_{number}", location)
+    parts = {name: member(group, name, location) for name in ("actions", "rewards", "terminations", "truncations")}
     if isinstance(parts["actions"], Mapping):
-        raise DataError(f"{where}: its actions are several arrays; only one is supported")
+        raise DataError(f"{location}: its actions are several arrays; only one is supported")
     columns = {}
     for name, array in parts.items():
-        check_array(array, f"{where}: its {name!r}", room)
-        columns[name] = read(array, len(array), f"{where}: its {name!r}", room)
+        check_array(array, f"{location}: its {name!r}", room)
+        columns[name] = read(array, len(array), f"{location}: its {name!r}", room)
     actions, rewards, ends, cuts = columns.values()
     if not len(actions):
-        raise DataError(f"{where} has no steps")
+        raise DataError(f"{location} has no steps")
     for name, values in columns.items():
         if len(values) != len(actions):
-            raise DataError(f"{where} has {len(actions)} actions, but {len(values)} {name}")
+            raise DataError(f"{location} has {len(actions)} actions, but {len(values)} {name}")
         if values.dtype.kind not in "biuf" or (name != "actions" and values.ndim > 1):
-            raise DataError(f"{where}: its {name!r} must be numbers, one {'row ' * (name == 'actions')}per step")
+            raise DataError(f"{location}: its {name!r} must be numbers, one {'row ' * (name == 'actions')}per step")
     if not (ends[-1] or cuts[-1]):
         reason = "it was neither terminated nor truncated at its last step, so its return is unknown"
-        raise DataError(f"{where} is incomplete: {reason}")
-    stored = member(group, "observations", where)
-    parts = {n: member(stored, n, where) for n in stored} if isinstance(stored, Mapping) else {"observation": stored}
+        raise DataError(f"{location} is incomplete: {reason}")
+    stored = member(group, "observations", location)
+    parts = {n: member(stored, n, location) for n in stored} if isinstance(stored, Mapping) else {"observation": stored}
     arrays, texts = {}, {}
     for name, array in parts.items():
-        space, what = spaces.get(name, {}), f"{where}: its observation {name!r}"
+        space, what = spaces.get(name, {}), f"{location}: its observation {name!r}"
         if isinstance(array, Mapping):
             raise DataError(f"{what} is nested; possible are arrays and texts")
-        check_array(array, f"{where}: its 'observations'" if array is stored else what, room)
+        check_array(array, f"{location}: its 'observations'" if array is stored else what, room)
         if len(array) < len(actions):
-            raise DataError(f"{where} has {len(actions)} actions, but only {len(array)} observations {name!r}")
+            raise DataError(f"{location} has {len(actions)} actions, but only {len(array)} observations {name!r}")
         values = read(array, len(actions), what, room)
         if _is_bytes(values, space):
             if min(space["shape"][:2]) < 32:
