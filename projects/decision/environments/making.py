@@ -141,7 +141,7 @@ REGISTERED_BY = {"BabyAI-": "minigrid", "MiniGrid-": "minigrid", "ALE/": "ale_py
 """The packages that register environments, by the prefix of their names."""
 
 LONGEST = 100_000
-"""The maximum number of steps of an episode."""
+"""The maximum number of steps of an episode; a longer one raises DataError."""
 
 ACTS, NOISE, PLAYS = 23, 24, 25
 """Streams of random numbers: for the start and the actions of a recorded episode; for the share of its random actions;

@@ -42,7 +42,8 @@ def play_episode(
 def _play_once(
     environment, make_agent: Callable[..., Agent], key: list[int], attempt: int, noise: tuple[float, float]
 ) -> Episode:
-    """Play one episode from the start state number `attempt`."""
+    """Play one episode from the start state number `attempt`. The number 0 does not change the random numbers, so that
+    recordings of earlier versions can be continued."""
     random = np.random.default_rng([*key, ACTS, attempt])
     share = np.random.default_rng([*key, NOISE, attempt]).uniform(*noise)
     start = int(random.integers(2**31))
