@@ -25,7 +25,7 @@ from chopmix.files.reading import DataError, matching, read_lines, read_packed_t
 from chopmix.files.records import VALUES, as_numbers, read_array
 from chopmix.inference.pages import draw_confusion
 from chopmix.models.batch import Targets
-from chopmix.projects.decision.steps import read_by_nobody
+from chopmix.projects.decision.steps import masked_inputs
 from chopmix.tasks.classification import CONFUSED, Classes, Classification
 from chopmix.tokenizers.audio import AudioChopper
 from chopmix.tokenizers.category import CategoryChopper
@@ -469,7 +469,7 @@ def test_pairs_of_a_long_piece_are_found_at_once():
 
 
 def test_an_expression_of_many_brackets_is_searched_at_once():
-    assert not any(within(1, read_by_nobody, "!from(" * 100_000))
+    assert not any(within(1, masked_inputs, "!from(" * 100_000))
 
 
 @pytest.mark.parametrize("scans", [0, 100])

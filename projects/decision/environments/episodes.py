@@ -1,7 +1,7 @@
-"""Episodes: what an agent observed, did and was rewarded for, in memory and as a folder of files.
+"""Episodes: the observations, actions and rewards of an agent, in memory and in a folder of files.
 
-FOLDER/episodes.json              `About`: the environment, who played, and what is observed and done there
-FOLDER/part-00000.safetensors     the first hundred episodes, joined; `lengths` says how long each is
+FOLDER/episodes.json              `About`: the environment, the policy, and the spaces of observations and actions
+FOLDER/part-00000.safetensors     the first 100 episodes, concatenated; `lengths` has the number of steps of each
 """
 
 from __future__ import annotations
@@ -27,52 +27,53 @@ from .making import Observed, Space, Spaces, first_outside
 
 FORMAT = 1
 UNKNOWN = "unknown"
-"""The environment of episodes that do not tell it."""
+"""The environment of episodes that do not name it."""
 PART = 100
-"""Episodes in a file."""
-SEEN = "observation."
-"""Begins the names of the observations' arrays in a file."""
+"""Episodes per file."""
+OBSERVATION = "observation."
+"""The prefix of the arrays of observations in a file."""
 
 
 class Episode(NamedTuple):
     """One episode of t steps."""
 
     observations: Mapping[str, np.ndarray]
-    """By name, (t, ...): what was seen before each action."""
+    """The observations before each action by name, (t, ...)."""
     texts: Mapping[str, str]
-    """The texts among what is observed, by name, such as a mission."""
+    """The observed texts by name, such as a mission."""
     actions: np.ndarray
-    """(t,) numbers of categories, or (t, ...) numbers."""
+    """(t,) categories, or (t, ...) numbers."""
     rewards: Float[np.ndarray, "t"]
-    """What followed each action."""
+    """The reward after each action."""
     ended: bool = True
-    """Whether the environment ended it; False: it was cut after its longest time."""
+    """Whether the environment terminated the episode; False: it was truncated after the maximum number of steps."""
     seed: int = 0
-    """With which the environment was reset."""
+    """The seed with which the environment was reset."""
     given_up: int = 0
-    """How many starts before this one the agent gave up on."""
+    """The number of start states on which the agent gave up before this one."""
 
     @property
     def value(self) -> float:
-        """The sum of its rewards: its return."""
+        """The return: the sum of the rewards."""
         return float(np.sum(self.rewards))
 
 
 def episode_of(steps: list[Observed], actions: list, rewards: list[float], ended: bool, seed: int) -> Episode:
-    """The steps of one episode, joined. Raises DataError where a text changes, or an observation has another shape than
-    at the first step."""
-    for number, each in enumerate(steps):
-        if each.texts != steps[0].texts:
-            names = sorted({*steps[0].texts, *each.texts})
-            name = next(name for name in names if each.texts.get(name) != steps[0].texts.get(name))
-            raise DataError(f"the text {name!r} changes at step {number}; it must stay the same for an episode")
+    """One episode with these observations, actions and rewards. Raises DataError if a text changes, or if the shape of
+    an observation changes."""
+    for number, step in enumerate(steps):
+        if step.texts != steps[0].texts:
+            names = sorted({*steps[0].texts, *step.texts})
+            name = next(name for name in names if step.texts.get(name) != steps[0].texts.get(name))
+            raise DataError(f"the text {name!r} changes at step {number}; it must stay the same in an episode")
         for name, array in steps[0].arrays.items():
-            if name not in each.arrays or each.arrays[name].shape != array.shape:
-                other = each.arrays[name].shape if name in each.arrays else "nothing"
-                told = f"observation {name!r} has the shape {array.shape} at first, and {other} at step {number}"
-                raise DataError(f"{told}; it must stay the same")
-    seen = {name: np.stack([each.arrays[name] for each in steps]) for name in steps[0].arrays}
-    return Episode(seen, steps[0].texts, np.stack(list(map(np.asarray, actions))), np.array(rewards), ended, seed)
+            if name not in step.arrays or step.arrays[name].shape != array.shape:
+                other = step.arrays[name].shape if name in step.arrays else "no value"
+                shapes = f"observation {name!r} has the shape {array.shape} at step 0, but {other} at step {number}"
+                raise DataError(f"{shapes}; it must stay the same")
+    observations = {name: np.stack([step.arrays[name] for step in steps]) for name in steps[0].arrays}
+    array = np.stack(list(map(np.asarray, actions)))
+    return Episode(observations, steps[0].texts, array, np.array(rewards), ended, seed)
 
 
 class About(Record):
@@ -86,14 +87,13 @@ class About(Record):
     seed: int = 0
     spaces: Spaces
     episodes: Annotated[int, Field(ge=1)]
-    """How many there are in all, when recording is done."""
+    """The number of episodes of the finished recording."""
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """Several episodes, at least one. The steps of all of them are joined; `lengths` has the number of steps of each.
-    Raises DataError for an episode without steps, for arrays that do not have as many steps as all episodes together,
-    and for a reward that is not finite."""
+    """One or more episodes. The n steps of all episodes are concatenated; `lengths` has the number of steps of each.
+    Raises DataError if an episode has no steps, if an array does not have n steps, or if a reward is not finite."""
 
     observations: Mapping[str, np.ndarray]
     texts: Mapping[str, Sequence[str]]
@@ -107,13 +107,13 @@ class Episodes:
     def __post_init__(self):
         if (short := np.flatnonzero(self.lengths < 1)).size:
             raise DataError(f"episode {short[0]} has no steps")
-        steps = sum(self.lengths.tolist())  # in int64 it could overflow
-        every = {"actions": self.actions, "rewards": self.rewards} | dict(self.observations)
-        for name, array in every.items():
+        steps = sum(self.lengths.tolist())  # Python integers, since int64 could overflow
+        arrays = {"actions": self.actions, "rewards": self.rewards} | dict(self.observations)
+        for name, array in arrays.items():
             if len(array) != steps:
                 raise DataError(f"{name!r} holds {len(array)} steps, but the episodes have {steps}")
         if (bad := np.flatnonzero(~np.isfinite(self.rewards))).size:
-            raise DataError(f"{self.place(int(bad[0]))} has no finite reward, but {self.rewards[bad[0]]}")
+            raise DataError(f"{self.location(int(bad[0]))}: the reward {self.rewards[bad[0]]} is not finite")
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -123,26 +123,27 @@ class Episodes:
         """The first step of each episode."""
         return np.cumsum(self.lengths) - self.lengths
 
-    def place(self, step: int) -> str:
-        """The place of one of all steps: `episode 3, step 12`."""
+    def location(self, step: int) -> str:
+        """The episode of one of the n steps, and the step in it: `episode 3, step 12`."""
         episode = int(np.searchsorted(self.starts, step, side="right")) - 1
         return f"episode {episode}, step {step - int(self.starts[episode])}"
 
     def check_actions(self, space: Space) -> None:
-        """Raises DataError for the first action that is outside of the space."""
+        """Raises DataError if an action is outside the space."""
         if (step := first_outside(self.actions, space)) is not None:
             limits = (0, space.size - 1) if space.size is not None else (space.low, space.high)
-            low, high = (list(each) if isinstance(each, tuple) else each for each in limits)
-            told = f"{low} to {high}" if low is not None else "finite numbers"
-            raise DataError(f"{self.place(step)}: action {self.actions[step].tolist()} is outside the space: {told}")
+            low, high = (list(limit) if isinstance(limit, tuple) else limit for limit in limits)
+            possible = f"{low} to {high}" if low is not None else "finite numbers"
+            action = self.actions[step].tolist()
+            raise DataError(f"{self.location(step)}: action {action} is outside the space: {possible}")
 
     @cached_property
     def to_go(self) -> Float[np.ndarray, "n"]:
-        """At each step the sum of the rewards from there to the end of its episode: the return to go."""
-        found = np.zeros(len(self.rewards))
+        """The return to go at each step: the sum of the rewards from this step to the end of its episode."""
+        returns = np.zeros(len(self.rewards))
         for start, length in zip(self.starts, self.lengths):
-            found[start : start + length] = np.cumsum(self.rewards[start : start + length][::-1])[::-1]
-        return found
+            returns[start : start + length] = np.cumsum(self.rewards[start : start + length][::-1])[::-1]
+        return returns
 
     @cached_property
     def values(self) -> Float[np.ndarray, "e"]:
@@ -150,24 +151,24 @@ class Episodes:
         return self.to_go[self.starts]
 
     def __getitem__(self, number: int) -> Episode:
-        where = slice(int(self.starts[number]), int(self.starts[number] + self.lengths[number]))
-        texts = {name: each[number] for name, each in self.texts.items()}
-        seen = {name: each[where] for name, each in self.observations.items()}
+        steps = slice(int(self.starts[number]), int(self.starts[number] + self.lengths[number]))
+        texts = {name: values[number] for name, values in self.texts.items()}
+        observations = {name: array[steps] for name, array in self.observations.items()}
         ended, seed, given_up = bool(self.ended[number]), int(self.seeds[number]), int(self.given_up[number])
-        return Episode(seen, texts, self.actions[where], self.rewards[where], ended, seed, given_up)
+        return Episode(observations, texts, self.actions[steps], self.rewards[steps], ended, seed, given_up)
 
 
 def joined(episodes: Sequence[Episode]) -> Episodes:
-    """Several episodes, at least one, as one value."""
+    """One or more episodes as one object."""
     first = episodes[0]
     return Episodes(
-        observations={n: np.concatenate([each.observations[n] for each in episodes]) for n in first.observations},
-        texts={name: [each.texts[name] for each in episodes] for name in first.texts},
-        actions=np.concatenate([each.actions for each in episodes]),
-        rewards=np.concatenate([each.rewards for each in episodes]),
-        lengths=np.array([len(each.rewards) for each in episodes]),
-        ended=np.array([each.ended for each in episodes]), seeds=np.array([each.seed for each in episodes]),
-        given_up=np.array([each.given_up for each in episodes]),
+        observations={n: np.concatenate([e.observations[n] for e in episodes]) for n in first.observations},
+        texts={name: [e.texts[name] for e in episodes] for name in first.texts},
+        actions=np.concatenate([e.actions for e in episodes]),
+        rewards=np.concatenate([e.rewards for e in episodes]),
+        lengths=np.array([len(e.rewards) for e in episodes]),
+        ended=np.array([e.ended for e in episodes]), seeds=np.array([e.seed for e in episodes]),
+        given_up=np.array([e.given_up for e in episodes]),
     )  # fmt: skip
 
 
@@ -177,16 +178,17 @@ def part_of(folder: Path, number: int) -> Path:
 
 
 def write_part(folder: Path, number: int, episodes: Sequence[Episode]) -> None:
-    """Write one part, complete or not at all. Raises OSError, which names the file, if that fails."""
-    whole = joined(episodes)
-    arrays = {"actions": whole.actions, "rewards": whole.rewards.astype(np.float64), "lengths": whole.lengths,
-              "ended": whole.ended, "seeds": whole.seeds, "given_up": whole.given_up}  # fmt: skip
-    arrays |= {SEEN + name: each for name, each in whole.observations.items()}
+    """Write one part. If writing fails, no incomplete file remains. Raises OSError, which names the file, if writing
+    fails."""
+    part = joined(episodes)
+    arrays = {"actions": part.actions, "rewards": part.rewards.astype(np.float64), "lengths": part.lengths,
+              "ended": part.ended, "seeds": part.seeds, "given_up": part.given_up}  # fmt: skip
+    arrays |= {OBSERVATION + name: array for name, array in part.observations.items()}
     path = part_of(folder, number)
     partial = partial_name(path)
     try:
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in arrays.items()}
-        tensors |= {f"text.{name}": as_bytes(each) for name, each in whole.texts.items()}
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        tensors |= {f"text.{name}": as_bytes(texts) for name, texts in part.texts.items()}
         write_tensors(partial, tensors)
         partial.replace(path)
     except OSError as error:
@@ -196,82 +198,83 @@ def write_part(folder: Path, number: int, episodes: Sequence[Episode]) -> None:
 
 
 def as_bytes(texts: Sequence[str]) -> torch.Tensor:
-    """Texts as the bytes of a JSON list: safetensors holds numbers only."""
+    """The bytes of a JSON list of texts, since safetensors stores only numbers."""
     return torch.frombuffer(bytearray(json.dumps(list(texts)).encode()), dtype=torch.uint8)
 
 
 def read_about(folder: Path) -> About:
-    """What a folder of episodes says of itself. Raises DataError where it is none, or of another format."""
+    """The `episodes.json` of a folder. Raises DataError if there is none, or if it has another format."""
     file = folder / "episodes.json"
     if not os.path.exists(file):
-        raise DataError(f"{folder} holds no episodes: there is no episodes.json; `chopmix record` writes one")
+        raise DataError(f"{folder} contains no episodes: there is no episodes.json. `chopmix record` writes one")
     about = read_record(file, About)
     if about.format != FORMAT:
-        raise DataError(f"{file}: format {about.format} is not known; this version reads {FORMAT}")
+        raise DataError(f"{file}: format {about.format} is not supported; this version reads format {FORMAT}")
     return about
 
 
 def read_part(path: Path) -> Episodes:
-    """The episodes of one part. Raises DataError for a file that is damaged, or holds values of other types."""
+    """The episodes of one part. Raises DataError if the file is damaged, or if its values have other types."""
     tensors = read_tensors(path)
     try:
-        arrays = {name: each.numpy() for name, each in tensors.items()}
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         arrays.setdefault("given_up", np.zeros(arrays["lengths"].shape, np.int64))  # earlier versions did not write it
-        texts = {name[5:]: parse_json(each.tobytes(), name) for name, each in arrays.items() if name[:5] == "text."}
+        texts = {name[5:]: parse_json(a.tobytes(), name) for name, a in arrays.items() if name[:5] == "text."}
         check_types(arrays, texts)
         return Episodes(
-            observations={n[len(SEEN) :]: each for n, each in arrays.items() if n.startswith(SEEN)}, texts=texts,
+            observations={n[len(OBSERVATION) :]: array for n, array in arrays.items() if n.startswith(OBSERVATION)},
+            texts=texts,
             **{name: arrays[name] for name in ("actions", "rewards", "lengths", "seeds", "given_up")},
             ended=arrays["ended"].astype(bool),
         )  # fmt: skip
     except KeyError as error:
-        raise DataError(f"{path} is no part of recorded episodes: {error} is missing") from None
+        raise DataError(f"{path} is not a part of recorded episodes: {error} is missing") from None
     except (ValueError, TypeError) as error:
-        raise DataError(f"{path} is no part of recorded episodes: {error}") from None
+        raise DataError(f"{path} is not a part of recorded episodes: {error}") from None
 
 
 def check_types(arrays: Mapping[str, np.ndarray], texts: Mapping[str, Any]) -> None:
-    """Raises DataError for an array of a part that has a wrong type or shape, and for texts that are none, or are not
-    one for each episode; KeyError for an array that is missing."""
+    """Raises DataError if an array of a part has a wrong type or shape, or if there is not one text for each episode;
+    KeyError if an array is missing."""
     episodes = arrays["lengths"].size
     if not episodes:
-        raise DataError("it holds no episodes")
+        raise DataError("it contains no episodes")
     for name, kinds in {"lengths": "iu", "seeds": "iu", "given_up": "iu", "ended": "biu"}.items():
         if arrays[name].dtype.kind not in kinds or arrays[name].shape != (episodes,):
-            raise DataError(f"{name!r} must be {'true or false' if 'b' in kinds else 'whole numbers'}, one an episode")
-    for name, each in texts.items():
-        if not isinstance(each, list) or len(each) != episodes or not all(isinstance(text, str) for text in each):
-            raise DataError(f"'text.{name}' must be texts, one an episode")
+            raise DataError(f"{name!r} must be {'booleans' if 'b' in kinds else 'integers'}, one per episode")
+    for name, values in texts.items():
+        if not isinstance(values, list) or len(values) != episodes or not all(isinstance(v, str) for v in values):
+            raise DataError(f"'text.{name}' must be texts, one per episode")
     if arrays["rewards"].dtype.kind not in "iuf" or arrays["rewards"].ndim != 1:
-        raise DataError("'rewards' must be numbers, one a step")
-    for name, each in arrays.items():
-        if (name == "actions" or name.startswith(SEEN)) and (each.dtype.kind not in "biuf" or not each.ndim):
-            raise DataError(f"{name!r} must be numbers, one row a step")
+        raise DataError("'rewards' must be numbers, one per step")
+    for name, array in arrays.items():
+        if (name == "actions" or name.startswith(OBSERVATION)) and (array.dtype.kind not in "biuf" or not array.ndim):
+            raise DataError(f"{name!r} must be numbers, one row per step")
 
 
-def parts_in(folder: Path, wanted: int) -> list[Path]:
-    """The files of the first parts of `wanted` episodes, up to the first that is missing."""
-    every = (part_of(folder, number) for number in range(-(-wanted // PART)))
-    return list(takewhile(Path.exists, every))
+def parts_in(folder: Path, count: int) -> list[Path]:
+    """The files of a recording of `count` episodes, up to the first missing one."""
+    files = (part_of(folder, number) for number in range(-(-count // PART)))
+    return list(takewhile(Path.exists, files))
 
 
 def read_episodes(folder: Path) -> tuple[About, Episodes]:
-    """All episodes of a folder. Raises DataError if parts are missing or damaged, or do not belong together."""
+    """All episodes of a folder. Raises DataError if parts are missing, damaged or of different recordings."""
     about = read_about(folder)
     files = parts_in(folder, about.episodes)
     if len(files) * PART < about.episodes:
         done = f"{min(len(files) * PART, about.episodes):,} of {about.episodes:,} episodes"
-        raise DataError(f"{folder} holds {done}; `chopmix record` with the same options goes on")
+        raise DataError(f"{folder} contains {done}; `chopmix record` with the same options continues the recording")
     parts = [read_part(file) for file in files]
     for number, (file, part) in enumerate(zip(files, parts)):
-        if len(part) != (wanted := min(PART, about.episodes - number * PART)):
-            raise DataError(f"{file} holds {len(part)} episodes; {wanted} belong there")
-        if (other := _kinds(part)) != _kinds(parts[0]):
-            name = next(iter(other ^ _kinds(parts[0])))[0]
-            raise DataError(f"{file} differs from {files[0].name} in {name!r}; all parts must hold the same arrays")
+        if len(part) != (expected := min(PART, about.episodes - number * PART)):
+            raise DataError(f"{file} contains {len(part)} episodes instead of {expected}")
+        if (shapes := _shapes(part)) != _shapes(parts[0]):
+            name = next(iter(shapes ^ _shapes(parts[0])))[0]
+            raise DataError(f"{file} differs from {files[0].name} in {name!r}; all parts must contain the same arrays")
     return about, Episodes(
-        observations={n: np.concatenate([each.observations[n] for each in parts]) for n in parts[0].observations},
-        texts={name: [text for each in parts for text in each.texts[name]] for name in parts[0].texts},
+        observations={n: np.concatenate([part.observations[n] for part in parts]) for n in parts[0].observations},
+        texts={name: [text for part in parts for text in part.texts[name]] for name in parts[0].texts},
         **{
             n: np.concatenate([getattr(p, n) for p in parts])
             for n in ("actions", "rewards", "lengths", "ended", "seeds", "given_up")
@@ -279,7 +282,7 @@ def read_episodes(folder: Path) -> tuple[About, Episodes]:
     )
 
 
-def _kinds(part: Episodes) -> set[tuple[str, Any]]:
+def _shapes(part: Episodes) -> set[tuple[str, Any]]:
     """The names of a part's arrays and texts, with the shape of one step."""
     arrays = {"actions": part.actions, **part.observations}
-    return {(name, each.shape[1:]) for name, each in arrays.items()} | {(name, "text") for name in part.texts}
+    return {(name, array.shape[1:]) for name, array in arrays.items()} | {(name, "text") for name in part.texts}

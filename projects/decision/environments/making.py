@@ -1,4 +1,4 @@
-"""Environments by name, made through gymnasium, and what is observed and done in them."""
+"""Environments, created by gymnasium from their names, and their spaces of observations and actions."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from ....files.trust import search_here
 if TYPE_CHECKING:
     import gymnasium
 
-OWN = ("return", "reward", "action", "step", "score")
-"""The columns of all episodes, besides what is observed."""
+EPISODE_COLUMNS = ("return", "reward", "action", "step", "score")
+"""The columns that all episodes have, in addition to the observations."""
 
 
 class Space(Record):
-    """What one observation, or an action, is: `size` categories where that is given, else numbers of this `shape`."""
+    """The space of an observation or of the action: `size` categories, or numbers of this `shape` if `size` is None."""
 
     shape: tuple[int, ...]
     dtype: str
     size: int | None = None
     low: tuple[float, ...] | None = None
     high: tuple[float, ...] | None = None
-    """Of numbers the limits, flattened, where all are finite."""
+    """The limits of numbers, flattened; None unless all are finite."""
 
 
 class Spaces(Record):
-    """What an agent observes and does: `observations` by name (`observation` where there is only one), the names of the
-    `texts` among them, which stay the same for an episode, and the `action`."""
+    """The spaces of an environment: `observations` by name (`observation` if there is only one), the names of observed
+    `texts`, which stay the same in an episode, and the `action`."""
 
     observations: dict[str, Space]
     texts: tuple[str, ...]
@@ -43,50 +43,48 @@ class Spaces(Record):
 
 
 class Observed(NamedTuple):
-    """One observation: arrays by name, and texts by name."""
+    """One observation: arrays and texts by name."""
 
     arrays: dict[str, np.ndarray]
     texts: dict[str, str]
 
 
-def named(name: str) -> str:
-    """The column of something that an environment observes: its name, `observation.step` for one that every episode has
-    itself (`OWN`)."""
-    return f"observation.{name}" if name in OWN else name
+def column_of(name: str) -> str:
+    """The column of an observation: its name, or `observation.step` for the name of a column that all episodes have."""
+    return f"observation.{name}" if name in EPISODE_COLUMNS else name
 
 
 def observed(value: Any) -> Observed:
-    """An observation as arrays and texts by name, a copy: an environment may show the same array again, changed. A
-    single one is called `observation`. Raises DataError where a part of it is no array."""
+    """An observation as arrays and texts by name; a single one is named `observation`. Arrays are copied, since an
+    environment may change them in place later. Raises DataError if a part is not an array."""
     parts = value if isinstance(value, Mapping) else {"observation": value}
-    texts = {named(name): each for name, each in parts.items() if isinstance(each, str)}
+    texts = {column_of(name): part for name, part in parts.items() if isinstance(part, str)}
     arrays = {}
-    for name, each in parts.items():
-        if isinstance(each, str):
+    for name, part in parts.items():
+        if isinstance(part, str):
             continue
         try:
-            arrays[named(name)] = np.array(each)
+            arrays[column_of(name)] = np.array(part)
         except ValueError as error:
-            raise DataError(f"observation {name!r} is no array: {error}") from None
+            raise DataError(f"observation {name!r} is not an array: {error}") from None
     return Observed(arrays, texts)
 
 
 def spaces_of(environment: gymnasium.Env) -> Spaces:
-    """What an agent observes and does in the environment. Raises DataError for spaces that are neither categories, nor
-    numbers, nor texts."""
+    """The spaces of an environment. Raises DataError for a space that is neither categories, nor numbers, nor texts."""
     from gymnasium import spaces
 
-    own = environment.observation_space
-    parts = dict(own.items()) if isinstance(own, spaces.Dict) else {"observation": own}
-    if len({named(name) for name in parts}) < len(parts):
-        raise DataError(f"what is observed, {', '.join(parts)}, has one name twice: observation.NAME stands for NAME")
-    texts = tuple(named(name) for name, each in parts.items() if _is_text(each))
-    told = {named(name): _space(each, f"observation {name!r}") for name, each in parts.items() if not _is_text(each)}
-    return Spaces(observations=told, texts=texts, action=_space(environment.action_space, "the action"))
+    space = environment.observation_space
+    parts = dict(space.items()) if isinstance(space, spaces.Dict) else {"observation": space}
+    if len({column_of(name) for name in parts}) < len(parts):
+        raise DataError(f"two of the observations {', '.join(parts)} would have the same column, observation.NAME")
+    texts = tuple(column_of(name) for name, part in parts.items() if _is_text(part))
+    arrays = {column_of(n): _space(part, f"observation {n!r}") for n, part in parts.items() if not _is_text(part)}
+    return Spaces(observations=arrays, texts=texts, action=_space(environment.action_space, "the action"))
 
 
 def _is_text(space: Any) -> bool:
-    """Whether a space holds texts, as gymnasium's own and BabyAI's missions do: what has neither a shape nor parts."""
+    """Whether a space contains texts: `Text` of gymnasium, or a space without shape and parts, such as BabyAI's."""
     from gymnasium import spaces
 
     parts = ("spaces", "feature_space", "node_space")
@@ -99,25 +97,27 @@ def _space(space: Any, what: str) -> Space:
     if isinstance(space, spaces.Discrete) and space.start == 0:
         return Space(shape=(), dtype="int64", size=int(space.n))
     if isinstance(space, spaces.Box):
-        return numbers(tuple(space.shape), str(space.dtype), space.low, space.high)
-    raise DataError(f"{what} is {space}; possible are Discrete from 0, Box, and Dict of these and texts")
+        return box_space(tuple(space.shape), str(space.dtype), space.low, space.high)
+    raise DataError(f"{what} has the space {space}; possible are Discrete from 0, Box, and Dict of these and texts")
 
 
-def numbers(shape: tuple[int, ...], dtype: str, low: Any, high: Any) -> Space:
-    """The space of numbers between these limits, which are kept where all are finite and they are few."""
-    low, high = (np.asarray(each, dtype=float).flatten() for each in (low, high))
-    known = len(low) == len(high) <= 64 and bool(np.isfinite(low).all() and np.isfinite(high).all())
-    limits = {"low": tuple(map(float, low)), "high": tuple(map(float, high))} if known else {}
+def box_space(shape: tuple[int, ...], dtype: str, low: Any, high: Any) -> Space:
+    """The space of numbers between these limits. Limits are dropped if one is not finite or if there are more than
+    64."""
+    low, high = (np.asarray(limit, dtype=float).flatten() for limit in (low, high))
+    kept = len(low) == len(high) <= 64 and bool(np.isfinite(low).all() and np.isfinite(high).all())
+    limits = {"low": tuple(map(float, low)), "high": tuple(map(float, high))} if kept else {}
     return Space(shape=shape, dtype=dtype, **limits)
 
 
 def check_action(action: np.ndarray, space: Space) -> None:
-    """Raises DataError for an action outside of the space."""
+    """Raises DataError if an action is outside the space."""
     if action.dtype.kind not in ("iub" if space.size is not None else "iufb"):
-        wanted = "a whole number" if space.size is not None else "numbers"
-        raise DataError(f"an action must be {wanted}, not {action.tolist()!r}")
+        expected = "an integer" if space.size is not None else "numbers"
+        raise DataError(f"an action must be {expected}, not {action.tolist()!r}")
     if action.shape != space.shape or not np.isfinite(action).all():
-        raise DataError(f"an action of shape {action.shape} is outside the space, whose actions have {space.shape}")
+        expected = f"finite numbers of shape {space.shape}"
+        raise DataError(f"an action of shape {action.shape} is outside the space: {expected}")
     if space.size is not None and not 0 <= int(action) < space.size:
         raise DataError(f"action {int(action)} is outside the space: 0 to {space.size - 1}")
     if space.low is not None and not ((action.flatten() >= space.low) & (action.flatten() <= space.high)).all():
@@ -125,7 +125,7 @@ def check_action(action: np.ndarray, space: Space) -> None:
 
 
 def first_outside(actions: np.ndarray, space: Space) -> int | None:
-    """The number of the first of t actions (t, ...) that is outside of the space; None where all are inside."""
+    """The index of the first of t actions (t, ...) that is outside the space; None if all are inside."""
     flat = actions.reshape(len(actions), -1)
     bad = ~np.isfinite(flat).all(1)
     if space.size is not None:
@@ -135,70 +135,66 @@ def first_outside(actions: np.ndarray, space: Space) -> int | None:
     return int(np.flatnonzero(bad)[0]) if bad.any() else None
 
 
-if TYPE_CHECKING:
-    import gymnasium
-
 REGISTERED = {"chopmix/KeyToDoor-v0": "chopmix.projects.decision.environments.key_to_door:KeyToDoor"}
-"""Our own environments, registered with gymnasium when one is first made."""
+"""The environments of chopmix, registered with gymnasium when the first environment is created."""
 REGISTERED_BY = {"BabyAI-": "minigrid", "MiniGrid-": "minigrid", "ALE/": "ale_py"}
-"""The packages that register the environments whose names begin so."""
-
+"""The packages that register environments, by the prefix of their names."""
 
 LONGEST = 100_000
-"""Steps after which an episode that neither ends nor is cut is given up."""
+"""The maximum number of steps of an episode; a longer one raises DataError."""
 
 ACTS, NOISE, PLAYS = 23, 24, 25
-"""Keys of random draws: of a recorded episode's start and actions; of how often its actions are random; of the start
-and the actions of an episode that a run plays to be judged, so that it does not begin where one was recorded."""
+"""Streams of random numbers: for the start and the actions of a recorded episode; for the share of its random actions;
+for the start and the actions of an episode in an evaluation, which therefore has another start than recorded ones."""
 
 
 def make_environment(name: str, options: Mapping[str, Any] | None = None, render: bool = False) -> gymnasium.Env:
-    """The environment that gymnasium makes of this name (also `package.module:Name-v0`) and options. Raises DataError
-    where a package is missing, the name is not known, or the environment refuses its options."""
+    """Create the gymnasium environment `name` (also `package.module:Name-v0`) with these options. Raises DataError if a
+    package is missing, the name is unknown, or the environment does not accept the options."""
     try:
         import gymnasium
     except ImportError:
         raise DataError(f"environment {name!r} needs gymnasium: pip install 'chopmix[decision]'") from None
-    if ":" in name:  # a user's own stand where the command is given, as for `python -m`
+    if ":" in name:  # the user's modules are in the working directory, as for `python -m`
         search_here()
     package = next((package for start, package in REGISTERED_BY.items() if name.startswith(start)), None)
     try:
         if package:
             importlib.import_module(package)
-        for own, place in REGISTERED.items():
-            if own not in gymnasium.registry:
-                gymnasium.register(own, place)
-        shown = {"render_mode": "rgb_array"} if render else {}
-        return gymnasium.make(name, **shown, **(options or {}))
+        for registered, entry_point in REGISTERED.items():
+            if registered not in gymnasium.registry:
+                gymnasium.register(registered, entry_point)
+        rendering = {"render_mode": "rgb_array"} if render else {}
+        return gymnasium.make(name, **rendering, **(options or {}))
     except ImportError as error:
         missing = error.name or package or name.partition(":")[0]
         raise DataError(f"environment {name!r} needs {missing!r}, which is not installed: {error}") from None
     except (gymnasium.error.Error, TypeError, ValueError, AssertionError) as error:
         unknown = isinstance(error, gymnasium.error.NameNotFound | gymnasium.error.NamespaceNotFound)
-        own = f" An environment of your own is named with the module that registers it: my_env:{name}"
-        hint = own if unknown and package is None and ":" not in name else ""
-        raise DataError(f"environment {name!r} cannot be made: {error}{hint}") from None
+        remedy = f" For your own environment add the module that registers it: my_env:{name}"
+        hint = remedy if unknown and package is None and ":" not in name else ""
+        raise DataError(f"environment {name!r} cannot be created: {error}{hint}") from None
 
 
-def begin(environment: gymnasium.Env, seed: int) -> Observed:
-    """The first observation of an episode. What the environment prints meanwhile, as BabyAI does, is not shown."""
+def reset(environment: gymnasium.Env, seed: int) -> Observed:
+    """The first observation of an episode. Output that the environment prints, such as BabyAI's, is discarded."""
     with contextlib.redirect_stdout(io.StringIO()):
         return observed(environment.reset(seed=seed)[0])
 
 
 def reward_of(reward: Any) -> float:
-    """A reward as a number. Raises DataError where it is none, or not finite."""
+    """A reward as a float. Raises DataError unless it is a finite number."""
     try:
-        found = float(reward)
+        number = float(reward)
     except (TypeError, ValueError):
-        found = math.nan
-    if not math.isfinite(found):
-        raise DataError(f"the environment gave the reward {reward!r}, which is no finite number")
-    return found
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"the environment returned the reward {reward!r}, which is not a finite number")
+    return number
 
 
 def check_length(steps: int) -> None:
-    """Raises DataError for an episode of LONGEST steps that has not ended."""
+    """Raises DataError if an episode has reached LONGEST steps and has not ended."""
     if steps >= LONGEST:
-        told = f"an episode has not ended after {LONGEST:,} steps"
-        raise DataError(f"{told}; --setting max_episode_steps=1000 (in a YAML `settings`) cuts it")
+        remedy = "limit it with --setting max_episode_steps=1000 (in a YAML: settings)"
+        raise DataError(f"an episode has not ended after {LONGEST:,} steps; {remedy}")
