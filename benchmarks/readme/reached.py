@@ -142,7 +142,7 @@ REACHED = (
     Reached("translation/multi30k", "English to German, 29,000 captions, from scratch", BLEU),
     Reached(
         "translation/multi30k_2017",
-        "the same with the recipe of 2017: post-norm, sinusoidal positions, Adam, averaged checkpoints",
+        "the same task with the recipe of 2017: post-norm, sinusoidal positions, Adam, averaged checkpoints",
         BLEU,
     ),
     Reached(
@@ -152,13 +152,13 @@ REACHED = (
     ),
     Reached(
         "speech/digit_strings_seq2seq",
-        "the same with a decoder and an additional CTC loss",
+        "the same task with a decoder and an additional CTC loss",
         (Figure("val/text/wer", digits=4), Figure("test/text/wer", digits=4)),
     ),
     Reached("bert/books", "BERT on classic novels", (Figure("val/accuracy"), Figure("val/loss"))),
     Reached(
         "bert/passages",
-        "fine-tuned from it: which of seven novels a passage of 40 words is from; 25 training passages per novel",
+        "`bert/books` fine-tuned: which of seven novels is a passage of 40 words from? 25 training passages each",
         (
             *BOTH,
             Figure("val/accuracy", "from random weights ", "bert_passages_without"),
@@ -300,7 +300,7 @@ def quickstart() -> str:
         "operator, sound": ("val/without_image/exact_match", 0.1),
         "image, operator, sound": ("val/exact_match", 1.0),
     }
-    lines = [" inputs present         | exact_match | best possible     input    | bits"]
+    lines = [" inputs present         | exact_match | best guess        input    | bits"]
     for (name, (metric, best)), input in zip(shown.items(), inputs):
         left = f" {name:22} | {row[metric]:.3f}       | {best:.3f}"
         lines.append(f"{left}             {input:8} | {row[f'val/bits/{input}']:.2f} of {bits[input]:.2f}")
