@@ -2,9 +2,9 @@
 
     python benchmarks/decision.py configs/decision/cartpole.yaml --targets 25,50,100,200,350,500 --seeds 0,1,2
 
-trains the missing runs in runs/decision/NAME/{told,clone,best}/seed-N (`told` is the agent conditioned on returns),
-lets each of them play `--episodes` episodes from the same start seeds, and adds a row for each agent and target return
-to `benchmarks/results/`. `--set KEY=VALUE` overrides the configuration of all agents.
+trains the missing runs in runs/decision/NAME/AGENT/seed-N (the agents of `KINDS`), lets each of
+them play `--episodes` episodes from the same start seeds, and adds a row for each agent and target return to
+`benchmarks/results/`. `--set KEY=VALUE` overrides the configuration of all agents.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from chopmix.projects.decision.agent import Playing, configured, data_figures, e
 from results import write_results
 from trained import trained
 
+CONDITIONED = "told"
+"""The name of the agent that is conditioned on returns, as in the folders of runs and in the results."""
 KINDS = {
-    "told": (),
+    CONDITIONED: (),
     "clone": ("inputs.return=null", "data.dataset.balance=0"),
     "best": ("inputs.return=null", "data.dataset.balance=0", "data.dataset.best={best}"),
 }
-"""The overrides of the configuration for each kind of agent; `told` is conditioned on returns."""
+"""The overrides of the configuration for each kind of agent."""
 
 
 def changes_of(config: str, kind: str, options: argparse.Namespace) -> list[str]:
@@ -32,9 +34,9 @@ def changes_of(config: str, kind: str, options: argparse.Namespace) -> list[str]
     its best checkpoint is chosen by `val/return` if the configuration chooses it by the return at a target."""
     changes = [override.format(best=options.best) for override in KINDS[kind]]
     settings = load_config(config, list(options.set))
-    if kind != "told" and "play" in settings.evaluation.also:
+    if kind != CONDITIONED and "play" in settings.evaluation.also:
         changes.append("evaluation.play.targets=[]")
-    if kind != "told" and settings.checkpoints.best.startswith("val/return_at_"):
+    if kind != CONDITIONED and settings.checkpoints.best.startswith("val/return_at_"):
         changes.append("checkpoints.best=val/return")
     return changes
 
@@ -51,7 +53,7 @@ def rows_of(config: str, kind: str, seed: int, options: argparse.Namespace) -> l
     """Returns a row for each target return, or a single row for an agent that is not conditioned on returns."""
     playing = configured(load_config(config, []))
     run, rows = agent(config, kind, seed, options), []
-    for target in map(float, options.targets.split(",")) if kind == "told" else [None]:
+    for target in map(float, options.targets.split(",")) if kind == CONDITIONED else [None]:
         for temperature in (
             map(float, options.temperatures.split(",")) if options.temperatures else [playing.temperature]
         ):
@@ -68,7 +70,7 @@ def main() -> None:
     options.add_argument("config")
     options.add_argument("--targets", required=True)
     options.add_argument("--seeds", default="0,1,2")
-    options.add_argument("--agents", default="told,clone,best")
+    options.add_argument("--agents", default=",".join(KINDS))
     options.add_argument("--episodes", type=int, default=100)
     options.add_argument("--best", type=float, default=0.1, help="the share of the best episodes that is imitated")
     options.add_argument("--temperatures", default="", help="default: that of the configuration's evaluation.play")

@@ -45,7 +45,7 @@ def config_of(name: str) -> str:
     absent = set(READS["fused"]) - set(kept)
     tree["inputs"] = {key: value for key, value in tree["inputs"].items() if key not in absent}
     tree["model"]["attention"] = f"same_sample & (causal | from({', '.join(kept)}))" if kept else "same_sample & causal"
-    tree["evaluation"]["attribution"] = bool(kept)  # attribution needs an input besides the caption
+    tree["evaluation"]["attribution"] = bool(kept)  # attribution needs inputs in addition to the caption
     return yaml.safe_dump(tree, sort_keys=False, width=1000)
 
 
