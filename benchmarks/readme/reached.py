@@ -80,7 +80,7 @@ BLEU = (Figure("test/bleu", digits=1), Figure("val/bleu", digits=1))
 REACHED = (
     Reached(
         "quickstart",
-        "arithmetic across modalities: image, text and sound to text",
+        "cross-modal arithmetic: image, text and sound to text",
         (
             Figure("val/exact_match"),
             Figure("test/exact_match"),
