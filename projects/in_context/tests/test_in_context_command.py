@@ -132,7 +132,9 @@ def test_examples_that_do_not_fit_into_the_context_are_refused(tmp_path, capsys)
     more = "data.dataset.examples=11"
     assert main(["train", str(tmp_path / "pairs.yaml"), more, f"out={tmp_path / 'x'}"]) == 2
     error = " ".join(capsys.readouterr().err.split())
-    assert "its 22 tokens of x and y are more than the context of 20: enlarge the context, or shorten the samples" in error
+    assert (
+        "its 22 tokens of x and y are more than the context of 20: enlarge the context, or shorten the samples" in error
+    )
     assert "22 tokens" in error and "context of 20" in error, error
     (tmp_path / "rules.yaml").write_text(RULES)
     assert main(["train", str(tmp_path / "rules.yaml"), "model.context=20", f"out={tmp_path / 'y'}"]) == 2
