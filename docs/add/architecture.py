@@ -17,6 +17,7 @@ EPSILON = {f"{place}.epsilon": 1e-12 for place in ("model.block.norm", "inputs.t
 class DistilBert(Architecture):
     kinds = ("distilbert",)  # `model_type` of the config.json
     reference = "DistilBertForMaskedLM"
+    special_tokens = Bert.special_tokens
     yaml = Bert.yaml | EPSILON
 
     vocab_size: Annotated[Count, At("sizes.rows")] = 30522

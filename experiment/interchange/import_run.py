@@ -14,16 +14,21 @@ from ...files.trust import NOTHING, Trust
 from ...models.pretrained.base import PublishedError
 from ..run_folder import RunError
 from ..settings.hints import missing_project
-from .directory import TIMM, Directory, Imported, write_run
+from .directory import TIMM, Directory, Imported, architectures, write_run
+from .importers.text import import_masked
 
 
 @functools.cache
 def importers() -> dict[str, Callable[[Directory], Imported]]:
-    """The importers by the `model_type` of `config.json`: those of `importers/` and of the projects."""
+    """The importers by the `model_type` of `config.json`: those of `importers/` and of the projects, and that of the
+    masked language models in `models/pretrained/`."""
     modules = modules_of("experiment.interchange.importers").values()
+    masked = [architecture for architecture in architectures() if architecture.special_tokens]
     return {
-        kind: importer for module in modules for kind, importer in importlib.import_module(module).IMPORTERS.items()
-    }
+        kind: functools.partial(import_masked, kind=architecture)
+        for architecture in masked
+        for kind in vars(architecture).get("kinds", ())
+    } | {kind: importer for module in modules for kind, importer in importlib.import_module(module).IMPORTERS.items()}
 
 
 def import_directory(source: Path, folder: Path, partly: bool = False, trust: Trust = NOTHING) -> str:

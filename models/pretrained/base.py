@@ -173,6 +173,10 @@ class Architecture(Published):
     reference: ClassVar[str]
     """The class in transformers or timm whose outputs are reproduced."""
 
+    special_tokens: ClassVar[Mapping[str, tuple[str, int]]] = {}
+    """Of a masked language model: the tokens `start`, `end` and `mask`, each with its text, and its id if the directory
+    has no tokenizer (-1: the last one). Such an architecture needs no importer."""
+
     yaml: ClassVar[Mapping[str, Any]]
     """The options of our YAML that are the same for all models of the architecture, by dotted paths."""
 

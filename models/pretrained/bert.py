@@ -25,6 +25,7 @@ class Bert(Architecture):
 
     kinds = ("bert",)
     reference = "BertForMaskedLM"
+    special_tokens = {"start": ("[CLS]", 101), "end": ("[SEP]", 102), "mask": ("[MASK]", 103)}
     head: ClassVar[dict[str, str]] = {
         "cls.predictions.transform.dense": "linear", "cls.predictions.transform.LayerNorm": "norm",
     }  # fmt: skip
@@ -112,6 +113,7 @@ class Roberta(Bert):
 
     kinds = ("roberta",)
     reference = "RobertaForMaskedLM"
+    special_tokens = {"start": ("<s>", 0), "end": ("</s>", 2), "mask": ("<mask>", -1)}
     head = {"lm_head.dense": "linear", "lm_head.layer_norm": "norm"}
     bias = ("lm_head.bias", "lm_head.decoder")
     ignored_tensors = ("roberta.pooler.dense",)

@@ -2,6 +2,7 @@
 export or refuse by name."""
 
 import csv
+import importlib
 import json
 import re
 import shutil
@@ -18,6 +19,8 @@ from chopmix.data.processes import Processes
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import assemble
+from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
+from chopmix.models.tokens import plain_tokens
 from chopmix.training.log import Progress
 
 PAGES = ROOT / "docs" / "add"
@@ -183,22 +186,28 @@ def test_an_exception_of_a_logger_ends_the_logger_alone(folder, capsys):
 
 def test_a_published_architecture_gives_the_outputs_of_its_reference(folder, monkeypatch):
     transformers = pytest.importorskip("transformers")
-    from chopmix.experiment.interchange import import_run
-    from chopmix.files import plugins
+    from chopmix.experiment.interchange import directory, import_run
 
     shutil.copy(PAGES / "architecture.py", folder)
+    architectures = (importlib.import_module("architecture").DistilBert, *directory.architectures())
+    for module in (directory, import_run):
+        monkeypatch.setattr(module, "architectures", lambda: architectures)
+    import_run.importers.cache_clear()
     sizes = {"vocab_size": 40, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24, "max_position_embeddings": 12}
     torch.manual_seed(0)
     theirs = transformers.DistilBertForMaskedLM(transformers.DistilBertConfig(**sizes)).eval()
-    theirs.save_pretrained(folder / "theirs")
-    monkeypatch.setattr(plugins, "modules_of", lambda package: {"architecture": "architecture"})
-    monkeypatch.setattr(import_run, "modules_of", plugins.modules_of)
-    import_run.import_directory(folder / "theirs", folder / "run")
-    run = load_run(folder / "run", "last")
-    ids = torch.tensor([[5, 7, 9, 11, 6]])
     with torch.no_grad():
-        expected = theirs(ids).logits
-    assert outputs(run, ids) == pytest.approx(expected.flatten().tolist(), abs=1e-5)
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    theirs.save_pretrained(folder / "theirs")
+    import_run.import_directory(folder / "theirs", folder / "run")
+    import_run.importers.cache_clear()
+    model = load_run(folder / "run", "last").model
+    ids = torch.tensor([[5, 7, 9, 11, 6]])
+    planned = SetPlan(tokens=plain_tokens(1, 5), chunks={"text": Chunks(values=ids, index=torch.arange(5))})
+    batch = Batch(main=planned, targets={"mlm": Targets(values=ids.flatten())})
+    with torch.no_grad():
+        torch.testing.assert_close(model(model.plan(batch))["mlm"], theirs(ids).logits[0], rtol=1e-5, atol=1e-5)
 
 
 CONTRACTS = {

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ....models.pretrained.bert import Bert, Roberta
+from ....models.pretrained.base import Architecture
 from ....models.pretrained.gpt2 import Gpt2
 from ....models.pretrained.llama import Llama
 from ....models.pretrained.t5 import T5
@@ -61,22 +61,21 @@ def import_llama(source: Directory) -> Imported:
     return Imported(what="Llama", architecture=config, encoding=encoding, tokenizer=label)
 
 
-def import_bert(source: Directory) -> Imported:
-    """A BERT or a RoBERTa, with its masked-language-modelling head if it has one. Raises RunError if its tokenizer
-    lacks one of the special tokens `[CLS]`, `[SEP]`, `[MASK]` (for a RoBERTa `<s>`, `</s>`, `<mask>`)."""
-    is_bert, tokenizer = source.config["model_type"] == "bert", tokenizer_of(source)
-    config = (Bert if is_bert else Roberta).read(source.config)
-    size = config.vocab_size
-    names = ("[CLS]", "[SEP]", "[MASK]") if is_bert else ("<s>", "</s>", "<mask>")
-    default_ids = (101, 102, 103) if is_bert else (0, 2, size - 1)
-    ids = [tokenizer.id(name) for name in names] if tokenizer else default_ids if size > max(default_ids) else (0, 1, 2)
-    if None in ids:
-        raise RunError(f"{source.path}: its tokenizer has no {names[list(ids).index(None)]}")
+def import_masked(source: Directory, kind: type[Architecture]) -> Imported:
+    """A masked language model, such as a BERT, with its head if it has one. Raises RunError if its tokenizer lacks one
+    of `Architecture.special_tokens`."""
+    config, tokenizer = kind.read(source.config), tokenizer_of(source)
+    size, defaults = config.vocab_size, [id for _, id in kind.special_tokens.values()]
+    ids = [id % size for id in defaults] if size > max(defaults) else range(len(defaults))
+    if tokenizer:
+        ids = [tokenizer.id(text) for text, _ in kind.special_tokens.values()]
+        if None in ids:
+            missing = [*kind.special_tokens.values()][ids.index(None)][0]
+            raise RunError(f"{source.path}: its tokenizer has no {missing}")
     start, end, mask = ids
     frame = {"end": end, "before": [start], "after": [end], "roles": {"mask": mask}}
     encoding, label = encoding_of(tokenizer, size, start, frame)
-    architecture = "BERT" if is_bert else "RoBERTa"
-    return Imported(what=architecture, architecture=config, encoding=encoding, tokenizer=label, headless="mlm")
+    return Imported(what=kind.__name__, architecture=config, encoding=encoding, tokenizer=label, headless="mlm")
 
 
 def import_t5(source: Directory) -> Imported:
@@ -109,6 +108,6 @@ def sentinels(specials: Mapping[int, str]) -> dict[str, int]:
 
 
 IMPORTERS = {
-    "gpt2": import_gpt2, "llama": import_llama, "bert": import_bert, "roberta": import_bert, "t5": import_t5,
+    "gpt2": import_gpt2, "llama": import_llama, "t5": import_t5,
 }  # fmt: skip
 """The importers by the `model_type` of `config.json`."""
