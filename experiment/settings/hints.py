@@ -83,7 +83,7 @@ MOVED = {
     "data.datasets.episodes": "projects.decision.datasets.episodes",
     "data.datasets.in_context": "projects.in_context.datasets.in_context",
     "data.datasets.rules": "projects.in_context.datasets.rules",
-    "data.environments": "projects.decision.environments",
+    "data.environments": "projects.decision.recording",
     "data.functions": "projects.in_context.functions",
     "data.samples.dataset": "data.samples",
     "data.samples.functions": "projects.in_context.functions",

@@ -24,8 +24,9 @@ from ...models.model import Model
 from ...tasks.next_item import NextItem
 from ...tokenizers.base import Chopper, chopped
 from .datasets.episodes import Episodes
-from .environments.episodes import UNKNOWN, Episode, episode_of
-from .environments.making import (
+from .planning import Planner, Planning, Predicted
+from .recording.episodes import UNKNOWN, Episode, episode_of
+from .recording.making import (
     PLAYS,
     Observed,
     Space,
@@ -38,7 +39,6 @@ from .environments.making import (
     reward_of,
     spaces_of,
 )
-from .planning import Planner, Planning, Predicted
 from .time_steps import Sample, TimeSteps
 
 TOGETHER = 64

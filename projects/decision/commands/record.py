@@ -12,7 +12,7 @@ from ..options import add_settings, seed_number, settings_of
 
 if TYPE_CHECKING:
     from ....experiment.run import Run
-    from ..environments.episodes import Episode
+    from ..recording.episodes import Episode
 
 HELP = "record episodes that a script, a bot or a run plays"
 AFTER = "evaluate"
@@ -45,8 +45,8 @@ def run(options: argparse.Namespace) -> None:
     from ....commands.options.progress import progress
     from ....experiment.run import load_run
     from ....experiment.run_folder import RunError, say_aside
-    from ..environments.episodes import read_episodes
-    from ..environments.record import about_of, given_up_message, record
+    from ..recording.episodes import read_episodes
+    from ..recording.record import about_of, given_up_message, record
 
     settings, noise, policy = settings_of(options), tuple(options.noise), options.policy
     is_run = os.path.isfile(os.path.join(policy, "config.yaml"))  # False for a text that cannot be a file name
@@ -85,7 +85,7 @@ def player(
     include those of the training data if the data are from the same environment."""
     from ....experiment.run_folder import say_aside
     from ..agent import Playing, check_plays, configured, data_figures, environment_of, episodes_of, target_warnings
-    from ..environments.making import ACTS
+    from ..recording.making import ACTS
 
     defaults = configured(loaded.config)
     playing = Playing(environment=options.environment, settings=settings, seed=options.seed,

@@ -13,9 +13,9 @@ from ....data.base import chosen_for_val, split_by_hash
 from ....data.fingerprint import Fingerprint
 from ....data.samples import ByColumn, Columns, SampleDataset, picked
 from ....files.reading import DataError
-from ..environments.episodes import Episodes as Played
-from ..environments.making import EPISODE_COLUMNS
-from ..environments.sources import Source
+from ..recording.episodes import Episodes as Played
+from ..recording.making import EPISODE_COLUMNS
+from ..recording.sources import Source
 from ..steps import step_problems
 
 

@@ -2,7 +2,7 @@
 
 import gymnasium
 import numpy as np
-from chopmix.projects.decision.environments.scripts import Agent
+from chopmix.projects.decision.recording.scripts import Agent
 
 LASTS = 6
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from chopmix.files.reading import DataError
 from chopmix.files.records import read_tensors, write_tensors
-from chopmix.projects.decision.environments.episodes import Episode, part_of, read_episodes, read_part, write_part
-from chopmix.projects.decision.environments.record import about_of, begin_folder
+from chopmix.projects.decision.recording.episodes import Episode, part_of, read_episodes, read_part, write_part
+from chopmix.projects.decision.recording.record import about_of, begin_folder
 
 
 def episode(steps: int = 3, mission: str = "go") -> Episode:

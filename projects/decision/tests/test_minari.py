@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from chopmix.files.reading import DataError
-from chopmix.projects.decision.environments.sources import Minari
+from chopmix.projects.decision.recording.sources import Minari
 from PIL import Image
 
 h5py = pytest.importorskip("h5py")
@@ -244,7 +244,7 @@ def written_actions(path, steps):
 
 PEAK = """
 import resource, sys
-from chopmix.projects.decision.environments.sources import Minari
+from chopmix.projects.decision.recording.sources import Minari
 from chopmix.files.reading import DataError
 import h5py
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

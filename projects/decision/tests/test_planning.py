@@ -8,8 +8,8 @@ import torch
 from chopmix.models.heads import SlotLinear
 from chopmix.models.model import Cores, Model
 from chopmix.projects.decision.agent import Player
-from chopmix.projects.decision.environments.making import make_environment, spaces_of
 from chopmix.projects.decision.planning import Planner, Planning, Predicted
+from chopmix.projects.decision.recording.making import make_environment, spaces_of
 from chopmix.projects.decision.time_steps import TimeSteps
 from chopmix.tasks.next_item import NextItem
 from chopmix.tokenizers.base import axes_of

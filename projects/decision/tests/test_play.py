@@ -10,8 +10,8 @@ from chopmix.commands.cli import main
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.projects.decision.agent import Playing, episodes_of
-from chopmix.projects.decision.environments.episodes import read_episodes
-from chopmix.projects.decision.environments.making import make_environment
+from chopmix.projects.decision.recording.episodes import read_episodes
+from chopmix.projects.decision.recording.making import make_environment
 from PIL import Image, ImageSequence
 
 pytest.importorskip("gymnasium")
@@ -177,7 +177,7 @@ def test_bad_options_of_record_are_reported(run, tmp_path, capsys):
         (["--policy", "a\0b"], "possible are random, script, bot"),
         (["--policy", "json:JSONDecoder"],
          "policy 'json:JSONDecoder' is not a subclass of Agent. Write `from "
-         "chopmix.projects.decision.environments.scripts import Agent` and `class JSONDecoder(Agent):` "
+         "chopmix.projects.decision.recording.scripts import Agent` and `class JSONDecoder(Agent):` "
          "with a method `act(self, observation)`"),
         (["--policy", "json:loads"], "policy 'json:loads' is not a subclass of Agent. Write"),
     ):  # fmt: skip

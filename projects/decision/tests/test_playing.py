@@ -20,12 +20,12 @@ from chopmix.models.layers.relative import Rotary
 from chopmix.models.model import Cores, Model
 from chopmix.projects.decision.agent import Player, Playing, environment_of, episode_columns, episodes_of
 from chopmix.projects.decision.datasets.episodes import Episodes as EpisodesData
-from chopmix.projects.decision.environments import making
-from chopmix.projects.decision.environments.episodes import Episodes, read_about, read_episodes
-from chopmix.projects.decision.environments.making import ACTS, make_environment, spaces_of
-from chopmix.projects.decision.environments.record import about_of, play_episode, record, recorded
-from chopmix.projects.decision.environments.scripts import Random
-from chopmix.projects.decision.environments.sources import Folder, Minari, Recorded
+from chopmix.projects.decision.recording import making
+from chopmix.projects.decision.recording.episodes import Episodes, read_about, read_episodes
+from chopmix.projects.decision.recording.making import ACTS, make_environment, spaces_of
+from chopmix.projects.decision.recording.record import about_of, play_episode, record, recorded
+from chopmix.projects.decision.recording.scripts import Random
+from chopmix.projects.decision.recording.sources import Folder, Minari, Recorded
 from chopmix.projects.decision.time_steps import TimeSteps
 from chopmix.tasks.next_item import NextItem
 from chopmix.tokenizers.base import axes_of
@@ -227,7 +227,7 @@ def test_missing_parts_are_recorded_by_any_number_of_processes(tmp_path, workers
 AGENTS = """
 import os
 from pathlib import Path
-from chopmix.projects.decision.environments.scripts import Random
+from chopmix.projects.decision.recording.scripts import Random
 MARK = Path(__file__).with_suffix(".begun")
 class Fails(Random):
     def act(self, observation):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from chopmix.commands.cli import main
 from chopmix.files.reading import DataError
-from chopmix.projects.decision.environments.episodes import read_episodes
-from chopmix.projects.decision.environments.making import ACTS, make_environment
-from chopmix.projects.decision.environments.record import about_of, play_episode, record
-from chopmix.projects.decision.environments.scripts import GaveUp, Random
+from chopmix.projects.decision.recording.episodes import read_episodes
+from chopmix.projects.decision.recording.making import ACTS, make_environment
+from chopmix.projects.decision.recording.record import about_of, play_episode, record
+from chopmix.projects.decision.recording.scripts import GaveUp, Random
 
 pytest.importorskip("gymnasium")
 
@@ -34,7 +34,7 @@ def test_an_agent_gets_the_preceding_action(noise):
 
 def test_the_bot_of_babyai_gets_the_preceding_action(monkeypatch):
     pytest.importorskip("minigrid")
-    from chopmix.projects.decision.environments.scripts import BabyBot
+    from chopmix.projects.decision.recording.scripts import BabyBot
     from minigrid.utils.baby_ai_bot import BabyAIBot
 
     actions, replan = [], BabyAIBot.replan
@@ -76,7 +76,7 @@ def test_an_agent_that_always_gives_up_ends_the_recording():
 
 
 GIVES_UP = """
-from chopmix.projects.decision.environments.scripts import GaveUp, Random
+from chopmix.projects.decision.recording.scripts import GaveUp, Random
 class GivesUp(Random):
     def act(self, observation):
         if self.last_action is None and self.random.integers(2):
@@ -117,7 +117,7 @@ def test_a_part_that_cannot_be_written_is_named(tmp_path, monkeypatch, error):
     def fails(*_):
         raise OSError(getattr(errno, {"N": "ENOSPC", "I": "EIO"}[error[0]]), error)
 
-    monkeypatch.setattr("chopmix.projects.decision.environments.episodes.write_tensors", fails)
+    monkeypatch.setattr("chopmix.projects.decision.recording.episodes.write_tensors", fails)
     about = about_of("chopmix/KeyToDoor-v0", {}, "random", (0.0, 0.0), 0, 3)
     with pytest.raises(OSError, match=rf"part-00000\.safetensors cannot be written: {error}"):
         for _ in record(tmp_path, about):

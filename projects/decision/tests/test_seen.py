@@ -18,9 +18,9 @@ from chopmix.files.reading import DataError
 from chopmix.files.trust import NOTHING, Trust
 from chopmix.projects.decision import agent as environments
 from chopmix.projects.decision.agent import Playing, episodes_of
-from chopmix.projects.decision.environments.episodes import About
-from chopmix.projects.decision.environments.making import Space, Spaces, check_action, observed, spaces_of
-from chopmix.projects.decision.environments.scripts import Random, agent_of
+from chopmix.projects.decision.recording.episodes import About
+from chopmix.projects.decision.recording.making import Space, Spaces, check_action, observed, spaces_of
+from chopmix.projects.decision.recording.scripts import Random, agent_of
 from chopmix.tokenizers.media.clock import Clocked
 from chopmix.tokenizers.video import VideoChopper
 from hypothesis import given, settings

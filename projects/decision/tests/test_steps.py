@@ -26,9 +26,9 @@ from chopmix.files.writing import sweep_partials
 from chopmix.models.model import at
 from chopmix.projects.decision.agent import Player, Playing, agent_kind, episodes_of
 from chopmix.projects.decision.datasets.episodes import Windows
-from chopmix.projects.decision.environments.episodes import episode_of, joined, read_about, read_episodes
-from chopmix.projects.decision.environments.making import Observed, column_of, observed, reward_of
-from chopmix.projects.decision.environments.record import about_of, recorded
+from chopmix.projects.decision.recording.episodes import episode_of, joined, read_about, read_episodes
+from chopmix.projects.decision.recording.making import Observed, column_of, observed, reward_of
+from chopmix.projects.decision.recording.record import about_of, recorded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -339,7 +339,7 @@ def test_an_observation_never_has_the_name_of_a_column_of_all_episodes(names):
 ODD = """
 import gymnasium, numpy as np
 from gymnasium import spaces
-from chopmix.projects.decision.environments.scripts import Agent
+from chopmix.projects.decision.recording.scripts import Agent
 box = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 SPACES = {
     "named": spaces.Dict({"step": box, "word": spaces.Text(9)}), "nested": spaces.Dict({"a": spaces.Dict({"b": box})}),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ....files.plugins import modules_of
 from ....files.reading import DataError
 from ....files.records import Record
 from ....files.trust import search_here
@@ -135,8 +136,13 @@ def first_outside(actions: np.ndarray, space: Space) -> int | None:
     return int(np.flatnonzero(bad)[0]) if bad.any() else None
 
 
-REGISTERED = {"chopmix/KeyToDoor-v0": "chopmix.projects.decision.environments.key_to_door:KeyToDoor"}
-"""The environments of chopmix, registered with gymnasium when the first environment is created."""
+def plug_ins() -> dict[str, str]:
+    """The environments in the folders `environments/` of all projects, by their names in gymnasium: key_to_door.py has
+    the class KeyToDoor, which is registered as `chopmix/KeyToDoor-v0`."""
+    classes = {"".join(map(str.title, stem.split("_"))): module for stem, module in modules_of("environments").items()}
+    return {f"chopmix/{name}-v0": f"{module}:{name}" for name, module in classes.items()}
+
+
 REGISTERED_BY = {"BabyAI-": "minigrid", "MiniGrid-": "minigrid", "ALE/": "ale_py"}
 """The packages that register environments, by the prefix of their names."""
 
@@ -161,7 +167,7 @@ def make_environment(name: str, options: Mapping[str, Any] | None = None, render
     try:
         if package:
             importlib.import_module(package)
-        for registered, entry_point in REGISTERED.items():
+        for registered, entry_point in plug_ins().items():
             if registered not in gymnasium.registry:
                 gymnasium.register(registered, entry_point)
         rendering = {"render_mode": "rgb_array"} if render else {}
