@@ -20,6 +20,7 @@ from ..models.generation.beam_search import MOST_BEAMS, Search
 from ..models.generation.ctc import ctc_loss, greedy, prefix_beam, spans, tokens_needed
 from ..models.heads import Head
 from ..models.layers.linear import Linear
+from ..tokenizers.base import Example
 from .base import Metric, Needs, Task, TrainingColumns, per_target
 from .measuring.texts import MEANINGS, TextMetric, as_text
 
@@ -226,3 +227,12 @@ def columns(sample: Int[Tensor, "t"], counts: Int[Tensor, "s"], chosen: Bool[Ten
     of_samples = zip(sample.argsort(stable=True).split(counts.tolist()), chosen.tolist())
     chosen_tokens = [tokens for tokens, is_chosen in of_samples if is_chosen]
     return pad_sequence(chosen_tokens) if chosen_tokens else torch.zeros(0, 0, dtype=torch.long)
+
+
+EXAMPLE = Example(
+    options={"target": "other", "source": "wave"},
+    inputs={
+        "wave": {"use": "sensor", "channels": {"a": "m", "b": "m"}, "rate": 2, "window": 1},
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8},
+    },
+)

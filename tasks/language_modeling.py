@@ -16,6 +16,7 @@ from ..models.batch import IGNORED, Batch, Chunks, SetPlan, Targets
 from ..models.generation.beam_search import Search
 from ..models.generation.sampling import Sampling
 from ..models.heads import Tied, VocabularyHead
+from ..tokenizers.base import Example
 from ..tokenizers.encoding.base import Unit, Vocabulary
 from .base import Metric, Needs, Task, metrics_of
 from .judging import Judge
@@ -139,3 +140,14 @@ def _carriers(planned: SetPlan, chunks: Chunks) -> Tensor:
         slots, held = chunks.slots, torch.zeros(len(next_ids), dtype=torch.bool)
         held[:-1] = chunks.index[1:] == chunks.index[:-1] + 1
     return torch.where(held, slots.roll(-1), torch.full_like(slots, -1))
+
+
+EXAMPLE = Example(
+    options={"target": "other"},
+    inputs={
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8},
+        "text": {"use": "text", "encoding": "characters"},
+        "other": {"use": "text", "encoding": "bytes"},
+    },
+    model={"attention": "causal & same_sample"},
+)

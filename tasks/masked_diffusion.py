@@ -20,6 +20,7 @@ from ..models.batch import Batch, Targets
 from ..models.generation.refine import Refining
 from ..models.generation.sampling import Sampling
 from ..models.heads import Tied, VocabularyHead
+from ..tokenizers.base import Example
 from .base import Metric, Needs, metrics_of, per_target
 from .judging import Judge
 from .masked_modeling import MaskedModeling, runs
@@ -182,3 +183,13 @@ def hiding_any(task: MaskedDiffusion) -> MaskedDiffusion:
 def ratio(numerator: str, denominator: str, unit: float, sums: Mapping[str, Any]) -> float | None:
     """Returns one sum divided by another and by `unit`; None if the denominator is missing or 0."""
     return float(sums[numerator]) / float(sums[denominator]) / unit if sums.get(denominator) else None
+
+
+EXAMPLE = Example(
+    options={"target": "text"},
+    inputs={
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8},
+        "text": {"use": "text", "encoding": "characters"},
+        "other": {"use": "text", "encoding": "bytes"},
+    },
+)

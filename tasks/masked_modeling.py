@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..models.batch import IGNORED, Batch, Chunks, SetPlan, Targets
 from ..models.heads import Tied, VocabularyHead
+from ..tokenizers.base import Example
 from ..tokenizers.encoding.base import Vocabulary
 from .base import Metric, Needs, Task, per_target
 from .language_modeling import nats, perplexity
@@ -258,3 +259,12 @@ def runs(planned: SetPlan, chunks: Chunks) -> Iterator[tuple[tuple[int, ...], tu
         if count:
             yield planned.seeds[int(samples[chunks.slots[start]]) - 1], (start, start + count)
         start += count
+
+
+EXAMPLE = Example(
+    options={"target": "text"},
+    inputs={
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8},
+        "text": {"use": "text", "encoding": "characters"},
+    },
+)

@@ -18,7 +18,7 @@ from ..files.reading import DataError
 from ..files.records import Record
 from ..models.batch import IGNORED, Batch, SetPlan, Targets
 from ..models.heads import SlotLinear
-from ..tokenizers.base import SECONDS, Chopper, axes_of, readable
+from ..tokenizers.base import SECONDS, Chopper, Example, axes_of, readable
 from .base import LOSS, Metric, Needs, Task, TrainingColumns, per_target
 from .measuring.number_errors import check_loss, errors, loss_of, metrics_of_numbers
 
@@ -208,3 +208,14 @@ def pairs(planned: SetPlan, at: str, target: str, seconds: int) -> Pairs:
     supervised = is_at.clone()
     supervised[:-1] &= (sample[1:] != sample[:-1]) | (time[1:] != time[:-1])
     return Pairs(number[supervised], following[supervised])
+
+
+EXAMPLE = Example(
+    options={"target": "moves", "at": "wave"},
+    inputs={
+        "wave": {"use": "sensor", "channels": {"a": "m", "b": "m"}, "rate": 2, "window": 1},
+        "moves": {"use": "category", "size": 3, "offset": 0.25},
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8},
+    },
+    model={"attention": "causal & same_sample"},
+)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..models.batch import Batch, Targets
 from ..models.layers.quantizer import FiniteScalarQuantizer
 from ..models.reconstruction import ReconstructionHead
+from ..tokenizers.base import Example
 from .base import Metric, Needs, Task, per_target
 
 
@@ -104,3 +105,12 @@ def spread(sums: Mapping[str, Tensor]) -> float:
     """Returns the exponential of the entropy of the codes."""
     shares = sums["codes"] / sums["codes"].sum().clamp(min=1)
     return float(torch.special.entr(shares).sum().exp())
+
+
+EXAMPLE = Example(
+    options={"target": "image", "levels": [4, 3], "depth": 1, "heads": 2},
+    inputs={
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8},
+        "text": {"use": "text", "encoding": "characters"},
+    },
+)

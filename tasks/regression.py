@@ -16,6 +16,7 @@ from ..files.reading import DataError
 from ..files.records import Record, as_numbers
 from ..models.batch import Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
+from ..tokenizers.base import Example
 from ..tokenizers.media.summaries import span
 from .base import Metric, Needs, Task, TrainingColumns, known_values
 from .measuring.number_errors import check_loss, errors, known_count, loss_of, metrics_of_numbers
@@ -189,3 +190,12 @@ def numbers(value: Any) -> Tensor:
     if row.isinf().any():
         raise DataError(f"{value!r} holds a number that is infinite in float32")
     return row
+
+
+EXAMPLE = Example(
+    options={"target": "value"},
+    inputs={
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8},
+        "text": {"use": "text", "encoding": "characters"},
+    },
+)

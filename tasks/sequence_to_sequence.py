@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..tokenizers.base import Example
 from .base import Needs
 from .language_modeling import LanguageModeling
 
@@ -17,3 +18,14 @@ class SequenceToSequence(LanguageModeling):
     @property
     def needs(self) -> Needs:
         return replace(super().needs, encoder=True)
+
+
+EXAMPLE = Example(
+    options={"target": "other"},
+    inputs={
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8},
+        "text": {"use": "text", "encoding": "characters"},
+        "other": {"use": "text", "encoding": "bytes"},
+    },
+    model={"encoder": {"depth": 1, "context": 64}, "attention": "causal & same_sample"},
+)

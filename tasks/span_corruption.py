@@ -11,7 +11,7 @@ import torch
 
 from ..models.batch import Batch, SetPlan, Targets
 from ..models.heads import Tied, VocabularyHead
-from ..tokenizers.base import Chopper, Chunk
+from ..tokenizers.base import Chopper, Chunk, Example
 from ..tokenizers.chopping.packing import place
 from .base import Metric, Needs
 from .masked_modeling import runs
@@ -135,3 +135,10 @@ def split(total: int, parts: int, random: np.random.Generator) -> np.ndarray:
     2 + 3, 3 + 2 or 4 + 1."""
     ends = np.sort(random.permutation(total - 1)[: parts - 1]) + 1
     return np.diff(np.concatenate([[0], ends, [total]]))
+
+
+EXAMPLE = Example(
+    options={"source": "text", "target": "spans"},
+    inputs={"text": {"use": "text", "encoding": "bytes"}, "spans": {"same_as": "text"}},
+    model={"encoder": {"depth": 1, "context": 64}, "attention": "causal & same_sample"},
+)

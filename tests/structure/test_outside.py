@@ -295,3 +295,24 @@ def test_a_broken_contract_is_named(folder, broken, capsys):
     assert main(["train", str(file), "training.steps=1"]) == 2
     assert re.search(message, capsys.readouterr().err)
     sys.modules.pop("broken")
+
+
+def test_an_environment_is_recorded_and_an_agent_is_trained(folder, capsys):
+    pytest.importorskip("gymnasium")
+    if not (ROOT / "projects" / "decision").is_dir():
+        pytest.skip("needs the project decision")
+    shutil.copy(PAGES / "environment.py", folder)
+    options = ["--policy", "random", "--episodes", "40", "--out", "light"]
+    assert main(["record", "environment:Light-v0", *options]) == 0
+    tree = {
+        "inputs": {"observation": {"use": "sensor"}, "action": {"use": "category", "size": 2, "offset": 0.5}},
+        "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "causal & same_sample"},
+        "tasks": {"act": {"use": "next_item", "target": "action", "at": "observation"}},
+        "data": {"dataset": {"use": "episodes", "of": {"use": "folder", "path": "light"}}, "order": "seconds"},
+        "training": {"steps": 2, "samples_per_step": 8},
+        "out": "agent",
+    }
+    (folder / "a.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert main(["train", "a.yaml"]) == 0
+    assert main(["play", "agent", "--episodes", "2", "--trust", "environment"]) == 0
+    assert "return" in capsys.readouterr().out
