@@ -1,4 +1,4 @@
-"""Evaluation during training: the evaluators of a run, in its precision."""
+"""Evaluation during training: runs the evaluators of a run in the precision of the run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .objective import Objective, autocast
 
 
 def result_of(evaluator: Evaluator, trained: TrainedModel, say: Say) -> Result:
-    """`evaluator.run(trained, say)`. Raises ContractError if it is no `Result` with numbers as metrics."""
+    """Returns `evaluator.run(trained, say)`. Raises ContractError if it is not a `Result` with numbers as metrics."""
     result = evaluator.run(trained, say)
-    name, expected = type(evaluator).__name__, "expected is a chopmix.Result(metrics={name: number}, ...)"
+    name, expected = type(evaluator).__name__, "expected: a chopmix.Result(metrics={name: number}, ...)"
     if not isinstance(result, Result):
         raise ContractError(f"evaluation.also: {name}.run returned {described(result)}; {expected}")
     for key, value in result.metrics.items():
@@ -28,20 +28,20 @@ def result_of(evaluator: Evaluator, trained: TrainedModel, say: Say) -> Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluations:
-    """Evaluates the model with its present weights; `Trainer` first puts the averaged weights into it, if any."""
+    """Evaluates the model with its current weights. `Trainer` sets the averaged weights first, if there are any."""
 
     objective: Objective
     splits: Mapping[str, Split]
     processes: Processes
     evaluators: Sequence[Evaluator]
-    """In the order in which they run."""
+    """They run in this order."""
     trained: Callable[[int], TrainedModel]
-    """From a step to the model at that step, with everything that belongs to it."""
+    """Maps a step to the model at that step, with its tasks, choppers and settings."""
     say: Say = field(default=print)
 
     def run(self, step: int, when: str = "evaluations") -> Result:
-        """Run the evaluators that run at this time (`Evaluator.when`). Returns their joined results. Raises
-        NotFiniteError if a weight is not finite."""
+        """Run the evaluators whose `Evaluator.when` is `when`. Returns their joined results. Raises NotFiniteError if
+        a weight is not finite."""
         model = self.objective.model
         training = model.training
         with autocast(self.processes.device, self.objective.precision):
@@ -56,11 +56,11 @@ class Evaluations:
                 model.train(training)
 
     def skipped(self) -> dict[str, float]:
-        """Counts of skipped data so far, over all processes: bad samples (`data/train_bad`), items that did not fit into
-        the context (`data/train_without_room`), samples that a task left out (`data/TASK_left_out`)."""
+        """Counts of skipped data so far, over all processes: bad samples (`data/train_bad`), items that do not fit into
+        the context (`data/train_without_room`), samples that a task skipped (`data/TASK_left_out`)."""
         return dict(skipped_counts(self.splits, self.objective.tasks, self.processes))
 
     def larger_is_better(self, metric: str) -> bool:
-        """Whether larger values of a metric of the validation split are better. Raises ValueError if there is no metric
-        of this name."""
+        """Whether larger values of this metric of the validation split are better. Raises ValueError if no metric has
+        this name."""
         return larger_is_better(metric, directions(self.objective.tasks, "val", self.evaluators))

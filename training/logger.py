@@ -1,6 +1,6 @@
-"""The contract of loggers: where the metrics and samples of a run are shown, besides `metrics.jsonl`.
+"""The contract of loggers, which show the metrics and samples of a run, in addition to `metrics.jsonl`.
 
-A logger is one file in `training/loggers/`, or in `loggers/` of a project; a YAML names it by its file:
+A logger is one file in `training/loggers/` or in the `loggers/` of a project. Its name in a YAML is the file's name:
 
     logging: {also: {table: {use: mylab.loggers:Table, digits: 3}}}
 """
@@ -15,35 +15,36 @@ from ..inference.pages import Samples
 
 
 class Logger:
-    """Base of all loggers. The keyword-only parameters of the constructor are its keys in a YAML. Only the first process
-    calls it. An exception ends the logger, not the run: a warning names it, and it is not called again."""
+    """Base of all loggers. The keyword-only parameters of the constructor are its keys in a YAML. Only the first
+    process calls it. If a method raises an exception, a warning is printed and the logger is not called again; the run
+    continues."""
 
     def open(self, folder: Path, step: int, config: Mapping[str, Any]) -> None:
-        """Called before anything else. `folder` is the run's, `step` the step from which the run starts or resumes: what
-        was logged for later steps before is to be discarded. `config` is the resolved configuration."""
+        """Called first. `folder` is the folder of the run, `config` the resolved configuration. `step` is the step from
+        which the run starts or resumes: discard what an earlier session logged for later steps."""
 
     def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log metrics of a step by name: `train/loss`, `val/accuracy`."""
+        """Log the metrics of a step by name: `train/loss`, `val/accuracy`."""
 
     def samples(self, step: int, samples: Samples) -> None:
-        """Log what the model generated at an evaluation."""
+        """Log the samples that the model generated at an evaluation."""
 
     def close(self) -> None:
-        """Called at the end, also if the run fails."""
+        """Called at the end, even if the run fails."""
 
 
 class Loggers:
-    """The loggers of a run, as one. `say` prints a warning."""
+    """All loggers of a run. `say` prints a warning."""
 
     def __init__(self, loggers: Mapping[str, Logger], say: Callable[[str], None]):
         self.loggers, self.say = dict(loggers), say
 
     def call(self, method: str, *arguments: Any) -> None:
-        """Call a method of every logger; one that raises an exception is closed, reported and removed."""
+        """Call a method of every logger. A logger that raises an exception is reported and removed."""
         for name, logger in [*self.loggers.items()]:
             try:
                 getattr(logger, method)(*arguments)
             except Exception as error:
                 del self.loggers[name]
-                self.say(f"warning: logging.also.{name}: {type(logger).__name__}.{method} raised {error!r}; it logs "
-                         "nothing more")  # fmt: skip
+                self.say(f"warning: logging.also.{name}: {type(logger).__name__}.{method} raised {error!r}; the run "
+                         "continues without this logger")  # fmt: skip

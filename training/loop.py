@@ -27,8 +27,8 @@ from .optimizers import Optimizer
 from .stop import StopRequest
 from .whole_batch import output_gradients
 
-FAR = 1.5
-"""A warning is printed if the first loss is more than this many times that of a uniform guess."""
+FIRST_LOSS_LIMIT = 1.5
+"""A warning is printed if the first loss is more than this many times the loss of a uniform guess."""
 
 
 @dataclass
@@ -36,10 +36,10 @@ class Learner:
     """The model with its optimizer: `update` makes one optimizer step."""
 
     replica: Replica
-    """The model and its tasks: maps a micro-batch to every task's summed loss."""
+    """The model and its tasks. Maps a micro-batch to the summed loss of each task."""
     optimizer: Optimizer
     schedule: Callable[[int], float]
-    """The factor on every peak learning rate at a step, 0 to 1."""
+    """Maps a step to the factor (0 to 1) by which the peak learning rates are multiplied."""
     averages: Ema | None
     """The exponential moving average of the weights; None: not used."""
     clip: float | None
@@ -55,7 +55,7 @@ class Learner:
         gradients = output_gradients(self.replica.objective, self.processes, batches, seeds)
         for number, batch in enumerate(batches):
             torch.manual_seed(seeds[number])
-            with self.replica.sums_gradients(now=number + 1 == len(batches)):  # processes communicate once a step
+            with self.replica.gradient_sync(enabled=number + 1 == len(batches)):  # one all-reduce per step
                 losses = self.replica(batch, gradients[number])  # by task, summed over this micro-batch's targets
                 loss = sum(losses[task] / share.targets[task] for task in losses)  # of the global batch
                 loss = loss * batch.real  # 0 if this process has no sample: all processes run a backward pass
@@ -81,8 +81,8 @@ class Learner:
 
 @dataclass(frozen=True)
 class Every:
-    """Numbers of steps between two lines of the log, two evaluations and two checkpoints. After the last step there is
-    always one of each."""
+    """Numbers of steps between two lines of the log, two evaluations and two checkpoints. The last step always has all
+    three."""
 
     log: int
     evaluate: int
@@ -108,14 +108,15 @@ class Trainer:
     evaluated: int = field(default=-1, init=False)
     """The last step after which the model was evaluated; -1: none."""
     averaged: bool = field(default=False, init=False)
-    """Whether the averaged weights are the mean of the last checkpoints (`checkpoints.average`), made at the end."""
+    """Whether the averaged weights are the mean of the last checkpoints (`checkpoints.average`), computed at the end of
+    training."""
     finished: bool = field(default=False, init=False)
     """Whether everything that follows the last step (averaging, the last evaluation, attribution) is done."""
 
     def fit(self) -> dict[str, float]:
         """Train from `step` to the last step, or until a stop is requested. Returns the metrics of the last evaluation
         (empty if there was none). Raises NotFiniteError if the loss or a weight is infinite or NaN, and ValueError
-        (DataError) for data that cannot be read."""
+        (DataError) if the data cannot be read."""
         metrics, first = self.catch_up_evaluation(), None
         self.log.start_clock()
         while self.step < self.steps and not self.stop.requested(self.learner.processes):
@@ -149,11 +150,11 @@ class Trainer:
             self.interrupt()
             raise
         self.stop.receive(share.stop_votes)
-        self.log.read(share.micro_batches, self.loader.waited - waited)
+        self.log.count(share.micro_batches, self.loader.waited - waited)
         return self.learner.update(self.step, share)
 
     def due(self, every: int) -> bool:
-        """Whether `step` is a multiple of `every`, or the last one."""
+        """Whether `step` is a multiple of `every` or the last step."""
         return self.step % every == 0 or self.step == self.steps
 
     def must_evaluate(self) -> bool:
@@ -165,10 +166,10 @@ class Trainer:
 
     def warn_above_chance(self, first: Tensor) -> None:
         """Print a warning if the loss of the first step is much larger than that of a uniform guess. `first` is this
-        process's part of the loss; every process must call this."""
+        process's part of the loss. Every process must call this method."""
         loss = self.learner.processes.sum(first.double()).item()
         chance = self.learner.replica.objective.chance()
-        if chance and loss > FAR * chance:
+        if chance and loss > FIRST_LOSS_LIMIT * chance:
             self.log.say(
                 f"warning: the first loss is {loss:.4g}, but a uniform guess has {chance:.4g}. Likely causes: a tied "
                 "head with large embeddings (try head: unembedding), large initial values of a user-defined class, or "
@@ -176,8 +177,8 @@ class Trainer:
             )
 
     def evaluate(self) -> dict[str, float]:
-        """Evaluate on the complete validation split, with the averaged weights if there are any, and save a checkpoint
-        if it is the best so far. Returns the metrics by name. Raises NotFiniteError if a weight is not finite, and
+        """Evaluate on the complete validation split, with the averaged weights if there are any. Save a checkpoint if
+        it is the best so far. Returns the metrics by name. Raises NotFiniteError if a weight is not finite, and
         ValueError if the metric of the best checkpoint could not be measured."""
         with self.learner.averaged():
             result = self.evaluation.run(self.step)
@@ -197,13 +198,13 @@ class Trainer:
             raise ValueError(f"checkpoints.best is {self.saver.best!r}, but {why}; measured: {', '.join(metrics)}")
         value = metrics[self.saver.best]
         score = -value if self.evaluation.larger_is_better(self.saver.best) else value
-        if math.isfinite(score) and (self.best is None or score <= self.best.judged):  # of two equal ones the newer
+        if math.isfinite(score) and (self.best is None or score <= self.best.judged):  # the newer of two equal scores
             self.best = Best(step=self.step, metric=self.saver.best, judged=score, metrics=metrics)
             self.save()
         return metrics
 
     def catch_up_evaluation(self) -> dict[str, float]:
-        """Make the evaluation of this step that a stop prevented, and save. Returns {} if there is none to make."""
+        """Make the evaluation of this step if a stop prevented it, and save. Returns {} if no evaluation is due."""
         if not (self.evaluated < self.step < self.steps and self.step and self.due(self.every.evaluate)):
             return {}
         metrics = self.evaluate()
@@ -211,7 +212,7 @@ class Trainer:
         return metrics
 
     def evaluate_saving_on_error(self) -> dict[str, float]:
-        """Evaluate. If bad data or Ctrl-C interrupt it, the run is saved before the error is raised."""
+        """Evaluate. If bad data or Ctrl-C interrupt the evaluation, the run is saved before the error is raised."""
         try:
             return self.evaluate()
         except (ValueError, KeyboardInterrupt):
@@ -219,9 +220,9 @@ class Trainer:
             raise
 
     def save(self) -> None:
-        """Write a checkpoint of this step, unless it is step 0. The first process writes. If the step has a checkpoint
-        already, its state and averages are replaced. Raises NotFiniteError, in all processes, if a tensor is not
-        finite."""
+        """Write a checkpoint of this step, unless it is step 0. Only the first process writes. If the step has a
+        checkpoint already, its state and averages are replaced. Raises NotFiniteError, in all processes, if a tensor is
+        not finite."""
         learner, log = self.learner, self.log
         if self.step:
             state = {
@@ -242,6 +243,6 @@ class Trainer:
     def interrupt(self) -> None:
         """Save the run at this step, with the losses that are not logged yet: the first line after resuming includes
         them."""
-        self.log.put_off()
+        self.log.keep_unreported()
         self.save()
         self.learner.processes.wait()

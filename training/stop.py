@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop: the step in progress is finished, and the run is saved."""
+"""Ctrl-C and SIGTERM as requests to stop: the step in progress is finished, then the run is saved."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from ..data.processes import Processes
 
 class StopRequest:
     """A context in which SIGINT and SIGTERM request a stop instead of ending the process. A second SIGINT (Ctrl-C)
-    raises KeyboardInterrupt at once, also if a library turns it into another error.
+    raises KeyboardInterrupt at once, even if a library converts it into another error.
 
-    Several processes stop at the same step: in every step they exchange how many received a signal (`receive`).
+    Several processes stop at the same step: in every step they exchange how many of them received a signal (`receive`).
     """
 
     def __init__(self):
         self.signal: signal.Signals | None = None
         self.agreed = self.at_once = False
-        self._old = {}
+        self._previous = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._note)
+                self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *trace: object) -> None:
-        for number, handler in self._old.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._old.clear()
+        self._previous.clear()
         if self.at_once and isinstance(error, Exception):
             raise KeyboardInterrupt from error
 
@@ -47,24 +47,24 @@ class StopRequest:
             print(f"\n{self.signal.name}: stopping after this step; Ctrl-C stops at once", file=sys.stderr, flush=True)
 
     def receive(self, votes: float) -> None:
-        """Receive the number of processes that were asked to stop before this step (`Share.stop_votes`)."""
+        """Receive the number of processes that got a signal before this step (`Share.stop_votes`)."""
         if votes:
             self.agreed, self.signal = True, self.signal or signal.SIGTERM
 
     def requested(self, processes: Processes) -> bool:
-        """Whether to stop before the next step: the same in all processes."""
+        """Whether to stop before the next step. The result is the same in all processes."""
         return self.signal is not None if processes.world_size == 1 else self.agreed
 
 
 @contextmanager
 def orderly_end() -> Iterator[None]:
     """A context in which SIGTERM raises SystemExit(143), so that `finally` blocks delete incomplete files. It has no
-    effect under torchrun, whose processes may wait for each other in code that handles no signals."""
+    effect under torchrun, because its processes may wait for each other in code that handles no signals."""
     if "RANK" in os.environ or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

@@ -901,7 +901,7 @@ def test_what_cannot_be_mixed_is_refused():
     batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3, classes=3)})
     several, two = Targets(values=torch.zeros(3, 3), count=3), batch.targets | {"u": batch.targets["t"]}
     for targets in ({"t": several}, two):
-        with pytest.raises(ValueError, match="one classification task of one label a sample"):
+        with pytest.raises(ValueError, match="a single task, a classification with one label per sample"):
             Mixup(mixup=1.0)(replace(batch, targets=targets))
     with pytest.raises(ValueError, match="needs one image of one size, or one sound"):
         Mixup(mixup=1.0)(replace(batch, main=replace(found, samples=2)))

@@ -180,7 +180,7 @@ def test_a_checkpoint_of_another_format_is_not_taken_for_damaged(tiny):
     assert main(["train", str(file)]) == 0
     run = load_config(file).out
     for found, message in (
-        (None, "has format 1, which a chopmix of before November 2026, .* reads; this version reads format 2"),
+        (None, "has format 1, which an unreleased chopmix .* reads; this version reads format 2"),
         (9, "has format 9, which a newer chopmix reads; this version reads format 2"),
     ):
         for state in run.glob("checkpoints/*/state.json"):

@@ -327,7 +327,7 @@ def test_when_no_checkpoint_is_whole_it_says_so(tiny):
     fit(trainer(file, stop=3))
     for folder in (load_config(file).out / "checkpoints").iterdir():
         damage(folder / "model.safetensors", "cut")
-    with pytest.raises(checkpoint.CheckpointError, match="none of its . checkpoints is whole"):
+    with pytest.raises(checkpoint.CheckpointError, match="all . checkpoints are damaged"):
         fit(trainer(file))
 
 
@@ -341,7 +341,7 @@ def test_a_full_disk_loses_nothing(tiny, monkeypatch):
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(
-        OSError, match="step 6 could not be saved .*No space left on device.; the checkpoint of step 3 is whole"
+        OSError, match="step 6 could not be saved .*No space left on device.; the checkpoint of step 3 is complete"
     ):
         fit(trainer(file))
     assert main(["train", str(file)]) == 1
@@ -610,7 +610,7 @@ def test_a_disk_that_safetensors_finds_full_is_told_like_any_other(tiny, monkeyp
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
-    with pytest.raises(OSError, match="could not be saved .*No space left on device.; no checkpoint was"):
+    with pytest.raises(OSError, match="could not be saved .*No space left on device.; there is no earlier checkpoint"):
         fit(trainer(file))
 
 

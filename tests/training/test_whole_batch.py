@@ -162,5 +162,5 @@ def load_figures(folder):
 
 def test_an_output_that_is_no_tensor_is_named(file):
     objective = assembled(file, Processes(0, 1, CPU)).trainer.learner.replica.objective
-    with pytest.raises(ContractError, match=r"tasks\.match\.head: Pairs returned a tuple; expected is a tensor whose"):
+    with pytest.raises(ContractError, match=r"tasks\.match\.head: Pairs returned a tuple; expected: a tensor whose"):
         check_output("match", objective, (1, 2))

@@ -22,7 +22,7 @@ class TensorBoard(Logger):
         self.folder, self.step = folder / "tensorboard", step
 
     def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        if self.board is None:  # not before: the import takes a second
+        if self.board is None:  # imported on first use, because the import takes a second
             from torch.utils.tensorboard.writer import SummaryWriter
 
             self.board = SummaryWriter(self.folder, purge_step=self.step + 1 if self.step else None)
@@ -42,7 +42,7 @@ class TensorBoard(Logger):
 
 
 def write_board(folder: Path, rows: Sequence[Sequence[Cell]], step: int) -> None:
-    """Write pictures and sounds into event files in `folder`."""
+    """Write pictures and sounds to event files in `folder`."""
     from torch.utils.tensorboard.writer import SummaryWriter
 
     with SummaryWriter(folder) as board:
@@ -50,7 +50,7 @@ def write_board(folder: Path, rows: Sequence[Sequence[Cell]], step: int) -> None
 
 
 def add_rows(board: Any, rows: Sequence[Sequence[Cell]], step: int) -> None:
-    """Add the pictures and sounds of a sheet's rows."""
+    """Add the pictures and sounds of the rows of a sheet."""
     for number, row in enumerate(rows, start=1):
         for cell in row:
             name = f"{cell.caption}/{number}"
