@@ -19,8 +19,8 @@ from chopmix.projects.decision.agent import Playing, configured, data_figures, e
 from results import write_results
 from trained import trained
 
-CONDITIONED = "told"
-"""The name of the agent that is conditioned on returns, as in the folders of runs and in the results."""
+CONDITIONED = "conditioned"
+"""The name of the agent that is conditioned on returns, as in the folders of runs and in the results (before December 2026 it had another name there)."""
 KINDS = {
     CONDITIONED: (),
     "clone": ("inputs.return=null", "data.dataset.balance=0"),

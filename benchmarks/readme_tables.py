@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from readme.beside import architectures, equal_steps, speed
+from readme.compared import architectures, equal_steps, speed
 from readme.figures import README
 from readme.reached import REACHED, quickstart, reached
 

@@ -144,7 +144,8 @@ def build_learner(config: Config, data: OpenedData, processes: Processes, precis
     replica = Replica(Objective(model, data.tasks, precision, settings.mixup), processes)
     freeze(model, settings.freeze, settings.train_only)
     return Learner(
-        replica=replica, optimizer=build_optimizer(settings, model), schedule=checked(settings.schedule(settings.steps)),
+        replica=replica, optimizer=build_optimizer(settings, model),
+        schedule=checked(settings.schedule(settings.steps)),
         averages=Ema(model, settings.ema) if settings.ema else None, clip=settings.clip, seed=settings.seed,
         processes=processes,
     )  # fmt: skip
@@ -274,9 +275,9 @@ def fit(experiment: Experiment) -> dict[str, float]:
 
 
 def preflight(experiment: Experiment) -> None:
-    """Checks before the first step: no samples are mixed that a task compares, `checkpoints.best` is a metric, the inputs
-    fit the data, each evaluator can evaluate the model, and no target of the first batch can reach its own predictor.
-    Raises ValueError for the first check that fails."""
+    """Checks before the first step: no samples are mixed that a task compares, `checkpoints.best` is a metric, the
+    inputs fit the data, each evaluator can evaluate the model, and no target of the first batch can reach its own
+    predictor. Raises ValueError for the first check that fails."""
     config, data, evaluation = experiment.config, experiment.data, experiment.trainer.evaluation
     settings, train = config.training, experiment.data.splits["train"]
     check_mixup(data.tasks, settings.mixup is not None)

@@ -1,4 +1,4 @@
-"""A published architecture: DistilBERT, a file of `models/pretrained/`, for `chopmix import distilbert-base-uncased`.
+"""A published architecture: DistilBERT, a file of `models/pretrained/`, for `chopmix import DIRECTORY RUN`.
 
 Reference: transformers' `DistilBertForMaskedLM`. The fields are those of a `config.json`, each with its place in a YAML.
 """

@@ -148,7 +148,7 @@ WRONG = [
     ),
     (
         "tasks={m: {use: masked_modeling, target: text}, d: {use: masked_diffusion, target: text}}",
-        "tasks.d: task 'm' already hides tokens of input 'text': keep one of the two tasks, or add a second input for one",
+        "tasks.d: task 'm' already hides tokens of input 'text': keep one of the two tasks, or add a second input",
     ),
     ("training.seed=-1", "training.seed: must be at least 0, not -1"),
     ("model.block.key_value_heads=-1", "-1 does not divide heads (4); possible: 1"),

@@ -94,7 +94,8 @@ def test_a_sample_without_any_input_has_an_error_that_names_them(folder):
 
 
 def test_a_model_that_continues_texts_predicts_nothing(tiny_run, capsys):
-    told = f"{tiny_run} continues texts: it generates text and has no other input to predict from. Write `chopmix generate "
+    told = f"{tiny_run} continues texts: it generates text and has no other input to predict from. "
+    told += "Write `chopmix generate "
     for samples in ([{}], {}, []):
         with pytest.raises(RunError, match=f"^{told}{tiny_run} --prompt TEXT`$"):
             load_run(tiny_run).predict(samples)

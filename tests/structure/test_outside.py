@@ -146,8 +146,8 @@ def test_a_task_of_angles(folder, capsys):
 
 
 def test_an_evaluator_a_judge_and_a_logger(folder):
-    word = {"use": "language_modeling", "target": "word",
-            "metrics": {"real_word": {"use": "judge:RealWord", "words": ["north", "east", "south", "west"]}}}  # fmt: skip
+    real_word = {"use": "judge:RealWord", "words": ["north", "east", "south", "west"]}
+    word = {"use": "language_modeling", "target": "word", "metrics": {"real_word": real_word}}
     sections = {
         "tasks": {"word": word},
         "evaluation": {"also": {"norms": {"use": "evaluator:Norms", "inputs": ["scan", "word"]}}},

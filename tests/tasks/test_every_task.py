@@ -1,5 +1,5 @@
-"""The contract of every task, by the `EXAMPLE` in its file: samples that lack one of its inputs, two of them, or all, in
-predictions and in training; no sample reads another one; pickling; the gradients of one step."""
+"""The contract of every task, by the `EXAMPLE` in its file: samples that lack one of its inputs, two of them, or all,
+in predictions and in training; no sample reads another one; pickling; the gradients of one step."""
 
 import importlib
 import pickle

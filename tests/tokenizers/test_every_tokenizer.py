@@ -1,5 +1,5 @@
-"""The contract of every tokenizer, by the `EXAMPLE` in its file: no sample reads another one in the same row, a predicted
-token is not read, and chopping, counting, pickling, saving, drawing, training and cached generation agree."""
+"""The contract of every tokenizer, by the `EXAMPLE` in its file: no sample reads another one in the same row, a
+predicted token is not read, and chopping, counting, pickling, saving, drawing, training and cached generation agree."""
 
 import importlib
 import pickle
@@ -62,8 +62,10 @@ def run_of(name, tasks=READS, attention="same_sample & (causal | from(x))", alon
 
 def fits(name, column):
     """Whether the tokenizer reads a column of the tests' data set."""
-    columns = {"text": "text noted_text", "image": "image image_ids codes encoded", "wave": "sensor",
-               "moves": "category", "sound": "audio audio_patches audio_stem", "clip": "video", "tune": "score"}  # fmt: skip
+    columns = {
+        "text": "text noted_text", "image": "image image_ids codes encoded", "wave": "sensor", "moves": "category",
+        "sound": "audio audio_patches audio_stem", "clip": "video", "tune": "score",
+    }  # fmt: skip
     return name in columns.get(column, "").split()
 
 

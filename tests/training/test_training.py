@@ -496,7 +496,7 @@ def test_from_takes_what_fits_and_says_what_it_left(tiny, capsys):
     wider = trainer(tiny("wider", **{"from": str(first.folder), "model": {"width": 64}}))
     with pytest.raises(
         RunError,
-        match=r"a core of other sizes, so that none of its matrices fits: .* is \(32, 32\) in the source run, \(64, 64\)",
+        match=r"a core of other sizes, so that none of its matrices fits: .* is \(32, 32\) in the source run, \(64",
     ):
         resume(wider)
 
@@ -651,10 +651,8 @@ def test_what_differs_besides_shapes_is_told(tiny, capsys):
     other = tiny("shape_input")
     fit(trainer(other, f"from={load_config(source).out}", "inputs.text.position=sinusoidal"))
     said = capsys.readouterr().err
-    assert (
-        "the same weights compute something else: inputs.text.position is 'learned' in the source run, 'sinusoidal' in this one"
-        in said
-    )
+    different = "inputs.text.position is 'learned' in the source run, 'sinusoidal' in this one"
+    assert f"the same weights compute something else: {different}" in said
 
 
 def test_a_number_and_a_list_that_repeats_it_do_not_differ():

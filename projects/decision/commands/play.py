@@ -36,7 +36,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
                          help="of sampled actions; 0: the most likely; default: as in evaluation.play")  # fmt: skip
     command.add_argument("--plan", metavar="P",
                          help="plan by beam search, as in beams:16,horizon:12; needs categories")  # fmt: skip
-    command.add_argument("--beside", action="append", default=[], metavar="RUN", dest="others",
+    command.add_argument("--against", action="append", default=[], metavar="RUN", dest="others",
                          help="another run for the same table, such as one that clones; repeatable")  # fmt: skip
     command.add_argument("--seed", type=seed_number, default=1, metavar="N", help="the seed of the episodes; default 1")
     command.add_argument("--together", type=int, default=64, metavar="N", help="episodes in parallel; default 64")
@@ -78,7 +78,7 @@ def play(
     options: argparse.Namespace, loaded: Run, playing: Playing, data: Mapping[str, float] | None
 ) -> tuple[list[dict[str, Any]], Film]:  # fmt: skip
     """Returns the figures of the run for each target return, with and without planning, and those of the runs of
-    `--beside`; and a film of the first episode, which is empty without `--record`."""
+    `--against`; and a film of the first episode, which is empty without `--record`."""
     from dataclasses import replace
 
     from ....commands.options.progress import progress

@@ -116,7 +116,7 @@ def test_the_longest_plan_that_fits_is_played_and_a_longer_one_is_refused(plans,
 
 def test_returns_with_planning_without_and_of_other_runs_are_in_one_table(plans, tmp_path, capsys):
     figures = tmp_path / "figures.json"
-    more = ["--plan", "beams:2,horizon:2", "--beside", str(plans), "--episodes", "2", "--json", str(figures)]
+    more = ["--plan", "beams:2,horizon:2", "--against", str(plans), "--episodes", "2", "--json", str(figures)]
     assert not main(["play", str(plans), *more])
     rows = json.loads(figures.read_text())["played"]
     assert [row["plan"] for row in rows] == ["beams:2,horizon:2,expand:2", None, None]

@@ -273,9 +273,9 @@ def test_cloning_is_in_the_same_table(pole, tmp_path, capsys, monkeypatch):
     config, figures = str(pole.parent / "pole.yaml"), tmp_path / "figures.json"
     for name, more in {"clone": [], "best": ["data.dataset.best=0.1"]}.items():
         assert not main(["train", config, "inputs.return=null", *more, f"out={tmp_path / name}"])
-    others = [argument for name in ("clone", "best") for argument in ("--beside", str(tmp_path / name))]
+    others = [argument for name in ("clone", "best") for argument in ("--against", str(tmp_path / name))]
     options = ["--target", "20", "--target", "40", "--episodes", "2", "--json", str(figures)]
-    assert not main(["play", str(pole), *options, *others, "--beside", str(pole)])
+    assert not main(["play", str(pole), *options, *others, "--against", str(pole)])
     table = capsys.readouterr().out
     assert all(text in table for text in ("target return", "cloning", "cloning of the best 10%", "its training data"))
     assert agent_kind(load_run(tmp_path / "best")) == "cloning of the best 10%"
@@ -283,12 +283,14 @@ def test_cloning_is_in_the_same_table(pole, tmp_path, capsys, monkeypatch):
         main(["play", str(pole), "--target", "20", "--seed", "-1"])
     assert "must be an integer of at least 0, not -1" in capsys.readouterr().err
     clone = ["play", str(tmp_path / "clone"), "--episodes", "2", "--json", str(figures)]
-    assert not main([*clone, "--target", "20", "--beside", str(pole)])  # only the conditioned run has a target
+    assert not main([*clone, "--target", "20", "--against", str(pole)])  # only the conditioned run has a target
     rows = json.loads(figures.read_text())["played"]
     assert [(row["acts by"], row["target"]) for row in rows] == [("cloning", None), ("target return", 20)]
-    assert main([*clone, "--beside", str(pole)]) == 2 and "needs a target return: --target R" in capsys.readouterr().err
+    assert (
+        main([*clone, "--against", str(pole)]) == 2 and "needs a target return: --target R" in capsys.readouterr().err
+    )
     assert main([*clone, "--target", "20"]) == 2 and "is not conditioned on returns" in capsys.readouterr().err
-    assert main(["play", str(pole), "--target", "20", "--episodes", "500", "--beside", "nowhere"]) == 2
+    assert main(["play", str(pole), "--target", "20", "--episodes", "500", "--against", "nowhere"]) == 2
     assert "nowhere" in capsys.readouterr().err
 
 
