@@ -11,7 +11,7 @@ from ..data.samples import Samples
 from ..data.split import Split
 from ..inference.evaluation import directions, generates
 from ..inference.evaluator import Evaluator
-from ..models.leaks import unread
+from ..models.leaks import unused_inputs
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
@@ -34,14 +34,14 @@ def check_best(
         raise ValueError(f"checkpoints.best is {best!r}; possible: {', '.join(possible)}")
 
 
-def check_batches_are_whole(tasks: Mapping[str, Task], whole: bool) -> None:
-    """Raises ValueError where the loss of a task compares the samples of a batch with each other (`Needs.whole_batch`)
-    and the global batch is not one micro-batch of one process (`whole`)."""
+def check_mixup(tasks: Mapping[str, Task], mixup: bool) -> None:
+    """Raises ValueError if samples are mixed (`training.mixup`) and the loss of a task compares them with each other
+    (`Needs.whole_batch`)."""
     for name, task in tasks.items():
-        if task.needs.whole_batch and not whole:
+        if task.needs.whole_batch and mixup:
             raise ValueError(
-                f"tasks.{name}: its loss compares the samples of a batch, which must be read as a whole. Train it in "
-                "one process, without training.rows_per_micro_batch and training.mixup"
+                f"tasks.{name}: its loss compares the samples of a batch with each other, which training.mixup mixes; "
+                "remove training.mixup"
             )
 
 
@@ -60,7 +60,7 @@ def lines_about_inputs(
         tasks.text: the answer stands in column 'text', which text reads: shifted
     """
     lines = []
-    if withheld := split.inputs.withheld:
+    if withheld := split.inputs.dropped:
         told = ", ".join(f"{name} from {share:.1%}" for name, share in withheld.items())
         own = split.inputs.dropout
         chances = "any_number" if split.inputs.any_number else ", ".join(f"{own[name]:g}" for name in withheld)
@@ -77,13 +77,13 @@ def lines_about_inputs(
     return lines
 
 
-def lines_about_unread(model: Model, split: Split, names: Sequence[str], seed: int) -> list[str]:
+def lines_about_unused_inputs(model: Model, split: Split, names: Sequence[str], seed: int) -> list[str]:
     """A line for each of the inputs `names` that nothing predicted in the first batch depends on, such as an
     instruction that comes after all actions, with `causal`.
 
         inputs.mission: nothing that is predicted can read it
     """
-    found = unread(split.batch(split.plan(seed, 0)), model.graphs[0]) if len(names) > 1 else []
+    found = unused_inputs(split.batch(split.plan(seed, 0)), model.graphs[0]) if len(names) > 1 else []
     return [f"inputs.{names[number - 1]}: nothing that is predicted can read it" for number in found]
 
 

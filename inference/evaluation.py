@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,13 +14,14 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..data.processes import Processes
-from ..data.sampler import Place
+from ..data.sampler import SampleIndex
 from ..data.split import Split, spread
 from ..files.reading import DataError
 from ..models.arithmetic import computing_type
 from ..models.batch import Batch, SetPlan
+from ..models.contract import ContractError, described
 from ..models.model import Model
-from ..tasks.base import Task, figures
+from ..tasks.base import Task, figures, known_values
 from ..tasks.judging import Generated, is_known
 from ..tasks.measuring.texts import as_text
 from .evaluator import Evaluator
@@ -29,6 +31,8 @@ from .pages import draw_confusion
 Sums = dict[str, dict[str, Tensor]]
 """By task and by name, what metrics are computed from, all summed: `loss`, `count` (of targets), `supervised` (samples
 that have a target), `input_tokens` (the tokens of each input in these, by its number in the set), and more."""
+Outputs = list[tuple[Tensor, Tensor]]
+"""A task's outputs and the values of their targets, a pair for each batch, on the CPU."""
 Pairs = list[Generated]
 """Items that were generated or recognised, each with the true one."""
 
@@ -132,21 +136,27 @@ def measured(
     training = model.training
     model.eval()
     try:
-        shares, pairs, own = agreed(processes, lambda: read_share(model, tasks, names, split, processes, rows, inputs))
+        shares, pairs, own, outputs = agreed(
+            processes, lambda: read_share(model, tasks, names, split, processes, rows, inputs)
+        )
         if generated != 0:
-            made = [name for name in names if tasks[name].needs.refines or is_judged(tasks[name], split)]
+            made = [name for name in names if tasks[name].needs.refines or is_scored(tasks[name], split)]
             chosen = {name: with_target(split, processes.gathered(own[name])) for name in made}
             pairs |= agreed(processes, lambda: generate_share(
                 model, tasks, split, processes, rows, inputs, generated, chosen, shares
             ))  # fmt: skip
     finally:
         model.train(training)
-    split.unread.bad.check(processes)
+    split.skipped.bad.check(processes)
     split.keep()
     added = {source: everywhere(sums, processes) for source, sums in shares.items()}
     totals = {name: together([added[source][name] for source in added]) for name in names}
     compared_pairs = {name: processes.gathered(found) for name, found in pairs.items()}
-    whole = {name: task_figures(name, tasks[name], split, totals[name], compared_pairs.get(name)) for name in names}
+    complete = {name: everything(parts, processes) for name, parts in outputs.items()}
+    whole = {
+        name: task_figures(name, tasks[name], split, totals[name], compared_pairs.get(name), complete.get(name))
+        for name in names
+    }
     for name in names if pictures is not None else ():
         if "confusion" in totals[name]:
             draw_confusion(
@@ -157,7 +167,7 @@ def measured(
         for source, found in added.items()
         if source
     }
-    bad = set(processes.gathered(list(split.unread.bad)))
+    bad = set(processes.gathered(list(split.skipped.bad)))
     return Measured(
         split=split.name, tasks=tasks, whole=with_metrics(whole),
         sources={source: with_metrics(each) for source, each in sources.items()}, readable=len(split.all()) - len(bad),
@@ -185,6 +195,17 @@ def everywhere(sums: Sums, processes: Processes) -> Sums:
     }
 
 
+def everything(parts: Outputs, processes: Processes) -> tuple[Tensor, Tensor] | None:
+    """The outputs and targets of all processes, concatenated; None if there are none."""
+    shapes = processes.gathered([(output.shape[1:], values.shape[1:], values.dtype) for output, values in parts[:1]])
+    if not shapes:
+        return None
+    wide, narrow, kind = shapes[0]
+    output = torch.cat([output for output, _ in parts] or [torch.empty(0, *wide)])
+    values = torch.cat([values for _, values in parts] or [torch.empty(0, *narrow, dtype=kind)])
+    return torch.cat(processes.gathered_tensors(output)), torch.cat(processes.gathered_tensors(values))
+
+
 def together(several: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Sums by name, added up."""
     found: dict[str, Tensor] = {}
@@ -195,11 +216,19 @@ def together(several: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def task_figures(
-    name: str, task: Task, split: Split, sums: Mapping[str, Tensor], pairs: Pairs | None = None
-) -> TaskFigures:
-    """The figures of a task by its sums, where any sample has a target, and by the items that were generated or
-    recognised, where there are `pairs`."""
+    name: str, task: Task, split: Split, sums: Mapping[str, Tensor], pairs: Pairs | None = None,
+    complete: tuple[Tensor, Tensor] | None = None,
+) -> TaskFigures:  # fmt: skip
+    """The figures of a task by its sums, if any sample has a target; by the items that were generated or recognised, if
+    there are `pairs`; and by the outputs and targets of the `complete` split, for metrics that need them."""
     metrics = figures(task.metrics, sums) if sums["count"] else {}
+    for key, metric in task.metrics.items() if complete else ():
+        if metric.of_outputs:
+            metrics[key] = metric.of_outputs(*complete)
+    for key, value in metrics.items():
+        if not isinstance(value, int | float):
+            raise ContractError(f"tasks.{name}: the metric {key!r} of {type(task).__name__} returned {described(value)}; "
+                                "expected is a number")  # fmt: skip
     numbers = {"samples": int(sums["supervised"])}
     if sums.get("chain_samples"):
         numbers["chain_samples"] = int(sums["chain_samples"])
@@ -227,7 +256,7 @@ def generates(task: Task) -> bool:
     return task.needs.generates or task.needs.refines
 
 
-def with_target(split: Split, numbers: Collection[int]) -> list[Place]:
+def with_target(split: Split, numbers: Collection[int]) -> list[SampleIndex]:
     """The places of a split whose samples have a target of a task, by their numbers; all places of a corpus."""
     known = set(numbers)
     return [place for place in split.all() if split.samples is None or place.number in known]
@@ -236,20 +265,24 @@ def with_target(split: Split, numbers: Collection[int]) -> list[Place]:
 def read_share(
     model: Model, tasks: Mapping[str, Task], names: Sequence[str], split: Split, processes: Processes, rows: int,
     inputs: Collection[str] | None,
-) -> tuple[dict[str, Sums], dict[str, Pairs], dict[str, list[int]]]:  # fmt: skip
-    """Of this process's share of a split: every task's sums by source ("": it has no sources); of tasks that recognise
-    texts (CTC) these beside the true ones; and the numbers of the samples that have a target, by task."""
+) -> tuple[dict[str, Sums], dict[str, Pairs], dict[str, list[int]], dict[str, Outputs]]:  # fmt: skip
+    """Of this process's share of a split: every task's sums by source ("": it has no sources); the recognised and the
+    true texts of tasks that recognise texts (CTC); the numbers of the samples that have a target, by task; and the
+    outputs of tasks with a metric of all outputs (`Metric.of_outputs`)."""
     shares: dict[str, Sums] = {}
     pairs: dict[str, Pairs] = {name: [] for name in names if reads_texts(tasks[name])}
     own: dict[str, list[int]] = {name: [] for name in names}
+    outputs: dict[str, Outputs] = {
+        name: [] for name in names if any(metric.of_outputs for metric in tasks[name].metrics.values())
+    }
     for source, places in split.by_source().items():
-        shares[source] = summed(model, tasks, names, split, processes.share(places), rows, inputs, pairs, own)
-    return shares, pairs, own
+        shares[source] = summed(model, tasks, names, split, processes.share(places), rows, inputs, pairs, own, outputs)
+    return shares, pairs, own, outputs
 
 
 def generate_share(
     model: Model, tasks: Mapping[str, Task], split: Split, processes: Processes, rows: int,
-    inputs: Collection[str] | None, generated: int | None, chosen: Mapping[str, Sequence[Place]],
+    inputs: Collection[str] | None, generated: int | None, chosen: Mapping[str, Sequence[SampleIndex]],
     shares: Mapping[str, Sums],
 ) -> dict[str, Pairs]:  # fmt: skip
     """This process's share of the items that tasks generate for `generated` of the `chosen` places, by task. Adds to
@@ -258,7 +291,7 @@ def generate_share(
     for name, places in chosen.items():
         task = tasks[name]
         some = places if generated is None else spread(with_columns(split, task.needs.compared, places), generated)
-        if is_judged(task, split):
+        if is_scored(task, split):
             pairs[name] = generated_share(model, tasks, name, split, some, processes, inputs, max(rows, 64))
         if task.needs.refines:
             chain = spread(places, min(len(some), CHAINS))
@@ -270,7 +303,7 @@ def generate_share(
     return pairs
 
 
-def with_columns(split: Split, columns: Collection[str], places: Sequence[Place]) -> Sequence[Place]:
+def with_columns(split: Split, columns: Collection[str], places: Sequence[SampleIndex]) -> Sequence[SampleIndex]:
     """The places of the samples that have a value in all of these columns, with which judges compare; all places where
     no sample has."""
     if split.samples is None or not columns:
@@ -289,6 +322,10 @@ def compared(name: str, task: Task, split: Split, pairs: Pairs) -> tuple[dict[st
     measured_on = dict.fromkeys(found, len(pairs))
     for name, judge in task.judges.items():
         figures = judge.judge(pairs, task.choppers[task.target].vocabulary)
+        if not isinstance(figures, Mapping) or not figures.keys() <= judge.figures.keys():
+            given = sorted(figures) if isinstance(figures, Mapping) else described(figures)
+            raise ContractError(f"tasks.{task.target}.metrics.{name}: {type(judge).__name__}.judge returned {given}; "
+                                f"expected are numbers by the names of its figures, {list(judge.figures)}")  # fmt: skip
         counts = judge.counts(figures, len(pairs))
         for ending, value in figures.items():
             found[name + ending] = value
@@ -296,7 +333,7 @@ def compared(name: str, task: Task, split: Split, pairs: Pairs) -> tuple[dict[st
     return found, measured_on
 
 
-def is_judged(task: Task, split: Split) -> bool:
+def is_scored(task: Task, split: Split) -> bool:
     """Whether a task generates items of a split for its metrics; of a corpus, which has no references, for judges
     alone."""
     judged = any(metric.of_texts for metric in task.metrics.values()) and split.samples is not None
@@ -335,7 +372,7 @@ def own_inputs(tasks: Mapping[str, Task], name: str) -> frozenset[str]:
     """The inputs that the task `name` is about, without which it is never measured, and those of tasks that make
     inputs."""
     every = [task for other, task in tasks.items() if other == name or task.needs.makes]
-    return frozenset(each for task in every for each in (*task.needs.inputs, *task.needs.judged_at))
+    return frozenset(each for task in every for each in (*task.needs.inputs, *task.needs.supervised_at))
 
 
 Reading = tuple[dict[str, Task], Split, Collection[str] | None]
@@ -364,20 +401,22 @@ def predicting(split: Split, targets: Collection[str]) -> Split:
 
 
 def summed(
-    model: Model, tasks: Mapping[str, Task], names: Sequence[str], split: Split, places: Sequence[Place], rows: int,
+    model: Model, tasks: Mapping[str, Task], names: Sequence[str], split: Split, places: Sequence[SampleIndex], rows: int,
     inputs: Collection[str] | None, pairs: Mapping[str, Pairs], own: Mapping[str, list[int]],
+    outputs: Mapping[str, Outputs] = MappingProxyType({}),
 ) -> Sums:  # fmt: skip
     """Every task's sums over these places: `loss`, `count`, `supervised`, `input_tokens`, what `Task.measure` gives,
-    and of tasks that generate the target's `units`. Adds the texts that are recognised to `pairs`, and the numbers of
-    the samples that have a target to `own`."""
+    and of tasks that generate the target's `units`. Adds the texts that are recognised to `pairs`, the numbers of the
+    samples that have a target to `own`, and the outputs of tasks with a metric of all outputs to `outputs`."""
     sums: Sums = {name: {} for name in names}
-    numbered, heard = 0 if split.samples is None else len(split.choppers), pairs if places else {}
+    numbered = 0 if split.samples is None else len(split.choppers)
+    heard, kept = (pairs, outputs) if places else ({}, {})
     for several, read, wanted in readings(tasks, names, split, inputs):
         # a process without a share reads one sample and counts it 0 times, so that all have the same keys
         for first in range(0, max(len(places), 1), rows):
             for batch in read.batches(places[first : first + rows] or split.all()[:1], several, wanted):
                 known = {name: tasks[name].supervised(batch, t) for name, t in batch.targets.items() if name in sums}
-                for name, found in summed_of_batch(model, tasks, known, batch, numbered, heard).items():
+                for name, found in summed_of_batch(model, tasks, known, batch, numbered, heard, kept).items():
                     for key, value in found.items():
                         sums[name][key] = sums[name].get(key, 0.0) + value.double() * bool(places)
                 for name, samples in known.items() if places else ():
@@ -388,10 +427,10 @@ def summed(
 
 def summed_of_batch(
     model: Model, tasks: Mapping[str, Task], known: Mapping[str, Tensor], batch: Batch, inputs: int,
-    pairs: Mapping[str, Pairs],
+    pairs: Mapping[str, Pairs], kept: Mapping[str, Outputs],
 ) -> Sums:  # fmt: skip
     """The sums of some tasks over a batch. `known`: by task whether each sample has a target; `inputs`: how many inputs
-    there are, 0 for a corpus. Adds the texts that are recognised to `pairs`."""
+    there are, 0 for a corpus. Adds the texts that are recognised to `pairs`, and outputs to `kept`."""
     device, dtype = next(model.parameters()).device, computing_type(model)
     heard = {
         name: with_inputs(batch.set_of(batch.targets[name]), tasks[name].needs.inputs) for name in {*pairs} & {*known}
@@ -406,6 +445,9 @@ def summed_of_batch(
                       "input_tokens": tokens[name], **task.measure(outputs[name], targets)}  # fmt: skip
         if generates(task):
             sums[name]["units"] = torch.tensor(batch.units.get(task.target, 0.0))
+        if name in kept:
+            counted = known_values(targets.values)
+            kept[name].append((outputs[name][counted].float().cpu(), targets.values[counted].cpu()))
         if name in pairs:
             said, true = task.answers(outputs[name], targets, batch), batch.set_of(targets).labels[task.target]
             for answer, text, present in zip(said, true, heard[name].tolist()):
@@ -436,11 +478,11 @@ def tokens_of(batch: Batch, samples: Bool[Tensor, "s"], inputs: int) -> Int[Tens
     return found
 
 
-def left_unread(splits: Mapping[str, Split], tasks: Mapping[str, Task], processes: Processes) -> dict[str, int]:
+def skipped_counts(splits: Mapping[str, Split], tasks: Mapping[str, Task], processes: Processes) -> dict[str, int]:
     """Counts so far, over all processes, of what was not read or not supervised: `data/val_bad` samples,
     `data/val_without_room` items, `data/NAME_left_out` samples that the task NAME left out. Empty where all splits are
     streams."""
-    unread = {name: split.unread.everywhere(processes) for name, split in splits.items()}
-    counts = {f"data/{name}_{why}": count for name, each in unread.items() for why, count in each.counts().items()}
-    left_out = {name: sum(len(each.left_out.get(name, ())) for each in unread.values()) for name in tasks}
+    skipped = {name: split.skipped.everywhere(processes) for name, split in splits.items()}
+    counts = {f"data/{name}_{why}": count for name, each in skipped.items() for why, count in each.counts().items()}
+    left_out = {name: sum(len(each.left_out.get(name, ())) for each in skipped.values()) for name in tasks}
     return counts | ({f"data/{name}_left_out": count for name, count in left_out.items()} if counts else {})

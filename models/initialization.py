@@ -62,7 +62,7 @@ def roles(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
         yield name, carried if carried in ROLES else _role(name, owners, parameter), parameter
 
 
-def from_outside(name: str, owners: Mapping[str, nn.Module]) -> bool:
+def in_user_defined_class(name: str, owners: Mapping[str, nn.Module]) -> bool:
     """Whether a parameter belongs to a class outside chopmix; what a class of torch holds belongs to the module around
     it. `owners`: all modules by name."""
     while name:
@@ -122,7 +122,7 @@ class Initialization:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             owners = dict(model.named_modules())
             for name, role, parameter in roles(model):
-                first = getattr(parameter, "role", "keep" if from_outside(name, owners) else role)
+                first = getattr(parameter, "role", "keep" if in_user_defined_class(name, owners) else role)
                 if first == "zero":
                     parameter.zero_()
                 elif first not in ("keep", "scale") and not parameter.is_meta:  # on `meta` there is nothing to fill

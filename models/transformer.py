@@ -21,6 +21,7 @@ from .attention.graph import Graph, SameSample
 from .attention.kernels import Layout, attend
 from .attention.plan import plan, plan_cross
 from .cache import Cache, LayerCache
+from .contract import check_block, is_user_defined
 from .initialization import copied
 from .layers.feed_forward import EachInput, FeedForward, Gelu, OwnLayers, passed, slots_of
 from .layers.linear import Linear, laid_together, linear
@@ -54,7 +55,7 @@ class Dropout:
         return cls(embedding=probability, attention=probability, residual=probability)
 
 
-class Reads(NamedTuple):
+class AttentionContext(NamedTuple):
     """How one layer attends: its graph's layout, relative positions (`RelativePosition`), and its key-value cache; and
     the slots of each group of inputs that has layers of its own (`slots_of`)."""
 
@@ -94,7 +95,9 @@ class Attention(nn.Module):
         self.query_norm = query_key_norm(self.channels) if query_key_norm else nn.Identity()
         self.key_norm = query_key_norm(self.channels) if query_key_norm else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "b n d"], reads: Reads, source: Float[Tensor, "b m d"] | None = None) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "b n d"], reads: AttentionContext, source: Float[Tensor, "b m d"] | None = None
+    ) -> Tensor:
         """Each token of `x` reads tokens of `source` (None: of `x` itself) along the edges of a graph; (b, n, d)."""
         query, key, value = self.project(x, x if source is None else source, reads.groups)
         query, key = self.query_norm(query), self.key_norm(key)
@@ -174,13 +177,13 @@ class Block(nn.Module):
             setattr(holder, name, EachInput(getattr(holder, name), len(self.own_layers.groups)))
 
     def forward(
-        self, x: Float[Tensor, "b n d"], reads: Reads, source: Float[Tensor, "b m d"] | None = None,
-        source_reads: Reads | None = None,
+        self, x: Float[Tensor, "b n d"], reads: AttentionContext, source: Float[Tensor, "b m d"] | None = None,
+        source_context: AttentionContext | None = None,
     ) -> Float[Tensor, "b n d"]:  # fmt: skip
         """Communicate: every token reads the tokens that have an edge to it. Then compute: every token by itself."""
         x = self.add_attention(x, self.attention, reads)
         if self.cross_attention is not None:
-            x = self.add_cross_attention(x, self.cross_attention, source_reads, source)
+            x = self.add_cross_attention(x, self.cross_attention, source_context, source)
         return self.add_feed_forward(x, partial(passed, self.feed_forward), reads.groups)
 
 
@@ -212,6 +215,7 @@ class Transformer(nn.Module):
         blocks = nn.ModuleList(block(width, heads, dropout, skip) for skip in skips)
         self.position = (position or RelativePosition)(heads, blocks[0].attention.channels)
         self.blocks, self.input_groups = blocks, None
+        self.checks_blocks = any(map(is_user_defined, blocks.modules()))
         self.axes = len(self.position.axes)
         last = self.blocks[-1].add_feed_forward
         self.norm = copied(last.norm) if final_norm and not last.normalises_output else nn.Identity()
@@ -243,10 +247,12 @@ class Transformer(nn.Module):
         x = self.embedding_dropout(x)
         rotation = self.position.rotation(tokens)
         bias = self.position.bias(tokens, tokens if cache is None else cache.tokens.to(x.device))
-        source_reads = None if source_layout is None else Reads(source_layout)
+        source_context = None if source_layout is None else AttentionContext(source_layout)
         for index, (block, layout) in enumerate(zip(self.blocks, layouts, strict=True)):
-            reads = Reads(layout, rotation, bias, None if cache is None else cache.layers[index], groups)
-            x = block(x, reads, source, source_reads)
+            reads = AttentionContext(layout, rotation, bias, None if cache is None else cache.layers[index], groups)
+            shape, x = tuple(x.shape), block(x, reads, source, source_context)
+            if self.checks_blocks:
+                check_block(block, x, shape)
         return self.norm(x)
 
     def plan(self, tokens: Tokens, keys: Tokens | None = None, dtype=torch.float32, device="cpu") -> tuple[Layout, ...]:

@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from ..models.attention.grammar import own_graphs
+from ..models.attention.grammar import user_defined_graphs
 from ..models.attention.graph import Graph
 from ..models.batch import IGNORED, Batch, Targets
 from ..models.contract import ContractError, described
 from ..models.generation.beam_search import Search
-from ..models.heads import VocabularyHead
+from ..models.heads import Head, VocabularyHead
 from ..tokenizers.base import SECONDS, Chopper, Part, Role, position_axes
 from .judging import Judge
 
@@ -62,6 +62,17 @@ def targets_of(name: str, task: Task, batch: Batch) -> tuple[Batch, Targets]:
     )
 
 
+def head_of(name: str, task: Task, tokenizers: Mapping[str, nn.Module], width: int) -> Head:
+    """`task.head(tokenizers, width)` of the task `name`. Raises ContractError if it is no `Head`."""
+    head = task.head(tokenizers, width)
+    if not isinstance(head, Head):
+        raise ContractError(
+            f"tasks.{name}: {type(task).__name__}.head returned {described(head)}; expected is a chopmix.Head: a torch "
+            "module with forward(x, targets)"
+        )
+    return head
+
+
 WRONG = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
 """What code raises for a tensor of another shape than it expects."""
 
@@ -90,11 +101,6 @@ def terms_of(name: str, task: Task, head: nn.Module, output: Tensor, targets: Ta
     return found
 
 
-def is_own(part: object) -> bool:
-    """Whether an object is of a class outside chopmix."""
-    return type(part).__module__.partition(".")[0] != __name__.partition(".")[0]
-
-
 class Metric(NamedTuple):
     """A figure of a whole split, computed from sums over its batches, or from generated and reference texts."""
 
@@ -106,6 +112,9 @@ class Metric(NamedTuple):
     `Task.measure`, and, for items that are ids, their size in `units`; gives None where a sum is missing."""
     of_texts: Callable[[Sequence[str], Sequence[str]], float] | None = None
     """Computes it from the hypotheses (texts as they were generated) and the references of a split, in one order."""
+    of_outputs: Callable[[Tensor, Tensor], float] | None = None
+    """Computes it from the head's outputs (float32, on the CPU) and the values of all targets of a split, along the
+    first axis, in no particular order; such as the recall of retrieval. Each process keeps them in memory."""
     counted: Callable[[Mapping[str, Tensor]], float] | None = None
     """How many samples it is measured on, from the sums; None: all samples that have a target."""
     of_judge: bool = False
@@ -190,7 +199,7 @@ class Needs:
     sample counts as bad then."""
     inputs: tuple[str, ...] = ()
     """The inputs that it is about, which input dropout never drops, unless it `refines`."""
-    judged_at: tuple[str, ...] = ()
+    supervised_at: tuple[str, ...] = ()
     """Further inputs that are never withheld, since it is at their tokens that it is judged."""
     makes: tuple[str, ...] = ()
     """The inputs that it makes of others, and that no data set has."""
@@ -209,7 +218,9 @@ class Needs:
     special_ids: tuple[str, ...] = ()
     """Roles of the special ids that it needs in the encoding of its inputs, such as `mask`."""
     whole_batch: bool = False
-    """Whether its loss is of all samples of a batch together, so that a batch must not be read in micro-batches."""
+    """Whether its loss compares all samples of a global batch with each other. `Task.terms` then receives the outputs
+    and targets of all micro-batches and processes, concatenated along the first axis, in no particular order; of the
+    targets only `values`, `weights` and `count` are set. In an evaluation it receives one batch at a time."""
     window: Callable[[int, int], int] = whole_context
     """From the core's context and the encoder's (0: none) to the tokens of a window of a corpus."""
     asked: Mapping[str, Callable[[Chopper], Chopper]] = field(default_factory=dict)
@@ -260,7 +271,7 @@ class Task:
     def check_answer(self, text: str) -> None:
         """Raises ValueError for a text that it can never answer; most tasks know no such text."""
 
-    def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
+    def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> Head:
         """The head from vectors of the model's `width` to this task's output; the `Model` owns it. `tokenizers`: the
         embedders by input."""
         raise NotImplementedError
@@ -385,7 +396,7 @@ class Wiring:
             axes = (0, *(self.axes.index(each) for each in self.axes if each == SECONDS))
             known = [graph.ahead(axis) for axis in axes]
             sets = [{names[number - 1] for number in each if number} for each in known if each is not None]
-            found |= min(sets, key=len) if sets else set(() if own_graphs(text) else names)
+            found |= min(sets, key=len) if sets else set(() if user_defined_graphs(text) else names)
         return frozenset(found)
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from chopmix.data.sampler import Place
+from chopmix.data.sampler import SampleIndex
 from chopmix.data.samples import Listed
 from chopmix.data.split import Split
 from chopmix.experiment.build import TrainingData
@@ -15,7 +15,7 @@ from chopmix.tasks.base import Task, figures
 from torch import Tensor
 
 
-def make_batch(split: Split, places: Sequence[Place], tasks: Mapping[str, Task], **how) -> Batch:
+def make_batch(split: Split, places: Sequence[SampleIndex], tasks: Mapping[str, Task], **how) -> Batch:
     """What `split.batch` gives where the split has these tasks."""
     return replace(split, tasks=tasks).batch(places, **how)
 

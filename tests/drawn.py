@@ -9,7 +9,6 @@ from chopmix.models.attention.graph import (
     Edges,
     From,
     Graph,
-    Neighbourhood,
     Not,
     On,
     Or,
@@ -17,6 +16,7 @@ from chopmix.models.attention.graph import (
     SameSample,
     Window,
 )
+from chopmix.models.graphs.neighbourhood import Neighbourhood
 from chopmix.models.tokens import Tokens
 from hypothesis import strategies as st
 from own_graph import Dilated

@@ -1,4 +1,4 @@
-"""Sound: the log-mel spectrogram, cut along time into slices, becomes tokens."""
+"""Sound as tokens: the log-mel spectrogram is cut along time into slices."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Chunk
+from .base import Chunk, Example
 from .media.augmentation import SpectrogramAugmentation
 from .media.sound import Clip
 from .media.spectrogram import SpectrogramChopper, SpectrogramEmbedder, draw_spectrogram, griffin_lim, mel_banks
@@ -26,11 +27,11 @@ FLOOR = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class AudioChopper(SpectrogramChopper):
-    """A sound to slices of `frames` log-mel frames. Sounds of another rate are resampled, several channels averaged.
+    """Cuts a sound into slices of `frames` log-mel frames. Sounds of another rate are resampled, and channels averaged.
 
-    A token's coordinate is the time of the last sample that it depends on. One second with the default options:
+    The coordinate of a token is the time of the last sample that it depends on. One second with the default options:
 
-        values       (104, 400)                                 frames, samples of a window
+        values       (104, 400)                                 frames, samples per window
         count        26                                         tokens of 4 frames
         coordinates  0.0424  0.0824  0.1224  ...  1.0424        seconds
     """
@@ -50,45 +51,45 @@ class AudioChopper(SpectrogramChopper):
         return math.ceil((len(item) // self.hop_samples + 1) / self.frames)
 
     def chop(self, item: Clip) -> Chunk:
-        """Windows (f, samples) that become frames: centred on every hop, zeros beyond the ends, f a multiple of
-        `frames`."""
+        """Returns one window of samples per frame (f, samples), centred on a multiple of the hop and padded with zeros
+        at both ends; f is a multiple of `frames`."""
         count, hop, window = self.count(item), self.hop_samples, self.window_samples
-        whole = (count * self.frames - 1) * hop + window
-        before = window // 2
-        padded = F.pad(item, (before, max(0, whole - before - len(item))))[:whole]
-        last = (torch.arange(1, count + 1, dtype=torch.float32)[:, None] * self.frames - 1) * hop - before + window - 1
+        length = (count * self.frames - 1) * hop + window
+        half = window // 2
+        padded = F.pad(item, (half, max(0, length - half - len(item))))[:length]
+        last = (torch.arange(1, count + 1, dtype=torch.float32)[:, None] * self.frames - 1) * hop - half + window - 1
         return Chunk(padded.unfold(0, window, hop), count, last / self.rate)
 
     @property
     def slice_shape(self) -> tuple[int, int]:
         if not self.fill:
-            raise ValueError("sounds that are reconstructed need 'fill: true', so that all are as long as 'longest'")
+            raise ValueError("reconstruction of sounds needs 'fill: true', which pads them to the length 'longest'")
         return self.count(torch.zeros(round(self.longest * self.rate))), self.mels * self.frames
 
     def slices(self, chunks: Chunks) -> Float[Tensor, "t p"]:
-        """The log-mel frames of each token, less mean, over std, both of the training data; halved, as most lie from -2
-        to 2."""
+        """The log-mel frames of each token, normalised by mean and std of the training data, and halved, since most
+        values are between -2 and 2."""
         mean, std = self.statistics or (0.0, 1.0)
         frames = (self.spectrum()(chunks.values) - mean) / std / 2
         return rearrange(frames, "(t k) m -> t (k m)", k=self.frames)
 
     def joined(self, slices: Float[Tensor, "t p"]) -> Clip:
-        """A clip with these log-mel frames, its phases estimated (Griffin & Lim 1984)."""
+        """A clip with these log-mel frames; its phases are estimated (Griffin & Lim 1984)."""
         mean, std = self.statistics or (0.0, 1.0)
         frames = rearrange(slices.float(), "t (k m) -> (t k) m", k=self.frames) * 2 * std + mean
         return self.spectrum().inverse(frames, self.hop_samples, round(self.longest * self.rate))
 
     def draw(self, canvas: Any, item: Clip) -> None:
-        """The log-mel spectrogram over the seconds, cut into slices."""
+        """Draw the log-mel spectrogram over time, and the cuts between slices."""
         chunk = self.chop(item)
         step = self.frames * self.hop
         draw_spectrogram(canvas, self.spectrum()(chunk.values), chunk.count * step)
-        for slice in range(chunk.count + 1):
-            canvas.axvline(slice * step, color="white", linewidth=0.7)
+        for cut in range(chunk.count + 1):
+            canvas.axvline(cut * step, color="white", linewidth=0.7)
 
 
 class LogMel(nn.Module):
-    """Windows of samples to natural logarithms of mel energies (HTK scale, power 2, periodic Hann window)."""
+    """Maps windows of samples to natural logarithms of mel energies (HTK scale, power 2, periodic Hann window)."""
 
     def __init__(self, chopper: AudioChopper):
         super().__init__()
@@ -98,12 +99,12 @@ class LogMel(nn.Module):
         self.register_buffer("window", torch.hann_window(window), persistent=False)
 
     def inverse(self, frames: Float[Tensor, "f mels"], hop: int, length: int) -> Clip:
-        """A clip of `length` samples with about these frames, one every `hop` samples; the loudest sample is 0.9."""
+        """An approximate inverse: a clip of `length` samples, one frame every `hop` samples, with peak value 0.9."""
         with torch.autocast(frames.device.type, enabled=False):
             energies = (frames.float().exp() - FLOOR).clamp(min=0) @ torch.linalg.pinv(self.banks)
         magnitudes = energies.clamp(min=0).sqrt()[: length // hop + 1].T
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # the first phases are drawn
+            torch.manual_seed(0)  # the initial phases are random
             clip = griffin_lim(magnitudes, self.window, hop, length)
         return clip / clip.abs().max().clamp(min=1e-6) * 0.9
 
@@ -114,9 +115,9 @@ class LogMel(nn.Module):
 
 
 class AudioTokenizer(SpectrogramEmbedder):
-    """Mel slices to vectors: one linear map, plus an absolute position where `position` is not null.
+    """Maps mel slices to vectors: one linear layer, plus an absolute position if `position` is not null.
 
-    `augment` hides stripes of the spectrogram while training (SpecAugment), on the device.
+    `augment` masks stripes of the spectrogram during training (SpecAugment), on the device.
     """
 
     Chopper = AudioChopper
@@ -135,3 +136,9 @@ class AudioTokenizer(SpectrogramEmbedder):
         spectrogram = self.spectrogram(chunks, chunks.counts * self.frames)
         tokens = self.embedding(rearrange(spectrogram, "(t k) m -> t (k m)", k=self.frames))
         return tokens if self.position is None else tokens + self.position.of(chunks)
+
+
+EXAMPLE = Example(
+    options={"rate": 8000, "mels": 8, "frames": 4, "statistics": [-5, 3]},
+    items=lambda: [(np.sin(np.arange(800) ** power).astype(np.float32) / 9, 8000) for power in (1.3, 1.2)],
+)

@@ -1,4 +1,4 @@
-"""Sound as AST reads it: Kaldi's log-mel spectrogram, cut into overlapping square patches of time and frequency.
+"""Sound as in AST: Kaldi's log-mel spectrogram is cut into overlapping square patches of time and frequency.
 
 Source: Gong et al. 2021 (arXiv:2104.01778); transformers' `ASTFeatureExtractor` and `ASTModel`.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from ..models.batch import Chunks
 from ..models.layers.positions import GridPosition, LearnedGrid
-from .base import Chunk, Role
+from .base import Chunk, Example, Role
 from .media.augmentation import SpectrogramAugmentation
 from .media.sound import Clip
 from .media.spectrogram import LOWEST, SpectrogramChopper, SpectrogramEmbedder, draw_spectrogram, kaldi_banks
@@ -26,13 +27,14 @@ from .media.spectrogram import LOWEST, SpectrogramChopper, SpectrogramEmbedder, 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioPatchesChopper(SpectrogramChopper):
-    """A sound to patches of `patch_size` frames by as many mel channels, every `stride` frames and channels.
+    """Cuts a spectrogram into patches of `patch_size` frames x `patch_size` mel channels, every `stride` frames and
+    channels.
 
-    `length` (frames) brings every sound to one length: longer ones are cut, shorter ones filled up with zeros after the
-    logarithm, as AST does. Without it a sound has as many columns of patches as fit. Tokens come by row (from the
-    lowest channels), then by column. One second with the default options, 98 frames:
+    `length` (frames) brings every sound to one length: longer sounds are cut, shorter ones padded with zeros after the
+    logarithm, as in AST. Without it the number of patch columns depends on the sound. Tokens are ordered by row (lowest
+    channels first), then by column. One second with the default options, 98 frames:
 
-        values       (96, 400)      frames that patches cover, samples of a window
+        values       (96, 400)      frames that patches cover, samples per window
         count        108            12 rows x 9 columns
         coordinates  (108, 2)       number of the row, seconds of the last sample: (0, 0.1749), (0, 0.2749), ...
     """
@@ -47,62 +49,62 @@ class AudioPatchesChopper(SpectrogramChopper):
     def __post_init__(self):
         super().__post_init__()
         if self.rate <= 2 * LOWEST:
-            why = f"the first mel channel begins at {LOWEST:g} Hz"
-            raise ValueError(f"rate must be more than {2 * LOWEST:g} Hz, not {self.rate}: {why}")
+            reason = f"the first mel channel begins at {LOWEST:g} Hz"
+            raise ValueError(f"rate must be more than {2 * LOWEST:g} Hz, not {self.rate}: {reason}")
         if not 1 <= self.stride <= self.patch_size <= self.mels:
-            most = f"patch_size ({self.patch_size}), and that at most mels ({self.mels})"
-            raise ValueError(f"stride ({self.stride}) must be 1 to {most}")
+            sizes = f"not {self.stride}, {self.patch_size} and {self.mels}"
+            raise ValueError(f"stride, patch_size and mels must satisfy 1 <= stride <= patch_size <= mels, {sizes}")
         if self.length is not None and self.length < self.patch_size:
-            raise ValueError(f"length ({self.length} frames) must hold one patch ({self.patch_size})")
+            raise ValueError(f"length ({self.length} frames) must be at least patch_size ({self.patch_size})")
         if self.length is not None and self.normalize == "clip":
-            raise ValueError("normalize: clip needs clips of their own length; leave length out")
+            raise ValueError("normalize: clip cannot be combined with length; remove length")
 
     def spectrum(self) -> KaldiMel:
         return KaldiMel(self)
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> AudioPatchesChopper:
-        fitted = super(AudioPatchesChopper, replace(self, length=None)).fit(items, role)  # of clips as long as they are
+        fitted = super(AudioPatchesChopper, replace(self, length=None)).fit(items, role)  # statistics without padding
         return replace(self, statistics=fitted.statistics)
 
     @property
     def rows(self) -> int:
-        """Patches over the mel channels."""
+        """The number of patch rows, over the mel channels."""
         return (self.mels - self.patch_size) // self.stride + 1
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows, and columns of patches of the longest sound."""
+        """The rows and columns of patches of the longest sound."""
         frames = self.length or math.ceil(self.longest / self.hop)
         return self.rows, self.columns(frames)
 
     def columns(self, frames: int) -> int:
-        """Columns of patches over `frames` frames; one at least."""
+        """The number of patch columns over `frames` frames, at least 1."""
         return max(frames - self.patch_size, 0) // self.stride + 1
 
     def frames(self, item: Clip) -> int:
-        """Whole frames of a sound, as Kaldi counts them (`snip_edges`)."""
+        """The number of complete frames of a sound, as Kaldi counts them (`snip_edges`), at least 1."""
         return max(len(item) - self.window_samples, 0) // self.hop_samples + 1
 
     def count(self, item: Clip) -> int:
         return self.rows * self.columns(self.length or self.frames(item))
 
     def chop(self, item: Clip) -> Chunk:
-        """Windows (f, samples) of exactly the frames that patches cover. Windows behind the sound's end, up to
-        `length`, are NaN: the spectrogram is 0 there, unlike that of silence."""
+        """Returns the windows (f, samples) of exactly the frames that patches cover. Windows after the end of the
+        sound, up to `length`, are NaN; their spectrogram is 0, which differs from that of silence."""
         count, window, hop = self.count(item), self.window_samples, self.hop_samples
         columns = count // self.rows
         frames = (columns - 1) * self.stride + self.patch_size
-        heard = min(self.frames(item), frames) if self.length else frames
-        samples = (heard - 1) * hop + window
+        sounding = min(self.frames(item), frames) if self.length else frames
+        samples = (sounding - 1) * hop + window
         windows = F.pad(item, (0, max(0, samples - len(item))))[:samples].unfold(0, window, hop)
-        if heard < frames:
-            windows = torch.cat([windows, windows.new_full((frames - heard, window), torch.nan)])
+        if sounding < frames:
+            windows = torch.cat([windows, windows.new_full((frames - sounding, window), torch.nan)])
         row, column = torch.arange(self.rows).float(), torch.arange(columns) * self.stride
         last = (column + self.patch_size - 1) * hop + window - 1
         return Chunk(windows, count, torch.cartesian_prod(row, last / self.rate))
 
     def draw(self, canvas: Any, item: Clip) -> None:
-        """The spectrogram over the seconds, and where patches begin."""
+        """Draw the spectrogram over time, and lines where patches begin."""
         chunk = self.chop(item)
         draw_spectrogram(canvas, self.spectrum()(chunk.values), len(chunk.values) * self.hop)
         for column in range(chunk.count // self.rows):
@@ -112,9 +114,9 @@ class AudioPatchesChopper(SpectrogramChopper):
 
 
 class KaldiMel(nn.Module):
-    """Windows of samples to Kaldi's log-mel energies, as `torchaudio.compliance.kaldi.fbank` gives them with a Hann
-    window and no dither: each window less its mean, pre-emphasis 0.97, power spectrum, Kaldi's mel banks from 20 Hz,
-    natural logarithm. A window that begins with NaN gives zeros."""
+    """Maps windows of samples to Kaldi's log-mel energies, equal to `torchaudio.compliance.kaldi.fbank` with a Hann
+    window and no dither: subtract the mean of each window, pre-emphasis 0.97, power spectrum, Kaldi's mel banks from 20
+    Hz, natural logarithm. Returns zeros for a window that begins with NaN."""
 
     def __init__(self, chopper: AudioPatchesChopper):
         super().__init__()
@@ -135,10 +137,10 @@ class KaldiMel(nn.Module):
 
 
 class AudioPatchesTokenizer(SpectrogramEmbedder):
-    """Overlapping patches of the spectrogram to vectors: one linear map, plus a position in the grid where `position`
-    is not null. The spectrogram is normalised as in AST: less its mean, over twice its std.
+    """Maps overlapping patches of the spectrogram to vectors: one linear layer, plus a grid position if `position` is
+    not null. The spectrogram is normalised as in AST: minus its mean, divided by twice its std.
 
-    `augment` hides stripes of the spectrogram while training (SpecAugment), on the device.
+    `augment` masks stripes of the spectrogram during training (SpecAugment), on the device.
     """
 
     Chopper = AudioPatchesChopper
@@ -160,19 +162,25 @@ class AudioPatchesTokenizer(SpectrogramEmbedder):
         lengths = (chunks.counts // self.rows - 1) * self.stride + self.patch_size
         spectrogram = self.spectrogram(chunks, lengths)
         row, seconds = chunks.coordinates.unbind(-1)
-        place = torch.stack([row, ((seconds * self.rate - self.end) / (self.stride * self.hop)).round()], dim=-1)
-        patches = self.patches(spectrogram, lengths, place.long(), chunks.counts)
+        cell = torch.stack([row, ((seconds * self.rate - self.end) / (self.stride * self.hop)).round()], dim=-1)
+        patches = self.patches(spectrogram, lengths, cell.long(), chunks.counts)
         tokens = self.embedding(patches.to(self.embedding.weight.dtype))
-        return tokens if self.position is None else tokens + self.position(place)
+        return tokens if self.position is None else tokens + self.position(cell)
 
     def patches(
-        self, spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"], place: Int[Tensor, "t 2"],
+        self, spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"], cell: Int[Tensor, "t 2"],
         counts: Int[Tensor, "s"],
     ) -> Float[Tensor, "t p"]:  # fmt: skip
-        """The patch of every token, cut out of its clip's frames by `place`, its row and column; p runs over channels,
-        then time, as in AST. `lengths`: frames of each clip; `counts`: its tokens."""
-        before = torch.repeat_interleave(lengths.cumsum(0) - lengths, counts, output_size=len(place))
-        within = torch.arange(self.patch_size, device=place.device)
-        mels = place[:, :1] * self.stride + within
-        frames = before[:, None] + place[:, 1:] * self.stride + within
+        """The patch of every token, cut out of the frames of its clip. `cell`: row and column of each token; `lengths`:
+        frames per clip; `counts`: tokens per clip. p runs over channels, then time, as in AST."""
+        first = torch.repeat_interleave(lengths.cumsum(0) - lengths, counts, output_size=len(cell))
+        within = torch.arange(self.patch_size, device=cell.device)
+        mels = cell[:, :1] * self.stride + within
+        frames = first[:, None] + cell[:, 1:] * self.stride + within
         return rearrange(spectrogram[frames[:, None, :], mels[:, :, None]], "t mel time -> t (mel time)")
+
+
+EXAMPLE = Example(
+    options={"rate": 8000, "mels": 16, "patch_size": 8, "stride": 8, "statistics": [-5, 3]},
+    items=lambda: [(np.sin(np.arange(800) ** power).astype(np.float32) / 9, 8000) for power in (1.3, 1.2)],
+)

@@ -1,8 +1,8 @@
-"""The first half of every tokenizer, without parameters: how one raw item is chopped into tokens.
+"""The half of every tokenizer that has no trainable parameters: the chopper cuts one raw item into tokens.
 
-A tokenizer is one file with two halves. The *chopper* (here) can be pickled to loader workers, and tells how many
-tokens an item becomes before anything is embedded. The *embedder* is an `nn.Module` that turns the chunks of a batch
-into vectors of the model's width; it names the class whose fields are the YAML's keys as its `Chopper`.
+A tokenizer is one file with two halves. The *chopper* (defined here) is picklable, runs in the loader workers and
+counts the tokens of an item before anything is embedded. The *embedder* is an `nn.Module` that maps the chunks of a
+batch to vectors of the model's width; its attribute `Chopper` is the class whose fields are the YAML keys.
 
     raw value --decode--> item --augment (training only)--> item --chop--> Chunk --collate (a batch)--> Chunks.values
 """
@@ -37,112 +37,111 @@ SECONDS = "seconds"
 
 @dataclass(frozen=True)
 class RunPart:
-    """A trained run as a frozen part of another: its model, and the choppers of its inputs by name."""
+    """A trained run that another run uses as a frozen part: its model, and its choppers by input name."""
 
     name: str
-    """Its folder, for messages."""
+    """The folder of the run, for messages."""
     model: Model
     choppers: Mapping[str, Chopper]
     context: int
-    """The most tokens of a row, core tokens included, that its first core (the encoder, or the only core) takes."""
+    """The maximum number of tokens per row, core tokens included, of its first core (the encoder, or the only core)."""
     core_tokens: int
-    """Class and register tokens before each sample."""
+    """Number of class and register tokens at the start of each sample."""
     content: str
-    """Identifies its weights: a hash of them, the same for the run and for a copy of it."""
+    """A hash of its weights, the same for the run and for its copies."""
     write: Callable[[Path], None]
-    """Saves it to a folder, from which it can be opened without the original run."""
+    """Saves the run to a folder, from which it can be opened without the original run."""
     tasks: Sequence[str] = ()
     """The names of its tasks."""
     check_answer: Callable[[str, str], None] = lambda task, text: None
-    """Raises ValueError for a text that can never be the answer of a task."""
+    """Raises ValueError if the task can never answer with this text."""
     predict: Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]] = lambda samples: []
-    """Every task's answer to each sample, by task, as `Run.predict` gives it."""
+    """Returns the answers to each sample by task name, as `Run.predict` does."""
     pooled: Callable[[str, Sequence[Mapping[str, Any]]], Float[Tensor, "n d"] | None] = lambda task, samples: None
-    """The vectors of samples that the head of a task reads, where it reads one of each sample, as a classification
-    does; None for other tasks."""
+    """Returns the inputs (n, d) of the task's head for n samples; None if the head does not read exactly one vector per
+    sample, as a classification head does."""
 
 
 def no_run(folder: str | Path) -> RunPart:
-    """The default of `Role.open_run`: raises ValueError."""
-    raise ValueError(f"{folder}: no run can be taken in here")
+    """The default of `Role.open_run`. Raises ValueError."""
+    raise ValueError(f"{folder}: a trained run cannot be used as a part here")
 
 
 @dataclass(frozen=True)
 class Role:
-    """What the tasks require of one input, known before its chopper is made.
+    """What the tasks require of one input. It is known before the chopper is created.
 
-    Role(generated=True)            the text that a language model generates: it begins with a start token
-    Role(special_ids=("mask",))     a text that is only read, in which a masked language model hides tokens
+    Role(generated=True)            text that a language model generates: it begins with a start token
+    Role(special_ids=("mask",))     text that is only an input, in which a masked language model hides tokens
     """
 
     generated: bool = False
-    """Whether a task generates the input, token by token."""
+    """Whether a task generates this input token by token."""
     special_ids: tuple[str, ...] = ()
-    """Roles of the special ids that its tasks need (`mask`, `sentinel_0`); a vocabulary that lacks one gets it."""
+    """Roles of the special ids that its tasks need (`mask`, `sentinel_0`). Missing ones extend the vocabulary."""
     open_run: Callable[[str | Path], RunPart] = no_run
-    """Opens a trained run by its folder, as a frozen part of this one."""
+    """Opens the trained run in a folder as a frozen part of this run."""
     trust: Trust = NOTHING
-    """The hosts from which what the input needs may be downloaded, such as the ranks of a public encoding."""
+    """The hosts from which required files, such as the ranks of a public encoding, may be downloaded."""
     cache: Path | None = None
-    """A folder where what is computed once from the training data may be kept for later runs; None: nowhere."""
+    """Folder for results that are computed once from the training data and reused by later runs; None: no cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessor:
-    """What a YAML says of how an input is chopped: a subclass's fields are its keys, and nothing else.
+    """The YAML options for chopping one input. The fields of a subclass are exactly its YAML keys.
 
-    `fit` and `load` make the chopper of it, complete in one step.
+    `fit` and `load` return the finished chopper.
     """
 
     axes: ClassVar[tuple[str, ...]] = ()
-    """Names of the position axes that its tokens have besides the running order. On `seconds` a token's coordinate is
-    the time of the last measurement that it depends on, so that `causal(seconds)` lets no stream see another's future.
-    """
+    """The position axes of its tokens, in addition to the running order. On `seconds` the coordinate of a token is the
+    time of the last measurement that it depends on, so that under `causal(seconds)` no token attends to the future."""
     kind: ClassVar[str] = "file"
-    """What its raw values are: `image`, `sound`, `text`, or a `file` of any other sort."""
+    """The kind of its raw values, such as `image`, `sound` or `text`; `file` for any other kind of file."""
     fits_on: ClassVar[int | None] = None
-    """The most items of the training data, drawn at random, that `fit` reads; None: all of them."""
+    """The maximum number of training items, drawn at random, that `fit` reads; None: all items."""
 
     learns: ClassVar[bool] = True
-    """Whether a chopper that it fits learns of the data, and so keeps files in the run's assets."""
-    offset: FiniteFloat | None = field(default=None, repr=False)  # vocabularies are known by what this shows
-    """Seconds that are added to the times of its tokens: an action that follows the state of its moment has a larger
-    one. What has no times of its own, such as a text or an image, stands at this second as a whole: an instruction, at
-    -1, before time begins."""
+    """Whether its chopper learns from the data, so that the run's assets contain files of it."""
+    offset: FiniteFloat | None = field(default=None, repr=False)  # fingerprints of vocabularies hash the repr
+    """Seconds added to the times of its tokens. An action that follows the state of the same time step has a larger
+    offset than the state. All tokens of an input without times, such as a text or an image, get the time `offset`: an
+    instruction at -1 comes before the first time step."""
 
     @property
-    def stands_on(self) -> tuple[str, ...]:
-        """The axes on which its tokens have coordinates: its `axes`, and `seconds` where it has an `offset`."""
-        return stands_on(self.axes, self.offset)
+    def coordinate_axes(self) -> tuple[str, ...]:
+        """The axes on which its tokens have coordinates: its `axes`, and `seconds` if it has an `offset`."""
+        return coordinate_axes(self.axes, self.offset)
 
     @property
     def needs_whole(self) -> bool:
-        """Whether every token depends on all of its item, as where a clip is normalised by itself; `causal(seconds)` is
-        refused then."""
+        """Whether every token depends on the complete item, for example if a clip is normalised by its own
+        statistics. Such inputs cannot be used with `causal(seconds)`."""
         return False
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> Chopper:
-        """The chopper with all that it learns of the training data (a vocabulary, a mean and a std).
+        """Returns the chopper with everything that it learns from the training data (a vocabulary, a mean and std).
 
-        `items()` gives the raw values of the training data, anew at every call. Raises ValueError where nothing can be
-        learned of them.
+        Every call of `items()` returns a new iterable over the raw values of the training data. Raises ValueError if
+        nothing can be learned from them.
         """
         raise NotImplementedError
 
     def load(self, folder: Path, role: Role) -> Chopper:
-        """The chopper from the folder that `Chopper.save` has written. Raises DataError for a file that is missing or
+        """Returns the chopper from a folder that `Chopper.save` has written. Raises DataError if a file is missing or
         damaged."""
         raise NotImplementedError
 
     def placed(self, chopper: Chopper) -> Chopper:
-        """The chopper that `fit` or `load` has made, at this one's place in time, of which they need not know."""
+        """A copy of a fitted or loaded chopper with this input's time offset."""
         return chopper if chopper.offset == self.offset else replace(chopper, offset=self.offset)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chopped item: an image of 28 x 42 pixels in patches of 14, and the generated text "no" as characters, where
-    `<s>` begins a text and ends it.
+    """One chopped item. Two examples: an image of 28 x 42 pixels in patches of 14, and the generated text "no" as
+    characters, in a vocabulary where `<s>` starts and ends a text.
 
         values       (1, 3, 28, 42)                            (3,)   <s>  n   o
         count        6                                         3
@@ -151,34 +150,34 @@ class Chunk:
     """
 
     values: Tensor
-    """What `collate` joins: a row per token, (t, p), or per frame of sound, (f, samples); ids, (t); or a whole image
-    or spectrogram with a leading 1, which the embedder cuts."""
+    """The input of `collate`: one row per token (t, p) or per frame of sound (f, samples); ids (t); or a complete image
+    or spectrogram with a leading dimension of 1, which the embedder cuts."""
     count: int
-    """How many tokens the item becomes, t."""
+    """The number of tokens, t."""
     coordinates: Float[Tensor, "t a"] | None = None
-    """Each token's coordinates, a column for each of the chopper's `axes`."""
+    """The coordinates of each token: one column per axis of the chopper's `axes`."""
     next_ids: Int[Tensor, "t"] | None = None
     """For ids: the id that follows each token."""
     seed: int | None = None
-    """While training: the seed of all random changes that the embedder makes to the item."""
+    """During training: the seed of all random changes that the embedder makes to the item."""
     inner: Chunk | None = None
     """The item as chopped for a model inside the embedder (`tokenizers/encoded.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chopper(Preprocessor):
-    """Base of all choppers: complete, immutable, picklable; it holds nothing that the run trains.
+    """Base of all choppers: complete, immutable, picklable, without trainable parameters.
 
-    One that learns nothing of its data is its own preprocessor: its fields are the keys of the YAML, and `fit` and
-    `load` give it back as it is. One that learns gives all three of `fit`, `save` and `load`.
+    A chopper that learns nothing from data is its own preprocessor: its fields are the YAML keys, and `fit` and `load`
+    return it unchanged. A chopper that learns defines all three of `fit`, `save` and `load`.
     """
 
     vocabulary: ClassVar[Vocabulary | None] = None
-    """The vocabulary of its ids, where its items are ids, so that they can be generated; None: they are not."""
+    """The vocabulary, if items become ids and can be generated; else None."""
 
     @property
     def fingerprint(self) -> str | None:
-        """Identifies what trained weights depend on: the vocabulary, a run that was taken in; None: nothing is."""
+        """Identifies what trained weights depend on: a vocabulary, or another run; None: they depend on neither."""
         return None if self.vocabulary is None else self.vocabulary.fingerprint
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> Chopper:
@@ -188,140 +187,159 @@ class Chopper(Preprocessor):
         return self
 
     def save(self, folder: Path) -> None:
-        """Keep what `fit` has learned in `RUN/assets/<input>/`, so that a run works without its data."""
+        """Save what `fit` has learned to `RUN/assets/<input>/`, so that a run works without its data."""
 
     def decode(self, raw: Any) -> Any:
-        """The item of a raw value of a data set: a file's path or bytes, an array. Raises ValueError for one that
-        cannot be read."""
+        """Returns the item of a raw value of a data set (the path or the bytes of a file, an array). Raises ValueError
+        if the value cannot be read."""
         return raw
 
     def read(self, raw: Any) -> Any:
-        """While training, in place of `decode`: the item, or what stands for one of which all that is read is known
-        already, so that it need not be decoded; `augment` and `chop` take it, too."""
+        """Replaces `decode` during training. Returns the item, or a placeholder if the results for this item are cached
+        and decoding is not necessary; `augment` and `chop` accept the placeholder, too."""
         return self.decode(raw)
 
     def summary(self, raws: Sequence[Any]) -> str:
-        """What some raw values are and what they become, in a few words, for the lines before the first step: `40 x 32
-        pixels RGB, resized to 16 x 16 with 1 channel, 16 tokens`. By default the number of tokens. Raises ValueError if
-        none of them can be read."""
+        """Returns a short description of some raw values and their tokens, which is printed before the first step: `40
+        x 32 pixels RGB, resized to 16 x 16 with 1 channel, 16 tokens`. The default is the number of tokens. Raises
+        ValueError if none of the values can be read."""
         return span((self.count(item) for item in readable(raws, self.decode, "value", "in the samples")), "tokens")
 
     def keep(self) -> None:
-        """Keep what was computed of items for later runs; called after every evaluation."""
+        """Save results that were computed from items, for later runs. It is called after every evaluation."""
 
     def augment(self, item: Any, random: np.random.Generator) -> Any:
-        """The item changed at random, in training only; `random` is seeded by the run's seed, the epoch and the
-        sample."""
+        """Returns the randomly changed item. It is used in training only; the run's seed, the epoch and the sample seed
+        `random`."""
         return item
 
     def count(self, item) -> int:
-        """How many tokens the item will become, without chopping it."""
+        """Returns the number of tokens of the item. Subclasses may compute it without chopping."""
         return self.chop(item).count
 
     def chop(self, item) -> Chunk:
-        """Cut one item into tokens. Raises ValueError for an item that cannot be cut."""
+        """Cut one item into tokens. Raises ValueError if the item cannot be cut."""
         raise NotImplementedError
 
     @property
     def slice_shape(self) -> tuple[int, int]:
-        """Of a chopper whose items can be reconstructed: how many tokens each has, and how many numbers a token holds.
-        Raises ValueError where items differ in their tokens, or tokens hold no numbers."""
+        """For items that can be reconstructed: the number of tokens per item, and of numbers per token. Raises
+        ValueError if items differ in their number of tokens, or if tokens hold no numbers."""
         raise ValueError(f"{type(self).__name__}: its items cannot be reconstructed")
 
     def slices(self, chunks: Chunks) -> Float[Tensor, "t p"]:
-        """What each token holds, as numbers about from -1 to 1: what `task: reconstruction` decodes."""
+        """Returns the content of each token as numbers from about -1 to 1: the targets of `task: reconstruction`."""
         raise ValueError(f"{type(self).__name__}: its items cannot be reconstructed")
 
     choices: ClassVar[int | None] = None
-    """How many categories there are, where each token is one of them: its values are their numbers from 0."""
+    """The number of categories, if each token is one category, with its number (from 0) as value; else None."""
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The names of the numbers that each token holds as its values, normalised, NaN where one is missing; empty
-        where tokens hold anything else."""
+        """The names of the numbers in the values of each token, which are normalised, and NaN if missing; empty if
+        tokens hold anything else."""
         return ()
 
     def measured(self, values: Float[Tensor, "t p"]) -> Float[Tensor, "t p"]:
-        """Such numbers in the units in which they were measured."""
+        """Convert normalised `numbers` back to their units of measurement."""
         raise ValueError(f"{type(self).__name__}: its tokens hold no numbers")
 
     endings: ClassVar[tuple[str, ...]] = ()
-    """The endings of the files that `content` makes of an item."""
+    """The file name extensions that `content` supports, such as `.png`."""
 
     def content(self, item: Any, ending: str) -> bytes:
-        """The content of a file with this ending, one of `endings`, that holds the item."""
-        raise ValueError(f"{type(self).__name__}: its items are written to no file")
+        """Returns the content of a file that holds the item; `ending` is one of `endings`."""
+        raise ValueError(f"{type(self).__name__}: its items cannot be written to files")
 
     def joined(self, slices: Float[Tensor, "t p"]) -> Any:
-        """The item whose `slices` these are."""
+        """Returns the item that has these `slices`."""
         raise ValueError(f"{type(self).__name__}: its items cannot be reconstructed")
 
     def draw(self, canvas: Any, item: Any) -> None:
-        """Draw one item and where it is cut, on matplotlib's Axes `canvas`; by default its tokens' values, a token a
-        column."""
+        """Draw one item and its cuts on matplotlib's Axes `canvas`. The default draws the values of the tokens, one
+        column per token."""
         values = self.chop(item).values.float()
-        canvas.imshow(values.flatten(1).T.numpy(), aspect="auto", cmap="viridis")
+        canvas.imshow(values.reshape(len(values), -1).T.numpy(), aspect="auto", cmap="viridis")
         canvas.set(xlabel="token", ylabel="value")
 
     def collate(self, chunks: Sequence[Chunk]) -> Tensor:
-        """The values of several chopped items as one tensor, in order: `Chunks.values`, which the embedder takes."""
+        """Returns the values of several chunks, in order, as one tensor: `Chunks.values`, the input of the embedder."""
         return torch.cat([chunk.values for chunk in chunks])
 
     def inner(self, chunks: Sequence[Chunk]) -> SetPlan | None:
-        """The items as a set of their own, one a row, for a model inside the embedder; None where there is none."""
+        """Returns the items as a set with one item per row, for a model inside the embedder; None if there is none."""
         return None
 
 
-def readable(items: Iterable, decode: Callable[[Any], Any], what: str, where: str) -> Iterator[Any]:
-    """The decoded ones of the training data's items, for a `fit`; those that cannot be read are left out: they are
-    reported when samples are read. Raises ValueError where none can be read, naming `what` they are, and `where` they
-    are missed if there are none."""
-    known, wrong = False, None
+def readable(items: Iterable, decode: Callable[[Any], Any], noun: str, source: str) -> Iterator[Any]:
+    """Yields the decoded items, for a `fit`. Items that cannot be read are skipped: they are reported when samples are
+    read. Raises ValueError if no item can be read. In its message `noun` names an item, and `source` says where items
+    are missing: `readable(items, decode, "stream", "in the samples")`."""
+    any_readable, first_error = False, None
     for raw in items:
         try:
             item = decode(raw)
         except (ValueError, TypeError) as error:
-            wrong = wrong or error
+            first_error = first_error or error
             continue
-        known = True
+        any_readable = True
         yield item
-    if not known:
-        told = f"not one {what} of the training data can be read; the first: {wrong}"
-        raise ValueError(told if wrong else f"there is no {what} {where}")
+    if not any_readable:
+        unreadable = f"no {noun} of the training data can be read; first error: {first_error}"
+        raise ValueError(unreadable if first_error else f"there is no {noun} {source}")
 
 
-def stands_on(axes: tuple[str, ...], offset: float | None) -> tuple[str, ...]:
-    """The position axes of tokens that a chopper gives coordinates on `axes`, and that stand at `offset` in time."""
+def coordinate_axes(axes: tuple[str, ...], offset: float | None) -> tuple[str, ...]:
+    """The axes on which tokens have coordinates: the chopper's `axes`, and `seconds` if there is an `offset`."""
     return axes if offset is None or SECONDS in axes else (*axes, SECONDS)
 
 
 def axes_of(choppers: Iterable[Preprocessor]) -> list[str]:
-    """The position axes of a set: the running order, then every axis that an input's tokens have."""
-    return list(dict.fromkeys(["order", *(axis for chopper in choppers for axis in chopper.stands_on)]))
+    """The position axes of a set: the running order, then every axis on which an input has coordinates."""
+    return list(dict.fromkeys(["order", *(axis for chopper in choppers for axis in chopper.coordinate_axes)]))
 
 
-def in_time(chunk: Chunk, chopper: Preprocessor) -> Chunk:
-    """The chunk with the coordinates of `Chopper.stands_on`: an item with no times of its own gets a column that holds
-    the `offset`, one with times gets it added."""
+def with_offset(chunk: Chunk, chopper: Preprocessor) -> Chunk:
+    """The chunk with coordinates on the chopper's `coordinate_axes`: its `offset` is added to the item's times. An item
+    without times gets a column that holds the `offset`."""
     if chopper.offset is None:
         return chunk
     if SECONDS in chopper.axes:
         if chunk.coordinates is None:
             return chunk
-        moved = torch.tensor([chopper.offset if axis == SECONDS else 0.0 for axis in chopper.axes])
-        return replace(chunk, coordinates=chunk.coordinates + moved)
-    whole = torch.full((chunk.count, 1), float(chopper.offset))
-    return replace(chunk, coordinates=whole if chunk.coordinates is None else torch.cat([chunk.coordinates, whole], 1))
+        shift = torch.tensor([chopper.offset if axis == SECONDS else 0.0 for axis in chopper.axes])
+        return replace(chunk, coordinates=chunk.coordinates + shift)
+    times = torch.full((chunk.count, 1), float(chopper.offset))
+    return replace(chunk, coordinates=times if chunk.coordinates is None else torch.cat([chunk.coordinates, times], 1))
 
 
 Target = Callable[..., Any]
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A complete small use of a tokenizer, or of a task, for the tests of all of them. The file of each contains one,
+    called `EXAMPLE`."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Its options in a YAML."""
+    items: Callable[[], Sequence[Any]] = tuple
+    """Of a tokenizer: returns two raw items with equally many tokens, of which the tokens differ."""
+    generated: bool = False
+    """Of a tokenizer: whether items can be generated."""
+    run: Mapping[str, Any] = field(default_factory=dict)
+    """Of a tokenizer that uses a trained run, which its option `run` names: the sections `inputs` and `tasks` of it."""
+    inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of a task: the inputs of a YAML. They read columns of the data set of the tests (`tests/untrained.py`)."""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """Of a task: options of the model."""
+
+
 class Part(partial):
-    """A class and its options from a configuration: a `functools.partial` that remembers them. Called with the
-    positional arguments, which come from code, it makes the object. Options that the class does not take are left out:
-    those of a tokenizer include those of its chopper.
+    """A class and its options from a configuration: a `functools.partial` that stores both. Calling it with the
+    positional arguments, which come from code, creates the object. Options that the class does not accept are ignored,
+    since the options of a tokenizer include those of its chopper.
 
         Part(Linear, {"bias": False, "unknown": 1})(3, 4)      Linear(3, 4, bias=False)
     """
@@ -329,15 +347,15 @@ class Part(partial):
     target: Target
     options: Mapping[str, Any]
     use: str | None
-    """Its name in the YAML; None for the section `model`, which has no choice."""
+    """The value of `use` in the YAML; None for the section `model`, which has no such key."""
 
     def __new__(cls, target: Target, options: Mapping[str, Any] = EMPTY, use: str | None = None):
-        made = super().__new__(cls, target, **accepted(target, options))
-        made.target, made.options, made.use = target, options, use
-        return made
+        part = super().__new__(cls, target, **accepted(target, options))
+        part.target, part.options, part.use = target, options, use
+        return part
 
     def of(self, target: Target) -> Callable[..., Any]:
-        """Another `target` with those of the options that it takes: `part.of(TextPreprocessor)()`."""
+        """Returns another `target` with the options that it accepts: `part.of(TextPreprocessor)()`."""
         return partial(target, **accepted(target, self.options))
 
     def __eq__(self, other: object) -> bool:
@@ -347,14 +365,14 @@ class Part(partial):
 
 
 def accepted(target: Target, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the options that a callable takes, as its keyword arguments."""
+    """The options that a callable accepts, as its keyword arguments."""
     keys = options_of(target)
-    taken = {name: options[name] for name in keyword_only(keys) if name in options}
-    return taken if keys is target else {"options": keys(**taken)}
+    arguments = {name: options[name] for name in keyword_only(keys) if name in options}
+    return arguments if keys is target else {"options": keys(**arguments)}
 
 
 def options_of(target: Target) -> Target:
-    """The callable whose signature holds the keys of a class: its dataclass `Options`, else the class itself."""
+    """The callable whose signature holds the YAML keys of a class: its dataclass `Options`, else the class itself."""
     return getattr(target, "Options", target)
 
 
@@ -365,74 +383,75 @@ def keyword_only(target: Target) -> dict[str, inspect.Parameter]:
 
 
 def position_axes(inputs: Mapping[str, Part]) -> tuple[str, ...]:
-    """The position axes of a set of these inputs: `order`, then those of the tokenizers, each once."""
-    axes = [stands_on(part.target.Chopper.axes, part.options.get("offset")) for part in inputs.values()]
-    return tuple(dict.fromkeys(["order", *(axis for each in axes for axis in each)]))
+    """The position axes of a set of these inputs: `order`, then those of the tokenizers, without duplicates."""
+    axes = [coordinate_axes(part.target.Chopper.axes, part.options.get("offset")) for part in inputs.values()]
+    return tuple(dict.fromkeys(["order", *(axis for input_axes in axes for axis in input_axes)]))
 
 
 def chopped(name: str, chopper: Chopper, item: Any) -> Chunk:
-    """`chopper.chop(item)` for the input `name`, checked, with its times moved by `chopper.offset`.
+    """Returns `chopper.chop(item)` for the input `name`, after checks, with `chopper.offset` added to its times.
 
-    Raises ContractError where the chunk breaks the contract (`problem_of`), or `chop` raises TypeError, AttributeError
-    or LookupError: it does not expect such an item. ValueError, OSError and RuntimeError of `chop`, which tell of a bad
-    item, pass through.
+    Raises ContractError if the chunk breaks the contract (`contract_violation`), or if `chop` raises TypeError,
+    AttributeError or LookupError, which show that it does not support this type of item. ValueError, OSError and
+    RuntimeError of `chop` mean a bad item and are not caught.
     """
-    where = f"inputs.{name}: {type(chopper).__name__}"
+    owner = f"inputs.{name}: {type(chopper).__name__}"
     try:
         chunk = chopper.chop(item)
     except (TypeError, AttributeError, LookupError) as error:
-        unread = type(chopper).decode is Chopper.decode and isinstance(item, str | bytes | os.PathLike)
-        hint = "; it has no `decode` of its own, which would read the file" if unread else ""
-        raise ContractError(f"{where}.chop cannot take {described(item)}: {error}{hint}") from error
-    if wrong := problem_of(chunk, chopper, item):
-        raise ContractError(f"{where}.{wrong}")
-    return in_time(chunk, chopper)
+        needs_decode = type(chopper).decode is Chopper.decode and isinstance(item, str | bytes | os.PathLike)
+        hint = "; define `decode`, which reads the file" if needs_decode else ""
+        raise ContractError(f"{owner}.chop cannot process {described(item)}: {error}{hint}") from error
+    if violation := contract_violation(chunk, chopper, item):
+        raise ContractError(f"{owner}.{violation}")
+    return with_offset(chunk, chopper)
 
 
-def problem_of(chunk: Any, chopper: Chopper, item: Any) -> str | None:
-    """How a chunk breaks the contract of `Chopper.chop` (the end of a message); None where it keeps it."""
+def contract_violation(chunk: Any, chopper: Chopper, item: Any) -> str | None:
+    """How a chunk breaks the contract of `Chopper.chop`, as the end of a message; None if the chunk is correct."""
     if not isinstance(chunk, Chunk):
-        return f"chop gave {described(chunk)}; expected is a Chunk(values, count, coordinates)"
+        return f"chop returned {described(chunk)}; expected: a Chunk(values, count, coordinates)"
     if not isinstance(chunk.values, Tensor):
-        return f"chop gave as values {described(chunk.values)}; expected is a tensor"
+        return f"chop returned {described(chunk.values)} as values; expected: a tensor"
     if not isinstance(chunk.count, int) or chunk.count < 0:
-        return f"chop gave the count {described(chunk.count)}; expected is a whole number of tokens"
-    if type(chopper).count is not Chopper.count and (told := chopper.count(item)) != chunk.count:
-        return f"count says {described(told)} where chop gave {chunk.count} tokens; they must agree"
+        return f"chop returned {described(chunk.count)} as count; expected: a whole number of tokens"
+    if type(chopper).count is not Chopper.count and (count := chopper.count(item)) != chunk.count:
+        return f"count returned {described(count)}, but chop returned {chunk.count} tokens; they must agree"
     if chunk.next_ids is not None and tuple(chunk.next_ids.shape) != (chunk.count,):
-        return f"chop gave as next_ids {described(chunk.next_ids)}; expected is one id for each of {chunk.count} tokens"
-    return None if chunk.coordinates is None else _problem_of_coordinates(chunk, chopper.axes)
+        return f"chop returned {described(chunk.next_ids)} as next_ids; expected: one id per token, {chunk.count} ids"
+    return None if chunk.coordinates is None else _coordinates_violation(chunk, chopper.axes)
 
 
-def _problem_of_coordinates(chunk: Chunk, axes: tuple[str, ...]) -> str | None:
+def _coordinates_violation(chunk: Chunk, axes: tuple[str, ...]) -> str | None:
     expected = (chunk.count, len(axes))
     if isinstance(chunk.coordinates, Tensor) and tuple(chunk.coordinates.shape) == expected:
         return None
-    given = f"chop gave as coordinates {described(chunk.coordinates)}"
+    problem = f"chop returned {described(chunk.coordinates)} as coordinates"
     if not axes:
-        return f"{given}, but its `axes` name none, so that no position would use them; name each, such as ('seconds',)"
-    return f"{given}; expected is {expected}: a row per token, a column for each of its axes ({', '.join(axes)})"
+        return f"{problem}, but its `axes` are empty, so that no position can use them; name them, such as ('seconds',)"
+    return f"{problem}; expected: {expected}, one row per token and one column per axis ({', '.join(axes)})"
 
 
 def check_complete(name: str, preprocessor: Preprocessor) -> None:
-    """Raises ContractError for a chopper class that has `fit` but lacks `save` or `load`."""
+    """Raises ContractError if a chopper class defines `fit`, but not `save` and `load`."""
     kind = type(preprocessor)
     if isinstance(preprocessor, Chopper) and kind.fit is not Chopper.fit:
         missing = [method for method in ("save", "load") if getattr(kind, method) is getattr(Chopper, method)]
         if missing:
-            expected = "expected are all three of fit, save and load: a run works without its data"
+            expected = "define all three of fit, save and load, so that a run works without its data"
             raise ContractError(f"inputs.{name}: {kind.__name__} has `fit` but no `{missing[0]}`; {expected}")
 
 
 def constructor_problem(embedder: Callable) -> str | None:
-    """What is wrong with the parameters of an embedder, which must be (chopper, width, context, *, keys of the YAML);
-    None where nothing is."""
+    """An error message if the parameters of an embedder are not (chopper, width, context, *, YAML keys), else None."""
     kinds = inspect.Parameter
-    every = list(inspect.signature(embedder).parameters.values())
-    positional = [each for each in every if each.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
-    needed = sum(each.default is each.empty for each in positional)
-    if needed <= 3 and (len(positional) >= 3 or any(each.kind is kinds.VAR_POSITIONAL for each in every)):
+    parameters = list(inspect.signature(embedder).parameters.values())
+    positional = [
+        parameter for parameter in parameters if parameter.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+    ]
+    required = sum(parameter.default is parameter.empty for parameter in positional)
+    variadic = any(parameter.kind is kinds.VAR_POSITIONAL for parameter in parameters)
+    if required <= 3 and (len(positional) >= 3 or variadic):
         return None
-    given = ", ".join(each.name for each in positional)
-    expected = "(chopper, width, context), and behind * the keys of the YAML"
-    return f"{embedder.__name__} takes ({given}); expected is {expected}"
+    names = ", ".join(parameter.name for parameter in positional)
+    return f"{embedder.__name__} takes ({names}); expected: (chopper, width, context, *, YAML keys)"

@@ -1,5 +1,5 @@
-"""Categories over time: which of a few things holds at each moment, such as an action, or a grid of them, such as what
-an agent sees around itself."""
+"""Categories over time as tokens: one category per time step, such as an action, or a grid of categories, such as the
+surroundings of an agent."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -18,27 +19,27 @@ from ..files.records import as_numbers, read_array
 from ..models.batch import Chunks
 from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Chopper, Chunk
+from .base import Chopper, Chunk, Example
 from .media.clock import Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
 
-MOST = 2**20
-"""The most rows of the table: categories, times places."""
+MAX_ROWS = 2**20
+"""The maximum number of rows of the embedding table: categories times positions in the grid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CategoryChopper(Chopper):
-    """Categories to tokens, one a moment: a number from 0 to `size` - 1, or in the place of one number a grid of them
-    of the given `shape`, which is `cut` along so many of its first axes: a grid of 7 x 7 cells of 3 categories each is
-    one token of all 147, 7 rows of 21 (cut: 1), or 49 cells of 3 (cut: 2). Of these pieces those whose first category
-    is one of `empty` are left out. There are `rate` moments a second, the first at 0 seconds, or a clock says when each
-    is.
+    """Converts categories to tokens. Every time step holds one category, a number from 0 to `size` - 1, or a grid of
+    categories of the given `shape`. `cut` is the number of leading axes along which a grid is cut into pieces, one
+    token each: a grid of 7 x 7 cells with 3 categories becomes 1 token of 147 categories, 7 tokens of 21 (cut: 1), or
+    49 tokens of 3 (cut: 2). Pieces whose first category is one of `empty` are dropped. There are `rate` time steps per
+    second, the first at 0 seconds, unless the data has a clock.
 
-    Three actions of two, one a second, and two views of 2 x 2 cells, each of which is one of 3 things: of the place p
-    the numbers from 3 p on are its categories.
+    Left: three actions, with `size: 2`. Middle and right: two grids of 2 x 2 cells, with `size: 3`, without `cut` and
+    with `cut: 1`. Category c at position p of a grid has the value 3 p + c.
 
-        values       [[0], [1], [1]]    [[2, 3, 6, 10], [2, 3, 7, 10]]    cut: 1  [[2, 3], [6, 10], [2, 3], [7, 10]]
-        coordinates  0  1  2            0  1                                      0  0  1  1
+        values       [[0], [1], [1]]    [[2, 3, 6, 10], [2, 3, 7, 10]]    [[2, 3], [6, 10], [2, 3], [7, 10]]
+        coordinates  0  1  2            0  1                              0  0  1  1
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
@@ -49,26 +50,28 @@ class CategoryChopper(Chopper):
     rate: float = 1.0
 
     def __post_init__(self):
-        if self.size < 2 or any(each < 1 for each in self.shape):
-            raise ValueError(f"size must be at least 2 and shape hold numbers from 1, not {self.size} and {self.shape}")
-        if self.size * math.prod(self.shape) > MOST:
-            raise ValueError(f"{self.size} categories in {math.prod(self.shape)} places are more than {MOST:,}")
+        if self.size < 2 or any(length < 1 for length in self.shape):
+            lengths = f"not {self.size} and {self.shape}"
+            raise ValueError(f"size must be at least 2, and the numbers in shape at least 1, {lengths}")
+        if self.size * math.prod(self.shape) > MAX_ROWS:
+            count = math.prod(self.shape)
+            raise ValueError(f"size ({self.size}) times the number of positions ({count}) is more than {MAX_ROWS:,}")
         if not 0 <= self.cut <= len(self.shape):
-            raise ValueError(f"cut must be from 0 to {len(self.shape)}, the axes of shape, not {self.cut}")
-        if self.empty and (not self.cut or not all(0 <= each < self.size for each in self.empty)):
-            told = f"not {list(self.empty)}" if self.cut else "and tells of the pieces of a grid that is cut; cut is 0"
-            raise ValueError(f"empty must hold categories from 0 to {self.size - 1}, {told}")
+            raise ValueError(f"cut must be from 0 to {len(self.shape)}, the number of axes in shape, not {self.cut}")
+        if self.empty and (not self.cut or not all(0 <= category < self.size for category in self.empty)):
+            problem = f"not {list(self.empty)}" if self.cut else "and needs cut to be at least 1"
+            raise ValueError(f"empty must hold categories from 0 to {self.size - 1}, {problem}")
         if not 0 < self.rate < math.inf:
             raise ValueError(f"rate must be more than 0, not {self.rate}")
 
     @property
-    def places(self) -> int:
-        """How many categories a token holds."""
+    def piece_size(self) -> int:
+        """The number of categories per piece, and so per token."""
         return math.prod(self.shape[self.cut :])
 
     @property
     def pieces(self) -> int:
-        """How many pieces a moment has: tokens, but for empty ones."""
+        """The number of pieces per time step, empty ones included."""
         return math.prod(self.shape[: self.cut])
 
     @property
@@ -76,57 +79,57 @@ class CategoryChopper(Chopper):
         return None if self.shape else self.size
 
     def decode(self, raw: Any) -> Stream:
-        """The categories of a number, of an array (times, *shape), of {"values": such an array, "seconds": (times,)},
-        of a text that holds a number or a list, or of the path or the bytes of NumPy's `.npy`. Raises DataError for
-        anything else, for a category that is not there, and for a clock that does not rise."""
+        """Returns the categories of a number, of an array (times, *shape), of {"values": array, "seconds": (times,)},
+        of a text that contains a number or a list, or of the path or the bytes of a NumPy file (`.npy`). Raises
+        DataError for any other value, for a category out of range, and if the seconds do not increase."""
         raw = as_numbers(raw)
         raw = read_bytes(raw, ITEM) if isinstance(raw, str | os.PathLike) else raw
         raw, seconds = split_clock(read_array(raw, "it") if isinstance(raw, bytes) else raw)
         values = as_tensor(raw, "the categories")
         values = values[None] if values.dim() == 0 else values
         if values.dim() != 1 + len(self.shape) or tuple(values.shape[1:]) != self.shape or not len(values):
-            expected = f"(moments{''.join(f', {each}' for each in self.shape)}{'' if self.shape else ','})"
-            raise DataError(f"categories of shape {expected} are expected, not of shape {tuple(values.shape)}")
-        wrong = ~((values >= 0) & (values < self.size) & (values == values.round()))
-        if wrong.any():
-            first = values[wrong][0].item()
+            expected = f"(times{''.join(f', {length}' for length in self.shape)}{'' if self.shape else ','})"
+            raise DataError(f"categories must have the shape {expected}, not {tuple(values.shape)}")
+        invalid = ~((values >= 0) & (values < self.size) & (values == values.round()))
+        if invalid.any():
+            first = values[invalid][0].item()
             raise DataError(f"categories must be whole numbers from 0 to {self.size - 1}, not {first:g}")
         return with_clock(values.long(), seconds)
 
     def count(self, item: Stream) -> int:
-        return int(self._kept(clock_of(item, self.rate)[0]).sum()) if self.empty else len(item) * self.pieces
+        return int(self._nonempty(clock_of(item, self.rate)[0]).sum()) if self.empty else len(item) * self.pieces
 
-    def _kept(self, values: Int[Tensor, "t *shape"]) -> Bool[Tensor, "p"]:
-        """Which of the pieces of all moments are tokens."""
-        return ~torch.isin(values.reshape(-1, self.places)[:, 0], torch.tensor(self.empty, dtype=torch.long))
+    def _nonempty(self, values: Int[Tensor, "t *shape"]) -> Bool[Tensor, "p"]:
+        """A mask over the pieces of all time steps: True for pieces that become tokens."""
+        return ~torch.isin(values.reshape(-1, self.piece_size)[:, 0], torch.tensor(self.empty, dtype=torch.long))
 
     def chop(self, item: Stream) -> Chunk:
-        """The numbers of each piece's categories, (t, places)."""
+        """Returns the values of the categories of each piece (t, piece_size)."""
         values, seconds = clock_of(item, self.rate)
-        kept = self._kept(values)
+        nonempty = self._nonempty(values)
         values = values.flatten(1) if self.shape else values[:, None]
-        values = (values + self.size * torch.arange(values.shape[1])).reshape(-1, self.places)[kept]
-        return Chunk(values, len(values), seconds.repeat_interleave(self.pieces)[kept, None])
+        values = (values + self.size * torch.arange(values.shape[1])).reshape(-1, self.piece_size)[nonempty]
+        return Chunk(values, len(values), seconds.repeat_interleave(self.pieces)[nonempty, None])
 
     def draw(self, canvas: Any, item: Stream) -> None:
-        """The category over the seconds, as steps; of a grid every place's category as a colour, a moment a column."""
+        """Draw the category over time as steps. Of grids, draw one column per time step, with categories as colours."""
         values, seconds = clock_of(item, self.rate)
         if self.shape:
             canvas.imshow(values.reshape(len(values), -1).T.numpy(), aspect="auto", cmap="tab20", vmin=0)
-            canvas.set(xlabel="token", ylabel="place")
+            canvas.set(xlabel="time step", ylabel="position in the grid")
             return
         canvas.step(seconds.numpy(), values.numpy(), where="post", marker=".")
         canvas.set(xlabel="seconds", ylabel="category", ylim=(-0.5, self.size - 0.5))
 
 
 class CategoryTokenizer(nn.Module):
-    """Categories to vectors: of each token the sum of a learned vector for each category by place, plus an absolute
-    position where `position` is not null. `hidden` numbers between two matrices behind it (0: none) let one place
-    change what another means. `norm` normalises each token's vector before it joins the set.
+    """Maps categories to vectors: the sum of one learned vector per category and position in the token, plus an
+    absolute position if `position` is not null. `hidden` adds a multilayer perceptron with layers of this width (0:
+    none), so that categories can interact. `norm` normalises each token's vector.
 
-    `properties` says how many categories next to each other tell of one thing, such as the kind, the colour and the
-    state of what is in a cell: all things are then read by the same weights, which also know the thing's place in the
-    grid, `hidden` numbers each, before one matrix makes a token of those that it holds (hidden: 0: their sum)."""
+    `properties` is the number of adjacent categories that describe one object, such as the kind, the colour and the
+    state of the object in a cell. All objects then share the same weights, with a learned vector for their position in
+    the grid. A linear layer combines the `hidden` features of the objects of a token (hidden: 0: their sum)."""
 
     Chopper = CategoryChopper
 
@@ -138,24 +141,30 @@ class CategoryTokenizer(nn.Module):
         super().__init__()
         if hidden < 0:
             raise ValueError(f"hidden must be at least 0, not {hidden}")
-        if properties is not None and (properties < 1 or chopper.places % properties):
-            raise ValueError(f"properties must divide the {chopper.places} categories of a token, not {properties}")
-        places, things = chopper.places * chopper.pieces, chopper.places // properties if properties else 1
-        self.properties = properties or places
+        if properties is not None and (properties < 1 or chopper.piece_size % properties):
+            raise ValueError(f"properties must divide the {chopper.piece_size} categories of a token, not {properties}")
+        positions, objects = chopper.piece_size * chopper.pieces, chopper.piece_size // properties if properties else 1
+        self.properties = properties or positions
         self.embedding = nn.Embedding(chopper.size * self.properties, hidden or width)
-        self.thing = nn.Embedding(places // self.properties, hidden or width) if properties else None
+        self.thing = nn.Embedding(positions // self.properties, hidden or width) if properties else None
         layers = [nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()] if hidden else []
-        self.layers, self.out = nn.Sequential(*layers), nn.Linear(things * hidden, width) if hidden else None
+        self.layers, self.out = nn.Sequential(*layers), nn.Linear(objects * hidden, width) if hidden else None
         self.position = position(width, context) if position else None
         self.norm = norm(width) if norm else nn.Identity()
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
         if self.thing is None:
-            found = self.embedding(chunks.values).sum(1)[:, None]
+            objects = self.embedding(chunks.values).sum(1)[:, None]
         else:
-            each = chunks.values.unflatten(1, (-1, self.properties))  # tokens, things, properties
-            thing, values = each[..., 0] // self.embedding.num_embeddings, each % self.embedding.num_embeddings
-            found = self.embedding(values).sum(2) + self.thing(thing)
-        found = self.layers(found)
-        tokens = found.sum(1) if self.out is None else self.out(found.flatten(1))
+            values = chunks.values.unflatten(1, (-1, self.properties))  # tokens, objects, properties
+            rows = self.embedding.num_embeddings
+            objects = self.embedding(values % rows).sum(2) + self.thing(values[..., 0] // rows)
+        objects = self.layers(objects)
+        tokens = objects.sum(1) if self.out is None else self.out(objects.flatten(1))
         return self.norm(tokens if self.position is None else tokens + self.position.of(chunks))
+
+
+EXAMPLE = Example(
+    options={"size": 3},
+    items=lambda: [np.arange(6) % 3, np.arange(1, 7) % 3],
+)

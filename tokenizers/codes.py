@@ -1,4 +1,4 @@
-"""Items as the codes of a trained autoencoder: pictures and sounds become ids that can be generated and decoded."""
+"""Items as the codes of a trained autoencoder: images and sounds become ids, which can be generated and decoded."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from torch import Tensor
 from ..files.reading import DataError
 from ..models.generation.constraints import Constraint, Length
 from ..models.heads import Head
-from .base import Chopper, Preprocessor, Role, RunPart, axes_of, chopped
+from .base import Chopper, Example, Preprocessor, Role, RunPart, axes_of, chopped
 from .chopping.ids import IdChopper, IdTokenizer
 from .chopping.packing import place
 from .encoding.base import CodedVocabulary, Unit
 from .encoding.code_file import CodeFile, counted, key_of, raw_key
 from .media.sound import WaveAugmentation
 
-TOGETHER = 64
-"""How many items are encoded at a time."""
+BATCH_SIZE = 64
+"""The number of items that are encoded in one batch."""
 
-DECODED = 1
-"""Which way of decoding raw values the files of codes are of: another number makes them anew."""
+DECODING_VERSION = 1
+"""The version of the decoding of raw values: if it changes, cached files of codes are computed again."""
 
 
 def quantizers(part: RunPart) -> list[Head]:
-    """The heads of a run that quantise."""
+    """The heads of a run that quantise their input."""
     return [head for head in part.model.heads.values() if isinstance(head, Head) and head.quantizes]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CodeVocabulary(CodedVocabulary):
-    """The codes of the input `input` of a run with a task `reconstruction`, one for each of its tokens; behind them the
-    id that starts and ends an item."""
+    """The codes of the input `input` of a run with a task `reconstruction`, one code per token of the input. The id
+    after the last code starts and ends an item."""
 
     unit: ClassVar[Unit] = Unit("bits_per_code", "bits per code")
     part: RunPart
@@ -48,12 +48,12 @@ class CodeVocabulary(CodedVocabulary):
 
     @cached_property
     def chopper(self) -> Chopper:
-        """The run's chopper of the items."""
+        """The run's chopper of the input."""
         return self.part.choppers[self.input]
 
     @cached_property
     def head(self) -> Any:
-        """The head that quantises and decodes."""
+        """The run's head that quantises and decodes."""
         return quantizers(self.part)[0]
 
     @property
@@ -93,14 +93,14 @@ class CodeVocabulary(CodedVocabulary):
 
     @torch.inference_mode()
     def encode_all(self, items: Sequence[Any]) -> list[list[int]]:
-        """The codes of several items, read together."""
+        """The codes of several items, which are encoded as one batch."""
         model, choppers = self.part.model, self.part.choppers
         chunks = [[(self.input, chopped(self.input, self.chopper, item))] for item in items]
         planned = place(chunks, choppers, self.part.context, axes_of(choppers.values()), rows=range(len(items)),
                         core=self.part.core_tokens, trim=True)  # fmt: skip
         device = next(model.parameters()).device
         planned = model.plan_first(planned, device=device).to(device)
-        with torch.autocast(device.type, enabled=False):  # the same codes whatever the precision around
+        with torch.autocast(device.type, enabled=False):  # codes must not depend on the precision of this run
             hidden = model.read_first(planned).flatten(0, 1)
             slots = planned.chunks[self.input].slots
             codes = self.head.codes(hidden if slots is None else hidden[slots])
@@ -108,7 +108,7 @@ class CodeVocabulary(CodedVocabulary):
 
     @torch.inference_mode()
     def restore(self, ids: Iterable[int]) -> Any:
-        """The item. Raises ValueError for another number of codes than items have."""
+        """Returns the item. Raises ValueError if the number of codes is not that of an item."""
         codes = [id for id in self.known(ids) if id < self.start]
         if len(codes) != self.length:
             raise ValueError(f"an item has {self.length} codes, not {len(codes)}")
@@ -118,14 +118,14 @@ class CodeVocabulary(CodedVocabulary):
         return self.chopper.joined(decoded.cpu())
 
     def units(self, item: Any) -> float:
-        """Its codes."""
+        """The number of codes."""
         return self.length
 
     def content(self, item: Any, ending: str) -> bytes:
         return self.chopper.content(item, ending)
 
     def picture(self, ids: Sequence[int], mask: int) -> UInt8[Tensor, "c h w"]:
-        """Of images the picture in which every masked code is code 0; of all else the codes as text."""
+        """Returns the image with code 0 in place of masked codes; for other items a picture of the codes as text."""
         if ".png" not in self.endings:
             return super().picture(ids, mask)
         return self.restore([0 if id == mask else id for id in ids])
@@ -133,12 +133,12 @@ class CodeVocabulary(CodedVocabulary):
 
 @dataclass(frozen=True, kw_only=True)
 class CodesPreprocessor(Preprocessor):
-    """Items as the codes that the run in the folder `run`, trained by the task `reconstruction`, gives to its input
-    `input`. The run's weights are copied to this run's assets. The codes of the training data are computed once, before
-    the first step, those of other splits by their first evaluation, into a file in the cache folder that is keyed by
-    the content of that run; training then reads the codes alone and decodes no file, bytes or array. With
-    `augment_wave` a sound is, in training, one of `variants` (default: 8) that are changed by it, whose codes are
-    computed once, too."""
+    """Converts items to codes with the trained run in the folder `run`: the codes that its task `reconstruction`
+    computes for its input `input`. The weights of that run are copied to this run's assets. Codes are computed once,
+    those of the training data before the first step and those of other splits at their first evaluation. They are kept
+    in the cache folder, in a file that is named by a hash of that run. Training then reads only codes and decodes no
+    files. With `augment_wave` training replaces each sound by one of `variants` (default: 8) augmented versions, whose
+    codes are computed once, too."""
 
     run: str
     input: str
@@ -147,7 +147,7 @@ class CodesPreprocessor(Preprocessor):
 
     def __post_init__(self):
         if self.variants is not None and self.augment_wave is None:
-            raise ValueError("variants are made by augment_wave, which is not given")
+            raise ValueError("variants needs augment_wave, which creates them")
         if self.variants is not None and self.variants < 1:
             raise ValueError(f"variants must be at least 1, not {self.variants}")
 
@@ -155,50 +155,50 @@ class CodesPreprocessor(Preprocessor):
         chopper = self.chopper(role.open_run(self.run), role)
         if role.cache is not None:
             chopper.encode_all(counted(items(), f"{self.input} to codes"))
-            chopper.known.save()
-            if chopper.known.collapsed:
-                told = f"all {chopper.known.ids.size:,} are {chopper.known.ids[0, 0]}"
-                raise ValueError(f"the codes of {self.run} have collapsed: {told}; train it again, at a lower rate")
+            codes = chopper.code_file
+            codes.save()
+            if codes.collapsed:
+                values = f"all {codes.ids.size:,} are {codes.ids[0, 0]}"
+                solution = "train that run again with a lower learning rate"
+                raise ValueError(f"the codes of {self.run} have collapsed: {values}; {solution}")
         return chopper
 
     def load(self, folder: Path, role: Role) -> CodesChopper:
         if not (folder / "run").exists():
-            raise DataError(f"{folder / 'run'} is missing: the run that this one took in stands there; copy whole runs")
+            raise DataError(f"{folder / 'run'} is missing: this run needs it; copy runs with their subfolders")
         return self.chopper(role.open_run(folder / "run"), role)
 
     def chopper(self, part: RunPart, role: Role) -> CodesChopper:
-        """The chopper that holds the run. Raises ValueError where the run has no such input, or quantises nothing."""
+        """The chopper that uses the run `part`. Raises ValueError if that run has no such input or no codes."""
         if self.input not in part.choppers:
             raise ValueError(f"{part.name} has no input {self.input!r}; possible: {', '.join(part.choppers)}")
         if not quantizers(part):
-            raise ValueError(
-                f"{part.name} quantises nothing: none of its tasks ({', '.join(part.tasks)}) is reconstruction"
-            )
+            raise ValueError(f"{part.name} has no codes: none of its tasks ({', '.join(part.tasks)}) is reconstruction")
         if self.augment_wave is not None and part.choppers[self.input].kind != "sound":
-            raise ValueError(f"augment_wave is for sounds; {self.input!r} of {part.name} is none")
+            raise ValueError(f"augment_wave is for sounds, but input {self.input!r} of {part.name} is not a sound")
         part.model.eval().requires_grad_(False)
         vocabulary = CodeVocabulary(part=part, input=self.input, own=role.special_ids)
-        about = f"{part.content} {self.input} {part.choppers[self.input]} {DECODED}"
-        name = hashlib.blake2b(about.encode(), digest_size=12).hexdigest()
+        version = f"{part.content} {self.input} {part.choppers[self.input]} {DECODING_VERSION}"
+        name = hashlib.blake2b(version.encode(), digest_size=12).hexdigest()
         path = None if role.cache is None else role.cache / "codes" / f"{name}.safetensors"
-        known = CodeFile(path, vocabulary.length, vocabulary.start)
-        changed = {"augment_wave": self.augment_wave, "variants": self.variants or 8}
-        return CodesChopper(vocabulary=vocabulary, generated=role.generated, known=known, **changed)
+        code_file = CodeFile(path, vocabulary.length, vocabulary.start)
+        augmentation = {"augment_wave": self.augment_wave, "variants": self.variants or 8}
+        return CodesChopper(vocabulary=vocabulary, generated=role.generated, code_file=code_file, **augmentation)
 
 
 @dataclass(frozen=True)
 class Recalled:
-    """An item whose codes are known, and all that is known of it: its key."""
+    """Placeholder for an item whose codes are cached: it holds only the key of the item."""
 
     key: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodesChopper(IdChopper):
-    """Items to the codes of a trained run. What was encoded once is kept, and while training it is not decoded again:
-    the codes alone are read."""
+    """Converts items to the codes of a trained run. Codes are cached; in training, an item with cached codes is not
+    decoded."""
 
-    known: CodeFile = field(repr=False, compare=False)
+    code_file: CodeFile = field(repr=False, compare=False)
     augment_wave: WaveAugmentation | None = None
     variants: int = 8
 
@@ -213,85 +213,99 @@ class CodesChopper(IdChopper):
         return self.vocabulary.chopper.decode(raw)
 
     def read(self, raw: Any) -> Any:
-        before = raw_key(raw)  # a file that changes while it is read is another one then
-        key = self.known.decoded(before)
-        if key is not None and all(each in self.known for each in self.keys(key)):
+        raw_hash = raw_key(raw)  # computed before decoding: if the file changes meanwhile, its next key is different
+        key = self.code_file.decoded(raw_hash)
+        if key is not None and all(needed in self.code_file for needed in self.keys(key)):
             return Recalled(key)
         item = self.decode(raw)
-        if before is not None:
-            self.known.new_raw[before] = key_of(item)
+        if raw_hash is not None:
+            self.code_file.new_raw[raw_hash] = key_of(item)
         return item
 
     def keep(self) -> None:
-        with suppress(OSError):  # what cannot be kept is computed anew
-            self.known.save()
+        with suppress(OSError):  # codes that cannot be saved are computed again
+            self.code_file.save()
 
     def keys(self, key: bytes) -> list[bytes]:
-        """The keys of all that training reads of the item with this key: its own and those of its variants."""
-        changes = self.variants if self.augment_wave is not None else 0
-        return [key, *(self.variant_key(key, number) for number in range(changes))]
+        """The keys of everything that training needs of an item: the item's key and those of its variants."""
+        count = self.variants if self.augment_wave is not None else 0
+        return [key, *(self.variant_key(key, number) for number in range(count))]
 
     def encoded(self, item: Any) -> list[int]:
         if isinstance(item, tuple | list):
             return list(item)
         key = item.key if isinstance(item, Recalled) else key_of(item)
-        if (ids := self.known.get(key)) is None:
-            ids = self.known.new[key] = self.vocabulary.encode(item)
+        if (ids := self.code_file.get(key)) is None:
+            ids = self.code_file.new[key] = self.vocabulary.encode(item)
         return ids
 
     def augment(self, item: Any, random: np.random.Generator) -> Any:
-        """The codes of one of the item's variants."""
+        """Returns the codes of one of the item's variants, drawn at random."""
         if self.augment_wave is None or isinstance(item, tuple | list):
             return item
-        own = item.key if isinstance(item, Recalled) else key_of(item)
-        key = self.variant_key(own, int(random.integers(self.variants)))
-        if (ids := self.known.get(key)) is None:
-            ids = self.known.new[key] = self.vocabulary.encode(self.variant(item, key))
+        item_key = item.key if isinstance(item, Recalled) else key_of(item)
+        key = self.variant_key(item_key, int(random.integers(self.variants)))
+        if (ids := self.code_file.get(key)) is None:
+            ids = self.code_file.new[key] = self.vocabulary.encode(self.variant(item, key))
         return ids
 
     def variant_key(self, key: bytes, number: int) -> bytes:
-        """The key of a variant of the item with this key."""
+        """The key of the variant with this number of the item with this key."""
         return hashlib.blake2b(key + f"{number} {self.augment_wave}".encode(), digest_size=16).digest()
 
     def variant(self, item: Tensor, key: bytes) -> Tensor:
-        """The variant of an item that has this key: a function of both alone."""
+        """The variant of an item with this key; the key seeds its random changes."""
         sound, random = self.vocabulary.chopper, np.random.default_rng(int.from_bytes(key))
         return sound.cut(self.augment_wave(item, sound.rate, random))
 
-    def encode_all(self, raw: Iterable[Any]) -> None:
-        """Encode all that training reads of raw values, so that it is known; those that cannot be read are left out:
-        they are told of when samples are read."""
+    def encode_all(self, raws: Iterable[Any]) -> None:
+        """Compute and cache all codes that training needs of raw values. Values that cannot be read are skipped: they
+        are reported when samples are read."""
         new: dict[bytes, Any] = {}
-        for each in raw:
+        for raw in raws:
             with suppress(ValueError, TypeError):
-                if isinstance(item := self.read(each), Recalled):
+                if isinstance(item := self.read(raw), Recalled):
                     continue
-                key = key_of(item)
-                for other in self.keys(key):
-                    if other not in new and other not in self.known:
-                        new[other] = item if other == key else self.variant(item, other)
-            if len(new) >= TOGETHER:
+                item_key = key_of(item)
+                for key in self.keys(item_key):
+                    if key not in new and key not in self.code_file:
+                        new[key] = item if key == item_key else self.variant(item, key)
+            if len(new) >= BATCH_SIZE:
                 self._encode(new)
                 new = {}
         self._encode(new)
 
     def _encode(self, items: dict[bytes, Any]) -> None:
-        """Encode items together, or, where one of them cannot be, each by itself."""
+        """Encode items as one batch, or one by one if the batch fails."""
         try:
             codes = self.vocabulary.encode_all([*items.values()]) if items else []
         except ValueError:
             codes = []
-        self.known.new.update(zip(items, codes))
+        self.code_file.new.update(zip(items, codes))
         for item in items.values() if not codes else ():
             with suppress(ValueError):
                 self.encoded(item)
 
     def draw(self, canvas: Any, item: Any) -> None:
-        """The item as it comes back from its codes."""
+        """Draw the item as decoded from its codes."""
         self.vocabulary.chopper.draw(canvas, self.vocabulary.restore(self.encoded(item)))
 
 
 class CodesTokenizer(IdTokenizer):
-    """Codes to vectors."""
+    """Maps codes to vectors."""
 
     Chopper = CodesPreprocessor
+
+
+EXAMPLE = Example(
+    options={"input": "image"},
+    items=lambda: [
+        np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+        255 - np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+    ],
+    generated=True,
+    run={
+        "inputs": {"image": {"use": "image", "patch_size": 2, "channels": 1, "size": 8}},
+        "tasks": {"codes": {"use": "reconstruction", "target": "image", "levels": [4, 3], "depth": 1, "heads": 2}},
+    },
+)

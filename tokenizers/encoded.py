@@ -1,4 +1,4 @@
-"""Any input through a trained run: the frozen outputs of the run's first core become this model's tokens."""
+"""Any input encoded by a trained run: the outputs of that run's first core, which is frozen, are mapped to tokens."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..files.reading import DataError
 from ..models.batch import Chunks, SetPlan
 from ..models.frozen import Frozen
 from ..models.layers.linear import Linear
-from .base import Chopper, Chunk, Preprocessor, Role, RunPart, axes_of
+from .base import Chopper, Chunk, Example, Preprocessor, Role, RunPart, axes_of
 from .chopping.packing import place
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedPreprocessor(Preprocessor):
-    """Chop and embed values as the input `input` of the trained run in the folder `run` does. That run's weights are
-    copied to this run's assets, and never change."""
+    """Chops and encodes values like the input `input` of the trained run in the folder `run`. The weights of that run
+    are frozen and copied to this run's assets."""
 
     run: str
     input: str
@@ -33,11 +33,11 @@ class EncodedPreprocessor(Preprocessor):
 
     def load(self, folder: Path, role: Role) -> EncodedChopper:
         if not (folder / "run").exists():
-            raise DataError(f"{folder / 'run'} is missing: the run that this one took in stands there; copy whole runs")
+            raise DataError(f"{folder / 'run'} is missing: this run needs it; copy runs with their subfolders")
         return self.chopper(role.open_run(folder / "run"))
 
     def chopper(self, part: RunPart) -> EncodedChopper:
-        """The chopper that holds the run. Raises ValueError where the run has no such input."""
+        """The chopper that uses the run `part`. Raises ValueError if that run has no such input."""
         if self.input not in part.choppers:
             raise ValueError(f"{part.name} has no input {self.input!r}; possible: {', '.join(part.choppers)}")
         return EncodedChopper(part=part, input=self.input)
@@ -45,25 +45,25 @@ class EncodedPreprocessor(Preprocessor):
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedChopper(Chopper):
-    """Chops as the run does: as many tokens in the same order, but without coordinates.
+    """Chops like the other run: the same tokens in the same order, but without coordinates.
 
-        chop    Chunk(values (t, 1): zeros, count t, inner: the chunk of the run's chopper)
-        inner   the items of a batch as a set of the run, one a row, each behind the run's class and register tokens
+        chop    Chunk(values (t, 1): zeros, count t, inner: the chunk of the other run's chopper)
+        inner   the items of a batch as a set of the other run: one per row, after its class and register tokens
 
-    `chop` raises ValueError for an item that is longer than the run's context.
+    `chop` raises ValueError if an item is longer than the context of the other run.
     """
 
     part: RunPart
     input: str
 
     @property
-    def theirs(self) -> Chopper:
-        """The run's chopper of this input."""
+    def run_chopper(self) -> Chopper:
+        """The other run's chopper of its input."""
         return self.part.choppers[self.input]
 
     @property
     def kind(self) -> str:
-        return self.theirs.kind
+        return self.run_chopper.kind
 
     @property
     def fingerprint(self) -> str:
@@ -73,33 +73,33 @@ class EncodedChopper(Chopper):
         self.part.write(folder / "run")
 
     def decode(self, raw: Any) -> Any:
-        return self.theirs.decode(raw)
+        return self.run_chopper.decode(raw)
 
     def augment(self, item: Any, random: np.random.Generator) -> Any:
-        return self.theirs.augment(item, random)
+        return self.run_chopper.augment(item, random)
 
     def count(self, item: Any) -> int:
-        return self.theirs.count(item)
+        return self.run_chopper.count(item)
 
     def chop(self, item: Any) -> Chunk:
-        own, room = self.theirs.chop(item), self.part.context - self.part.core_tokens
-        if own.count > room:
-            raise ValueError(f"it has {own.count} tokens, more than the context of {self.part.name} ({room})")
-        return Chunk(torch.zeros(own.count, 1), own.count, inner=own)
+        inner, limit = self.run_chopper.chop(item), self.part.context - self.part.core_tokens
+        if inner.count > limit:
+            raise ValueError(f"the item has {inner.count} tokens, more than the context of {self.part.name} ({limit})")
+        return Chunk(torch.zeros(inner.count, 1), inner.count, inner=inner)
 
     def draw(self, canvas: Any, item: Any) -> None:
-        self.theirs.draw(canvas, item)
+        self.run_chopper.draw(canvas, item)
 
     def inner(self, chunks: Sequence[Chunk]) -> SetPlan:
-        own = [[(self.input, replace(chunk.inner, seed=chunk.seed))] for chunk in chunks]
+        samples = [[(self.input, replace(chunk.inner, seed=chunk.seed))] for chunk in chunks]
         part, choppers = self.part, self.part.choppers
-        return place(own, choppers, part.context, axes_of(choppers.values()), rows=range(len(own)), trim=True,
+        return place(samples, choppers, part.context, axes_of(choppers.values()), rows=range(len(samples)), trim=True,
                      core=part.core_tokens)  # fmt: skip
 
 
 class EncodedTokenizer(nn.Module):
-    """What a trained run makes of an input, one vector per token, through a linear map to this model's width, which
-    alone is trained (a projector: LLaVA, Liu et al. 2023, arXiv:2304.08485)."""
+    """Maps the outputs of a frozen trained run, one vector per token, to this model's width. Only this linear layer is
+    trained (a projector: LLaVA, Liu et al. 2023, arXiv:2304.08485)."""
 
     Chopper = EncodedPreprocessor
 
@@ -109,10 +109,23 @@ class EncodedTokenizer(nn.Module):
         self.projector = Linear(self.part.model.first.width, width)
 
     def plan(self, chunks: Chunks, *, dtype: torch.dtype, device: torch.device | str) -> Chunks:
-        """The chunks with the layouts of their inner set, for a forward pass in `dtype` on `device`; on the CPU, before
-        anything is moved or compiled code runs."""
+        """Returns the chunks with the layouts of their inner set, for a forward pass in `dtype` on `device`. It runs on
+        the CPU, before tensors are moved and outside of compiled code."""
         return replace(chunks, inner=self.part.plan(chunks.inner, dtype=dtype, device=device))
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
         slots = chunks.inner.chunks[self.input].slots
         return self.projector(self.part(chunks.inner).flatten(0, 1)[slots])
+
+
+EXAMPLE = Example(
+    options={"input": "image"},
+    items=lambda: [
+        np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+        255 - np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+    ],
+    run={
+        "inputs": {"image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8}},
+        "tasks": {"kind": {"use": "classification", "target": "label"}},
+    },
+)

@@ -1,4 +1,4 @@
-"""Images: square patches, cut by one einops pattern, become tokens."""
+"""Images as tokens: one einops pattern cuts them into square patches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..files.reading import DataError
 from ..models.batch import Chunks
 from ..models.layers.positions import GridPosition, LearnedGrid
-from .base import Chopper, Chunk
+from .base import Chopper, Chunk, Example
 from .media.augmentation import ImageAugmentation
 from .media.files import picture_bytes, read_picture
 from .media.pixels import Normalized, draw_patches
@@ -25,22 +25,22 @@ from .media.summaries import picture_sizes
 
 Image = UInt8[Tensor, "channels height width"]
 
-LONGEST = 2**14
-"""The most pixels of a side of `size`."""
-BAND = 2**20
-"""How many pixels of a PIL picture are converted at once."""
+MAX_SIDE = 2**14
+"""The maximum height and width of `size`, in pixels."""
+BAND_PIXELS = 2**20
+"""The number of pixels of a PIL image that are converted at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageChopper(Chopper):
-    """An image to patches of `patch_size` pixels a side, left to right, top to bottom.
+    """Cuts an image into patches of `patch_size` x `patch_size` pixels, left to right, top to bottom.
 
     `size` (pixels; one number, or height and width) brings every image to one shape, a multiple of `patch_size`:
-    `fit_size: resize` distorts it, `crop` fills the shape and cuts what stands over, `pad` fits it inside and fills up
-    with black. Of a resized or cropped image the middle share `crop` (0.01 to 1) of each side is kept: the image is
-    resized to `size / crop` first. Without `size` an image keeps its aspect ratio, rounded down to whole patches: it is
-    resized to at most `most_tokens` of them. `interpolation`: how pixels are resampled. `channels`: 1 for grey, 3 for
-    colour.
+    `fit_size: resize` changes the aspect ratio, `crop` covers the shape and cuts off the excess, `pad` fits the image
+    inside the shape and pads it with black. With `crop` below 1 (at least 0.01) the image is first resized to `size /
+    crop`, then the centre of this size is kept; not for `fit_size: pad`. Without `size` an image keeps its aspect
+    ratio, rounded down to complete patches; it is shrunk if it has more than `most_tokens` patches. `interpolation`:
+    how pixels are resampled. `channels`: 1 for grey, 3 for colour.
     """
 
     kind: ClassVar[str] = "image"
@@ -58,37 +58,37 @@ class ImageChopper(Chopper):
         if self.patch_size < 1 or self.most_tokens < 1:
             raise ValueError("patch_size and most_tokens must be at least 1")
         if not 0.01 <= self.crop <= 1 or (self.crop < 1 and (self.size is None or self.fit_size == "pad")):
-            allowed = "at least 0.01 and at most 1, and 1 without a size or with fit_size: pad"
+            allowed = "from 0.01 to 1, and 1 without a size or with fit_size: pad"
             raise ValueError(f"crop must be {allowed}, not {self.crop}")
         if any(side % self.patch_size or side < 1 for side in self.shape or ()):
             raise ValueError(f"size {self.size} must be a multiple of patch_size ({self.patch_size})")
-        if max(self.shape or (1,)) > LONGEST:
-            raise ValueError(f"size {self.size}: a side has at most {LONGEST:,} pixels")
+        if max(self.shape or (1,)) > MAX_SIDE:
+            raise ValueError(f"size {self.size}: height and width must be at most {MAX_SIDE:,} pixels")
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """Height and width of every image, where `size` fixes them."""
+        """The height and width of every image; None without `size`."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """Rows and columns of patches, where `size` fixes them."""
+        """The rows and columns of patches; None without `size`."""
         return None if self.shape is None else (self.shape[0] // self.patch_size, self.shape[1] // self.patch_size)
 
     def decode(self, raw: Any) -> Image:
-        """The image of a path, a file's bytes, a PIL image, or a uint8 array (height, width[, channels]); a tensor is
-        (channels, height, width).
+        """Returns the image of a path, the bytes of a file, a PIL image, a uint8 array (height, width[, channels]) or a
+        uint8 tensor (channels, height, width).
 
-        Files are turned as their EXIF data says, and give the first picture of an animation; in files and PIL images
-        transparency becomes white, and 16 bits become 8. Raises ValueError for pixels of another type (floating-point
-        ones have no known range) and for what is no image.
+        Files are rotated according to their EXIF data; of an animation the first frame is used. In files and PIL images
+        transparency becomes white, and 16 bits become 8. Raises ValueError for other types of pixels (the range of
+        floating-point pixels is unknown) and for values that are not images.
         """
         if isinstance(raw, Tensor):
             return self._channels(raw)
         if isinstance(raw, np.ndarray):
             if raw.ndim not in (2, 3) or not raw.size:
                 expected = "(height, width) or (height, width, channels)"
-                raise ValueError(f"an image must be {expected}, not of shape {raw.shape}")
+                raise ValueError(f"an image must have the shape {expected}, not {raw.shape}")
             if raw.dtype != np.uint8:
                 raise ValueError(f"an image must hold whole numbers from 0 to 255 (uint8), not {raw.dtype}")
             return self._channels(torch.from_numpy(np.ascontiguousarray(np.atleast_3d(raw))).permute(2, 0, 1))
@@ -112,37 +112,38 @@ class ImageChopper(Chopper):
         if image.shape[0] == 3:
             grey = (image.float() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
             return grey.round().to(torch.uint8)
-        raise ValueError(f"an image of {image.shape[0]} channels; possible: 1 or 3")
+        raise ValueError(f"the image has {image.shape[0]} channels; possible: 1 or 3")
 
     def _read(self, raw: Any) -> Image:
-        """The image of a path, a file's bytes or a PIL picture. Raises DataError.
+        """The image of a path, the bytes of a file or a PIL image. Raises DataError if it cannot be read.
 
-        It is converted in bands of `BAND` pixels: at once a large one would take four times its memory."""
+        The image is converted in bands of `BAND_PIXELS`; a conversion at once would need four times its memory."""
         from PIL import Image
 
         if not isinstance(raw, bytes | str | os.PathLike | Image.Image):
-            raise DataError(f"the image cannot be read: it is no path and no file's bytes, but {type(raw).__name__}")
+            expected = "it must be a path or the bytes of a file"
+            raise DataError(f"the image cannot be read: {expected}, not {type(raw).__name__}")
         picture = raw if isinstance(raw, Image.Image) else read_picture(raw)
-        found = torch.empty(self.channels, picture.height, picture.width, dtype=torch.uint8)
-        rows = max(1, BAND // max(picture.width, 1))
+        pixels = torch.empty(self.channels, picture.height, picture.width, dtype=torch.uint8)
+        rows = max(1, BAND_PIXELS // max(picture.width, 1))
         try:
             for top in range(0, picture.height, rows):
-                band = self._coloured(picture.crop((0, top, picture.width, min(top + rows, picture.height))))
-                found[:, top : top + rows] = torch.from_numpy(np.atleast_3d(np.array(band))).permute(2, 0, 1)
+                band = self._converted(picture.crop((0, top, picture.width, min(top + rows, picture.height))))
+                pixels[:, top : top + rows] = torch.from_numpy(np.atleast_3d(np.array(band))).permute(2, 0, 1)
         except (OSError, ValueError, SyntaxError, MemoryError) as error:
-            named = f"{os.fspath(raw)}: " if isinstance(raw, str | os.PathLike) else ""
-            raise DataError(f"the image cannot be read: {named}{error}") from error
-        return found
+            path = f"{os.fspath(raw)}: " if isinstance(raw, str | os.PathLike) else ""
+            raise DataError(f"the image cannot be read: {path}{error}") from error
+        return pixels
 
-    def _coloured(self, picture: Any) -> Any:
-        """The PIL picture in grey or in colour, of 8 bits; transparency becomes white."""
+    def _converted(self, picture: Any) -> Any:
+        """The PIL image with 8 bits per channel, in grey or colour; transparency becomes white."""
         from PIL import Image
 
         if picture.mode.startswith("I"):
             values = np.asarray(picture).clip(0, 65535).astype(np.float64)
             picture = Image.fromarray((values / 257).astype(np.uint8))
         elif picture.mode == "F":
-            raise ValueError("its pixels are floating-point numbers, of no known range; store them in 8 or 16 bits")
+            raise ValueError("the range of its floating-point pixels is unknown; store them in 8 or 16 bits")
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -153,21 +154,21 @@ class ImageChopper(Chopper):
         return rows * columns
 
     def _native(self, item: Image) -> tuple[int, int]:
-        """Rows and columns of patches at the image's own aspect ratio, at most `most_tokens` in all."""
+        """The rows and columns of patches at the image's aspect ratio, at most `most_tokens` patches."""
         height, width = (max(side / self.patch_size, 1.0) for side in item.shape[-2:])
         shrink = min(1.0, math.sqrt(self.most_tokens / (height * width)))
         rows, columns = max(1, math.floor(height * shrink)), max(1, math.floor(width * shrink))
         return min(rows, self.most_tokens), min(columns, self.most_tokens // min(rows, self.most_tokens))
 
     def chop(self, item: Image) -> Chunk:
-        """The image resized, (1, channels, height, width), and each patch's row and column."""
+        """Returns the resized image (1, channels, height, width), and the row and column of each patch."""
         rows, columns = self.grid or self._native(item)
         coordinates = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).float()
         image = self.resized(item, rows * self.patch_size, columns * self.patch_size)
         return Chunk(image[None], rows * columns, coordinates)
 
     def resized(self, item: Image, height: int, width: int) -> Tensor:
-        """The image in `height` x `width` pixels, by `fit_size`, `crop` and `interpolation`."""
+        """The image resized to `height` x `width` pixels according to `fit_size`, `crop` and `interpolation`."""
         if item.shape[-2:] == (height, width) and self.crop == 1:
             return item
         from torchvision.transforms.v2 import InterpolationMode
@@ -179,18 +180,18 @@ class ImageChopper(Chopper):
         outer = [math.floor(side / self.crop) for side in (height, width)]
         if self.fit_size == "resize" or self.size is None:
             return transform.center_crop(resize(outer), [height, width]) if self.crop < 1 else resize([height, width])
-        own = item.shape[-2:]
-        if self.fit_size == "crop":  # of a line of pixels most would be made large and thrown away
-            kept = [math.ceil(16 * own[1] * outer[0] / outer[1]), math.ceil(16 * own[0] * outer[1] / outer[0])]
-            item = transform.center_crop(item, list(map(min, own, kept)))
-            own = item.shape[-2:]
-        ratios = [side / mine for side, mine in zip(outer, own)]
+        sides = item.shape[-2:]
+        if self.fit_size == "crop":  # very long images are cut first, so that the resized image does not become huge
+            limits = [math.ceil(16 * sides[1] * outer[0] / outer[1]), math.ceil(16 * sides[0] * outer[1] / outer[0])]
+            item = transform.center_crop(item, list(map(min, sides, limits)))
+            sides = item.shape[-2:]
+        ratios = [target / side for target, side in zip(outer, sides)]
         if self.fit_size == "pad":
-            inner = [max(1, round(side * min(ratios))) for side in own]
-        elif ratios[0] >= ratios[1]:  # one side becomes as long as it must be, the other one in proportion
-            inner = [outer[0], max(outer[1], int(outer[0] * own[1] / own[0]))]
+            inner = [max(1, round(side * min(ratios))) for side in sides]
+        elif ratios[0] >= ratios[1]:  # one side gets the target length, the other keeps the aspect ratio
+            inner = [outer[0], max(outer[1], int(outer[0] * sides[1] / sides[0]))]
         else:
-            inner = [max(outer[0], int(outer[1] * own[0] / own[1])), outer[1]]
+            inner = [max(outer[0], int(outer[1] * sides[0] / sides[1])), outer[1]]
         return transform.center_crop(resize(inner), [height, width])
 
     def content(self, item: Image, ending: str) -> bytes:
@@ -199,7 +200,7 @@ class ImageChopper(Chopper):
     @property
     def slice_shape(self) -> tuple[int, int]:
         if self.grid is None:
-            raise ValueError("images that are reconstructed need a 'size'")
+            raise ValueError("reconstruction of images needs a 'size'")
         return self.grid[0] * self.grid[1], self.channels * self.patch_size**2
 
     def slices(self, chunks: Chunks) -> Float[Tensor, "t p"]:
@@ -212,12 +213,13 @@ class ImageChopper(Chopper):
         return rearrange(((slices + 1) * 127.5).round().clamp(0, 255).to(torch.uint8), pattern, **sizes)
 
     def draw(self, canvas: Any, item: Image) -> None:
-        """The image as the model gets it, and the grid of its patches."""
+        """Draw the resized image and the grid of its patches."""
         (image,) = self.chop(item).values
         draw_patches(canvas, rearrange(image, "c height width -> height width c"), self.patch_size)
 
     def collate(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Images of one shape as a stack (s, channels, height, width); of several shapes, their patches (t, p)."""
+        """Returns images of one shape as one tensor (s, channels, height, width); for several shapes, all patches (t,
+        p)."""
         images = [chunk.values for chunk in chunks]
         if len({image.shape for image in images}) == 1:
             return torch.cat(images)
@@ -225,7 +227,8 @@ class ImageChopper(Chopper):
 
 
 def patches(images: Tensor, size: int) -> Tensor:
-    """Images (s, channels, height, width) to patches (t, channels * size * size): a row per patch, image after image.
+    """Cut images (s, channels, height, width) into patches (t, channels * size * size): one row per patch, image by
+    image.
 
     One grey image of 4 x 4 pixels in patches of 2:
 
@@ -239,11 +242,10 @@ def patches(images: Tensor, size: int) -> Tensor:
 
 
 class ImageTokenizer(nn.Module):
-    """Patches to vectors: one linear map, plus an absolute position in the grid where `position` is not null.
+    """Maps patches to vectors: one linear layer, plus an absolute position in the grid if `position` is not null.
 
     `mean` and `std` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes
-    images at random while training, as whole batches on the device; the images of a batch must be of one shape, which
-    `size` ensures.
+    images at random during training, on the device; it needs images of one shape, so set `size`.
     """
 
     Chopper = ImageChopper
@@ -268,3 +270,12 @@ class ImageTokenizer(nn.Module):
             images = patches(images, self.patch_size)
         tokens = self.embedding(self.normalized(images))
         return tokens if self.position is None else tokens + self.position(chunks.coordinates[:, :2])
+
+
+EXAMPLE = Example(
+    options={"patch_size": 4, "channels": 1, "size": 8},
+    items=lambda: [
+        np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+        255 - np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+    ],
+)

@@ -1,4 +1,4 @@
-"""Images of few colours as ids: each patch is one of a fixed number of patterns, so that pictures can be generated."""
+"""Images with few colours as ids: each patch is one of a fixed number of patterns, so that images can be generated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ..models.generation.constraints import Constraint, Length
-from .base import Preprocessor, Role
+from .base import Example, Preprocessor, Role
 from .chopping.ids import IdChopper, IdTokenizer
 from .encoding.base import CodedVocabulary, Unit
 from .image import ImageChopper, patches
@@ -23,19 +23,20 @@ from .media.files import picture_bytes
 from .media.pixels import draw_patches
 from .media.summaries import picture_sizes, span
 
-MOST = 2**16
-"""The most patterns of a patch."""
-GREY, ENLARGED = 128, 8
-"""In pictures of drafts: the colour of a masked patch, and how many times a pixel is enlarged."""
+MAX_PATTERNS = 2**16
+"""The maximum number of patterns of a patch."""
+MASK_GREY, ENLARGEMENT = 128, 8
+"""In pictures of partly masked ids: the colour of a masked patch, and the enlargement factor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchVocabulary(CodedVocabulary):
-    """The patterns of a patch, in pictures as `pictures` makes them. The id is the number whose digits, of `levels`
-    values each, are the patch's pixels, the first one least. Of 2 x 2 patches in black and white:
+    """The patterns of a patch, in images of the size that `pictures` defines. The pixels of a patch, each one of
+    `levels` values, are the digits of its id in base `levels`, the least significant first. An image of 2 x 4 pixels in
+    black and white, in patches of 2 x 2:
 
-        . #   . .        pixels 0 1 0 0  and  0 0 1 1  of a picture of 2 x 4 pixels
-        . .   # #        ids    2             12        and 16 starts and ends a picture
+        . #   . .        pixels 0 1 0 0  and  0 0 1 1
+        . .   # #        ids    2             12        and 16 starts and ends an image
     """
 
     kind: ClassVar[str] = "image"
@@ -46,9 +47,9 @@ class PatchVocabulary(CodedVocabulary):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
+        """The rows and columns of patches."""
         if self.pictures.grid is None:
-            raise ValueError("pictures of ids need a size")
+            raise ValueError("images of ids need a size")
         return self.pictures.grid
 
     @property
@@ -57,7 +58,7 @@ class PatchVocabulary(CodedVocabulary):
 
     @property
     def pixels(self) -> int:
-        """How many values a patch has: pixels, times channels."""
+        """The number of values of a patch: pixels times channels."""
         return self.pictures.channels * self.patch_size**2
 
     @property
@@ -67,7 +68,7 @@ class PatchVocabulary(CodedVocabulary):
 
     @property
     def patterns(self) -> int:
-        """How many patterns a patch may have: the ids below the special ones."""
+        """The number of possible patterns of a patch. Their ids are below the special ids."""
         return self.levels**self.pixels
 
     @property
@@ -84,37 +85,37 @@ class PatchVocabulary(CodedVocabulary):
 
     @property
     def digits(self) -> Tensor:
-        """By which number each pixel of a patch is multiplied in its id: 1, 2, 4, 8."""
+        """The factor of each pixel of a patch in the id: 1, 2, 4, 8."""
         return self.levels ** torch.arange(self.pixels)
 
     def encode(self, item: UInt8[Tensor, "c h w"]) -> list[int]:
-        """The ids of a picture of any size, which is resized."""
+        """The ids of an image of any size, after resizing it."""
         rows, columns = self.grid
         item = self.pictures.resized(item, rows * self.patch_size, columns * self.patch_size)
         values = patches(item[None].long() * self.levels // 256, self.patch_size)
         return (values * self.digits).sum(1).tolist()
 
     def restore(self, ids: Iterable[int]) -> UInt8[Tensor, "c h w"]:
-        """The picture. Raises ValueError for ids of another number of patches."""
-        plain = torch.tensor([id for id in self.known(ids) if id < self.patterns], dtype=torch.long)
-        if len(plain) != self.length:
-            raise ValueError(f"a picture has {self.length} patches, not {len(plain)}")
-        values = plain[:, None] // self.digits % self.levels * 255 / (self.levels - 1)
+        """Returns the image. Raises ValueError if the number of patches is not that of an image."""
+        patch_ids = torch.tensor([id for id in self.known(ids) if id < self.patterns], dtype=torch.long)
+        if len(patch_ids) != self.length:
+            raise ValueError(f"an image has {self.length} patches, not {len(patch_ids)}")
+        values = patch_ids[:, None] // self.digits % self.levels * 255 / (self.levels - 1)
         pattern = "(row column) (c p q) -> c (row p) (column q)"
         sizes = {"row": self.grid[0], "c": self.pictures.channels, "p": self.patch_size, "q": self.patch_size}
         return rearrange(values.round().to(torch.uint8), pattern, **sizes)
 
     def picture(self, ids: Sequence[int], mask: int) -> UInt8[Tensor, "c h w"]:
-        """The picture, grey where patches are masked, in enlarged pixels."""
-        plain = [id for id in ids if self.plain[id] or id == mask]
-        hidden = torch.tensor([id == mask for id in plain]).view(*self.grid)
-        found = self.restore([0 if id == mask else id for id in plain])
-        covered = hidden.repeat_interleave(self.patch_size, 0).repeat_interleave(self.patch_size, 1)
-        found = torch.where(covered, torch.tensor(GREY, dtype=torch.uint8), found)
-        return found.repeat_interleave(ENLARGED, 1).repeat_interleave(ENLARGED, 2)
+        """Returns the enlarged image; masked patches are grey."""
+        patch_ids = [id for id in ids if self.plain[id] or id == mask]
+        masked = torch.tensor([id == mask for id in patch_ids]).view(*self.grid)
+        image = self.restore([0 if id == mask else id for id in patch_ids])
+        masked = masked.repeat_interleave(self.patch_size, 0).repeat_interleave(self.patch_size, 1)
+        image = torch.where(masked, torch.tensor(MASK_GREY, dtype=torch.uint8), image)
+        return image.repeat_interleave(ENLARGEMENT, 1).repeat_interleave(ENLARGEMENT, 2)
 
     def units(self, item: UInt8[Tensor, "c h w"]) -> float:
-        """Its pixels, times its channels."""
+        """The number of pixels times channels."""
         return self.length * self.pixels
 
     def content(self, item: UInt8[Tensor, "c h w"], ending: str) -> bytes:
@@ -123,11 +124,11 @@ class PatchVocabulary(CodedVocabulary):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageIdsPreprocessor(Preprocessor):
-    """Images brought to `size` pixels (see the tokenizer `image` for `fit_size`, `interpolation`, `channels`), rounded
-    down to `levels` values per channel, and cut into patches of `patch_size` pixels a side, each of which is one of
-    levels ** (channels * patch_size ** 2) ids; at most 65,536. `augment` changes the images at random while training,
-    before they are resized (`shift` counts pixels of theirs) and their levels reduced: of small pictures in black and
-    white, thin lines would break."""
+    """Resizes images to `size` pixels (`fit_size`, `interpolation` and `channels` are those of the tokenizer `image`),
+    rounds them down to `levels` values per channel, and cuts them into patches of `patch_size` x `patch_size` pixels. A
+    patch is one of levels ** (channels * patch_size ** 2) ids, at most 65,536. `augment` changes images at random
+    during training, before they are resized and rounded, since it would break thin lines of small images in black and
+    white; its `shift` is in pixels of the original image."""
 
     kind: ClassVar[str] = "image"
     learns: ClassVar[bool] = False
@@ -142,14 +143,15 @@ class ImageIdsPreprocessor(Preprocessor):
     def __post_init__(self):
         if not 2 <= self.levels <= 16:
             raise ValueError(f"levels must be from 2 to 16, not {self.levels}")
-        many = self.levels ** min(self.channels * self.patch_size**2, 64)
-        if many > MOST:
-            what = f"{self.levels} levels in patches of {self.patch_size} x {self.patch_size} x {self.channels}"
-            raise ValueError(f"{what} make {many:,} ids, more than {MOST:,}; take smaller patches or fewer levels")
+        count = self.levels ** min(self.channels * self.patch_size**2, 64)
+        if count > MAX_PATTERNS:
+            options = f"{self.levels} levels in patches of {self.patch_size} x {self.patch_size} x {self.channels}"
+            solution = "use smaller patches or fewer levels"
+            raise ValueError(f"{options} need {count:,} ids, more than {MAX_PATTERNS:,}; {solution}")
         self.pictures()
 
     def pictures(self) -> ImageChopper:
-        """The chopper that decodes and resizes. Raises ValueError for options that it refuses."""
+        """The chopper that decodes and resizes images. Raises ValueError for options that it does not support."""
         return ImageChopper(
             size=self.size, patch_size=self.patch_size, channels=self.channels, fit_size=self.fit_size,
             interpolation=self.interpolation,
@@ -166,7 +168,7 @@ class ImageIdsPreprocessor(Preprocessor):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageIdsChopper(IdChopper):
-    """Images to the ids of their patches, left to right, top to bottom."""
+    """Converts images to the ids of their patches, left to right, top to bottom."""
 
     kind: ClassVar[str] = "image"
     vocabulary: PatchVocabulary = field()
@@ -179,25 +181,35 @@ class ImageIdsChopper(IdChopper):
         return self.augmentation(item[None], seeds)[0].round().clamp(0, 255).to(torch.uint8)
 
     def decode(self, raw: Any) -> UInt8[Tensor, "c h w"]:
-        """The image as the tokenizer `image` decodes it, of its own size."""
+        """Returns the image in its original size, decoded as by the tokenizer `image`."""
         return self.vocabulary.pictures.decode(raw)
 
     def summary(self, raws: Sequence[Any]) -> str:
         sizes, coloured = picture_sizes(raws)
-        known = self.vocabulary
-        height, width = (side * known.patch_size for side in known.grid)
-        channels = known.pictures.channels
+        vocabulary = self.vocabulary
+        height, width = (side * vocabulary.patch_size for side in vocabulary.grid)
+        channels = vocabulary.pictures.channels
         lost = "; colour is discarded, see `channels`" if coloured and channels == 1 else ""
-        became = f"{width} x {height} with {channels} channel{'s' * (channels > 1)} and {known.levels} levels"
-        return f"{sizes}, resized to {became}, {span([known.length], 'tokens')}{lost}"
+        result = f"{width} x {height} with {channels} channel{'s' * (channels > 1)} and {vocabulary.levels} levels"
+        return f"{sizes}, resized to {result}, {span([vocabulary.length], 'tokens')}{lost}"
 
     def draw(self, canvas: Any, item: UInt8[Tensor, "c h w"]) -> None:
-        """The image in its few colours, and the grid of its patches."""
+        """Draw the image with reduced colours, and the grid of its patches."""
         image = self.vocabulary.restore(self.vocabulary.encode(item))
         draw_patches(canvas, rearrange(image, "c height width -> height width c"), self.vocabulary.patch_size)
 
 
 class ImageIdsTokenizer(IdTokenizer):
-    """Ids of patches to vectors."""
+    """Maps ids of patches to vectors."""
 
     Chopper = ImageIdsPreprocessor
+
+
+EXAMPLE = Example(
+    options={"size": 4, "patch_size": 2, "channels": 1},
+    items=lambda: [
+        np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+        255 - np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+    ],
+    generated=True,
+)

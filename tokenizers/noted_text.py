@@ -1,4 +1,4 @@
-"""Text with notes: what stands between two marks is on the axis `note`, so that an attention graph can name it."""
+"""Text with notes: text between two marks has coordinates on the axis `note`, so that an attention graph can use it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..models.generation.notes import AXIS, Notes
-from .base import Chunk, Role
+from .base import Chunk, Example, Role
 from .chopping.ids import IdTokenizer
 from .encoding.base import Encoding
 from .text import TextChopper, TextPreprocessor
@@ -17,8 +17,8 @@ from .text import TextChopper, TextPreprocessor
 
 @dataclass(frozen=True, kw_only=True)
 class NotedTextPreprocessor(TextPreprocessor):
-    """Text to ids as `use: text` does, where what stands between the two marks of `notes`, such as `["[", "]"]`, is a
-    note. Each mark is one id of the encoding (of `characters`, one character). Raises ValueError where it is not."""
+    """Converts text to ids like `use: text`. Text between the two marks in `notes`, such as `["[", "]"]`, is a note.
+    Raises ValueError unless each mark is one id of the encoding (with `characters`: one character)."""
 
     axes: ClassVar[tuple[str, ...]] = (AXIS,)
     notes: list[str] = field(default_factory=lambda: ["[", "]"])
@@ -36,15 +36,16 @@ class NotedTextPreprocessor(TextPreprocessor):
         return self.noted(super().load(folder, role))
 
     def noted(self, text: TextChopper) -> NotedTextChopper:
-        """The chopper with notes of one without."""
+        """The chopper with notes, made of a chopper without notes."""
         ids = [_mark(text.vocabulary, mark) for mark in self.notes]
         return NotedTextChopper(vocabulary=text.vocabulary, generated=text.generated, notes=Notes(*ids),
-                                written=tuple(self.notes))  # fmt: skip
+                                note_marks=tuple(self.notes))  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotedTextChopper(TextChopper):
-    """Text to ids with the number of the note that each is in. The text "no[b]", generated as characters:
+    """Converts text to ids; the coordinate of a token is the number of its note. The text "no[b]", generated as
+    characters:
 
     values       <s>  n    o    [  b  ]
     coordinates  nan  nan  nan  0  0  0      (6, 1)
@@ -52,28 +53,28 @@ class NotedTextChopper(TextChopper):
 
     axes: ClassVar[tuple[str, ...]] = (AXIS,)
     notes: Notes = field()  # without `field()` the None of the base class would be its default
-    written: tuple[str, str]
-    """The two marks as texts."""
+    note_marks: tuple[str, str]
+    """The two marks as text."""
 
     def encoded(self, item: str | Sequence[int]) -> list[int]:
-        """The ids of a text, each mark of a note one id, whatever stands beside it. Raises ValueError for a text that
-        opens a note and does not close it, or closes one that is not open; ids themselves may."""
+        """Returns the ids of a text. Each mark of a note is one id, independent of the text around it. Raises
+        ValueError if a note is not closed, or closed without being open. Sequences of ids are not checked."""
         if not isinstance(item, str):
             return super().encoded(item)
-        opened, ids = 0, []
-        opens, closes = self.written
-        ids_of = {opens: [self.notes.open], closes: [self.notes.close]}
-        for part in re.split("(" + "|".join(map(re.escape, self.written)) + ")", item):
-            place = len(ids) + 1
-            if part == opens and opened:
-                raise ValueError(f"{part!r} stands at its token {place}, inside the note that begins at token {opened}")
-            if part == closes and not opened:
-                raise ValueError(f"{part!r} stands at its token {place}, where no note is open")
-            if part in ids_of:
-                opened = place if part == opens else 0
-            ids += ids_of.get(part) or super().encoded(part)
-        if opened:
-            raise ValueError(f"the note that begins at its token {opened} is not closed: {closes!r} is missing")
+        opened_at, ids = 0, []
+        open_mark, close_mark = self.note_marks
+        mark_ids = {open_mark: [self.notes.open], close_mark: [self.notes.close]}
+        for part in re.split("(" + "|".join(map(re.escape, self.note_marks)) + ")", item):
+            token = len(ids) + 1
+            if part == open_mark and opened_at:
+                raise ValueError(f"{part!r} at token {token} is inside the note that begins at token {opened_at}")
+            if part == close_mark and not opened_at:
+                raise ValueError(f"{part!r} at token {token} closes a note, but no note is open")
+            if part in mark_ids:
+                opened_at = token if part == open_mark else 0
+            ids += mark_ids.get(part) or super().encoded(part)
+        if opened_at:
+            raise ValueError(f"the note that begins at token {opened_at} has no closing {close_mark!r}")
         return ids
 
     def chop(self, item: Any) -> Chunk:
@@ -82,17 +83,24 @@ class NotedTextChopper(TextChopper):
 
 
 def _mark(encoding: Encoding, mark: str) -> int:
-    """The one id of a mark. Raises ValueError where it is not one id."""
+    """The id of a mark. Raises ValueError if the mark is not exactly one id."""
     try:
         ids = encoding.encode(mark)
     except ValueError as error:
-        raise ValueError(f"no text of the training data has the mark {mark!r} of notes: {error}") from error
+        raise ValueError(f"notes: no text of the training data contains the mark {mark!r}: {error}") from error
     if len(ids) != 1:
-        raise ValueError(f"the mark {mark!r} of notes is {len(ids)} ids of this encoding; a mark must be one")
+        raise ValueError(f"notes: the mark {mark!r} is {len(ids)} ids of this encoding; it must be one id")
     return ids[0]
 
 
 class NotedTextTokenizer(IdTokenizer):
-    """Ids of text to vectors, as `use: text`; what the model writes between two marks is a note as well."""
+    """Maps ids of text to vectors, like `use: text`. Generated text between two marks is a note, too."""
 
     Chopper = NotedTextPreprocessor
+
+
+EXAMPLE = Example(
+    options={"encoding": "bytes", "notes": ["<", ">"]},
+    items=lambda: ["abcdefghij", "zyxwvutsrq"],
+    generated=True,
+)

@@ -1,4 +1,4 @@
-"""Scores of several voices as ids: in every step of time one id a voice, so that music can be generated."""
+"""Scores of several voices as ids: one id per voice in every time step, so that music can be generated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from ..files.reading import DataError
 from ..models.batch import IGNORED
 from ..models.generation.constraints import Constraint, only
-from .base import Chunk, Preprocessor, Role
+from .base import Chunk, Example, Preprocessor, Role
 from .chopping.ids import IdChopper, IdTokenizer
 from .encoding.base import CodedVocabulary, Unit
 from .media.midi import BPM, SILENCE, midi_bytes, notes_of, read_midi
@@ -27,9 +27,9 @@ CHORDS = {"major": (0, 4, 7), "minor": (0, 3, 7), "diminished": (0, 3, 6), "augm
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreVocabulary(CodedVocabulary):
-    """A pitch per id, from MIDI's `lowest` (id 0) to its `highest`, then silence; a score goes step by step, in each
-    step voice by voice, the first one (the soprano) first. With `chords` an id for the chord of its notes comes before
-    each step's: the chord is thought of before the notes are written. Of two voices and the pitches 60 to 62:
+    """One id per MIDI pitch, from `lowest` (id 0) to `highest`, then one for silence. A score is a sequence of steps;
+    each step has the id of every voice, the first voice (soprano) first. With `chords` the id of the step's chord
+    precedes the notes of the step, so that a model predicts the chord first. Two voices with pitches from 60 to 62:
 
         steps    62 60   62 -1        ids   2 0   2 3       and 4 starts and ends a score
     """
@@ -44,12 +44,13 @@ class ScoreVocabulary(CodedVocabulary):
 
     @property
     def silence(self) -> int:
-        """The id of silence, behind those of the pitches."""
+        """The id of silence, after the ids of the pitches."""
         return self.highest - self.lowest + 1
 
     @property
     def first_chord(self) -> int:
-        """The id of the first chord, C major; of the others 12 roots for each of `CHORDS`, then no chord."""
+        """The id of the first chord, C major. Chords are ordered as in `CHORDS`, then by root; the last id means that
+        there is no chord."""
         return self.silence + 1
 
     @property
@@ -58,7 +59,7 @@ class ScoreVocabulary(CodedVocabulary):
 
     @property
     def per_step(self) -> int:
-        """How many ids a step has."""
+        """The number of ids per step."""
         return self.voices + self.chords
 
     @property
@@ -70,11 +71,11 @@ class ScoreVocabulary(CodedVocabulary):
         return WholeSteps(self)
 
     def encode(self, item: Int[Tensor, "t voices"]) -> list[int]:
-        """Raises ValueError for a pitch outside the range."""
+        """Returns the ids of a score. Raises ValueError if a pitch is out of range."""
         outside = (item != SILENCE) & ((item < self.lowest) | (item > self.highest))
         if outside.any():
             pitch = int(item[outside][0])
-            raise ValueError(f"pitch {pitch} is outside {self.lowest} to {self.highest}; SILENCE is {SILENCE}")
+            raise ValueError(f"pitch {pitch} is not from {self.lowest} to {self.highest}; silence is {SILENCE}")
         ids = torch.where(item == SILENCE, self.silence, item - self.lowest)
         if self.chords:
             chord = torch.tensor([self.first_chord + chord_of(step) for step in item.tolist()], dtype=torch.long)
@@ -82,17 +83,17 @@ class ScoreVocabulary(CodedVocabulary):
         return ids.flatten().tolist()
 
     def restore(self, ids: Iterable[int]) -> Int[Tensor, "t voices"]:
-        """The score; a last step that is not complete is left out. Raises ValueError where ids of notes and of chords
-        do not stand where they must."""
-        known = torch.tensor([id for id in self.known(ids) if id not in self.specials], dtype=torch.long)
-        steps = known[: len(known) // self.per_step * self.per_step].view(-1, self.per_step)
+        """Returns the score without an incomplete last step. Raises ValueError if the ids of notes and chords are not
+        in the right order."""
+        plain = torch.tensor([id for id in self.known(ids) if id not in self.specials], dtype=torch.long)
+        steps = plain[: len(plain) // self.per_step * self.per_step].view(-1, self.per_step)
         notes = steps[:, self.chords :]
         if (notes > self.silence).any() or (self.chords and (steps[:, 0] <= self.silence).any()):
-            raise ValueError("notes and chords do not alternate as they must")
+            raise ValueError("notes and chords are not in the right order")
         return torch.where(notes == self.silence, SILENCE, notes + self.lowest)
 
     def units(self, item: Int[Tensor, "t voices"]) -> float:
-        """Its steps, times its voices."""
+        """The number of steps times voices."""
         return item.numel()
 
     def content(self, item: Int[Tensor, "t voices"], ending: str) -> bytes:
@@ -104,24 +105,26 @@ class ScoreVocabulary(CodedVocabulary):
 
 @dataclass(frozen=True)
 class WholeSteps(Constraint):
-    """Chords and notes where they belong; a score ends behind a whole step, and has one at least."""
+    """Requires chords and notes in the right order, and at least one step; the score can end only after a complete
+    step."""
 
     vocabulary: ScoreVocabulary
 
     def allowed(self, ids, size):
-        known, place = self.vocabulary, len(ids) % self.vocabulary.per_step
-        if place or not known.chords:
-            found = only(range(known.silence + 1), size)
+        vocabulary, index = self.vocabulary, len(ids) % self.vocabulary.per_step
+        if index or not vocabulary.chords:
+            mask = only(range(vocabulary.silence + 1), size)
         else:
-            found = only(range(known.first_chord, known.start), size)
-        if not place and ids:
-            found[known.end] = True
-        return found
+            mask = only(range(vocabulary.first_chord, vocabulary.start), size)
+        if not index and ids:
+            mask[vocabulary.end] = True
+        return mask
 
 
 def chord_of(step: Sequence[int]) -> int:
-    """The number of the chord whose notes, with all of a step's pitches among them, are most of the chord; the lowest
-    voice is the root where several fit. 12 * the place in `CHORDS` + the root (C is 0), or 48 for none."""
+    """The number of the chord that contains all pitches of a step: 12 * index in `CHORDS` + root (C is 0), or 48 if
+    there is none. If several chords fit, one whose root is the lowest pitch is preferred, then the order in `CHORDS`.
+    """
     pitches = [pitch for pitch in step if pitch != SILENCE]
     classes, bass = {pitch % 12 for pitch in pitches}, min(pitches, default=0) % 12
     best = (0, False, 0, 12 * len(CHORDS))
@@ -135,11 +138,11 @@ def chord_of(step: Sequence[int]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ScorePreprocessor(Preprocessor):
-    """Scores of `voices` voices: arrays (steps, voices) of MIDI pitches, -1 for silence, or MIDI files of a track a
-    voice, in sixteenths. Pitches from `lowest` to `highest`; `chords`: the chord of each step before its notes. While
-    training a score is transposed by up to `transpose` semitones, as far as its notes stay in the range, and cut to
-    `crop` steps (null: whole), which begin at a multiple of `bar`; that it begins or ends is learned only where it
-    does."""
+    """Converts scores of `voices` voices to ids: arrays (steps, voices) of MIDI pitches, with -1 for silence, or MIDI
+    files with one track per voice, in steps of a sixteenth. Pitches range from `lowest` to `highest`. `chords`: the
+    chord of each step precedes its notes. During training a score is transposed by up to `transpose` semitones, as far
+    as its notes stay in the range, and cut to `crop` steps (null: not cut) from a multiple of `bar` on; the cut ends
+    are not learned as beginnings or ends of scores."""
 
     kind: ClassVar[str] = "score"
     learns: ClassVar[bool] = False
@@ -153,7 +156,8 @@ class ScorePreprocessor(Preprocessor):
 
     def __post_init__(self):
         if not 0 <= self.lowest < self.highest <= 127:
-            raise ValueError(f"lowest ({self.lowest}) and highest ({self.highest}) must be pitches of MIDI, 0 to 127")
+            pitches = f"not {self.lowest} and {self.highest}"
+            raise ValueError(f"lowest and highest must satisfy 0 <= lowest < highest <= 127, {pitches}")
         if not 1 <= self.voices <= 64 or self.bar < 1 or (self.crop is not None and self.crop < 1):
             raise ValueError("voices must be from 1 to 64, bar and crop at least 1")
         if not 0 <= self.transpose <= 12:
@@ -171,7 +175,7 @@ class ScorePreprocessor(Preprocessor):
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Some steps of a score, whether it begins with them, and the step that follows them (None: it ends)."""
+    """Some steps of a score, whether they are its first steps, and the step that follows (None: the score ends)."""
 
     steps: Int[Tensor, "t v"]
     begins: bool
@@ -180,8 +184,9 @@ class Excerpt:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreChopper(IdChopper):
-    """Scores to the ids of their notes. Of an excerpt the first note is not predicted, and the last one is followed by
-    that of the next step: of the notes 2 and 0 before a 1, from the middle of a score of one voice with `start` = 4
+    """Converts scores to the ids of their notes. The first id of an excerpt is not a target, and its last id is
+    followed by the first id of the next step. Example: the notes 2 and 0, followed by 1, from the middle of a score of
+    one voice with `start` = 4:
 
         values  4  2  0     next_ids  -100  0  1
     """
@@ -192,36 +197,37 @@ class ScoreChopper(IdChopper):
     bar: int = 16
 
     def decode(self, raw: Any) -> Int[Tensor, "t voices"]:
-        """The score of an array (steps, voices) of whole numbers, or of a MIDI file. Raises ValueError for another
-        shape."""
+        """Returns the score of an array (steps, voices) of whole numbers, or of a MIDI file. Raises ValueError for
+        other types and shapes."""
         voices = self.vocabulary.voices
         try:
             values = np.asarray(read_midi(raw, voices) if isinstance(raw, str | bytes | os.PathLike) else raw)
             if values.dtype.kind not in "biuf":
-                raise TypeError(f"they are of type {values.dtype}")
-            found = torch.as_tensor(values, dtype=torch.long)
+                raise TypeError(f"its values are of type {values.dtype}")
+            score = torch.as_tensor(values, dtype=torch.long)
         except DataError:
             raise
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"a score must be whole numbers (steps, {voices}): {error}") from None
-        if found.dim() != 2 or found.shape[1] != voices or not len(found):
-            raise ValueError(f"a score must be (steps, {voices}) with a step at least, not {tuple(found.shape)}")
-        return found
+        if score.dim() != 2 or score.shape[1] != voices or not len(score):
+            expected = f"(steps, {voices}) with at least one step"
+            raise ValueError(f"a score must have the shape {expected}, not {tuple(score.shape)}")
+        return score
 
     def augment(self, item: Int[Tensor, "t voices"], random: np.random.Generator) -> Excerpt:
-        shift, place = random.integers(-self.transpose, self.transpose + 1), random.random()
+        shift, fraction = random.integers(-self.transpose, self.transpose + 1), random.random()
         first, last = 0, len(item)
         if self.crop is not None and len(item) > self.crop:
-            starts = (len(item) - self.crop - 1) // self.bar + 2  # the last one may be cut short by the score's end
-            first = int(place * starts) * self.bar
+            starts = (len(item) - self.crop - 1) // self.bar + 2  # the excerpt from the last start may be shorter
+            first = int(fraction * starts) * self.bar
             last = min(first + self.crop, last)
         steps = item[first : last + 1]
         sounding = steps[steps != SILENCE]
         if self.transpose and len(sounding):
             low, high = self.vocabulary.lowest - sounding.min(), self.vocabulary.highest - sounding.max()
             steps = torch.where(steps == SILENCE, steps, steps + int(np.clip(shift, int(low), int(high))))
-        whole = last == len(item)
-        return Excerpt(steps[: last - first], begins=first == 0, following=None if whole else steps[-1])
+        following = None if last == len(item) else steps[-1]
+        return Excerpt(steps[: last - first], begins=first == 0, following=following)
 
     def chop(self, item: Int[Tensor, "t voices"] | Excerpt | Sequence[int]) -> Chunk:
         if not isinstance(item, Excerpt):
@@ -235,7 +241,7 @@ class ScoreChopper(IdChopper):
         return replace(chunk, next_ids=next_ids)
 
     def draw(self, canvas: Any, item: Int[Tensor, "t voices"]) -> None:
-        """A piano roll: time to the right, pitch upwards, a colour a voice."""
+        """Draw a piano roll: time on the x axis, pitch on the y axis, one colour per voice."""
         for number, voice in enumerate(item.T.tolist()):
             for pitch, first, steps in notes_of(voice):
                 canvas.plot([first, first + steps], [pitch, pitch], color=f"C{number % 10}", linewidth=3)
@@ -243,6 +249,13 @@ class ScoreChopper(IdChopper):
 
 
 class ScoreTokenizer(IdTokenizer):
-    """Ids of notes to vectors."""
+    """Maps ids of notes to vectors."""
 
     Chopper = ScorePreprocessor
+
+
+EXAMPLE = Example(
+    options={"voices": 2},
+    items=lambda: [np.array([[60, 62], [61, 63], [62, 60], [63, 61]]) + more for more in (0, 1)],
+    generated=True,
+)

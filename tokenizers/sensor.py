@@ -1,5 +1,4 @@
-"""Sensors: windows of a stream of measurements, whose channels the YAML describes, become tokens with a time in
-seconds."""
+"""Sensor data as tokens: windows of a stream of measurements, each with a time in seconds."""
 
 from __future__ import annotations
 
@@ -26,34 +25,34 @@ from ..files.writing import write_json
 from ..models.batch import Chunks
 from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Chopper, Chunk, Role, readable
+from .base import Chopper, Chunk, Example, Role, readable
 from .media.clock import Clocked, Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
 from .media.summaries import span
 
 CLOCK = "seconds"
-"""The column of a CSV that is its clock."""
+"""The CSV column that contains the time of each measurement."""
 Scales = RootModel[tuple[tuple[FiniteFloat, ...], tuple[FiniteFloat, ...]]]
 """The assets file `channels.json`: the means of all channels, then their scales, [[0.5, 2.0], [1.0, 3.0]]."""
-LARGEST = 2**16
-"""The most numbers of a token."""
+MAX_NUMBERS = 2**16
+"""The maximum number of values per token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SensorChopper(Chopper):
-    """A stream (times, channels) to windows of `window` measurements each, taken `rate` times a second, the first at 0
-    seconds, or when its own clock says. A token's coordinate is the time of its window's last measurement.
+    """Cuts a stream (times, channels) into windows of `window` measurements. There are `rate` measurements per second,
+    the first at 0 seconds, unless the data has a clock. The coordinate of a token is the time of its last measurement.
 
-    `channels` names the columns, each with its unit or null (`{speed: m/s, lane: null}`), or is their number, which
-    names them 0, 1, ... `categories` gives the number of categories of the channels that hold whole numbers from 0 on:
-    `{gear: 6}` holds 0 to 5. The other channels are normalised: less their `mean`, over their `scale`, both by channel
-    (`{speed: 12.5}`) or a number for all, by default mean and std of the training data. NaN is a missing value: the
-    model sees it as "missing", never as zero.
+    `channels` maps the names of the columns to their units or null (`{speed: m/s, lane: null}`), or is the number of
+    columns, which are then named 0, 1, ... `categories` lists the channels that contain categories, with the number of
+    categories: `{gear: 6}` contains whole numbers from 0 to 5. The other channels are normalised: `mean` is subtracted,
+    then the result is divided by `scale`. Both are set per channel (`{speed: 12.5}`) or by one number for all channels;
+    the defaults are mean and std of the training data. NaN is a missing value, which has a learned vector of its own.
 
-    Five measurements of three channels, 10 a second, in windows of 2:
+    Five measurements of three channels, 10 per second, in windows of 2:
 
         values       (3, 6)            a row: channels 0, 1, 2 of the first measurement, then of the second
-        coordinates  0.1  0.3  0.5     the last window's second measurement is missing
+        coordinates  0.1  0.3  0.5     the second measurement of the last window is missing
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
@@ -66,26 +65,26 @@ class SensorChopper(Chopper):
 
     def __post_init__(self):
         if not self.channels or (isinstance(self.channels, int) and self.channels < 1):
-            raise ValueError("channels must name at least one")
+            raise ValueError("channels must contain at least one channel")
         count = self.channels if isinstance(self.channels, int) else len(self.channels)
-        if count * self.window > LARGEST:
-            told = f"{count:,} channels in a window of {self.window:,}"
-            raise ValueError(f"{told}: a token holds {LARGEST:,} numbers at most")
+        if count * self.window > MAX_NUMBERS:
+            sizes = f"{count:,} times {self.window:,}"
+            raise ValueError(f"the number of channels times window must be at most {MAX_NUMBERS:,}, not {sizes}")
         if self.rate <= 0 or self.window < 1:
             raise ValueError(f"rate must be more than 0 and window at least 1, not {self.rate} and {self.window}")
-        given = {
+        options = {
             "categories": self.categories or {},
             "mean": self.by_channel("mean"),
             "scale": self.by_channel("scale"),
         }
         names = dict.fromkeys(self.names)
-        for option, values in given.items():
+        for option, values in options.items():
             for name in values:
                 if name not in names:
-                    raise ValueError(f"{option}: no channel is named {name!r}; possible: {', '.join(names)}")
-        for name, value in given["scale"].items():
+                    raise ValueError(f"{option}: there is no channel {name!r}; possible: {', '.join(names)}")
+        for name, value in options["scale"].items():
             if value <= 0:
-                raise ValueError(f"scale: that of {name!r} must be more than 0, not {value}")
+                raise ValueError(f"scale: {name!r} must be more than 0, not {value}")
 
     @property
     def names(self) -> list[str]:
@@ -93,16 +92,16 @@ class SensorChopper(Chopper):
         return [str(n) for n in range(self.channels)] if isinstance(self.channels, int) else list(self.channels)
 
     def by_channel(self, option: Literal["mean", "scale"]) -> dict[str, float]:
-        """The `mean` or the `scale` of the channels for which there is one."""
-        given = getattr(self, option)
-        return dict.fromkeys(self.names, given) if isinstance(given, int | float) else given or {}
+        """The `mean` or the `scale` by channel name, for the channels that have one."""
+        setting = getattr(self, option)
+        return dict.fromkeys(self.names, setting) if isinstance(setting, int | float) else setting or {}
 
     def decode(self, raw: Any) -> Stream:
-        """The stream of a number, of an array (times, channels) or (times,), of {"values": such an array, "seconds":
-        (times,)}, of a text that holds a number or a list, or of the path or the bytes of a file: NumPy's `.npy`, or
-        CSV, whose header names a column per channel, in any order and beside others; a column `seconds` that is no
-        channel is its clock. Empty fields and infinite values are missing values. Raises DataError for anything else,
-        for a category that is not there, and for a clock that does not rise."""
+        """Returns the stream of a number, of an array (times, channels) or (times,), of {"values": array, "seconds":
+        (times,)}, of a text that contains a number or a list, or of the path or the bytes of a file: NumPy's `.npy`, or
+        CSV. The header of a CSV names a column for each channel, in any order. A column `seconds` that is not a channel
+        is the clock; other columns are ignored. Empty fields and infinite values are missing values. Raises DataError
+        for any other value, for a category out of range, and if the seconds do not increase."""
         raw = as_numbers(raw)
         if isinstance(raw, str | os.PathLike):
             content = read_bytes(raw, ITEM)
@@ -117,8 +116,8 @@ class SensorChopper(Chopper):
         values = as_tensor(raw, "the stream")
         values = values.reshape(-1, 1) if values.dim() < 2 else values
         if values.dim() != 2 or values.shape[1] != len(self.names):
-            expected = f"a stream of {len(self.names)} channels ({', '.join(self.names)})"
-            raise DataError(f"{expected} is expected, not of shape {tuple(values.shape)}")
+            expected = f"(times, {len(self.names)}), with the channels {', '.join(self.names)}"
+            raise DataError(f"the stream must have the shape {expected}, not {tuple(values.shape)}")
         if not len(values):
             raise DataError("the stream has no measurements")
         for name, count in (self.categories or {}).items():
@@ -131,37 +130,38 @@ class SensorChopper(Chopper):
         streams = list(readable(raws, self.decode, "stream", "in the samples"))
         values = torch.cat([clock_of(stream, self.rate)[0] for stream in streams])
         missing = f", {values.isnan().float().mean():.1%} of the values are missing" * bool(values.isnan().any())
-        measured = span((len(stream) for stream in streams), "measurement(s)")
+        lengths = span((len(stream) for stream in streams), "measurement(s)")
         tokens = span((self.count(stream) for stream in streams), "token(s)")
-        return f"{measured} of {len(self.names)} channel(s), normalised by mean and std, {tokens}{missing}"
+        return f"{lengths} of {len(self.names)} channel(s), normalised by mean and std, {tokens}{missing}"
 
     def _read(self, raw: bytes) -> tuple[np.ndarray, np.ndarray | None]:
-        """The measurements (times, channels) of a CSV, and its clock where it has one."""
+        """The measurements (times, channels) of a CSV, and the seconds (times,) if it has a clock, else None."""
         reader = csv.reader(text_lines(io.BytesIO(raw), "", keepends=False))
         try:
             header = next(reader, [])
             if missing := [name for name in self.names if name not in header]:
                 raise DataError(f"no column {missing[0]!r}; the columns are {', '.join(header) or 'none'}")
-            clock = CLOCK in header and CLOCK not in self.names
-            columns, found = [header.index(name) for name in (*self.names, *([CLOCK] if clock else []))], array("d")
+            has_clock = CLOCK in header and CLOCK not in self.names
+            columns = [header.index(name) for name in (*self.names, *([CLOCK] if has_clock else []))]
+            numbers = array("d")
             for number, line in enumerate(reader, start=2):
                 if len(line) != len(header):
-                    raise DataError(f"line {number} has {len(line)} columns, the header {len(header)}")
+                    raise DataError(f"line {number} has {len(line)} columns, but the header has {len(header)}")
                 try:
-                    found.extend(float(line[column]) if line[column].strip() else math.nan for column in columns)
+                    numbers.extend(float(line[column]) if line[column].strip() else math.nan for column in columns)
                 except ValueError:
-                    raise DataError(f"line {number} holds something that is no number") from None
-                if len(found) > VALUES:
-                    raise DataError(f"it holds more than {VALUES:,} numbers")
+                    raise DataError(f"line {number} contains a value that is not a number") from None
+                if len(numbers) > VALUES:
+                    raise DataError(f"it contains more than {VALUES:,} numbers")
         except csv.Error as error:
-            raise DataError(f"it is no CSV: {error}") from None
-        rows = np.frombuffer(found).reshape(-1, len(columns))
-        return (rows[:, :-1], rows[:, -1]) if clock else (rows, None)
+            raise DataError(f"it is not a CSV file: {error}") from None
+        rows = np.frombuffer(numbers).reshape(-1, len(columns))
+        return (rows[:, :-1], rows[:, -1]) if has_clock else (rows, None)
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> SensorChopper:
-        """The chopper with mean and std of the training streams where no `mean` or `scale` is given, without missing
-        values and streams that cannot be read. Raises ValueError where no stream can be read, or a channel has no
-        value. Where all have both, no stream is read."""
+        """Returns the chopper with a mean and a scale for every channel. Unset ones are mean and std of the training
+        streams, without missing values and streams that cannot be read. If all are set, no stream is read. Raises
+        ValueError if no stream can be read, or a channel has no values."""
         if all(self.by_channel(option).keys() >= {*self.names} for option in ("mean", "scale")):
             return self
         count, total, squares = (torch.zeros(len(self.names), dtype=torch.float64) for _ in range(3))
@@ -185,13 +185,13 @@ class SensorChopper(Chopper):
         file = folder / "channels.json"
         mean, std = read_record(file, Scales).root
         if not len(mean) == len(std) == len(self.names):
-            held = f"{len(mean)} and {len(std)} numbers"
-            raise DataError(f"{file}: it holds {held}, but there are {len(self.names)} channels")
+            lengths = f"{len(mean)} and {len(std)} numbers"
+            raise DataError(f"{file}: it contains {lengths}, but there are {len(self.names)} channels")
         return replace(self, mean=dict(zip(self.names, mean)), scale=dict(zip(self.names, std)))
 
     @property
     def _normalisation(self) -> tuple[list[float], list[float]]:
-        """The mean and the scale of every channel, in the order of the columns; 0 and 1 where they are not known."""
+        """The mean and the scale of every channel, in the order of the columns; 0 and 1 if they are unknown."""
         mean, scale = self.by_channel("mean"), self.by_channel("scale")
         return [mean.get(name, 0.0) for name in self.names], [scale.get(name, 1.0) for name in self.names]
 
@@ -199,16 +199,16 @@ class SensorChopper(Chopper):
         return math.ceil(len(item) / self.window)
 
     def chop(self, item: Stream) -> Chunk:
-        """Windows (t, window * channels), normalised; a last window that is not full is filled with NaN."""
+        """Returns normalised windows (t, window * channels); an incomplete last window is padded with NaN."""
         count = self.count(item)
         mean, std = map(torch.tensor, self._normalisation)
-        kept = torch.tensor([name in (self.categories or {}) for name in self.names])
-        filled = torch.full((count * self.window, len(self.names)), math.nan)
+        categorical = torch.tensor([name in (self.categories or {}) for name in self.names])
+        padded = torch.full((count * self.window, len(self.names)), math.nan)
         values, seconds = clock_of(item, self.rate)
-        filled[: len(item)] = torch.where(kept, values, (values - mean) / std)
+        padded[: len(item)] = torch.where(categorical, values, (values - mean) / std)
         last = torch.arange(1, count + 1) * self.window - 1
         times = seconds[last.clamp(max=len(item) - 1)] if isinstance(item, Clocked) else last.float() / self.rate
-        return Chunk(rearrange(filled, "(t w) c -> t (w c)", w=self.window), count, times[:, None])
+        return Chunk(rearrange(padded, "(t w) c -> t (w c)", w=self.window), count, times[:, None])
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -219,12 +219,12 @@ class SensorChopper(Chopper):
         )
 
     def measured(self, values: Float[Tensor, "t p"]) -> Float[Tensor, "t p"]:
-        mean, std = (torch.tensor(each, device=values.device).repeat(self.window) for each in self._normalisation)
+        mean, std = (torch.tensor(row, device=values.device).repeat(self.window) for row in self._normalisation)
         return values * std + mean
 
     def draw(self, canvas: Any, item: Stream) -> None:
-        """Every channel over the seconds, and where the windows begin; more than 12 channels as an image; a single
-        measurement as a line over its channels."""
+        """Draw every channel over time, and lines where windows begin. More than 12 channels are drawn as an image, a
+        single measurement as a line over its channels."""
         values, seconds = clock_of(item, self.rate)
         if len(item) == 1 and len(self.names) > 1:
             canvas.plot(values[0].numpy(), marker=".")
@@ -245,9 +245,9 @@ class SensorChopper(Chopper):
 
 
 class SensorTokenizer(nn.Module):
-    """Windows to vectors: the sum of a linear map of the numbers, a learned vector for each missing value and one for
-    each category, all by channel and place in the window; plus an absolute position where `position` is not null, and
-    normalised by `norm`."""
+    """Maps windows to vectors: the sum of a linear layer over the numbers, a learned vector for each missing value and
+    one for each category, which depend on the channel and the index in the window; plus an absolute position if
+    `position` is not null. `norm` normalises each token's vector."""
 
     Chopper = SensorChopper
 
@@ -268,12 +268,18 @@ class SensorTokenizer(nn.Module):
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
         values, missing = chunks.values.nan_to_num(), chunks.values.isnan()
-        each = rearrange(values, "t (w c) -> t w c", c=self.channels)
-        numbers = each[:, :, self.numbers] if self.numbers else torch.zeros_like(each[:, :, :1])
+        channels = rearrange(values, "t (w c) -> t w c", c=self.channels)
+        numbers = channels[:, :, self.numbers] if self.numbers else torch.zeros_like(channels[:, :, :1])
         tokens = self.missing(missing.to(values.dtype)) + self.embedding(rearrange(numbers, "t w c -> t (w c)"))
         absent = rearrange(missing, "t (w c) -> t w c", c=self.channels)
         for table, channel in zip(self.tables, self.kinds):
             count = table.num_embeddings // self.window
-            ids = each[:, :, channel].long() + torch.arange(self.window, device=values.device) * count
+            ids = channels[:, :, channel].long() + torch.arange(self.window, device=values.device) * count
             tokens = tokens + (table(ids) * ~absent[:, :, channel, None]).sum(1)
         return self.norm(tokens if self.position is None else tokens + self.position.of(chunks))
+
+
+EXAMPLE = Example(
+    options={"channels": 2, "mean": 0, "scale": 1},
+    items=lambda: [np.sin(np.arange(24.0) ** power).reshape(12, 2) for power in (1.3, 1.2)],
+)

@@ -1,4 +1,4 @@
-"""Video: tubelets, patches over a few frames, become tokens with three coordinates: seconds, row, column."""
+"""Video as tokens: tubelets (patches over a few frames) with the coordinates seconds, row and column."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..files.reading import DataError, shown
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Chopper, Chunk, readable
+from .base import Chopper, Chunk, Example, readable
 from .image import ImageChopper
 from .media.augmentation import ImageAugmentation
 from .media.clock import Clocked, clock_of, split_clock, with_clock
@@ -29,13 +29,12 @@ Frames = UInt8[Tensor, "_frames _channels _height _width"]
 
 @dataclass(frozen=True, kw_only=True)
 class VideoChopper(Chopper):
-    """Frames, `rate` a second, to tubelets of `frames` frames by `patch_size` x `patch_size` pixels (ViViT, Arnab et
-    al. 2021, arXiv:2103.15691). Every frame is brought to `size` (pixels; height and width, or one number) by
-    `fit_size`, as images are; a clip whose frames do not fill the last tubelet repeats its last frame. At most the
-    first `longest` frames are read. A token's `seconds` are those of its last frame; a clock may say when each was
-    taken.
+    """Cuts a video into tubelets of `frames` frames x `patch_size` x `patch_size` pixels (ViViT, Arnab et al. 2021,
+    arXiv:2103.15691). Every frame is brought to `size` (pixels; height and width, or one number) by `fit_size`, like an
+    image. The last frame is repeated to fill the last tubelet. At most the first `longest` frames are read. The
+    coordinate `seconds` of a token is the time of its last frame: frames have a clock, or there are `rate` per second.
 
-    Three colour frames with `size: 32` and the other options by default, in tubelets of 2 x 16 x 16:
+    Three colour frames with `size: 32` and default options, in tubelets of 2 x 16 x 16:
 
         values       (8, 1536)      times x rows x columns, frames x channels x pixels
         coordinates  (8, 3)         (0.1, 0, 0) (0.1, 0, 1) (0.1, 1, 0) (0.1, 1, 1) (0.3, 0, 0) ...
@@ -53,17 +52,17 @@ class VideoChopper(Chopper):
     def __post_init__(self):
         if self.frames < 1 or self.longest < 1 or self.rate <= 0:
             raise ValueError("frames and longest must be at least 1, rate more than 0")
-        assert self.image.grid is not None  # raises ValueError where patches do not tile the size
+        assert self.image.grid is not None  # `self.image` raises ValueError if patch_size does not divide size
 
     @property
     def image(self) -> ImageChopper:
-        """How one frame is read and brought to size."""
+        """The chopper that decodes and resizes one frame."""
         return ImageChopper(patch_size=self.patch_size, channels=self.channels, size=self.size, fit_size=self.fit_size)
 
     def decode(self, raw: Any) -> Frames | Clocked:
-        """The frames of a uint8 array (frames, height, width[, channels]), a sequence of images, an animation's path or
-        bytes (GIF, WebP, APNG), or {"values": such frames, "seconds": (frames,)}; brought to `size`. Raises ValueError
-        where there are none, or of several sizes, and for a clock that does not rise."""
+        """Returns the frames, resized to `size`, of a uint8 array (frames, height, width[, channels]), a sequence of
+        images, the path or the bytes of an animation (GIF, WebP, APNG), or {"values": frames, "seconds": (frames,)}.
+        Raises ValueError if there are no frames, if they differ in size, or if the seconds do not increase."""
         if isinstance(raw, Clocked):
             return raw
         raw, seconds = split_clock(raw)
@@ -73,7 +72,7 @@ class VideoChopper(Chopper):
         )
 
     def _frames(self, raw: Any) -> Frames:
-        """Every frame is brought to `size` before the next one is read: an animation may hold large ones."""
+        """The resized frames. Each frame is resized before the next one is read, since they can be large."""
         if isinstance(raw, Tensor):
             return raw[: self.longest]
         if isinstance(raw, bytes | str | os.PathLike):
@@ -82,7 +81,7 @@ class VideoChopper(Chopper):
             pictures = raw[: self.longest]
         else:
             expected = "an array (frames, height, width[, channels]), a list of images or an animation"
-            raise DataError(f"a video is {expected}, not {shown(raw)}")
+            raise DataError(f"a video must be {expected}, not {shown(raw)}")
         image, sizes, frames = self.image, set(), []
         for picture in pictures:
             frame = image.decode(picture)
@@ -91,7 +90,7 @@ class VideoChopper(Chopper):
         if not frames:
             raise ValueError("the video has no frames")
         if len(sizes) > 1:
-            raise ValueError("the frames of a video must be of one size")
+            raise ValueError("the frames of a video must have the same size")
         return torch.stack(frames)
 
     def summary(self, raws: Sequence[Any]) -> str:
@@ -106,10 +105,10 @@ class VideoChopper(Chopper):
         return -(-len(item) // self.frames) * rows * columns
 
     def chop(self, item: Frames | Clocked) -> Chunk:
-        """Tubelets (t, values), and the seconds, row and column of each."""
+        """Returns the tubelets (t, values), and the seconds, row and column of each."""
         rows, columns = self.image.grid
-        shown, seconds = clock_of(item, self.rate)
-        frames = self.resized(shown)
+        frames, seconds = clock_of(item, self.rate)
+        frames = self.resized(frames)
         frames = torch.cat([frames, frames[-1:].expand(-len(frames) % self.frames, -1, -1, -1)])
         tubelets = self.cut(frames)
         ends = torch.arange(self.frames, len(frames) + 1, self.frames) - 1
@@ -118,29 +117,29 @@ class VideoChopper(Chopper):
         return Chunk(tubelets, len(tubelets), grid)
 
     def resized(self, frames: Frames) -> Frames:
-        """Frames brought to `size`, each by `ImageChopper.resized`."""
+        """The frames resized to `size` by `ImageChopper.resized`."""
         image = self.image
         return torch.stack([image.resized(frame, *image.shape) for frame in frames])
 
     def cut(self, frames: Tensor) -> Tensor:
-        """Frames (f, channels, height, width), f a multiple of `frames`, as tubelets (t, values): by time, row,
-        column."""
+        """Cut frames (f, channels, height, width) into tubelets (t, values), ordered by time, row and column; f is a
+        multiple of `frames`."""
         pattern = "(t f) c (row p) (column q) -> (t row column) (f c p q)"
         return rearrange(frames, pattern, f=self.frames, p=self.patch_size, q=self.patch_size)
 
     def draw(self, canvas: Any, item: Frames | Clocked) -> None:
-        """The first frame of every tubelet, side by side, and the grid of patches."""
-        shown = clock_of(item, self.rate)[0][:: self.frames]
-        wall = rearrange(self.resized(shown), "f c height width -> height (f width) c")
-        draw_patches(canvas, wall, self.patch_size, wall.shape[1] // len(shown))
+        """Draw the first frame of every tubelet, side by side, and the grid of patches."""
+        frames = clock_of(item, self.rate)[0][:: self.frames]
+        row = rearrange(self.resized(frames), "f c height width -> height (f width) c")
+        draw_patches(canvas, row, self.patch_size, row.shape[1] // len(frames))
 
 
 class VideoTokenizer(nn.Module):
-    """Tubelets to vectors: one linear map, plus an absolute position by the tubelet's number in the clip where
+    """Maps tubelets to vectors: one linear layer, plus an absolute position by the tubelet's index in the clip if
     `position` is not null.
 
     `mean` and `std` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes
-    clips at random while training, on the device, all frames of a clip in the same way.
+    clips at random during training, on the device, all frames of a clip in the same way.
     """
 
     Chopper = VideoChopper
@@ -161,13 +160,13 @@ class VideoTokenizer(nn.Module):
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
         values = chunks.values
         if self.augment is not None and self.training:
-            values = self.changed(values, chunks)
+            values = self.augmented(values, chunks)
         tokens = self.embedding(self.normalized(values))
         return tokens if self.position is None else tokens + self.position.of(chunks)
 
-    def changed(self, tubelets: Tensor, chunks: Chunks) -> Tensor:
-        """All clips' tubelets (t, values), augmented: the frames are put together, changed by the seed of their clip,
-        and cut again."""
+    def augmented(self, tubelets: Tensor, chunks: Chunks) -> Tensor:
+        """The augmented tubelets (t, values) of all clips: frames are restored, changed at random with the seed of
+        their clip, and cut again."""
         chopper, (rows, columns) = self.chopper, self.chopper.image.grid
         frames = rearrange(
             tubelets, "(t row column) (f c p q) -> (t f) c (row p) (column q)", row=rows, column=columns,
@@ -176,3 +175,9 @@ class VideoTokenizer(nn.Module):
         lengths = chunks.counts // (rows * columns) * chopper.frames
         seeds = torch.repeat_interleave(chunks.seeds, lengths, output_size=len(frames))
         return chopper.cut(self.augment(frames, seeds))
+
+
+EXAMPLE = Example(
+    options={"size": 8, "patch_size": 4, "channels": 1},
+    items=lambda: [np.arange(192, dtype=np.uint8).reshape(3, 8, 8, 1) ^ bits for bits in (0, 255)],
+)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: their format number and state, reading and writing them, deleting old ones."""
+"""Checkpoints of a run: format, state, reading, writing and deleting."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from ..files.writing import delete, flush, make_folder, partial_name, write_json
 from ..files.writing import sweep as sweep_files
 
 FORMAT, OLDEST = 2, 2
-"""The number of the format that is written, and of the oldest one that is read: the one before, from format 3 on."""
-READERS = {1: "a chopmix of before November 2026, which was never released"}
+"""The format that is written, and the oldest that is read. From format 3 on, the preceding format will be read too."""
+READERS = {1: "an unreleased chopmix from before November 2026"}
 """The versions that read older formats."""
 
 
-def other_format(found: object) -> str | None:
-    """The predicate of a message about a file of format `found`, with the version that reads it; None for a format that
-    is read."""
-    if isinstance(found, int) and OLDEST <= found <= FORMAT:
+def other_format(number: object) -> str | None:
+    """Returns the predicate of an error message about a file of format `number`, which this version does not read. None
+    if it reads this format."""
+    if isinstance(number, int) and OLDEST <= number <= FORMAT:
         return None
-    known = isinstance(found, int) and found < OLDEST
-    reader = READERS.get(found, "an older chopmix") if known else "a newer chopmix"
+    is_older = isinstance(number, int) and number < OLDEST
+    reader = READERS.get(number, "an older chopmix") if is_older else "a newer chopmix"
     formats = f"format {FORMAT}" if OLDEST == FORMAT else f"formats {OLDEST} to {FORMAT}"
-    return f"has format {shown(found)}, which {reader} reads; this version reads {formats}"
+    return f"has format {shown(number)}, which {reader} reads; this version reads {formats}"
 
 
 Step = Annotated[int, Field(ge=0, lt=2**48)]
@@ -53,19 +53,19 @@ class Best(Record):
     step: Step
     metric: str
     judged: FiniteFloat
-    """The value of `metric`, negated where larger is better: the smallest is the best."""
+    """The value of `metric`, negated if larger is better, so that the smallest score is the best."""
     metrics: dict[str, int | float] = {}
     """All metrics of that evaluation."""
 
 
 class Pointer(Record):
-    """What is read of `last.json` and `best.json`: `{"step": 500}`, in `best.json` with its metrics beside it."""
+    """The content of `last.json` and `best.json`: `{"step": 500}`. `best.json` also has metrics, which are not read."""
 
     step: Step
 
 
 class Unreported(Record):
-    """Steps since the last line of `metrics.jsonl` when a run was stopped; the next line counts them too."""
+    """The steps between the last line of `metrics.jsonl` and the stop of a run. The next line includes them."""
 
     losses: list[FiniteFloat] = []
     """The mean loss of each step."""
@@ -75,7 +75,7 @@ class Unreported(Record):
 
 
 class Formatted(Record):
-    """The part of `state.json` that every format has."""
+    """The field of `state.json` that all formats have."""
 
     format: Annotated[int, Field(ge=1)] = 1
 
@@ -86,75 +86,76 @@ class State(Formatted):
         {"step": 500, "seconds": 31.2, "evaluated": 500, ...,
          "files": {"model.safetensors": {"bytes": 4096, "crc32": 3340501083}, ...}, "format": 2}
 
-    A missing field has its default.
+    A missing field gets its default.
     """
 
     step: Step
     files: dict[str, Written]
     seconds: Annotated[FiniteFloat, Field(ge=0)] = 0.0
-    """Seconds of training so far, without evaluations and saving."""
+    """Seconds of training so far, without evaluating and saving."""
     best: Best | None = None
     evaluated: int = -1
-    """The last step that was evaluated; -1: none."""
+    """The last step after which the model was evaluated; -1: none."""
     averaged: bool = False
-    """Whether `ema.safetensors` holds the mean of the last checkpoints (`checkpoints.average`), made at the end."""
+    """Whether `ema.safetensors` holds the mean of the last checkpoints (`checkpoints.average`)."""
     finished: bool = False
-    """Whether all that follows the last step (averaging, the last evaluation, attribution) is done."""
+    """Whether everything that follows the last step (averaging, the last evaluation, attribution) is done."""
     records: list[dict[str, int | float]] = []
     """The lines of `metrics.jsonl` that belong to this step."""
     unreported: Unreported = Unreported()
     skipped: list[tuple[Step, Annotated[int, Field(ge=1)]]] = []
-    """(step, count): from that step on the numbers of global batches are higher by count, since the loss or the weights
-    became non-finite on the batches left out."""
+    """(step, count): `count` global batches are skipped at this step, because the loss or the weights became infinite
+    or NaN on them. From this step on, the numbers of global batches are higher by `count`."""
     bad: dict[str, str] = {}
-    """The training samples found to be bad: `{"17": "image: a.png is cut short"}`."""
+    """The bad training samples so far, with the reason: `{"17": "image: a.png is cut short"}`."""
     vocabularies: dict[str, str] = {}
-    """The fingerprint of each input's vocabulary, or of the run that it took in."""
+    """The fingerprint of each input's vocabulary, or of the trained run that its tokenizer uses."""
     data: dict[str, str] = {}
-    """The fingerprint of each split; a resumed run must find the same."""
+    """The fingerprint of each split. They must not change when a run is resumed."""
     torch: str = ""
     """The version of torch."""
     threads: int = 0
-    """CPU threads that torch computed with, last."""
+    """The number of CPU threads of the last session."""
     imported: str | None = None
-    """The name of the Hugging Face directory that the run was imported from."""
+    """The name of the Hugging Face directory from which the run was imported."""
     tokenizer: str = ""
-    """Of an imported run: the file that its tokenizer was read from, or what was used instead, in words."""
+    """For an imported run: the file of its tokenizer, or a description of what was used instead."""
     missing: list[str] = []
-    """Of an imported run: the tensors that the imported directory lacked."""
+    """For an imported run: the tensors that the imported directory lacked."""
 
 
 NAMES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, cut short or changed."""
+    """A checkpoint is missing, cut short or changed."""
 
 
 class FormatError(ValueError):
-    """A checkpoint in the format of another version of chopmix: whole, but not readable here."""
+    """A checkpoint has the format of another version of chopmix. It may be intact, but this version cannot read it."""
 
 
 class NotFiniteError(ValueError):
-    """A loss, a weight or a value of the optimizer's state that is infinite or NaN."""
+    """A loss, a weight or a value of the optimizer's state is infinite or NaN."""
 
 
-# --------------------------------------------------------------------------------------------------------- where it is
+# ------------------------------------------------------------------------------------------------------------ locations
 
 
 def folder_of(run: Path, step: int) -> Path:
-    """The folder of a step's checkpoint: of step 100 it is `RUN/checkpoints/step-00000100`."""
+    """Returns the folder of a step's checkpoint: `RUN/checkpoints/step-00000100` for step 100."""
     return run / "checkpoints" / f"step-{step:08d}"
 
 
 def steps(run: Path) -> list[int]:
-    """The steps of all checkpoints of a run, ascending."""
+    """Returns the steps of all checkpoints of a run, in ascending order."""
     names = [folder.name.removeprefix("step-") for folder in (run / "checkpoints").glob("step-*")]
     return sorted(int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 15)
 
 
 def read_step(run: Path, which: str) -> int | None:
-    """The step in `last.json` or `best.json`, as `which` says; None where the file is missing or damaged."""
+    """Returns the step in `last.json` or `best.json` (`which` is `last` or `best`). None if the file is missing or
+    damaged."""
     try:
         return read_record(run / f"{which}.json", Pointer).step
     except DataError:
@@ -165,21 +166,22 @@ def read_step(run: Path, which: str) -> int | None:
 
 
 def check_finite(tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Raises NotFiniteError, naming the first, where a tensor of any part holds an infinity or NaN."""
+    """Raises NotFiniteError if a tensor of any part has an infinite or NaN value. The message names the first one."""
     for part, named in tensors.items():
         numbers = {name: tensor for name, tensor in named.items() if tensor.is_floating_point()}
-        fine = torch.stack([tensor.isfinite().all().cpu() for tensor in numbers.values()]) if numbers else torch.ones(1)
-        if not bool(fine.all()):
-            name = list(numbers)[int(fine.logical_not().nonzero()[0, 0])]
-            raise NotFiniteError(f"{part}: {name} holds what is no number")
+        finite = [tensor.isfinite().all().cpu() for tensor in numbers.values()]
+        is_finite = torch.stack(finite) if numbers else torch.ones(1)
+        if not bool(is_finite.all()):
+            name = list(numbers)[int(is_finite.logical_not().nonzero()[0, 0])]
+            raise NotFiniteError(f"{part}: {name} has an infinite or NaN value")
 
 
 def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
-    """Write one checkpoint, point `last.json` to it, and give its folder: `tensors` by part (`model`, `optimizer`,
-    `ema`), `state` as JSON.
+    """Write one checkpoint and point `last.json` to it. Returns its folder. `tensors` are by part (`model`,
+    `optimizer`, `ema`); `state` is written as JSON.
 
-    Raises OSError (a full disk, say), naming the checkpoint that remains, after deleting what it had written; earlier
-    checkpoints are not touched. Raises NotFiniteError for tensors that are not finite.
+    Raises OSError if writing fails, for example on a full disk. The incomplete checkpoint is deleted, earlier ones are
+    not changed, and the message names the last one. Raises NotFiniteError if a tensor is not finite.
     """
     check_finite(tensors)
     final = folder_of(run, step)
@@ -197,9 +199,9 @@ def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], stat
         delete(partial)
         if not isinstance(error, OSError):
             raise
-        kept = read_step(run, "last")
-        whole = "no checkpoint was written before" if kept is None else f"the checkpoint of step {kept} is whole"
-        message = f"{run}: step {step} could not be saved ({error.strerror or error}); {whole}"
+        last = read_step(run, "last")
+        rest = "there is no earlier checkpoint" if last is None else f"the checkpoint of step {last} is complete"
+        message = f"{run}: step {step} could not be saved ({error.strerror or error}); {rest}"
         raise OSError(error.errno, message) from error
     point(run, "last", step)
     return final
@@ -208,19 +210,19 @@ def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], stat
 def add(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
     """Add or replace parts of an existing checkpoint, and replace its state.
 
-    A part is written next to the old file and renamed. Where it replaces a different one, its entry leaves `state.json`
-    first: a crash in between leaves a whole checkpoint in which that part is not checked. Raises DataError where the
-    step has no readable state, NotFiniteError for tensors that are not finite, OSError naming the file where writing
-    fails."""
+    A part is written next to the old file and then renamed. If its content differs from the old file's, its entry is
+    first removed from `state.json`: after a crash in between the checkpoint is still valid, but this part is not
+    checked. Raises DataError if the checkpoint has no readable state, NotFiniteError if a tensor is not finite, and
+    OSError, with the name of the file, if writing fails."""
     check_finite(tensors)
     folder = folder_of(run, step)
-    known = read_record(folder / "state.json", State).model_dump()
+    old_state = read_record(folder / "state.json", State).model_dump()
     for part, named in tensors.items():
         name = f"{part}.safetensors"
         with partial_tensors(folder / name, named) as partial:
-            if name in known["files"] and known["files"][name]["crc32"] != checksum(partial):
-                del known["files"][name]
-                write_json(folder / "state.json", known, within=folder)
+            if name in old_state["files"] and old_state["files"][name]["crc32"] != checksum(partial):
+                del old_state["files"][name]
+                write_json(folder / "state.json", old_state, within=folder)
             os.replace(partial, folder / name)
     _write_state(folder, {"step": step, **state})
     flush(folder)
@@ -233,29 +235,29 @@ def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def point(run: Path, which: str, step: int, **more: Any) -> None:
-    """Point `last.json` or `best.json` to a step, with `more` entries beside it: `{"step": 500, "val/loss": 1.5}`."""
+    """Point `last.json` or `best.json` to a step. `more` are further entries: `{"step": 500, "val/loss": 1.5}`."""
     if read_step(run, which) != step or more:
         write_json(run / f"{which}.json", {"step": step, **more}, within=run)
 
 
 def prune(run: Path, keep: int, also: Collection[int] = ()) -> None:
-    """Delete all checkpoints but the newest `keep` (at least 1), the steps in `also`, and those that `last.json` and
-    `best.json` name."""
+    """Delete all checkpoints except the newest `keep` (at least 1), those of the steps in `also`, and those that
+    `last.json` and `best.json` point to."""
     kept = {*steps(run)[-keep:], *also, read_step(run, "best"), read_step(run, "last")}
     for step in set(steps(run)) - kept:
         shutil.rmtree(folder_of(run, step), ignore_errors=True)
 
 
 OLD = re.compile(r"\.(step-[0-9]+|model|optimizer|ema)\.[0-9]+")
-"""The names of partly written checkpoints and parts until November 2026."""
+"""The names of incomplete checkpoints and parts until November 2026."""
 
 
 def sweep(run: Path) -> None:
-    """Delete partly written files and folders of killed processes. The caller must hold the run's lock."""
-    places = ".*", "assets/**/.*", "sheets/.*", "checkpoints/.*", "checkpoints/step-*/.*"
-    found = [file for place in places for file in run.glob(place)]
-    sweep_files(found, every_host=True)
-    for file in found:
+    """Delete incomplete files and folders of killed processes. The caller must hold the run's lock."""
+    patterns = ".*", "assets/**/.*", "sheets/.*", "checkpoints/.*", "checkpoints/step-*/.*"
+    hidden = [file for pattern in patterns for file in run.glob(pattern)]
+    sweep_files(hidden, every_host=True)
+    for file in hidden:
         if OLD.fullmatch(file.name):
             delete(file)
 
@@ -264,7 +266,7 @@ def sweep(run: Path) -> None:
 
 
 def checksum(path: Path) -> int:
-    """CRC-32 of a file, read in blocks of 4 MiB."""
+    """Returns the CRC-32 of a file, which is read in blocks of 4 MiB."""
     value = 0
     with open(path, "rb") as file:
         while block := file.read(1 << 22):
@@ -273,35 +275,35 @@ def checksum(path: Path) -> int:
 
 
 def read_state(run: Path, step: int) -> State:
-    """A checkpoint's state, after checking size and CRC-32 of every file that it names. Raises CheckpointError where
-    one is missing, cut short or changed, FormatError for a state of another format."""
+    """Check the size and CRC-32 of all files that a checkpoint's state lists, and return the state. Raises
+    CheckpointError if a file is missing, cut short or changed, and FormatError if the state has another format."""
     folder = folder_of(run, step)
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no checkpoint of step {step}; there are {steps(run) or 'none'}")
+        raise CheckpointError(f"{folder}: there is no checkpoint of step {step}; available: {steps(run) or 'none'}")
     try:
-        if wrong := other_format(read_record(folder / "state.json", Formatted).format):
-            raise FormatError(f"{folder}/state.json {wrong}")
+        if problem := other_format(read_record(folder / "state.json", Formatted).format):
+            raise FormatError(f"{folder}/state.json {problem}")
         state = read_record(folder / "state.json", State)
     except DataError as error:
         raise CheckpointError(f"{folder}/state.json is damaged: {error}") from None
     if state.step != step or "model.safetensors" not in state.files or not set(state.files) <= set(NAMES):
         raise CheckpointError(
-            f"{folder}/state.json is damaged: it is of step {state.step} and names {', '.join(state.files)}"
+            f"{folder}/state.json is damaged: it belongs to step {state.step} and lists {', '.join(state.files)}"
         )
-    for name, known in state.files.items():
+    for name, written in state.files.items():
         file = folder / name
         if not file.is_file():
             raise CheckpointError(f"{file} is missing")
-        if file.stat().st_size != known.bytes:
-            raise CheckpointError(f"{file} is cut short: {file.stat().st_size} of {known.bytes} bytes")
-        if checksum(file) != known.crc32:
-            raise CheckpointError(f"{file} is damaged: its checksum differs from the one it was written with")
+        if file.stat().st_size != written.bytes:
+            raise CheckpointError(f"{file} is cut short: {file.stat().st_size} of {written.bytes} bytes")
+        if checksum(file) != written.crc32:
+            raise CheckpointError(f"{file} is damaged: its CRC-32 differs from the one in state.json")
     return state
 
 
 def read_part(run: Path, step: int, part: str) -> dict[str, Tensor]:
-    """The tensors of one part of a checkpoint by name, on the CPU; empty where it has no such part. Raises
-    CheckpointError for a damaged file."""
+    """Returns the tensors of one part of a checkpoint by name, on the CPU. Empty if the checkpoint has no such part.
+    Raises CheckpointError if the file is damaged."""
     file = folder_of(run, step) / f"{part}.safetensors"
     try:
         return read_tensors(file) if file.exists() else {}
@@ -310,8 +312,7 @@ def read_part(run: Path, step: int, part: str) -> dict[str, Tensor]:
 
 
 def put_aside(run: Path, step: int) -> None:
-    """Rename a damaged checkpoint to `damaged-step-00000100`, and delete `best.json` and `last.json` where they name
-    it."""
+    """Rename a damaged checkpoint to `damaged-step-00000100`. Delete `best.json` or `last.json` if it points to it."""
     folder = folder_of(run, step)
     aside = folder.with_name(f"damaged-{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
@@ -321,47 +322,47 @@ def put_aside(run: Path, step: int) -> None:
             (run / f"{which}.json").unlink()
 
 
-def newest_sound(run: Path, say: Callable[[str], None]) -> int | None:
-    """The step of the newest checkpoint that is whole; None where the run has no checkpoint.
+def newest_valid(run: Path, say: Callable[[str], None]) -> int | None:
+    """Returns the step of the newest valid checkpoint; None if the run has no checkpoint.
 
-    Damaged ones that are newer are reported through `say` and renamed (`put_aside`), so that their steps can be saved
-    again. Raises CheckpointError where there are checkpoints but none is whole, FormatError for one of another format.
+    Newer damaged checkpoints are reported through `say` and renamed (`put_aside`), so that their steps can be saved
+    again. Raises CheckpointError if all checkpoints are damaged, and FormatError if one has another format.
     """
-    found, damaged = steps(run), []
-    for step in reversed(found):
+    saved, damaged = steps(run), []
+    for step in reversed(saved):
         try:
             read_state(run, step)
         except CheckpointError as error:
-            say(f"{error}; trying the checkpoint before it")
+            say(f"{error}; trying the preceding checkpoint")
             damaged.append(step)
             continue
-        for each in damaged:
-            put_aside(run, each)
+        for damaged_step in damaged:
+            put_aside(run, damaged_step)
         return step
-    if found:
-        raise CheckpointError(f"{run}: none of its {len(found)} checkpoints is whole; start it again with another out=")
+    if saved:
+        raise CheckpointError(f"{run}: all {len(saved)} checkpoints are damaged; start a new run with another out=")
     return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saver:
-    """Writes the checkpoints of one run; only the first process does."""
+    """Writes the checkpoints of one run. Only the first process writes."""
 
     folder: Path
     writes: bool
-    """Whether this process is the one that writes."""
+    """Whether this process writes."""
     every: int
-    """Steps between two regular checkpoints (see `averaged_steps`)."""
+    """The number of steps between two regular checkpoints (see `averaged_steps`)."""
     steps: int
     """The last step of the run."""
     keep: int
-    """How many of the newest are kept, besides the best."""
+    """The number of newest checkpoints that are kept, in addition to the best one."""
     average: int | None
-    """How many of the newest regular checkpoints are averaged at the end; None: no averaging."""
+    """The number of newest regular checkpoints that are averaged at the end; None: no averaging."""
     best: str
-    """The metric by which the best is chosen, such as `val/loss`."""
+    """The metric by which the best checkpoint is chosen, such as `val/loss`."""
     check: Callable[[], None] = lambda: None
-    """Called before anything is written: raises OSError where the folder is another one now."""
+    """Called before anything is written. Raises OSError if the folder of the run was replaced."""
     known: Mapping[str, Any]
     """Entries of every `state.json`: `data` and `vocabularies` (fingerprints), `torch` (version), `threads`."""
 
@@ -369,9 +370,10 @@ class Saver:
         self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], averages: Mapping[str, Tensor] | None,
         state: Mapping[str, Any], best: Best | None,
     ) -> None:  # fmt: skip
-        """Write a checkpoint: `tensors` by part (`model`, `optimizer`), the `averages` of the weights as part `ema`.
-        Where the step has one already, only its state and averages are replaced. Then delete what need not be kept.
-        Raises NotFiniteError, in all processes, where one of `tensors` is not finite; OSError where writing fails."""
+        """Write a checkpoint: `tensors` by part (`model`, `optimizer`), and the `averages` of the weights as part
+        `ema`. If the step has a checkpoint already, only its state and averages are replaced. Then delete checkpoints
+        that need not be kept. Raises NotFiniteError, in all processes, if one of `tensors` is not finite, and OSError
+        if writing fails."""
         check_finite(tensors)
         if not self.writes:
             return
@@ -386,14 +388,15 @@ class Saver:
         prune(self.folder, self.keep, also=self.averaged_steps())
 
     def point_to_best(self, best: Best | None) -> None:
-        """Make `best.json` agree with the checkpoint's state: a run killed between writing the two is repaired here."""
-        told = best and read_step(self.folder, "best") == best.step
-        if best and not told and best.step in steps(self.folder):
+        """Point `best.json` to the best checkpoint. This also repairs a run that was killed between writing a
+        checkpoint and writing `best.json`."""
+        is_current = best and read_step(self.folder, "best") == best.step
+        if best and not is_current and best.step in steps(self.folder):
             point(self.folder, "best", best.step, **best.metrics)
 
     def averaged_steps(self) -> list[int]:
-        """The steps of the checkpoints that are averaged at the end: the newest `average` whose step is a multiple of
-        `every` or the last one, so none of an interruption or a new best."""
+        """Returns the steps of the checkpoints that are averaged at the end: the newest `average` regular ones, whose
+        step is a multiple of `every` or the last step. Checkpoints of an interruption or of a new best do not count."""
         if not self.average:
             return []
         regular = [step for step in steps(self.folder) if step % self.every == 0 or step == self.steps]

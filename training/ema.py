@@ -13,7 +13,7 @@ class Ema:
     """average = decay * average + (1 - decay) * weights, after every update (Polyak & Juditsky 1992).
 
     In the first steps the decay is smaller, min(decay, (1 + step) / (10 + step)), so that the average forgets the
-    initial weights (the rule of TensorFlow's `ExponentialMovingAverage`): of `decay=0.999` it is 0.1 at step 0 and
+    initial weights (the rule of TensorFlow's `ExponentialMovingAverage`). With `decay=0.999` it is 0.1 at step 0 and
     0.918 at step 100.
     """
 
@@ -24,13 +24,13 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move the average towards the weights after update number `step`, counted from 0."""
+        """Update the average after optimizer step number `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.average.values()), list(self.weights.values()), 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """A context in which the model holds the averages; on leaving it gets its own weights back."""
+        """A context in which the model has the averaged weights. On exit its own weights are restored."""
         self._swap()
         try:
             yield
@@ -40,16 +40,16 @@ class Ema:
     @torch.no_grad()
     def _swap(self) -> None:
         for name, parameter in self.weights.items():
-            kept = parameter.clone()
+            weights = parameter.clone()
             parameter.copy_(self.average[name])
-            self.average[name].copy_(kept)
+            self.average[name].copy_(weights)
 
     def state(self) -> dict[str, Tensor]:
-        """The averages by parameter name."""
+        """Returns the averages by parameter name."""
         return dict(self.average)
 
     @torch.no_grad()
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take the averages of a checkpoint. Raises KeyError where a parameter has none."""
+        """Load the averages of a checkpoint. Raises KeyError if a parameter has no average in `state`."""
         for name, average in self.average.items():
             average.copy_(state[name])

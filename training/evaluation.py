@@ -1,4 +1,4 @@
-"""Evaluation during training: the evaluators of a run, in its precision."""
+"""Evaluation during training: runs the evaluators of a run in the precision of the run."""
 
 from __future__ import annotations
 
@@ -7,28 +7,41 @@ from dataclasses import dataclass, field
 
 from ..data.processes import Processes
 from ..data.split import Split
-from ..inference.evaluation import directions, larger_is_better, left_unread
+from ..inference.evaluation import directions, larger_is_better, skipped_counts
 from ..inference.evaluator import Evaluator, Result, Say, TrainedModel
+from ..models.contract import ContractError, described
 from . import checkpoints as checkpoint
 from .objective import Objective, autocast
 
 
+def result_of(evaluator: Evaluator, trained: TrainedModel, say: Say) -> Result:
+    """Returns `evaluator.run(trained, say)`. Raises ContractError if it is not a `Result` with numbers as metrics."""
+    result = evaluator.run(trained, say)
+    name, expected = type(evaluator).__name__, "expected: a chopmix.Result(metrics={name: number}, ...)"
+    if not isinstance(result, Result):
+        raise ContractError(f"evaluation.also: {name}.run returned {described(result)}; {expected}")
+    for key, value in result.metrics.items():
+        if not isinstance(value, int | float):
+            raise ContractError(f"evaluation.also: {name}.run returned {described(value)} as {key!r}; {expected}")
+    return result
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluations:
-    """Evaluates the weights that the model holds; `Trainer` puts the averaged ones there first, where there are any."""
+    """Evaluates the model with its current weights. `Trainer` sets the averaged weights first, if there are any."""
 
     objective: Objective
     splits: Mapping[str, Split]
     processes: Processes
     evaluators: Sequence[Evaluator]
-    """In the order in which they run."""
+    """They run in this order."""
     trained: Callable[[int], TrainedModel]
-    """The model at a step, with everything that belongs to it."""
+    """Maps a step to the model at that step, with its tasks, choppers and settings."""
     say: Say = field(default=print)
 
     def run(self, step: int, when: str = "evaluations") -> Result:
-        """The results of the evaluators that run at this time (`Evaluator.when`). Raises NotFiniteError where a weight
-        is not finite."""
+        """Run the evaluators whose `Evaluator.when` is `when`. Returns their joined results. Raises NotFiniteError if
+        a weight is not finite."""
         model = self.objective.model
         training = model.training
         with autocast(self.processes.device, self.objective.precision):
@@ -36,16 +49,18 @@ class Evaluations:
             model.eval()
             try:
                 trained = self.trained(step)
-                return Result.joined(each.run(trained, self.say) for each in self.evaluators if each.when == when)
+                return Result.joined(
+                    result_of(evaluator, trained, self.say) for evaluator in self.evaluators if evaluator.when == when
+                )
             finally:
                 model.train(training)
 
-    def unread(self) -> dict[str, float]:
-        """Counts of data left out so far, over all processes: bad samples (`data/train_bad`), items dropped for want of
-        room (`data/train_without_room`), samples that a task left out (`data/TASK_left_out`)."""
-        return dict(left_unread(self.splits, self.objective.tasks, self.processes))
+    def skipped(self) -> dict[str, float]:
+        """Counts of skipped data so far, over all processes: bad samples (`data/train_bad`), items that do not fit into
+        the context (`data/train_without_room`), samples that a task skipped (`data/TASK_left_out`)."""
+        return dict(skipped_counts(self.splits, self.objective.tasks, self.processes))
 
     def larger_is_better(self, metric: str) -> bool:
-        """Whether larger values of a metric of the validation split are better. Raises ValueError for a name that is no
-        metric."""
+        """Whether larger values of this metric of the validation split are better. Raises ValueError if no metric has
+        this name."""
         return larger_is_better(metric, directions(self.objective.tasks, "val", self.evaluators))

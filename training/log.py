@@ -1,4 +1,4 @@
-"""What a run in training tells: lines of progress, throughput, and `metrics.jsonl`."""
+"""The log of a training run: progress lines, throughput, and `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from pydantic import StrictFloat, StrictInt, TypeAdapter, ValidationError
 from rich.table import Table
@@ -26,22 +24,22 @@ from ..files.printing import plain_console, printable
 from ..files.reading import DataError, read_lines
 from ..files.records import parse_json
 from ..files.writing import not_written, write_text
-from ..inference.pages import PICTURES, SOUNDS, Cell, Samples, page
+from ..inference.pages import Samples, page
 from ..models.batch import Batch
 from ..models.tokens import PADDING
-from ..tokenizers.media.files import read_picture, read_sound
 from .checkpoints import NotFiniteError, Unreported
+from .logger import Loggers
 
 
 class Log:
-    """Collects losses and counts of steps, and reports them every `logging.every` steps. Losses stay on the device
-    until a line is due, so that no step waits for them. The clock counts training alone, no evaluation or saving.
+    """Collects the losses and counts of steps, and reports them every `logging.every` steps. Losses stay on the device
+    until a line is due, so that no step waits for them. The clock measures training only, not evaluating and saving.
 
-    `flops` gives the FLOPs of a micro-batch (`accounting.Costs.flops`).
+    `flops` returns the FLOPs of a micro-batch (`accounting.Costs.flops`).
     """
 
     record: MetricsFile
-    """The file that lines go to; set before the first line."""
+    """The file to which lines are written. It must be set before the first line."""
 
     def __init__(self, progress: Progress, processes: Processes, flops: Callable[[Batch], float]):
         self.progress, self.processes, self.flops = progress, processes, flops
@@ -50,41 +48,41 @@ class Log:
         self.throughput, self.unreported = Throughput(), Unreported()
 
     def start_clock(self) -> None:
-        """Restart the clock: time since the last line (an evaluation, say) is not training."""
+        """Restart the clock: the time since the last line, such as that of an evaluation, is not counted."""
         self.started = time.perf_counter()
 
     def resume(self, seconds: float, unreported: Unreported) -> None:
-        """Go on with the clock (in seconds) and the unreported steps of a checkpoint."""
+        """Continue with the clock (in seconds) and the unreported steps of a checkpoint."""
         self.seconds, self.unreported, self.throughput, self.losses = seconds, unreported, Throughput(), []
 
-    def read(self, batches: Sequence[Batch], waited: float) -> None:
-        """Count tokens, padding and FLOPs of a step's micro-batches, and the seconds `waited` for them."""
+    def count(self, batches: Sequence[Batch], waited: float) -> None:
+        """Add the tokens, padding and FLOPs of a step's micro-batches, and the seconds `waited` for them."""
         self.throughput = self.throughput.plus(batches, self.flops, waited)
 
     def add(self, loss: Tensor) -> None:
-        """Keep this process's part of a step's mean loss, a scalar on the device."""
+        """Add this process's part of a step's mean loss, a scalar on the device."""
         self.losses.append(loss)
 
     def report(self, step: int, rates: Mapping[str, float]) -> None:
-        """Write one line for the steps since the last: their mean loss, the learning rates in use (`rates`), the
-        throughput. Raises NotFiniteError where the loss is infinite or NaN."""
+        """Write one line for the steps since the last line: their mean loss, the current learning rates (`rates`) and
+        the throughput. Raises NotFiniteError if the loss is infinite or NaN."""
         recent = self.processes.sum(torch.stack(self.losses).double())
-        before, self.unreported = self.unreported, Unreported()
-        loss = torch.cat([recent.new_tensor(before.losses), recent]).mean().item()  # waits for the device
+        resumed, self.unreported = self.unreported, Unreported()
+        loss = torch.cat([recent.new_tensor(resumed.losses), recent]).mean().item()  # waits for the device
         seconds = time.perf_counter() - self.started
         self.seconds += seconds
         if not math.isfinite(loss):
             raise NotFiniteError(f"the loss is {loss}")
-        read, self.throughput = self.throughput.over(self.processes), Throughput()
+        totals, self.throughput = self.throughput.over(self.processes), Throughput()
         figures = {
             "train/loss": loss,
             **rates,
-            "train/tokens_per_second": read.tokens / seconds,
-            "train/flops_per_second": read.flops / seconds / self.processes.world_size,
+            "train/tokens_per_second": totals.tokens / seconds,
+            "train/flops_per_second": totals.flops / seconds / self.processes.world_size,
             "train/seconds_per_step": seconds / len(self.losses),
             "train/peak_memory_bytes": peak_memory(self.processes.device),
-            "train/padding": 1 - (read.tokens + before.tokens) / max(read.slots + before.slots, 1),
-            "train/waited": read.waited / self.processes.world_size / seconds,
+            "train/padding": 1 - (totals.tokens + resumed.tokens) / max(totals.slots + resumed.slots, 1),
+            "train/waited": totals.waited / self.processes.world_size / seconds,
         }
         self.losses.clear()
         gc.collect(0)
@@ -93,28 +91,30 @@ class Log:
             self.progress.show(step, figures, self.processes.device)
         self.start_clock()
 
-    def put_off(self) -> None:
-        """Keep the steps since the last line in `unreported`, where a run is saved between two lines: after resuming
-        the next line counts them too. Raises NotFiniteError where a loss is infinite or NaN."""
+    def keep_unreported(self) -> None:
+        """Store the steps since the last line in `unreported`, for a run that is saved between two lines: the first
+        line after resuming includes them. Raises NotFiniteError if a loss is infinite or NaN."""
         if not self.losses:
             return
-        read, before = self.throughput.over(self.processes), self.unreported
-        every = [*before.losses, *self.processes.sum(torch.stack(self.losses).double()).tolist()]
-        if not all(map(math.isfinite, every)):
-            raise NotFiniteError(f"the loss is {every[-1]}")
-        self.unreported = Unreported(losses=every, tokens=before.tokens + read.tokens, slots=before.slots + read.slots)
+        totals, resumed = self.throughput.over(self.processes), self.unreported
+        losses = [*resumed.losses, *self.processes.sum(torch.stack(self.losses).double()).tolist()]
+        if not all(map(math.isfinite, losses)):
+            raise NotFiniteError(f"the loss is {losses[-1]}")
+        self.unreported = Unreported(
+            losses=losses, tokens=resumed.tokens + totals.tokens, slots=resumed.slots + totals.slots
+        )
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Write one line of `metrics.jsonl`."""
         self.record.write(step, self.seconds, figures)
 
     def say(self, text: str) -> None:
-        """Print a line that stays, in the first process alone."""
+        """Print a permanent line above the progress line. Only the first process prints."""
         if self.processes.is_first:
             self.progress.say(text)
 
     def show(self, tables: Sequence[Table], lines: Sequence[str]) -> None:
-        """Print tables and lines that stay, in the first process alone."""
+        """Print tables and lines above the progress line. Only the first process prints."""
         if self.processes.is_first:
             self.progress.show_tables(*tables)
         for line in lines:
@@ -122,39 +122,32 @@ class Log:
 
 
 class MetricsFile:
-    """Writer of `metrics.jsonl` and of the same curves for TensorBoard (`RUN/tensorboard`), to be used in `with`.
+    """Writes metrics to `metrics.jsonl` and to the `loggers`. A context manager.
 
-    The lines of the current step are kept in memory (`here`) and saved in its checkpoint, so that after a kill the file
-    is cut back to what the checkpoint knows, and every step stands in it once.
+    The lines of the current step are kept in memory (`here`) and saved in its checkpoint. After a kill the file is cut
+    back to the checkpoint, so that it contains every step once.
     """
 
     def __init__(
-        self, folder: Path, *, step: int, lines: Sequence[Mapping[str, float]], tensorboard: bool, writes: bool = True,
-        check: Callable[[], None] = lambda: None,
+        self, folder: Path, *, step: int, lines: Sequence[Mapping[str, float]], loggers: Loggers | None = None,
+        writes: bool = True, check: Callable[[], None] = lambda: None,
     ):  # fmt: skip
-        """`step` is the run's present step, `lines` those of that step in its checkpoint. The file is cut back to them.
-        Where not `writes` (all processes but the first), no file is opened. `check` is called before anything is
-        written: it raises OSError where the folder is another one now. Raises DataError for a file of metrics that
-        cannot be read."""
-        self.path, self.file, self.board, self.check = folder / "metrics.jsonl", None, None, check
+        """`step` is the current step of the run, `lines` are the lines of this step in its checkpoint. The file is cut
+        back to them. If `writes` is false (in all processes but the first), no file is opened. `check` is called before
+        anything is written; it raises OSError if the folder was replaced. Raises DataError if an existing file cannot
+        be read."""
+        self.path, self.file, self.loggers, self.check = folder / "metrics.jsonl", None, loggers, check
         self.step, self.here = step, [dict(line) for line in lines]
-        self.start, self.wants_board = step, tensorboard
         if writes:
-            known = read_metrics(self.path, strict=False) if self.path.exists() else []
-            kept = [line for line in known if line["step"] < step]  # what a killed run wrote later is dropped
+            previous = read_metrics(self.path, strict=False) if self.path.exists() else []
+            earlier = [line for line in previous if line["step"] < step]  # a killed run may have written more
             check()
-            write_text(self.path, "".join(json.dumps(line) + "\n" for line in [*kept, *self.here]), within=folder)
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in [*earlier, *self.here]), within=folder)
             self.file = open(self.path, "a")
 
-    def _open_board(self) -> None:
-        """Open TensorBoard's writer; only at the first metrics, since its import takes a second."""
-        from torch.utils.tensorboard.writer import SummaryWriter
-
-        self.board = SummaryWriter(self.path.parent / "tensorboard", purge_step=self.start + 1 if self.start else None)
-
     def write(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
-        """Append one line: `{"step": step, "seconds": seconds, **metrics}`; add the metrics to TensorBoard. Raises
-        OSError naming the file where that fails."""
+        """Append the line `{"step": step, "seconds": seconds, **metrics}` and pass the metrics to the loggers.
+        Raises OSError, with the name of the file, if it cannot be written."""
         if step != self.step:
             self.step, self.here = step, []
         self.here.append({"step": step, "seconds": round(seconds, 3), **metrics})
@@ -166,89 +159,70 @@ class MetricsFile:
             self.file.flush()
         except OSError as error:
             raise not_written(self.path, error) from error
-        if self.wants_board and not self.board:
-            self._open_board()
-        for name, value in metrics.items() if self.board else ():
-            self.board.add_scalar(name, value, step)
+        if self.loggers:
+            self.loggers.call("metrics", step, metrics)
 
     def lines_of(self, step: int) -> list[dict[str, float]]:
-        """The lines of a step for its checkpoint; none unless it is the current one."""
+        """Returns the lines of a step for its checkpoint. Empty if it is not the current step."""
         return self.here if self.step == step else []
 
     def samples(self, step: int, samples: Samples) -> None:
-        """Keep generated samples: as a page in `RUN/sheets` where they are more than text, and in TensorBoard."""
-        if samples.rows and self.file:
+        """Pass generated samples to the loggers. Pictures and sounds are also written as a page in `RUN/sheets`."""
+        if not self.file:
+            return
+        if samples.rows:
             self.check()
             folder = self.path.parent
             write_text(folder / "sheets" / f"step-{step:08}.html", page(f"{folder.name}, step {step:,}", samples.rows),
                        within=folder)  # fmt: skip
-        if not self.board:
-            return
-        if samples.text:
-            self.board.add_text("sample", f"```\n{samples.text}\n```", step)
-        add_rows(self.board, samples.rows, step)
+        if self.loggers:
+            self.loggers.call("samples", step, samples)
 
     def __enter__(self) -> MetricsFile:
         return self
 
     def __exit__(self, *exception) -> None:
         if self.file:
-            with suppress(OSError):  # on a full disk what could not be written fails a second time
+            with suppress(OSError):  # on a full disk a failed write fails again when the file is closed
                 self.file.close()
-        if self.board:
-            self.board.close()
-
-
-def write_board(folder: Path, rows: Sequence[Sequence[Cell]], step: int) -> None:
-    """Write pictures and sounds for TensorBoard into a folder of their own."""
-    from torch.utils.tensorboard.writer import SummaryWriter
-
-    with SummaryWriter(folder) as board:
-        add_rows(board, rows, step)
-
-
-def add_rows(board: Any, rows: Sequence[Sequence[Cell]], step: int) -> None:
-    """Add the pictures and sounds of a sheet's rows to TensorBoard's writer."""
-    for number, row in enumerate(rows, start=1):
-        for cell in row:
-            name = f"{cell.caption}/{number}"
-            if cell.ending in PICTURES:
-                board.add_image(name, np.asarray(read_picture(cell.content).convert("RGB")), step, dataformats="HWC")
-            elif cell.ending in SOUNDS:
-                sound, rate = read_sound(cell.content)
-                board.add_audio(name, sound[None].clip(-1, 1), step, sample_rate=rate)
+        if self.file and self.loggers:
+            self.loggers.call("close")
 
 
 Line = TypeAdapter(dict[str, StrictInt | StrictFloat])
 
 
 def read_metrics(file: Path, strict: bool = True) -> list[dict[str, float]]:
-    """The lines of a `metrics.jsonl`, in order. A line that is no mapping of names to numbers, or has no step, raises
-    DataError; without `strict` it is skipped."""
-    found = []
+    """Returns the lines of a `metrics.jsonl`, in order. If a line is not a mapping from names to numbers, or has no
+    step, raises DataError if `strict`; else the line is skipped."""
+    metrics = []
     for number, line in enumerate(read_lines(file), start=1):
+        where = f"{file}, line {number}"
         try:
-            value = Line.validate_python(parse_json(line, f"{file}, line {number}"))
+            value = Line.validate_python(parse_json(line, where))
             if not isinstance(value.get("step"), int):
-                raise DataError(f"{file}, line {number}: it names no step")
-            found.append(value)
-        except (DataError, ValidationError) as error:
+                raise DataError(f"{where}: it has no step")
+            metrics.append(value)
+        except DataError:
             if strict:
-                told = str(error) if isinstance(error, DataError) else f"{file}, line {number}: no numbers by name"
-                raise DataError(told) from None
-    return found
+                raise
+        except ValidationError:
+            if strict:
+                raise DataError(f"{where}: expected a mapping from names to numbers") from None
+    return metrics
 
 
 PEAK_FLOPS = {
     "H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12,
     "RTX 4090": 165e12, "B200": 2250e12,
 }  # fmt: skip
-"""Peak bfloat16 FLOP/s of dense matrix products as the maker states them, by a part of the device's name; the first
-that fits counts."""
+"""Peak bfloat16 FLOP/s of dense matrix products, as stated by the manufacturer, by a part of the device's name. The
+first match counts."""
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """The stated peak FLOP/s of a GPU; None where it is unknown and on a CPU: FLOP/s is shown there instead of MFU."""
+    """Returns the stated peak FLOP/s of a GPU. None for an unknown GPU and for a CPU; FLOP/s is then shown instead of
+    MFU."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
@@ -256,7 +230,7 @@ def peak_flops(device: torch.device) -> float | None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes held so far: by tensors on the GPU, on a CPU by the whole process."""
+    """Returns the peak memory so far in bytes: of the tensors on a GPU, or of the complete process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     kilo = 1 if sys.platform == "darwin" else 1024
@@ -279,15 +253,15 @@ def scaled(value: float, unit: str) -> str:
 
 
 def shown_rates(metrics: Mapping[str, float]) -> str:
-    """The learning rates: `rate 1.00e-03`, or where other groups have theirs `rate 2.00e-02 (heads 8.0e-03)`."""
-    own = {name.rpartition("/")[2]: rate for name, rate in metrics.items() if name.startswith("train/learning_rate/")}
-    others = f" ({', '.join(f'{name} {rate:.1e}' for name, rate in own.items())})" if own else ""
+    """Returns the learning rates: `rate 1.00e-03`, or with several groups `rate 2.00e-02 (heads 8.0e-03)`."""
+    groups = {key.rpartition("/")[2]: rate for key, rate in metrics.items() if key.startswith("train/learning_rate/")}
+    others = f" ({', '.join(f'{name} {rate:.1e}' for name, rate in groups.items())})" if groups else ""
     return f"rate {metrics['train/learning_rate']:.2e}{others}"
 
 
 class Progress:
-    """The progress line of a run of `steps` steps, on `stream` (by default standard error). Where that is no terminal,
-    a plain line is written every `quiet_seconds` or less often, and at the last step."""
+    """The progress line of a run of `steps` steps, on `stream` (by default standard error). On a terminal the line is
+    redrawn. Otherwise plain lines are written, at least `quiet_seconds` apart, and one at the last step."""
 
     def __init__(self, steps: int, *, quiet_seconds: float = 10.0, stream=None):
         self.stream = stream or sys.stderr
@@ -315,12 +289,12 @@ class Progress:
             print(line, file=self.stream, flush=True)
 
     def say(self, text: str) -> None:
-        """Write a text that stays, above the line."""
+        """Write a permanent text above the line."""
         text = printable(text)
         print(f"\r\033[K{text}" if self.live else text, file=self.stream, flush=True)
 
     def show_tables(self, *tables: Table) -> None:
-        """Write tables, above the line."""
+        """Write tables above the line."""
         console = plain_console(file=self.stream, width=None if self.live else 120)
         for table in tables:
             console.print(table)
@@ -328,7 +302,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Counts of what was read, summed over micro-batches and over all sets (encoder and decoder)."""
+    """Counts of processed data, summed over micro-batches and over all sets (encoder and decoder)."""
 
     tokens: int = 0
     slots: int = 0
@@ -336,20 +310,21 @@ class Throughput:
     flops: float = 0.0
     """FLOPs, forward and backward; see `accounting.Costs`."""
     waited: float = 0.0
-    """Seconds in which training waited for data."""
+    """Seconds that training waited for data."""
 
     def plus(self, batches: Sequence[Batch], flops: Callable[[Batch], float], waited: float) -> Throughput:
-        """These counts and those of some micro-batches, for which training waited `waited` seconds."""
-        read = [batch for batch in batches if batch.real]
-        samples = [planned.tokens.sample for batch in read for planned in batch.sets.values()]
+        """Returns the sum of these counts and those of some micro-batches, for which training waited `waited`
+        seconds."""
+        real = [batch for batch in batches if batch.real]
+        samples = [planned.tokens.sample for batch in real for planned in batch.sets.values()]
         return Throughput(
             self.tokens + sum(int((sample != PADDING).sum()) for sample in samples),
             self.slots + sum(sample.numel() for sample in samples),
-            self.flops + sum(map(flops, read)),
+            self.flops + sum(map(flops, real)),
             self.waited + waited,
         )
 
     def over(self, processes: Processes) -> Throughput:
-        """The sums over all processes."""
+        """Returns the sums over all processes."""
         tokens, slots, flops, waited = processes.agree([self.tokens, self.slots, self.flops, self.waited])
         return Throughput(int(tokens), int(slots), flops, waited)

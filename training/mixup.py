@@ -1,5 +1,5 @@
-"""Mixup and CutMix: pairs of images or sounds, and their labels, mixed while training, a batch at a time on the device.
-Pairs are neighbours in the global batch; micro-batches and processes never divide a pair."""
+"""Mixup and CutMix: mixes pairs of images or sounds and their labels during training, a batch at a time, on the device.
+A pair is two neighbours in the global batch. Both are always in the same micro-batch."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ from ..models.batch import Batch, Chunks
 @dataclass(frozen=True, kw_only=True)
 class Mixup:
     """How inputs and labels are mixed: `mixup` (Zhang et al. 2018, arXiv:1710.09412) and `cutmix` (Yun et al. 2019,
-    arXiv:1905.04899) are the parameters a of their Beta(a, a), 0 to 1000, 0: none; with both, each pair takes either
-    with probability 1/2.
+    arXiv:1905.04899) are the parameters a of their Beta(a, a), 0 to 1000; 0 switches one off. With both, each is used
+    for a pair with probability 1/2.
 
-    Images take both. Sounds take mixup alone: to each waveform the other one is added, cut or padded with silence to
-    its length, as AST does (Gong et al. 2021, arXiv:2104.01778). Raises ValueError for values out of range."""
+    Sounds support mixup only: the waveforms of a pair are added, after the second one is cut or padded with silence to
+    the length of the first, as in AST (Gong et al. 2021, arXiv:2104.01778). Raises ValueError if a value is out of
+    range."""
 
     mixup: float = 0.0
     cutmix: float = 0.0
     probability: float = 1.0
-    """The probability that a pair is mixed at all, 0 to 1."""
+    """The probability that a pair is mixed, 0 to 1."""
 
     def __post_init__(self):
         if not (0 <= self.mixup <= 1000 and 0 <= self.cutmix <= 1000 and 0 <= self.probability <= 1):
             raise ValueError("mixup and cutmix must be at least 0 and at most 1000, probability between 0 and 1")
 
     def __call__(self, batch: Batch) -> Batch:
-        """The batch with items and labels mixed in pairs: samples 0 and 1, 2 and 3, ...; of an odd number the last
-        stays as it is. Each pair draws by the seed of its first sample. The targets become shares of the classes:
-        with share 0.75, labels 0 and 2 of 3 classes give (0.75, 0, 0.25) and (0.25, 0, 0.75).
+        """Returns the batch with items and labels mixed in pairs: samples 0 and 1, 2 and 3, ... If their number is odd,
+        the last one is unchanged. The random draw of a pair uses the seed of its first sample. The targets become
+        probabilities of the classes: with share 0.75, labels 0 and 2 of 3 classes become (0.75, 0, 0.25) and
+        (0.25, 0, 0.75).
 
-        Raises ValueError unless every sample has one image (all of one size) or one sound, no other input, and a label
-        of one classification task, the only task.
+        Raises ValueError unless every sample has one image (all of the same size) or one sound, no other input, and a
+        label, and the model has a single task, a classification.
         """
         planned = batch.main
         chunks = next(iter(planned.chunks.values()))
@@ -54,52 +56,52 @@ class Mixup:
             )
         task, targets = next(iter(batch.targets.items()))
         if len(batch.targets) != 1 or not targets.classes:
-            raise ValueError("training.mixup needs one classification task of one label a sample")
+            raise ValueError("training.mixup needs a single task, a classification with one label per sample")
         if targets.count < planned.samples:
             raise ValueError("training.mixup needs a label in every sample")
-        pairs = planned.samples // 2 * 2
-        drawn = [self.drawn(np.random.default_rng([*seed, 8])) for seed in planned.seeds[:pairs:2]]
+        paired = planned.samples // 2 * 2
+        draws = [self.draw(np.random.default_rng([*seed, 8])) for seed in planned.seeds[:paired:2]]
         labels = F.one_hot(targets.values, targets.classes).float()
         if sounds:
-            values, kept = self.sounds(chunks, drawn), torch.tensor([each.share for each in drawn])
+            values, share = self.sounds(chunks, draws), torch.tensor([pair.share for pair in draws])
         else:
-            values, kept = self.images(chunks.values, drawn)
-        kept = kept.repeat_interleave(2).to(labels)[:, None]
-        shares = torch.cat([labels[:pairs] * kept + swapped(labels[:pairs]) * (1 - kept), labels[pairs:]])
-        targets = replace(targets, values=shares)
-        mixed = {name: replace(each, values=values) for name, each in planned.chunks.items()}
+            values, share = self.images(chunks.values, draws)
+        share = share.repeat_interleave(2).to(labels)[:, None]
+        probabilities = torch.cat([labels[:paired] * share + swapped(labels[:paired]) * (1 - share), labels[paired:]])
+        targets = replace(targets, values=probabilities)
+        mixed = dict.fromkeys(planned.chunks, replace(chunks, values=values))
         return replace(batch, main=replace(planned, chunks=mixed), targets={task: targets})
 
-    def drawn(self, random: np.random.Generator) -> Drawn:
-        """The random draw of a pair."""
+    def draw(self, random: np.random.Generator) -> Drawn:
+        """Returns the random draw of a pair."""
         mixes, cuts = random.random() < self.probability, self.cutmix and (not self.mixup or random.random() < 0.5)
         parameter = self.cutmix if cuts else self.mixup
         share = float(random.beta(parameter, parameter)) if mixes and parameter else 1.0
         return Drawn(share, bool(cuts), *random.random(2).tolist())
 
-    def images(self, images: Tensor, drawn: Sequence[Drawn]) -> tuple[Tensor, Tensor]:
-        """The images (s, channels, height, width) mixed in pairs, and each pair's share of an image's own pixels (p),
-        for p pairs in `drawn`."""
-        pairs, (height, width) = 2 * len(drawn), images.shape[-2:]
-        masks = torch.stack([each.own(height, width) for each in drawn]) if drawn else torch.ones(0, 1, height, width)
-        own = masks.repeat_interleave(2, dim=0).to(images.device)
-        first = images[:pairs].float()
-        mixed = (first * own + swapped(first) * (1 - own)).round().to(images.dtype)
-        return torch.cat([mixed, images[pairs:]]), masks.mean((1, 2, 3))
+    def images(self, images: Tensor, draws: Sequence[Drawn]) -> tuple[Tensor, Tensor]:
+        """Returns the images (s, channels, height, width) mixed in pairs, and for each of the p pairs in `draws` the
+        share of its own pixels that an image keeps, (p)."""
+        paired, (height, width) = 2 * len(draws), images.shape[-2:]
+        masks = torch.stack([pair.mask(height, width) for pair in draws]) if draws else torch.ones(0, 1, height, width)
+        mask = masks.repeat_interleave(2, dim=0).to(images.device)
+        originals = images[:paired].float()
+        mixed = (originals * mask + swapped(originals) * (1 - mask)).round().to(images.dtype)
+        return torch.cat([mixed, images[paired:]]), masks.mean((1, 2, 3))
 
-    def sounds(self, chunks: Chunks, drawn: Sequence[Drawn]) -> Tensor:
-        """The windows (f, window samples) of all sounds, each mixed with those of its partner, which is cut or padded
-        with silence to the same number of windows."""
+    def sounds(self, chunks: Chunks, draws: Sequence[Drawn]) -> Tensor:
+        """Returns the windows (f, window samples) of all sounds. Each sound is mixed with its partner, which is cut or
+        padded with silence to the same number of windows."""
         values, count, device = chunks.values, len(chunks.counts), chunks.values.device
         frames = chunks.counts * (len(values) // len(chunks.index))
         clip = torch.repeat_interleave(torch.arange(count, device=device), frames, output_size=len(values))
         start = frames.cumsum(0) - frames
         order = torch.arange(count)
-        partner = torch.cat([swapped(order[: 2 * len(drawn)]), order[2 * len(drawn) :]]).to(device)[clip]
+        partner = torch.cat([swapped(order[: 2 * len(draws)]), order[2 * len(draws) :]]).to(device)[clip]
         within = torch.arange(len(values), device=device) - start[clip]
         other = values[(start[partner] + within).clamp(max=len(values) - 1)].nan_to_num()
         other = other.masked_fill((within >= frames[partner])[:, None], 0)
-        share = torch.tensor([each.share for each in drawn for _ in range(2)] + [1.0] * (count % 2)).to(values)
+        share = torch.tensor([pair.share for pair in draws for _ in range(2)] + [1.0] * (count % 2)).to(values)
         return share[clip, None] * values + (1 - share[clip, None]) * other
 
 
@@ -107,31 +109,30 @@ class Drawn(NamedTuple):
     """The random draw of a pair."""
 
     share: float
-    """How much of each item and label is its own, 0 to 1; 1: not mixed."""
+    """The weight of the original item and label in the mixture, 0 to 1; 1: not mixed."""
     cuts: bool
-    """Whether a rectangle is exchanged (CutMix) instead of all pixels being mixed."""
+    """Whether a rectangle is exchanged (CutMix) instead of mixing all pixels."""
     top: float
-    """The middle of the rectangle, as a share of the height, 0 to 1."""
+    """The vertical center of the rectangle, as a share of the height, 0 to 1."""
     left: float
-    """The same of the width."""
+    """The horizontal center of the rectangle, as a share of the width, 0 to 1."""
 
-    def own(self, height: int, width: int) -> Float[Tensor, "1 height width"]:
-        """How much of every pixel is the image's own: `share` everywhere, or 0 inside the rectangle (`1 - share` of the
-        area, before it is clipped to the image) and 1 outside."""
+    def mask(self, height: int, width: int) -> Float[Tensor, "1 height width"]:
+        """Returns the weight of the original pixels: `share` everywhere, or with CutMix 0 inside the rectangle and 1
+        outside. The area of the rectangle, before it is clipped to the image, is `1 - share` of the image."""
         if not self.cuts:
             return torch.full((1, height, width), self.share)
         side, mask = (1 - self.share) ** 0.5, torch.ones(1, height, width)
-        rows, columns = (self._part(*each) for each in ((self.top, side, height), (self.left, side, width)))
-        mask[:, rows, columns] = 0
+        mask[:, self._extent(self.top, side, height), self._extent(self.left, side, width)] = 0
         return mask
 
     @staticmethod
-    def _part(middle: float, side: float, length: int) -> slice:
-        """The side of the rectangle along one axis of `length` pixels, clipped to the image, as in the paper."""
+    def _extent(middle: float, side: float, length: int) -> slice:
+        """Returns the rectangle's extent along an axis of `length` pixels, clipped to the image, as in the paper."""
         half = side * length / 2
         return slice(max(0, round(middle * length - half)), max(0, round(middle * length + half)))
 
 
 def swapped(items: Tensor) -> Tensor:
-    """An even number of items, neighbours exchanged: 0, 1, 2, 3 become 1, 0, 3, 2."""
+    """Exchange neighbours in an even number of items: 0, 1, 2, 3 becomes 1, 0, 3, 2."""
     return items.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)

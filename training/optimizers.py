@@ -1,6 +1,7 @@
-"""Optimizers: AdamW for everything, or Muon for the matrices of the cores and AdamW for the rest.
+"""Optimizers: AdamW for all parameters, or Muon for the matrices of the cores and AdamW for the rest.
 
-Every trained parameter is in exactly one group, by its role (`models/initialization.py`); `Optimizer` asserts it.
+Every trained parameter is in exactly one group, which depends on its role (`models/initialization.py`). `Optimizer`
+asserts this.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ Weight = Annotated[float, Field(ge=0)]
 NUMBERS: Mapping[str, tuple[type, torch.dtype]] = {
     "bool": (bool, torch.bool), "int": (int, torch.int64), "float": (float, torch.float64),
 }  # fmt: skip
-"""The kinds of numbers in an optimizer's state that are no tensors. A checkpoint holds the number 7 called `step` as
+"""The types of numbers in an optimizer's state that are not tensors. A checkpoint stores the number 7 named `step` as
 the tensor `step:int`."""
-FOLLOWS = ("params", "lr")
-"""The options of a group that a checkpoint does not hold: rates follow from the step."""
+NOT_STORED = ("params", "lr")
+"""The options of a group that a checkpoint does not store. The rates follow from the step."""
 
 
 class Optimizer:
-    """Base: one or more torch optimizers that together hold every trained parameter of a model once.
+    """Base: one or more torch optimizers. Together they have every trained parameter of a model exactly once.
 
-    `learning_rate` (`training.learning_rate`) is the peak rate of the main group; other groups have ratios of it. All
-    rates are multiplied by the schedule's factor. A subclass makes its optimizers in `__init__` and calls `hold`. They
-    may be any of `torch.optim` or your own, if all that they remember is tensors and numbers in their `state`, by
-    parameter, and in their groups: a run that resumes continues from these.
+    `learning_rate` (`training.learning_rate`) is the peak rate of the main group; the rates of other groups are ratios
+    of it. All rates are multiplied by the schedule's factor. A subclass creates its torch optimizers in `__init__` and
+    calls `hold`. They can be optimizers of `torch.optim` or user-defined ones. Their state must consist of tensors and
+    numbers, in `state` by parameter and in their groups: a resumed run continues from these.
 
         class Momentum(chopmix.Optimizer):
             def __init__(self, model, learning_rate, *, momentum: float = 0.9):
@@ -46,7 +47,7 @@ class Optimizer:
     """
 
     default_rate: ClassVar[float] = 1e-3
-    """The main group's rate where `training.learning_rate` is null."""
+    """The rate of the main group if `training.learning_rate` is null."""
     main: ClassVar[str] = "all"
     """The name of the main group."""
 
@@ -55,44 +56,45 @@ class Optimizer:
         self.inner: list[torch.optim.Optimizer] = []
         self.names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
         """The name of every trained parameter."""
-        self._made: list[dict[str, Any]] = []
-        """The options of each group as they were at first."""
+        self._initial_options: list[dict[str, Any]] = []
+        """The initial options of each group."""
         self._stepped = False
 
     def hold(self, *inner: torch.optim.Optimizer) -> None:
-        """Take the torch optimizers, the main group first; `name` of a group is its name in tables and metrics. Raises
-        AssertionError where a parameter is missing or held twice."""
+        """Set the torch optimizers, the main group first. The `name` of a group is its name in tables and metrics.
+        Raises AssertionError if a parameter is in no group or in two groups."""
         self.inner = list(inner)
         held = [p for group in self.groups() for p in group["params"]]
-        assert len(held) == len(set(held)), "a parameter stands in two optimizer groups"
-        lacking = [self.names[p] for p in set(self.names) - set(held)]
-        assert set(held) == set(self.names), f"without optimizer: {lacking}"
+        assert len(held) == len(set(held)), "a parameter is in two optimizer groups"
+        missing = [self.names[p] for p in set(self.names) - set(held)]
+        assert set(held) == set(self.names), f"parameters without an optimizer: {missing}"
         for group in self.groups():
             group["peak"] = group["lr"]
-        self._made = [dict(group) for group in self.groups()]
+        self._initial_options = [dict(group) for group in self.groups()]
 
     def groups(self) -> list[dict]:
-        """All groups of all optimizers."""
+        """Returns all groups of all optimizers."""
         return [group for optimizer in self.inner for group in optimizer.param_groups]
 
     def rates(self) -> dict[str, tuple[float, int]]:
-        """The present learning rate of each group and its number of parameters, by the group's name, the main one
+        """Returns the current learning rate and the number of parameters of each group by its name, the main group
         first: `{"matrices": (0.02, 196608), "heads": (0.005, 16384)}`."""
-        found: dict[str, tuple[float, int]] = {}
+        rates: dict[str, tuple[float, int]] = {}
         for group in self.groups():
             name = group.get("name", "all")
             count = sum(p.numel() for p in group["params"])
-            found[name] = group["lr"], count + found.get(name, (0.0, 0))[1]
-        return found
+            rates[name] = group["lr"], count + rates.get(name, (0.0, 0))[1]
+        return rates
 
     def figures(self) -> dict[str, float]:
-        """The present learning rates as metrics: `train/learning_rate` of the main group,
-        `train/learning_rate/heads` of another."""
+        """Returns the current learning rates as metrics: `train/learning_rate` for the main group, and for example
+        `train/learning_rate/heads` for another group."""
         others = {f"train/learning_rate/{name}": rate for name, (rate, _) in self.rates().items() if name != self.main}
         return {"train/learning_rate": self.learning_rate * self.factor} | others
 
     def step(self, factor: float) -> None:
-        """One update at `factor` times every group's peak rate. The first one raises ValueError where `state` would."""
+        """Make one update at `factor` times every group's peak rate. The first update raises ValueError if the state
+        cannot be stored (see `state`)."""
         self.factor = factor
         for optimizer in self.inner:
             for group in optimizer.param_groups:
@@ -103,55 +105,56 @@ class Optimizer:
         self._stepped = True
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Set all gradients to None."""
         for optimizer in self.inner:
             optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """The state by `<parameter>/<quantity>`: `cores.main.norm.weight/exp_avg`, `.../exp_avg_sq`, `.../step`; of
-        Muon's matrices `.../momentum`. The options of groups that have changed follow as `groups/<number>/<option>`.
+        """Returns the state by `<parameter>/<quantity>`: `cores.main.norm.weight/exp_avg`, `.../exp_avg_sq`,
+        `.../step`, for Muon's matrices `.../momentum`. Options of groups that have changed are in
+        `groups/<number>/<option>`.
 
-        Raises ValueError for state that is neither tensors nor numbers, belongs to no parameter, or is one tensor in
-        two places."""
-        found: dict[str, Tensor] = {}
+        Raises ValueError if a value is neither a tensor nor a number, belongs to no parameter, or shares memory with
+        another one."""
+        state: dict[str, Tensor] = {}
         for optimizer in self.inner:
             for parameter, quantities in optimizer.state.items():
-                found |= stored(self.names.get(parameter), quantities, optimizer)
-        for number, (group, made) in enumerate(zip(self.groups(), self._made, strict=True)):
+                state |= to_tensors(self.names.get(parameter), quantities, optimizer)
+        for number, (group, initial) in enumerate(zip(self.groups(), self._initial_options, strict=True)):
             changed = {
                 name: value for name, value in group.items()
-                if name not in FOLLOWS and (isinstance(value, Tensor) or not same(value, made.get(name)))
+                if name not in NOT_STORED and (isinstance(value, Tensor) or not same(value, initial.get(name)))
             }  # fmt: skip
-            found |= stored(f"groups/{number}", changed, self)
-        seen = {parameter.untyped_storage()._cdata: name for parameter, name in self.names.items()}
-        for name, value in found.items():
-            if (other := seen.setdefault(value.untyped_storage()._cdata, name)) != name and value.numel():
-                raise ValueError(f"training.optimizer: its state {name} shares memory with {other}; {SAVED}")
-        return found
+            state |= to_tensors(f"groups/{number}", changed, self)
+        owners = {parameter.untyped_storage()._cdata: name for parameter, name in self.names.items()}
+        for name, value in state.items():
+            if (other := owners.setdefault(value.untyped_storage()._cdata, name)) != name and value.numel():
+                raise ValueError(f"training.optimizer: its state {name} shares memory with {other}; {STORABLE}")
+        return state
 
     def state_values(self) -> int:
-        """How many numbers the state holds once every parameter was updated: AdamW two for each weight, Muon one; one
-        for an optimizer of which it is not known."""
-        kept = {optimizer: len(getattr(optimizer, "like_parameter", ("unknown",))) for optimizer in self.inner}
-        return sum(kept[o] * p.numel() for o in self.inner for group in o.param_groups for p in group["params"])
+        """Returns the number of values in the state after all parameters were updated: two per weight for AdamW, one
+        for Muon, and one for other optimizers, for which it is not known."""
+        per_weight = {optimizer: len(getattr(optimizer, "like_parameter", ("unknown",))) for optimizer in self.inner}
+        return sum(per_weight[o] * p.numel() for o in self.inner for group in o.param_groups for p in group["params"])
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take what `state` gave; an empty one changes nothing. A parameter that never had a gradient has no state in
-        it. Raises ValueError for state of another parameter, or of another shape, type or optimizer."""
+        """Load what `state` returned. An empty state changes nothing. A parameter that never had a gradient has no
+        state. Raises ValueError if the state belongs to another parameter, or has another shape, type or optimizer."""
         if not state:
             return
         by_name: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for key, value in state.items():
             name, _, quantity = key.rpartition("/")
             by_name[name][quantity] = value
-        for number, (group, made) in enumerate(zip(self.groups(), self._made, strict=True)):
-            devices = {name: value.device for name, value in made.items() if isinstance(value, Tensor)}
-            changed = restored(by_name.pop(f"groups/{number}", {}), devices)
-            for name in set(group).difference(FOLLOWS):
+        for number, (group, initial) in enumerate(zip(self.groups(), self._initial_options, strict=True)):
+            devices = {name: value.device for name, value in initial.items() if isinstance(value, Tensor)}
+            changed = from_tensors(by_name.pop(f"groups/{number}", {}), devices)
+            for name in set(group).difference(NOT_STORED):
                 del group[name]
-            group.update({name: value for name, value in (made | changed).items() if name not in FOLLOWS})
-        if others := sorted(set(by_name).difference(self.names.values())):
-            raise ValueError(f"the optimizer's checkpoint has state of {others[0]!r}, which is not trained")
+            group.update({name: value for name, value in (initial | changed).items() if name not in NOT_STORED})
+        if untrained := sorted(set(by_name).difference(self.names.values())):
+            raise ValueError(f"the optimizer's checkpoint has state of {untrained[0]!r}, which is not trained")
         for optimizer in self.inner:
             fits = getattr(optimizer, "fits", None)
             for group in optimizer.param_groups:
@@ -161,70 +164,71 @@ class Optimizer:
                     if name not in by_name:
                         continue
                     if fits and not fits(parameter, by_name[name]):
-                        raise ValueError(f"the optimizer's checkpoint has no state for {name} that fits it")
+                        raise ValueError(f"the optimizer's checkpoint has no matching state for {name}")
                     devices = dict.fromkeys(by_name[name], parameter.device)
-                    if not (group.get("fused") or group.get("capturable")):  # as torch's optimizers have it
+                    if not (group.get("fused") or group.get("capturable")):  # torch's optimizers keep `step` on the CPU
                         devices["step"] = CPU
-                    optimizer.state[parameter] = restored(by_name[name], devices)
+                    optimizer.state[parameter] = from_tensors(by_name[name], devices)
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two options of a group, which are no tensors, are one value."""
+    """Whether two options of a group, which are not tensors, have the same type and value."""
     return one is other or (type(one) is type(other) and one == other)
 
 
 CPU = torch.device("cpu")
-SAVED = "a checkpoint holds tensors and numbers by parameter, each tensor in one place"
+STORABLE = "a checkpoint stores tensors and numbers by parameter, each tensor once"
 
 
-def stored(owner: str | None, quantities: Any, optimizer: object) -> dict[str, Tensor]:
-    """The state of the parameter called `owner` as tensors by `<owner>/<quantity>`: 7 as `step` of `a.weight` is
-    `{"a.weight/step:int": tensor(7)}`. Raises ValueError where it cannot be."""
-    found, known = {}, owner is not None and isinstance(quantities, Mapping)
-    for name, value in quantities.items() if known else [("", quantities)]:
-        kind = next((kind for kind, (made, _) in NUMBERS.items() if isinstance(value, made)), "")
-        if not known or not (kind or isinstance(value, Tensor)) or not {"/", ":"}.isdisjoint(str(name)):
-            whose = f"of {owner}" if owner else "of no parameter"
-            kept = f"{type(optimizer).__name__} keeps {described(value)} as {str(name)!r} {whose}"
-            raise ValueError(f"training.optimizer: {kept}; {SAVED}")
+def to_tensors(owner: str | None, quantities: Any, optimizer: object) -> dict[str, Tensor]:
+    """Returns the state of the parameter named `owner` as tensors by `<owner>/<quantity>`: the number 7 as `step` of
+    `a.weight` becomes `{"a.weight/step:int": tensor(7)}`. Raises ValueError if a value is neither a tensor nor a
+    number."""
+    tensors, has_names = {}, owner is not None and isinstance(quantities, Mapping)
+    for name, value in quantities.items() if has_names else [("", quantities)]:
+        kind = next((kind for kind, (number, _) in NUMBERS.items() if isinstance(value, number)), "")
+        if not has_names or not (kind or isinstance(value, Tensor)) or not {"/", ":"}.isdisjoint(str(name)):
+            where = f"of {owner}" if owner else "of no parameter"
+            problem = f"{type(optimizer).__name__} has {described(value)} as {str(name)!r} {where}"
+            raise ValueError(f"training.optimizer: {problem}; {STORABLE}")
         ending = f":{kind}" if kind else ""
-        found[f"{owner}/{name}{ending}"] = torch.tensor(value, dtype=NUMBERS[kind][1]) if kind else value
-    return found
+        tensors[f"{owner}/{name}{ending}"] = torch.tensor(value, dtype=NUMBERS[kind][1]) if kind else value
+    return tensors
 
 
-def restored(tensors: Mapping[str, Tensor], devices: Mapping[str, torch.device]) -> dict[str, Any]:
-    """The quantities that `stored` made tensors of, each tensor copied to its device (the CPU where there is none).
-    Raises ValueError for a number that is none."""
-    found: dict[str, Any] = {}
-    for full, value in tensors.items():
-        name, _, kind = full.partition(":")
+def from_tensors(tensors: Mapping[str, Tensor], devices: Mapping[str, torch.device]) -> dict[str, Any]:
+    """The inverse of `to_tensors`. Each tensor is copied to its device in `devices` (default: the CPU). Raises
+    ValueError if a number has an unknown type or more than one value."""
+    quantities: dict[str, Any] = {}
+    for key, value in tensors.items():
+        name, _, kind = key.partition(":")
         if kind and (kind not in NUMBERS or value.numel() != 1):
-            raise ValueError(f"the optimizer's checkpoint has no number {full!r}")
-        found[name] = NUMBERS[kind][0](value.item()) if kind else value.to(device=devices.get(name, CPU), copy=True)
-    return found
+            raise ValueError(f"the optimizer's checkpoint has no number {key!r}")
+        quantities[name] = NUMBERS[kind][0](value.item()) if kind else value.to(devices.get(name, CPU), copy=True)
+    return quantities
 
 
 class TorchOptimizer(torch.optim.Optimizer):
-    """Base of our own torch optimizers. `add_param_group` and `zero_grad` are written again since those of torch import
-    torch._dynamo and sympy, which takes a second at every start."""
+    """Base of the torch optimizers of chopmix. It replaces `add_param_group` and `zero_grad`, because those of torch
+    import torch._dynamo and sympy, which takes a second at every start."""
 
     like_parameter: ClassVar[tuple[str, ...]]
     """The quantities of its state that have the parameter's shape."""
     counters: ClassVar[tuple[str, ...]] = ()
-    """Those that are one number, as a tensor."""
+    """The quantities of its state that are a single number, as a tensor."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Take a group: `params`, and options for which the defaults do not hold."""
+        """Add a group: `params`, and options that differ from the defaults."""
         self.param_groups.append({**self.defaults, **param_group, "params": list(param_group["params"])})
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients, or, without `set_to_none`, make them zero."""
+        """Set all gradients to None, or to zero if `set_to_none` is false."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None if set_to_none or parameter.grad is None else torch.zeros_like(parameter.grad)
 
     def fits(self, parameter: Tensor, quantities: Mapping[str, Tensor]) -> bool:
-        """Whether these are the quantities that it keeps for the parameter."""
+        """Whether `quantities` have the names, shapes and types of this optimizer's state of the parameter."""
         return quantities.keys() == {*self.like_parameter, *self.counters} and all(
             (value.is_floating_point() and value.numel() == 1) if name in self.counters
             else (value.shape, value.dtype) == (parameter.shape, parameter.dtype) for name, value in quantities.items()
@@ -232,7 +236,7 @@ class TorchOptimizer(torch.optim.Optimizer):
 
 
 class FusedAdamW(TorchOptimizer):
-    """AdamW by torch's fused kernel: the updates of `torch.optim.AdamW(..., fused=True)`, bit for bit."""
+    """AdamW with torch's fused kernel. The updates equal those of `torch.optim.AdamW(..., fused=True)` bit for bit."""
 
     like_parameter, counters = ("exp_avg", "exp_avg_sq"), ("step",)
 
@@ -241,13 +245,13 @@ class FusedAdamW(TorchOptimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None) -> None:
-        """One update of every parameter that has a gradient; `closure` is ignored."""
+        """Update every parameter that has a gradient. `closure` is ignored."""
         for group in self.param_groups:
-            alike = defaultdict(list)
+            by_type = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    alike[parameter.device, parameter.dtype].append(parameter)
-            for parameters in alike.values():
+                    by_type[parameter.device, parameter.dtype].append(parameter)
+            for parameters in by_type.values():
                 self._update(parameters, group)
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
@@ -265,17 +269,17 @@ class FusedAdamW(TorchOptimizer):
 
 
 def adamw(groups: list[dict], betas: tuple[float, float], epsilon: float) -> FusedAdamW:
-    """AdamW over the groups that hold any parameter."""
+    """Returns AdamW over the groups that have parameters."""
     return FusedAdamW([group for group in groups if group["params"]], betas, epsilon)
 
 
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101), fused.
 
-    `weight_decay` acts on parameters of two axes or more (matrices and embeddings, as in nanoGPT), never on gains and
-    biases. `layer_decay`, for fine-tuning, multiplies the rate once per layer on the way down from the heads (Clark et
-    al. 2020, arXiv:2003.10555): with 0.75 and 2 blocks, heads learn with the full rate, the blocks with 0.75 and 0.5625
-    of it, the embeddings with 0.421875. 1: none. `betas` and `epsilon` are Adam's.
+    `weight_decay` applies to parameters with two axes or more (matrices and embeddings, as in nanoGPT), not to gains
+    and biases. `layer_decay`, for fine-tuning, multiplies the rate once per layer from the heads down to the embeddings
+    (Clark et al. 2020, arXiv:2003.10555): with 0.75 and 2 blocks the heads have the full rate, the blocks 0.75 and
+    0.5625 of it, and the embeddings 0.421875. 1: no decay. `betas` and `epsilon` are Adam's.
     """
 
     def __init__(
@@ -286,15 +290,16 @@ class AdamW(Optimizer):
         groups: dict[tuple[int, bool], dict] = {}
         for parameter, name in self.names.items():
             key = depth_below_heads(model, name) if layer_decay != 1 else 0, parameter.dim() >= 2
-            own = {"lr": learning_rate * layer_decay ** key[0], "weight_decay": weight_decay if key[1] else 0.0}
-            own["name"] = f"{key[0]}_below_the_heads" if key[0] else self.main
-            groups.setdefault(key, {"params": [], **own})["params"].append(parameter)
+            options = {"lr": learning_rate * layer_decay ** key[0], "weight_decay": weight_decay if key[1] else 0.0}
+            options["name"] = f"{key[0]}_below_the_heads" if key[0] else self.main
+            groups.setdefault(key, {"params": [], **options})["params"].append(parameter)
         self.hold(adamw([groups[key] for key in sorted(groups, key=lambda k: (k[0], not k[1]))], tuple(betas), epsilon))
 
 
 def depth_below_heads(model: nn.Module, name: str) -> int:
-    """How many layers below the heads a parameter lies, with `depth` blocks in the deepest core: 0 for heads and final
-    norms, 1 for that core's last block, `depth` for first blocks, `depth` + 1 for all else (embeddings)."""
+    """Returns the number of layers between a parameter and the heads. With `depth` blocks in the deepest core it is 0
+    for heads and final norms, 1 for the last block of this core, `depth` for first blocks, and `depth` + 1 for all
+    other parameters (embeddings)."""
     owner, *rest = name.split(".")  # cores.main.blocks.0..., cores.main.norm...
     if owner == "heads" or (owner == "cores" and rest[1] == "norm"):
         return 0
@@ -303,13 +308,13 @@ def depth_below_heads(model: nn.Module, name: str) -> int:
 
 
 class Muon(Optimizer):
-    """Muon for the matrices inside the cores (Jordan et al. 2024), AdamW for embeddings, heads, gains and biases, and
-    for what has more than two axes.
+    """Muon for the matrices inside the cores (Jordan et al. 2024); AdamW for embeddings, heads, gains, biases and
+    parameters with more than two axes.
 
-    The matrices learn with `training.learning_rate` (0.02 where it is null); `embeddings`, `heads` and `others`
-    (matrices that read raw input, gains, biases) are ratios of it. `momentum` is Muon's, `betas` are AdamW's.
-    `weight_decay` acts on the matrices alone, and with `cautious` only on weights that the update also moves towards
-    zero (Chen et al. 2025, arXiv:2510.12402). Raises ValueError for a ratio below 0.
+    The learning rate of the matrices is `training.learning_rate` (0.02 if it is null). `embeddings`, `heads` and
+    `others` (matrices that embed raw input, gains, biases) are ratios of it. `momentum` is Muon's, `betas` are AdamW's.
+    `weight_decay` applies to the matrices only, and with `cautious` only to weights that the update also moves towards
+    zero (Chen et al. 2025, arXiv:2510.12402). Raises ValueError if a ratio is below 0.
     """
 
     default_rate, main = 0.02, "matrices"
@@ -322,30 +327,31 @@ class Muon(Optimizer):
         super().__init__(model, learning_rate)
         if min(embeddings, heads, others) < 0:
             raise ValueError(
-                f"embeddings, heads and others are ratios of the learning rate: 0 or more, not {embeddings}, "
-                f"{heads}, {others}"
+                f"embeddings, heads and others are ratios of the learning rate; they must be 0 or more, not "
+                f"{embeddings}, {heads}, {others}"
             )
         group_of = {"matrix": "matrices", "projection": "matrices", "embedding": "embeddings", "head": "heads"}
         ratios = {"embeddings": embeddings, "heads": heads, "others": others}
         by_group = defaultdict(list)
-        for _, role, parameter in (each for each in roles(model) if each[2].requires_grad):
-            group = group_of.get(role, "others")
-            by_group["others" if group == "matrices" and parameter.dim() != 2 else group].append(parameter)
-        of_cores = by_group.pop("matrices", [])
-        stacked = [MatrixMomentum(of_cores, learning_rate, momentum, weight_decay, cautious)] if of_cores else []
+        for _, role, parameter in roles(model):
+            if parameter.requires_grad:
+                group = group_of.get(role, "others")
+                by_group["others" if group == "matrices" and parameter.dim() != 2 else group].append(parameter)
+        matrices = by_group.pop("matrices", [])
+        muon = [MatrixMomentum(matrices, learning_rate, momentum, weight_decay, cautious)] if matrices else []
         groups = [
             {"params": by_group[name], "lr": learning_rate * ratio, "weight_decay": 0.0, "name": name}
             for name, ratio in ratios.items() if name in by_group
         ]  # fmt: skip
-        self.hold(*stacked, *([adamw(groups, tuple(betas), 1e-10)] if groups else []))
+        self.hold(*muon, *([adamw(groups, tuple(betas), 1e-10)] if groups else []))
 
 
 class MatrixMomentum(TorchOptimizer):
-    """Muon's update: Nesterov momentum, made orthogonal by `newton_schulz`, times sqrt(max(1, rows / columns)).
+    """Muon's update: Nesterov momentum, orthogonalized by `newton_schulz`, times sqrt(max(1, rows / columns)).
 
-    Matrices of one shape are stacked, so that each Newton-Schulz step is one batched product; the state (`momentum`) is
-    per parameter. Reference: Keller Jordan, github.com/KellerJordan/Muon; torch.optim.Muon with
-    `adjust_lr_fn="original"` gives the same updates.
+    Matrices of the same shape are stacked, so that each Newton-Schulz step is one batched product. The state
+    (`momentum`) is per parameter. Reference: Keller Jordan, github.com/KellerJordan/Muon; torch.optim.Muon with
+    `adjust_lr_fn="original"` makes the same updates.
     """
 
     like_parameter = ("momentum",)
@@ -359,7 +365,7 @@ class MatrixMomentum(TorchOptimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None) -> None:
-        """One update of every matrix that has a gradient; `closure` is ignored."""
+        """Update every matrix that has a gradient. `closure` is ignored."""
         for group in self.param_groups:
             by_shape = defaultdict(list)
             for parameter in group["params"]:
@@ -374,9 +380,9 @@ class MatrixMomentum(TorchOptimizer):
                 self.state[p]["momentum"] = torch.zeros_like(p)
         gradients, momenta = [p.grad for p in parameters], [self.state[p]["momentum"] for p in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        nesterov = torch._foreach_lerp(gradients, momenta, group["momentum"])
         rows, columns = parameters[0].shape
-        updates = newton_schulz(torch.stack(ahead)).to(parameters[0].dtype) * max(1, rows / columns) ** 0.5
+        updates = newton_schulz(torch.stack(nesterov)).to(parameters[0].dtype) * max(1, rows / columns) ** 0.5
         if group["weight_decay"]:
             weights = torch.stack(parameters)
             decay = weights * (updates * weights >= 0) if group["cautious"] else weights
@@ -385,10 +391,11 @@ class MatrixMomentum(TorchOptimizer):
 
 
 def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
-    """A stack of matrices (k, rows, columns) made nearly orthogonal: the same singular vectors, singular values near 1.
+    """Orthogonalize a stack of matrices (k, rows, columns) approximately. Returns matrices with the same singular
+    vectors, and singular values near 1.
 
-    The quintic iteration and coefficients of Jordan et al. 2024; in bfloat16 where matrix products are fast in it
-    (on a GPU; on a CPU with such instructions, 2.9 times faster there), else in float32.
+    Uses the quintic iteration and the coefficients of Jordan et al. 2024. It is computed in bfloat16 on a GPU and on a
+    CPU with bfloat16 instructions (2.9 times faster there), else in float32.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrices.bfloat16() if matrices.is_cuda or fast_half(matrices.device) else matrices.float()
@@ -401,21 +408,37 @@ def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
     return rearrange(x, "k c r -> k r c") if tall else x
 
 
-def freeze(model: nn.Module, parts: Sequence[str]) -> None:
-    """Take parameters out of training: those of the named parts, `cores.main.blocks.0`, and single ones,
-    `cores.main.norm.weight`. Raises ValueError for a part that the model does not have, and if nothing is left to
-    train."""
-    names = [name for name, _ in model.named_parameters()]
-    known = dict.fromkeys(".".join(name.split(".")[:end]) for name in names for end in range(1, name.count(".") + 2))
-    for part in parts:
-        if part not in known:
-            near = difflib.get_close_matches(part, known, 1)
-            possible = dict.fromkeys(".".join(name.split(".")[:2]) for name in names)
-            raise ValueError(
-                f"training.freeze: the model has no part {part!r}; possible: {', '.join(sorted(possible))}, and "
-                "their parts" + (f"; did you mean {near[0]!r}" if near else "")
-            )
+def freeze(model: nn.Module, parts: Sequence[str], train_only: Sequence[str] = ()) -> None:
+    """Set which parameters are trained: all parameters, or those that `train_only` selects, except those that `parts`
+    select.
+
+    A part is one or more complete components of parameter names: `cores.main.blocks.0`, `attention`, `adapter.down`;
+    or a role of `models/initialization.py`: `role:embedding`. Raises ValueError if a part selects no parameter, or if
+    no parameter is left to train."""
+    selected = {"freeze": select(model, parts, "freeze"), "train_only": select(model, train_only, "train_only")}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not any(f"{name}.".startswith(f"{part}.") for part in parts))
+        parameter.requires_grad_(name not in selected["freeze"] and (not train_only or name in selected["train_only"]))
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError("training.freeze leaves nothing to train")
+        raise ValueError(f"training.{'train_only' if train_only else 'freeze'} leaves no parameter to train")
+
+
+def select(model: nn.Module, parts: Sequence[str], key: str) -> set[str]:
+    """Returns the names of the parameters that at least one of the parts selects (see `freeze`). Raises ValueError if a
+    part selects no parameter. `key` is the key of the parts in the section `training`, for the message."""
+    role_of = {name: role for name, role, _ in roles(model)}
+    selected = set()
+    for part in parts:
+        _, is_role, wanted = part.rpartition("role:")
+        matches = {name for name in role_of if (role_of[name] == wanted if is_role else f".{part}." in f".{name}.")}
+        if not matches:
+            possible = dict.fromkeys(".".join(name.split(".")[:2]) for name in role_of)
+            components = {".".join(name.split(".")[:end]) for name in role_of for end in range(1, name.count(".") + 2)}
+            components |= {component for name in role_of for component in name.split(".")}
+            role_parts = sorted({f"role:{role}" for role in role_of.values()})
+            near = difflib.get_close_matches(part, sorted({*components, *role_parts}), 1)
+            raise ValueError(
+                f"training.{key}: the model has no part {part!r}; possible: {', '.join(sorted(possible))}, components "
+                f"of these, and {', '.join(role_parts)}" + (f"; did you mean {near[0]!r}" if near else "")
+            )
+        selected |= matches
+    return selected

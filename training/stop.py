@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop: the step in progress is finished, and the run is saved."""
+"""Ctrl-C and SIGTERM as requests to stop: the step in progress is finished, then the run is saved."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from ..data.processes import Processes
 
 
 class StopRequest:
-    """A context in which SIGINT and SIGTERM are noted instead of ending the process. A SIGINT (Ctrl-C) after either
-    raises KeyboardInterrupt at once, also if a library turns it into an error of its own.
+    """A context in which SIGINT and SIGTERM request a stop instead of ending the process. A second SIGINT (Ctrl-C)
+    raises KeyboardInterrupt at once, even if a library converts it into another error.
 
-    Several processes stop at the same step: in every step they exchange how many were asked to (`hear`).
+    Several processes stop at the same step: in every step they exchange how many of them received a signal (`receive`).
     """
 
     def __init__(self):
         self.signal: signal.Signals | None = None
-        self.heard = self.at_once = False
-        self._old = {}
+        self.agreed = self.at_once = False
+        self._previous = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._note)
+                self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *trace: object) -> None:
-        for number, handler in self._old.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._old.clear()
+        self._previous.clear()
         if self.at_once and isinstance(error, Exception):
             raise KeyboardInterrupt from error
 
@@ -43,28 +43,28 @@ class StopRequest:
             self.at_once = True
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
-        if "RANK" not in os.environ:  # torchrun says itself which signals it sends
+        if "RANK" not in os.environ:  # torchrun prints which signals it sends
             print(f"\n{self.signal.name}: stopping after this step; Ctrl-C stops at once", file=sys.stderr, flush=True)
 
-    def hear(self, votes: float) -> None:
-        """Take the number of processes that were asked to stop before this step (`Share.stop_votes`)."""
+    def receive(self, votes: float) -> None:
+        """Receive the number of processes that got a signal before this step (`Share.stop_votes`)."""
         if votes:
-            self.heard, self.signal = True, self.signal or signal.SIGTERM
+            self.agreed, self.signal = True, self.signal or signal.SIGTERM
 
     def requested(self, processes: Processes) -> bool:
-        """Whether to stop before the next step: the same in all processes."""
-        return self.signal is not None if processes.world_size == 1 else self.heard
+        """Whether to stop before the next step. The result is the same in all processes."""
+        return self.signal is not None if processes.world_size == 1 else self.agreed
 
 
 @contextmanager
 def orderly_end() -> Iterator[None]:
-    """A context in which SIGTERM raises SystemExit(143), so that `finally` blocks delete what is half written. Without
-    effect under torchrun, whose processes may be waiting for each other where Python handles no signals."""
+    """A context in which SIGTERM raises SystemExit(143), so that `finally` blocks delete incomplete files. It has no
+    effect under torchrun, because its processes may wait for each other in code that handles no signals."""
     if "RANK" in os.environ or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

@@ -21,15 +21,20 @@ from dataclasses import is_dataclass
 from itertools import pairwise
 from typing import Any
 
+from ...files.plugins import ROOT, modules_of
 from ...files.trust import NOTHING, Trust, search_here
 from .hints import moved, nearest
-from .plugins import ROOT, modules_of
 
 FOLDERS = {
-    f"{ROOT}.data.base": "data.datasets", f"{ROOT}.tasks.judging": "tasks.judges",
-    f"{ROOT}.inference.evaluator": "inference.evaluators",
-}  # fmt: skip
-"""By the module of a base class: the package whose files each hold one of its subclasses."""
+    f"{ROOT}.data.base:Dataset": "data.datasets",
+    f"{ROOT}.tasks.judging:Judge": "tasks.judges",
+    f"{ROOT}.inference.evaluator:Evaluator": "inference.evaluators",
+    f"{ROOT}.models.transformer:Block": "models.blocks",
+    f"{ROOT}.training.logger:Logger": "training.loggers",
+}
+"""By base class: the plug-in folder whose files each hold one of its subclasses."""
+COMPLETE = (f"{ROOT}.models.transformer:Block",)
+"""Base classes of plug-in folders that can be named themselves."""
 
 
 class Registry:
@@ -92,12 +97,12 @@ class Classes(Registry):
 
 
 class Folder(Registry):
-    """One class per file of a package, by the file's name: one for which `fits` is true; files without are passed
-    over."""
+    """One class per file of a plug-in folder, by the file's name: one for which `fits` is true; files without are
+    ignored. `core`: further classes, by their names in snake case."""
 
-    def __init__(self, package: str, what: str, fits: Callable[[Any], bool]):
+    def __init__(self, package: str, what: str, fits: Callable[[Any], bool], core: Sequence[type] = ()):
         super().__init__(what, fits)
-        self.package = package
+        self.package, self.core = package, {snake_case(each.__name__): each for each in core}
 
     @functools.cached_property
     def modules(self) -> dict[str, str]:
@@ -105,30 +110,33 @@ class Folder(Registry):
         return modules_of(self.package)
 
     def stems(self) -> list[str]:
-        return list(self.modules)
+        return [*self.core, *self.modules]
 
     def classes(self, stem: str) -> list[type]:
+        if stem in self.core:
+            return [self.core[stem]]
         module = import_or_explain(self.modules[stem])
         return [found for found in defined_in(module) if self.fits(found)]
 
 
-def folder_of(package: str, base: type) -> Folder:
-    """The registry of the subclasses of a base, one per file of the package."""
+def folder_of(package: str, base: type, core: Sequence[type] = ()) -> Folder:
+    """The registry of the subclasses of a base, one per file of the package, and of the classes of the `core`."""
 
     def fits(found: Any) -> bool:
-        return inspect.isclass(found) and issubclass(found, base) and found is not base
+        return inspect.isclass(found) and issubclass(found, base) and (found is not base or found in core)
 
-    return Folder(package, base.__name__, fits)
+    return Folder(package, base.__name__, fits, core)
 
 
 def registry_of(results: tuple[Any, ...]) -> Registry:
-    """The registry for `Callable[..., X]`. Of a union X its members; else the subclasses of X, one per file of the
-    package that FOLDERS names, or without one those in X's own module; where there are none, X itself."""
+    """The registry for `Callable[..., X]`. Of a union X its members; else the subclasses of X: one per file of the
+    plug-in folder that FOLDERS names, or without one those in X's own module; if there are none, X itself."""
     if len(results) > 1:
         return Classes(results, results)
     (base,) = results
-    if base.__module__ in FOLDERS:
-        return folder_of(FOLDERS[base.__module__], base)
+    name = f"{base.__module__}:{base.__name__}"
+    if name in FOLDERS:
+        return folder_of(FOLDERS[name], base, [base] * (name in COMPLETE))
     module = sys.modules[base.__module__]
     subclasses = [found for found in defined_in(module) if issubclass(found, base) and found is not base]
     return Classes(subclasses or [base], (base,))

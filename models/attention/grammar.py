@@ -5,9 +5,10 @@
     factor     = "!" factor | "(" expression ")" | name [ "(" argument { "," argument } ")" ]
     argument   = number | axis | input | source "->" reader
 
-Names: causal, causal(axis), same_sample, same_item, from(input, ...), window(size), window(size, axis),
-neighbourhood(radius, axis, ...), on(axis), edges(source -> reader, ...); and package.module:Class for a graph of your
-own, whose arguments are its fields in order. `!` binds tightest, then `&`, then `|`.
+Names: causal, causal(axis), same_sample, same_item, from(input, ...), window(size), window(size, axis), on(axis),
+edges(source -> reader, ...); those of the files in `models/graphs/`, such as neighbourhood(radius, axis, ...); and
+package.module:Class for a user-defined graph. Arguments are the fields of the class in order. `!` binds tightest, then
+`&`, then `|`.
 
     causal & same_sample
     same_sample & (causal | from(image))
@@ -17,12 +18,14 @@ own, whose arguments are its fields in order. `!` binds tightest, then `&`, then
 from __future__ import annotations
 
 import difflib
+import importlib
 import math
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
+from ...files.plugins import modules_of
 from ..tokens import plain_tokens
 from . import graph as g
 from .mask import dense_mask
@@ -37,8 +40,10 @@ DEEPEST = 100
 """The deepest nesting of parentheses and `!`, well below Python's limit of recursion."""
 VALUES: dict[str, type[g.Graph]] = {
     "causal": g.Causal, "same_sample": g.SameSample, "same_item": g.SameItem, "from": g.From, "window": g.Window,
-    "neighbourhood": g.Neighbourhood, "on": g.On, "edges": g.Edges,
+    "on": g.On, "edges": g.Edges,
 }  # fmt: skip
+FOLDER = "models.graphs"
+"""The plug-in folder: each file holds one graph, which is named by the file."""
 
 
 def parse_graph(
@@ -53,9 +58,17 @@ def parse_graph(
     return _Parser(text, tuple(inputs), tuple(axes), find).parse()
 
 
-def own_graphs(written: str | Sequence[str]) -> list[str]:
+def user_defined_graphs(written: str | Sequence[str]) -> list[str]:
     """Every package.module:Class that one or more expressions name."""
     return re.findall(REFERENCE, written if isinstance(written, str) else " ".join(written))
+
+
+def plug_in(name: str) -> type[g.Graph] | None:
+    """The graph of a file of the plug-in folder; None if there is no such file."""
+    module = modules_of(FOLDER).get(name)
+    kinds = [] if module is None else vars(importlib.import_module(module)).values()
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, g.Graph)
+                 and kind.__module__ == module), None)  # fmt: skip
 
 
 class _Parser:
@@ -130,11 +143,12 @@ class _Parser:
         if kind == "own":
             return self._own(self._take("own"), place)
         name = self._take("name")
-        if name not in VALUES:
-            raise self._unknown("graph", name, VALUES, place)
         if name == "edges":
             return self._edges(self._some(name, self._arguments(), place), place)
-        return self._build(VALUES[name], name, place)
+        kind = VALUES.get(name) or plug_in(name)
+        if kind is None:
+            raise self._unknown("graph", name, [*VALUES, *modules_of(FOLDER)], place)
+        return self._build(kind, name, place)
 
     def _own(self, name: str, place: int) -> g.Graph:
         """A graph of the user's own. Its edges are asked for once, so that a fault is reported here, with its name."""
@@ -182,9 +196,9 @@ class _Parser:
         try:
             value = float(argument)
         except (ValueError, TypeError):
-            which = "a number first" if name in VALUES else f"a number for {field.name!r}"
+            which = "a number first" if ":" not in name else f"a number for {field.name!r}"
             raise self._error(place, f"{name} needs {which}, as in {name}(3)") from None
-        if not (value > 0 if name in VALUES else value >= 0) or value == math.inf:
+        if not (value >= 0 if ":" in name else value > 0) or value == math.inf:
             raise self._error(place, f"{name}({argument}) must be more than 0 and finite")
         return int(value) if field.type in (int, "int") and value.is_integer() else value
 

@@ -21,6 +21,8 @@ A pattern of your own is one more such class. Here a token reads every `step`-th
 
     Causal() & Dilated(4), or in a YAML:  attention: causal & mylab.graphs:Dilated(4)
 
+In a file of the plug-in folder `models/graphs/` (or `graphs/` of a project) it is named by the file: `causal & dilated(4)`.
+
 Two rules hold for every graph and are added in `reads` (mask.py): a token reads its own sample only, never padding and
 never another sample of a packed row, and in self-attention it always reads itself, so that no row of scores is empty.
 """
@@ -30,7 +32,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from operator import and_, or_
+from operator import or_
 from typing import NamedTuple
 
 import torch
@@ -263,21 +265,6 @@ class On(Graph):
 
     def later(self, key, order):
         return self.edge(key, key)
-
-
-@dataclass(frozen=True)
-class Neighbourhood(Graph):
-    """Read what is at most `radius` away on every one of the axes: with radius 1 on rows and columns, 3 x 3 patches."""
-
-    radius: float
-    axes: tuple[int, ...]
-
-    def edge(self, query, key):
-        distances = [abs(query.position[axis] - key.position[axis]) for axis in self.axes]
-        return reduce(and_, [distance <= self.radius for distance in distances])
-
-    def counts(self):
-        return 0 in self.axes
 
 
 @dataclass(frozen=True)

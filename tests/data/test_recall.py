@@ -48,7 +48,7 @@ def test_a_run_with_notes_trains_writes_and_is_told_of_a_note_that_is_not_closed
     (tmp_path / "own.jsonl").write_text('{"question": "472 01", "answer": "[472 01 00"}\n')
     capsys.readouterr()
     main(["evaluate", str(tmp_path / "run"), "--data", f"{tmp_path / 'own.jsonl'}"])
-    assert "the note that begins at its token 1 is not closed" in "".join(capsys.readouterr())
+    assert "the note that begins at token 1 has no closing" in "".join(capsys.readouterr())
 
 
 def test_windows_of_a_corpus_would_cut_notes(tmp_path, capsys):
@@ -61,4 +61,4 @@ def test_windows_of_a_corpus_would_cut_notes(tmp_path, capsys):
         f"training: {{steps: 1, tokens_per_step: 16}}\n"
     )
     main(["train", str(tmp_path / "own.yaml"), f"out={tmp_path / 'run'}"])
-    assert "windows would cut what stands on the axis 'note' of input 'text'" in "".join(capsys.readouterr())
+    assert "windows cannot be cut along the axis 'note' of input 'text'" in "".join(capsys.readouterr())

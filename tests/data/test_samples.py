@@ -14,21 +14,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chopmix.data.collate import Collator, Inputs, withheld_shares
+from chopmix.data.collate import Collator, Inputs, dropped_shares
 from chopmix.data.datasets.arithmetic import Arithmetic, answer
 from chopmix.data.datasets.dtmf import HIGH, LOW, RATE, Dtmf
 from chopmix.data.datasets.image_folder import ImageFolder
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.reader import ItemCache
-from chopmix.data.sampler import Place
+from chopmix.data.sampler import SampleIndex
 from chopmix.data.samples import Chosen, Hidden, Listed, Made, Renamed, share
 from chopmix.data.shards import Shards, expand
 from chopmix.data.split import SampleSplit, sample_split
 from chopmix.experiment.own_data import Whole
 from chopmix.files.reading import DataError
 from chopmix.tokenizers.base import Chunk
-from chopmix.tokenizers.chopping.packing import EVEN, cheapest_rows, first_fit, place, spread
+from chopmix.tokenizers.chopping.packing import BREAK_EVEN, cheapest_rows, first_fit, place, spread
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.text import TextChopper
@@ -112,7 +112,7 @@ def test_the_cheapest_rows_cost_no_more_than_the_context_s(counts):
     filled = [
         sum(count for count, row in zip(counts, whole) if row == number) for number in range(max(whole, default=0) + 1)
     ]
-    assert len(used) * max(used) * (EVEN + max(used)) <= len(filled) * max(filled) * (EVEN + max(filled))
+    assert len(used) * max(used) * (BREAK_EVEN + max(used)) <= len(filled) * max(filled) * (BREAK_EVEN + max(filled))
 
 
 def test_rows_are_as_long_as_wastes_least():
@@ -162,7 +162,7 @@ def test_slots_are_used_once_and_everything_is_described(lengths, core, trim, ri
 
 
 def test_a_batch_holds_inputs_labels_and_what_follows():
-    planned = main(split(), [Place(0, 0, 0), Place(0, 0, 2)])
+    planned = main(split(), [SampleIndex(0, 0, 0), SampleIndex(0, 0, 2)])
     assert texts(planned) == ["chop", "everything"]
     assert planned.labels == {"label": [0, 2]} and planned.keys == ("sample 0", "sample 2")
     chunks = planned.chunks["text"]
@@ -176,12 +176,12 @@ def test_a_batch_holds_inputs_labels_and_what_follows():
 def test_an_absent_input_costs_nothing():
     data = rows()
     data[0]["image"] = None
-    planned = main(split(data), [Place(0, 0, 0)])
+    planned = main(split(data), [SampleIndex(0, 0, 0)])
     assert list(planned.chunks) == ["text"] and planned.tokens.shape == (1, 5)
 
 
 def test_inputs_can_be_named_and_targets_stay():
-    planned = main(split(), [Place(0, 0, 0)], inputs=())
+    planned = main(split(), [SampleIndex(0, 0, 0)], inputs=())
     assert list(planned.chunks) == ["text"]
 
 
@@ -189,7 +189,7 @@ def shares(dropout: dict[str, float], targets=frozenset(), count: int = 2000, **
     """How often which inputs of one sample are read while training."""
     data = split([rows()[0] | known], targets=targets, dropout=dropout)
     read = Counter(
-        tuple(name for name, _ in data.chop(Place(0, epoch, 0), training=True).parts) for epoch in range(count)
+        tuple(name for name, _ in data.chop(SampleIndex(0, epoch, 0), training=True).parts) for epoch in range(count)
     )
     return {names: number / count for names, number in read.items()}
 
@@ -222,13 +222,13 @@ def test_one_input_always_stays_except_in_one_sample_of_a_hundred():
 
 @given(st.lists(st.floats(0, 0.99), min_size=1, max_size=4), st.integers(0, 2**32))
 def test_how_often_inputs_are_withheld_is_told(chances, seed):
-    """`Inputs.withheld` is what `withhold` does, for any number of inputs and any chances."""
+    """`Inputs.withheld` is what `drop` does, for any number of inputs and any chances."""
     dropout = {f"input{number}": chance for number, chance in enumerate(chances)}
     inputs = Inputs(columns={name: name for name in dropout} | {"text": "text"}, targets={"text"}, dropout=dropout)
-    told = withheld_shares(dropout, one_stays=len(dropout) > 1)
-    assert inputs.withheld == {name: share for name, share in told.items() if share}
+    told = dropped_shares(dropout, one_stays=len(dropout) > 1)
+    assert inputs.dropped == {name: share for name, share in told.items() if share}
     random, count = np.random.default_rng(seed), 3000
-    found = Counter(name for _ in range(count) for name in inputs.withhold(list(dropout), list(dropout), random))
+    found = Counter(name for _ in range(count) for name in inputs.drop(list(dropout), list(dropout), random))
     for name, chance in told.items():
         assert abs(found[name] / count - chance) < 5 * (chance * (1 - chance) / count) ** 0.5 + 1e-3
 
@@ -241,15 +241,15 @@ def test_any_number_of_inputs_is_withheld_equally_often(number, predicts, seed):
     inputs = Inputs(columns={name: name for name in [*names, "text"][: number + predicts]}, any_number=True,
                     targets={"text"} if predicts else ())  # fmt: skip
     random, count = np.random.default_rng(seed), 3000
-    drawn = [inputs.withhold(names, names, random) for _ in range(count)]
+    drawn = [inputs.drop(names, names, random) for _ in range(count)]
     sizes, most = Counter(map(len, drawn)), number - 1 if inputs.one_stays else number
     for size in range(number + 1):
         chance = (0.99 / (most + 1) if size <= most else 0.0) + 0.01 * (size == number)
         assert abs(sizes[size] / count - chance) < 5 * (chance * (1 - chance) / count) ** 0.5 + 1e-3
     found = Counter(name for each in drawn for name in each)
-    for name, chance in inputs.withheld.items():
+    for name, chance in inputs.dropped.items():
         assert abs(found[name] / count - chance) < 5 * (chance * (1 - chance) / count) ** 0.5 + 1e-3
-    assert inputs.withhold([], names, random) == []
+    assert inputs.drop([], names, random) == []
 
 
 def test_the_only_input_beside_a_predicted_one_is_withheld_as_often_as_is_said():
@@ -265,20 +265,20 @@ def test_the_only_input_of_a_sample_is_hardly_ever_withheld():
 
 def test_whole_spans_go_where_the_context_is_small():
     data = split(context=8, too_long="drop", targets=())
-    planned = main(data, [Place(0, 0, 0), Place(0, 0, 1)])  # 4 + 5 tokens do not fit, 4 + 3 do
+    planned = main(data, [SampleIndex(0, 0, 0), SampleIndex(0, 0, 1)])  # 4 + 5 tokens do not fit, 4 + 3 do
     assert planned.chunks["image"].counts.tolist() == [4, 4] and texts(planned) == ["up"]
-    assert data.unread.dropped == {"text": 1} and data.unread.shortened() == [
-        "train: left out for want of room: text of 1 samples"
+    assert data.skipped.dropped == {"text": 1} and data.skipped.shortened() == [
+        "train: inputs dropped because they do not fit into the context: text of 1 samples"
     ]
 
 
 def test_a_target_is_never_predicted_from_nothing_because_nothing_else_had_room():
     """Two pictures beside which only the text fits that is predicted: bad, not two equal samples of no picture."""
     data = split(context=8, too_long="drop", bad_share=1.0)
-    planned = main(data, [Place(0, 0, 0), Place(0, 0, 1)])
-    assert planned.keys == ("sample 1",) and not data.unread.dropped
-    assert data.unread.bad[0] == (
-        "nothing of it fits: 4 tokens are more than what its 5 predicted ones leave of the context of 8"
+    planned = main(data, [SampleIndex(0, 0, 0), SampleIndex(0, 0, 1)])
+    assert planned.keys == ("sample 1",) and not data.skipped.dropped
+    assert data.skipped.bad[0] == (
+        "none of its inputs fits: 4 tokens are more than the context of 8 minus its 5 predicted tokens"
     )
 
 
@@ -286,9 +286,9 @@ def test_what_does_not_fit_is_refused_unless_it_may_be_dropped():
     with pytest.raises(
         DataError,
         match="sample 'sample 0' is bad: it has 9 tokens, more than the context of 8; data.too_long: "
-        "drop would leave out its image",
+        "drop would drop its image",
     ):
-        main(split(context=8), [Place(0, 0, 0)])
+        main(split(context=8), [SampleIndex(0, 0, 0)])
 
 
 @given(st.sampled_from(["refuse", "drop"]), st.integers(1, 40), st.booleans())
@@ -297,28 +297,30 @@ def test_a_sample_of_which_nothing_can_be_read_is_bad_and_never_answered(too_lon
     texts = [{"text": "ab", "image": None}, {"text": "a" * 39, "image": None}]
     data = split(texts, context=context, too_long=too_long, bad_share=1.0, targets=(), labels=())
     if context < 3:
-        with pytest.raises(DataError, match="not one sample can be read"):
-            data.read([Place(0, 0, 0)], training=True)
+        with pytest.raises(DataError, match="all samples are bad"):
+            data.read([SampleIndex(0, 0, 0)], training=True)
         return
-    planned = data.read([Place(0, 0, 0), Place(0, 0, 1)], training=training).main
+    planned = data.read([SampleIndex(0, 0, 0), SampleIndex(0, 0, 1)], training=training).main
     counts = torch.bincount(planned.tokens.sample.flatten(), minlength=planned.samples + 1)[1:]
     assert (counts > 0).all() and planned.samples == len(planned.keys)
     if context < 40 and not training:
-        assert planned.keys == ("sample 0",) and "nothing of it fits: 40 tokens are more" in data.unread.bad[1]
+        assert planned.keys == ("sample 0",) and "none of its inputs fits: 40 tokens are more" in data.skipped.bad[1]
 
 
 def test_a_sample_that_has_none_of_the_inputs_is_bad():
     with pytest.raises(DataError, match=r"sample 'sample 0' is bad: it has none of the inputs \(image, text\)"):
-        main(split([{"text": None, "image": None}]), [Place(0, 0, 0)])
+        main(split([{"text": None, "image": None}]), [SampleIndex(0, 0, 0)])
 
 
 def test_targets_that_do_not_fit_make_a_sample_bad():
     said = []
     data = split(context=8, say=said.append, bad_share=0.5, too_long="drop")
-    assert texts(main(data, [Place(0, 0, 2)], training=True)) == ["and"]  # 'everything' is too long; the next is read
-    assert said == ["train: sample 'sample 2' is bad and another is read instead: its 11 tokens of text are "
-                    "more than the context of 8: enlarge that, or shorten the samples"]  # fmt: skip
-    assert main(data, [Place(0, 0, 2), Place(0, 0, 1)]).keys == ("sample 1",)  # an evaluation leaves it out
+    assert texts(main(data, [SampleIndex(0, 0, 2)], training=True)) == [
+        "and"
+    ]  # 'everything' is too long; the next is read
+    assert said == ["train: sample 'sample 2' is bad and replaced by the next sample: its 11 tokens of text are "
+                    "more than the context of 8: enlarge the context, or shorten the samples"]  # fmt: skip
+    assert main(data, [SampleIndex(0, 0, 2), SampleIndex(0, 0, 1)]).keys == ("sample 1",)  # an evaluation leaves it out
 
 
 def test_too_many_bad_samples_stop_the_run():
@@ -327,10 +329,10 @@ def test_too_many_bad_samples_stop_the_run():
     with pytest.raises(
         DataError, match="'sample 3' is bad: image: the image cannot be read: .*bad_share allows a share of 0"
     ):
-        main(split(data), [Place(0, 0, 3)])
+        main(split(data), [SampleIndex(0, 0, 3)])
     bad = split(data, bad_share=0.2)
-    assert main(bad, [Place(0, 0, 3)], training=True).keys == ("sample 4",)
-    assert list(bad.unread.bad) == [3]
+    assert main(bad, [SampleIndex(0, 0, 3)], training=True).keys == ("sample 4",)
+    assert list(bad.skipped.bad) == [3]
 
 
 def test_a_split_without_samples_is_refused():
@@ -455,7 +457,7 @@ def test_keys_are_unique_over_shards(cache):
     assert Shards(paths).keys == ["a.tar/0", "a.tar/1", "b.tar/0", "b.tar/1"]
     assert [Shards(paths)[number]["txt"] for number in (0, 2)] == ["a", "b"]
     apart = tar(cache / "apart.tar", {"0.txt": b"x", "1.txt": b"x", "0.cls": b"1"})
-    with pytest.raises(DataError, match=r"apart\.tar/0 stands twice: a sample's members must be neighbours"):
+    with pytest.raises(DataError, match=r"apart\.tar/0 occurs twice: the members of a sample must be adjacent"):
         assert Shards((apart,)).keys
 
 
@@ -586,8 +588,8 @@ def test_manifests_name_files_from_their_own_folder(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "line 1: not JSON"), ("[1]", "line 1: a mapping is expected, not list"), ("", "holds no samples"),
-     ('{"key": "a"}\n{"key": "a"}', "the key 'a' stands twice")],
+    [("{", "line 1: not JSON"), ("[1]", "line 1: expected a mapping, not list"), ("", "holds no samples"),
+     ('{"key": "a"}\n{"key": "a"}', "the key 'a' occurs twice")],
 )  # fmt: skip
 def test_wrong_manifests_are_told(tmp_path, text, message):
     (tmp_path / "m.jsonl").write_text(text)
@@ -599,7 +601,10 @@ def test_wrong_manifests_are_told(tmp_path, text, message):
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("memory://nowhere/train.tar", "no such file"), ("nosuch://x/train.tar", "'nosuch://x/train.tar' is not opened")],
+    [
+        ("memory://nowhere/train.tar", "no such file"),
+        ("nosuch://x/train.tar", "'nosuch://x/train.tar' is not supported"),
+    ],
 )
 def test_remote_shards_that_are_not_there_are_named(path, message, memory_protocol):
     with pytest.raises(DataError, match=message):
@@ -610,7 +615,7 @@ def test_missing_numbers_are_not_judged_and_text_is_refused():
     from chopmix.tasks.regression import numbers
 
     assert numbers([0.0, None, 2]).isnan().tolist() == [False, True, False] and numbers(3).tolist() == [3.0]
-    with pytest.raises(DataError, match="'fast' is no number and no list of numbers"):
+    with pytest.raises(DataError, match="'fast' is not a number or a list of numbers"):
         numbers("fast")
 
 

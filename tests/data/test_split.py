@@ -56,7 +56,7 @@ def split() -> SampleSplit:
     axes = ("order", "row", "column", "seconds")
     collator = Collator(choppers=CHOPPERS, inputs=inputs, context=64, axes=axes)
     made = sample_split(Listed([str(n) for n in range(5)], rows), "train", collator, rows=4)
-    made.reader.cache = made.reader.read = ItemCache(0)
+    made.reader.cache = made.reader.training_cache = ItemCache(0)
     return made
 
 
@@ -75,5 +75,5 @@ def test_an_item_is_decoded_once_for_a_batch(training):
 def test_a_bad_sample_is_replaced_with_its_label():
     made = split()
     made.samples.rows[3]["image"] = b"no picture"
-    made.unread.bad.share = 1.0
+    made.skipped.bad.share = 1.0
     assert made.batch([made.all()[3]], training=True).main.labels["label"] == [4]

@@ -19,10 +19,10 @@ from chopmix.experiment.build import build_choppers
 from chopmix.experiment.settings.config import load_config
 from chopmix.files.reading import DataError
 from chopmix.models.batch import Batch, SetPlan, Targets
-from chopmix.models.contract import ContractError, check_embedded, described
+from chopmix.models.contract import ContractError, check_embedded, described, is_user_defined
 from chopmix.models.heads import Tied, VocabularyHead
 from chopmix.models.tokens import plain_tokens
-from chopmix.tasks.base import is_own, targets_of, terms_of
+from chopmix.tasks.base import targets_of, terms_of
 from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.base import Chopper, Chunk, chopped, constructor_problem
 from chopmix.tokenizers.chopping.packing import pack
@@ -60,21 +60,21 @@ class NoAxes(Given):
 
 
 MISTAKES = [
-    (VALUES, "chop gave a tensor of shape (4, 8); expected is a Chunk(values, count, coordinates)"),
-    (None, "chop gave None; expected is a Chunk"),
-    (chunk(values=[1, 2]), "chop gave as values a list; expected is a tensor"),
-    (chunk(count=torch.tensor(4)), "chop gave the count a tensor of shape (); expected is a whole number of tokens"),
-    (chunk(count=-1), "chop gave the count -1; expected is a whole number of tokens"),
-    (chunk(count=5), "count says 4 where chop gave 5 tokens; they must agree"),
+    (VALUES, "chop returned a tensor of shape (4, 8); expected: a Chunk(values, count, coordinates)"),
+    (None, "chop returned None; expected: a Chunk"),
+    (chunk(values=[1, 2]), "chop returned a list as values; expected: a tensor"),
+    (chunk(count=torch.tensor(4)), "chop returned a tensor of shape () as count; expected: a whole number of tokens"),
+    (chunk(count=-1), "chop returned -1 as count; expected: a whole number of tokens"),
+    (chunk(count=5), "count returned 4, but chop returned 5 tokens; they must agree"),
     (
         chunk(coordinates=torch.zeros(4)),
-        "chop gave as coordinates a tensor of shape (4,); expected is (4, 1): a row per "
-        "token, a column for each of its axes (angle)",
+        "chop returned a tensor of shape (4,) as coordinates; expected: (4, 1), one row per "
+        "token and one column per axis (angle)",
     ),
-    (chunk(coordinates=torch.zeros(3, 1)), "chop gave as coordinates a tensor of shape (3, 1); expected is (4, 1)"),
-    (chunk(coordinates=torch.zeros(4, 2)), "chop gave as coordinates a tensor of shape (4, 2); expected is (4, 1)"),
-    (chunk(coordinates=[[0.0]] * 4), "chop gave as coordinates a list; expected is (4, 1)"),
-    (chunk(next_ids=VALUES[:3, 0]), "chop gave as next_ids a tensor of shape (3,); expected is one id for each"),
+    (chunk(coordinates=torch.zeros(3, 1)), "chop returned a tensor of shape (3, 1) as coordinates; expected: (4, 1)"),
+    (chunk(coordinates=torch.zeros(4, 2)), "chop returned a tensor of shape (4, 2) as coordinates; expected: (4, 1)"),
+    (chunk(coordinates=[[0.0]] * 4), "chop returned a list as coordinates; expected: (4, 1)"),
+    (chunk(next_ids=VALUES[:3, 0]), "chop returned a tensor of shape (3,) as next_ids; expected: one id per token"),
 ]
 
 
@@ -87,7 +87,7 @@ def test_what_a_chopper_gives_is_checked_at_the_first_item(given, message):
 def test_coordinates_need_axes():
     """Else positions and graphs would not know of them, without a word."""
     with pytest.raises(
-        ContractError, match=r"NoAxes.chop gave .* but its `axes` name none, so that no position would use"
+        ContractError, match=r"NoAxes.chop returned .* but its `axes` are empty, so that no position can use"
     ):
         pack([[("scan", SCAN)]], {"scan": NoAxes(chunk=chunk())}, 8)
     assert pack([[("scan", SCAN)]], {"scan": Given(chunk=chunk())}, 8, ("order", "angle")).tokens.position.shape == (
@@ -98,34 +98,33 @@ def test_coordinates_need_axes():
 
 
 def test_what_a_chopper_cannot_take_is_told():
-    with pytest.raises(ContractError, match=r"LidarChopper.chop cannot take 'scan.npy': .*no `decode` of its own"):
+    with pytest.raises(ContractError, match=r"LidarChopper.chop cannot process 'scan.npy': .*define `decode`"):
         chopped("scan", LidarChopper(), "scan.npy")
-    with pytest.raises(ContractError, match=r"ImageChopper.chop cannot take a list"):
+    with pytest.raises(ContractError, match=r"ImageChopper.chop cannot process a list"):
         chopped("image", ImageChopper(), [1, 2])
     with pytest.raises(RuntimeError, match="divide axis"):  # a bad item, not a bad chopper
         chopped("scan", LidarChopper(), SCAN[:9])
 
 
-def test_what_an_embedder_gives_is_checked():
+def test_the_output_of_an_embedder_is_checked():
     class Lidar(nn.Module):
         pass
 
     check_embedded("scan", Lidar(), torch.zeros(2, 4, 16), 8, 16)
-    for given, told in (
+    for output, text in (
         (torch.zeros(8, 15), r"a tensor of shape \(8, 15\)"), (torch.zeros(7, 16), r"a tensor of shape \(7, 16\)"),
         ((torch.zeros(8, 16),), "a tuple"), (None, "None"),
     ):  # fmt: skip
-        with pytest.raises(
-            ContractError, match=rf"inputs.scan: Lidar gave {told}; expected is \(8, 16\): for each token"
-        ):
-            check_embedded("scan", Lidar(), given, 8, 16)
+        message = rf"inputs.scan: Lidar returned {text}; expected \(8, 16\): one vector of the model's width"
+        with pytest.raises(ContractError, match=message):
+            check_embedded("scan", Lidar(), output, 8, 16)
 
 
 def test_an_embedder_is_made_of_three():
     assert constructor_problem(LidarTokenizer) is None
     assert constructor_problem(lambda *arguments, **options: None) is None
     assert constructor_problem(lambda chopper, width, context, more=1, *, key=1: None) is None
-    assert "takes (width, chopper, context, more); expected is (chopper, width, context)" in constructor_problem(
+    assert "takes (width, chopper, context, more); expected: (chopper, width, context, *" in constructor_problem(
         lambda width, chopper, context, more: None
     )
 
@@ -181,10 +180,10 @@ class GivesTensors(LidarTokenizer):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Wide, "inputs.scan: Wide gave a tensor of shape (16, 15); expected is (16, 16)"),
-        (Loses, "inputs.scan: Loses gave a tensor of shape (15, 16); expected is (16, 16)"),
-        (FitsOnly, "inputs.scan: Chopper has `fit` but no `save`; expected are all three of fit, save and load"),
-        (GivesTensors, "inputs.scan: Chopper.chop gave a tensor of shape (32,); expected is a Chunk"),
+        (Wide, "inputs.scan: Wide returned a tensor of shape (16, 15); expected (16, 16)"),
+        (Loses, "inputs.scan: Loses returned a tensor of shape (15, 16); expected (16, 16)"),
+        (FitsOnly, "inputs.scan: Chopper has `fit` but no `save`; define all three of fit, save and load"),
+        (GivesTensors, "inputs.scan: Chopper.chop returned a tensor of shape (32,); expected: a Chunk"),
     ],
 )
 def test_the_command_line_says_it_in_one_sentence(tmp_path, capsys, monkeypatch, kind, message):
@@ -203,7 +202,7 @@ def test_a_file_for_a_tokenizer_without_decode(tmp_path, capsys):
     assert main(["train", str(tmp_path / "x.yaml"), f"out={tmp_path / 'run'}"]) == 0
     given = ["predict", str(tmp_path / "run"), "--input", f"scan={tmp_path / 'scan.npy'}", "--trust", "own_modality"]
     assert main(given) == 2
-    assert "inputs.scan: LidarChopper.chop cannot take" in capsys.readouterr().err
+    assert "inputs.scan: LidarChopper.chop cannot process" in capsys.readouterr().err
 
 
 def test_choppers_are_complete_in_one_step(tmp_path):
@@ -252,8 +251,8 @@ class NoMappings(chopmix.Samples):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (None, "data.dataset: FixedRows.open('train') gave None; expected are Samples"),
-        ([{"scan": SCAN, "label": 1}], "data.dataset: FixedRows.open('train') gave a list; expected are Samples"),
+        (None, "data.dataset: FixedRows.open('train') returned None; expected: Samples"),
+        ([{"scan": SCAN, "label": 1}], "data.dataset: FixedRows.open('train') returned a list; expected: Samples"),
     ],
 )
 def test_what_a_data_set_opens_is_checked(monkeypatch, given, message):
@@ -266,7 +265,7 @@ def test_what_a_data_set_opens_is_checked(monkeypatch, given, message):
 
 def test_samples_that_are_no_mappings():
     reader = Reader(NoMappings(), {}, Inputs(columns={"scan": "scan"}), BadSamples("train", ("a", "b"), 1.0))
-    message = "data.dataset: NoMappings gave a list as sample 'a'; expected is a mapping from columns to values"
+    message = "data.dataset: NoMappings returned a list as sample 'a'; expected: a mapping from columns to values"
     with pytest.raises(ContractError, match=message):
         reader.item(0)
 
@@ -331,5 +330,5 @@ def test_what_a_loss_cannot_take_is_told():
 
 def test_parts_of_ones_own_are_known_by_where_they_stand():
     task = LanguageModeling(target="text")
-    assert is_own(Means(target="text")) and is_own(Narrow(nn.Embedding(9, 4)))
-    assert not is_own(task) and not is_own(Tied(nn.Embedding(9, 4)))
+    assert is_user_defined(Means(target="text")) and is_user_defined(Narrow(nn.Embedding(9, 4)))
+    assert not is_user_defined(task) and not is_user_defined(Tied(nn.Embedding(9, 4)))

@@ -13,7 +13,7 @@ from chopmix.experiment.run_folder import read_config
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.settings.hints import MOVED, RENAMED, moved, rename
-from chopmix.training.checkpoints import CheckpointError, FormatError, newest_sound, read_state
+from chopmix.training.checkpoints import CheckpointError, FormatError, newest_valid, read_state
 
 OLD = """\
 inputs:
@@ -180,7 +180,7 @@ def test_a_checkpoint_of_another_format_is_not_taken_for_damaged(tiny):
     assert main(["train", str(file)]) == 0
     run = load_config(file).out
     for found, message in (
-        (None, "has format 1, which a chopmix of before November 2026, .* reads; this version reads format 2"),
+        (None, "has format 1, which an unreleased chopmix .* reads; this version reads format 2"),
         (9, "has format 9, which a newer chopmix reads; this version reads format 2"),
     ):
         for state in run.glob("checkpoints/*/state.json"):
@@ -189,7 +189,7 @@ def test_a_checkpoint_of_another_format_is_not_taken_for_damaged(tiny):
         with pytest.raises(FormatError, match=message):
             read_state(run, 12)
         with pytest.raises(FormatError, match=message):
-            newest_sound(run, print)
+            newest_valid(run, print)
     assert not list(run.glob("checkpoints/damaged-*")) and not issubclass(FormatError, CheckpointError)
     (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("format: 2", "format: 3"))
     with pytest.raises(ConfigError, match="has format 3, which a newer chopmix reads; this version reads format 2"):

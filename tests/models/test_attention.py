@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from chopmix.models.attention import kernels as attention
 from chopmix.models.attention import plan as choosing
-from chopmix.models.attention.graph import Causal, Edges, From, Graph, Neighbourhood, Node, SameSample, Window
+from chopmix.models.attention.graph import Causal, Edges, From, Graph, Node, SameSample, Window
 from chopmix.models.attention.kernels import Band, Dense, Flex, PerSample, Plain, Short, VariableLength, attend
 from chopmix.models.attention.kernels import short as written_out
 from chopmix.models.attention.mask import dense_mask, reads
 from chopmix.models.attention.message_passing import MessageNode, pass_messages, receive
 from chopmix.models.attention.plan import plan, plan_cross
+from chopmix.models.graphs.neighbourhood import Neighbourhood
 from chopmix.models.tokens import PADDING, Tokens, plain_tokens, within_samples
 from drawn import graphs, laid_out, packed_tokens, tokens
 from hypothesis import given

@@ -2,14 +2,13 @@
 
 import own_graph
 import pytest
-from chopmix.models.attention.grammar import own_graphs, parse_graph
+from chopmix.models.attention.grammar import parse_graph, user_defined_graphs
 from chopmix.models.attention.graph import (
     And,
     Causal,
     Edges,
     From,
     Graph,
-    Neighbourhood,
     Not,
     On,
     Or,
@@ -17,6 +16,7 @@ from chopmix.models.attention.graph import (
     SameSample,
     Window,
 )
+from chopmix.models.graphs.neighbourhood import Neighbourhood
 from drawn import AXES, INPUTS, graphs
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -284,7 +284,7 @@ def test_code_of_ones_own_is_named_by_a_yaml_only():
         ValueError, match="'own_graph:Dilated' is code of your own: name it in a YAML, or give the graph"
     ):
         parse_graph("causal & own_graph:Dilated(2)")
-    assert own_graphs("causal & (a.b:C(2) | !d:E) & window(3)") == ["a.b:C", "d:E"]
+    assert user_defined_graphs("causal & (a.b:C(2) | !d:E) & window(3)") == ["a.b:C", "d:E"]
 
 
 @pytest.mark.parametrize("size", ["nan", "inf", "Infinity", "9" * 400])

@@ -11,7 +11,6 @@ from chopmix.models.attention.graph import (
     Edges,
     From,
     Graph,
-    Neighbourhood,
     Node,
     Not,
     On,
@@ -21,6 +20,7 @@ from chopmix.models.attention.graph import (
     Window,
 )
 from chopmix.models.attention.mask import dense_mask, lasting, reach, reads
+from chopmix.models.graphs.neighbourhood import Neighbourhood
 from chopmix.models.tokens import Tokens, within_samples
 from drawn import LEAVES, causal_graphs, graphs, laid_out, tokens
 from hypothesis import given, settings

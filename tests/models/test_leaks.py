@@ -7,7 +7,7 @@ import torch
 from chopmix.models.attention.graph import Causal, Edges, From, SameSample, Window
 from chopmix.models.attention.mask import reach
 from chopmix.models.batch import Batch, SetPlan, Targets
-from chopmix.models.leaks import LeakCheck, LeakError, carried, leaks, proven, unread
+from chopmix.models.leaks import LeakCheck, LeakError, carried, leaks, proven, unused_inputs
 from drawn import graphs, laid_out, packed_tokens, tokens
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,7 +42,7 @@ def test_it_raises_exactly_where_the_search_finds_a_leak(layers, batch):
     bad, check = leaks(batch, layers)["task"], LeakCheck()
     for _ in range(2):
         if bad:
-            with pytest.raises(LeakError, match="model.attention leaks: task 'task' must predict token"):
+            with pytest.raises(LeakError, match="model.attention leaks: task 'task' predicts token"):
                 check.check(batch, layers)
         else:
             check.check(batch, layers)
@@ -76,7 +76,7 @@ def test_a_layout_is_searched_once_wherever_it_stands():
 
 
 def test_the_leak_is_named_by_its_places_in_the_row():
-    with pytest.raises(LeakError, match="must predict token 4 at place 3, which can read it"):
+    with pytest.raises(LeakError, match="predicts token 4 at slot 3, which can read that token"):
         LeakCheck().check(batch_of(laid_out([[1, 1, 2, 2, 2]]), [3], [4]), [Causal() | Edges(((2, 1),), "slots")])
 
 
@@ -90,16 +90,16 @@ def test_an_input_is_unread_where_no_supervised_slot_reaches_a_token_of_it(layer
         if row < rows and drawn.sample[row, slot]:
             read |= set(drawn.input[row][reached[row, slot]].tolist())
             there |= set(drawn.input[row][drawn.sample[row] == drawn.sample[row, slot]].tolist())
-    assert unread(batch, layers) == sorted(there - read - {0})
+    assert unused_inputs(batch, layers) == sorted(there - read - {0})
 
 
 def test_an_instruction_behind_all_actions_is_unread():
     causal = Causal() & SameSample()
     rows = laid_out([[1] * 6] * 2, [[2, 3, 2, 3, 1, 1], [1, 1, 2, 3, 2, 3]])
-    assert unread(batch_of(rows.select(slice(1)), [0, 2], [1, 3]), [causal]) == [1]
-    assert unread(batch_of(rows.select(slice(1, 2)), [2, 4], [3, 5]), [causal]) == []
+    assert unused_inputs(batch_of(rows.select(slice(1)), [0, 2], [1, 3]), [causal]) == [1]
+    assert unused_inputs(batch_of(rows.select(slice(1, 2)), [2, 4], [3, 5]), [causal]) == []
     nowhere = batch_of(rows, [0], [1])
     nowhere.targets["task"] = Targets(values=torch.zeros(1, dtype=torch.long), of_encoder=True)
-    assert unread(nowhere, [causal]) == []
+    assert unused_inputs(nowhere, [causal]) == []
     apart = laid_out([[1, 1, 2, 2, 2, 2]], [[1, 1, 2, 3, 2, 3]])  # the first sample is not judged
-    assert unread(batch_of(apart, [2, 4], [3, 5]), [causal]) == []
+    assert unused_inputs(batch_of(apart, [2, 4], [3, 5]), [causal]) == []

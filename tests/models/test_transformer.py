@@ -10,12 +10,12 @@ import torch
 from chopmix.models.attention.graph import Causal, SameSample
 from chopmix.models.attention.kernels import Band, Dense, PerSample, Plain
 from chopmix.models.attention.plan import plan, plan_cross
-from chopmix.models.generation.fast_decoder import fast
+from chopmix.models.generation.fast_decoder import fast_norm
 from chopmix.models.layers.feed_forward import Gelu, Relu, SquaredRelu, Swiglu
 from chopmix.models.layers.norms import LayerNorm, PostNorm, PreNorm, RmsNorm
 from chopmix.models.layers.relative import Alibi, RelativeBias, Rotary
 from chopmix.models.tokens import Tokens, TokenSet, plain_tokens
-from chopmix.models.transformer import Attention, Block, Dropout, Reads, Transformer
+from chopmix.models.transformer import Attention, AttentionContext, Block, Dropout, Transformer
 from cores import block_of, core_of
 from drawn import laid_out
 from torch import Tensor, nn
@@ -97,8 +97,8 @@ def test_crossing_block_is_torchs_decoder_layer(norm_first, residual, activation
             tgt_mask=nn.Transformer.generate_square_subsequent_mask(5).bool(), tgt_is_causal=True,
             memory_key_padding_mask=source.sample == 0,
         )  # fmt: skip
-    reads = Reads(plan(Causal() & SameSample(), target))
-    out = mine(target.x, reads, source.x, Reads(plan_cross(SameSample(), target, source)))
+    reads = AttentionContext(plan(Causal() & SameSample(), target))
+    out = mine(target.x, reads, source.x, AttentionContext(plan_cross(SameSample(), target, source)))
     torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10)
 
 
@@ -294,7 +294,7 @@ def test_a_core_that_crosses_reads_its_own_samples_source():
 def test_normalised_queries_and_keys_forget_their_length():
     attention = shaken(Attention(16, 4, query_key_norm=partial(RmsNorm, epsilon=0.0), bias=False))
     tokens = filled(plain_tokens(2, 5))
-    reads = Reads(plan(Causal(), tokens))
+    reads = AttentionContext(plan(Causal(), tokens))
     before = attention(tokens.x, reads)
     with torch.no_grad():
         attention.query.weight.mul_(7)
@@ -317,13 +317,13 @@ def test_halves_are_normalised_as_float32_is_and_torch_warns_of_nothing(warned_a
     norm = shaken(RmsNorm(16, gain=gain)).float()
     x = torch.randn(2, 5, 16).bfloat16().requires_grad_()
     expected = torch.rms_norm(x.float(), (16,), norm.weight, norm.eps).bfloat16()
-    assert torch.equal(norm(x), expected) and torch.equal(fast(norm)(x), expected)
+    assert torch.equal(norm(x), expected) and torch.equal(fast_norm(norm)(x), expected)
     (slope,) = torch.autograd.grad(norm(x).sum(), x)
     assert torch.equal(slope, torch.autograd.grad(expected.sum(), x)[0])
     with torch.autocast("cpu", torch.bfloat16):
         attention = Attention(16, 4, query_key_norm=partial(RmsNorm, gain=gain))
         tokens = filled(plain_tokens(2, 5), dtype=torch.float32)
-        found = attention(tokens.x, Reads(plan(Causal(), tokens, dtype=torch.bfloat16)))
+        found = attention(tokens.x, AttentionContext(plan(Causal(), tokens, dtype=torch.bfloat16)))
     assert found.dtype == torch.bfloat16
 
 
@@ -379,7 +379,11 @@ def test_crossing_drops_in_its_attention_and_its_branch():
         for part in (block.attention, block.add_attention, block.add_feed_forward):
             part.eval()
         tokens, source = filled(plain_tokens(2, 4)), filled(plain_tokens(2, 6), 1)
-        reads = Reads(plan(Causal(), tokens)), source.x, Reads(plan_cross(SameSample(), tokens, source))
+        reads = (
+            AttentionContext(plan(Causal(), tokens)),
+            source.x,
+            AttentionContext(plan_cross(SameSample(), tokens, source)),
+        )
         assert not torch.equal(block(tokens.x, *reads), block(tokens.x, *reads))
         block.eval()
         assert torch.equal(block(tokens.x, *reads), block(tokens.x, *reads))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from checkout import PACKAGES, ROOT
 from chopmix.experiment.settings.hints import PROJECTS, missing_project
-from chopmix.experiment.settings.plugins import FOLDER, modules_of, projects
+from chopmix.files.plugins import FOLDER, modules_of, projects
 
 PARTS = ("data.datasets", "tasks", "tokenizers", "inference.evaluators", "commands", "experiment.interchange.importers")
 QUICK = ["-m", "pytest", "-q", "-m", "quick", "-n", "2", "--dist", "worksteal", "-p", "no:cacheprovider"]

@@ -14,7 +14,7 @@ from batching import make_batch
 from checkout import CONFIGS
 from chopmix.commands.cli import main
 from chopmix.data.processes import Processes
-from chopmix.data.sampler import Place
+from chopmix.data.sampler import SampleIndex
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError
@@ -206,7 +206,7 @@ def test_what_is_hidden_of_a_row_is_another_in_every_epoch_and_with_every_seed(t
 
     def hidden(seed: int, epoch: int) -> tuple[int, ...]:
         """What is to be found in the same four rows."""
-        found = make_batch(train, [Place(seed, epoch, start) for start in (0, 7, 50, 99)], tasks).targets["task"]
+        found = make_batch(train, [SampleIndex(seed, epoch, start) for start in (0, 7, 50, 99)], tasks).targets["task"]
         return tuple(found.values.tolist())
 
     runs = [(seed, epoch) for seed in range(3) for epoch in range(3)]
@@ -232,7 +232,7 @@ def test_a_masked_place_does_not_know_what_it_hides(tmp_path):
     encoding = made.data.choppers["text"].vocabulary
     outputs = []
     for letter in "ae":
-        planned = made.data.splits["train"].read([Place(0, 0, 0)]).main
+        planned = made.data.splits["train"].read([SampleIndex(0, 0, 0)]).main
         task = made.data.tasks["task"]
         hidden = task.targets(Batch(main=planned))[0].main.chunks["text"].hidden
         place = (hidden.flatten() != IGNORED).nonzero()[0, 0]
@@ -383,7 +383,7 @@ def test_special_ids_of_a_tasks_own_are_kept(tmp_path):
 
 @pytest.mark.parametrize("override, message", [
     ("tasks.task.share=0", "share must lie between 0 and 1, not 0"),
-    ("tasks.task.as_mask=0.95", r"as_mask \(0.95\) and as_random \(0.1\) must be shares of one whole"),
+    ("tasks.task.as_mask=0.95", r"as_mask \(0.95\) and as_random \(0.1\) must be 0 or more, and 1 or less in sum"),
     ("tasks.task.hide=letters", "must be 'tokens' or 'words' or 'spans', not 'letters'"),
 ])  # fmt: skip
 def test_mistakes_are_named(tmp_path, override, message):

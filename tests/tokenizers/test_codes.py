@@ -103,7 +103,7 @@ def test_codes_are_those_of_the_run_which_is_copied(runs):
     finally:
         shutil.move(runs / "gone", runs / "q")
     shutil.rmtree(moved / "assets/image/run")
-    with pytest.raises(DataError, match="run is missing: the run that this one took in stands there"):
+    with pytest.raises(DataError, match="run is missing: this run needs it"):
         load_run(moved)
 
 
@@ -113,14 +113,14 @@ def test_pictures_are_written_and_shown(runs, capsys):
     page = (runs / "w/sheets/step-00000003.html").read_text()
     assert page.count("<img") == 24  # twelve that were generated, each beside the true one
     capsys.readouterr()
-    assert main(["generate", str(runs / "w")]) == 2 and "say where to, --output FILE" in capsys.readouterr().err
+    assert main(["generate", str(runs / "w")]) == 2 and "add --output FILE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
         (["inputs.image.input=picture"], "has no input 'picture'; possible: image"),
-        (["inputs.image.run=RUNS/w"], r"quantises nothing: none of its tasks \(picture\) is reconstruction"),
+        (["inputs.image.run=RUNS/w"], r"has no codes: none of its tasks \(picture\) is reconstruction"),
         (["inputs.image.run=RUNS/none"], r"none is not a run: it has no config\.yaml"),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_part_that_changed_or_is_of_another_format_is_told(runs, tmp_path, cap
     kept = tmp_path / "run" / "assets" / "image" / "run"
     shutil.rmtree(kept)
     open_part(tmp_path / "q").write(kept)
-    told = "assets/image (a vocabulary, or a run that was taken in) changed since the checkpoint of step 3 was written"
+    told = "assets/image (a vocabulary, or a run used as a part) changed since the checkpoint of step 3 was written"
     with pytest.raises(RunError, match=re.escape(told)):
         load_run(tmp_path / "run")
     (kept / "config.yaml").write_text((kept / "config.yaml").read_text().replace("format: 2", "format: 3"))
@@ -160,13 +160,13 @@ def test_codes_that_have_collapsed_are_refused(runs, capsys, monkeypatch, tmp_pa
     monkeypatch.setattr(CodeVocabulary, "encode_all", lambda self, items: [[7] * self.length for _ in items])
     assert main(["train", str(runs / "w.yaml"), f"out={tmp_path / 'bad'}"]) == 2
     told = capsys.readouterr().err
-    assert f"the codes of {runs / 'q'} have collapsed: all " in told and "are 7; train it again" in told
+    assert f"the codes of {runs / 'q'} have collapsed: all " in told and "are 7; train that run again" in told
 
 
 def test_what_cannot_be_reconstructed(runs, capsys):
     change = ["inputs.image.size=null", "inputs.image.position=null"]
     assert main(["train", str(runs / "q.yaml"), *change, f"out={runs / 'bad'}"]) == 2
-    assert "images that are reconstructed need a 'size'" in capsys.readouterr().err
+    assert "reconstruction of images needs a 'size'" in capsys.readouterr().err
     shutil.rmtree(runs / "bad", ignore_errors=True)
     assert Role().generated is False
 
@@ -179,7 +179,7 @@ def test_codes_are_computed_once_and_training_reads_nothing_else(runs, monkeypat
     splits, chopper = [run.dataset().open(split) for split in ("train", "val")], run.choppers["image"]
     items = [[key_of(chopper.decode(split[number]["image"])) for number in range(len(split))] for split in splits]
     assert load_file(file)["ids"].shape == (len({*items[0], *items[1]}), 16)
-    assert chopper.known.path == file, "the copied run's codes are those of the run"
+    assert chopper.code_file.path == file, "the copied run's codes are those of the run"
 
     def watched(self, raw):
         decoded.append(key_of(item := decode(self, raw)))
@@ -202,14 +202,14 @@ def test_codes_are_computed_once_and_training_reads_nothing_else(runs, monkeypat
 
 def test_a_file_that_changes_is_decoded_anew(runs, tmp_path):
     chopper = load_run(runs / "w").choppers["image"]
-    chopper = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16, 12))
+    chopper = replace(chopper, code_file=CodeFile(tmp_path / "codes.safetensors", 16, 12))
     paths = [tmp_path / f"{name}.png" for name in "ab"]
     for value, path in zip((0, 200), paths):
         path.write_bytes(picture_bytes(torch.full((1, 8, 8), value, dtype=torch.uint8)))
     (tmp_path / "none.png").write_bytes(b"no picture")
     chopper.encode_all([*paths, tmp_path / "none.png", None])
     chopper.keep()
-    again = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16, 12))
+    again = replace(chopper, code_file=CodeFile(tmp_path / "codes.safetensors", 16, 12))
     for each in (chopper, again):
         for path in paths:
             assert isinstance(read := each.read(path), Recalled)
@@ -226,7 +226,7 @@ def test_what_was_read_once_need_not_be_decoded_again(runs, tmp_path):
     """Where nothing was encoded ahead, as where a run goes on on another machine, too."""
     chopper = load_run(runs / "w").choppers["image"]
     raw = (torch.arange(64, dtype=torch.uint8) * 3).view(8, 8).numpy()
-    first, again = (replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16, 12)) for _ in range(2))
+    first, again = (replace(chopper, code_file=CodeFile(tmp_path / "codes.safetensors", 16, 12)) for _ in range(2))
     ids = first.encoded(first.read(raw))
     assert first.encoded(first.read(raw)) == ids and isinstance(first.read(raw), Recalled)
     first.keep()
@@ -234,7 +234,7 @@ def test_what_was_read_once_need_not_be_decoded_again(runs, tmp_path):
     again.encoded(again.read(1 + raw))
     (tmp_path / "codes.safetensors").unlink()
     again.keep()
-    last = replace(chopper, known=CodeFile(tmp_path / "codes.safetensors", 16, 12))
+    last = replace(chopper, code_file=CodeFile(tmp_path / "codes.safetensors", 16, 12))
     assert isinstance(again.read(1 + raw), Recalled) and isinstance(last.read(1 + raw), Recalled)
 
 
@@ -402,9 +402,9 @@ def test_sounds_are_trained_on_by_the_codes_of_their_variants(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("inputs.image.augment_wave={gain: 3}", "augment_wave is for sounds; 'image' of "),
+        ("inputs.image.augment_wave={gain: 3}", "augment_wave is for sounds, but input 'image' of "),
         ("inputs.image.augment_wave={gain: 3} inputs.image.variants=0", "variants must be at least 1, not 0"),
-        ("inputs.image.variants=3", "variants are made by augment_wave, which is not given"),
+        ("inputs.image.variants=3", "variants needs augment_wave, which creates them"),
     ],
 )
 def test_variants_that_cannot_be(runs, capsys, change, told):

@@ -167,7 +167,7 @@ def test_a_frozen_model_moves_and_belongs_to_nobody(mixed, teacher):  # noqa: F8
 
 
 def test_no_run_is_opened_where_there_is_no_door():
-    with pytest.raises(ValueError, match="no run can be taken in here"):
+    with pytest.raises(ValueError, match="a trained run cannot be used as a part here"):
         EncodedPreprocessor(run="x", input="y").fit(tuple, Role())
 
 
@@ -194,5 +194,5 @@ def test_a_chopper_with_a_run_can_be_pickled_and_tells_what_is_missing(mixed, te
         ]
     assert torch.equal(*vectors)
     shutil.rmtree(folder / "assets" / "image" / "run")
-    with pytest.raises(DataError, match="is missing: the run that this one took in stands there"):
+    with pytest.raises(DataError, match="is missing: this run needs it"):
         load_run(folder)

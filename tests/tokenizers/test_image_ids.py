@@ -53,7 +53,7 @@ def test_the_example_of_the_docstring():
 
 def test_ids_that_are_no_picture_are_refused():
     vocabulary = vocabulary_of(rows=2, columns=2)
-    with pytest.raises(ValueError, match="a picture has 4 patches, not 3"):
+    with pytest.raises(ValueError, match="an image has 4 patches, not 3"):
         vocabulary.restore([1, 2, 3])
     with pytest.raises(
         ValueError, match="id 17 is outside the vocabulary of patches of 2 x 2 pixels, which has 17 ids"
@@ -65,7 +65,7 @@ def test_ids_that_are_no_picture_are_refused():
     ("options", "told"),
     [
         ({"levels": 1}, "levels must be from 2 to 16, not 1"),
-        ({"levels": 16, "patch_size": 4}, "more than 65,536; take smaller patches or fewer levels"),
+        ({"levels": 16, "patch_size": 4}, "more than 65,536; use smaller patches or fewer levels"),
         ({"size": 7}, "must be a multiple of patch_size"),
     ],
 )

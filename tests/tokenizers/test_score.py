@@ -59,12 +59,15 @@ def test_the_example_of_the_docstring():
 
 def test_what_is_no_score_is_refused():
     vocabulary = ScoreVocabulary(voices=1, lowest=60, highest=62, chords=True)
-    with pytest.raises(ValueError, match="pitch 63 is outside 60 to 62"):
+    with pytest.raises(ValueError, match="pitch 63 is not from 60 to 62"):
         vocabulary.encode(torch.tensor([[63]]))
-    with pytest.raises(ValueError, match="notes and chords do not alternate"):
+    with pytest.raises(ValueError, match="notes and chords are not in the right order"):
         vocabulary.restore([0, vocabulary.first_chord])
     chopper = ScorePreprocessor(voices=2).fit(tuple, Role())
-    for wrong, told in ([[60]], r"must be \(steps, 2\) .* not \(1, 1\)"), ("x" and [["a", "b"]], "whole numbers"):
+    for wrong, told in (
+        ([[60]], r"must have the shape \(steps, 2\) .* not \(1, 1\)"),
+        ("x" and [["a", "b"]], "whole numbers"),
+    ):
         with pytest.raises(ValueError, match=told):
             chopper.decode(wrong)
 
@@ -107,7 +110,7 @@ def test_other_files():
         assert min(abs(peak - 440), abs(peak - 220)) < 5 and 0.3 < np.abs(sound).max() <= 1
     chopper = ScorePreprocessor(voices=3).fit(tuple, Role())
     with pytest.raises(DataError, match="the score has 2 tracks with notes, 2 channels and up to 2 notes at once; "
-                                        "expected are 3 voices: a track or a channel of single notes for each voice, "
+                                        "expected 3 voices: a track or a channel of single notes for each voice, "
                                         "or chords of 3 notes"):  # fmt: skip
         chopper.decode(vocabulary.content(score, ".mid"))
     with pytest.raises(DataError, match="the score cannot be read"):
@@ -167,7 +170,11 @@ def test_every_end_and_every_beginning_is_seen():
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({"lowest": 90}, "must be pitches of MIDI"), ({"transpose": 13}, "from 0 to 12"), ({"crop": 0}, "at least 1")],
+    [
+        ({"lowest": 90}, "must satisfy 0 <= lowest < highest"),
+        ({"transpose": 13}, "from 0 to 12"),
+        ({"crop": 0}, "at least 1"),
+    ],
 )
 def test_options_that_are_none(options, told):
     with pytest.raises(ValueError, match=told):
@@ -179,5 +186,5 @@ def test_no_prompt_begins_a_score():
     task = LanguageModeling(target="music")
     trained = SimpleNamespace(tasks={"lm": task}, choppers={"music": chopper})
     GeneratedSamples(prompt="").check(trained, print)
-    with pytest.raises(ValueError, match="evaluation.prompt: 'music' is no text, so that no prompt can begin it"):
+    with pytest.raises(ValueError, match="evaluation.prompt: 'music' is not a text; prompts are only for texts"):
         GeneratedSamples(prompt="text").check(trained, print)

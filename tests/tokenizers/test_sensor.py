@@ -52,7 +52,7 @@ def test_statistics_leave_out_what_is_missing(tmp_path):
     assert every.fit(lambda: iter([]), Role()) == every  # nothing is read
     every.save(tmp_path / "e")
     assert every.load(tmp_path / "e", Role()) == replace(CHOPPER, **both)
-    with pytest.raises(ValueError, match="scale: that of 'speed' must be more than 0, not 0"):
+    with pytest.raises(ValueError, match="scale: 'speed' must be more than 0, not 0"):
         replace(CHOPPER, scale=0)
     half = replace(CHOPPER, scale={"speed": 2.0}).fit(lambda: iter(streams), Role())
     assert half.mean["speed"] == pytest.approx(3) and half.scale["speed"] == 2.0
@@ -79,15 +79,15 @@ def test_files_are_read_by_their_header(tmp_path):
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (np.zeros((3, 4)), r"a stream of 2 channels \(speed, gear\) is expected, not of shape \(3, 4\)"),
+        (np.zeros((3, 4)), r"the stream must have the shape \(times, 2\), with the channels speed, gear, not \(3, 4\)"),
         (np.zeros((0, 2)), "the stream has no measurements"),
         ([[1.0, 7]], "channel 'gear' must hold whole numbers from 0 to 5"),
         ([[1.0, 1.5]], "channel 'gear' must hold whole numbers from 0 to 5"),
         ("missing.csv", "missing.csv does not exist"),
         (b"speed,time\n1,2\n", "no column 'gear'; the columns are speed, time"),
-        (b"speed,gear\n1,2\n3\n", "line 3 has 1 columns, the header 2"),
-        (b"\x93NUMPY\x01\x00\x0e\x00{'descr': '<f4'(", "is no array that can be read"),
-        (b"speed,gear\nfast,2\n", "line 2 holds something that is no number"),
+        (b"speed,gear\n1,2\n3\n", "line 3 has 1 columns, but the header has 2"),
+        (b"\x93NUMPY\x01\x00\x0e\x00{'descr': '<f4'(", "is not a readable array"),
+        (b"speed,gear\nfast,2\n", "line 2 contains a value that is not a number"),
     ],
 )
 def test_what_cannot_be_read_is_said(raw, message):
@@ -98,9 +98,9 @@ def test_what_cannot_be_read_is_said(raw, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"channels": 0}, "at least one"), ({"channels": 1, "rate": 0}, "rate must be more than 0"),
-     ({"channels": {"a": None}, "categories": {"b": 2}}, "no channel is named 'b'; possible: a"),
-     ({"channels": {"a": None}, "mean": {"b": 2}}, "mean: no channel is named 'b'; possible: a"),
-     ({"channels": {"a": None}, "scale": {"a": 0}}, "scale: that of 'a' must be more than 0, not 0")],
+     ({"channels": {"a": None}, "categories": {"b": 2}}, "there is no channel 'b'; possible: a"),
+     ({"channels": {"a": None}, "mean": {"b": 2}}, "mean: there is no channel 'b'; possible: a"),
+     ({"channels": {"a": None}, "scale": {"a": 0}}, "scale: 'a' must be more than 0, not 0")],
 )  # fmt: skip
 def test_settings_must_mean_something(options, message):
     with pytest.raises(ValueError, match=message):
@@ -120,7 +120,7 @@ def test_a_scene_is_a_function_of_its_number():
 
 def test_a_token_holds_so_many_numbers():
     assert SensorChopper(channels=2**15, window=2)
-    with pytest.raises(ValueError, match="65,537 channels in a window of 1: a token holds 65,536 numbers at most"):
+    with pytest.raises(ValueError, match="times window must be at most 65,536, not 65,537 times 1"):
         SensorChopper(channels=2**16 + 1)
 
 

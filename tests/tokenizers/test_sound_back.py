@@ -38,5 +38,5 @@ def test_a_tone_comes_back_as_the_tone(frequency):
 
 
 def test_sounds_of_any_length_are_not_reconstructed():
-    with pytest.raises(ValueError, match="need 'fill: true'"):
+    with pytest.raises(ValueError, match="needs 'fill: true'"):
         _ = AudioChopper(rate=8000).slice_shape

@@ -54,7 +54,7 @@ def test_animations_and_lists_of_images_are_read():
 @pytest.mark.parametrize(
     ("raw", "message"),
     [(b"no video", "the video cannot be read"), ([], "the video has no frames"),
-     ([np.zeros((8, 8), np.uint8), np.zeros((4, 4), np.uint8)], "must be of one size")],
+     ([np.zeros((8, 8), np.uint8), np.zeros((4, 4), np.uint8)], "must have the same size")],
 )  # fmt: skip
 def test_what_cannot_be_read_is_said(raw, message):
     with pytest.raises(ValueError, match=message):
@@ -101,7 +101,7 @@ def test_frames_of_a_clip_are_changed_alike():
         Chunks(values=still.values, index=torch.arange(18), counts=torch.tensor([18]), seeds=torch.tensor([seed]))
         for seed in (2**40, 2**41)
     )
-    changed = [tokenizer.changed(still.values, chunks) for chunks in (one, two)]
+    changed = [tokenizer.augmented(still.values, chunks) for chunks in (one, two)]
     assert changed[0].shape == still.values.shape and not torch.equal(changed[0].float(), still.values.float())
     assert not torch.equal(changed[0], changed[1])
     frames = changed[0].view(3, 6, 2, 3 * 16)  # (time, patch, frame of the tubelet, values)

@@ -101,9 +101,9 @@ def test_every_parameter_is_held_once(kind):
 def test_a_parameter_without_or_with_two_groups_is_refused():
     made = model()
     every = list(made.parameters())
-    with pytest.raises(AssertionError, match=r"without optimizer: \['.*'\]"):
+    with pytest.raises(AssertionError, match=r"parameters without an optimizer: \['.*'\]"):
         Optimizer(made, 1e-3).hold(torch.optim.AdamW(every[1:]))
-    with pytest.raises(AssertionError, match="stands in two optimizer groups"):
+    with pytest.raises(AssertionError, match="is in two optimizer groups"):
         Optimizer(made, 1e-3).hold(torch.optim.AdamW(every), torch.optim.AdamW(every[:1]))
 
 
@@ -268,10 +268,10 @@ def test_checkpoints_of_adamw_and_muon_have_the_names_that_they_always_had():
 
 
 @pytest.mark.parametrize("kind, message", [
-    ("Listing", r"Listing keeps a list as 'past' of parts\.0; a checkpoint holds tensors and numbers by parameter"),
-    ("Shared", r"its state parts\.1/count shares memory with parts\.0/count; a checkpoint holds"),
-    ("Loose", "Loose keeps a dict as '' of no parameter; a checkpoint holds"),
-    ("Scheduled", "Wrong keeps a tuple as 'betas' of groups/0; a checkpoint holds"),
+    ("Listing", r"Listing has a list as 'past' of parts\.0; a checkpoint stores tensors and numbers by parameter"),
+    ("Shared", r"its state parts\.1/count shares memory with parts\.0/count; a checkpoint stores"),
+    ("Loose", "Loose has a dict as '' of no parameter; a checkpoint stores"),
+    ("Scheduled", "Wrong has a tuple as 'betas' of groups/0; a checkpoint stores"),
 ])  # fmt: skip
 def test_state_that_cannot_be_saved_is_refused_at_the_first_step(kind, message):
     made = Parts()
@@ -328,7 +328,7 @@ def test_a_part_that_the_model_does_not_have_is_named_with_the_nearest(part, sai
 
 
 def test_ratios_below_zero_are_refused():
-    with pytest.raises(ValueError, match="are ratios of the learning rate: 0 or more, not -1, 0.25, 0.1"):
+    with pytest.raises(ValueError, match="are ratios of the learning rate; they must be 0 or more, not -1, 0.25"):
         Muon(model(), 0.02, embeddings=-1)
 
 
@@ -370,7 +370,7 @@ def test_a_state_that_does_not_fit_is_refused(kind, change):
     changed = {"shape": {key: state[key][:1]}, "kind": {key: state[key].half()}, "name": {f"{key}_": state[key]}}[
         change
     ]
-    with pytest.raises(ValueError, match=f"no state for {re.escape(key.rpartition('/')[0])} that fits it"):
+    with pytest.raises(ValueError, match=f"no matching state for {re.escape(key.rpartition('/')[0])}"):
         kind(made, 1e-3).load({name: value for name, value in state.items() if name != key} | changed)
 
 

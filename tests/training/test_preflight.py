@@ -1,7 +1,7 @@
 """Checks before the first step: the metric of the best checkpoint, batches that must be whole."""
 
 import pytest
-from chopmix.experiment.preflight import check_batches_are_whole, check_best
+from chopmix.experiment.preflight import check_best, check_mixup
 from chopmix.inference.evaluator import Evaluator
 from chopmix.models.generation.beam_search import Search
 from chopmix.tasks.classification import Classes, Classification
@@ -54,13 +54,13 @@ def test_a_return_that_is_played_for_is_a_best_metric():
         check_best("val/return_at_6", tasks(), 8, [Returns()])
 
 
-def test_a_task_that_compares_samples_needs_whole_batches():
+def test_samples_that_a_task_compares_are_not_mixed():
     """Whatever it compares them for: the message names no option of one task."""
     task = Classification(target="label", unlabelled=0.5)
-    check_batches_are_whole({"kind": task}, True)
+    check_mixup({"kind": task}, False)
     with pytest.raises(ValueError) as caught:
-        check_batches_are_whole({"kind": task}, False)
+        check_mixup({"kind": task}, True)
     assert str(caught.value) == (
-        "tasks.kind: its loss compares the samples of a batch, which must be read as a whole. Train it in one process, "
-        "without training.rows_per_micro_batch and training.mixup"
+        "tasks.kind: its loss compares the samples of a batch with each other, which training.mixup mixes; remove "
+        "training.mixup"
     )

@@ -118,7 +118,7 @@ def test_what_processes_tell_each_other_never_goes_through_the_group_of_gradient
     processes = Processes(1, 2, torch.device("cuda", 1), "control")
     processes.agree([1.0])
     processes.gathered([1])
-    processes.told(None)
+    processes.broadcast(None)
     processes.wait()
     with processes.in_turn():
         pass
@@ -126,7 +126,7 @@ def test_what_processes_tell_each_other_never_goes_through_the_group_of_gradient
     assert len(groups) >= 6 and set(groups) == {"control"}
     first = replace(processes, rank=0)
     recorded.calls.clear()
-    first.told_tensors({"x": torch.ones(2)})
+    first.broadcast_tensors({"x": torch.ones(2)})
     assert {options["group"] for _, options in recorded.calls} == {"control"}
 
 

@@ -1,4 +1,4 @@
-"""Items that are ids: how they are framed for generation or for reading, and the table that makes vectors of them."""
+"""Items as ids: the special ids at their start and end, and the embedding table."""
 
 from __future__ import annotations
 
@@ -20,43 +20,46 @@ from ..encoding.base import Vocabulary
 
 @dataclass(frozen=True, kw_only=True)
 class IdChopper(Chopper):
-    """Items to the ids of a vocabulary, one token each. Of an item with the ids 7 and 3, where 16 starts and ends one:
+    """Converts items to the ids of a vocabulary, one token per id. An item with the ids 7 and 3 in a vocabulary where
+    16 starts and ends an item:
 
     generated     values  16  7   3     next_ids  7  3  16
-    only read     values  16  7   3     in the frame of the vocabulary's `before` and `after`
+    input only    values  16  7   3     between the vocabulary's `before` (here 16) and `after` (here empty)
     """
 
     vocabulary: Vocabulary = field()  # without `field()` the None of the base class would be its default
     generated: bool = True
-    """Whether a task generates the items; else they are only read, between the vocabulary's `before` and `after`."""
+    """Whether a task generates the items; else they are only input, between the vocabulary's `before` and `after`."""
     notes: ClassVar[Notes | None] = None
-    """The marks of notes, where the items may hold some."""
+    """The ids that open and close notes, if items can contain notes; else None."""
     closing: tuple[int, ...] = ()
-    """Ids put behind an item that is only read, after the vocabulary's `after`."""
+    """Ids appended to an item that is only input, after the vocabulary's `after`."""
 
     def encoded(self, item: Any) -> list[int]:
-        """The ids of an item, without special ones; ids themselves stay as they are."""
+        """Returns the ids of an item without special ids; an item that is a sequence of ids is not changed."""
         return list(item) if isinstance(item, tuple | list) else self.vocabulary.encode(item)
 
     def with_marks(self, names: Iterable[str]) -> IdChopper:
-        """The chopper that reads marks in an item as the special ids of these roles; only texts have such marks."""
+        """Returns a chopper that converts marks in an item to the special ids of these roles. Only texts have marks."""
         return self
 
     def chop(self, item: Any) -> Chunk:
-        """The ids of one item, framed as the class shows, with the id that follows each; after the last one the id that
-        ends an item. Raises ValueError for an item that the vocabulary cannot hold."""
-        known, ids = self.vocabulary, self.encoded(item)
-        ids = [known.start, *known.opening, *ids] if self.generated else [*known.before, *ids, *known.after]
-        ids += [] if self.generated else self.closing
-        return Chunk(torch.tensor(ids), len(ids), next_ids=torch.tensor([*ids[1:], known.end]))
+        """Returns the ids of one item with their special ids, as in the example of the class, and the id that follows
+        each; the last one is followed by the end id. Raises ValueError if the vocabulary cannot encode the item."""
+        vocabulary, ids = self.vocabulary, self.encoded(item)
+        if self.generated:
+            ids = [vocabulary.start, *vocabulary.opening, *ids]
+        else:
+            ids = [*vocabulary.before, *ids, *vocabulary.after, *self.closing]
+        return Chunk(torch.tensor(ids), len(ids), next_ids=torch.tensor([*ids[1:], vocabulary.end]))
 
 
 class IdTokenizer(nn.Module):
-    """Ids to vectors: a table of learned embeddings, plus an absolute position where `position` is not null.
+    """Maps ids to vectors: a learned embedding table, plus an absolute position if `position` is not null.
 
-    `pad_vocabulary_to` rounds the number of rows up to a multiple (64 makes a GPU's matrix products faster); the extra
-    rows are never targets and never sampled. `scaled` multiplies the embeddings by the root of the width before the
-    position is added, as in Vaswani et al. 2017. `norm` normalises each token's vector before it joins the set.
+    `pad_vocabulary_to` rounds the number of rows up to a multiple (64 makes matrix products on a GPU faster); the extra
+    rows are never targets and never sampled. `scaled` multiplies the embeddings by the square root of the width before
+    the position is added, as in Vaswani et al. 2017. `norm` normalises each token's vector.
     """
 
     def __init__(
@@ -76,16 +79,16 @@ class IdTokenizer(nn.Module):
 
     @property
     def longest(self) -> int | None:
-        """The most tokens of an item that there are positions for; None: any number."""
+        """The maximum number of tokens per item for which there are positions; None: unlimited."""
         return None if self.position is None else self.position.length
 
     @property
     def period(self) -> int:
-        """By multiples of how many tokens a generated text that outgrows the context is cut."""
+        """A generated text that exceeds the context is cut by multiples of this number of tokens."""
         return 1 if self.position is None else self.position.period
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "*t d"]:
-        """Ids (b, n) or (t,) to vectors of the same leading shape."""
+        """Maps ids (b, n) or (t,) to vectors (b, n, d) or (t, d)."""
         tokens = self.embedding(chunks.values)
         if self.scale != 1:
             tokens = tokens * self.scale

@@ -1,5 +1,5 @@
-"""The modules of plug-ins: of the core, such as `data/datasets/`, and of the projects, such as
-`projects/decision/datasets/`."""
+"""Plug-in folders: every file in one, of the core (`data/datasets/`) or of a project (`projects/decision/datasets/`),
+follows the same contract and is found by its name."""
 
 from __future__ import annotations
 

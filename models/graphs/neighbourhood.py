@@ -1,0 +1,24 @@
+"""Attention to what is near on several axes, such as the 3 x 3 patches around a patch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_
+
+from ..attention.graph import Graph
+
+
+@dataclass(frozen=True)
+class Neighbourhood(Graph):
+    """Read what is at most `radius` away on every one of the axes: with radius 1 on rows and columns, 3 x 3 patches."""
+
+    radius: float
+    axes: tuple[int, ...]
+
+    def edge(self, query, key):
+        distances = [abs(query.position[axis] - key.position[axis]) for axis in self.axes]
+        return reduce(and_, [distance <= self.radius for distance in distances])
+
+    def counts(self):
+        return 0 in self.axes

@@ -1,0 +1,318 @@
+"""Parts of a user's own, one file each outside of the package: they train, resume after a kill, evaluate, predict, and
+export or refuse by name."""
+
+import csv
+import importlib
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from checkout import ROOT
+from chopmix.commands.cli import main
+from chopmix.data.processes import Processes
+from chopmix.experiment.run import load_run
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import assemble
+from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
+from chopmix.models.tokens import plain_tokens
+from chopmix.training.log import Progress
+
+PAGES = ROOT / "docs" / "add"
+PARTS = {
+    "block": {"model": {"block": {"use": "block:LowRankBlock", "rank": 2}}},
+    "optimizer": {"training": {"optimizer": {"use": "optimizer:Lion"}}},
+    "graph": {"model": {"attention": ["causal & graph:Dilated(2)", "causal"]}},
+    "modality": {},
+    "clip": {"model": {"attention": "same_item"}, "tasks": {"match": {"use": "clip:Clip", "left": "scan",
+                                                                     "right": "word"}}},
+}  # fmt: skip
+"""Each part with the keys that name it, in a run that writes the word for a scan."""
+TRUSTED = [*PARTS, "dataset"]
+
+
+def configured(folder, part, sections=None):
+    """The YAML of a run that uses a part."""
+    for file in (*PAGES.glob("*.py"), ROOT / "tests" / "structure" / "clip.py"):
+        shutil.copy(file, folder)
+    tree = {
+        "inputs": {"scan": {"use": "modality:LidarTokenizer"}, "word": {"use": "text", "encoding": "characters"}},
+        "model": {"width": 16, "depth": 2, "heads": 2, "context": 64, "attention": "causal"},
+        "tasks": {"word": {"use": "language_modeling", "target": "word"}},
+        "data": {"dataset": "dataset:Scans"},
+        "training": {"steps": 12, "samples_per_step": 16, "learning_rate": 0.003},
+        "evaluation": {"every": 6, "rows": 32, "generated": 8, "sample_tokens": 4},
+        "checkpoints": {"every": 4},
+        "logging": {"tensorboard": False},
+        "out": str(folder / "run"),
+    }
+    for section, keys in (sections or PARTS[part]).items():
+        tree[section] = keys if section == "tasks" else tree[section] | keys
+    file = folder / "a.yaml"
+    file.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return file
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    yield tmp_path
+    for part in ("clip", *(file.stem for file in PAGES.glob("*.py"))):
+        sys.modules.pop(part, None)
+
+
+def weights(run):
+    return {name: value.clone() for name, value in load_run(run, "last", trust=TRUSTED).model.state_dict().items()}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_trains_resumes_evaluates_predicts_and_exports(folder, part, capsys):
+    file = configured(folder, part)
+    assert main(["train", str(file)]) == 0
+    metrics = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["val/loss"] for line in metrics if "val/loss" in line]
+    assert losses[-1] < losses[0]
+    expected = weights(folder / "run")
+    command = [sys.executable, ROOT / "train.py", file, f"out={folder / 'killed'}"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as killed:
+        for line in killed.stderr:
+            if line.startswith("step 6 "):
+                killed.send_signal(signal.SIGKILL)
+                break
+    assert main(["train", str(file), f"out={folder / 'killed'}"]) == 0
+    assert all(torch.equal(value, expected[name]) for name, value in weights(folder / "killed").items())
+    capsys.readouterr()
+    trusted = [word for name in TRUSTED for word in ("--trust", name)]
+    assert main(["evaluate", str(folder / "run"), *trusted]) == 0
+    assert "val/loss" in capsys.readouterr().out
+    run = load_run(folder / "run", trust=TRUSTED)
+    rows = [run.dataset().open("val")[number] for number in range(3)]
+    wanted = {"clip": ("scan", "word")}.get(part, ("scan",))
+    answers = run.predict([{name: row[name] for name in wanted} for row in rows])
+    assert len(answers) == 3 and all("error" not in answer for answer in answers)
+    assert main(["export", str(folder / "run"), str(folder / "published"), *trusted]) in (0, 2)
+    said = capsys.readouterr()
+    assert (folder / "published").exists() or "run cannot be exported: " in said.err
+
+
+def assembled(file, *options):
+    return assemble(load_config(file, [f"out={file.parent / 'other'}", *options]), Processes(0, 1, torch.device("cpu")),
+                    Progress(1))  # fmt: skip
+
+
+def test_low_rank_adapters_change_nothing_at_step_0_and_are_trained_alone(folder):
+    file = configured(folder, "block")
+    adapted = assembled(file, "training.train_only=[adapter]")
+    plain = assembled(file, "model.block={}")
+    batch = plain.model.plan(adapted.trainer.loader.load(0).micro_batches[0])
+    assert torch.equal(adapted.model.eval()(batch)["word"], plain.model.eval()(batch)["word"])
+    trained = {name for name, value in adapted.model.named_parameters() if value.requires_grad}
+    assert len(trained) == 2 * 2 * 2 and all(".adapter." in name for name in trained)
+
+
+def test_every_page_is_short_and_linked():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    pages = sorted(PAGES.glob("*.py"))
+    assert len(pages) == 11
+    for page in pages:
+        assert len(page.read_text().splitlines()) <= 40, page
+        assert f"[`docs/add/{page.name}`](docs/add/{page.name})" in text
+
+
+def test_a_task_of_angles(folder, capsys):
+    """359 degrees are 1 degree from 0, in the metric of all outputs, too."""
+    sections = {"tasks": {"heading": {"use": "task:Angle", "target": "direction"}},
+                "model": {"attention": "same_sample"}, "training": {"steps": 60}}  # fmt: skip
+    file = configured(folder, "modality", sections)
+    tree = yaml.safe_load(file.read_text())
+    tree["inputs"].pop("word")
+    tree["evaluation"].pop("generated")
+    file.write_text(yaml.safe_dump(tree))
+    assert main(["train", str(file), "data.dataset.samples=256"]) == 0
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    errors = [line["val/error"] for line in lines if "val/error" in line]
+    assert errors[-1] < 20 < 60 < errors[0]
+    run = load_run(folder / "run", trust=[*TRUSTED, "task"])
+    row = run.dataset().open("val")[0]
+    (answer,) = run.predict([{"scan": row["scan"]}])
+    assert abs((answer["degrees"] - row["direction"] + 180) % 360 - 180) < 60
+
+
+def test_an_evaluator_a_judge_and_a_logger(folder):
+    real_word = {"use": "judge:RealWord", "words": ["north", "east", "south", "west"]}
+    word = {"use": "language_modeling", "target": "word", "metrics": {"real_word": real_word}}
+    sections = {
+        "tasks": {"word": word},
+        "evaluation": {"also": {"norms": {"use": "evaluator:Norms", "inputs": ["scan", "word"]}}},
+        "checkpoints": {"best": "val/norm/scan"},
+        "logging": {"also": {"table": {"use": "logger:Table", "digits": 3}}},
+    }
+    file = configured(folder, "modality", sections)
+    assert main(["train", str(file), "training.steps=6"]) == 0
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    (line,) = (line for line in lines if "val/norm/scan" in line)
+    assert 0 <= line["val/real_word"] <= 1 and line["val/norm/word"] > 0
+    with open(folder / "run" / "metrics.csv", newline="") as table:
+        rows = [*csv.reader(table)]
+    assert {(str(each["step"]), name) for each in lines for name in each if name not in ("step", "seconds")} == {
+        (step, name) for step, name, _ in rows
+    }
+    wrong = yaml.safe_load(file.read_text())
+    wrong["evaluation"]["also"]["norms"]["inputs"] = ["scann"]
+    file.write_text(yaml.safe_dump(wrong, sort_keys=False))
+    with pytest.raises(ValueError, match="norms: no input is named 'scann'; possible: scan, word"):
+        assembled(file).trainer.evaluation.evaluators[1].check(assembled(file).trainer.evaluation.trained(0), print)
+
+
+def test_an_exception_of_a_logger_ends_the_logger_alone(folder, capsys):
+    (folder / "broken.py").write_text(
+        "import chopmix\n\n\nclass Broken(chopmix.Logger):\n"
+        "    def metrics(self, step, metrics):\n        raise ConnectionError('no network')\n"
+    )
+    file = configured(folder, "modality", {"logging": {"also": {"board": {"use": "broken:Broken"}}}})
+    assert main(["train", str(file), "training.steps=2"]) == 0
+    said = capsys.readouterr().err
+    warning = "warning: logging.also.board: Broken.metrics raised ConnectionError('no network'); the run continues "
+    assert said.count(f"{warning}without this logger") == 1
+    sys.modules.pop("broken")
+
+
+def test_a_published_architecture_gives_the_outputs_of_its_reference(folder, monkeypatch):
+    transformers = pytest.importorskip("transformers")
+    from chopmix.experiment.interchange import directory, import_run
+
+    shutil.copy(PAGES / "architecture.py", folder)
+    architectures = (importlib.import_module("architecture").DistilBert, *directory.architectures())
+    for module in (directory, import_run):
+        monkeypatch.setattr(module, "architectures", lambda: architectures)
+    import_run.importers.cache_clear()
+    sizes = {"vocab_size": 40, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24, "max_position_embeddings": 12}
+    torch.manual_seed(0)
+    theirs = transformers.DistilBertForMaskedLM(transformers.DistilBertConfig(**sizes)).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    theirs.save_pretrained(folder / "theirs")
+    import_run.import_directory(folder / "theirs", folder / "run")
+    import_run.importers.cache_clear()
+    model = load_run(folder / "run", "last").model
+    ids = torch.tensor([[5, 7, 9, 11, 6]])
+    planned = SetPlan(tokens=plain_tokens(1, 5), chunks={"text": Chunks(values=ids, index=torch.arange(5))})
+    batch = Batch(main=planned, targets={"mlm": Targets(values=ids.flatten())})
+    with torch.no_grad():
+        torch.testing.assert_close(model(model.plan(batch))["mlm"], theirs(ids).logits[0], rtol=1e-5, atol=1e-5)
+
+
+CONTRACTS = {
+    "returns a list of a judge": (
+        {"tasks": {"word": {"use": "language_modeling", "target": "word", "metrics": {"x": "broken:Listing"}}}},
+        r"tasks\.word\.metrics\.x: Listing\.judge returned a list; expected are numbers by the names of its figures, ",
+    ),
+    "an evaluator returns a dictionary": (
+        {"evaluation": {"also": {"x": {"use": "broken:Plain"}}}},
+        r"evaluation\.also: Plain\.run returned a dict; expected: a chopmix\.Result",
+    ),
+    "an evaluator returns a text": (
+        {"evaluation": {"also": {"x": {"use": "broken:Words"}}}},
+        r"evaluation\.also: Words\.run returned 'good' as 'val/x'; expected: a chopmix\.Result",
+    ),
+    "a block returns another shape": (
+        {"model": {"block": {"use": "broken:Halves"}}},
+        r"model\.block: Halves\.forward returned a tensor of shape \(\d+, \d+, 8\); expected is a tensor of shape",
+    ),
+    "a schedule returns None": (
+        {"training": {"schedule": {"use": "broken:Nothing"}}},
+        r"training\.schedule: Nothing returned None at step 0; expected: a number of at least 0",
+    ),
+    "a task has no head": (
+        {"tasks": {"word": {"use": "broken:Headless", "target": "word"}}},
+        r"tasks\.word: Headless\.head returned a Linear; expected is a chopmix\.Head",
+    ),
+    "a metric returns a tensor": (
+        {"tasks": {"word": {"use": "broken:Tensors", "target": "word"}}},
+        r"tasks\.word: the metric 'all' of Tensors returned a tensor of shape \(\); expected is a number",
+    ),
+}
+BROKEN = """
+import chopmix, torch
+from chopmix.models.transformer import Block
+from chopmix.tasks.language_modeling import LanguageModeling
+from chopmix.training.schedules import Schedule
+
+
+class Listing(chopmix.Judge):
+    figures = property(lambda self: {"": chopmix.Figure("share")})
+
+    def judge(self, generated, vocabulary):
+        return [0.5]
+
+
+class Plain(chopmix.Evaluator):
+    def run(self, trained, say):
+        return {"val/x": 1.0}
+
+
+class Words(chopmix.Evaluator):
+    def run(self, trained, say):
+        return chopmix.Result(metrics={"val/x": "good"})
+
+
+class Halves(Block):
+    def forward(self, x, *others):
+        return super().forward(x, *others)[..., :8]
+
+
+class Nothing(Schedule):
+    def __call__(self, step):
+        return None
+
+
+class Headless(LanguageModeling):
+    def head(self, tokenizers, width):
+        return torch.nn.Linear(width, 4)
+
+
+class Tensors(LanguageModeling):
+    @property
+    def metrics(self):
+        return super().metrics | {"all": chopmix.Metric("x", of_outputs=lambda output, values: output.mean())}
+"""
+
+
+@pytest.mark.parametrize("broken", CONTRACTS)
+def test_a_broken_contract_is_named(folder, broken, capsys):
+    """The class, the method, what it returned and what is expected."""
+    sections, message = CONTRACTS[broken]
+    (folder / "broken.py").write_text(BROKEN)
+    file = configured(folder, "modality", sections)
+    assert main(["train", str(file), "training.steps=1"]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    sys.modules.pop("broken")
+
+
+def test_an_environment_is_recorded_and_an_agent_is_trained(folder, capsys):
+    pytest.importorskip("gymnasium")
+    if not (ROOT / "projects" / "decision").is_dir():
+        pytest.skip("needs the project decision")
+    shutil.copy(PAGES / "environment.py", folder)
+    options = ["--policy", "random", "--episodes", "40", "--out", "light"]
+    assert main(["record", "environment:Light-v0", *options]) == 0
+    tree = {
+        "inputs": {"observation": {"use": "sensor"}, "action": {"use": "category", "size": 2, "offset": 0.5}},
+        "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "causal & same_sample"},
+        "tasks": {"act": {"use": "next_item", "target": "action", "at": "observation"}},
+        "data": {"dataset": {"use": "episodes", "of": {"use": "folder", "path": "light"}}, "order": "seconds"},
+        "training": {"steps": 2, "samples_per_step": 8},
+        "out": "agent",
+    }
+    (folder / "a.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert main(["train", "a.yaml"]) == 0
+    assert main(["play", "agent", "--episodes", "2", "--trust", "environment"]) == 0
+    assert "return" in capsys.readouterr().out

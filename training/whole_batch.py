@@ -1,0 +1,84 @@
+"""Losses that compare all samples of a global batch with each other, across micro-batches and processes.
+
+A contrastive loss (CLIP) needs the outputs of the complete batch, which may not fit into memory at once. Its gradient
+is computed in two passes (GradCache: Gao et al. 2021, arXiv:2101.06983). The first pass computes the outputs of all
+micro-batches without gradients, the loss of all outputs, and the gradient of this loss with respect to each output. The
+second pass computes each micro-batch again and backpropagates these gradients through the model. Dropout draws the same
+values in both passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..data.processes import Processes
+from ..models.batch import Batch, Targets
+from ..models.contract import ContractError, described
+from .objective import Objective, OutputGradient, autocast
+
+
+def output_gradients(
+    objective: Objective, processes: Processes, batches: Sequence[Batch], seeds: Sequence[int]
+) -> list[dict[str, OutputGradient]]:
+    """Returns, for each micro-batch of this process, the output gradients of the tasks with `Needs.whole_batch`.
+    `seeds` are the seeds of dropout. The dictionaries are empty if there is no such task, or if the global batch is a
+    single micro-batch."""
+    names = objective.whole_batch
+    if not names or (len(batches) == 1 and processes.world_size == 1):
+        return [{} for _ in batches]
+    outputs: list[Mapping[str, Tensor]] = []
+    targets: list[Mapping[str, Targets]] = []
+    with torch.no_grad():
+        for batch, seed in zip(batches, seeds, strict=True):
+            torch.manual_seed(seed)
+            batch = objective.ready(batch, processes.device)
+            outputs.append(objective.outputs(batch))
+            targets.append(batch.targets)
+    (micro_batches,) = processes.agree([sum(batch.real for batch in batches)])
+    gradients: list[dict[str, OutputGradient]] = [{} for _ in batches]
+    for name in names:
+        check_output(name, objective, outputs[0][name])
+        leaves = [output[name].detach().requires_grad_() for output in outputs]
+        real = [number for number, batch in enumerate(batches) if batch.real]
+        local = torch.cat([leaves[number] for number in real] or [leaves[0][:0]])
+        parts = processes.gathered_tensors(local.detach())
+        parts[processes.rank] = local  # only the outputs of this process have gradients
+        all_targets = gathered_targets([targets[number][name] for number in real], targets[0][name], processes)
+        with autocast(processes.device, objective.precision):
+            loss = objective.loss(name, torch.cat(parts), all_targets)
+        leaf_gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+        for by_task, leaf, gradient in zip(gradients, leaves, leaf_gradients, strict=True):
+            gradient = torch.zeros_like(leaf) if gradient is None else gradient
+            by_task[name] = OutputGradient(loss.detach() / micro_batches, gradient)
+    return gradients
+
+
+def check_output(name: str, objective: Objective, output: Tensor) -> None:
+    """Raises ContractError if `output`, the output of a head, is not a tensor with at least one axis."""
+    if not isinstance(output, Tensor) or output.dim() == 0:
+        raise ContractError(
+            f"tasks.{name}.head: {type(objective.model.heads[name]).__name__} returned {described(output)}; expected: "
+            "a tensor whose first axis is that of the targets, because the task has Needs.whole_batch"
+        )
+
+
+def gathered_targets(local: Sequence[Targets], like: Targets, processes: Processes) -> Targets:
+    """Concatenate the targets of all micro-batches of all processes: `values`, `weights` and `count`. The slots are
+    dropped, because they are numbered within a micro-batch. `local` are the targets of this process; `like` are any
+    targets of the task, whose dtype and shape are used if `local` is empty."""
+
+    def joined(name: str) -> Tensor | None:
+        if getattr(like, name) is None:
+            return None
+        parts = [getattr(targets, name) for targets in local] or [getattr(like, name)[:0]]
+        return torch.cat(processes.gathered_tensors(torch.cat(parts)))
+
+    (count,) = processes.agree([sum(targets.count for targets in local)])
+    return replace(
+        like, values=joined("values"), weights=joined("weights"), count=int(count), slots=None, carriers=None,
+        groups=None, lengths=None, left_out={},
+    )  # fmt: skip
