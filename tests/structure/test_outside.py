@@ -142,7 +142,7 @@ def test_a_task_of_angles(folder, capsys):
     run = load_run(folder / "run", trust=[*TRUSTED, "task"])
     row = run.dataset().open("val")[0]
     (answer,) = run.predict([{"scan": row["scan"]}])
-    assert abs((answer["degrees"] - row["direction"] + 180) % 360 - 180) < 60
+    assert abs((answer["heading"]["degrees"] - row["direction"] + 180) % 360 - 180) < 60
 
 
 def test_an_evaluator_a_judge_and_a_logger(folder):
@@ -305,7 +305,7 @@ def test_an_environment_is_recorded_and_an_agent_is_trained(folder, capsys):
     options = ["--policy", "random", "--episodes", "40", "--out", "light"]
     assert main(["record", "environment:Light-v0", *options]) == 0
     tree = {
-        "inputs": {"observation": {"use": "sensor"}, "action": {"use": "category", "size": 2, "offset": 0.5}},
+        "inputs": {"observation": {"use": "sensor", "channels": 1}, "action": {"use": "category", "size": 2, "offset": 0.5}},
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "causal & same_sample"},
         "tasks": {"act": {"use": "next_item", "target": "action", "at": "observation"}},
         "data": {"dataset": {"use": "episodes", "of": {"use": "folder", "path": "light"}}, "order": "seconds"},
