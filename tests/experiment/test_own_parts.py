@@ -44,7 +44,7 @@ def test_code_of_ones_own_is_told_of_by_the_configuration(tiny):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"model.attention": "causal & own_graph:Distance"}, r"model\.attention: .*Distance\.edge gave torch\.float32"),
+        ({"model.attention": "causal & own_graph:Distance"}, r"model\.attention: .*Distance\.edge returned torch\.float32"),
         ({"model.attention": "causal & own_graph:Thawed"}, "must be a dataclass with frozen=True"),
         ({"model.attention": "causal & own_graph:Missing"}, "module 'own_graph' has no class 'Missing'"),
         ({"model.attention": "causal & own_grph:Dilated(2)"}, "cannot import 'own_grph'"),
