@@ -58,8 +58,8 @@ class Dropout:
 
 
 class AttentionContext(NamedTuple):
-    """What a layer needs to compute attention: the layout of its graph, relative positions (`rotation`, `bias`: see
-    `RelativePosition`), its key-value cache, and the slots of the groups of inputs with separate layers (`slots_of`)."""
+    """What a layer needs to compute attention: the layout of its graph, relative positions (see `RelativePosition`),
+    its key-value cache, and the slots of each group of inputs with separate layers (see `slots_of`)."""
 
     layout: Layout
     rotation: tuple[Tensor, Tensor] | None = None

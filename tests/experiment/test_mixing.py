@@ -438,7 +438,7 @@ def test_classes_are_sorted_kept_and_judged(tmp_path):
     assert task.answer(scores[0])["class"] == "dog"
     with pytest.raises(DataError, match="'fox' in column 'label' is none of the 3 classes"):
         asked(task, replace(found, labels={"label": ["dog", "fox", "cat"]}))
-    with pytest.raises(DataError, match="names 1 classes"):
+    with pytest.raises(DataError, match="has 1 classes"):
         fitted(Classification(target="label"), [{"label": 1}])
 
 
@@ -490,7 +490,7 @@ def test_several_labels_are_judged_each_by_itself():
     assert targets.values[0].tolist() == [1, 0, 1] and targets.count == 1 and targets.classes == 0
     scores = torch.tensor([[2.0, -1.0, -1.0], [5.0, 5.0, 5.0]])
     sums = task.measure(scores, targets)
-    assert (int(sums["hits"]), int(sums["said"]), int(sums["true"])) == (1, 1, 2)
+    assert (int(sums["hits"]), int(sums["predicted"]), int(sums["true"])) == (1, 1, 2)
     expected = -sum(math.log(p) for p in (1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1))))
     assert float(sums["nats"]) == pytest.approx(expected, rel=1e-5)
     assert task.answer(scores[0])["classes"] == ["cat"]

@@ -224,7 +224,7 @@ CONTRACTS = {
     ),
     "a task has no head": (
         {"tasks": {"word": {"use": "broken:Headless", "target": "word"}}},
-        r"tasks\.word: Headless\.head returned a Linear; expected is a chopmix\.Head",
+        r"tasks\.word: Headless\.head returned a Linear; expected: a chopmix\.Head",
     ),
     "a metric returns a tensor": (
         {"tasks": {"word": {"use": "broken:Tensors", "target": "word"}}},
