@@ -1,10 +1,10 @@
-"""One core, many published architectures: each is built at random by its reference, imported, and the outputs compared.
+"""Compares imported architectures with their reference implementations, both with the same random weights.
 
-    python benchmarks/architectures.py            # then benchmarks/readme_tables.py --write
+    python benchmarks/architectures.py            # then run benchmarks/readme_tables.py --write
 
-The difference is the largest over all outputs, over the largest output, in float32. Tiny models, in the published
-shapes' proportions; the tests (tests/experiment/interchange/test_import_*.py) do the same over grids of options, and
-compare the texts that are written.
+The difference is the largest absolute difference of the outputs, divided by the largest output, in float32. The models
+are tiny, with the proportions of the published ones. The tests (tests/experiment/interchange/test_import_*.py) do the
+same for grids of options and also compare generated texts.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Outputs = tuple[Tensor, Tensor]
 
 
 def shaken(model: nn.Module) -> nn.Module:
-    """The model with every parameter moved at random, so that no bias or gain is what it starts as."""
+    """Returns the model with noise added to every parameter, so that no bias or gain has its initial value."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "encoder.embed_positions" not in name:
@@ -65,12 +65,12 @@ def shaken(model: nn.Module) -> nn.Module:
 
 
 def ids(rows: int = 4, length: int = 64) -> Tensor:
-    """Random ids that are no special ones."""
+    """Returns random ids (rows, length) without special ids."""
     return torch.randint(5, 499, (rows, length))
 
 
 def scores(run: Run, values: Tensor, task: str) -> Tensor:
-    """Our scores at every place of rows of ids."""
+    """Returns our logits (b, n, v) for rows of ids (b, n)."""
     rows, length = values.shape
     chunks = {next(iter(run.choppers)): Chunks(values=values, index=torch.arange(length))}
     batch = Batch(main=SetPlan(tokens=plain_tokens(rows, length), chunks=chunks),
@@ -79,13 +79,13 @@ def scores(run: Run, values: Tensor, task: str) -> Tensor:
 
 
 def answers(run: Run, samples: list[dict], task: str) -> Tensor:
-    """Our outputs for samples, in their order."""
+    """Returns our outputs for samples, in their order."""
     split = replace(run.given(samples), tasks=run.tasks)
     return run.model(run.model.plan(split.batch(split.all())))[task]
 
 
 def language_model(config: transformers.PretrainedConfig, kind: type, task: str) -> Callable[[Path], Outputs]:
-    """What compares a model of text that transformers builds from a configuration."""
+    """Returns a function that compares a text model of transformers with its import."""
 
     def compare(folder: Path) -> Outputs:
         theirs, values = shaken(kind(config)), ids()
@@ -96,39 +96,39 @@ def language_model(config: transformers.PretrainedConfig, kind: type, task: str)
 
 
 def saved(theirs: nn.Module, folder: Path) -> Run:
-    """The run that is imported from the directory of a model."""
+    """Saves a model of transformers, imports the directory and returns the run."""
     theirs.save_pretrained(folder / "theirs")
     import_directory(folder / "theirs", folder / "run")
     return load_run(folder / "run", device="cpu")
 
 
 def t5(version: str) -> Callable[[Path], Outputs]:
-    """T5, whose head is its own in version 1.1."""
+    """T5 1.0, or 1.1, whose head is not tied to the embedding table."""
 
     def compare(folder: Path) -> Outputs:
-        own = {} if version == "1.0" else {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
-        theirs = transformers.T5ForConditionalGeneration(transformers.T5Config(**T5 | own))
+        changes = {} if version == "1.0" else {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+        theirs = transformers.T5ForConditionalGeneration(transformers.T5Config(**T5 | changes))
         if version == "1.1":
             theirs.lm_head.weight = nn.Parameter(torch.randn(500, 64))
             theirs.config.tie_word_embeddings = False
         run, values, target = saved(shaken(theirs), folder), ids(3, 40), ids(3, 20)
-        given = [{"source": numbers(row), "target": numbers(said)} for row, said in zip(values, target)]
+        samples = [{"source": numbers(row), "target": numbers(answer)} for row, answer in zip(values, target)]
         expected = theirs(
             torch.cat([values, torch.ones(3, 1, dtype=torch.long)], 1),
             decoder_input_ids=torch.cat([torch.zeros(3, 1, dtype=torch.long), target], 1),
         ).logits
-        return answers(run, given, "answer").view(3, 21, -1), expected
+        return answers(run, samples, "answer").view(3, 21, -1), expected
 
     return compare
 
 
 def numbers(row: Tensor) -> str:
-    """Ids as the encoding `numbers` writes them."""
+    """Formats ids for the encoding `numbers`: `<5><17>`."""
     return "".join(f"<{id}>" for id in row.tolist())
 
 
 def whisper(folder: Path) -> Outputs:
-    """Whisper on two seconds, from its own spectrogram on."""
+    """Whisper on two seconds of sound, given as a spectrogram."""
     coder = Tokenizer(
         models.BPE({letter: n for n, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, [])
     )
@@ -155,17 +155,16 @@ def whisper(folder: Path) -> Outputs:
     theirs = shaken(transformers.WhisperForConditionalGeneration(config))
     (folder / "theirs").mkdir()
     coder.save(str(folder / "theirs" / "tokenizer.json"))
-    made, chopper = transcriber_of(run := saved(theirs, folder))
+    transcriber, chopper = transcriber_of(run := saved(theirs, folder))
     window = chopper.chop(torch.randn(32_000) * 0.1).values[0]
     begin = [257, *torch.randint(5, 250, (20,)).tolist()]
-    read = run.model.read(run.model.plan(made.plan(window, begin)))
-    return run.model.heads["text"](read.main[0]), theirs(window[None], decoder_input_ids=torch.tensor([begin])).logits[
-        0
-    ]
+    states = run.model.read(run.model.plan(transcriber.plan(window, begin)))
+    expected = theirs(window[None], decoder_input_ids=torch.tensor([begin])).logits[0]
+    return run.model.heads["text"](states.main[0]), expected
 
 
 def vit(name: str, **options) -> Callable[[Path], Outputs]:
-    """One of timm's Vision Transformers."""
+    """Returns a function that compares a Vision Transformer of timm with its import."""
 
     def compare(folder: Path) -> Outputs:
         shape = {
@@ -181,19 +180,19 @@ def vit(name: str, **options) -> Callable[[Path], Outputs]:
         source.mkdir()
         save_file({key: value.contiguous() for key, value in theirs.state_dict().items()}, source / "model.safetensors")
         pool = {"global_pool": shape.pop("global_pool")} if "global_pool" in shape else {}
-        described = {"architecture": name, "num_classes": shape.pop("num_classes"), "model_args": shape,
+        description = {"architecture": name, "num_classes": shape.pop("num_classes"), "model_args": shape,
                      "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0}}  # fmt: skip
-        (source / "config.json").write_text(json.dumps(described | pool))
+        (source / "config.json").write_text(json.dumps(description | pool))
         import_directory(source, folder / "run")
         images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
-        found = answers(load_run(folder / "run", device="cpu"), [{"image": image} for image in images], "label")
-        return found, theirs((images.float() / 255 - 0.5) / 0.5)
+        outputs = answers(load_run(folder / "run", device="cpu"), [{"image": image} for image in images], "label")
+        return outputs, theirs((images.float() / 255 - 0.5) / 0.5)
 
     return compare
 
 
 def ast(folder: Path) -> Outputs:
-    """The Audio Spectrogram Transformer, from raw sounds on."""
+    """The Audio Spectrogram Transformer on raw sounds."""
     theirs = shaken(transformers.ASTForAudioClassification(transformers.ASTConfig(**AST)))
     features = transformers.ASTFeatureExtractor(num_mel_bins=48, max_length=96)
     features.save_pretrained(folder / "theirs")
@@ -204,21 +203,21 @@ def ast(folder: Path) -> Outputs:
 
 
 def decision(folder: Path) -> Outputs:
-    """The decision transformer, on parts of two episodes."""
+    """The decision transformer on parts of two episodes."""
     sizes = {"observation": 11, "action": 3, "return": 1}
     config = transformers.DecisionTransformerConfig(state_dim=11, act_dim=3, hidden_size=64, n_positions=64, n_head=4,
                                                     action_tanh=False)  # fmt: skip
     theirs, steps = shaken(transformers.DecisionTransformerModel(config)), torch.arange(5, 20)
-    run, shown = saved(theirs, folder), {name: torch.randn(2, len(steps), size) for name, size in sizes.items()}
+    run, inputs = saved(theirs, folder), {name: torch.randn(2, len(steps), size) for name, size in sizes.items()}
     expected = theirs(
-        states=shown["observation"], actions=shown["action"], rewards=shown["return"], returns_to_go=shown["return"],
-        timesteps=steps[None].expand(2, -1), attention_mask=torch.ones(2, len(steps)),
+        states=inputs["observation"], actions=inputs["action"], rewards=inputs["return"],
+        returns_to_go=inputs["return"], timesteps=steps[None].expand(2, -1), attention_mask=torch.ones(2, len(steps)),
     ).action_preds  # fmt: skip
-    given = [
-        {name: {"values": each[row].numpy(), "seconds": steps.float().numpy()} for name, each in shown.items()}
+    samples = [
+        {name: {"values": values[row].numpy(), "seconds": steps.float().numpy()} for name, values in inputs.items()}
         for row in range(2)
     ]
-    return answers(run, given, "act").view(expected.shape), expected
+    return answers(run, samples, "act").view(expected.shape), expected
 
 
 GPT2 = {"vocab_size": 500, "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 64}
@@ -242,13 +241,13 @@ ARCHITECTURES: dict[str, tuple[str, str, Callable[[Path], Outputs]]] = {
 
 
 def rows() -> Iterator[dict[str, Any]]:
-    """Each architecture with the largest difference."""
+    """Yields a row for each architecture with its largest relative difference."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
     for name, (reference, what, compare) in ARCHITECTURES.items():
         torch.manual_seed(0)
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-            found, expected = compare(Path(folder))
-        difference = float((found - expected).abs().max() / expected.abs().max())
+            outputs, expected = compare(Path(folder))
+        difference = float((outputs - expected).abs().max() / expected.abs().max())
         yield {"architecture": name, "what": what, "reference": reference, "difference": difference}
 
 

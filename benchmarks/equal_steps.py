@@ -1,16 +1,16 @@
-"""Models of one size, trained by the same loop on the same batches for the same steps, each at the best of the same
-number of rates.
+"""Compares models of equal size that are trained by the same loop, on the same batches, for the same number of steps.
+Every model uses the best of the same number of learning rates.
 
     python benchmarks/equal_steps.py configs/bert/books.yaml --who ours,ours_adamw,first,modern
-    python benchmarks/equal_steps.py configs/t5/books.yaml --who modern --rates 1e-3,3e-3 --seeds 0,1,2
-    training.steps=1000
+    python benchmarks/equal_steps.py configs/t5/books.yaml --who modern --rates 1e-3,3e-3 --seeds 0,1,2 \\
+        training.steps=1000
 
-`ours`: the configuration with its own recipe. `ours_adamw`: its model with the recipe of transformers' models: AdamW,
-a warm-up over a tenth of the steps and then linearly down, clipped at 1. `first`: transformers' model of the first
-paper (BERT of 2018, T5 of version 1.1, 2020); `modern`: transformers' pre-norm, rotary, gated one (ModernBERT's
-shape, T5Gemma's), both with that recipe and their own first values. All see the same batches and the same hidden
-tokens in the same precision; figures are of the whole validation split after the last step. What is in
-`benchmarks/results/` since `--since` is not made again, so that a sweep can be stopped.
+`ours`: the configuration with its own recipe. `ours_adamw`: its model with the recipe of the peers: AdamW, linear
+warm-up over a tenth of the steps, then linear decay, gradients clipped at 1. `first`: transformers' model of the
+original paper (BERT of 2018, T5 1.1 of 2020). `modern`: transformers' pre-norm model with rotary positions and gated
+layers (ModernBERT, T5Gemma). Both use the peers' recipe and their own initialization. All models receive the same
+batches and masked tokens in the same precision. Metrics are measured on the complete validation split after the last
+step. Results in `benchmarks/results/` since `--since` are not measured again, so that a sweep can be interrupted.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from torch import Tensor, nn
 
 
 class Peer(nn.Module):
-    """Base of transformers' models that stand in a model's place: they read planned batches and give every task's
-    scores."""
+    """Base class of adapters that give a model of transformers the interface of our `Model`: planned batches in, logits
+    of the task out."""
 
     def __init__(self, theirs: nn.Module, task: str):
         super().__init__()
@@ -48,11 +48,11 @@ class Peer(nn.Module):
         self.heads = {task: theirs}
 
     def plan(self, batch: Batch, **_) -> Batch:
-        """Nothing: transformers' models plan for themselves."""
+        """Returns the batch unchanged: models of transformers need no layouts."""
         return batch
 
     def scores(self, batch: Batch) -> Tensor:
-        """The scores of every place of the main set, (b, n, v)."""
+        """Returns the logits of every slot of the main set, (b, n, v)."""
         raise NotImplementedError
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ class PeerBert(Peer):
 
     @classmethod
     def like(cls, ours: Model, config: Config) -> PeerBert:
-        """One of the size of a configuration's model."""
+        """Returns a peer with the size of the configuration's model."""
         core, embedding = ours.core, ours.tokenizer("text").embedding
         shape = transformers.BertConfig(
             vocab_size=embedding.num_embeddings,
@@ -79,16 +79,17 @@ class PeerBert(Peer):
         return cls(transformers.BertForMaskedLM(shape), next(iter(config.tasks)))
 
     def scores(self, batch: Batch) -> Tensor:
-        ids, there = padded(batch.main, "text")
-        return self.theirs(ids, attention_mask=there).logits
+        ids, attention_mask = padded(batch.main, "text")
+        return self.theirs(ids, attention_mask=attention_mask).logits
 
 
 class PeerModernBert(PeerBert):
-    """transformers' ModernBERT: pre-norm, rotary, gated, no biases; every layer reads the whole text, as ours does."""
+    """transformers' ModernBERT: pre-norm, rotary, gated, no biases; every layer attends to the complete text, as in
+    ours."""
 
     @classmethod
     def like(cls, ours: Model, config: Config) -> PeerModernBert:
-        """One of the size of a configuration's model."""
+        """Returns a peer with the size of the configuration's model."""
         core, context = ours.core, config.model.options["context"]
         shape = transformers.ModernBertConfig(
             vocab_size=ours.tokenizer("text").embedding.num_embeddings,
@@ -109,13 +110,12 @@ class PeerModernBert(PeerBert):
 
 
 class PeerT5(Peer):
-    """transformers' T5, version 1.1: its head is a matrix of its own. transformers ties it to the embedding
-    table, so it is made here, with first values that give scores of variance 1 (its own, of std 1, start at a
-    loss of 80)."""
+    """transformers' T5 1.1. Its head is a separate matrix, which transformers ties to the embedding table, so it is
+    created here. Its initial values give logits of variance 1 (transformers' values, of std 1, give a loss of 80)."""
 
     @classmethod
     def like(cls, ours: Model, config: Config) -> PeerT5:
-        """One of the size of a configuration's model."""
+        """Returns a peer with the size of the configuration's model."""
         core, embedding = ours.core, ours.tokenizer("text").embedding
         block = core.blocks[0]
         shape = transformers.T5Config(
@@ -129,26 +129,26 @@ class PeerT5(Peer):
         return cls(theirs, next(iter(config.tasks)))
 
     def scores(self, batch: Batch) -> Tensor:
-        (read, there), (written, _) = padded(batch.encoder, "text"), padded(batch.main, "spans")
-        return self.theirs(read, attention_mask=there, decoder_input_ids=written).logits
+        (ids, attention_mask), (decoder_ids, _) = padded(batch.encoder, "text"), padded(batch.main, "spans")
+        return self.theirs(ids, attention_mask=attention_mask, decoder_input_ids=decoder_ids).logits
 
 
 def padded(planned: SetPlan, name: str) -> tuple[Tensor, Tensor]:
-    """A set's ids, (b, n), and where there are any."""
-    chunks, there = planned.chunks[name], planned.tokens.sample > 0
-    ids = torch.zeros(there.shape, dtype=torch.long)
+    """Returns the ids of a set, (b, n), and its attention mask: True for tokens, False for padding."""
+    chunks, attention_mask = planned.chunks[name], planned.tokens.sample > 0
+    ids = torch.zeros(attention_mask.shape, dtype=torch.long)
     if chunks.slots is None:
-        return chunks.values.view(there.shape), there
+        return chunks.values.view(attention_mask.shape), attention_mask
     ids.view(-1)[chunks.slots] = chunks.values.flatten()
-    return ids, there
+    return ids, attention_mask
 
 
 class PeerT5Gemma(PeerT5):
-    """transformers' T5Gemma: norms before and behind every part, rotary, gated; its head is the table."""
+    """transformers' T5Gemma: norms before and after every layer, rotary, gated; its head is tied to the table."""
 
     @classmethod
     def like(cls, ours: Model, config: Config) -> PeerT5Gemma:
-        """One of the size of a configuration's model."""
+        """Returns a peer with the size of the configuration's model."""
         core, block, heads = ours.core, ours.core.blocks[0], config.model.options["heads"]
         side = {
             "vocab_size": ours.tokenizer("text").embedding.num_embeddings,
@@ -170,7 +170,7 @@ class PeerT5Gemma(PeerT5):
 
 
 RATES = "3e-4,1e-3,3e-3,1e-2"
-"""For AdamW; for `ours` times 20, Muon's usual ratio to it: 6e-3 to 0.2."""
+"""Learning rates for AdamW. `ours` uses 20 times these, the usual ratio of Muon: 6e-3 to 0.2."""
 PEERS = {
     ("first", MaskedModeling): PeerBert, ("modern", MaskedModeling): PeerModernBert,
     ("first", SpanCorruption): PeerT5, ("modern", SpanCorruption): PeerT5Gemma,
@@ -178,42 +178,45 @@ PEERS = {
 
 
 def recipe(steps: int, rate: float) -> dict[str, Any]:
-    """How transformers' models are trained: their families' AdamW, a warm-up over a tenth of the steps, then
-    linearly down."""
+    """Returns the training settings of the peers: AdamW, linear warm-up over a tenth of the steps, then linear
+    decay."""
     schedule = {"use": "linear", "warmup": steps // 10}
     return {"optimizer": "adamw", "clip": 1.0, "learning_rate": rate, "schedule": schedule}
 
 
 def trained(config: Config, make: Callable[[Model, Config], nn.Module] | None) -> dict[str, float]:
-    """The last validation figures of a configuration's model, or of the one that `make` puts in its place, with
-    parameters and seconds."""
+    """Trains the model of a configuration, or the peer that `make` returns. Returns its final validation metrics,
+    number of parameters and training seconds."""
     steps, rate = config.training.steps, config.training.learning_rate
-    made = assemble(config, Processes(0, 1, torch.device("cpu")), Progress(steps))
-    learner = made.trainer.learner
+    experiment = assemble(config, Processes(0, 1, torch.device("cpu")), Progress(steps))
+    learner = experiment.trainer.learner
     if make is not None:
         torch.manual_seed(config.training.seed)
-        peer = make(made.model, config)
-        learner.replica = Replica(Objective(peer, made.data.tasks, made.choices.precision), made.processes)
+        peer = make(experiment.model, config)
+        learner.replica = Replica(
+            Objective(peer, experiment.data.tasks, experiment.choices.precision), experiment.processes
+        )
         learner.optimizer = config.training.optimizer(peer, rate)
     learner.replica.start()
     start = time.perf_counter()
-    with made.trainer.loader as loader:
+    with experiment.trainer.loader as loader:
         for step in range(steps):
             loss = learner.update(step, loader.load(step))
             if (step + 1) % 100 == 0:
                 print(f"step {step + 1:,}  loss {float(loss):.4f}", flush=True)
     seconds = time.perf_counter() - start
-    with autocast(made.processes.device, made.choices.precision):
-        figures = evaluate_split(made.model, made.data.tasks, made.data.splits["val"], rows=config.evaluation.rows)
-    count = sum(parameter.numel() for parameter in made.model.parameters())
+    with autocast(experiment.processes.device, experiment.choices.precision):
+        figures = evaluate_split(
+            experiment.model, experiment.data.tasks, experiment.data.splits["val"], rows=config.evaluation.rows
+        )
+    count = sum(parameter.numel() for parameter in experiment.model.parameters())
     return {**figures, "parameters": count, "seconds": seconds}
 
 
 def cell(file: str, overrides: list[str], who: str, rate: float, seed: int) -> dict[str, float]:
-    """One training."""
+    """Trains one model with one learning rate and seed, and returns its metrics."""
     with tempfile.TemporaryDirectory() as folder:
-        own = [*overrides, f"training.seed={seed}", f"out={folder}"]
-        config = load_config(file, own)
+        config = load_config(file, [*overrides, f"training.seed={seed}", f"out={folder}"])
         changed = {"learning_rate": rate} if who == "ours" else recipe(config.training.steps, rate)
         config = config_from_tree({**config.tree, "training": config.tree["training"] | changed})
         kind = next(iter(config.tasks.values())).target
@@ -225,10 +228,12 @@ def main() -> None:
     options.add_argument("config")
     options.add_argument("overrides", nargs="*")
     options.add_argument("--who", default="ours,ours_adamw,first,modern")
-    options.add_argument("--seeds", default="0", help="the first is tried at every rate, the others at the best")
-    options.add_argument("--rates", default=RATES, help="of AdamW; those of ours are 20 times these")
     options.add_argument(
-        "--since", default=str(datetime.date.today()), help="what was measured from this day on is not made again"
+        "--seeds", default="0", help="the first seed is trained at every rate, the others at the best rate"
+    )
+    options.add_argument("--rates", default=RATES, help="learning rates of AdamW; those of ours are 20 times these")
+    options.add_argument(
+        "--since", default=str(datetime.date.today()), help="results since this day are not measured again"
     )
     chosen = options.parse_intermixed_args()
     name = chosen.config.split("configs/")[-1].removesuffix(".yaml").replace("/", "_")
@@ -236,13 +241,13 @@ def main() -> None:
     first, *others = map(int, chosen.seeds.split(","))
 
     def figures(who: str, rate: float, seed: int) -> float:
-        known = {"who": who, "rate": rate, "seed": seed, "overrides": overrides}
+        key = {"who": who, "rate": rate, "seed": seed, "overrides": overrides}
         for row in read_results(f"equal_steps_{name}"):
-            if row["measured"] >= chosen.since and known.items() <= row.items():
+            if row["measured"] >= chosen.since and key.items() <= row.items():
                 return row["val/loss"]
         print(f"{who}, rate {rate:g}, seed {seed}", flush=True)
         row = cell(chosen.config, chosen.overrides, who, rate, seed)
-        write_results(f"equal_steps_{name}", [{"who": who, "rate": rate, "seed": seed, "overrides": overrides, **row}])
+        write_results(f"equal_steps_{name}", [{**key, **row}])
         return row["val/loss"]
 
     for who in chosen.who.split(","):

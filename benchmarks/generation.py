@@ -1,10 +1,10 @@
-"""Tokens per second of generation beside transformers' `generate` on the same weights, batch 1, greedy, float32.
+"""Speed of generation compared with transformers' `generate` on the same weights: batch 1, greedy, float32.
 
     python benchmarks/generation.py --pairs 5
 
 Two shapes: the character model (4 layers, 128 wide, context 64) and GPT-2 small (12 layers, 768 wide, 124 M
-parameters). The weights are random: the speed does not depend on them. The share of the memory-bandwidth floor is the
-time that reading all weights once takes, measured by summing them up, over the time of a token.
+parameters). The weights are random, because the speed does not depend on them. The share of the memory-bandwidth floor
+is the time to read all weights once (measured by summing them) divided by the time of a token.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TOKENS = {"char_4x128": 60, "gpt2_small": 64}
 
 
 def models(shape: dict):
-    """Their model, and the same weights as a run of ours."""
+    """Returns transformers' model and ours with the same weights."""
     torch.manual_seed(0)
     theirs = GPT2LMHeadModel(GPT2Config(**shape, bos_token_id=shape["eos_token_id"])).eval()
     with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +49,8 @@ def models(shape: dict):
 
 
 def bandwidth_floor(model) -> float:
-    """Seconds to read all weights that a token needs once, measured by summing up the model's own matrices."""
+    """Returns the seconds to read once all weights that a token needs, measured by summing the matrices of the
+    model."""
     matrices = [p.detach() for n, p in model.named_parameters() if p.dim() == 2 and "position" not in n]
     times = []
     for _ in range(15):
@@ -61,7 +62,7 @@ def bandwidth_floor(model) -> float:
 
 
 def compare(name: str, pairs: int) -> dict:
-    """One row: milliseconds a token, and the share of the floor."""
+    """Returns one row: milliseconds per token, and the share of the memory-bandwidth floor."""
     theirs, ours = models(SHAPES[name])
     tokens, vocabulary = TOKENS[name], SHAPES[name]["vocab_size"]
     prompt = [1, 2, 3]
@@ -74,13 +75,13 @@ def compare(name: str, pairs: int) -> dict:
     @torch.inference_mode()
     def run_theirs():
         ids = torch.tensor([prompt])
-        found = theirs.generate(
+        output = theirs.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens,
             pad_token_id=0, eos_token_id=-1,
         )  # fmt: skip
-        return found[0, len(prompt) :].tolist()
+        return output[0, len(prompt) :].tolist()
 
-    assert run_ours() == run_theirs(), "the two do not write the same text"
+    assert run_ours() == run_theirs(), "the two models do not generate the same ids"
     row = figures(timed_pairs(run_ours, run_theirs, pairs), "transformers")
     row |= {"ms": row["ms"] / tokens, "peer_ms": row["peer_ms"] / tokens}
     floor = 1000 * bandwidth_floor(ours)

@@ -1,13 +1,13 @@
-"""A language model that learned to see, on captions that train lacks: bits per byte with the picture and without.
+"""Evaluates a GPT-2 with image input on captions that are not in train: bits per byte with and without the picture.
 
-Two experiments of five seeds each, the second without the picture and all that reads it:
+Two experiments with five seeds each. The second one has no picture and no encoder:
 
     python train.py configs/mix/gpt2_sees.yaml --seeds 0,1,2,3,4 out=runs/mix/gpt2_sees/seeing
     python train.py configs/mix/gpt2_sees.yaml inputs.image=null model.encoder=null evaluation.attribution=false \\
         training.input_dropout=0 --seeds 0,1,2,3,4 out=runs/mix/gpt2_sees/blind
     python benchmarks/gpt2_sees.py runs/mix/gpt2_sees/seeing runs/mix/gpt2_sees/blind
 
-How captions are weighed, and what an interval tells, is said in stamps_caption.py.
+stamps_caption.py explains how captions are weighted and what the intervals mean.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
         "seeing, without the picture": of_all_seeds(seeing, ()),
         "blind": of_all_seeds(blind),
     }
-    rows = [level(name, each) for name, each in costs.items()]
+    rows = [level(name, measured) for name, measured in costs.items()]
     for other in list(costs)[1:]:
         rows.append(difference(("seeing", other), costs["seeing"], costs[other]))
     write_results("gpt2_sees", rows)

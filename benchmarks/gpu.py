@@ -1,19 +1,19 @@
-"""The first hour on a GPU: is it right, does it wait, does it compile again and again, how fast is it.
+"""Tests on a GPU: correctness, synchronisation, recompilation and speed.
 
-    python benchmarks/gpu.py                              # about 20 minutes, and the table
-    python benchmarks/gpu.py --parts kernels,speed        # some of it
-    python benchmarks/gpu.py --small --device cpu         # the script itself, in half a minute, without a GPU
+    python benchmarks/gpu.py                              # about 20 minutes; prints a table
+    python benchmarks/gpu.py --parts kernels,speed        # only these parts
+    python benchmarks/gpu.py --small --device cpu         # tests the script itself without a GPU in half a minute
 
-    kernels      all ways of attending, and CTC, forward and backward: float32 beside the CPU's, bfloat16 beside float64
-    losses       20 steps of several configurations: float32 beside the CPU's, and bfloat16
-    waits        where the program waits for the GPU between two logs
-    recompiles   what is compiled again while shapes change
-    speed        tokens per second and share of a matrix product's speed, compiled and not; memory
-    generation   tokens written per second
+    kernels      all attention kernels and CTC, forward and backward: float32 against the CPU, bfloat16 against float64
+    losses       20 steps of several configurations: float32 against the CPU, and bfloat16
+    waits        where the program waits for the GPU between two log lines
+    recompiles   what is recompiled while shapes change
+    speed        tokens per second and share of the speed of a matrix product, compiled and eager; memory
+    generation   generated tokens per second
 
-Each part runs in a process of its own. Every case is a row of `benchmarks/results/gpu.jsonl` as soon as it is measured;
-what this dataset has measured at this commit is passed over the next time, unless `--again`. Data are drawn at random
-(`stand_in.py`).
+Each part runs in a separate process. Every case is written as a row of `benchmarks/results/gpu.jsonl` as soon as it is
+measured. Cases that were already measured on this device at this commit are skipped unless `--again` is set. The data
+are random (`stand_in.py`).
 """
 
 from __future__ import annotations
@@ -46,41 +46,39 @@ PARTS = {
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Table:
-    """One line a case."""
-    found = Table("part", "case", "figures", "verdict")
-    hidden = {"part", "case", "device", "small", "verdict", "took", "places", "reasons", *results.MADE_ON}
+    """Returns a table with one line per case."""
+    cases = Table("part", "case", "figures", "verdict")
+    hidden = {"part", "case", "device", "small", "verdict", "took", "places", "reasons", *results.ENVIRONMENT}
     for row in sorted(rows, key=lambda row: list(PARTS).index(row["part"])):
         shown = {name: value for name, value in row.items() if name not in hidden}
         figures = (
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items()
         )
-        found.add_row(row["part"], row["case"], ", ".join(figures), row["verdict"])
-    return found
+        cases.add_row(row["part"], row["case"], ", ".join(figures), row["verdict"])
+    return cases
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--parts", default=",".join(PARTS), help="some of: %(default)s")
+    options.add_argument("--parts", default=",".join(PARTS), help="a subset of: %(default)s")
     options.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     options.add_argument("--small", action="store_true", help="tiny shapes, few steps, all in one process")
-    options.add_argument("--again", action="store_true", help="also what was measured before")
-    options.add_argument(
-        "--results", type=Path, help="the folder that rows are kept in (with --small: by default none)"
-    )
+    options.add_argument("--again", action="store_true", help="also measure cases that were measured before")
+    options.add_argument("--results", type=Path, help="the folder of the rows (default with --small: none)")
     chosen = options.parse_args()
     parts = chosen.parts.split(",")
     if unknown := {*parts} - {*PARTS}:
         options.error(f"there is no part {', '.join(sorted(unknown))}; possible: {', '.join(PARTS)}")
     if chosen.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("this benchmark needs a GPU; --small --device cpu tries the script without one")
+        sys.exit("this benchmark needs a GPU; --small --device cpu tests the script without one")
     with tempfile.TemporaryDirectory() as folder:
         results.FOLDER = chosen.results or (Path(folder) if chosen.small else results.FOLDER)
         run(parts, Bench(torch.device(chosen.device), chosen.small, chosen.again))
 
 
 def run(parts: Sequence[str], bench: Bench) -> None:
-    """Some parts, each in a process of its own, so that one that brings the GPU into disorder takes no other with it;
-    then the table."""
+    """Runs parts, each in a separate process so that an error of the GPU does not affect other parts, and prints the
+    table."""
     if bench.small or len(parts) == 1:
         for part in parts:
             PARTS[part](replace(bench, part=part))

@@ -1,9 +1,9 @@
-"""Every way of attending, and CTC, forward and backward, on one device beside another: what `benchmarks/gpu.py` calls
-`kernels`.
+"""Compares all attention kernels and CTC, forward and backward, on two devices: the part `kernels` of
+`benchmarks/gpu.py`.
 
-A core of one layer reads some rows; its output and all of its gradients are compared. All matrices are drawn so large
-that scores differ by several units: a wrong mask, or a wrong scale, shows at once. Weights and inputs are numbers that
-bfloat16 has too, so that all kinds of arithmetic start from the same.
+The output and all gradients of a transformer with one layer are compared. Its matrices are large enough for scores to
+differ by several units, so that a wrong mask or scale has a visible effect. Weights and inputs are representable in
+bfloat16, so that all precisions start from equal values.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ BOTH, UNSCALED = (
 
 
 class Way(NamedTuple):
-    """How some rows are read."""
+    """An attention case: the layout of the rows and the options of the transformer."""
 
     rows: str
-    """`one` sample a row, or several: `packed`, or with padding behind: `padded`."""
+    """`one` sample per row, several (`packed`), or several followed by padding (`padded`)."""
     options: Mapping[str, Any] = {}
-    """Of the core."""
+    """Options of the transformer."""
     source: str = ""
-    """The rows of a second set that is crossed to."""
+    """The layout of the rows of the source of cross-attention; empty without cross-attention."""
     channels: int = 64
-    """Of each of the four heads."""
+    """The width of each of the four heads."""
 
 
 WAYS = {
@@ -74,19 +74,19 @@ WAYS = {
 
 
 def rows_of(kind: str, n: int) -> Tokens:
-    """Two rows of n tokens, of which every other sixth is an image eight patches wide."""
+    """Returns two rows of n tokens. Every second sixth of a row is an image that is eight patches wide."""
     half, third = n // 2, n // 3
     samples = {"one": [[1] * n, [2] * n], "packed": [[1] * half + [2] * (n - half), [3] * third + [4] * (n - third)],
                "padded": [[1] * half + [2] * third + [PADDING] * (n - half - third), [3] * n]}[kind]  # fmt: skip
-    sample, place = torch.tensor(samples), torch.arange(n)
-    input = (place // max(n // 6, 1) % 2 + 1).expand_as(sample) * (sample != PADDING)
-    position = torch.stack([place, place // 8, place % 8], dim=-1).float().repeat(2, 1, 1)
+    sample, slot = torch.tensor(samples), torch.arange(n)
+    input = (slot // max(n // 6, 1) % 2 + 1).expand_as(sample) * (sample != PADDING)
+    position = torch.stack([slot, slot // 8, slot % 8], dim=-1).float().repeat(2, 1, 1)
     position[..., 1:][input != 2] = torch.nan
     return Tokens(input=input, sample=sample, item=sample, position=position)
 
 
 def core_of(way: Way) -> Transformer:
-    """One layer with every parameter random."""
+    """Returns a transformer with one layer and random values in every parameter."""
     torch.manual_seed(0)
     options = {"attention": PACKED, "block": Block, "width": 4 * way.channels, "depth": 1, "heads": 4, **way.options}
     graph = parse_graph(options.pop("attention"), ["text", "image"], ("order", "row", "column"))
@@ -103,44 +103,44 @@ def core_of(way: Way) -> Transformer:
 
 
 def random(rows: int, n: int, width: int) -> Tensor:
-    """Vectors of numbers that bfloat16 has."""
+    """Returns random vectors (rows, n, width) whose values are representable in bfloat16."""
     return torch.randn(rows, n, width).bfloat16().float()
 
 
 def read(way: Way, n: int, device: torch.device, precision: str) -> tuple[dict[str, Tensor], str]:
-    """The output at all tokens but padding, and the gradient of everything, on the CPU; and which layouts were planned.
-    `precision`: float32, float64, or bfloat16 by autocast."""
+    """Returns the output at all tokens except padding and all gradients (on the CPU), and the names of the planned
+    layouts. `precision` is float32, float64, or bfloat16 (by autocast)."""
     core, tokens = core_of(way), rows_of(way.rows, n)
-    given = {"x": random(2, n, core.width)} | ({"source": random(2, n, core.width)} if way.source else {})
+    inputs = {"x": random(2, n, core.width)} | ({"source": random(2, n, core.width)} if way.source else {})
     weights = random(2, n, core.width) * (tokens.sample != PADDING)[..., None]
     kind = torch.float64 if precision == "float64" else torch.float32
     core = core.to(device, kind)
-    given = {name: values.to(device, kind).requires_grad_() for name, values in given.items()}
+    inputs = {name: values.to(device, kind).requires_grad_() for name, values in inputs.items()}
     computed = torch.bfloat16 if precision == "bfloat16" else kind
     layouts, cross, source = core.plan(tokens, None, computed, device), None, None
     if way.source:
         keys = rows_of(way.source, n)
         cross = core.plan_cross(tokens, keys, computed, device)
-        source = given["source"]
+        source = inputs["source"]
     with autocast(device, precision):
-        found = core(given["x"], tokens.to(device), layouts, source=source, source_layout=cross)
-    (found.to(kind) * weights.to(device, kind)).sum().backward()
-    slopes = {name: value.grad for name, value in [*given.items(), *core.named_parameters()]}
-    kept = found.detach() * (tokens.sample != PADDING).to(device)[..., None]
-    named = [type(layout).__name__ for layout in (*layouts, *([cross] if cross else []))]
-    every = {"output": kept, **{name: slope for name, slope in slopes.items() if slope is not None}}
-    return {name: value.cpu().double() for name, value in every.items()}, " and ".join(named)
+        output = core(inputs["x"], tokens.to(device), layouts, source=source, source_layout=cross)
+    (output.to(kind) * weights.to(device, kind)).sum().backward()
+    gradients = {name: value.grad for name, value in [*inputs.items(), *core.named_parameters()]}
+    unpadded = output.detach() * (tokens.sample != PADDING).to(device)[..., None]
+    names = [type(layout).__name__ for layout in (*layouts, *([cross] if cross else []))]
+    tensors = {"output": unpadded, **{name: value for name, value in gradients.items() if value is not None}}
+    return {name: value.cpu().double() for name, value in tensors.items()}, " and ".join(names)
 
 
-def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The largest difference of the output, and of any gradient, each over its largest value; and of which gradient.
-    Gradients that are nothing but rounding errors are left out: a bias of the keys raises all scores of a query alike.
-    """
-    assert found.keys() == expected.keys()
+def difference(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Returns the largest difference of the output and of any gradient, relative to its largest value, and the name of
+    that gradient. Gradients that consist of rounding errors only are skipped: a bias of the keys adds the same value to
+    all scores of a query."""
+    assert actual.keys() == expected.keys()
     largest = {name: float(value.abs().max()) for name, value in expected.items()}
     least = 1e-4 * max(value for name, value in largest.items() if name != "output")
     shares = {
-        name: float((found[name] - value).abs().max()) / largest[name]
+        name: float((actual[name] - value).abs().max()) / largest[name]
         for name, value in expected.items()
         if largest[name] > least
     }
@@ -150,32 +150,33 @@ def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> d
 
 
 def compared(way: Way, n: int, device: torch.device, precision: str) -> dict[str, Any]:
-    """float32 beside the CPU's float32; bfloat16 beside float64, with what the CPU's bfloat16 differs by."""
+    """Compares float32 with float32 on the CPU; or bfloat16 with float64, limited by the error of bfloat16 on the
+    CPU."""
     if device.type == "cuda":
-        torch._dynamo.reset()  # FlexAttention is compiled for each way alone: a ninth one would run uncompiled
-    found, layout = read(way, n, device, precision)
+        torch._dynamo.reset()  # FlexAttention is compiled for each case; without a reset the ninth would run uncompiled
+    tensors, layout = read(way, n, device, precision)
     row = {"layout": layout, "precision": precision}
     if precision == "float32":
-        row |= difference(found, read(way, n, CPU, "float32")[0])
+        row |= difference(tensors, read(way, n, CPU, "float32")[0])
         return row | {"verdict": verdict(row, {"output": 1e-4, "gradient": 1e-3})}
     expected = read(way, n, CPU, "float64")[0]
-    row |= difference(found, expected)
+    row |= difference(tensors, expected)
     usual = difference(read(way, n, CPU, "bfloat16")[0], expected)
     row |= {"output_on_cpu": usual["output"], "gradient_on_cpu": usual["gradient"]}
     return row | {"verdict": verdict(row, {name: 0.01 + 3 * usual[name] for name in ("output", "gradient")})}
 
 
 def ctc_compared(n: int, device: torch.device) -> dict[str, Any]:
-    """The loss of CTC, and its gradient, by its own operation in float32 beside torch's in float64 on the CPU."""
+    """Compares the loss and gradient of our CTC operation in float32 with those of torch in float64 on the CPU."""
     torch.manual_seed(0)
     scores, lengths = torch.randn(n, 4, 30), torch.tensor([n // 4, 0, 1, n // 3])
     texts, tokens = torch.randint(29, (int(lengths.sum()),)), torch.tensor([n, n // 2, n, n])
     ours, theirs = scores.to(device, copy=True).requires_grad_(), scores.double().requires_grad_()
-    found = opaque_ctc_loss(ours.log_softmax(-1), texts.to(device), tokens, lengths)[0].sum()
+    loss = opaque_ctc_loss(ours.log_softmax(-1), texts.to(device), tokens, lengths)[0].sum()
     expected = F.ctc_loss(theirs.log_softmax(-1), texts, tokens, lengths, blank=29, reduction="sum")
-    found.backward()
+    loss.backward()
     expected.backward()
-    row = difference({"output": found.detach().cpu().double(), "scores": ours.grad.cpu().double()},
+    row = difference({"output": loss.detach().cpu().double(), "scores": ours.grad.cpu().double()},
                      {"output": expected.detach(), "scores": theirs.grad})  # fmt: skip
     return {
         "layout": "ctc_loss",
@@ -186,6 +187,6 @@ def ctc_compared(n: int, device: torch.device) -> dict[str, Any]:
 
 
 def verdict(row: Mapping[str, float], limits: Mapping[str, float]) -> str:
-    """`fine`, or what is above its limit."""
+    """Returns `fine`, or the values that exceed their limits."""
     above = [f"{name} {row[name]:.2g} is above {limit:.2g}" for name, limit in limits.items() if not row[name] <= limit]
     return "; ".join(above) or "fine"

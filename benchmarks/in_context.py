@@ -1,13 +1,13 @@
-"""What models learn from the examples in their context, compared with regression and other rivals, over several seeds.
+"""Measures in-context learning, compared with regression and other methods ("rivals"), over several seeds.
 
     python benchmarks/in_context.py configs/in_context/linear.yaml --seeds 0,1,2 --functions 4000
 
-trains what is not trained yet, in runs/in_context/NAME/seed-N, and adds a row for each seed, kind of data and number of
-examples to `benchmarks/results/`: mean squared errors on `--functions` functions, half of which choose the rivals'
-settings, and the paired differences between the model and each rival; of rules, the share of right answers. Each figure
-has a standard error (`se`), and each seed has functions of its own. Then it prints, at `--at` examples, the mean over
-the seeds, the standard deviation between them, and the mean standard error of one. `--set KEY=VALUE` changes the
-configuration of all.
+trains the missing runs in runs/in_context/NAME/seed-N and adds a row for each seed, kind of data and number of
+examples to `benchmarks/results/`: mean squared errors on `--functions` functions, and the paired differences between
+the model and each rival; for rules, the share of correct answers. Half of the functions are used to choose the
+settings of the rivals. Each metric has a standard error (`se`), and each seed has different functions. Finally it
+prints, for `--at` examples, the mean over the seeds, the standard deviation between them and the mean standard error
+of one seed. `--set KEY=VALUE` overrides the configuration of all runs.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from trained import trained
 
 
 def measured(config: str, seed: int, functions: int, changes: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of one seed, which is trained first where it is not there."""
+    """Returns the rows of one seed, which is trained first if its run does not exist."""
     folder = Path("runs/in_context") / Path(config).stem / f"seed-{seed}"
     run = load_run(trained(config, folder, [*changes, f"training.seed={seed}"]))
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         print(f"{folder}: {text}", file=sys.stderr)
 
     if isinstance(run.dataset(), Rules):
-        return [{"seed": seed} | row for row in followed(run, functions, say)]
-    return [{"seed": seed} | row for row in rows_of(learned(run, functions, say)[0])]
+        return [{"seed": seed} | row for row in followed(run, functions, log)]
+    return [{"seed": seed} | row for row in rows_of(learned(run, functions, log)[0])]
 
 
 def main() -> None:
@@ -48,27 +48,27 @@ def main() -> None:
     options.add_argument("--functions", type=int, default=1000)
     options.add_argument("--at", type=int, default=8)
     options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    given = options.parse_args()
-    seeds = map(int, given.seeds.split(","))
-    rows = [row for seed in seeds for row in measured(given.config, seed, given.functions, given.set)]
-    write_results(f"in_context_{Path(given.config).stem}", rows)
-    for line in summary(rows, given.at):
+    arguments = options.parse_args()
+    seeds = map(int, arguments.seeds.split(","))
+    rows = [row for seed in seeds for row in measured(arguments.config, seed, arguments.functions, arguments.set)]
+    write_results(f"in_context_{Path(arguments.config).stem}", rows)
+    for line in summary(rows, arguments.at):
         print(line)
 
 
 def summary(rows: Sequence[Mapping[str, Any]], at: int) -> list[str]:
-    """A sentence for each figure after so many examples, over all seeds."""
-    found = defaultdict(list)
+    """Formats every metric after `at` examples over all seeds, one line each."""
+    figures_by_name = defaultdict(list)
     for row in rows:
         for name in row:
             if name + ERROR in row and row["examples"] == at:
-                found[row.get("where", row.get("rules")), name].append((row[name], row[name + ERROR]))
+                figures_by_name[row.get("where", row.get("rules")), name].append((row[name], row[name + ERROR]))
     lines = []
-    for (kind, name), figures in found.items():
+    for (kind, name), figures in figures_by_name.items():
         values, errors = zip(*figures)
         between = f", {statistics.stdev(values):.2g} between seeds" if len(values) > 1 else ""
-        told = f"{statistics.mean(values):.4g}{between}, standard error of one {statistics.mean(errors):.2g}"
-        lines.append(f"{kind}, after {at} examples, {name}: {told}")
+        mean = f"{statistics.mean(values):.4g}{between}, standard error of one seed {statistics.mean(errors):.2g}"
+        lines.append(f"{kind}, after {at} examples, {name}: {mean}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Two programs timed in turns: the same work, in one process, each as often first as second."""
+"""Times two programs that do the same work alternately in one process; each is first equally often."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any
 
 
 def seconds_of(run: Callable[[], object]) -> float:
-    """How long one call takes."""
+    """Returns the seconds of one call."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
 def timed_pairs(ours: Callable[[], object], theirs: Callable[[], object], pairs: int) -> list[tuple[float, float]]:
-    """Seconds of (ours, theirs) in so many pairs, of which every second one has ours first. Both run once
-    beforehand."""
+    """Returns the seconds (ours, theirs) of every pair of calls. Ours runs first in every second pair. Both run once
+    before the first pair."""
     theirs()
     ours()
-    found = []
+    times = []
     for number in range(pairs):
         first, second = (ours, theirs) if number % 2 else (theirs, ours)
         seconds = {first: seconds_of(first), second: seconds_of(second)}
-        found.append((seconds[ours], seconds[theirs]))
-    return found
+        times.append((seconds[ours], seconds[theirs]))
+    return times
 
 
 def figures(pairs: list[tuple[float, float]], peer: str) -> dict[str, Any]:
-    """One row: medians of both, and how many times faster ours is: median, 10th and 90th percentile, and the
-    median by who came first."""
+    """Returns one row: the median times of both and the speed-up of ours: median, 10th and 90th percentile, and the
+    medians of the pairs in which ours or theirs runs first."""
     ratios = [theirs / ours for ours, theirs in pairs]
     low, high = (sorted(ratios)[round(share * (len(ratios) - 1))] for share in (0.1, 0.9))
     return {

@@ -1,16 +1,14 @@
-"""Our training steps, beam search and transcription beside their peers': the same shapes, weights and batches, in
-turns.
+"""Compares the speed of training, beam search and transcription with other libraries, on equal shapes and batches.
 
-    python benchmarks/peers.py nanogpt --model PATH       # nanoGPT's own model.py, from a checkout of it; else
-    one written here python benchmarks/peers.py gpt2 | bert | t5 | whisper | ast      # transformers' python
-    benchmarks/peers.py vit                        # timm's
-    python benchmarks/peers.py beams | transcription      # transformers' generate: 4 beams of the T5; a greedy Whisper
-    ... --precision defaults                              # each as its own defaults have it, instead of float32
-    on both sides
+    python benchmarks/peers.py nanogpt --model PATH                 # model.py of nanoGPT, or without it our copy
+    python benchmarks/peers.py gpt2 | bert | t5 | whisper | ast     # transformers
+    python benchmarks/peers.py vit                                  # timm
+    python benchmarks/peers.py beams | transcription                # transformers: T5 with 4 beams; Whisper, greedy
+    ... --precision defaults                                        # the default precision of each, not float32
 
-Every step is forward, backward, clipping where the peer clips, and fused AdamW, eager, on the CPU, and each of the
-two is as often first as second. Ours starts from raw values (ids, pixels, samples) and chops, plans and embeds them
-every time; what each peer gets is in DIFFERENCES, which the README's table shows.
+A step consists of forward, backward, clipping if the peer clips, and fused AdamW; eager, on the CPU. Each of the two
+runs first equally often. Ours starts from raw values (ids, pixels, sounds) and chops, plans and embeds them in every
+step. DIFFERENCES states what each peer receives.
 """
 
 from __future__ import annotations
@@ -29,15 +27,15 @@ from pairs_of.texts import beams, bert, gpt2, nanogpt, t5
 from results import write_results
 
 DIFFERENCES = {
-    "nanogpt": "no biases on either side; ours plans layouts and looks its ids up from raw characters' ids",
-    "gpt2": "biases on both sides; both get ids",
-    "vit": "ours gets bytes of pixels and normalises them, timm's gets floats",
-    "ast": "ours makes its spectrogram from the sound, transformers' gets it ready made",
-    "bert": "the head on the judged tokens alone (15 %) on both sides: transformers' body, its head called on them",
-    "t5": "ours chops and packs texts every time, transformers' gets padded ids",
-    "whisper": "both get spectrograms",
-    "beams": "ours chops texts, transformers' gets ids; a random model, so that no text ends early",
-    "transcription": "both get one spectrogram of 30 seconds; greedy, without timestamps",
+    "nanogpt": "no biases on either side; ours also plans layouts and looks up ids of characters",
+    "gpt2": "biases on both sides; both receive ids",
+    "vit": "ours receives bytes of pixels and normalises them, timm receives floats",
+    "ast": "ours computes the spectrogram from the sound, transformers receives it",
+    "bert": "both apply the head to the masked tokens (15 %) only",
+    "t5": "ours chops and packs texts in every step, transformers receives padded ids",
+    "whisper": "both receive spectrograms",
+    "beams": "ours chops texts, transformers receives ids; random weights, so that no text ends early",
+    "transcription": "both receive one spectrogram of 30 seconds; greedy, without timestamps",
 }
 
 
@@ -50,14 +48,13 @@ def main() -> None:
     options.add_argument("what", choices=BENCHMARKS)
     options.add_argument("--pairs", type=int, default=12)
     options.add_argument("--precision", choices=("float32", "defaults"), default="float32")
-    options.add_argument("--model", type=Path, help="nanoGPT's model.py")
+    options.add_argument("--model", type=Path, help="model.py of nanoGPT")
     chosen = options.parse_args()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs, peer = BENCHMARKS[chosen.what](Path(folder), chosen.precision, chosen.model)
-        several = math.ceil(
-            0.2 / max(sum(timed_pairs(ours, theirs, 1)[0]) / 2, 1e-9)
-        )  # steps of milliseconds are timed together
+        # Steps that take milliseconds are timed in groups of 0.2 seconds.
+        several = math.ceil(0.2 / max(sum(timed_pairs(ours, theirs, 1)[0]) / 2, 1e-9))
 
         def repeated(run: Callable[[], object]) -> Callable[[], None]:
             def steps() -> None:

@@ -1,10 +1,11 @@
-"""From which width on bfloat16 is the faster on this CPU: training steps of one core in both, in turns.
+"""Measures for which widths bfloat16 is faster than float32 on this CPU, by alternating training steps in both.
 
     python benchmarks/precision.py --pairs 6
 
-The table (`benchmarks/results/precision.jsonl`) is what `experiment/build.py` takes its rule from for
-`precision: auto`: cores of four layers that read 2,048 tokens a step in rows of 64 or 256, causal and bidirectional,
-of several widths and channels a head. `tests/training/test_choices.py` holds the rule against it.
+The rule for `precision: auto` in `experiment/build.py` is fitted to these results
+(`benchmarks/results/precision.jsonl`), and `tests/training/test_choices.py` compares the rule with them. The models
+have four layers of several widths and head widths; a step has 2,048 tokens in rows of 64 or 256, causal and
+bidirectional.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ BLOCK = {"norm": {"use": "layer_norm", "gain": False}, "query_key_norm": {"use":
 
 
 def step_of(width: int, channels: int, context: int, attention: str, precision: str):
-    """One training step, forward, backward and AdamW, of a language model."""
+    """Returns a function that runs one training step (forward, backward, AdamW) of a language model."""
     config = config_from_tree(
         {
             "inputs": {"text": {"use": "text", "encoding": "numbers", "vocabulary": VOCABULARY, "position": None}},
@@ -57,16 +58,16 @@ def step_of(width: int, channels: int, context: int, attention: str, precision: 
     tasks = build_tasks(config, choppers)
     torch.manual_seed(0)
     model, task = build_model(config, choppers, tasks).train(), tasks["lm"]
-    model.leak_check.check = lambda *_: None  # a bidirectional one is no language model: only the time counts here
+    model.leak_check.check = lambda *_: None  # a bidirectional model leaks its targets, but only the time is measured
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     ids = torch.randint(1, VOCABULARY, (TOKENS // context, context + 1))
-    tokens, given, following = plain_tokens(len(ids), context), ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+    tokens, inputs, following = plain_tokens(len(ids), context), ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
     def step() -> None:
         with autocast(CPU, precision):
-            chunks = {"text": Chunks(values=given, index=torch.arange(context), next_ids=following)}
-            made = SetPlan(tokens=tokens, chunks=chunks)
-            batch = model.plan(with_targets(Batch(main=made), {"lm": task}), dtype=computing_type(model))
+            chunks = {"text": Chunks(values=inputs, index=torch.arange(context), next_ids=following)}
+            plan = SetPlan(tokens=tokens, chunks=chunks)
+            batch = model.plan(with_targets(Batch(main=plan), {"lm": task}), dtype=computing_type(model))
             loss = task.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
         (loss / batch.targets["lm"].count).backward()
         optimizer.step()
@@ -80,7 +81,7 @@ def main() -> None:
     options.add_argument("--pairs", type=int, default=6)
     chosen = options.parse_args()
     if not fast_half(CPU):
-        raise SystemExit("this CPU has no instructions for bfloat16: `auto` is float32 here")
+        raise SystemExit("this CPU has no instructions for bfloat16, so `precision: auto` is float32")
     for width, channels, context, attention in itertools.product(WIDTHS, CHANNELS, ROWS, ATTENTION):
         if width % channels:
             continue

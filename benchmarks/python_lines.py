@@ -1,9 +1,9 @@
-"""A run on the Python standard library beside compressors on the same files, and whether Python reads what it writes.
+"""Compares a run on the Python standard library with compressors, and tests whether its generated lines are Python.
 
     python benchmarks/python_lines.py runs/lm/python_stdlib
 
-Prints the run's validation bits per byte, `zlib -9` file by file and `xz` over all of them, and the share of sampled
-lines that Python's own tokenizer accepts. A line is tokenized by itself, without its indentation.
+Prints the validation bits per byte of the run, of `zlib -9` per file and of `xz` over all files, and the share of
+generated lines that Python's tokenizer accepts. Each line is tokenized separately, without its indentation.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from chopmix.models.generation.sampling import Sampling
 
 
 def accepted(line: str) -> bool:
-    """Whether Python's tokenizer reads a line without an error; a bracket or triple-quoted string left open is fine.
+    """Returns whether Python's tokenizer accepts a line. An open bracket or triple-quoted string is accepted.
 
-    Up to Python 3.11 an error is a token of its own, from 3.12 on an exception.
+    Errors are ERRORTOKEN tokens up to Python 3.11 and exceptions since 3.12.
     """
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(line.strip() + "\n").readline))
@@ -53,12 +53,12 @@ def main() -> None:
     )
     lines = [line for text in samples for line in text.splitlines()[:-1] if line.strip()]
     share = sum(map(accepted, lines)) / max(len(lines), 1)
-    print(f"python {about['python']}: {size:,} bytes to validate in {len(texts)} files")
+    print(f"python {about['python']}: {size:,} validation bytes in {len(texts)} files")
     print(
-        f"bits per byte: model {best['val/bits_per_byte']:.3f}, zlib -9 file by file {zipped:.3f}, xz of all "
+        f"bits per byte: model {best['val/bits_per_byte']:.3f}, zlib -9 per file {zipped:.3f}, xz of all files "
         f"{packed:.3f}"
     )
-    print(f"{share:.1%} of {len(lines)} sampled lines are accepted by Python's tokenizer")
+    print(f"{share:.1%} of {len(lines)} generated lines are accepted by Python's tokenizer")
 
 
 if __name__ == "__main__":

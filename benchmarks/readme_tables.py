@@ -1,11 +1,11 @@
-"""The README's tables and what the heads of `configs/*.yaml` say was reached, made of `benchmarks/results/` alone:
+"""Generates the README's tables and the results in the headers of `configs/*.yaml` from `benchmarks/results/`:
 
-    python benchmarks/readme_tables.py            # says what differs; exit status 1 where something does
-    python benchmarks/readme_tables.py --write    # puts it into README.md and the YAMLs
+    python benchmarks/readme_tables.py            # prints the differences; exit status 1 if there are any
+    python benchmarks/readme_tables.py --write    # writes README.md and the YAML files
 
-A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, in a YAML from `# Reached` to the end of that comment. What
-is said here in words holds no figures: these come from the rows that `measure.py`, `peers.py`, `generation.py`,
-`equal_steps.py` and `architectures.py` have written.
+A table of the README is between `<!-- NAME -->` and `<!-- /NAME -->`; the results in a YAML begin with `# Reached` and
+end with its first comment. All numbers come from the rows that `measure.py`, `peers.py`, `generation.py`,
+`equal_steps.py` and `architectures.py` wrote; the texts in this code contain none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from readme.beside import architectures, equal_steps, speed
+from readme.compared import architectures, equal_steps, speed
 from readme.figures import README
 from readme.reached import REACHED, quickstart, reached
 
@@ -30,18 +30,18 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def with_tables(text: str) -> str:
-    """The README with its tables made anew. Raises ValueError for one that has no place in it."""
-    for name, make in TABLES.items():
+    """Returns the README with regenerated tables. Raises ValueError if a table does not have its two markers once."""
+    for name, table in TABLES.items():
         begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
         if text.count(begin) != 1 or text.count(end) != 1:
-            raise ValueError(f"README.md must have {begin.strip()} and {end.strip()} once each")
+            raise ValueError(f"README.md must contain {begin.strip()} and {end.strip()} exactly once")
         before, _, rest = text.partition(begin)
-        text = before + begin + make() + end + rest.partition(end)[2]
+        text = before + begin + table() + end + rest.partition(end)[2]
     return text
 
 
 def with_head(text: str, comment: str) -> str:
-    """A YAML whose head ends with a comment of what was reached. Raises ValueError for one that has no head.
+    """Returns a YAML whose header ends with a comment of the results. Raises ValueError if it has no header comment.
 
     >>> print(with_head("# A ViT.\\n# Reached once: 0.5\\ninputs: {}\\n", "# Reached: 0.9"))
     # A ViT.
@@ -51,13 +51,13 @@ def with_head(text: str, comment: str) -> str:
     lines = text.splitlines(keepends=True)
     end = next(at for at, line in enumerate([*lines, ""]) if not line.startswith("#"))
     if not end:
-        raise ValueError("the YAML must begin with a comment of what it is")
+        raise ValueError("the YAML must begin with a comment that describes it")
     begin = next((at for at, line in enumerate(lines[:end]) if line.startswith("# Reached")), end)
     return "".join([*lines[:begin], comment, "\n", *lines[end:]])
 
 
-def made() -> dict[Path, str]:
-    """The README and the YAMLs as they should be."""
+def expected_files() -> dict[Path, str]:
+    """The README and the YAML files with their expected contents."""
     texts = {README: with_tables(README.read_text(encoding="utf-8"))}
     for row in REACHED:
         file = README.parent / "configs" / f"{row.config}.yaml"
@@ -67,11 +67,11 @@ def made() -> dict[Path, str]:
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--write", action="store_true", help="put it into README.md and the YAMLs")
-    chosen, differ = options.parse_args(), False
-    for file, text in made().items():
+    options.add_argument("--write", action="store_true", help="write README.md and the YAML files")
+    arguments, differ = options.parse_args(), False
+    for file, text in expected_files().items():
         old = file.read_text(encoding="utf-8")
-        if chosen.write and text != old:
+        if arguments.write and text != old:
             file.write_text(text, encoding="utf-8")
         elif text != old:
             differ = True

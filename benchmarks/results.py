@@ -1,5 +1,5 @@
-"""Where figures are kept: one file of JSON lines per measurement in `benchmarks/results/`, which is only ever added
-to, every line with what it was measured on. `readme_tables.py` makes the README's tables of them."""
+"""Files of measurements: one file of JSON lines per measurement in `benchmarks/results/`. Lines are only ever added,
+and each one states its hardware and software. `readme_tables.py` makes the README's tables from them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import torch
 from chopmix.experiment.settings.hints import RENAMED
 
 FOLDER = Path(__file__).parent / "results"
-MADE_ON = ("processor", "threads", "torch", "commit", "measured")
+ENVIRONMENT = ("processor", "threads", "torch", "commit", "measured")
 """Columns that every row has."""
 COLUMNS = {old.rpartition(".")[2]: new.rpartition(".")[2] for old, new in RENAMED.items()}
-"""What columns that have the name of a setting are called now."""
+"""Old and new names of columns that are named after a setting."""
 
 
 def processor() -> str:
-    """The name of the GPU if there is one, else of the processor, as its maker calls it, with the instruction set that
-    torch uses: one name may stand for several generations. `AMD EPYC, AVX512`."""
+    """Returns the name of the GPU or, without one, of the processor and the instruction set that torch uses, because
+    several generations may share a name: `AMD EPYC, AVX512`."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:
@@ -36,26 +36,28 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """The commit that is checked out, with `+` behind it where tracked files were changed since; `none` outside git."""
+    """Returns the checked-out commit, followed by `+` if tracked files have uncommitted changes, or `none`."""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", FOLDER.parent, *arguments], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else ""
+        completed = subprocess.run(
+            ["git", "-C", FOLDER.parent, *arguments], capture_output=True, text=True, check=False
+        )
+        return completed.stdout.strip() if completed.returncode == 0 else ""
 
     changed = git(
         "status",
         "--porcelain",
         "--untracked-files=no",
         "--",
-        ":(top,exclude)benchmarks/results",  # from the top: git is asked in `benchmarks/`
+        ":(top,exclude)benchmarks/results",  # relative to the top, because git runs in `benchmarks/`
         ":(top,exclude)benchmarks/LOG.md",
         ":(top,exclude)README.md",
     )
     return (git("rev-parse", "--short", "HEAD") or "none") + "+" * bool(changed)
 
 
-def made_on(threads: int | None = None) -> dict[str, Any]:
-    """Processor, threads, torch, commit and time: what a figure is worth nothing without."""
+def environment(threads: int | None = None) -> dict[str, Any]:
+    """Returns processor, threads, torch version, commit and time of a measurement."""
     now = datetime.datetime.now().isoformat(timespec="seconds")
     return {
         "processor": processor(),
@@ -67,36 +69,36 @@ def made_on(threads: int | None = None) -> dict[str, Any]:
 
 
 def write_results(what: str, rows: Sequence[dict[str, Any]]) -> Path:
-    """Append rows of figures to a measurement's file, and print them; gives the file. A row may bring its own of
-    what it was made on."""
-    own, file = made_on(), FOLDER / f"{what}.jsonl"
+    """Appends rows to the file of a measurement, prints them and returns the file. A row may override columns of
+    `ENVIRONMENT`."""
+    defaults, file = environment(), FOLDER / f"{what}.jsonl"
     FOLDER.mkdir(exist_ok=True)
     with open(file, "a", encoding="utf-8") as out:
         for row in rows:
-            told = {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()}
-            out.write(json.dumps(told | {name: row.get(name, own[name]) for name in MADE_ON}) + "\n")
-            print("  ".join(f"{name} {value}" for name, value in told.items() if name not in MADE_ON))
+            rounded = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in row.items()}
+            out.write(json.dumps(rounded | {name: row.get(name, defaults[name]) for name in ENVIRONMENT}) + "\n")
+            print("  ".join(f"{name} {value}" for name, value in rounded.items() if name not in ENVIRONMENT))
     return file
 
 
 def read_results(what: str) -> list[dict[str, Any]]:
-    """All rows of a measurement, oldest first. Those of before November 26, 2026 are in CSVs, lack some of
-    `MADE_ON`, and have the day that their file's name tells. A column that had the old name of a setting has the
-    new one."""
-    found: list[dict[str, Any]] = []
+    """Returns all rows of a measurement, oldest first. Rows from before November 26, 2026 are in CSV files: they lack
+    some columns of `ENVIRONMENT`, and their day is in the name of the file. Columns with old names of settings are
+    renamed."""
+    rows: list[dict[str, Any]] = []
     for file in sorted(FOLDER.glob(f"{what}_*.csv")):
         hardware, _, day = file.stem.removeprefix(f"{what}_").rpartition("_")
-        if hardware.startswith("x86"):  # else another measurement, whose name begins in the same way
+        if hardware.startswith("x86"):  # else the file belongs to a measurement whose name begins with the same words
             with open(file, newline="") as lines:
                 for row in csv.DictReader(lines):
-                    found.append({"measured": day} | {name: number(told) for name, told in row.items() if told})
+                    rows.append({"measured": day} | {name: number(text) for name, text in row.items() if text})
     new = FOLDER / f"{what}.jsonl"
-    found += [json.loads(line) for line in new.read_text().splitlines()] if new.exists() else []
-    return [{COLUMNS.get(name, name): told for name, told in row.items()} for row in found]
+    rows += [json.loads(line) for line in new.read_text().splitlines()] if new.exists() else []
+    return [{COLUMNS.get(name, name): value for name, value in row.items()} for row in rows]
 
 
 def number(text: str) -> int | float | str:
-    """What a field of a CSV says."""
+    """Converts a field of a CSV to a number if possible."""
     for kind in (int, float):
         try:
             return kind(text)

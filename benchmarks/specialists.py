@@ -1,8 +1,8 @@
-"""One set of weights for several tasks beside a specialist for each.
+"""Compares one model for several tasks (the generalist) with a separate model for each task (a specialist).
 
-`config` writes configs/generalist/four.yaml (or that of `--config`) for one source alone: as many of its own samples in
-as many steps as a run of the generalist took, or, with --minutes, for so long (a quarter of the time, so that the four
-together take as much):
+`config` prints configs/generalist/four.yaml (or `--config`) for one source only. With `--like`, the specialist trains
+on as many samples of its source, in as many steps, as a run of the generalist; with `--minutes`, for that time (here a
+quarter, so that the four specialists together take as long as the generalist):
 
     python train.py configs/generalist/four.yaml --seeds 0,1,2
     for name in mnist fsdd python captions; do
@@ -13,9 +13,8 @@ together take as much):
     done
     python benchmarks/specialists.py measure runs/generalist/four runs/alone runs/timed
 
-For configs/generalist/five.yaml there is cartpole too. `measure` evaluates all of them on val and test, and gives the
-metric of each source and split: the mean and the standard deviation over seeds of the generalist and of both kinds of
-specialists.
+configs/generalist/five.yaml has the additional source cartpole. `measure` evaluates all runs on val and test and writes
+the mean and standard deviation over seeds of each source's metric, for the generalist and both kinds of specialists.
 """
 
 from __future__ import annotations
@@ -41,80 +40,83 @@ KEPT = {
     "captions": (("english", "german"), "german", "german/loss"),
     "cartpole": (("return", "observation", "action"), "act", "return_at_500"),
 }
-"""Of each source its inputs, its task and the metric that is compared."""
+"""The inputs, the task and the compared metric of each source."""
 
 
 def config_of(config: Path, name: str, steps: int | None, minutes: float | None) -> dict[str, Any]:
-    """The configuration of a specialist, for so many steps, or minutes: its source's share of every step's samples."""
+    """Returns the configuration of a specialist for a number of steps or minutes. A step has as many samples as its
+    source has in a step of the generalist."""
     tree, (inputs, task, _) = yaml.safe_load(config.read_text()), KEPT[name]
     dataset, share = tree["data"]["dataset"], tree["data"]["dataset"]["share"]
     tree["inputs"] = {key: tree["inputs"][key] for key in inputs}
     tree["tasks"] = {task: tree["tasks"][task]}
-    tree["model"]["block"].pop("own_layers", None)  # all of it for one task
-    read = [key for key in ("image", "sound", "english") if key in inputs]
-    tree["model"]["attention"] = f"same_sample & (causal | from({', '.join(read)}))" if read else "same_sample & causal"
+    tree["model"]["block"].pop("own_layers", None)  # all layers belong to the one task
+    prefix = [key for key in ("image", "sound", "english") if key in inputs]
+    tree["model"]["attention"] = (
+        f"same_sample & (causal | from({', '.join(prefix)}))" if prefix else "same_sample & causal"
+    )
     dataset["of"], dataset["columns"] = (
         {key: value for key, value in dataset[part].items() if key == name} for part in ("of", "columns")
     )
     if name != "cartpole":
         tree["evaluation"].pop("play", None)
-        tree["data"].pop("order", None)  # no other input has a time
-    own = tree["training"]["samples_per_step"] * share[name]
-    if own % sum(share.values()):
-        raise SystemExit(f"{name} has no whole number of samples in a step: {own} / {sum(share.values())}")
+        tree["data"].pop("order", None)  # only inputs of cartpole have times
+    samples, total = tree["training"]["samples_per_step"] * share[name], sum(share.values())
+    if samples % total:
+        raise SystemExit(f"the number of samples of {name} in a step is not an integer: {samples} / {total}")
     dataset["share"] = {name: 1}
-    tree["training"] |= {"samples_per_step": own // sum(share.values()), "minutes": minutes, "steps": steps}
+    tree["training"] |= {"samples_per_step": samples // total, "minutes": minutes, "steps": steps}
     return tree
 
 
 def figures(folder: Path) -> list[dict[str, float]]:
-    """All metrics of val and test of the runs in a folder, by seed."""
-    found = []
+    """Returns all metrics on val and test of the runs in a folder, one mapping per seed."""
+    metrics = []
     for run in map(load_run, runs_in(folder)):
-        found.append(run.evaluate("val") | run.evaluate("test" if "test" in run.dataset().splits else "val"))
+        metrics.append(run.evaluate("val") | run.evaluate("test" if "test" in run.dataset().splits else "val"))
         if "play" in run.config.evaluation.also:
-            how = configured(run.config)
-            played = play_metrics(run, replace(how, episodes=100))
-            found[-1] |= {f"val/{key}": value for key, value in played.items()}
-    return found
+            returns = play_metrics(run, replace(configured(run.config), episodes=100))
+            metrics[-1] |= {f"val/{key}": value for key, value in returns.items()}
+    return metrics
 
 
-def row(who: str, name: str, found: list[dict[str, float]]) -> dict[str, Any]:
-    """One row: a source's metric over the seeds of one kind of model."""
-    made: dict[str, Any] = {"who": who, "source": name, "seeds": len(found)}
+def row(who: str, name: str, seeds: list[dict[str, float]]) -> dict[str, Any]:
+    """Returns one row: mean and standard deviation of a source's metric over the seeds of one kind of model."""
+    columns: dict[str, Any] = {"who": who, "source": name, "seeds": len(seeds)}
     for split in ("val", "test"):
         if name == "cartpole" and split == "test":
-            continue  # it plays whatever the split
+            continue  # agents play the same episodes for every split
         metric = KEPT[name][2]
-        values = [each[f"{split}/{metric}" if name == "cartpole" else f"{split}/{name}/{metric}"] for each in found]
-        made |= {f"{split}/metric": KEPT[name][2], f"{split}/mean": statistics.mean(values)}
-        made[f"{split}/std"] = statistics.stdev(values) if len(values) > 1 else 0.0
-    return made
+        key = f"{split}/{metric}" if name == "cartpole" else f"{split}/{name}/{metric}"
+        values = [metrics[key] for metrics in seeds]
+        columns |= {f"{split}/metric": metric, f"{split}/mean": statistics.mean(values)}
+        columns[f"{split}/std"] = statistics.stdev(values) if len(values) > 1 else 0.0
+    return columns
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = options.add_subparsers(dest="command", required=True)
-    written = commands.add_parser("config", help="print the YAML of a specialist")
-    written.add_argument("name", choices=KEPT)
-    written.add_argument("--config", type=Path, default=CONFIG)
-    how = written.add_mutually_exclusive_group(required=True)
-    how.add_argument("--like", type=Path, metavar="RUN", help="for as many steps as this run of the generalist")
-    how.add_argument("--minutes", type=float, help="for so many minutes")
-    measured = commands.add_parser("measure", help="compare trained runs")
+    config = commands.add_parser("config", help="print the YAML of a specialist")
+    config.add_argument("name", choices=KEPT)
+    config.add_argument("--config", type=Path, default=CONFIG)
+    length = config.add_mutually_exclusive_group(required=True)
+    length.add_argument("--like", type=Path, metavar="RUN", help="as many steps as this run of the generalist")
+    length.add_argument("--minutes", type=float, help="training time in minutes")
+    measure = commands.add_parser("measure", help="compare trained runs")
     for name in ("generalist", "alone", "timed"):
-        measured.add_argument(name, type=Path, help="a folder of seeds, or of sources with their seeds")
+        measure.add_argument(name, type=Path, help="a folder of seeds (generalist) or of sources with their seeds")
     chosen = options.parse_args()
     if chosen.command == "config":
         tree = config_of(chosen.config, chosen.name, chosen.like and read_step(chosen.like, "last"), chosen.minutes)
         print(yaml.safe_dump(tree, sort_keys=False, width=1000), end="")
         return
-    together = figures(chosen.generalist)
-    names = [name for name in KEPT if f"val/{name}/{KEPT[name][1]}/loss" in together[0]]
-    rows = [row("generalist", name, together) for name in names]
+    generalist = figures(chosen.generalist)
+    names = [name for name in KEPT if f"val/{name}/{KEPT[name][1]}/loss" in generalist[0]]
+    rows = [row("generalist", name, generalist) for name in names]
     for who in ("alone", "timed"):
-        there = [name for name in names if (getattr(chosen, who) / name).exists()]
-        rows += [row(who, name, figures(getattr(chosen, who) / name)) for name in there]
+        folders = {name: getattr(chosen, who) / name for name in names}
+        rows += [row(who, name, figures(folder)) for name, folder in folders.items() if folder.exists()]
     write_results("specialists", rows)
 
 

@@ -1,6 +1,6 @@
-"""Picture plus spoken French to the English caption, beside each alone: bits per byte on captions that train lacks.
+"""Compares captions from a picture and spoken French with captions from one of them: bits per byte on new captions.
 
-Four experiments of five seeds each. `config` writes configs/mix/stamps_caption.yaml without the inputs that one lacks:
+Four experiments with five seeds each. `config` prints configs/mix/stamps_caption.yaml with the inputs of an experiment:
 
     mkdir -p runs
     for name in fused image sound nothing; do
@@ -9,10 +9,10 @@ Four experiments of five seeds each. `config` writes configs/mix/stamps_caption.
     done
     python benchmarks/stamps_caption.py measure runs/mix/stamps_caption/{fused,image,sound,nothing}
 
-Weights are those of the last step (their running average, where a run keeps one), never the best on val, since val is
-what is reported. A caption's bits are those of its tokens and of its end, its bytes those of its text in UTF-8. An
-interval comes from drawing captions again with replacement, the same ones for both sides, each caption's bits averaged
-over the seeds first: it tells what other captions might have shown, not what other seeds might have.
+The weights of the last step are used (their moving average if the run has one), not the best on val, because val is
+reported. The bits of a caption include those of its end token; its bytes are those of its text in UTF-8. Intervals are
+bootstrapped over captions (the same ones for both experiments), after averaging the bits of a caption over the seeds:
+they describe the variation between captions, not between seeds.
 """
 
 from __future__ import annotations
@@ -34,69 +34,70 @@ from results import write_results
 
 CONFIG = Path(__file__).parents[1] / "configs" / "mix" / "stamps_caption.yaml"
 READS = {"fused": ("image", "sound"), "image": ("image",), "sound": ("sound",), "nothing": ()}
-"""What each experiment reads besides the caption so far."""
+"""The inputs of each experiment in addition to the preceding tokens of the caption."""
 DIFFERENCES = [("fused", "image"), ("fused", "sound"), ("image", "nothing"), ("sound", "nothing")]
 RESAMPLES = 10_000
 
 
 def config_of(name: str) -> str:
-    """The YAML of an experiment: the configuration without the inputs that it does not read."""
+    """Returns the YAML of an experiment: the configuration with only its inputs."""
     tree, kept = yaml.safe_load(CONFIG.read_text()), READS[name]
     absent = set(READS["fused"]) - set(kept)
     tree["inputs"] = {key: value for key, value in tree["inputs"].items() if key not in absent}
     tree["model"]["attention"] = f"same_sample & (causal | from({', '.join(kept)}))" if kept else "same_sample & causal"
-    tree["evaluation"]["attribution"] = bool(kept)  # of what the captions alone are worth, nothing can be told
+    tree["evaluation"]["attribution"] = bool(kept)  # attribution needs inputs in addition to the caption
     return yaml.safe_dump(tree, sort_keys=False, width=1000)
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What captions cost: bits by seed and caption, and the bytes and the name of each caption."""
+    """The bits of every caption, (seeds, captions), and the bytes and the key of every caption."""
 
     bits: np.ndarray
     bytes: np.ndarray
     keys: tuple[str, ...]
 
     def per_byte(self) -> list[float]:
-        """Bits per byte over all captions, by seed."""
+        """Returns the bits per byte over all captions, one value per seed."""
         return (self.bits.sum(1) / self.bytes.sum()).tolist()
 
 
 @torch.inference_mode()
 def caption_costs(run: Run, inputs: Collection[str] | None = None) -> Costs:
-    """The captions that one run's only task writes, each read by itself; with `inputs`, the run reads only these."""
+    """Returns the costs of all validation captions of a run, evaluated one at a time, with all inputs or only
+    `inputs`."""
     split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
     if not run.config.data.dataset.options["unseen"]:
-        raise SystemExit(f"{run.folder} was not trained with data.dataset.unseen: its val has captions that train has")
+        raise SystemExit(f"{run.folder} was not trained with data.dataset.unseen: its val contains captions of train")
     ((name, task),) = run.tasks.items()
-    places = sorted(split.all(), key=lambda place: place.number)  # in the order of the keys
-    found = [summed(run.model, run.tasks, [name], split, [place], 1, inputs, {}, {name: []}) for place in places]
-    texts = [split.item(place.number)[0][task.target] for place in places]
+    indices = sorted(split.all(), key=lambda index: index.number)  # in the order of the keys
+    losses = [summed(run.model, run.tasks, [name], split, [index], 1, inputs, {}, {name: []}) for index in indices]
+    texts = [split.item(index.number)[0][task.target] for index in indices]
     return Costs(
-        bits=np.array([[float(sums[name]["loss"]) / math.log(2) for sums in found]]),
+        bits=np.array([[float(sums[name]["loss"]) / math.log(2) for sums in losses]]),
         bytes=np.array([len(text.encode()) for text in texts]),
         keys=tuple(split.samples.keys),
     )
 
 
 def of_all_seeds(runs: Sequence[Run], inputs: Collection[str] | None = None) -> Costs:
-    """The captions of several seeds of one experiment."""
-    found = [caption_costs(run, inputs) for run in runs]
-    if any(each.keys != found[0].keys for each in found):
+    """Returns the costs of the captions for all seeds of one experiment."""
+    costs = [caption_costs(run, inputs) for run in runs]
+    if any(other.keys != costs[0].keys for other in costs):
         raise SystemExit(f"{runs[0].folder} and its other seeds were not validated on the same captions")
-    return Costs(np.concatenate([each.bits for each in found]), found[0].bytes, found[0].keys)
+    return Costs(np.concatenate([seed.bits for seed in costs]), costs[0].bytes, costs[0].keys)
 
 
 def load_seeds(folder: Path) -> list[Run]:
-    """The runs of an experiment, by seed."""
+    """Returns the runs of an experiment, ordered by seed."""
     folders = sorted(folder.glob("seed-*"), key=lambda run: int(run.name.removeprefix("seed-")))
     if not folders:
-        raise SystemExit(f"{folder} holds no seed-N folders: train with --seeds 0,1,2,3,4")
+        raise SystemExit(f"{folder} contains no folders seed-N: train with --seeds 0,1,2,3,4")
     return [load_run(run, checkpoint="last", device="cpu") for run in folders]
 
 
 def bootstrap(first: Costs, other: Costs, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of `first` less `other` in bits per byte, over captions drawn again with replacement."""
+    """Returns the 95 % bootstrap interval over captions of `first` minus `other` in bits per byte."""
     more = first.bits.mean(0) - other.bits.mean(0)
     drawn = np.random.default_rng(seed).integers(len(more), size=(resamples, len(more)))
     low, high = np.quantile(more[drawn].sum(1) / first.bytes[drawn].sum(1), [0.025, 0.975])
@@ -104,7 +105,7 @@ def bootstrap(first: Costs, other: Costs, resamples: int = RESAMPLES, seed: int 
 
 
 def level(name: str, costs: Costs) -> dict:
-    """One row: mean and standard deviation over the seeds."""
+    """Returns one row: mean and standard deviation over the seeds."""
     values = costs.per_byte()
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     return {"what": name, "bits_per_byte": statistics.mean(values), "spread_over_seeds": spread, "seeds": len(values),
@@ -112,27 +113,28 @@ def level(name: str, costs: Costs) -> dict:
 
 
 def difference(names: tuple[str, str], first: Costs, other: Costs) -> dict:
-    """One row: how many bits per byte more the first costs (less, where negative), with its interval over captions.
+    """Returns one row: the bits per byte of the first minus those of the other, with an interval over captions.
 
-    The spread is that of the differences seed by seed, where both have the same number of seeds.
+    The spread is the standard deviation of the differences between runs with the same seed.
     """
     if first.keys != other.keys:
         raise SystemExit(f"{names[0]} and {names[1]} were not validated on the same captions")
-    each = [a - b for a, b in zip(first.per_byte(), other.per_byte())]
+    differences = [a - b for a, b in zip(first.per_byte(), other.per_byte())]
     low, high = bootstrap(first, other)
     return {
         "what": f"{names[0]} - {names[1]}",
         "bits_per_byte": statistics.mean(first.per_byte()) - statistics.mean(other.per_byte()),
-        "spread_over_seeds": statistics.stdev(each) if len(each) > 1 else 0.0,
-        "seeds": len(each), "captions": len(first.keys), "bytes": int(first.bytes.sum()), "low": low, "high": high,
+        "spread_over_seeds": statistics.stdev(differences) if len(differences) > 1 else 0.0,
+        "seeds": len(differences), "captions": len(first.keys), "bytes": int(first.bytes.sum()),
+        "low": low, "high": high,
     }  # fmt: skip
 
 
 def measure(folders: Sequence[Path]) -> list[dict]:
-    """All rows: each experiment, the fused one with inputs withheld, and the differences."""
+    """Returns all rows: each experiment, the fused one with dropped inputs, and the differences."""
     runs = {name: load_seeds(folder) for name, folder in zip(READS, folders, strict=True)}
-    costs = {name: of_all_seeds(each) for name, each in runs.items()}
-    rows = [level(name, each) for name, each in costs.items()]
+    costs = {name: of_all_seeds(seeds) for name, seeds in runs.items()}
+    rows = [level(name, measured) for name, measured in costs.items()]
     for name in ("image", "sound", "nothing"):
         rows.append(level(f"fused, given {name}", of_all_seeds(runs["fused"], READS[name])))
     return rows + [difference(names, *(costs[name] for name in names)) for names in DIFFERENCES]
@@ -142,11 +144,11 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = options.add_subparsers(dest="command", required=True)
     commands.add_parser("config", help="print the YAML of an experiment").add_argument("name", choices=READS)
-    measured = commands.add_parser(
+    measure_command = commands.add_parser(
         "measure", help="compare trained experiments, each a folder with seed-0, seed-1, ..."
     )
     for name in READS:
-        measured.add_argument(name, type=Path, metavar=name.upper())
+        measure_command.add_argument(name, type=Path, metavar=name.upper())
     chosen = options.parse_args()
     if chosen.command == "config":
         print(config_of(chosen.name), end="")

@@ -1,5 +1,5 @@
-"""Data that stand in for those of a configuration, drawn at random in its shapes: so that any of them takes a step
-anywhere, without what it reads. `benchmarks/gpu.py` and `tests/training/test_cuda_rules.py` train on such data."""
+"""Random data with the shapes that a configuration expects, so that it can be trained without its data set.
+`benchmarks/gpu.py` and `tests/training/test_cuda_rules.py` train on such data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ WORDS = ["chop", "mix", "set", "token"]
 
 
 class Corpus(Dataset):
-    """Documents of a few words; or, with `numbers`, of numbers below that, as the encoding `numbers` has them."""
+    """Documents of a few random words or, if `numbers` is positive, of ids below it in the form of the encoding
+    `numbers`."""
 
     def __init__(self, numbers: int = 0):
         self.numbers = numbers
@@ -49,7 +50,8 @@ class Corpus(Dataset):
 
 
 class Drawn(SampleDataset):
-    """Samples whose columns are drawn at random, by what makes a value of each; `count` to train on."""
+    """Samples with random columns. `makers` has a function for each column; `count` is the number of training
+    samples."""
 
     def __init__(self, makers: Mapping[str, Callable[[np.random.Generator, int], Any]], count: int = 24):
         self.makers, self.columns, self.count = makers, tuple(makers), count
@@ -62,7 +64,7 @@ class Drawn(SampleDataset):
 
 
 def drawn_value(chopper: Any, random: np.random.Generator) -> Any:
-    """A raw value of the kind that this chopper reads."""
+    """Returns a random raw value for this chopper."""
     if chopper.kind == "image":
         chopper = getattr(chopper, "pictures", lambda: chopper)()
         shape = chopper.shape or (3 * chopper.patch_size, 2 * chopper.patch_size)
@@ -73,7 +75,7 @@ def drawn_value(chopper: Any, random: np.random.Generator) -> Any:
     if chopper.kind == "score":
         return random.integers(50, 70, size=(int(random.integers(4, 12)), chopper.voices))
     if chopper.kind == "text":
-        marks = getattr(chopper, "notes", ())  # of a text with notes
+        marks = getattr(chopper, "notes", ())  # only of a text with notes
         return "".join([*random.choice(list("abcde "), int(random.integers(1, 6))), *marks])
     if isinstance(chopper, VideoChopper):
         return random.integers(256, size=(int(random.integers(1, 4)), *chopper.image.shape), dtype=np.uint8)
@@ -83,87 +85,87 @@ def drawn_value(chopper: Any, random: np.random.Generator) -> Any:
 
 
 def makers(config: Config) -> dict[str, Callable[[np.random.Generator, int], Any]]:
-    """What makes a value for every column that the inputs and the tasks of a configuration read."""
-    found: dict[str, Callable[[np.random.Generator, int], Any]] = {}
+    """Returns a function that draws a value, for every column that the inputs and tasks of a configuration read."""
+    functions: dict[str, Callable[[np.random.Generator, int], Any]] = {}
     for name, part in config.inputs.items():
         chopper = part.of(part.target.Chopper)()
-        found[config.data.columns.get(name, name)] = lambda random, _, chopper=chopper: drawn_value(chopper, random)
+        functions[config.data.columns.get(name, name)] = lambda random, _, chopper=chopper: drawn_value(chopper, random)
     for task in (part() for part in config.tasks.values()):
         for column in task.needs.columns:
             if isinstance(task, Regression):
                 count = len(task.names or [0])
-                found[column] = lambda random, _, count=count: random.standard_normal(count).tolist()
+                functions[column] = lambda random, _, count=count: random.standard_normal(count).tolist()
             elif isinstance(task, Classification):
                 unlabelled = task.unlabelled
-                found[column] = lambda _, n, some=unlabelled: None if some and n % 4 == 3 else "abc"[n % 3]
+                functions[column] = lambda _, n, some=unlabelled: None if some and n % 4 == 3 else "abc"[n % 3]
             else:
-                found[column] = lambda random, _: "".join(random.choice(list("ab"), 2))
-    return found
+                functions[column] = lambda random, _: "".join(random.choice(list("ab"), 2))
+    return functions
 
 
 def on_stand_ins(config: Config, count: int = 24) -> Config:
-    """The configuration on drawn data, and from its own first values."""
+    """Returns the configuration with random data and without `from`."""
     if issubclass(config.data.dataset.target, SampleDataset):
         dataset: Dataset = Drawn(makers(config), count)
     else:
         texts = [part.options for part in config.inputs.values() if part.target is TextTokenizer]
-        numbers = next((each["vocabulary"] - 1 for each in texts if each.get("encoding") == "numbers"), 0)
+        numbers = next((text["vocabulary"] - 1 for text in texts if text.get("encoding") == "numbers"), 0)
         dataset = Corpus(numbers)
-    evaluation = replace(config.evaluation, also={})  # there is no environment
+    evaluation = replace(config.evaluation, also={})  # agents would need an environment
     return replace(config, from_run=None, evaluation=evaluation, data=replace(config.data, dataset=lambda: dataset))
 
 
 def quickly_encoded(config: Config) -> list[str]:
-    """Overrides by which no text encoding is trained or published: bytes."""
-    found = []
+    """Returns overrides that use bytes for all texts, so that no vocabulary is trained or downloaded."""
+    overrides = []
     for name, part in config.inputs.items():
         text = part.target is TextTokenizer and config.wiring.owners[name] == name
         if text and part.options["encoding"] not in ("characters", "numbers"):
-            found += [f"inputs.{name}.encoding=bytes", f"inputs.{name}.vocabulary=null"]
-    return found
+            overrides += [f"inputs.{name}.encoding=bytes", f"inputs.{name}.vocabulary=null"]
+    return overrides
 
 
 def without_parts(config: Config) -> list[str]:
-    """Overrides by which no trained run is needed: no judges, small pictures of few colours for its codes, and pictures
-    for what it would encode."""
+    """Returns overrides that remove references to trained runs: no judges, `image_ids` instead of codes, and images
+    instead of encoded inputs."""
     encoded = [name for name, part in config.inputs.items() if part.use == "encoded"]
     codes = [name for name, part in config.inputs.items() if part.use == "codes"]
-    judged = [name for name, part in config.tasks.items() if isinstance(part.options.get("metrics"), dict)]
-    found = [f"inputs.{name}={{use: image_ids, size: 8, patch_size: 2}}" for name in codes]
-    found += [f"inputs.{name}={{use: image, size: 8, patch_size: 2, channels: 3}}" for name in encoded]
-    return found + [f"tasks.{name}.metrics={{}}" for name in judged]
+    with_judges = [name for name, part in config.tasks.items() if isinstance(part.options.get("metrics"), dict)]
+    overrides = [f"inputs.{name}={{use: image_ids, size: 8, patch_size: 2}}" for name in codes]
+    overrides += [f"inputs.{name}={{use: image, size: 8, patch_size: 2, channels: 3}}" for name in encoded]
+    return overrides + [f"tasks.{name}.metrics={{}}" for name in with_judges]
 
 
 def small(config: Config) -> list[str]:
-    """Overrides by which a configuration is quickly built and run: one layer, a handful of samples, quick encodings, no
-    parts."""
+    """Returns overrides that make a configuration fast: one layer, few samples, byte encodings, no trained runs."""
     encoder, context = config.model.options["encoder"], config.model.options["context"]
-    found = ["model.depth=1", *without_parts(config), "data.too_long=drop", *quickly_encoded(config)]
-    found += ["model.encoder.depth=1"] if encoder else []
+    overrides = ["model.depth=1", *without_parts(config), "data.too_long=drop", *quickly_encoded(config)]
+    overrides += ["model.encoder.depth=1"] if encoder else []
     if config.training.samples_per_step:
-        found += ["training.samples_per_step=6"]
+        overrides += ["training.samples_per_step=6"]
     else:
         corpus = not issubclass(config.data.dataset.target, SampleDataset)
         window = max(task().needs.window(context, encoder.context if encoder else 0) for task in config.tasks.values())
-        found += [f"training.tokens_per_step={3 * window if corpus else 200}"]
-    return found + (["training.rows_per_micro_batch=2"] if config.training.rows_per_micro_batch else [])
+        overrides += [f"training.tokens_per_step={3 * window if corpus else 200}"]
+    return overrides + (["training.rows_per_micro_batch=2"] if config.training.rows_per_micro_batch else [])
 
 
 def without_chance(config: Config) -> list[str]:
-    """Overrides by which nothing is drawn on the device, where a GPU draws otherwise: no dropout, no augmentation."""
-    found = ["model.dropout=0", "training.mixup=null"]
+    """Returns overrides that remove random numbers drawn on the device, which differ on a GPU: dropout,
+    augmentation."""
+    overrides = ["model.dropout=0", "training.mixup=null"]
     for name, part in config.inputs.items():
-        found += [
+        overrides += [
             f"inputs.{name}.{option}=null" for option, value in part.options.items() if "augment" in option and value
         ]
-    return found
+    return overrides
 
 
 def trainer_of(
     file: Path, device: torch.device, out: Path, overrides: Sequence[str] = (), count: int = 24
 ) -> Experiment:
-    """What trains a configuration on drawn data; `out` is a folder of its own."""
+    """Builds the training of a configuration on random data in the new folder `out`."""
     config = counted(on_stand_ins(load_config(file, [*overrides, f"out={out}"]), count), steps=100)
-    made = assemble(config, Processes(0, 1, device), Progress(1, stream=io.StringIO()))
-    start(made)
-    return made
+    experiment = assemble(config, Processes(0, 1, device), Progress(1, stream=io.StringIO()))
+    start(experiment)
+    return experiment

@@ -1,11 +1,11 @@
-"""How long a start takes: CPU seconds of a fresh process, on one thread, from `import torch` until the first training
-step is done.
+"""Measures the start-up time: CPU seconds of a new process with one thread, from after `import torch` to the end of the
+first training step.
 
     python benchmarks/start.py --runs 10
     python benchmarks/start.py configs/vision/mnist.yaml --runs 3
 
-A figure is the median over the runs; before them one run prepares what later ones find: the tokens of a text in the
-cache folder, and Python's bytecode. Time waiting for a disk does not count.
+The result is the median over the runs. One run before them is not counted: it fills the caches (tokens of a text,
+Python's bytecode). Time spent waiting for the disk is not counted either.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ CONFIGS = {
     "configs/lm/shakespeare_char_nanogpt.yaml": 0.7,
     "configs/quickstart.yaml": 3.0,
 }
-"""What is measured, and the seconds that a start may take at most."""
+"""The default configurations and the largest acceptable CPU seconds of each."""
 CODE = """
 import os, sys, time, torch
 
-begun = time.process_time()
+start = time.process_time()
 from chopmix.training.loop import Trainer
 
-step = Trainer.update
+update = Trainer.update
 
-def once(trainer):
-    step(trainer)
-    print("seconds", time.process_time() - begun, flush=True)
+def update_and_exit(trainer):
+    update(trainer)
+    print("seconds", time.process_time() - start, flush=True)
     os._exit(0)
 
-Trainer.update = once
+Trainer.update = update_and_exit
 from chopmix.commands.cli import main
 main(["train", *sys.argv[1:]])
 """
@@ -59,15 +59,15 @@ def main() -> None:
 
 
 def started(config: str, overrides: Sequence[str] = ()) -> float:
-    """The CPU seconds of one start. Raises RuntimeError for a run that makes no step."""
+    """Returns the CPU seconds of one start. Raises RuntimeError if the run does not complete a step."""
     root, changes = Path(__file__).parent.parent, {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
     with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, "-c", CODE, str(root / config), f"out={folder}/run", *overrides]
-        done = subprocess.run(words, env=os.environ | changes, capture_output=True, text=True, check=False)
-    told = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("seconds ")]
-    if not told:
-        raise RuntimeError(f"{config}: no step was made; {done.stderr[-500:]}")
-    return float(told[0])
+        command = [sys.executable, "-c", CODE, str(root / config), f"out={folder}/run", *overrides]
+        completed = subprocess.run(command, env=os.environ | changes, capture_output=True, text=True, check=False)
+    seconds = [line.split()[1] for line in completed.stdout.splitlines() if line.startswith("seconds ")]
+    if not seconds:
+        raise RuntimeError(f"{config}: no training step was completed; {completed.stderr[-500:]}")
+    return float(seconds[0])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The runs that a benchmark measures, trained first where they are not there."""
+"""Trains the runs that a benchmark measures, unless they exist."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from chopmix.experiment.train import train
 
 
 def trained(config: str | Path, folder: Path, changes: Sequence[str]) -> Path:
-    """The folder of a finished run of this configuration with these overrides; one that was stopped goes on. The
-    program ends where the run is asked to stop once more, or is of another configuration: neither is measured."""
+    """Returns the folder of a finished run of this configuration with these overrides; an interrupted run is continued.
+    The program exits if the run is interrupted again or belongs to another configuration, so neither is measured."""
     try:
         _, status = train(load_config(config, [*changes, f"out={folder}"]))
     except (ConfigError, RunError) as error:

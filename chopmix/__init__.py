@@ -1,11 +1,11 @@
-"""The public import: `import chopmix`. The names below are stable (see "From Python" in the README); all else is
-private.
+"""The public interface: `import chopmix`. The names below are stable (see "From Python" in the README); all other names
+are private.
 
     run = chopmix.load("runs/quickstart")
     run.predict([{"operator": "+"}])
 
-A name is imported when it is first used, so that `chopmix --help` imports no torch. The code stands in folders beside
-this one (`models/`, `tokenizers/`, ...), which are installed as `chopmix.models`, `chopmix.tokenizers`, and so on."""
+A name is imported when it is first used, so that `chopmix --help` does not import torch. The code is in the sibling
+folders of this one (`models/`, `tokenizers/`, ...), installed as `chopmix.models`, `chopmix.tokenizers`, and so on."""
 
 from importlib import import_module
 from pathlib import Path
@@ -79,27 +79,27 @@ _PUBLIC = {
     "training.optimizers": ("Optimizer",),
     "training.schedules": ("Schedule",),
 }
-"""The public names by module: the imports above, which only a type checker reads."""
+"""The public names by module; the same as the imports above, which only type checkers read."""
 
 _ROOT = Path(__file__).parent.parent
-if (_ROOT / "models" / "transformer.py").is_file():  # a checkout: `python train.py` works before anything is installed
+if (_ROOT / "models" / "transformer.py").is_file():  # a checkout: `python train.py` works without an installation
     __path__.append(str(_ROOT))
 
 
 def _public() -> dict[str, tuple[str, ...]]:
-    """The public names by module: those of the core, and those that each project lists in its `public.py`."""
+    """Returns the public names by module: those of the core, and those that each project lists in its `public.py`."""
     projects = import_module(f"{__name__}.files.plugins").projects_with("public")
-    found = dict(_PUBLIC)
-    for name in projects:
-        names = import_module(f"{__name__}.projects.{name}.public").NAMES
-        found |= {f"projects.{name}.{file}": each for file, each in names.items()}
-    return found
+    public = dict(_PUBLIC)
+    for project in projects:
+        modules = import_module(f"{__name__}.projects.{project}.public").NAMES
+        public |= {f"projects.{project}.{file}": names for file, names in modules.items()}
+    return public
 
 
-if not TYPE_CHECKING:  # a type checker would accept any attribute
+if not TYPE_CHECKING:  # otherwise a type checker would accept any attribute
 
     def __getattr__(name: str) -> Any:
-        for file, names in (_PUBLIC if any(name in each for each in _PUBLIC.values()) else _public()).items():
+        for file, names in (_PUBLIC if any(name in group for group in _PUBLIC.values()) else _public()).items():
             if name in names:
                 globals()[name] = getattr(import_module(f"{__name__}.{file}"), name)
                 return globals()[name]

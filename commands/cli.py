@@ -1,13 +1,13 @@
-"""The command line. Every other file of this folder, and of the `commands/` of projects, is one command, a module with:
+"""The command line. Every other file in this folder, and in the `commands/` folders of projects, is one command. It is
+a module with these members:
 
-    HELP                  the command's line in `chopmix --help`
-    add_options(command)  adds its arguments to its parser
-    AFTER                 of a project's command: the command that it follows in `chopmix --help`
-    run(options)          runs it; gives the exit status, None for 0. An error is raised, and told by `tell`
+    HELP                  the description of the command in `chopmix --help`
+    add_options(command)  adds the arguments to the parser of the command
+    AFTER                 only in projects: the command that this one follows in `chopmix --help`
+    run(options)          runs the command and returns the exit status (None is 0); `report_error` prints its errors
 
-All of them are imported for `--help`; torch, which takes seconds, only inside `run`.
-Arguments that several commands share stand in `options/shared.py`.
-"""
+`--help` imports all of these modules. A command imports torch only inside `run`, because this import takes seconds.
+`options/shared.py` contains the arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -26,74 +26,73 @@ from ..files.printing import printable
 ORDER = (
     "train", "generate", "predict", "evaluate", "embed", "inspect", "examples", "compare", "import", "export", "schema",
 )  # fmt: skip
-"""The order in which `--help` lists commands. The command of a project follows the one that its `AFTER` names."""
+"""The order of the commands in `--help`. The command of a project follows the command that its `AFTER` names."""
 
 FLAGS = {
     "": ("out",), "data": ("dataset",), "model": ("depth", "width", "heads", "context"),
     "training": ("steps", "seed", "learning_rate", "precision", "device", "samples_per_step", "tokens_per_step"),
 }  # fmt: skip
-"""Keys of a YAML, by section, that users often mistake for flags (`--steps 300`); for the hint in the error."""
+"""YAML keys by section that users often write as flags (`--steps 300`). The error message suggests the key instead."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command, by default that of `sys.argv`. Gives the exit status: 0; 2 for a mistake of the user's; 1 for a
-    failure of the machine's (a full disk) or samples that cannot be read; 130 or 143 where Ctrl-C or SIGTERM stopped
-    it. Raises SystemExit(2) for arguments that cannot be parsed, other exceptions as `tell` does."""
+    """Runs one command (default: the command in `sys.argv`). Returns the exit status: 0 for success; 2 for an error of
+    the user; 1 for a failure of the machine (such as a full disk) or samples that cannot be read; 130 or 143 after
+    Ctrl-C or SIGTERM. Raises SystemExit(2) if the arguments cannot be parsed, and the exceptions of `report_error`."""
     options = parse(arguments)
     try:
-        return options.verb.run(options) or 0
+        return options.command_module.run(options) or 0
     except BrokenPipeError:
         return 0
-    except KeyboardInterrupt:  # while a run trains, Ctrl-C is heard by the loop, which saves
+    except KeyboardInterrupt:  # not during training: the training loop handles Ctrl-C and saves a checkpoint
         print("\nstopped", file=sys.stderr)
         return 130
     except Exception as error:
-        return tell(error)
+        return report_error(error)
 
 
-def tell(error: Exception) -> int:
-    """Print an error in one sentence (under torchrun only in the first process that has one), and give the exit status,
-    1 or 2. Raises errors again that are bugs, neither the user's mistake nor the machine's failure, and with
-    CHOPMIX_TRACEBACK all errors."""
+def report_error(error: Exception) -> int:
+    """Prints an error message and returns the exit status, 1 or 2. Under torchrun only the first process with an error
+    prints. Raises the error again if it is a bug of the program, or if CHOPMIX_TRACEBACK is set."""
     from ..data.processes import ElsewhereError, leave, speaks_of_failure
     from ..experiment.settings.document import ConfigError
     from ..models.contract import ContractError
 
-    known = isinstance(error, ValueError | OSError | ConfigError | ContractError | MemoryError)
-    lost = "RANK" in os.environ and isinstance(error, RuntimeError)  # the connection to a process that ended
-    if os.environ.get("CHOPMIX_TRACEBACK") or not (known or lost):
+    expected = isinstance(error, ValueError | OSError | ConfigError | ContractError | MemoryError)
+    connection_lost = "RANK" in os.environ and isinstance(error, RuntimeError)  # another process has ended
+    if os.environ.get("CHOPMIX_TRACEBACK") or not (expected or connection_lost):
         speaks_of_failure()
         raise error
     status = 1 if isinstance(error, OSError | MemoryError) and not isinstance(error, FileNotFoundError) else 2
     if not isinstance(error, ElsewhereError) and speaks_of_failure():
         message = error.strerror if isinstance(error, OSError) and not error.filename and error.strerror else error
-        who = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""
-        told = "memory is used up" if isinstance(error, MemoryError) else message
-        if lost:
-            told = str(message).strip().partition("\n")[0]  # the rest is for programmers
-        print(f"{chr(10) * sys.stdout.isatty()}{who}{printable(str(told))}", file=sys.stderr, flush=True)
+        process = f"process {os.environ['RANK']}: " if os.environ.get("RANK", "0") != "0" else ""
+        text = "out of memory" if isinstance(error, MemoryError) else message
+        if connection_lost:
+            text = str(message).strip().partition("\n")[0]  # the other lines are for developers
+        print(f"{chr(10) * sys.stdout.isatty()}{process}{printable(str(text))}", file=sys.stderr, flush=True)
     return leave(status)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of one command. `key=value` may also follow flags, which argparse alone does not accept. Raises
-    SystemExit(2), with the message printed, for arguments that are unknown or missing."""
+    """Returns the options of one command. `KEY=VALUE` arguments may also follow flags, which argparse does not support.
+    Prints a message and raises SystemExit(2) if arguments are unknown or missing."""
     root = parser()
     options, rest = root.parse_known_args(arguments)
-    wrong = [word for word in rest if word.startswith("-") or not hasattr(options, "overrides")]
-    if wrong:
-        hint = meant(wrong, rest) if hasattr(options, "overrides") else ""
-        root.error(f"unrecognized arguments: {' '.join(wrong)}{hint}")
+    unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "overrides")]
+    if unknown:
+        hint = flag_hint(unknown, rest) if hasattr(options, "overrides") else ""
+        root.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if rest:
         options.overrides = [*options.overrides, *rest]
     return options
 
 
-def meant(wrong: Sequence[str], rest: Sequence[str]) -> str:
-    """The hint for an unknown flag (`wrong`, among all unparsed words `rest`): for `--steps 300` it is `; did you mean
-    training.steps=300?`."""
-    flag, _, value = wrong[0].removeprefix("--").partition("=")
-    following = rest[rest.index(wrong[0]) + 1 :]
+def flag_hint(unknown: Sequence[str], rest: Sequence[str]) -> str:
+    """Returns the hint for the first of the `unknown` flags; `rest` are all words that were not parsed. The hint for
+    `--steps 300` is `; did you mean training.steps=300?`."""
+    flag, _, value = unknown[0].removeprefix("--").partition("=")
+    following = rest[rest.index(unknown[0]) + 1 :]
     value = value or (following[0] if following and not following[0].startswith("-") else "VALUE")
     name = {"lr": "learning_rate"}.get(flag, flag).replace("-", "_")
     if name in ("batch_size", "bs"):
@@ -106,22 +105,22 @@ def meant(wrong: Sequence[str], rest: Sequence[str]) -> str:
     return "; settings are written KEY=VALUE, such as training.steps=500"
 
 
-def verbs() -> dict[str, Any]:
-    """The commands' modules by name, in the order of `--help`. A file adds `_model` where Python has the name itself:
-    `import` is import_model.py, `inspect` is inspect_model.py."""
+def command_modules() -> dict[str, Any]:
+    """Returns the module of each command by name, in the order of `--help`. The file name ends in `_model` if Python
+    already uses the name: `import` is import_model.py and `inspect` is inspect_model.py."""
     files = {name.removesuffix("_model"): module for name, module in modules_of("commands").items() if name != "cli"}
     modules = {name: importlib.import_module(module) for name, module in files.items()}
 
-    def place(name: str) -> tuple[int, bool, str]:
+    def sort_key(name: str) -> tuple[int, bool, str]:
         after = getattr(modules[name], "AFTER", None)
         return ORDER.index(after or name), after is not None, modules[name].__name__
 
-    return {name: modules[name] for name in sorted(modules, key=place)}
+    return {name: modules[name] for name in sorted(modules, key=sort_key)}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser, with control characters made visible in its error messages, and the project that has a missing
-    command."""
+    """The parser of argparse with other error messages: control characters are shown as escapes, and for a missing
+    command the message names the project that provides it."""
 
     def error(self, message: str) -> NoReturn:
         command = re.search(r"invalid choice: '(\w+)'", message)
@@ -130,17 +129,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all commands and their options."""
+    """Returns the parser of all commands and their options."""
     root = Parser(
         prog="chopmix",
         description="Chop up everything and throw it into the mix: train and use one transformer for every modality.",
-        epilog="CHOPMIX_DATA names the folder with data sets; CHOPMIX_TRACEBACK=1 shows where an error came from.",
+        epilog="CHOPMIX_DATA is the folder of the data sets. CHOPMIX_TRACEBACK=1 prints the traceback of an error.",
     )
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, verb in verbs().items():
-        command = commands.add_parser(name, help=verb.HELP)
-        verb.add_options(command)
-        command.set_defaults(verb=verb)
+    for name, module in command_modules().items():
+        command = commands.add_parser(name, help=module.HELP)
+        module.add_options(command)
+        command.set_defaults(command_module=module)
     return root
 
 

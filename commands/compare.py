@@ -1,4 +1,4 @@
-"""`chopmix compare RUN...`: a table of runs, and their curves in one picture."""
+"""`chopmix compare RUN...`: prints a table of several runs and draws their curves into one picture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .options.shared import wide_console
 
-HELP = "runs side by side: curves, means, spreads, paired differences"
+HELP = "compare runs: curves, means, standard deviations, paired differences"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

@@ -1,5 +1,5 @@
-"""`chopmix evaluate RUN`: print the metrics of a whole split, each with the number of samples that it is measured on,
-and append them to the run's `evaluations.jsonl`.
+"""`chopmix evaluate RUN`: computes metrics on a complete split, prints them and appends them to `evaluations.jsonl` in
+the folder of the run. The number of samples is printed if a metric is computed on a part of the split:
 
     500 samples of parallel_text (val)
     val/second/loss 0.465812
@@ -14,14 +14,14 @@ from pathlib import Path
 
 from .options.shared import DATA_HELP, add_checkpoint, add_search, load, search_options, wide_console
 
-HELP = "measure a run on a whole split"
+HELP = "compute the metrics of a run on a complete split"
 GENERATING = (
-    ("--guidance", float, "W", "generate with this weight of what the inputs change; default: as the task says"),
-    ("--temperature", float, "T", "generate at this temperature; default: as the task says"),
-    ("--steps", int, "N", "refine drafts in so many steps; default: as the task says"),
-    ("--drafts", int, "N", "keep the best of so many drafts; default: as the task says"),
+    ("--guidance", float, "W", "guidance weight of the inputs; default: the setting of the task"),
+    ("--temperature", float, "T", "sampling temperature; default: the setting of the task"),
+    ("--steps", int, "N", "number of refinement steps; default: the setting of the task"),
+    ("--drafts", int, "N", "number of drafts to choose from; default: the setting of the task"),
 )
-"""How items are generated: flag, type, metavar and help."""
+"""Options for the generation of items: flag, type, metavar and help."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -30,14 +30,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--split", default="val", metavar="S", help="train, val (the default) or test")
     add_checkpoint(command)
     add_search(command)
-    command.add_argument(
-        "--inputs", metavar="NAME,NAME", help="read these inputs alone, beside those that are predicted"
-    )
+    command.add_argument("--inputs", metavar="NAME,NAME", help="use only these inputs and those that are predicted")
     for flag, kind, metavar, text in GENERATING:
         command.add_argument(flag, type=kind, metavar=metavar, help=text)
     command.add_argument("--subsets", action="store_true", help="also measure how many bits each input contributes")
-    command.add_argument("--output", metavar="DIR", help="where pictures, pages and evaluations.jsonl go; default: RUN")
-    command.add_argument("--json", metavar="FILE", help="also write the figures there")
+    command.add_argument("--output", metavar="DIR", help="folder for pictures, pages, evaluations.jsonl; default: RUN")
+    command.add_argument("--json", metavar="FILE", help="also write the metrics to this file")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -48,33 +46,34 @@ def run(options: argparse.Namespace) -> None:
     from ..files.writing import make_folder, write_json
     from ..inference.evaluators.attribution import tables, truth_of
 
-    asked = {name: getattr(options, name) for name in ("guidance", "temperature", "steps", "drafts")}
-    loaded = load(options).searching(**search_options(options)).generating(**asked)
+    generation = {name: getattr(options, name) for name in ("guidance", "temperature", "steps", "drafts")}
+    loaded = load(options).searching(**search_options(options)).generating(**generation)
     dataset = whole_data(options.data, options.split, *loaded.reads()) if options.data else None
     if options.json and not os.path.isdir(Path(options.json).absolute().parent):
-        raise RunError(f"--json {options.json}: there is no folder {Path(options.json).parent}")
+        raise RunError(f"--json {options.json}: the folder {Path(options.json).parent} does not exist")
     output = Path(options.output) if options.output else None
     if output:
         make_folder(output)
     say_aside(loaded.name)
     inputs = options.inputs.split(",") if options.inputs is not None else None
-    found = evaluated(loaded, options.split, dataset, inputs=inputs, output=output)
-    record = {name: value for name, value in {"inputs": inputs, **asked}.items() if value not in (None, [])}
+    evaluation = evaluated(loaded, options.split, dataset, inputs=inputs, output=output)
+    record = {name: value for name, value in {"inputs": inputs, **generation}.items() if value not in (None, [])}
     record |= {"data": options.data or loaded.config.tree["data"]["dataset"], "split": options.split}
-    record |= {"samples": found.readable, "measured_on": found.samples, **found.metrics}
-    print(printable(f"{found.readable:,} {found.unit} of {(dataset or loaded.dataset()).title(options.split)}"))
-    for name, value in found.metrics.items():
-        number = found.samples.get(name, found.readable)
-        some = f" ({number:,} {found.unit})" if number != found.readable else ""
-        print(printable(f"{name} {value if isinstance(value, int) else f'{value:.6g}'}{some}"))
+    record |= {"samples": evaluation.readable, "measured_on": evaluation.samples, **evaluation.metrics}
+    title = (dataset or loaded.dataset()).title(options.split)
+    print(printable(f"{evaluation.readable:,} {evaluation.unit} of {title}"))
+    for name, value in evaluation.metrics.items():
+        number = evaluation.samples.get(name, evaluation.readable)
+        count = f" ({number:,} {evaluation.unit})" if number != evaluation.readable else ""
+        print(printable(f"{name} {value if isinstance(value, int) else f'{value:.6g}'}{count}"))
     loaded.record(record, output)
     if options.subsets:
-        for name, worth in loaded.attribution(options.split, dataset).items():
+        for name, attribution in loaded.attribution(options.split, dataset).items():
             data = dataset or loaded.dataset()
-            truth = truth_of(loaded.wiring, data, options.split, loaded.tasks[name], worth.inputs)
-            wide_console().print(*tables(name, worth, truth), sep="\n")
+            truth = truth_of(loaded.wiring, data, options.split, loaded.tasks[name], attribution.inputs)
+            wide_console().print(*tables(name, attribution, truth), sep="\n")
             prefix = options.split if len(loaded.tasks) == 1 else f"{options.split}/{name}"
-            record |= worth.figures(prefix)
-            record["measured_on"] |= worth.numbers(prefix)
+            record |= attribution.figures(prefix)
+            record["measured_on"] |= attribution.numbers(prefix)
     if options.json:
         write_json(Path(options.json), {"step": loaded.step, "checkpoint": loaded.which, **record})

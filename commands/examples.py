@@ -1,20 +1,20 @@
-"""`chopmix examples CONFIG`: write some samples of a data set as files; print commands that ask a run about them."""
+"""`chopmix examples CONFIG`: writes samples of a data set to files and prints `chopmix predict` commands for them."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from .options.shared import add_config, given_config
+from .options.shared import add_config, config_of
 
-HELP = "some samples of a data set as files, such as predict takes"
+HELP = "write samples of a data set to files that `chopmix predict` reads"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     add_config(command)
     command.add_argument("--split", default="test", metavar="S", help="train, val or test (the default)")
-    command.add_argument("--number", type=int, default=3, metavar="N", help="how many (default: 3)")
-    command.add_argument("--output", metavar="DIR", default="examples", help="where they go (default: examples)")
+    command.add_argument("--number", type=int, default=3, metavar="N", help="number of samples (default: 3)")
+    command.add_argument("--output", metavar="DIR", default="examples", help="output folder (default: examples)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> None:
     from ..experiment.run_folder import RunError
     from ..files.printing import printable
 
-    config = given_config(options)
+    config = config_of(options)
     if options.number < 1:
         raise RunError(f"--number is {options.number}; it must be at least 1")
     for command in write_examples(config, options.split, options.number, Path(options.output)):

@@ -1,4 +1,4 @@
-"""`chopmix export RUN DIR`: turn a run into a Hugging Face model directory."""
+"""`chopmix export RUN DIR`: exports a run as a Hugging Face model directory."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from .options.shared import add_checkpoint, load
 
-HELP = "turn a run into a Hugging Face model directory"
+HELP = "export a run as a Hugging Face model directory"
 FILES = (".onnx", ".pt", ".pth", ".pt2", ".ts", ".bin", ".safetensors", ".gguf", ".ckpt", ".h5", ".tflite", ".zip")
-"""Endings of model files, which a directory is not meant to have."""
+"""File extensions of model files. A directory must not have them in its name."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -19,15 +19,15 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Raises RunError for a directory that is named like a model file."""
+    """Raises RunError if the name of the directory ends in the extension of a model file."""
     from ..experiment.interchange.export import export_directory
     from ..experiment.run_folder import RunError
     from ..files.printing import printable
 
     if (ending := Path(options.directory).suffix.lower()) in FILES:
         raise RunError(
-            f"{options.directory}: `chopmix export` writes no {ending} file but a Hugging Face model directory "
-            f"(config.json, model.safetensors and the tokenizer's files); name a folder, such as "
+            f"{options.directory}: `chopmix export` does not write {ending} files. It writes a Hugging Face model "
+            f"directory (config.json, model.safetensors and tokenizer files). Pass a folder, such as "
             f"{Path(options.directory).with_suffix('')}"
         )
     print(printable(export_directory(load(options), Path(options.directory))))

@@ -1,4 +1,4 @@
-"""`chopmix import DIR RUN`: turn a Hugging Face model directory into a run."""
+"""`chopmix import DIR RUN`: imports a Hugging Face model directory as a run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from .options.shared import add_trust, trust_of
 
-HELP = "turn a Hugging Face model directory into a run"
+HELP = "import a Hugging Face model directory as a run"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("directory", metavar="DIR")
     command.add_argument("run", metavar="RUN")
-    command.add_argument("--partly", action="store_true", help="even where weights are missing or left over")
+    command.add_argument("--partly", action="store_true", help="import also if weights are missing or unused")
     add_trust(command)
 
 

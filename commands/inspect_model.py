@@ -1,19 +1,20 @@
-"""`chopmix inspect CONFIG`: what the model reads: one HTML page, and of a text corpus its tokens on the terminal."""
+"""`chopmix inspect CONFIG`: writes an HTML page with the tokens, attention graphs and targets of one sample. For a text
+corpus it also prints the tokens and one batch."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from .options.shared import add_config, given_config, or_elsewhere
+from .options.shared import add_config, config_of, with_output_hint
 
-HELP = "see what the model sees: tokens, and one batch unpacked"
+HELP = "show the tokens, attention graphs and targets of a sample"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     add_config(command)
     command.add_argument(
-        "--output", metavar="FILE", help="the page (default: RUN/inspect.html, for NAME.yaml NAME.html in this folder)"
+        "--output", metavar="FILE", help="output file (default: RUN/inspect.html; NAME.html for NAME.yaml)"
     )
 
 
@@ -21,9 +22,9 @@ def run(options: argparse.Namespace) -> None:
     from ..experiment.inspection import inspect_text, write_page
     from ..files.printing import printable
 
-    config = given_config(options)
+    config = config_of(options)
     if not config.on_samples:
         inspect_text(config)
     page = config.out / "inspect.html" if config.in_run else Path(f"{config.path.stem}.html")
-    with or_elsewhere("--output FILE"):
+    with with_output_hint("--output FILE"):
         print(printable(str(write_page(config, Path(options.output or page)))))

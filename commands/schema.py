@@ -1,11 +1,11 @@
-"""`chopmix schema`: print a JSON Schema of the YAML files, for editors."""
+"""`chopmix schema`: prints a JSON Schema of the YAML files for editors."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
-HELP = "print a JSON Schema of the YAML files, for editors"
+HELP = "print a JSON Schema of the YAML files for editors"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`chopmix train CONFIG`: train a run, resume it, or print the metrics of a finished one."""
+"""`chopmix train CONFIG`: trains a run, resumes it, or prints the metrics of a finished run."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import argparse
 
 from .options.shared import add_trust, trust_of
 
-HELP = "train from a YAML file, or go on with a run that was stopped"
+HELP = "train from a YAML file, or resume a stopped run"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/, or a run's folder")
+    command.add_argument("config", metavar="CONFIG", help="a YAML file (see configs/) or the folder of a run")
     command.add_argument(
         "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. training.steps=500 model.depth=6"
     )
     add_trust(command)
     command.add_argument("--dry-run", action="store_true", help="check everything, print the costs, run one step")
-    command.add_argument("--seeds", metavar="0,1,2", help="train once per seed and print the mean and the spread")
+    command.add_argument("--seeds", metavar="0,1,2", help="train once per seed; print mean and standard deviation")
     command.add_argument("--sweep", action="append", metavar="KEY=A,B",
-                         help="train once per value and print a table; repeatable: every combination")  # fmt: skip
+                         help="train once per value and print a table; repeatable: all combinations")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
-    """The exit status: 130 (Ctrl-C) or 143 (SIGTERM) where the run was asked to stop, else 0."""
+    """Returns the exit status: 130 if Ctrl-C stopped the run, 143 if SIGTERM stopped it, else 0."""
     from ..data.processes import Processes, leave
     from ..experiment.settings.config import load_config
     from ..experiment.sweep import train_several

@@ -1,5 +1,5 @@
-"""Base of all data sets, and the split of documents by hash. A data set is one file in `data/datasets/`; a YAML uses
-it by the file's name."""
+"""The base class of all data sets, and splits by the hash of a key. Each file in `data/datasets/` contains one data
+set; a YAML refers to it by the name of the file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from ..tokenizers.encoding.base import well_formed
 
 
 def data_root() -> Path:
-    """The folder of source data: `$CHOPMIX_DATA`, else `chopmix/data` in the user's cache. It may be read-only."""
+    """Returns the folder of source data: `$CHOPMIX_DATA`, or else `chopmix/data` in the user's cache folder. It may be
+    read-only."""
     return Path(os.environ.get("CHOPMIX_DATA") or _user_cache() / "chopmix" / "data")
 
 
 def cache_folder() -> Path:
-    """The folder of prepared files, always writable: `$CHOPMIX_CACHE`, else `chopmix/prepared` in the user's cache."""
+    """Returns the folder of prepared files, which must be writable: `$CHOPMIX_CACHE`, or else `chopmix/prepared` in the
+    user's cache folder."""
     return Path(os.environ.get("CHOPMIX_CACHE") or _user_cache() / "chopmix" / "prepared")
 
 
@@ -33,87 +35,92 @@ def _user_cache() -> Path:
 
 @dataclass(frozen=True)
 class Document:
-    """One text of a corpus. `key` names it in messages and decides its split, so it must be stable and unique."""
+    """One text of a corpus. `key` identifies it in messages and determines its split, so it must be stable and
+    unique."""
 
     key: str
     text: str
 
 
 class Dataset:
-    """Base of all datasets; by itself a corpus of text documents (of samples with columns: `SampleDataset`).
+    """Base class of all data sets. A direct subclass is a corpus of text documents; a data set whose samples have
+    columns derives from `SampleDataset`.
 
-    A subclass gives `documents`, `source_hash` and `about`, and where it has options, keyword-only parameters of its
-    `__init__`, which it stores under their own names (the YAML's schema is that signature).
+    A subclass implements `documents`, `source_hash` and `about`. Its options are keyword-only parameters of `__init__`,
+    stored as attributes of the same names (this signature is the schema of the YAML).
     """
 
     holds_samples: ClassVar[bool] = False
-    """Whether it holds samples (`SampleDataset`), not the documents of a text corpus."""
+    """True for data sets of samples (`SampleDataset`), False for text corpora."""
     splits: tuple[str, ...] = ("train", "val")
-    """The names of its splits; training reads `train` and `val`, and only `evaluate` opens `test`."""
+    """The names of the splits. Training reads `train` and `val`; only `evaluate` opens `test`."""
     renamable: ClassVar[bool] = True
-    """Whether a mixture may rename its columns."""
+    """Whether a mixture can rename the columns."""
     whole_of: str = ""
-    """Where every split holds all samples: where these are, such as `photos`. Empty: splits differ."""
+    """The location of the samples, such as `photos`, if every split contains all of them. Empty if the splits
+    differ."""
 
     @property
     def name(self) -> str:
-        """The name a YAML uses: that of the dataset's file."""
+        """The name that a YAML uses: the name of the file that defines the data set."""
         return type(self).__module__.rpartition(".")[2]
 
     @property
     def options(self) -> dict[str, object]:
-        """The options of this dataset, by the names of its `__init__`'s parameters."""
+        """The values of the options, by parameter of `__init__`."""
         if type(self).__init__ is object.__init__:
             return {}
         return {name: getattr(self, name) for name in list(inspect.signature(type(self).__init__).parameters)[1:]}
 
     @classmethod
     def problems(cls, options: Mapping[str, Any], wiring: Wiring) -> Problems:
-        """Problems of the other sections of a configuration that names this data set, with these options."""
+        """Yields problems that a configuration has if it uses this data set with these options."""
         yield from ()
 
     def check(self, wiring: Wiring) -> None:
-        """Raises DataError if the inputs do not fit to the opened data; called before the first step."""
+        """Raises DataError if the inputs do not fit the opened data. Called before the first step."""
 
     def addresses(self) -> Iterable[str]:
-        """The remote addresses that it may open, such as `https://example.org/train.tar`. They are checked before
-        anything is opened; by default there are none."""
+        """Returns the remote addresses that it may open, such as `https://example.org/train.tar`; none by default. They
+        are checked before any of them is opened."""
         return ()
 
     def documents(self, split: str) -> Iterator[Document]:
-        """The documents of a split, in the same order every time. Raises DataError for a split that does not exist and
-        for a source that is missing or damaged, saying where."""
+        """Yields the documents of a split, always in the same order. Raises DataError if the split does not exist, or
+        if the source is missing or damaged."""
         raise NotImplementedError
 
     def training_items(self, columns: Sequence[str], most: int | None = None) -> Iterable[Any]:
-        """The raw values of the training split that choppers are fitted on (a vocabulary, a mean). A corpus gives the
-        text of every training document, whatever `columns` and `most` are. Raises DataError, naming the document, for
-        text that is not Unicode."""
+        """Returns the raw values of the training split on which choppers are fitted (vocabularies, means). A corpus
+        ignores `columns` and `most` and returns the text of every training document. Raises DataError if a text
+        contains characters that are not valid Unicode."""
         return map(text_of, self.documents("train"))
 
     def source_hash(self, split: str) -> str:
-        """A string that changes whenever the documents of the split do; computed at every start, so it must be fast."""
+        """Returns a string that changes whenever the documents of the split change. It must be fast, because it is
+        computed at every start."""
         raise NotImplementedError
 
     def about(self) -> dict[str, object]:
-        """Facts about the source (version, bytes, counts): printed, and stored with a run as JSON."""
+        """Returns facts about the source (version, bytes, counts). They are printed, and stored with a run as JSON."""
         raise NotImplementedError
 
     def members(self) -> Sequence[Dataset]:
-        """The data sets of a mixture; of any other data set itself alone."""
+        """Returns the data sets of a mixture. Any other data set returns a list with itself."""
         return [self]
 
     def whole(self) -> Dataset:
-        """The data set of which every split holds all samples, where only `train` is named, of which `val` would be a
-        part; the data set itself where it has other splits."""
+        """Returns a copy in which every split contains all samples, if only `train` is configured and `val` would be a
+        part of it. Otherwise returns the data set itself."""
         return self
 
     def title(self, split: str) -> str:
-        """A split in words: `mnist (val)`, or, where every split holds all samples, `photos (all)`."""
+        """Returns the name of a split for messages: `mnist (val)`, or `photos (all)` if every split contains all
+        samples."""
         return f"{self.whole_of} (all)" if self.whole_of else f"{self.name} ({split})"
 
     def check_split(self, split: str) -> None:
-        """Raise DataError when the dataset has no such split."""
+        """Raises DataError if the data set does not have this split."""
         if split not in self.splits:
             raise DataError(f"dataset {self.name!r} has no split {split!r}; possible: {', '.join(self.splits)}")
 
@@ -122,17 +129,17 @@ D = TypeVar("D", bound=Dataset)
 
 
 def undivided(dataset: D, where: str | Iterable[str]) -> D:
-    """`Dataset.whole` of a data set with the options `train`, `val` and `test`, whose `train` is read from `where`."""
+    """`Dataset.whole` for a data set with the options `train`, `val` and `test`; `where` is the location of `train`."""
     if dataset.val is not None or dataset.test is not None:
         return dataset
-    found = copy(dataset)
-    found.val = found.test = found.train
-    found.splits, found.whole_of = ("train", "val", "test"), where if isinstance(where, str) else ", ".join(where)
-    return found
+    complete = copy(dataset)
+    complete.val = complete.test = complete.train
+    complete.splits, complete.whole_of = ("train", "val", "test"), where if isinstance(where, str) else ", ".join(where)
+    return complete
 
 
 def text_of(document: Document) -> str:
-    """A document's text. Raises DataError, naming the document, for text that is not Unicode."""
+    """Returns the text of a document. Raises DataError if it contains characters that are not valid Unicode."""
     try:
         return well_formed(document.text)
     except ValueError as error:
@@ -140,13 +147,13 @@ def text_of(document: Document) -> str:
 
 
 def share_by_hash(key: str) -> float:
-    """A number from 0 to under 1 that depends on nothing but the key: the first 8 bytes of its sha256, scaled."""
+    """Returns a number in [0, 1) that depends only on the key: the first 8 bytes of its SHA-256, scaled."""
     return int.from_bytes(hashlib.sha256(key.encode(errors="surrogatepass")).digest()[:8], "big") / 2**64
 
 
 def chosen_for_val(keys: Iterable[str]) -> str | None:
-    """The one key that goes to `val` where `split_by_hash` sends none there, as may happen with a handful of keys: the
-    one with the lowest hash, so that there is always something to validate. None where a key is in `val` already."""
+    """Returns the key that must be moved to `val` because `split_by_hash` assigns no key to it, which can happen with
+    few keys: the key with the lowest hash. Returns None if `val` already has a key."""
     lowest = None
     for key in keys:
         if split_by_hash(key) == "val":
@@ -156,5 +163,6 @@ def chosen_for_val(keys: Iterable[str]) -> str | None:
 
 
 def split_by_hash(key: str, val_share: float = 0.1) -> str:
-    """`val` for about `val_share` of all keys, else `train`. A key stays where it is when others come or go."""
+    """Returns `val` for about `val_share` of all keys, else `train`. The split of a key does not depend on other
+    keys."""
     return "val" if share_by_hash(key) < val_share else "train"

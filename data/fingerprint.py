@@ -1,4 +1,4 @@
-"""Fingerprints of data: one sha256 over values of any kind, and over files, that changes whenever they do."""
+"""Fingerprints of data: a SHA-256 over values and files, which changes whenever one of them changes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from torch import Tensor
 
 from ..files.reading import DataError
 
-WHOLE = 200 * 2**20
-"""Bytes (200 MiB) up to which a file is hashed by name and contents; larger ones by name, size and time of change."""
+CONTENT_LIMIT = 200 * 2**20
+"""Files of up to this many bytes (200 MiB) are hashed by name and content, larger ones by name, size and modification
+time."""
 
 
 class Fingerprint:
-    """A sha256 over whatever is added, in order: `Fingerprint("keys", keys).add(labels).hex`. Of files name and
-    contents count (see WHOLE), or, without `contents`, name, size and time of change."""
+    """A SHA-256 over all added values, in order: `Fingerprint("keys", keys).add(labels).hex`. Files are hashed by name
+    and content (up to CONTENT_LIMIT); without `contents`, by name, size and modification time."""
 
     def __init__(self, *values: Any, contents: bool = True):
         self._hash, self.contents = hashlib.sha256(), contents
@@ -28,12 +29,12 @@ class Fingerprint:
 
     @property
     def hex(self) -> str:
-        """The hash so far."""
+        """The hash (hex) of all values added so far."""
         return self._hash.hexdigest()
 
     def add(self, *values: Any) -> Fingerprint:
-        """Add numbers, texts, bytes, arrays, tensors, pictures, paths of files, and lists, tuples, sets and mappings of
-        these; of any other object only its type counts. Raises DataError for a file that cannot be read."""
+        """Adds numbers, texts, bytes, arrays, tensors, pictures, file paths, and lists, tuples, sets and mappings of
+        these. Any other object is represented by its type only. Raises DataError if a file cannot be read."""
         for value in values:
             self._add(value)
         return self
@@ -47,14 +48,14 @@ class Fingerprint:
             self._part(b"list", str(len(value)).encode())
             self.add(*value)
         elif isinstance(value, set | frozenset):
-            self.add("set", sorted(Fingerprint(each, contents=self.contents).hex for each in value))
+            self.add("set", sorted(Fingerprint(element, contents=self.contents).hex for element in value))
         elif isinstance(value, os.PathLike):
-            self._part(b"file", file_fingerprint(Path(value), WHOLE if self.contents else 0).encode())
+            self._part(b"file", file_fingerprint(Path(value), CONTENT_LIMIT if self.contents else 0).encode())
         elif isinstance(value, str):
             self._part(b"text", value.encode(errors="surrogatepass"))
         elif isinstance(value, bytes | bytearray):
             self._part(b"bytes", bytes(value))
-        elif isinstance(value, np.ndarray) and value.dtype.hasobject:  # their bytes would be addresses in memory
+        elif isinstance(value, np.ndarray) and value.dtype.hasobject:  # its bytes are memory addresses
             self.add("objects", value.shape, value.tolist())
         elif isinstance(value, np.ndarray | np.generic | Tensor):
             array = np.ascontiguousarray(value)
@@ -64,7 +65,7 @@ class Fingerprint:
             if palette := value.getpalette():
                 self.add("palette", palette)
         else:
-            # the repr of other objects may hold their address in memory, which differs in every process
+            # the repr of other objects can contain their memory address, which differs in every process
             plain = value is None or isinstance(value, bool | int | float | complex)
             self._part(type(value).__name__.encode(), repr(value).encode() if plain else b"")
 
@@ -72,16 +73,16 @@ class Fingerprint:
         self._hash.update(kind + len(content).to_bytes(8, "little") + content)
 
 
-def file_fingerprint(path: Path, whole: int | None = None) -> str:
-    """A file's name with the sha256 of its contents (hex), or, beyond `whole` bytes (None: WHOLE), with its size in
-    bytes and time of change in nanoseconds; with "missing" where there is no file, or no regular one (a pipe). Raises
-    DataError for one that cannot be read."""
+def file_fingerprint(path: Path, limit: int | None = None) -> str:
+    """Returns the name of a file with the SHA-256 (hex) of its content. A file of more than `limit` bytes (None:
+    CONTENT_LIMIT) has its size in bytes and its modification time in nanoseconds instead; a path that is not a regular
+    file has "missing". Raises DataError if the file cannot be read."""
     if not os.path.isfile(path):
         return f"{path.name} missing"
-    told = path.stat()
+    stat = path.stat()
     try:
-        if told.st_size > (WHOLE if whole is None else whole):
-            return f"{path.name} {told.st_size} {told.st_mtime_ns}"
+        if stat.st_size > (CONTENT_LIMIT if limit is None else limit):
+            return f"{path.name} {stat.st_size} {stat.st_mtime_ns}"
         with open(path, "rb") as file:
             return f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}"
     except OSError as error:
@@ -89,11 +90,11 @@ def file_fingerprint(path: Path, whole: int | None = None) -> str:
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """A sha256 (hex) over the fingerprints of files, in order. Raises DataError naming a file that is missing or cannot
-    be read."""
-    found = Fingerprint()
+    """Returns a SHA-256 (hex) over the fingerprints of files, in order. Raises DataError if one is missing or cannot be
+    read."""
+    fingerprint = Fingerprint()
     for path in paths:
         if not os.path.exists(path):
             raise DataError(f"{path} does not exist")
-        found.add(file_fingerprint(path))
-    return found.hex
+        fingerprint.add(file_fingerprint(path))
+    return fingerprint.hex

@@ -1,4 +1,4 @@
-"""Several data sets as one: samples of all of them, numbered one source after another."""
+"""The samples of several data sets as one sequence, one source after another."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ class Source:
     name: str
     samples: Samples
     share: float
-    """Its share of what is trained on, relative to those of the others."""
+    """Its share of the training data, relative to the shares of the other sources."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """New names of its columns, by their old ones."""
+    """The new names of its columns, by their original names."""
 
 
 @dataclass(frozen=True)
 class MixedSamples(ByColumn):
-    """The samples of several sources: of two with three and two samples 0 to 2 are the first's, 3 and 4 the second's.
-    Keys begin with the source's name: `mnist: train-7`."""
+    """The samples of several sources, concatenated: with three and two samples, numbers 0 to 2 belong to the first
+    source, 3 and 4 to the second. Keys begin with the name of the source: `mnist: train-7`."""
 
     mixture: Sequence[Source]
     by_tokens: bool = False
-    """Whether shares are of the tokens, else of the samples."""
+    """Whether the shares apply to the number of tokens instead of samples."""
 
     @cached_property
     def starts(self) -> list[int]:
-        """The number of each source's first sample, and at the end that of all samples."""
+        """The number of the first sample of each source, followed by the number of all samples."""
         return [0, *itertools.accumulate(len(source.samples) for source in self.mixture)]
 
     @cached_property
@@ -50,45 +50,45 @@ class MixedSamples(ByColumn):
         return self.starts[-1]
 
     def _source(self, number: int) -> tuple[Source, int]:
-        """The source of a sample, and the sample's number there."""
-        which = int(np.searchsorted(self.starts, number, side="right")) - 1
-        return self.mixture[which], number - self.starts[which]
+        """Returns the source of a sample, and the number of the sample in this source."""
+        index = int(np.searchsorted(self.starts, number, side="right")) - 1
+        return self.mixture[index], number - self.starts[index]
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
-        source, own = self._source(number)
-        row = source.samples.row(own, None if names is None else self._own(source, names))
+        source, index = self._source(number)
+        row = source.samples.row(index, None if names is None else self._original_names(source, names))
         return picked({source.columns.get(name, name): value for name, value in row.items()}, names)
 
     def caches(self, number: int) -> bool:
-        source, own = self._source(number)
-        return source.samples.caches(own)
+        source, index = self._source(number)
+        return source.samples.caches(index)
 
     def range_of(self, name: str) -> range:
-        """The numbers of one source's samples."""
-        which = [source.name for source in self.mixture].index(name)
-        return range(self.starts[which], self.starts[which + 1])
+        """Returns the numbers of the samples of one source."""
+        index = [source.name for source in self.mixture].index(name)
+        return range(self.starts[index], self.starts[index + 1])
 
     def damaged(self) -> Iterator[tuple[int, str]]:
         for start, source in zip(self.starts, self.mixture):
-            for number, why in source.samples.damaged():
-                yield start + number, why
+            for number, reason in source.samples.damaged():
+                yield start + number, reason
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         parts = [
-            (source.name, source.samples.fingerprint(self._own(source, labels)), dict(source.columns))
+            (source.name, source.samples.fingerprint(self._original_names(source, labels)), dict(source.columns))
             for source in self.mixture
         ]
         return Fingerprint("Mixed", *map(list, parts)).hex
 
-    def _own(self, source: Source, labels: Collection[str]) -> list[str]:
-        """The columns of a source under its own names."""
-        old = {new: name for name, new in source.columns.items()}
-        return [old.get(label, label) for label in labels]
+    def _original_names(self, source: Source, names: Collection[str]) -> list[str]:
+        """Returns the names of these columns in the source."""
+        originals = {new: name for name, new in source.columns.items()}
+        return [originals.get(name, name) for name in names]
 
 
 def pieces_of(dataset: Dataset, split: str, characters: int) -> Samples:
-    """A text corpus as samples with the column `text`: its documents cut into pieces of at most so many characters, at
-    the last line's end in a piece where there is one."""
+    """Returns a text corpus as samples with the column `text`. Its documents are cut into pieces of at most
+    `characters` characters, if possible at the end of a line."""
     keys, rows = [], []
     for document in dataset.documents(split):
         text, start = text_of(document), 0
@@ -103,26 +103,26 @@ def pieces_of(dataset: Dataset, split: str, characters: int) -> Samples:
 
 
 WINDOW = 256
-"""Samples of one frame of the spectrum; frames begin half of that apart."""
+"""The number of samples in one frame of the spectrum; the hop size is half of it."""
 SPEECH = 20.0
-"""A frame counts as speech where its energy is within so many dB of the loudest frame's."""
+"""A frame counts as speech if its energy is at most this many dB below that of the loudest frame."""
 SMOOTH = 6
-"""Bins on each side over which a mean spectrum is smoothed."""
+"""The number of bins on each side over which a mean spectrum is smoothed."""
 
 
 @dataclass(frozen=True)
 class Equalized(Changed):
-    """The same samples, with the sound of the column `name` (a file's bytes) filtered and given as (float32 samples,
-    rate in hertz). `group` gives the speaker of a sample's key, `every` are the recordings that the speakers' mean
-    spectra are taken from."""
+    """The same samples, with the sound in column `name` (the bytes of a file) filtered and converted to (float32
+    samples, rate in hertz). `group` returns the speaker of a sample's key; the mean spectra of the speakers are
+    computed from `recordings`."""
 
-    every: Samples
+    recordings: Samples
     name: str
     group: Callable[[str], str]
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
-        own = [self.every.fingerprint(), self.name]
-        return Fingerprint("Equalized", self.samples.fingerprint(labels), own).hex
+        options = [self.recordings.fingerprint(), self.name]
+        return Fingerprint("Equalized", self.samples.fingerprint(labels), options).hex
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
         row = self.samples.row(number, names)
@@ -136,19 +136,21 @@ class Equalized(Changed):
 
     @cached_property
     def curves(self) -> dict[str, np.ndarray]:
-        """Each speaker's mean log amplitude minus that of all speakers, in nats, (bins): WINDOW // 2 + 1 bins from 0 Hz
-        to half the rate."""
-        found: dict[str, list[np.ndarray]] = {}
-        for number, sound in self.every.numbered(self.name):
-            with suppress(ValueError):  # it counts as bad when it is read as a sample
-                found.setdefault(self.group(self.every.keys[number]), []).append(mean_spectrum(read_sound(sound)[0]))
-        means = {speaker: smoothed(np.mean(each, axis=0)) for speaker, each in found.items()}
+        """The mean log amplitude of each speaker minus that of all speakers, in nats, (bins): WINDOW // 2 + 1 bins from
+        0 Hz to half the rate."""
+        spectra: dict[str, list[np.ndarray]] = {}
+        for number, sound in self.recordings.numbered(self.name):
+            with suppress(ValueError):  # it is counted as bad when it is read as a sample
+                spectra.setdefault(self.group(self.recordings.keys[number]), []).append(
+                    mean_spectrum(read_sound(sound)[0])
+                )
+        means = {speaker: smoothed(np.mean(curves, axis=0)) for speaker, curves in spectra.items()}
         middle = np.mean(list(means.values()), axis=0)
         return {speaker: mean - middle for speaker, mean in means.items()}
 
 
 def mean_spectrum(clip: np.ndarray) -> np.ndarray:
-    """The mean natural logarithm of the amplitude, (bins), over the frames of a clip (samples) that hold speech."""
+    """Returns the mean natural logarithm of the amplitude, (bins), over the frames of a clip (samples) with speech."""
     padded = np.pad(clip, (0, max(0, WINDOW - len(clip))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[:: WINDOW // 2] * np.hanning(WINDOW)
     power = np.abs(np.fft.rfft(frames, axis=1)) ** 2
@@ -158,6 +160,6 @@ def mean_spectrum(clip: np.ndarray) -> np.ndarray:
 
 
 def smoothed(curve: np.ndarray) -> np.ndarray:
-    """The curve (bins), averaged over SMOOTH bins on each side with a raised cosine as weights."""
+    """Returns the curve (bins), averaged over SMOOTH bins on each side with a raised cosine as weights."""
     weights = np.hanning(2 * SMOOTH + 3)[1:-1]
     return np.convolve(np.pad(curve, SMOOTH, mode="edge"), weights / weights.sum(), mode="valid")

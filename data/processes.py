@@ -1,9 +1,8 @@
-"""The process group: rank, world size, device, and the collectives. `torchrun` starts several processes, else there is
-one.
+"""The process group: rank, world size, device, and collectives. Without `torchrun` there is a single process.
 
-Beside the group that sums gradients (NCCL on GPUs) there is one for everything else (gloo, on the CPU): waiting while
-the first process prepares data, which may take hours, agreeing on what to do, handing files around. A process that
-fails reports it in torchrun's store, and all others end within seconds instead of waiting for it.
+One group sums gradients (NCCL on GPUs); a second one (gloo, on the CPU) does everything else: wait while the first
+process prepares data, which can take hours, agree on what to do, and exchange objects. A process that fails reports it
+in the store of torchrun, and all others end within seconds instead of waiting for it.
 """
 
 from __future__ import annotations
@@ -25,38 +24,38 @@ import torch.distributed as dist
 from torch import Tensor
 
 PATIENCE = timedelta(days=7)
-"""The timeout of gloo's group: how long processes wait for one that works alone."""
+"""The timeout of the gloo group: how long processes wait for another one."""
 FAILED = f"chopmix/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-"""The key of torchrun's store under which processes that fail are counted; every restart by `torchrun` has its own."""
+"""The key in torchrun's store that counts failed processes. Each restart by `torchrun` has a separate key."""
 
 
 class ElsewhereError(ValueError):
-    """Raised in all processes but the one that met an error, which raises its own."""
+    """Raised in all processes if another process raises an error."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The process group as one process sees it."""
+    """The process group, seen from one process."""
 
     rank: int
     world_size: int
     device: torch.device
     control: Any = field(default=None, repr=False)
-    """The gloo group, for everything but gradients; None for a single process."""
+    """The gloo group, for everything except gradients; None for a single process."""
     watch: ClassVar[Watch | None] = None
-    """What ends this process when another one fails; None for a single process."""
+    """The thread that ends this process if another one fails; None for a single process."""
 
     @classmethod
     def alone(cls) -> Processes:
-        """A single process, which joins no group."""
+        """Returns a single process without a group."""
         return cls(0, 1, torch.device("cpu"))
 
     @classmethod
     def start(cls, device: str = "auto") -> Processes:
-        """Join the group that `torchrun` describes in the environment; without one, be the only process.
+        """Joins the group that `torchrun` describes in the environment. Without one, returns a single process.
 
-        `device` is `cpu`, `cuda`, or `auto`: a GPU where torch sees one. Raises ValueError for `cuda` where it sees
-        none.
+        `device` is `cpu`, `cuda`, or `auto` (a GPU if torch sees one). Raises ValueError for `cuda` if torch sees no
+        GPU.
         """
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("training.device is 'cuda', but torch sees no GPU here; possible: 'auto', 'cpu'")
@@ -70,41 +69,41 @@ class Processes:
             dist.init_process_group("nccl") if kind == "cuda" else dist.init_process_group("gloo", timeout=PATIENCE)
             cls.watch = Watch()
         control = dist.new_group(backend="gloo", timeout=PATIENCE) if kind == "cuda" else dist.group.WORLD
-        place = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
-        return cls(dist.get_rank(), dist.get_world_size(), place, control)
+        local_device = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
+        return cls(dist.get_rank(), dist.get_world_size(), local_device, control)
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process of rank 0, which prints and writes files for all."""
+        """Whether this is the process of rank 0, which prints and writes files for all processes."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of a tensor over all processes, in place: by NCCL on GPUs, by gloo on the CPU."""
+        """Sums a tensor over all processes, in place: with NCCL on GPUs, with gloo on the CPU."""
         if self.world_size > 1:
             dist.all_reduce(values, group=None if values.is_cuda else self.control)
         return values
 
     def agree(self, values: Sequence[float], error: Exception | None = None) -> list[float]:
-        """The sums of some numbers over all processes, in float64 on the CPU. Where a process gives an `error`, all
-        raise: that process its own, the others ElsewhereError."""
+        """Returns the sum of each number over all processes, in float64 on the CPU. If a process passes an `error`, all
+        processes raise: this one its error, the others ElsewhereError."""
         if self.world_size == 1:
             if error is not None:
                 raise error
             return list(values)
-        found = self.sum(torch.tensor([*values, float(error is not None)], dtype=torch.float64)).tolist()
+        sums = self.sum(torch.tensor([*values, float(error is not None)], dtype=torch.float64)).tolist()
         if error is not None:
             raise error
-        if found.pop():
-            raise ElsewhereError("another process met an error")
-        return found
+        if sums.pop():
+            raise ElsewhereError("another process raised an error")
+        return sums
 
     def gathered(self, items: list) -> list:
-        """The items of all processes in one list, by rank (pickled on the way)."""
+        """Returns the items of all processes in one list, ordered by rank. They are pickled for the transfer."""
         if self.world_size == 1:
             return items
-        found: list[list] = [[] for _ in range(self.world_size)]
-        dist.all_gather_object(found, items, group=self.control)
-        return [item for each in found for item in each]
+        lists: list[list] = [[] for _ in range(self.world_size)]
+        dist.all_gather_object(lists, items, group=self.control)
+        return [item for rank_items in lists for item in rank_items]
 
     def gathered_tensors(self, tensor: Tensor) -> list[Tensor]:
         """The tensor of each process, by rank, on the device of this process's. The length of the first axis may differ
@@ -121,7 +120,7 @@ class Processes:
         return [each.view(tensor.dtype).reshape(padded.shape)[: shape[0]] for each, shape in zip(buffers, shapes)]
 
     def broadcast(self, value: Any) -> Any:
-        """Broadcast: the first process's value, in all of them (pickled on the way)."""
+        """Returns the value of the first process in all processes. It is pickled for the transfer."""
         if self.world_size == 1:
             return value
         box = [value]
@@ -129,28 +128,29 @@ class Processes:
         return box[0]
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Broadcast: the first process's tensors by name (on the CPU), in all of them; what the others give is not
-        looked at."""
+        """Returns the tensors (on the CPU) of the first process, by name, in all processes. The argument of the other
+        processes is ignored."""
         if self.world_size == 1:
             return dict(tensors or {})
         shapes = self.broadcast({name: (tuple(t.shape), t.dtype) for name, t in (tensors or {}).items()})
-        found = {}
+        received = {}
         for name, (shape, kind) in shapes.items():
-            found[name] = tensors[name].contiguous() if self.is_first else torch.empty(shape, dtype=kind)
-            if found[name].numel():
-                flat = found[name].reshape(-1).view(torch.uint8)
+            received[name] = tensors[name].contiguous() if self.is_first else torch.empty(shape, dtype=kind)
+            if received[name].numel():
+                flat = received[name].reshape(-1).view(torch.uint8)
                 dist.broadcast(flat, src=0, group=self.control)
-        return found
+        return received
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
+        """Waits until all processes have called this method."""
         if self.world_size > 1:
             dist.barrier(group=self.control)
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """Run the body of a `with` in three turns: the first process of all alone, then the first of every other
-        machine, then the rest. What the first writes, the others find, where they share a disk or a machine."""
+        """Runs the body of a `with` in three turns: the process of rank 0, then the first process of every other
+        machine, then all others. Processes that share a disk or a machine can read the files that earlier turns
+        write."""
         turn = 0 if self.is_first else 1 if os.environ.get("LOCAL_RANK", "0") == "0" else 2
         for _ in range(turn):
             self.wait()
@@ -159,14 +159,14 @@ class Processes:
             self.wait()
 
     def share(self, rows: list, together: int = 1) -> list:
-        """This process's part of a global batch: every `world_size`-th row, or group of `together` neighbouring rows.
-        Of eight rows in pairs the first of two processes gets 0 1 4 5, the second 2 3 6 7."""
+        """Returns this process's part of a global batch: every `world_size`-th row, or group of `together` neighbouring
+        rows. With eight rows in pairs, the first of two processes gets 0 1 4 5, the second 2 3 6 7."""
         parts = [rows[start : start + together] for start in range(0, len(rows), together)]
         return [row for part in parts[self.rank :: self.world_size] for row in part]
 
     @classmethod
     def stop(cls) -> None:
-        """Leave the process group and end the watch, after the last run of this process."""
+        """Leaves the process group and ends the watch. Called after the last run of this process."""
         if cls.watch is not None:
             cls.watch.ended.set()
             cls.watch = None
@@ -175,27 +175,27 @@ class Processes:
 
 
 class Watch:
-    """A thread that looks every `every` seconds, until `ended` is set: it ends this process (status 2) when one has
-    failed, and sends it SIGTERM, once, when its parent (`torchrun`) is gone."""
+    """A thread that checks the process group every `seconds` until `ended` is set. It ends this process (status 2) if
+    another one has failed, and sends it SIGTERM, once, if its parent (`torchrun`) has ended."""
 
-    def __init__(self, every: float = 0.5):
-        self.every, self.ended, self.parent = every, threading.Event(), os.getppid()
+    def __init__(self, seconds: float = 0.5):
+        self.seconds, self.ended, self.parent = seconds, threading.Event(), os.getppid()
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         self.store = dist.TCPStore(address, port, is_master=False, wait_for_workers=False)
         threading.Thread(target=self._run, daemon=True).start()
 
     def fail(self) -> bool:
-        """Report to all that this process has failed; gives whether it is the first to do so."""
-        with suppress(RuntimeError):  # the process that keeps the store may be gone already
+        """Reports to all processes that this one has failed. Returns whether it is the first to do so."""
+        with suppress(RuntimeError):  # the process that hosts the store may have ended
             return self.store.add(FAILED, 1) == 1
         return True
 
     def _run(self) -> None:
         asked = False
-        while not self.ended.wait(self.every):
+        while not self.ended.wait(self.seconds):
             with suppress(RuntimeError):
                 if self.store.check([FAILED]):
-                    time.sleep(2 * self.every)  # so that the message of the failed process is written first
+                    time.sleep(2 * self.seconds)  # so that the failed process prints its message first
                     leave(2)
             if os.getppid() != self.parent and not asked:
                 asked = True
@@ -203,17 +203,17 @@ class Watch:
 
 
 def speaks_of_failure() -> bool:
-    """Whether this process should print its error: a single one always, of several only the first that fails. Reports
-    the failure to the others."""
+    """Returns whether this process should print its error, and reports the failure to the other processes. A single
+    process always prints; of several, only the first that fails."""
     return Processes.watch is None or Processes.watch.fail()
 
 
 def leave(status: int) -> int:
-    """Give the exit status back; where `torchrun` started this process, end it with that status, now.
+    """Returns the exit status. If `torchrun` started this process, ends it immediately with this status.
 
-    gloo's threads outlive `destroy_process_group` as long as anything refers to the group, and one that frees a
-    tensor while the interpreter shuts down aborts the process (pytorch/pytorch#179291: one in twenty short runs
-    here). By now everything is written.
+    The threads of gloo outlive `destroy_process_group` while there are references to the group, and a thread that frees
+    a tensor during the shutdown of the interpreter aborts the process (pytorch/pytorch#179291; one in twenty short runs
+    in our tests). All files are written at this point.
     """
     if "RANK" not in os.environ:
         return status
@@ -223,6 +223,6 @@ def leave(status: int) -> int:
 
 
 def seed_of(*numbers: int) -> int:
-    """One 63-bit seed from several numbers of at least 0, by numpy's SeedSequence: close numbers give unrelated
-    seeds."""
+    """Returns a 63-bit seed from several non-negative numbers, by numpy's SeedSequence: similar numbers result in
+    unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -1,5 +1,5 @@
-"""Samplers: which samples a training step reads. A global batch is a pure function of (seed, step), whatever was read
-before and by how many processes."""
+"""Samplers, which select the samples of each training step. A global batch is a pure function of (seed, step): it does
+not depend on earlier batches or on the number of processes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 from ..files.reading import DataError
 
 POOL = 256
-"""About how many batches a pool of `SimilarLengths` makes: larger pools pad less, smaller ones shuffle better."""
+"""The approximate number of batches per pool of `SimilarLengths`: larger pools need less padding, smaller ones shuffle
+better."""
 
 
 class SampleIndex(NamedTuple):
-    """One sample of one epoch; the triple seeds everything random about it. `number` is the sample's number in its
-    split, from 0; of a stream, the index of the id at which its window starts."""
+    """One sample of one epoch; the triple seeds its augmentation and all other random operations. `number` is the
+    number of the sample in its split, from 0; for a stream, the index of the first id of the window."""
 
     seed: int
     epoch: int
@@ -24,119 +25,120 @@ class SampleIndex(NamedTuple):
 
 
 Order = np.ndarray | list[np.ndarray]
-"""The numbers of an epoch's samples, one after another, or batch by batch."""
+"""The numbers of the samples of an epoch: as one array, or as one array per batch."""
 
 
 class Sampler:
-    """Base of all samplers: what a split's `plan` asks."""
+    """Base class of all samplers, which implement `Split.plan`."""
 
     def __init__(self):
         self._epochs: dict[tuple[int, int], Order] = {}
 
     def plan(self, seed: int, step: int) -> list[SampleIndex]:
-        """The places of one global batch, those of all processes; a pure function of its arguments."""
+        """Returns the indices of one global batch, for all processes; a pure function of its arguments."""
         raise NotImplementedError
 
     def drawn(self, seed: int, epoch: int) -> Order:
-        """The order of an epoch, drawn at random by seed and epoch."""
+        """Returns the random order of an epoch, seeded by `seed` and `epoch`."""
         raise NotImplementedError
 
     def epoch(self, seed: int, epoch: int) -> Order:
-        """What `drawn` gives; that of two epochs is kept."""
-        if (found := self._epochs.get((seed, epoch))) is None:
+        """Returns the result of `drawn`. The results of two epochs are cached."""
+        if (order := self._epochs.get((seed, epoch))) is None:
             while len(self._epochs) > 1:
                 self._epochs.pop(next(iter(self._epochs)))
-            found = self._epochs[seed, epoch] = self.drawn(seed, epoch)
-        return found
+            order = self._epochs[seed, epoch] = self.drawn(seed, epoch)
+        return order
 
 
 class Shuffled(Sampler):
-    """Batches of `rows` of `count` samples; every epoch reads each sample once, in a random order. A batch may span two
-    epochs: of 3 samples in batches of 2, step 1 reads the last of epoch 0 and the first of epoch 1."""
+    """Batches of `rows` samples out of `count`. Every epoch reads each sample once, in random order. A batch can span
+    two epochs: with 3 samples in batches of 2, step 1 reads the last sample of epoch 0 and the first of epoch 1."""
 
     def __init__(self, count: int, rows: int):
         super().__init__()
         self.count, self.rows = count, rows
 
     def plan(self, seed: int, step: int) -> list[SampleIndex]:
-        return [self.place(seed, number) for number in range(step * self.rows, (step + 1) * self.rows)]
+        return [self.sample_index(seed, number) for number in range(step * self.rows, (step + 1) * self.rows)]
 
-    def place(self, seed: int, number: int) -> SampleIndex:
-        """The place of this number among all that are read, epoch after epoch."""
+    def sample_index(self, seed: int, number: int) -> SampleIndex:
+        """Returns the index of the sample that is read as number `number`, counted from the start of training."""
         epoch, index = divmod(number, self.count)
         return SampleIndex(seed, epoch, int(self.epoch(seed, epoch)[index]))
 
     def drawn(self, seed: int, epoch: int) -> np.ndarray:
-        """The numbers of an epoch's samples in their order."""
+        """Returns the numbers of the samples in the order of the epoch."""
         return np.random.default_rng([seed, epoch]).permutation(self.count)
 
 
 class Weighted(Sampler):
-    """Batches of `rows` samples, each drawn by itself with its probability in `weights`: some often, some never. Each
-    draw has an epoch of its own, so that a sample drawn twice is not augmented alike."""
+    """Batches of `rows` samples, each drawn independently with the probabilities `weights`. Each draw has a different
+    epoch number, so that a sample that is drawn twice is augmented differently."""
 
     def __init__(self, weights: np.ndarray, rows: int):
         super().__init__()
         self.sums, self.rows = np.cumsum(weights / weights.sum()), rows
 
     def plan(self, seed: int, step: int) -> list[SampleIndex]:
-        return [self.place(seed, number) for number in range(step * self.rows, (step + 1) * self.rows)]
+        return [self.sample_index(seed, number) for number in range(step * self.rows, (step + 1) * self.rows)]
 
-    def place(self, seed: int, number: int) -> SampleIndex:
-        """The draw of this number."""
+    def sample_index(self, seed: int, number: int) -> SampleIndex:
+        """Returns the index of draw `number`, counted from the start of training."""
         drawn = self.epoch(seed, number // DRAWS)[number % DRAWS]
         return SampleIndex(seed, number, int(drawn))
 
     def drawn(self, seed: int, epoch: int) -> np.ndarray:
-        """The numbers of the samples of DRAWS draws."""
+        """Returns the numbers of the samples of DRAWS draws."""
         chances = np.random.default_rng([seed, epoch, 3]).random(DRAWS)
         return np.minimum(np.searchsorted(self.sums, chances, side="right"), len(self.sums) - 1)
 
 
 DRAWS = 4096
-"""How many draws of `Weighted` are made together."""
+"""The number of draws that `Weighted` makes at once."""
 BLOCK, LONGEST = 1000, 1000
-"""A block of a mixture, in which each source has exactly its share, has BLOCK samples, or as many times that as the
-shares need, at most LONGEST times."""
+"""A block is the unit of a mixture in which each source has exactly its share. It has BLOCK samples, or a multiple of
+BLOCK if the shares require it, up to LONGEST * BLOCK."""
 
 
 class Mixed(Sampler):
-    """Batches of `rows` samples of several sources, each with its share; every source reads each of its samples once
-    before any a second time, in a random order, or draws them by `weights` of its own. Of 3 and 1000 samples with the
-    shares 0.5 and 0.5 every block of 1,000 samples holds 500 of each: those of the first source 166 or 167 times.
-    Sources take turns as evenly as can be, so that every batch holds its share of each, too, give or take a sample or
-    two: the weight of a task does not follow from how often it happens to be in a batch."""
+    """Batches of `rows` samples from several sources, each with a share. Each source reads all its samples once, in
+    random order, before it reads any of them again; a source with `weights` draws them. Example: two sources with 3 and
+    1000 samples and the shares 0.5 and 0.5 have 500 samples each in every block of 1,000, so each sample of the first
+    is read 166 or 167 times. Sources alternate as evenly as possible: their shares in each batch deviate by one or two
+    samples at most, so the weights of the tasks hardly vary between batches."""
 
     def __init__(
         self, counts: Sequence[int], shares: Sequence[float], rows: int,
         weights: Sequence[np.ndarray | None] | None = None,
     ):  # fmt: skip
-        """`counts`: how many samples each source has; their numbers follow one another. `weights`: of each source how
-        often each of its samples is drawn, or None: equally often. Raises DataError for a share that is too small to be
-        drawn."""
+        """`counts`: the number of samples of each source; samples are numbered one source after another. `weights`: for
+        each source the probabilities of its samples, or None (all equal). Raises DataError if a share is too small to
+        be drawn."""
         super().__init__()
         self.in_block = samples_of_block(shares)
         self.block = int(self.in_block.sum())
         self.counts, self.rows = list(counts), rows
         self.starts = np.cumsum([0, *counts])
-        self.own: list[Shuffled | Weighted] = [
-            Shuffled(count, 1) if own is None else Weighted(own, 1)
-            for count, own in zip(counts, weights or [None] * len(counts), strict=True)
+        self.samplers: list[Shuffled | Weighted] = [
+            Shuffled(count, 1) if source_weights is None else Weighted(source_weights, 1)
+            for count, source_weights in zip(counts, weights or [None] * len(counts), strict=True)
         ]
 
     def plan(self, seed: int, step: int) -> list[SampleIndex]:
         slots = range(step * self.rows, (step + 1) * self.rows)
-        return [self._place(seed, *divmod(slot, self.block)) for slot in slots]
+        return [self._sample_index(seed, *divmod(slot, self.block)) for slot in slots]
 
-    def _place(self, seed: int, block: int, slot: int) -> SampleIndex:
+    def _sample_index(self, seed: int, block: int, slot: int) -> SampleIndex:
         sources, ranks = self.epoch(seed, block)
         source = int(sources[slot])
-        place = self.own[source].place(seed, block * int(self.in_block[source]) + int(ranks[slot]))
-        return place._replace(number=int(self.starts[source]) + place.number)
+        index = self.samplers[source].sample_index(seed, block * int(self.in_block[source]) + int(ranks[slot]))
+        return index._replace(number=int(self.starts[source]) + index.number)
 
     def drawn(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """Of a block, here called an epoch, and alike in all: the source of every slot, and how many slots of its
-        source come before. The k-th of n slots of a source stands behind a part (k - 1/2) / n of the block."""
+        """Returns, for every slot of a block, its source and the number of preceding slots of this source. All blocks
+        are the same; `epoch` is the number of the block. The k-th of n slots of a source is placed at (k - 1/2) / n of
+        the block."""
         sources = np.repeat(np.arange(len(self.counts)), self.in_block)
         ranks = np.concatenate([np.arange(count) for count in self.in_block])
         order = np.argsort((ranks + 0.5) / self.in_block[sources], kind="stable")
@@ -144,33 +146,33 @@ class Mixed(Sampler):
 
 
 def samples_of_block(shares: Sequence[float]) -> np.ndarray:
-    """How many samples of each source a block of a mixture has: the shortest block in which each has exactly its share;
-    where none has, the longest, with the largest remainders rounded up. The shares 0.5 and 0.5 give 500 and 500, 1 and
-    2 give 1000 and 2000. Raises DataError for a source with a share that would never be drawn."""
+    """Returns the number of samples of each source in a block of a mixture: the shortest block in which each source has
+    exactly its share, or else the longest block, with the largest remainders rounded up. The shares 0.5 and 0.5 result
+    in 500 and 500, 1 and 2 in 1000 and 2000. Raises DataError if a source has a positive share but is never drawn."""
     wanted = np.asarray(shares, dtype=np.float64) / sum(shares) * BLOCK
-    several = wanted[:, None] * np.arange(1, LONGEST + 1)
-    exact = (np.abs(several - several.round()) < 1e-6) & ((several.round() > 0) == (several > 0))
+    multiples = wanted[:, None] * np.arange(1, LONGEST + 1)
+    exact = (np.abs(multiples - multiples.round()) < 1e-6) & ((multiples.round() > 0) == (multiples > 0))
     if exact.all(0).any():
-        return several[:, exact.all(0).argmax()].round().astype(int)
-    longest = several[:, -1]
-    found = np.floor(longest).astype(int)
-    found[np.argsort(found - longest)[: BLOCK * LONGEST - found.sum()]] += 1
-    for number in np.flatnonzero((found == 0) & (wanted > 0)):
+        return multiples[:, exact.all(0).argmax()].round().astype(int)
+    longest = multiples[:, -1]
+    counts = np.floor(longest).astype(int)
+    counts[np.argsort(counts - longest)[: BLOCK * LONGEST - counts.sum()]] += 1
+    for number in np.flatnonzero((counts == 0) & (wanted > 0)):
         raise DataError(
-            f"source {number + 1} of {len(found)} of a mixture has the share {wanted[number] / BLOCK:.3g}: it is read "
+            f"source {number + 1} of {len(counts)} of a mixture has the share {wanted[number] / BLOCK:.3g}: it is read "
             f"less than once in {BLOCK * LONGEST:,} samples; raise its share, or set it to 0"
         )
-    return found
+    return counts
 
 
 class SimilarLengths(Sampler):
-    """Batches of samples of similar length under a budget of tokens. Every epoch shuffles the samples, sorts them by
-    length within pools, cuts the pools into batches of which samples x longest sample is at most the budget, and
-    shuffles the batches. A sample longer than the budget is a batch by itself."""
+    """Batches of samples of similar length within a token budget. Every epoch shuffles the samples, sorts them by
+    length within pools, cuts the pools into batches with (number of samples) x (longest sample) <= budget, and shuffles
+    the batches. A sample that is longer than the budget forms a batch alone."""
 
     def __init__(self, measure: Callable[[], np.ndarray], budget: int):
-        """`measure` gives the tokens of each sample in each set, (samples, sets); it is called for every epoch. A
-        sample's length is that in its fuller set. `budget`: slots per batch, padding included."""
+        """`measure` returns the number of tokens of each sample in each set, (samples, sets); it is called for every
+        epoch. The length of a sample is the maximum over its sets. `budget`: slots per batch, including padding."""
         super().__init__()
         self.measure, self.budget = measure, budget
         self._firsts: dict[int, list[int]] = {}
@@ -183,7 +185,7 @@ class SimilarLengths(Sampler):
         return [SampleIndex(seed, epoch, int(number)) for number in self.epoch(seed, epoch)[step - firsts[epoch]]]
 
     def drawn(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """The batches of one epoch, each the numbers of its samples."""
+        """Returns the batches of one epoch, each as the numbers of its samples."""
         random, lengths = np.random.default_rng([seed, epoch]), self.measure()
         order = random.permutation(len(lengths))
         longest = np.maximum(lengths.max(axis=1), 1)

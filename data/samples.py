@@ -1,4 +1,4 @@
-"""Samples of a data set: by column, made by rule, listed, renamed, and their fingerprint."""
+"""Samples of a data set: base classes, samples in memory, generated samples, views of other samples, fingerprints."""
 
 from __future__ import annotations
 
@@ -20,82 +20,80 @@ from .base import Dataset, chosen_for_val, split_by_hash, undivided
 from .fingerprint import Fingerprint
 
 SPREAD = 64
-"""How many samples, spread evenly over a split, its fingerprint looks into."""
+"""The number of samples, spread evenly over a split, whose content is part of its fingerprint."""
 FILES, BYTES = 20_000, 2**30
-"""Up to so many files and so many bytes in all, `Listed` fingerprints files by their contents, beyond by name, size and
-time of change."""
+"""`Listed` fingerprints files by content if there are at most FILES files with at most BYTES bytes in total, otherwise
+by name, size and modification time."""
 
 Columns = Mapping[str, Any]
-"""One raw sample: a value by column name. A column may be absent, or None: this sample has none."""
+"""One raw sample: values by column name. If the sample has no value in a column, the column is absent or None."""
 
 
 class Samples:
-    """One split of a data set: `len(samples)`, `samples.keys[i]` and `samples[i]`, in an order that never changes."""
+    """One split of a data set: `len(samples)`, `samples.keys[i]` and `samples[i]`, in a fixed order."""
 
     keys: Sequence[str]
-    """The name of each sample, for messages and the split by hash; unique and stable."""
+    """The key of each sample, for messages and for the split by hash. Keys are unique and stable."""
 
     weights: np.ndarray | None = None
-    """How often each sample is drawn for training, (n,), adding up to 1; None: each once an epoch."""
+    """The probability of each sample in training, (number of samples,); None: each sample is read once per epoch."""
     mixture: Sequence[Any] = ()
-    """Of a mixture the data sets in it (`samples/mixed.py`)."""
+    """The sources of a mixture (`mixture.Source`)."""
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __getitem__(self, number: int) -> Columns:
-        """The raw columns of one sample. Raises DataError, naming the sample, when it cannot be read."""
+        """Returns the raw columns of one sample. Raises DataError if it cannot be read."""
         raise NotImplementedError
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
-        """The columns `names` of one sample, as far as it has them; None: all. By default the complete sample, others
-        included; the base of samples that read a column without the others is `ByColumn`. Raises DataError as
-        `__getitem__` does."""
+        """Returns the columns `names` of one sample, as far as it has them (None: all columns). This default returns
+        the complete sample; `ByColumn` is the base class of samples that read columns separately. Raises DataError if
+        the sample cannot be read."""
         return self[number]
 
     def damaged(self) -> Iterator[tuple[int, str]]:
-        """The numbers of samples that are known to be unreadable before they are read, and why."""
+        """Yields (number, reason) of samples that are known to be damaged before they are read."""
         return iter(())
 
     def caches(self, number: int) -> bool:
-        """Whether a sample is kept in memory once it is decoded. False if it is made anew at once, and there are so
-        many samples that training reads few of them twice."""
+        """Whether a decoded sample is cached in memory. False if samples are generated quickly, and their number is so
+        large that training reads few of them twice."""
         return True
 
     @property
     def naming(self) -> Any:
-        """What is hashed of the keys: all of them, or the rule by which they are made."""
+        """The part of the fingerprint that represents the keys: all keys, or the rule that generates them."""
         return list(self.keys)
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
-        """A hash that changes when the samples do: a resumed run must find those that it was trained on. By default
-        over all keys, all values in the columns `labels`, and all columns of SPREAD samples; a subclass that reads
-        files may hash those instead."""
-        found = Fingerprint(self.naming)
+        """Returns a hash that changes when the samples change; a resumed run must have the same samples as before. By
+        default it covers all keys, all values in the columns `labels`, and all columns of SPREAD samples. A subclass
+        that reads files can hash the files instead."""
+        fingerprint = Fingerprint(self.naming)
         for name in sorted(labels):
-            found.add(name, list(self.numbered(name)))
+            fingerprint.add(name, list(self.numbered(name)))
         count = len(self)
         for number in sorted({index * count // min(SPREAD, count) for index in range(min(SPREAD, count))}):
             try:
-                found.add(number, self[number])
-            except (ValueError, OSError):  # it counts as bad when its turn comes
-                found.add(number, "cannot be read")
-        return found.hex
+                fingerprint.add(number, self[number])
+            except (ValueError, OSError):  # it is counted as bad when a batch reads it
+                fingerprint.add(number, "cannot be read")
+        return fingerprint.hex
 
     def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
-        """(number, value) of one column for all samples that have it, in order.
-
-        Samples that cannot be read are left out: they count as bad when they are read for training or evaluation.
-        """
+        """Yields (number, value) of one column for all samples that have it, in order. Samples that cannot be read are
+        skipped here; they count as bad when training or evaluation reads them."""
         return self._numbered(range(len(self)), name)
 
     def column(self, name: str) -> Iterator[Any]:
-        """The values of one column, in order: what labels, vocabularies and statistics are fitted on."""
+        """Yields the values of one column, in order. Labels, vocabularies and statistics are fitted on them."""
         return (value for _, value in self.numbered(name))
 
     def drawn(self, name: str, most: int) -> Iterator[Any]:
-        """At most `most` values of one column, of samples drawn at random (the same in every run), so that the order of
-        a file biases nothing. Samples that lack it or cannot be read are passed over."""
+        """Yields at most `most` values of one column, from samples in random order (the same in every run), so that the
+        order of a file has no influence. Samples without the column and samples that cannot be read are skipped."""
         numbers = np.random.default_rng(0).permutation(len(self)).tolist()
         return islice((value for _, value in self._numbered(numbers, name)), most)
 
@@ -109,8 +107,8 @@ class Samples:
 
 
 class ByColumn(Samples):
-    """Base of samples that read a column without the others: a subclass gives `row`, which must neither read nor
-    compute another column than `names`."""
+    """Base class of samples that read columns separately. A subclass implements `row`, which must not read or compute
+    columns other than `names`."""
 
     def __getitem__(self, number: int) -> Columns:
         return self.row(number)
@@ -120,12 +118,13 @@ class ByColumn(Samples):
 
 
 def picked(row: Columns, names: Collection[str] | None) -> Columns:
-    """The columns `names` of a row, as far as it has them; None: all."""
+    """Returns the columns `names` of a row, as far as it has them (None: all columns)."""
     return row if names is None else {name: value for name, value in row.items() if name in names}
 
 
 class Outcome(NamedTuple):
-    """One row of the joint table of a made data set: the values of its inputs, the answer, and their probability."""
+    """One row of the joint distribution of a generated data set: the values of the inputs, the answer, the
+    probability."""
 
     inputs: Mapping[str, Any]
     answer: str
@@ -133,42 +132,42 @@ class Outcome(NamedTuple):
 
 
 class SampleDataset(Dataset):
-    """Base of the datasets whose data are samples. A subclass gives `open` and `columns`."""
+    """Base class of data sets of samples. A subclass implements `open` and `columns`."""
 
     holds_samples = True
     columns: tuple[str, ...] = ()
-    """The names of its samples' columns."""
+    """The names of the columns."""
 
     def others(self) -> list[str]:
-        """The columns of the source that `columns` does not name, for messages."""
+        """Returns the columns of the source that are not in `columns`, for messages."""
         return []
 
     def open(self, split: str) -> Samples:
-        """The samples of a split. Raises DataError for a split that does not exist and where files are missing, saying
-        which to put where."""
+        """Returns the samples of a split. Raises DataError if the split does not exist, or if files are missing (with
+        their paths)."""
         raise NotImplementedError
 
     def opened(self, split: str) -> Samples:
-        """What `open` gives, checked. Raises DataError for a split that does not exist, ContractError where `open` gave
-        anything but Samples."""
+        """Returns the samples of `open` and checks their type. Raises DataError if the split does not exist,
+        ContractError if `open` does not return Samples."""
         self.check_split(split)
-        found = self.open(split)
-        if not isinstance(found, Samples):
-            gave = f"data.dataset: {type(self).__name__}.open({split!r}) gave {described(found)}"
-            expected = "Samples, such as Listed(keys, rows) of a list of mappings from columns to values"
-            raise ContractError(f"{gave}; expected are {expected}")
-        return found
+        samples = self.open(split)
+        if not isinstance(samples, Samples):
+            problem = f"data.dataset: {type(self).__name__}.open({split!r}) returned {described(samples)}"
+            expected = "Samples, such as Listed(keys, rows) with a list of mappings from columns to values"
+            raise ContractError(f"{problem}; expected: {expected}")
+        return samples
 
     truth_column: str = ""
-    """The column whose values are the answers of `truth`."""
+    """The column that contains the answers of `truth`."""
 
     def truth(self, split: str) -> list[Outcome] | None:
-        """The joint table of inputs and answers, where the data are made by a known rule; else None."""
+        """Returns the joint distribution of inputs and answers if the data are generated by a known rule, else None."""
         return None
 
     def training_items(self, columns: Sequence[str], most: int | None = None) -> Iterable[Any]:
-        """The values of some columns of the training split, one column after another; `most` of each, drawn at random,
-        where that is given."""
+        """Returns the values of columns of the training split, one column after another. If `most` is not None, returns
+        at most that many random values per column."""
         samples = self.opened("train")
         read = samples.column if most is None else lambda name: samples.drawn(name, most)
         return chain.from_iterable(map(read, columns))
@@ -186,8 +185,8 @@ class Chosen(ByColumn):
 
     @cached_property
     def keys(self) -> Sequence[str]:
-        every = self.samples.keys
-        return [every[number] for number in self.numbers]
+        keys = self.samples.keys
+        return [keys[number] for number in self.numbers]
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
         return self.samples.row(self.numbers[number], names)
@@ -196,8 +195,8 @@ class Chosen(ByColumn):
         return Fingerprint(self.samples.fingerprint(labels), list(self.numbers)).hex
 
     def damaged(self) -> Iterator[tuple[int, str]]:
-        known = dict(self.samples.damaged())
-        return ((own, known[number]) for own, number in enumerate(self.numbers) if number in known)
+        reasons = dict(self.samples.damaged())
+        return ((index, reasons[number]) for index, number in enumerate(self.numbers) if number in reasons)
 
     def caches(self, number: int) -> bool:
         return self.samples.caches(self.numbers[number])
@@ -221,7 +220,7 @@ class Listed(ByColumn):
 
 @dataclass(frozen=True)
 class Changed(ByColumn):
-    """Base of samples whose columns are changed: a subclass gives `row` and `fingerprint`."""
+    """Base class of samples that change the columns of other samples. A subclass implements `row` and `fingerprint`."""
 
     samples: Samples
 
@@ -238,8 +237,8 @@ class Changed(ByColumn):
 
 @dataclass(frozen=True)
 class Renamed(Changed):
-    """The same samples with new columns: `columns` maps each name to a function of the raw sample, `sources` to the one
-    raw column that this function reads, or to a value inside it: `{"label": "cls", "speaker": "json.speaker"}`."""
+    """The same samples with new columns. `columns` maps each name to a function of the raw sample; `sources` maps it to
+    the raw column that this function reads, or to a value inside it: `{"label": "cls", "speaker": "json.speaker"}`."""
 
     columns: Mapping[str, Callable[[Columns], Any]]
     sources: Mapping[str, str]
@@ -255,7 +254,7 @@ class Renamed(Changed):
 
 @dataclass(frozen=True)
 class Hidden(Changed):
-    """The same samples, of which those with the numbers `hidden` lack the column `name`."""
+    """The same samples without column `name` in the samples with the numbers `hidden`."""
 
     name: str
     hidden: Collection[int]
@@ -270,24 +269,25 @@ class Hidden(Changed):
 
 
 def share(samples: Samples, split: str) -> Chosen:
-    """The part of a training set that is `train` or `val`, where the data set has no val: a tenth validates, by hash of
-    the key, but one sample at least."""
-    alone = chosen_for_val(samples.keys)
-    splits = ("val" if key == alone else split_by_hash(key) for key in samples.keys)
-    return Chosen(samples, [number for number, own in enumerate(splits) if own == split])
+    """Returns the `train` or `val` part of a training set without a validation split. A tenth of the samples, selected
+    by the hash of the key, is `val`, but at least one sample."""
+    only = chosen_for_val(samples.keys)
+    splits = ("val" if key == only else split_by_hash(key) for key in samples.keys)
+    return Chosen(samples, [number for number, part in enumerate(splits) if part == split])
 
 
 class OwnFiles(SampleDataset):
-    """Base of the data sets of one's own files: `train`, `val` and `test` say where they are. Without `val` a tenth of
-    train validates, by hash of the key; without `test` there is none. A subclass gives `read`, and calls this
-    `__init__`."""
+    """Base class of data sets of user files: `train`, `val` and `test` are their locations. Without `val`, a tenth of
+    train is used for validation (selected by the hash of the key); without `test`, there is no test split. A subclass
+    implements `read`, and calls this `__init__`."""
 
     def __init__(self, train: Any, val: Any, test: Any):
         self.train, self.val, self.test = train, val, test
         self.splits = ("train", "val") if test is None else ("train", "val", "test")
 
     def read(self, where: Any) -> Samples:
-        """The samples at `where`: the value of `train`, `val` or `test`. Raises DataError where they cannot be read."""
+        """Returns the samples at a location (the value of `train`, `val` or `test`). Raises DataError if they cannot be
+        read."""
         raise NotImplementedError
 
     def open(self, split: str) -> Samples:
@@ -300,38 +300,38 @@ class OwnFiles(SampleDataset):
 
 
 MOST = 2**32
-"""The most samples of a made data set: their numbers seed random generators as 32-bit words."""
+"""The maximum number of generated samples: their numbers seed random generators as 32-bit words."""
 
 
 @dataclass(frozen=True)
 class ByLabel:
-    """Samples to be drawn by their label, for data sets that are made of them."""
+    """Draws samples by label, for data sets that combine them."""
 
     samples: Samples
 
     @cached_property
     def numbers(self) -> Mapping[Any, list[int]]:
-        """The numbers of the samples of each label."""
-        found = defaultdict(list)
+        """The numbers of the samples, by label."""
+        numbers = defaultdict(list)
         for number, label in self.samples.numbered("label"):
-            found[label].append(number)
-        return found
+            numbers[label].append(number)
+        return numbers
 
     def drawn(self, label: Any, random: np.random.Generator) -> int:
-        """The number of a sample of this label."""
+        """Returns the number of a random sample with this label."""
         numbers = self.numbers[label]
         return numbers[int(random.integers(len(numbers)))]
 
     def value(self, number: int, name: str) -> Any:
-        """The column `name` of the sample with this number."""
+        """Returns the column `name` of the sample with this number."""
         return self.samples.row(number, (name,))[name]
 
 
 @dataclass(frozen=True)
 class Numbered(Sequence[str]):
-    """The keys "train tone 0", "train tone 1", ..., made when they are asked for: there may be millions."""
+    """The keys "train tone 0", "train tone 1", ..., generated on access, because there may be millions."""
 
-    what: str
+    prefix: str
     count: int
 
     def __len__(self) -> int:
@@ -339,53 +339,54 @@ class Numbered(Sequence[str]):
 
     def __getitem__(self, number):
         if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(self.count))]
-        return f"{self.what} {range(self.count)[number]}"
+            return [self[index] for index in range(*number.indices(self.count))]
+        return f"{self.prefix} {range(self.count)[number]}"
 
 
 class Made(ByColumn):
-    """Base of `count` samples that are made by a rule. Each is a function of the split, its number, and the `sources`:
-    other samples, from which it is made. `what` is the word for one sample in its key, such as "train tone 7". A
-    subclass gives `parts`."""
+    """Base class of `count` samples that are generated by a rule. A sample is a function of the split, its number, and
+    `sources`, the samples that it combines. `noun` is the word in the keys, such as "tone" in "train tone 7". A
+    subclass implements `parts`."""
 
     splits = ("train", "val", "test")
 
-    def __init__(self, split: str, count: int, what: str, *sources: Samples):
-        self.split, self.keys, self.sources = split, Numbered(f"{split} {what}", count), sources
+    def __init__(self, split: str, count: int, noun: str, *sources: Samples):
+        self.split, self.keys, self.sources = split, Numbered(f"{split} {noun}", count), sources
 
     @property
     def naming(self) -> Any:
-        return self.keys.what, self.keys.count
+        return self.keys.prefix, self.keys.count
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
-        own = super().fingerprint(labels)
-        return Fingerprint(own, [each.fingerprint() for each in self.sources]).hex if self.sources else own
+        content = super().fingerprint(labels)
+        sources = [source.fingerprint() for source in self.sources]
+        return Fingerprint(content, sources).hex if sources else content
 
     def random(self, number: int, *more: int) -> np.random.Generator:
-        """The random generator of a sample, seeded by the split, its number and `more`: constants that tell data sets
-        apart."""
+        """Returns the random generator of a sample, seeded by the split, its number and `more`, constants that differ
+        between data sets."""
         seed = np.array([self.splits.index(self.split), number, *more], dtype=np.uint32)  # a list takes a third longer
         return np.random.default_rng(seed)
 
     def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
-        """The function that makes each column of a sample, by the column's name; it gives None where the sample has
-        none. No function depends on which of the others were called before."""
+        """Returns functions that generate the columns of a sample, by column name. A function returns None if the
+        sample does not have this column. Its result must not depend on which other functions were called."""
         raise NotImplementedError
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
-        made = {name: make() for name, make in picked(self.parts(number), names).items()}
-        return {name: value for name, value in made.items() if value is not None}
+        row = {name: make() for name, make in picked(self.parts(number), names).items()}
+        return {name: value for name, value in row.items() if value is not None}
 
 
 class MadeDataset(SampleDataset):
-    """Base of data sets of `Made` samples: `samples` of them train, `held_back` validate, and as many test."""
+    """Base class of data sets of `Made` samples: `samples` for training, `held_back` each for validation and test."""
 
     splits = Made.splits
     held_back = 1000
     samples: int
 
     def make(self, split: str, count: int) -> Samples:
-        """`count` samples of a split."""
+        """Returns `count` samples of a split."""
         raise NotImplementedError
 
     def open(self, split: str) -> Samples:

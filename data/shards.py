@@ -1,4 +1,4 @@
-"""Samples in tar shards: local or remote files, an index of their members, and the data set."""
+"""Samples in tar shards (local or remote files), the index of their members, and a base class of data sets."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ from .fingerprint import Fingerprint, file_fingerprint
 from .samples import ByColumn, Columns, Renamed, SampleDataset, Samples, picked, share
 
 DAMAGED = "damaged"
-"""The key that takes the place of a sample's extensions; its value is the reason why neither this sample nor what
-follows in its shard can be read."""
+"""The key that replaces the extensions of a sample if it and the rest of its shard cannot be read; its value is the
+reason."""
 PART = 2**20
-"""Bytes that are unpacked at a time."""
+"""The number of bytes that are unpacked at a time."""
 MOST_SHARDS = 100_000
-"""Shards that one pattern may name."""
+"""The maximum number of shards in one pattern."""
 
 
 def expand(pattern: str) -> list[str]:
-    """The paths of the shards behind `train-{000..009}.tar` (ten), `train-*.tar` or one path or address, in order.
-    Raises DataError for a wrong range and where a pattern matches no file."""
-    if found := re.fullmatch(r"([^{}]*)\{([^{}]*)\.\.([^{}]*)\}([^{}]*)", pattern):
-        start, first, last, end = found.groups()
+    """Returns the shards of a pattern in order: `train-{000..009}.tar` (ten shards), `train-*.tar`, a path or an
+    address. Raises DataError if a range is invalid or a pattern matches no file."""
+    if match := re.fullmatch(r"([^{}]*)\{([^{}]*)\.\.([^{}]*)\}([^{}]*)", pattern):
+        start, first, last, end = match.groups()
         if not re.fullmatch(r"[0-9]{1,9}", first) or not re.fullmatch(r"[0-9]{1,9}", last):
-            raise DataError(f"{pattern!r}: {{{first}..{last}}} must be two whole numbers, such as {{000..009}}")
+            raise DataError(f"{pattern!r}: {{{first}..{last}}} must be two integers, such as {{000..009}}")
         if not 0 <= int(last) - int(first) < MOST_SHARDS:
-            raise DataError(f"{pattern!r}: {{{first}..{last}}} must rise, over {MOST_SHARDS:,} shards at most")
+            raise DataError(f"{pattern!r}: {{{first}..{last}}} must be ascending, with at most {MOST_SHARDS:,} shards")
         return [f"{start}{n:0{len(first)}}{end}" for n in range(int(first), int(last) + 1)]
     if is_remote(pattern):
         return [pattern]
-    found = matching(os.path.expanduser(pattern))
-    if not found:
-        raise DataError(f"no shard at {pattern!r} (from the folder {os.getcwd()})")
-    return found
+    paths = matching(os.path.expanduser(pattern))
+    if not paths:
+        raise DataError(f"no shard at {pattern!r} (relative to the folder {os.getcwd()})")
+    return paths
 
 
 def open_file(path: str) -> Any:
-    """A local or remote (`s3://...`) file, opened for reading bytes at any offset. The file system is chosen here, so
-    that fsspec parses no address. Raises DataError for a protocol that is not supported or whose library is missing,
-    and for a remote file that does not exist."""
+    """Opens a local or remote (`s3://...`) file for reading bytes at any offset. The file system is selected here, so
+    that fsspec does not parse the address. Raises DataError if the protocol is not supported, its library is missing,
+    or the remote file does not exist."""
     if not is_remote(path):
         return open(path, "rb")
     protocol = parse_address(path).protocol
@@ -72,20 +72,21 @@ def open_file(path: str) -> Any:
 
 
 def version(path: str) -> str:
-    """JSON that changes when a remote file is replaced, as far as its storage tells: size, date, tag, checksum."""
+    """Returns JSON that changes when a remote file is replaced. It contains what the storage provides: size, date, tag,
+    checksum."""
     with open_file(path) as file:
-        told = file.fs.info(path) if hasattr(file, "fs") else {}
-    kept = {key: str(value) for key, value in told.items() if key.lower().replace("-", "").replace("_", "") in TOLD}
+        info = file.fs.info(path) if hasattr(file, "fs") else {}
+    kept = {key: str(value) for key, value in info.items() if key.lower().replace("-", "").replace("_", "") in METADATA}
     return json.dumps(kept, sort_keys=True)
 
 
-TOLD = {"size", "etag", "mtime", "created", "lastmodified", "updated", "md5hash", "versionid"}
-"""Keys of fsspec's `info`, without `-` and `_`, that change with a file."""
+METADATA = {"size", "etag", "mtime", "created", "lastmodified", "updated", "md5hash", "versionid"}
+"""Keys of fsspec's `info`, without `-` and `_`, whose values change when a file changes."""
 
 
 def unpacked(path: str, target: Path) -> str:
-    """Unpack a compressed shard to the plain tar file `target`, up to where it is cut short, and give that path. Raises
-    DataError if it is damaged or empty, or unpacks to more than `unpacked_most` allows."""
+    """Unpacks a compressed shard to the tar file `target`, and returns its path. A shard that is cut short is unpacked
+    up to this point. Raises DataError if it is damaged or empty, or unpacks to more than `unpacked_most` allows."""
     partial, size = partial_name(target), 0
     sweep_partials(target)
     try:
@@ -93,13 +94,13 @@ def unpacked(path: str, target: Path) -> str:
             open_file(path) as raw,
             PACKED[Path(path).suffix](raw) as source,
             open(partial, "wb") as file,
-            suppress(EOFError),  # cut short: what is there is kept, and the index finds the end missing
+            suppress(EOFError),  # cut short: the first part is kept, and the index reports that the end is missing
         ):
             most = unpacked_most(raw.size or 0 if is_remote(path) else os.path.getsize(path))
             while part := source.read1(PART):
                 size += file.write(part)
                 if size > most:
-                    raise OSError(f"it unpacks to more than {most:,} bytes; unpack it yourself if that is meant")
+                    raise OSError(f"it unpacks to more than {most:,} bytes; unpack it yourself if this is intended")
         if not partial.stat().st_size:
             raise EOFError("it is empty")
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
@@ -110,114 +111,115 @@ def unpacked(path: str, target: Path) -> str:
 
 
 WORDS = 100
-"""The most words of a tar file's global header."""
+"""The maximum number of words in the global header of a tar file."""
 
 
 class Headers:
-    """A tar file from which only headers are read, so never more than SMALL bytes at once, whatever sizes it claims."""
+    """A tar file from which only headers are read: at most SMALL bytes at once, even if a header claims a larger
+    size."""
 
     def __init__(self, file: Any):
         self.file, self.seek, self.tell = file, file.seek, file.tell
 
     def read(self, size: int) -> bytes:
-        """`size` bytes, or fewer at the end. Raises ReadError for more than any header has."""
+        """Returns `size` bytes, or fewer at the end. Raises ReadError if `size` is larger than SMALL."""
         if size > SMALL:
-            raise tarfile.ReadError(f"a header says that it has {size:,} bytes")
+            raise tarfile.ReadError(f"a header claims a size of {size:,} bytes")
         return self.file.read(size)
 
 
 def members(source: str, path: str) -> Iterator[tuple[str, dict]]:
-    """(key, {extension: (offset, size)}) of each sample: neighbouring members with one name up to the first dot.
-    `source` is the plain tar file, `path` the shard that messages name. Where it is damaged or cut short the last pair
-    is (key, {DAMAGED: why}). Raises DataError where not even the first member can be found."""
-    key, found = None, {}
+    """Yields (key, {extension: (offset, size)}) of each sample: adjacent members with the same name up to the first
+    dot. `source` is the uncompressed tar file, `path` the shard, for messages. If the file is damaged or cut short, the
+    last pair is (key, {DAMAGED: reason}). Raises DataError if the first member cannot be read."""
+    key, parts = None, {}
     try:
         with open_file(source) as file, tarfile.open(fileobj=Headers(file), mode="r:") as tar:
             size = file.seek(0, os.SEEK_END)
             for member in tar:
-                if len(tar.pax_headers) > WORDS:  # which tarfile copies for every member
+                if len(tar.pax_headers) > WORDS:  # tarfile copies them for every member
                     raise ValueError(f"its global header has more than {WORDS} words")
                 if not member.isfile():
                     continue
-                named = member.name.encode(errors="backslashreplace").decode()  # in some bytes that are no UTF-8
-                folder, _, name = named.rpartition("/")
+                path_inside = member.name.encode(errors="backslashreplace").decode()  # it may be invalid UTF-8
+                folder, _, name = path_inside.rpartition("/")
                 stem, _, extension = name.partition(".")
-                own = f"{folder}/{stem}" if folder else stem
-                if own != key and found:
-                    yield key, found
-                    found = {}
-                key = own
-                if member.size < 0:  # as a pax header may say
+                member_key = f"{folder}/{stem}" if folder else stem
+                if member_key != key and parts:
+                    yield key, parts
+                    parts = {}
+                key = member_key
+                if member.size < 0:  # possible in a pax header
                     raise ValueError(f"a member of {member.size} bytes")
                 if member.offset_data + member.size > size:
                     break
-                found[extension.lower()] = (member.offset_data, member.size)
-            file.seek(tar.offset)  # tarfile takes a header that is damaged or cut off for the end
-            whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
-        wrong = None if whole else "its end is missing"
-    except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError) as error:  # of sizes below 0, many headers
+                parts[extension.lower()] = (member.offset_data, member.size)
+            file.seek(tar.offset)  # tarfile treats a damaged or incomplete header as the end
+            complete = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+        problem = None if complete else "its end is missing"
+    except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError) as error:  # negative size, many headers
         if key is None:
             raise DataError(f"{path} is damaged or cut short: {error}") from error
-        wrong = str(error)
-    if wrong is None and found:
-        yield key, found
-    elif wrong is not None:  # the last sample may lack members
-        yield f"{key} and what follows", {DAMAGED: f"{path} is damaged or cut short after {key!r}: {wrong}"}
+        problem = str(error)
+    if problem is None and parts:
+        yield key, parts
+    elif problem is not None:  # the last sample may lack members
+        yield f"{key} and what follows", {DAMAGED: f"{path} is damaged or cut short after {key!r}: {problem}"}
 
 
 Natural = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class ShardIndex(Record):
-    """Where the samples of a shard lie: the content of a JSON file in the cache folder."""
+    """The positions of the samples in a shard, stored as a JSON file in the cache folder."""
 
     path: str
-    """The plain tar file that is read: the shard, or, where it is compressed, its unpacked copy in the cache folder."""
+    """The uncompressed tar file: the shard, or its unpacked copy in the cache folder."""
     samples: list[tuple[str, dict[str, tuple[Natural, Natural]] | dict[Literal["damaged"], str]]]
-    """(key, {extension: (offset, size)}) in bytes, such as ("7", {"png": (512, 310), "cls": (1536, 1)}); at the end
-    of a damaged shard (key, {DAMAGED: why})."""
+    """(key, {extension: (offset, size)}) in bytes, such as ("7", {"png": (512, 310), "cls": (1536, 1)}); at the end of
+    a damaged shard (key, {DAMAGED: reason})."""
 
     def fits(self) -> bool:
-        """Whether its tar file exists and is long enough for all members; true of a remote one, unchecked."""
+        """Returns whether the tar file exists and is long enough for all members. A remote file is not checked."""
         if is_remote(self.path):
             return True
-        places = (place for _, members in self.samples for place in members.values() if not isinstance(place, str))
-        return os.path.isfile(self.path) and max(map(sum, places), default=0) <= os.path.getsize(self.path)
+        spans = (span for _, members in self.samples for span in members.values() if not isinstance(span, str))
+        return os.path.isfile(self.path) and max(map(sum, spans), default=0) <= os.path.getsize(self.path)
 
 
 def shard_index(path: str) -> ShardIndex:
-    """The index of a shard, from the cache folder where the shard has not changed since, else made anew. Raises
-    DataError where there is no such shard or it is no tar file."""
+    """Returns the index of a shard: from the cache folder if the shard is unchanged, else a new one. Raises DataError
+    if the shard does not exist or is not a tar file."""
     remote = is_remote(path)
     changed = version(path) if remote else "{0.st_size} {0.st_mtime_ns}".format(regular(path))
     name = hashlib.sha256(f"{path if remote else os.path.abspath(path)} {changed}".encode()).hexdigest()[:32]
     folder = cache_folder() / "shards"
     file = folder / f"{name}.json"
-    with suppress(DataError):  # what is missing or damaged is made anew
-        known = read_record(file, ShardIndex, LARGE)
-        if known.fits():
-            return known
+    with suppress(DataError):  # a missing or damaged index is created again
+        cached = read_record(file, ShardIndex, LARGE)
+        if cached.fits():
+            return cached
     folder.mkdir(parents=True, exist_ok=True)
     source = unpacked(path, folder / f"{name}.tar") if Path(path).suffix in PACKED else path
-    found = ShardIndex(path=source, samples=list(members(source, path)))
+    index = ShardIndex(path=source, samples=list(members(source, path)))
     sweep_partials(file)
-    write_text(file, found.model_dump_json())
-    return found
+    write_text(file, index.model_dump_json())
+    return index
 
 
 def shard_version(path: str) -> str:
-    """Text that changes when a shard's content does, as far as can be told without reading a remote one."""
+    """Returns a text that changes when the content of a shard changes; for a remote shard, when its metadata change."""
     return f"{path} {version(path)}" if is_remote(path) else file_fingerprint(Path(path))
 
 
 @dataclass(frozen=True)
 class Shards(ByColumn):
-    """The samples of some tar files, one after another. Columns are named by the members' extensions: `png`, `cls`,
+    """The samples of tar files, concatenated. The names of the columns are the extensions of the members: `png`, `cls`,
     `json`.
 
-    `cls` is read as a whole number where it is one, `txt` as text, `json` as its value; all else stays bytes. A shard
-    that is damaged or cut short has its samples up to there, and one more that cannot be read. Raises DataError, when
-    it is first read, for a shard that is missing or no shard at all.
+    `cls` is converted to an integer if possible, `txt` to text, `json` to its value; other members remain bytes. A
+    damaged or truncated shard has the samples before the damage, and one more that cannot be read. The first access
+    raises DataError if a shard is missing or is not a tar file.
     """
 
     paths: tuple[str, ...]
@@ -228,68 +230,69 @@ class Shards(ByColumn):
         return [shard_index(path) for path in self.paths]
 
     @cached_property
-    def _places(self) -> list[tuple[int, str, dict]]:
-        return [(shard, key, members) for shard, found in enumerate(self.index) for key, members in found.samples]
+    def _entries(self) -> list[tuple[int, str, dict]]:
+        return [(shard, key, members) for shard, index in enumerate(self.index) for key, members in index.samples]
 
     @cached_property
     def keys(self) -> Sequence[str]:
-        """The members' paths up to the first dot in their names, after the shard's name (or path) where shards share
-        some. Raises DataError where one shard has a key twice."""
-        keys = [key for _, key, _ in self._places]
+        """The paths of the members up to the first dot of the file name, preceded by the name (or path) of the shard if
+        several shards have the same key. Raises DataError if a shard has a key twice."""
+        keys = [key for _, key, _ in self._entries]
         names = [Path(path).name for path in self.paths]
         for shards in (names, self.paths):
             if len(set(keys)) < len(keys):
-                keys = [f"{shards[shard]}/{key}" for shard, key, _ in self._places]
+                keys = [f"{shards[shard]}/{key}" for shard, key, _ in self._entries]
         if len(set(keys)) < len(keys):
-            raise DataError(f"{Counter(keys).most_common(1)[0][0]} stands twice: a sample's members must be neighbours")
+            duplicate = Counter(keys).most_common(1)[0][0]
+            raise DataError(f"{duplicate} occurs twice: the members of a sample must be adjacent")
         return keys
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._entries)
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         return Fingerprint(list(map(shard_version, self.paths)), list(self.keys)).hex
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
-        shard, key, members = self._places[number]
+        shard, key, members = self._entries[number]
         if DAMAGED in members:
             raise DataError(members[DAMAGED])
         return {
-            extension: self._read(shard, key, extension, *place) for extension, place in picked(members, names).items()
+            extension: self._read(shard, key, extension, *span) for extension, span in picked(members, names).items()
         }
 
     def damaged(self) -> Iterator[tuple[int, str]]:
-        return ((number, found[DAMAGED]) for number, (*_, found) in enumerate(self._places) if DAMAGED in found)
+        return ((number, parts[DAMAGED]) for number, (*_, parts) in enumerate(self._entries) if DAMAGED in parts)
 
     def _read(self, shard: int, key: str, extension: str, offset: int, size: int) -> Any:
         with open_file(self.index[shard].path) as file:
             file.seek(offset)
-            found = file.read(size)
-        if len(found) != size:
-            raise DataError(f"{self.paths[shard]}: {key}.{extension} is cut short ({len(found)} of {size} bytes)")
-        return decoded(found, extension, f"{self.paths[shard]}: {key}.{extension}")
+            content = file.read(size)
+        if len(content) != size:
+            raise DataError(f"{self.paths[shard]}: {key}.{extension} is cut short ({len(content)} of {size} bytes)")
+        return decoded(content, extension, f"{self.paths[shard]}: {key}.{extension}")
 
 
-def decoded(found: bytes, extension: str, where: str) -> Any:
-    """A member's value: `cls` as a whole number (or text), `txt` as text, `json` parsed, any other as bytes. Raises
-    DataError naming the member (`where`)."""
+def decoded(content: bytes, extension: str, where: str) -> Any:
+    """Returns the value of a member: `cls` as an integer (or text), `txt` as text, `json` parsed, any other as bytes.
+    Raises DataError with the name of the member (`where`)."""
     if extension == "cls":
-        text = utf8(found, where).strip()
+        text = utf8(content, where).strip()
         return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
     if extension == "txt":
-        return utf8(found, where)
-    return parse_json(found, where) if extension == "json" else found
+        return utf8(content, where)
+    return parse_json(content, where) if extension == "json" else content
 
 
 class ShardDataset(SampleDataset):
-    """Base of the datasets that are one `folder` of the data root, with one shard per split: `train.tar.gz`,
-    `test.tar.gz`. Where there is no `val.tar.gz`, a tenth of train validates, by hash of the key."""
+    """Base class of data sets in a `folder` of the data root with one shard per split: `train.tar.gz`, `test.tar.gz`.
+    Without `val.tar.gz`, a tenth of train is used for validation (selected by the hash of the key)."""
 
     folder: str
     ending = ".tar.gz"
     splits = ("train", "val", "test")
     sources: Mapping[str, str]
-    """The member behind each column: its extension, or `json.key` for a value inside a JSON member."""
+    """The member of each column: its extension, or `json.key` for a value inside a JSON member."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -297,11 +300,12 @@ class ShardDataset(SampleDataset):
 
     def open(self, split: str) -> Samples:
         self.check_split(split)
-        own = split == "test" or (data_root() / self.folder / f"val{self.ending}").exists()
-        return self.read(split) if own else share(self.read("train"), split)
+        divided = split == "test" or (data_root() / self.folder / f"val{self.ending}").exists()
+        return self.read(split) if divided else share(self.read("train"), split)
 
     def read(self, *files: str) -> Samples:
-        """The samples of these files, named without their ending. Raises DataError naming one that is missing."""
+        """Returns the samples of files, whose names are passed without the ending. Raises DataError if one is
+        missing."""
         paths = [data_root() / self.folder / f"{name}{self.ending}" for name in files]
         missing = [path for path in paths if not path.exists()]
         if missing:
@@ -312,14 +316,14 @@ class ShardDataset(SampleDataset):
 
 
 def renamed(shards: Shards, sources: Mapping[str, str]) -> Samples:
-    """The samples of shards with the columns `sources`, each read off the member of that extension, or as a value
-    inside a JSON member: `{"image": "png", "speaker": "json.speaker"}`."""
+    """Returns the samples of shards with the columns `sources`, which are read from the member with this extension or
+    from a value inside a JSON member: `{"image": "png", "speaker": "json.speaker"}`."""
     return Renamed(shards, {name: reader(source) for name, source in sources.items()}, dict(sources))
 
 
 def reader(source: str) -> Callable[[Columns], Any]:
-    """The function that reads a column off a sample's members: `png`, or `json.text.fr` for a value inside a JSON
-    member. It gives None where there is none."""
+    """Returns a function that reads a column from the members of a sample: `png`, or `json.text.fr` for a value inside
+    a JSON member. The function returns None if there is no such value."""
     first, *inner = source.split(".")
 
     def read(row: Columns) -> Any:

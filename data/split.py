@@ -1,4 +1,4 @@
-"""What training and evaluation read: a split of a data set in batches, each a pure function of its places."""
+"""Splits of a data set, which training and evaluation read in batches. A batch is a pure function of its indices."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from .sampler import Mixed, SampleIndex, Sampler, Shuffled, SimilarLengths, Weig
 from .samples import Samples
 
 
-def spread(places: Sequence[SampleIndex], number: int) -> list[SampleIndex]:
-    """At most `number` of these places, spread evenly over their numbers; all of them, in their order, where there are
-    no more."""
-    if number >= len(places):
-        return list(places)
-    every = sorted(places, key=lambda place: place.number)
-    return [every[index * len(every) // number] for index in range(number)]
+def spread(indices: Sequence[SampleIndex], number: int) -> list[SampleIndex]:
+    """Returns at most `number` of these indices, spread evenly over the sample numbers. If there are no more than that,
+    returns all of them in their order."""
+    if number >= len(indices):
+        return list(indices)
+    ordered = sorted(indices, key=lambda index: index.number)
+    return [ordered[rank * len(ordered) // number] for rank in range(number)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Base of all splits: `plan` says which samples a step reads, `batch` reads them. A batch is the same for any
-    process that asks for it.
+    """Base class of all splits: `plan` selects the samples of a step, `batch` reads them. The same indices result in
+    the same batch in every process.
 
-    A subclass gives four: `fingerprint`, `plan`, `all` and `read`; everything else follows.
+    A subclass implements `fingerprint`, `plan`, `all` and `read`; all other methods have a default.
     """
 
     name: str
@@ -42,96 +42,98 @@ class Split:
     tasks: Mapping[str, Task] = field(default_factory=dict)
 
     unit: ClassVar[str] = "samples"
-    """What a batch counts, in words for messages: `samples`, or `rows of 256` (tokens)."""
+    """The unit of a batch in messages: `samples`, or `rows of 256` (tokens)."""
     samples: ClassVar[Samples | None] = None
-    """The samples that it reads; None: windows of a stream."""
+    """The samples of the split; None for windows of a stream."""
     sources: ClassVar[Mapping[str, Collection[int]]] = {}
-    """Of a mixture: the numbers of the samples of each data set in it, by its name."""
+    """For a mixture: the sample numbers of each source, by the name of the source."""
     inputs: ClassVar[Inputs] = Inputs(columns={})
-    """Which inputs are read of each sample, predicted, encoded and withheld; empty for a stream."""
+    """The inputs that are read, predicted, encoded and dropped; empty for a stream."""
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the content, labels too: a resumed run must find the data that it was trained on."""
+        """A hash of the content, including labels. A resumed run must have the same data as before."""
         raise NotImplementedError
 
     def plan(self, seed: int, step: int) -> list[SampleIndex]:
-        """The places of one global training batch: the same for any number of processes, whatever was read before."""
+        """Returns the indices of one global training batch. They do not depend on the number of processes or on earlier
+        batches."""
         raise NotImplementedError
 
     def all(self) -> list[SampleIndex]:
-        """The places of every sample (or window) once: what an evaluation reads."""
+        """Returns the index of every sample (or window) once, for evaluation."""
         raise NotImplementedError
 
     def by_source(self) -> dict[str, list[SampleIndex]]:
-        """The places of `all` by the data set of a mixture that they are in; all under "" where it is none."""
+        """Returns the indices of `all` by source of a mixture; under the key "" if the split is not a mixture."""
         if not self.sources:
             return {"": self.all()}
-        every = self.all()
-        return {name: [place for place in every if place.number in own] for name, own in self.sources.items()}
+        indices = self.all()
+        return {name: [index for index in indices if index.number in numbers] for name, numbers in self.sources.items()}
 
     def first(self, number: int) -> list[SampleIndex]:
-        """The places of at most `number` samples (or windows), spread evenly over the split."""
+        """Returns the indices of at most `number` samples (or windows), spread evenly over the split."""
         return spread(self.all(), number)
 
     def read(
-        self, places: Sequence[SampleIndex], *, training: bool = False, inputs: Collection[str] | None = None
+        self, indices: Sequence[SampleIndex], *, training: bool = False, inputs: Collection[str] | None = None
     ) -> Batch:
-        """The samples at these places as a batch without targets. `training` augments and withholds inputs at random;
-        `inputs`, where given, are the only ones that are read, beside those that a task predicts."""
+        """Returns these samples as a batch without targets. `training` augments inputs, and drops some at random. If
+        `inputs` is not None, only these inputs are read, and those that a task predicts."""
         raise NotImplementedError
 
     def batch(
-        self, places: Sequence[SampleIndex], *, training: bool = False, inputs: Collection[str] | None = None
+        self, indices: Sequence[SampleIndex], *, training: bool = False, inputs: Collection[str] | None = None
     ) -> Batch:
-        """What `read` gives, with every task's targets: what a model reads and its losses are computed on. Notes in
-        `skipped` the samples that a task leaves out."""
-        batch = with_targets(self.read(places, training=training, inputs=inputs), self.tasks)
+        """Returns the batch of `read` with the targets of every task. Records in `skipped` the samples that a task
+        excludes from its loss."""
+        batch = with_targets(self.read(indices, training=training, inputs=inputs), self.tasks)
         for name, targets in batch.targets.items():
             self.skipped.left_out.note(name, targets.left_out)
         return batch
 
     def batches(
-        self, places: Sequence[SampleIndex], tasks: Mapping[str, Task], inputs: Collection[str] | None = None
+        self, indices: Sequence[SampleIndex], tasks: Mapping[str, Task], inputs: Collection[str] | None = None
     ) -> list[Batch]:
-        """The batches that an evaluation of these tasks reads. They hold what `read` gives, with targets. Tasks that
-        hide parts of the inputs get batches of their own, so that no task sees what another one hides
-        (`with_targets_apart`). Counts in `skipped` the samples that a task leaves out."""
-        found = with_targets_apart(self.read(places, inputs=inputs), tasks)
-        for batch in found:
+        """Returns the batches for an evaluation of these tasks: the batch of `read` with targets. Tasks that hide parts
+        of the inputs have separate batches, so that these parts remain visible to other tasks (`with_targets_apart`).
+        Records in `skipped` the samples that a task excludes from its loss."""
+        batches = with_targets_apart(self.read(indices, inputs=inputs), tasks)
+        for batch in batches:
             for name, targets in batch.targets.items():
                 self.skipped.left_out.note(name, targets.left_out)
-        return found
+        return batches
 
     def keep(self) -> None:
-        """Keep what was computed of its items for later runs; called after every evaluation."""
+        """Stores results that were computed for its items, for later runs. Called after every evaluation."""
 
     def __len__(self) -> int:
-        """How many samples one epoch has."""
+        """The number of samples in one epoch."""
         return len(self.all())
 
     @cached_property
     def rows(self) -> int:
-        """How many samples (or windows) the first global training batch has; later ones too, where all are alike."""
+        """The number of samples (or windows) in the first global training batch. All batches have this size, unless the
+        split has a token budget."""
         return len(self.plan(0, 0))
 
 
 class ChoppedSample(NamedTuple):
     """One sample of a batch."""
 
-    place: SampleIndex
+    index: SampleIndex
     parts: Parts
     labels: Mapping[str, Any]
-    """By column."""
+    """The labels, by column."""
     units: Counter[str]
-    """The sizes of its items that are ids, by input: of texts their UTF-8 bytes. Empty while training."""
+    """The sizes of the items with a vocabulary, by input: for texts the number of UTF-8 bytes. Empty in training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSplit(Split):
-    """Samples, read in batches. A sample that cannot be read, has none of the inputs, or does not fit the context, is
-    *bad*: the next good one takes its place while training, an evaluation leaves it out; it is counted and named.
-    Raises DataError where there are no samples."""
+    """Samples that are read in batches. A sample is *bad* if it cannot be read, has none of the inputs, or does not fit
+    into the context. In training, the next good sample replaces it; an evaluation skips it. Bad samples are counted and
+    reported. Raises DataError if there are no samples."""
 
     reader: Reader
     collator: Collator
@@ -153,12 +155,12 @@ class SampleSplit(Split):
 
     @property
     def inputs(self) -> Inputs:
-        """Which inputs are read, predicted, encoded and withheld."""
+        """The inputs that are read, predicted, encoded and dropped."""
         return self.collator.inputs
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the samples: of their keys, in order, and their contents."""
+        """A hash of the samples: their keys, in order, and their content."""
         return self.samples.fingerprint(self.inputs.labels)
 
     @property
@@ -172,7 +174,8 @@ class SampleSplit(Split):
         return self.sampler.plan(seed, step)
 
     def all(self) -> list[SampleIndex]:
-        """The places of every sample once; where rows hold one sample each, from the shortest to the longest."""
+        """Returns the index of every sample once; sorted by length if there is an encoder, where a row has one
+        sample."""
         numbers = np.lexsort(self.reader.lengths.T).tolist() if self.inputs.encoded else range(len(self.samples))
         return [SampleIndex(0, 0, number) for number in numbers]
 
@@ -181,82 +184,84 @@ class SampleSplit(Split):
             chopper.keep()
 
     def item(self, number: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """The decoded inputs of a sample by input name, and its labels by column. Raises DataError when it is bad."""
+        """Returns the decoded inputs of a sample by input name, and its labels by column. Raises DataError if it is
+        bad."""
         return self.reader.item(number)
 
     def read(
-        self, places: Iterable[SampleIndex], *, training: bool = False, inputs: Collection[str] | None = None,
+        self, indices: Iterable[SampleIndex], *, training: bool = False, inputs: Collection[str] | None = None,
         rows: str = "packed", replaced: Mapping[str, Any] | None = None,
     ) -> Batch:  # fmt: skip
-        """As `Split.read`. `rows`: `packed`, several samples a row, or `one_each`, with the padding in front (for
-        generation). `replaced`: by input, an item that every sample gets in place of its own, such as an empty text
-        where one is to be generated, a function from a sample's number to it, or None: it is left out. Raises DataError
-        where too many samples are bad."""
-        read = [sample for each in places if (sample := self._sample(each, training, inputs, replaced))]
-        labels = {name: [sample.labels[name] for sample in read] for name in self.inputs.labels}
-        keys = tuple(self.samples.keys[sample.place.number] for sample in read)
-        seeds = tuple(tuple(sample.place) for sample in read)
-        batch = self.collator.batch([sample.parts for sample in read], rows, labels=labels, keys=keys, seeds=seeds)
+        """See `Split.read`. `rows`: `packed` (several samples per row) or `one_each` (with the padding on the left, for
+        generation). `replaced`: items by input that replace those of every sample, such as an empty text that is to be
+        generated; a function receives the number of the sample and returns its item; None removes the input. Raises
+        DataError if too many samples are bad."""
+        samples = [sample for index in indices if (sample := self._sample(index, training, inputs, replaced))]
+        labels = {name: [sample.labels[name] for sample in samples] for name in self.inputs.labels}
+        keys = tuple(self.samples.keys[sample.index.number] for sample in samples)
+        seeds = tuple(tuple(sample.index) for sample in samples)
+        batch = self.collator.batch([sample.parts for sample in samples], rows, labels=labels, keys=keys, seeds=seeds)
         units: Counter[str] = Counter()
-        for sample in read:
+        for sample in samples:
             units.update(sample.units)  # an addition would drop texts of no bytes
         return replace(batch, units=dict(units))
 
-    def chop(self, place: SampleIndex, training: bool = False, inputs=None, replaced=None) -> ChoppedSample:
-        """A sample, whose items are decoded once for all that is read of them; parameters as of `read`. Raises
-        ValueError for a bad one."""
-        items, labels = self.reader.item(place.number, training)
-        new = {name: item(place.number) if callable(item) else item for name, item in (replaced or {}).items()}
+    def chop(self, index: SampleIndex, training: bool = False, inputs=None, replaced=None) -> ChoppedSample:
+        """Returns a chopped sample; each item is decoded only once. Parameters: see `read`. Raises ValueError if the
+        sample is bad."""
+        items, labels = self.reader.item(index.number, training)
+        new = {name: item(index.number) if callable(item) else item for name, item in (replaced or {}).items()}
         read = {name: value for name, value in {**items, **new}.items() if value is not None}
-        parts = self.collator.chop(read, self.samples.keys[place.number], place, training, inputs)
+        parts = self.collator.chop(read, self.samples.keys[index.number], index, training, inputs)
         units = Counter() if training else self._units({name: items[name] for name, _ in parts if name in items})
-        return ChoppedSample(place, parts, labels, units)
+        return ChoppedSample(index, parts, labels, units)
 
     def _units(self, items: Mapping[str, Any]) -> Counter[str]:
-        known = {name: self.choppers[name].vocabulary for name in items}
-        return Counter({name: known[name].units(item) for name, item in items.items() if known[name] is not None})
+        vocabularies = {name: self.choppers[name].vocabulary for name in items}
+        return Counter({name: v.units(items[name]) for name, v in vocabularies.items() if v is not None})
 
-    def _sample(self, each: SampleIndex, training: bool, inputs, replaced) -> ChoppedSample | None:
-        """A sample. For a bad one: the next good sample while training, else None. Raises DataError if too many, or
-        all, are bad."""
+    def _sample(self, index: SampleIndex, training: bool, inputs, replaced) -> ChoppedSample | None:
+        """Returns a sample. If it is bad, returns the next good sample in training, else None. Raises DataError if too
+        many, or all, samples are bad."""
         for _ in range(len(self.samples)):
             try:
-                return self.chop(each, training, inputs, replaced)
-            except (ValueError, OSError, RuntimeError) as error:  # a tokenizer of the user's own may raise any of these
-                self.skipped.bad.note(each.number, error, training)
+                return self.chop(index, training, inputs, replaced)
+            except (ValueError, OSError, RuntimeError) as error:  # a user-defined tokenizer may raise any of these
+                self.skipped.bad.note(index.number, error, training)
             if not training:
                 return None
-            each = each._replace(number=(each.number + 1) % len(self.samples))
-        raise DataError(f"{self.name}: not one sample can be read; the first: {self.skipped.bad[0]}")
+            index = index._replace(number=(index.number + 1) % len(self.samples))
+        raise DataError(f"{self.name}: all samples are bad; the first: {self.skipped.bad[0]}")
 
 
 def sampler_of(samples: Samples, reader: Reader, rows: int, budget: int | None) -> Sampler:
-    """How training batches are drawn: of a mixture by the shares of its sources, under a budget of tokens samples of
-    similar lengths, else so many `rows`. Raises DataError for a mixture under a budget."""
+    """Returns the sampler of training batches: by the shares of the sources for a mixture, by weights if the samples
+    have them, of similar lengths if there is a token `budget`, else shuffled with `rows` samples per batch. Raises
+    DataError if a mixture or weighted samples have a budget."""
     if samples.weights is not None:
         if budget:
-            raise DataError("samples that are drawn by weight are trained on by samples_per_step, not tokens_per_step")
+            raise DataError("samples with weights need samples_per_step instead of tokens_per_step")
         return Weighted(samples.weights, rows)
     if not samples.mixture:
         return SimilarLengths(lambda: reader.lengths, budget) if budget else Shuffled(len(samples), rows)
     if budget:
-        raise DataError("a mixture is trained on by samples_per_step, not by tokens_per_step")
+        raise DataError("a mixture needs samples_per_step instead of tokens_per_step")
     ranges = [samples.range_of(source.name) for source in samples.mixture]
     shares = [source.share for source in samples.mixture]
     weights = [source.samples.weights for source in samples.mixture]
     if samples.by_tokens:
-        lengths = [reader.mean_length(*each) for each in zip(ranges, weights)]
+        lengths = [reader.mean_length(*source) for source in zip(ranges, weights)]
         shares = [share / max(length, 1.0) for share, length in zip(shares, lengths)]
-    return Mixed([len(each) for each in ranges], shares, rows, weights)
+    return Mixed([len(numbers) for numbers in ranges], shares, rows, weights)
 
 
 def sample_split(
     samples: Samples, name: str, collator: Collator, *, tasks: Mapping[str, Any] | None = None,
     rows: int | None = None, budget: int | None = None, bad_share: float = 0.0, say: Callable[[str], None] = print,
 ) -> SampleSplit:  # fmt: skip
-    """Samples as a split. A global training batch has `rows` samples, whatever their lengths, or, with a `budget`,
-    samples of similar length: at most so many slots in its fuller set, padding included (`SimilarLengths`).
-    `bad_share` is the share of samples that may be bad, `say` is called with notices."""
+    """Returns samples as a split. A global training batch has `rows` samples of any length; with a `budget`, it has
+    samples of similar length with at most `budget` slots in each set, including padding (`SimilarLengths`). `bad_share`
+    is the share of samples that are allowed to be bad; `say` is called with each notice."""
     checks: dict[str, list[Callable[[Any], None]]] = {}
     for task in (tasks or {}).values():
         for column, check in task.needs.columns.items():

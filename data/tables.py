@@ -1,4 +1,4 @@
-"""Data files of tables: which files of a folder belong to which split, and the size to which they unpack."""
+"""Data files of tables: the files of each split in a folder, and limits of the size to which they unpack."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from ..files.writing import make_folder, write_bytes
 from .base import cache_folder
 
 READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
-"""The library's reader for a data file, by its ending."""
+"""The reader of Hugging Face's `datasets` for a data file, by its ending."""
 SPLITS = {
     "train": "train|training", "validation": "validation|valid|dev|val", "test": "test|testing|eval|evaluation",
 }  # fmt: skip
-"""The words in a file's path that stand for a split."""
+"""The words in the path of a file that indicate its split."""
 SHARD = re.compile(r"(?:.*/)?(?P<split>\w+(?:\.\w+)*)-\d{5}-of-\d{5}\.\w+")
 """A numbered part of a split: `data/train-00000-of-00002.parquet`."""
 UNSAFE = re.compile(r"::|://|[*?\[\]]")
-"""What the library would read as a pattern or as an address in a file's path."""
+"""Parts of a file path that `datasets` would interpret as a pattern or an address."""
 
 
 def split_files(folder: Path, subset: str | None = None) -> tuple[str, dict[str, list[str]]]:
-    """The library's reader and the absolute paths of the data files of every split.
+    """Returns the reader of `datasets` and the absolute paths of the data files of every split.
 
         ("parquet", {"train": ["/d/train-00000-of-00002.parquet", ...], "test": ["/d/test.parquet"]})
 
-    `subset` names a configuration of the README.md, or a folder. Of files with several endings those with the most
-    frequent one are read. Raises DataError if there are no data files, or no such subset."""
+    `subset` is a configuration of the README.md, or a folder. If the files have several endings, only those with the
+    most frequent one are read. Raises DataError if there are no data files or no such subset."""
     names = sorted(name for name in files_below(folder) if PurePosixPath(name).suffix.lower() in READERS)
     if not names:
         raise DataError(
@@ -46,35 +46,36 @@ def split_files(folder: Path, subset: str | None = None) -> tuple[str, dict[str,
             "image_folder, for tar files webdataset"
         )
     splits = named_splits(folder, names, subset)
-    endings = Counter(READERS[PurePosixPath(name).suffix.lower()] for found in splits.values() for name in found)
-    reader = endings.most_common(1)[0][0]
+    readers = Counter(READERS[PurePosixPath(name).suffix.lower()] for files in splits.values() for name in files)
+    reader = readers.most_common(1)[0][0]
     kept = {
-        split: [local_path(folder / name) for name in found if READERS[PurePosixPath(name).suffix.lower()] == reader]
-        for split, found in splits.items()
+        split: [local_path(folder / name) for name in files if READERS[PurePosixPath(name).suffix.lower()] == reader]
+        for split, files in splits.items()
     }
-    return reader, {split: found for split, found in kept.items() if found}
+    return reader, {split: files for split, files in kept.items() if files}
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """The paths of all files below a folder, relative to it, without hidden files and folders."""
-    for place, folders, files in os.walk(folder):
+    """Yields the paths of all files below a folder, relative to it, without hidden files and folders."""
+    for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith((".", "__"))]
         for name in files:
             if not name.startswith("."):
-                yield (Path(place) / name).relative_to(folder).as_posix()
+                yield (Path(parent) / name).relative_to(folder).as_posix()
 
 
 def local_path(file: Path) -> str:
-    """The absolute path of a data file. Raises DataError if the library would read it as a pattern or an address."""
+    """Returns the absolute path of a data file. Raises DataError if `datasets` would interpret it as a pattern or an
+    address."""
     path = os.path.abspath(file)
-    if found := UNSAFE.search(path):
-        raise DataError(f"{shown(path)}: the path of a data file cannot contain {found[0]!r}; rename it")
+    if match := UNSAFE.search(path):
+        raise DataError(f"{shown(path)}: the path of a data file cannot contain {match[0]!r}; rename it")
     return path
 
 
 def named_splits(folder: Path, names: Sequence[str], subset: str | None) -> dict[str, list[str]]:
-    """The files of each split, by the README's configuration if it has one, else by their names."""
-    configurations = {each["config_name"]: each for each in readme_configurations(folder / "README.md")}
+    """Returns the files of each split: by the configuration in the README.md, if there is one, else by their names."""
+    configurations = {entry["config_name"]: entry for entry in readme_configurations(folder / "README.md")}
     if configurations and (subset or len(configurations) > 1 or "data_files" in next(iter(configurations.values()))):
         chosen = subset or default_name(configurations)
         if chosen not in configurations:
@@ -82,19 +83,19 @@ def named_splits(folder: Path, names: Sequence[str], subset: str | None) -> dict
         if "data_files" in configurations[chosen]:
             return matched_splits(configurations[chosen]["data_files"], names, folder)
     if subset is not None:
-        inside = [name for name in names if name.startswith(f"{subset}/")]
-        if not inside:
+        matching = [name for name in names if name.startswith(f"{subset}/")]
+        if not matching:
             folders = sorted({name.partition("/")[0] for name in names if "/" in name})
             raise DataError(f"{folder} has no subset {subset!r}; possible: {', '.join(folders) or 'none'}")
-        names = inside
-    found: dict[str, list[str]] = {}
+        names = matching
+    splits: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(split_of(name), []).append(name)
-    return found
+        splits.setdefault(split_of(name), []).append(name)
+    return splits
 
 
 def split_of(name: str) -> str:
-    """The split that the path of a data file names; `train` if it names none."""
+    """Returns the split that is part of the path of a data file; `train` if there is none."""
     if shard := SHARD.fullmatch(name):
         return next((split for split, words in SPLITS.items() if shard["split"] in words.split("|")), shard["split"])
     for split, words in SPLITS.items():
@@ -104,7 +105,7 @@ def split_of(name: str) -> str:
 
 
 def readme_configurations(readme: Path) -> list[Mapping[str, Any]]:
-    """The configurations in the YAML header of a README.md; none if there is no header or it is damaged.
+    """Returns the configurations in the YAML header of a README.md; none if there is no header or it is damaged.
 
     [{"config_name": "plain", "data_files": [{"split": "train", "path": "plain/train-*"}]}]
     """
@@ -113,75 +114,75 @@ def readme_configurations(readme: Path) -> list[Mapping[str, Any]]:
     first, *lines = (line.rstrip() for line in read_text(readme).split("\n"))
     header = "\n".join(lines[: lines.index("---")]) if first == "---" and "---" in lines else ""
     try:
-        found = yaml.safe_load(header)
+        content = yaml.safe_load(header)
     except (yaml.YAMLError, RecursionError, ValueError):
         return []
-    listed = found.get("configs") if isinstance(found, dict) else None
+    entries = content.get("configs") if isinstance(content, dict) else None
     return [
-        each
-        for each in (listed if isinstance(listed, list) else [])
-        if isinstance(each, dict) and isinstance(each.get("config_name"), str)
+        entry
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict) and isinstance(entry.get("config_name"), str)
     ]
 
 
 def default_name(configurations: Mapping[str, Mapping[str, Any]]) -> str:
-    """The configuration that is read if the user names none. Raises DataError if there are several, none of them the
-    default."""
-    marked = [name for name, each in configurations.items() if each.get("default") is True]
+    """Returns the configuration that is read without `subset`. Raises DataError if there are several and none of them
+    is the default."""
+    marked = [name for name, entry in configurations.items() if entry.get("default") is True]
     if marked or "default" in configurations or len(configurations) == 1:
         return marked[0] if marked else "default" if "default" in configurations else next(iter(configurations))
     raise DataError(f"there are several subsets: name one with `subset`: {', '.join(configurations)}")
 
 
 def matched_splits(data_files: Any, names: Sequence[str], folder: Path) -> dict[str, list[str]]:
-    """The files that the patterns of a configuration match: a pattern, a list of them, or a list of `{split, path}`.
-    Patterns match the names of files that are in the folder, so they cannot lead out of it. Raises DataError if they
-    match none."""
+    """Returns the files of each split that match `data_files`: a pattern, a list of patterns, or a list of `{split,
+    path}`. Patterns are compared only with the names of files in the folder, so they cannot refer to files outside of
+    it. Raises DataError if no file matches."""
     entries = data_files if isinstance(data_files, list) else [data_files]
-    found: dict[str, list[str]] = {}
+    matches: dict[str, list[str]] = {}
     for entry in entries:
         split = str(entry.get("split", "train")) if isinstance(entry, dict) else "train"
         patterns = entry.get("path") if isinstance(entry, dict) else entry
         for pattern in patterns if isinstance(patterns, list) else [patterns]:
             matching = [name for name in names if fnmatch.fnmatchcase(name, str(pattern).removeprefix("./"))]
-            found.setdefault(split, []).extend(matching)
-    kept = {split: list(dict.fromkeys(files)) for split, files in found.items() if files}
+            matches.setdefault(split, []).extend(matching)
+    kept = {split: list(dict.fromkeys(files)) for split, files in matches.items() if files}
     if not kept:
         raise DataError(f"{folder}/README.md: its data_files {shown(data_files)} match no data file of the folder")
     return kept
 
 
 ROOM = 2**29
-"""A parquet file may unpack to this many bytes, even if it is small (512 MiB)."""
+"""The number of bytes (512 MiB) to which any parquet file can unpack, even if it is small."""
 
 WIDEST = 8
-"""The bytes of a value without its content: a number of 64 bits, or the offset of a text."""
+"""The size in bytes of a value without its content: a 64-bit number, or the offset of a text."""
 
 
 BLOCK = 24
-"""The bytes of an entry in the footer of an arrow file; the first 8 are the position of a message."""
+"""The size in bytes of an entry in the footer of an arrow file; the first 8 bytes are the position of a message."""
 
 
 def check_once(file: Path, check: Callable[[Path], None]) -> None:
-    """Check a file, unless it was checked before (the cache has a note): checking a large file takes long. Raises
+    """Checks a file, unless the cache folder has a marker that it was checked: checking a large file takes long. Raises
     DataError as `check` does."""
-    found = os.stat(file)
-    known = f"{check.__name__} {os.path.abspath(file)} {found.st_size} {found.st_mtime_ns} {found.st_ino}"
-    note = cache_folder() / "tables" / "checked" / hashlib.sha256(known.encode()).hexdigest()[:32]
-    if not os.path.exists(note):
+    stat = os.stat(file)
+    identity = f"{check.__name__} {os.path.abspath(file)} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+    marker = cache_folder() / "tables" / "checked" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    if not os.path.exists(marker):
         check(file)
-        make_folder(note.parent)
-        write_bytes(note, b"")
+        make_folder(marker.parent)
+        write_bytes(marker, b"")
 
 
 def check_table(file: Path) -> None:
-    """Raises DataError for a data file that is an archive or compressed as a whole, for an arrow file with compressed
-    columns, and a parquet file that unpacks to more than 100 times its size and `ROOM`. Errors of a damaged file
-    are left to the library."""
+    """Raises DataError if a data file is an archive or a compressed file, an arrow file with compressed columns, or a
+    parquet file that unpacks to more than 100 times its size and more than `ROOM`. Damaged files are not reported
+    here."""
     from datasets.utils.extract import Extractor
 
-    if kind := Extractor.infer_extractor_format(str(file)):  # the library would unpack it without a limit
-        raise DataError(f"{file}: it is a {kind} file; unpack it, and name the file inside")
+    if kind := Extractor.infer_extractor_format(str(file)):  # `datasets` would unpack it without a limit
+        raise DataError(f"{file}: it is a {kind} file; unpack it, and use the file inside")
     if file.suffix.lower() == ".arrow":
         check_arrow(file)
     if file.suffix.lower() == ".parquet":
@@ -191,14 +192,14 @@ def check_table(file: Path) -> None:
 
 
 def check_arrow(file: Path) -> None:
-    """Raises DataError for an arrow file with compressed columns: their sizes are not known before they are read."""
+    """Raises DataError if an arrow file has compressed columns: their sizes are unknown before they are unpacked."""
     if any(map(is_compressed, messages(file))):
         raise DataError(f"{file}: its columns are compressed; write it without compression, or as parquet")
 
 
 def unpacked_size(file: Path, most: int) -> int:
-    """The bytes of all columns of a parquet file, by its own counts; texts that it stores once and repeats are counted
-    as often as they occur. Counting stops above `most`."""
+    """Returns the bytes of all columns of a parquet file, according to its metadata. Texts that are stored once and
+    repeated count as often as they occur. Counting stops above `most`."""
     import pyarrow as arrow
     from pyarrow import compute, parquet
 
@@ -209,9 +210,9 @@ def unpacked_size(file: Path, most: int) -> int:
             widths = [max(WIDEST, opened.schema.column(n).length or 0) for n in range(len(opened.schema))] * len(groups)
             rows = [group.num_rows for group in groups for n in range(group.num_columns)]
             total = sum(w * max(e.num_values, n) for e, w, n in zip(columns, widths, rows, strict=True))
-            total += sum(max(each.total_uncompressed_size, 0) for each in columns)
-            texts = sorted({each.path_in_schema for each in columns if each.physical_type == "BYTE_ARRAY"})
-    except (OSError, ValueError):  # damaged: the library says how
+            total += sum(max(column.total_uncompressed_size, 0) for column in columns)
+            texts = sorted({column.path_in_schema for column in columns if column.physical_type == "BYTE_ARRAY"})
+    except (OSError, ValueError):  # damaged: `datasets` reports the error
         return 0
     if total > most or not texts:
         return total
@@ -230,47 +231,47 @@ def unpacked_size(file: Path, most: int) -> int:
 
 
 def leaves(column: Any) -> Iterator[Any]:
-    """The arrays inside of lists, mappings and structs, of any depth."""
-    if hasattr(column, "items"):  # of a mapping
-        inside = [column.keys, column.items]
+    """Yields the arrays inside of lists, mappings and structs, at any depth."""
+    if hasattr(column, "items"):  # a mapping
+        children = [column.keys, column.items]
     elif column.type.num_fields and hasattr(column, "flatten"):
-        inside = found if isinstance(found := column.flatten(), list) else [found]
+        children = flat if isinstance(flat := column.flatten(), list) else [flat]
     else:
         yield column
         return
-    yield from chain.from_iterable(map(leaves, inside))
+    yield from chain.from_iterable(map(leaves, children))
 
 
 def saved_files(folder: Path) -> Iterator[Path]:
-    """The arrow files of a folder that `save_to_disk` wrote. Raises DataError for a name that leads out of the
-    folder."""
+    """Yields the arrow files of a folder that `save_to_disk` wrote. Raises DataError if a name refers to a file outside
+    of the folder."""
     splits = [folder]
     if os.path.exists(folder / "dataset_dict.json"):
         splits = [inside(folder, name) for name in listed_in(folder / "dataset_dict.json", "splits")]
     for split in splits:
-        for each in listed_in(split / "state.json", "_data_files"):
-            yield inside(split, each.get("filename") if isinstance(each, dict) else each)
+        for entry in listed_in(split / "state.json", "_data_files"):
+            yield inside(split, entry.get("filename") if isinstance(entry, dict) else entry)
 
 
 def listed_in(file: Path, key: str) -> list[Any]:
-    """The list under a key of a JSON file. Raises DataError if there is none."""
+    """Returns the list under a key of a JSON file. Raises DataError if there is none."""
     content = read_json(file)
-    found = content.get(key) if isinstance(content, dict) else None
-    if not isinstance(found, list):
+    values = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(values, list):
         raise DataError(f"{file} has no list {key!r}")
-    return found
+    return values
 
 
 def inside(folder: Path, name: Any) -> Path:
-    """The file of this name in a folder. Raises DataError for a name with a folder, or one that is no text."""
+    """Returns the file with this name in a folder. Raises DataError if the name is not a text or contains a folder."""
     if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\\" in name:
-        raise DataError(f"{folder}: {shown(name)} is no name of a file or folder in it")
+        raise DataError(f"{folder}: {shown(name)} is not the name of a file or folder in it")
     return folder / name
 
 
 def messages(file: Path) -> Iterator[Any]:
-    """The record batches and dictionaries that a reader of an arrow file, or of a stream, finds; up to where it is
-    damaged. In a file the footer says where they are."""
+    """Yields the record batches and dictionaries of an arrow file or stream, up to the first damage. In a file, the
+    footer contains their positions."""
     import pyarrow as arrow
 
     with arrow.memory_map(str(file)) as source, suppress(OSError, ValueError, EOFError):
@@ -278,14 +279,14 @@ def messages(file: Path) -> Iterator[Any]:
             source.seek(0)
             yield from arrow.ipc.MessageReader.open_stream(source)
             return
-        end = source.size() - 10  # of the footer, behind which are its length and the mark
+        end = source.size() - 10  # the end of the footer, which is followed by its length and the magic bytes
         source.seek(end)
         length = int.from_bytes(source.read(4), "little")
         source.seek(end - length)
         footer = source.read(length)
         for number in (2, 3):  # dictionaries, record batches
-            if place := field(footer, pointed(footer, 0), number):
-                vector = pointed(footer, place)
+            if position := field(footer, pointed(footer, 0), number):
+                vector = pointed(footer, position)
                 for block in range(
                     vector + 4, vector + 4 + 24 * int.from_bytes(footer[vector : vector + 4], "little"), 24
                 ):
@@ -294,8 +295,8 @@ def messages(file: Path) -> Iterator[Any]:
 
 
 def is_compressed(message: Any) -> bool:
-    """Whether the metadata of a message, a flatbuffer, name a compression: field 3 of a record batch, which is field 2
-    of the message, or field 1 of a dictionary there."""
+    """Returns whether the metadata of a message (a flatbuffer) contain a compression. It is field 3 of the record
+    batch, which is field 2 of the message; in a dictionary message, the record batch is field 1 of field 2."""
     if message.type not in ("record batch", "dictionary"):
         return False
     metadata = message.metadata.to_pybytes()
@@ -305,14 +306,14 @@ def is_compressed(message: Any) -> bool:
     return field(metadata, batch, 3) != 0
 
 
-def pointed(metadata: bytes, place: int) -> int:
-    """The position that the offset stored at `place` points to."""
-    return place + int.from_bytes(metadata[place : place + 4], "little")
+def pointed(metadata: bytes, position: int) -> int:
+    """Returns the position to which the offset stored at `position` points."""
+    return position + int.from_bytes(metadata[position : position + 4], "little")
 
 
 def field(metadata: bytes, table: int, number: int) -> int:
-    """The position of a field in a flatbuffer's table; 0 if the table has no such field."""
+    """Returns the position of a field in a table of a flatbuffer; 0 if the table does not have this field."""
     layout = table - int.from_bytes(metadata[table : table + 4], "little", signed=True)
-    size, place = int.from_bytes(metadata[layout : layout + 2], "little"), 4 + 2 * number
-    offset = int.from_bytes(metadata[layout + place : layout + place + 2], "little") if place < size else 0
+    size, entry = int.from_bytes(metadata[layout : layout + 2], "little"), 4 + 2 * number
+    offset = int.from_bytes(metadata[layout + entry : layout + entry + 2], "little") if entry < size else 0
     return table + offset if offset else 0

@@ -1,4 +1,4 @@
-"""Processes that work for this one, and end with it."""
+"""Worker processes, which end together with this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def end_with_parent() -> None:
-    """In a worker: end with the process that asked for it, however that ends."""
+    """Called in a worker: ends it as soon as its parent process ends, for whatever reason."""
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
@@ -22,19 +22,19 @@ def _wait_for_parent() -> None:
     os._exit(1)
 
 
-def workers_of(count: int, begin: Callable[..., None] = end_with_parent, *own: Any) -> ProcessPoolExecutor:
-    """So many processes, each of which calls `begin(*own)` first, which calls `end_with_parent`. Not to be used in
-    `with`, which waits for all that was asked for: `finally: pool.shutdown(cancel_futures=True)`."""
-    spawn = multiprocessing.get_context("spawn")  # a fork would copy locks that this process's threads hold
-    return ProcessPoolExecutor(count, spawn, begin, own)
+def workers_of(count: int, begin: Callable[..., None] = end_with_parent, *arguments: Any) -> ProcessPoolExecutor:
+    """Returns a pool of `count` processes. Each first calls `begin(*arguments)`, which must call `end_with_parent`. Do
+    not use it in `with`, which waits for all submitted calls; use `finally: pool.shutdown(cancel_futures=True)`."""
+    spawn = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of this process hold
+    return ProcessPoolExecutor(count, spawn, begin, arguments)
 
 
 @contextlib.contextmanager
 def deaf() -> Iterator[None]:
-    """Block Ctrl-C (SIGINT) inside a `with`; processes started meanwhile inherit that: they end with this one, without
-    a traceback of their own."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Blocks Ctrl-C (SIGINT) inside a `with`. Processes started there inherit the mask, so that they end with this
+    process without printing a traceback."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)

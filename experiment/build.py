@@ -1,5 +1,5 @@
-"""From a configuration to its parts: choppers and tasks, fitted or loaded; splits; the model and its optimizer; what
-`auto` becomes."""
+"""Builds the parts of a configuration: choppers and tasks (fitted or loaded), splits, the model, the optimizer and the
+evaluators; resolves `auto` choices."""
 
 from __future__ import annotations
 
@@ -41,85 +41,84 @@ from .settings.sections import Evaluation, Training
 
 
 def check_columns(config: Config, dataset: SampleDataset) -> None:
-    """Raises DataError where an input or a task needs a column that the data set does not have."""
-    wanted = {f"inputs.{name}": column for name, column in config.wiring.columns.items()}
+    """Raises DataError if an input or a task needs a column that the data set does not have."""
+    needed = {f"inputs.{name}": column for name, column in config.wiring.columns.items()}
     for name, needs in config.wiring.needs.items():
-        wanted |= {f"tasks.{name}.target": column for column in needs.columns}
-        wanted |= {f"tasks.{name}.metrics": column for column in needs.compared}
-    for path, column in wanted.items():
+        needed |= {f"tasks.{name}.target": column for column in needs.columns}
+        needed |= {f"tasks.{name}.metrics": column for column in needs.compared}
+    for path, column in needed.items():
         if column not in dataset.columns:
             mapping = f"{{{path.split('.')[1]}: {dataset.columns[0]}}}"
-            hint = f" (data.columns says which is read, as {mapping})" if path.startswith("inputs") else ""
+            hint = f" (data.columns selects another column: {mapping})" if path.startswith("inputs") else ""
             if path.startswith("inputs") and config.inputs[path.split(".")[1]].target.Chopper.kind == "file":
-                hint += "; several channels are one column, whose values are files (.npy, .csv) or lists of numbers"
+                hint += "; store several channels in one column, as files (.npy, .csv) or lists of numbers"
             possible = ", ".join(dataset.columns) + hint
             raise DataError(f"{path}: dataset {dataset.name!r} has no column {column!r}; possible: {possible}")
 
 
 def check_present(config: Config, dataset: SampleDataset) -> None:
-    """Raises DataError for an input whose column is empty in every sample of the training split."""
+    """Raises DataError if the column of an input is empty in every sample of the training split."""
     samples = dataset.opened("train")
     for name, column in config.wiring.columns.items():
         if column in dataset.columns and next(iter(samples.column(column)), None) is None:
-            others = dataset.others()
+            unused = dataset.others()
             raise DataError(
-                f"inputs.{name}: none of the {len(samples)} training samples has anything in column {column!r}"
-                + (f"; dataset.columns does not name {', '.join(others)}, which they have" if others else "")
+                f"inputs.{name}: none of the {len(samples)} training samples has a value in column {column!r}"
+                + (f"; dataset.columns does not name {', '.join(unused)}, which the samples have" if unused else "")
             )
 
 
 def build_choppers(
     config: Config, assets: Path, dataset: Dataset | None = None, open_run: Callable[..., RunPart] = no_run
 ) -> dict[str, Chopper]:
-    """Every input's chopper, with what it learned from the training data (a vocabulary, a mean and a std): loaded from
-    `assets/<input>/`, or fitted on the dataset and saved there.
+    """The chopper of every input, with what it learned from the training data (a vocabulary, a mean and a std): loaded
+    from `assets/<input>/`, or fitted on the dataset and saved there.
 
     Without a dataset nothing is fitted: a run works without its data. `open_run` opens a trained run that is a part of
-    this one. Raises DataError where an input has no column, no sample of the training split has a value in it, or a
-    file is damaged, ValueError naming the input whose chopper cannot be fitted.
-    """
+    this one. Raises DataError if an input has no column, its column is empty in the training split, or a file is
+    damaged; ValueError with the name of the input if its chopper cannot be fitted."""
     if dataset is not None and dataset.holds_samples and not assets.exists():
         check_columns(config, dataset)
         check_present(config, dataset)
-    columns, made = config.wiring.columns, {}
+    columns, choppers = config.wiring.columns, {}
     parts = {"open_run": open_run, "trust": config.trust, "cache": cache_folder()}
     roles = {name: replace(role, **parts) for name, role in config.wiring.roles.items()}
     for name, part in config.inputs.items():
         preprocessor, owner = part.of(part.target.Chopper)(), config.wiring.owners[name]
         check_complete(name, preprocessor)
         if dataset is not None and not (assets / owner).exists():
-            read = [columns[each] for each in config.wiring.sharing(owner)]
-            items = partial(dataset.training_items, read, preprocessor.fits_on)
+            training_columns = [columns[input] for input in config.wiring.sharing(owner)]
+            items = partial(dataset.training_items, training_columns, preprocessor.fits_on)
             try:
                 preprocessor.fit(items, roles[name]).save(assets / owner)
             except ValueError as error:
                 raise ValueError(f"inputs.{owner}: {error}") from error
-        made[name] = preprocessor.placed(preprocessor.load(assets / owner, roles[name]))
-    return made
+        choppers[name] = preprocessor.placed(preprocessor.load(assets / owner, roles[name]))
+    return choppers
 
 
-def ready_judges(
+def prepare_judges(
     config: Config, owner: str, task: Task, assets: Path, open_run: Callable[..., RunPart], dataset: Dataset | None
 ) -> None:
-    """Get the judges of the task `owner` ready: from `assets/<judge>/`, or, where the `dataset` is given, for the first
-    time, and keep them there. Raises DataError where a judge compares with a data column and there is none, and where
-    it cannot judge such items."""
+    """Prepare the judges of the task `owner`: load them from `assets/<judge>/`, or, the first time, when the `dataset`
+    is passed, fit them and save them there. Raises DataError if a judge compares with a data column that does not
+    exist, or cannot judge such items."""
     column = config.wiring.columns.get(task.target, "")
     for name, judge in task.judges.items():
         if (assets / name).exists() or dataset is None:
             judge.load(assets / name, open_run)
             continue
         if judge.columns and not dataset.holds_samples:
-            told = f"it compares with column {judge.columns[0]!r}, and dataset {dataset.name!r} has texts alone"
-            raise DataError(f"tasks.{owner}.metrics.{name}: {told}")
+            reason = f"it compares with column {judge.columns[0]!r}, but dataset {dataset.name!r} contains only texts"
+            raise DataError(f"tasks.{owner}.metrics.{name}: {reason}")
         chopper = task.choppers[task.target]
         if chopper.vocabulary is None:
-            told = f"the input {task.target!r} has no ids, so that no item of it can be generated and judged"
-            raise DataError(f"tasks.{owner}.metrics.{name}: {told}; of pictures `use: image_ids` has some")
+            reason = f"the input {task.target!r} has no ids, so its items cannot be generated and judged"
+            raise DataError(f"tasks.{owner}.metrics.{name}: {reason}; for images write `use: image_ids`")
 
         def items(chopper: Chopper = chopper, encoded: bool = judge.encoded) -> Iterator[Any]:
-            found = readable(dataset.training_items([column]), chopper.decode, "item", "to judge by")
-            return map(chopper.vocabulary.encode, found) if encoded else found
+            decoded = readable(dataset.training_items([column]), chopper.decode, "item", "to judge by")
+            return map(chopper.vocabulary.encode, decoded) if encoded else decoded
 
         def values(name: str) -> Iterable[Any]:
             return dataset.opened("train").column(name)
@@ -132,7 +131,7 @@ def ready_judges(
 
 
 class TrainingData:
-    """The training samples, one column at a time, as `Task.fit` gets them. `say` prints a line; `columns` maps inputs
+    """The training samples, one column at a time, as passed to `Task.fit`. `say` prints a line; `columns` maps inputs
     to data columns."""
 
     def __init__(self, samples: Samples, say: Callable[[str], None], columns: Mapping[str, str] | None = None):
@@ -155,8 +154,8 @@ def choppers_and_tasks(
     say: Callable[[str], None] = print,
 ) -> tuple[dict[str, Chopper], dict[str, Task]]:  # fmt: skip
     """Choppers and tasks by name, loaded from `assets`, or fitted on the dataset and saved there. `open_run` opens a
-    trained run that is a part of this one. Raises DataError for a file that is missing or damaged, and for data that
-    cannot be fitted on."""
+    trained run that is a part of this one. Raises DataError if a file is missing or damaged, or the data cannot be
+    fitted."""
     choppers = build_choppers(config, assets, dataset, open_run)
     return choppers, build_tasks(config, choppers, assets, dataset, say, open_run)
 
@@ -165,15 +164,15 @@ def build_tasks(
     config: Config, choppers: Mapping[str, Chopper], assets: Path | None = None, dataset: Dataset | None = None,
     say: Callable[[str], None] = print, open_run: Callable[..., RunPart] = no_run,
 ) -> dict[str, Task]:  # fmt: skip
-    """The tasks by name. What a task learned is loaded from `assets/task-<name>/`, or fitted on the dataset's training
-    split and saved there. Raises DataError for a file that is missing or damaged, and for data that a task cannot be
-    fitted on."""
-    made = {}
-    for name, planned in config.wiring.tasks.items():
-        task = made[name] = deepcopy(planned)
+    """The tasks by name. What a task learned is loaded from `assets/task-<name>/`, or fitted on the training split of
+    the dataset and saved there. Raises DataError if a file is missing or damaged, or a task cannot be fitted on the
+    data."""
+    tasks = {}
+    for name, template in config.wiring.tasks.items():
+        task = tasks[name] = deepcopy(template)
         task.choppers = choppers
         check_texts(name, task)
-        check_through(name, task, made)
+        check_through(name, task, tasks)
         folder = assets / f"task-{name}" if assets and task.Learned else None
         if folder and folder.exists():
             load_learned(task, folder)
@@ -183,43 +182,45 @@ def build_tasks(
         elif folder and dataset is not None:
             column = next(iter(task.needs.columns), task.target)
             raise DataError(
-                f"tasks.{name}: it needs a data set with the column {column!r}, and {dataset.name!r} is a text corpus"
+                f"tasks.{name}: it needs a data set with the column {column!r}, but {dataset.name!r} is a text corpus"
             )
         elif folder and config.data.dataset is not None:
             raise DataError(
-                f"tasks.{name}: {folder} is missing. It holds what the task learned of its data: copy complete runs. A "
-                "run of an earlier version with `bounded` must be trained again"
+                f"tasks.{name}: {folder} is missing. It holds what the task learned from its data; copy complete run "
+                "folders. A run of an earlier version with `bounded` must be trained again"
             )
         if assets:
-            ready_judges(config, name, task, assets / f"task-{name}", open_run, dataset)
-    return made
+            prepare_judges(config, name, task, assets / f"task-{name}", open_run, dataset)
+    return tasks
 
 
 def check_texts(name: str, task: Task) -> None:
-    """Raises DataError for metrics of texts where what the task predicts is no text."""
+    """Raises DataError if a task has metrics of texts, but its target is not a text."""
     if task.texts and task.target in task.choppers and task.choppers[task.target].kind != "text":
-        told = f"tasks.{name}.metrics: {', '.join(task.texts)} compare texts, and {task.target!r} is none"
-        raise DataError(f"{told}; it can be judged by name: {{accepted: {{use: accepted_by, run: ...}}}}")
+        conflict = f"tasks.{name}.metrics: {', '.join(task.texts)} compare texts, but {task.target!r} is not a text"
+        raise DataError(f"{conflict}; possible: {{accepted: {{use: accepted_by, run: ...}}}}")
 
 
-def check_through(name: str, task: Task, made: Mapping[str, Task]) -> None:
-    """Raises DataError where a draft is refined through an input that none of the tasks before it refines, or of which
-    nothing tells how many tokens it has."""
-    before = {each.target: (other, each) for other, each in reversed(made.items()) if each.needs.refines}
-    before.pop(task.target, None)
+def check_through(name: str, task: Task, preceding_tasks: Mapping[str, Task]) -> None:
+    """Raises DataError if a draft is refined through an input that no preceding task refines, or whose number of tokens
+    is not fixed."""
+    refiners = {task.target: (other, task) for other, task in reversed(preceding_tasks.items()) if task.needs.refines}
+    refiners.pop(task.target, None)
     for target in task.refining.through if task.needs.refines else ():
-        if target not in before:
-            possible = f"possible: {', '.join(reversed(before))}" if before else "there is none"
-            raise DataError(f"tasks.{name}.refining.through: no task before it refines {target!r}; {possible}")
-        other, first = before[target]
-        if not (first.vocabulary.length or first.refining.tokens):
-            told = f"must be given, since {name!r} is refined through {target!r}, which may have any number"
-            raise DataError(f"tasks.{other}.refining.tokens: {told}")
+        if target not in refiners:
+            possible = ", ".join(reversed(refiners)) or "nothing"
+            raise DataError(
+                f"tasks.{name}.refining.through: no preceding task refines {target!r}; possible: {possible}"
+            )
+        other, refiner = refiners[target]
+        if not (refiner.vocabulary.length or refiner.refining.tokens):
+            reason = f"must be set, since {name!r} is refined through {target!r}, which has no fixed number of tokens"
+            raise DataError(f"tasks.{other}.refining.tokens: {reason}")
 
 
 def save_learned(task: Task, folder: Path) -> None:
-    """Write what a task has learned, if it has learned something: `folder/classes.json` holds `["cat", "dog"]`; and
-    what its judges need."""
+    """Write what a task and its judges learned, if they learned anything: `folder/classes.json` holds
+    `["cat", "dog"]`."""
     for name, judge in task.judges.items():
         judge.save(folder / name)
     if task.learned is not None:
@@ -227,13 +228,13 @@ def save_learned(task: Task, folder: Path) -> None:
 
 
 def load_learned(task: Task, folder: Path) -> Task:
-    """The task, given what `save_learned` wrote. Raises DataError for a file that is missing or damaged."""
+    """The task with what `save_learned` wrote. Raises DataError if a file is missing or damaged."""
     task.learned = read_record(folder / file_name(task), task.Learned)
     return task
 
 
 def file_name(task: Task) -> str:
-    """The file name of what a task has learned: `classes.json` for the record `Classes`."""
+    """The file name of what a task learned: `classes.json` for the record `Classes`."""
     return f"{task.Learned.__name__.lower()}.json"
 
 
@@ -241,36 +242,37 @@ def open_samples(
     config: Config, dataset: SampleDataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task],
     say: Callable[[str], None],
 ) -> SampleSplit:  # fmt: skip
-    """One split of a data set. Samples known to be damaged are noted as bad, and outside the training split also those
-    whose value in a task's column the task refuses. Raises DataError for a column that the data set lacks, and for more
-    bad samples than `data.bad_share` allows."""
+    """One split of a data set. Damaged samples are marked as bad; outside the training split, so are samples whose
+    value in a task's column the task rejects. Raises DataError if the data set lacks a column, or has more bad samples
+    than `data.bad_share` allows."""
     check_columns(config, dataset)
     samples, dropout = dataset.opened(split), config.training.input_dropout
-    each = dropout if isinstance(dropout, dict | str) else dict.fromkeys(config.inputs, dropout)
+    shares = dropout if isinstance(dropout, dict | str) else dict.fromkeys(config.inputs, dropout)
     labels = dict.fromkeys(name for task in tasks.values() for name in (*task.needs.columns, *task.needs.compared))
-    opened = sample_split(
-        samples, split, collator_of(config, choppers, config.wiring.columns, labels, each), tasks=tasks, say=say,
+    opened_split = sample_split(
+        samples, split, collator_of(config, choppers, config.wiring.columns, labels, shares), tasks=tasks, say=say,
         rows=config.training.samples_per_step, budget=config.training.tokens_per_step, bad_share=config.data.bad_share,
     )  # fmt: skip
     for number, why in samples.damaged():
-        opened.skipped.bad.note(number, DataError(why), training=split == "train")
-    for task in tasks.values() if split != "train" else ():  # training ones are checked by `fit` and when read
+        opened_split.skipped.bad.note(number, DataError(why), training=split == "train")
+    # Training samples are checked by `fit` and when they are read.
+    for task in tasks.values() if split != "train" else ():
         for column, check in task.needs.columns.items():
             for number, value in samples.numbered(column):
                 try:
                     check(value)
                 except DataError as error:
-                    opened.skipped.bad.note(number, error)
-    return opened
+                    opened_split.skipped.bad.note(number, error)
+    return opened_split
 
 
 def read_samples(
     config: Config, samples: Samples, name: str, choppers: Mapping[str, Chopper], say: Callable[[str], None],
     columns: Mapping[str, str] | None = None, labels: Sequence[str] = (),
 ) -> SampleSplit:  # fmt: skip
-    """Samples as a split without tasks, for reading alone. `columns` maps each input to its column (None: as the
-    configuration has it), `labels` are the columns handed on undecoded; bad samples are reported through `say` and left
-    out, however many."""
+    """Samples as a split without tasks, for reading only. `columns` maps each input to its column (None: as in the
+    configuration), `labels` are the columns that are passed on without decoding. Bad samples are reported through `say`
+    and skipped, whatever their number."""
     collator = collator_of(config, choppers, columns or config.wiring.columns, labels, {})
     return sample_split(samples, name, collator, bad_share=1.0, say=say)
 
@@ -279,13 +281,13 @@ def collator_of(
     config: Config, choppers: Mapping[str, Chopper], columns: Mapping[str, str], labels: Iterable[str],
     dropout: Mapping[str, float] | str,
 ) -> Collator:  # fmt: skip
-    """The collator that chops this configuration's samples and packs them into rows of `model.context` slots. `columns`
-    maps each input to its column, `labels` are the columns handed on undecoded, `dropout` says how often each input is
-    withheld in training, or `any_number`."""
-    encoder, every = config.model.options["encoder"], config.wiring.needs.values()
+    """The collator that chops the samples of this configuration and packs them into rows of `model.context` slots.
+    `columns` maps each input to its column, `labels` are the columns that are passed on without decoding, `dropout` is
+    the share of samples from which each input is dropped in training, or `any_number`."""
+    encoder, all_needs = config.model.options["encoder"], config.wiring.needs.values()
     inputs = Inputs(
         columns=columns, labels=tuple(labels), encoded=config.wiring.encoded, too_long=config.data.too_long,
-        targets={name for each in every if not each.refines for name in (*each.inputs, *each.supervised_at)},
+        targets={name for needs in all_needs if not needs.refines for name in (*needs.inputs, *needs.supervised_at)},
         dropout={} if isinstance(dropout, str) else dropout, any_number=dropout == "any_number",
     )  # fmt: skip
     return Collator(
@@ -299,22 +301,22 @@ def open_split(
     config: Config, dataset: Dataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], *,
     progress: bool = True, say: Callable[[str], None] = print,
 ) -> Split:  # fmt: skip
-    """One split: of samples (`say` gets a line for each bad one), or of a text corpus, tokenized once into the cache
-    folder and cut into windows of the longest number of tokens that a task reads, of which `tokens_per_step` makes
-    `tokens_per_step // window` rows. Raises DataError for data that cannot be read, and for a text corpus where the
-    configuration has any input besides one text."""
+    """One split: of samples (`say` is called with a line for each bad one), or of a text corpus. A corpus is tokenized
+    once into the cache folder and cut into windows of the largest number of tokens that a task reads; a step of
+    `tokens_per_step` tokens has `tokens_per_step // window` rows. Raises DataError if the data cannot be read, or the
+    configuration has any input besides one text for a text corpus."""
     if dataset.holds_samples:
         return open_samples(config, dataset, split, choppers, tasks, say)
-    read = {name: chopper for name, chopper in choppers.items() if name not in config.wiring.made}
-    if len(read) != 1 or next(iter(read.values())).vocabulary is None:
+    data_choppers = {name: chopper for name, chopper in choppers.items() if name not in config.wiring.made}
+    if len(data_choppers) != 1 or next(iter(data_choppers.values())).vocabulary is None:
         raise DataError(
-            f"data set {dataset.name!r} is a text corpus: it feeds one input of text, not {', '.join(read)}"
+            f"data set {dataset.name!r} is a text corpus: it needs one input of text, not {', '.join(data_choppers)}"
         )
-    ((name, chopper),) = read.items()
+    ((name, chopper),) = data_choppers.items()
     if chopper.axes:
         raise DataError(
-            f"data set {dataset.name!r} is a text corpus, whose windows would cut what stands on the axis "
-            f"{chopper.axes[0]!r} of input {name!r}: it feeds `use: text`"
+            f"data set {dataset.name!r} is a text corpus, whose windows cannot be cut along the axis "
+            f"{chopper.axes[0]!r} of input {name!r}: write `use: text`"
         )
     file = prepare(dataset, split, chopper.vocabulary, prepared_folder(dataset, chopper.vocabulary), progress=progress)
     encoder, context = config.model.options["encoder"], config.model.options["context"]
@@ -326,9 +328,9 @@ def open_split(
 
 
 WIDE, CHANNELS = 64, 16
-"""From this width and this many channels a head on, bfloat16 takes at least a fifth less time than float32 on a CPU
-with instructions for it: a rule fitted to benchmarks/results/precision.jsonl (by `benchmarks/precision.py`) and tested
-against it."""
+"""From this width and this number of channels per head, bfloat16 takes at least a fifth less time than float32 on a CPU
+with bfloat16 instructions. The rule was fitted to benchmarks/results/precision.jsonl (by `benchmarks/precision.py`) and
+tested against it."""
 
 
 class Resolved(Record):
@@ -337,13 +339,13 @@ class Resolved(Record):
     precision: Literal["float32", "bfloat16"]
     compile: bool
     note: str = ""
-    """Why the run is not compiled though it should be; else empty."""
+    """The reason if a requested compilation is not possible; else empty."""
     device: str
-    """The kind of device that this is for: `cpu` or `cuda`."""
+    """The kind of device that these choices are for: `cpu` or `cuda`."""
 
 
 def read_resolved(folder: Path) -> Resolved | None:
-    """The `choices.json` of a run; None where there is none. Raises CheckpointError for a damaged file."""
+    """The `choices.json` of a run; None if there is none. Raises CheckpointError if the file is damaged."""
     file = folder / "choices.json"
     try:
         return read_record(file, Resolved) if file.exists() else None
@@ -352,34 +354,34 @@ def read_resolved(folder: Path) -> Resolved | None:
 
 
 def resolve(training: Training, model: Part, folder: Path | None, device: torch.device) -> Resolved:
-    """Resolve precision and compile: as in the `choices.json` of `folder` where that is for this kind of device, else
-    by rule, and then stored there (`folder` None: nothing is read or stored).
+    """Resolve precision and compile: as in the `choices.json` of `folder` if that is for this kind of device, else by
+    rule; the result is then stored there (`folder` None: nothing is read or stored).
 
-    Precision `auto` is bfloat16 on a GPU that has it, and on a CPU with instructions for it where the model is wide
-    enough to gain (see WIDE); `fast` is bfloat16 on such CPUs whatever the width. Compile `auto` is a GPU and 1,000
-    steps or more. Where a compiler is missing, the run goes on without, and the note says so. Raises CheckpointError
-    for a damaged `choices.json`."""
-    before = read_resolved(folder) if folder else None
-    if before and before.device == device.type:
-        return before
-    wide = device.type == "cuda" or training.precision == "fast" or gains(*width_and_channels(model))
-    named = training.precision in ("float32", "bfloat16")
-    precision = training.precision if named else "bfloat16" if wide and fast_half(device) else "float32"
-    wanted = device.type == "cuda" and training.steps >= 1000 if training.compile == "auto" else training.compile
-    missing = wanted and missing_compiler(device)
-    note = f"not compiled: {missing}" if missing else ""
-    made = Resolved(precision=precision, compile=bool(wanted and not missing), note=note, device=device.type)
+    Precision `auto` is bfloat16 on a GPU that supports it, and on a CPU with bfloat16 instructions if the model is wide
+    enough to be faster (see WIDE); `fast` is bfloat16 on such CPUs for any width. Compile `auto` means a GPU and 1,000
+    steps or more. If a compiler is missing, the run is not compiled, and the note states why. Raises CheckpointError if
+    `choices.json` is damaged."""
+    stored = read_resolved(folder) if folder else None
+    if stored and stored.device == device.type:
+        return stored
+    uses_half = device.type == "cuda" or training.precision == "fast" or gains(*width_and_channels(model))
+    is_explicit = training.precision in ("float32", "bfloat16")
+    precision = training.precision if is_explicit else "bfloat16" if uses_half and fast_half(device) else "float32"
+    compiled = device.type == "cuda" and training.steps >= 1000 if training.compile == "auto" else training.compile
+    obstacle = compiled and missing_compiler(device)
+    note = f"not compiled: {obstacle}" if obstacle else ""
+    resolved = Resolved(precision=precision, compile=bool(compiled and not obstacle), note=note, device=device.type)
     if folder:
-        write_json(folder / "choices.json", made.model_dump())
-    return made
+        write_json(folder / "choices.json", resolved.model_dump())
+    return resolved
 
 
 def precision_of(folder: Path, device: torch.device) -> str:
-    """The precision in which a run is evaluated: that of its training on this kind of device, or on another that
-    multiplies bfloat16 in hardware; else float32. Raises CheckpointError for a damaged `choices.json`."""
-    before = read_resolved(folder)
-    same = before is not None and (before.device == device.type or fast_half(device))
-    return before.precision if same else "float32"
+    """The precision in which a run is evaluated: that of its training, if it was trained on this kind of device or this
+    device multiplies bfloat16 in hardware; else float32. Raises CheckpointError if `choices.json` is damaged."""
+    stored = read_resolved(folder)
+    is_supported = stored is not None and (stored.device == device.type or fast_half(device))
+    return stored.precision if is_supported else "float32"
 
 
 def width_and_channels(model: Part) -> tuple[int, int]:
@@ -390,36 +392,37 @@ def width_and_channels(model: Part) -> tuple[int, int]:
 
 
 def gains(width: int, channels: int) -> bool:
-    """Whether a core of this width and this many channels a head gains from bfloat16 on a CPU that has it."""
+    """Whether a core of this width and this number of channels per head is faster with bfloat16 on a CPU that supports
+    it."""
     return width >= WIDE and channels >= CHANNELS
 
 
 def build_core(config: Config, axes: Sequence[str], encoder: Encoder | None = None) -> Transformer:
-    """The main core, or, where `encoder` is given, the encoder to which the main core has cross-attention.
+    """The main core, or, if `encoder` is passed, the encoder that the main core attends to by cross-attention.
 
-    `axes` are the position axes in order, such as `["order", "row", "column"]`: attention expressions
-    (`causal | from(image)`) and the relative position name inputs and axes, the modules take their numbers."""
+    `axes` are the position axes in order, such as `["order", "row", "column"]`. Attention expressions
+    (`causal | from(image)`) and the relative position name inputs and axes; the modules receive their numbers."""
     options = dict(config.model.options)
-    crosses = options["encoder"] is not None and encoder is None
+    has_cross_attention = options["encoder"] is not None and encoder is None
     if encoder is not None:
         options |= {"depth": encoder.depth, "attention": encoder.attention, "position": encoder.position}
-    written = [options["attention"]] if isinstance(options["attention"], str) else options["attention"]
+    expressions = [options["attention"]] if isinstance(options["attention"], str) else options["attention"]
     with trusting(config.trust):
-        options["attention"] = [parse_graph(each, list(config.inputs), axes, imported) for each in written]
+        options["attention"] = [parse_graph(text, list(config.inputs), axes, imported) for text in expressions]
     options["position"] = partial(options["position"] or RelativePosition, axes=tuple(axes))
-    options["block"] = partial(options["block"], crosses=crosses)
+    options["block"] = partial(options["block"], crosses=has_cross_attention)
     core = Part(config.model.target, options).of(Transformer)()
     core.name_inputs(list(config.inputs))
     return core
 
 
 def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]) -> Model:
-    """The model with its initial values, drawn by the seed of torch's global generator and each parameter's name.
-    Inputs that share a tokenizer (`same_as`) share one embedder. Raises MemoryError for a model that is too large."""
+    """The model with its initial values, which follow from the seed of torch's global generator and each parameter's
+    name. Inputs that share a tokenizer (`same_as`) share one embedder. Raises MemoryError if the model is too large."""
     try:
         return _build_model(config, choppers, tasks)
     except RuntimeError as error:
-        if "allocate" in str(error):  # torch has no class for it
+        if "allocate" in str(error):  # torch has no exception class for it
             raise MemoryError(str(error)) from None
         raise
 
@@ -430,7 +433,7 @@ def _build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping
     tokenizers: dict[str, nn.Module | str] = {}
     for name, part in config.inputs.items():
         users = wiring.sharing(name)
-        longest = max((encoder.context if each in wiring.encoded else context for each in users), default=context)
+        longest = max((encoder.context if user in wiring.encoded else context for user in users), default=context)
         shared = wiring.owners[name] != name
         tokenizers[name] = wiring.owners[name] if shared else part(choppers[name], width, longest)
     second = build_core(config, wiring.axes, encoder) if encoder else None
@@ -441,7 +444,7 @@ def _build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping
 
 
 def build_optimizer(training: Training, model: Model) -> Optimizer:
-    """The optimizer of the section `training:`; without a `learning_rate`, at the optimizer's own default."""
+    """The optimizer of the section `training:`; without a `learning_rate`, with the optimizer's default."""
     target = getattr(training.optimizer, "target", training.optimizer)
     rate = target.default_rate if training.learning_rate is None else training.learning_rate
     return training.optimizer(model, rate)

@@ -1,4 +1,4 @@
-"""`--dry-run`: everything that can be known before training, printed, and one real step."""
+"""`--dry-run`: prints the configuration and its costs, and runs one real training step."""
 
 from __future__ import annotations
 
@@ -20,36 +20,35 @@ from .train import Experiment, about_inputs, assemble, counted, preflight, resum
 
 
 def dry_run(config: Config) -> None:
-    """Print the resolved configuration, the costs, and why no target can reach its own predictor; run one step.
+    """Print the resolved configuration, the costs and the result of the leak check, and run one training step.
 
-    The run's folder is a temporary one. Raises what training would raise before its first step.
-    """
+    The run's folder is a temporary one. Raises the errors that training raises before its first step."""
     processes = Processes.start(config.training.device)
     console = plain_console(soft_wrap=True, highlight=False, quiet=not processes.is_first)
     console.print(dumped(config.tree).rstrip())
     with tempfile.TemporaryDirectory() as folder:
         logging = replace(config.logging, tensorboard=False, also={})
-        known = counted(replace(config, out=Path(folder), logging=logging))
-        experiment = assemble(known, processes, Progress(1))
+        counted_config = counted(replace(config, out=Path(folder), logging=logging))
+        experiment = assemble(counted_config, processes, Progress(1))
         resume(experiment)
         preflight(experiment)
         trainer = experiment.trainer
         with trainer.loader as loader:
             console.print(parameter_table(experiment.model))
             console.print(rate_table(trainer.learner))
-            if processes.is_first and (about := experiment.data.dataset.about()):
-                told = ", ".join(f"{name} {value}" for name, value in about.items())
-                console.print(f"data: {config.data.dataset.use}, {told}")
+            if processes.is_first and (description := experiment.data.dataset.about()):
+                facts = ", ".join(f"{name} {value}" for name, value in description.items())
+                console.print(f"data: {config.data.dataset.use}, {facts}")
             for line in (*batch_lines(experiment), *about_inputs(experiment), *leak_lines(experiment.model)):
                 console.print(line)
             start(experiment)
             loss = processes.sum(trainer.learner.update(0, loader.load(0))).item()
         memory = scaled(peak_memory(processes.device), "B")
-        console.print(f"one step: loss {loss:.4f}, peak memory of the whole process {memory}")
+        console.print(f"one step: loss {loss:.4f}, peak memory of the process {memory}")
 
 
 def parameter_table(model: Model) -> Table:
-    """Parameter counts by part of the model: `tokenizers.text`, `cores.main`, `heads.lm`, ..."""
+    """A table of parameter counts by part of the model: `tokenizers.text`, `cores.main`, `heads.lm`, ..."""
     table = Table("part", "parameters", title="model", title_justify="left")
     table.columns[1].justify = "right"
     parts = parameters_by_part(model)
@@ -60,7 +59,8 @@ def parameter_table(model: Model) -> Table:
 
 
 def rate_table(learner: Learner) -> Table:
-    """The peak learning rate and the number of parameters of every optimizer group, and how many are frozen."""
+    """A table of the peak learning rate and the number of parameters of every optimizer group, and of the frozen
+    parameters."""
     table = Table("group", "peak rate", "parameters", title="learning rates", title_justify="left")
     table.columns[2].justify = "right"
     for name, (rate, count) in learner.optimizer.rates().items():
@@ -72,27 +72,27 @@ def rate_table(learner: Learner) -> Table:
 
 
 def batch_lines(experiment: Experiment) -> list[str]:
-    """Tokens, padding and micro-batches of the first step, epochs of the run, FLOP a step, precision, and an estimate
-    of the memory in bytes."""
+    """Lines with the tokens, padding and micro-batches of the first step, the epochs of the run, the FLOP of a step,
+    the precision, and the estimated memory in bytes."""
     settings, choices, trainer = experiment.config.training, experiment.choices, experiment.trainer
     train, processes = experiment.data.splits["train"], experiment.processes
     planned = trainer.loader.planned(0)
-    read = Throughput().plus(planned, trainer.log.flops, 0.0).over(processes)
-    own = processes.share(train.plan(settings.seed, 0), trainer.loader.together)
-    most = len(trainer.loader.parts(own, train.rows)[0])
+    throughput = Throughput().plus(planned, trainer.log.flops, 0.0).over(processes)
+    local_samples = processes.share(train.plan(settings.seed, 0), trainer.loader.together)
+    micro_batch_rows = len(trainer.loader.parts(local_samples, train.rows)[0])
     estimate = memory_estimate(
-        experiment.model, most, ema=bool(settings.ema), half=choices.precision != "float32",
+        experiment.model, micro_batch_rows, ema=bool(settings.ema), half=choices.precision != "float32",
         optimizer_values=trainer.learner.optimizer.state_values(),
     )  # fmt: skip
-    unit, padding = train.unit.split()[0], read.slots - read.tokens
+    unit, padding = train.unit.split()[0], throughput.slots - throughput.tokens
     length = f"{settings.steps:,} steps, {settings.steps * train.rows / len(train):.2f} epochs"
     length = length if settings.minutes is None else f"{settings.minutes:g} minutes"
     return [
-        f"a step: {train.rows} {train.unit} = {read.tokens:,} tokens and {padding:,} slots of padding "
-        f"({padding / read.slots:.1%}), in {processes.world_size} process(es), {len(planned)} "
-        f"micro-batch(es) of at most {most} {unit} each",
+        f"a step: {train.rows} {train.unit} = {throughput.tokens:,} tokens and {padding:,} slots of padding "
+        f"({padding / throughput.slots:.1%}), in {processes.world_size} process(es), {len(planned)} "
+        f"micro-batch(es) of at most {micro_batch_rows} {unit} each",
         f"the run: {length} of {len(train):,} {unit}; {len(experiment.data.splits['val']):,} to validate",
-        f"arithmetic: {scaled(read.flops, 'FLOP')} a step",
+        f"arithmetic: {scaled(throughput.flops, 'FLOP')} a step",
         f"precision {choices.precision}, {'compiled' if choices.compile else 'eager'}, on {processes.device.type}"
         + (f" ({choices.note})" if choices.note else ""),
         "memory, estimated: " + ", ".join(f"{name} {scaled(size, 'B')}" for name, size in estimate.items()),
@@ -100,25 +100,33 @@ def batch_lines(experiment: Experiment) -> list[str]:
 
 
 def leak_lines(model: Model) -> list[str]:
-    """Why no target can reach its own predictor, a line per core: by the form of its attention graphs, else by a search
-    in every new layout before it is used (see `models/leaks.py`)."""
+    """Lines, one per core, on why no target can reach its own predictor: either the form of the attention graphs
+    excludes it, or every new batch layout is searched before it is used (see `models/leaks.py`)."""
     lines, check = [], model.leak_check
     if not check.by_form + check.searched:
-        return ["no leak: nothing that is predicted stands among the tokens that are read"]
+        return ["no leak: no predicted token is among the input tokens"]
     for name, core in model.cores.items():
-        patterns = list(dict.fromkeys(core.graphs))
-        ahead = [graph.ahead() for graph in patterns]
-        in_time = [axis for axis in range(1, core.axes) if all(each.ahead(axis) == frozenset() for each in patterns)]
-        if all(each == frozenset() for each in ahead):
-            why = "nobody reads what stands later, by the form of its graph: this holds for all batches"
+        graphs = list(dict.fromkeys(core.graphs))
+        ahead = [graph.ahead() for graph in graphs]
+        in_time = [axis for axis in range(1, core.axes) if all(graph.ahead(axis) == frozenset() for graph in graphs)]
+        if all(inputs == frozenset() for inputs in ahead):
+            reason = "no token attends to a later token; this follows from the graph and holds for all batches"
         elif in_time:
             axis = core.position.axes[in_time[0]]
-            why = f"nobody reads what is later in {axis}, by the form of its graph: this holds for all batches"
+            reason = (
+                f"no token attends to a token later in {axis}; this follows from the graph and holds for all batches"
+            )
         elif None not in ahead:
             names = ", ".join(model.inputs[number - 1] for number in sorted(frozenset().union(*ahead)))
-            why = f"only {names} are read ahead of time; that they stand before every target is checked in every batch"
+            reason = (
+                f"tokens attend to later tokens of {names} only; "
+                "each batch is checked for whether these precede all targets"
+            )
         else:
-            follows = "every new layout is followed through all layers before it is used"
-            why = f"its graph proves nothing by its form: {follows}"
-        lines.append(f"no leak in {name}: in {len(core.graphs)} layers of {len(patterns)} graph(s) {why}")
-    return [*lines, f"first batch: {check.by_form:,} targets safe by form, {check.searched:,} layouts searched"]
+            search = "every new batch layout is searched through all layers before it is used"
+            reason = f"the graph alone does not exclude leaks; {search}"
+        lines.append(f"no leak in {name}: {len(core.graphs)} layers, {len(graphs)} graph(s): {reason}")
+    return [
+        *lines,
+        f"first batch: {check.by_form:,} targets safe by the form of the graph, {check.searched:,} layouts searched",
+    ]

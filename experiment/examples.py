@@ -1,4 +1,4 @@
-"""`chopmix examples RUN`: samples of a data set as files, to look at, to hear, and to give to `chopmix predict`."""
+"""`chopmix examples RUN`: writes samples of a data set as files, for viewing, listening and `chopmix predict`."""
 
 from __future__ import annotations
 
@@ -30,52 +30,56 @@ ENDINGS = {
 
 
 def write_examples(config: Config, split: str, number: int, folder: Path) -> Iterator[str]:
-    """Write `number` samples, spread evenly over a split, into `folder`; yields the command that predicts each.
+    """Write `number` samples, spread evenly over a split, into `folder`; yields one `chopmix predict` command per
+    sample.
 
-        examples/1/image.png      a file for every column that is no text, number or class
+        examples/1/image.png      a file for every column that is not a text, a number or a class
         examples/1/sample.json    {"answer": "7+5=12", "image": "image.png", "operator": "+"}, targets included
         examples/2/...
 
-    The command has all inputs but the targets:
+    The command passes all inputs except the targets:
 
         chopmix predict runs/quickstart --input image=examples/1/image.png --input operator=+
 
     Raises RunError for a text corpus, DataError for a sample that cannot be read."""
     dataset = config.dataset()
     if not dataset.holds_samples:
-        raise RunError(f"{config.path}: dataset {dataset.name!r} is a text corpus: chopmix inspect shows what it holds")
+        raise RunError(f"{config.path}: dataset {dataset.name!r} is a text corpus: chopmix inspect shows its content")
     samples, columns = dataset.opened(split), config.wiring.columns
     tasks = list(config.wiring.tasks.values())
-    answers = {column for task in tasks for column in task.needs.columns}
-    answers |= {columns[task.target] for task in tasks if task.needs.generates}
-    for place in range(min(number, len(samples))):
-        row, own = samples[place * len(samples) // number if number < len(samples) else place], folder / str(place + 1)
-        make_folder(own)
-        there = [name for name in sorted({*columns.values(), *answers}) if row.get(name) is not None]
-        told = {name: written(row[name], own, file_name(name)) for name in there}
-        write_json(own / "sample.json", told)
-        given = {name: column for name, column in columns.items() if column in told and column not in answers}
-        yield " ".join(["chopmix predict", shlex.quote(str(config.out)), *asked(given, told, own)])
+    targets = {column for task in tasks for column in task.needs.columns}
+    targets |= {columns[task.target] for task in tasks if task.needs.generates}
+    for position in range(min(number, len(samples))):
+        row = samples[position * len(samples) // number if number < len(samples) else position]
+        sample_folder = folder / str(position + 1)
+        make_folder(sample_folder)
+        present = [name for name in sorted({*columns.values(), *targets}) if row.get(name) is not None]
+        contents = {name: write_value(row[name], sample_folder, file_name(name)) for name in present}
+        write_json(sample_folder / "sample.json", contents)
+        inputs = {name: column for name, column in columns.items() if column in contents and column not in targets}
+        yield " ".join(
+            ["chopmix predict", shlex.quote(str(config.out)), *input_options(inputs, contents, sample_folder)]
+        )
 
 
-def asked(given: Mapping[str, str], told: Mapping[str, Any], folder: Path) -> list[str]:
-    """The `--input NAME=VALUE` options of `chopmix predict` for a sample. `given` maps inputs to columns, `told` is the
-    content of its `sample.json`."""
-    found = []
-    for name, column in given.items():
-        file = folder / str(told[column])
-        found.append(f"--input {shlex.quote(f'{name}={file if os.path.isfile(file) else told[column]}')}")
-    return found
+def input_options(inputs: Mapping[str, str], contents: Mapping[str, Any], folder: Path) -> list[str]:
+    """The `--input NAME=VALUE` options of `chopmix predict` for a sample. `inputs` maps inputs to columns, `contents`
+    is the content of `sample.json`."""
+    options = []
+    for name, column in inputs.items():
+        file = folder / str(contents[column])
+        options.append(f"--input {shlex.quote(f'{name}={file if os.path.isfile(file) else contents[column]}')}")
+    return options
 
 
 def file_name(column: str) -> str:
-    """The file name of a column, safe even where the column's name (of a run from elsewhere, say) is a path."""
+    """A column's name as a file name. The column of a foreign run may be named like a path."""
     return re.sub(r"^\.|[^\w.+-]", "_", column)
 
 
-def written(value: Any, folder: Path, name: str) -> Any:
-    """Write a raw value as a file and give its name: a path or bytes as they are, (samples, rate) as WAV, a picture as
-    PNG, an array by `as_array`. A text, a number or a class is given back as it is."""
+def write_value(value: Any, folder: Path, name: str) -> Any:
+    """Write a raw value as a file and return the file's name: paths and bytes unchanged, (samples, rate) as WAV, images
+    as PNG, arrays as in `as_array`. Texts, numbers and classes are returned unchanged."""
     if isinstance(value, Path):
         regular(value)
         shutil.copyfile(value, folder / f"{name}{value.suffix}")
@@ -100,8 +104,8 @@ def written(value: Any, folder: Path, name: str) -> Any:
 
 
 def as_array(array: np.ndarray, folder: Path, name: str) -> Any:
-    """Write an array and give the file's name: uint8 (h, w) or (h, w, 3) as PNG, else as `.npy`. Up to 16 numbers on
-    one axis are given back as a list."""
+    """Write an array and return the file's name: uint8 (h, w) or (h, w, 3) as PNG, anything else as `.npy`. An array of
+    up to 16 numbers with one axis is returned as a list."""
     if array.dtype == np.uint8 and array.ndim in (2, 3) and min(array.shape[:2]) > 1 and array.shape[2:] in ((), (3,)):
         return as_picture(Image.fromarray(array), folder, name)
     if array.ndim == 1 and array.size <= 16:
@@ -112,9 +116,9 @@ def as_array(array: np.ndarray, folder: Path, name: str) -> Any:
     return f"{name}.npy"
 
 
-def as_picture(picture: Any, folder: Path, name: str) -> str:
-    """Write a picture (PIL) as PNG and give the file's name."""
+def as_picture(image: Any, folder: Path, name: str) -> str:
+    """Write a PIL image as PNG and return the file's name."""
     content = io.BytesIO()
-    picture.save(content, "PNG")
+    image.save(content, "PNG")
     write_bytes(folder / f"{name}.png", content.getvalue())
     return f"{name}.png"

@@ -1,5 +1,5 @@
-"""`chopmix inspect CONFIG`: one HTML page with the tokens of one real sample, its attention graphs and its targets; on
-the terminal, of a text corpus, its tokens in colours, and one batch written out as training examples."""
+"""`chopmix inspect CONFIG`: one HTML page with the tokens of one real sample, its attention graphs and its targets; for
+a text corpus, prints its tokens in colours and one batch as training examples."""
 
 from __future__ import annotations
 
@@ -37,32 +37,32 @@ border-bottom:1px solid #ddd} .set span{display:inline-block;min-width:.9em;marg
 font:12px monospace;white-space:pre} pre{background:#f5f5f5;padding:.7em;overflow:auto} .fine{color:#256029}
 .bad{color:#b00}"""
 COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")
-"""The colours of neighbouring tokens on the terminal."""
+"""The background colours of neighbouring tokens in the terminal."""
 FEW = 24
-"""At most this many targets of a task are listed."""
+"""The largest number of targets of a task that are listed."""
 
 
 def open_untrained(config: Config) -> tuple[dict[str, Chopper], dict[str, Task], Split]:
-    """Choppers, tasks and the validation split of a configuration, for inspection without a run: fitted now; nothing of
-    it is kept. Raises DataError for data that cannot be read."""
-    dataset, door = config.dataset(), partial(open_part, trust=config.nested)
+    """The choppers, tasks and validation split of a configuration, for inspection without a run. They are fitted in a
+    temporary folder. Raises DataError if the data cannot be read."""
+    dataset, open_run = config.dataset(), partial(open_part, trust=config.nested)
     with tempfile.TemporaryDirectory() as folder:
-        choppers, tasks = choppers_and_tasks(config, Path(folder), door, dataset)
+        choppers, tasks = choppers_and_tasks(config, Path(folder), open_run, dataset)
     return choppers, tasks, open_split(config, dataset, "val", choppers, tasks)
 
 
 def write_page(config: Config, file: Path) -> str:
-    """Write the page for one sample of the validation split; gives a sentence with its numbers of tokens, inputs and
-    graphs. Raises DataError for data that cannot be read, OSError where the file cannot be written."""
+    """Write the page for one sample of the validation split; returns a sentence with the numbers of tokens, inputs and
+    graphs. Raises DataError if the data cannot be read, OSError if the file cannot be written."""
     choppers, tasks, split = open_untrained(config)
     model = build_model(config, choppers, tasks)
     batch = split.batch(split.all()[:1])
     names = ["(core)", *config.inputs]
     parts = [
-        f"<h1>What {html.escape(config.path.name)} sees</h1>", items(split, split.all()[0].number, choppers),
-        *(part for each in parts_of(batch, model) for part in set_parts(*each, choppers, names)),
+        f"<h1>The tokens of {html.escape(config.path.name)}</h1>", items(split, split.all()[0].number, choppers),
+        *(part for token_set in parts_of(batch, model) for part in set_parts(*token_set, choppers, names)),
         *cross_parts(batch), proof(batch, model),
-        "<h2>What is asked</h2>", *(asked(name, batch, choppers, config) for name in tasks),
+        "<h2>The targets</h2>", *(target_table(name, batch, choppers, config) for name in tasks),
         "<h2>The configuration</h2>", f"<pre>{html.escape(dumped(config.tree))}</pre>",
     ]  # fmt: skip
     title = html.escape(str(config.path))
@@ -74,46 +74,46 @@ def write_page(config: Config, file: Path) -> str:
 
 
 def items(split: Split, number: int, choppers: dict[str, Chopper]) -> str:
-    """HTML: every input of one of the split's samples, drawn as it is cut into tokens, and its labels; empty for a
+    """HTML: every input of one sample of the split, drawn as it is cut into tokens, and the labels; empty for a
     corpus."""
     if split.samples is None:
         return ""
     inputs, labels = split.item(number)
-    found = [f"<h2>One sample: {html.escape(split.samples.keys[number])}</h2>"]
+    parts = [f"<h2>One sample: {html.escape(split.samples.keys[number])}</h2>"]
     for name, item in inputs.items():
         chopper = choppers[name]
         count = chopper.count(item)
-        found.append(f"<h3 style='color:{colour(name, choppers)}'>{html.escape(name)}: {count} tokens</h3>")
+        parts.append(f"<h3 style='color:{colour(name, choppers)}'>{html.escape(name)}: {count} tokens</h3>")
         if isinstance(item, str):
-            found.append(f"<p>{html.escape(repr(item))}</p>")
+            parts.append(f"<p>{html.escape(repr(item))}</p>")
         else:
-            found.append(picture(lambda canvas, chopper=chopper, item=item: chopper.draw(canvas, item), (5, 2.6)))
-    found += [f"<p>{html.escape(name)}: <b>{html.escape(str(value))}</b></p>" for name, value in labels.items()]
-    return "\n".join(found)
+            parts.append(picture(lambda canvas, chopper=chopper, item=item: chopper.draw(canvas, item), (5, 2.6)))
+    parts += [f"<p>{html.escape(name)}: <b>{html.escape(str(value))}</b></p>" for name, value in labels.items()]
+    return "\n".join(parts)
 
 
-def asked(name: str, batch: Batch, choppers: dict[str, Chopper], config: Config) -> str:
-    """HTML: a task's targets in the batch: the label, or a table of supervised tokens and the ids to predict."""
+def target_table(name: str, batch: Batch, choppers: dict[str, Chopper], config: Config) -> str:
+    """HTML: the targets of a task in the batch: the label, or a table of supervised tokens and the ids to predict."""
     targets, target = batch.targets[name], config.tasks[name].options.get("target")
     vocabulary = choppers[target].vocabulary if target in choppers else None
     if vocabulary is None or not {target} & {*batch.set_of(targets).chunks} or targets.values.is_floating_point():
         (label, *_) = batch.set_of(targets).labels.get(target) or [None]
         return f"<p>{html.escape(name)}: {html.escape(str(label))}</p>"
-    wanted = targets.values.flatten().tolist()
-    read = batch.set_of(targets).chunks[target].values.flatten().tolist()
-    if len(read) != len(wanted):  # only some slots are supervised: the masked ones
+    target_ids = targets.values.flatten().tolist()
+    input_ids = batch.set_of(targets).chunks[target].values.flatten().tolist()
+    if len(input_ids) != len(target_ids):  # only the masked slots are supervised
         planned = batch.set_of(targets)
-        shown = labels_of(planned, planned.tokens, choppers)
-        pairs = [(f"place {place}, {shown[place]}", id) for place, id in zip(targets.slots.tolist(), wanted)]
+        labels = labels_of(planned, planned.tokens, choppers)
+        pairs = [(f"slot {slot}, {labels[slot]}", id) for slot, id in zip(targets.slots.tolist(), target_ids)]
     else:
-        pairs = [(repr(vocabulary.shown(given)), id) for given, id in zip(read, wanted)]
-    pairs = [(given, id) for given, id in pairs if id != IGNORED]
+        pairs = [(repr(vocabulary.shown(context)), id) for context, id in zip(input_ids, target_ids)]
+    pairs = [(context, id) for context, id in pairs if id != IGNORED]
     rows = "".join(
-        f"<tr><td>{html.escape(given)}</td><td>{html.escape(repr(vocabulary.shown(id)))}</td></tr>"
-        for given, id in pairs[:FEW]
+        f"<tr><td>{html.escape(context)}</td><td>{html.escape(repr(vocabulary.shown(id)))}</td></tr>"
+        for context, id in pairs[:FEW]
     )
     more = f"<p>The first {FEW} of {len(pairs):,}.</p>" if len(pairs) > FEW else ""
-    return f"<p>{html.escape(name)}</p><table><tr><th>after</th><th>say</th></tr>{rows}</table>{more}"
+    return f"<p>{html.escape(name)}</p><table><tr><th>token</th><th>target</th></tr>{rows}</table>{more}"
 
 
 # ------------------------------------------------------------------------------------------------------ on the terminal
@@ -129,8 +129,8 @@ def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
     choppers, _, split = open_untrained(config)
     (name,) = choppers
     encoding = choppers[name].vocabulary
-    about = f"input {name!r}: {encoding.name}, {encoding.size:,} ids; start token {encoding.start}"
-    console.print(about)
+    description = f"input {name!r}: {encoding.name}, {encoding.size:,} ids; start token {encoding.start}"
+    console.print(description)
     ids = split.file.ids
     console.print(f"validation: {len(ids):,} tokens for {split.file.bytes:,} bytes, "
                   f"{split.file.bytes / len(ids):.2f} bytes a token\n")  # fmt: skip
@@ -139,16 +139,16 @@ def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
     for row in range(min(rows, (len(ids) - 1) // tokens)):
         window = ids[row * tokens : row * tokens + tokens + 1].tolist()
         for length in range(1, len(window)):
-            given, target = window[:length], window[length]
+            context, target = window[:length], window[length]
             console.print(
-                f"when the input is {', '.join(map(str, given))} the target is {target}   "
-                f"{encoding.decode(given, specials=True)!r} -> {encoding.decode([target], specials=True)!r}",
+                f"when the input is {', '.join(map(str, context))} the target is {target}   "
+                f"{encoding.decode(context, specials=True)!r} -> {encoding.decode([target], specials=True)!r}",
                 soft_wrap=True,
             )  # fmt: skip
 
 
 def coloured(encoding, ids: list[int]) -> Text:
-    """The text of ids with neighbouring tokens on different colours; a line break shows as ⏎ and is made."""
+    """The text of ids with alternating background colours; a line break is shown as ⏎ and kept."""
     text = Text()
     for number, id in enumerate(ids):
         piece = encoding.decode([id], specials=True)
@@ -157,14 +157,14 @@ def coloured(encoding, ids: list[int]) -> Text:
 
 
 INPUT_COLOURS = ("#9aa0a6", "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948")
-"""By the number of the input; 0 are class and register tokens."""
+"""By the number of the input; 0 stands for class and register tokens."""
 SHOWN = 400
-"""At most this many tokens of a set are written out and drawn."""
+"""The largest number of tokens of a set that are written out and drawn."""
 
 
 def parts_of(batch: Batch, model: Model) -> list[tuple[str, SetPlan, Sequence[Graph]]]:
-    """(whose, plan, graphs) of every set of a batch: `encoder`, then `decoder`, or empty where there is one set; its
-    core's attention graphs, one per layer."""
+    """(name, plan, graphs) for every set of a batch: `encoder`, then `decoder`, or an empty name if there is one set;
+    the graphs are the attention graphs of its core, one per layer."""
     main, *encoder = model.graphs
     if batch.encoder is None:
         return [("", batch.main, main)]
@@ -172,39 +172,39 @@ def parts_of(batch: Batch, model: Model) -> list[tuple[str, SetPlan, Sequence[Gr
 
 
 def set_parts(
-    whose: str, planned: SetPlan, graphs: Sequence[Graph], choppers: dict[str, Chopper], names: Sequence[str]
+    set_name: str, planned: SetPlan, graphs: Sequence[Graph], choppers: dict[str, Chopper], names: Sequence[str]
 ) -> list[str]:
-    """HTML of the first row of a set. `whose` as in `parts_of`; `names` are those of the inputs, class and register
-    tokens first."""
-    tokens, of = planned.tokens.select(slice(0, 1)), f" of the {whose}" if whose else ""
+    """HTML of the first row of a set. `set_name` as in `parts_of`; `names` are the names of the inputs, preceded by
+    that of class and register tokens."""
+    tokens, of = planned.tokens.select(slice(0, 1)), f" of the {set_name}" if set_name else ""
     cut = f"<p>The first {SHOWN} of its {tokens.shape[1]:,} tokens are shown.</p>" if tokens.shape[1] > SHOWN else ""
     return [
         f"<h2>The set{of}</h2>", cut, strip(planned, tokens, choppers, names), counts_table(tokens, names),
-        f"<h2>Who reads whom{' in it' if of else ''}</h2>", *graph_parts(graphs, tokens),
+        f"<h2>Attention{of}</h2>", *graph_parts(graphs, tokens),
     ]  # fmt: skip
 
 
 def cross_parts(batch: Batch) -> list[str]:
-    """HTML: a sentence about cross-attention, where there is an encoder."""
+    """HTML: a sentence about cross-attention, if there is an encoder."""
     if batch.encoder is None:
         return []
     count = int((batch.encoder.tokens.sample[0] > 0).sum())
-    return [f"<p>In every layer each token of the decoder's set also reads all {count} of the encoder's.</p>"]
+    return [f"<p>In every layer each token of the decoder also attends to all {count} tokens of the encoder.</p>"]
 
 
 def labels_of(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper]) -> list[str]:
     """A short text for every slot of the first row: the text of an id, `·` for anything else."""
-    found = ["·"] * tokens.shape[1]
+    labels = ["·"] * tokens.shape[1]
     for name, chunks in planned.chunks.items():
         vocabulary = choppers[name].vocabulary
         if vocabulary is None:
             continue
         values = chunks.values.flatten().tolist()
-        places = range(len(values)) if chunks.slots is None else chunks.slots.tolist()
-        for place, id in zip(places, values):
-            if place < len(found):
-                found[place] = vocabulary.shown(id).replace("\n", "⏎")
-    return found
+        slots = range(len(values)) if chunks.slots is None else chunks.slots.tolist()
+        for slot, id in zip(slots, values):
+            if slot < len(labels):
+                labels[slot] = vocabulary.shown(id).replace("\n", "⏎")
+    return labels
 
 
 def strip(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper], names: Sequence[str]) -> str:
@@ -231,47 +231,48 @@ def counts_table(tokens: Tokens, names: Sequence[str]) -> str:
 
 
 def graph_parts(graphs: Sequence[Graph], tokens: Tokens) -> list[str]:
-    """HTML: each different attention graph as a matrix, rows (queries) read columns (keys), then the tokens that can
-    have reached each token, for each depth at which that changes."""
-    pictures = []
+    """HTML: each different attention graph as a matrix (rows are queries, columns are keys), then a matrix of the
+    tokens from which information can have reached each token, for each depth at which it changes."""
+    parts = []
     for graph in dict.fromkeys(graphs):
-        layers = ", ".join(str(layer + 1) for layer, each in enumerate(graphs) if each == graph)
-        pictures.append(matrix(dense_mask(graph, tokens, tokens)[0], tokens, f"layer {layers}"))
-    heard = [reach(graphs[:depth], tokens)[0] for depth in range(1, len(graphs) + 1)]
-    for depth, known in enumerate(heard, start=1):
-        if depth == len(heard) or (depth > 1 and not torch.equal(known, heard[depth - 2])):
-            pictures.append(matrix(known, tokens, f"heard of after {depth} layer{'s' * (depth > 1)}"))
-    return ["<p>Rows read columns.</p>", *pictures, reach_table(graphs, heard, tokens)]
+        layers = ", ".join(str(layer + 1) for layer, other in enumerate(graphs) if other == graph)
+        parts.append(matrix(dense_mask(graph, tokens, tokens)[0], tokens, f"layer {layers}"))
+    reachable = [reach(graphs[:depth], tokens)[0] for depth in range(1, len(graphs) + 1)]
+    for depth, reach_matrix in enumerate(reachable, start=1):
+        if depth == len(reachable) or (depth > 1 and not torch.equal(reach_matrix, reachable[depth - 2])):
+            parts.append(matrix(reach_matrix, tokens, f"reachable after {depth} layer{'s' * (depth > 1)}"))
+    return ["<p>Rows attend to columns.</p>", *parts, reach_table(graphs, reachable, tokens)]
 
 
-def reach_table(graphs: Sequence[Graph], heard: Sequence[torch.Tensor], tokens: Tokens) -> str:
-    """HTML: a table by layer of how many tokens a token attends to there, on average, and how many can have reached it
-    by then, on average and at most. `heard`: a matrix (n, n) for each depth."""
-    there = tokens.sample[0] > 0
+def reach_table(graphs: Sequence[Graph], reachable: Sequence[torch.Tensor], tokens: Tokens) -> str:
+    """HTML: a table by layer with the number of tokens that a token attends to, on average, and the number of tokens
+    from which information can have reached it, on average and at most. `reachable`: one matrix (n, n) per depth."""
+    is_token = tokens.sample[0] > 0
     rows = []
-    for depth, (graph, known) in enumerate(zip(graphs, heard), start=1):
-        read = dense_mask(graph, tokens, tokens)[0][there].sum(1).float()
-        known = known[there].sum(1).float()
-        cells = f"{depth}</td><td>{read.mean():.1f}</td><td>{known.mean():.1f}</td><td>{int(known.max())}"
+    for depth, (graph, sources) in enumerate(zip(graphs, reachable), start=1):
+        attended = dense_mask(graph, tokens, tokens)[0][is_token].sum(1).float()
+        sources = sources[is_token].sum(1).float()
+        cells = f"{depth}</td><td>{attended.mean():.1f}</td><td>{sources.mean():.1f}</td><td>{int(sources.max())}"
         rows.append(f"<tr><td>{cells}</td></tr>")
     return (
-        f"<p>Of {int(there.sum())} tokens:</p><table><tr><th>layer</th><th>read there, on average</th>"
-        f"<th>heard of by then, on average</th><th>at most</th></tr>{''.join(rows)}</table>"
+        f"<p>Of {int(is_token.sum())} tokens:</p><table><tr><th>layer</th><th>attended to, on average</th>"
+        f"<th>reachable, on average</th><th>at most</th></tr>{''.join(rows)}</table>"
     )
 
 
 def proof(batch: Batch, model: Model) -> str:
-    """HTML: a sentence on how many targets can reach their own predictor, found by search through all layers."""
-    found = leaks(batch, *model.graphs)
-    bad = sum(map(len, found.values()))
-    judged = sum(targets.count for targets in batch.targets.values())
+    """HTML: a sentence with the number of targets that can reach their own predictor, by a search through all
+    layers."""
+    leaked = leaks(batch, *model.graphs)
+    bad = sum(map(len, leaked.values()))
+    count = sum(targets.count for targets in batch.targets.values())
     if bad:
-        return f"<p class=bad>{bad} of {judged} targets can be read by their own predictor: this graph leaks.</p>"
-    return f"<p class=fine>None of the {judged} targets can reach its own predictor, through all layers.</p>"
+        return f"<p class=bad>{bad} of {count} targets can reach their own predictor: this graph leaks.</p>"
+    return f"<p class=fine>None of the {count} targets can reach its own predictor, through all layers.</p>"
 
 
 def matrix(mask: torch.Tensor, tokens: Tokens, title: str) -> str:
-    """HTML: a boolean mask (n, n) as a picture, with the colours of the inputs along both sides."""
+    """HTML: a boolean mask (n, n) as an image, with the colours of the inputs along both sides."""
 
     def draw(canvas: Any) -> None:
         from matplotlib.colors import to_rgb
@@ -290,12 +291,12 @@ def matrix(mask: torch.Tensor, tokens: Tokens, title: str) -> str:
 
 
 def picture(draw, size: tuple[float, float]) -> str:
-    """HTML: what the function `draw` puts on matplotlib's Axes, as a PNG inside the page; `size` in inches."""
+    """HTML: a drawing as an embedded PNG. `draw` is a function of matplotlib's Axes; `size` is in inches."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     file = io.BytesIO()
-    with rc_context({"text.parse_math": False}):  # a `$` in a name is no formula
+    with rc_context({"text.parse_math": False}):  # a `$` in a name does not begin a formula
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.subplots())
         figure.savefig(file, format="png", dpi=110)
@@ -303,5 +304,5 @@ def picture(draw, size: tuple[float, float]) -> str:
 
 
 def colour(name: str, choppers: Any) -> str:
-    """An input's colour."""
+    """The colour of an input."""
     return INPUT_COLOURS[(list(choppers).index(name) + 1) % len(INPUT_COLOURS)]

@@ -1,15 +1,14 @@
-"""`--data`: another data set, named on the command line.
+"""`--data`: a data set from the command line.
 
-    mnist    {use: image_folder, train: photos}     a dataset as a YAML writes it
+    mnist    {use: image_folder, train: photos}     a dataset as in a YAML
     photos/                                         a folder: class folders of images, shards, texts, `save_to_disk`
     list.jsonl    list.csv    list.tsv              a manifest
     test-{000..004}.tar    test-*.tar               shards
     rows.parquet    rows.arrow                      a table of the `datasets` library
     book.txt    books/*.txt                         texts
 
-All but a dataset with splits of its own are read whole, whichever split is asked for: of `{use: image_folder, train:
-photos}`, too, no part is left out for training.
-"""
+All samples are used for every split, unless the dataset has separate splits: of `{use: image_folder, train: photos}`,
+too, no part is reserved for training."""
 
 from __future__ import annotations
 
@@ -43,45 +42,45 @@ from .settings.schema import Choice
 MANIFESTS = (".jsonl", ".csv", ".tsv")
 
 
-def whole_data(named: str, split: str, wanted: Mapping[str, str], corpus: bool = False) -> Dataset:
-    """The data set that `--data` names. `wanted` maps the columns that the run reads to their kinds (`image`, `sound`,
-    `text`, `file` for any other, `label`): `{"image": "image", "digit": "label"}`; `corpus`: whether the run reads a
-    text corpus. Raises RunError for a name or a kind of data that does not fit, DataError for damaged files."""
-    if named.lstrip().startswith("{"):
-        return dataset_of(named).whole()
-    path, lower = Path(os.path.expanduser(named)), named.lower()
+def whole_data(data: str, split: str, columns: Mapping[str, str], corpus: bool = False) -> Dataset:
+    """The data set of `--data`. `columns` maps the columns that the run reads to their kinds (`image`, `sound`, `text`,
+    `label`, or `file` for any other): `{"image": "image", "digit": "label"}`. `corpus`: whether the run reads a text
+    corpus. Raises RunError if the name or the kind of data does not fit, DataError if a file is damaged."""
+    if data.lstrip().startswith("{"):
+        return dataset_of(data).whole()
+    path, lower = Path(os.path.expanduser(data)), data.lower()
     if os.path.isdir(path):
-        return folder_data(path, wanted, split)
-    if lower.endswith(TARS) or ("{" in named and ".tar" in lower):
-        return shard_data(named, wanted)
+        return folder_data(path, columns, split)
+    if lower.endswith(TARS) or ("{" in data and ".tar" in lower):
+        return shard_data(data, columns)
     if os.path.isfile(path) and lower.endswith(MANIFESTS) and not corpus:
-        return manifest_data(path, wanted)
+        return manifest_data(path, columns)
     if os.path.isfile(path) and path.suffix.lower() in READERS and path.suffix.lower() not in (*MANIFESTS, ".json"):
         return table_data(path, split)
-    if os.path.isfile(path) or "*" in named:
+    if os.path.isfile(path) or "*" in data:
         if not corpus:
             raise RunError(
-                f"--data {named}: this run reads {', '.join(wanted)}: name a manifest (JSONL, CSV), a folder or shards"
+                f"--data {data}: this run reads {', '.join(columns)}: name a manifest (JSONL, CSV), a folder or shards"
             )
-        return Text(train=named).whole()
-    return dataset_of(named).whole()
+        return Text(train=data).whole()
+    return dataset_of(data).whole()
 
 
-def dataset_of(named: str) -> Dataset:
-    """A dataset as a YAML writes it: its name, or a mapping with its options. Raises RunError where it is neither."""
+def dataset_of(text: str) -> Dataset:
+    """The dataset of a name or a mapping as in a YAML. Raises RunError if it is neither."""
     try:
-        written = {"data": {"dataset": read_yaml(named, {}, [])}}
-        if old := rename(written):
-            raise RunError(f"--data {named}: {old[0]}")
+        tree = {"data": {"dataset": read_yaml(text, {}, [])}}
+        if renamings := rename(tree):
+            raise RunError(f"--data {text}: {renamings[0]}")
         with trusting(EVERYTHING):
-            return Choice(registry_of((Dataset,))).read(written["data"]["dataset"])()
+            return Choice(registry_of((Dataset,))).read(tree["data"]["dataset"])()
     except yaml.YAMLError as error:
-        raise RunError(f"--data {named!r}: no valid YAML: {' '.join(str(error).split())}") from None
+        raise RunError(f"--data {text!r}: invalid YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        hint = "" if named.lstrip().startswith("{") else "no such file or folder, and as a dataset: "
-        raise RunError(f"--data {named}: {hint}{f'{where}: ' if where else ''}{first['msg']}") from None
+        path = ".".join(map(str, first["loc"]))
+        hint = "" if text.lstrip().startswith("{") else "no such file or folder, and as a dataset: "
+        raise RunError(f"--data {text}: {hint}{f'{path}: ' if path else ''}{first['msg']}") from None
 
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz")
@@ -89,12 +88,12 @@ MEMBERS = {
     "image": [ending.removeprefix(".") for ending in sorted(ENDINGS)],
     "sound": ["wav", "flac", "ogg", "mp3", "opus", "m4a"], "text": ["txt"], "label": ["cls"],
 }  # fmt: skip
-"""By kind of column: the extensions of the shard members that may hold it, the first found first."""
+"""By kind of column: the extensions of the shard members that can hold it, in order of preference."""
 
 
 @dataclass(frozen=True)
 class Whole(SampleDataset):
-    """Samples as a data set of which every split holds them all."""
+    """A data set in which every split holds all samples."""
 
     samples: Samples
     columns: tuple[str, ...]
@@ -106,85 +105,88 @@ class Whole(SampleDataset):
         return self.samples
 
 
-def folder_data(path: Path, wanted: Mapping[str, str], split: str) -> Dataset:
-    """A folder: what the `datasets` library's `save_to_disk` wrote, shards, for a run that reads one text all files
-    below it as texts, else images in class folders (`photos/cat/1.jpg`). Raises RunError where a run of other inputs
-    than one image is given class folders, DataError for a folder without images, or tables of which none is `split`."""
+def folder_data(path: Path, columns: Mapping[str, str], split: str) -> Dataset:
+    """The data in a folder: a table that `save_to_disk` of the `datasets` library wrote; shards; all files as texts, if
+    the run reads one text; otherwise images in class folders (`photos/cat/1.jpg`). Raises RunError if the folder has
+    class folders and the run's inputs are not one image, DataError if there are no images, or no table is named
+    `split`."""
     if os.path.exists(path / "dataset_dict.json") or os.path.exists(path / "state.json"):
         return table_data(path, split)
     if shards := sorted(str(file) for file in path.iterdir() if file.name.lower().endswith(TARS)):
-        return shard_data(shards, wanted)
-    if list(wanted.values()) == ["text"]:
+        return shard_data(shards, columns)
+    if list(columns.values()) == ["text"]:
         return Text(train=f"{path}/**/*.*").whole()
-    images, labels = [[name for name, kind in wanted.items() if kind == each] for each in ("image", "label")]
+    images, labels = [[name for name, kind in columns.items() if kind == wanted] for wanted in ("image", "label")]
     if len(images) != 1:
-        raise RunError(f"--data {path}: a folder of class folders holds images, but this run reads {', '.join(wanted)}")
-    names = {images[0]: "image"} | dict.fromkeys(labels, "label")
-    reading = {name: methodcaller("get", source) for name, source in names.items()}
-    return Whole(Renamed(read_folder(path), reading, names), tuple(names), whole_of=str(path))
+        raise RunError(
+            f"--data {path}: a folder of class folders holds images, but this run reads {', '.join(columns)}"
+        )
+    sources = {images[0]: "image"} | dict.fromkeys(labels, "label")
+    readers = {name: methodcaller("get", source) for name, source in sources.items()}
+    return Whole(Renamed(read_folder(path), readers, sources), tuple(sources), whole_of=str(path))
 
 
 TRIED = 100
-"""Of how many samples of tar shards the members are looked at."""
+"""The number of samples of tar shards that are read to find their members."""
 
 
-def shard_data(named: str | list[str], wanted: Mapping[str, str]) -> Dataset:
-    """Tar shards. A column is the member with its name as extension, else the first of its kind (see MEMBERS), else the
-    key of its name inside the member `json`; the first `TRIED` samples decide for all. Raises DataError where there is
-    none."""
-    paths = tuple(named if isinstance(named, list) else expand(named))
+def shard_data(data: str | list[str], columns: Mapping[str, str]) -> Dataset:
+    """Tar shards. A column is the member with the column's name as extension, else the first member of its kind (see
+    MEMBERS), else the key of that name in the member `json`. The first `TRIED` samples decide for all samples. Raises
+    DataError if a column has none of these."""
+    paths = tuple(data if isinstance(data, list) else expand(data))
     shards = Shards(paths)
     if not len(shards):
         raise DataError(f"{paths[0]} holds no samples")
-    first: Columns = {}
-    inside: set[str] = set()
+    members: Columns = {}
+    json_keys: set[str] = set()
     for sample in (shards[number] for number in range(min(len(shards), TRIED))):
-        first |= sample
-        inside |= set(sample["json"]) if isinstance(sample.get("json"), dict) else set()
+        members |= sample
+        json_keys |= set(sample["json"]) if isinstance(sample.get("json"), dict) else set()
     sources = {}
-    for name, kind in wanted.items():
-        members = [name, *MEMBERS.get(kind, [])]
-        found = next((member for member in members if member in first), f"json.{name}" if name in inside else None)
-        if found is None:
+    for name, kind in columns.items():
+        candidates = [name, *MEMBERS.get(kind, [])]
+        source = next(
+            (member for member in candidates if member in members), f"json.{name}" if name in json_keys else None
+        )
+        if source is None:
             raise DataError(
-                f"{paths[0]}: no member of its samples ({', '.join(first)}) is the column {name!r} ({kind})"
+                f"{paths[0]}: its samples have no member for column {name!r} ({kind}); members: {', '.join(members)}"
             )
-        sources[name] = found
-    return Whole(
-        renamed(shards, sources), tuple(sources), whole_of=named if isinstance(named, str) else ", ".join(named)
-    )
+        sources[name] = source
+    return Whole(renamed(shards, sources), tuple(sources), whole_of=data if isinstance(data, str) else ", ".join(data))
 
 
-def manifest_data(path: Path, wanted: Mapping[str, str]) -> Dataset:
-    """A manifest: a JSONL, CSV or TSV file of one sample a line. Columns of other kinds than text and label hold paths
-    relative to its folder, or numbers if their first value is a number or a list and no such file exists."""
-    first: dict[str, Any] = {}
+def manifest_data(path: Path, kinds: Mapping[str, str]) -> Dataset:
+    """A manifest: a JSONL, CSV or TSV file with one sample per line. Columns that are neither text nor label hold paths
+    relative to the manifest's folder, or numbers if the first value is a number or a list and no such file exists."""
+    first_values: dict[str, Any] = {}
     for _, row in rows_of(path):
-        first |= {name: value for name, value in row.items() if first.get(name) in (None, "")}
-        if all(first.get(name) not in (None, "") for name in wanted):
+        first_values |= {name: value for name, value in row.items() if first_values.get(name) in (None, "")}
+        if all(first_values.get(name) not in (None, "") for name in kinds):
             break
-    columns = [name for name in wanted if name in first] or list(first)
+    columns = [name for name in kinds if name in first_values] or list(first_values)
     files = [
         name
         for name in columns
-        if wanted.get(name, "label") not in ("text", "label")
-        and (isinstance(as_numbers(first[name]), str) or os.path.exists(path.parent / str(first[name])))
+        if kinds.get(name, "label") not in ("text", "label")
+        and (isinstance(as_numbers(first_values[name]), str) or os.path.exists(path.parent / str(first_values[name])))
     ]
-    found = Manifest(train=str(path), columns=columns, files=files).read(path)
-    return Whole(found, tuple(columns), whole_of=str(path))
+    samples = Manifest(train=str(path), columns=columns, files=files).read(path)
+    return Whole(samples, tuple(columns), whole_of=str(path))
 
 
 TABLES: dict[str, tuple[str, ...]] = {"val": ("validation", "valid", "dev")}
-"""What else data sets call the table of a split."""
+"""Other names that data sets use for the table of a split."""
 
 
 def table_data(path: Path, split: str) -> Dataset:
-    """All rows of a table of the `datasets` library; where there are several tables (a `DatasetDict`), of the one that
-    is called as `split`, or as others call it (`validation`). Raises DataError where none is."""
+    """All rows of a table of the `datasets` library. Of several tables (a `DatasetDict`) it takes the one that is named
+    `split` or has another usual name of it (`validation`). Raises DataError if there is none."""
     tables = HuggingFace(path=str(path)).tables
-    called = [*tables] if len(tables) == 1 else [name for name in (split, *TABLES.get(split, ())) if name in tables]
-    if not called:
-        raise DataError(f"{path} has no table for the split {split!r}, but {', '.join(tables)}; --split says which")
-    whole = HuggingFace(path=str(path), train=called[0], val=called[0], test=called[0])
-    whole_of = str(path) if len(tables) == 1 else f"{path}, {called[0]}"
-    return Whole(whole.opened("test"), whole.columns, tuple(dict.fromkeys((*Whole.splits, split))), whole_of)
+    candidates = [*tables] if len(tables) == 1 else [name for name in (split, *TABLES.get(split, ())) if name in tables]
+    if not candidates:
+        raise DataError(f"{path} has no table for the split {split!r}; possible with --split: {', '.join(tables)}")
+    table = HuggingFace(path=str(path), train=candidates[0], val=candidates[0], test=candidates[0])
+    whole_of = str(path) if len(tables) == 1 else f"{path}, {candidates[0]}"
+    return Whole(table.opened("test"), table.columns, tuple(dict.fromkeys((*Whole.splits, split))), whole_of)

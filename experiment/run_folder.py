@@ -1,4 +1,4 @@
-"""The folder of a run: what is read from it, who may write into it, and a model written as a run without training."""
+"""The folder of a run: reading it, locking it, checking it, and writing a model as a run without training."""
 
 from __future__ import annotations
 
@@ -33,55 +33,60 @@ from .settings.config import Config, load_run_config, write_config
 
 
 class RunError(ValueError):
-    """A run's folder, or a request to a run, that cannot be used; the message says why and what is possible."""
+    """The folder of a run cannot be used, or a request does not fit the run. The message states the reason and the
+    possible values."""
 
 
 MOST_NAMES = 50
-"""How many names one sentence lists."""
+"""The largest number of names that `listed` writes out."""
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names with commas between, at most MOST_NAMES of them, then ` and 12 more`; `nothing` for none."""
+    """The names separated by commas, at most MOST_NAMES of them, then ` and 12 more`; `nothing` if there are none."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return ", ".join(names[:MOST_NAMES]) + more if names else "nothing"
 
 
 def read_config(folder: Path, trust: Trust = NOTHING) -> Config:
-    """A run's `config.yaml`, with all defaults. It may name code of chopmix and of the modules that `trust` allows.
-    Raises RunError if the folder is not a run, ConfigError if the file is damaged, has another format, or names other
-    code."""
+    """The configuration in a run's `config.yaml`, with all defaults. It may name code of chopmix and of the modules
+    that `trust` allows. Raises RunError if the folder is not a run, ConfigError if the file is damaged, has another
+    format or names other code."""
     if not os.path.exists(folder / "config.yaml"):
         raise RunError(f"{folder} is not a run: it has no config.yaml. Train it with `{training_of(folder)}`")
     return load_run_config(folder, trust)
 
 
 def training_of(folder: Path) -> str:
-    """The command that trains a run: `chopmix train configs/a/b.yaml` for `runs/a/b`, if there is such a file."""
-    *above, name = folder.parts or ("",)
-    files = [Path("configs", *above[at + 1 :], f"{name}.yaml") for at, each in enumerate(above) if each == "runs"]
+    """The command that trains a run: `chopmix train configs/a/b.yaml` for `runs/a/b`, if that file exists."""
+    *parents, name = folder.parts or ("",)
+    files = [
+        Path("configs", *parents[index + 1 :], f"{name}.yaml")
+        for index, folder_name in enumerate(parents)
+        if folder_name == "runs"
+    ]
     return f"chopmix train {next(filter(os.path.isfile, files), 'CONFIG')}"
 
 
 def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda text: None) -> int:
-    """The step of the checkpoint that is `which`, `best` or `last`; where there is none, of the last, else of the
-    newest, and `say` gets a sentence. Raises RunError where the run has no checkpoint."""
-    found = checkpoint.steps(folder)
-    if not found:
+    """The step of the checkpoint `which`, that is `best` or `last`. If it is missing, the step of the last checkpoint,
+    else of the newest; `say` is then called with a notice. Raises RunError if the run has no checkpoint."""
+    steps = checkpoint.steps(folder)
+    if not steps:
         raise RunError(
-            f"{folder} has no checkpoint yet: its training failed, or did not reach the first one. Train it with "
+            f"{folder} has no checkpoint: its training failed, or ended before the first checkpoint. Train it with "
             f"`{training_of(folder)}`"
         )
     wanted, last = checkpoint.read_step(folder, which), checkpoint.read_step(folder, "last")
-    if wanted in found:
+    if wanted in steps:
         return wanted
-    step = last if last in found else found[-1]
-    say(f"{folder} has no checkpoint that is its {which}; that of step {step:,} is read")
+    step = last if last in steps else steps[-1]
+    say(f"{folder} has no {which} checkpoint; the checkpoint of step {step:,} is used")
     return step
 
 
 def valid_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
-    """As `chosen_step`, but where that checkpoint is damaged, the step of the newest whole one, and `say` gets a
-    sentence. Raises CheckpointError where none is whole."""
+    """As `chosen_step`, but if that checkpoint is damaged, the step of the newest complete one; `say` is then called
+    with a notice. Raises CheckpointError if no checkpoint is complete."""
     step = chosen_step(folder, which, say)
     try:
         checkpoint.read_state(folder, step)
@@ -96,50 +101,49 @@ def valid_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
 
 
 def say_aside(text: str) -> None:
-    """Print a line on standard error, beside the results on standard output."""
+    """Print a line to standard error, so that standard output contains only results."""
     print(printable(text), file=sys.stderr)
 
 
 def check_assets(config: Config, assets: Path) -> None:
-    """Raises RunError where `assets` lacks the folder of an input or a task that learned something from the data."""
-    kept = {name: part.target.Chopper for name, part in config.inputs.items() if config.wiring.owners[name] == name}
-    learned = {name: kind for name, kind in kept.items() if kind.learns and kind.load is not Chopper.load}
+    """Raises RunError if `assets` lacks the folder of an input or a task that learned something from the data."""
+    choppers = {name: part.target.Chopper for name, part in config.inputs.items() if config.wiring.owners[name] == name}
+    learned = {name: kind for name, kind in choppers.items() if kind.learns and kind.load is not Chopper.load}
     learned |= {f"task-{name}": part.target for name, part in config.tasks.items() if part.target.Learned}
     for name in learned:
         if not os.path.exists(assets / name):
             raise RunError(
-                f"{assets}/{name} is missing: what this run learned of its data stands there; copy whole runs"
+                f"{assets}/{name} is missing. It holds what this run learned from its data; copy complete run folders"
             )
 
 
 def fingerprints(choppers: Mapping[str, Chopper]) -> dict[str, str]:
-    """The fingerprint of every input's vocabulary, or of the run that it took in, by input."""
-    return {name: known for name, chopper in choppers.items() if (known := chopper.fingerprint) is not None}
+    """The fingerprint of every input's vocabulary, or of the run that the input uses as a part, by input."""
+    return {name: fingerprint for name, chopper in choppers.items() if (fingerprint := chopper.fingerprint) is not None}
 
 
 def load_weights(
     model: Model, folder: Path, step: int, choppers: Mapping[str, Chopper], averaged: bool = True
 ) -> State:
-    """Load a checkpoint's weights into a model, after checking its files and vocabularies; gives its state. `averaged`:
-    the averaged weights, where it has some.
+    """Load the weights of a checkpoint into a model, after a check of its files and vocabularies; returns the
+    checkpoint's state. `averaged`: load the averaged weights if the checkpoint has them.
 
-    Raises CheckpointError for damage and for tensors of other names or shapes than the model's, RunError where a
-    vocabulary, or a run that was taken in, is not the one that the weights were trained with.
-    """
+    Raises CheckpointError if a file is damaged, or the tensors have other names or shapes than the model's; RunError if
+    a vocabulary, or a run used as a part, differs from the one that the weights were trained with."""
     state = checkpoint.read_state(folder, step)
-    for name, known in state.vocabularies.items():
-        if fingerprints(choppers).get(name) != known:
+    for name, fingerprint in state.vocabularies.items():
+        if fingerprints(choppers).get(name) != fingerprint:
             raise RunError(
-                f"{folder}/assets/{name} (a vocabulary, or a run that was taken in) changed since the checkpoint of "
-                f"step {step} was written; put the old one back, or start again with another out="
+                f"{folder}/assets/{name} (a vocabulary, or a run used as a part) changed since the checkpoint of "
+                f"step {step} was written; restore the old one, or start again with another out="
             )
     weights = checkpoint.read_part(folder, step, "model")
     if averaged:
         weights |= checkpoint.read_part(folder, step, "ema")
-    own, there = ({(name, value.shape) for name, value in each.items()} for each in (model.state_dict(), weights))
-    if wrong := sorted({name for name, _ in own ^ there}):
-        where = checkpoint.folder_of(folder, step)
-        raise checkpoint.CheckpointError(f"{where}: its tensors are not those of this configuration: {listed(wrong)}")
+    ours, stored = ({(name, value.shape) for name, value in part.items()} for part in (model.state_dict(), weights))
+    if different := sorted({name for name, _ in ours ^ stored}):
+        file = checkpoint.folder_of(folder, step)
+        raise checkpoint.CheckpointError(f"{file}: its tensors do not fit this configuration: {listed(different)}")
     model.load_state_dict(weights)
     return state
 
@@ -149,8 +153,8 @@ Summary = RootModel[dict[str, StrictInt | StrictFloat]]
 
 
 def check_is_free(folder: Path) -> None:
-    """Raises RunError where the name is taken by a file, or by a folder that is neither empty nor a run; checked before
-    the lock, so that nothing is written there."""
+    """Raises RunError if the path is a file, or a folder that is neither empty nor a run. This check precedes the lock,
+    so that nothing is written into a foreign folder."""
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise RunError(f"{folder} is a file; out= must name a folder")
     names = [file.name for file in folder.iterdir()] if os.path.exists(folder) else []
@@ -158,40 +162,41 @@ def check_is_free(folder: Path) -> None:
         raise RunError(f"{folder} is not empty and not a run; choose another out=")
 
 
-def claim(config: Config, folder: Path) -> None:
-    """Write `config.yaml` into the folder, whose lock this process holds, after checking that it is free or a run of
-    this configuration. Raises RunError listing what differs (see `strict`), and for a run past `training.steps`."""
+def prepare_run(config: Config, folder: Path) -> None:
+    """Write `config.yaml` into a folder that this process has locked, after a check that the folder is free or a run of
+    this configuration. Raises RunError with the differences if it is a run of another configuration (see `strict`), or
+    a run past `training.steps`."""
     check_is_free(folder)
     step, steps = max(checkpoint.steps(folder), default=0), config.training.steps
     if steps is not None and step > steps:
-        raise RunError(f"{folder} has come to step {step:,}; training.steps={steps} is less than that")
+        raise RunError(f"{folder} is already at step {step:,}, which is more than training.steps={steps}")
     if os.path.exists(folder / "config.yaml") and not checkpoint.steps(folder):
-        for name in ("assets", "checkpoints"):  # without a checkpoint there is nothing to go on from
+        for name in ("assets", "checkpoints"):  # without a checkpoint training starts again
             shutil.rmtree(folder / name, ignore_errors=True)
         for name in ("choices.json", "budget.json"):
             (folder / name).unlink(missing_ok=True)
     elif os.path.exists(folder / "config.yaml"):
         differences = list(compare(strict(read_config(folder, config.trust).tree), strict(config.tree)))
         if differences:
-            shown = "\n".join(f"  {path}: {old!r} there, {new!r} here" for path, old, new in differences)
-            raise RunError(f"{folder} is a run of another configuration; choose another out=\n{shown}")
+            lines = "\n".join(f"  {path}: {old!r} in the run, {new!r} now" for path, old, new in differences)
+            raise RunError(f"{folder} is a run of another configuration; choose another out=\n{lines}")
     checkpoint.sweep(folder)
     write_config(folder, config)
 
 
 def check_links(folder: Path) -> None:
-    """Raises RunError if a link in a run's folder leads out of it: what is written there would be written elsewhere."""
+    """Raises RunError if a link in a run's folder leads out of it, since files would be written to its target."""
     root = os.path.realpath(folder)
-    for place, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            path = os.path.join(place, name)
+            path = os.path.join(parent, name)
             if os.path.islink(path) and not Path(os.path.realpath(path)).is_relative_to(root):
                 raise RunError(f"{path} is a link that leads out of the run's folder; replace it by a copy")
 
 
 def summary_of(folder: Path, steps: int) -> dict[str, float] | None:
-    """The `summary.json` of a run that is finished at `steps`, None of one that is not. Raises CheckpointError for a
-    damaged file.
+    """The `summary.json` of a run that is finished at `steps`; None if the run is not finished. Raises CheckpointError
+    if the file is damaged.
 
         {"step": 900, "seconds": 78.2, "val/loss": 0.1}
     """
@@ -199,18 +204,18 @@ def summary_of(folder: Path, steps: int) -> dict[str, float] | None:
     if checkpoint.read_step(folder, "last") != steps or not os.path.exists(file):
         return None
     try:
-        found = read_record(file, Summary).root
+        summary = read_record(file, Summary).root
     except DataError as error:
-        raise checkpoint.CheckpointError(f"{error}; delete it, and the same command makes it again") from None
-    return found if found.get("step") == steps else None
+        raise checkpoint.CheckpointError(f"{error}; delete it and run the same command again to write it") from None
+    return summary if summary.get("step") == steps else None
 
 
 def strict(tree: dict) -> dict:
-    """The part of a configuration that may not change when a run resumes: all but the sections `logging`, `evaluation`,
-    `checkpoints`, `out` and the keys in `free`."""
-    kept = {key: value for key, value in tree.items() if key not in ("logging", "evaluation", "checkpoints", "out")}
+    """The part of a configuration that must not change when a run resumes: everything except the sections `logging`,
+    `evaluation`, `checkpoints` and `out`, and the keys in `free`."""
+    sections = {key: value for key, value in tree.items() if key not in ("logging", "evaluation", "checkpoints", "out")}
     free = ("steps", "minutes", "device", "rows_per_micro_batch", "bad_share")
-    return kept | {part: {k: v for k, v in tree[part].items() if k not in free} for part in ("training", "data")}
+    return sections | {part: {k: v for k, v in tree[part].items() if k not in free} for part in ("training", "data")}
 
 
 def compare(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -223,7 +228,7 @@ def compare(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]
 
 
 class Holder(Record):
-    """The content of `.lock`, for the message to a second start.
+    """The content of `.lock`: the process that holds the lock, for the message to a second process.
 
     {"pid": 4242, "host": "box", "since": "2026-01-31 12:00:00"}
     """
@@ -239,11 +244,12 @@ class LockedError(RunError):
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[Callable[[], None]]:
-    """A context in which this process alone has the folder; gives `check_lock` of it. Entering raises LockedError where
-    another process has it, naming that process and since when, OSError where the disk has no locks or cannot be written
-    to."""
+    """A context in which this process has the exclusive lock of a run's folder; it yields `check_lock` for that lock.
+    Raises LockedError if another process holds the lock (the message names the process and the time), OSError if the
+    file system has no locks or cannot be written to."""
     file = folder / ".lock"
-    with opened_lock(file) as handle:  # closing it ends the lock; the file stays: who waits must wait for the same one
+    # Closing releases the lock. The file stays, so that all processes lock the same one.
+    with opened_lock(file) as handle:
         try:
             lock(handle)
         except BlockingIOError:
@@ -251,7 +257,7 @@ def run_lock(folder: Path) -> Iterator[Callable[[], None]]:
                 f"in use{holder_of(handle, file, seconds=1.0)}; wait until it is done, stop it, or choose another out="
             )
             raise LockedError(f"{folder} is {in_use}") from None
-        except OSError as error:  # such as a disk without locks
+        except OSError as error:  # for example a file system without locks
             raise OSError(error.errno, f"{file} cannot be locked: {error.strerror}") from error
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
@@ -264,52 +270,52 @@ def run_lock(folder: Path) -> Iterator[Callable[[], None]]:
 
 
 def check_lock(handle: Any, file: Path) -> None:
-    """Raises OSError where the lock file is not the open one any more: the run's folder was deleted, moved or replaced,
-    or the file alone was, and another process may train there."""
-    with suppress(OSError):  # it is not there
+    """Raises OSError if the lock file at the path is not the open one: the run's folder, or the lock file alone, was
+    deleted, moved or replaced, and another process may train there."""
+    with suppress(OSError):  # the file does not exist
         if os.path.samestat(os.lstat(file), os.fstat(handle.fileno())):
             return
-    what = "it was deleted, moved or replaced, or its file .lock was"
+    reason = "it was deleted, moved or replaced, or its file .lock was"
     if file.is_file():
-        with open(file) as there:
-            what = f"its file .lock is another one now{holder_of(there, file)}"
-    again = "The same command goes on from the last checkpoint, if the folder is back in its place"
-    raise OSError(f"{file.parent} is not this run's folder any more: {what}. Nothing more is written. {again}")
+        with open(file) as other_lock:
+            reason = f"its file .lock was replaced{holder_of(other_lock, file)}"
+    advice = "Put the folder back and run the same command: it goes on from the last checkpoint"
+    raise OSError(f"{file.parent} is no longer this run's folder: {reason}. Nothing more is written. {advice}")
 
 
 def opened_lock(file: Path) -> Any:
-    """The lock file, open, made where there is none; a link in its place is not followed. Raises OSError naming it,
-    LockedError where it is no regular file."""
+    """The open lock file, which is created if it is missing. A symbolic link is not followed. Raises OSError with the
+    path if the file cannot be opened, LockedError if it is not a regular file."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        number = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     except (OSError, ValueError) as error:
         raise not_written(file, error) from error
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
-        raise LockedError(f"{file} is no regular file: delete it, or choose another out=")
-    return open(number, "a+")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise LockedError(f"{file} is not a regular file: delete it, or choose another out=")
+    return open(descriptor, "a+")
 
 
 def holder_of(handle: Any, file: Path, seconds: float = 0.0) -> str:
-    """Who holds the lock, for the message; empty where the file does not say. A process that has just taken the lock
-    may not have written its name yet: for so many `seconds` the file is read again."""
-    told, end = "", time.monotonic() + seconds
+    """The process that holds the lock, for the message; empty if the file does not name it. A process that has just
+    taken the lock may not have written its name yet, so the file is read repeatedly for `seconds`."""
+    description, end = "", time.monotonic() + seconds
     while True:
         handle.seek(0)
         with suppress(DataError, OSError, UnicodeDecodeError):
             holder = as_record(handle.read(), Holder, str(file))
-            told = f": process {holder.pid} on {holder.host} works on it since {holder.since}"
+            description = f": process {holder.pid} on {holder.host} works on it since {holder.since}"
             if holder.host != socket.gethostname() or is_alive(holder.pid):
-                return told
+                return description
         if time.monotonic() >= end:
-            return told
+            return description
         time.sleep(0.02)
 
 
 def write_model_run(
     folder: Path, config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], model: Model,
-    told: Mapping[str, Any],
+    extra_state: Mapping[str, Any],
 ) -> None:  # fmt: skip
     """Write a run with one checkpoint, at step 0.
 
@@ -318,7 +324,7 @@ def write_model_run(
         checkpoints/step-00000000/{model.safetensors,state.json}
         best.json, last.json                                                both {"step": 0}
 
-    `told`: further entries of `state.json`, such as `missing`. Raises OSError where it cannot be written."""
+    `extra_state`: further entries of `state.json`, such as `missing`. Raises OSError if the run cannot be written."""
     make_folder(folder)
     for name, chopper in choppers.items():
         if config.wiring.owners[name] == name:
@@ -326,6 +332,6 @@ def write_model_run(
     for name, task in tasks.items():
         save_learned(task, folder / "assets" / f"task-{name}")
     write_config(folder, config)
-    state = {"seconds": 0.0, "vocabularies": fingerprints(choppers), "data": {}, **told}
+    state = {"seconds": 0.0, "vocabularies": fingerprints(choppers), "data": {}, **extra_state}
     checkpoint.save(folder, 0, {"model": model.state_dict()}, state)
     write_json(folder / "best.json", {"step": 0})

@@ -1,8 +1,7 @@
-"""One configuration trained several times: per seed (`--seeds 0,1,2`), and per value of settings (`--sweep key=a,b`).
+"""Trains one configuration several times: per seed (`--seeds 0,1,2`), and per value of settings (`--sweep key=a,b`).
 
-Every run has its own folder below `out`, so that the same command goes on where it was stopped, and finished runs are
-not repeated.
-"""
+Every run has a separate folder below `out`, so that the same command continues where it was stopped and does not repeat
+finished runs."""
 
 from __future__ import annotations
 
@@ -34,32 +33,32 @@ Train = Callable[[Config], tuple[dict[str, float], int]]
 
 
 def train_several(options: argparse.Namespace, train: Train, trust: Trust = NOTHING) -> int:
-    """Train every combination of the swept values with every seed, then print their metrics, best first; gives the exit
-    status. `options` has `config`, `overrides`, `seeds` and `sweep`. Raises RunError where one of the last two is
+    """Train every combination of the swept values with every seed, then print their metrics, best first; returns the
+    exit status. `options` has `config`, `overrides`, `seeds` and `sweep`. Raises RunError if `seeds` or `sweep` is
     malformed."""
     base = load_config(options.config, options.overrides, trust)
     seeds = seeds_of(options.seeds) if options.seeds else [base.training.seed]
-    found: dict[Setting, list[dict[str, float]]] = {}
+    summaries: dict[Setting, list[dict[str, float]]] = {}
     for setting in settings_of(options.sweep or ()):
         for seed in seeds:
             folder = folder_of(base.out, setting, seed if options.seeds else None)
-            own = [*options.overrides, *setting, f"training.seed={seed}", f"out={folder}"]
-            config = load_config(options.config, own, trust)
+            run_overrides = [*options.overrides, *setting, f"training.seed={seed}", f"out={folder}"]
+            config = load_config(options.config, run_overrides, trust)
             summary, status = train(config)
             if status:
                 return status
-            found.setdefault(setting, []).append(summary)
+            summaries.setdefault(setting, []).append(summary)
     if Processes.start(base.training.device).is_first:
-        tell(config, found, seeds, swept=bool(options.sweep))
+        print_results(config, summaries, seeds, swept=bool(options.sweep))
     return 0
 
 
 def seeds_of(text: str) -> list[int]:
-    """`"0,1,2"` as [0, 1, 2]. Raises RunError for anything but whole numbers with commas between."""
+    """`"0,1,2"` as [0, 1, 2]. Raises RunError for anything but integers separated by commas."""
     try:
         return [int(seed) for seed in text.split(",")]
     except ValueError:
-        raise RunError(f"--seeds {text!r}: give whole numbers with commas between, such as 0,1,2") from None
+        raise RunError(f"--seeds {text!r}: write integers separated by commas, such as 0,1,2") from None
 
 
 def settings_of(sweeps: Sequence[str]) -> list[Setting]:
@@ -67,8 +66,8 @@ def settings_of(sweeps: Sequence[str]) -> list[Setting]:
 
         settings_of(["a=1,2", "b=x"])    # [("a=1", "b=x"), ("a=2", "b=x")]
 
-    Commas inside brackets do not separate values: `a=[1,2],[3,4]` has two. Raises RunError for a sweep that is not
-    KEY=VALUE,VALUE."""
+    Commas inside brackets do not separate values: `a=[1,2],[3,4]` has two values. Raises RunError for a sweep that does
+    not have the form KEY=VALUE,VALUE."""
     axes = []
     for sweep in sweeps:
         key, equals, values = sweep.partition("=")
@@ -80,7 +79,7 @@ def settings_of(sweeps: Sequence[str]) -> list[Setting]:
 
 
 def split_at_commas(text: str) -> list[str]:
-    """Split a text at its commas, except those inside brackets: `[1,2],f(a,b)` gives `["[1,2]", "f(a,b)"]`."""
+    """Split a text at its commas, except those inside brackets: `[1,2],f(a,b)` becomes `["[1,2]", "f(a,b)"]`."""
     values, open_brackets = [""], 0
     for character in text:
         if character in "[{(":
@@ -96,25 +95,29 @@ def split_at_commas(text: str) -> list[str]:
 
 def folder_of(base: Path, setting: Setting, seed: int | None) -> Path:
     """The folder of one run of a sweep: `base/learning_rate=1e-3,depth=6/seed-0` for the setting
-    `("training.learning_rate=1e-3", "model.depth=6")` and seed 0. Characters that a file name
-    should not have are replaced, and a hash of the value is added, so that two values never share a folder."""
+    `("training.learning_rate=1e-3", "model.depth=6")` and seed 0. Characters that are not allowed in a file name are
+    replaced, and a hash of the value is added, so that two values never share a folder."""
     names = []
-    for key, _, value in (each.partition("=") for each in setting):
+    for key, _, value in (override.partition("=") for override in setting):
         plain = re.sub(r"[^\w.=+-]", "_", value)
         code = "" if plain == value else f"-{hashlib.sha256(value.encode()).hexdigest()[:6]}"
         names.append(f"{key.rpartition('.')[2]}={plain}{code}")
     return Path(base, *([",".join(names)] if names else []), *([f"seed-{seed}"] if seed is not None else []))
 
 
-def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds: Sequence[int], swept: bool) -> None:
-    """Print mean and standard deviation of every metric over the seeds; of a sweep as a table, one row per setting, the
-    best first by `checkpoints.best`, those without a number (NaN) last. `config` is that of one of the runs: which
-    metrics a task has, and whether larger ones are better, may depend on what it has learned of the data (its classes).
-    """
-    first = next(iter(found.values()))[0]
-    names = [name for name in first if name != "step" and all(name in each for runs in found.values() for each in runs)]
+def print_results(
+    config: Config, summaries: Mapping[Setting, list[dict[str, float]]], seeds: Sequence[int], swept: bool
+) -> None:
+    """Print mean and standard deviation of every metric over the seeds. A sweep is printed as a table with one row per
+    setting, the best first by `checkpoints.best`, settings without a number (NaN) last. `config` is the configuration
+    of one of the runs: the metrics of a task, and whether larger values are better, may depend on what it learned from
+    the data (its classes)."""
+    first = next(iter(summaries.values()))[0]
+    names = [
+        name for name in first if name != "step" and all(name in run for runs in summaries.values() for run in runs)
+    ]
     if not swept:
-        (runs,) = found.values()
+        (runs,) = summaries.values()
         for name in names:
             values = [run[name] for run in runs]
             print(f"{name}: {spread(values, '+-')} (seeds {','.join(map(str, seeds))}: "
@@ -125,17 +128,17 @@ def tell(config: Config, found: Mapping[Setting, list[dict[str, float]]], seeds:
     larger = larger_is_better(best, directions(tasks, "val", build_evaluators(config.evaluation).values()))
 
     def order(setting: Setting) -> tuple[bool, float]:
-        mean = statistics.mean(run[best] for run in found[setting])
+        mean = statistics.mean(run[best] for run in summaries[setting])
         return math.isnan(mean), -mean if larger else mean
 
-    table = Table(Column("setting", no_wrap=True), *names, title=f"by {best}, the best first", title_justify="left")
-    for setting in sorted(found, key=order):
-        table.add_row(" ".join(setting), *(spread([run[name] for run in found[setting]], "±") for name in names))
+    table = Table(Column("setting", no_wrap=True), *names, title=f"sorted by {best}, best first", title_justify="left")
+    for setting in sorted(summaries, key=order):
+        table.add_row(" ".join(setting), *(spread([run[name] for run in summaries[setting]], "±") for name in names))
     plain_console(width=None if plain_console().is_terminal else 240).print(table)
 
 
 def spread(values: Sequence[float], sign: str) -> str:
-    """`0.1234 ± 0.0050`: mean and standard deviation; the mean alone of one value and of equal counts."""
+    """`0.1234 ± 0.0050`: mean and standard deviation; the mean alone for one value, or several equal counts."""
     mean = figure_text(statistics.mean(values))
-    alike = len(values) == 1 or (isinstance(values[0], int) and len({*values}) == 1)
-    return mean if alike else f"{mean} {sign} {statistics.stdev(values):.4f}"
+    is_constant = len(values) == 1 or (isinstance(values[0], int) and len({*values}) == 1)
+    return mean if is_constant else f"{mean} {sign} {statistics.stdev(values):.4f}"

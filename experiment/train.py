@@ -1,4 +1,4 @@
-"""One run from locking its folder to writing its summary."""
+"""The training of one run, from locking its folder to writing its summary."""
 
 from __future__ import annotations
 
@@ -48,18 +48,27 @@ from .preflight import (
     lines_about_unused_inputs,
 )
 from .run import Run, load_run, open_part
-from .run_folder import RunError, check_is_free, check_links, claim, fingerprints, load_weights, run_lock, summary_of
+from .run_folder import (
+    RunError,
+    check_is_free,
+    check_links,
+    fingerprints,
+    load_weights,
+    prepare_run,
+    run_lock,
+    summary_of,
+)
 from .settings.config import Config
 from .transfer import take_assets, take_weights
 
 
 def train(config: Config) -> tuple[dict[str, float], int]:
-    """Train one run, or go on with it; gives its summary (`step`, `seconds`, metrics) and the exit status: 0, or 130
-    (SIGINT) or 143 (SIGTERM) when it was asked to stop.
+    """Train one run, or continue it; returns its summary (`step`, `seconds`, metrics) and the exit status: 0, or 130
+    (SIGINT) or 143 (SIGTERM) if it was asked to stop.
 
-    The run's folder is locked meanwhile: a second start there raises LockedError and changes nothing. Raises RunError
-    for a folder of another configuration, OSError where the folder or its lock is deleted or replaced meanwhile,
-    ValueError for anything else that cannot be trained."""
+    The run's folder is locked during training: a second process that starts there raises LockedError and changes
+    nothing. Raises RunError if the folder belongs to another configuration, OSError if the folder or its lock is
+    deleted or replaced during training, ValueError for anything else that cannot be trained."""
     processes = Processes.start(config.training.device)
     progress, folder = Progress(config.training.steps or 0), Path(config.out)
     if processes.is_first:
@@ -68,7 +77,7 @@ def train(config: Config) -> tuple[dict[str, float], int]:
         check_is_free(folder)
     with run_lock(folder) if processes.is_first else nullcontext(lambda: None) as check:
         if processes.is_first:
-            claim(config, folder)
+            prepare_run(config, folder)
         config = with_steps(config, processes, progress)
         summary = processes.broadcast(summary_of(folder, config.training.steps) if processes.is_first else None)
         if summary is not None:
@@ -90,13 +99,13 @@ class OpenedData:
 
     @property
     def contents(self) -> dict[str, str]:
-        """The fingerprint of each split's content: a resumed run must find the same."""
+        """The fingerprint of the content of each split, which must be the same when a run resumes."""
         return {name: split.fingerprint for name, split in self.splits.items()}
 
 
 def open_data(config: Config, processes: Processes, say: Callable[[str], None]) -> OpenedData:
-    """Open the data of a configuration, and fit choppers and tasks on the training split. Raises DataError for data
-    that cannot be trained on."""
+    """Open the data of a configuration, and fit choppers and tasks on the training split. Raises DataError if the data
+    cannot be used for training."""
     dataset = config.dataset()
     choppers, tasks = fitted(config, dataset, processes, say)
     with processes.in_turn():
@@ -107,23 +116,23 @@ def open_data(config: Config, processes: Processes, say: Callable[[str], None]) 
 def fitted(
     config: Config, dataset: Dataset, processes: Processes, say: Callable[[str], None]
 ) -> tuple[dict[str, Chopper], dict[str, Task]]:
-    """Choppers and tasks by name. The first process fits them, or takes them from the run that `from:` names, and saves
-    them in `RUN/assets`; the others receive these files, whether or not they share its disk. A run that has a
-    checkpoint is not fitted again. Raises DataError for data that cannot be fitted, and for a file that is missing."""
-    assets, door = Path(config.out) / "assets", partial(open_part, trust=config.nested)
+    """Choppers and tasks by name. The first process fits them, or copies them from the run of `from:`, and saves them
+    in `RUN/assets`; the others receive these files, so they need not share its disk. A run that has a checkpoint is not
+    fitted again. Raises DataError if the data cannot be fitted, or a file is missing."""
+    assets, open_run = Path(config.out) / "assets", partial(open_part, trust=config.nested)
     if processes.is_first:
         if config.from_run:
             take_assets(config, Path(config.from_run), assets)
         trained = checkpoint.steps(Path(config.out))
-        made = choppers_and_tasks(config, assets, door, None if trained else dataset, say)
+        parts = choppers_and_tasks(config, assets, open_run, None if trained else dataset, say)
         processes.broadcast(
             {file.relative_to(assets): file.read_bytes() for file in assets.rglob("*") if file.is_file()}
         )
-        return made
+        return parts
     with tempfile.TemporaryDirectory() as folder:
         for name, content in processes.broadcast(None).items():
             write_bytes(Path(folder) / name, content)
-        return choppers_and_tasks(config, Path(folder), door)
+        return choppers_and_tasks(config, Path(folder), open_run)
 
 
 def build_learner(config: Config, data: OpenedData, processes: Processes, precision: str) -> Learner:
@@ -135,7 +144,8 @@ def build_learner(config: Config, data: OpenedData, processes: Processes, precis
     replica = Replica(Objective(model, data.tasks, precision, settings.mixup), processes)
     freeze(model, settings.freeze, settings.train_only)
     return Learner(
-        replica=replica, optimizer=build_optimizer(settings, model), schedule=checked(settings.schedule(settings.steps)),
+        replica=replica, optimizer=build_optimizer(settings, model),
+        schedule=checked(settings.schedule(settings.steps)),
         averages=Ema(model, settings.ema) if settings.ema else None, clip=settings.clip, seed=settings.seed,
         processes=processes,
     )  # fmt: skip
@@ -166,8 +176,8 @@ def build_evaluation(
 
 
 def build_saver(config: Config, data: OpenedData, writes: bool, check: Callable[[], None]) -> Saver:
-    """The saver of checkpoints into the run's folder. `writes`: whether this process is the one that writes files;
-    `check`: see `Saver`."""
+    """The saver of checkpoints into the run's folder. `writes`: whether this process writes the files; `check`: see
+    `Saver`."""
     settings = config.checkpoints
     return Saver(
         folder=Path(config.out), writes=writes, every=settings.every, steps=config.training.steps, keep=settings.keep,
@@ -196,13 +206,13 @@ def build_trainer(
 
 @dataclass
 class Experiment:
-    """One run while it is trained: its configuration, processes, data and trainer."""
+    """A run during training: its configuration, processes, data and trainer."""
 
     config: Config
     processes: Processes
     progress: Progress
     choices: Resolved
-    """Precision and compile as resolved from `auto`."""
+    """The precision and the compilation that `auto` was resolved to."""
     data: OpenedData
     trainer: Trainer
 
@@ -225,10 +235,10 @@ class Experiment:
 def assemble(
     config: Config, processes: Processes, progress: Progress, check: Callable[[], None] = lambda: None
 ) -> Experiment:
-    """Open the data, fit choppers and tasks, build the model with its initial values, and the trainer at step 0; no
-    checkpoint is read. Also writes `data.json` into the run's folder. `check` is called before the run's files are
-    written: it raises OSError where the folder is another one now. Raises DataError, RunError or ValueError for what
-    cannot be trained."""
+    """Open the data, fit choppers and tasks, and build the model with its initial values and the trainer at step 0. No
+    checkpoint is read. Also writes `data.json` into the run's folder. `check` is called before files are written; it
+    raises OSError if the folder was replaced. Raises DataError, RunError or ValueError if the configuration cannot be
+    trained."""
     settings, folder, first = config.training, Path(config.out), processes.is_first
     say = progress.say if first else lambda text: None
     choices = processes.broadcast(resolve(settings, config.model, folder, processes.device) if first else None)
@@ -242,30 +252,31 @@ def assemble(
 
 
 def start(experiment: Experiment) -> None:
-    """Compile the model and wrap it in DDP, as resolved; to be called after weights were loaded."""
+    """Compile the model and wrap it in DDP, as resolved. Call it after weights are loaded."""
     experiment.trainer.learner.replica.start(experiment.choices.compile)
 
 
 def fit(experiment: Experiment) -> dict[str, float]:
-    """Train from the newest checkpoint (or step 0) to the last step, or until asked to stop; gives the last validation
-    metrics. Where the loss or the weights become non-finite, the run goes back to its last sound checkpoint, once."""
+    """Train from the newest checkpoint (or step 0) to the last step, or until a stop is requested; returns the last
+    validation metrics. If the loss or the weights become non-finite, the run returns to its last valid checkpoint,
+    once."""
     state, trainer = resume(experiment), experiment.trainer
     preflight(experiment)
     introduce(experiment)
     start(experiment)
-    with trainer.loader, trainer.stop:  # the loader's thread ends here, even where Ctrl-C came while it was started
+    with trainer.loader, trainer.stop:  # the loader's thread always ends here, even if Ctrl-C arrived during its start
         while True:
             try:
                 with metrics_file(experiment, state) as trainer.log.record:
                     metrics = trainer.fit()
-                    return metrics | finish(experiment) if trainer.step == trainer.steps else metrics
+                    return metrics | end_training(experiment) if trainer.step == trainer.steps else metrics
             except NotFiniteError as error:
-                state = go_back(experiment, error)
+                state = roll_back(experiment, error)
 
 
 def preflight(experiment: Experiment) -> None:
-    """Check before the first step that no samples are mixed which a task compares, `checkpoints.best` is a metric, the
-    inputs fit to the data, each evaluator can evaluate the model, and no target of the first batch can reach its own
+    """Checks before the first step: no samples are mixed that a task compares, `checkpoints.best` is a metric, the
+    inputs fit the data, each evaluator can evaluate the model, and no target of the first batch can reach its own
     predictor. Raises ValueError for the first check that fails."""
     config, data, evaluation = experiment.config, experiment.data, experiment.trainer.evaluation
     settings, train = config.training, experiment.data.splits["train"]
@@ -279,21 +290,21 @@ def preflight(experiment: Experiment) -> None:
 
 
 def introduce(experiment: Experiment) -> None:
-    """Print folder, number of trainable parameters, device, precision, and notes about the inputs; before the first
-    step, since that may take long."""
+    """Print the folder, the number of trainable parameters, device, precision, and notes about the inputs. Called
+    before the first step, which may take long."""
     processes, choices = experiment.processes, experiment.choices
     count = sum(parameter.numel() for parameter in experiment.model.parameters() if parameter.requires_grad)
     compiled = ", compiled" if choices.compile else ""
-    several = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
-    where = f"{processes.device.type}{several} in {choices.precision}{compiled}"
-    experiment.say(f"{experiment.folder}: {count:,} parameters on {where}")
+    in_processes = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
+    hardware = f"{processes.device.type}{in_processes} in {choices.precision}{compiled}"
+    experiment.say(f"{experiment.folder}: {count:,} parameters on {hardware}")
     for line in about_inputs(experiment) if experiment.trainer.step == 0 and processes.is_first else ():
         experiment.say(line)
 
 
 def about_inputs(experiment: Experiment) -> list[str]:
-    """Lines about a configuration's data: what was read and what it becomes, how often each input is withheld, which
-    ones hold a task's target, and which ones nobody reads."""
+    """Lines about the data of a configuration: a summary of each input, the share of samples from which each input is
+    dropped, the inputs that contain a task's target, and the inputs that no prediction depends on."""
     config, data, split = experiment.config, experiment.data, experiment.data.splits["train"]
     lines = data_lines(data.dataset.name, data.splits, config.wiring.columns, data.tasks)
     lines += lines_about_inputs(split, data.tasks, config.wiring.columns, config.wiring.encoded)
@@ -301,8 +312,9 @@ def about_inputs(experiment: Experiment) -> list[str]:
 
 
 def resume(experiment: Experiment) -> State | None:
-    """Load the newest sound checkpoint and give its state; without one (None), take the weights of the run that `from:`
-    names, or keep the initial values. Raises RunError where the data changed since, or nothing fits from `from:`."""
+    """Load the newest valid checkpoint and return its state. If there is none, returns None, and the weights come from
+    the run of `from:` or keep their initial values. Raises RunError if the data changed since the checkpoint, or no
+    weights of `from:` fit."""
     processes, config = experiment.processes, experiment.config
     if experiment.choices.note:
         experiment.say(experiment.choices.note)
@@ -314,9 +326,9 @@ def resume(experiment: Experiment) -> State | None:
     if config.from_run:
         if processes.is_first:
             experiment.say(take_weights(experiment.model, config))
-        own = experiment.model.state_dict() if processes.is_first else {}
+        tensors = experiment.model.state_dict() if processes.is_first else {}
         experiment.model.load_state_dict(
-            processes.broadcast_tensors({name: value.cpu() for name, value in own.items()})
+            processes.broadcast_tensors({name: value.cpu() for name, value in tensors.items()})
         )
         if config.training.ema:
             experiment.trainer.learner.averages = Ema(experiment.model, config.training.ema)
@@ -324,14 +336,14 @@ def resume(experiment: Experiment) -> State | None:
 
 
 def newest(experiment: Experiment) -> int | None:
-    """The step of the newest sound checkpoint, None where there is none; the same in all processes."""
+    """The step of the newest valid checkpoint, or None; the same in all processes."""
     first = experiment.processes.is_first
     return experiment.processes.broadcast(checkpoint.newest_valid(experiment.folder, experiment.say) if first else None)
 
 
 def load(experiment: Experiment, step: int) -> State:
     """Load model, optimizer and averages from the checkpoint of a step, which the first process reads and sends to the
-    others; gives its state. Raises RunError where the data or a vocabulary changed since it was written."""
+    others; returns its state. Raises RunError if the data or a vocabulary changed since it was written."""
     processes, trainer, folder = experiment.processes, experiment.trainer, experiment.folder
     learner, state = trainer.learner, None
     if processes.is_first:
@@ -343,49 +355,50 @@ def load(experiment: Experiment, step: int) -> State:
     }
     if not processes.is_first:
         experiment.model.load_state_dict(parts["model"])
-    there = experiment.data.contents
-    if state.data != there:
-        wrong = ", ".join(name for name, source in there.items() if state.data.get(name) != source)
-        raise RunError(f"{folder}: the data ({wrong}) changed since step {step}; start again with another out=")
+    contents = experiment.data.contents
+    if state.data != contents:
+        changed = ", ".join(name for name, source in contents.items() if state.data.get(name) != source)
+        raise RunError(f"{folder}: the data ({changed}) changed since step {step}; start again with another out=")
     learner.optimizer.load(parts["optimizer"])
     if state.averaged and step == trainer.steps:
         learner.averages = Ema(experiment.model, 0.0)
     if learner.averages and parts["ema"]:
         learner.averages.load(parts["ema"])
-    stand(experiment, step, state)
+    restore_state(experiment, step, state)
     return state
 
 
-def stand(experiment: Experiment, step: int, state: State) -> None:
-    """Set the trainer, its log and its loader to a checkpoint's step and state."""
-    trainer, last = experiment.trainer, step == experiment.trainer.steps
+def restore_state(experiment: Experiment, step: int, state: State) -> None:
+    """Set the trainer, its log and its loader to the step and state of a checkpoint."""
+    trainer, at_end = experiment.trainer, step == experiment.trainer.steps
     trainer.step, trainer.evaluated = step, state.evaluated
     trainer.best = state.best if state.best and state.best.metric == trainer.saver.best else None
-    trainer.finished, trainer.averaged = state.finished and last, state.averaged and last
+    trainer.finished, trainer.averaged = state.finished and at_end, state.averaged and at_end
     trainer.log.resume(state.seconds, state.unreported)
     trainer.loader.skipped = list(state.skipped)
     trainer.loader.forget()
-    known = {int(n): why for n, why in state.bad.items() if n.isdecimal() and len(n) < 16}  # int() refuses longer ones
-    experiment.data.splits["train"].skipped.bad.remember(known)
+    # int() rejects longer numbers.
+    bad_samples = {int(n): reason for n, reason in state.bad.items() if n.isdecimal() and len(n) < 16}
+    experiment.data.splits["train"].skipped.bad.remember(bad_samples)
     if experiment.processes.is_first:
         trainer.saver.point_to_best(trainer.best)
 
 
-def go_back(experiment: Experiment, error: NotFiniteError) -> State:
-    """Return to the last sound checkpoint, once, and skip the batches from there to the failure. They are written as
-    `skipped`, (step, count), into the checkpoint's state first, so that every later resume skips the same. Raises
-    RunError the second time, and where there is no checkpoint."""
+def roll_back(experiment: Experiment, error: NotFiniteError) -> State:
+    """Return to the last valid checkpoint, once, and skip the batches from there to the failure. They are first written
+    as `skipped`, (step, count), into the checkpoint's state, so that every later resume skips the same batches. Raises
+    RunError the second time, and if there is no checkpoint."""
     failed, processes = experiment.trainer.step, experiment.processes
     processes.wait()
     step = newest(experiment)
     advice = "try a smaller training.learning_rate, more warmup, or precision float32"
     if step is None or experiment.trainer.loader.skipped:
-        none, twice = "there is no checkpoint to go back to", "it went back once before, and does not again"
-        raise RunError(f"{error} near step {failed:,}; {none if step is None else twice}; {advice}")
+        none, again = "there is no checkpoint to go back to", "it went back once before and does not do so again"
+        raise RunError(f"{error} near step {failed:,}; {none if step is None else again}; {advice}")
     if processes.is_first:
         state = checkpoint.read_state(experiment.folder, step)
-        told = state.model_dump(exclude={"files", "step", "skipped"})
-        checkpoint.add(experiment.folder, step, {}, {**told, "skipped": [(step, failed - step)]})
+        fields = state.model_dump(exclude={"files", "step", "skipped"})
+        checkpoint.add(experiment.folder, step, {}, {**fields, "skipped": [(step, failed - step)]})
     processes.wait()
     state = load(experiment, step)
     experiment.say(
@@ -396,7 +409,7 @@ def go_back(experiment: Experiment, error: NotFiniteError) -> State:
 
 
 def metrics_file(experiment: Experiment, state: State | None) -> MetricsFile:
-    """`metrics.jsonl`, to be continued from the run's step; lines of later steps are removed."""
+    """`metrics.jsonl`, which is continued from the run's step; lines of later steps are removed."""
     return MetricsFile(
         experiment.folder, step=experiment.trainer.step, lines=state.records if state else (),
         loggers=open_loggers(experiment), writes=experiment.processes.is_first,
@@ -415,8 +428,9 @@ def open_loggers(experiment: Experiment) -> Loggers | None:
     return opened
 
 
-def finish(experiment: Experiment) -> dict[str, float]:
-    """Average, evaluate, attribute (each where asked for and not yet done), save; gives the metrics of the summary."""
+def end_training(experiment: Experiment) -> dict[str, float]:
+    """Average, evaluate, attribute (each if requested and not yet done) and save; returns the metrics of the
+    summary."""
     trainer, config = experiment.trainer, experiment.config
     if config.checkpoints.average and not trainer.averaged:
         average_last(experiment)
@@ -432,13 +446,13 @@ def finish(experiment: Experiment) -> dict[str, float]:
             experiment.say(line)
     experiment.processes.wait()
     lines = [line for line in trainer.log.record.here if not any(name.startswith("train/") for name in line)]
-    told = {name: value for line in lines for name, value in line.items() if name not in ("step", "seconds")}
-    return {name: value for name, value in told.items() if not name.startswith("data/")} | figures
+    values = {name: value for line in lines for name, value in line.items() if name not in ("step", "seconds")}
+    return {name: value for name, value in values.items() if not name.startswith("data/")} | figures
 
 
 def average_last(experiment: Experiment) -> None:
     """Replace the averaged weights by the mean over the newest `checkpoints.average` checkpoints (Vaswani et al. 2017,
-    arXiv:1706.03762, section 6.1). They are the result of the run, so that the best so far is forgotten: the evaluation
+    arXiv:1706.03762, section 6.1). They are the result of the run, so the previous best is discarded: the evaluation
     that follows becomes the best."""
     trainer, processes, folder = experiment.trainer, experiment.processes, experiment.folder
     trainer.save()
@@ -446,8 +460,8 @@ def average_last(experiment: Experiment) -> None:
     newest = processes.broadcast(trainer.saver.averaged_steps() if processes.is_first else None)
     mean: dict[str, torch.Tensor] = {}
     if processes.is_first:
-        every = [checkpoint.read_part(folder, step, "model") for step in newest]
-        mean = {name: torch.stack([each[name] for each in every]).mean(0) for name in every[0]}
+        state_dicts = [checkpoint.read_part(folder, step, "model") for step in newest]
+        mean = {name: torch.stack([state_dict[name] for state_dict in state_dicts]).mean(0) for name in state_dicts[0]}
     trainer.learner.averages = Ema(experiment.model, 0.0)
     trainer.learner.averages.load(processes.broadcast_tensors(mean if processes.is_first else None))
     experiment.say(f"averaged the weights of steps {', '.join(map(str, newest))}")
@@ -455,41 +469,41 @@ def average_last(experiment: Experiment) -> None:
 
 
 def evaluate_at_end(experiment: Experiment) -> dict[str, float]:
-    """Run the evaluators of the end of training, and log and show their results; gives their metrics."""
+    """Run the evaluators of the end of training, and log and print their results; returns their metrics."""
     trainer = experiment.trainer
-    if not any(each.when == "end" for each in trainer.evaluation.evaluators):
+    if not any(evaluator.when == "end" for evaluator in trainer.evaluation.evaluators):
         return {}
     with trainer.learner.averaged():
-        found = trainer.evaluation.run(trainer.step, "end")
-    trainer.log.show(found.tables, found.lines)
-    trainer.log.write(trainer.step, dict(found.metrics))
-    return dict(found.metrics)
+        report = trainer.evaluation.run(trainer.step, "end")
+    trainer.log.show(report.tables, report.lines)
+    trainer.log.write(trainer.step, dict(report.metrics))
+    return dict(report.metrics)
 
 
 def evaluate_saved(experiment: Experiment) -> None:
-    """Run the evaluators that need the saved run, and show their results."""
+    """Run the evaluators that need the saved run, and print their results."""
     config, evaluators = experiment.config, experiment.trainer.evaluation.evaluators
-    if saved := [each for each in evaluators if each.when == "saved"]:
+    if saved := [evaluator for evaluator in evaluators if evaluator.when == "saved"]:
         experiment.trainer.saver.check()
         run = load_run(experiment.folder, device=experiment.processes.device.type, trust=config.trust.modules,
                        remote=config.trust.hosts)  # fmt: skip
         for evaluator in saved:
-            found = result_of(evaluator, run, experiment.say)
-            experiment.trainer.log.show(found.tables, found.lines)
+            report = result_of(evaluator, run, experiment.say)
+            experiment.trainer.log.show(report.tables, report.lines)
 
 
 def summarize(experiment: Experiment, metrics: dict[str, float]) -> tuple[dict[str, Any], int]:
-    """Print how the run ended, and write `summary.json` where it reached its last step; gives the summary (`step`,
-    `seconds`, metrics) and the exit status: 0, or 128 + the signal that stopped it. Raises OSError where the run's
-    folder is not there any more."""
+    """Print how the run ended, and write `summary.json` if it reached its last step; returns the summary (`step`,
+    `seconds`, metrics) and the exit status: 0, or 128 + the signal that stopped it. Raises OSError if the run's folder
+    no longer exists."""
     trainer, folder = experiment.trainer, experiment.folder
     trainer.saver.check()
     summary = {"step": trainer.step, "seconds": round(trainer.log.seconds, 2), **metrics}
     stopped = trainer.stop.signal if trainer.step < trainer.steps else None
     if stopped:
         saved = f"saved {folder} at step {trainer.step:,}; the same command goes on from there"
-        nothing = f"stopped {folder} before its first step; the same command starts it again"
-        experiment.say(f"{stopped.name}: {saved if trainer.step else nothing}")
+        unstarted = f"stopped {folder} before its first step; the same command starts it again"
+        experiment.say(f"{stopped.name}: {saved if trainer.step else unstarted}")
     elif experiment.processes.is_first:
         write_json(folder / "summary.json", summary, within=folder)
         experiment.say(f"done: {folder}, {trainer.step:,} steps in {duration(trainer.log.seconds)}")
@@ -497,11 +511,11 @@ def summarize(experiment: Experiment, metrics: dict[str, float]) -> tuple[dict[s
 
 
 WARM, LEAST, MOST = 3, 5, 200
-"""Steps before the clock starts, and the fewest and the most steps that are timed."""
+"""The steps before the clock starts, and the smallest and largest number of timed steps."""
 SHARE, SECONDS = 0.02, 20.0
-"""The timed steps take this share of the budget, at most so many seconds."""
+"""The timed steps take this share of the budget, at most this number of seconds."""
 STAND_IN = 1000
-"""The steps of a run whose number is not known yet."""
+"""The number of steps of a run while the real number is not computed yet."""
 
 
 class Budget(Record):
@@ -512,63 +526,63 @@ class Budget(Record):
 
     @property
     def steps(self) -> int:
-        """How many steps the minutes are, at least 1."""
+        """The number of steps that fit into the minutes, at least 1."""
         return max(1, int(self.minutes * 60 / self.seconds_per_step))
 
 
 def with_steps(config: Config, processes: Processes, progress: Progress) -> Config:
-    """The configuration with `training.steps`: as it is, or, where it names `minutes`, as many as these are by the
-    run's `budget.json`, which is made by timing some steps of a model that is then thrown away. Raises CheckpointError
-    for a damaged file."""
+    """The configuration with `training.steps`: unchanged, or, if it has `minutes`, with the number of steps from the
+    run's `budget.json`. That file is created by timing some steps of a model that is then discarded. Raises
+    CheckpointError if the file is damaged."""
     minutes = config.training.minutes
     if minutes is None:
         return config
     file = Path(config.out) / "budget.json"
-    found = processes.broadcast(read_budget(file) if processes.is_first else None)
-    if found is None:
-        found = Budget(minutes=minutes, seconds_per_step=seconds_per_step(config, processes, progress))
-        found = processes.broadcast(found)
-    if found.minutes != minutes:
-        found = Budget(minutes=minutes, seconds_per_step=found.seconds_per_step)
+    budget = processes.broadcast(read_budget(file) if processes.is_first else None)
+    if budget is None:
+        budget = Budget(minutes=minutes, seconds_per_step=seconds_per_step(config, processes, progress))
+        budget = processes.broadcast(budget)
+    if budget.minutes != minutes:
+        budget = Budget(minutes=minutes, seconds_per_step=budget.seconds_per_step)
     if processes.is_first:
-        write_json(file, found.model_dump(), within=file.parent)
-        progress.steps = found.steps
-        progress.say(f"{minutes:g} minutes at {found.seconds_per_step:.3g} s a step: {found.steps:,} steps")
-    return counted(config, found.steps)
+        write_json(file, budget.model_dump(), within=file.parent)
+        progress.steps = budget.steps
+        progress.say(f"{minutes:g} minutes at {budget.seconds_per_step:.3g} s a step: {budget.steps:,} steps")
+    return counted(config, budget.steps)
 
 
 def read_budget(file: Path) -> Budget | None:
-    """The `budget.json` of a run; None where there is none. Raises CheckpointError for a damaged file."""
+    """The `budget.json` of a run; None if there is none. Raises CheckpointError if the file is damaged."""
     try:
         return read_record(file, Budget) if file.exists() else None
     except DataError as error:
-        raise CheckpointError(f"{error}; delete it, and some steps are timed again") from None
+        raise CheckpointError(f"{error}; delete it and run the same command again to time some steps") from None
 
 
 def counted(config: Config, steps: int = STAND_IN) -> Config:
-    """The configuration with this number of steps where it names minutes, for what needs one."""
+    """The configuration with this number of steps if it has `minutes`, for functions that need a number."""
     training = config.training
     return config if training.minutes is None else replace(config, training=replace(training, steps=steps))
 
 
 def seconds_per_step(config: Config, processes: Processes, progress: Progress) -> float:
-    """The time of a training step, loading included, in seconds, on average over some."""
+    """The average time of a training step in seconds, loading included."""
     experiment = assemble(counted(config), processes, progress)
     start(experiment)
     learner, step = experiment.trainer.learner, 0
 
     def timed(count: int) -> float:
         nonlocal step
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for _ in range(count):
             loss = learner.update(step, loader.load(step))
             step += 1
         float(loss)  # waits for the device
-        return (time.perf_counter() - begun) / count
+        return (time.perf_counter() - started) / count
 
     with experiment.trainer.loader as loader:
         timed(WARM)
         first = processes.broadcast(timed(LEAST) if processes.is_first else (timed(LEAST), None)[1])
         seconds = min(SECONDS, SHARE * config.training.minutes * 60)
-        more = min(max(int(seconds / first) - LEAST, 0), MOST)
-        return (first * LEAST + timed(more) * more) / (LEAST + more) if more else first
+        remaining = min(max(int(seconds / first) - LEAST, 0), MOST)
+        return (first * LEAST + timed(remaining) * remaining) / (LEAST + remaining) if remaining else first

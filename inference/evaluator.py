@@ -1,9 +1,10 @@
-"""The contract of evaluators: what is measured of a model while it is trained, and at the end of training.
+"""The base class of evaluators, which compute metrics of a model during training or at its end.
 
-An evaluator is one file in `inference/evaluators/`, or in the `evaluators/` of a project; a YAML names it by its file:
+An evaluator is one file in `inference/evaluators/` or in the `evaluators/` folder of a project. A YAML selects it by
+its file name:
 
     evaluation: {also: {cards: {use: mylab.evaluators:Cards, decks: 3}}}
-    evaluation: {attribution: true}      short for {also: {attribution: {use: attribution}}}
+    evaluation: {attribution: true}      means {also: {attribution: {use: attribution}}}
 """
 
 from __future__ import annotations
@@ -28,42 +29,43 @@ from ..tokenizers.base import Chopper
 from .pages import Samples
 
 Say = Callable[[str], None]
-"""Prints a line."""
+"""A function that prints a line."""
 
 
 class TrainedModel(ABC):
-    """A model, in training or trained, with everything that belongs to it. A `Run` is one."""
+    """A model during or after training, with its tasks, choppers and data. A `Run` is a subclass."""
 
     folder: Path
     """The folder of the run."""
     step: int
+    """The training step of the weights."""
     model: Model
     tasks: Mapping[str, Task]
     choppers: Mapping[str, Chopper]
     processes: Processes
-    """The processes that evaluate together."""
+    """The processes that share the evaluation."""
     precision: str
-    """`float32` or `bfloat16`: the precision of matrix products."""
+    """The precision of matrix products: `float32` or `bfloat16`."""
 
     @property
     @abstractmethod
     def wiring(self) -> Wiring:
-        """What follows from the inputs and tasks of its configuration."""
+        """The columns, owners and graphs that follow from the inputs and tasks of the configuration."""
 
     @property
     @abstractmethod
     def seed(self) -> int:
-        """The seed of its training."""
+        """The seed of the training."""
 
     @property
     @abstractmethod
     def rows(self) -> int:
-        """Samples (of a text corpus: windows) in one forward pass of an evaluation, `evaluation.rows`."""
+        """The number of samples (for a text corpus: windows) per forward pass of an evaluation: `evaluation.rows`."""
 
     @property
     @abstractmethod
     def trust(self) -> Trust:
-        """The modules and hosts that its configuration may use."""
+        """The modules and hosts that the configuration may use."""
 
     @property
     def model_device(self) -> torch.device:
@@ -72,68 +74,69 @@ class TrainedModel(ABC):
 
     @abstractmethod
     def arithmetic(self) -> AbstractContextManager[None]:
-        """A context in which the model computes in its `precision`."""
+        """Returns a context manager in which the model computes in its `precision`."""
 
     @property
     @abstractmethod
     def has_dataset(self) -> bool:
-        """Whether its configuration names a data set; that of an imported model does not."""
+        """Whether the configuration names a data set. The configuration of an imported model names none."""
 
     @abstractmethod
     def dataset(self) -> Dataset:
-        """The data set of its training. Raises ValueError for an imported model, which has none."""
+        """Returns the data set of the training. Raises ValueError for an imported model, which has none."""
 
     @abstractmethod
     def open(self, split: str, dataset: Dataset | None = None) -> Split:
-        """A split of the data set of its training, or of another one. Raises DataError for data that cannot be
+        """Opens a split of `dataset`, by default the data set of the training. Raises DataError if the data cannot be
         read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What an evaluator returns: metrics are logged, the rest is shown."""
+    """The result of an evaluator. Metrics are logged; samples, tables and lines are displayed."""
 
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """By full name: `val/return_at_500`."""
+    """Values by full name, such as `val/return_at_500`."""
     samples: Samples = Samples()
-    """What the model generates."""
+    """Generated samples."""
     tables: Sequence[Table] = ()
     lines: Sequence[str] = ()
 
     @classmethod
     def joined(cls, results: Iterable[Result]) -> Result:
-        """Several results as one."""
-        every = list(results)
-        samples = [each.samples for each in every if each.samples.text or each.samples.rows]
+        """Combines several results into one. Keeps the last samples that are not empty."""
+        results = list(results)
+        samples = [result.samples for result in results if result.samples.text or result.samples.rows]
         return cls(
-            metrics={name: value for each in every for name, value in each.metrics.items()},
-            samples=samples[-1] if samples else Samples(), tables=[table for each in every for table in each.tables],
-            lines=[line for each in every for line in each.lines],
-        )  # fmt: skip
+            metrics={name: value for result in results for name, value in result.metrics.items()},
+            samples=samples[-1] if samples else Samples(),
+            tables=[table for result in results for table in result.tables],
+            lines=[line for result in results for line in result.lines],
+        )
 
 
 class Evaluator:
-    """Base of all evaluators. The keyword-only parameters of the constructor are its keys in a YAML."""
+    """Base class of evaluators. The keyword-only parameters of the constructor are the keys in a YAML."""
 
     when: ClassVar[Literal["evaluations", "end", "saved"]] = "evaluations"
-    """`evaluations`: at each evaluation of the validation split. `end`: once, after the last step. `saved`: once, after
-    the last checkpoint is written, in the first process alone and with the best checkpoint."""
+    """When it runs. `evaluations`: at each evaluation on the validation split. `end`: once after the last step.
+    `saved`: once after the last checkpoint is saved, only in the first process, with the best checkpoint."""
     short: ClassVar[str] = ""
-    """The key that a single value stands for: `in_context: 100` is `in_context: {samples: 100}`. Empty: only true and
-    false are accepted."""
+    """The key of a single value: with `samples`, `in_context: 100` means `in_context: {samples: 100}`. Empty: a YAML
+    accepts only true, false or a mapping."""
 
     def metrics(self) -> Mapping[str, bool]:
-        """The names of its metrics by which the best checkpoint may be chosen, each with whether larger is better."""
+        """Returns the metrics by which the best checkpoint may be selected: for each name, whether larger is better."""
         return {}
 
     def problems(self, name: str, wiring: Wiring) -> Problems:
-        """Problems of a configuration in which this evaluator has the name `name`."""
+        """Yields the problems of a configuration in which this evaluator is called `name`."""
         yield from ()
 
     def check(self, trained: TrainedModel, say: Say) -> None:
-        """Called before the first step of training. Raises ValueError if the model cannot be evaluated."""
+        """Checks the model before the first training step. Raises ValueError if the model cannot be evaluated."""
 
     def run(self, trained: TrainedModel, say: Say) -> Result:
-        """Evaluate a model, which is in evaluation mode. Called in all processes unless `when` is `saved`. `say` prints
-        what happens meanwhile."""
+        """Evaluates a model, which is in evaluation mode. Called in all processes unless `when` is `saved`. `say`
+        prints progress messages."""
         raise NotImplementedError

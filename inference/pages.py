@@ -1,4 +1,4 @@
-"""Pages and pictures of an evaluation: generated items, and confusions of classes."""
+"""Pages with generated items, and pictures of confusion matrices, for evaluations."""
 
 from __future__ import annotations
 
@@ -21,33 +21,34 @@ from ..models.generation.sampling import Sampling
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
-from .generate import Generating, generate_items, whole, with_item
+from .generate import Generating, generate_items, restored, with_item
 
 WRITTEN, NAMED = 40, 100
-"""Up to so many classes a confusion matrix shows the counts, or the classes' names; its size grows up to NAMED."""
+"""The maximum numbers of classes for which a confusion matrix shows the counts (WRITTEN) and the class names (NAMED).
+The picture does not grow for more than NAMED classes."""
 
 
 LETTERS = 40
-"""Letters of a class's name that are drawn."""
+"""The maximum length of a class name in the picture."""
 
 
 def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
-    """Write a confusion matrix of n classes as a picture: rows are true classes, columns predicted ones, colours shares
-    of the row. `counts` has n * n entries, row by row."""
+    """Writes a confusion matrix of n classes as a picture. Rows are true classes, columns are predicted classes, and
+    colors are fractions of the row. `counts` has n * n entries, row by row."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     n = len(classes)
     matrix = counts.reshape(n, n).cpu()
     shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
-    with rc_context({"text.parse_math": False}):  # a name may have a $ in it
+    with rc_context({"text.parse_math": False}):  # class names may contain $
         names = [printable(str(name)) for name in classes[:NAMED]]
         names = [name if len(name) <= LETTERS else f"{name[: LETTERS - 3]}..." for name in names]
         side = 1.5 + 0.45 * min(n, NAMED) + 0.08 * max(map(len, names), default=0)
         figure = Figure(figsize=(side, side), layout="constrained")
         canvas = figure.subplots()
         canvas.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-        canvas.set(xlabel="said", ylabel="true")
+        canvas.set(xlabel="predicted", ylabel="true")
         for row, column in matrix.nonzero().tolist() if n <= WRITTEN else ():
             color = "white" if shares[row, column] > 0.5 else "black"
             canvas.text(column, row, int(matrix[row, column]), ha="center", va="center", color=color)
@@ -60,14 +61,14 @@ def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
 
 
 COUNT = 12
-"""How many samples a sheet shows."""
+"""The number of samples per task on a page."""
 PICTURES, SOUNDS = (".png", ".gif"), (".mp3", ".wav")
-"""The endings of what is seen, and of what is heard."""
+"""The file extensions of pictures and of sounds."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing on a sheet: the content of a file with this ending, or the caption alone."""
+    """A cell of a page: a caption and the content of a file with the extension `ending`, or only a caption."""
 
     caption: str
     ending: str = ""
@@ -76,83 +77,90 @@ class Cell:
 
 @dataclass(frozen=True)
 class Samples:
-    """What a model generates as it is now: lines of text, and rows of cells where it is more than text."""
+    """Generated samples: lines of text, and rows of cells for other modalities."""
 
     text: str = ""
     rows: Sequence[Sequence[Cell]] = ()
 
 
 def draws(task: Task) -> bool:
-    """Whether a task generates items that are more than text, and are shown on a sheet."""
+    """Returns whether a task generates items other than texts, which are shown on a page."""
     return (task.needs.generates or task.needs.refines) and task.choppers[task.target].kind != "text"
 
 
 def generated_rows(
     model: Model, tasks: Mapping[str, Task], split: SampleSplit, seed: int, most: int, count: int = COUNT
 ) -> list[list[Cell]]:
-    """For every task that draws and some samples, spread over the split: the other inputs, what is generated from them,
-    and the true item. Drawn as the task says, else at temperature 1; token by token at most `most`, unless all items
-    have one length."""
-    drawing = [name for name, task in tasks.items() if draws(task)]
-    return [row for name in drawing for row in rows_of(model, tasks, name, split, seed, most, count)]
+    """Returns one row per sample for every task that generates items other than texts, for `count` samples that are
+    spread evenly over the split. A row contains the other inputs, the generated item and the true item. Items are drawn
+    with the sampling settings of the task (default: temperature 1). `most` is the maximum number of tokens for items of
+    varying length that are generated token by token."""
+    names = [name for name, task in tasks.items() if draws(task)]
+    return [row for name in names for row in rows_of(model, tasks, name, split, seed, most, count)]
 
 
 def rows_of(
     model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, seed: int, most: int, count: int
 ) -> list[list[Cell]]:
-    """The rows of one task."""
+    """Returns the rows of one task."""
     task = tasks[name]
     how = Generating(sampling=task.sampling or Sampling(), guidance=task.guidance, seed=seed,
                      max_tokens=None if task.vocabulary.length or task.needs.refines else most)  # fmt: skip
-    places = samples_with(split, task, count)
-    written = generate_items(model, tasks, name, split, places, how) if places else {}
+    indices = samples_with(split, task, count)
+    ids_by_number = generate_items(model, tasks, name, split, indices, how) if indices else {}
     rows = []
-    for number, ids in written.items():
-        given, own = split.item(number)[0], split.choppers[task.target]
-        others = [cell(split.choppers[each], each, item) for each, item in given.items() if each != task.target]
-        made = whole(task, ids)
-        shown = Cell("generated: no whole item") if made is None else cell(own, "generated", made)
-        rows.append([*others, shown, *([cell(own, "true", given[task.target])] if task.target in given else [])])
+    for number, ids in ids_by_number.items():
+        sample, chopper = split.item(number)[0], split.choppers[task.target]
+        others = [cell(split.choppers[input], input, value) for input, value in sample.items() if input != task.target]
+        item = restored(task, ids)
+        generated = Cell("generated: incomplete item") if item is None else cell(chopper, "generated", item)
+        true = [cell(chopper, "true", sample[task.target])] if task.target in sample else []
+        rows.append([*others, generated, *true])
     return rows
 
 
 def samples_with(split: SampleSplit, task: Task, count: int) -> list[SampleIndex]:
-    """The places of at most `count` samples that have a true item of a task, spread over the split. Where none has one,
-    of any samples, but for a task that refines drafts: a draft is as long as the true item."""
+    """Returns the indices of at most `count` samples with a true item of a task, spread evenly over the split. If no
+    sample has one, returns the indices of any samples. A task that refines drafts gets none then, because a draft has
+    the length of the true item."""
     number = count
-    while len(found := with_item(split, split.first(number), task.target)) < count and number < len(split):
+    while len(indices := with_item(split, split.first(number), task.target)) < count and number < len(split):
         number *= 4
-    return spread(found, count) or ([] if task.needs.refines else split.first(count))
+    return spread(indices, count) or ([] if task.needs.refines else split.first(count))
 
 
 def cell(chopper: Chopper, name: str, item: Any) -> Cell:
-    """An item on a sheet: a text in its caption, a picture or a sound as a file, all else by its name alone."""
-    known = chopper.vocabulary
-    if known is None or chopper.kind == "text":
+    """Returns the cell of an item: a text is shown in the caption, an item with a vocabulary as a file. For other items
+    only the name is shown."""
+    vocabulary = chopper.vocabulary
+    if vocabulary is None or chopper.kind == "text":
         return Cell(f"{name}: {item}" if isinstance(item, str) else name)
-    ending = next((each for each in PICTURES + SOUNDS if each in known.endings), known.endings[0])
-    return Cell(name, ending, known.content(known.restore(known.encode(item)), ending))
+    possible = vocabulary.endings
+    ending = next((ending for ending in PICTURES + SOUNDS if ending in possible), possible[0])
+    return Cell(name, ending, vocabulary.content(vocabulary.restore(vocabulary.encode(item)), ending))
 
 
 def page(title: str, rows: Sequence[Sequence[Cell]]) -> str:
-    """A page of HTML that needs no other file: a row per sample, pictures enlarged without smoothing, sounds as
-    players."""
-    body = "\n".join(f"<tr>{''.join(f'<td>{shown(each)}</td>' for each in row)}</tr>" for row in rows)
+    """Returns a self-contained HTML page with one row per sample. Pictures are enlarged without smoothing, and sounds
+    have a player."""
+    body = "\n".join(f"<tr>{''.join(f'<td>{cell_html(entry)}</td>' for entry in row)}</tr>" for row in rows)
     style = "body{font-family:sans-serif} td{padding:6px;vertical-align:bottom;text-align:center;max-width:40em} "
     style += "img{image-rendering:pixelated;min-width:112px;background:#888} figcaption{font-size:small}"
     head = f"<meta charset=utf-8><title>{html.escape(title)}</title><style>{style}</style>"
     return f"<!doctype html>{head}<h1>{html.escape(title)}</h1><table>{body}</table>"
 
 
-def shown(each: Cell) -> str:
-    """One cell as HTML."""
-    caption = f"<figcaption>{html.escape(each.caption)}</figcaption>"
-    if not each.content:
+def cell_html(entry: Cell) -> str:
+    """Returns a cell as HTML."""
+    caption = f"<figcaption>{html.escape(entry.caption)}</figcaption>"
+    if not entry.content:
         return caption
-    kind = mimetypes.types_map.get(each.ending, "application/octet-stream")
-    address = f"data:{kind};base64,{base64.b64encode(each.content).decode()}"
-    if each.ending in PICTURES:
+    kind = mimetypes.types_map.get(entry.ending, "application/octet-stream")
+    address = f"data:{kind};base64,{base64.b64encode(entry.content).decode()}"
+    if entry.ending in PICTURES:
         return f"<figure><img src='{address}'>{caption}</figure>"
-    if each.ending in SOUNDS:
+    if entry.ending in SOUNDS:
         return f"<figure><audio controls src='{address}'></audio>{caption}</figure>"
-    return f"<figure><a download='item{each.ending}' href='{address}'>{html.escape(each.ending)}</a>{caption}</figure>"
+    return (
+        f"<figure><a download='item{entry.ending}' href='{address}'>{html.escape(entry.ending)}</a>{caption}</figure>"
+    )

@@ -1,7 +1,7 @@
-"""What travels from the data to the model: chunks, their planned slots in the set, and the targets.
+"""The data structures between the loader and the model: chunks, their planned slots in a set, and the targets.
 
-Everything here is planned on the CPU before anything is embedded, so that packing, padding, loss counts and leaks are
-known (and checked) without running the model.
+They are planned on the CPU before any embedding, so that packing, padding, loss counts and leaks can be checked without
+running the model.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from .attention.kernels import Layout
 from .tokens import Tokens
 
 IGNORED = -100
-"""A label that the loss ignores: the slot has no target, or only pads a fixed number of targets."""
+"""The label that the loss ignores: the slot has no target, or it is padding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunks:
-    """The chopped items of one named input in one micro-batch, in the order of their items.
+    """The chopped items of one named input in one micro-batch, in the order of the items.
 
-    Two pictures of 8 x 8 pixels in 2 x 2 patches, in the first and the second row of a set whose rows have 8 slots,
-    each behind a class token (a slot is row * 8 + column):
+    Example: two images of 8 x 8 pixels in 2 x 2 patches. The rows of the set have 8 slots; the first and the second row
+    hold a class token followed by one image (a slot is row * 8 + column):
 
         values       (2, 1, 8, 8)
         index        0  1  2  3   0  1   2   3
@@ -36,71 +36,73 @@ class Chunks:
     """
 
     values: Tensor
-    """The input of the embedder: ids (b, n) of text that fills whole rows, else (t); images (s, c, h, w); slices of p
+    """The input of the embedder: ids of text, (b, n) if it fills all rows, else (t); images (s, c, h, w); slices of p
     numbers (t, p)."""
     index: Int[Tensor, "..."]
     """The number of each token within its item, 0, 1, 2, ...: the index of absolute position embeddings."""
     slots: Int[Tensor, "t"] | None = None
-    """The slot of each token in the set, as row * n + column; None: the tokens fill the set, row by row."""
+    """The slot of each token in the set, as row * n + column. None: the tokens fill the set, row by row."""
     next_ids: Int[Tensor, "..."] | None = None
-    """For ids: the id that comes next in the item or the stream, `IGNORED` where there is none."""
+    """For ids: the next id in the item or the stream; `IGNORED` if there is none."""
     hidden: Int[Tensor, "..."] | None = None
-    """For ids: the original id of each token that a task has masked, `IGNORED` for all others."""
+    """For ids: the original id of each token that a task has masked; `IGNORED` for all other tokens."""
     coordinates: Float[Tensor, "t a"] | None = None
-    """The coordinates of each token on the tokenizer's own axes (row, column, seconds)."""
+    """The coordinates of each token on the axes of the tokenizer (row, column, seconds)."""
     counts: Int[Tensor, "s"] | None = None
-    """How many tokens each item has, where items are known; a tensor, so that compiled code meets no new constants."""
+    """The number of tokens of each item; None if the items are unknown (a stream). A tensor, because new Python
+    integers would trigger a recompilation."""
     seeds: Int[Tensor, "s"] | None = None
-    """While training, the seed of each item's random augmentation: it follows from the run's seed, epoch, sample and
-    input."""
+    """In training, the seed of each item's random augmentation, which depends on the run's seed, the epoch, the sample
+    and the input."""
     inner: SetPlan | None = None
-    """The items as a set by themselves, one a row, where a model inside the embedder reads them: the embedder's
-    `plan(chunks, dtype=, device=)` plans it."""
+    """The items as a separate set, one item per row, for a model inside the embedder; planned by the embedder's
+    `plan(chunks, dtype=, device=)`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """The labels of one task in one micro-batch, and the slots of the set whose outputs must predict them.
+    """The labels of one task in one micro-batch, and the supervised slots, whose outputs predict these labels.
 
-    Language modelling of the texts "ab" (ids 97, 98) and "c" (99), each behind the start token (256), which is also
-    the label after the last letter, packed into one row of 8 slots:
+    Example: language modelling of the texts "ab" (ids 97, 98) and "c" (99), packed into one row of 8 slots. The start
+    token (256) comes first in each text and is also the label after the last letter:
 
         slot        0    1    2    3    4    5    6    7
         token     256   97   98  256   99    .    .    .      the input; . is padding
-        slots       0    1    2    3    4                     whose outputs pass through the head
+        slots       0    1    2    3    4                     the supervised slots
         values     97   98  256   99  256                     their labels
-        carriers    1    2   -1    4   -1                     the slot that holds the label, which they must not read
+        carriers    1    2   -1    4   -1                     the slot that holds the label as input
         count       5
     """
 
     values: Tensor
-    """The targets: one per supervised slot, or per group of them; `IGNORED` where one is missing or only padding."""
+    """The targets: one per supervised slot, or one per group of slots; `IGNORED` for missing targets and padding."""
     slots: Int[Tensor, "t"] | None = None
-    """The slots whose output is supervised, as row * n + column; None: every slot, row by row."""
+    """The slots whose output is supervised, as row * n + column. None: every slot, row by row."""
     carriers: Int[Tensor, "t"] | None = None
-    """For each supervised slot, the slot of the token that carries its target, which it must not read; -1: none."""
+    """For each supervised slot, the slot of the token that carries its target and that it must not read; -1: none."""
     weights: Float[Tensor, "t"] | None = None
-    """What each supervised slot's loss is multiplied by, where the task weighs them."""
+    """The factor of each supervised slot's loss; None: all are 1."""
     groups: Int[Tensor, "t"] | None = None
-    """The target (from 0) that each slot belongs to, where several slots predict one target together."""
+    """The number of the target (from 0) of each slot, if several slots predict one target together."""
     lengths: Int[Tensor, "s"] | None = None
-    """How many of the values belong to each target, where a target is a sequence (CTC); -1: not supervised."""
+    """The number of values of each target, if a target is a sequence (CTC); -1: not supervised."""
     of_encoder: bool = False
     """Whether the slots belong to the encoder's set."""
     classes: int = 0
-    """How many classes there are, where every value is the number of one; 0: the values are no classes."""
+    """The number of classes, if every value is a class index; 0: the values are no class indices."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """The samples that the task could not supervise, by key, and why."""
+    """The samples that the task cannot supervise: the key of the sample and the reason."""
     count: int = 0
-    """How many targets count: the summed loss of a step is divided by their sum over all micro-batches and ranks."""
+    """The number of targets that count. The summed loss of a step is divided by the sum of these numbers over all
+    micro-batches and ranks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetPlan:
-    """One set of tokens before embedding: descriptors, the chunks of each input, and a layout per layer.
+    """One set of tokens before embedding: their descriptors, the chunks of each input, and a layout per layer.
 
-    A picture of 1 x 2 patches with the caption "ab", and the text "c" alone, each behind a class token, packed
-    into one row of 10 slots; the YAML names image (1), then text (2):
+    Example: an image of 1 x 2 patches with the caption "ab", and the text "c", packed into one row of 10 slots. A class
+    token comes first in each sample; the inputs are image (1) and text (2):
 
         tokens.input     0  1  1  2  2  2  0  2  2  0
         tokens.sample    1  1  1  1  1  1  2  2  2  0
@@ -114,46 +116,47 @@ class SetPlan:
     tokens: Tokens
     chunks: Mapping[str, Chunks]
     layouts: tuple[Layout, ...] = ()
-    """How each layer's graph is computed for these tokens (`Model.plan`)."""
+    """The layout of each layer's attention for these tokens (`Model.plan`)."""
     groups: tuple[Tensor, ...] | None = None
-    """The slots of each group of inputs that has layers of its own (`Transformer.group`)."""
+    """The slots of each group of inputs with separate layers (`Transformer.group`)."""
     cross: Layout | None = None
-    """How cross-attention from these tokens to the encoder's set is computed, where there is an encoder."""
+    """The layout of cross-attention from these tokens to the encoder's set; None without an encoder."""
     own: Int[Tensor, "s o"] | None = None
-    """The slots of the core tokens (class and register tokens), by sample."""
+    """The slots of the core tokens (class and register tokens) of each sample."""
     samples: int = 0
-    """How many samples there are, numbered from 1 in `tokens.sample`; 0: a stream, whose samples are not counted."""
+    """The number of samples, which are numbered from 1 in `tokens.sample`; 0: a stream, whose samples are not
+    counted."""
     labels: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """The data columns that tasks read, by name: one raw value per sample, None where it has none."""
+    """The data columns that tasks read, by name: one raw value per sample; None for a missing value."""
     keys: tuple[str, ...] = ()
     """The name of each sample in messages."""
     seeds: tuple[tuple[int, ...], ...] = ()
-    """What random draws for each sample (of a stream: for each row) are keyed by, such as which tokens are masked."""
+    """The seeds of random draws for each sample (for a stream: for each row), such as the choice of masked tokens."""
 
     def to(self, device: torch.device | str) -> SetPlan:
-        """All tensors on another device; the descriptors and layouts move as well."""
+        """Returns the set with all tensors, descriptors and layouts on another device."""
         return _moved(self, torch.device(device))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One micro-batch: a planned set for every core that reads one, and every task's targets."""
+    """One micro-batch: a planned set for each core, and the targets of each task."""
 
     main: SetPlan
     """The set of the main core: the decoder, or the only core."""
     encoder: SetPlan | None = None
-    """The set of the encoder, where there is one."""
+    """The set of the encoder; None without an encoder."""
     targets: Mapping[str, Targets] = field(default_factory=dict)
     units: Mapping[str, float] = field(default_factory=dict)
-    """While evaluating: the size of the items that each input's tokens stand for, in its vocabulary's unit: of texts
-    their UTF-8 bytes (of windows, their share)."""
+    """In evaluation: the size of the items of each input, in the unit of its vocabulary. For text: the number of UTF-8
+    bytes (for windows of a text: their share of them)."""
     real: bool = True
-    """False: the loss of this micro-batch is multiplied by 0. It is there because this process has no sample left while
-    others have, and all must run equally many micro-batches."""
+    """False: the loss of this micro-batch is multiplied by 0. A process without further samples uses it because all
+    processes must run the same number of micro-batches."""
 
     @property
     def sets(self) -> dict[str, SetPlan]:
-        """The sets by the name of their core, in the order in which the cores run."""
+        """The set of each core by its name, in the order in which the cores run."""
         return ({"encoder": self.encoder} if self.encoder else {}) | {"main": self.main}
 
     @property
@@ -162,20 +165,20 @@ class Batch:
         return self.encoder or self.main
 
     def set_of(self, targets: Targets) -> SetPlan:
-        """The set whose slots `targets` names."""
+        """The set that the slots of `targets` refer to."""
         return self.encoder if targets.of_encoder else self.main
 
     def with_set_of(self, targets: Targets, planned: SetPlan) -> Batch:
-        """The batch with `planned` in the place of `set_of(targets)`."""
+        """Returns the batch with `planned` instead of `set_of(targets)`."""
         return replace(self, encoder=planned) if targets.of_encoder else replace(self, main=planned)
 
     def to(self, device: torch.device | str) -> Batch:
-        """All tensors on another device; the descriptors and layouts move as well."""
+        """Returns the batch with all tensors, descriptors and layouts on another device."""
         return _moved(self, torch.device(device))
 
 
 def _moved(value: Any, device: torch.device) -> Any:
-    """Dataclasses, mappings, tuples and tensors, moved recursively; copies do not block the CPU."""
+    """Moves tensors to a device, recursively through dataclasses, mappings and tuples; copies do not block the CPU."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if isinstance(value, Layout):

@@ -1,4 +1,4 @@
-"""Checks of what classes from outside the package return, with error messages that name the class."""
+"""Checks of the values that user-defined classes return. The error messages name the class."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from torch import Tensor
 
 
 class ContractError(TypeError):
-    """A class breaks its contract: the message names the class, what it returned, and what is expected."""
+    """A class breaks its contract. The message names the class, the returned value and the expected one."""
 
 
 def described(value: Any) -> str:
-    """A value for an error message: a tensor by its shape, a short text or number as it is, all else by its type."""
+    """Describes a value for an error message: a tensor by its shape, a short text or number by its `repr`, any other
+    value by its type."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     text = repr(value) if isinstance(value, str | int | float | type(None)) else ""
@@ -29,16 +30,17 @@ def check_block(block: object, x: Any, shape: tuple[int, ...]) -> None:
     """Raises ContractError unless `x`, which a block returned, has the shape of what it received."""
     if not isinstance(x, Tensor) or tuple(x.shape) != shape:
         raise ContractError(
-            f"model.block: {type(block).__name__}.forward returned {described(x)}; expected is a tensor of shape {shape}"
+            f"model.block: {type(block).__name__}.forward returned {described(x)}; expected is a tensor of shape "
+            f"{shape}"
         )
 
 
 def check_embedded(name: str, embedder: object, tokens: Any, count: int, width: int) -> None:
-    """Raises ContractError unless `tokens`, which an input's embedder returned, holds one vector of the model's `width`
-    for each of `count` tokens."""
+    """Raises ContractError unless `tokens`, the output of the embedder of input `name`, has `count` vectors of the
+    model's `width`."""
     shape = tuple(tokens.shape) if isinstance(tokens, Tensor) else ()
     if shape[-1:] != (width,) or tokens.numel() != count * width:
         raise ContractError(
-            f"inputs.{name}: {type(embedder).__name__} gave {described(tokens)}; expected is ({count}, {width}): for "
-            "each token of its chunks one vector of the model's width"
+            f"inputs.{name}: {type(embedder).__name__} returned {described(tokens)}; expected ({count}, {width}): "
+            "one vector of the model's width for each token of its chunks"
         )

@@ -1,4 +1,4 @@
-"""A trained model inside another model, with its weights frozen."""
+"""A trained model with frozen weights inside another model."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from .model import Model
 
 
 class Frozen(nn.Module):
-    """The output of a trained model's first core, as features of a set. The model moves with this module, but its
-    weights are not among this module's parameters: no optimizer, average or checkpoint sees them, and it stays in
-    evaluation mode."""
+    """Returns the output of the first core of a trained model as the features of a set. The model moves between devices
+    with this module and stays in evaluation mode. Its weights are not parameters of this module: they are in no
+    optimizer, weight average or checkpoint."""
 
     def __init__(self, model: Model):
         super().__init__()
-        self._held = (model.eval().requires_grad_(False),)  # in a tuple, so that it is not registered as a submodule
+        self._model = (model.eval().requires_grad_(False),)  # in a tuple, so that it is not registered as a submodule
 
     @property
     def model(self) -> Model:
         """The trained model."""
-        return self._held[0]
+        return self._model[0]
 
     def plan(self, planned: SetPlan, *, dtype: torch.dtype, device: torch.device | str) -> SetPlan:
-        """The set with an attention layout for every layer of the model's first core."""
+        """Returns the set with an attention layout for every layer of the model's first core."""
         return self.model.plan_first(planned, dtype=dtype, device=device)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Heads: from the core's output vectors at a task's supervised slots to the task's output."""
+"""Heads: they map the core's output vectors at the supervised slots of a task to the output of the task."""
 
 from __future__ import annotations
 
@@ -16,45 +16,46 @@ from .layers.norms import LayerNorm, Norm
 
 
 class Head(nn.Module):
-    """Base: vectors at a task's t supervised slots to its output: one row per slot, or per target where slots are
-    pooled. Only pooling heads need the task's `targets`."""
+    """Base class. Maps the vectors at the t supervised slots of a task to its output: one row per slot, or one row per
+    target if slots are pooled. Only pooling heads use `targets`."""
 
     quantizes: ClassVar[bool] = False
-    """Whether it gives tokens codes, and items of codes (`models/reconstruction.py`)."""
+    """Whether the head encodes tokens as codes and decodes codes (`models/reconstruction.py`)."""
     tied: ClassVar[bool] = False
-    """Whether it scores with the table of an input's embeddings (its `table`)."""
+    """Whether the head computes scores with the embedding table of an input (its `table`)."""
     inner_inputs: ClassVar[tuple[str, ...]] = ()
-    """Its linear maps whose vectors a transformer of its own reads: they begin, and learn, as those of the model's
-    inputs do (the role `input` of `models/initialization.py`)."""
+    """The names of the linear layers whose outputs a transformer inside the head reads. They are initialised and
+    trained like the model's inputs (the role `input` of `models/initialization.py`)."""
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must turn vectors into an output: forward(self, x, targets)")
 
     def pooled(self, x: Float[Tensor, "t d"], targets: Targets) -> Float[Tensor, "s d"] | None:
-        """One vector for each target, which the last linear map reads; None where slots are not pooled."""
+        """Returns one vector per target, the input of the last linear layer; None if slots are not pooled."""
         return None
 
     def weights(self) -> int:
-        """How many weights multiply each vector: those of the matrices, biases not counted."""
+        """The number of weights that multiply each vector: those of the matrices, without biases."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.dim() > 1)
 
     def vectors(self, targets: Targets) -> int:
-        """How many vectors pass through the matrices: one per supervised slot."""
+        """The number of vectors that pass through the matrices: one per supervised slot."""
         return len(targets.values) if targets.slots is None else len(targets.slots)
 
     def flops(self, targets: Targets) -> int:
-        """Floating-point operations of one micro-batch, forward and backward: 6 for every weight and vector."""
+        """The floating-point operations of one micro-batch, forward and backward: 6 per weight and vector."""
         return 6 * self.weights() * self.vectors(targets)
 
 
 class VocabularyHead(Head):
-    """Base of the heads that give every id of a vocabulary a score (logit); built from the ids' table of embeddings."""
+    """Base class of the heads that compute one score (logit) per id of a vocabulary; built from the embedding table of
+    the ids."""
 
     tied = True
 
     def __init__(self, embedding: nn.Embedding):
         super().__init__()
-        self._table = (embedding,)  # in a tuple, so that the table is registered (and saved) only at its owner
+        self._table = (embedding,)  # in a tuple, so that the table is a parameter (and saved) only in its embedder
 
     @property
     def table(self) -> Float[Tensor, "v d"]:
@@ -62,7 +63,7 @@ class VocabularyHead(Head):
 
 
 class Unembedding(VocabularyHead):
-    """Scores by a matrix of its own, not tied to the embedding table; `bias` adds a learned number per id."""
+    """Scores from a separate matrix that is not tied to the embedding table; `bias` adds a learned number per id."""
 
     tied = False
 
@@ -75,8 +76,8 @@ class Unembedding(VocabularyHead):
 
 
 class Tied(VocabularyHead):
-    """Scores by the embedding table itself (Press & Wolf 2017, arXiv:1608.05859): no parameters of its own. `scaled`
-    divides the vectors by the square root of their width first, as T5 does."""
+    """Scores from the embedding table (Press & Wolf 2017, arXiv:1608.05859), without additional parameters. `scaled`
+    first divides the vectors by the square root of their width, as in T5."""
 
     def __init__(self, embedding: nn.Embedding, *, scaled: bool = False):
         super().__init__(embedding)
@@ -90,8 +91,8 @@ class Tied(VocabularyHead):
 
 
 class MaskedHead(VocabularyHead):
-    """BERT's head of masked language modelling: one more layer (matrix, GELU, normalisation) before the embedding
-    table, and a bias for every id."""
+    """BERT's head for masked language modelling: a layer (matrix, GELU, normalisation), then the embedding table and a
+    bias per id."""
 
     def __init__(self, embedding: nn.Embedding, *, norm: Callable[[int], Norm] = LayerNorm):
         super().__init__(embedding)
@@ -107,8 +108,8 @@ class MaskedHead(VocabularyHead):
 
 
 class SlotLinear(Head):
-    """Every supervised slot's vector mapped linearly to `outputs` scores (categories) or numbers. With `bounds`, the
-    lowest and the highest value of each output, (v,) both, a tanh keeps the numbers between them."""
+    """Maps the vector of each supervised slot linearly to `outputs` scores (categories) or numbers. `bounds` are the
+    lowest and the highest value of each output, (v,) each; a tanh keeps the numbers between them."""
 
     def __init__(self, width: int, outputs: int, bounds: tuple[Float[Tensor, "v"], Float[Tensor, "v"]] | None = None):
         super().__init__()
@@ -119,20 +120,20 @@ class SlotLinear(Head):
             self.register_buffer("reach", (high - low) / 2, persistent=False)
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Float[Tensor, "t v"]:
-        found = self.linear(x)
-        return self.centre + self.reach * found.tanh() if self.bounded else found
+        outputs = self.linear(x)
+        return self.centre + self.reach * outputs.tanh() if self.bounded else outputs
 
 
 class Pooling(nn.Module):
-    """Base of the poolings: vectors of t tokens, each of the sample with the number (from 0) in `groups`, to one vector
-    for each of s samples."""
+    """Base class of the poolings: maps the vectors of t tokens to one vector for each of s samples. `groups` holds the
+    number (from 0) of each token's sample."""
 
     def __init__(self, width: int):
         super().__init__()
 
     @staticmethod
     def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
-        """The slots that are pooled, (t), as row * n + column, and the number (from 0) of each slot's sample, (t)."""
+        """Returns the pooled slots, (t), as row * n + column, and the number (from 0) of each slot's sample, (t)."""
         sample = planned.tokens.sample.flatten()
         slots = ((sample > 0) & (planned.tokens.input.flatten() > 0)).nonzero()[:, 0]
         return slots, sample[slots] - 1
@@ -141,11 +142,13 @@ class Pooling(nn.Module):
         raise NotImplementedError
 
 
-def core_slots(planned: SetPlan, lacking: str, wanted: int) -> Int[Tensor, "s o"]:
-    """The slots of the core tokens, by sample. Raises ValueError where there are none: what is `lacking`, and the
-    `wanted` number of them."""
+def core_slots(planned: SetPlan, pooling: str, required: int) -> Int[Tensor, "s o"]:
+    """Returns the slots of the core tokens of each sample. Raises ValueError if there are none; the message names the
+    `pooling` and the `required` number of core tokens."""
     if planned.own is None or not planned.own.shape[1]:
-        raise ValueError(f"pooling: {lacking}; set model.core_tokens: {wanted}")
+        raise ValueError(
+            f"pooling: {pooling} needs core tokens, but the model has none; set model.core_tokens: {required}"
+        )
     return planned.own
 
 
@@ -154,15 +157,15 @@ class ClassToken(Pooling):
 
     @staticmethod
     def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
-        own = core_slots(planned, "class_token reads the core's own token, and there is none", 1)
-        return own[:, 0], torch.arange(len(own))
+        slots = core_slots(planned, "class_token", 1)
+        return slots[:, 0], torch.arange(len(slots))
 
     def forward(self, x, groups, samples):
         return x
 
 
 class MeanPooling(Pooling):
-    """The mean over all of a sample's tokens but the core tokens; `norm` normalises the mean."""
+    """The mean over all tokens of a sample except the core tokens; `norm` normalises the mean."""
 
     def __init__(self, width: int, *, norm: Callable[[int], Norm] | None = None):
         super().__init__(width)
@@ -180,34 +183,35 @@ class CoreTokens(MeanPooling):
 
     @staticmethod
     def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
-        own = core_slots(planned, "core_tokens reads the core's own tokens, and there are none", 2)
-        return own.flatten(), torch.arange(len(own)).repeat_interleave(own.shape[1])
+        slots = core_slots(planned, "core_tokens", 2)
+        return slots.flatten(), torch.arange(len(slots)).repeat_interleave(slots.shape[1])
 
 
 class AttentionPooling(Pooling):
-    """A weighted mean over all of a sample's tokens but the core tokens; the weights are the softmax of the tokens'
-    scaled products with a learned query."""
+    """A weighted mean over all tokens of a sample except the core tokens. The weights are the softmax of the tokens'
+    scaled dot products with a learned query."""
 
     def __init__(self, width: int):
         super().__init__(width)
         self.query = nn.Parameter(torch.zeros(width))
 
     def forward(self, x, groups, samples):
-        # not a matrix product: autocast would compute it in half precision
+        # not a matrix product, which autocast would compute in half precision
         scores = (x.float() * self.query.float()).sum(1) / x.shape[1] ** 0.5
-        most = torch.full((samples,), -torch.inf, device=x.device).scatter_reduce(0, groups, scores, "amax")
-        weights = (scores - most.detach()[groups]).exp()
+        maxima = torch.full((samples,), -torch.inf, device=x.device).scatter_reduce(0, groups, scores, "amax")
+        weights = (scores - maxima.detach()[groups]).exp()
         total = torch.zeros(samples, device=x.device).index_add(0, groups, weights)
         return x.new_zeros(samples, x.shape[1]).index_add(0, groups, (weights / total[groups])[:, None].to(x.dtype) * x)
 
 
 def slots_read(pooling: Callable[..., Pooling], planned: SetPlan) -> tuple[Tensor, Tensor]:
-    """`Pooling.slots` of a pooling class, or of the class that a part of a configuration names (its `target`)."""
+    """Returns `Pooling.slots` of a pooling class, or of the class of a configured part (its `target`)."""
     return getattr(pooling, "target", pooling).slots(planned)
 
 
 class PooledLinear(Head):
-    """Pool to one vector per sample, then map it linearly to `outputs` scores (classes) or numbers (regression)."""
+    """Pools slots to one vector per sample and maps it linearly to `outputs` scores (classes) or numbers
+    (regression)."""
 
     def __init__(self, pooling: Pooling, width: int, outputs: int):
         super().__init__()

@@ -1,14 +1,14 @@
-"""Leak check: through all layers, no supervised slot may depend on the token that carries its own target.
+"""Leak check: through all layers, no supervised slot may depend on the token that carries its target.
 
-The mask of one layer is not enough: with `causal | from(image)` and the order text, image, the image reads the text and
-earlier text reads the image, so that from layer 2 on a slot depends on its own target. Two proofs, the second where the
-first does not hold:
+It is not enough to check the mask of one layer. With `causal | from(image)` and the order text, image, the image reads
+the text and earlier text reads the image, so that from layer 2 on a slot depends on its target. There are two proofs;
+the second is used for slots for which the first fails:
 
-* *By form.* Every graph declares the inputs that may be read ahead of time (`Graph.ahead`). A slot then depends on no
-  token that comes after both itself and the last token of those inputs. If the carrier of its target does, there is no
-  leak: so it is with `causal`, with `causal(seconds)`, and with prefixes that come first.
-* *By search.* Dependence is followed through the layers (`graph.reach`), once for every layout of a sample that was
-  not seen before. Where in a packed row the sample is does not matter, since no token reads another sample.
+* *By form.* Every graph declares the inputs that are read ahead of time (`Graph.ahead`). A slot depends on no token
+  that comes after both the slot itself and the last token of those inputs. There is no leak if the carrier of the
+  target comes after both. This is true for `causal`, for `causal(seconds)` and for prefixes that come first.
+* *By search.* The dependence is followed through the layers (`mask.reach`), once for each new layout of a sample. The
+  position of the sample in a packed row does not matter, because no token reads another sample.
 """
 
 from __future__ import annotations
@@ -27,60 +27,60 @@ from .batch import Batch, Targets
 from .tokens import CORE, Tokens, within_samples
 
 ROWS = 4
-"""The most rows that are searched for inputs that nobody reads."""
+"""The maximum number of rows that `unused_inputs` searches."""
 
 
 class LeakError(ValueError):
-    """A slot that must predict a target can read the token that carries it."""
+    """A supervised slot can read the token that carries its target."""
 
 
 @dataclass
 class LeakCheck:
-    """Checks batches for leaks and remembers the layouts that are safe. For reports, `by_form` counts the targets
-    proven safe by form, `searched` the sample layouts that were searched."""
+    """Checks batches for leaks and stores the layouts that are safe. For reports, `by_form` is the number of targets
+    proven safe by form, and `searched` is the number of searched sample layouts."""
 
     by_form: int = 0
     searched: int = 0
     _safe: set[tuple[bool, str, bytes]] = field(default_factory=set, repr=False)
 
     def check(self, batch: Batch, main: Sequence[Graph], encoder: Sequence[Graph] = ()) -> None:
-        """Raises LeakError for the first supervised slot of the batch that depends on its own target. `main` and
-        `encoder` are the graphs of the two cores, one per layer."""
+        """Raises LeakError for the first supervised slot of the batch that depends on its target. `main` and `encoder`
+        are the graphs of the two cores, one per layer."""
         for task, targets in batch.targets.items():
             tokens = batch.set_of(targets).tokens
             for slot, carrier in self._leaks(tokens, targets, encoder if targets.of_encoder else main):
                 n = tokens.shape[1]
                 raise LeakError(
-                    f"model.attention leaks: task {task!r} must predict token {carrier % n} at place {slot % n}, which "
-                    "can read it; with 'causal & same_sample' no token reads what comes after it, and what all shall "
-                    "read stands first (with data.order: seconds by an offset, such as -1)"
+                    f"model.attention leaks: task {task!r} predicts token {carrier % n} at slot {slot % n}, which can "
+                    "read that token. With 'causal & same_sample' no token reads later tokens. Put inputs that all "
+                    "tokens may read first (with data.order: seconds, by a negative offset such as -1)."
                 )
 
     def _leaks(self, tokens: Tokens, targets: Targets, graphs: Sequence[Graph]) -> Iterator[tuple[int, int]]:
         slots, carriers = carried(tokens, targets)
-        open_ = ~proven(tokens, slots, carriers, graphs)
-        self.by_form += int((~open_).sum())
-        if not bool(open_.any()):
+        safe = proven(tokens, slots, carriers, graphs)
+        self.by_form += int(safe.sum())
+        if bool(safe.all()):
             return
-        slots, carriers = slots[open_], carriers[open_]
+        slots, carriers = slots[~safe], carriers[~safe]
         samples = tokens.sample.flatten()[slots]
         for sample in samples.unique().tolist():
-            mine = samples == sample
+            in_sample = samples == sample
             members = (tokens.sample.flatten() == sample).nonzero()[:, 0]
-            alone = sample_alone(tokens, members)
-            inside = [torch.searchsorted(members, each[mine]) for each in (slots, carriers)]
-            key = (targets.of_encoder, repr(graphs), layout_key(alone, inside))
+            sample_tokens = extract_sample(tokens, members)
+            pairs = [torch.searchsorted(members, values[in_sample]) for values in (slots, carriers)]
+            key = (targets.of_encoder, repr(graphs), layout_key(sample_tokens, pairs))
             if key in self._safe:
                 continue
             self.searched += 1
-            bad = reach(graphs, alone)[0, inside[0], inside[1]]
-            yield from zip(slots[mine][bad].tolist(), carriers[mine][bad].tolist())
+            leaking = reach(graphs, sample_tokens)[0, pairs[0], pairs[1]]
+            yield from zip(slots[in_sample][leaking].tolist(), carriers[in_sample][leaking].tolist())
             self._safe.add(key)
 
 
 def carried(tokens: Tokens, targets: Targets) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:
-    """The supervised slots whose target is carried by a token of the same sample (attention reaches no other), and the
-    slots of those tokens."""
+    """Returns the supervised slots whose target is carried by a token of the same sample, and the slots of those
+    tokens. Other carriers cannot leak, because attention stays within a sample."""
     if targets.carriers is None:
         return torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
     slots = torch.arange(len(targets.carriers)) if targets.slots is None else targets.slots
@@ -90,9 +90,9 @@ def carried(tokens: Tokens, targets: Targets) -> tuple[Int[Tensor, "t"], Int[Ten
 
 
 def proven(tokens: Tokens, slots: Tensor, carriers: Tensor, graphs: Sequence[Graph]) -> Bool[Tensor, "t"]:
-    """Which `slots` are safe by the form of the graphs: those whose carrier comes, on one and the same axis, after the
-    slot itself and after the last token, in its sample, of every input that is read ahead of time. `graphs`: one per
-    layer. What has no coordinate on an axis comes after everything there."""
+    """Returns for each of `slots` whether it is safe by the form of the graphs (one per layer). A slot is safe if on
+    some axis its carrier comes after the slot itself and after the last token of the sample of every input that is read
+    ahead of time. A token without a coordinate on an axis comes after all others there."""
     safe, sample = torch.zeros(len(slots), dtype=torch.bool), tokens.sample.flatten()
     for axis in range(tokens.position.shape[-1]):
         ahead = [graph.ahead(axis) for graph in set(graphs)]
@@ -101,56 +101,56 @@ def proven(tokens: Tokens, slots: Tensor, carriers: Tensor, graphs: Sequence[Gra
         order = tokens.position[..., axis].flatten().nan_to_num(nan=torch.inf)
         last = torch.full((int(sample.max()) + 1,), -torch.inf)
         for number in frozenset().union(*ahead):
-            found = tokens.input.flatten() == number
-            last = last.scatter_reduce(0, sample[found], order[found], "amax")
+            of_input = tokens.input.flatten() == number
+            last = last.scatter_reduce(0, sample[of_input], order[of_input], "amax")
         safe |= order[carriers] > torch.maximum(order[slots], last[sample[slots]])
     return safe
 
 
-def sample_alone(tokens: Tokens, slots: Tensor) -> Tokens:
-    """The sample that fills these slots (row * n + column), as a set of one row."""
+def extract_sample(tokens: Tokens, slots: Tensor) -> Tokens:
+    """Returns the sample in these slots (row * n + column) as a set of one row."""
     n = tokens.shape[1]
     return within_samples(tokens.select(slots[None] // n, slots[None] % n))
 
 
-def layout_key(alone: Tokens, inside: Sequence[Tensor]) -> bytes:
-    """A digest of one sample's descriptors and of its supervised slots and carriers: samples with the same digest are
-    safe, or leak, alike."""
-    items = alone.item - alone.item.min()
-    found = hashlib.blake2b(digest_size=16)  # many layouts are remembered
-    for each in (alone.input, items, alone.position, *inside):
-        found.update(repr((each.shape, each.dtype)).encode() + each.contiguous().numpy().tobytes())
-    return found.digest()
+def layout_key(tokens: Tokens, pairs: Sequence[Tensor]) -> bytes:
+    """Returns a digest of one sample's descriptors, supervised slots and carriers. Two samples with the same digest
+    have the same leaks."""
+    items = tokens.item - tokens.item.min()
+    digest = hashlib.blake2b(digest_size=16)  # short, because many layouts are stored
+    for tensor in (tokens.input, items, tokens.position, *pairs):
+        digest.update(repr((tensor.shape, tensor.dtype)).encode() + tensor.contiguous().numpy().tobytes())
+    return digest.digest()
 
 
 def leaks(batch: Batch, main: Sequence[Graph], encoder: Sequence[Graph] = ()) -> dict[str, list[tuple[int, int]]]:
-    """For each task, every leak as (supervised slot, carrier), found by search alone; slots are row * n + column."""
-    found = {}
+    """Returns the leaks of each task as pairs (supervised slot, carrier), by search; a slot is row * n + column."""
+    pairs = {}
     for task, targets in batch.targets.items():
         tokens, graphs = batch.set_of(targets).tokens, encoder if targets.of_encoder else main
         slots, carriers = carried(tokens, targets)
         n = tokens.shape[1]
-        bad = reach(graphs, tokens)[slots // n, slots % n, carriers % n]
-        found[task] = list(zip(slots[bad].tolist(), carriers[bad].tolist()))
-    return found
+        leaking = reach(graphs, tokens)[slots // n, slots % n, carriers % n]
+        pairs[task] = list(zip(slots[leaking].tolist(), carriers[leaking].tolist()))
+    return pairs
 
 
 def unused_inputs(batch: Batch, main: Sequence[Graph]) -> list[int]:
-    """The inputs of the main set, by number, that no supervised slot depends on through its layers: nothing that is
-    predicted knows of them. With `causal` and an action at each moment, an instruction behind the last one is such an
-    input. Searched are the samples of the first `ROWS` rows that a task of this set judges."""
-    judged = [targets for targets in batch.targets.values() if not targets.of_encoder]
-    if not judged:
+    """Returns the numbers of the inputs of the main set on which no supervised slot depends, through all layers. For
+    example, with `causal` and a predicted action at each time step, an instruction after the last action is unused.
+    Only supervised samples in the first `ROWS` rows are searched."""
+    main_targets = [targets for targets in batch.targets.values() if not targets.of_encoder]
+    if not main_targets:
         return []
     n = batch.main.tokens.shape[1]
     tokens = batch.main.tokens.select(slice(ROWS))
-    every = torch.zeros(batch.main.tokens.sample.numel(), dtype=torch.bool)
-    for targets in judged:
-        every[slice(None) if targets.slots is None else targets.slots] = True
-    there, read = set(), set()
-    for row, supervised in enumerate(every.view(-1, n)[:ROWS] & (tokens.sample > 0)):
-        alone = tokens.select(torch.full((1, n), row), torch.arange(n)[None])
-        known = reach(main, alone)[0, supervised].any(0)
-        there |= set(alone.input[0, torch.isin(alone.sample[0], alone.sample[0, supervised])].tolist())
-        read |= set(alone.input[0, known].tolist())
-    return sorted(there - read - {CORE})
+    is_supervised = torch.zeros(batch.main.tokens.sample.numel(), dtype=torch.bool)
+    for targets in main_targets:
+        is_supervised[slice(None) if targets.slots is None else targets.slots] = True
+    present, used = set(), set()
+    for row, supervised in enumerate(is_supervised.view(-1, n)[:ROWS] & (tokens.sample > 0)):
+        row_tokens = tokens.select(torch.full((1, n), row), torch.arange(n)[None])
+        reached = reach(main, row_tokens)[0, supervised].any(0)
+        present |= set(row_tokens.input[0, torch.isin(row_tokens.sample[0], row_tokens.sample[0, supervised])].tolist())
+        used |= set(row_tokens.input[0, reached].tolist())
+    return sorted(present - used - {CORE})

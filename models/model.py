@@ -1,5 +1,5 @@
-"""`Model`: the root module, which owns every parameter. Its attribute names begin the keys of a checkpoint, such as
-`cores.main.norm.weight`."""
+"""`Model`: the root module, which owns all parameters. The keys of a checkpoint start with its attribute names, for
+example `cores.main.norm.weight`."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from .transformer import Transformer
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """A second core (`model.encoder`) that reads every input but the generated one; the decoder, whose depth, context
-    and attention are those of `model` itself, reads its output by cross-attention (Vaswani et al. 2017,
-    arXiv:1706.03762). Width, heads and block options are those of the decoder."""
+    """The encoder of an encoder-decoder model (`model.encoder`; Vaswani et al. 2017, arXiv:1706.03762). It reads all
+    inputs except the generated one; the decoder reads its output by cross-attention. Depth, context and attention of
+    the decoder are those of `model`. The encoder has the decoder's width, heads and block options."""
 
     depth: int
     context: int
-    """The most tokens of a sample that the encoder reads."""
+    """The maximum number of tokens per sample that the encoder reads."""
     attention: str | list[str] = "same_sample"
     position: Callable[..., RelativePosition] | None = None
 
 
 class Cores(NamedTuple):
-    """The transformers of a model: one, or a decoder (`main`) and the encoder whose output it reads."""
+    """The transformers of a model: a single one (`main`), or a decoder (`main`) and its encoder."""
 
     main: Transformer
     encoder: Transformer | None = None
@@ -46,25 +46,27 @@ class Cores(NamedTuple):
 
 
 class Hidden(NamedTuple):
-    """The output vectors of the cores, normalised by their final norm."""
+    """The output vectors of the cores, after their final normalisation."""
 
     main: Float[Tensor, "b n d"]
     encoder: TokenSet | None = None
     """The encoder's output, (b, m, d), with the descriptors of its tokens; None without an encoder."""
 
     def of(self, targets: Targets) -> Float[Tensor, "b n d"]:
-        """The output of the core whose slots a task's targets name."""
+        """The output of the core that the targets of a task refer to."""
         return self.encoder.x if targets.of_encoder else self.main
 
 
 class Model(nn.Module):
-    """The whole network: embed the chunks of every input, mix them into sets, run each set's core, apply the heads.
+    """The complete network: it embeds the chunks of all inputs, mixes them into sets, runs the core of each set and
+    applies the heads.
 
-    `tokenizers` maps each input, in YAML order, to its embedder (a GPT's `wte` and `wpe` are in tokenizers/text.py), or
-    to the name of another input whose embedder it shares; `heads` maps each task to its head. Inputs that share a set
-    get learned type embeddings. `context` is the number of slots in a row. `core_tokens`, 0 or more, is how many
-    learned tokens every sample begins with: the first is the class token, the others are registers (Darcet et al. 2024,
-    arXiv:2309.16588). `encoder` only names the options of `model.encoder`; the encoder itself is in `cores`.
+    `tokenizers` maps each input, in YAML order, to its embedder (the `wte` and `wpe` of a GPT are in
+    tokenizers/text.py), or to the name of another input whose embedder it shares; `heads` maps each task to its head.
+    Inputs that share a set have learned type embeddings. `context` is the number of slots per row. `core_tokens` (0 or
+    more) is the number of learned tokens at the start of every sample: the first is the class token, the others are
+    registers (Darcet et al. 2024, arXiv:2309.16588). `encoder` holds only the options of `model.encoder`; the encoder
+    itself is in `cores`.
     """
 
     def __init__(
@@ -76,12 +78,13 @@ class Model(nn.Module):
         self.context = context
         if core_tokens < 0:
             raise ValueError(f"core_tokens must be at least 0, not {core_tokens}")
-        self.owners = {name: each if isinstance(each, str) else name for name, each in tokenizers.items()}
-        self.tokenizers = nn.ModuleDict({name: each for name, each in tokenizers.items() if not isinstance(each, str)})
-        read = [[name for name in tokenizers if (name in cores.encoded) == encoded] for encoded in (True, False)]
-        together = [name for names in read if len(names) > 1 for name in names]
+        self.owners = {name: value if isinstance(value, str) else name for name, value in tokenizers.items()}
+        embedders = {name: value for name, value in tokenizers.items() if not isinstance(value, str)}
+        self.tokenizers = nn.ModuleDict(embedders)
+        core_inputs = [[name for name in tokenizers if (name in cores.encoded) == encoded] for encoded in (True, False)]
+        typed = [name for names in core_inputs if len(names) > 1 for name in names]
         width = cores.main.width
-        self.types = nn.ParameterDict({name: torch.zeros(width) for name in tokenizers if name in together})
+        self.types = nn.ParameterDict({name: torch.zeros(width) for name in tokenizers if name in typed})
         self.own = nn.Embedding(core_tokens, width) if core_tokens else None
         self.cores = nn.ModuleDict(({"encoder": cores.encoder} if cores.encoder else {}) | {"main": cores.main})
         self.heads = nn.ModuleDict(heads)
@@ -89,27 +92,27 @@ class Model(nn.Module):
         initialization()(self)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The output of every task's head, by task: (t, ...) for t supervised slots, or one row per target where the
-        head pools slots."""
+        """Returns the output of each task's head, by task name: (t, ...) for t supervised slots, or one row per target
+        if the head pools slots."""
         hidden = self.read(batch)
         return {task: self.heads[task](at(hidden.of(t), t), t) for task, t in batch.targets.items()}
 
     def read(self, batch: Batch, cache: Cache | None = None, source: TokenSet | None = None) -> Hidden:
-        """Run the cores on the sets of a batch. `cache` holds the main core's keys and values of earlier tokens and
-        receives those of this batch; `source` is the encoder's output where it was computed before."""
+        """Runs the cores on the sets of a batch. `cache` holds the main core's keys and values of earlier tokens; those
+        of this batch are appended. `source` is the encoder's output if it is already computed."""
         if batch.encoder is not None:
             source = self.encode(batch.encoder)
-        main, heard = batch.main, None if source is None else source.x
-        how = {"source": heard, "source_layout": main.cross, "groups": main.groups}
-        x = self.core(self.mix(main).x, main.tokens, main.layouts, cache=cache, **how)
+        main, vectors = batch.main, None if source is None else source.x
+        options = {"source": vectors, "source_layout": main.cross, "groups": main.groups}
+        x = self.core(self.mix(main).x, main.tokens, main.layouts, cache=cache, **options)
         return Hidden(self.touch_absent(x, batch) if self.training else x, source)
 
     def encode(self, planned: SetPlan) -> TokenSet:
-        """The encoder's output for its set, with the descriptors of its tokens, for the decoder to read."""
+        """Returns the encoder's output for its set, with the descriptors of its tokens."""
         return TokenSet(x=self.read_first(planned), **vars(planned.tokens))
 
     def read_first(self, planned: SetPlan) -> Float[Tensor, "b n d"]:
-        """The output of `first` for its set."""
+        """Returns the output of the core `first` for its set."""
         return self.first(self.mix(planned).x, planned.tokens, planned.layouts, groups=planned.groups)
 
     @property
@@ -124,11 +127,11 @@ class Model(nn.Module):
 
     @property
     def graphs(self) -> list[tuple[Graph, ...]]:
-        """The attention graphs, one per layer: first the main core's, then the encoder's where there is one."""
+        """The attention graphs of the main core and of the encoder (if any), one graph per layer."""
         return [core.graphs for core in reversed(self.cores.values())]
 
     def tokenizer(self, name: str) -> nn.Module:
-        """The embedder of an input; several inputs may share it."""
+        """Returns the embedder of an input; several inputs may share one."""
         return self.tokenizers[self.owners[name]]
 
     @property
@@ -137,10 +140,10 @@ class Model(nn.Module):
         return list(self.owners)
 
     def mix(self, planned: SetPlan) -> TokenSet:
-        """Chunks to one set: embed each input, add its type embedding, put every token into its slot (zeros elsewhere).
-        The set has the dtype of the weights, although under autocast some embedders return half precision.
+        """Embeds the chunks of each input, adds the type embedding and writes every token into its slot; empty slots
+        are zero. The set has the dtype of the weights, even if an embedder returns half precision under autocast.
 
-        Raises ContractError where an embedder does not return one vector of the model's width per token."""
+        Raises ContractError if an embedder does not return one vector of the model's width per token."""
         b, n = planned.tokens.shape
         width, like = self.core.width, next(self.parameters())
         x = like.new_zeros(b * n, width)
@@ -154,13 +157,13 @@ class Model(nn.Module):
                 return TokenSet(x=tokens.to(x.dtype), **vars(planned.tokens))
             x = x.index_copy(0, chunks.slots, tokens.to(x.dtype))
         if self.own is not None and planned.own is not None:
-            own = repeat(self.own.weight, "o d -> (s o) d", s=len(planned.own))
-            x = x.index_copy(0, planned.own.flatten(), own)
+            core_tokens = repeat(self.own.weight, "o d -> (s o) d", s=len(planned.own))
+            x = x.index_copy(0, planned.own.flatten(), core_tokens)
         return TokenSet(x=rearrange(x, "(b n) d -> b n d", b=b), **vars(planned.tokens))
 
     def touch_absent(self, x: Tensor, batch: Batch) -> Tensor:
-        """`x` plus zero times every parameter of the inputs that this batch lacks, so that all parameters have a
-        gradient on all ranks."""
+        """Adds zero times every parameter of the inputs that are missing in this batch, so that all parameters have
+        gradients on all ranks."""
         present = {name for planned in batch.sets.values() for name in planned.chunks}
         owners = {self.owners[name] for name in present}
         unused = [p for name, module in self.tokenizers.items() if name not in owners for p in module.parameters()]
@@ -168,10 +171,10 @@ class Model(nn.Module):
         return x + 0.0 * sum(parameter.sum() for parameter in unused) if unused else x
 
     def plan(self, batch: Batch, *, dtype: torch.dtype = torch.float32, device="cpu") -> Batch:
-        """The batch with an attention layout for every layer; on the CPU, once a batch, outside the compiled region.
-        `dtype` and `device` are those in which the forward pass will compute attention.
+        """Returns the batch with an attention layout for every layer. Runs on the CPU, once per batch, outside the
+        compiled region. `dtype` and `device` are those of attention in the forward pass.
 
-        Raises LeakError where a supervised slot of the batch can read the token that carries its target."""
+        Raises LeakError if a supervised slot can read the token that carries its target."""
         self.leak_check.check(batch, *self.graphs)
         main, encoder = self.plan_inputs(batch.main, dtype=dtype, device=device), batch.encoder
         layouts = self.core.plan(main.tokens, None, dtype, device)
@@ -182,21 +185,21 @@ class Model(nn.Module):
         return replace(batch, main=main, encoder=encoder)
 
     def plan_first(self, planned: SetPlan, *, dtype: torch.dtype = torch.float32, device="cpu") -> SetPlan:
-        """The set of `first`, with an attention layout for every layer of that core."""
+        """Returns the set of the core `first`, with an attention layout for every layer of that core."""
         planned = self.plan_inputs(planned, dtype=dtype, device=device)
         layouts = self.first.plan(planned.tokens, None, dtype, device)
         return replace(planned, layouts=layouts, groups=self.first.group(planned.tokens))
 
     def plan_inputs(self, planned: SetPlan, *, dtype: torch.dtype, device) -> SetPlan:
-        """The set with the inner set of chunks, where they have one, planned by their embedder."""
-        found = {
+        """Returns the set with the inner sets of its chunks (`Chunks.inner`) planned by their embedders."""
+        planned_chunks = {
             name: chunks if chunks.inner is None else self.tokenizer(name).plan(chunks, dtype=dtype, device=device)
             for name, chunks in planned.chunks.items()
         }
-        return replace(planned, chunks=found)
+        return replace(planned, chunks=planned_chunks)
 
 
 def at(hidden: Float[Tensor, "b n d"], targets: Targets) -> Float[Tensor, "t d"]:
-    """The vectors at a task's supervised slots; only these pass through the head."""
+    """Returns the vectors at a task's supervised slots; only these pass through the head."""
     flat = rearrange(hidden, "b n d -> (b n) d")
     return flat if targets.slots is None else flat.index_select(0, targets.slots)

@@ -1,4 +1,4 @@
-"""The head of an autoencoder: vectors through a narrow gate of codes, and back to what the tokens hold."""
+"""The head of an autoencoder: it quantises vectors to codes and reconstructs the tokens' content from the codes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .layers.quantizer import FiniteScalarQuantizer
 from .transformer import Transformer
 
 REACH = 2.0
-"""The largest number that is quantised: its tanh, 0.96, is rounded to the last of its levels."""
+"""The largest number that is quantised; its tanh, 0.96, is rounded to the highest level."""
 
 
 class ReconstructionHead(Head):
-    """Each token's vector to a code of `levels`, and the codes of an item, by a transformer of their own that reads all
-    of them, to `size` numbers a token. `length`: the tokens of every item.
+    """Maps the vector of each token to a code of `levels`; a transformer, the decoder, maps all codes of an item to
+    `size` numbers per token. `length` is the number of tokens per item.
 
-    What is quantised are the cosines between the vector and learned directions, times `REACH`: numbers without a bound
-    grow until only the first and the last of their levels are used, where a tanh has no gradient that leads back."""
+    The quantised numbers are the cosines between the vector and learned directions, times `REACH`. Unbounded numbers
+    would grow until only the lowest and the highest level are used, where the gradient of the tanh vanishes."""
 
     quantizes, inner_inputs = True, ("down", "up")
 
@@ -38,23 +38,23 @@ class ReconstructionHead(Head):
         self.out = Linear(width, size)
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Float[Tensor, "t k"]:
-        """The decoded numbers of each token, and behind them its quantised vector."""
+        """Returns the decoded numbers of each token, followed by its quantised vector."""
         quantized = self.quantizer(self.cosines(x))
         return torch.cat([self.decode(quantized), quantized], dim=1)
 
     def codes(self, x: Float[Tensor, "t d"]) -> Int[Tensor, "t"]:
-        """The codes of the tokens."""
+        """Returns the code of each token."""
         return self.quantizer.ids(self.quantizer(self.cosines(x)))
 
     def cosines(self, x: Float[Tensor, "t d"]) -> Float[Tensor, "t l"]:
-        """What is quantised, from -`REACH` to `REACH`."""
+        """Returns the numbers to quantise, from -`REACH` to `REACH`."""
         return REACH * F.linear(F.normalize(x.float()), F.normalize(self.down.weight))
 
     def decoded(self, codes: Int[Tensor, "t"]) -> Float[Tensor, "t p"]:
-        """The numbers of each token, from the codes of whole items."""
+        """Returns the numbers of each token, from the codes of complete items."""
         return self.decode(self.quantizer.vectors(codes))
 
     def decode(self, quantized: Float[Tensor, "t l"]) -> Float[Tensor, "t p"]:
-        """The numbers of each token, from the quantised vectors of whole items."""
+        """Returns the numbers of each token, from the quantised vectors of complete items."""
         tokens = rearrange(self.up(quantized), "(s n) d -> s n d", n=self.length) + self.position.weight
         return self.out(rearrange(self.decoder(tokens), "s n d -> (s n) d"))

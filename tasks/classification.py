@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..files.reading import DataError, shown
 from ..models.batch import IGNORED, Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
+from ..tokenizers.base import Example
 from ..tokenizers.media.summaries import span
 from .base import Metric, Needs, Task, TrainingColumns, per_target
 
@@ -252,3 +253,12 @@ def mutual_information(scores: Float[Tensor, "s v"], counted: Bool[Tensor, "s"])
     number = counted.sum()
     mean = (logs.exp() * counted[:, None]).sum(0) / number.clamp(min=1)
     return number * -(mean * mean.clamp(min=1e-8).log()).sum() - (entropy * counted).sum()
+
+
+EXAMPLE = Example(
+    options={"target": "label"},
+    inputs={
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8},
+        "text": {"use": "text", "encoding": "characters"},
+    },
+)

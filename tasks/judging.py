@@ -1,4 +1,4 @@
-"""The contract of judges: figures of generated items that another run or a library gives."""
+"""The contract of judges, which score generated items with another run or a library."""
 
 from __future__ import annotations
 
@@ -11,76 +11,78 @@ from ..tokenizers.encoding.base import Vocabulary
 
 
 class Generated(NamedTuple):
-    """One generated item beside the true one."""
+    """One generated item and the true item of its sample."""
 
     item: Any
-    """What was generated; None: no whole item."""
+    """The generated item; None if it is incomplete."""
     true: Any
-    """The item of the sample; None where nothing was given, as of a corpus."""
+    """The true item; None if there is none, as in a corpus."""
     labels: Mapping[str, Any]
-    """The columns of the sample that the judge reads."""
+    """The values of the sample's columns that the judge reads."""
 
 
 class TrainingItems(NamedTuple):
-    """The training data as a judge gets ready by them."""
+    """The training data that a judge is fitted on."""
 
     items: Callable[[], Iterable[Any]]
-    """The items of what is generated, anew at every call; lists of ids, without special ones, for a judge of these."""
+    """Returns an iterator over the items of the generated input; for judges with `encoded`, over their lists of ids
+    without special ids."""
     column: Callable[[str], Iterable[Any]]
-    """The values of a data column, without samples that lack it."""
+    """Returns the values of a data column, without samples that lack it."""
     vocabulary: Vocabulary
-    """By which the items are encoded."""
+    """The vocabulary that encodes the items."""
 
 
 class Figure(NamedTuple):
-    """What a figure means."""
+    """The meaning of a figure that a judge computes."""
 
     unit: str
     larger_is_better: bool | None = False
-    """None: runs cannot be compared by it."""
+    """None: runs cannot be compared by this figure."""
 
 
 class Judge:
-    """Base of all judges: one file in `tasks/judges/`; keyword-only parameters of `__init__` are its keys in a YAML.
+    """Base of all judges. A judge is one file in `tasks/judges/`; the keyword-only parameters of its `__init__` are its
+    keys in a YAML.
 
     metrics: {accepted: {use: accepted_by, run: runs/vision/mnist, column: label}}
     """
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The data columns that it compares with."""
+        """The data columns that generated items are compared with."""
         return ()
 
     @property
     def figures(self) -> Mapping[str, Figure]:
-        """Its figures, by what is put behind its name in the YAML: `{"": ..., "_real": ...}` of `accepted` gives the
-        metrics `accepted` and `accepted_real`."""
+        """The figures, by the suffix that follows the judge's name in the YAML: `{"": ..., "_real": ...}` of `accepted`
+        defines the metrics `accepted` and `accepted_real`."""
         raise NotImplementedError
 
     encoded: ClassVar[bool] = False
-    """Whether `fit` gets the training items as lists of ids, without special ones; else as they are."""
+    """Whether `fit` receives the training items as lists of ids, without special ids, instead of decoded items."""
 
     def fit(self, open_run: Callable[[str | Path], RunPart], data: TrainingItems) -> None:
-        """Get ready at the start of a training. `open_run` opens a trained run by its folder. Raises ValueError where
-        it cannot judge such items."""
+        """Prepares the judge at the start of training. `open_run` opens a trained run by its folder. Raises ValueError
+        if the judge cannot score such items."""
 
     def save(self, folder: Path) -> None:
-        """Keep what it needs in `RUN/assets/task-TASK/NAME`, so that a run works without other runs."""
+        """Saves what the judge needs in `RUN/assets/task-TASK/NAME`, so that the run works without other runs."""
 
     def load(self, folder: Path, open_run: Callable[[str | Path], RunPart]) -> None:
-        """Get ready from what `save` has written. Raises DataError where that is missing or damaged."""
+        """Loads what `save` has written. Raises DataError if it is missing or damaged."""
 
     def counts(self, figures: Mapping[str, float], items: int) -> Mapping[str, int]:
-        """The number of items behind each figure, by the figure's name. Only figures that are not measured on all
-        `items` are included."""
+        """Returns the number of items that each figure is measured on, by name, for figures that are not measured on
+        all `items`."""
         return {}
 
     def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary) -> dict[str, float]:
-        """The figures of generated items, by the names of `figures`; without those that these items do not have, such
-        as a share of the complete ones where none is complete."""
+        """Returns the figures of generated items, by the names in `figures`. Undefined figures are omitted, such as a
+        share of the complete items if no item is complete."""
         raise NotImplementedError
 
 
 def is_known(value: Any) -> bool:
-    """Whether a sample has a value in a column: not None, and not NaN, as tables write a missing one."""
+    """Returns whether a sample has a value in a column: neither None nor NaN, which tables use for a missing value."""
     return value is not None and value == value

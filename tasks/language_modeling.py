@@ -1,4 +1,4 @@
-"""Language modelling: at every token of a text, predict the next one; other inputs are read, not predicted."""
+"""Language modelling: every token of a text predicts the next one; other inputs are read but not predicted."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..models.batch import IGNORED, Batch, Chunks, SetPlan, Targets
 from ..models.generation.beam_search import Search
 from ..models.generation.sampling import Sampling
 from ..models.heads import Tied, VocabularyHead
+from ..tokenizers.base import Example
 from ..tokenizers.encoding.base import Unit, Vocabulary
 from .base import Metric, Needs, Task, metrics_of
 from .judging import Judge
@@ -23,14 +24,14 @@ from .measuring.texts import MEANINGS, TextMetric
 
 
 class LanguageModeling(Task):
-    """Predict the next id of the input `target`, and its end after the last one; other inputs are a prefix to it.
+    """Predicts the next id of the input `target`, and the end after its last id; the other inputs are its prefix.
 
-    `head`: `tied` scores with the embedding table itself, `unembedding` with a matrix of its own. `label_smoothing`
-    spreads that share of the target, 0 to below 1, over all ids. For its `metrics`, evaluations also generate the whole
-    item from the other inputs, as `search` says (by default greedily), or drawn at random as `sampling` says (such as
-    `{temperature: 1}`), with `guidance` as the weight of what the inputs change. Metrics are a list, of a text
-    (`exact_match`, `bleu`, `chrf`, `wer`, `cer`: it is compared with the text of the sample), or judges by name
-    (`{accepted: {use: accepted_by, run: runs/vision/mnist}}`).
+    `head`: `tied` uses the embedding table for the scores, `unembedding` a separate matrix. `label_smoothing`: the
+    share of the target, in [0, 1), that is distributed over all ids. If there are `metrics`, evaluations also generate
+    the complete item from the other inputs, by `search` (by default greedy) or by random `sampling` (such as
+    `{temperature: 1}`), with classifier-free guidance of weight `guidance`. `metrics` is a list of text metrics
+    (`exact_match`, `bleu`, `chrf`, `wer`, `cer`), which compare the generated text with that of the sample, or a
+    mapping of judges by name (`{accepted: {use: accepted_by, run: runs/vision/mnist}}`).
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class LanguageModeling(Task):
         self.target, self._head, self.search, self.sampling, self.guidance = target, head, search, sampling, guidance
         self.smoothing, self.weight = label_smoothing, weight
         self.texts = () if isinstance(metrics, dict) else metrics
-        self.judges = {name: made() for name, made in metrics.items()} if isinstance(metrics, dict) else {}
+        self.judges = {name: judge() for name, judge in metrics.items()} if isinstance(metrics, dict) else {}
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return self._head(tokenizers[self.target].embedding)
@@ -59,7 +60,7 @@ class LanguageModeling(Task):
         return self.choppers[self.target].vocabulary
 
     def restore(self, ids: Sequence[int]) -> Any:
-        """The item of generated ids: a text, a picture."""
+        """Returns the item of generated ids, such as a text or an image."""
         return self.vocabulary.restore(ids)
 
     def check_answer(self, text: str) -> None:
@@ -67,8 +68,8 @@ class LanguageModeling(Task):
             self.vocabulary.encode(text)
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Every token of the text predicts the id that follows it; the target's carrier is the next token of the set,
-        where that holds this id (an example is under `models.batch.Targets`)."""
+        """Returns the batch and the targets: the id that follows each token of the text. The carrier of a target is the
+        next token of the set if it holds this id (`models.batch.Targets` has an example)."""
         chunks = batch.main.chunks.get(self.target)
         if chunks is None:
             none = torch.zeros(0, dtype=torch.long)
@@ -79,7 +80,7 @@ class LanguageModeling(Task):
 
     def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         if self.smoothing:
-            output = output[:, : self.vocabulary.size]  # no share for the rows that pad the vocabulary
+            output = output[:, : self.vocabulary.size]  # padding rows of the vocabulary get no share of the target
         return {"loss": nats(output, targets.values, self.smoothing)}
 
     def chance(self) -> float:
@@ -90,45 +91,45 @@ class LanguageModeling(Task):
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """`loss` (nats per target, without smoothing), `perplexity`, the vocabulary's own unit (of text
-        `bits_per_byte`) where the size of the items is known, and the chosen metrics of generated texts."""
+        """`loss` (nats per target, without smoothing), `perplexity`, the loss in the vocabulary's unit (`bits_per_byte`
+        for texts) if the size of the items is known, and the configured metrics of generated items."""
         unit = self.vocabulary.unit
-        found = {
+        of_likelihood = {
             "loss": Metric("nats per target", of_sums=lambda sums: float(total(sums) / sums["count"].clamp(min=1))),
             "perplexity": Metric("tokens", of_sums=perplexity),
-            unit.metric: Metric(unit.told, of_sums=partial(per_unit, unit)),
+            unit.metric: Metric(unit.description, of_sums=partial(per_unit, unit)),
         }
-        return found | metrics_of(self.judges) | {name: MEANINGS[name] for name in self.texts}
+        return of_likelihood | metrics_of(self.judges) | {name: MEANINGS[name] for name in self.texts}
 
 
 def total(sums: Mapping[str, Tensor]) -> Tensor:
-    """The summed cross-entropy of a whole split in nats, without smoothing."""
+    """Returns the summed cross-entropy of a split in nats, without smoothing."""
     return sums.get("nats", sums["loss"])
 
 
 def perplexity(sums: Mapping[str, Tensor]) -> float:
-    """The exponential of the mean cross-entropy: among how many equally likely ids the model chooses."""
+    """Returns the exponential of the mean cross-entropy."""
     return math.exp(min(float(total(sums) / sums["count"].clamp(min=1)), 700))
 
 
 def per_unit(unit: Unit, sums: Mapping[str, Tensor]) -> float | None:
-    """The summed cross-entropy over the items' size, as `unit` says: of text in bits over its UTF-8 bytes. None where
-    the size is not known."""
-    nats = math.log(2) if unit.in_bits else 1.0
-    return float(total(sums)) / nats / float(sums["units"]) if sums.get("units") else None
+    """Returns the summed cross-entropy divided by the size of the items in this unit, such as the bits per UTF-8 byte
+    of text. None if the size is not known."""
+    nats_per_unit = math.log(2) if unit.in_bits else 1.0
+    return float(total(sums)) / nats_per_unit / float(sums["units"]) if sums.get("units") else None
 
 
 def nats(output: Float[Tensor, "t v"], values: Tensor, smoothing: float = 0.0) -> Tensor:
-    """The summed cross-entropy of the targets in nats, without those that are `IGNORED`."""
+    """Returns the summed cross-entropy of the targets in nats, without those that are `IGNORED`."""
     return F.cross_entropy(output.float(), values, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing)
 
 
 def _carriers(planned: SetPlan, chunks: Chunks) -> Tensor:
-    """For each text token, the slot of the token that holds its target: the next one of its text; -1 where there is
-    none.
+    """Returns the slot of the token that holds the target of each text token: the next token of its text; -1 if there
+    is none.
 
-    In windows of a stream the next token is the next of the row; in packed samples the next of the same item, wherever
-    it stands.
+    In a window of a stream this is the next slot of the row; in packed samples the next token of the same item,
+    wherever its slot is.
     """
     b, n = planned.tokens.shape
     next_ids = chunks.next_ids.flatten()
@@ -139,3 +140,14 @@ def _carriers(planned: SetPlan, chunks: Chunks) -> Tensor:
         slots, held = chunks.slots, torch.zeros(len(next_ids), dtype=torch.bool)
         held[:-1] = chunks.index[1:] == chunks.index[:-1] + 1
     return torch.where(held, slots.roll(-1), torch.full_like(slots, -1))
+
+
+EXAMPLE = Example(
+    options={"target": "other"},
+    inputs={
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8},
+        "text": {"use": "text", "encoding": "characters"},
+        "other": {"use": "text", "encoding": "bytes"},
+    },
+    model={"attention": "causal & same_sample"},
+)

@@ -1,4 +1,4 @@
-"""Masked modelling: hide some tokens of a text and predict them from the text on both sides (BERT)."""
+"""Masked modelling: some tokens of a text are hidden and predicted from the text on both sides (BERT)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..models.batch import IGNORED, Batch, Chunks, SetPlan, Targets
 from ..models.heads import Tied, VocabularyHead
+from ..tokenizers.base import Example
 from ..tokenizers.encoding.base import Vocabulary
 from .base import Metric, Needs, Task, per_target
 from .language_modeling import nats, perplexity
@@ -25,18 +26,18 @@ SPAN_WORDS = np.arange(1, 11)
 SPAN_SHARES = 0.8**SPAN_WORDS / (0.8**SPAN_WORDS).sum()
 """The probabilities of these lengths: SpanBERT's geometric distribution with p = 0.2, cut at 10, 3.8 on average."""
 CANDIDATES = 5
-"""How many of the likeliest tokens an answer lists for a mask."""
+"""The number of most likely tokens that an answer lists for a mask."""
 
 
 class MaskedModeling(Task):
-    """Hide a `share` of the tokens of the text `target`, and predict them (Devlin et al. 2018, arXiv:1810.04805).
+    """Hides a `share` of the tokens of the text `target` and predicts them (Devlin et al. 2018, arXiv:1810.04805).
 
-    `hide`: single `tokens`, whole `words` (a Chinese character is a word), or `spans` of 1 to 10 words, 3.8 on average
-    (SpanBERT, Joshi et al. 2019, arXiv:1907.10529). Of the hidden tokens a share of `as_mask` (0.8) is replaced by the
-    mask, one of `as_random` (0.1) by random tokens, and the others stay as they are; a span is treated as a whole.
-    `head`: `tied`, or BERT's `masked_head`. Asked to predict, it fills in the masks of a text.
+    `hide`: single `tokens`, complete `words` (a Chinese character is a word), or `spans` of 1 to 10 words, 3.8 on
+    average (SpanBERT, Joshi et al. 2019, arXiv:1907.10529). The share `as_mask` (0.8) of the hidden tokens is replaced
+    by the mask, the share `as_random` (0.1) by random tokens, and the rest is unchanged; all tokens of a span are
+    treated equally. `head`: `tied`, or BERT's `masked_head`. In `predict`, the task fills in the masks of a text.
 
-    "the cat sat" where "cat" is hidden, as `targets` changes it:
+    "the cat sat" with "cat" hidden, as returned by `targets`:
 
         Chunks.values     [CLS]  the    [MASK]  sat    [SEP]
         Chunks.hidden     -100   -100   cat     -100   -100
@@ -50,7 +51,7 @@ class MaskedModeling(Task):
         if not 0 < share < 1:
             raise ValueError(f"share must lie between 0 and 1, not {share}")
         if min(as_mask, as_random) < 0 or as_mask + as_random > 1:
-            raise ValueError(f"as_mask ({as_mask}) and as_random ({as_random}) must be shares of one whole")
+            raise ValueError(f"as_mask ({as_mask}) and as_random ({as_random}) must be 0 or more, and 1 or less in sum")
         self.target, self.share, self.hide, self._head, self.weight = target, share, hide, head, weight
         self.as_mask, self.as_random = as_mask, as_random
 
@@ -73,11 +74,11 @@ class MaskedModeling(Task):
 
     @cached_property
     def plain(self) -> np.ndarray:
-        """Whether each id is that of text, not a special one: booleans (v,)."""
+        """Whether each id is text and not special: booleans (v,)."""
         return self.vocabulary.plain
 
     def without_special(self, ids: Sequence[int]) -> list[int]:
-        """These ids without special ones."""
+        """Returns the ids without special ids."""
         return [id for id in ids if self.plain[id]]
 
     @cached_property
@@ -87,15 +88,16 @@ class MaskedModeling(Task):
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         if self.hide != "tokens" and self.choppers[self.target].kind != "text":
-            raise ValueError(f"hide: {self.hide} are of texts, and {self.target!r} is none; write hide: tokens")
+            raise ValueError(f"hide: {self.hide} needs a text, and {self.target!r} is not a text; use hide: tokens")
         if not len(self.drawn):
-            raise ValueError(f"the vocabulary of {self.target!r} has special ids alone: there is nothing to hide")
+            raise ValueError(f"the vocabulary of {self.target!r} has only special ids: there is nothing to hide")
         return self._head(tokenizers[self.target].embedding)
 
-    # ------------------------------------------------------------------------------------------------- what is hidden
+    # --------------------------------------------------------------------------------------------------------- hiding
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """The batch with some ids of the text replaced and the true ones in `Chunks.hidden`, and these as targets."""
+        """Returns the batch, in which some ids of the text are replaced and the originals are in `Chunks.hidden`, and
+        the originals as targets."""
         of_encoder = batch.encoder is not None and self.target in batch.encoder.chunks
         planned = batch.encoder if of_encoder else batch.main
         if self.target not in planned.chunks:
@@ -104,42 +106,43 @@ class MaskedModeling(Task):
         planned = self._altered(planned)
         chunks = planned.chunks[self.target]
         hidden = chunks.hidden.flatten()
-        judged = (hidden != IGNORED).nonzero()[:, 0]
-        slots = judged if chunks.slots is None else chunks.slots[judged]
-        found = Targets(values=hidden[judged], slots=slots, count=len(judged), of_encoder=of_encoder)
-        return batch.with_set_of(found, planned), found
+        positions = (hidden != IGNORED).nonzero()[:, 0]
+        slots = positions if chunks.slots is None else chunks.slots[positions]
+        targets = Targets(values=hidden[positions], slots=slots, count=len(positions), of_encoder=of_encoder)
+        return batch.with_set_of(targets, planned), targets
 
     def _altered(self, planned: SetPlan) -> SetPlan:
-        """The set with tokens of the text hidden; for `predict` with the text's own masks as the hidden tokens."""
+        """Returns the set with tokens of the text hidden; in `predict` the masks in the text are the hidden tokens."""
         chunks = planned.chunks[self.target]
         values, hidden = chunks.values.clone(), torch.full_like(chunks.values, IGNORED)
         if self.asks:
             hidden = torch.where(values == self.mask, values, hidden)
             return replace(planned, chunks={**planned.chunks, self.target: replace(chunks, hidden=hidden)})
-        flat, true = values.view(-1).numpy(), hidden.view(-1).numpy()
-        apart = planned.tokens.shape[1] if chunks.slots is None else 1  # a window's number is that of its first id
+        flat, originals = values.view(-1).numpy(), hidden.view(-1).numpy()
+        # the seed of a window ends with the position of its first id: divided by the context it is the window's number
+        context = planned.tokens.shape[1] if chunks.slots is None else 1
         for seed, (start, end) in runs(planned, chunks):
             random = self.random(seed)
             ids = flat[start:end].copy()
-            chosen = self.choose(ids, random, (*seed[:-1], seed[-1] // apart))
-            true[start:end][chosen] = ids[chosen]
+            chosen = self.choose(ids, random, (*seed[:-1], seed[-1] // context))
+            originals[start:end][chosen] = ids[chosen]
             spans = np.cumsum(np.diff(chosen, prepend=-1) > 1) if self.hide == "spans" else np.arange(len(chosen))
             flat[start:end][chosen] = self.replaced(ids[chosen], spans, random)
         chunks = replace(chunks, values=values, hidden=hidden)
         return replace(planned, chunks={**planned.chunks, self.target: chunks})
 
     def random(self, seed: tuple[int, ...]) -> np.random.Generator:
-        """What is drawn for a sample (or window) with this seed."""
+        """Returns the random generator of a sample (or window) with this seed."""
         return np.random.default_rng([*seed, 1])
 
     def choose(self, ids: np.ndarray, random: np.random.Generator, seed: tuple[int, ...] = ()) -> np.ndarray:
-        """The sorted indices of the ids to hide, never of special ids: `share` of the others; or as many as whole words
-        or spans give without exceeding it, but at least one word. `seed`: the run's seed, the epoch, and the number of
-        the sample (of a stream: of the window) in it."""
+        """Returns the sorted indices of the ids to hide. Special ids are never hidden. Of the others the share `share`
+        is hidden; complete words or spans are chosen without exceeding it, but at least one word. `seed`: the run's
+        seed, the epoch, and the number of the sample (or window) in the epoch."""
         slots = np.flatnonzero(self.plain[ids])
-        wanted = max(1, round(self.share * len(slots))) if len(slots) else 0
+        largest = max(1, round(self.share * len(slots))) if len(slots) else 0
         if self.hide == "tokens":
-            return np.sort(random.permutation(slots)[:wanted])
+            return np.sort(random.permutation(slots)[:largest])
         joined = within_words([self.vocabulary.pieces[id] for id in ids]) & self.plain[ids[1:]] & self.plain[ids[:-1]]
         word = np.concatenate([[0], np.cumsum(~joined)])  # the number of the word that each token belongs to
         words = np.unique(word[slots])
@@ -149,24 +152,24 @@ class MaskedModeling(Task):
             for number in words[first : first + count]:
                 so_far = hidden[word[slots]].sum()
                 added = (word[slots] == number).sum() * (not hidden[number])
-                if so_far + added <= wanted or not so_far:
+                if so_far + added <= largest or not so_far:
                     hidden[number] = True
-            if hidden[word[slots]].sum() >= wanted:
+            if hidden[word[slots]].sum() >= largest:
                 break
         return slots[hidden[word[slots]]]
 
     def replaced(self, ids: np.ndarray, spans: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """What the model reads in place of hidden ids: the mask, random ids or the ids themselves, one kind for
-        all of a span. `spans`: the span number of each id."""
-        lot = random.random(spans.max(initial=-1) + 1)[spans]
+        """Returns the ids that replace hidden ids: the mask, random ids or the ids themselves, the same choice for all
+        ids of a span. `spans`: the number of the span that each id belongs to."""
+        choice = random.random(spans.max(initial=-1) + 1)[spans]
         drawn = random.choice(self.drawn, len(ids))
-        return np.where(lot < self.as_mask, self.mask, np.where(lot < self.as_mask + self.as_random, drawn, ids))
+        return np.where(choice < self.as_mask, self.mask, np.where(choice < self.as_mask + self.as_random, drawn, ids))
 
     def restore(self, ids: Sequence[int]) -> Any:
-        """The item of generated ids."""
+        """Returns the item of generated ids."""
         return self.vocabulary.restore(ids)
 
-    # ----------------------------------------------------------------------------------------------- what is answered
+    # -------------------------------------------------------------------------------------------------- loss, metrics
 
     def terms(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         return {"loss": nats(output, targets.values)}
@@ -180,7 +183,7 @@ class MaskedModeling(Task):
     @property
     def metrics(self) -> dict[str, Metric]:
         """`loss` in nats per hidden token, its `perplexity`, and `accuracy`, the share of hidden tokens that are
-        predicted."""
+        predicted correctly."""
         right = partial(per_target, name="right")
         return {
             "loss": Metric("nats per hidden token", of_sums=per_target),
@@ -191,60 +194,61 @@ class MaskedModeling(Task):
     # ---------------------------------------------------------------------------------------------- filling in masks
 
     def answers(self, output: Float[Tensor, "t v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """Every sample's `text` with its masks filled in, and under `masks` for each the likeliest tokens, each a
-        {"token": "cat", "probability": 0.9}; `error` for a sample without the text, or whose text has no masks."""
+        """Returns for every sample its `text` with the masks filled in, and under `masks` the most likely tokens of
+        each mask as {"token": "cat", "probability": 0.9}; `error` for a sample without the text or without masks."""
         planned = batch.set_of(targets)
         if (chunks := planned.chunks.get(self.target)) is None:
             return [self._unanswered(0)] * planned.samples
         shares = output[:, : len(self.plain)].float().softmax(-1).cpu()
         count = min(CANDIDATES, int(self.plain.sum()))
         shares, candidates = shares.masked_fill(~torch.from_numpy(self.plain), 0.0).topk(count)
-        filled, asked = chunks.values.flatten().cpu().clone(), (chunks.hidden != IGNORED).flatten().cpu()
-        filled[asked] = candidates[:, 0]
+        filled, is_mask = chunks.values.flatten().cpu().clone(), (chunks.hidden != IGNORED).flatten().cpu()
+        filled[is_mask] = candidates[:, 0]
         sample = planned.tokens.sample.flatten().cpu()[chunks.slots.cpu()]
         answers = []
         for number in range(1, planned.samples + 1):
-            mine = (sample[asked] == number).nonzero()[:, 0].tolist()
-            if mine:
-                masks = [self._candidates(candidates[row], shares[row]) for row in mine]
+            rows = (sample[is_mask] == number).nonzero()[:, 0].tolist()
+            if rows:
+                masks = [self._candidates(candidates[row], shares[row]) for row in rows]
                 answers.append({**self.vocabulary.restored(filled[sample == number].tolist()), "masks": masks})
             else:
                 answers.append(self._unanswered(int((sample == number).sum())))
         return answers
 
     def _unanswered(self, tokens: int) -> dict[str, Any]:
-        """The answer to a sample with so many tokens of the target, none of which is a mask."""
+        """Returns the answer to a sample without masks, whose target has this number of tokens."""
         if not tokens:
-            return {"error": f"{self.target!r} is missing" + "; `chopmix generate` writes it" * self.needs.refines}
-        return {"error": f"no {self.vocabulary.specials[self.mask]!r} stands in {self.target!r} to be filled in"}
+            return {"error": f"{self.target!r} is missing" + "; `chopmix generate` generates it" * self.needs.refines}
+        return {"error": f"{self.target!r} contains no {self.vocabulary.specials[self.mask]!r} to fill in"}
 
-    def _candidates(self, ids: Tensor, shares: Tensor) -> list[dict[str, Any]]:
-        found = zip(ids.tolist(), shares.tolist(), strict=True)
-        return [{"token": self.vocabulary.shown(id), "probability": round(share, 4)} for id, share in found]
+    def _candidates(self, ids: Tensor, probabilities: Tensor) -> list[dict[str, Any]]:
+        pairs = zip(ids.tolist(), probabilities.tolist(), strict=True)
+        return [{"token": self.vocabulary.shown(id), "probability": round(p, 4)} for id, p in pairs]
 
 
 def within_words(chunks: Sequence[bytes]) -> np.ndarray:
-    """Whether each chunk of a text but the first continues the word of the chunk before, booleans (n - 1,): there are
-    letters or digits on both sides, or the cut goes through a character. Chinese characters are words by themselves, as
-    in BERT. Of b"un", b"seen", b" cat": True, False."""
+    """Returns whether each chunk of a text, except the first, continues the word of the preceding chunk, booleans
+    (n - 1,): there are letters or digits on both sides, or the boundary is inside a character. Chinese characters are
+    separate words, as in BERT. For b"un", b"seen", b" cat": True, False."""
     text = b"".join(chunks).decode(errors="surrogateescape")
     sizes = [len(character.encode(errors="surrogateescape")) for character in text]
     starts = np.cumsum([0, *sizes])
     in_word = np.array([False, *map(goes_into_word, text), False])
     cuts = np.cumsum([len(chunk) for chunk in chunks])[:-1]
-    character = np.searchsorted(starts, cuts)  # the first that begins at or after the cut
+    character = np.searchsorted(starts, cuts)  # the first character that begins at or after the cut
     return (starts[character] != cuts) | (in_word[character] & in_word[character + 1])
 
 
 def goes_into_word(character: str) -> bool:
-    """Whether a character joins its neighbours in a word: letters, digits and combining marks, but no Chinese ones."""
+    """Returns whether a character forms words with its neighbours: letters, digits and combining marks that are not
+    Chinese."""
     chinese = "\u3400" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff" or character >= "\U00020000"
     return not chinese and (character.isalnum() or unicodedata.category(character) in ("Mn", "Mc", "Cs"))
 
 
 def runs(planned: SetPlan, chunks: Chunks) -> Iterator[tuple[tuple[int, ...], tuple[int, int]]]:
-    """The ranges (start, end) of an input's flat ids that belong together (a row of a stream, a text of a sample), each
-    behind the seed of its sample: (seed, (start, end))."""
+    """Yields (seed, (start, end)) for each row of a stream or each text of a sample: the seed of the sample, and the
+    range of the text in the flattened ids of the input."""
     if chunks.slots is None:
         n = planned.tokens.shape[1]
         for row, (seed, sample) in enumerate(zip(planned.seeds, planned.tokens.sample)):
@@ -255,3 +259,12 @@ def runs(planned: SetPlan, chunks: Chunks) -> Iterator[tuple[tuple[int, ...], tu
         if count:
             yield planned.seeds[int(samples[chunks.slots[start]]) - 1], (start, start + count)
         start += count
+
+
+EXAMPLE = Example(
+    options={"target": "text"},
+    inputs={
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8},
+        "text": {"use": "text", "encoding": "characters"},
+    },
+)

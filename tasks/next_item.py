@@ -1,4 +1,4 @@
-"""What comes next in time: at each token of one input, the next token of another, such as the action at a state."""
+"""Prediction in time: each token of one input predicts the next token of another, such as the action after a state."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from ..files.reading import DataError
 from ..files.records import Record
 from ..models.batch import IGNORED, Batch, SetPlan, Targets
 from ..models.heads import SlotLinear
-from ..tokenizers.base import SECONDS, Chopper, axes_of, readable
+from ..tokenizers.base import SECONDS, Chopper, Example, axes_of, readable
 from .base import LOSS, Metric, Needs, Task, TrainingColumns, per_target
 from .measuring.number_errors import check_loss, errors, loss_of, metrics_of_numbers
 
 
 class Bounds(Record):
     """The assets file `bounds.json`: the smallest and the largest value of each number in the training data, in the
-    units of the data."""
+    unit of the data."""
 
     low: Annotated[list[FiniteFloat], Field(min_length=1)]
     high: list[FiniteFloat]
 
     @model_validator(mode="after")
     def ordered(self) -> Bounds:
-        """The record itself. Raises ValueError unless there is one pair for each number, the smaller value first."""
+        """Validates the record. Raises ValueError unless there is one pair for each number, the smaller value first."""
         if len(self.low) != len(self.high) or any(low > high for low, high in zip(self.low, self.high)):
-            raise ValueError(f"low {self.low} and high {self.high} are no ranges")
+            raise ValueError(f"low {self.low} and high {self.high} are not ranges")
         return self
 
 
 class Pairs(NamedTuple):
-    """Which tokens are judged, and by which that come later: numbers of tokens in the chunks of the two inputs."""
+    """The supervised tokens and their targets, as indices of tokens in the chunks of the two inputs."""
 
-    judged: Int[Tensor, "t"]
+    supervised: Int[Tensor, "t"]
     """Tokens of the input `at`."""
     following: Int[Tensor, "t"]
-    """The first later token of the input `target` for each; -1: there is none."""
+    """For each of them, the first later token of the input `target`; -1 if there is none."""
 
 
 class NextItem(Task):
-    """Predict, at each moment of the input `at`, the first token of the input `target` that is later in seconds: of
-    states at 0 and 1 s, and actions at 0.5 and 1.5 s, the action at 0.5 at the state at 0.
+    """Predicts, at each time of the input `at`, the first token of the input `target` that is later in seconds. For
+    states at 0 and 1 s and actions at 0.5 and 1.5 s, the state at 0 predicts the action at 0.5.
 
-    A token that is one of some categories is classified; of one that holds numbers, each is predicted, in units of its
-    own std (`loss`: `squared` or `huber`, as in `regression`). Where several tokens of `at` have the same second, as
-    the patches of a picture, the last of them is judged. Both inputs stand on seconds. With `bounded`, predicted
-    numbers lie between the smallest and the largest value of the training data, in real units: actions from -2 to 2
-    stay there. An imported run has no data; its normalised numbers lie between -1 and 1.
+    If the tokens are categories, they are classified. If they hold numbers, each number is predicted, in units of its
+    std (`loss`: `squared` or `huber`, as in `regression`). If several tokens of `at` have the same time, such as the
+    patches of an image, the last one is supervised. Both inputs must have times. With `bounded`, predicted numbers lie
+    between the smallest and the largest value of the training data, such as actions between -2 and 2. An imported run
+    has no data; its normalised numbers lie between -1 and 1.
     """
 
     def __init__(self, *, target: str, at: str, loss: str = "squared", bounded: bool = False, weight: float = 1.0):
@@ -64,14 +64,14 @@ class NextItem(Task):
         self.Learned = Bounds if bounded else None
 
     def problems(self, name, wiring):
-        for key, asked in (("target", self.target), ("at", self.at)):
-            if asked in wiring.inputs and asked not in wiring.in_time:
-                yield ("tasks", name, key), f"the input {asked!r} has no times; give it an `offset`"
-            elif key == "at" and asked not in wiring.inputs:
-                yield ("tasks", name, key), f"no input is named {asked!r}; possible: {', '.join(wiring.inputs)}"
+        for key, input in (("target", self.target), ("at", self.at)):
+            if input in wiring.inputs and input not in wiring.in_time:
+                yield ("tasks", name, key), f"the input {input!r} has no times; set its `offset`"
+            elif key == "at" and input not in wiring.inputs:
+                yield ("tasks", name, key), f"no input is named {input!r}; possible: {', '.join(wiring.inputs)}"
 
     def fit(self, data: TrainingColumns) -> Bounds:
-        """The range of each number of the target. Raises DataError if a number has no value in the training data."""
+        """Returns the range of each number of the target. Raises DataError if a number has no value in the data."""
         low = high = np.full(len(self.chopper.numbers), np.nan)
         try:
             for item in readable(data.items(self.target), self.chopper.decode, "item", "in the training data"):
@@ -85,7 +85,7 @@ class NextItem(Task):
 
     @property
     def bounds(self) -> tuple[Float[Tensor, "v"], Float[Tensor, "v"]] | None:
-        """The smallest and the largest normalised numbers that are predicted; None: any."""
+        """The smallest and the largest normalised numbers that are predicted; None: not bounded."""
         if not self.bounded:
             return None
         count = len(self.chopper.numbers)
@@ -102,28 +102,28 @@ class NextItem(Task):
 
     @property
     def chopper(self) -> Chopper:
-        """The chopper of the target. Raises ValueError where its tokens are neither categories nor numbers."""
-        found = self.choppers[self.target]
-        if found.choices is None and not found.numbers:
+        """The chopper of the target. Raises ValueError if its tokens are neither categories nor numbers."""
+        chopper = self.choppers[self.target]
+        if chopper.choices is None and not chopper.numbers:
             raise ValueError(
-                f"tokens of the input {self.target!r} ({type(found).__name__}) are neither one of some categories nor "
-                "numbers, as those of `use: category` without a shape, or of `use: sensor` without categories"
+                f"tokens of the input {self.target!r} ({type(chopper).__name__}) are neither categories nor numbers; "
+                "possible: `use: category` without a shape, or `use: sensor` without categories"
             )
-        return found
+        return chopper
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         if getattr(self.choppers[self.at], "empty", ()):
             raise ValueError(
-                f"the input {self.at!r} leaves out what is `empty`, so that a moment may have no token of it to "
-                "predict at; give as `at` an input that is there at every moment"
+                f"the input {self.at!r} skips `empty` values, so that a time step may have no token of it; set `at` to "
+                "an input with a token in every time step"
             )
         if self.bounded and self.chopper.choices:
             raise ValueError(f"bounded is for numbers; tokens of {self.target!r} are categories")
         return SlotLinear(width, self.chopper.choices or len(self.chopper.numbers), self.bounds)
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """The judged slots; values are numbers of categories (t), or normalised numbers (t, v), NaN where missing.
-        Where it answers a question, what nothing follows is judged too, with no value known."""
+        """Returns the batch and the supervised slots with their values: indices of categories (t), or normalised
+        numbers (t, v), NaN if missing. In `predict`, slots without a following token are included, without a value."""
         planned = batch.main
         target, at = (planned.chunks.get(name) for name in (self.target, self.at))
         choices, numbers = self.chopper.choices, len(self.chopper.numbers)
@@ -131,15 +131,15 @@ class NextItem(Task):
         if at is None or (target is None and not self.asks):
             none = torch.zeros(0, dtype=torch.long)
             return batch, Targets(values=unknown[:0], slots=none, carriers=none, groups=none)
-        found = pairs(planned, self.at, self.target, axes_of(self.choppers.values()).index(SECONDS))
-        kept = torch.ones_like(found.judged, dtype=torch.bool) if self.asks else found.following >= 0
-        judged, following = found.judged[kept], found.following[kept]
-        values, carriers = unknown.repeat(len(judged), *[1] * (unknown.dim() - 1)), torch.full_like(judged, -1)
+        paired = pairs(planned, self.at, self.target, axes_of(self.choppers.values()).index(SECONDS))
+        kept = torch.ones_like(paired.supervised, dtype=torch.bool) if self.asks else paired.following >= 0
+        supervised, following = paired.supervised[kept], paired.following[kept]
+        values, carriers = unknown.repeat(len(supervised), *[1] * (unknown.dim() - 1)), torch.full_like(supervised, -1)
         if target is not None:
-            held = following >= 0
-            values[held] = (target.values[:, 0] if choices else target.values)[following[held]]
-            carriers[held] = target.slots[following[held]]
-        slots = at.slots[judged]
+            has_next = following >= 0
+            values[has_next] = (target.values[:, 0] if choices else target.values)[following[has_next]]
+            carriers[has_next] = target.slots[following[has_next]]
+        slots = at.slots[supervised]
         count = int((values != IGNORED).sum() if choices else (~values.isnan()).sum())
         return batch, Targets(
             values=values, slots=slots, carriers=carriers, count=count, classes=choices or 0,
@@ -155,14 +155,14 @@ class NextItem(Task):
         return math.log(self.chopper.choices) if self.chopper.choices else None
 
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
-        """How many of the likeliest categories are `right`; of numbers, in the target's units, as `regression`."""
+        """Returns the number of correct categories as `right`; for numbers the errors as in `regression`."""
         if self.chopper.choices:
             return {"right": (output.argmax(-1) == targets.values).sum()}
         return errors(self.chopper.measured(output.float()) - self.chopper.measured(targets.values))
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """`loss` and `accuracy`; of numbers `loss`, then `mae` and `rmse` of each in its units, as `regression`."""
+        """`loss` and `accuracy`; for numbers `loss`, and `mae` and `rmse` of each in its unit, as in `regression`."""
         if self.chopper.choices:
             right = Metric("share of targets", larger_is_better=True, of_sums=partial(per_target, name="right"))
             return {"loss": LOSS, "accuracy": right}
@@ -170,41 +170,52 @@ class NextItem(Task):
         return metrics_of_numbers(self.kind, [f"_{name}" for name in names] if len(names) > 1 else [""])
 
     def answers(self, output: Float[Tensor, "t v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """For every sample, moment by moment: the likeliest next categories and their probabilities, {"next": [1, 0],
-        "probabilities": [0.9, 0.6]}, or the next numbers in their units, {"next": [[0.1, 2.0], ...]}."""
-        found: list[dict[str, Any]] = []
+        """Returns for every sample, in order of time, the most likely next categories and their probabilities,
+        {"next": [1, 0], "probabilities": [0.9, 0.6]}, or the next numbers in their units, {"next": [[0.1, 2.0]]}."""
+        answers: list[dict[str, Any]] = []
         for sample in range(batch.main.samples):
             rows = output[targets.groups.to(output.device) == sample].float().cpu()
             if self.chopper.choices:
-                most = rows.softmax(-1).max(-1)
-                found.append(
-                    {"next": most.indices.tolist(), "probabilities": [round(p, 4) for p in most.values.tolist()]}
+                best = rows.softmax(-1).max(-1)
+                answers.append(
+                    {"next": best.indices.tolist(), "probabilities": [round(p, 4) for p in best.values.tolist()]}
                 )
             else:
-                found.append({"next": self.chopper.measured(rows).tolist()})
-        return found
+                answers.append({"next": self.chopper.measured(rows).tolist()})
+        return answers
 
 
 def pairs(planned: SetPlan, at: str, target: str, seconds: int) -> Pairs:
-    """Which tokens of the input `at` are judged, one a moment, and the first token of the input `target` in the same
-    sample that stands later on the axis `seconds`. Tokens without a time there are left out.
+    """Returns the supervised tokens of the input `at`, one for each time, and the first later token of the input
+    `target` in the same sample. `seconds` is the index of the time axis; tokens without a time are skipped.
 
-        at       seconds  0    1    1    2           two samples of one row would not see each other
+        at       seconds  0    1    1    2           tokens of other samples in the row are never paired
         target   seconds    0.5    1.5  1.7
         pairs             0-0     2-1         3-(-1)
     """
     chunks = [planned.chunks.get(target), planned.chunks[at]]
-    slots = [torch.zeros(0, dtype=torch.long) if each is None else each.slots for each in chunks]
-    number, slot = torch.cat([torch.arange(len(each)) for each in slots]), torch.cat(slots)
-    is_at = torch.arange(len(slot)) >= len(slots[0])  # at the same second targets come first: they are not later
+    slots = [torch.zeros(0, dtype=torch.long) if chunk is None else chunk.slots for chunk in chunks]
+    number, slot = torch.cat([torch.arange(len(of_input)) for of_input in slots]), torch.cat(slots)
+    is_at = torch.arange(len(slot)) >= len(slots[0])  # targets at the same time come first, as they are not later
     sample, time = planned.tokens.sample.flatten()[slot], planned.tokens.position[..., seconds].flatten()[slot]
-    order = torch.from_numpy(np.lexsort([each.numpy() for each in (slot, is_at, time, sample)]))
+    order = torch.from_numpy(np.lexsort([key.numpy() for key in (slot, is_at, time, sample)]))
     order = order[~time[order].isnan()]
-    sample, time, is_at, number = (each[order] for each in (sample, time, is_at, number))
+    sample, time, is_at, number = (column[order] for column in (sample, time, is_at, number))
     end = len(order)
-    after = torch.where(is_at, end, torch.arange(end)).flip(0).cummin(0).values.flip(0)  # the place of the next target
-    held = after.clamp(max=end - 1)
-    following = torch.where((after < end) & (sample[held] == sample), number[held], -1)
-    judged = is_at.clone()
-    judged[:-1] &= (sample[1:] != sample[:-1]) | (time[1:] != time[:-1])
-    return Pairs(number[judged], following[judged])
+    after = torch.where(is_at, end, torch.arange(end)).flip(0).cummin(0).values.flip(0)  # the index of the next target
+    clamped = after.clamp(max=end - 1)
+    following = torch.where((after < end) & (sample[clamped] == sample), number[clamped], -1)
+    supervised = is_at.clone()
+    supervised[:-1] &= (sample[1:] != sample[:-1]) | (time[1:] != time[:-1])
+    return Pairs(number[supervised], following[supervised])
+
+
+EXAMPLE = Example(
+    options={"target": "moves", "at": "wave"},
+    inputs={
+        "wave": {"use": "sensor", "channels": {"a": "m", "b": "m"}, "rate": 2, "window": 1},
+        "moves": {"use": "category", "size": 3, "offset": 0.25},
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8},
+    },
+    model={"attention": "causal & same_sample"},
+)

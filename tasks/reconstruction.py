@@ -1,4 +1,4 @@
-"""Reconstruction: an input through codes, few enough to be the ids of another model, and back (an autoencoder)."""
+"""Reconstruction: an autoencoder that encodes an input to discrete codes, which can be the ids of another model."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from ..models.batch import Batch, Targets
 from ..models.layers.quantizer import FiniteScalarQuantizer
 from ..models.reconstruction import ReconstructionHead
+from ..tokenizers.base import Example
 from .base import Metric, Needs, Task, per_target
 
 
 class Reconstruction(Task):
-    """Quantise what the model makes of the input `target` to a code of prod(`levels`) for each token, and decode the
-    item from its codes (VQ-VAE: van den Oord et al. 2017, arXiv:1711.00937; the codes are those of finite scalar
-    quantisation). `depth` and `heads` of the decoder. All items must have the same number of tokens: give images a
-    `size`.
+    """Quantises the model's output at each token of the input `target` to one of prod(`levels`) codes, and decodes the
+    item from its codes (VQ-VAE: van den Oord et al. 2017, arXiv:1711.00937, with finite scalar quantisation). `depth`
+    and `heads` are those of the decoder. All items must have the same number of tokens: images need a `size`.
 
-    The trained run is the tokenizer `codes` of another one: `{use: codes, run: runs/RUN, input: TARGET}`.
+    The trained run can be the tokenizer `codes` of another run: `{use: codes, run: runs/RUN, input: TARGET}`.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Reconstruction(Task):
     ):
         if not levels or min(levels) < 2 or math.prod(levels) > 2**16:
             raise ValueError(
-                f"levels must be whole numbers from 2 on with a product of at most 65,536, not {list(levels)}"
+                f"levels must be whole numbers of at least 2 with a product of at most 65,536, not {list(levels)}"
             )
         if depth < 1 or heads < 1:
             raise ValueError(f"depth and heads must be at least 1, not {depth} and {heads}")
@@ -52,7 +52,7 @@ class Reconstruction(Task):
         return ReconstructionHead(width, size, length, levels=self.levels, depth=self.depth, heads=self.heads)
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """What each token holds, as numbers, (t, p): no slot predicts another's, so that nothing carries a target."""
+        """Returns the batch and the numbers that each token holds, (t, p). No token carries the target of another."""
         chopper, chunks = self.choppers[self.target], batch.main.chunks.get(self.target)
         if chunks is None:
             none = torch.zeros(0, chopper.slice_shape[1])
@@ -68,15 +68,15 @@ class Reconstruction(Task):
         return {"codes": torch.bincount(self.codes(output, targets), minlength=math.prod(self.levels)).float()}
 
     def codes(self, output: Float[Tensor, "t k"], targets: Targets) -> Int[Tensor, "t"]:
-        """The code of every token."""
+        """Returns the code of every token."""
         quantized = output[:, targets.values.shape[1] :].float()
         return FiniteScalarQuantizer(self.levels).to(output.device).ids(quantized)
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """`loss`, the mean squared error of a token's numbers; `psnr` of values from -1 to 1, in dB; `codes_used`, the
-        share of codes that occur; and `code_perplexity`, among how many equally frequent codes the tokens would be
-        spread as evenly: 1 where all have collapsed into one."""
+        """`loss`, the mean squared error of a token's numbers; `psnr` for values from -1 to 1, in dB; `codes_used`, the
+        share of codes that occur; and `code_perplexity`, the exponential of the entropy of the codes, which is 1 if all
+        tokens have the same code."""
         return {
             "loss": Metric("mean squared error", of_sums=per_target),
             "psnr": Metric("dB", larger_is_better=True, of_sums=psnr),
@@ -85,23 +85,32 @@ class Reconstruction(Task):
         }
 
     def answers(self, output: Float[Tensor, "t k"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """Every sample's codes; `error` for a sample without the target."""
+        """Returns the codes of every sample; `error` for a sample without the target."""
         codes, sample = self.codes(output, targets).cpu(), batch.main.tokens.sample.flatten()[targets.slots]
-        found = [codes[sample == number].tolist() for number in range(1, batch.main.samples + 1)]
-        return [{"codes": each} if each else {"error": f"{self.target!r} is missing"} for each in found]
+        of_samples = [codes[sample == number].tolist() for number in range(1, batch.main.samples + 1)]
+        return [{"codes": row} if row else {"error": f"{self.target!r} is missing"} for row in of_samples]
 
 
 def psnr(sums: Mapping[str, Tensor]) -> float:
-    """The ratio of the largest possible difference, 2, to the root of the mean squared error, in dB."""
+    """Returns the ratio of the largest possible difference, 2, to the root mean squared error, in dB."""
     return 10 * math.log10(4 / max(per_target(sums), 1e-12))
 
 
 def used(sums: Mapping[str, Tensor]) -> float:
-    """The share of codes that occur."""
+    """Returns the share of codes that occur."""
     return float((sums["codes"] > 0).double().mean())
 
 
 def spread(sums: Mapping[str, Tensor]) -> float:
-    """The exponential of the entropy of the codes."""
+    """Returns the exponential of the entropy of the codes."""
     shares = sums["codes"] / sums["codes"].sum().clamp(min=1)
     return float(torch.special.entr(shares).sum().exp())
+
+
+EXAMPLE = Example(
+    options={"target": "image", "levels": [4, 3], "depth": 1, "heads": 2},
+    inputs={
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8},
+        "text": {"use": "text", "encoding": "characters"},
+    },
+)

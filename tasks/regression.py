@@ -1,4 +1,4 @@
-"""Regression: one or several numbers per sample, learned in units of their own std, reported in the target's units."""
+"""Regression: one or several numbers per sample, learned in units of their std, reported in the target's units."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from ..files.reading import DataError
 from ..files.records import Record, as_numbers
 from ..models.batch import Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
+from ..tokenizers.base import Example
 from ..tokenizers.media.summaries import span
 from .base import Metric, Needs, Task, TrainingColumns, known_values
-from .measuring.number_errors import check_loss, errors, known, loss_of, metrics_of_numbers
+from .measuring.number_errors import check_loss, errors, known_count, loss_of, metrics_of_numbers
 
 
 class Scale(Record):
@@ -29,21 +30,21 @@ class Scale(Record):
 
     @model_validator(mode="after")
     def pairs(self) -> Scale:
-        """The record itself. Raises ValueError where there are not as many means as stds."""
+        """Validates the record. Raises ValueError if the numbers of means and stds differ."""
         if len(self.mean) != len(self.std):
             raise ValueError(f"{len(self.mean)} means and {len(self.std)} stds")
         return self
 
 
 CLASSES = 20
-"""The most different whole numbers among the targets of which a remark says that they may be classes."""
+"""The largest number of distinct integer targets for which a warning says that they may be classes."""
 
 
 class Regression(Task):
-    """Predict the number (or numbers) in the data column `target`; `names` name each in metrics and answers.
+    """Predicts the number (or numbers) in the data column `target`; `names` are their names in metrics and answers.
 
     `loss`: `squared` error, or `huber` (half the square up to one std, then linear: Huber 1964), in units of the
-    training data's std. Missing targets (None or NaN) are left out of the loss. `pooling`: as in `classification`.
+    training data's std. Missing targets (None or NaN) are excluded from the loss. `pooling`: as in `classification`.
     """
 
     Learned = Scale
@@ -60,95 +61,98 @@ class Regression(Task):
         return Needs(columns={self.target: self.check})
 
     def fit(self, data: TrainingColumns) -> Scale:
-        """Mean and std of each number (std 1 for a constant). Raises DataError where there are no numbers, or rows of
-        unequal lengths."""
-        rows, wrong = [], None
+        """Returns the mean and std of each number (std 1 for a constant). Raises DataError if there are no numbers, or
+        if values differ in their count of numbers."""
+        rows, first_error = [], None
         for value in data.column(self.target):
             try:
                 rows.append(numbers(value))
             except DataError as error:  # reported as a bad sample when it is read
-                wrong = wrong or error
+                first_error = first_error or error
         lengths = sorted({len(row) for row in rows})
         if len(lengths) != 1:
-            reason = f"its values have {lengths} numbers; each needs equally many" if lengths else "it has no numbers"
-            raise DataError(f"column {self.target!r}: {reason}{f'; the first: {wrong}' if wrong else ''}")
+            reason = f"its values have {lengths} numbers; all need equally many" if lengths else "it has no numbers"
+            cause = f"; the first error: {first_error}" if first_error else ""
+            raise DataError(f"column {self.target!r}: {reason}{cause}")
         values = torch.stack(rows)
-        known = ~values.isnan()
-        if lacking := len(data) - int(known.any(1).sum()):
-            data.say(f"{lacking:,} of {len(data):,} training samples have no number in {self.target!r}: not judged")
-        if told := self.told_of_classes(values[known]):
-            data.say(told)
-        if empty := [number + 1 for number in range(values.shape[1]) if not known[:, number].any()]:
+        is_present = ~values.isnan()
+        if missing := len(data) - int(is_present.any(1).sum()):
+            samples = f"{missing:,} of {len(data):,} training samples"
+            data.say(f"{samples} have no number in {self.target!r} and are not supervised")
+        if warning := self.class_warning(values[is_present]):
+            data.say(warning)
+        if empty := [number + 1 for number in range(values.shape[1]) if not is_present[:, number].any()]:
             raise DataError(f"column {self.target!r}: no training sample has number {empty[0]} of {values.shape[1]}")
-        mean, std = moments(values, known)
+        mean, std = moments(values, is_present)
         if not (mean.isfinite() & std.isfinite()).all():  # their squares do not fit into float32
-            mean, std = moments(values.double(), known)
+            mean, std = moments(values.double(), is_present)
         return Scale(mean=mean.tolist(), std=torch.where(std > 0, std, torch.ones_like(std)).tolist())
 
-    def told_of_classes(self, values: Tensor) -> str:
-        """A remark on targets that look like class numbers: few different whole numbers, repeated; empty for others."""
-        kinds = values.unique()
-        if len(kinds) > CLASSES or len(values) < 4 * len(kinds) or (kinds != kinds.round()).any():
+    def class_warning(self, values: Tensor) -> str:
+        """Returns a warning if targets look like classes (few distinct, repeated integers), otherwise an empty text."""
+        distinct = values.unique()
+        if len(distinct) > CLASSES or len(values) < 4 * len(distinct) or (distinct != distinct.round()).any():
             return ""
-        told = ", ".join(f"{value:g}" for value in kinds.tolist())
+        listed = ", ".join(f"{value:g}" for value in distinct.tolist())
         return (
-            f"{self.target!r} holds only {told}: they are learned as numbers, of which 1 is nearer to 2 than to 9; if "
-            "they number classes, use classification"
+            f"{self.target!r} holds only {listed}: they are learned as numbers, so that 1 is nearer to 2 than to 9; if "
+            "they are classes, use classification"
         )
 
     @cached_property
     def scale(self) -> tuple[Tensor, Tensor]:
-        """Mean and std of each number, (v,) both. Raises DataError when there are not as many `names`."""
-        known = len(self.learned.mean)
-        if self.names is not None and len(self.names) != known:
-            raise DataError(f"column {self.target!r} holds {known} numbers, but 'names' has {len(self.names)}")
+        """The mean and std of each number, both (v,). Raises DataError if the number of `names` differs."""
+        count = len(self.learned.mean)
+        if self.names is not None and len(self.names) != count:
+            raise DataError(f"column {self.target!r} holds {count} numbers, but 'names' has {len(self.names)}")
         return torch.tensor(self.learned.mean), torch.tensor(self.learned.std)
 
     def check(self, value: Any) -> None:
-        """Raises DataError for a value of the target column that has not as many numbers as in the training data."""
-        found, known = len(numbers(value)), len(self.scale[0])
-        if found != known:
-            raise DataError(f"column {self.target!r} holds {known} numbers, not {found} as here")
+        """Raises DataError if a value of the target column has another count of numbers than the training data."""
+        count, expected = len(numbers(value)), len(self.scale[0])
+        if count != expected:
+            raise DataError(f"column {self.target!r} holds {expected} numbers in the training data, but {count} here")
 
     def summary(self, values: Sequence[Any]) -> str:
-        known = torch.cat([numbers(value) for value in values]) if values else torch.empty(0)
-        known = known[~known.isnan()]
-        return f"{span(known.tolist())}, mean {known.mean():.3g}" if len(known) else "no numbers"
+        present = torch.cat([numbers(value) for value in values]) if values else torch.empty(0)
+        present = present[~present.isnan()]
+        return f"{span(present.tolist())}, mean {present.mean():.3g}" if len(present) else "no numbers"
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return PooledLinear(self.pooling(width), width, len(self.scale[0]))
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Values (s, v) in stds from the mean, NaN where missing, and the pooled slots; `count`: of known numbers."""
+        """Returns the batch, and as targets the values (s, v) in stds from the mean, NaN if missing, and the pooled
+        slots; `count` is that of the numbers that are not missing."""
         slots, groups = slots_read(self.pooling, batch.first)
         mean, std = self.scale
         missing = torch.full_like(mean, math.nan)
         rows = [missing if value is None else numbers(value) for value in batch.first.labels[self.target]]
-        values = (torch.stack([missing, *rows])[1:] - mean) / std  # of no rows, too
+        values = (torch.stack([missing, *rows])[1:] - mean) / std  # an extra row, because stack fails without rows
         count = int((~values.isnan()).sum())
         return batch, Targets(
             values=values, slots=slots, groups=groups, count=count, of_encoder=batch.encoder is not None
         )
 
     def supervised(self, batch: Batch, targets: Targets) -> Bool[Tensor, "s"]:
-        return known_values(targets.values)  # a sample without tokens has numbers, too
+        return known_values(targets.values)  # a sample may have numbers but no tokens
 
     def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
         return {"loss": loss_of(self.kind, output, targets.values)}
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
-        """For each number, (v), in the target's units: summed `absolute` errors, their `squares`, and how many are
-        `known`."""
+        """Returns for each number, (v), in the target's units: the sums of `absolute` errors and of their `squares`,
+        and the count of `known` (not missing) targets."""
         return errors((output.float() - targets.values) * self.scale[1].to(output.device))
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """`loss`, then mean absolute (`mae`) and root mean square error (`rmse`) of each number in the target's units:
+        """`loss`, and mean absolute (`mae`) and root mean square error (`rmse`) of each number in the target's units:
         with `names` x and y, `mae_x`, `rmse_x`, `mae_y`, `rmse_y`."""
         metrics = metrics_of_numbers(self.kind, self.endings)
         for number, ending in enumerate(self.endings):
             for name in (f"mae{ending}", f"rmse{ending}"):
-                metrics[name] = metrics[name]._replace(counted=partial(known, number=number))
+                metrics[name] = metrics[name]._replace(counted=partial(known_count, number=number))
         return metrics
 
     @property
@@ -160,29 +164,38 @@ class Regression(Task):
         return [f"_{number}" for number in range(count)] if count > 1 else [""]
 
     def answers(self, output: Float[Tensor, "s v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """Every sample's numbers in the target's units: {"values": [1.5, 2.0]}, or by their `names`."""
+        """Returns the numbers of every sample in the target's units: {"values": [1.5, 2.0]}, or by their `names`."""
         mean, std = self.scale
         rows = (output.float().cpu() * std + mean).tolist()
         return [{"values": dict(zip(self.names, row)) if self.names else row} for row in rows]
 
 
-def moments(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and std of the known values in each column, both (v,)."""
-    count = known.sum(0)
+def moments(values: Tensor, is_present: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the mean and std of the present values in each column, both (v,)."""
+    count = is_present.sum(0)
     mean = values.nan_to_num().sum(0) / count
     return mean, ((values - mean).nan_to_num().square().sum(0) / count).sqrt()
 
 
 def numbers(value: Any) -> Tensor:
-    """A column's value as a row of numbers, (v,), NaN where one is missing. Raises DataError for what is no number, or
-    infinite in float32: it would make the mean infinite."""
+    """Converts a column's value to a row of numbers, (v,), NaN if one is missing. Raises DataError if it is not a
+    number or is infinite in float32, which would make the mean infinite."""
     value = as_numbers(value)
     if isinstance(value, list | tuple):
-        value = [math.nan if each is None else each for each in value]
+        value = [math.nan if number is None else number for number in value]
     try:
-        found = torch.as_tensor(value, dtype=torch.float32).reshape(-1)
+        row = torch.as_tensor(value, dtype=torch.float32).reshape(-1)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise DataError(f"{value!r} is no number and no list of numbers") from None
-    if found.isinf().any():
+        raise DataError(f"{value!r} is not a number or a list of numbers") from None
+    if row.isinf().any():
         raise DataError(f"{value!r} holds a number that is infinite in float32")
-    return found
+    return row
+
+
+EXAMPLE = Example(
+    options={"target": "value"},
+    inputs={
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8},
+        "text": {"use": "text", "encoding": "characters"},
+    },
+)

@@ -1,4 +1,4 @@
-"""Span corruption: spans of a text are cut out, and generated one after another (T5's pretraining)."""
+"""Span corruption: spans of a text are removed and generated one after another (the pretraining of T5)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from ..models.batch import Batch, SetPlan, Targets
 from ..models.heads import Tied, VocabularyHead
-from ..tokenizers.base import Chopper, Chunk
+from ..tokenizers.base import Chopper, Chunk, Example
 from ..tokenizers.chopping.packing import place
 from .base import Metric, Needs
 from .masked_modeling import runs
@@ -19,14 +19,14 @@ from .sequence_to_sequence import SequenceToSequence
 
 
 class SpanCorruption(SequenceToSequence):
-    """Cut a `share` of the text `source` out in spans of `mean_span` tokens on average, leave a sentinel for each, and
-    generate every sentinel with its span as `target` (Raffel et al. 2019, arXiv:1910.10683, section 3.1.4).
+    """Replaces a `share` of the text `source`, in spans of `mean_span` tokens on average, by one sentinel per span, and
+    generates every sentinel and its span as `target` (Raffel et al. 2019, arXiv:1910.10683, section 3.1.4).
 
-    `target` is an input that the task makes: `{same_as: SOURCE}` in the YAML. A corpus is read in windows that fill the
-    encoder's context once they are corrupted. `sentinels`: how many there are, the most spans of a text. Asked to
-    predict, it generates what the sentinels of a text stand for.
+    `target` is an input that the task creates: `{same_as: SOURCE}` in the YAML. A corpus is read in windows that fill
+    the encoder's context after the corruption. `sentinels`: the number of sentinels, which limits the spans of a text.
+    In `predict`, the task generates the spans of the sentinels in a text.
 
-    The text a b c d e f with the spans c and e f cut out, where <0> and <1> are sentinels and </s> ends a text:
+    The text a b c d e f without the spans c and e f; <0> and <1> are sentinels, and </s> ends a text:
 
         encoder reads       a    b    <0>  d    <1>  </s>
         decoder reads       <s>  <0>  c    <1>  e    f
@@ -39,7 +39,7 @@ class SpanCorruption(SequenceToSequence):
     ):  # fmt: skip
         super().__init__(target=target, head=head, weight=weight)
         if not 0 < share < 1 or mean_span < 1:
-            raise ValueError(f"share ({share}) must lie between 0 and 1, and mean_span ({mean_span}) be at least 1")
+            raise ValueError(f"share ({share}) must lie between 0 and 1, mean_span ({mean_span}) must be at least 1")
         self.source, self.share, self.mean_span = source, share, mean_span
         self.marks = tuple(f"sentinel_{number}" for number in range(sentinels))
 
@@ -47,7 +47,7 @@ class SpanCorruption(SequenceToSequence):
     def needs(self) -> Needs:
         return replace(
             super().needs, inputs=(self.source, self.target), makes=(self.target,), special_ids=self.marks,
-            hides="denoised", window=self.window, asked={self.source: self.as_asked},
+            hides="denoised", window=self.window, asked={self.source: self.for_predict},
         )  # fmt: skip
 
     @cached_property
@@ -58,19 +58,19 @@ class SpanCorruption(SequenceToSequence):
     # ------------------------------------------------------------------------------------------------------- lengths
 
     def lengths(self, raw: int) -> tuple[int, int]:
-        """The tokens of the encoder's and the decoder's side that `raw` tokens become, ends included: with the default
-        options 100 tokens become 91 and 21."""
+        """Returns the numbers of tokens of the encoder and the decoder for `raw` tokens of text, including the ends:
+        with the default options 91 and 21 for 100 tokens."""
         hidden, spans = self.noise(raw)
         return raw - hidden + spans + 1, hidden + spans + 1
 
     def noise(self, raw: int) -> tuple[int, int]:
-        """How many of `raw` (2 or more) tokens are cut out, and in how many spans: at least one, and at least one token
-        stays before each. With the default options 15 of 100, in 5 spans."""
+        """Returns how many of `raw` (2 or more) tokens are removed, and in how many spans: at least one, each preceded
+        by at least one remaining token. With the default options 15 of 100, in 5 spans."""
         hidden = min(max(round(raw * self.share), 1), max(raw - 1, 0))
         return hidden, min(max(round(hidden / self.mean_span), 1), raw - hidden, len(self.marks))
 
     def window(self, context: int, encoder_context: int) -> int:
-        """The most tokens whose corrupted sides fit the two contexts."""
+        """Returns the largest number of tokens whose corrupted parts fit into the two contexts."""
         raw = 2
         while self.lengths(raw + 1)[0] <= encoder_context and self.lengths(raw + 1)[1] <= context:
             raw += 1
@@ -79,44 +79,46 @@ class SpanCorruption(SequenceToSequence):
     # ---------------------------------------------------------------------------------------------------- corruption
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """The batch with the set of the text made into two, as `in_two`; the targets are the decoder's next ids.
-        Without the text there are none."""
-        read = next((planned for planned in batch.sets.values() if self.source in planned.chunks), None)
-        return super().targets(batch if read is None else self.in_two(read))
+        """Returns the batch, in which the set of the text is split by `in_two`, and as targets the decoder's next ids.
+        A batch without the text has no targets."""
+        source = next((planned for planned in batch.sets.values() if self.source in planned.chunks), None)
+        return super().targets(batch if source is None else self.in_two(source))
 
     def in_two(self, planned: SetPlan) -> Batch:
-        """The encoder's set, of texts with spans cut out, and the decoder's, of the spans."""
+        """Returns a batch with the texts without their spans as the encoder's set, the spans as the decoder's."""
         chunks = planned.chunks[self.source]
-        ids, reads, writes = chunks.values.flatten().numpy(), [], []
-        closing = 0 if chunks.slots is None else len(self.vocabulary.after)  # of a text that is a sample: never cut out
+        ids, encoder_rows, decoder_rows = chunks.values.flatten().numpy(), [], []
+        closing = 0 if chunks.slots is None else len(self.vocabulary.after)  # the end of a sample is never removed
         for seed, (start, end) in runs(planned, chunks):
-            left, cut = self.corrupted(ids[start : end - closing], np.random.default_rng([*seed, 2]))
-            reads.append([(self.source, Chunk(torch.tensor(left), len(left), next_ids=torch.tensor(left)))])
-            given = [self.vocabulary.start, *cut[:-1]]
-            writes.append([(self.target, Chunk(torch.tensor(given), len(given), next_ids=torch.tensor(cut)))])
-        return Batch(main=self.placed(writes, planned), encoder=self.placed(reads, planned))
+            remaining, removed = self.corrupted(ids[start : end - closing], np.random.default_rng([*seed, 2]))
+            chunk = Chunk(torch.tensor(remaining), len(remaining), next_ids=torch.tensor(remaining))
+            encoder_rows.append([(self.source, chunk)])
+            read = [self.vocabulary.start, *removed[:-1]]
+            decoder_rows.append([(self.target, Chunk(torch.tensor(read), len(read), next_ids=torch.tensor(removed)))])
+        return Batch(main=self.placed(decoder_rows, planned), encoder=self.placed(encoder_rows, planned))
 
     def placed(self, samples: Sequence[Sequence[tuple[str, Chunk]]], planned: SetPlan) -> SetPlan:
-        """Chopped samples as a set, one a row, with the seeds, keys and labels of `planned`, from which they come."""
+        """Returns chopped samples as a set, one per row, with the seeds, keys and labels of `planned`, their source."""
         longest = max(chunk.count for ((_, chunk),) in samples)
         laid = place(samples, self.choppers, longest, rows=range(len(samples)), trim=True)
         return replace(laid, seeds=planned.seeds, keys=planned.keys, labels=planned.labels)
 
     def corrupted(self, ids: np.ndarray, random: np.random.Generator) -> tuple[list[int], list[int]]:
-        """The ids with a sentinel for every span cut out, and the spans, each behind its sentinel; the end follows
-        both."""
+        """Returns the ids with a sentinel in place of every removed span, and the removed spans, each after its
+        sentinel; both are followed by the end id."""
         hidden, spans = self.noise(len(ids))
-        cut, kept = split(hidden, spans, random), split(len(ids) - hidden, spans, random)
-        left, out, place = [], [], 0
-        for sentinel, stays, goes in zip(self.sentinels, kept, cut):
-            left += [*ids[place : place + stays], sentinel]
-            out += [sentinel, *ids[place + stays : place + stays + goes]]
-            place += stays + goes
+        removed_lengths, kept_lengths = split(hidden, spans, random), split(len(ids) - hidden, spans, random)
+        remaining, removed, start = [], [], 0
+        for sentinel, kept_length, removed_length in zip(self.sentinels, kept_lengths, removed_lengths):
+            span = start + kept_length
+            remaining += [*ids[start:span], sentinel]
+            removed += [sentinel, *ids[span : span + removed_length]]
+            start = span + removed_length
         end = self.vocabulary.end
-        return [int(i) for i in (*left, end)], [int(i) for i in (*out, end)]
+        return [int(i) for i in (*remaining, end)], [int(i) for i in (*removed, end)]
 
-    def as_asked(self, chopper: Chopper) -> Chopper:
-        """The chopper for `predict`: sentinels in the text are read as such, and the end follows it as in training."""
+    def for_predict(self, chopper: Chopper) -> Chopper:
+        """Returns the chopper for `predict`: it recognises sentinels in the text and appends the end as in training."""
         closing = () if self.vocabulary.after else (self.vocabulary.end,)
         return replace(chopper.with_marks(self.marks), closing=closing)
 
@@ -129,7 +131,14 @@ class SpanCorruption(SequenceToSequence):
 
 
 def split(total: int, parts: int, random: np.random.Generator) -> np.ndarray:
-    """`total` as a sum of `parts` whole numbers of at least 1, every way equally likely: 5 in 2 parts is 1 + 4, 2 + 3,
-    3 + 2 or 4 + 1."""
+    """Splits `total` into a sum of `parts` integers of at least 1, all splits equally likely: 5 in 2 parts is 1 + 4,
+    2 + 3, 3 + 2 or 4 + 1."""
     ends = np.sort(random.permutation(total - 1)[: parts - 1]) + 1
     return np.diff(np.concatenate([[0], ends, [total]]))
+
+
+EXAMPLE = Example(
+    options={"source": "text", "target": "spans"},
+    inputs={"text": {"use": "text", "encoding": "bytes"}, "spans": {"same_as": "text"}},
+    model={"encoder": {"depth": 1, "context": 64}, "attention": "causal & same_sample"},
+)

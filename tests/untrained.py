@@ -1,15 +1,15 @@
 """Runs of random weights, in memory, on a data set with a column of every kind: for tests of what runs do."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from chopmix.data.samples import Listed, SampleDataset
 from chopmix.experiment.build import build_model, choppers_and_tasks
-from chopmix.experiment.run import Run
+from chopmix.experiment.run import Run, open_part
 from chopmix.experiment.settings.config import config_from_tree
 from chopmix.files.trust import Trust
-from chopmix.tokenizers.base import no_run
 
 WORDS = ("chop", "mix", "set", "token")
 
@@ -47,8 +47,9 @@ def untrained(inputs: dict, tasks: dict, model: dict | None = None, dataset: obj
         "training": {"steps": 1} | ({"samples_per_step": 4} if on_samples else {"tokens_per_step": 280}),
         "out": "nowhere",
     }  # fmt: skip
-    config = config_from_tree(tree, trust=Trust.of(["untrained"]))
-    choppers, made = choppers_and_tasks(config, Path("nowhere"), no_run, config.data.dataset())
+    trust = Trust.of(["untrained"])
+    config = config_from_tree(tree, trust=trust)
+    choppers, made = choppers_and_tasks(config, Path("nowhere"), partial(open_part, trust=trust), config.data.dataset())
     torch.manual_seed(0)
     model = build_model(config, choppers, made).eval()
     return Run(folder=Path("nowhere"), config=config, step=0, model=model, tasks=made, choppers=choppers)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Chunk
+from .base import Chunk, Example
 from .media.augmentation import SpectrogramAugmentation
 from .media.sound import Clip
 from .media.spectrogram import SpectrogramChopper, SpectrogramEmbedder, draw_spectrogram, griffin_lim, mel_banks
@@ -135,3 +136,9 @@ class AudioTokenizer(SpectrogramEmbedder):
         spectrogram = self.spectrogram(chunks, chunks.counts * self.frames)
         tokens = self.embedding(rearrange(spectrogram, "(t k) m -> t (k m)", k=self.frames))
         return tokens if self.position is None else tokens + self.position.of(chunks)
+
+
+EXAMPLE = Example(
+    options={"rate": 8000, "mels": 8, "frames": 4, "statistics": [-5, 3]},
+    items=lambda: [(np.sin(np.arange(800) ** power).astype(np.float32) / 9, 8000) for power in (1.3, 1.2)],
+)

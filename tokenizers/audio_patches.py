@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from ..models.batch import Chunks
 from ..models.layers.positions import GridPosition, LearnedGrid
-from .base import Chunk, Role
+from .base import Chunk, Example, Role
 from .media.augmentation import SpectrogramAugmentation
 from .media.sound import Clip
 from .media.spectrogram import LOWEST, SpectrogramChopper, SpectrogramEmbedder, draw_spectrogram, kaldi_banks
@@ -177,3 +178,9 @@ class AudioPatchesTokenizer(SpectrogramEmbedder):
         mels = cell[:, :1] * self.stride + within
         frames = first[:, None] + cell[:, 1:] * self.stride + within
         return rearrange(spectrogram[frames[:, None, :], mels[:, :, None]], "t mel time -> t (mel time)")
+
+
+EXAMPLE = Example(
+    options={"rate": 8000, "mels": 16, "patch_size": 8, "stride": 8, "statistics": [-5, 3]},
+    items=lambda: [(np.sin(np.arange(800) ** power).astype(np.float32) / 9, 8000) for power in (1.3, 1.2)],
+)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, SinesThenCosines
-from .base import Chunk
+from .base import Chunk, Example
 from .media.sound import Clip, SoundChopper
 from .media.spectrogram import draw_spectrogram, mel_banks
 
@@ -121,3 +122,9 @@ class AudioStemTokenizer(nn.Module):
         clip = torch.repeat_interleave(clips, chunks.counts, output_size=len(index))
         tokens = rearrange(x, "s d t -> s t d")[clip, index]
         return tokens if self.position is None else tokens + self.position(index)
+
+
+EXAMPLE = Example(
+    options={"rate": 8000, "mels": 8, "longest": 0.1, "fill": 0.1},
+    items=lambda: [(np.sin(np.arange(800) ** power).astype(np.float32) / 9, 8000) for power in (1.3, 1.2)],
+)

@@ -259,7 +259,7 @@ class Chopper(Preprocessor):
         """Draw one item and its cuts on matplotlib's Axes `canvas`. The default draws the values of the tokens, one
         column per token."""
         values = self.chop(item).values.float()
-        canvas.imshow(values.flatten(1).T.numpy(), aspect="auto", cmap="viridis")
+        canvas.imshow(values.reshape(len(values), -1).T.numpy(), aspect="auto", cmap="viridis")
         canvas.set(xlabel="token", ylabel="value")
 
     def collate(self, chunks: Sequence[Chunk]) -> Tensor:
@@ -315,6 +315,25 @@ def with_offset(chunk: Chunk, chopper: Preprocessor) -> Chunk:
 
 Target = Callable[..., Any]
 EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A complete small use of a tokenizer, or of a task, for the tests of all of them. The file of each contains one,
+    called `EXAMPLE`."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Its options in a YAML."""
+    items: Callable[[], Sequence[Any]] = tuple
+    """Of a tokenizer: returns two raw items with equally many tokens, of which the tokens differ."""
+    generated: bool = False
+    """Of a tokenizer: whether items can be generated."""
+    run: Mapping[str, Any] = field(default_factory=dict)
+    """Of a tokenizer that uses a trained run, which its option `run` names: the sections `inputs` and `tasks` of it."""
+    inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of a task: the inputs of a YAML. They read columns of the data set of the tests (`tests/untrained.py`)."""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """Of a task: options of the model."""
 
 
 class Part(partial):

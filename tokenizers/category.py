@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from ..files.records import as_numbers, read_array
 from ..models.batch import Chunks
 from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Chopper, Chunk
+from .base import Chopper, Chunk, Example
 from .media.clock import Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
 
@@ -161,3 +162,9 @@ class CategoryTokenizer(nn.Module):
         objects = self.layers(objects)
         tokens = objects.sum(1) if self.out is None else self.out(objects.flatten(1))
         return self.norm(tokens if self.position is None else tokens + self.position.of(chunks))
+
+
+EXAMPLE = Example(
+    options={"size": 3},
+    items=lambda: [np.arange(6) % 3, np.arange(1, 7) % 3],
+)

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..files.reading import DataError
 from ..models.generation.constraints import Constraint, Length
 from ..models.heads import Head
-from .base import Chopper, Preprocessor, Role, RunPart, axes_of, chopped
+from .base import Chopper, Example, Preprocessor, Role, RunPart, axes_of, chopped
 from .chopping.ids import IdChopper, IdTokenizer
 from .chopping.packing import place
 from .encoding.base import CodedVocabulary, Unit
@@ -295,3 +295,17 @@ class CodesTokenizer(IdTokenizer):
     """Maps codes to vectors."""
 
     Chopper = CodesPreprocessor
+
+
+EXAMPLE = Example(
+    options={"input": "image"},
+    items=lambda: [
+        np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+        255 - np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+    ],
+    generated=True,
+    run={
+        "inputs": {"image": {"use": "image", "patch_size": 2, "channels": 1, "size": 8}},
+        "tasks": {"codes": {"use": "reconstruction", "target": "image", "levels": [4, 3], "depth": 1, "heads": 2}},
+    },
+)

@@ -16,7 +16,7 @@ from ..files.reading import DataError
 from ..models.batch import Chunks, SetPlan
 from ..models.frozen import Frozen
 from ..models.layers.linear import Linear
-from .base import Chopper, Chunk, Preprocessor, Role, RunPart, axes_of
+from .base import Chopper, Chunk, Example, Preprocessor, Role, RunPart, axes_of
 from .chopping.packing import place
 
 
@@ -116,3 +116,16 @@ class EncodedTokenizer(nn.Module):
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
         slots = chunks.inner.chunks[self.input].slots
         return self.projector(self.part(chunks.inner).flatten(0, 1)[slots])
+
+
+EXAMPLE = Example(
+    options={"input": "image"},
+    items=lambda: [
+        np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+        255 - np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+    ],
+    run={
+        "inputs": {"image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8}},
+        "tasks": {"kind": {"use": "classification", "target": "label"}},
+    },
+)

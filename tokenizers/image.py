@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..files.reading import DataError
 from ..models.batch import Chunks
 from ..models.layers.positions import GridPosition, LearnedGrid
-from .base import Chopper, Chunk
+from .base import Chopper, Chunk, Example
 from .media.augmentation import ImageAugmentation
 from .media.files import picture_bytes, read_picture
 from .media.pixels import Normalized, draw_patches
@@ -270,3 +270,12 @@ class ImageTokenizer(nn.Module):
             images = patches(images, self.patch_size)
         tokens = self.embedding(self.normalized(images))
         return tokens if self.position is None else tokens + self.position(chunks.coordinates[:, :2])
+
+
+EXAMPLE = Example(
+    options={"patch_size": 4, "channels": 1, "size": 8},
+    items=lambda: [
+        np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+        255 - np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+    ],
+)

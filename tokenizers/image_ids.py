@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ..models.generation.constraints import Constraint, Length
-from .base import Preprocessor, Role
+from .base import Example, Preprocessor, Role
 from .chopping.ids import IdChopper, IdTokenizer
 from .encoding.base import CodedVocabulary, Unit
 from .image import ImageChopper, patches
@@ -203,3 +203,13 @@ class ImageIdsTokenizer(IdTokenizer):
     """Maps ids of patches to vectors."""
 
     Chopper = ImageIdsPreprocessor
+
+
+EXAMPLE = Example(
+    options={"size": 4, "patch_size": 2, "channels": 1},
+    items=lambda: [
+        np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+        255 - np.arange(64, dtype=np.uint8).reshape(8, 8, 1),
+    ],
+    generated=True,
+)

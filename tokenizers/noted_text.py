@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..models.generation.notes import AXIS, Notes
-from .base import Chunk, Role
+from .base import Chunk, Example, Role
 from .chopping.ids import IdTokenizer
 from .encoding.base import Encoding
 from .text import TextChopper, TextPreprocessor
@@ -97,3 +97,10 @@ class NotedTextTokenizer(IdTokenizer):
     """Maps ids of text to vectors, like `use: text`. Generated text between two marks is a note, too."""
 
     Chopper = NotedTextPreprocessor
+
+
+EXAMPLE = Example(
+    options={"encoding": "bytes", "notes": ["<", ">"]},
+    items=lambda: ["abcdefghij", "zyxwvutsrq"],
+    generated=True,
+)

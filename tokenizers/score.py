@@ -15,7 +15,7 @@ from torch import Tensor
 from ..files.reading import DataError
 from ..models.batch import IGNORED
 from ..models.generation.constraints import Constraint, only
-from .base import Chunk, Preprocessor, Role
+from .base import Chunk, Example, Preprocessor, Role
 from .chopping.ids import IdChopper, IdTokenizer
 from .encoding.base import CodedVocabulary, Unit
 from .media.midi import BPM, SILENCE, midi_bytes, notes_of, read_midi
@@ -252,3 +252,10 @@ class ScoreTokenizer(IdTokenizer):
     """Maps ids of notes to vectors."""
 
     Chopper = ScorePreprocessor
+
+
+EXAMPLE = Example(
+    options={"voices": 2},
+    items=lambda: [np.array([[60, 62], [61, 63], [62, 60], [63, 61]]) + more for more in (0, 1)],
+    generated=True,
+)

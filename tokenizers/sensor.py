@@ -25,7 +25,7 @@ from ..files.writing import write_json
 from ..models.batch import Chunks
 from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Chopper, Chunk, Role, readable
+from .base import Chopper, Chunk, Example, Role, readable
 from .media.clock import Clocked, Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
 from .media.summaries import span
@@ -277,3 +277,9 @@ class SensorTokenizer(nn.Module):
             ids = channels[:, :, channel].long() + torch.arange(self.window, device=values.device) * count
             tokens = tokens + (table(ids) * ~absent[:, :, channel, None]).sum(1)
         return self.norm(tokens if self.position is None else tokens + self.position.of(chunks))
+
+
+EXAMPLE = Example(
+    options={"channels": 2, "mean": 0, "scale": 1},
+    items=lambda: [np.sin(np.arange(24.0) ** power).reshape(12, 2) for power in (1.3, 1.2)],
+)

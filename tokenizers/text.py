@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .base import Preprocessor, Role, readable
+from .base import Example, Preprocessor, Role, readable
 from .chopping.ids import IdChopper, IdTokenizer
 from .encoding.base import Encoding
 from .encoding.byte_pairs import Extended
@@ -107,3 +107,10 @@ class TextTokenizer(IdTokenizer):
     """Maps ids of text to vectors."""
 
     Chopper = TextPreprocessor
+
+
+EXAMPLE = Example(
+    options={"encoding": "bytes"},
+    items=lambda: ["abcdefghij", "zyxwvutsrq"],
+    generated=True,
+)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..files.reading import DataError, shown
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
-from .base import Chopper, Chunk, readable
+from .base import Chopper, Chunk, Example, readable
 from .image import ImageChopper
 from .media.augmentation import ImageAugmentation
 from .media.clock import Clocked, clock_of, split_clock, with_clock
@@ -175,3 +175,9 @@ class VideoTokenizer(nn.Module):
         lengths = chunks.counts // (rows * columns) * chopper.frames
         seeds = torch.repeat_interleave(chunks.seeds, lengths, output_size=len(frames))
         return chopper.cut(self.augment(frames, seeds))
+
+
+EXAMPLE = Example(
+    options={"size": 8, "patch_size": 4, "channels": 1},
+    items=lambda: [np.arange(192, dtype=np.uint8).reshape(3, 8, 8, 1) ^ bits for bits in (0, 255)],
+)

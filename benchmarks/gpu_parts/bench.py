@@ -1,4 +1,4 @@
-"""What all parts of the benchmark share: what is trained, on what, and where it is noted."""
+"""Shared parts of the GPU benchmark: the configurations that are trained, the device and the rows of results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 MIXES = ("quickstart", "lm/shakespeare_char", "vision/mnist", "speech/digit_strings_ctc",
          "speech/digit_strings_seq2seq", "t5/books", "bert/books")  # fmt: skip
-"""Configurations whose losses are compared: every kind of input, of task, of attention."""
+"""Configurations whose losses are compared: they cover every kind of input, task and attention."""
 
 
 VIT_S = {
@@ -39,7 +39,8 @@ VIT_S = {
 
 
 TREES = {"vit_s": VIT_S, "ast": Ast().tree()}
-"""Models that no YAML of `configs/` trains: ViT-S of 224 pixels, AST as it was published, on 10.24 seconds."""
+"""Models without a YAML in `configs/`: ViT-S for 224 x 224 pixels, and the published AST for sounds of 10.24
+seconds."""
 
 
 TINY = ["model.width=32", "model.depth=1", "model.heads=2"]
@@ -69,7 +70,7 @@ SHAPES = {
 
 
 def file_of(name: str, folder: Path) -> Path:
-    """The YAML of this name; one is made of a tree."""
+    """Returns the YAML of this name. For a name in TREES it is written into the folder."""
     if name not in TREES:
         return ROOT / "configs" / f"{name}.yaml"
     rest = {
@@ -82,14 +83,14 @@ def file_of(name: str, folder: Path) -> Path:
 
 
 @functools.cache
-def here() -> dict[str, str]:
-    """What rows are told apart by: the dataset, and the commit at which this process began."""
+def environment() -> dict[str, str]:
+    """The device and the commit at the start of this process, which identify rows."""
     return {"processor": results.processor(), "commit": results.commit()}
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where and how it is measured, and which rows there are."""
+    """The device and the settings of the measurements, and the rows of results."""
 
     device: torch.device
     small: bool = False
@@ -97,17 +98,15 @@ class Bench:
     part: str = ""
 
     def rows(self) -> list[dict[str, Any]]:
-        """What this dataset has measured at this commit, the newest of each case."""
-        mine = {**here(), "device": self.device.type, "small": self.small}
-        found = [
-            row for row in results.read_results("gpu") if all(row.get(key) == value for key, value in mine.items())
-        ]
-        return list({(row["part"], row["case"]): row for row in found}.values())
+        """Returns the newest row of each case that was measured on this device at this commit."""
+        expected = {**environment(), "device": self.device.type, "small": self.small}.items()
+        rows = [row for row in results.read_results("gpu") if all(row.get(key) == value for key, value in expected)]
+        return list({(row["part"], row["case"]): row for row in rows}.values())
 
     def measure(self, case: str, measured: Callable[[], dict[str, Any]]) -> None:
-        """Make the row of a case, where there is none. What fails is told in its row, and tried again the next time."""
-        known = next((row for row in self.rows() if (row["part"], row["case"]) == (self.part, case)), None)
-        if known and not self.again and "failed" not in known["verdict"]:
+        """Measures a case and writes its row, unless there is one. A failure is written too, and repeated next time."""
+        previous = next((row for row in self.rows() if (row["part"], row["case"]) == (self.part, case)), None)
+        if previous and not self.again and "failed" not in previous["verdict"]:
             return
         start = time.perf_counter()
         try:
@@ -115,15 +114,16 @@ class Bench:
         except Exception as error:
             traceback.print_exc()
             row = {"verdict": f"failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"}
-        head = {"part": self.part, "case": case, "device": self.device.type, "small": self.small, **here()}
+        head = {"part": self.part, "case": case, "device": self.device.type, "small": self.small, **environment()}
         results.write_results("gpu", [{**head, **row, "took": time.perf_counter() - start}])
 
     def trainer(
         self, name: str, overrides: Sequence[str], folder: Path, samples: int = 24, compiled: bool = False
     ) -> Experiment:
-        """What trains a configuration here. On a CPU compiling stops before code is made: that takes minutes."""
+        """Builds the training of a configuration on this device. On a CPU no code is generated, which would take
+        minutes."""
         torch._dynamo.reset()
-        gc.collect()  # a trainer before this one holds memory until then
+        gc.collect()  # a previous trainer holds memory until then
         compiles = f"training.compile={str(compiled).lower()}"
         trainer = trainer_of(file_of(name, folder), self.device, folder / "run", [*overrides, compiles], samples)
         if compiled and self.device.type == "cpu":
@@ -131,14 +131,14 @@ class Bench:
         return trainer
 
     def wait(self) -> None:
-        """Until the GPU has done what it was given."""
+        """Waits until the GPU has finished all work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for a run and its prepared data."""
+    """A temporary folder for a run and its cache."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CHOPMIX_CACHE"] = str(Path(folder) / "cache")
         yield Path(folder)

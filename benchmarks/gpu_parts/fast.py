@@ -1,4 +1,4 @@
-"""How fast it is: training, generation, beside a matrix product."""
+"""Speed of training and generation, compared with a matrix product."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from chopmix.training.checkpoints import Unreported
 from chopmix.training.log import peak_flops, peak_memory
 from chopmix.training.objective import autocast
 from gpu_parts.bench import SHAPES, Bench, Shape, scratch
-from gpu_parts.sound import updated
+from gpu_parts.sound import update_at
 from torch.utils.flop_counter import FlopCounterMode
 
 
 def speed(bench: Bench) -> None:
-    """Every shape compiled and not, beside a matrix product."""
+    """Measures every shape, compiled and eager, compared with a matrix product."""
     product: list[float] = []
     for name, shape in SHAPES.items():
         for compiled in (False, True) if not bench.small or shape.name == "lm/gpt2_124m" else (False,):
@@ -30,14 +30,15 @@ def speed(bench: Bench) -> None:
 
 
 def speed_of(bench: Bench, shape: Shape, compiled: bool, product: list[float]) -> dict[str, Any]:
-    """Tokens per second with planning and transfers as in training (`waited`: the share of the time in which data were
-    waited for), and of a batch that is planned already; operations as PaLM counts them (`training/accounting.py`)."""
+    """Returns tokens per second with planning and transfers as in training (`waited`: the share of the time spent
+    waiting for data), the time of a batch that is already planned, and operations counted as by PaLM
+    (`training/accounting.py`)."""
     product[:] = product or [product_flops(bench)]
     steps = 2 if bench.small else 10
     with scratch() as folder:
         trainer = bench.trainer(shape.name, shape.options + shape.tiny * bench.small, folder, shape.samples, compiled)
         for step in range(steps):
-            updated(trainer, step)
+            update_at(trainer, step)
         if bench.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         log = trainer.trainer.log
@@ -58,30 +59,30 @@ def speed_of(bench: Bench, shape: Shape, compiled: bool, product: list[float]) -
 
 
 def operations_of(bench: Bench, shape: Shape) -> dict[str, Any]:
-    """The operations of a batch, forward and backward, as they are counted here and by torch, of what its formulas know
-    (less than here where nothing asks for the gradient of the input)."""
+    """Counts the operations of a batch, forward and backward, by our formula and by torch. torch counts fewer if no
+    gradient of the input is needed, and only operations that it has formulas for."""
     with scratch() as folder:
         trainer = bench.trainer(shape.name, shape.options + shape.tiny * bench.small, folder, shape.samples)
         learner, batch = trainer.trainer.learner, trainer.trainer.loader.load(0).micro_batches[0]
-        there = learner.replica.objective.ready(batch, bench.device)
+        on_device = learner.replica.objective.ready(batch, bench.device)
         with FlopCounterMode(display=False) as counter:
-            sum(learner.replica.objective(there).values()).backward()
+            sum(learner.replica.objective(on_device).values()).backward()
         ours, torchs = trainer.trainer.log.flops(batch), counter.get_total_flops()
     return {"flops": ours, "flops_by_torch": float(torchs), "share": torchs / ours, "verdict": "measured"}
 
 
 def seconds_of(bench: Bench, trainer: Experiment, steps: range) -> float:
-    """How long a step takes; the GPU is waited for only at the end of all."""
+    """Returns the mean seconds of a step. The GPU is synchronised only before the first and after the last one."""
     bench.wait()
     start = time.perf_counter()
     for step in steps:
-        updated(trainer, step)
+        update_at(trainer, step)
     bench.wait()
     return (time.perf_counter() - start) / len(steps)
 
 
 def product_flops(bench: Bench) -> float:
-    """Operations per second of a large bfloat16 matrix product here."""
+    """Returns the operations per second of a large bfloat16 matrix product on this device."""
     side = 256 if bench.small else 8192
     a, b = (torch.randn(side, side, device=bench.device, dtype=torch.bfloat16) for _ in range(2))
     times = []
@@ -95,14 +96,17 @@ def product_flops(bench: Bench) -> float:
 
 
 def generation(bench: Bench) -> None:
-    """GPT-2 124M writes in one row, and in several."""
+    """Measures generation by GPT-2 124M with one row and with several."""
     for rows in (1, 2) if bench.small else (1, 16):
         for precision in ("float32", "bfloat16"):
-            bench.measure(f"GPT-2 124M, {rows} rows, {precision}", functools.partial(written, bench, rows, precision))
+            bench.measure(
+                f"GPT-2 124M, {rows} rows, {precision}", functools.partial(generation_of, bench, rows, precision)
+            )
 
 
-def written(bench: Bench, rows: int, precision: str) -> dict[str, Any]:
-    """Tokens per second, greedy, after 16 given ones. The weights are random: the speed does not depend on them."""
+def generation_of(bench: Bench, rows: int, precision: str) -> dict[str, Any]:
+    """Returns tokens per second, greedy, after prompts of 16 tokens. The weights are random: speed does not depend on
+    them."""
     shape, tokens = SHAPES["GPT-2 124M, 12 x 1,024"], 8 if bench.small else 128
     with scratch() as folder:
         model = bench.trainer(shape.name, shape.options + shape.tiny * bench.small, folder).model.eval()

@@ -1,4 +1,4 @@
-"""The experiments that are killed, their data, and what they give undisturbed."""
+"""The experiments that are killed, their data and their undisturbed reference runs."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ logging: {every: 1, tensorboard: false}
 """
 EXPERIMENTS = {"lm": LM, "mix": MIX, "seq2seq": SEQ2SEQ}
 OTHER = ("experiment.yaml", "training.seed=1", "model.width=24")
-"""Another configuration for the same folder."""
+"""Another configuration in the same folder."""
 PLAIN = ("experiment.yaml", "training.ema=null", "checkpoints.average=null")
-"""The language model as it is, which writes its samples without averages."""
+"""The language model without moving averages, whose samples therefore come from the trained weights."""
 WORKERS = {"chopmix.data.corpus:WORK": 64, "chopmix.data.corpus:PART": 64}
-"""Chunks of work so small that the text of the language model keeps worker processes busy."""
+"""Sizes of units of work that are small enough for the text of the language model to keep worker processes busy."""
 
 
 def write_data(folder: Path, experiments: Iterable[str]) -> None:
-    """What the experiments read: a text, the package's own arithmetic as files, and sentences in two languages;
-    always the same."""
+    """Writes the data of the experiments, always the same: a text, files with samples of the data set `arithmetic`, and
+    sentences in two languages."""
     chance = random.Random(0)
     words = {"one": "eins", "two": "zwei", "three": "drei", "cat": "Katze", "dog": "Hund", "red": "rot"}
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def write_data(folder: Path, experiments: Iterable[str]) -> None:
 
 
 def write_problems(folder: Path, split: str, count: int) -> None:
-    """Some problems of the dataset `arithmetic` as a manifest with pictures and sounds."""
+    """Writes samples of the data set `arithmetic` as a manifest with images and sounds."""
     import soundfile
     from chopmix.data.datasets.arithmetic import Arithmetic
     from PIL import Image
@@ -97,100 +97,102 @@ def write_problems(folder: Path, split: str, count: int) -> None:
 
 @dataclass
 class Reference:
-    """An experiment that nothing disturbed."""
+    """An undisturbed run of an experiment."""
 
     name: str
     folder: Path
     plan: Plan
     operations: list[tuple[str, str]]
     seconds: float
-    """How long a fork needs for it."""
+    """The seconds of this run in a fork."""
 
 
 class Campaign:
-    """A folder of results, and what all trials need: data, references, a place for each run."""
+    """A folder with the results of all trials, the data, the reference runs and the runs of the trials."""
 
     def __init__(
         self, folder: Path, experiments: Sequence[str] = tuple(EXPERIMENTS), *, seed: int = 0, fresh: float = 0.2,
         settings: Sequence[str] = (),
     ):  # fmt: skip
-        """`fresh` is the share of trials in new interpreters; `settings` are overrides (`training.ema=null`)
-        for all runs."""
+        """`fresh` is the share of trials in new interpreters; `settings` are overrides for all runs
+        (`training.ema=null`)."""
         self.folder, self.seed, self.fresh, self.settings = folder.resolve(), seed, fresh, tuple(settings)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.file = self.folder / "results.jsonl"
         lines = self.file.read_text().splitlines() if self.file.exists() else []
-        self.results = {(found["what"], found["trial"]): found for found in map(json.loads, lines)}
+        self.results = {(result["what"], result["trial"]): result for result in map(json.loads, lines)}
         self._check_sources()
         write_data(self.folder / "data", experiments)
         prepare_forks(experiments)
 
     def _check_sources(self) -> None:
-        """Results of one state of the code are not mixed with those of another."""
+        """Exits if the folder has results of another version of the code."""
         from importlib.util import find_spec
 
         package = Path(find_spec("chopmix.commands.cli").origin).parents[1]
-        rooms = ("models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands")
-        files = sorted(file for room in rooms for file in (package / room).rglob("*.py"))
-        now = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-        told = self.folder / "sources.txt"
-        if told.exists() and told.read_text() != now:
-            raise SystemExit(f"{self.folder} holds results of other sources; take another --folder")
-        told.write_text(now)
+        packages = ("models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands")
+        files = sorted(file for name in packages for file in (package / name).rglob("*.py"))
+        current = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+        saved = self.folder / "sources.txt"
+        if saved.exists() and saved.read_text() != current:
+            raise SystemExit(f"{self.folder} has results of another version of the code; choose another --folder")
+        saved.write_text(current)
 
-    def place(self, name: str, where: str) -> Path:
-        """A fresh folder for a run of an experiment."""
-        folder = self.folder / where
+    def new_folder(self, name: str, subfolder: str) -> Path:
+        """Creates an empty folder with the YAML of an experiment."""
+        folder = self.folder / subfolder
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         text = EXPERIMENTS[name].replace("DATA", str(self.folder / "data"))
         (folder / "experiment.yaml").write_text(f"out: run\n{text}")
         return folder
 
-    def reference(self, name: str, title: str | None = None, **how: Any) -> Reference:
-        """The undisturbed run, made once: as a fork, and once more (in a new interpreter, where some trials
-        are), which must agree."""
+    def reference(self, name: str, title: str | None = None, **options: Any) -> Reference:
+        """Returns the undisturbed run, with `options` of its `Plan`. It is trained once as a fork and once more (in a
+        new interpreter if some trials use one). Exits if the two runs differ."""
         title = title or name
-        folder, told = self.folder / f"reference-{title}", self.folder / f"reference-{title}.json"
-        plan = Plan(str(folder), log="operations.json", **how)
+        folder, file = self.folder / f"reference-{title}", self.folder / f"reference-{title}.json"
+        plan = Plan(str(folder), log="operations.json", **options)
         plan = replace(plan, arguments=(*plan.arguments, *self.settings))
-        if not told.exists():
-            twin = replace(plan, folder=str(self.place(name, f"reference-{title}-twin")))
+        if not file.exists():
+            twin = replace(plan, folder=str(self.new_folder(name, f"reference-{title}-twin")))
             first = Started(twin, fresh=self.fresh > 0).ended()
-            self.place(name, folder.name)
+            self.new_folder(name, folder.name)
             fork = Started(plan)
             if fork.ended() or first:
-                where = folder if fork.wait() else Path(twin.folder)
-                raise SystemExit(f"{title}: the undisturbed run ended with {fork.wait() or first}\n{words_of(where)}")
-            seconds = time.monotonic() - fork.began
-            found = json.loads((folder / "operations.json").read_text())
-            wrong = differences(Path(twin.folder), folder) + [f"unseen: {each}" for each in found["unseen"]]
-            if wrong:
-                raise SystemExit(f"{title}: two undisturbed runs differ: {wrong}")
-            told.write_text(json.dumps({"operations": found["seen"], "seconds": seconds}))
-        known = json.loads(told.read_text())
-        return Reference(name, folder, plan, [tuple(each) for each in known["operations"]], known["seconds"])
+                failed = folder if fork.wait() else Path(twin.folder)
+                raise SystemExit(
+                    f"{title}: the undisturbed run ended with {fork.wait() or first}\n{last_lines(failed)}"
+                )
+            seconds = time.monotonic() - fork.start
+            log = json.loads((folder / "operations.json").read_text())
+            problems = differences(Path(twin.folder), folder) + [f"not wrapped: {event}" for event in log["unseen"]]
+            if problems:
+                raise SystemExit(f"{title}: two undisturbed runs differ: {problems}")
+            file.write_text(json.dumps({"operations": log["seen"], "seconds": seconds}))
+        saved = json.loads(file.read_text())
+        return Reference(name, folder, plan, [tuple(operation) for operation in saved["operations"]], saved["seconds"])
 
-    def keep(self, what: str, trial: str, wrong: list[str], **more: Any) -> None:
-        """Note a result and show it."""
-        found = {"what": what, "trial": trial, "wrong": wrong, **more}
-        self.results[what, trial] = found
+    def record(self, what: str, trial: str, problems: list[str], **more: Any) -> None:
+        """Writes a result to the file and prints it."""
+        result = {"what": what, "trial": trial, "wrong": problems, **more}
+        self.results[what, trial] = result
         with open(self.file, "a") as file:
-            file.write(json.dumps(found) + "\n")
-        same = [each for (name, _), each in self.results.items() if name == what]
-        bad = sum(bool(each["wrong"]) for each in same)
-        print(f"{what} {trial}: {wrong or 'equal'}  ({len(same) - bad} equal, {bad} different)", flush=True)
+            file.write(json.dumps(result) + "\n")
+        results = [result for (name, _), result in self.results.items() if name == what]
+        bad = sum(bool(result["wrong"]) for result in results)
+        print(f"{what} {trial}: {problems or 'equal'}  ({len(results) - bad} equal, {bad} different)", flush=True)
 
-    def known(self, what: str, trial: str) -> bool:
-        """Whether this was tried already."""
+    def has_result(self, what: str, trial: str) -> bool:
+        """Whether this trial has a result."""
         return (what, trial) in self.results
 
 
-def said_in(folder: Path) -> str:
-    """All that a run said."""
+def output_of(folder: Path) -> str:
+    """Returns everything that a run printed."""
     return (folder / "said.txt").read_text() if (folder / "said.txt").exists() else ""
 
 
-def words_of(folder: Path) -> str:
-    """What a run said, its last lines."""
-    return "\n".join(said_in(folder).splitlines()[-12:])
+def last_lines(folder: Path) -> str:
+    """Returns the last 12 lines that a run printed."""
+    return "\n".join(output_of(folder).splitlines()[-12:])

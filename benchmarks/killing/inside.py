@@ -1,4 +1,4 @@
-"""Inside a run that is to be killed: its file operations, numbered, and the strike at one of them."""
+"""Code inside a run that kills itself: numbers its file operations and sends the signal at one of them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from killing.plans import WRITING, Plan, Strike
 
 
 class Watch:
-    """Numbers this process's file operations below `folder/run` and `folder/cache`, and updates, and strikes at
+    """Numbers this process's file operations in `folder/run` and `folder/cache` and its updates, and sends a signal at
     one of them.
 
-    Functions of `os`, `open` and safetensors' writer are wrapped, so that there is a moment after each as well;
-    an audit hook tells of whatever escapes them (`unseen`).
+    Functions of `os`, `open` and the writer of safetensors are wrapped, so that a signal can also be sent after an
+    operation. An audit hook records operations that bypass the wrappers (`bypassed`).
     """
 
     def __init__(self, folder: Path, strike: Strike | None):
         self.folder, self.strike = folder.resolve(), strike
         self.roots = tuple(str(self.folder / name) for name in ("run", "cache"))
-        self.seen: list[tuple[str, str]] = []
-        self.unseen: list[tuple[str, str]] = []
+        self.operations: list[tuple[str, str]] = []
+        self.bypassed: list[tuple[str, str]] = []
         self.lock, self.within = threading.Lock(), threading.local()
 
     def install(self) -> None:
-        """Put the wrappers where everybody finds them."""
+        """Replaces the functions by the wrappers."""
         import safetensors.torch
 
         for name in ("replace", "rename", "unlink", "remove", "mkdir", "rmdir", "truncate", "link", "symlink"):
@@ -44,40 +44,42 @@ class Watch:
         safetensors.torch.serialize_file = self._tensor_writer(safetensors.torch.serialize_file)
         sys.addaudithook(self._audit)
 
-    def place(self, path: Any, folder: int | None = None) -> str | None:
-        """A path below the watched folders, from `folder` on; None for any other."""
+    def watched(self, path: Any, folder: int | None = None) -> str | None:
+        """Returns a path relative to `self.folder`, or None if it is outside the watched folders. `folder` is the
+        descriptor of the directory to which `path` is relative."""
         if isinstance(path, int):
             path = os.readlink(f"/proc/self/fd/{path}")
-        found = os.fsdecode(path)
-        if folder is not None and not os.path.isabs(found):
-            found = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), found)
-        found = os.path.abspath(found)
-        return os.path.relpath(found, self.folder) if found.startswith(self.roots) else None
+        absolute = os.fsdecode(path)
+        if folder is not None and not os.path.isabs(absolute):
+            absolute = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), absolute)
+        absolute = os.path.abspath(absolute)
+        return os.path.relpath(absolute, self.folder) if absolute.startswith(self.roots) else None
 
-    def meet(self, kind: str, place: str, act: Callable[[], Any], tear: Callable[[], Any] | None = None) -> Any:
-        """One operation: it gets a number, and is struck where that is wanted."""
+    def perform(self, kind: str, path: str, act: Callable[[], Any], tear: Callable[[], Any] | None = None) -> Any:
+        """Runs one operation, numbers it and sends the signal if the strike has this number. `tear` writes half of
+        it."""
         with self.lock:
-            number = len(self.seen)
-            self.seen.append((kind, place))
-        here = self.strike if self.strike and self.strike.number == number else None
-        if here and here.when == "before":
-            self._strike(kind, place)
-        if here and here.when == "torn" and tear:
-            self._quietly(tear)
-            self._strike(kind, place)
+            number = len(self.operations)
+            self.operations.append((kind, path))
+        strike = self.strike if self.strike and self.strike.number == number else None
+        if strike and strike.when == "before":
+            self._strike(kind, path)
+        if strike and strike.when == "torn" and tear:
+            self._unwatched(tear)
+            self._strike(kind, path)
         try:
-            return self._quietly(act)
-        finally:  # also where it raises, as making a folder that is there does
-            if here and here.when in ("after", "torn"):
-                self._strike(kind, place)
+            return self._unwatched(act)
+        finally:  # also if it raises, as mkdir does if the folder exists
+            if strike and strike.when in ("after", "torn"):
+                self._strike(kind, path)
 
-    def _strike(self, kind: str, place: str) -> None:
-        told = os.open(self.folder / "struck.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.write(told, f"{self.strike.when} {kind} {nameless(place)}\n".encode())
-        os.close(told)
+    def _strike(self, kind: str, path: str) -> None:
+        log = os.open(self.folder / "struck.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.write(log, f"{self.strike.when} {kind} {nameless(path)}\n".encode())
+        os.close(log)
         os.kill(os.getpid(), self.strike.signal)
 
-    def _quietly(self, act: Callable[[], Any]) -> Any:
+    def _unwatched(self, act: Callable[[], Any]) -> Any:
         before, self.within.wrapper = getattr(self.within, "wrapper", False), True
         try:
             return act()
@@ -86,33 +88,34 @@ class Watch:
 
     def _wrapped(self, kind: str, original: Callable) -> Callable:
         def wrapper(path, *others, **named):
-            place = None if getattr(self.within, "wrapper", False) else self.place(path, named.get("dir_fd"))
-            if place is None:
+            watched = None if getattr(self.within, "wrapper", False) else self.watched(path, named.get("dir_fd"))
+            if watched is None:
                 return original(path, *others, **named)
-            shown = self.place(others[0]) if kind in ("replace", "rename") else None
-            return self.meet(kind, shown or place, lambda: original(path, *others, **named))
+            target = self.watched(others[0]) if kind in ("replace", "rename") else None
+            return self.perform(kind, target or watched, lambda: original(path, *others, **named))
 
         return wrapper
 
     def _opener(self, original: Callable) -> Callable:
         def wrapper(file, mode="r", *others, **named):
             writes = isinstance(mode, str) and set(mode) & set("wax+")
-            place = self.place(file) if writes else None
-            if place is None:
+            watched = self.watched(file) if writes else None
+            if watched is None:
                 return original(file, mode, *others, **named)
-            if isinstance(file, int):  # opened before: that was the operation
-                return Pen(original(file, mode, *others, **named), place, self)
-            return Pen(self.meet("open", place, lambda: original(file, mode, *others, **named)), place, self)
+            if isinstance(file, int):  # `os.open` was the operation
+                return WatchedFile(original(file, mode, *others, **named), watched, self)
+            opened = self.perform("open", watched, lambda: original(file, mode, *others, **named))
+            return WatchedFile(opened, watched, self)
 
         return wrapper
 
     def _low_opener(self, original: Callable) -> Callable:
         def wrapper(path, flags, *others, **named):
             hidden = getattr(self.within, "wrapper", False) or not flags & WRITING
-            place = None if hidden else self.place(path, named.get("dir_fd"))
-            if place is None:
+            watched = None if hidden else self.watched(path, named.get("dir_fd"))
+            if watched is None:
                 return original(path, flags, *others, **named)
-            return self.meet("open", place, lambda: original(path, flags, *others, **named))
+            return self.perform("open", watched, lambda: original(path, flags, *others, **named))
 
         return wrapper
 
@@ -122,8 +125,8 @@ class Watch:
                 original(tensors, filename, **named)
                 os.truncate(filename, os.path.getsize(filename) // 2)
 
-            place = self.place(filename)
-            return self.meet("tensors", place or "elsewhere", lambda: original(tensors, filename, **named), tear)
+            path = self.watched(filename) or "elsewhere"
+            return self.perform("tensors", path, lambda: original(tensors, filename, **named), tear)
 
         return wrapper
 
@@ -132,21 +135,21 @@ class Watch:
         if event == "open" and isinstance(arguments[0], str | bytes):
             changing = bool(arguments[2] & WRITING)
         if changing and not getattr(self.within, "wrapper", False) and not isinstance(arguments[0], int):
-            place = os.path.abspath(os.fsdecode(arguments[0]))
-            if place.startswith(self.roots):
-                self.unseen.append((event, place))
+            path = os.path.abspath(os.fsdecode(arguments[0]))
+            if path.startswith(self.roots):
+                self.bypassed.append((event, path))
 
 
-class Pen:
-    """A file open for writing, whose writes are operations of their own."""
+class WatchedFile:
+    """A file opened for writing, whose writes are numbered as separate operations."""
 
-    def __init__(self, file: Any, place: str, watch: Watch):
-        self._file, self._place, self._watch, self._wet = file, place, watch, False
+    def __init__(self, file: Any, path: str, watch: Watch):
+        self._file, self._path, self._watch, self._dirty = file, path, watch, False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
-    def __enter__(self) -> Pen:
+    def __enter__(self) -> WatchedFile:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -156,85 +159,87 @@ class Pen:
         return iter(self._file)
 
     def write(self, content: Any) -> int:
-        """Into the buffer; torn: half of it onto the disk."""
+        """Writes into the buffer; a torn write puts half of the content onto the disk."""
 
         def tear():
             self._file.write(content[: len(content) // 2])
             self._file.flush()
 
-        written = self._watch.meet("write", self._place, lambda: self._file.write(content), tear)
-        self._wet = True
+        written = self._watch.perform("write", self._path, lambda: self._file.write(content), tear)
+        self._dirty = True
         return written
 
     def flush(self) -> None:
-        """The buffer onto the disk."""
-        self._watch.meet("flush", self._place, self._file.flush)
-        self._wet = False
+        """Writes the buffer to the disk."""
+        self._watch.perform("flush", self._path, self._file.flush)
+        self._dirty = False
 
     def truncate(self, *size: int) -> int:
-        """Cut the file."""
-        return self._watch.meet("truncate", self._place, lambda: self._file.truncate(*size))
+        """Truncates the file."""
+        return self._watch.perform("truncate", self._path, lambda: self._file.truncate(*size))
 
     def close(self) -> None:
-        """An operation where something is still in the buffer."""
-        if self._wet:
-            self._wet = False
-            self._watch.meet("close", self._place, self._file.close)
+        """Closes the file; this is an operation if the buffer is not empty."""
+        if self._dirty:
+            self._dirty = False
+            self._watch.perform("close", self._path, self._file.close)
         else:
             self._file.close()
 
 
-def nameless(place: str) -> str:
-    """A path without what differs from process to process: `run/.best.json.HOST.1a2b3c4d.77` is `run/.best.json.~`."""
-    return re.sub(r"(/\.[^/]+)\.[^/]+\.[0-9a-f]{8}\.\d+(?=/|$)", r"\1.~", place)
+def nameless(path: str) -> str:
+    """Removes the part of a path that depends on the process: `run/.best.json.HOST.1a2b3c4d.77` is
+    `run/.best.json.~`."""
+    return re.sub(r"(/\.[^/]+)\.[^/]+\.[0-9a-f]{8}\.\d+(?=/|$)", r"\1.~", path)
 
 
 def number_steps(watch: Watch) -> None:
-    """Make the beginning of every update an operation too: a moment between those on files."""
+    """Numbers the start of every update as an operation too, between the file operations."""
     from chopmix.training.loop import Learner
 
     original = Learner.update
 
     def update(learner, step, share):
-        watch.meet("update", f"step {step}", lambda: None)
+        watch.perform("update", f"step {step}", lambda: None)
         return original(learner, step, share)
 
     Learner.update = update
 
 
 def poison(batches: Sequence[int], weights: bool) -> None:
-    """Let training go wrong at these batches."""
+    """Sets weights to NaN before these batches or, if `weights`, after them."""
     import torch
     from chopmix.training.loop import Trainer
 
     original = Trainer.update
 
     @torch.no_grad()
-    def spoil(trainer) -> None:
+    def set_nan(trainer) -> None:
         next(trainer.learner.model.parameters()).fill_(torch.nan)
 
     def update(trainer):
-        meant = trainer.loader.batch_number(trainer.step) in batches
-        if meant and not weights:
-            spoil(trainer)
+        poisoned = trainer.loader.batch_number(trainer.step) in batches
+        if poisoned and not weights:
+            set_nan(trainer)
         loss = original(trainer)
-        if meant and weights:
-            spoil(trainer)
+        if poisoned and weights:
+            set_nan(trainer)
         return loss
 
     Trainer.update = update
 
 
-def obey(plan: Plan, forked: bool = True) -> None:
-    """The life of one run: this process trains, watched, with its output in `said.txt`."""
+def run_plan(plan: Plan, forked: bool = True) -> None:
+    """Trains in this process while watching its operations, with its output in `said.txt`, and exits with its
+    status."""
     if forked:
         os.setsid()
     os.chdir(plan.folder)
-    said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(said, 1), os.dup2(said, 2)
+    output = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1), os.dup2(output, 2)
     os.environ["CHOPMIX_CACHE"] = os.path.join(plan.folder, "cache")
-    for place, value in plan.settings.items():
-        module, _, name = place.partition(":")
+    for constant, value in plan.settings.items():
+        module, _, name = constant.partition(":")
         setattr(importlib.import_module(module), name, value)
     for batches, weights in ((plan.poison, False), (plan.poison_weights, True)):
         if batches:
@@ -249,6 +254,6 @@ def obey(plan: Plan, forked: bool = True) -> None:
         status = main(["train", *plan.arguments])
     finally:
         if plan.log:
-            told = {"seen": [(kind, nameless(place)) for kind, place in watch.seen], "unseen": watch.unseen}
-            Path(plan.folder, plan.log).write_text(json.dumps(told))
+            operations = [(kind, nameless(path)) for kind, path in watch.operations]
+            Path(plan.folder, plan.log).write_text(json.dumps({"seen": operations, "unseen": watch.bypassed}))
     sys.exit(status)

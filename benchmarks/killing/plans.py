@@ -1,4 +1,4 @@
-"""What a run is asked to do: where it is struck, what spoils it."""
+"""Plans of processes: how a run is interrupted or its weights are made NaN."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import signal
 from dataclasses import dataclass, field
 
-PATIENCE = 120
-"""Seconds after which a run is taken for one that never ends."""
+TIMEOUT = 120
+"""Seconds after which a run is considered to hang."""
 PRELOADED = {
     "": [
         "chopmix.experiment.sweep",
@@ -28,34 +28,34 @@ PRELOADED = {
     ],
     "seq2seq": ["chopmix.data.datasets.parallel_text", "chopmix.tasks.sequence_to_sequence", "sacrebleu"],
 }
-"""What is imported before runs are forked: for all experiments, and for each."""
+"""Modules imported before runs are forked, for all experiments (`""`) and for each."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-"""The flags with which files are opened that are written to."""
+"""Flags of `os.open` for writing."""
 FORKS = multiprocessing.get_context("forkserver")
 
 
 @dataclass(frozen=True)
 class Strike:
-    """What a run does to itself at one of its file operations."""
+    """A signal that a run sends to itself at one of its file operations."""
 
     number: int
     when: str = "before"
-    """`before` the operation, `after` it, or `torn`: after half of what it writes."""
+    """`before` the operation, `after` it, or `torn`: after half of its bytes are written."""
     signal: int = signal.SIGKILL
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One process: the experiment in `folder`, how it is disturbed, and what is noted."""
+    """One process: the experiment in `folder`, how it is disturbed, and where operations are recorded."""
 
     folder: str
     arguments: tuple[str, ...] = ("experiment.yaml",)
     strike: Strike | None = None
     poison: tuple[int, ...] = ()
-    """The batches that make a weight no number before they are read: so the loss, and all weights after it."""
+    """Batches before which a weight is set to NaN, so that the loss and all updated weights are NaN."""
     poison_weights: tuple[int, ...] = ()
-    """The batches after which a weight is no number, while their own loss is one."""
+    """Batches after which a weight is set to NaN, so that their loss is still finite."""
     log: str | None = None
-    """The file of the folder in which operations are noted."""
+    """The file in the folder that records operations."""
     settings: dict[str, int] = field(default_factory=dict)
-    """Constants to change, `module:name`."""
+    """New values of constants, by `module:name`."""

@@ -1,4 +1,4 @@
-"""A run in a process of its own, begun, waited for, signalled."""
+"""Starts runs in separate processes, waits for them and sends them signals."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from killing.inside import obey
-from killing.plans import FORKS, PATIENCE, PRELOADED, Plan
+from killing.inside import run_plan
+from killing.plans import FORKS, PRELOADED, TIMEOUT, Plan
 
 PROGRAM = Path(__file__).parent.parent / "kill.py"
-"""What a new interpreter runs."""
+"""The script that a new interpreter runs."""
 
 
 class Started:
-    """A run in a process and a session of its own."""
+    """A run in a separate process and session: a fork or, if `fresh`, a new interpreter."""
 
     def __init__(self, plan: Plan, fresh: bool = False):
-        self.fresh, self.began = fresh, time.monotonic()
+        self.fresh, self.start = fresh, time.monotonic()
         if fresh:
-            given = json.dumps(asdict(plan))
+            fields = json.dumps(asdict(plan))
             self.process: Any = subprocess.Popen(
-                [sys.executable, str(PROGRAM), "--obey", given], start_new_session=True, stdin=subprocess.DEVNULL
+                [sys.executable, str(PROGRAM), "--obey", fields], start_new_session=True, stdin=subprocess.DEVNULL
             )
         else:
-            self.process = FORKS.Process(target=obey, args=(plan,))
+            self.process = FORKS.Process(target=run_plan, args=(plan,))
             self.process.start()
 
     @property
     def pid(self) -> int:
-        """The process, and its session."""
+        """The id of the process and of its session."""
         return self.process.pid
 
-    def wait(self, seconds: float = PATIENCE) -> int | None:
-        """The exit status, that of a signal negative; None for one that is still running then."""
+    def wait(self, seconds: float = TIMEOUT) -> int | None:
+        """Returns the exit status (negative for a signal), or None if the process is still running."""
         if not self.fresh:
             self.process.join(seconds)
             return self.process.exitcode
@@ -50,12 +50,12 @@ class Started:
             return None
 
     def send(self, number: int) -> None:
-        """A signal, where it is still there."""
+        """Sends a signal if the process is still running."""
         if self.wait(0) is None:
             os.kill(self.pid, number)
 
-    def ended(self, seconds: float = PATIENCE) -> int:
-        """The exit status; one that does not end by itself is killed with all of its session: status -99."""
+    def ended(self, seconds: float = TIMEOUT) -> int:
+        """Returns the exit status. If the process does not end, its session is killed and -99 is returned."""
         status = self.wait(seconds)
         if status is None:
             for process in session(self.pid):
@@ -65,7 +65,7 @@ class Started:
 
 
 def prepare_forks(experiments: Iterable[str]) -> None:
-    """Have everything imported once, in the process that runs are forked from."""
+    """Imports all modules once in the process from which runs are forked."""
     os.environ["OMP_NUM_THREADS"] = "1"
     FORKS.set_forkserver_preload([module for name in ("", *experiments) for module in PRELOADED[name]])
     first = FORKS.Process(target=int)
@@ -73,21 +73,21 @@ def prepare_forks(experiments: Iterable[str]) -> None:
 
 
 def session(number: int) -> list[int]:
-    """The living processes of a session."""
-    found = []
+    """Returns the ids of the running processes of a session."""
+    processes = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            state, _, _, own = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            state, _, _, session_id = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
         except (OSError, ValueError):
             continue
-        if int(own) == number and state not in "ZX":
-            found.append(int(folder.name))
-    return found
+        if int(session_id) == number and state not in "ZX":
+            processes.append(int(folder.name))
+    return processes
 
 
 def left_processes(number: int, seconds: float = 10.0) -> list[str]:
-    """Processes of a run that are there after so many seconds still."""
+    """Returns a line for every process of a run that still exists after a number of seconds."""
     end = time.monotonic() + seconds
-    while (found := session(number)) and time.monotonic() < end:
+    while (processes := session(number)) and time.monotonic() < end:
         time.sleep(0.02)
-    return [f"process {each} is left" for each in found]
+    return [f"process {process} is left" for process in processes]

@@ -1,4 +1,4 @@
-"""Classifiers of ours beside those of timm and transformers."""
+"""Classifiers compared with timm and transformers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch.nn.functional as F
 import transformers
 from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
-from pairs_of.common import Loss, Pair, own_precision, planned, training
+from pairs_of.common import Loss, Pair, planned, precision_of, training
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 
-def classified(folder: Path, wanted: str, theirs: nn.Module, logits: Loss, samples: list[dict], peer: str) -> Pair:
-    """A classifier that was imported from `folder`, beside the one that it is made of."""
+def classified(folder: Path, setting: str, theirs: nn.Module, logits: Loss, samples: list[dict], peer: str) -> Pair:
+    """Returns training steps of the classifier that is imported from `folder` and of its original."""
     import_directory(folder, folder.parent / "run")
     run = load_run(folder.parent / "run", device="cpu")
     task, labels = run.tasks["label"], torch.arange(len(samples))
@@ -31,11 +31,11 @@ def classified(folder: Path, wanted: str, theirs: nn.Module, logits: Loss, sampl
         return task.terms(run.model(batch)["label"], targets)["loss"] / len(samples)
 
     other = training(theirs, lambda: F.cross_entropy(logits(), labels), "float32")
-    return training(run.model, loss, own_precision(run, wanted)), other, peer
+    return training(run.model, loss, precision_of(run, setting)), other, peer
 
 
-def vit(folder: Path, wanted: str, file: None) -> Pair:
-    """timm's `vit_small_patch16_224` (12 layers, 6 heads, 384 wide, 197 tokens) on four images."""
+def vit(folder: Path, setting: str, file: None) -> Pair:
+    """timm's `vit_small_patch16_224` (12 layers, 6 heads, width 384, 197 tokens) on four images."""
     name, source = "vit_small_patch16_224", folder / "theirs"
     source.mkdir()
     theirs = timm.create_model(name, pretrained=False)
@@ -44,11 +44,11 @@ def vit(folder: Path, wanted: str, file: None) -> Pair:
     (source / "config.json").write_text(json.dumps({"architecture": name, "pretrained_cfg": data}))
     images = torch.randint(256, (4, 3, 224, 224), dtype=torch.uint8)
     floats = (images.float() / 255 - 0.5) / 0.5
-    return classified(source, wanted, theirs, lambda: theirs(floats), [{"image": image} for image in images], "timm")
+    return classified(source, setting, theirs, lambda: theirs(floats), [{"image": image} for image in images], "timm")
 
 
-def ast(folder: Path, wanted: str, file: None) -> Pair:
-    """An AST of that width and depth on four sounds of 1.28 seconds (146 tokens)."""
+def ast(folder: Path, setting: str, file: None) -> Pair:
+    """An AST with the same width and depth on four sounds of 1.28 seconds (146 tokens)."""
     shape = {
         "hidden_size": 384,
         "num_attention_heads": 6,
@@ -63,4 +63,4 @@ def ast(folder: Path, wanted: str, file: None) -> Pair:
     sounds = [(torch.randn(20_480) * 0.1).numpy() for _ in range(4)]
     values = features(sounds, sampling_rate=16_000, return_tensors="pt")["input_values"]
     samples = [{"sound": (sound, 16_000)} for sound in sounds]
-    return classified(source, wanted, theirs, lambda: theirs(values).logits, samples, "transformers")
+    return classified(source, setting, theirs, lambda: theirs(values).logits, samples, "transformers")

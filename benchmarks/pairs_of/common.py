@@ -1,4 +1,4 @@
-"""What all pairs of programs share."""
+"""Shared parts of the comparisons with other libraries."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ Loss = Callable[[], Tensor]
 
 
 Pair = tuple[Callable[[], object], Callable[[], object], str]
-"""Ours, the peer's, and the peer's name."""
+"""Our program, the peer's program, and the name of the peer."""
 
 
 def training(
     model: nn.Module, loss: Loss, precision: str, clip: float | None = None, rate: float = 1e-5
 ) -> Callable[[], None]:
-    """One training step."""
+    """Returns a function that runs one training step with AdamW."""
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
 
     def step() -> None:
         with autocast(CPU, precision):
-            found = loss()
-        found.backward()
+            value = loss()
+        value.backward()
         if clip:
             torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
@@ -45,11 +45,11 @@ def training(
     return step
 
 
-def own_precision(run: Run, wanted: str) -> str:
-    """float32, or what a run of this model would choose for itself."""
-    return "float32" if wanted == "float32" else resolve(Training(steps=1), run.config.model, None, CPU).precision
+def precision_of(run: Run, setting: str) -> str:
+    """Returns float32, or for `defaults` the precision that `precision: auto` chooses for this run."""
+    return "float32" if setting == "float32" else resolve(Training(steps=1), run.config.model, None, CPU).precision
 
 
 def planned(run: Run, batch: Batch) -> Batch:
-    """A batch with its layouts."""
+    """Returns a batch with its attention layouts."""
     return run.model.plan(batch, dtype=computing_type(run.model))

@@ -1,4 +1,4 @@
-"""Whisper of ours beside transformers own."""
+"""Whisper compared with transformers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chopmix.models.tokens import plain_tokens
 from chopmix.projects.whisper.transcribing import transcriber_of
 from chopmix.projects.whisper.transcription import Transcribing
 from chopmix.tasks.language_modeling import nats
-from pairs_of.common import Pair, own_precision, planned, training
+from pairs_of.common import Pair, planned, precision_of, training
 from torch import Tensor, nn
 
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
@@ -24,7 +24,8 @@ SPECIALS = ("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|translate|>",
 
 
 def whisper_models(folder: Path) -> tuple[Run, nn.Module, list[int]]:
-    """Whisper-tiny's width and depth, with a small vocabulary."""
+    """Returns our and transformers' model with the width and depth of Whisper-tiny and a small vocabulary, and the ids
+    of the prompt."""
     letters = {letter: n for n, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     coder = Tokenizer(models.BPE(letters, []))
     coder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -58,48 +59,50 @@ def whisper_models(folder: Path) -> tuple[Run, nn.Module, list[int]]:
     return saved(theirs, folder), theirs, begin
 
 
-def whisper(folder: Path, wanted: str, file: None) -> Pair:
-    """Two clips of 30 seconds with 64 tokens each, from the spectrogram on."""
+def whisper(folder: Path, setting: str, file: None) -> Pair:
+    """Two spectrograms of 30 seconds with 64 tokens of text each."""
     run, theirs, begin = whisper_models(folder)
     _, chopper = transcriber_of(run)
     windows = torch.stack([chopper.chop(torch.randn(480_000) * 0.1).values[0] for _ in range(2)])
-    said = torch.cat([torch.tensor([begin] * 2), torch.randint(5, 250, (2, 60))], 1)
-    labels = torch.cat([said[:, 1:], torch.full((2, 1), -100)], 1)
+    ids = torch.cat([torch.tensor([begin] * 2), torch.randint(5, 250, (2, 60))], 1)
+    labels = torch.cat([ids[:, 1:], torch.full((2, 1), -100)], 1)
     seconds = torch.arange(1500, dtype=torch.float32)[:, None].repeat(2, 1) * 0.02
-    heard = Chunks(values=windows, index=torch.arange(1500).repeat(2), slots=torch.arange(3000), coordinates=seconds,
+    sound = Chunks(values=windows, index=torch.arange(1500).repeat(2), slots=torch.arange(3000), coordinates=seconds,
                    counts=torch.tensor([1500, 1500]))  # fmt: skip
 
     def loss() -> Tensor:
-        encoder = SetPlan(tokens=plain_tokens(2, 1500, axes=2), chunks={"sound": heard})
-        written = Chunks(values=said, index=torch.arange(64))
-        decoder = SetPlan(tokens=plain_tokens(2, 64, axes=2, input=2), chunks={"text": written})
+        encoder = SetPlan(tokens=plain_tokens(2, 1500, axes=2), chunks={"sound": sound})
+        text = Chunks(values=ids, index=torch.arange(64))
+        decoder = SetPlan(tokens=plain_tokens(2, 64, axes=2, input=2), chunks={"text": text})
         targets = Targets(values=labels.flatten())
         batch = Batch(main=decoder, encoder=encoder, targets={"text": targets})
         output = run.model(planned(run, batch))["text"]
         return nats(output, targets.values) / 126
 
-    other = training(theirs, lambda: theirs(windows, decoder_input_ids=said, labels=labels).loss, "float32")
-    return training(run.model, loss, own_precision(run, wanted)), other, "transformers"
+    other = training(theirs, lambda: theirs(windows, decoder_input_ids=ids, labels=labels).loss, "float32")
+    return training(run.model, loss, precision_of(run, setting)), other, "transformers"
 
 
-def transcription(folder: Path, wanted: str, file: None) -> Pair:
-    """One window of 30 seconds, greedy; the spectrogram is ready."""
+def transcription(folder: Path, setting: str, file: None) -> Pair:
+    """Greedy transcription of one spectrogram of 30 seconds."""
     run, theirs, _ = whisper_models(folder)
-    made, chopper = transcriber_of(run)
+    transcriber, chopper = transcriber_of(run)
     window = chopper.chop(torch.randn(480_000) * 0.1).values[0]
-    made.protocol = replace_protocol(made.protocol)
-    how = Transcribing(beams=1, timestamps=False, temperatures=(0.0,), follow=False)
-    room = theirs.config.max_target_positions // 2
+    transcriber.protocol = without_end(transcriber.protocol)
+    options = Transcribing(beams=1, timestamps=False, temperatures=(0.0,), follow=False)
+    tokens = theirs.config.max_target_positions // 2
     theirs.eval()
 
-    def others() -> object:
+    def peer() -> object:
         with torch.inference_mode():
-            return theirs.generate(window[None], language="en", task="transcribe", max_new_tokens=room, do_sample=False)
+            return theirs.generate(
+                window[None], language="en", task="transcribe", max_new_tokens=tokens, do_sample=False
+            )
 
-    return lambda: made.hear(window, [], "en", how), others, "transformers"
+    return lambda: transcriber.hear(window, [], "en", options), peer, "transformers"
 
 
-def replace_protocol(protocol: object) -> object:
-    """Whisper's protocol in which no text ends."""
+def without_end(protocol: object) -> object:
+    """Returns Whisper's protocol with the end token suppressed, so that all texts have the same length."""
     changed = {"suppressed": [protocol.end]}
     return protocol.model_copy(update=changed) if hasattr(protocol, "model_copy") else replace(protocol, **changed)

@@ -1,4 +1,4 @@
-"""Figures of measured runs, as the tables of the README tell them."""
+"""Metrics of measured runs, formatted for the tables of the README."""
 
 from __future__ import annotations
 
@@ -14,58 +14,58 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 SINCE = "2026-11-26T17:34"
-"""Rows of this minute and later are of the code as it stands; earlier ones stay in the files and out of the tables:
-until then initial values were drawn in the order of parameters, not by seed and name."""
+"""Tables contain only rows that were measured at or after this time. Earlier rows stay in the files: before it, initial
+values depended on the order of the parameters, now they depend on the seed and the name of each parameter."""
 
 
-MISSING = "not measured on this code yet"
+MISSING = "not measured with the current code"
 
 
 Row = dict[str, Any]
 
 
 def newest(rows: Sequence[Row], key: str = "seed") -> list[Row]:
-    """Of each seed the newest row."""
+    """Returns the newest row of each seed."""
     return list({row[key]: row for row in sorted(rows, key=lambda row: row["measured"])}.values())
 
 
-def told(values: Sequence[float], digits: int) -> str:
-    """One value, or the mean of several and their standard deviation."""
+def mean_and_std(values: Sequence[float], digits: int) -> str:
+    """Formats one value, or the mean ± standard deviation of several."""
     if len(values) == 1:
         return f"{values[0]:.{digits}f}"
     return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
 
 def seeds(rows: Sequence[Row]) -> str:
-    """Which seeds rows are of."""
+    """Names the seeds of rows: `seeds 0, 1`."""
     numbers = sorted({int(row["seed"]) for row in rows})
     return f"seed {numbers[0]}" if len(numbers) == 1 else f"seeds {', '.join(map(str, numbers))}"
 
 
 def measured(name: str) -> list[Row]:
-    """The rows of a measurement, `reached_NAME`, that are of the code as it stands."""
+    """Returns the rows of the measurement `reached_NAME` since `SINCE`."""
     return [row for row in read_results(f"reached_{name}") if row["measured"] >= SINCE]
 
 
 def figure(name: str, metric: str, digits: int = 3, words: str = "") -> tuple[str, str]:
-    """A metric of a measurement, `reached_NAME`, over the newest row of each seed, and which seeds these are; nothing
-    where it was not measured."""
+    """Returns a metric of the measurement `reached_NAME` over the newest row of each seed, and the names of the seeds;
+    two empty strings if it was not measured."""
     rows = newest([row for row in measured(name) if metric in row])
-    return (f"{words}{metric} {told([row[metric] for row in rows], digits)}", seeds(rows)) if rows else ("", "")
+    return (f"{words}{metric} {mean_and_std([row[metric] for row in rows], digits)}", seeds(rows)) if rows else ("", "")
 
 
 def joined(figures: Sequence[tuple[str, str]]) -> str:
-    """Figures in one line; behind those of the same seeds these are said once.
+    """Joins (text, seeds) pairs into one line that names the seeds once after all consecutive texts that share them.
 
     >>> joined([("a 1", "seeds 0, 1"), ("b 2", "seeds 0, 1"), ("", ""), ("c 3", "seed 0")])
     'a 1; b 2 (seeds 0, 1); c 3 (seed 0)'
     """
-    alike = itertools.groupby([each for each in figures if each[0]], key=lambda each: each[1])
-    return "; ".join(f"{'; '.join(text for text, _ in group)} ({which})" for which, group in alike)
+    groups = itertools.groupby([figure for figure in figures if figure[0]], key=lambda figure: figure[1])
+    return "; ".join(f"{'; '.join(text for text, _ in group)} ({which})" for which, group in groups)
 
 
 def seconds(name: str) -> str:
-    """How long a run took: training alone."""
+    """Formats the training time of a measurement in seconds, as a range over the seeds, with the number of threads."""
     rows = newest(measured(name))
     if not rows:
         return ""

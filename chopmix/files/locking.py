@@ -1,4 +1,4 @@
-"""The kernel's lock on an open file."""
+"""Locks on open files."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def lock(handle: Any, wait: bool = False) -> None:
-    """Take the lock, which ends when the file is closed; `wait` for it where another process has it. Programs that this
-    process starts do not inherit it (PEP 446). Raises BlockingIOError where another process holds it, OSError where the
-    disk has no locks."""
+    """Takes an exclusive lock on an open file, which is released when the file is closed. With `wait`, waits until
+    other processes release it. Child processes do not inherit the lock (PEP 446). Raises BlockingIOError if another
+    process holds it, OSError if the disk does not support locks."""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -1,7 +1,7 @@
-"""Reading files of any origin: their bytes, lines and texts, within bounds.
+"""Reading of untrusted files: their bytes, lines and texts, within limits.
 
-The readers here, in `files/records.py` and in `media/files.py` either give a value of the type and within the bounds
-that were asked for, or raise DataError with one sentence that names the file. Nothing in a file is ever executed.
+The readers in this module, in `files/records.py` and in `media/files.py` either return a value of the requested type
+within the requested limits, or raise DataError with one sentence that names the file. They never execute code.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ Source = bytes | str | os.PathLike
 """A file's content (bytes), or its path."""
 
 SMALL, ITEM, LARGE = 2**24, 2**28, 2**32
-"""The most bytes of a file of settings (16 MiB), of a file that holds one item, such as a picture (256 MiB), and of a
-data file that is read as a whole (4 GiB)."""
+"""The largest size in bytes of a settings file (16 MiB), of a file that holds one item, such as an image (256 MiB), and
+of a data file that is read at once (4 GiB)."""
 
 
 class DataError(ValueError):
-    """Data that is missing, damaged or not what it should be; the message names the file or the sample."""
+    """Raised for data that is missing, damaged or invalid; the message names the file or the sample."""
 
 
 def shown(value: Any) -> str:
-    """A value's `repr` for a message, at most 80 characters of it."""
+    """Returns the `repr` of a value for a message, cut to 80 characters."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # a whole number of thousands of digits
+    except (ValueError, RecursionError):  # such as an integer of thousands of digits
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def regular(path: str | os.PathLike) -> os.stat_result:
-    """`os.stat` of a regular file. Raises DataError where there is none, or a folder, a pipe or a device, which might
-    never end."""
-    named = os.fspath(path)
+    """Returns `os.stat` of a regular file. Raises DataError if the file does not exist, or if it is a folder, a pipe or
+    a device, which might never end."""
+    name = os.fspath(path)
     try:
-        told = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
-        raise DataError(f"{named} does not exist") from None
-    except (OSError, ValueError) as error:  # a name that is too long, or holds what no name can
-        raise DataError(f"{shown(named)} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if not stat.S_ISREG(told.st_mode):
-        raise DataError(f"{named} is {'a folder' if stat.S_ISDIR(told.st_mode) else 'no regular file'}")
-    return told
+        raise DataError(f"{name} does not exist") from None
+    except (OSError, ValueError) as error:  # a name that is too long or contains invalid characters
+        raise DataError(f"{shown(name)} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{name} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file'}")
+    return status
 
 
 def open_regular(path: str | os.PathLike, most: int = sys.maxsize) -> io.BufferedIOBase:
-    """A regular file, open for reading. Raises DataError as `regular`, where it cannot be opened, or has more than
-    `most` bytes."""
+    """Opens a regular file for reading. Raises DataError like `regular`, and if the file cannot be opened or has more
+    than `most` bytes."""
     size = regular(path).st_size
     if size > most:
-        raise DataError(f"{os.fspath(path)} has {size:,} bytes, more than the {most:,} that are read")
+        raise DataError(f"{os.fspath(path)} has {size:,} bytes; possible: up to {most:,}")
     try:
         return open(path, "rb")
     except OSError as error:
@@ -69,30 +69,30 @@ def open_regular(path: str | os.PathLike, most: int = sys.maxsize) -> io.Buffere
 
 
 FILES = 1_000_000
-"""The most paths that one pattern may match."""
+"""The largest number of paths that one pattern may match."""
 
 
 DEEP = 3
-"""How often a pattern may have `**`: each can match the folders of every depth."""
+"""The largest number of `**` in a pattern; each one matches folders of every depth."""
 
 
 def matching(pattern: str) -> list[str]:
-    """The paths that a pattern such as `**/*.txt` matches, sorted. Raises DataError for a pattern that is longer than a
-    path, has `**` more than `DEEP` times, or matches more than `FILES` paths, as `/**/*` does."""
+    """Returns the paths that a pattern such as `**/*.txt` matches, sorted. Raises DataError if the pattern is longer
+    than a path can be, contains `**` more than `DEEP` times, or matches more than `FILES` paths, as `/**/*` does."""
     if len(pattern) > 4096:
         raise DataError(f"{shown(pattern)} has {len(pattern):,} characters; a path has 4,096 at most")
     pattern = re.sub(r"(\*\*/+)+", "**/", pattern)
     if pattern.count("**") > DEEP:
-        raise DataError(f"{shown(pattern)} has ** more than {DEEP} times, which matches in very many ways")
-    found = list(islice(glob.iglob(pattern, recursive=True), FILES + 1))
-    if len(found) > FILES:
+        raise DataError(f"{shown(pattern)} contains ** more than {DEEP} times, which takes too long to match")
+    paths = list(islice(glob.iglob(pattern, recursive=True), FILES + 1))
+    if len(paths) > FILES:
         raise DataError(f"{shown(pattern)} matches more than {FILES:,} paths; name a folder with fewer files")
-    return sorted(found)
+    return sorted(paths)
 
 
 def read_bytes(path: str | os.PathLike, most: int = LARGE) -> bytes:
-    """A regular file's content, up to its length at the call: a run may be adding to it. Raises DataError where there
-    is none, it cannot be read, or has more than `most` bytes."""
+    """Returns the content of a regular file, up to its length at the time of the call, because a run may be appending
+    to it. Raises DataError if the file does not exist, cannot be read, or has more than `most` bytes."""
     try:
         with open_regular(path, most) as file:
             return file.read(os.fstat(file.fileno()).st_size)
@@ -101,52 +101,52 @@ def read_bytes(path: str | os.PathLike, most: int = LARGE) -> bytes:
 
 
 def as_text(content: bytes | bytearray, where: str, line: int = 1) -> str:
-    """A UTF-8 file's content as text, without a byte order mark. Raises DataError as `utf8` does."""
+    """Returns the content of a UTF-8 file as text, without a byte order mark. Raises DataError like `utf8`."""
     return utf8(content, where, line).removeprefix("\ufeff")
 
 
 def utf8(content: bytes | bytearray, where: str, line: int = 1) -> str:
-    """UTF-8 bytes as text. Raises DataError naming the first byte that is not UTF-8 and its line; `line` is the number
-    of the first line of `content`."""
+    """Decodes UTF-8 bytes. Raises DataError with the first byte that is not UTF-8 and its line; `line` is the number of
+    the first line of `content`."""
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         line += content.count(b"\n", 0, error.start)
-        place = f"{where}, line {line}" if where else f"line {line}"
+        prefix = f"{where}, line {line}" if where else f"line {line}"
         byte = f"byte {error.start} (0x{content[error.start]:02x})"
-        raise DataError(f"{place}: {byte} is not valid UTF-8 ({error.reason})") from None
+        raise DataError(f"{prefix}: {byte} is not valid UTF-8 ({error.reason})") from None
 
 
 def text_lines(parts: Iterable[bytes], where: str, keepends: bool = True) -> Iterator[str]:
-    """UTF-8 lines, each up to its newline, as text without a byte order mark, cut where `str.splitlines` cuts. Raises
-    DataError as `utf8`."""
+    """Yields the lines of `parts` (UTF-8, each up to its newline) as text, without a byte order mark, split like
+    `str.splitlines`. Raises DataError like `utf8`."""
     for number, part in enumerate(parts, start=1):
         text = utf8(part, where, number)
         yield from (text.removeprefix("\ufeff") if number == 1 else text).splitlines(keepends)
 
 
 def read_text(path: str | os.PathLike, most: int = SMALL) -> str:
-    """The text of a UTF-8 file, newlines unchanged. Raises DataError as `read_bytes` and `utf8` do."""
+    """Returns the text of a UTF-8 file, newlines unchanged. Raises DataError like `read_bytes` and `utf8`."""
     return as_text(read_bytes(path, most), os.fspath(path))
 
 
 PACKED: dict[str, Callable] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open}
-"""What opens a compressed file, by its suffix."""
+"""The functions that open compressed files, by suffix."""
 
 LONGEST, BLOCK, LEAST = 2**24, 2**20, 2**25
-"""The most bytes of a line (16 MiB; of JSON they become up to 500 MiB of lists), the bytes that are read at a time, and
+"""The largest size of a line in bytes (16 MiB; as JSON up to 500 MiB of lists), the bytes that are read at a time, and
 the bytes to which every compressed file may unpack, however small it is (32 MiB)."""
 
 
 def unpacked_most(size: int, times: int = 100) -> int:
-    """The most bytes that a compressed file of `size` bytes may unpack to: `times` its size, at least `LEAST`. A file
-    that unpacks to more is a decompression bomb."""
+    """Returns the largest number of bytes that a compressed file of `size` bytes may unpack to: `times` its size, at
+    least `LEAST`. A file that unpacks to more is treated as a decompression bomb."""
     return max(times * size, LEAST)
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
-    """The lines of a plain, `.gz`, `.tgz` or `.xz` file, each with its newline, one by one. Raises DataError for a file
-    that cannot be read, a line longer than `LONGEST`, and a file that unpacks to more than `unpacked_most`."""
+    """Yields the lines of a plain, `.gz`, `.tgz` or `.xz` file, each with its newline. Raises DataError if the file
+    cannot be read, has a line longer than `LONGEST`, or unpacks to more than `unpacked_most`."""
     for line in _pieces(path, lambda file: file.readline(LONGEST + 1)):
         if len(line) > LONGEST:
             raise DataError(f"{os.fspath(path)} has a line of more than {LONGEST:,} bytes")
@@ -154,18 +154,18 @@ def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
 
 
 def read_packed_text(path: str | os.PathLike) -> str:
-    """The text of a UTF-8 file (plain, `.gz`, `.tgz` or `.xz`), newlines unchanged, without a byte order mark. Raises
-    DataError as `read_lines` and `utf8` do; its lines may have any length."""
+    """Returns the text of a UTF-8 file (plain, `.gz`, `.tgz` or `.xz`), newlines unchanged, without a byte order mark.
+    Raises DataError like `read_lines` and `utf8`, but lines may have any length."""
     content = bytearray()
-    for block in _pieces(path, lambda file: file.read(BLOCK), times=25):  # as text a byte may take four
+    for block in _pieces(path, lambda file: file.read(BLOCK), times=25):  # a byte may take four bytes as text
         content += block
     return as_text(content, os.fspath(path))
 
 
 def _pieces(path: str | os.PathLike, read: Callable[[Any], bytes], times: int = 100) -> Iterator[bytes]:
-    """What `read` gives of an open file until it gives nothing. Raises DataError as `read_lines` does; `times` as in
-    `unpacked_most`."""
-    named, opener, total = os.fspath(path), PACKED.get(Path(path).suffix), 0
+    """Yields the results of `read` for the open file until one is empty. Raises DataError like `read_lines`; `times` is
+    that of `unpacked_most`."""
+    name, opener, total = os.fspath(path), PACKED.get(Path(path).suffix), 0
     regular(path)
     try:
         most = unpacked_most(os.path.getsize(path), times) if opener else sys.maxsize
@@ -173,7 +173,7 @@ def _pieces(path: str | os.PathLike, read: Callable[[Any], bytes], times: int = 
             while piece := read(file):
                 total += len(piece)
                 if total > most:
-                    raise DataError(f"{named} unpacks to more than {most:,} bytes; unpack it yourself if that is meant")
+                    raise DataError(f"{name} unpacks to more than {most:,} bytes; unpack it yourself to read it")
                 yield piece
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise DataError(f"{named} cannot be read: {error or type(error).__name__}") from error
+        raise DataError(f"{name} cannot be read: {error or type(error).__name__}") from error

@@ -1,8 +1,8 @@
-"""What files from someone else may make chopmix do: which modules it imports for them, and which hosts it contacts.
+"""Permissions of files from someone else: which modules are imported for them, and which hosts are contacted.
 
-A run, a data set, a folder of episodes and an imported model are data. By default nothing that they name is executed
+A run, a data set, a folder of episodes and an imported model are data. By default no code that they name is executed
 and no connection is opened for them. The user allows more with `--trust MODULE` and `--remote HOST` (in Python
-`trust=[...]` and `remote=[...]`). A YAML file that the user wrote may name modules and addresses itself.
+`trust=[...]` and `remote=[...]`). A YAML file that the user wrote may name any modules and addresses.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ PACKAGES = tuple(
     f"{__name__.partition('.')[0]}.{name}"
     for name in ("models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands", "projects")
 )
-"""The packages whose modules need no trust. Not all of `chopmix.*`: in a checkout `chopmix.runs.x` is a file in
-`runs/`."""
+"""The packages whose modules need no trust. `chopmix.*` is not trusted as such: in a checkout `chopmix.runs.x` is a
+file in `runs/`."""
 EVERY = frozenset("*")
 """All modules, or all hosts."""
 PROTOCOLS = {"http", "https", "s3", "gs", "hf"}
-"""The protocols of remote addresses. fsspec has others; some of them execute templates (`reference`) or open a second
-address (`a::b`)."""
+"""The allowed protocols of remote addresses. fsspec supports more, some of which execute templates (`reference`) or
+open a second address (`a::b`)."""
 ADDRESS = re.compile(r"(?P<protocol>\w+)://(?P<host>[\w-]+(\.[\w-]+)*(:[0-9]+)?)(?P<path>/[^\s\\]*)?", re.ASCII)
 HUB = "huggingface.co"
-"""The host behind `hf://`, whose addresses begin with a kind of repository instead of a host."""
+"""The host of `hf://` addresses, which begin with a kind of repository instead of a host."""
 
 
 class Address(NamedTuple):
-    """A remote address that may be opened: `https://example.org/a.tar` has the host `example.org`, `s3://bucket/a.tar`
-    the host `bucket`, `hf://datasets/owner/name/a.tar` the host `huggingface.co`."""
+    """The protocol and host of a remote address: `https://example.org/a.tar` has the host `example.org`,
+    `s3://bucket/a.tar` the host `bucket`, `hf://datasets/owner/name/a.tar` the host `huggingface.co`."""
 
     protocol: str
     host: str
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is a remote address, of any protocol."""
+    """Returns whether a path is a remote address of any protocol."""
     return "://" in path
 
 
 def parse_address(address: str) -> Address:
-    """The protocol and the host of an address. Raises DataError for another protocol than those in PROTOCOLS, for
-    chained addresses (`a::b`), and for a user name or a backslash, which libraries read differently."""
+    """Returns the protocol and the host of an address. Raises DataError if the protocol is not in PROTOCOLS, if the
+    address is chained (`a::b`), or if it contains a user name or a backslash, which libraries parse differently."""
     parts = ADDRESS.fullmatch(address)
     if not parts or parts["protocol"] not in PROTOCOLS or "::" in address:
         raise DataError(
-            f"{shown(address)} is not opened; possible: a local path, or PROTOCOL://HOST/PATH with one of "
+            f"{shown(address)} is not supported; possible: a local path, or PROTOCOL://HOST/PATH with one of "
             f"{', '.join(sorted(PROTOCOLS))}"
         )
     return Address(parts["protocol"], HUB if parts["protocol"] == "hf" else parts["host"])
@@ -61,24 +61,25 @@ def parse_address(address: str) -> Address:
 @dataclass(frozen=True)
 class Trust:
     """The modules outside chopmix that may be imported, and the hosts that may be contacted, for files from someone
-    else. A module includes those below it. `*` stands for all."""
+    else. A package includes its submodules. `*` allows all."""
 
     modules: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, modules: Collection[str] = (), hosts: Collection[str] = ()) -> Trust:
-        """The trust that a user gives by `--trust` and `--remote`."""
+        """Returns the permissions that a user grants with `--trust` and `--remote`."""
         return cls(frozenset(modules), frozenset(hosts))
 
     def allows(self, module: str) -> bool:
-        """Whether a module may be imported."""
+        """Returns whether a module may be imported."""
         parts = module.split(".")
-        above = {".".join(parts[: n + 1]) for n in range(len(parts))}
-        return bool(above.intersection(PACKAGES)) or self.modules >= EVERY or bool(above & self.modules)
+        parents = {".".join(parts[: n + 1]) for n in range(len(parts))}  # including the module
+        return bool(parents.intersection(PACKAGES)) or self.modules >= EVERY or bool(parents & self.modules)
 
     def refusal(self, reference: str) -> str:
-        """Why `package.module:Name`, a class or an environment, must not be imported; empty if it may be."""
+        """Returns a message if `package.module:Name` (a class or an environment) must not be imported, otherwise an
+        empty string."""
         module = reference.partition(":")[0]
         if self.allows(module):
             return ""
@@ -88,11 +89,11 @@ class Trust:
         )
 
     def check_address(self, address: str) -> None:
-        """Raises DataError for an address whose protocol is not supported or whose host is not allowed."""
+        """Raises DataError if the protocol of an address is not supported or its host is not allowed."""
         host = parse_address(address).host
         if not (self.hosts >= EVERY or host in self.hosts):
             raise DataError(
-                f"{address} is a remote address in a run's folder, and is not opened. To allow it, add --remote {host} "
+                f"{address} is a remote address in a run's folder and is not opened. To allow it, add --remote {host} "
                 f"(in Python remote=[{host!r}])"
             )
 
@@ -100,28 +101,29 @@ class Trust:
 NOTHING = Trust()
 """No module, no host: the default for everything that someone else may have written."""
 EVERYTHING = Trust(EVERY, EVERY)
-"""For what the user wrote: a YAML file, or a value on the command line."""
+"""For the user's own input: a YAML file, or a value on the command line."""
 
 
 def search_here() -> None:
-    """Search the working directory for modules, too, as `python -m` does: for those that a user has named or trusts."""
+    """Adds the working directory to the module search path, as `python -m` does, for modules that the user names or
+    trusts."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
 
 
 def code_in(value: Any) -> Iterator[str]:
-    """The texts in the settings of an environment that may name code, `package.module:Name`: all texts with a colon,
-    since gymnasium imports the module before it."""
+    """Yields the texts in the settings of an environment that may name code, `package.module:Name`: all texts with a
+    colon, because gymnasium imports the module that precedes it."""
     if isinstance(value, str) and ":" in value:
         yield value
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    for each in inner:
-        yield from code_in(each)
+    for item in inner:
+        yield from code_in(item)
 
 
 def code_named_in(tree: Any, where: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """The environments and policies in a configuration that are code, `package.module:Name`, also among an
-    environment's settings, with their paths: they are imported when episodes are recorded or played."""
+    """Yields the environments and policies in a configuration that are code, `package.module:Name`, and those in the
+    settings of environments, as (path, code). They are imported when episodes are recorded or played."""
     for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ():
         if key in ("environment", "policy") and isinstance(value, str) and ":" in value:
             yield (*where, key), value

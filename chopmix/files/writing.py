@@ -1,4 +1,4 @@
-"""Atomic writing: files are replaced whole or not at all."""
+"""Atomic writing: a file is replaced completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,64 +15,64 @@ from pathlib import Path
 from typing import Any
 
 PARTIAL = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<process>[0-9]{1,9})")
-"""The names that `partial_name` gives; `name` is NAME.HOST."""
+"""The names that `partial_name` returns; `name` is NAME.HOST."""
 
 
 def partial_name(path: Path) -> Path:
-    """The name that a file has while it is written: `.NAME.HOST.RANDOM.PROCESS`, by which `sweep` finds what killed
-    processes have left. Raises OSError for a folder, `.` among them."""
-    if os.path.isdir(path):  # which raises nothing, of whatever name
+    """Returns the temporary name of a file that is being written: `.NAME.HOST.RANDOM.PROCESS`. `sweep` recognises the
+    files of killed processes by it. Raises OSError if `path` is a folder, such as `.`."""
+    if os.path.isdir(path):  # os.path.isdir never raises, unlike Path.is_dir
         raise not_written(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     return path.parent / f".{path.name}.{socket.gethostname()}.{secrets.token_hex(4)}.{os.getpid()}"
 
 
 def sweep(files: Iterable[Path], every_host: bool = False) -> None:
-    """Delete the partial files (and folders) among `files` whose processes, on this machine, have ended; with
-    `every_host` (nobody else may write here) also those of other machines, and those of an earlier process with this
-    one's id, as in a container."""
+    """Deletes the partial files and folders among `files` whose processes, on this machine, have ended. With
+    `every_host` (if no other process may write these files) also those of other machines, and those of an earlier
+    process with the id of the current one, as in a container."""
     host = f".{socket.gethostname()}"
     for file in files:
-        if found := PARTIAL.fullmatch(file.name):
-            here, process = found["name"].endswith(host), int(found["process"])
-            alive = here and process != os.getpid() and is_alive(process)
-            if not alive and (every_host or (here and process != os.getpid())):
+        if match := PARTIAL.fullmatch(file.name):
+            is_local, process = match["name"].endswith(host), int(match["process"])
+            alive = is_local and process != os.getpid() and is_alive(process)
+            if not alive and (every_host or (is_local and process != os.getpid())):
                 delete(file)
 
 
 def delete(path: Path) -> None:
-    """Delete a file, a link, or a folder with all that is in it; what cannot be deleted stays."""
+    """Deletes a file, a link, or a folder with its content. Errors are ignored."""
     with suppress(OSError):
         path.unlink() if path.is_symlink() or not path.is_dir() else shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep_partials(path: Path) -> None:
-    """Delete the partial files of `path` whose processes, on this machine, have ended."""
+    """Deletes the partial files of `path` whose processes, on this machine, have ended."""
     start = f".{path.name}.{socket.gethostname()}."
-    with suppress(OSError):  # there is no such folder
+    with suppress(OSError):  # the folder does not exist
         sweep(file for file in path.parent.iterdir() if file.name.startswith(start))
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process of this id runs on this machine; one that has ended and that its parent has not asked for yet
-    (a zombie) does not."""
+    """Returns whether a process with this id runs on this machine. A zombie (ended, but not yet collected by its
+    parent) does not count."""
     try:
         os.kill(process, 0)
-    except OSError as error:  # any other error: it is somebody else's
+    except OSError as error:  # other errors: the process belongs to another user
         return not isinstance(error, ProcessLookupError)
-    with suppress(OSError):  # Linux tells the state behind the name, which stands in parentheses
+    with suppress(OSError):  # on Linux the state follows the name, which is in parentheses
         return Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()[:1] != ["Z"]
     return True
 
 
 def not_written(path: Path, error: OSError | ValueError) -> OSError:
-    """The error to raise for a file or folder that cannot be written; its message names the path."""
+    """Returns the error to raise for a file or folder that cannot be written; its message names the path."""
     why = getattr(error, "strerror", None) or error
     return OSError(getattr(error, "errno", None), f"{path} cannot be written: {why}")
 
 
 def make_folder(path: Path, within: Path | None = None) -> None:
-    """Make a folder and its parents where they are missing, but not `within`, which must be there. Raises OSError
-    naming it."""
+    """Creates a folder and its missing parents, except for `within`, which must exist. Raises OSError with the path if
+    that fails."""
     try:
         _make_folder(path, within)
     except (OSError, ValueError) as error:
@@ -86,7 +86,7 @@ def _make_folder(path: Path, within: Path | None) -> None:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file or folder is on the disk. Raises OSError naming it."""
+    """Waits until a file or folder is written to the disk. Raises OSError with the path if that fails."""
     try:
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -98,7 +98,7 @@ def flush(path: Path) -> None:
 
 
 def write_text(path: Path, text: str, within: Path | None = None) -> None:
-    """Replace a text file, in UTF-8, as `write_bytes` does."""
+    """Replaces a text file, in UTF-8, like `write_bytes`."""
     try:
         content = text.encode()
     except ValueError as error:
@@ -107,8 +107,8 @@ def write_text(path: Path, text: str, within: Path | None = None) -> None:
 
 
 def write_bytes(path: Path, content: bytes, within: Path | None = None) -> None:
-    """Replace a file as a whole: readers see the old content or the new, never half of it. Its folder is made as
-    `make_folder` does. Raises OSError naming the file."""
+    """Replaces a file atomically: readers see either the old or the new content. The folder is created like in
+    `make_folder`. Raises OSError with the path if that fails."""
     partial = partial_name(path)
     try:
         _make_folder(path.parent, within)
@@ -117,12 +117,12 @@ def write_bytes(path: Path, content: bytes, within: Path | None = None) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except (OSError, ValueError) as error:  # ValueError: a name or a text that no file can have
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         with suppress(OSError, ValueError):
             partial.unlink(missing_ok=True)
         raise not_written(path, error) from error
 
 
 def write_json(path: Path, value: Any, within: Path | None = None) -> None:
-    """Replace a JSON file as `write_bytes` does. Raises OSError naming the file."""
+    """Replaces a JSON file like `write_bytes`. Raises OSError with the path if that fails."""
     write_text(path, json.dumps(value, indent=1), within)

@@ -1,5 +1,4 @@
-"""Items that `chopmix generate` prints or writes to files, and the options about them: constraints, refinement,
-animations."""
+"""The output of `chopmix generate` (printed or written to files) and its options for constraints, drafts, animation."""
 
 from __future__ import annotations
 
@@ -17,51 +16,51 @@ if TYPE_CHECKING:
     from ...tokenizers.encoding.base import Vocabulary
 
 LINES = ".jsonl"
-"""The ending of a file that texts are written to as JSON lines."""
+"""The extension of files to which texts are written as JSON lines."""
 
 
 def prompts_of(options: argparse.Namespace) -> list[str | None]:
-    """The prompts, one for each line of the file --prompts; without it the one of --prompt. Raises RunError for a file
-    in which all lines are empty."""
+    """Returns one prompt per line of the file --prompts, or the single prompt of --prompt. Raises RunError if all lines
+    of the file are empty."""
     from ...experiment.run_folder import RunError
     from ...files.reading import read_text
 
     if not options.prompts:
         return [options.prompt]
-    found = [line.removesuffix("\r") for line in read_text(options.prompts).removesuffix("\n").split("\n")]
-    if not any(found):
-        raise RunError(f"{options.prompts} holds no prompt; it should have one a line")
-    return found
+    prompts = [line.removesuffix("\r") for line in read_text(options.prompts).removesuffix("\n").split("\n")]
+    if not any(prompts):
+        raise RunError(f"{options.prompts} contains no prompt; write one prompt per line")
+    return prompts
 
 
 def write_items(
     run: Run, target: str, samples: Sequence[Mapping[str, str]], options: argparse.Namespace, settings: dict[str, Any],
     check: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Generate `--count` items for each sample, or each prompt, and write them to `--output`, or print texts. An empty
-    line of `--prompts` gets an empty text. `check` gets each text that is generated. Raises RunError for an ending that
-    the items cannot be written to, and for a file that exists."""
+    """Generates `--count` items for each sample or prompt and writes them to `--output`; without it, texts are printed.
+    An empty line of `--prompts` gives an empty text. Calls `check` with each generated text. Raises RunError if the
+    items cannot be written to files with this extension, or if a file exists."""
     from ...files.writing import write_bytes
     from ...tokenizers.media.files import animation_bytes
 
-    known, text, frames = run.choppers[target].vocabulary, run.choppers[target].kind == "text", []
-    every = [each for each in samples for _ in range(options.count)]
-    prompts = [each for each in prompts_of(options) for _ in range(1 if samples else options.count)]
-    files = files_of(options, run, target, len(every or prompts))
+    vocabulary, is_text, frames = run.choppers[target].vocabulary, run.choppers[target].kind == "text", []
+    inputs = [sample for sample in samples for _ in range(options.count)]
+    prompts = [prompt for prompt in prompts_of(options) for _ in range(1 if samples else options.count)]
+    files = output_files(options, run, target, len(inputs or prompts))
     if options.animate:
-        settings["show"] = lambda items: frames.append(known.picture(items[0], known.roles["mask"]))
-    asked = [each for each in prompts if each != ""] if options.prompts else prompts
-    found = iter(run.generate(options.prompt if samples else asked, inputs=every, target=target, **settings))
-    if text:
-        texts = ["" if options.prompts and each == "" else next(found) for each in (every or prompts)]
-        given = every or [{"prompt": each} if options.prompts else {} for each in prompts]
-        continued = (options.prompt or "") * run.tasks[run.text_task((), target)[0]].needs.generates
-        write_texts(texts, given, options, known, continued, files)
-        for each in texts:
-            check(each)
+        settings["show"] = lambda drafts: frames.append(vocabulary.picture(drafts[0], vocabulary.roles["mask"]))
+    nonempty = [prompt for prompt in prompts if prompt != ""] if options.prompts else prompts
+    items = iter(run.generate(options.prompt if samples else nonempty, inputs=inputs, target=target, **settings))
+    if is_text:
+        texts = ["" if options.prompts and source == "" else next(items) for source in (inputs or prompts)]
+        sources = inputs or [{"prompt": prompt} if options.prompts else {} for prompt in prompts]
+        prefix = (options.prompt or "") * run.tasks[run.text_task((), target)[0]].needs.generates
+        write_texts(texts, sources, options, vocabulary, prefix, files)
+        for text in texts:
+            check(text)
     else:
-        for file, item in zip(files, found, strict=True):
-            write_bytes(file, known.content(item, file.suffix.lower()))
+        for file, item in zip(files, items, strict=True):
+            write_bytes(file, vocabulary.content(item, file.suffix.lower()))
             print(file)
     if options.animate:
         write_bytes(Path(options.animate), animation_bytes(same_height(frames)))
@@ -69,20 +68,20 @@ def write_items(
 
 
 def write_texts(
-    texts: Sequence[str], given: Sequence[Mapping[str, str]], options: argparse.Namespace, vocabulary: Vocabulary,
-    continued: str, files: Sequence[Path],
+    texts: Sequence[str], sources: Sequence[Mapping[str, str]], options: argparse.Namespace, vocabulary: Vocabulary,
+    prefix: str, files: Sequence[Path],
 ) -> None:  # fmt: skip
-    """Write texts to a file, or print them if there is none. A file holds one text as it is, and several texts (or
-    those of `--prompts`) one per line; a `.jsonl` file holds one JSON object per text, with what was `given` for it.
-    Printed texts of `--prompts` are one per line; others are printed after the prompt that they continue."""
+    """Writes texts to a file, or prints them if `files` is empty. A single text is written unchanged; several texts,
+    and texts of `--prompts`, are written one per line. A `.jsonl` file gets one JSON object per text that also contains
+    the inputs or prompt in `sources`. Texts of `--prompts` are printed as JSON lines, other texts after `prefix`."""
     from ...experiment.run_folder import say_aside
     from ...files.printing import as_written, json_line
     from ...files.writing import write_bytes
 
-    lines = [json_line({**each, "text": text}) for each, text in zip(given, texts, strict=True)]
+    lines = [json_line({**source, "text": text}) for source, text in zip(sources, texts, strict=True)]
     if not files:
         for line, text in zip(lines, texts):
-            print(line if options.prompts else as_written(continued + text), flush=True)
+            print(line if options.prompts else as_written(prefix + text), flush=True)
         return
     (file,) = files
     if file.suffix.lower() == LINES:
@@ -98,41 +97,41 @@ def write_texts(
     print(file)
 
 
-def files_of(options: argparse.Namespace, run: Run, target: str, count: int) -> list[Path]:
-    """The files that `count` items are written to, of texts one for all; none where texts are printed. Raises RunError
-    as `write_items`."""
+def output_files(options: argparse.Namespace, run: Run, target: str, count: int) -> list[Path]:
+    """Returns the files to which `count` items are written: one for all texts, or one per item of another kind. Returns
+    an empty list if texts are printed. Raises RunError as `write_items` does."""
     from ...experiment.run_folder import RunError
 
-    text = run.choppers[target].kind == "text"
-    endings = (*run.choppers[target].vocabulary.endings, *([LINES] if text else []))
+    is_text = run.choppers[target].kind == "text"
+    endings = (*run.choppers[target].vocabulary.endings, *([LINES] if is_text else []))
     animation = [Path(options.animate)] if options.animate else []
     if animation and animation[0].suffix.lower() != ".gif":
-        raise RunError(f"--animate {options.animate}: an animation is a .gif")
+        raise RunError(f"--animate {options.animate}: an animation must be a .gif file")
     if not options.output:
-        new_files(animation)
-        if not text:
-            raise RunError(f"{options.run} generates {target!r}: say where to, --output FILE ({', '.join(endings)})")
+        check_new(animation)
+        if not is_text:
+            raise RunError(f"{options.run} generates {target!r}; add --output FILE (possible: {', '.join(endings)})")
         return []
     file = Path(options.output)
     if file.suffix.lower() not in endings:
-        raise RunError(f"--output {file}: it can be written to {', '.join(endings)}, not {file.suffix!r}")
-    one = text or count == 1
-    files = [file] if one else [file.with_stem(f"{file.stem}-{n}") for n in range(1, count + 1)]
-    new_files([*files, *animation])
+        raise RunError(f"--output {file}: {file.suffix!r} is not supported; possible: {', '.join(endings)}")
+    single = is_text or count == 1
+    files = [file] if single else [file.with_stem(f"{file.stem}-{n}") for n in range(1, count + 1)]
+    check_new([*files, *animation])
     return files
 
 
-def new_files(files: Sequence[Path]) -> None:
-    """Raises RunError for a file that exists."""
+def check_new(files: Sequence[Path]) -> None:
+    """Raises RunError if one of the files exists."""
     from ...experiment.run_folder import RunError
 
     for file in files:
         if os.path.exists(file):
-            raise RunError(f"{file} exists; choose another name, or remove it")
+            raise RunError(f"{file} exists; choose another name or remove it")
 
 
 def same_height(frames: list[Any]) -> list[Any]:
-    """Pictures (c, h, w) of one width with white below the lower ones."""
+    """Pads pictures (c, h, w) of equal width to the same height, with white below."""
     from torch.nn.functional import pad
 
     highest = max(frame.shape[1] for frame in frames)
@@ -140,33 +139,33 @@ def same_height(frames: list[Any]) -> list[Any]:
 
 
 def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constraint | None:
-    """What may be generated, as --grammar, --forbid and --force say; None: anything. Raises RunError for ids outside
-    the vocabulary, and a grammar for what is no text."""
+    """Returns the constraint of --grammar, --forbid and --force, or None without these options. Raises RunError if an
+    id is outside the vocabulary, or if --grammar is used for items that are not texts."""
     from ...experiment.run_folder import RunError
     from ...models.generation.constraints import Forbidden, Forced
     from ...tokenizers.encoding.grammar import Grammar
 
-    found: Constraint | None = None
+    constraint: Constraint | None = None
     try:
         if options.forbid is not None:
-            found = Forbidden(tuple(vocabulary.known(map(whole, options.forbid.split(","))))) & found
+            constraint = Forbidden(tuple(vocabulary.known(map(integer, options.forbid.split(","))))) & constraint
         if options.force is not None:
-            pairs = [each.partition(":")[::2] for each in options.force.split(",")]
-            places, ids = [whole(place) for place, _ in pairs], vocabulary.known(whole(id) for _, id in pairs)
-            check_places(places, vocabulary.length)
-            found = Forced(dict(zip(places, ids))) & found
+            pairs = [pair.partition(":")[::2] for pair in options.force.split(",")]
+            positions, ids = [integer(number) for number, _ in pairs], vocabulary.known(integer(id) for _, id in pairs)
+            check_positions(positions, vocabulary.length)
+            constraint = Forced(dict(zip(positions, ids))) & constraint
     except ValueError as error:
-        flag = "--forbid" if found is None and options.forbid is not None else "--force"
+        flag = "--forbid" if constraint is None and options.forbid is not None else "--force"
         raise RunError(f"{flag}: {error}; write --forbid 3,7 and --force 0:3,1:7") from None
     if options.grammar is not None:
         if ".txt" not in vocabulary.endings:
-            raise RunError("--grammar is for texts; this run generates none")
-        found = Grammar(vocabulary, options.grammar) & found
-    return found
+            raise RunError("--grammar is for texts; this run does not generate texts")
+        constraint = Grammar(vocabulary, options.grammar) & constraint
+    return constraint
 
 
-def cut_short(options: argparse.Namespace, vocabulary: Vocabulary) -> Callable[[str], None]:
-    """A function that says of a generated text when it was cut before it fits --grammar."""
+def grammar_check(options: argparse.Namespace, vocabulary: Vocabulary) -> Callable[[str], None]:
+    """Returns a function that prints a warning if a generated text ends before it matches --grammar completely."""
     from ...experiment.run_folder import say_aside
     from ...tokenizers.encoding.grammar import Grammar
 
@@ -174,73 +173,74 @@ def cut_short(options: argparse.Namespace, vocabulary: Vocabulary) -> Callable[[
 
     def check(text: str) -> None:
         if grammar is not None and not grammar.is_whole(text):
-            say_aside("the text was cut before it fits the grammar; --max-tokens N gives it more room")
+            say_aside("the text ends before it matches the grammar; use a larger --max-tokens N")
 
     return check
 
 
-def whole(text: str) -> int:
-    """A whole number. Raises ValueError for another text."""
+def integer(text: str) -> int:
+    """Returns the integer in a text. Raises ValueError if the text is not an integer."""
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no whole number") from None
+        raise ValueError(f"{text!r} is not an integer") from None
 
 
-def check_places(places: Iterable[int], length: int | None) -> None:
-    """Raises ValueError for a place that no item has; `length` is how many ids each has, None: they differ."""
-    for place in places:
-        if place < 0 or (length is not None and place >= length):
-            last = f"0 to {length - 1}" if length is not None else "counted from 0"
-            raise ValueError(f"an item has no place {place}: places are {last}")
+def check_positions(positions: Iterable[int], length: int | None) -> None:
+    """Raises ValueError if a position is outside the items. `length` is the number of ids per item, or None if it
+    varies."""
+    for position in positions:
+        if position < 0 or (length is not None and position >= length):
+            possible = f"are 0 to {length - 1}" if length is not None else "are counted from 0"
+            raise ValueError(f"position {position} is outside the item; positions {possible}")
 
 
-def draft_of_given(options: argparse.Namespace, run: Run, target: str) -> dict[str, Any]:
-    """The draft that --given and --fill say: the ids of an item, with masks at some places. Raises RunError where the
-    item cannot be read, and for places that it does not have."""
+def draft_of_options(options: argparse.Namespace, run: Run, target: str) -> dict[str, Any]:
+    """Returns the draft of --given and --fill: the ids of an item with masks at some positions. Raises RunError if the
+    item cannot be read, or if a position is outside the item."""
     from ...experiment.run_folder import RunError
 
     if options.given is None and options.fill is None:
         return {}
     if options.given is None or options.fill is None:
-        raise RunError("--given FILE and --fill PLACES belong together: an item, and what of it is filled in anew")
+        raise RunError("--given FILE and --fill POSITIONS must be used together")
     chopper, task = run.choppers[target], run.tasks[run.text_task((), target)[0]]
     if chopper.kind == "text":
-        raise RunError("--given and --fill are for files; in a text masks say what is filled in: --prompt 'a <|mask|>'")
+        raise RunError("--given and --fill are not for texts; write masks into the prompt: --prompt 'a <|mask|>'")
     try:
         ids = chopper.vocabulary.encode(chopper.decode(options.given))
     except (ValueError, OSError) as error:
         raise RunError(f"--given {options.given}: {error}") from error
     try:
-        ends = [[whole(end) for end in part.split(":")] for part in options.fill.split(",")]
-        check_places([each for first, *last in ends for each in (first, *(end - 1 for end in last))], len(ids))
-        places = [place for first, *last in ends for place in range(first, last[0] if last else first + 1)]
-        if not places:
-            raise ValueError("it names no place")
+        ranges = [[integer(end) for end in part.split(":")] for part in options.fill.split(",")]
+        check_positions([limit for first, *last in ranges for limit in (first, *(end - 1 for end in last))], len(ids))
+        positions = [n for first, *last in ranges for n in range(first, last[0] if last else first + 1)]
+        if not positions:
+            raise ValueError("the range is empty")
     except ValueError as error:
         raise RunError(
-            f"--fill {options.fill}: {error}. Places are counted from 0, in a picture row by row: write 3,8:12 for the "
-            f"places 3, 8, 9, 10, 11, or {len(ids) // 2}:{len(ids)} for the second half (of a picture the lower one)"
+            f"--fill {options.fill}: {error}. Positions are counted from 0, in a picture row by row. Write 3,8:12 for "
+            f"the positions 3, 8, 9, 10, 11, or {len(ids) // 2}:{len(ids)} for the second (in a picture: lower) half"
         ) from None
-    return {"draft": [task.mask if place in {*places} else id for place, id in enumerate(ids)]}
+    return {"draft": [task.mask if position in {*positions} else id for position, id in enumerate(ids)]}
 
 
 def refining_of(options: argparse.Namespace, task: Task) -> dict[str, Any]:
-    """How a draft is refined, as --steps, --drafts and --order say. Raises RunError where the run refines none."""
+    """Returns the settings of --steps, --drafts and --order. Raises RunError if the run does not refine drafts."""
     from dataclasses import replace
 
     from ...experiment.run_folder import RunError
 
-    asked = {"steps": options.steps, "drafts": options.drafts, "order": options.order}
-    asked = {name: value for name, value in asked.items() if value is not None}
+    settings = {"steps": options.steps, "drafts": options.drafts, "order": options.order}
+    settings = {name: value for name, value in settings.items() if value is not None}
     if not task.needs.refines:
-        for flag in [*(each for each in ("animate", "given", "fill") if getattr(options, each) is not None), *asked]:
-            raise RunError(f"--{flag}: this run refines no drafts")
+        for flag in [*(flag for flag in ("animate", "given", "fill") if getattr(options, flag) is not None), *settings]:
+            raise RunError(f"--{flag}: this run does not refine drafts")
         return {}
     if refused := [flag for flag in ("grammar", "forbid", "force") if getattr(options, flag) is not None]:
-        raise RunError(f"--{refused[0]}: this run refines drafts, which no rule about what follows what can hold for")
+        raise RunError(f"--{refused[0]}: this run refines drafts; constraints work only for left-to-right generation")
     if options.order not in (None, "confidence", "random"):
         raise RunError(f"--order is {options.order!r}; possible: confidence, random")
-    if "order" in asked:
-        asked["by"] = asked.pop("order")
-    return {"refining": replace(task.refining, **asked)}
+    if "order" in settings:
+        settings["by"] = settings.pop("order")
+    return {"refining": replace(task.refining, **settings)}

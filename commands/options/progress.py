@@ -1,4 +1,4 @@
-"""A progress bar on standard error, where that is a terminal."""
+"""A progress bar on standard error. It is shown only on a terminal."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TypeVar
 
 from ...files.printing import plain_console
 
-Each = TypeVar("Each")
+Step = TypeVar("Step")
 
 
-def progress(steps: Iterable[Each], total: int, what: str, counted: bool = False) -> Iterator[Each]:
-    """The steps as they come, of `total` `what`; with `counted` each is the number of those that are done."""
+def progress(steps: Iterable[Step], total: int, what: str, counted: bool = False) -> Iterator[Step]:
+    """Yields the steps and shows a progress bar up to `total` with the label `what`. If `counted`, each step is the
+    number of completed units; otherwise the steps are counted."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -1,5 +1,4 @@
-"""A digit written, spoken and named: an MNIST image, a recording (FSDD) and a word of the same number, without
-noise."""
+"""Digits in three modalities, without noise: an MNIST image, a recording (FSDD) and a word of the same digit."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from .mnist import WORDS, Mnist
 
 
 class Triples(Made):
-    """Samples of an image, a recording and a word of the same digit, drawn at random."""
+    """Samples of an image, a recording and a word of the same random digit."""
 
     def __init__(self, split: str, count: int):
         images, sounds = Mnist().open(split), Fsdd().open(split)
@@ -30,8 +29,8 @@ class Triples(Made):
 
 
 class AnyDigits(MadeDataset):
-    """Columns: `image` (28, 28), `sound` (8 kHz), `word` (`zero` to `nine`), `label` 0 to 9. `samples` is how many one
-    epoch of training has."""
+    """Columns: `image` (28, 28), `sound` (8 kHz), `word` (`zero` to `nine`), `label` 0 to 9. `samples` is the number of
+    training samples per epoch."""
 
     columns = ("image", "sound", "word", "label")
 

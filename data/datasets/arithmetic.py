@@ -1,9 +1,9 @@
-"""Cross-modal arithmetic: a written digit (image), plus or minus (text), a dialled digit (sound), and the answer
+"""Cross-modal arithmetic: a handwritten digit (image), plus or minus (text), a dialled digit (sound), and the answer
 (text).
 
-The answer first reads out what was seen and heard, then says the result: "7+5=12", a scratchpad (Nye et al. 2021,
-arXiv:2112.00114). Images are scikit-learn's digits; those of val and test are not in train, but all pairs of digits may
-be. Nothing needs to be downloaded.
+The answer repeats the problem before the result: "7+5=12", a scratchpad (Nye et al. 2021, arXiv:2112.00114). The images
+are scikit-learn's digits. The images of val and test are not in train, but all pairs of digits can be. No download is
+needed.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from .digits import Digits
 from .dtmf import RATE, tone
 
 Sound = Callable[[int, np.random.Generator], Any]
-"""Draws the sound of a digit."""
+"""A function that draws the sound of a digit."""
 
 
 def dialled(digit: int, random: np.random.Generator) -> tuple[np.ndarray, int]:
-    """The tone of a digit on a telephone, and its rate in hertz."""
+    """Returns the telephone tone of a digit, and its sample rate in hertz."""
     return tone(digit, random), RATE
 
 
 def answer(left: int, operator: str, right: int, scratchpad: bool = True) -> str:
-    """The answer: "7+5=12", or "12" without the scratchpad."""
+    """Returns the answer: "7+5=12", or "12" without the scratchpad."""
     result = left + right if operator == "+" else left - right
     return f"{left}{operator}{right}={result}" if scratchpad else str(result)
 
 
 def outcomes(scratchpad: bool = True) -> list[Outcome]:
-    """The joint table of inputs and answers: all 10 x 2 x 10 problems with equal probability."""
+    """Returns the joint distribution of inputs and answers: all 10 x 2 x 10 problems with equal probability."""
     names, problems = ("image", "operator", "sound"), product(range(10), "+-", range(10))
-    return [Outcome(dict(zip(names, each)), answer(*each, scratchpad), 1 / 200) for each in problems]
+    return [Outcome(dict(zip(names, problem)), answer(*problem, scratchpad), 1 / 200) for problem in problems]
 
 
 class Problems(Made):
-    """Samples of an image, an operator, a sound, and their answer. `images` have the columns `image` and `label`;
-    `sound` draws that of a digit. `sources` are the samples on disk that these are made of."""
+    """Samples of an image, an operator, a sound, and the answer. `images` has the columns `image` and `label`; `sound`
+    draws the sound of a digit. `sources` contains the samples on disk that are combined."""
 
     def __init__(
         self, split: str, count: int, images: Samples, sound: Sound, scratchpad: bool = True,
@@ -63,8 +63,8 @@ class Problems(Made):
 
 
 class Arithmetic(MadeDataset):
-    """Columns: `image` (8, 8), `operator` (+ or -), `sound` (0.4 s at 8 kHz), `answer`. `samples` is how many one epoch
-    of training has. `scratchpad: false` makes the answer the result alone: "12" instead of "7+5=12"."""
+    """Columns: `image` (8, 8), `operator` (+ or -), `sound` (0.4 s at 8 kHz), `answer`. `samples` is the number of
+    training samples per epoch. With `scratchpad: false` the answer is only the result: "12" instead of "7+5=12"."""
 
     columns = ("image", "operator", "sound", "answer")
     truth_column = "answer"
@@ -74,7 +74,7 @@ class Arithmetic(MadeDataset):
 
     @cached_property
     def digits(self) -> Digits:
-        """The dataset of the images."""
+        """The data set of the images."""
         return Digits()
 
     def truth(self, split: str) -> list[Outcome]:

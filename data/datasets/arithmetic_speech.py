@@ -1,5 +1,5 @@
 """Cross-modal arithmetic with real recordings: an MNIST digit (image), plus or minus (text), a spoken digit (FSDD), and
-the answer (text) that first reads out what was seen and heard. Images and recordings of val and test are not in
+the answer (text), which repeats the problem before the result. Images and recordings of val and test are not in
 train."""
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from .mnist import Mnist
 
 
 class ArithmeticSpeech(MadeDataset):
-    """Columns: `image` (28 x 28), `operator` (+ or -), `sound` (8 kHz), `answer` ("7+5=12"). `samples` is how many one
-    epoch of training has."""
+    """Columns: `image` (28 x 28), `operator` (+ or -), `sound` (8 kHz), `answer` ("7+5=12"). `samples` is the number of
+    training samples per epoch."""
 
     columns = ("image", "operator", "sound", "answer")
     truth_column = "answer"

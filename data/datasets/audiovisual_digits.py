@@ -1,4 +1,4 @@
-"""A digit seen and heard, both in heavy noise: an MNIST image and a spoken digit (FSDD) of the same number."""
+"""Audiovisual digits in heavy noise: an MNIST image and a spoken digit (FSDD) of the same number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .mnist import Mnist
 
 
 class Pairs(Made):
-    """Samples of an image and a recording of the same digit, each with its own noise."""
+    """Samples of an image and a recording of the same digit, with independent noise."""
 
     def __init__(self, split: str, dataset: AudiovisualDigits, count: int):
         images, sounds = Mnist().open(split), Fsdd().open(split)
@@ -30,33 +30,34 @@ class Pairs(Made):
         image, sound = self.images.drawn(digit, random), self.sounds.drawn(digit, random)
         noise = cache(lambda: random.normal(0, 255 * self.dataset.image_noise, (28, 28)))
 
-        def heard() -> tuple[np.ndarray, int]:
-            noise()  # its numbers come before those of the sound
+        def noisy() -> tuple[np.ndarray, int]:
+            noise()  # the image's noise must be drawn before that of the sound
             return noisy_sound(self.sounds.value(sound, "sound"), self.dataset.sound_noise, random)
 
         return {
-            "image": lambda: noisy_image(self.images.value(image, "image"), noise()), "sound": heard,
+            "image": lambda: noisy_image(self.images.value(image, "image"), noise()), "sound": noisy,
             "label": lambda: digit,
         }  # fmt: skip
 
 
 def noisy_image(file: bytes, noise: Float64[np.ndarray, "28 28"]) -> UInt8[np.ndarray, "28 28"]:
-    """A grey image with noise added, in pixel values, then halved in contrast."""
+    """Returns a grey image with added noise (in pixel values) and half the contrast."""
     values = np.asarray(read_picture(file).convert("L")) + noise
     return np.clip(values * 0.5 + 64, 0, 255).astype(np.uint8)
 
 
 def noisy_sound(file: bytes, ratio: float, random: np.random.Generator) -> tuple[np.ndarray, int]:
-    """A recording with white noise added, as (samples, rate in hertz); `ratio` is signal to noise in dB."""
+    """Returns a recording with added white noise as (samples, rate in hertz); `ratio` is the signal-to-noise ratio in
+    dB."""
     samples, rate = read_sound(file)
     level = np.sqrt(np.mean(samples**2)) * 10 ** (-ratio / 20)
     return (samples + random.normal(0, level, len(samples))).astype(np.float32), rate
 
 
 class AudiovisualDigits(MadeDataset):
-    """Columns: `image` (28, 28), `sound` (8 kHz), `label` 0 to 9. `samples` is how many one epoch of training has.
-    `image_noise`: std of the noise over the range of the pixels; `sound_noise`: signal to noise of the recordings in
-    dB."""
+    """Columns: `image` (28, 28), `sound` (8 kHz), `label` 0 to 9. `samples` is the number of training samples per
+    epoch. `image_noise`: standard deviation of the noise, relative to the range of the pixels; `sound_noise`:
+    signal-to-noise ratio of the recordings in dB."""
 
     columns = ("image", "sound", "label")
 

@@ -1,4 +1,5 @@
-"""Classic English novels, 16 M characters to train on and 0.8 M of another book to validate. One document per book."""
+"""Classic English novels: 16 M characters for training, and 0.8 M characters of another book for validation. Each book
+is a document."""
 
 from __future__ import annotations
 
@@ -14,10 +15,10 @@ TITLE = re.compile(r"^# Title: (.*)$", re.MULTILINE)
 
 
 class Books(Dataset):
-    """Reads `books/train.txt.xz` and `books/val.txt.xz` in the data root; a book begins at a line `# Title: ...`.
+    """Reads `books/train.txt.xz` and `books/val.txt.xz` in the data root. A book begins at a line `# Title: ...`.
 
-    With `share` less than 1 (but above 0) only that much of every training book is read, from its beginning on; the
-    dataset `passages` reads ends that a `share` of 0.9 leaves out. Raises ValueError for another `share`.
+    With a `share` below 1, only the first part of each training book is read; with 0.9, the ends that the data set
+    `passages` uses are excluded. Raises ValueError if `share` is not in (0, 1].
     """
 
     def __init__(self, *, share: float = 1.0):
@@ -26,13 +27,13 @@ class Books(Dataset):
         self.share = share
 
     def path(self, split: str) -> Path:
-        """The file of a split. Raises DataError for a split or a file that does not exist."""
+        """Returns the file of a split. Raises DataError if the split or the file does not exist."""
         self.check_split(split)
-        found = data_root() / "books" / f"{split}.txt.xz"
-        if not found.exists():
-            needed = "put a text there, packed with xz; a book begins at a line '# Title: ...'"
-            raise DataError(f"{found} is not there: {needed}")
-        return found
+        file = data_root() / "books" / f"{split}.txt.xz"
+        if not file.exists():
+            needed = "add a text file compressed with xz, in which a book begins at a line '# Title: ...'"
+            raise DataError(f"{file} is missing: {needed}")
+        return file
 
     def documents(self, split: str) -> Iterator[Document]:
         text = read_packed_text(self.path(split))

@@ -1,4 +1,4 @@
-"""CIFAR-10: colour photographs of 32 x 32 pixels in ten classes, from `cifar10/` in the data root."""
+"""CIFAR-10: colour photographs of 32 x 32 pixels in ten classes, read from `cifar10/` in the data root."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from ..shards import ShardDataset
 
 class Cifar10(ShardDataset):
     """Columns: `image` (32 x 32, colour) and `label` 0 to 9, the classes in alphabetical order (airplane, automobile,
-    ...).
-
-    A tenth of train validates, by hash of the key.
-    """
+    ...). A tenth of train is used for validation (selected by the hash of the key)."""
 
     folder = "cifar10"
     sources = {"image": "jpg", "label": "cls"}

@@ -1,7 +1,9 @@
-"""All of CIFAR-10: 50,000 colour photographs of 32 x 32 pixels to train and 10,000 to test, from its binary version.
+"""The complete CIFAR-10 in its binary version: 50,000 colour photographs of 32 x 32 pixels for training, 10,000 for
+test.
 
-Each record is 3,073 bytes: the class, then red, green and blue, row by row (Krizhevsky 2009,
-https://www.cs.toronto.edu/~kriz/cifar.html). The Python version is a pickle, which could execute code, and is not read.
+A record has 3,073 bytes: the class, then red, green and blue, row by row (Krizhevsky 2009,
+https://www.cs.toronto.edu/~kriz/cifar.html). The Python version is a pickle, which can execute code, and is not
+supported.
 """
 
 from __future__ import annotations
@@ -23,15 +25,15 @@ MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 FILES = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
 SIDE, CLASSES = 32, 10
 RECORD = 1 + 3 * SIDE * SIDE
-"""Bytes of one image and its class."""
+"""The size in bytes of one image and its class."""
 
 
 class Cifar10Full(SampleDataset):
     """Columns: `image` (32 x 32, colour) and `label` 0 to 9, the classes in alphabetical order (airplane, automobile,
     ...).
 
-    Read from `cifar10_full/cifar-10-batches-bin/` in the data root; `download: true` fetches it (162 MB) where it is
-    not there. A tenth of train validates, by hash of the key.
+    The files are in `cifar10_full/cifar-10-batches-bin/` in the data root; `download: true` downloads them (162 MB) if
+    they are missing. A tenth of train is used for validation (selected by the hash of the key).
     """
 
     splits = ("train", "val", "test")
@@ -45,12 +47,12 @@ class Cifar10Full(SampleDataset):
 
     def open(self, split: str) -> Samples:
         self.check_split(split)
-        found = Records(tuple(self.folder() / name for name in FILES["test" if split == "test" else "train"]))
-        return found if split == "test" else share(found, split)
+        records = Records(tuple(self.folder() / name for name in FILES["test" if split == "test" else "train"]))
+        return records if split == "test" else share(records, split)
 
     def folder(self) -> Path:
-        """The folder of the files, downloaded first where it is missing and `download` is set. Raises DataError where
-        it cannot be had."""
+        """Returns the folder of the files, which is downloaded if it is missing and `download` is set. Raises DataError
+        if it is missing or cannot be downloaded."""
         root = data_root() / "cifar10_full"
         folder = root / "cifar-10-batches-bin"
         if folder.is_dir():
@@ -63,32 +65,32 @@ class Cifar10Full(SampleDataset):
             root.mkdir(parents=True, exist_ok=True)
             download_and_extract_archive(ADDRESS, str(root), md5=MD5)
         except (OSError, RuntimeError) as error:  # no network, a read-only folder, a wrong checksum
-            raise DataError(f"{folder} is not there and {ADDRESS} cannot be downloaded: {error}") from error
+            raise DataError(f"{folder} is missing and {ADDRESS} cannot be downloaded: {error}") from error
         return folder
 
 
 @dataclass(frozen=True)
 class Records(ByColumn):
-    """The records of some files, one after another, mapped into memory. Raises DataError for a file that is missing,
-    cut short or of another kind."""
+    """The concatenated records of files, which are mapped into memory. Raises DataError if a file is missing, cut short
+    or in another format."""
 
     files: tuple[Path, ...]
 
     @cached_property
     def tables(self) -> list[np.ndarray]:
-        """One array (records, RECORD bytes) per file."""
+        """One uint8 array (records, RECORD) per file."""
         return [table_of(file) for file in self.files]
 
     @cached_property
-    def _places(self) -> list[tuple[int, int]]:
+    def _rows(self) -> list[tuple[int, int]]:
         return [(file, row) for file, table in enumerate(self.tables) for row in range(len(table))]
 
     @cached_property
     def keys(self) -> Sequence[str]:
-        return [f"{self.files[file].stem} {row}" for file, row in self._places]
+        return [f"{self.files[file].stem} {row}" for file, row in self._rows]
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
-        file, row = self._places[number]
+        file, row = self._rows[number]
         record = self.tables[file][row]
         parts = {"image": lambda: np.array(record[1:]).reshape(3, SIDE, SIDE).transpose(1, 2, 0),
                  "label": lambda: int(record[0])}  # fmt: skip
@@ -99,15 +101,15 @@ class Records(ByColumn):
 
 
 def table_of(file: Path) -> np.ndarray:
-    """The records of a file, mapped into memory: uint8 (records, RECORD). Raises DataError naming a file that is
-    missing, cut short or of another kind."""
+    """Returns the records of a file, mapped into memory: uint8 (records, RECORD). Raises DataError if the file is
+    missing, cut short or in another format."""
     try:
         size = file.stat().st_size
     except OSError as error:
         raise DataError(f"{file}: {error.strerror}; it belongs to {ADDRESS}") from None
     if not size or size % RECORD:
-        raise DataError(f"{file} has {size} bytes, which are no whole records of {RECORD}: it is cut short")
+        raise DataError(f"{file} has {size} bytes, not a multiple of the record size {RECORD}: it is cut short")
     table = np.memmap(file, np.uint8, "r").reshape(-1, RECORD)
     if (highest := int(table[:, 0].max())) >= CLASSES:
-        raise DataError(f"{file} holds the class {highest}; in CIFAR-10's binary version they are 0 to {CLASSES - 1}")
+        raise DataError(f"{file} contains the class {highest}; possible in CIFAR-10: 0 to {CLASSES - 1}")
     return table

@@ -1,5 +1,4 @@
-"""Strings of spoken digits: recordings of the Free Spoken Digit Dataset, joined with gaps of random length, in
-noise."""
+"""Strings of spoken digits: recordings of the Free Spoken Digit Dataset, joined with random gaps, with added noise."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ RATE = 8000
 
 
 class Strings(Made):
-    """Samples of several digits said by one speaker, one after another."""
+    """Samples of several digits spoken by one speaker."""
 
     def __init__(self, split: str, dataset: DigitStrings, count: int):
         self.dataset = dataset
@@ -30,7 +29,7 @@ class Strings(Made):
         self._read: dict[int, np.ndarray] = {}
 
     def recording(self, number: int) -> np.ndarray:
-        """One recording as float samples (s) at RATE. Raises DataError for one of another rate."""
+        """Returns a recording as float samples (n) at RATE. Raises DataError if it has another sample rate."""
         if number not in self._read:
             sound = self.source.row(number, ("sound",))["sound"]
             samples, rate = sound if isinstance(sound, tuple) else read_sound(sound)
@@ -40,27 +39,27 @@ class Strings(Made):
         return self._read[number]
 
     def spoken(self, number: int) -> tuple[np.random.Generator, str, list[int]]:
-        """The plan of a string: its random generator, from which the sound is drawn next, its speaker, and the numbers
-        of its recordings (none where nobody speaks)."""
+        """Returns the random generator of a string, from which its sound must be drawn next, its speaker, and the
+        numbers of its recordings (empty for a string without speech)."""
         random = self.random(number, 11)
-        who = self.speakers[random.integers(len(self.speakers))]
+        speaker_name = self.speakers[random.integers(len(self.speakers))]
         silent = random.random() < self.dataset.silence
         count = 0 if silent else random.integers(self.dataset.shortest, self.dataset.longest + 1)
-        return random, who, random.choice(self.of_speaker[who], count).tolist()
+        return random, speaker_name, random.choice(self.of_speaker[speaker_name], count).tolist()
 
     def text(self, recordings: list[int]) -> str:
-        """What is said in these recordings."""
+        """Returns the text of these recordings."""
         return " ".join(digit(self.source.keys[number]) for number in recordings)
 
     def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
-        random, who, recordings = self.spoken(number)
+        random, speaker_name, recordings = self.spoken(number)
         return {
             "sound": lambda: (self.sound(recordings, random), RATE), "text": lambda: self.text(recordings),
-            "speaker": lambda: who,
+            "speaker": lambda: speaker_name,
         }  # fmt: skip
 
     def sound(self, recordings: list[int], random: np.random.Generator) -> np.ndarray:
-        """These recordings one after another with gaps, in noise; silence or noise alone where there is none."""
+        """Returns the recordings, joined with gaps, with added noise; without recordings, only noise or silence."""
         parts = [silence(random, 0.05, 0.3)]
         for recording in recordings:
             parts += [self.recording(recording) * 10 ** (random.uniform(-3, 3) / 20), silence(random, 0.02, 0.25)]
@@ -70,21 +69,21 @@ class Strings(Made):
         level = np.sqrt(np.mean(clip**2)) if recordings else 10 ** random.uniform(-3, -1)
         ratio = random.uniform(*self.dataset.noise) if recordings else 0.0
         noise = level * 10 ** (-ratio / 20) * random.standard_normal(len(clip))
-        quiet = not recordings and random.random() < 0.2  # not even noise
+        quiet = not recordings and random.random() < 0.2  # without noise
         return (clip + noise * (not quiet)).astype(np.float32)
 
 
 def silence(random: np.random.Generator, least: float, most: float) -> np.ndarray:
-    """Zeros at RATE, for a random time of `least` to `most` seconds."""
+    """Returns zeros at RATE, of a random duration from `least` to `most` seconds."""
     return np.zeros(int(random.uniform(least, most) * RATE), dtype=np.float32)
 
 
 class DigitStrings(MadeDataset):
-    """Columns: `sound` (8 kHz), `text` ("7 0 3", empty where nobody speaks), `speaker`. A string has `shortest` to
-    `longest` digits of one speaker, in white noise at a signal-to-noise ratio drawn from `noise` [lowest, highest] dB;
-    a share `silence` of them is noise or silence alone. `samples` is how many one epoch of training has. Splits share
-    no recording. `held_out`: one speaker or several, who are in test alone, and test has no other. `equalize`: see
-    `fsdd`. Raises ValueError for a wrong `shortest` or `longest`."""
+    """Columns: `sound` (8 kHz), `text` ("7 0 3", empty without speech), `speaker`. A string has `shortest` to `longest`
+    digits of one speaker, in white noise with a random signal-to-noise ratio from `noise` [lowest, highest] dB. A share
+    `silence` of the strings is only noise or silence. `samples` is the number of training samples per epoch. Splits
+    have no recordings in common. `held_out`: one or several speakers; test contains only these, train and val only
+    others. `equalize`: see `fsdd`. Raises ValueError unless 1 <= `shortest` <= `longest`."""
 
     held_back = 500
     columns = ("sound", "text", "speaker")

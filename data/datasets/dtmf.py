@@ -1,4 +1,4 @@
-"""DTMF tones made by rule: a telephone's digit as two sines, in noise of random level, at a random start and length."""
+"""Generated DTMF tones: a telephone digit as two sines of random start and length, in noise of random level."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from ..samples import Made, MadeDataset
 
 LOW = {"1": 697, "2": 697, "3": 697, "4": 770, "5": 770, "6": 770, "7": 852, "8": 852, "9": 852, "0": 941}
-"""The lower frequency of each digit's tone, in hertz."""
+"""The lower frequency of the tone of each digit, in hertz."""
 HIGH = {"1": 1209, "4": 1209, "7": 1209, "2": 1336, "5": 1336, "8": 1336, "0": 1336, "3": 1477, "6": 1477, "9": 1477}
-"""The higher frequency of each digit's tone, in hertz."""
+"""The higher frequency of the tone of each digit, in hertz."""
 RATE = 8000
 SECONDS = 0.4
 
 
 def tone(digit: int, random: np.random.Generator) -> np.ndarray:
-    """One digit's tone as float32 samples (3200) at RATE: 0.1 to 0.25 s somewhere in SECONDS, with noise 0 to 20 dB
-    below it."""
+    """Returns the tone of a digit as float32 samples (3200) at RATE: 0.1 to 0.25 s at a random position in SECONDS,
+    with noise that is 0 to 20 dB weaker."""
     count = round(RATE * SECONDS)
     time = np.arange(count) / RATE
     length = random.uniform(0.10, 0.25)
@@ -32,7 +32,7 @@ def tone(digit: int, random: np.random.Generator) -> np.ndarray:
 
 
 class Tones(Made):
-    """Samples of one tone and its digit."""
+    """Samples of a tone and its digit."""
 
     def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         random = self.random(number)
@@ -41,7 +41,7 @@ class Tones(Made):
 
 
 class Dtmf(MadeDataset):
-    """Columns: `sound` (0.4 s at 8 kHz) and `label` 0 to 9. `samples` is how many one epoch of training has."""
+    """Columns: `sound` (0.4 s at 8 kHz) and `label` 0 to 9. `samples` is the number of training samples per epoch."""
 
     columns = ("sound", "label")
 

@@ -1,4 +1,4 @@
-"""The Free Spoken Digit Dataset: English digits by several speakers at 8 kHz, from `fsdd/` in the data root."""
+"""The Free Spoken Digit Dataset: English digits by several speakers at 8 kHz, read from `fsdd/` in the data root."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from ..shards import ShardDataset
 
 
 class Fsdd(ShardDataset):
-    """Columns: `sound`, `label` 0 to 9, `speaker`. A tenth of train validates, by hash of the key.
+    """Columns: `sound`, `label` 0 to 9, `speaker`. A tenth of train is used for validation (selected by the hash of the
+    key).
 
-    With `held_out`, the name of a speaker or of several, the test split is all their recordings, and train and val are
-    of the others alone. With `equalize` every speaker's recordings are filtered to the mean spectrum of all speakers,
-    a held-out one's too (see data/mixture.py): who speaks is known then, not what is said. With `unlabelled`
-    nine tenths of a held-out speaker's recordings in the train file belong to train, too, without their labels (test
-    has them as well). Raises DataError for `unlabelled` alone and for an unknown speaker.
+    With `held_out` (one or several speakers), test contains all recordings of these speakers, train and val only those
+    of others. With `equalize`, the recordings of every speaker, including held-out ones, are filtered to the mean
+    spectrum of all speakers (see data/mixture.py): this uses the speaker's name, but no labels. With `unlabelled`,
+    train also contains nine tenths of the held-out recordings in the train file, without labels; test contains them as
+    well. Raises DataError if `unlabelled` is set without `held_out`, or if a speaker is unknown.
     """
 
     folder = "fsdd"
@@ -28,30 +29,31 @@ class Fsdd(ShardDataset):
         self.equalize, self.unlabelled = equalize, unlabelled
 
     def open(self, split: str) -> Samples:
-        found = self._opened(split)
-        return Equalized(found, self.read("train", "test"), "sound", speaker) if self.equalize else found
+        samples = self._opened(split)
+        return Equalized(samples, self.read("train", "test"), "sound", speaker) if self.equalize else samples
 
     def _opened(self, split: str) -> Samples:
         if self.held_out is None:
             return super().open(split)
         self.check_split(split)
-        every = self.read("train") if split != "test" else self.read("train", "test")
-        known = {speaker(key) for key in every.keys}
+        samples = self.read("train") if split != "test" else self.read("train", "test")
+        speakers = {speaker(key) for key in samples.keys}
         for name in self.held_out:
-            if name not in known:
-                raise DataError(f"fsdd has no speaker {name!r}; possible: {', '.join(sorted(known))}")
-        own = {n for n, key in enumerate(every.keys) if speaker(key) in self.held_out}
+            if name not in speakers:
+                raise DataError(f"fsdd has no speaker {name!r}; possible: {', '.join(sorted(speakers))}")
+        held_out = {n for n, key in enumerate(samples.keys) if speaker(key) in self.held_out}
         if split == "test":
-            return Chosen(every, sorted(own))
-        heard = range(len(every)) if self.unlabelled and split == "train" else sorted(set(range(len(every))) - own)
-        return share(Chosen(Hidden(every, "label", own), heard), split)
+            return Chosen(samples, sorted(held_out))
+        use_all = self.unlabelled and split == "train"
+        chosen = range(len(samples)) if use_all else sorted(set(range(len(samples))) - held_out)
+        return share(Chosen(Hidden(samples, "label", held_out), chosen), split)
 
 
 def speaker(key: str) -> str:
-    """Who speaks, by the recording's key `digit_speaker_index`."""
+    """Returns the speaker of a recording from its key `digit_speaker_index`."""
     return key.split("_")[1]
 
 
 def digit(key: str) -> str:
-    """What is said, by the same key."""
+    """Returns the digit of a recording from its key."""
     return key.partition("_")[0]

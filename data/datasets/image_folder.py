@@ -1,4 +1,4 @@
-"""Your own images in folders: the name of the folder is the class."""
+"""User images in folders: the name of the folder is the class."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ...files.reading import DataError
 from ..samples import Listed, OwnFiles, Samples
 
 OTHERS = 10_000
-"""How many other files and folders a folder of few images may hold."""
+"""The number of other files and folders that a folder with few images can contain."""
 ENDINGS = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 class ImageFolder(OwnFiles):
-    """`train`, `val` and `test` each name a folder with one folder per class; without `val` a tenth of train validates,
-    by hash of the file's path. Columns: `image` (a path) and `label` (the folder's name): `train/cat/1.jpg` is a
-    cat."""
+    """`train`, `val` and `test` are folders with one folder per class. Without `val`, a tenth of train is used for
+    validation (selected by the hash of the path). Columns: `image` (a path) and `label` (the name of the folder): the
+    label of `train/cat/1.jpg` is `cat`."""
 
     columns = ("image", "label")
 
@@ -28,20 +28,20 @@ class ImageFolder(OwnFiles):
 
 
 def read_folder(folder: Path) -> Samples:
-    """The images of a folder of class folders, at any depth, sorted by path. Raises DataError when there are none, and
-    for a folder that holds mostly other files, such as `/`."""
+    """Returns the images in the class folders of a folder, at any depth, sorted by path. Raises DataError if there are
+    no images, or mostly other files, as in `/`."""
     if not os.path.isdir(folder):
         raise DataError(f"there is no folder {str(folder)!r}")
-    example = f"name a folder with a folder for each class (such as {folder / 'cat' / '1.jpg'})"
+    example = f"use a folder with one folder per class (such as {folder / 'cat' / '1.jpg'})"
     files, others = [], 0
-    for place in sorted(each for each in folder.iterdir() if os.path.isdir(each)):
-        for root, folders, names in os.walk(place):
-            found = [Path(root, name) for name in names if os.path.splitext(name)[1].lower() in ENDINGS]
-            files += found
-            others += len(folders) + len(names) - len(found)
+    for class_folder in sorted(path for path in folder.iterdir() if os.path.isdir(path)):
+        for root, folders, names in os.walk(class_folder):
+            images = [Path(root, name) for name in names if os.path.splitext(name)[1].lower() in ENDINGS]
+            files += images
+            others += len(folders) + len(names) - len(images)
             if others > max(OTHERS, 10 * len(files)):
-                there = f"{len(files):,} images and {others:,} other files and folders up to {root}"
-                raise DataError(f"{folder} is no folder of images, with {there}; {example}")
+                counts = f"{len(files):,} images and {others:,} other files and folders up to {root}"
+                raise DataError(f"{folder} is not a folder of images: it has {counts}; {example}")
     if not files:
         raise DataError(f"{folder} has no images in folders named by class; {example}")
     files.sort()

@@ -1,4 +1,4 @@
-"""Bach's chorales for four voices, in sixteenths, from `jsb_chorales/Jsb16thSeparated.json` in the data root
+"""Bach's chorales for four voices, in sixteenth notes, from `jsb_chorales/Jsb16thSeparated.json` in the data root
 (https://github.com/czhuang/JSB-Chorales-dataset; the split of Boulanger-Lewandowski et al. 2012, arXiv:1206.6392)."""
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from ..base import data_root
 from ..samples import Listed, SampleDataset, Samples
 
 Chorale = list[Annotated[list[Annotated[int, Field(ge=-1, le=127)]], Field(min_length=4, max_length=4)]]
-"""Steps of four MIDI pitches, soprano first; -1 is silence."""
+"""Time steps of four MIDI pitches, soprano first; -1 is silence."""
 
 
 class Chorales(Record):
-    """The file."""
+    """The content of the file."""
 
     train: list[Chorale]
     valid: list[Chorale]
@@ -25,8 +25,8 @@ class Chorales(Record):
 
 
 class JsbChorales(SampleDataset):
-    """Column: `score`, an array (sixteenths, 4 voices) of MIDI pitches, soprano first, -1 for silence. 229 chorales
-    train, 76 validate, 77 test."""
+    """Column: `score`, an array (sixteenths, 4 voices) of MIDI pitches, soprano first, -1 for silence. The splits have
+    229, 76 and 77 chorales."""
 
     splits = ("train", "val", "test")
     columns = ("score",)
@@ -36,5 +36,5 @@ class JsbChorales(SampleDataset):
         file = data_root() / "jsb_chorales" / "Jsb16thSeparated.json"
         if not file.exists():
             raise DataError(f"{file} is missing: put the chorales there, or set CHOPMIX_DATA")
-        found = getattr(read_record(file, Chorales), {"val": "valid"}.get(split, split))
-        return Listed([f"chorale {split} {number}" for number in range(len(found))], [{"score": c} for c in found])
+        scores = getattr(read_record(file, Chorales), {"val": "valid"}.get(split, split))
+        return Listed([f"chorale {split} {number}" for number in range(len(scores))], [{"score": s} for s in scores])

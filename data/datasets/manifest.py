@@ -1,5 +1,5 @@
-"""Your own samples in a manifest: a JSONL file with one JSON object a line, or a CSV file with a header, whose values
-are data, or paths of files."""
+"""User samples in a manifest: a JSONL file with one JSON object per line, or a CSV file with a header. The values are
+data or file paths."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from ...files.records import parse_json
 from ..samples import Listed, OwnFiles, Samples
 
 TABLES = {".csv": ",", ".tsv": "\t"}
-"""What separates the columns of a table, by the ending of its file."""
+"""The delimiter of the columns of a table, by the ending of its file."""
 
 
 class Manifest(OwnFiles):
-    """`train`, `val` and `test` each name a JSONL, CSV or TSV file; without `val` a tenth of train validates, by hash
-    of the line's `key` (its number where it has none). `columns` are the keys that are read, `files` those of them that
-    hold paths (or lists of them), relative to the manifest's folder. An empty field of a table is a missing value.
+    """`train`, `val` and `test` are JSONL, CSV or TSV files. Without `val`, a tenth of train is used for validation
+    (selected by the hash of the `key` of the line, or of its number). `columns` are the keys that are read; `files` are
+    the columns that contain paths (or lists of paths), relative to the folder of the manifest. An empty field of a
+    table is a missing value.
 
-    With `columns: [image, label]` and `files: [image]` a line of JSONL may be
+    Example of a line of JSONL with `columns: [image, label]` and `files: [image]`:
 
         {"key": "7", "image": "images/7.png", "label": "cat"}
 
-    Raises ValueError where `files` names no column."""
+    Raises ValueError if `files` contains a name that is not in `columns`."""
 
     def __init__(
         self, *, train: str, val: str | None = None, test: str | None = None, columns: list[str],
@@ -34,12 +35,12 @@ class Manifest(OwnFiles):
     ):  # fmt: skip
         super().__init__(train, val, test)
         self.columns, self.files = tuple(columns), files
-        if wrong := [name for name in files or () if name not in columns]:
-            raise ValueError(f"files: {wrong[0]!r} is not among the columns ({', '.join(columns)})")
+        if unknown := [name for name in files or () if name not in columns]:
+            raise ValueError(f"files: {unknown[0]!r} is not among the columns ({', '.join(columns)})")
 
     def read(self, where: str | Path) -> Samples:
-        """All samples of one file. Raises DataError naming it and the line that is wrong, and where it has no samples
-        or two with one key."""
+        """Returns all samples of a file. Raises DataError if a line is invalid, if there are no samples, or if two
+        samples have the same key."""
         path, keys, rows = Path(os.path.expanduser(where)), [], []
         for number, row in rows_of(path):
             keys.append(str(row.get("key", f"line {number}")))
@@ -47,9 +48,9 @@ class Manifest(OwnFiles):
         if not rows:
             raise DataError(f"{path} holds no samples")
         if len(set(keys)) != len(keys):
-            seen: set[str] = set()
-            twice = next(key for key in keys if key in seen or seen.add(key))
-            raise DataError(f"{path}: the key {twice!r} stands twice")
+            previous: set[str] = set()
+            duplicate = next(key for key in keys if key in previous or previous.add(key))
+            raise DataError(f"{path}: the key {duplicate!r} occurs twice")
         return Listed(keys, rows)
 
     def others(self) -> list[str]:
@@ -57,17 +58,17 @@ class Manifest(OwnFiles):
         return [name for name in row if name not in (*self.columns, "key")]
 
     def _value(self, path: Path, name: str, value: Any) -> Any:
-        """A value; a path, or a list of paths, of `files` joined to the manifest's folder."""
+        """Returns a value. Paths and lists of paths in the columns `files` are joined to the folder of the manifest."""
         if name not in (self.files or ()):
             return value
         if isinstance(value, list):
-            return [self._value(path, name, each) for each in value]
+            return [self._value(path, name, element) for element in value]
         return path.parent / value if isinstance(value, str) else value
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a manifest as mappings, each with the number of its line, from 1. Raises DataError for what is no
-    such row."""
+    """Yields (line number, row) of a manifest; lines are numbered from 1, rows are mappings. Raises DataError if a line
+    is invalid."""
     if path.suffix.lower() in TABLES:
         yield from table_rows(path)
         return
@@ -76,13 +77,13 @@ def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         row = parse_json(line, f"{path}, line {number}")
         if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: a mapping is expected, not {type(row).__name__}")
+            raise DataError(f"{path}, line {number}: expected a mapping, not {type(row).__name__}")
         yield number, row
 
 
 def table_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a CSV or TSV file with a header, all values as text, None for an empty one; each with the number of
-    its last line. Raises DataError for a wrong header or row."""
+    """Yields (number of the last line, row) of a CSV or TSV file with a header. Values are texts, or None if empty.
+    Raises DataError if the header or a row is invalid."""
     reader = csv.reader(text_lines(read_lines(path), str(path)), delimiter=TABLES[path.suffix.lower()])
     try:
         header = next(reader, [])

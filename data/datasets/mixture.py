@@ -1,4 +1,4 @@
-"""Several data sets as one: one set of weights learns all their tasks."""
+"""A mixture of data sets, on which one model is trained."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from ..samples import SampleDataset, Samples
 
 
 class Mixture(SampleDataset):
-    """The data sets `of`, by name; a training batch holds of each its `share`, relative to the others' (1 where none is
-    given), of the samples or, with `by: tokens`, of the tokens. Columns: all of theirs; `columns` renames those of a
-    source: `{fsdd: {label: spoken}}`. Of text corpora the samples are pieces of at most `characters` characters, with
-    the column `text`. Each source keeps its own validation and test samples; one that has none is left out there.
+    """The data sets `of`, by name (sources). `share` is the share of each source in a training batch, relative to the
+    other shares (default 1): of the samples, or with `by: tokens` of the tokens. The mixture has the columns of all
+    sources; `columns` renames those of a source: `{fsdd: {label: spoken}}`. The samples of a text corpus are pieces of
+    at most `characters` characters in the column `text`. Each source keeps its validation and test samples; a source
+    without such a split is not part of it.
 
         {use: mixture, of: {digits: mnist, python: python_stdlib}, share: {digits: 1, python: 2}}
     """
@@ -31,24 +32,24 @@ class Mixture(SampleDataset):
     ):  # fmt: skip
         self.of, self.share, self.by, self.characters = of, share or {}, by, characters
         self.renamed = columns or {}
-        for given in (self.share, self.renamed):
-            if unknown := [name for name in given if name not in of]:
+        for by_source in (self.share, self.renamed):
+            if unknown := [name for name in by_source if name not in of]:
                 raise ValueError(f"no source is named {unknown[0]!r}; possible: {', '.join(of)}")
         shares = self.shares
         if not of or min(shares.values()) < 0 or not sum(shares.values()) or characters < 1:
-            told = ", ".join(f"{name} {value:g}" for name, value in shares.items())
+            values = ", ".join(f"{name} {value:g}" for name, value in shares.items())
             raise ValueError(
-                f"shares must be at least 0, one of them above 0, and characters at least 1; they are {told}"
+                f"shares must be at least 0, one of them above 0, and characters at least 1; they are {values}"
             )
-        self.take({name: made() for name, made in of.items()})
+        self.take({name: create() for name, create in of.items()})
 
     @classmethod
     def problems(cls, options, wiring):
         for name in options.get("columns") or {}:
             source = (options.get("of") or {}).get(name)
             if isinstance(source, Part) and options["columns"][name] and not source.target.renamable:
-                told = f"columns of {source.use} keep their names: use data.columns, by input"
-                yield ("data", "dataset", "columns", name), told
+                problem = f"columns of {source.use} cannot be renamed here; use data.columns"
+                yield ("data", "dataset", "columns", name), problem
 
     def members(self):
         return list(self.sources.values())
@@ -58,22 +59,22 @@ class Mixture(SampleDataset):
             source.check(wiring)
 
     def take(self, sources: dict[str, Dataset]) -> None:
-        """Mix these sources; the splits are those that some source has."""
-        known = {split for source in sources.values() for split in source.splits}
-        self.sources, self.splits = sources, tuple(split for split in Mixture.splits if split in known)
+        """Sets the sources. The splits of the mixture are those that at least one source has."""
+        splits = {split for source in sources.values() for split in source.splits}
+        self.sources, self.splits = sources, tuple(split for split in Mixture.splits if split in splits)
 
     def whole(self) -> Mixture:
-        """The mixture of the sources, each as a whole."""
-        found = copy(self)
-        found.take({name: source.whole() for name, source in self.sources.items()})
-        return found
+        """Returns the mixture of the results of `Dataset.whole` of all sources."""
+        mixture = copy(self)
+        mixture.take({name: source.whole() for name, source in self.sources.items()})
+        return mixture
 
     def title(self, split: str) -> str:
         return ", ".join(source.title(split) for source in self.sources.values() if split in source.splits)
 
     @property
     def shares(self) -> dict[str, float]:
-        """Each source's share; 1 where none is given."""
+        """The share of each source; the default is 1."""
         return {name: self.share.get(name, 1.0) for name in self.of}
 
     def addresses(self) -> Iterator[str]:
@@ -81,25 +82,28 @@ class Mixture(SampleDataset):
 
     @property
     def options(self) -> dict[str, object]:
-        return {"of": {name: [each.name, each.options] for name, each in self.sources.items()}, "share": self.shares}
+        return {
+            "of": {name: [source.name, source.options] for name, source in self.sources.items()},
+            "share": self.shares,
+        }
 
     @property
     def columns(self) -> tuple[str, ...]:
-        every = [
+        names = [
             self.renamed.get(name, {}).get(column, column)
             for name, source in self.sources.items()
             for column in (source.columns if source.holds_samples else ("text",))
         ]
-        return tuple(dict.fromkeys(every))
+        return tuple(dict.fromkeys(names))
 
     def open(self, split: str) -> Samples:
         self.check_split(split)
-        found = []
+        sources = []
         for name, source in self.sources.items():
             if split not in source.splits:
                 continue
             samples = source.opened(split) if source.holds_samples else pieces_of(source, split, self.characters)
-            found.append(Source(name, samples, self.shares[name], self.renamed.get(name, {})))
-        if not found:
+            sources.append(Source(name, samples, self.shares[name], self.renamed.get(name, {})))
+        if not sources:
             raise DataError(f"none of {', '.join(self.of)} has a split {split!r}")
-        return MixedSamples(found, self.by == "tokens")
+        return MixedSamples(sources, self.by == "tokens")

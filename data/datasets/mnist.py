@@ -1,4 +1,4 @@
-"""MNIST: handwritten digits of 28 x 28 pixels, from `mnist/` in the data root; a tenth of train validates, by hash."""
+"""MNIST: handwritten digits of 28 x 28 pixels, read from `mnist/` in the data root."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ WORDS = "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 
 
 class Mnist(ShardDataset):
-    """Columns: `image` (28 x 28, grey), `label` 0 to 9, and `word`, `zero` to `nine`."""
+    """Columns: `image` (28 x 28, grey), `label` 0 to 9, and `word` (`zero` to `nine`). A tenth of train is used for
+    validation (selected by the hash of the key)."""
 
     folder = "mnist"
     sources = {"image": "png", "label": "cls"}
@@ -22,11 +23,11 @@ class Mnist(ShardDataset):
         return (*self.sources, "word")
 
     def read(self, *files: str) -> Samples:
-        found = super().read(*files)
-        reading = {name: itemgetter(name) for name in self.sources} | {"word": word}
-        return Renamed(found, reading, dict(zip(reading, (*self.sources, "label"))))
+        samples = super().read(*files)
+        readers = {name: itemgetter(name) for name in self.sources} | {"word": word}
+        return Renamed(samples, readers, dict(zip(readers, (*self.sources, "label"))))
 
 
 def word(row: Columns) -> str:
-    """The name of a sample's digit."""
+    """Returns the word for the digit of a sample."""
     return WORDS[row["label"]]

@@ -1,4 +1,5 @@
-"""MOSES: 1.9 million drug-like molecules as SMILES (Polykovskiy et al. 2020, arXiv:1811.12823), a document each."""
+"""MOSES: 1.9 million drug-like molecules as SMILES (Polykovskiy et al. 2020, arXiv:1811.12823). Each molecule is a
+document."""
 
 from __future__ import annotations
 
@@ -12,25 +13,26 @@ from ..base import Dataset, Document, data_root, share_by_hash
 from ..fingerprint import hash_files
 
 VAL = 0.01
-"""The share of the training molecules that validate, by hash."""
+"""The share of the training molecules that are used for validation (selected by their hash)."""
 
 
 class Moses(Dataset):
-    """Reads `moses/train.csv.gz` and `moses/test.csv.gz` in the data root, else the files that the package molsets
-    ships (`uv pip install --no-deps molsets`): one SMILES a line below a line `SMILES`."""
+    """Reads `moses/train.csv.gz` and `moses/test.csv.gz` in the data root, or else the files in the package molsets
+    (`uv pip install --no-deps molsets`). After a header line `SMILES`, each line contains one SMILES."""
 
     splits = ("train", "val", "test")
 
     def path(self, split: str) -> Path:
-        """The file of a split. Raises DataError for a split that does not exist, and where there is no file."""
+        """Returns the file of a split. Raises DataError if the split does not exist or the file is missing."""
         self.check_split(split)
         name = "test.csv.gz" if split == "test" else "train.csv.gz"
-        found = find_spec("moses")
-        shipped = [Path(folder) / "dataset" / "data" for folder in (found.submodule_search_locations if found else ())]
+        package = find_spec("moses")
+        folders = package.submodule_search_locations if package else ()
+        shipped = [Path(folder) / "dataset" / "data" for folder in folders]
         for folder in (data_root() / "moses", *shipped):
             if (folder / name).exists():
                 return folder / name
-        raise DataError(f"{data_root() / 'moses' / name} is not there: `uv pip install --no-deps molsets` brings it")
+        raise DataError(f"{data_root() / 'moses' / name} is missing: `uv pip install --no-deps molsets` installs it")
 
     def documents(self, split: str) -> Iterator[Document]:
         path = self.path(split)

@@ -11,9 +11,9 @@ from ..samples import Listed, SampleDataset, Samples
 
 
 class Motions(SampleDataset):
-    """Columns: `motion` (100, 6) and `label` (standing, walking, running, badminton). `fold` 0 to 4: every fifth
-    recording of each activity tests, from that one on; the one after it validates. Raises ValueError for another
-    `fold`."""
+    """Columns: `motion` (100, 6) and `label` (standing, walking, running, badminton). `fold` (0 to 4) selects the test
+    recordings: those of each activity whose number modulo 5 is `fold`; the next ones are used for validation. Raises
+    ValueError if `fold` is not from 0 to 4."""
 
     splits = ("train", "val", "test")
     columns = ("motion", "label")
@@ -25,7 +25,7 @@ class Motions(SampleDataset):
 
     @cached_property
     def recordings(self) -> tuple[np.ndarray, list[str]]:
-        """All recordings (80, 100, 6) and their labels. Raises DataError where sktime is not installed."""
+        """All recordings (80, 100, 6) and their labels. Raises DataError if sktime is not installed."""
         try:
             from sktime.datasets import load_basic_motions
         except ImportError:

@@ -1,5 +1,5 @@
-"""Multi30k: 29,000 image captions in English and German (Elliott et al. 2016, arXiv:1605.00459), from `multi30k/` in
-the data root."""
+"""Multi30k: 29,000 image captions in English and German (Elliott et al. 2016, arXiv:1605.00459), read from `multi30k/`
+in the data root."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ NAMES = {"train": "train", "val": "val", "test": "test2016"}
 
 
 class Multi30k(SampleDataset):
-    """Columns: `en`, `de`. The splits are the data set's own: 29,000 pairs to train, 1,014 to validate, and the 1,000
-    of the 2016 test. Files: `train.en.gz`, `train.de.gz`, ..., `test2016.de.gz`, a sentence a line."""
+    """Columns: `en`, `de`. The splits are the official ones: 29,000 pairs for training, 1,014 for validation, and the
+    1,000 pairs of the 2016 test. Files: `train.en.gz`, `train.de.gz`, ..., `test2016.de.gz`, with one sentence per
+    line."""
 
     splits = tuple(NAMES)
     columns = ("en", "de")
@@ -24,6 +25,6 @@ class Multi30k(SampleDataset):
         files = {column: folder / f"{NAMES[split]}.{column}.gz" for column in self.columns}
         missing = [str(path) for path in files.values() if not path.exists()]
         if missing:
-            needed = "put the sentences there, one a line, packed with gzip"
-            raise DataError(f"{' and '.join(missing)} are not there: {needed}")
+            needed = "add the sentences, one per line, compressed with gzip"
+            raise DataError(f"missing: {' and '.join(missing)}; {needed}")
         return Lines(files)

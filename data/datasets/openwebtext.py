@@ -1,4 +1,5 @@
-"""OpenWebText, the open copy of GPT-2's training set: 8 M web pages, 55 GB, streamed from the Hugging Face hub."""
+"""OpenWebText, an open reproduction of GPT-2's training set: 8 M web pages, 55 GB, streamed from the Hugging Face
+hub."""
 
 from __future__ import annotations
 
@@ -10,15 +11,15 @@ from ..base import Dataset, Document, split_by_hash
 
 REPOSITORY = "Skylion007/openwebtext"
 VAL_SHARE = 0.0005
-"""nanoGPT's share of documents to validate on."""
+"""The share of documents for validation, as in nanoGPT."""
 
 
 class OpenWebText(Dataset):
-    """`limit`, at least 1, reads only so many pages from the beginning. A page's split follows from the hash of its
-    number."""
+    """With `limit` (at least 1), only the first `limit` pages are read. The hash of a page's number determines its
+    split."""
 
     def __init__(self, *, limit: int | None = None):
-        """Raises ValueError for a limit under 1."""
+        """Raises ValueError if `limit` is below 1."""
         if limit is not None and limit < 1:
             raise ValueError(f"limit: {limit} must be at least 1")
         self.limit = limit
@@ -31,17 +32,17 @@ class OpenWebText(Dataset):
         try:
             from datasets import load_dataset
         except ImportError:
-            needed = "pip install 'chopmix[hub]'"
-            raise DataError(f"the dataset openwebtext streams from the hub: {needed}") from None
+            command = "pip install 'chopmix[hub]'"
+            raise DataError(f"the data set openwebtext needs the library datasets: {command}") from None
         try:
             pages = load_dataset(REPOSITORY, split="train", streaming=True)
             for number, page in enumerate(islice(pages, self.limit)):
                 if split_by_hash(str(number), VAL_SHARE) == split:
                     yield Document(f"{REPOSITORY}/{number}", page["text"])
-        except OSError as error:  # no network, or the hub's own refusals
+        except OSError as error:  # no network, or a refused request
             raise DataError(
-                f"{REPOSITORY} cannot be streamed from the hub ({type(error).__name__}); where there is no network, "
-                "bring its pages as JSONL files, one page a line under 'text', and use the dataset text: "
+                f"{REPOSITORY} cannot be streamed from the hub ({type(error).__name__}); without a network connection, "
+                "provide its pages as JSONL (one page per line, under 'text') and use the data set text: "
                 "{use: text, train: 'pages/*.jsonl'}"
             ) from error
 

@@ -1,5 +1,4 @@
-"""Texts of your own that belong together line by line: the same sentences in two or more languages, questions and
-answers."""
+"""User text files that correspond line by line: the same sentences in several languages, or questions and answers."""
 
 from __future__ import annotations
 
@@ -13,8 +12,8 @@ from ..samples import ByColumn, Columns, OwnFiles, Samples, picked
 
 
 class Lines(ByColumn):
-    """One sample per line number: line n of every file, by column. A sample with an empty line is bad. Raises DataError
-    where the files differ in their number of lines, or have none."""
+    """Sample n contains line n of every file, by column. A sample with an empty line is bad. Raises DataError if the
+    files have different numbers of lines, or no lines."""
 
     def __init__(self, files: Mapping[str, Path]):
         self.files = files
@@ -40,19 +39,19 @@ class Lines(ByColumn):
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of a file, without their ends and a byte order mark. Raises DataError naming a line that is not
-    UTF-8."""
-    found = []
+    """Returns the lines of a file without line ends and byte order mark. Raises DataError if a line is not UTF-8."""
+    lines = []
     for number, line in enumerate(read_lines(path), start=1):
         text = utf8(line, str(path), number)
-        found.append(text.removeprefix("\ufeff" if number == 1 else "").rstrip("\r\n"))
-    return found
+        lines.append(text.removeprefix("\ufeff" if number == 1 else "").rstrip("\r\n"))
+    return lines
 
 
 class ParallelText(OwnFiles):
-    """`train`, `val` and `test` each map a column's name to a file (`.gz` and `.xz` are unpacked): `{en: train.en, de:
-    train.de}`. The files have equally many lines. Without `val` a tenth of train validates, by hash of the line's
-    number. Raises ValueError where `val` or `test` has other columns than `train`."""
+    """`train`, `val` and `test` each map column names to files (`.gz` and `.xz` are unpacked): `{en: train.en, de:
+    train.de}`. The files of a split must have the same number of lines. Without `val`, a tenth of train is used for
+    validation (selected by the hash of the line number). Raises ValueError if `val` or `test` has other columns than
+    `train`."""
 
     def __init__(
         self, *, train: dict[str, str], val: dict[str, str] | None = None, test: dict[str, str] | None = None

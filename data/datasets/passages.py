@@ -1,4 +1,4 @@
-"""Passages of the classic novels of the dataset `books`, to be classified by the book that they are from."""
+"""Passages from the classic novels of the data set `books`; the label is the book."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ..samples import Listed, SampleDataset, Samples
 from .books import Books
 
 LAST = 0.1
-"""The share of every training book, its end, that passages are taken from: `books` with `share: 0.9` does not read
+"""The share of every training book, at its end, from which passages are taken. `books` with `share: 0.9` does not read
 it."""
 PARTS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
-"""The part of that end, from and to, as shares of its words, that the passages of each split are taken from."""
+"""The part of this end, as shares of its words (from, to), from which the passages of each split are taken."""
 
 
 class Passages(SampleDataset):
-    """Columns: `text`, `words` consecutive words, and `label`, the book's title. `each` passages per book train, spread
-    evenly over their part of the book; in val and test passages fill their parts, one behind the other. None overlap.
-    Raises ValueError for `words` or `each` below 1."""
+    """Columns: `text` (`words` consecutive words) and `label` (the title of the book). Train has `each` passages per
+    book, spread evenly over its part of the book; in val and test, consecutive passages fill the part. Passages do not
+    overlap. Raises ValueError if `words` or `each` is below 1."""
 
     splits = ("train", "val", "test")
     columns = ("text", "label")
@@ -34,11 +34,11 @@ class Passages(SampleDataset):
         keys, rows = [], []
         for title, end in self._ends.items():
             words = [word.span() for word in re.finditer(r"\S+", end)][1:]  # the first may be the end of a word
-            first, last = (round(len(words) * place) for place in PARTS[split])
+            first, last = (round(len(words) * fraction) for fraction in PARTS[split])
             starts = range(first, last - self.words + 1, self.words)
             if len(starts) < self.each and split == "train":
-                found = f"{len(starts)} passages of {self.words} words"
-                raise DataError(f"passages: {title} has {found} to train on, not {self.each}")
+                available = f"{len(starts)} passages of {self.words} words"
+                raise DataError(f"passages: {title} has {available} for training, not {self.each}")
             count = self.each if split == "train" else len(starts)
             for number in range(count):
                 start = starts[number * len(starts) // count]
@@ -48,6 +48,6 @@ class Passages(SampleDataset):
 
     @cached_property
     def _ends(self) -> dict[str, str]:
-        """The last share LAST of every training book's text, by title."""
+        """The end of every training book (a share LAST of its text), by title."""
         books = {document.key: document.text for document in Books().documents("train")}
         return {title: text[round(len(text) * (1 - LAST)) :] for title, text in books.items()}

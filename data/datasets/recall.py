@@ -1,10 +1,10 @@
-"""A number to remember over a long count: the answer notes it down, counts down to zero, and says it again.
+"""A number to remember during a long countdown: the answer starts with the number, counts down to zero, and repeats it.
 
     question    472 83
     answer      [472]83 82 81 ... 02 01 00 472
 
-Who reads only the last tokens has long lost the number when it is asked for, unless the note can still be read. Nothing
-needs to be downloaded.
+A model that reads only the last tokens cannot repeat the number, unless it can still attend to the beginning of the
+answer. No download is needed.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 from ..samples import Made, MadeDataset
 
 HELD_BACK = {0: "val", 5: "test"}
-"""The splits of the numbers whose digits have a sum that ends in 0 or 5; all others train. Every digit is at every
-place in every split."""
+"""The splits of numbers whose digit sum ends in 0 or 5; all others are in train. Every digit occurs at every position
+in every split."""
 NUMBERS: dict[str, list[int]] = {"train": [], "val": [], "test": []}
 for _number in range(1000):
     NUMBERS[HELD_BACK.get(sum(map(int, str(_number))) % 10, "train")].append(_number)
 
 
 class Counts(Made):
-    """Questions and answers. A count begins at `least` to 99, so that at least 3 * `least` characters lie between the
-    note and what it is needed for."""
+    """Questions and answers. A countdown starts at a number from `least` to 99, so at least 3 * `least` characters are
+    between the two occurrences of the number in the answer."""
 
     def __init__(self, split: str, count: int, least: int):
         super().__init__(split, count, "count")
@@ -42,9 +42,9 @@ class Counts(Made):
 
 
 class Recall(MadeDataset):
-    """Columns: `question` (a number of three digits, and where the count begins) and `answer`. `samples` is how many
-    one epoch of training has; `least`, 1 to 99, the smallest beginning of a count. The numbers of val and test are not
-    in train."""
+    """Columns: `question` (a number of three digits, and the start of the countdown) and `answer`. `samples` is the
+    number of training samples per epoch; `least` (1 to 99) is the lowest start of a countdown. The numbers of val and
+    test are not in train."""
 
     columns = ("question", "answer")
 

@@ -16,18 +16,19 @@ WORDS = (
     "three", "tree", "two", "up", "visual", "wow", "yes", "zero",
 )  # fmt: skip
 ADDRESS = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
-"""Where torchaudio downloads the recordings from."""
+"""The address from which torchaudio downloads the recordings."""
 INSIDE = Path("SpeechCommands", "speech_commands_v0.02")
-"""Where torchaudio puts the recordings, from its root on."""
+"""The folder of the recordings, relative to torchaudio's root."""
 LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
-"""The official splits: what is in neither list trains. All recordings of a speaker are in one of the three."""
+"""The official splits: recordings that are in neither list are in train. All recordings of a speaker are in one
+split."""
 
 
 class SpeechCommands(SampleDataset):
-    """Columns: `sound` (a path), `label` (the word) and `speaker`, from `speech_commands/` in the data root.
+    """Columns: `sound` (a path), `label` (the word) and `speaker`, read from `speech_commands/` in the data root.
 
-    `words` takes some of the 35 words only; `download: true` lets torchaudio fetch the recordings (2.3 GB) where they
-    are not there. The long recordings of background noise are left out. Raises ValueError for an unknown word.
+    `words` selects some of the 35 words. With `download: true`, torchaudio downloads the recordings (2.3 GB) if they
+    are missing. The long recordings of background noise are not used. Raises ValueError if a word is unknown.
     """
 
     splits = ("train", "val", "test")
@@ -43,41 +44,39 @@ class SpeechCommands(SampleDataset):
 
     @cached_property
     def recordings(self) -> dict[str, list[str]]:
-        """The recordings of each split as `word/speaker_nohash_number.wav`, in alphabetical order.
-
-        Raises DataError where the folder, a word's folder, or a recording that a list names is missing.
-        """
+        """The recordings of each split as `word/speaker_nohash_number.wav`, in alphabetical order. Raises DataError if
+        the folder, the folder of a word, or a recording in a list is missing."""
         folder = self.folder()
         if missing := [word for word in WORDS if not (folder / word).is_dir()]:
-            expected = f"the {len(WORDS)} of V2: {', '.join(WORDS)}"
-            raise DataError(f"{folder} has no folder {missing[0]!r}; expected are {expected}")
-        every = [f"{word}/{name}" for word in WORDS for name in sorted(p.name for p in (folder / word).glob("*.wav"))]
+            expected = f"the {len(WORDS)} words of V2: {', '.join(WORDS)}"
+            raise DataError(f"{folder} has no folder {missing[0]!r}; expected: {expected}")
+        names = [f"{word}/{name}" for word in WORDS for name in sorted(p.name for p in (folder / word).glob("*.wav"))]
         listed = {split: listed_in(folder / name) for split, name in LISTS.items()}
-        for split, names in listed.items():
-            if lost := sorted(names.difference(every)):
-                gone = f"{lost[0]}, which is not there: unpack the archive again"
-                raise DataError(f"{folder / LISTS[split]} names {gone}")
-        chosen = [name for name in every if self.words is None or name.split("/")[0] in self.words]
-        split_of = {name: split for split, names in listed.items() for name in names}
+        for split, recordings in listed.items():
+            if absent := sorted(recordings.difference(names)):
+                problem = f"{absent[0]}, which is missing: unpack the archive again"
+                raise DataError(f"{folder / LISTS[split]} lists {problem}")
+        chosen = [name for name in names if self.words is None or name.split("/")[0] in self.words]
+        split_of = {name: split for split, recordings in listed.items() for name in recordings}
         return {split: [name for name in chosen if split_of.get(name, "train") == split] for split in self.splits}
 
     def folder(self) -> Path:
-        """The folder of the words' folders, downloaded first where it is missing and `download` is set. Raises
-        DataError where it cannot be had."""
+        """Returns the folder of the words' folders, which is downloaded if it is missing and `download` is set. Raises
+        DataError if it is missing or cannot be downloaded."""
         root = data_root() / "speech_commands"
         folder = root / INSIDE
         if folder.is_dir():
             return folder
         if not self.download:
-            how = f"torchaudio.datasets.SPEECHCOMMANDS({str(root)!r}, download=True) once that folder is made"
-            raise DataError(f"there is no folder {folder}: set data.dataset.download=true, or in Python {how}")
+            call = f"torchaudio.datasets.SPEECHCOMMANDS({str(root)!r}, download=True) after creating this root"
+            raise DataError(f"there is no folder {folder}: set data.dataset.download=true, or call {call}")
         try:
             from torchaudio.datasets import SPEECHCOMMANDS
 
             root.mkdir(parents=True, exist_ok=True)
             SPEECHCOMMANDS(root, download=True)
         except (ImportError, OSError, RuntimeError) as error:  # no network, a read-only folder, a wrong checksum
-            raise DataError(f"{folder} is not there and torchaudio cannot download it: {error}") from error
+            raise DataError(f"{folder} is missing and torchaudio cannot download it: {error}") from error
         return folder
 
     def open(self, split: str) -> Samples:
@@ -91,8 +90,8 @@ class SpeechCommands(SampleDataset):
 
 
 def listed_in(file: Path) -> set[str]:
-    """The recordings (`word/file.wav`) in one of the data set's lists. Raises DataError where the list is missing."""
+    """Returns the recordings (`word/file.wav`) in a list of the data set. Raises DataError if the list is missing."""
     try:
         return set(read_text(file).split())
     except DataError as error:
-        raise DataError(f"{error}: it says which recordings do not train") from None
+        raise DataError(f"{error}: it lists recordings that are not used for training") from None

@@ -1,5 +1,5 @@
-"""Tux Paint's stamps: a picture, its caption in five languages, and the French caption spoken, from `stamps/` in the
-data root."""
+"""Tux Paint's stamps: pictures, their captions in five languages, and the spoken French captions, read from `stamps/`
+in the data root."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ..shards import ShardDataset
 
 
 class Stamps(ShardDataset):
-    """Columns: `image`, `sound` (the French caption spoken, 16 kHz), `caption` (English), `caption_de`, `caption_fr`,
-    `caption_es`, `caption_it`, `category`. Train and val are the data set's own; there is no test.
+    """Columns: `image`, `sound` (the spoken French caption, 16 kHz), `caption` (English), `caption_de`, `caption_fr`,
+    `caption_es`, `caption_it`, `category`. The splits train and val are those of the data set; there is no test split.
 
-    With `unseen`, val keeps only the samples whose English caption, letter for letter, is no training sample's.
+    With `unseen`, val contains only samples whose English caption does not occur in train.
     """
 
     folder = "stamps"
@@ -29,6 +29,6 @@ class Stamps(ShardDataset):
         samples = super().open(split)
         if not self.unseen or split == "train":
             return samples
-        known = set(super().open("train").column("caption"))
+        train_captions = set(super().open("train").column("caption"))
         captions = dict(samples.numbered("caption"))
-        return Chosen(samples, [n for n in range(len(samples)) if captions.get(n) not in known])
+        return Chosen(samples, [n for n in range(len(samples)) if captions.get(n) not in train_captions])

@@ -1,4 +1,4 @@
-"""Tiny Shakespeare: 1,115,394 characters of plays; the first 90 % train, the last 10 % validate, as in nanoGPT."""
+"""Tiny Shakespeare: 1,115,394 characters of plays. The first 90 % are train, the last 10 % val, as in nanoGPT."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 
 class TinyShakespeare(Dataset):
-    """One document per split, read from `tiny_shakespeare/input.txt` in the data root, downloaded where missing."""
+    """One document per split, read from `tiny_shakespeare/input.txt` in the data root. The file is downloaded if
+    missing."""
 
     def addresses(self) -> list[str]:
         return [] if self.file.exists() else [ADDRESS]
 
     @property
     def file(self) -> Path:
-        """Where the text is kept."""
+        """The path of the text file."""
         return data_root() / "tiny_shakespeare" / "input.txt"
 
     @cached_property
     def text(self) -> str:
-        """The whole text. Raises DataError when the file cannot be had, or has another sha256."""
+        """The complete text. Raises DataError if the file cannot be downloaded or has another SHA-256."""
         path = self.file
         try:
-            found = read_bytes(path, SMALL) if path.exists() else _download(path)
+            content = read_bytes(path, SMALL) if path.exists() else _download(path)
         except (OSError, HTTPException) as error:
-            raise DataError(f"put {ADDRESS} in {path}: it is not there and cannot be downloaded ({error})") from None
-        if hashlib.sha256(found).hexdigest() != SHA256:
-            raise DataError(f"{path} is not the text of {ADDRESS}: its sha256 is not {SHA256}")
-        return found.decode()
+            raise DataError(f"{path} is missing and cannot be downloaded ({error}); save {ADDRESS} there") from None
+        if hashlib.sha256(content).hexdigest() != SHA256:
+            raise DataError(f"{path} is not the text of {ADDRESS}: its SHA-256 is not {SHA256}")
+        return content.decode()
 
     def documents(self, split: str) -> Iterator[Document]:
         self.check_split(split)
@@ -54,9 +55,9 @@ class TinyShakespeare(Dataset):
 
 
 def _download(path: Path) -> bytes:
-    """Fetch the text; keep it at `path` if it is the right one. Raises OSError or HTTPException."""
-    with urllib.request.urlopen(ADDRESS, timeout=30) as answer:
-        found = answer.read(SMALL)
-    if hashlib.sha256(found).hexdigest() == SHA256:
-        write_text(path, found.decode())
-    return found
+    """Downloads the text, and writes it to `path` if its SHA-256 is correct. Raises OSError or HTTPException."""
+    with urllib.request.urlopen(ADDRESS, timeout=30) as response:
+        content = response.read(SMALL)
+    if hashlib.sha256(content).hexdigest() == SHA256:
+        write_text(path, content.decode())
+    return content

@@ -1,4 +1,4 @@
-"""torchvision's data sets of images and classes by name, from `torchvision/` in the data root."""
+"""torchvision's data sets of images and classes, read from `torchvision/` in the data root."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KNOWN: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "Imagenette": {"train": {"split": "train"}, "test": {"split": "val"}},
     "OxfordIIITPet": {"train": {"split": "trainval"}, "test": {"split": "test"}},
 }  # fmt: skip
-"""The arguments by which each class of torchvision opens a split. None of these unpickles anything."""
+"""The arguments with which each class of torchvision opens a split. None of these classes unpickles files."""
 OXFORD, OPENAI = ("www.robots.ox.ac.uk",), ("openaipublic.azureedge.net",)
 HOSTS: Mapping[str, tuple[str, ...]] = {
     "MNIST": ("ossci-datasets.s3.amazonaws.com", "yann.lecun.com"),
@@ -35,14 +35,15 @@ HOSTS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The hosts from which torchvision downloads each class."""
 REFUSED = {"CIFAR10": "cifar10_full", "CIFAR100": "hugging_face, with path: uoft-cs/cifar100"}
-"""Data sets that torchvision unpickles, which can execute code, and the dataset to use instead."""
+"""Data sets that torchvision unpickles, which can execute code, and the data set to use instead."""
 
 
 class TorchvisionData(SampleDataset):
     """Columns: `image` and `label` (a number). `dataset` is a class of torchvision.datasets, such as `FashionMNIST`.
 
-    Where torchvision has no validation split, a tenth of train validates, by hash of the key. `download: true` lets
-    torchvision fetch what is not there. Raises ValueError for a class that is not read (CIFAR10, which is unpickled).
+    If torchvision has no validation split, a tenth of train is used for validation (selected by the hash of the key).
+    With `download: true`, torchvision downloads missing files. Raises ValueError if the class is not supported (such as
+    CIFAR10, which torchvision unpickles).
     """
 
     splits = ("train", "val", "test")
@@ -50,10 +51,10 @@ class TorchvisionData(SampleDataset):
 
     def __init__(self, *, dataset: str, download: bool = False):
         if dataset in REFUSED:
-            why = "loading never executes code from a file"
-            raise ValueError(f"dataset: torchvision unpickles {dataset}, and {why}; use the dataset {REFUSED[dataset]}")
+            reason = f"torchvision unpickles {dataset}, which can execute code"
+            raise ValueError(f"dataset: {reason}; use the data set {REFUSED[dataset]}")
         if dataset not in KNOWN:
-            raise ValueError(f"dataset: {dataset!r} is none that this dataset reads; possible: {', '.join(KNOWN)}")
+            raise ValueError(f"dataset: {dataset!r} is not supported; possible: {', '.join(KNOWN)}")
         self.dataset, self.download = dataset, download
 
     def addresses(self) -> list[str]:
@@ -61,26 +62,26 @@ class TorchvisionData(SampleDataset):
 
     def open(self, split: str) -> Samples:
         self.check_split(split)
-        own = split if split in KNOWN[self.dataset] else "train"
-        found = Pairs(self.read(own), f"{self.dataset} {own}")
-        return found if (own == split and "val" in KNOWN[self.dataset]) or split == "test" else share(found, split)
+        name = split if split in KNOWN[self.dataset] else "train"
+        pairs = Pairs(self.read(name), f"{self.dataset} {name}")
+        return pairs if (name == split and "val" in KNOWN[self.dataset]) or split == "test" else share(pairs, split)
 
     def read(self, split: str) -> Any:
-        """torchvision's own data set of a split. Raises DataError where it is neither there nor downloaded."""
+        """Returns torchvision's data set of a split. Raises DataError if it is missing or cannot be downloaded."""
         from torchvision import datasets
 
-        made, root = getattr(datasets, self.dataset), data_root() / "torchvision"
-        decoded_by_us = {"loader": str} if "loader" in inspect.signature(made).parameters else {}
+        dataset_class, root = getattr(datasets, self.dataset), data_root() / "torchvision"
+        undecoded = {"loader": str} if "loader" in inspect.signature(dataset_class).parameters else {}
         try:
-            return made(str(root), download=self.download, **KNOWN[self.dataset][split], **decoded_by_us)
+            return dataset_class(str(root), download=self.download, **KNOWN[self.dataset][split], **undecoded)
         except (ImportError, OSError, RuntimeError, ValueError) as error:
-            how = "it cannot be downloaded" if self.download else "set data.dataset.download=true to fetch it"
-            raise DataError(f"torchvision's {self.dataset} is not to be had from {root}; {how}: {error}") from error
+            hint = "it cannot be downloaded" if self.download else "set data.dataset.download=true to download it"
+            raise DataError(f"torchvision's {self.dataset} cannot be loaded from {root}; {hint}: {error}") from error
 
 
 @dataclass(frozen=True)
 class Pairs(ByColumn):
-    """The samples of a torchvision data set of (image, class number) pairs; `name` begins their keys."""
+    """The samples of a torchvision data set of (image, class number) pairs. Their keys begin with `name`."""
 
     pairs: Any
     name: str
@@ -91,11 +92,11 @@ class Pairs(ByColumn):
 
     @cached_property
     def labels(self) -> list[int] | None:
-        """All class numbers, if torchvision's object holds them apart from the images: the attribute depends on its
-        class."""
+        """All class numbers, or None if torchvision's object does not store them separately from the images. The
+        attribute depends on the class of the object."""
         pairs = getattr(self.pairs, "samples", getattr(self.pairs, "_samples", ()))
-        found = next((getattr(self.pairs, n) for n in ("targets", "labels", "_labels") if hasattr(self.pairs, n)), None)
-        return [int(label) for label in ([pair[1] for pair in pairs] if found is None else found)] or None
+        ids = next((getattr(self.pairs, n) for n in ("targets", "labels", "_labels") if hasattr(self.pairs, n)), None)
+        return [int(label) for label in ([pair[1] for pair in pairs] if ids is None else ids)] or None
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
         if names is not None and "image" not in names and self.labels:

@@ -1,14 +1,14 @@
-"""Two seconds in a vehicle, made by rule: three cameras, a radar, the bus, GPS, a map, what kind of vehicle it is, a
-microphone, and an instruction that is written or spoken; and what the driver does then. No input determines it alone.
+"""Generated recordings of two seconds in a vehicle: three cameras, a radar, the bus, GPS, a map, the kind of vehicle, a
+microphone, and a written or spoken instruction; and the driver's action. No input determines the action alone.
 
-First of these that holds decides:
+The first rule that applies determines the action:
 
-    pull over     a siren is heard
-    brake         somebody stands ahead (front camera), and the distance falls (radar)
-    left, right   the vehicle is at the crossing that the map marks (GPS, map), the instruction says so, and the camera
-                  of that side sees a free lane; else `wait`; `go on` says to `keep`
+    pull over     there is a siren (microphone)
+    brake         somebody is ahead (front camera), and the distance decreases (radar)
+    left, right   the vehicle is at the crossing that is marked on the map (GPS, map), the instruction is to turn, and
+                  the lane on this side is free (side camera); `wait` if it is taken; `keep` for the instruction `go on`
     slow          a truck (kind) drives fast (bus)
-    keep          nothing of it
+    keep          otherwise
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ from ..samples import Made, MadeDataset, Outcome
 
 LIKELY = {"siren": 0.2, "ahead": 0.55, "closing": 0.55, "left_taken": 0.5, "right_taken": 0.5, "east": 0.5,
           "crossing_east": 0.5, "truck": 0.75, "fast": 0.75}  # fmt: skip
-"""How often each fact holds; they do not depend on one another."""
+"""The probability of each fact; facts are independent."""
 ORDERS = {"go on": 0.2, "turn left": 0.4, "turn right": 0.4}
-"""The instructions, and how often each is given; half of them are written, the others spoken."""
+"""The probability of each instruction; half of them are written, the others spoken."""
 VOWELS = {"go on": (450, 800), "turn left": (400, 2200), "turn right": (800, 1250)}
-"""The two formants, in hertz, of the vowel that stands for each spoken instruction."""
+"""The two formants, in hertz, of the vowel that represents each spoken instruction."""
 SIDE, RANGES, RATE, SECONDS = 12, 16, 8000, 2.0
-"""Pixels of a camera's image and of the map, bins of the radar, samples of sound a second, and how long all lasts."""
+"""The side of camera images and of the map in pixels, the bins of the radar, the sample rate in hertz, the duration in
+seconds."""
 STEP = (np.sqrt(5) - 1) / 2
-"""Multiples of it, less their whole part, spread evenly: so are the facts of samples that validate or test."""
+"""The fractional parts of its multiples are spread evenly; they select the facts of validation and test samples."""
 Facts = Mapping[str, bool]
 
 
 def action(facts: Facts, order: str) -> str:
-    """What the driver does."""
+    """Returns the driver's action."""
     if facts["siren"]:
         return "pull over"
     if facts["ahead"] and facts["closing"]:
@@ -51,33 +52,34 @@ def action(facts: Facts, order: str) -> str:
 
 @cache
 def situations() -> tuple[list[tuple[dict[str, bool], str, bool]], np.ndarray]:
-    """All facts, instructions, and whether these are written; and the sums of their probabilities up to each."""
-    found, chances = [], []
-    for held in itertools.product((False, True), repeat=len(LIKELY)):
-        facts = dict(zip(LIKELY, held))
+    """Returns all combinations of (facts, instruction, whether it is written), and their cumulative probabilities."""
+    combinations, chances = [], []
+    for values in itertools.product((False, True), repeat=len(LIKELY)):
+        facts = dict(zip(LIKELY, values))
         chance = np.prod([share if facts[name] else 1 - share for name, share in LIKELY.items()])
         for order, share in ORDERS.items():
             for written in (True, False):
-                found.append((facts, order, written))
+                combinations.append((facts, order, written))
                 chances.append(chance * share / 2)
-    return found, np.cumsum(chances)
+    return combinations, np.cumsum(chances)
 
 
 class Drives(Made):
-    """Samples of two seconds and an action."""
+    """Samples of two seconds of driving, with the driver's action."""
 
     def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         return {name: partial(self.part, number, name) for name in Vehicle.columns}
 
     def part(self, number: int, name: str) -> Any:
-        """One column of a sample; None where it has none."""
+        """Returns a column of a sample, or None if the sample does not have it."""
         lot = self.random(number, 31).random() if self.split == "train" else (number * STEP) % 1
-        every, sums = situations()
-        facts, order, written = every[min(int(np.searchsorted(sums, lot, side="right")), len(every) - 1)]
-        if name in TOLD:
+        combinations, sums = situations()
+        index = min(int(np.searchsorted(sums, lot, side="right")), len(combinations) - 1)
+        facts, order, written = combinations[index]
+        if name in TEXTS:
             return {"kind": "truck" if facts["truck"] else "car", "action": action(facts, order),
                     "instruction": order if written else None}[name]  # fmt: skip
-        random = self.random(number, 31, 1 + Vehicle.columns.index(name))  # keys that end in 0 are those without it
+        random = self.random(number, 31, 1 + Vehicle.columns.index(name))  # 0 would be the seed of `lot`
         if name == "spoken":
             return None if written else (spoken(order, random), RATE)
         make, fact = SENSED[name]
@@ -85,7 +87,7 @@ class Drives(Made):
 
 
 def camera(taken: bool, random: np.random.Generator) -> UInt8[np.ndarray, "2 s s"]:
-    """Two grey frames, a second apart: a road, and where it is taken a bright figure on it that moves."""
+    """Returns two grey frames, one second apart: a road, and a bright figure that moves on it if it is taken."""
     frames = np.full((2, SIDE, SIDE), 70.0)
     frames[:, SIDE // 2 :, 2:-2] = 110
     if taken:
@@ -96,27 +98,27 @@ def camera(taken: bool, random: np.random.Generator) -> UInt8[np.ndarray, "2 s s
 
 
 def radar(closing: bool, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Echo strength over range, four times in two seconds: a peak that comes nearer, or does not."""
+    """Returns the echo strength over range, four times in two seconds: a peak that comes closer if `closing`."""
     first = random.uniform(8, 14) if closing else random.uniform(3, 14)
-    places = first - np.arange(4) * (random.uniform(1.2, 2.0) if closing else random.uniform(-0.3, 0.3))
-    echo = np.exp(-((np.arange(RANGES) - places[:, None]) ** 2)) + random.normal(0, 0.05, (4, RANGES))
+    distances = first - np.arange(4) * (random.uniform(1.2, 2.0) if closing else random.uniform(-0.3, 0.3))
+    echo = np.exp(-((np.arange(RANGES) - distances[:, None]) ** 2)) + random.normal(0, 0.05, (4, RANGES))
     return timed(echo, 0.5)
 
 
 def bus(fast: bool, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Speed in km/h and the angle of the steering wheel in degrees, ten times a second."""
+    """Returns the speed in km/h and the angle of the steering wheel in degrees, ten times per second."""
     speed = random.uniform(90, 120) if fast else random.uniform(30, 60)
     values = np.stack([speed + random.normal(0, 1, 20), random.normal(0, 3) + random.normal(0, 0.5, 20)], axis=1)
     return timed(values, 0.1)
 
 
 def gps(east: bool, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """East and north in metres, once a second: at the eastern crossing or at the western one."""
+    """Returns the position (east, north) in metres, once per second: at the eastern or the western crossing."""
     return timed(np.array([200.0 if east else 0.0, 0.0]) + random.normal(0, 12, (2, 2)), 1.0)
 
 
 def drawn_map(east: bool, random: np.random.Generator) -> UInt8[np.ndarray, "s s"]:
-    """A map with a road from west to east, and a mark where the instruction is to be followed."""
+    """Returns a map with a road from west to east, and a mark at the crossing to which the instruction refers."""
     image = np.full((SIDE, SIDE), 200.0)
     image[SIDE // 2] = 120
     column = 8 if east else 2
@@ -125,7 +127,7 @@ def drawn_map(east: bool, random: np.random.Generator) -> UInt8[np.ndarray, "s s
 
 
 def street(siren: bool, random: np.random.Generator) -> tuple[Float32[np.ndarray, "n"], int]:
-    """Two seconds of a street's noise, where there is one with a siren of two tones that begins somewhere."""
+    """Returns two seconds of street noise, with a two-tone siren that starts at a random time if `siren`."""
     time = np.arange(round(RATE * SECONDS)) / RATE
     sound = random.normal(0, 0.1, len(time))
     if siren:
@@ -135,7 +137,7 @@ def street(siren: bool, random: np.random.Generator) -> tuple[Float32[np.ndarray
 
 
 def spoken(order: str, random: np.random.Generator) -> Float32[np.ndarray, "n"]:
-    """An instruction as a vowel of its own, 0.6 s: overtones of a voice, as loud as they are near its formants."""
+    """Returns the vowel of an instruction, 0.6 s: overtones of a voice, which are louder near the formants."""
     time, voice = np.arange(round(RATE * 0.6)) / RATE, random.uniform(100, 220)
     overtones = np.arange(1, int(3000 / voice)) * voice
     loud = sum(np.exp(-(((overtones - formant) / 180) ** 2)) for formant in VOWELS[order])
@@ -144,7 +146,7 @@ def spoken(order: str, random: np.random.Generator) -> Float32[np.ndarray, "n"]:
 
 
 def timed(values: np.ndarray, step: float) -> dict[str, np.ndarray]:
-    """Measurements and their seconds, `step` apart."""
+    """Returns measurements and their times in seconds, with the interval `step`."""
     return {"values": values.astype(np.float32), "seconds": (np.arange(len(values)) * step).astype(np.float32)}
 
 
@@ -153,16 +155,16 @@ SENSED = {
     "radar": (radar, "closing"), "bus": (bus, "fast"), "gps": (gps, "east"), "map": (drawn_map, "crossing_east"),
     "microphone": (street, "siren"),
 }  # fmt: skip
-"""What makes each column that is sensed, and the fact that it tells."""
-TOLD = ("kind", "instruction", "action")
+"""The function that generates each sensor column, and the fact that it shows."""
+TEXTS = ("kind", "instruction", "action")
 
 
 class Vehicle(MadeDataset):
     """Columns: `front`, `left`, `right` (videos of two frames, 12 x 12, grey), `radar` (4 x 16), `bus` (20 x 2), `gps`
-    (2 x 2), each with its seconds; `map` (12 x 12), `kind` (car or truck), `microphone` (2 s at 8 kHz), `instruction`
-    (go on, turn left, turn right) or `spoken` (0.6 s), and the `action`: keep, slow, brake, wait, left, right, pull
-    over. `samples` is how many one epoch of training has. What validates and tests is spread evenly over all that can
-    happen."""
+    (2 x 2), each with times in seconds; `map` (12 x 12), `kind` (car or truck), `microphone` (2 s at 8 kHz),
+    `instruction` (go on, turn left, turn right) or `spoken` (0.6 s), and `action`: keep, slow, brake, wait, left,
+    right, pull over. `samples` is the number of training samples per epoch. The samples of val and test are spread
+    evenly over all situations."""
 
     columns = ("front", "left", "right", "radar", "bus", "gps", "map", "kind", "microphone", "instruction", "spoken",
                "action")  # fmt: skip
@@ -175,8 +177,8 @@ class Vehicle(MadeDataset):
         return Drives(split, count, "drive")
 
     def truth(self, split: str) -> list[Outcome]:
-        """Every fact by the input that tells it."""
-        every, sums = situations()
+        """Returns the joint distribution. The value of an input is the fact that it shows."""
+        combinations, sums = situations()
         return [
             Outcome({
                 "front": facts["ahead"], "left": facts["left_taken"], "right": facts["right_taken"],
@@ -184,5 +186,5 @@ class Vehicle(MadeDataset):
                 "kind": facts["truck"], "microphone": facts["siren"], "instruction": order if written else "",
                 "spoken": "" if written else order,
             }, action(facts, order), float(chance))
-            for (facts, order, written), chance in zip(every, np.diff(sums, prepend=0.0))
+            for (facts, order, written), chance in zip(combinations, np.diff(sums, prepend=0.0))
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Your own WebDataset shards, local or remote."""
+"""User WebDataset shards, local or remote."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..shards import Shards, expand, renamed
 
 
 class Webdataset(OwnFiles):
-    """`train`, `val` and `test` name tar files: `shards/train-{000..009}.tar`, `shards/*.tar`, `s3://...`; without
-    `val` a tenth of train validates, by hash of the key. `columns` names the member behind each column by its
-    extension, or a value inside a JSON member: `{image: jpg, label: cls, speaker: json.speaker}`."""
+    """`train`, `val` and `test` are tar files: `shards/train-{000..009}.tar`, `shards/*.tar`, `s3://...`. Without
+    `val`, a tenth of train is used for validation (selected by the hash of the key). `columns` maps each column to the
+    extension of its member, or to a value inside a JSON member: `{image: jpg, label: cls, speaker: json.speaker}`."""
 
     def __init__(
         self, *, train: str | list[str], val: str | list[str] | None = None, test: str | list[str] | None = None,
@@ -32,12 +32,12 @@ class Webdataset(OwnFiles):
 
     def read(self, where: str | list[str]) -> Samples:
         paths = [path for pattern in listed(where) for path in expand(pattern)]
-        found = renamed(Shards(tuple(paths)), self.sources)
-        if not len(found):
+        samples = renamed(Shards(tuple(paths)), self.sources)
+        if not len(samples):
             raise DataError(f"{paths[0]} holds no samples")
-        return found
+        return samples
 
 
 def listed(where: str | list[str] | None) -> Sequence[str]:
-    """One pattern, several or none, as a list."""
+    """Returns one pattern, several or none as a list."""
     return [where] if isinstance(where, str) else where or []

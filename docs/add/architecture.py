@@ -1,4 +1,4 @@
-"""A published architecture: DistilBERT, a file of `models/pretrained/`, for `chopmix import distilbert-base-uncased`.
+"""A published architecture: DistilBERT, a file of `models/pretrained/`, for `chopmix import DIRECTORY RUN`.
 
 Reference: transformers' `DistilBertForMaskedLM`. The fields are those of a `config.json`, each with its place in a YAML.
 """
@@ -17,6 +17,7 @@ EPSILON = {f"{place}.epsilon": 1e-12 for place in ("model.block.norm", "inputs.t
 class DistilBert(Architecture):
     kinds = ("distilbert",)  # `model_type` of the config.json
     reference = "DistilBertForMaskedLM"
+    special_tokens = Bert.special_tokens
     yaml = Bert.yaml | EPSILON
 
     vocab_size: Annotated[Count, At("sizes.rows")] = 30522

@@ -1,4 +1,4 @@
-"""An environment, in which an agent is recorded, trained and played: a light that should be switched on when it is dark.
+"""An environment in which agents are recorded, trained and evaluated: a light that should be on when it is dark.
 
 chopmix record environment:Light-v0 --policy random --episodes 500 --out light
 data: {dataset: {use: episodes, of: {use: folder, path: light}}}

@@ -1,4 +1,4 @@
-"""`chopmix import DIR RUN`: a Hugging Face directory becomes a run that can be generated from, evaluated and
+"""`chopmix import DIR RUN`: writes a Hugging Face directory as a run that can generate, be evaluated and be
 fine-tuned."""
 
 from __future__ import annotations
@@ -14,25 +14,30 @@ from ...files.trust import NOTHING, Trust
 from ...models.pretrained.base import PublishedError
 from ..run_folder import RunError
 from ..settings.hints import missing_project
-from .directory import TIMM, Directory, Imported, write_run
+from .directory import TIMM, Directory, Imported, architectures, write_run
+from .importers.text import import_masked
 
 
 @functools.cache
 def importers() -> dict[str, Callable[[Directory], Imported]]:
-    """The importers by the `model_type` of `config.json`: those of `importers/` and of the projects."""
+    """The importers by the `model_type` of `config.json`: those of `importers/` and of the projects, and that of the
+    masked language models in `models/pretrained/`."""
     modules = modules_of("experiment.interchange.importers").values()
-    return {kind: each for module in modules for kind, each in importlib.import_module(module).IMPORTERS.items()}
+    masked = [architecture for architecture in architectures() if architecture.special_tokens]
+    return {
+        kind: functools.partial(import_masked, kind=architecture)
+        for architecture in masked
+        for kind in vars(architecture).get("kinds", ())
+    } | {kind: importer for module in modules for kind, importer in importlib.import_module(module).IMPORTERS.items()}
 
 
 def import_directory(source: Path, folder: Path, partly: bool = False, trust: Trust = NOTHING) -> str:
     """Import a model directory (`config.json`, `model.safetensors` or its shards, the tokenizer's files) into a run's
-    folder; gives a sentence that says what was read.
+    folder; returns a sentence with what was imported.
 
     Raises RunError for a missing file, an architecture or option that is not reproduced exactly, tensors that are
-    missing or left over (unless `partly`) or of another shape, and a run folder that is not empty; DataError for a
-    damaged file. Nothing in the files is executed; what the directory lacks is downloaded only from hosts that
-    `trust` allows.
-    """
+    missing, unexpected (both unless `partly`) or of another shape, and a run folder that is not empty; DataError for a
+    damaged file. Nothing in the files is executed. Missing files are downloaded only from hosts that `trust` allows."""
     if os.path.exists(folder) and (not os.path.isdir(folder) or any(folder.iterdir())):
         raise RunError(f"{folder} is not empty; choose another folder for the run")
     directory = Directory(source, trust)
@@ -43,13 +48,13 @@ def import_directory(source: Path, folder: Path, partly: bool = False, trust: Tr
 
 
 def importer_of(source: Directory) -> Callable[[Directory], Imported]:
-    """The importer of a directory. Raises PublishedError where there is none for its `model_type`."""
-    known = importers()
+    """The importer of a directory. Raises PublishedError if there is none for its `model_type`."""
+    available = importers()
     kind = TIMM if "architecture" in source.config else source.config.get("model_type")
-    if not isinstance(kind, str) or kind not in known:
-        possible = ", ".join(repr(name) for name in sorted(known) if name != TIMM)
+    if not isinstance(kind, str) or kind not in available:
+        possible = ", ".join(repr(name) for name in sorted(available) if name != TIMM)
         hint = f"; {missing}" if (missing := missing_project(kind)) else ""
         raise PublishedError(
             f"config.json: model_type is {kind!r}; possible: {possible}, or a timm 'architecture'{hint}"
         )
-    return known[kind]
+    return available[kind]

@@ -1,4 +1,4 @@
-"""The tokenizer files of a directory, read for an import, and written by an export."""
+"""The tokenizer files of a model directory: reading for an import, writing for an export."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TokenizerSettings(Record):
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A directory's own tokenizer. `coder` is an object of the `tokenizers` library, `file` names its files for
+    """The tokenizer of a directory. `coder` is an object of the `tokenizers` library, `file` names its files for
     messages."""
 
     coder: Any
@@ -41,60 +41,60 @@ class Tokenizer:
     settings: TokenizerSettings
 
     def id(self, name: str) -> int | None:
-        """The id of a special token; None where there is none of that name."""
+        """The id of a special token; None if there is none of this name."""
         return self.coder.token_to_id(name)
 
-    def before(self, start: int) -> list[int]:
-        """The ids that it puts before a text: `[start]` for a Llama, `[]` for a GPT-2."""
-        found = CoderProcess(self.coder.to_str()).encode([""], specials=True)[0]
-        kind, wanted = self.settings.tokenizer_class or "", self.settings.add_bos_token
-        if wanted is None:
-            wanted = True if kind.startswith("Llama") else start in found[:1]
-        return [start] if wanted else []
+    def prefix(self, start: int) -> list[int]:
+        """The ids that the tokenizer puts at the beginning of a text: `[start]` for a Llama, `[]` for a GPT-2."""
+        ids = CoderProcess(self.coder.to_str()).encode([""], specials=True)[0]
+        class_name, adds_start = self.settings.tokenizer_class or "", self.settings.add_bos_token
+        if adds_start is None:
+            adds_start = True if class_name.startswith("Llama") else start in ids[:1]
+        return [start] if adds_start else []
 
     def encoding(self, start: int, frame: Mapping[str, Any], size: int) -> DirectoryEncoding:
-        """The tokenizer as an `Encoding` with this start token and `frame`. Raises DataError where it has more than
-        `size` ids, the rows of the model's table."""
-        found = DirectoryEncoding(self.coder.to_str(), start, frame)
-        self.check_fits(found.size, size)
-        return found
+        """The tokenizer as an `Encoding` with this start token and `frame`. Raises DataError if it has more than `size`
+        ids, the rows of the model's embedding table."""
+        encoding = DirectoryEncoding(self.coder.to_str(), start, frame)
+        self.check_fits(encoding.size, size)
+        return encoding
 
     def check_fits(self, ids: int, size: int) -> None:
-        """Raises DataError for more `ids` than `size`, the rows of the model's table."""
+        """Raises DataError if there are more `ids` than `size`, the rows of the model's embedding table."""
         if ids > size:
             raise DataError(f"{self.file} has {ids} ids, more than config.json's vocab_size ({size})")
 
 
 def tokenizer_of(source: Directory) -> Tokenizer | None:
-    """The directory's own tokenizer: `tokenizer.json`, else WordPiece's `vocab.txt`, else the `vocab.json` and
-    `merges.txt` of a byte-level BPE; None where there is none. Raises RunError for a SentencePiece model alone and for
-    a `vocab.json` without `merges.txt`, DataError for damaged files."""
+    """The tokenizer of a directory: `tokenizer.json`, else WordPiece's `vocab.txt`, else the `vocab.json` and
+    `merges.txt` of a byte-level BPE; None if there is none. Raises RunError for a SentencePiece model without
+    `tokenizer.json` and for a `vocab.json` without `merges.txt`, DataError for damaged files."""
     settings = source.record("tokenizer_config.json", TokenizerSettings)
     if source.has("tokenizer.json"):
         file = source.path / "tokenizer.json"
         return Tokenizer(coder_of_json(read_text(file, VOCABULARY), str(file)), "tokenizer.json", settings)
-    if found := next(filter(source.has, SENTENCE_PIECE), None):
+    if model := next(filter(source.has, SENTENCE_PIECE), None):
         raise RunError(
-            f"{source.path} has {found} but no tokenizer.json; save it once with transformers' fast tokenizer"
+            f"{source.path} has {model} but no tokenizer.json; save it once with transformers' fast tokenizer"
         )
     if source.has("vocab.txt"):
-        return built(source, ["vocab.txt"], settings)
+        return from_vocabulary(source, ["vocab.txt"], settings)
     if source.has("vocab.json"):
         if not source.has("merges.txt"):
             raise RunError(f"{source.path} has vocab.json but no merges.txt and no tokenizer.json")
-        return built(source, ["vocab.json", "merges.txt"], settings)
+        return from_vocabulary(source, ["vocab.json", "merges.txt"], settings)
     return None
 
 
-def built(source: Directory, names: Sequence[str], settings: TokenizerSettings) -> Tokenizer:
+def from_vocabulary(source: Directory, names: Sequence[str], settings: TokenizerSettings) -> Tokenizer:
     """The WordPiece tokenizer of a `vocab.txt`, or the byte-level BPE of a `vocab.json` with `merges.txt`. Raises
-    DataError for files that are no UTF-8, that the `tokenizers` library refuses, or with too large ids."""
+    DataError for files that are not UTF-8, that the `tokenizers` library rejects, or whose ids are too large."""
     from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
 
     files = [str(source.path / name) for name in names]
     for file in files:
-        read_text(file, VOCABULARY)  # says where it is no UTF-8
-    with no_panic(f"{source.path}: its tokenizer's files make none"):
+        read_text(file, VOCABULARY)  # raises DataError if it is not UTF-8
+    with no_panic(f"{source.path}: its tokenizer files are invalid"):
         if len(files) == 1:
             coder = BertWordPieceTokenizer(*files, lowercase=settings.do_lower_case)
         else:
@@ -114,32 +114,32 @@ def tokenizer_files(encoding: Encoding, folder: Path) -> dict[str, Any]:
     `folder` is the input's folder of assets, with the `tokenizer.json` of an imported run. Raises RunError for an
     encoding that the `tokenizers` library cannot reproduce exactly.
 
-    `split_special_tokens` tells transformers that the text "<|endoftext|>" is text, as it is here. It is left to an
-    imported tokenizer what its authors wanted, and a vocabulary with a mask goes without it: filling in begins with
-    "<|mask|>" in a text. (A `tokenizer.json` alone cannot say it.)"""
+    `split_special_tokens` makes transformers read the text "<|endoftext|>" as text, as chopmix does. It is not set for
+    an imported tokenizer, which keeps the settings of its authors, nor for a vocabulary with a mask, since filling in
+    begins with "<|mask|>" in a text. (A `tokenizer.json` has no such setting.)"""
     from tokenizers import AddedToken
 
     if encoding.name == "numbers":
         return {}
-    read = encoding.name == "directory"
+    is_imported = encoding.name == "directory"
     coder = (
         coder_of_json(read_text(folder / "tokenizer.json", VOCABULARY), str(folder / "tokenizer.json"))
-        if read
+        if is_imported
         else coder_of(encoding)
     )
-    lacking = [name for id, name in sorted(encoding.specials.items()) if coder.token_to_id(name) != id]
-    coder.add_special_tokens([AddedToken(name, special=True) for name in lacking])
-    if wrong := [name for id, name in encoding.specials.items() if coder.token_to_id(name) != id]:
+    missing = [name for id, name in sorted(encoding.specials.items()) if coder.token_to_id(name) != id]
+    coder.add_special_tokens([AddedToken(name, special=True) for name in missing])
+    if shifted := [name for id, name in encoding.specials.items() if coder.token_to_id(name) != id]:
         raise RunError(
-            f"{folder} cannot be exported: {wrong[0]} would have another id in a tokenizer.json, which has no gaps"
+            f"{folder} cannot be exported: a tokenizer.json has no gaps, so {shifted[0]} would have another id"
         )
-    if not read:
+    if not is_imported:
         coder.post_processor = framing(encoding)
-    names = {"bos_token": encoding.start, "eos_token": encoding.end, "mask_token": encoding.roles.get("mask")}
-    settings = {name: encoding.specials[id] for name, id in names.items() if id in encoding.specials}
+    special_ids = {"bos_token": encoding.start, "eos_token": encoding.end, "mask_token": encoding.roles.get("mask")}
+    settings = {name: encoding.specials[id] for name, id in special_ids.items() if id in encoding.specials}
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     settings["add_bos_token"] = bool(encoding.frame.get("prompt", [encoding.start]))
-    if not read and "mask" not in encoding.roles:
+    if not is_imported and "mask" not in encoding.roles:
         settings["split_special_tokens"] = True
     return {"tokenizer.json": json.loads(coder.to_str()), "tokenizer_config.json": settings}
 
@@ -150,22 +150,22 @@ def coder_of(encoding: Encoding) -> Any:
 
     ranks = {piece: id for id, piece in enumerate(encoding.pieces) if piece}
     if encoding.name == "characters":
-        found = Tokenizer(models.BPE({piece.decode(): id for piece, id in ranks.items()}, []))
-        found.decoder = decoders.Fuse()
-        return found
+        coder = Tokenizer(models.BPE({piece.decode(): id for piece, id in ranks.items()}, []))
+        coder.decoder = decoders.Fuse()
+        return coder
     letters = {byte: letter for letter, byte in byte_letters().items()}
-    written = {piece: "".join(letters[byte] for byte in piece) for piece in ranks}
-    merges = [(written[first], written[second]) for first, second in merges_of(ranks)]
-    found = Tokenizer(models.BPE({written[piece]: id for piece, id in ranks.items()}, merges))
-    cut = [pre_tokenizers.Split(Regex(pattern_of(encoding)), "isolated")] if encoding.name != "bytes" else []
-    found.pre_tokenizer = pre_tokenizers.Sequence([*cut, pre_tokenizers.ByteLevel(False, use_regex=False)])
-    found.decoder = decoders.ByteLevel()
-    return found
+    pieces_as_text = {piece: "".join(letters[byte] for byte in piece) for piece in ranks}
+    merges = [(pieces_as_text[first], pieces_as_text[second]) for first, second in merges_of(ranks)]
+    coder = Tokenizer(models.BPE({pieces_as_text[piece]: id for piece, id in ranks.items()}, merges))
+    splitters = [pre_tokenizers.Split(Regex(pattern_of(encoding)), "isolated")] if encoding.name != "bytes" else []
+    coder.pre_tokenizer = pre_tokenizers.Sequence([*splitters, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    coder.decoder = decoders.ByteLevel()
+    return coder
 
 
 def pattern_of(encoding: Encoding) -> str:
-    """The regular expression by which a byte-level BPE splits texts before merging. Raises RunError for the encodings
-    of tiktoken whose pattern means something else to the `tokenizers` library."""
+    """The regular expression by which a byte-level BPE splits texts before merging. Raises RunError for encodings of
+    tiktoken whose pattern has another meaning in the `tokenizers` library."""
     pattern = encoding.parts().get("pattern", GPT2_PATTERN if encoding.name in AS_GPT2 else None)
     if pattern is None:
         raise RunError(
@@ -176,7 +176,7 @@ def pattern_of(encoding: Encoding) -> str:
 
 def merges_of(ranks: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
     """Every pair of pieces that join to a piece, in the order of that piece's rank: `{b"a": 0, b"b": 1, b"ab": 2}`
-    gives `(b"a", b"b")`."""
+    yields `(b"a", b"b")`."""
     lengths = sorted({len(piece) for piece in ranks})
     for piece in sorted(ranks, key=ranks.__getitem__):
         cuts = (n for n in lengths[: bisect_left(lengths, len(piece))] if n)
@@ -185,7 +185,7 @@ def merges_of(ranks: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def framing(encoding: Encoding) -> Any:
-    """The post-processor that puts the same special ids before and after a text as the encoding does."""
+    """The post-processor that adds the same special ids at the beginning and the end of a text as the encoding does."""
     from tokenizers import processors
 
     before, after = ([encoding.specials[id] for id in ids] for ids in (encoding.before, encoding.after))

@@ -1,8 +1,8 @@
-"""All checks of a configuration that no single signature expresses: how its sections fit together.
+"""The checks of a configuration that concern several sections, or that a signature cannot express.
 
-A check is a function whose parameters name the sections it looks at. It yields (path, message) for each problem, and
-runs where those sections have no problems of their own; a parameter with default None is None for a section that has
-some. The docstring of a check states what must hold."""
+A check is a function whose parameters name the sections that it needs. It yields (path, message) for each problem, and
+runs if those sections have no problems of their own. A parameter with default None is None for a section with problems.
+The docstring of a check states the condition that must hold."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ Found = tuple[Where, str]
 """The path of a problem in the YAML, and its message."""
 
 ROWS = 2**20
-"""The most rows of a step."""
+"""The largest number of rows in a step."""
 MOST = {
     "depth": 10_000, "heads": 2**16, "width": 2**20, "context": 2**26, "core_tokens": 2**16, "steps": 2**40,
     "tokens_per_step": 2**40, "samples_per_step": ROWS, "rows_per_micro_batch": ROWS, "seed": 2**63 - 1,
 }  # fmt: skip
-"""The largest whole numbers allowed, far more than anybody needs: a typing error becomes a message, not a computation.
-All others may be up to 2**48."""
+"""The largest integers allowed, far more than any use requires: a typing error becomes a message instead of a long
+computation. All other integers may be up to 2**48."""
 
 
 def at_least(section: str, values: Mapping[str, Any], *names: str, least: float | None = None) -> Iterator[Found]:
-    """A problem for each value of these names, in a section, that is below `least` (None: not above 0) or above its
-    maximum (MOST). null is no problem."""
+    """A problem for each of these values in a section that is below `least` (None: not above 0) or above its maximum
+    (MOST). null is not a problem."""
     for name in names:
         value, path = values[name], (*section.split("."), name)
         if value is not None and (value <= 0 if least is None else value < least):
@@ -51,10 +51,10 @@ def at_least(section: str, values: Mapping[str, Any], *names: str, least: float 
 
 
 def in_cores(model: Part, name: str) -> dict[tuple[str, ...], Any]:
-    """A setting of the main core and, where there is one, that of the encoder, by their paths."""
+    """A setting of the main core and, if there is one, of the encoder, by their paths."""
     encoder = model.options["encoder"]
-    found: dict[tuple[str, ...], Any] = {("model", name): model.options[name]}
-    return found | ({("model", "encoder", name): getattr(encoder, name)} if encoder else {})
+    settings: dict[tuple[str, ...], Any] = {("model", name): model.options[name]}
+    return settings | ({("model", "encoder", name): getattr(encoder, name)} if encoder else {})
 
 
 def model_sizes(model: Part) -> Iterator[Found]:
@@ -79,7 +79,7 @@ def training_sizes(training: Training) -> Iterator[Found]:
         yield ("training",), message
     yield from at_least("training", vars(training), "seed", least=0)
     if training.ema is not None and not 0 < training.ema < 1:
-        yield ("training", "ema"), f"must lie between 0 and 1, not {training.ema}; null: no average"
+        yield ("training", "ema"), f"must be between 0 and 1, not {training.ema}; null: no average"
 
 
 def evaluation_sizes(evaluation: Evaluation) -> Iterator[Found]:
@@ -91,7 +91,7 @@ def checkpoint_sizes(checkpoints: Checkpoints) -> Iterator[Found]:
     yield from at_least("checkpoints", vars(checkpoints), "every", "keep", "average", least=1)
     average, keep = checkpoints.average, checkpoints.keep
     if average is not None and average > keep:
-        yield ("checkpoints", "keep"), f"must be at least the {average} that are averaged, not {keep}"
+        yield ("checkpoints", "keep"), f"must be at least {average} (checkpoints.average), not {keep}"
 
 
 def logging_sizes(logging: Logging) -> Iterator[Found]:
@@ -99,17 +99,17 @@ def logging_sizes(logging: Logging) -> Iterator[Found]:
 
 
 def built_tasks(parts: Mapping[str, Part]) -> tuple[dict[str, Task], list[Found]]:
-    """The tasks that accept their options, and the problems of the others."""
+    """The tasks that accept their options, and the problems of the other tasks."""
     tasks: dict[str, Task] = {}
 
     def build(name: str, part: Part) -> None:
         tasks[name] = part()
 
-    return tasks, [found for name, part in parts.items() for found in refusal(("tasks", name), build, name, part)]
+    return tasks, [problem for name, part in parts.items() for problem in refusal(("tasks", name), build, name, part)]
 
 
 def generated_by(tasks: Mapping[str, Part], needs: Mapping[str, Needs]) -> list[str]:
-    """The inputs that tasks generate."""
+    """The inputs that tasks generate token by token."""
     return [part.options["target"] for name, part in tasks.items() if needs[name].generates]
 
 
@@ -117,15 +117,14 @@ def refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, de
     """The ValueError or TypeError of a part that is built with these arguments, as a problem at `path`. The state of
     the CPU's random number generator does not change.
 
-    On the device "meta" even large matrices take no memory; but arithmetic there (rotary) makes torch import for
-    seconds.
-    """
+    On the device "meta" large matrices take no memory, but arithmetic on it (rotary) makes torch spend seconds on
+    imports."""
     try:
         with torch.random.fork_rng(devices=[]), torch.device(device):
             part(*arguments)
     except (ValueError, TypeError) as error:
         yield path, str(error)
-    except RuntimeError:  # code that must look at values cannot be tried without memory; it shows when it is built
+    except RuntimeError:  # code that reads values fails on "meta"; the model reports it when it is built
         return
 
 
@@ -133,12 +132,12 @@ def inputs_can_be_built(inputs: dict[str, Part]) -> Iterator[Found]:
     """Every chopper accepts its options, and every embedder has the constructor that `Model` calls."""
     for name, part in inputs.items():
         yield from refusal(("inputs", name), lambda part=part: part.of(part.target.Chopper)())
-        if wrong := constructor_problem(part.target):
-            yield ("inputs", name), wrong
+        if problem := constructor_problem(part.target):
+            yield ("inputs", name), problem
 
 
 def encodings_fit(inputs: dict[str, Part]) -> Iterator[Found]:
-    """The `encoding` of every text is known, and has a `vocabulary` (a number of ids) exactly where it needs one."""
+    """The `encoding` of every text exists, and has a `vocabulary` (a number of ids) if and only if it needs one."""
     for name, part in inputs.items():
         if not {"encoding", "vocabulary"} <= set(part.options):
             continue
@@ -148,21 +147,22 @@ def encodings_fit(inputs: dict[str, Part]) -> Iterator[Found]:
         except ValueError as error:
             yield ("inputs", name, "encoding"), str(error)
         if encoding in ("bpe", "numbers") and vocabulary is None:
-            yield ("inputs", name, "encoding"), f"{encoding} needs 'vocabulary': how many ids there are, such as 4096"
+            yield ("inputs", name, "encoding"), f"{encoding} needs 'vocabulary', the number of ids, such as 4096"
         elif encoding == "bpe" and vocabulary < 257:
-            yield ("inputs", name, "vocabulary"), f"must be at least 257 (256 bytes and the start), not {vocabulary}"
+            message = f"must be at least 257 (256 bytes and the start token), not {vocabulary}"
+            yield ("inputs", name, "vocabulary"), message
         elif encoding not in ("bpe", "numbers") and vocabulary is not None:
-            message = f"is for encodings bpe and numbers only; {encoding!r} has its own, so {vocabulary} must go"
+            message = f"is for encodings bpe and numbers only; {encoding!r} has a fixed vocabulary: remove {vocabulary}"
             yield ("inputs", name, "vocabulary"), message
 
 
 def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Iterator[Found]:
-    """Images with `augment`, which acts on batches, have a `size`."""
+    """Images with `augment`, which operates on batches, have a `size`."""
     for name, part in inputs.items():
         options = part.options
         if {"augment", "size", "fit_size"} <= options.keys() and options["augment"] and options["size"] is None:
             message = (
-                "changes batches of images of one shape: give 'size' too (with 'fit_size: pad' an aspect ratio is kept)"
+                "operates on batches of images of one shape: set 'size' too ('fit_size: pad' keeps the aspect ratio)"
             )
             yield ("inputs", name, "augment"), message
 
@@ -170,21 +170,21 @@ def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Iterator[Found]:
 def encoder_fits(
     inputs: dict[str, Part], model: Part, tasks: dict[str, Part], needs: dict[str, Needs]
 ) -> Iterator[Found]:
-    """Where a task uses cross-attention there is an encoder; where there is one, a task generates an input, another
-    input is left for the encoder, and there are no core tokens."""
-    encoder, written = model.options["encoder"], generated_by(tasks, needs)
-    crosses = [name for name, each in needs.items() if each.encoder]
+    """A task with cross-attention needs an encoder. If there is an encoder, a task generates an input, another input is
+    left for the encoder, and there are no core tokens."""
+    encoder, generated = model.options["encoder"], generated_by(tasks, needs)
+    crosses = [name for name, task_needs in needs.items() if task_needs.encoder]
     if encoder is None:
         for name in crosses:
             yield ("tasks", name), f"{tasks[name].use} needs 'model.encoder', such as {{depth: 3, context: 256}}"
         return
-    if not written:
-        message = "leaves nothing for the decoder: no task writes a text (as sequence_to_sequence does)"
+    if not generated:
+        message = "needs a task that generates an input in the decoder, such as sequence_to_sequence"
         yield ("model", "encoder"), message
-    elif not set(inputs) - set(written):
-        yield ("model", "encoder"), f"has nothing to read: every input ({', '.join(inputs)}) is written by a task"
+    elif not set(inputs) - set(generated):
+        yield ("model", "encoder"), f"has no input: every input ({', '.join(inputs)}) is generated by a task"
     if model.options["core_tokens"]:
-        yield ("model", "core_tokens"), "must be 0 where there is an encoder"
+        yield ("model", "core_tokens"), "must be 0 with an encoder"
 
 
 def absolute_positions_fit(
@@ -192,16 +192,16 @@ def absolute_positions_fit(
 ) -> Iterator[Found]:
     """Absolute position embeddings cover the context of their core; sinusoidal ones have an even width."""
     width, encoder = model.options["width"], model.options["encoder"]
-    written = generated_by(tasks, needs)
+    generated = generated_by(tasks, needs)
     for name, part in inputs.items():
-        context = encoder.context if encoder and name not in written else model.options["context"]
+        context = encoder.context if encoder and name not in generated else model.options["context"]
         position = part.options.get("position")
         if not isinstance(position, Part):
             continue
         length = position.options.get("length")
         if length is not None and length < context and position.target is not LearnedSecond:
-            where = ("inputs", name, "position", "length")
-            yield where, f"must be at least the context ({context} tokens), not {length}; null: the context"
+            path = ("inputs", name, "position", "length")
+            yield path, f"must be at least the context ({context} tokens), not {length}; null: the context"
         if position.target is Sinusoidal and width % 2:
             yield ("model", "width"), f"must be even for sinusoidal positions (inputs.{name}.position), not {width}"
 
@@ -215,66 +215,66 @@ def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part], needs: d
 
 
 def tokens_are_hidden_once(needs: dict[str, Needs]) -> Iterator[Found]:
-    """No two tasks hide tokens of one input: each would be trained on what the other one has put there."""
+    """No two tasks hide tokens of the same input: each would be trained on the tokens that the other one replaced."""
     hidden: dict[str, str] = {}
-    for name, each in needs.items():
-        for target in each.inputs if each.hides in ("masked", "denoised") else ():
+    for name, task_needs in needs.items():
+        for target in task_needs.inputs if task_needs.hides in ("masked", "denoised") else ():
             if (other := hidden.setdefault(target, name)) != name:
-                told = f"task {other!r} already hides tokens of input {target!r}: keep one of the two tasks"
-                yield ("tasks", name), f"{told}, or give the second one an input of its own (same_as: {target})"
+                conflict = f"task {other!r} already hides tokens of input {target!r}: keep one of the two tasks"
+                yield ("tasks", name), f"{conflict}, or add a second input for one of them (same_as: {target})"
 
 
 def answers_are_not_read(
     inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data, needs: dict[str, Needs]
 ) -> Iterator[Found]:
     """No input reads a data column that a task predicts, unless the task hides it (by a shift or a mask). Inputs that a
-    decoder generates are exempt: the encoder does not read them."""
-    written = generated_by(tasks, needs)
-    read = [each for each in inputs if each not in written or not model.options["encoder"]]
-    for name, asked in needs.items():
-        columns = () if asked.hides else (*asked.columns,)
-        for reader in [each for each in read if data.columns.get(each, each) in columns]:
+    decoder generates are exempt, since the encoder does not read them."""
+    generated = generated_by(tasks, needs)
+    visible = [input for input in inputs if input not in generated or not model.options["encoder"]]
+    for name, task_needs in needs.items():
+        columns = () if task_needs.hides else (*task_needs.columns,)
+        for reader in [input for input in visible if data.columns.get(input, input) in columns]:
             column = data.columns.get(reader, reader)
-            advice = "take the input out (or let it read another column, with data.columns), or predict it by a task"
-            reads = f"is the column {column!r}, which the input {reader!r} reads: the model would be told its answer"
-            yield ("tasks", name, "target"), f"{reads}; {advice} that hides it"
+            advice = "remove the input, let it read another column (data.columns), or use a task that hides its target"
+            leak = f"is the column {column!r}, which the input {reader!r} reads: the model would see its target"
+            yield ("tasks", name, "target"), f"{leak}; {advice}"
 
 
 def time_is_kept(wiring: Wiring, model: Part) -> Iterator[Found]:
-    """With `causal(seconds)`, and with `causal` where tokens stand in the order of their seconds and what comes next is
-    predicted, no token depends on a whole clip, and so on what comes after it."""
-    written = in_cores(model, "attention").values()
-    expressions = [text for each in written for text in ([each] if isinstance(each, str) else each)]
-    predicted = wiring.order == SECONDS and any(needs.supervised_at for needs in wiring.needs.values())
-    graph = re.compile(r"\bcausal(\s*\(\s*seconds\s*\))" + "?" * predicted)
-    used = next((found.group() for text in expressions if (found := graph.search(text))), None)
+    """With `causal(seconds)`, and with `causal` if tokens are ordered by time and the next token is predicted, no token
+    depends on a complete clip, which would include the token's future."""
+    settings = in_cores(model, "attention").values()
+    expressions = [text for setting in settings for text in ([setting] if isinstance(setting, str) else setting)]
+    next_is_predicted = wiring.order == SECONDS and any(needs.supervised_at for needs in wiring.needs.values())
+    graph = re.compile(r"\bcausal(\s*\(\s*seconds\s*\))" + "?" * next_is_predicted)
+    used = next((match.group() for text in expressions if (match := graph.search(text))), None)
     if used is None:
         return
-    known = wiring.ahead if predicted and "seconds" not in used else frozenset()
+    exempt = wiring.ahead if next_is_predicted and "seconds" not in used else frozenset()
     for name, part in wiring.inputs.items():
-        if name in known:  # all may read the whole of it anyway
+        if name in exempt:  # all tokens may read this input completely
             continue
-        with suppress(ValueError, TypeError):  # one that cannot be built is told of elsewhere
+        with suppress(ValueError, TypeError):  # inputs_can_be_built reports an input that cannot be built
             if SECONDS in part.target.Chopper.axes and part.of(part.target.Chopper)().needs_whole:
                 message = (
-                    f"each token depends on the whole clip, which {used!r} must not let it hear: use "
+                    f"each token depends on the complete clip, but {used!r} must hide the future: use "
                     "{use: audio}, normalize: data and no trim, or another attention"
                 )
                 yield ("inputs", name), message
 
 
 def order_is_known(inputs: dict[str, Part], data: Data) -> Iterator[Found]:
-    """With `data.order: seconds` some input stands on seconds."""
+    """With `data.order: seconds`, at least one input has positions in seconds."""
     if data.order == SECONDS and SECONDS not in position_axes(inputs):
-        yield ("data", "order"), "no input has a time: give one an `offset`, or take order: inputs"
+        yield ("data", "order"), "no input has a time: set the `offset` of one, or use order: inputs"
 
 
 def generated_items_have_no_offset(inputs: dict[str, Part], needs: dict[str, Needs]) -> Iterator[Found]:
-    """What is generated token by token, or refined, stands at no second: it has only an order."""
-    for name, asked in needs.items():
-        for each in asked.inputs if asked.generates or asked.refines else ():
-            if each in inputs and inputs[each].options.get("offset") is not None:
-                yield ("inputs", each, "offset"), f"must be null: task {name!r} generates this input, piece by piece"
+    """An input that is generated token by token, or refined, has an order but no time."""
+    for name, task_needs in needs.items():
+        for input in task_needs.inputs if task_needs.generates or task_needs.refines else ():
+            if input in inputs and inputs[input].options.get("offset") is not None:
+                yield ("inputs", input, "offset"), f"must be null: task {name!r} generates this input"
 
 
 def wire(
@@ -299,8 +299,8 @@ def wire(
 
 def graphs_of(inputs: Mapping[str, Part], model: Part) -> Iterator[tuple[str, Graph]]:
     """The attention expressions of the main core that can be parsed, and their graphs."""
-    written: Any = model.options["attention"]
-    for text in [written] if isinstance(written, str) else written:
+    setting: Any = model.options["attention"]
+    for text in [setting] if isinstance(setting, str) else setting:
         with suppress(ValueError, LookupError):
             yield text, parse_graph(text, list(inputs), position_axes(inputs), imported)
 
@@ -308,98 +308,98 @@ def graphs_of(inputs: Mapping[str, Part], model: Part) -> Iterator[tuple[str, Gr
 def role_of(name: str, owners: Mapping[str, str], generated: tuple[str, ...], needs: Mapping[str, Needs]) -> Role:
     """Whether a task generates an input, and which special ids the tasks need in it and in the inputs that share its
     tokenizer."""
-    group = {each for each, owner in owners.items() if owner == owners[name]}
-    ids = [id for each in needs.values() if group & {*each.inputs} for id in each.special_ids]
+    group = {input for input, owner in owners.items() if owner == owners[name]}
+    ids = [id for task_needs in needs.values() if group & {*task_needs.inputs} for id in task_needs.special_ids]
     return Role(generated=name in generated, special_ids=tuple(dict.fromkeys(ids)))
 
 
 def cross_problems(
     sections: Mapping[str, Any], shares: Mapping[str, str]
 ) -> tuple[list[Problem], Wiring | None]:  # fmt: skip
-    """The problems of all checks, and the wiring (None if a section that it needs has problems). SINGLE_CHECKS come
+    """The problems of all checks, and the wiring (None if a section that it needs has problems). SINGLE_CHECKS run
     first; a section in which they find a problem is not passed to FITTING_CHECKS. `shares`: see `wire`."""
-    tasks, wrong = built_tasks(sections.get("tasks", {}))
-    found = [Problem._make(each) for each in wrong]
-    sound = dict(sections) | {"needs": {name: task.needs for name, task in tasks.items()}}
+    tasks, task_problems = built_tasks(sections.get("tasks", {}))
+    problems = [Problem._make(problem) for problem in task_problems]
+    valid = dict(sections) | {"needs": {name: task.needs for name, task in tasks.items()}}
     for checks in SINGLE_CHECKS, FITTING_CHECKS:
         for check in checks:
-            wanted = inspect.signature(check).parameters.values()
-            if all(each.name in sound or each.default is None for each in wanted):
-                found += map(Problem._make, check(*(sound.get(each.name) for each in wanted)))
-        for path, _ in found:
-            sound.pop(str(path[0]), None)
-        if "tasks" not in sound:
-            sound.pop("needs", None)
-        if checks is SINGLE_CHECKS and {"inputs", "tasks", "model", "data", "training"} <= sound.keys():
-            sound["wiring"] = wire(sound["inputs"], shares, tasks, sound["model"], sound["data"], sound["training"])
-    return found, sound.get("wiring")
+            parameters = inspect.signature(check).parameters.values()
+            if all(section.name in valid or section.default is None for section in parameters):
+                problems += map(Problem._make, check(*(valid.get(section.name) for section in parameters)))
+        for path, _ in problems:
+            valid.pop(str(path[0]), None)
+        if "tasks" not in valid:
+            valid.pop("needs", None)
+        if checks is SINGLE_CHECKS and {"inputs", "tasks", "model", "data", "training"} <= valid.keys():
+            valid["wiring"] = wire(valid["inputs"], shares, tasks, valid["model"], valid["data"], valid["training"])
+    return problems, valid.get("wiring")
 
 
 def parts_fit(wiring: Wiring, data: Data, evaluation: Evaluation) -> Iterator[Found]:
-    """The other sections fit to each task, to the data set and to each evaluator."""
+    """The other sections fit each task, the data set and each evaluator."""
     for name, task in wiring.tasks.items():
         yield from task.problems(name, wiring)
     if isinstance(data.dataset, Part):
         yield from data.dataset.target.problems(data.dataset.options, wiring)
     for name, part in evaluation.also.items():
         if name in BUILT_IN:
-            yield ("evaluation", "also", name), f"every run has an evaluator {name!r}: choose another name"
-        wrong = list(refusal(("evaluation", name), part))
-        yield from wrong or part().problems(name, wiring)
+            yield ("evaluation", "also", name), f"{name!r} is a built-in evaluator of every run: choose another name"
+        problems = list(refusal(("evaluation", name), part))
+        yield from problems or part().problems(name, wiring)
 
 
 def names_fit_modules(inputs: dict[str, Part] | None = None, tasks: dict[str, Part] | None = None) -> Iterator[Found]:
-    """Inputs and tasks have names that torch modules can carry, and there is at least one of each. Judges, which are
-    named under `metrics`, keep files in a folder of their name."""
+    """Inputs and tasks have names that torch modules accept, and there is at least one of each. Judges, which are named
+    under `metrics`, store files in a folder of their name."""
     for section, entries, owner in ("inputs", inputs, nn.ParameterDict()), ("tasks", tasks, nn.ModuleDict()):
         if entries is not None and not entries:
             yield (section,), "must name at least one"
         for name in entries or ():
             if not (name.isidentifier() and name.isascii()):
-                yield (section, name), f"{name!r} cannot be a name: letters, digits and _ only, with a letter first"
+                yield (section, name), f"{name!r} is not a valid name: letters, digits and _ only, with a letter first"
             elif hasattr(owner, name) or hasattr(nn.ModuleDict, name):
-                yield (section, name), f"{name!r} cannot be a name: torch modules have an attribute of that name"
+                yield (section, name), f"{name!r} is not a valid name: torch modules have an attribute of this name"
     for name, part in (tasks or {}).items():
         judges = part.options.get("metrics")
         for judge in judges if isinstance(judges, Mapping) else ():
             if not (judge.isidentifier() and judge.isascii()):
-                where = ("tasks", name, "metrics", judge)
-                yield where, f"{judge!r} cannot be a name: letters, digits and _ only, with a letter first"
+                path = ("tasks", name, "metrics", judge)
+                yield path, f"{judge!r} is not a valid name: letters, digits and _ only, with a letter first"
 
 
 def heads_divide(model: Part) -> Iterator[Found]:
-    """`heads` divides `width`, unless `head_width` is given; `key_value_heads` divides `heads`."""
+    """`heads` divides `width`, unless `head_width` is set; `key_value_heads` divides `heads`."""
     width, heads, block = model.options["width"], model.options["heads"], model.options["block"].options
     if width % heads and block.get("head_width") is None:
-        yield ("model", "heads"), f"must divide width ({width}); {heads} does not, but {_divisors(width, heads)} would"
+        yield ("model", "heads"), f"{heads} does not divide width ({width}); possible: {_divisors(width, heads)}"
     groups = block.get("key_value_heads")
     if groups is not None and (groups < 1 or heads % groups):
-        where = ("model", "block", "key_value_heads")
-        yield where, f"must divide heads ({heads}); {groups} does not, but {_divisors(heads, groups)} would"
+        path = ("model", "block", "key_value_heads")
+        yield path, f"{groups} does not divide heads ({heads}); possible: {_divisors(heads, groups)}"
 
 
 def _divisors(number: int, near: int) -> str:
-    """The nearest divisors of `number` below and above `near`, for a message: of 64 and 6 it is "4 or 8"."""
+    """The nearest divisors of `number` below and above `near`, for a message: "4 or 8" for 64 and 6."""
     sides = range(min(near - 1, number), 0, -1), range(max(near + 1, 1), number + 1)
-    found = [next((d for d in side if number % d == 0), None) for side in sides]
-    return " or ".join(str(d) for d in found if d)
+    divisors = [next((d for d in side if number % d == 0), None) for side in sides]
+    return " or ".join(str(d) for d in divisors if d)
 
 
 def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iterator[Found]:
-    """Every attention expression parses, and names inputs and axes that exist."""
-    for path, written in in_cores(model, "attention").items():
-        if not written:
-            yield path, "must hold at least one expression"
-        for index, text in enumerate([written] if isinstance(written, str) else written):
+    """Every attention expression can be parsed, and names inputs and axes that exist."""
+    for path, setting in in_cores(model, "attention").items():
+        if not setting:
+            yield path, "must have at least one expression"
+        for index, text in enumerate([setting] if isinstance(setting, str) else setting):
             try:
                 parse_graph(text, list(inputs or ()), position_axes(inputs or {}), imported)
             except ValueError as error:
                 if inputs is not None or not re.search("no (input|axis) named", str(error)):
-                    yield (*path, *([] if isinstance(written, str) else [index])), str(error)
+                    yield (*path, *([] if isinstance(setting, str) else [index])), str(error)
 
 
 def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Found]:
-    """`position` of the model and of the encoder accepts the heads, their channels and the axes."""
+    """`position` of the model and of the encoder accepts the heads, the channels per head and the axes."""
     width, heads = model.options["width"], model.options["heads"]
     channels = model.options["block"].options.get("head_width") or width // heads
     for path, position in in_cores(model, "position").items():
@@ -415,9 +415,9 @@ def block_can_be_built(model: Part) -> Iterator[Found]:
 
 
 def samples_or_tokens(data: Data, training: Training) -> Iterator[Found]:
-    """A text corpus is trained on by `tokens_per_step`, not by samples."""
+    """Training on a text corpus is configured by `tokens_per_step`, not by samples."""
     if data.dataset is not None and not holds_samples(data) and training.samples_per_step is not None:
-        message = f"dataset {data.dataset.use!r} is a text corpus: give 'tokens_per_step' instead"
+        message = f"dataset {data.dataset.use!r} is a text corpus: set 'tokens_per_step' instead"
         yield ("training", "samples_per_step"), message
 
 
@@ -430,20 +430,20 @@ def rows_can_be_planned(model: Part, training: Training) -> Iterator[Found]:
 
 
 def holds_samples(data: Data) -> bool:
-    """Whether a configuration's data set holds samples; else it is a text corpus, or there is none."""
-    known = isinstance(data.dataset, Part)  # not where the name of the data set is wrong
-    return known and data.dataset.target.holds_samples
+    """Whether the data set of a configuration holds samples; else it is a text corpus, or there is none."""
+    is_part = isinstance(data.dataset, Part)  # False if the name of the data set is invalid
+    return is_part and data.dataset.target.holds_samples
 
 
 def core_tokens_have_room(model: Part, data: Data) -> Iterator[Found]:
-    """A text corpus has no core tokens: its windows fill their rows."""
+    """A text corpus has no core tokens, since its windows fill their rows."""
     if model.options["core_tokens"] and data.dataset is not None and not holds_samples(data):
         corpus = f"dataset {data.dataset.use!r} is a text corpus"
-        yield ("model", "core_tokens"), f"must be 0: {corpus}, whose windows have no tokens but those of the text"
+        yield ("model", "core_tokens"), f"must be 0: {corpus}, whose windows contain only tokens of the text"
 
 
 def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training) -> Iterator[Found]:
-    """`training.input_dropout` and `data.columns` name inputs; the shares lie in [0, 1)."""
+    """`training.input_dropout` and `data.columns` name inputs; the shares are in [0, 1)."""
     dropout = training.input_dropout
     for name in dropout if isinstance(dropout, dict) else ():
         if name not in inputs:
@@ -459,21 +459,21 @@ def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training
 def steps_are_rows(
     model: Part, training: Training, data: Data | None = None, needs: dict[str, Needs] | None = None
 ) -> Iterator[Found]:
-    """Of a text corpus `tokens_per_step` is a multiple of the tokens of a row: the context, or the longest window that
-    a task reads; `rows_per_micro_batch` is at most the rows of a step."""
+    """For a text corpus `tokens_per_step` is a multiple of the tokens of a row: the context, or the longest window that
+    a task reads. `rows_per_micro_batch` is at most the rows of a step."""
     context, tokens, encoder = model.options["context"], training.tokens_per_step, model.options["encoder"]
     if tokens is None or (data is not None and holds_samples(data)):
         return
-    windows = [each.window(context, encoder.context if encoder else 0) for each in (needs or {}).values()]
+    windows = [task_needs.window(context, encoder.context if encoder else 0) for task_needs in (needs or {}).values()]
     context = max(windows, default=context)
     below = tokens - tokens % context
     if below != tokens:
-        near = " or ".join(str(size) for size in (below, below + context) if size)
-        message = f"must be a multiple of context ({context}), such as {near}, not {tokens}"
+        multiples = " or ".join(str(size) for size in (below, below + context) if size)
+        message = f"must be a multiple of context ({context}), such as {multiples}, not {tokens}"
         yield ("training", "tokens_per_step"), message
-    rows, most = training.rows_per_micro_batch, max(tokens // context, 1)
-    if rows is not None and rows > most:
-        yield ("training", "rows_per_micro_batch"), f"must be at most the {most} rows of a step, not {rows}"
+    rows, step_rows = training.rows_per_micro_batch, max(tokens // context, 1)
+    if rows is not None and rows > step_rows:
+        yield ("training", "rows_per_micro_batch"), f"must be at most the {step_rows} rows of a step, not {rows}"
 
 
 def schedule_fits(training: Training) -> Iterator[Found]:

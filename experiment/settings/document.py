@@ -1,7 +1,6 @@
-"""YAML files of configurations: read strictly and within bounds, with overrides and the line of every problem.
+"""YAML files of configurations: reading with limits and overrides; every problem has its line.
 
-No tags, anchors, inheritance or interpolation; nothing is evaluated.
-"""
+Tags, anchors, inheritance and interpolation are not supported; nothing is evaluated."""
 
 from __future__ import annotations
 
@@ -19,40 +18,41 @@ from .hints import nearest, rename, shown
 Where = tuple[str | int, ...]
 """A path of keys and list indices in the YAML, such as ("inputs", "image", "patch_size")."""
 LONGEST, DEEPEST = 2**18, 40
-"""The most characters that a configuration may have, and the most levels of mappings and lists."""
+"""The largest number of characters of a configuration, and of nested mappings and lists."""
 
 
 class Problem(NamedTuple):
-    """One thing to correct: its path in the YAML, and a message with what is given and what is possible."""
+    """One problem: its path in the YAML, and a message with the invalid value and the possible values."""
 
     path: Where
     message: str
 
 
 class ConfigError(Exception):
-    """All problems of a configuration; `str` gives one line for each, sorted by line:
+    """All problems of a configuration. `str` returns one line per problem, sorted by line:
 
         configs/x.yaml:7  model.depth: must be at least 1, not 0
 
-    `lines` maps paths of the YAML to lines of the file (None: given on the command line); a path that is not in it has
-    the line of its parent.
-    """
+    `lines` maps paths of the YAML to lines of the file (None: set on the command line). A path that is missing there
+    has the line of its parent."""
 
     def __init__(self, file: str, problems: Sequence[Problem], lines: Mapping[Where, int | None] | None = None):
         self.file, self.lines = file, dict(lines or {})
-        self.problems = sorted(problems, key=lambda each: self.line(each.path) or (float("inf") if self.lines else 0))
+        self.problems = sorted(
+            problems, key=lambda problem: self.line(problem.path) or (float("inf") if self.lines else 0)
+        )
         super().__init__("\n".join(map(self._shown, self.problems)))
 
     def line(self, path: Where) -> int | None:
-        """The line of a path in the file, counted from 1; None: it has none."""
+        """The line of a path in the file, counted from 1; None if it has no line."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path)
 
-    def _shown(self, each: Problem) -> str:
-        line = self.line(each.path)
-        place = f"{self.file}:{line}" if line else "command line" if self.lines else self.file
-        return f"{place}  {f'{dotted(each.path)}: ' if each.path else ''}{each.message}"
+    def _shown(self, problem: Problem) -> str:
+        line = self.line(problem.path)
+        location = f"{self.file}:{line}" if line else "command line" if self.lines else self.file
+        return f"{location}  {f'{dotted(problem.path)}: ' if problem.path else ''}{problem.message}"
 
 
 def dotted(path: Where) -> str:
@@ -62,7 +62,7 @@ def dotted(path: Where) -> str:
 
 @dataclass
 class Document:
-    """A configuration being read: its tree of plain values, the line of each path, and the problems found so far."""
+    """A configuration while it is read: its tree of plain values, the line of each path, and the problems up to now."""
 
     file: str
     tree: Any
@@ -71,78 +71,79 @@ class Document:
 
     @classmethod
     def read(cls, path: Path) -> Document:
-        """Read a YAML file. Raises ConfigError where it is missing or not valid YAML."""
-        found, text = cls(str(path), None), text_of(path)
+        """Read a YAML file. Raises ConfigError if it is missing or invalid."""
+        document, text = cls(str(path), None), text_of(path)
         try:
-            found.tree = read_yaml(text, found.lines, found.problems)
+            document.tree = read_yaml(text, document.lines, document.problems)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
-            raise ConfigError(found.file, [yaml_problem(error)], {(): mark.line + 1} if mark else None) from error
-        return found
+            raise ConfigError(document.file, [yaml_problem(error)], {(): mark.line + 1} if mark else None) from error
+        return document
 
     def rename(self) -> None:
-        """Replace names of earlier versions (names.py) in the tree; each is noted as a problem."""
-        for each in rename(self.tree):
-            self.problems.append(Problem(each.path, each.sentence))
-            size = len(each.path)
-            for path in [known for known in self.lines if known[:size] == each.path and not each.doubled]:
-                self.lines[each.moved + path[size:]] = self.lines[path]
+        """Replace names of earlier versions (see hints.py) in the tree; each one is recorded as a problem."""
+        for renaming in rename(self.tree):
+            self.problems.append(Problem(renaming.path, renaming.sentence))
+            size = len(renaming.path)
+            for old in [path for path in self.lines if path[:size] == renaming.path and not renaming.doubled]:
+                self.lines[renaming.moved + old[size:]] = self.lines[old]
 
     def override(self, text: str) -> None:
-        """Apply an override `key.sub=value`, whose value is read as YAML, to the tree; missing mappings are made, and a
-        name in the way becomes `{use: NAME}`:
+        """Apply an override `key.sub=value` to the tree; the value is read as YAML. Missing mappings are created, and a
+        name on the path becomes `{use: NAME}`:
 
             training.steps=500            training: {steps: 500}
             data.dataset.held_out=theo    data: {dataset: {use: fsdd, held_out: theo}}, from data: {dataset: fsdd}
 
-        `inputs.NAME=null` and `tasks.NAME=null` delete an input (and its entry in `training.input_dropout`) or a task,
-        for ablations. What cannot be applied is noted as a problem."""
+        `inputs.NAME=null` and `tasks.NAME=null` remove an input (and its entry in `training.input_dropout`) or a task,
+        for ablations. An override that cannot be applied is recorded as a problem."""
         key, equals, value = text.partition("=")
         path = tuple(part.strip() for part in key.split("."))
         if not equals:
             self.lines[(text,)] = None
-            self.problems.append(Problem((text,), "an override is written key.sub=value"))
-        elif (here := self._mapping_at(path)) is not None:
-            was_there = path in self.lines
-            for known in [known for known in self.lines if known[: len(path)] == path]:
-                del self.lines[known]
+            self.problems.append(Problem((text,), "an override has the form key.sub=value"))
+        elif (mapping := self._mapping_at(path)) is not None:
+            existed = path in self.lines
+            for line_path in [line_path for line_path in self.lines if line_path[: len(path)] == path]:
+                del self.lines[line_path]
             self.lines[path], problems = None, []
             try:
-                here[path[-1]] = read_yaml(value, {}, problems)
+                mapping[path[-1]] = read_yaml(value, {}, problems)
             except yaml.YAMLError as error:
                 problems = [yaml_problem(error)]
-            self.problems += [Problem(path, each.message) for each in problems]
-            if len(path) == 2 and path[0] in ("inputs", "tasks") and here.get(path[1], path) is None:
-                self._take_out(path, here, was_there)
+            self.problems += [Problem(path, problem.message) for problem in problems]
+            if len(path) == 2 and path[0] in ("inputs", "tasks") and mapping.get(path[1], path) is None:
+                self._remove(path, mapping, existed)
 
     def _mapping_at(self, path: tuple[str, ...]) -> dict[str, Any] | None:
-        """The mapping that holds the last key of a path; None, with a problem noted, where it is no mapping."""
-        here = self.tree
+        """The mapping that holds the last key of a path. If it is not a mapping, records a problem and returns None."""
+        mapping = self.tree
         for depth, name in enumerate(path[:-1], start=1):
-            below = here.get(name)
-            if below is None:
-                below, self.lines[path[:depth]] = {}, None
-            here[name] = {"use": below} if isinstance(below, str) else below
-            if not isinstance(here[name], dict):
+            child = mapping.get(name)
+            if child is None:
+                child, self.lines[path[:depth]] = {}, None
+            mapping[name] = {"use": child} if isinstance(child, str) else child
+            if not isinstance(mapping[name], dict):
                 self.lines[path] = None
-                self.problems.append(Problem(path, f"{dotted(path[:depth])} is {shown(below)}, which has no keys"))
+                self.problems.append(Problem(path, f"{dotted(path[:depth])} is {shown(child)}, which has no keys"))
                 return None
-            here = here[name]
-        return here
+            mapping = mapping[name]
+        return mapping
 
-    def _take_out(self, path: tuple[str, ...], here: dict[str, Any], was_there: bool) -> None:
+    def _remove(self, path: tuple[str, ...], mapping: dict[str, Any], existed: bool) -> None:
         section, name = path
-        del here[name]
+        del mapping[name]
         training = self.tree.get("training")
         shares = training.get("input_dropout") if isinstance(training, dict) else None
         if section == "inputs" and isinstance(shares, dict):
             shares.pop(name, None)
-        if not was_there:
-            self.problems.append(Problem(path, f"there is nothing of that name to take out{nearest(name, here)}"))
+        if not existed:
+            self.problems.append(Problem(path, f"does not exist, so it cannot be removed{nearest(name, mapping)}"))
 
 
 def text_of(path: Path) -> str:
-    """The text of a YAML file. Raises ConfigError where it cannot be read, for a missing file with the nearest name."""
+    """The text of a YAML file. Raises ConfigError if it cannot be read; for a missing file the message has the nearest
+    name."""
     if os.path.isdir(path):
         files = ", ".join(sorted(file.name for file in path.glob("*.yaml"))) or "none"
         raise ConfigError(str(path), [Problem((), f"is a folder, not a file; YAML files in it: {files}")])
@@ -153,35 +154,35 @@ def text_of(path: Path) -> str:
             raise ConfigError(str(path), [Problem((), f"cannot be read: {error}")]) from None
     folder = path.parent
     names = sorted(file.name for file in folder.glob("*.yaml")) if os.path.isdir(folder) else []
-    where = "there is no YAML file in" if os.path.isdir(folder) else "there is no folder"
-    hint = nearest(path.name, names) if names else f"; {where} {str(folder.resolve())!r}"
+    reason = "there is no YAML file in" if os.path.isdir(folder) else "there is no folder"
+    hint = nearest(path.name, names) if names else f"; {reason} {str(folder.resolve())!r}"
     raise ConfigError(str(path), [Problem((), f"there is no such file{hint}")])
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which refuses anchors, aliases, tags and more than DEEPEST levels."""
+    """PyYAML's safe loader, which refuses anchors, aliases, tags and more than DEEPEST nested levels."""
 
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) or event.anchor or event.tag:
-            what = "tags (!) are" if getattr(event, "tag", None) else "anchors (&) and aliases (*) are"
-            raise yaml.MarkedYAMLError(problem=f"{what} not allowed in a configuration", problem_mark=event.start_mark)
+            kind = "tags (!) are" if getattr(event, "tag", None) else "anchors (&) and aliases (*) are"
+            raise yaml.MarkedYAMLError(problem=f"{kind} not allowed in a configuration", problem_mark=event.start_mark)
         if self.depth >= DEEPEST:
-            problem = f"more than {DEEPEST} mappings and lists inside each other"
+            problem = f"more than {DEEPEST} nested mappings and lists"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
         self.depth += 1
-        found = super().compose_node(parent, index)
+        node = super().compose_node(parent, index)
         self.depth -= 1
-        return found
+        return node
 
 
 def read_yaml(text: str, lines: dict[Where, int | None], problems: list[Problem]) -> Any:
-    """The plain value of a YAML text. Writes the line of every path into `lines`, and keys given twice into `problems`.
+    """The plain value of a YAML text. Writes the line of every path into `lines`, and repeated keys into `problems`.
 
-    Keys are always text (`1:` is "1"), dates too. Raises yaml.YAMLError where the text is not valid YAML, longer than
-    LONGEST or deeper than DEEPEST."""
+    Keys are always text (`1:` is "1"), and so are dates. Raises yaml.YAMLError if the text is not valid YAML, is longer
+    than LONGEST or is nested deeper than DEEPEST."""
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"{len(text):,} characters; a configuration has at most {LONGEST:,}")
     loader = _Loader(text)
@@ -197,31 +198,31 @@ def _value(loader: _Loader, node: yaml.Node, path: Where, lines: dict, problems:
     if isinstance(node, yaml.SequenceNode):
         return [_value(loader, item, (*path, index), lines, problems) for index, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
-        found: dict[str, Any] = {}
+        mapping: dict[str, Any] = {}
         for key, item in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else "?"
-            below = (*path, name)
-            if name in found:
-                problems.append(Problem(below, f"stands here a second time; first at line {lines[below]}"))
-            lines[below] = key.start_mark.line + 1
-            found[name] = _value(loader, item, below, lines, problems)
-        return found
+            child_path = (*path, name)
+            if name in mapping:
+                problems.append(Problem(child_path, f"is a repeated key; first at line {lines[child_path]}"))
+            lines[child_path] = key.start_mark.line + 1
+            mapping[name] = _value(loader, item, child_path, lines, problems)
+        return mapping
     if node.tag.rpartition(":")[2] in ("null", "bool", "int", "float"):
         try:
             return loader.construct_object(node)
-        except (ValueError, OverflowError):  # it looks like a number to PyYAML and is none, such as 0b_
+        except (ValueError, OverflowError):  # PyYAML's pattern of numbers also matches texts such as 0b_
             pass
     return node.value
 
 
 def yaml_problem(error: yaml.YAMLError) -> Problem:
-    """An error of PyYAML as a problem of the whole file."""
-    said = [getattr(error, name, None) for name in ("context", "problem")]
-    return Problem((), f"no valid YAML: {', '.join(part for part in said if part) or ' '.join(str(error).split())}")
+    """A PyYAML error as a problem of the complete file."""
+    parts = [getattr(error, name, None) for name in ("context", "problem")]
+    return Problem((), f"invalid YAML: {', '.join(part for part in parts if part) or ' '.join(str(error).split())}")
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's safe dumper without anchors, which the reader does not allow."""
+    """PyYAML's safe dumper without anchors, which `_Loader` refuses."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

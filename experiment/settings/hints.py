@@ -1,4 +1,4 @@
-"""Names of other libraries and of earlier versions, for messages: tables from them to the present names."""
+"""Names of other libraries and of earlier versions, mapped to the present names, for messages."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from ...files.plugins import projects
 
 GROUPS: dict[str, str] = {
     "epochs epoch num_epochs max_epochs n_epochs num_train_epochs": (
-        "training is counted in training.steps (or training.minutes); an epoch has as many steps as there are training "
-        "samples, divided by training.samples_per_step"
+        "write training.steps (or training.minutes); one epoch has (training samples) / training.samples_per_step steps"
     ),
     "batch_size batch bs train_batch_size per_device_train_batch_size": (
-        "write training.samples_per_step, for a text corpus training.tokens_per_step"
+        "write training.samples_per_step, or for a text corpus training.tokens_per_step"
     ),
     "lr rate base_lr": "write training.learning_rate",
     "early_stopping early_stop patience stop": (
-        "a run does not stop early; its best checkpoint (checkpoints.best: val/loss) is kept and used"
+        "training does not stop early; the best checkpoint (checkpoints.best: val/loss) is kept and used"
     ),
     "class_weights class_weight balanced balance sampler weighted_sampler pos_weight": (
         "classes are not weighted; repeat the samples of rare classes in the training data"
@@ -32,11 +31,11 @@ GROUPS: dict[str, str] = {
     ),
     "fp16 bf16 amp mixed_precision dtype": "write training.precision: auto, fast, float32 or bfloat16",
     "detection object_detection detr yolo segmentation semantic_segmentation instance_segmentation": (
-        "no task predicts boxes or masks; classification, regression and language_modeling predict for the whole image"
+        "no task predicts boxes or masks; classification, regression and language_modeling predict for the entire image"
     ),
     "lora peft adapter adapters": "write training.freeze with the names of the parameters that are not trained",
     "accumulate_grad_batches gradient_accumulation_steps grad_accum": (
-        "write training.rows_per_micro_batch: how many samples are computed at once"
+        "write training.rows_per_micro_batch, the number of samples in one forward pass"
     ),
     "accelerator gpus gpu cuda": "write training.device: auto, cpu or cuda",
     "weight_decay wd": "write training.optimizer: {use: adamw, weight_decay: 0.1}",
@@ -52,12 +51,12 @@ GROUPS: dict[str, str] = {
     "warmup warmup_steps warmup_iters": "write training.schedule: {use: cosine, warmup: 100}",
     "workers num_workers": "data are read by a thread of the training process",
 }
-"""What to write, by the words of other libraries (separated by spaces)."""
+"""The advice for words of other libraries (separated by spaces)."""
 HINTS = {word: hint for words, hint in GROUPS.items() for word in words.split()}
 
 
 def hint_for(word: object) -> str:
-    """What to write instead of a word of another library; empty for other words."""
+    """The advice for a word of another library; empty for other words."""
     return HINTS.get(str(word).lower().replace("-", "_"), "")
 
 
@@ -74,9 +73,9 @@ RENAMED = {
     "tasks.*.pooling=own_tokens": "tasks.*.pooling=core_tokens",
     "training.mix": "training.mixup",
 }
-"""Renamed keys, and renamed values as `key=word` (the word may be part of a longer text, of a list, or stand under
-`use`); `*` is any name. Applied from first to last: a path holds the new names of the keys above, so `data.card` comes
-before `data.dataset.left_out`."""
+"""Renamed keys, and renamed values as `key=word` (the word may be part of a longer text, of a list, or the value of
+`use`); `*` is any name. Entries are applied from first to last. A path uses the new names of the keys above it, so
+`data.card` precedes `data.dataset.left_out`."""
 
 MOVED = {
     "data.card": "data.base",
@@ -84,7 +83,7 @@ MOVED = {
     "data.datasets.episodes": "projects.decision.datasets.episodes",
     "data.datasets.in_context": "projects.in_context.datasets.in_context",
     "data.datasets.rules": "projects.in_context.datasets.rules",
-    "data.environments": "projects.decision.environments",
+    "data.environments": "projects.decision.recording",
     "data.functions": "projects.in_context.functions",
     "data.samples.dataset": "data.samples",
     "data.samples.functions": "projects.in_context.functions",
@@ -112,14 +111,14 @@ MOVED = {
     "training.mix": "training.mixup",
 }
 """Renamed modules and classes (`module:Class`) of chopmix that a YAML may name or a user's class may import, without
-`chopmix.`"""
+the prefix `chopmix.`"""
 
 PROJECTS = {
     "decision": ("episodes", "play", "record", "decision_transformer"), "in_context": ("in_context", "rules"),
     "whisper": ("transcribe", "whisper"),
 }  # fmt: skip
 """The parts of each project by the names that a YAML, a command line or a published model uses, for the message that
-the project is missing."""
+the project is not installed."""
 
 REFERENCE = re.compile(r"(\w+)((?:\.\w+)+)(:\w+)?")
 
@@ -132,7 +131,7 @@ class Renaming(NamedTuple):
     old: str
     new: str
     doubled: bool = False
-    """Whether the new key stood beside the old one: then the old key was dropped with its value."""
+    """Whether the mapping also had the new key; the old key was then dropped with its value."""
 
     @property
     def moved(self) -> tuple[str | int, ...]:
@@ -145,34 +144,34 @@ class Renaming(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The message at the path: `is called data.dataset now`, of a value `'same_span' is called 'same_item' now`."""
+        """The message at the path: `is called data.dataset now`, or for a value
+        `'same_span' is called 'same_item' now`."""
         if self.path[-1] == self.old:
             return f"is called {'.'.join(map(str, self.moved))} now"
         return f"{self.old!r} is called {self.new!r} now"
 
 
 def rename(tree: Any) -> list[Renaming]:
-    """Replace the old names in a YAML's tree, in place, keeping the order of keys; gives what was replaced.
+    """Replace the old names in a YAML's tree in place, keeping the order of keys; returns the replacements.
 
-    Keys beside a class from outside chopmix (`use: mylab.lidar:Lidar`) are left as they are.
-    """
-    found: list[Renaming] = []
+    The options of a class from outside chopmix (`use: mylab.lidar:Lidar`) are not changed."""
+    renamings: list[Renaming] = []
     for old, new in RENAMED.items():
-        (before, _, word), after = old.partition("="), new.rpartition("=")[2]
-        *parents, key = before.split(".")
+        (old_path, _, word), new_path = old.partition("="), new.rpartition("=")[2]
+        *parents, key = old_path.split(".")
         for path, mapping in mappings(tree, parents):
             if key not in mapping:
                 continue
             if word:
-                mapping[key] = with_value(mapping[key], (*path, key), word, after, found)
+                mapping[key] = with_value(mapping[key], (*path, key), word, new_path, renamings)
             elif not is_foreign(mapping):
-                found.append(with_key(mapping, path, key, after.rpartition(".")[2]))
-    with_references(tree, (), found)
-    return found
+                renamings.append(with_key(mapping, path, key, new_path.rpartition(".")[2]))
+    with_references(tree, (), renamings)
+    return renamings
 
 
 def mappings(tree: Any, parents: list[str], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict]]:
-    """(path, mapping) of every mapping at a path of keys, in which `*` stands for any key."""
+    """(path, mapping) for every mapping at a path of keys, in which `*` matches any key."""
     if not isinstance(tree, dict):
         return
     if not parents:
@@ -189,42 +188,43 @@ def is_foreign(part: Mapping[str, Any]) -> bool:
 
 
 def with_key(mapping: dict, path: tuple[str, ...], old: str, new: str) -> Renaming:
-    """Rename a key of a mapping in place, keeping the order; drop it where the new key is there too."""
+    """Rename a key of a mapping in place, keeping the order. If the new key exists too, the old key is dropped."""
     items, doubled = list(mapping.items()), new in mapping
     mapping.clear()
     mapping.update((new if key == old else key, value) for key, value in items if key != old or not doubled)
     return Renaming((*path, old), old, new, doubled)
 
 
-def with_value(value: Any, path: tuple[str | int, ...], old: str, new: str, found: list[Renaming]) -> Any:
-    """A value with a word replaced: in a text, a list of texts, the `use` of a mapping; adds changes to `found`."""
+def with_value(value: Any, path: tuple[str | int, ...], old: str, new: str, renamings: list[Renaming]) -> Any:
+    """A value with a word replaced: in a text, in a list of texts, or in the `use` of a mapping. The replacements are
+    appended to `renamings`."""
     if isinstance(value, list):
-        return [with_value(item, (*path, number), old, new, found) for number, item in enumerate(value)]
+        return [with_value(item, (*path, number), old, new, renamings) for number, item in enumerate(value)]
     if isinstance(value, dict) and "use" in value:
-        value["use"] = with_value(value["use"], (*path, "use"), old, new, found)
+        value["use"] = with_value(value["use"], (*path, "use"), old, new, renamings)
     elif isinstance(value, str):
         changed = re.sub(rf"(?<![\w.:]){old}(?![\w.:])", new, value)  # not within package.module:Class
-        found += [Renaming(path, old, new)] if changed != value else []
+        renamings += [Renaming(path, old, new)] if changed != value else []
         return changed
     return value
 
 
-def with_references(value: Any, path: tuple[str | int, ...], found: list[Renaming]) -> Any:
-    """A tree with the present names of every `chopmix.module:Class`, in place; adds changes to `found`."""
+def with_references(value: Any, path: tuple[str | int, ...], renamings: list[Renaming]) -> Any:
+    """A tree with the present name of every `chopmix.module:Class`, changed in place. The replacements are appended to
+    `renamings`."""
     if isinstance(value, dict | list):
         for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
-            value[key] = with_references(item, (*path, key), found)
-    elif isinstance(value, str) and ":" in value and (now := moved(value)):
-        found.append(Renaming(path, value, now))
-        return now
+            value[key] = with_references(item, (*path, key), renamings)
+    elif isinstance(value, str) and ":" in value and (new := moved(value)):
+        renamings.append(Renaming(path, value, new))
+        return new
     return value
 
 
 def moved(reference: str) -> str | None:
-    """The present name of a renamed module of chopmix (or `module:Class`); None for any other.
+    """The present name of a renamed module of chopmix (or `module:Class`); None for any other reference.
 
-    `chopmix.models.norms:RmsNorm` is now `chopmix.models.layers.norms:RmsNorm`.
-    """
+    `chopmix.models.norms:RmsNorm` is now `chopmix.models.layers.norms:RmsNorm`."""
     parts = REFERENCE.fullmatch(reference)
     if not parts or parts[1] != "chopmix":
         return None
@@ -238,7 +238,7 @@ def moved(reference: str) -> str | None:
 
 
 def missing_project(name: Any) -> str:
-    """Which project has a part of this name, if that project is not installed; else empty."""
+    """A message that names the project to which this part belongs, if the project is not installed; else empty."""
     for project, parts in PROJECTS.items():
         if name in parts and project not in projects():
             return f"{name!r} belongs to the project {project!r}, which is not installed: no folder projects/{project}"
@@ -247,17 +247,17 @@ def missing_project(name: Any) -> str:
 
 def nearest(name: Any, possible: Iterable[str], *, list_all: bool = True) -> str:
     """The end of a message about an unknown name: `; write training.learning_rate` for a word of another library,
-    `; did you mean 'depth'?` for a near name, else (with `list_all`) `; possible: depth, width`."""
+    `; did you mean 'depth'?` for a similar name, else (with `list_all`) `; possible: depth, width`."""
     possible = list(possible)
     if hint := hint_for(name) or missing_project(name):
         return f"; {hint}"
-    near = difflib.get_close_matches(str(name).lower(), possible, n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
+    matches = difflib.get_close_matches(str(name).lower(), possible, n=1)
+    if matches:
+        return f"; did you mean {matches[0]!r}?"
     return f"; possible: {', '.join(possible) or 'nothing'}" if list_all else ""
 
 
 def shown(value: Any) -> str:
-    """A given value for a message, as YAML writes it (null, true, false), cut to 80 characters."""
+    """A value for a message, as YAML writes it (null, true, false), cut to 80 characters."""
     text = {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
     return text if len(text) <= 80 else f"{text[:77]}..."

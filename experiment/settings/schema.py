@@ -1,16 +1,16 @@
-"""A signature is its own schema: the keys that a YAML may give a class are read off the class itself.
+"""The schema of a YAML is derived from the signatures of the classes that it names.
 
-Positional parameters come from code. Keyword-only ones (of a dataclass: its fields) are keys of the YAML, with their
-annotation and default. A class with many keys may hold them in a dataclass `Options`, of which it gets an instance as
-`options`. Members of a union that only code can give (`Graph` in `str | Graph`) are left out.
+Positional parameters come from code. Keyword-only parameters (for a dataclass: its fields) are keys of the YAML, with
+their annotation and default. A class with many keys may define them in a dataclass `Options`; it then receives an
+instance as `options`. Members of a union that only code can provide (`Graph` in `str | Graph`) are omitted.
 
     Callable[..., X]   a part (`Choice`): the name of a class, or {use: NAME, ...}; read as a `Part`
     a dataclass        a mapping of its fields (`Record`); read as an instance
-    all else           a plain value (scalars.py)
+    anything else      a plain value (`Plain`)
 
 `__init__(self, model, learning_rate, *, momentum: float = 0.95)` has one key, `momentum`, a number, by default 0.95.
-pydantic checks, by one model made of each signature. All problems of a value are raised at once, as one ValidationError
-whose locations are paths in the YAML."""
+Each signature becomes one pydantic model. All problems of a value are raised at once, as one ValidationError whose
+locations are paths in the YAML."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ OURS = __name__.partition(".")[0]
 
 
 def problem(message: str, *path: str | int, kind: str = "config") -> ValidationError:
-    """A pydantic error with one problem, at `path` below the value that is being read."""
+    """A pydantic error with one problem, at `path` relative to the value that is read."""
     error: InitErrorDetails = {"type": PydanticCustomError(kind, message), "loc": path, "input": None}
     return ValidationError.from_exception_data("configuration", [error])
 
 
 class Plain:
-    """Marker in `Annotated` for a value without parts: its errors are explained in the words of `describe`."""
+    """Marker in `Annotated` for a value without parts; its errors use the words of `describe`."""
 
     def __init__(self, annotation: Any):
         self.annotation = annotation
@@ -64,15 +64,15 @@ class Plain:
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable) -> core_schema.CoreSchema:
         return core_schema.no_info_wrap_validator_function(self.read, handler(source))
 
-    def read(self, value: Any, judge: Callable[[Any], Any]) -> Any:
-        """The value as `judge` (pydantic) gives it. Raises ValidationError with one problem for all that is wrong."""
+    def read(self, value: Any, validate: Callable[[Any], Any]) -> Any:
+        """The value as validated by pydantic (`validate`). Raises ValidationError with one problem for all errors."""
         try:
-            return judge(value)
+            return validate(value)
         except ValidationError as error:
             constrained = get_origin(self.annotation) is Annotated
-            wanted = error.errors()[0]["msg"].removeprefix("Input should be ") if constrained else self.expected()
-            near = nearest(value, _words(self.annotation), list_all=False) if isinstance(value, str) else ""
-            raise problem(f"must be {wanted}, not {shown(value)}{near}") from None
+            expected = error.errors()[0]["msg"].removeprefix("Input should be ") if constrained else self.expected()
+            hint = nearest(value, _words(self.annotation), list_all=False) if isinstance(value, str) else ""
+            raise problem(f"must be {expected}, not {shown(value)}{hint}") from None
 
     def expected(self) -> str:
         """The type in words."""
@@ -80,7 +80,7 @@ class Plain:
 
 
 def number(value: Any) -> Any:
-    """The number that a text spells; any other value as it is."""
+    """The number that a text represents; any other value unchanged."""
     if isinstance(value, str):
         for kind in (int, float):
             try:
@@ -90,21 +90,21 @@ def number(value: Any) -> Any:
     return value
 
 
-def _whole(value: Any) -> Any:
-    found = number(value)
-    return int(found) if isinstance(found, float) and found.is_integer() else found
+def _integer(value: Any) -> Any:
+    result = number(value)
+    return int(result) if isinstance(result, float) and result.is_integer() else result
 
 
 STRICT: dict[Any, Any] = {
     bool: Annotated[bool, Strict()],
     str: Annotated[str, Strict()],
-    int: Annotated[int, Strict(), BeforeValidator(_whole)],
+    int: Annotated[int, Strict(), BeforeValidator(_integer)],
     float: Annotated[float, Strict(), AllowInfNan(False), BeforeValidator(number)],
 }
 
 
 def strict(annotation: Any) -> Any:
-    """An annotation with each `bool`, `str`, `int` and `float` in it replaced by its entry in STRICT."""
+    """An annotation in which each `bool`, `str`, `int` and `float` is replaced by its entry in STRICT."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal or not arguments:
         return STRICT.get(annotation, annotation)
@@ -118,12 +118,13 @@ def members(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
-def written(annotation: Any) -> Any:
-    """An annotation without what only code can give: `str | list[str]` of `str | Graph | list[str | Graph]`."""
+def yaml_types(annotation: Any) -> Any:
+    """An annotation without the members that only code can provide: `str | list[str]` of
+    `str | Graph | list[str | Graph]`."""
     if get_origin(annotation) is list:
-        return over_arguments(written, annotation)
-    kept = [each for each in members(annotation) if is_dataclass(each) or not _is_ours(each)]
-    return functools.reduce(operator.or_, map(written, kept)) if len(kept) > 1 else kept[0] if kept else annotation
+        return over_arguments(yaml_types, annotation)
+    kept = [member for member in members(annotation) if is_dataclass(member) or not _is_ours(member)]
+    return functools.reduce(operator.or_, map(yaml_types, kept)) if len(kept) > 1 else kept[0] if kept else annotation
 
 
 def _is_ours(annotation: Any) -> bool:
@@ -131,11 +132,11 @@ def _is_ours(annotation: Any) -> bool:
 
 
 def over_arguments(change: Callable[[Any], Any], annotation: Any) -> Any:
-    """A union or generic type with `change` applied to each of its arguments but None and `...`."""
+    """A union or generic type with `change` applied to each of its arguments except None and `...`."""
     origin = get_origin(annotation)
-    kept = (..., types.NoneType)
-    inner = tuple(argument if argument in kept else change(argument) for argument in get_args(annotation))
-    return functools.reduce(operator.or_, inner) if origin in (Union, types.UnionType) else origin[inner]
+    unchanged = (..., types.NoneType)
+    changed = tuple(argument if argument in unchanged else change(argument) for argument in get_args(annotation))
+    return functools.reduce(operator.or_, changed) if origin in (Union, types.UnionType) else origin[changed]
 
 
 NAMES = {bool: "true or false", str: "text", int: "a whole number", float: "a number", types.NoneType: "null"}
@@ -144,10 +145,11 @@ BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than
 
 
 def _bounds(annotation: Any) -> list[str]:
-    """The bounds of an annotation in words: of `Annotated[float, Field(ge=0, lt=1)]` ["at least 0", "less than 1"]."""
-    constraints = [each for field in get_args(annotation)[1:] for each in getattr(field, "metadata", [field])]
-    known = [(word, getattr(each, name, None)) for each in constraints for name, word in BOUNDS.items()]
-    return [f"{word} {bound:g}" for word, bound in known if bound is not None]
+    """The bounds of an annotation in words: `["at least 0", "less than 1"]` for
+    `Annotated[float, Field(ge=0, lt=1)]`."""
+    constraints = [item for field in get_args(annotation)[1:] for item in getattr(field, "metadata", [field])]
+    bounds = [(word, getattr(item, name, None)) for item in constraints for name, word in BOUNDS.items()]
+    return [f"{word} {bound:g}" for word, bound in bounds if bound is not None]
 
 
 def describe(annotation: Any) -> str:
@@ -178,17 +180,17 @@ def _words(annotation: Any) -> Iterator[str]:
 
 
 Keys = dict[str, tuple[Any, Any]]
-"""Annotation and default by key; the default `...` means that the key must be given."""
+"""Annotation and default by key; the default `...` means that the key is required."""
 
 
 def halves(target: Target) -> tuple[Target, ...]:
-    """The callables whose keys stand in one mapping of the YAML: of a tokenizer its chopper and itself."""
+    """The callables whose keys share one mapping of the YAML: for a tokenizer its chopper and the tokenizer itself."""
     return (target.Chopper, target) if hasattr(target, "Chopper") else (target,)
 
 
 def keys_of(*targets: Target) -> Keys:
     """The keys of one or more classes or functions together, in the order of their signatures."""
-    found: Keys = {}
+    keys: Keys = {}
     for target in map(options_of, targets):
         annotated: Any = target if is_dataclass(target) or not inspect.isclass(target) else target.__init__
         hints = get_type_hints(annotated, include_extras=True)
@@ -196,8 +198,8 @@ def keys_of(*targets: Target) -> Keys:
         for name, parameter in keyword_only(target).items():
             factory = factories.get(name, MISSING)
             default = parameter.default if factory is MISSING else factory()
-            found[name] = (written(hints.get(name, Any)), ... if default is parameter.empty else default)
-    return found
+            keys[name] = (yaml_types(hints.get(name, Any)), ... if default is parameter.empty else default)
+    return keys
 
 
 def plain(value: Any) -> Any:
@@ -217,39 +219,39 @@ def plain(value: Any) -> Any:
 
 class Choice:
     """Reads a part: the name of a class in `registry`, or a mapping with `use` and options of that class. `default` is
-    the name where `use` is missing; with `optional`, null and "none" are read as None."""
+    the name if `use` is missing; with `optional`, null and "none" are read as None."""
 
     def __init__(self, registry: Registry, default: Any = None, optional: bool = False):
         self.registry, self.optional = registry, optional
         self.default: str | None = default if isinstance(default, str) else None
 
     def read(self, value: Any) -> Part | None:
-        """The part, with every option. Raises ValidationError for options that are unknown, missing or wrong."""
+        """The part with all options. Raises ValidationError for unknown, missing or invalid options."""
         if self.optional and (value is None or value == "none"):
             return None
         if not isinstance(value, str | Mapping):
             raise problem(f"must be {self.expected()}, not {shown(value)}")
-        options, place = ({}, ()) if isinstance(value, str) else (dict(value), ("use",))
+        options, location = ({}, ()) if isinstance(value, str) else (dict(value), ("use",))
         use = value if isinstance(value, str) else options.pop("use", self.default)
         if not isinstance(use, str):
-            wrong = "needs 'use', a name" if use is None else f"'use' must be a name, not {shown(use)}"
-            raise problem(f"{wrong}; possible: {', '.join(self.registry.names())}")
+            reason = "needs 'use', a name" if use is None else f"'use' must be a name, not {shown(use)}"
+            raise problem(f"{reason}; possible: {', '.join(self.registry.names())}")
         try:
             name, target = self.registry.find(use)
             model = model_of_part(target)
         except LookupError as error:
-            raise problem(self._about_folder(use) or str(error.args[0]), *place) from None
+            raise problem(self._about_folder(use) or str(error.args[0]), *location) from None
         return Part(target, check(model, options, name), name)
 
     def _about_folder(self, use: str) -> str:
-        """What to write for a folder that is given instead of a name; empty for anything else."""
-        found = []
+        """A message with the possible entries if `use` is a folder instead of a name; empty for anything else."""
+        entries = []
         for name in self.registry.names() if os.path.isdir(use) else ():
-            with contextlib.suppress(LookupError):  # one whose requirements are not installed
+            with contextlib.suppress(LookupError):  # the requirements of this class are not installed
                 keys = keys_of(*halves(self.registry.find(name)[1]))
-                needed = [key for key, (_, default) in keys.items() if default is ...]
-                found += [f"{{use: {name}, {key}: {use}}}" for key in needed if needed in (["path"], ["train"])]
-        return f"{use!r} is a folder: {' or '.join(found)}" if found else ""
+                required = [key for key, (_, default) in keys.items() if default is ...]
+                entries += [f"{{use: {name}, {key}: {use}}}" for key in required if required in (["path"], ["train"])]
+        return f"{use!r} is a folder: {' or '.join(entries)}" if entries else ""
 
     def expected(self) -> str:
         names = ", ".join(self.registry.names())
@@ -261,7 +263,7 @@ class Choice:
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         names, outside = self.registry.names(), {"type": "string", "pattern": r"^[\w.]+:\w+$"}
         choices: list[dict[str, Any]] = [{"enum": names + ["none"] * self.optional}, outside]
-        if inside := self.registry.what in _described:  # a mixture of data sets may hold mixtures, and so on
+        if inside := self.registry.what in _described:  # a mixture of data sets may contain mixtures, recursively
             choices.append({"type": "object"})
         for name in () if inside else names:
             target = self.registry.find(name)[1]
@@ -275,8 +277,8 @@ class Choice:
 
 
 class Record:
-    """Reads a mapping with the keys of `targets` as `make(**values)`; with `optional`, null as None. Where the first
-    target has a `from_number`, a number is read by that: `dropout: 0.1`. `label` names it in messages."""
+    """Reads a mapping with the keys of `targets` as `make(**values)`; with `optional`, null as None. If the first
+    target has a `from_number`, it reads a number: `dropout: 0.1`. `label` is the name in messages."""
 
     def __init__(self, label: str, targets: tuple[Target, ...], make: Target, optional: bool = False):
         self.label, self.targets, self.make, self.optional = label, targets, make, optional
@@ -287,7 +289,7 @@ class Record:
         return model_of(self.label, keys_of(*self.targets), inspect.getdoc(self.targets[0]))
 
     def read(self, value: Any) -> Any:
-        """The built value. Raises ValidationError for wrong keys and values, and what `make` raises."""
+        """The built value. Raises ValidationError for invalid keys and values, and the errors of `make`."""
         if value is None and self.optional:
             return None
         amount = number(value)
@@ -298,20 +300,20 @@ class Record:
         return self.make(**check(self.model, value))
 
     def expected(self) -> str:
-        others = "a number or " * bool(self.from_number) + "null or " * self.optional
-        return f"{others}a mapping (possible keys: {', '.join(keys_of(*self.targets))})"
+        alternatives = "a number or " * bool(self.from_number) + "null or " * self.optional
+        return f"{alternatives}a mapping (possible keys: {', '.join(keys_of(*self.targets))})"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self.read)
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         json = json_of(self.model, self.targets, handler)
-        others = [{"type": "number"}] * bool(self.from_number) + [{"type": "null"}] * self.optional
-        return {"anyOf": [json, *others]} if others else json
+        alternatives = [{"type": "number"}] * bool(self.from_number) + [{"type": "null"}] * self.optional
+        return {"anyOf": [json, *alternatives]} if alternatives else json
 
 
 def reader(annotation: Any, default: Any = None) -> Any:
-    """The annotation that pydantic gets: with `Choice` for parts, `Record` for dataclasses, `Plain` for all else."""
+    """The annotation for pydantic: `Choice` for parts, `Record` for dataclasses, `Plain` for anything else."""
     union = members(annotation)
     inner = [member for member in union if member is not types.NoneType]
     optional, only = len(inner) < len(union), inner[0] if len(inner) == 1 else None
@@ -326,14 +328,14 @@ def reader(annotation: Any, default: Any = None) -> Any:
     return Annotated[strict(annotation), Plain(annotation)]
 
 
-_described: list[str] = []  # kinds of parts whose JSON Schema is being written
+_described: list[str] = []  # the kinds of parts whose JSON Schema is being generated
 SHAPES = "<mapping>", "<other>"  # tags of the members of a union
 
 
 def _by_shape(members: list[Any]) -> Any:
-    """A union of a mapping and something else, of which only the fitting one tells its problems."""
+    """A union of a mapping and something else, of which only the matching member reports its problems."""
     shape = Discriminator(lambda value: SHAPES[not isinstance(value, Mapping)])
-    tagged = [Annotated[reader(each), Tag(SHAPES[get_origin(each) is not dict])] for each in members]
+    tagged = [Annotated[reader(member), Tag(SHAPES[get_origin(member) is not dict])] for member in members]
     return Annotated[functools.reduce(operator.or_, tagged), shape]
 
 
@@ -359,7 +361,7 @@ def model_of(label: str, keys: Keys, docstring: str | None = None) -> type[BaseM
 
 @functools.cache
 def model_of_part(target: Target) -> type[BaseModel]:
-    """The model of a class that a YAML names. Raises LookupError where its signature cannot be a schema."""
+    """The pydantic model of a class that a YAML names. Raises LookupError if its signature cannot be a schema."""
     try:
         return model_of(target.__name__, keys_of(*halves(target)), inspect.getdoc(target))
     except (PydanticUserError, NameError, TypeError, ValueError) as error:
@@ -370,16 +372,17 @@ def check(model: type[BaseModel], value: Any, use: str | None = None) -> dict[st
     """The checked values of a mapping by key, defaults included. `use` is the name of the part, for messages. Raises
     ValidationError with all problems in words."""
     try:
-        return {name.removesuffix("_"): found for name, found in model.model_validate(value)}
+        return {name.removesuffix("_"): option for name, option in model.model_validate(value)}
     except ValidationError as error:
         errors = error.errors(include_url=False)
         keys = [str(field.alias) for field in model.model_fields.values()]
-        unknown = [str(each["loc"][-1]).lower() for each in errors if each["type"] == "extra_forbidden"]
-        meant = {near for name in unknown for near in difflib.get_close_matches(name, keys, n=1)}
-        missing = [each["loc"][-1] for each in errors if each["type"] == "missing"]
-        instead = missing[0] if len(missing) == len(unknown) == 1 and not meant else None
-        wrong = [each for each in errors if each["type"] != "missing" or each["loc"][-1] not in {*meant, instead}]
-        explained = [_explained(model, each, instead, use) for each in wrong]
+        unknown = [str(item["loc"][-1]).lower() for item in errors if item["type"] == "extra_forbidden"]
+        misspelled = {match for name in unknown for match in difflib.get_close_matches(name, keys, n=1)}
+        missing = [item["loc"][-1] for item in errors if item["type"] == "missing"]
+        only_missing = missing[0] if len(missing) == len(unknown) == 1 and not misspelled else None
+        implied = {*misspelled, only_missing}
+        reported = [item for item in errors if item["type"] != "missing" or item["loc"][-1] not in implied]
+        explained = [_explained(model, item, only_missing, use) for item in reported]
         raise ValidationError.from_exception_data(model.__name__, explained) from None
 
 
@@ -387,33 +390,33 @@ COLLECTIONS = {"dict_type": "a mapping", "list_type": "a list", "tuple_type": "a
 """pydantic's error types for collections, in the words of YAML."""
 
 
-def _explained(model: type[BaseModel], error: Any, instead: str | None, use: str | None) -> Any:
-    """An error of pydantic's in words. `instead` is the only key that is missing if there is only one unknown key."""
+def _explained(model: type[BaseModel], error: Any, only_missing: str | None, use: str | None) -> Any:
+    """A pydantic error in words. `only_missing` is the single missing key if there is a single unknown key."""
     kind, message = error["type"], error["msg"]
     path = tuple(step for step in error["loc"] if step not in SHAPES)
     keys = {str(field.alias): field for field in model.model_fields.values()}
     if kind == "extra_forbidden":
-        options = [*([f"use: {use}"] if use else []), f"{instead}: {shown(error['input'])}".replace("'", "")]
-        near = f"; it needs {instead!r}: {{{', '.join(options)}}}" if instead else nearest(path[-1], keys)
-        kind, message = "unknown_key", f"{model.__name__} has no such key{near}"
+        options = [*([f"use: {use}"] if use else []), f"{only_missing}: {shown(error['input'])}".replace("'", "")]
+        hint = f"; it needs {only_missing!r}: {{{', '.join(options)}}}" if only_missing else nearest(path[-1], keys)
+        kind, message = "unknown_key", f"{model.__name__} has no such key{hint}"
     elif kind == "missing":
-        hints = [each.expected() for each in keys[path[-1]].metadata if hasattr(each, "expected")]
+        hints = [marker.expected() for marker in keys[path[-1]].metadata if hasattr(marker, "expected")]
         kind, path, message = "config", path[:-1], ": ".join([f"{model.__name__} needs {path[-1]!r}", *hints])
     elif kind == "value_error":
         kind, message = "config", str(error["ctx"]["error"])
     elif kind not in ("config", "unknown_key"):
-        wanted = COLLECTIONS.get(kind, message.removeprefix("Input should be "))
-        kind, message = "config", f"must be {wanted}, not {shown(error['input'])}"
+        expected = COLLECTIONS.get(kind, message.removeprefix("Input should be "))
+        kind, message = "config", f"must be {expected}, not {shown(error['input'])}"
     return {"type": PydanticCustomError(kind, message), "loc": path, "input": error["input"]}
 
 
 def json_of(
     model: type[BaseModel], targets: tuple[Target, ...], handler: Any, use: str | None = None
 ) -> dict[str, Any]:
-    """The model's own JSON Schema, with the name of the part as `use` and the docstrings of fields filled in."""
+    """The model's JSON Schema, with the name of the part as `use`, and the docstrings of fields as descriptions."""
     json = handler(model.__pydantic_core_schema__)
     properties = json.setdefault("properties", {})
-    for name, docstring in (pair for each in targets for pair in attribute_docstrings(options_of(each)).items()):
+    for name, docstring in (pair for target in targets for pair in attribute_docstrings(options_of(target)).items()):
         if name in properties:
             properties[name].setdefault("description", docstring)
     return json if use is None else json | {"properties": {"use": {"const": use}} | properties}

@@ -1,4 +1,4 @@
-"""The sections of a YAML, `data:`, `training:` and so on, as dataclasses."""
+"""The sections of a YAML (`data:`, `training:`, ...) as dataclasses."""
 
 from __future__ import annotations
 
@@ -27,92 +27,96 @@ from .schema import Choice, Keys, Record, check, json_of, keys_of, model_of, mod
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Where the samples come from, and what happens to those that cannot be used."""
+    """The source of the samples, and the treatment of samples that cannot be used."""
 
     dataset: Callable[[], Dataset] | None = None
     """A data set by name (a file of `data/datasets/`), or `{use: NAME, ...}` with options. Imported runs have none."""
     columns: dict[str, str] = field(default_factory=dict)
-    """The data set's column that an input reads, where it is not that of its own name: `{camera: image}`."""
+    """The data set's column that an input reads, if it differs from the name of the input: `{camera: image}`."""
     bad_share: float = 0.0
-    """The share of samples, 0 to 1, that may be bad (damaged, mislabelled); past it the run stops."""
+    """The largest share of samples, 0 to 1, that may be bad (damaged or mislabelled). If there are more, the run
+    stops."""
     too_long: Literal["refuse", "drop"] = "refuse"
-    """What becomes of a sample with more tokens than `model.context`: `refuse`: it is a bad one; `drop`: its last
-    inputs are left out, as few as suffice, and counted."""
+    """The treatment of a sample with more tokens than `model.context`. `refuse`: the sample is bad; `drop`: its last
+    inputs are dropped, as few as necessary, and counted."""
     order: Literal["inputs", "seconds"] = "inputs"
-    """The order of a sample's tokens: `inputs`, those of one input after those of another, as the YAML names them;
-    `seconds`: by their times, so that `causal` lets none read its future."""
+    """The order of a sample's tokens. `inputs`: input after input, as listed in the YAML; `seconds`: by time, so that
+    with `causal` no token attends to its future."""
     documents: Literal["joined", "separate"] = "joined"
-    """Of a text corpus. `joined`: a row is a window of the whole token stream and one sample; `separate`: every
-    document in it is a sample, so that `same_sample` keeps documents from attending to each other."""
+    """For a text corpus. `joined`: a row is a window of the continuous token stream and counts as one sample;
+    `separate`: every document in a row is a sample, so that `same_sample` keeps documents from attending to each
+    other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """How the model is trained. A step is one update from `tokens_per_step` tokens of a text corpus, or from
-    `samples_per_step` samples of any other data set, over all processes together."""
+    `samples_per_step` samples of any other data set, summed over all processes."""
 
     steps: int | None = None
-    """Updates in all."""
+    """The total number of updates."""
     minutes: float | None = None
-    """Instead of `steps` a budget of time, which is turned into steps once, after a timed warm-up."""
+    """A time budget instead of `steps`. It is converted to steps once, after a timed warm-up."""
     tokens_per_step: int | None = None
-    """Tokens of a text corpus in one update, a multiple of `model.context`."""
+    """The number of tokens of a text corpus in one update, a multiple of `model.context`."""
     samples_per_step: int | None = None
-    """Samples in one update."""
+    """The number of samples in one update."""
     learning_rate: float | None = None
-    """The peak rate of the optimizer's main group (AdamW: all parameters; Muon: the matrices), of which the other
-    groups have ratios. null: the optimizer's own, 1e-3 for AdamW, 0.02 for Muon."""
+    """The peak learning rate of the optimizer's main group (AdamW: all parameters; Muon: the matrices); the rates of
+    the other groups are ratios of it. null: the optimizer's default, 1e-3 for AdamW, 0.02 for Muon."""
     optimizer: Callable[..., Optimizer] = AdamW
     """`adamw` or `muon`, or `{use: NAME, ...}` with options."""
     schedule: Callable[..., Schedule] = Cosine
-    """The learning rate over the steps: a name, or `{use: cosine, warmup: 100, ...}`."""
+    """The learning rate schedule over the steps: a name, or `{use: cosine, warmup: 100, ...}`."""
     clip: float | None = 1.0
-    """The largest norm of the whole gradient; null: no clipping."""
+    """The largest norm of the gradient over all parameters; null: no clipping."""
     ema: float | None = None
-    """Decay (0 to 1) per step of a running average of the weights: for evaluation, `best` and export; null: none."""
+    """The decay per step (0 to 1) of an exponential moving average of the weights, which is used for evaluation, `best`
+    and export; null: none."""
     precision: Literal["auto", "fast", "float32", "bfloat16"] = "auto"
-    """What matrix products run in; weights stay float32. `auto`: bfloat16 on a GPU that has it, and on a CPU with
-    instructions for it where the model is wide enough to gain; `fast`: on such a CPU whatever the width."""
+    """The precision of matrix products; weights stay float32. `auto`: bfloat16 on a GPU that supports it, and on a CPU
+    with bfloat16 instructions if the model is wide enough to be faster; `fast`: on such a CPU for any width."""
     compile: Literal["auto"] | bool = "auto"
     """Whether torch.compile compiles the model. `auto`: on a GPU, for 1,000 steps or more."""
     input_dropout: float | dict[str, float] | Literal["any_number"] = 0.0
-    """How often an input is withheld from a sample, at least 0 and below 1: one share for all, or `{image: 0.3, ...}`;
-    `any_number`: of each sample any number of inputs, each number equally often, so that every subset can be asked
-    about. Inputs that a task predicts never are. Of several others one always stays, except in one sample of 100."""
+    """The share of samples from which an input is dropped, at least 0 and below 1: one share for all inputs, or
+    `{image: 0.3, ...}`. `any_number`: from each sample any number of inputs is dropped, with equal probability for each
+    number, so that the model can be evaluated with every subset. Inputs that a task predicts are never dropped. Of
+    several other inputs at least one stays, except in one sample of 100."""
     mixup: Mixup | None = None
     """Mixup and CutMix of images, Mixup of sounds; null: none."""
     freeze: list[str] = field(default_factory=list)
     """Parameters that are not trained, by complete components of their names, `tokenizers.image`, `attention`,
     `cores.main.blocks.0`, or by role: `role:embedding`."""
     train_only: list[str] = field(default_factory=list)
-    """Parameters that alone are trained, named as in `freeze`, such as `adapter`; empty: all."""
+    """The only parameters that are trained, named as in `freeze`, such as `adapter`; empty: all."""
     rows_per_micro_batch: int | None = None
-    """Rows (or samples) read at once by one process; null: all of its share. Fewer save memory and change only which
-    values dropout takes."""
+    """The number of rows (or samples) in one forward pass of a process; null: its share of the batch. A smaller number
+    saves memory and changes only the random values of dropout."""
     seed: int = 0
-    """Seeds the initial weights, the order of the samples, dropout and augmentation."""
+    """The seed of the initial weights, the order of the samples, dropout and augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto`: a GPU where torch sees one."""
+    """`auto`: a GPU if torch finds one, else the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """When the model is evaluated on the whole validation split, and what is shown then."""
+    """When the model is evaluated on the complete validation split, and what is shown then."""
 
     every: int = 250
     """Steps between two evaluations; the last step is always evaluated."""
     rows: int = 64
-    """Rows (or samples) in one forward pass."""
+    """The number of rows (or samples) in one forward pass."""
     generated: int = 256
-    """For how many samples that have an item of a task, spread over these, items are generated for metrics; `chopmix
-    evaluate` takes all."""
+    """The number of samples for which items are generated for metrics. The samples are spread over those that have an
+    item of the task. `chopmix evaluate` generates for all samples."""
     sample_tokens: int = 120
-    """Tokens of the sample text generated at each evaluation; 0: none."""
+    """The number of tokens of the sample text that each evaluation generates; 0: no sample text."""
     prompt: str = ""
-    """What the sample text of a text corpus continues; empty: it begins with the start token."""
+    """The prompt of the sample text of a text corpus; empty: the text begins with the start token."""
     also: dict[str, Callable[..., Evaluator]] = field(default_factory=dict)
-    """Further evaluators by name: `{cards: {use: mylab.evaluators:Cards, decks: 3}}`. The name of an evaluator is a key
-    of its own: `attribution: true` is `also: {attribution: {use: attribution}}`."""
+    """Further evaluators by name: `{cards: {use: mylab.evaluators:Cards, decks: 3}}`. The name of an evaluator is also
+    a key of this section: `attribution: true` means `also: {attribution: {use: attribution}}`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,24 +124,24 @@ class Checkpoints:
     """When the run is saved, and which checkpoints are kept."""
 
     every: int = 250
-    """Steps between two checkpoints; the last step, Ctrl-C and SIGTERM always save."""
+    """Steps between two checkpoints. The run is always saved at the last step, on Ctrl-C and on SIGTERM."""
     keep: int = 2
-    """How many of the newest checkpoints are kept, besides the best."""
+    """The number of newest checkpoints that are kept in addition to the best."""
     average: int | None = None
-    """How many of the newest checkpoints are averaged at the end (Vaswani et al. 2017: 5); null: none."""
+    """The number of newest checkpoints that are averaged at the end (Vaswani et al. 2017: 5); null: none."""
     best: str = "val/loss"
-    """The metric of the validation split by which the best checkpoint is chosen: the smallest `val/loss`, the largest
-    `val/accuracy`, as the metric has it."""
+    """The metric of the validation split that selects the best checkpoint. Whether the smallest or the largest value is
+    best depends on the metric: the smallest `val/loss`, the largest `val/accuracy`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Logging:
-    """What is logged while training."""
+    """What is logged during training."""
 
     every: int = 10
     """Steps between two lines of `metrics.jsonl`."""
     tensorboard: bool = True
-    """Whether curves are also written for TensorBoard, in `RUN/tensorboard`."""
+    """Whether curves are also written for TensorBoard, to `RUN/tensorboard`."""
     also: dict[str, Callable[..., Logger]] = field(default_factory=dict)
     """Further loggers by name: `{table: {use: mylab.loggers:Table, digits: 3}}`."""
 
@@ -147,7 +151,7 @@ BUILT_IN = ("metrics", "samples")
 
 
 class Short(Choice):
-    """Reads the key of an evaluator: false or null as None, true or a mapping of its options as the evaluator, another
+    """Reads the key of an evaluator: false or null as None, true or a mapping of options as the evaluator, any other
     value as the option that `Evaluator.short` names."""
 
     def __init__(self, registry: Registry, name: str):
@@ -155,7 +159,7 @@ class Short(Choice):
         self.name = name
 
     def read(self, value: Any) -> Part | None:
-        """The evaluator. Raises ValidationError for options that are unknown, missing or wrong."""
+        """The evaluator. Raises ValidationError for unknown, missing or invalid options."""
         if value is None or value is False or number(value) == 0:
             return None
         if value is True or isinstance(value, Mapping):
@@ -168,12 +172,13 @@ class Short(Choice):
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         _, evaluator = self.registry.find(self.name)
         options = json_of(model_of_part(evaluator), (evaluator,), handler)
-        other = {"type": ["boolean", "null", *["number"] * bool(evaluator.short)]}
-        return {"anyOf": [options, other], "description": inspect.getdoc(evaluator)}
+        short = {"type": ["boolean", "null", *["number"] * bool(evaluator.short)]}
+        return {"anyOf": [options, short], "description": inspect.getdoc(evaluator)}
 
 
 class EvaluationRecord(Record):
-    """Reads the section `evaluation`: the keys of `Evaluation`, and the names of evaluators, which join `also`."""
+    """Reads the section `evaluation`: the keys of `Evaluation`, and the names of evaluators, which are added to
+    `also`."""
 
     def __init__(self, registry: Registry):
         super().__init__("Evaluation", (Evaluation,), Evaluation)
@@ -189,13 +194,14 @@ class EvaluationRecord(Record):
         if not isinstance(value, Mapping):
             return super().read(value)
         value, also = dict(value), value.get("also")
-        for name in self.names if isinstance(also, Mapping) else ():  # of a run, whose evaluators are all in `also`
+        # A run's config.yaml has all evaluators in `also`.
+        for name in self.names if isinstance(also, Mapping) else ():
             if name in value and isinstance(also.get(name), Mapping) and isinstance(value[name], Mapping):
-                value[name] = {key: each for key, each in also[name].items() if key != "use"} | value[name]
+                value[name] = {key: option for key, option in also[name].items() if key != "use"} | value[name]
         values = check(self.model, value)
         short = {name: values.pop(name) for name in self.names}
-        kept = {name: part for name, part in values["also"].items() if name not in value}
-        return Evaluation(**values | {"also": kept | {name: part for name, part in short.items() if part}})
+        others = {name: part for name, part in values["also"].items() if name not in value}
+        return Evaluation(**values | {"also": others | {name: part for name, part in short.items() if part}})
 
 
 def _record(target: type) -> Any:
@@ -206,16 +212,17 @@ def _model(**options: Any) -> Part:
     return Part(Transformer, options)
 
 
-def is_tokenizer(found: Any) -> bool:
-    """Whether an object is the tokenizer of an input: a torch module with a `Chopper` inside, a `Preprocessor`."""
-    chopper = getattr(found, "Chopper", None)
-    both = inspect.isclass(found) and inspect.isclass(chopper)
-    return both and issubclass(found, nn.Module) and issubclass(chopper, Preprocessor)
+def is_tokenizer(candidate: Any) -> bool:
+    """Whether an object is the tokenizer of an input: a torch module with an inner class `Chopper`, a
+    `Preprocessor`."""
+    chopper = getattr(candidate, "Chopper", None)
+    both_classes = inspect.isclass(candidate) and inspect.isclass(chopper)
+    return both_classes and issubclass(candidate, nn.Module) and issubclass(chopper, Preprocessor)
 
 
 @functools.cache
 def sections() -> Keys:
-    """The top level of a YAML: annotation and default of every section (`...`: it must be given)."""
+    """The top level of a YAML: annotation and default of every section (`...`: the section is required)."""
     tokenizers = Folder("tokenizers", "tokenizer: a torch module with a Chopper", is_tokenizer)
     return {
         "inputs": (dict[str, Annotated[Any, Choice(tokenizers)]], ...),

@@ -1,4 +1,4 @@
-"""What the model generates at every evaluation: a text, and a page of pictures, sounds or scores."""
+"""Generated samples at every evaluation: a text, and a page of pictures, sounds or scores."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from ..pages import Samples, draws, generated_rows, samples_with
 
 
 class GeneratedSamples(Evaluator):
-    """A text of at most `tokens` tokens that continues `prompt`; of a data set of samples the texts of three of them
-    with their references, a line each: `'7+5=12' ('7+5=12' is true)`; of items that are more than text a page. Nothing
-    if no task generates, or `tokens` is 0."""
+    """Generates at most `tokens` tokens of text. For a corpus the text continues `prompt`. For a data set of samples
+    there are three texts, one line each, with the reference: `'7+5=12' ('7+5=12' is true)`. Items of other modalities
+    are shown on a page. Generates nothing if no task generates items, or if `tokens` is 0."""
 
     def __init__(self, *, tokens: int = 120, prompt: str = ""):
         self.tokens, self.prompt = tokens, prompt
 
     def check(self, trained, say):
-        """Raises ValueError if a tokenizer cannot encode the prompt, or no text is generated that it could begin."""
-        generated = [task for task in trained.tasks.values() if task.needs.generates and self.prompt]
-        if generated and not any(trained.choppers[task.target].kind == "text" for task in generated):
-            raise ValueError(f"evaluation.prompt: {generated[0].target!r} is no text, so that no prompt can begin it")
-        for task in generated:
+        """Raises ValueError if a tokenizer cannot encode the prompt, or if no task generates text."""
+        generating = [task for task in trained.tasks.values() if task.needs.generates and self.prompt]
+        if generating and not any(trained.choppers[task.target].kind == "text" for task in generating):
+            raise ValueError(f"evaluation.prompt: {generating[0].target!r} is not a text; prompts are only for texts")
+        for task in generating:
             if trained.choppers[task.target].kind == "text":
                 try:
                     trained.choppers[task.target].vocabulary.encode(self.prompt)
@@ -28,23 +28,25 @@ class GeneratedSamples(Evaluator):
                     raise ValueError(f"evaluation.prompt: {error}") from None
 
     def run(self, trained, say):
-        writing = [(name, task) for name, task in trained.tasks.items() if task.needs.generates or task.needs.refines]
-        if not writing or not self.tokens or not trained.processes.is_first:
+        generating = [
+            (name, task) for name, task in trained.tasks.items() if task.needs.generates or task.needs.refines
+        ]
+        if not generating or not self.tokens or not trained.processes.is_first:
             return Result()
-        split, texts = trained.open("val"), [(name, task) for name, task in writing if not draws(task)]
+        split, texts = trained.open("val"), [(name, task) for name, task in generating if not draws(task)]
         rows = []
         if split.samples is not None:
             rows = generated_rows(trained.model, trained.tasks, split, seed=trained.step, most=self.tokens)
         return Result(samples=Samples(self.text(trained, split, *texts[0]) if texts else "", rows))
 
     def text(self, trained, split, name, task) -> str:
-        """The text that a task generates; empty if it has nothing to generate from."""
+        """Returns the text that a task generates; empty if the split has no suitable sample."""
         refines = task.needs.refines
         if split.samples is not None:
-            how, places = Generating(max_tokens=None if refines else self.tokens), samples_with(split, task, 3)
-            found = generate_items(trained.model, trained.tasks, name, split, places, how) if places else {}
-            true = {number: split.item(number)[0].get(task.target, "") for number in found}
-            return "\n".join(f"{task.restore(ids)!r} ({true[number]!r} is true)" for number, ids in found.items())
+            how, indices = Generating(max_tokens=None if refines else self.tokens), samples_with(split, task, 3)
+            items = generate_items(trained.model, trained.tasks, name, split, indices, how) if indices else {}
+            true = {number: split.item(number)[0].get(task.target, "") for number in items}
+            return "\n".join(f"{task.restore(ids)!r} ({true[number]!r} is true)" for number, ids in items.items())
         if task.needs.encoder:
             return ""
         if refines:

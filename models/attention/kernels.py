@@ -1,17 +1,18 @@
-"""`attend`: attention along any graph, by the fastest kernel that computes exactly that graph.
+"""`attend`: attention along any graph, computed by the fastest kernel that represents the graph exactly.
 
-`plan` (plan.py) looks at the graph and at the tokens once a batch (on the CPU, outside any compiled region) and returns
-a *layout*: a small frozen object that all layers with that graph share. `attend` runs it: here every mask is applied.
+`plan` (plan.py) examines the graph and the tokens once per batch (on the CPU, outside any compiled region) and returns
+a *layout*, a small frozen object that all layers with that graph share. `attend` runs the layout; all masks are applied
+in this file.
 
 | graph                              | CUDA                              | CPU                                  |
 | ---------------------------------- | --------------------------------- | ------------------------------------ |
-| causal or full, one sample a row   | `Plain` (SDPA)                    | `Plain`                              |
+| causal or full, one sample per row | `Plain` (SDPA)                    | `Plain`                              |
 | causal or full, within samples     | `VariableLength` (half precision) | `PerSample`: a loop over samples     |
-| causal window, one sample a row    | `Flex`                            | `Band`, where below half of the row  |
-| anything else                      | `Flex` with a block mask          | `Dense` (SDPA with the mask)         |
-| a bias, or dropout Flex cannot do  | `Dense`                           | `Dense`                              |
+| causal window, one sample per row  | `Flex`                            | `Band`, if less than half of the row |
+| any other graph                    | `Flex` with a block mask          | `Dense` (SDPA with the mask)         |
+| any bias; other graph with dropout | `Dense`                           | `Dense`                              |
 
-In half precision on a CPU `Short` replaces `Plain`, `PerSample` and `Dense` for rows of up to 256 tokens.
+In half precision on a CPU, `Short` replaces `Plain`, `PerSample` and `Dense` for rows of up to 256 tokens.
 """
 
 from __future__ import annotations
@@ -34,36 +35,36 @@ KeyHeads = Float[Tensor, "b g m c"]
 
 @dataclass(frozen=True)
 class Layout:
-    """Base: how one graph over one batch of tokens is computed. Called with queries (b, h, n, c), keys and values
-    (b, g, m, c), a bias and the probability of dropout; gives (b, h, n, c)."""
+    """Base class: the computation of one graph for one batch of tokens. A layout is called with queries (b, h, n, c),
+    keys and values (b, g, m, c), a bias and a dropout probability, and returns (b, h, n, c)."""
 
     adds_bias: ClassVar[bool] = False
-    """Whether it can add a bias to the scores."""
+    """Whether the layout supports a bias on the scores."""
     drops: ClassVar[bool] = True
-    """Whether it can drop attention weights."""
+    """Whether the layout supports dropout of attention weights."""
 
     def __call__(self, query: Heads, key: KeyHeads, value: KeyHeads, bias: Tensor | None, dropout: float) -> Heads:
         raise NotImplementedError
 
     def to(self, device: torch.device | str) -> Layout:
-        """The same layout with its tensors on another device; the copy does not block the CPU."""
-        tensors = {name: each for name, each in vars(self).items() if isinstance(each, Tensor)}
-        return replace(self, **{name: each.to(device, non_blocking=True) for name, each in tensors.items()})
+        """Returns the layout with its tensors on another device; the copy does not block the CPU."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
 def attend(
     query: Heads, key: KeyHeads, value: KeyHeads, layout: Layout, *, bias: Tensor | None = None, dropout: float = 0.0
 ) -> Heads:
-    """Every query token's weighted sum of the values it reads, scores scaled by 1/sqrt(c).
+    """Returns for each query token the weighted sum of the values that it reads; scores are scaled by 1/sqrt(c).
 
-    `key` and `value` may have fewer heads than `query` (grouped queries): each serves h / g neighbouring query heads.
-    `bias` is added to the scores and broadcasts to (b, h, n, m); `dropout` is the probability with which a weight is
-    dropped. Raises ValueError for a bias or dropout that the layout was not planned for.
+    `key` and `value` may have fewer heads than `query` (grouped queries); each of their g heads is shared by h / g
+    neighbouring query heads. `bias` is added to the scores and broadcasts to (b, h, n, m). `dropout` is the probability
+    of dropping a weight. Raises ValueError for a bias or dropout that the layout does not support.
     """
     if bias is not None and not layout.adds_bias:
-        raise ValueError(f"{type(layout).__name__} cannot add a bias: plan with bias=True")
+        raise ValueError(f"{type(layout).__name__} does not support a bias: plan with bias=True")
     if dropout and not layout.drops:
-        raise ValueError(f"{type(layout).__name__} cannot do dropout: plan with dropout={dropout}")
+        raise ValueError(f"{type(layout).__name__} does not support dropout: plan with dropout={dropout}")
     return layout(query, key, value, bias, dropout)
 
 
@@ -71,10 +72,10 @@ def sdpa(
     query: Heads, key: KeyHeads, value: KeyHeads, mask: Tensor | None = None, causal: bool = False,
     dropout: float = 0.0, scale: float | None = None,
 ) -> Heads:  # fmt: skip
-    """torch's scaled dot-product attention (SDPA), with fewer key heads than query heads where the shapes say so.
-    `scale` multiplies the scores (None: 1/sqrt(c)).
+    """PyTorch's scaled dot-product attention (SDPA), also for fewer key heads than query heads. `scale` multiplies the
+    scores (None: 1/sqrt(c)).
 
-    On CUDA no fast kernel takes both a mask and grouped heads: keys and values are repeated there."""
+    On CUDA no fast kernel supports a mask together with grouped heads, so keys and values are repeated there."""
     grouped = query.shape[1] != key.shape[1]
     if grouped and mask is not None and query.is_cuda:
         key, value, grouped = *repeated(key, value, query.shape[1]), False
@@ -84,14 +85,14 @@ def sdpa(
 
 
 def repeated(key: KeyHeads, value: KeyHeads, heads: int) -> tuple[Heads, Heads]:
-    """Keys and values with every head repeated for each query head that shares it."""
+    """Returns keys and values with each head repeated for all query heads that share it."""
     key, value = (repeat(t, "b g n c -> b (g r) n c", r=heads // t.shape[1]) for t in (key, value))
     return key, value
 
 
 @dataclass(frozen=True)
 class Plain(Layout):
-    """Every row is one sample without padding: SDPA without a mask, on its fast path."""
+    """Every row is one sample without padding: SDPA without a mask, its fast path."""
 
     causal: bool
 
@@ -100,16 +101,17 @@ class Plain(Layout):
 
 
 SHORT = 256
-"""The most tokens of a row for `Short`."""
+"""The maximum number of tokens per row for `Short`."""
 
 
 @dataclass(frozen=True)
 class Short(Layout):
-    """Rows of up to `SHORT` tokens in half precision on a CPU: the scores written out, by batched matrix products.
+    """Rows of up to `SHORT` tokens in half precision on a CPU: batched matrix products with the full score matrix.
 
-    There torch's flash kernel loses: forward and backward of 96 heads of 64 x 32 took 7.6 ms, this 1.8 (torch 2.14, two
-    cores with AVX512-BF16), and with a mask it loses more. In float32 it is the other way round. `mask` (one for all
-    rows, or one each) is what is added to the scores: 0 where the query reads the key, else minus infinity.
+    In this case it is faster than PyTorch's flash kernel: forward and backward of 96 heads of 64 x 32 took 1.8 ms
+    instead of 7.6 ms (torch 2.14, two cores with AVX512-BF16); with a mask the difference is larger. In float32 the
+    flash kernel is faster. `mask` (one for all rows, or one per row) is added to the scores: 0 if the query reads the
+    key, else minus infinity.
     """
 
     adds_bias: ClassVar[bool] = True
@@ -129,14 +131,14 @@ class Short(Layout):
 
 
 def short(mask: Bool[Tensor, "k n m"], dtype: torch.dtype) -> Short:
-    """The `Short` layout of a dense mask."""
+    """Returns the `Short` layout of a dense mask."""
     return Short(torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf))
 
 
 @dataclass(frozen=True)
 class Dense(Layout):
-    """Any graph: SDPA with the mask written out (one for all rows, or one each; True: the query reads the key). `empty`
-    marks queries that read nothing; they get zeros, not NaN."""
+    """Any graph: SDPA with a dense mask (one for all rows, or one per row; True: the query reads the key). `empty`
+    marks queries that read no token; their output is zero instead of NaN."""
 
     adds_bias: ClassVar[bool] = True
     mask: Bool[Tensor, "k n m"]
@@ -152,44 +154,46 @@ class Dense(Layout):
 
 @dataclass(frozen=True)
 class PerSample(Layout):
-    """Packed rows on a CPU: one small unmasked attention per sample, many times cheaper than a masked one per row."""
+    """Packed rows on a CPU: one small attention without a mask per sample, which is much cheaper than one masked
+    attention per row."""
 
     lengths: tuple[int, ...]
-    """The tokens of each sample, or run of padding, in the order of their slots: together all slots of all rows."""
+    """The number of tokens of each sample or run of padding, in the order of their slots; the sum is the number of
+    slots of all rows."""
     causal: bool
 
     def __call__(self, query, key, value, bias, dropout):
         parts = (rearrange(t, "b h n c -> 1 h (b n) c").split(self.lengths, dim=2) for t in (query, key, value))
-        mixed = [sdpa(*each, causal=self.causal, dropout=dropout) for each in zip(*parts)]
+        mixed = [sdpa(*heads, causal=self.causal, dropout=dropout) for heads in zip(*parts)]
         return rearrange(torch.cat(mixed, dim=2), "1 h (b n) c -> b h n c", b=len(query))
 
 
 @dataclass(frozen=True)
 class VariableLength(Layout):
-    """Packed rows on CUDA: `varlen_attn` over all samples of the batch laid end to end (half precision, no dropout)."""
+    """Packed rows on CUDA: `varlen_attn` over the concatenated samples of the batch (half precision, no dropout)."""
 
     drops: ClassVar[bool] = False
     boundaries: Int[Tensor, "s"]
-    """The slot (row * n + column) where each sample, or run of padding, begins; at the end the number of slots."""
+    """The first slot (row * n + column) of each sample or run of padding, followed by the number of all slots."""
     longest: int
-    """The most tokens between two boundaries."""
+    """The maximum number of tokens between two boundaries."""
     causal: bool
 
     def __call__(self, query, key, value, bias, dropout):
         if key.shape[1] != query.shape[1]:
             key, value = repeated(key, value, query.shape[1])
         channels = query.shape[-1]
-        (query, key, value), scale = padded(-(-channels // 8) * 8, query, key, value)  # the kernel takes multiples of 8
+        (query, key, value), scale = padded(-(-channels // 8) * 8, query, key, value)  # the kernel needs multiples of 8
         flat = [rearrange(t, "b h n c -> (b n) h c") for t in (query, key, value)]
-        places = (self.boundaries, self.boundaries, self.longest, self.longest)  # of queries, then keys
-        mixed = _varlen_attention()(*flat, *places, **_varlen_causal(self.causal), **scale)
+        ranges = (self.boundaries, self.boundaries, self.longest, self.longest)  # of queries, then of keys
+        mixed = _varlen_attention()(*flat, *ranges, **_varlen_causal(self.causal), **scale)
         return rearrange(mixed[..., :channels], "(b n) h c -> b h n c", b=len(query))
 
 
 @dataclass(frozen=True)
 class Band(Layout):
-    """A causal window of `size` tokens on a CPU: queries in blocks of `size`, each against its own and the previous
-    block of keys."""
+    """A causal window of `size` tokens on a CPU. Queries are split into blocks of `size`; each block reads the keys of
+    the same and of the previous block."""
 
     size: int
 
@@ -205,8 +209,8 @@ class Band(Layout):
         return rearrange(mixed, "(b k) h w c -> b h (k w) c", k=blocks)[:, :, :n]
 
     def visible(self, blocks: int, device) -> Bool[Tensor, "k w m"]:
-        """Which of its 2w keys each of the w queries of k blocks reads, (k, w, 2w): the last w up to itself, but none
-        before the row begins."""
+        """Returns the mask (k, w, 2w) from the w queries of k blocks to 2w keys each: a query reads the last w keys up
+        to itself, but none before the start of the row."""
         query = torch.arange(self.size, device=device)[:, None] + self.size
         key = torch.arange(2 * self.size, device=device)[None]
         band = ((key <= query) & (query - key < self.size)).expand(blocks, -1, -1)
@@ -216,7 +220,7 @@ class Band(Layout):
 
 @dataclass(frozen=True)
 class Flex(Layout):
-    """Any graph on CUDA: FlexAttention, compiled once, with a block mask that skips blocks of pairs without edges."""
+    """Any graph on CUDA: FlexAttention with a block mask, which skips blocks of token pairs without edges."""
 
     drops: ClassVar[bool] = False
     block_mask: object
@@ -233,20 +237,21 @@ class Flex(Layout):
 
 
 NARROWEST = 16
-"""The fewest channels of a head that FlexAttention's kernel on a GPU takes."""
+"""The minimum number of channels per head for FlexAttention's GPU kernel."""
 
 
 def padded(channels: int, *heads: Tensor) -> tuple[tuple[Tensor, ...], dict[str, float]]:
-    """Queries, keys and values with zero channels added, `channels` in all; and where some were added, the keyword
-    argument `scale` that keeps the scores those of the old channels."""
-    lacking = channels - heads[0].shape[-1]
-    if not lacking:
+    """Pads queries, keys and values with zeros to `channels` channels. Also returns the keyword argument `scale` that
+    keeps the scores unchanged, if channels were added."""
+    missing = channels - heads[0].shape[-1]
+    if not missing:
         return heads, {}
-    return tuple(F.pad(t, (0, lacking)) for t in heads), {"scale": 1 / math.sqrt(heads[0].shape[-1])}
+    return tuple(F.pad(t, (0, missing)) for t in heads), {"scale": 1 / math.sqrt(heads[0].shape[-1])}
 
 
 def _varlen_attention():
-    """`varlen_attn`, or None where this torch lacks it (packed rows then take FlexAttention); slow to import."""
+    """Returns `varlen_attn`, or None if this version of torch does not have it (packed rows then use FlexAttention).
+    Imported here because the import is slow."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
@@ -255,7 +260,7 @@ def _varlen_attention():
 
 
 def _varlen_causal(causal: bool) -> dict:
-    """The keyword argument for causality: `is_causal` in the first releases of `varlen_attn`, then `window_size`."""
+    """The keyword argument for causality: `is_causal` in the first releases of `varlen_attn`, later `window_size`."""
     if "is_causal" in inspect.signature(_varlen_attention()).parameters:
         return {"is_causal": causal}
     return {"window_size": (-1, 0) if causal else (-1, -1)}
@@ -265,9 +270,9 @@ _compiled_flex_attention = None
 
 
 def _flex_attention(compiled: bool):
-    """FlexAttention, on a GPU compiled at its first use: uncompiled it builds the whole score matrix. It is compiled
-    once more when a size changes, then for all sizes (with one compilation per size torch would stop after eight and
-    run uncompiled)."""
+    """Returns FlexAttention. For a GPU it is compiled at the first use, since without compilation it builds the
+    complete score matrix. When a size changes, it is compiled once more, for all sizes: with one compilation per size,
+    torch would stop compiling after eight."""
     global _compiled_flex_attention
     from torch.nn.attention.flex_attention import flex_attention
 

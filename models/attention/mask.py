@@ -1,4 +1,5 @@
-"""An attention graph over given tokens: its mask, what depends on what over all layers, and what can be forgotten."""
+"""An attention graph applied to tokens: its mask, the dependence through all layers, and the tokens to keep in a
+cache."""
 
 from __future__ import annotations
 
@@ -15,44 +16,45 @@ from .graph import Graph, Node
 
 
 def reads(graph: Graph, query: Node, key: Node, self_attention: bool = True):
-    """The graph and two rules: no token reads padding or another sample; in self-attention every token reads itself."""
-    own = query.sample == key.sample
-    visible = graph(query, key) & own & (key.sample != PADDING)
-    return visible | (own & (query.position[0] == key.position[0])) if self_attention else visible
+    """Applies the graph and two rules: no token reads padding or another sample; in self-attention every token reads
+    itself."""
+    same_sample = query.sample == key.sample
+    visible = graph(query, key) & same_sample & (key.sample != PADDING)
+    return visible | (same_sample & (query.position[0] == key.position[0])) if self_attention else visible
 
 
 def dense_mask(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool = True) -> Bool[Tensor, "b n m"]:
-    """The graph as a matrix: `mask[b, i, j]` is True where query token i reads key token j."""
+    """Returns the attention mask of a graph: `mask[b, i, j]` is True if query token i reads key token j."""
     within = within_samples(queries, keys if self_attention else None)
     return mask_within(graph, within, within_samples(keys), self_attention)
 
 
 def mask_within(graph: Graph, queries: Tokens, keys: Tokens, self_attention: bool = True) -> Bool[Tensor, "b n m"]:
-    """`dense_mask` for tokens whose running order is already counted within samples (`within_samples`)."""
+    """`dense_mask` for tokens whose running order is counted within samples (the output of `within_samples`)."""
     (b, n), m = queries.shape, keys.shape[1]
     return reads(graph, Node.every(queries, 2), Node.every(keys, 1), self_attention).expand(b, n, m)
 
 
 def lasting(graphs: Sequence[Graph], tokens: Tokens) -> Bool[Tensor, "b n"]:
-    """The tokens of these rows that one joining them behind their end may still read, in any layer: all others can be
-    forgotten. The first token of a sample always stays, since running orders are counted from it."""
+    """Returns True for the tokens that a token appended to their row may read in some layer; a cache can drop all
+    others. The first token of a sample is always kept, because running orders are counted from it."""
     relative = within_samples(tokens)
     order = relative.position[..., 0]
     key = Node(relative.input, relative.sample, relative.item, relative.position.unbind(-1))
     end = order.amax(dim=1, keepdim=True) + 1
-    read = reduce(or_, [graph.later(key, end) for graph in {*graphs}])
-    return (read | (order == 0)) & (tokens.sample != PADDING)
+    readable = reduce(or_, [graph.later(key, end) for graph in {*graphs}])
+    return (readable | (order == 0)) & (tokens.sample != PADDING)
 
 
 def reach(graphs: Sequence[Graph], tokens: Tokens) -> Bool[Tensor, "b n n"]:
-    """Dependence through all layers: `reach[b, i, j]` is True where the output of token i may depend on token j.
+    """Returns the dependence through all layers: `reach[b, i, j]` is True if the output of token i can depend on j.
 
-    `graphs` holds one graph per layer, first layer first. One mask is not enough to see it: with
-    `causal | from(image)` and the order text, image, earlier text reads later text through the image in two layers.
+    `graphs` holds one graph per layer, in the order of the layers. The mask of one layer does not show this dependence:
+    with `causal | from(image)` and the order text, image, two layers let earlier text read later text via the image.
     """
     b, n = tokens.shape
-    known = torch.eye(n).expand(b, n, n)
+    reachable = torch.eye(n).expand(b, n, n)
     masks = {graph: dense_mask(graph, tokens, tokens).float() for graph in set(graphs)}
     for graph in graphs:
-        known = (masks[graph] @ known).clamp_(max=1)
-    return known > 0
+        reachable = (masks[graph] @ reachable).clamp_(max=1)
+    return reachable > 0

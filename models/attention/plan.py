@@ -1,4 +1,4 @@
-"""The choice of the kernel that computes a graph over these tokens: made here only, once a batch for all layers."""
+"""The choice of the kernel that computes a graph for the tokens of a batch, made once per batch for all layers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def plan(
     graph: Graph, queries: Tokens, keys: Tokens | None = None, *, bias: bool = False, dropout: float = 0.0,
     dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu",
 ) -> Layout:  # fmt: skip
-    """Choose how `graph` is computed for these tokens (descriptors on the CPU). Call it once a batch, for all layers
+    """Chooses the layout of `graph` for these tokens (descriptors on the CPU). Call it once per batch, for all layers
     with this graph.
 
-    `keys` are the tokens that are read: None for the queries themselves; for self-attention with a cache, the cached
-    tokens and then the queries; for another set use `plan_cross`. `bias` (whether there is one), `dropout`
-    (probability), `dtype` and `device` are what the kernel must support.
+    `keys` are the tokens that are read. None: the queries themselves. For self-attention with a cache: the cached
+    tokens followed by the queries. For another set use `plan_cross`. The kernel must support `bias` (whether there is
+    one), `dropout` (a probability), `dtype` and `device`.
     """
     keys, device = queries if keys is None else keys, torch.device(device)
     layout = _plan_simple(graph, queries, keys, device, dtype, bias, dropout)
@@ -32,9 +32,9 @@ def plan(
         return layout.to(device)
     if device.type == "cuda":
         if bias or dropout:
-            return Dense(_mask_there(graph, queries, keys, device))
+            return Dense(_mask_on_device(graph, queries, keys, device))
         return _plan_flex(graph, queries, keys, device)
-    if _writes_out(device, dtype, keys.shape[1]):
+    if _short_is_faster(device, dtype, keys.shape[1]):
         return short(alike(dense_mask(graph, queries, keys)), dtype)
     return Dense(alike(dense_mask(graph, queries, keys)))
 
@@ -43,40 +43,40 @@ def plan_cross(
     graph: Graph, queries: Tokens, keys: Tokens, *, dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Layout:  # fmt: skip
-    """Choose how `graph` is computed from one set of tokens (`queries`) to another (`keys`), descriptors on the CPU. A
-    query that reads nothing gets zeros.
+    """Chooses the layout of `graph` for cross-attention from `queries` to `keys`, two sets of tokens (descriptors on
+    the CPU). The output of a query that reads no token is zero.
 
-    The output at padding is never used, so that queries of padding may read anything: one sample a row is then full
-    attention if no key is padding.
+    The output at padding is not used, so padding queries may read all keys. With one sample per row and no padding
+    among the keys, this is full attention.
     """
     mask = dense_mask(graph, queries, keys, self_attention=False) | (queries.sample == PADDING)[..., None]
     empty = ~mask.any(dim=-1)
     if empty.any():
         return Dense(mask | empty[..., None], empty[:, None, :, None]).to(device)
-    short_rows = _writes_out(torch.device(device), dtype, max(mask.shape[1:]))
+    short_rows = _short_is_faster(torch.device(device), dtype, max(mask.shape[1:]))
     if mask.all() and not short_rows:
         return Plain(causal=False)
     return short(mask[:1] if mask.all() else mask, dtype) if short_rows else Dense(mask).to(device)
 
 
 def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout | None:
-    """A layout without a mask (or `Short`), where one computes this conjunction of graphs exactly; else None."""
+    """Returns a layout without a mask (or `Short`) if it computes this conjunction of graphs exactly; else None."""
     parts = {Causal() if isinstance(p, Causal) and _in_order(keys, p.axis) else p for p in graph.parts()}
     windows = {p for p in parts if isinstance(p, Window) and p.axis == 0}
     causal = Causal() in parts
     if bias or parts - windows - {Causal(), SameSample()} or len(windows) > 1 or (windows and not causal):
         return None
     sample = keys.sample
-    one_sample = bool((sample == sample[:, :1]).all()) and bool((sample != PADDING).all())  # in every row, no padding
+    one_sample = bool((sample == sample[:, :1]).all()) and bool((sample != PADDING).all())  # every row, no padding
     if keys.shape[1] != queries.shape[1]:
         step = queries.shape[1] == 1 and one_sample and not windows
         return Plain(causal=False) if step else None
     if windows:
-        size = math.ceil(min(next(iter(windows)).size, keys.shape[1]))  # distances are whole: below 2.5 is below 3
+        size = math.ceil(min(next(iter(windows)).size, keys.shape[1]))  # distances are integers, so < 2.5 is < 3
         band = one_sample and device.type == "cpu" and size * 2 < keys.shape[1]
         return Plain(causal=True) if one_sample and size >= keys.shape[1] else Band(size) if band else None
     if one_sample:
-        if not _writes_out(device, dtype, keys.shape[1]):
+        if not _short_is_faster(device, dtype, keys.shape[1]):
             return Plain(causal)
         square = torch.ones(1, keys.shape[1], keys.shape[1], dtype=torch.bool)
         return short(square.tril() if causal else square, dtype)
@@ -84,64 +84,64 @@ def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout |
 
 
 def _in_order(tokens: Tokens, axis: int) -> bool:
-    """Whether each token of a sample stands later on an axis than the one before it, so that to read what is not later
-    there is to read what is not later in the running order."""
+    """Whether the positions of each sample increase along the axis, so that causality on this axis is the same as in
+    the running order."""
     if axis == 0:
         return True
-    rising = tokens.position[..., axis].diff(dim=1) > 0
-    return bool((rising | (tokens.sample.diff(dim=1) != 0) | (tokens.sample[:, 1:] == PADDING)).all())
+    increasing = tokens.position[..., axis].diff(dim=1) > 0
+    return bool((increasing | (tokens.sample.diff(dim=1) != 0) | (tokens.sample[:, 1:] == PADDING)).all())
 
 
-def _writes_out(device: torch.device, dtype: torch.dtype, keys: int) -> bool:
-    """Whether `Short` is faster than torch's kernels."""
+def _short_is_faster(device: torch.device, dtype: torch.dtype, keys: int) -> bool:
+    """Whether `Short` is faster than PyTorch's kernels."""
     return dtype in (torch.bfloat16, torch.float16) and device.type == "cpu" and keys <= SHORT
 
 
 def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torch.dtype, dropout: float):
-    """Attention within the samples of packed rows, where each sample's slots are contiguous; else None."""
-    begins = F.pad(tokens.sample.diff(dim=1) != 0, (1, 0), value=True)  # samples, runs of padding, rows
-    starts = begins.flatten().nonzero()[:, 0]
+    """Returns the layout of attention within the samples of packed rows; None if the slots of a sample are not
+    contiguous."""
+    is_start = F.pad(tokens.sample.diff(dim=1) != 0, (1, 0), value=True)  # of a sample, a run of padding or a row
+    starts = is_start.flatten().nonzero()[:, 0]
     samples = tokens.sample.flatten()[starts]
     samples = samples[samples != PADDING]
     if len(samples.unique()) < len(samples):
         return None
     boundaries = F.pad(starts, (0, 1), value=tokens.sample.numel())
-    if device.type == "cpu":  # where `Short` is possible, one masked product per row is faster still
-        written_out = _writes_out(device, dtype, tokens.shape[1])
-        return None if written_out else PerSample(tuple(boundaries.diff().tolist()), causal)
+    if device.type == "cpu":  # `Short`, if possible, is faster than `PerSample`
+        use_short = _short_is_faster(device, dtype, tokens.shape[1])
+        return None if use_short else PerSample(tuple(boundaries.diff().tolist()), causal)
     if dropout or _varlen_attention() is None or dtype not in (torch.float16, torch.bfloat16):
         return None
     return VariableLength(boundaries.int(), int(boundaries.diff().max()), causal)
 
 
-def _mask_there(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device) -> Bool[Tensor, "k n m"]:
-    """The dense mask, made on the device: making it on the CPU and copying it would take long. One mask for all rows
-    where their descriptors are alike, which the CPU knows."""
+def _mask_on_device(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device) -> Bool[Tensor, "k n m"]:
+    """Returns the dense mask, computed on the device, because computing it on the CPU and copying it would be slow. It
+    is one mask for all rows if their descriptors are equal, which is checked on the CPU."""
     if _rows_alike(queries, keys):
         queries, keys = (tokens.select(slice(0, 1)) for tokens in (queries, keys))
     return mask_within(graph, within_samples(queries, keys).to(device), within_samples(keys).to(device))
 
 
 def _rows_alike(queries: Tokens, keys: Tokens) -> bool:
-    """Whether all rows have the same descriptors but for the numbers of samples and items, so that they have the same
-    mask."""
+    """Whether all rows have the same descriptors (up to the numbering of samples and items) and thus the same mask."""
 
     def both(name: str) -> Tensor:
         return torch.cat([getattr(queries, name), getattr(keys, name)], dim=1)
 
-    def counted(numbers: Int[Tensor, "b n"]) -> Int[Tensor, "b n"]:
+    def renumbered(numbers: Int[Tensor, "b n"]) -> Int[Tensor, "b n"]:
         first = numbers.masked_fill(numbers == PADDING, numbers.max()).amin(dim=1, keepdim=True)
         return torch.where(numbers == PADDING, PADDING, numbers - first + 1)
 
     if not keys.sample.numel():
         return False
     position = both("position").nan_to_num(nan=torch.inf)
-    descriptors = (both("input"), counted(both("sample")), counted(both("item")), position)
-    return all(bool((each == each[:1]).all()) for each in descriptors)
+    descriptors = (both("input"), renumbered(both("sample")), renumbered(both("item")), position)
+    return all(bool((rows == rows[:1]).all()) for rows in descriptors)
 
 
 def _plan_flex(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device) -> Flex:
-    """FlexAttention's block mask for the graph: the graph's own `edge` is the `mask_mod`."""
+    """Returns a layout with FlexAttention's block mask for the graph, whose predicate (`reads`) is the `mask_mod`."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     relative = within_samples(queries, keys).to(device), within_samples(keys).to(device)
@@ -149,7 +149,7 @@ def _plan_flex(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device
 
     def node(side, row, index) -> Node:
         *descriptors, position = side
-        return Node(*(each[row, index] for each in descriptors), [axis[row, index] for axis in position])
+        return Node(*(values[row, index] for values in descriptors), [axis[row, index] for axis in position])
 
     (b, n), m = queries.shape, keys.shape[1]
     block_mask = create_block_mask(

@@ -1,10 +1,10 @@
-"""A GPT on one page: the message passing of `message_passing.py`, with vectors that torch can train.
+"""A minimal GPT: the message passing of `message_passing.py`, with tensors that PyTorch can train.
 
     python models/attention/tiny_gpt.py
 
-learns one line of text by heart, in seconds on one core, and writes it from its first letter. Nodes, edges and
-`pass_messages` are those of the lecture; only the numbers are tensors. `models/transformer.py` is the same model for
-everything else: many rows at once, any graph, any kernel.
+This program trains the model on one line of text, which takes seconds on one CPU core. Then it generates the line from
+its first letter. Nodes, edges and `pass_messages` are those of `message_passing.py`; vectors are tensors instead of
+lists. `models/transformer.py` is the general version of the same model: batches of rows, any graph, fast kernels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LINE = "chop up everything and throw it into the mix"
 
 @dataclass
 class MessageNode:
-    """One token: what it looks for, what it has, what it tells, a vector (c) each; and its position, `token`."""
+    """One token: its query, key and value, each a vector (c), and its position `token`."""
 
     query: Tensor
     key: Tensor
@@ -31,7 +31,7 @@ class MessageNode:
 
 
 def receive(node: MessageNode, incoming: Sequence[MessageNode]) -> Tensor:
-    """The message (c) that one node receives from the nodes that have an edge to it."""
+    """Returns the message (c) that a node receives from the nodes `incoming`, which have an edge to it."""
     keys, values = (torch.stack([getattr(sender, name) for sender in incoming]) for name in ("key", "value"))
     return (keys @ node.query / math.sqrt(len(node.query))).softmax(dim=0) @ values
 
@@ -39,27 +39,28 @@ def receive(node: MessageNode, incoming: Sequence[MessageNode]) -> Tensor:
 def pass_messages(
     readers: Sequence[MessageNode], senders: Sequence[MessageNode], reads: Callable[[int, int], bool]
 ) -> Tensor:
-    """One round of attention, (n, c): every reader receives from the senders that `reads(reader, sender)` names."""
+    """Computes one round of attention, (n, c): every reader receives a message from all senders for which
+    `reads(reader, sender)` is True."""
     return torch.stack([receive(node, [s for s in senders if reads(node.token, s.token)]) for node in readers])
 
 
 def causal(reader: int, sender: int) -> bool:
-    """The graph of a GPT: a token reads itself and the tokens before it."""
+    """The graph of a GPT: a token reads itself and all earlier tokens."""
     return sender <= reader
 
 
 class Block(nn.Module):
-    """Communicate, then compute: every token hears the tokens before it, then thinks by itself."""
+    """Communicate, then compute: attention between the tokens, then a feed-forward network for each token."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.think = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.compute = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def communicate(self, x: Tensor) -> Tensor:
-        """Attention, (n, d) to (n, d): every head passes messages with its own share of the channels."""
+        """Multi-head attention, (n, d) to (n, d): every head passes messages with a different part of the channels."""
         messages = []
         for parts in zip(*(layer(x).chunk(self.heads, dim=1) for layer in (self.query, self.key, self.value))):
             nodes = [MessageNode(*vectors, token) for token, vectors in enumerate(zip(*parts))]
@@ -68,25 +69,25 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.communicate(self.norm_1(x))
-        return x + self.think(self.norm_2(x))
+        return x + self.compute(self.norm_2(x))
 
 
 class TinyGpt(nn.Module):
-    """Ids (n) to scores of the next id after each, (n, v)."""
+    """Maps ids (n) to scores (logits) of the id that follows each of them, (n, v)."""
 
     def __init__(self, vocabulary: int, context: int, width: int = 32, depth: int = 2, heads: int = 2):
         super().__init__()
-        self.content, self.place = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
+        self.content, self.position = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
         self.norm, self.scores = nn.LayerNorm(width), nn.Linear(width, vocabulary)
 
     def forward(self, ids: Tensor) -> Tensor:
-        x = self.content(ids) + self.place(torch.arange(len(ids)))
+        x = self.content(ids) + self.position(torch.arange(len(ids)))
         return self.scores(self.norm(self.blocks(x)))
 
 
-def learn(line: str, steps: int = 25) -> tuple[TinyGpt, list[str]]:
-    """Train a model on one line for `steps` steps, to predict the next letter after each; gives it and the alphabet."""
+def train(line: str, steps: int = 25) -> tuple[TinyGpt, list[str]]:
+    """Trains a model to predict the next letter at each position of a line; returns the model and the alphabet."""
     letters = sorted(set(line))
     ids = torch.tensor([letters.index(letter) for letter in line])
     model = TinyGpt(len(letters), len(line))
@@ -97,13 +98,13 @@ def learn(line: str, steps: int = 25) -> tuple[TinyGpt, list[str]]:
         loss.backward()
         optimizer.step()
         if step % 8 == 0:
-            print(f"step {step + 1:3}  loss {loss.item():.3f} nats a letter")
+            print(f"step {step + 1:3}  loss {loss.item():.3f} nats per letter")
     return model, letters
 
 
 @torch.no_grad()
-def write(model: TinyGpt, letters: list[str], start: str, length: int) -> str:
-    """Greedy generation: append the likeliest next letter to `start` until the line has `length` letters."""
+def generate(model: TinyGpt, letters: list[str], start: str, length: int) -> str:
+    """Generates greedily: appends the most likely next letter to `start` until the line has `length` letters."""
     ids = [letters.index(letter) for letter in start]
     while len(ids) < length:
         ids.append(int(model(torch.tensor(ids))[-1].argmax()))
@@ -112,4 +113,4 @@ def write(model: TinyGpt, letters: list[str], start: str, length: int) -> str:
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    print(write(*learn(LINE), start=LINE[0], length=len(LINE)))
+    print(generate(*train(LINE), start=LINE[0], length=len(LINE)))

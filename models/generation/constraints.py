@@ -1,4 +1,4 @@
-"""Constraints: which ids may follow those that a row has so far, in sampling and in beam search alike."""
+"""Constraints: they restrict the next id of a row, in sampling and in beam search."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 class Constraint:
-    """Base: a rule about the next id of a row. `a & b` allows what both allow."""
+    """Base class: a rule for the next id of a row. `a & b` allows the ids that both allow."""
 
     def allowed(self, ids: Sequence[int], size: int) -> Bool[Tensor, "v"] | None:
-        """Which of `size` ids may follow the `ids` that were generated in a row so far, without its prompt; None: any
-        may."""
+        """Returns for each of `size` ids whether it is allowed after `ids`, the ids generated in the row so far,
+        without its prompt. None: all ids are allowed."""
         raise NotImplementedError
 
     def __and__(self, other: Constraint | None) -> Constraint:
@@ -24,31 +24,31 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Both(Constraint):
-    """What two constraints allow."""
+    """Allows the ids that two constraints allow."""
 
     first: Constraint
     second: Constraint
 
     def allowed(self, ids, size):
-        found = [each for each in (self.first.allowed(ids, size), self.second.allowed(ids, size)) if each is not None]
-        return (found[0] & found[-1]) if found else None
+        masks = [mask for mask in (self.first.allowed(ids, size), self.second.allowed(ids, size)) if mask is not None]
+        return (masks[0] & masks[-1]) if masks else None
 
 
 @dataclass(frozen=True)
 class Forbidden(Constraint):
-    """None of these ids, anywhere."""
+    """Excludes these ids at all positions."""
 
     ids: tuple[int, ...]
 
     def allowed(self, ids, size):
-        found = torch.ones(size, dtype=torch.bool)
-        found[list(self.ids)] = False
-        return found
+        mask = torch.ones(size, dtype=torch.bool)
+        mask[list(self.ids)] = False
+        return mask
 
 
 @dataclass(frozen=True)
 class Forced(Constraint):
-    """The id at each of these places, counted from 0: `Forced({0: 7})` begins with id 7."""
+    """Fixes the ids at some positions, counted from 0: with `Forced({0: 7})` the first id is 7."""
 
     at: Mapping[int, int]
 
@@ -58,7 +58,7 @@ class Forced(Constraint):
 
 @dataclass(frozen=True)
 class Length(Constraint):
-    """Exactly `length` ids, none of which ends the item, and then one of `ends`; none of `never` at all."""
+    """Allows exactly `length` ids that are not in `ends`, then one of `ends`. The ids in `never` are excluded."""
 
     length: int
     ends: tuple[int, ...]
@@ -71,15 +71,15 @@ class Length(Constraint):
 
 
 def only(ids: Collection[int], size: int) -> Bool[Tensor, "v"]:
-    """True at these ids, of `size` in all."""
-    found = torch.zeros(size, dtype=torch.bool)
-    found[list(ids)] = True
-    return found
+    """Returns a mask of `size` values that is True for these ids."""
+    mask = torch.zeros(size, dtype=torch.bool)
+    mask[list(ids)] = True
+    return mask
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """Which ids rows may be continued with: those of a constraint (None: any), until one of `ends` has ended a row."""
+    """Applies a constraint (None: all ids are allowed) to the scores of rows, until one of `ends` occurs in a row."""
 
     constraint: Constraint | None = None
     ends: frozenset[int] = frozenset()
@@ -89,15 +89,16 @@ class Allowed:
         return self.constraint is not None
 
     def of(self, scores: Float[Tensor, "b v"], rows: Sequence[Sequence[int]]) -> Float[Tensor, "b v"]:
-        """The scores, minus infinity where an id is not allowed behind the ids `rows` that were generated so far.
-        Raises ValueError where a row may not be continued at all."""
+        """Sets the scores of ids that are not allowed to minus infinity. `rows` are the ids generated so far. Raises
+        ValueError if no id is allowed in a row."""
         masks = [self._mask(ids, scores.shape[1]) for ids in rows]
         return scores.masked_fill(~torch.stack(masks).to(scores.device), -torch.inf)
 
     def _mask(self, ids: Sequence[int], size: int) -> Bool[Tensor, "v"]:
-        found = None if self.ends.intersection(ids) else self.constraint.allowed(ids, size)
-        if found is None:
+        mask = None if self.ends.intersection(ids) else self.constraint.allowed(ids, size)
+        if mask is None:
             return torch.ones(size, dtype=torch.bool)
-        if not found.any():
-            raise ValueError(f"nothing may follow the {len(ids)} ids generated so far, which end in {list(ids)[-8:]}")
-        return found
+        if not mask.any():
+            text = f"no id is allowed after the {len(ids)} ids generated so far"
+            raise ValueError(f"{text}, which end in {list(ids)[-8:]}")
+        return mask

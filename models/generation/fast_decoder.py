@@ -1,9 +1,9 @@
-"""The fast path of cached generation: one new token per row through a core, with as little Python as possible.
+"""The fast path of cached generation: it computes one new token per row with little Python overhead.
 
-The arithmetic is `Block.forward`'s, with everything looked up beforehand and nothing planned: where each row is one
-sample and the graph is causal, a new token reads all cached keys, and the encoder's output is projected to keys and
-values only once. `Decoder.fits` says which cores can do this; all else takes the general path, `Transformer.forward`
-with a cache, to which this one is tested to be equal.
+The arithmetic is that of `Block.forward`, but attributes are looked up in advance and no layout is planned. Every row
+is one sample and the graph is causal, so a new token reads all cached keys; the encoder's output is projected to keys
+and values only once. `Decoder.fits` returns whether a core is supported. All other cores use the general path,
+`Transformer.forward` with a cache; tests compare both paths.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from ..tokens import PADDING, TokenSet, plain_tokens
 from ..transformer import Attention, Block, Transformer
 
 FUSED = 2**17
-"""Query, key and value matrices are concatenated (a copy) for one product where the query's has at most this many
-values: with larger ones reading the weights takes the time, and copying them would cost more than it saves."""
+"""The matrices of query, key and value are concatenated (a copy) for one product if the query matrix has at most this
+many values. For larger ones, reading the weights dominates the time, and a copy would cost more than it saves."""
 
 
 class Step:
-    """One block's layers as plain functions, without the overhead of modules, with query, key and value as one product
-    where the matrices are small."""
+    """The layers of one block as plain functions, without the overhead of modules. Query, key and value are one product
+    if their matrices are small."""
 
     def __init__(self, block: Block, source: TokenSet | None = None, mask: Tensor | None = None):
         self.add, self.attend = adder(block.add_attention), FastAttention(block.attention)
@@ -44,19 +44,19 @@ class Step:
 
 
 class Decoder:
-    """A core that reads one token per row at a time, its cache, and the head that scores the next id. Make one per
-    batch of texts: it copies matrices (for several rows, as many bytes as the core and the head have).
+    """A core that reads one token per row at a time, with its cache and the head that computes the scores of the next
+    id. Create one per batch of texts, since it copies matrices (for several rows, all matrices of core and head).
 
-    `axes` is the number of position axes. `source` is the encoder's output, one sample a row, in the order of the rows
-    of the cache.
+    `axes` is the number of position axes. `source` is the encoder's output, one sample per row, in the order of the
+    rows of the cache.
     """
 
     def __init__(self, core: Transformer, cache: Cache, axes: int, head: nn.Module, source: TokenSet | None = None):
         self.cache = cache
-        there = None if source is None else source.sample != PADDING
-        mask = None if there is None or bool(there.all()) else there[:, None, None]
+        is_token = None if source is None else source.sample != PADDING
+        mask = None if is_token is None or bool(is_token.all()) else is_token[:, None, None]
         self.steps = [Step(block, source, mask) for block in core.blocks]
-        self.norm, self.head = fast(core.norm), fast_head(head)
+        self.norm, self.head = fast_norm(core.norm), fast_head(head)
         tokens = plain_tokens(1, cache.capacity, axes=axes).to(core.blocks[0].attention.out.weight.device)
         self.rotation = core.position.rotation(tokens)
         bias = core.position.bias(tokens, tokens)
@@ -64,7 +64,7 @@ class Decoder:
 
     @staticmethod
     def fits(core: Transformer) -> bool:
-        """Whether all parts of this core are known here, and a new token reads all earlier ones in every layer."""
+        """Whether this file supports all parts of the core, and a new token reads all earlier ones in every layer."""
         plain = all({*graph.parts()} <= {Causal(), SameSample()} and graph.is_causal() for graph in core.graphs)
         blocks = all(
             type(block) is Block and type(block.attention) is Attention and block.own_layers is None
@@ -73,19 +73,19 @@ class Decoder:
         )  # fmt: skip
         return plain and blocks and type(core.position) in (RelativePosition, Rotary, RelativeBias)
 
-    def keep(self, sentences: Int[Tensor, "s"]) -> None:
-        """Keep these samples (rows) of the source; the others are done."""
+    def keep(self, samples: Int[Tensor, "s"]) -> None:
+        """Keeps these samples (rows) of the source; the others are complete."""
         for step in self.steps:
             if step.cross is not None:
-                step.cross.keep(sentences)
+                step.cross.keep(samples)
 
-    def scores(self, x: Float[Tensor, "b d"], place: int, beams: int = 1) -> Float[Tensor, "b v"]:
-        """The scores of the id after the token `x` of every row, at running order `place`; its keys and values go into
-        the cache. Each sample of the source serves `beams` neighbouring rows."""
-        rotation = self.rotation and tuple(t.narrow(2, place, 1) for t in self.rotation)
-        bias = None if self.bias is None else self.bias[:, :, place : place + 1, : place + 1]
+    def scores(self, x: Float[Tensor, "b d"], column: int, beams: int = 1) -> Float[Tensor, "b v"]:
+        """Returns the scores of the id that follows the token `x` of every row, and appends its keys and values to the
+        cache. `column` is the running order of `x`. `beams` neighbouring rows share a sample of the source."""
+        rotation = self.rotation and tuple(t.narrow(2, column, 1) for t in self.rotation)
+        bias = None if self.bias is None else self.bias[:, :, column : column + 1, : column + 1]
         for step, cache in zip(self.steps, self.cache.layers):
-            x = step.add(x, step.attend, cache, place, rotation, bias)
+            x = step.add(x, step.attend, cache, column, rotation, bias)
             if step.cross is not None:
                 x = step.add_cross(x, step.cross, beams)
             x = step.add_feed_forward(x, step.feed_forward)
@@ -93,16 +93,17 @@ class Decoder:
 
 
 class FastAttention:
-    """One layer's self-attention for one new token per row, whose key and value go into the cache at column `place`."""
+    """The self-attention of one layer for one new token per row, whose key and value are written to the cache at
+    `column`."""
 
     def __init__(self, attention: Attention):
         self.project = fused(attention) if attention.query.weight.numel() <= FUSED else separate(attention)
         self.normed = not isinstance(attention.query_norm, nn.Identity)
-        self.query_norm, self.key_norm = fast(attention.query_norm), fast(attention.key_norm)
+        self.query_norm, self.key_norm = fast_norm(attention.query_norm), fast_norm(attention.key_norm)
         self.scale, self.out = scale_of(attention), product(attention.out)
 
     def __call__(
-        self, x: Float[Tensor, "b d"], cache: LayerCache, place: int, rotation: tuple[Tensor, ...] | None,
+        self, x: Float[Tensor, "b d"], cache: LayerCache, column: int, rotation: tuple[Tensor, ...] | None,
         bias: Tensor | None,
     ) -> Float[Tensor, "b d"]:  # fmt: skip
         query, key, value = self.project(x)
@@ -110,29 +111,29 @@ class FastAttention:
             query, key = self.query_norm(query), self.key_norm(key)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
-        query = query.to(cache.key.dtype)  # norms leave float32 behind, kernels take one type
-        cache.key.narrow(2, place, 1).copy_(key)
-        cache.value.narrow(2, place, 1).copy_(value)
-        cache.length = place + 1
-        keys, values = cache.key.narrow(2, 0, place + 1), cache.value.narrow(2, 0, place + 1)
+        query = query.to(cache.key.dtype)  # norms may return float32, kernels need one dtype
+        cache.key.narrow(2, column, 1).copy_(key)
+        cache.value.narrow(2, column, 1).copy_(value)
+        cache.length = column + 1
+        keys, values = cache.key.narrow(2, 0, column + 1), cache.value.narrow(2, 0, column + 1)
         return self.out(sdpa(query, keys, values, bias, scale=self.scale).reshape(len(x), -1))
 
 
 class FastCross:
-    """One layer's cross-attention with the keys and values of the source, (s, g, m, c), computed once. The beams of a
-    sample read them together, as the queries of one attention."""
+    """The cross-attention of one layer, with the keys and values of the source, (s, g, m, c), computed once. The beams
+    of a sample are the queries of one attention."""
 
     def __init__(self, attention: Attention, source: TokenSet, mask: Bool[Tensor, "s 1 1 m"] | None):
         self.channels, self.scale = attention.channels, scale_of(attention)
         self.query, self.out = product(attention.query), product(attention.out)
-        self.query_norm = fast(attention.query_norm)
+        self.query_norm = fast_norm(attention.query_norm)
         _, key, value = attention.project(source.x[:, :0], source.x)
         self.key, self.value, self.mask = attention.key_norm(key).to(value.dtype), value, mask
 
-    def keep(self, sentences: Tensor) -> None:
-        """Keep these samples (rows) of the source."""
-        self.key, self.value = self.key[sentences], self.value[sentences]
-        self.mask = None if self.mask is None else self.mask[sentences]
+    def keep(self, samples: Tensor) -> None:
+        """Keeps these samples (rows) of the source."""
+        self.key, self.value = self.key[samples], self.value[samples]
+        self.mask = None if self.mask is None else self.mask[samples]
 
     def __call__(self, x: Float[Tensor, "b d"], beams: int) -> Float[Tensor, "b d"]:
         query = self.query(x).view(len(self.key), beams, -1, self.channels).transpose(1, 2)
@@ -142,20 +143,20 @@ class FastCross:
 
 
 def scale_of(attention: Attention) -> float | None:
-    """The factor of the scores; None: the usual 1 / sqrt(channels)."""
+    """Returns the factor of the scores; None: 1 / sqrt(channels)."""
     return None if attention.scaled else 1.0
 
 
 def adder(residual: Residual) -> Callable[..., Tensor]:
-    """The function (x, layer, *arguments) that adds a layer to the residual stream, outside training."""
-    norm = fast(residual.norm)
+    """Returns a function (x, layer, *arguments) that adds a layer to the residual stream, for evaluation mode."""
+    norm = fast_norm(residual.norm)
     if residual.normalises_output:
-        return lambda x, layer, *reads: norm(x + layer(x, *reads))
-    return lambda x, layer, *reads: x + layer(norm(x), *reads)
+        return lambda x, layer, *arguments: norm(x + layer(x, *arguments))
+    return lambda x, layer, *arguments: x + layer(norm(x), *arguments)
 
 
-def fast(norm: nn.Module) -> Callable[[Tensor], Tensor]:
-    """A normalisation as one function."""
+def fast_norm(norm: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Returns a normalisation as a plain function."""
     if type(norm) is LayerNorm:
         shape, weight, bias, epsilon = norm.normalized_shape, norm.weight, norm.bias, norm.eps
         return lambda x: torch.layer_norm(x, shape, weight, bias, epsilon)
@@ -165,7 +166,8 @@ def fast(norm: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def rms(norm: RmsNorm) -> Callable[[Tensor], Tensor]:
-    """Root mean square normalisation. On a CPU torch's own takes twice as many operations."""
+    """Returns root mean square normalisation as a function. PyTorch's version needs twice as many operations on a
+    CPU."""
     weight, epsilon = norm.weight, norm.eps
     small = torch.tensor(epsilon)
 
@@ -180,7 +182,7 @@ def rms(norm: RmsNorm) -> Callable[[Tensor], Tensor]:
 
 
 def fast_head(head: nn.Module) -> Callable[[Tensor], Tensor]:
-    """A head as one function, without modules if it is `Unembedding` or `Tied`."""
+    """Returns a head as a function, without modules if it is `Unembedding` or `Tied`."""
     if type(head) is Unembedding:
         return product(head.linear)
     if type(head) is Tied:
@@ -190,12 +192,12 @@ def fast_head(head: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def product(layer: Linear) -> Callable[[Tensor], Tensor]:
-    """A linear map as one function."""
+    """Returns a linear layer as a plain function."""
     return prepacked(layer.weight, layer.bias)
 
 
 def two_products(layer: FeedForward) -> Callable[[Tensor], Tensor]:
-    """A feed-forward layer as one function, without modules if it is one of two matrices."""
+    """Returns a feed-forward layer as a function, without modules if it consists of two matrices."""
     if not isinstance(layer, TwoMatrices) or type(layer).forward is not TwoMatrices.forward:
         return layer.forward
     up, activation, down = product(layer.up), layer.activation, product(layer.down)
@@ -203,20 +205,20 @@ def two_products(layer: FeedForward) -> Callable[[Tensor], Tensor]:
 
 
 def fused(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """(b, d) to queries (b, h, 1, c), keys and values (b, g, 1, c) by one product with all three matrices."""
+    """Returns the map from (b, d) to queries (b, h, 1, c), keys and values (b, g, 1, c), as one product."""
     channels = attention.channels
     heads, groups = attention.query.out_features // channels, attention.key.out_features // channels
     multiply = prepacked(*laid_together(attention.query, attention.key, attention.value))
 
     def project(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        every = multiply(x).view(len(x), -1, 1, channels)
-        return every.narrow(1, 0, heads), every.narrow(1, heads, groups), every.narrow(1, heads + groups, groups)
+        joined = multiply(x).view(len(x), -1, 1, channels)
+        return joined.narrow(1, 0, heads), joined.narrow(1, heads, groups), joined.narrow(1, heads + groups, groups)
 
     return project
 
 
 def separate(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """(b, d) to queries (b, h, 1, c), keys and values (b, g, 1, c) by three products."""
+    """Returns the map from (b, d) to queries (b, h, 1, c), keys and values (b, g, 1, c), as three products."""
     products = [product(layer) for layer in (attention.query, attention.key, attention.value)]
     channels = attention.channels
 

@@ -1,4 +1,4 @@
-"""Guidance: what the given inputs change about the scores is enlarged (classifier-free guidance)."""
+"""Classifier-free guidance: it enlarges the effect of the inputs on the scores."""
 
 from __future__ import annotations
 
@@ -12,40 +12,42 @@ from .session import Session
 
 
 class Guided:
-    """Two sessions of the same rows, one with the inputs and one without, used as one `Session`.
+    """Two sessions of the same rows, one with the inputs and one without them, used like one `Session`.
 
-    The scores are u + weight * (c - u), where c are the log-probabilities with inputs and u those without: `weight` 1
-    gives c, 0 gives u, a larger one enlarges the difference (Ho & Salimans 2022, arXiv:2207.12598; of texts Sanchez et
-    al. 2023, arXiv:2306.17806). The model knows u if inputs were dropped in training (`training.input_dropout`).
+    The scores are u + weight * (c - u), where c are the log-probabilities with the inputs and u those without. `weight`
+    1 results in c and 0 in u; values above 1 enlarge the difference (Ho & Salimans 2022, arXiv:2207.12598; for text
+    Sanchez et al. 2023, arXiv:2306.17806). The model learns u if inputs are dropped in training
+    (`training.input_dropout`).
     """
 
-    def __init__(self, given: Session, without: Session, weight: float):
-        self.given, self.without, self.weight = given, without, weight
-        self.most = min(given.most, without.most)
+    def __init__(self, conditional: Session, unconditional: Session, weight: float):
+        self.conditional, self.unconditional, self.weight = conditional, unconditional, weight
+        self.most = min(conditional.most, unconditional.most)
 
     @property
     def ids(self) -> Int[Tensor, "b n"]:
-        """The ids of the rows, as of a `Session`."""
-        return self.given.ids
+        """The ids of the rows; see `Session`."""
+        return self.conditional.ids
 
     def scores(self) -> Float[Tensor, "b v"]:
-        """The guided scores of the next id of each row: logits, as those of a `Session`, whose exponentials need not
-        add up to 1."""
-        given, without = (each.scores().float().log_softmax(-1) for each in (self.given, self.without))
-        return torch.where(without == -torch.inf, given, without + self.weight * (given - without))
+        """Returns the guided scores of the next id of each row. As logits, they are not normalised."""
+        sessions = (self.conditional, self.unconditional)
+        conditional, unconditional = (session.scores().float().log_softmax(-1) for session in sessions)
+        guided = unconditional + self.weight * (conditional - unconditional)
+        return torch.where(unconditional == -torch.inf, conditional, guided)
 
     def append(self, ids: Int[Tensor, "b"]) -> None:
-        self.given.append(ids)
-        self.without.append(ids)
+        self.conditional.append(ids)
+        self.unconditional.append(ids)
 
     def expand(self, beams: int) -> None:
-        self.given.expand(beams)
-        self.without.expand(beams)
+        self.conditional.expand(beams)
+        self.unconditional.expand(beams)
 
     def inherit(self, parents: Int[Tensor, "b"]) -> None:
-        self.given.inherit(parents)
-        self.without.inherit(parents)
+        self.conditional.inherit(parents)
+        self.unconditional.inherit(parents)
 
     def keep(self, samples: Sequence[int]) -> None:
-        self.given.keep(samples)
-        self.without.keep(samples)
+        self.conditional.keep(samples)
+        self.unconditional.keep(samples)

@@ -1,7 +1,7 @@
-"""Refinement: the masks of a draft are filled in, in any number of steps, by confidence or in random order.
+"""Refinement: it fills in the masks of a draft in several steps, by confidence or in random order.
 
-One step reads the complete draft and fills in several tokens at once, each independently of the others; more steps are
-slower and better. As many steps as tokens, in random order, is the model of which masked diffusion learns a bound.
+One step reads the complete draft and fills in several tokens at once, each independently of the others. More steps are
+slower but better. With one token per step, in random order, this is the model whose likelihood masked diffusion bounds.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from ..model import Model
 from .sampling import Sampling
 
 NOISE = 4.5
-"""The scale of the noise on confidences at the first step, falling to 0 at the last (MaskGIT)."""
+"""The scale of the noise on confidences at the first step; it decreases to 0 at the last step (MaskGIT)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refining:
-    """How a draft is refined: in `steps` steps, but at most one per mask; `by` their confidence or in `random` order.
-    `through` names inputs that are generated first, each as its task says, where a sample lacks them or they are
-    withheld: the tokens of a draft, each of which is drawn as if the others were not, agree on them then (a spoken
-    digit from a picture `through: [word]`). Of `drafts` of an item, which differ by what is drawn, the one is kept from
-    which the model itself reads the inputs of `through` best. `tokens` is how many masks a text has where nothing else
-    tells it.
+    """Options of refinement. `steps` is the number of steps (at most one per mask is used); `by` is the order of the
+    tokens: `confidence` or `random`.
 
-    By confidence the share of masks falls with the cosine of the time, so that few tokens are chosen first (Chang et
-    al. 2022, arXiv:2202.04200); at random it falls evenly. Raises ValueError for no step, no draft or no token,
-    and for several drafts where nothing is read from them.
+    `through` names inputs that are generated first, by their tasks, if a sample does not have them or they are dropped.
+    One step draws its tokens independently of each other; with these inputs they agree (to speak the digit of an image:
+    `through: [word]`). `drafts` is the number of drafts per item; the draft from which the model predicts the inputs of
+    `through` best is kept. `tokens` is the number of masks of a text if no other option determines it.
+
+    By confidence, the share of masks decreases with the cosine of the time, so that the first steps choose few tokens
+    (Chang et al. 2022, arXiv:2202.04200); in random order it decreases linearly. Raises ValueError if steps, drafts or
+    tokens are below 1, and for several drafts without inputs in `through`.
     """
 
     steps: int = 16
@@ -50,19 +51,17 @@ class Refining:
         if self.drafts < 1:
             raise ValueError(f"drafts must be at least 1, not {self.drafts}")
         if self.drafts > 1 and not self.through:
-            raise ValueError(
-                f"of {self.drafts} drafts the one is kept from which `through` is read best; it names none"
-            )
+            raise ValueError(f"drafts is {self.drafts}, but `through` names no input to choose the best draft by")
         if self.tokens is not None and self.tokens < 1:
             raise ValueError(f"tokens must be at least 1, not {self.tokens}")
 
     def progress(self, masks: Int[Tensor, "s"], step: int) -> Float[Tensor, "s"]:
-        """The share of the steps of items with so many masks that is done after this step, counted from 0. An item
-        takes at most as many steps as it has masks."""
+        """Returns the share of completed steps after this step (from 0) for items with these numbers of masks. An item
+        takes at most one step per mask."""
         return ((step + 1) / masks.double().clamp(1, self.steps)).clamp(max=1)
 
     def left(self, masks: Int[Tensor, "s"], step: int) -> Int[Tensor, "s"]:
-        """How many of the masks of each item are left after this step, counted from 0; the last step leaves none."""
+        """Returns how many masks of each item are left after this step (from 0); after the last step none is left."""
         if self.by == "random":
             steps = masks.clamp(1, self.steps)
             return masks * (steps - step - 1).clamp(min=0) // steps
@@ -71,10 +70,10 @@ class Refining:
 
 
 class Draft:
-    """The tokens of the input `input` in the main set of `batch`, of which those with the id `mask` are filled in.
+    """The tokens of one `input` in the main set of `batch`. The tokens with the id `mask` are filled in.
 
-    `task` names the head that scores, `vocabulary` is the number of its ids, `never` those that no token may become.
-    `without`: the same samples without their other inputs, for `guidance`.
+    `task` names the head that computes the scores, `vocabulary` is the number of ids, `never` marks ids that are never
+    filled in. `without` holds the same samples without their other inputs, for guidance.
     """
 
     def __init__(
@@ -83,8 +82,8 @@ class Draft:
     ):  # fmt: skip
         self.model, self.input, self.head, self.mask = model, input, model.heads[task], mask
         self.device, dtype = next(model.parameters()).device, computing_type(model)
-        every = [batch] + [without] * (without is not None)
-        self.batches = [model.plan(each, dtype=dtype, device=self.device).to(self.device) for each in every]
+        variants = [batch] + [without] * (without is not None)
+        self.batches = [model.plan(variant, dtype=dtype, device=self.device).to(self.device) for variant in variants]
         self.never, self.vocabulary = never.to(self.device), vocabulary
         chunks = self.batches[0].main.chunks[input]
         self.shape, self.ids = chunks.values.shape, chunks.values.flatten()
@@ -97,23 +96,22 @@ class Draft:
 
     @property
     def masked(self) -> Bool[Tensor, "t"]:
-        """Which tokens are still to be filled in."""
+        """Whether each token is still masked."""
         return self.ids == self.mask
 
     @property
     def scored(self) -> Bool[Tensor, "t"]:
-        """Which tokens have a loss: neither special ids nor the padding behind the last window of a corpus."""
+        """Whether each token has a loss; special ids and the padding after the last window of a corpus have none."""
         return ~self.never[self.ids] & ~self.padding
 
     def items(self) -> list[list[int]]:
-        """The ids of every item as they are now."""
-        return [each.tolist() for each in self.ids.cpu().split(self.counts.tolist())]
+        """Returns the current ids of every item."""
+        return [ids.tolist() for ids in self.ids.cpu().split(self.counts.tolist())]
 
     @torch.inference_mode()
     def scores(self, guidance: float = 1.0, at: Bool[Tensor, "t"] | None = None) -> Float[Tensor, "m v"]:
-        """The log-probabilities of the ids of every masked token (or of the tokens `at`), minus infinity for those that
-        no token may become; with `guidance` their probabilities add up to 1 again. Raises ValueError if the scores are
-        not finite."""
+        """Returns the log-probabilities of the ids for every masked token (or for the tokens `at`), minus infinity for
+        the ids `never`. With `guidance` they are normalised again. Raises ValueError if the scores are not finite."""
         at = self.masked if at is None else at
         scores, guided = self._read(self.batches[0], at), guidance != 1 and len(self.batches) > 1
         if guided:
@@ -133,35 +131,35 @@ class Draft:
         return self.head(hidden[at])[:, : self.vocabulary].float().log_softmax(-1)
 
     def refine(
-        self, how: Refining, sampling: Sampling = Sampling(), guidance: float = 1.0,
+        self, refining: Refining, sampling: Sampling = Sampling(), guidance: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Iterator[list[list[int]]]:  # fmt: skip
-        """Fill in all masks; yields the ids of every item after each step."""
-        wanted = torch.bincount(self.item[self.masked], minlength=len(self.counts))
-        for step in range(how.steps):
+        """Fills in all masks; yields the ids of every item after each step."""
+        masks = torch.bincount(self.item[self.masked], minlength=len(self.counts))
+        for step in range(refining.steps):
             at = self.masked
             if not bool(at.any()):
                 return
             logs = self.scores(guidance)
             chosen = sampling.choose(logs, torch.full((len(logs), 1), -1, device=self.device), generator)
-            where = self.device if generator is None else generator.device
-            noise = torch.rand(len(logs), generator=generator, device=where).to(self.device)
+            device = self.device if generator is None else generator.device
+            noise = torch.rand(len(logs), generator=generator, device=device).to(self.device)
             order = noise
-            if how.by == "confidence":
+            if refining.by == "confidence":
                 gumbel = -torch.log(-torch.log(noise.clamp(1e-9, 1 - 1e-7)))
-                sure = logs.gather(1, chosen[:, None].to(self.device))[:, 0]
-                scale = NOISE * (1 - how.progress(wanted, step).float()) * (sampling.temperature != 0)
-                order = sure + scale[self.item[at]] * gumbel
-            kept = keep_masked(order, self.item[at], how.left(wanted, step))
+                confidence = logs.gather(1, chosen[:, None].to(self.device))[:, 0]
+                scale = NOISE * (1 - refining.progress(masks, step).float()) * (sampling.temperature != 0)
+                order = confidence + scale[self.item[at]] * gumbel
+            kept = keep_masked(order, self.item[at], refining.left(masks, step))
             self.ids[at] = torch.where(kept, self.mask, chosen.to(self.device))
             yield self.items()
 
 
 def keep_masked(order: Float[Tensor, "m"], item: Int[Tensor, "m"], left: Int[Tensor, "s"]) -> Bool[Tensor, "m"]:
-    """Which masked tokens stay masked: of every item the `left` ones with the smallest values of `order`, but one fewer
-    than there are, so that every step fills in a token.
+    """Returns whether each masked token stays masked: in every item the `left` tokens with the smallest values of
+    `order` stay, but not all of them, so that every step fills in a token.
 
-    order 3 1 2 5, item 0 0 0 1, left 1 1: the token with order 1 stays; the last one does not.
+    order 3 1 2 5, item 0 0 0 1, left 1 1: the token with order 1 stays masked, the last token does not.
     """
     by_value = order.argsort()
     sorted_items = by_value[item[by_value].argsort(stable=True)]
@@ -174,16 +172,17 @@ def keep_masked(order: Float[Tensor, "m"], item: Int[Tensor, "m"], left: Int[Ten
 
 @torch.inference_mode()
 def chain_nats(draft: Draft) -> float:
-    """The summed nats of the true tokens of a draft without masks, from left to right: each with all before it given
-    and all from it on masked. One forward pass for each token of the longest item."""
+    """Returns the sum of the nats of the true tokens of a draft without masks, from left to right: each token is
+    predicted from the preceding ones, while it and all later tokens are masked. Needs one forward pass per token of the
+    longest item."""
     true, total = draft.ids.clone(), 0.0
     counts = draft.counts.to(draft.device)
     starts = counts.cumsum(0) - counts
-    place = torch.arange(len(true), device=true.device) - starts[draft.item]
-    judged = draft.scored
+    index = torch.arange(len(true), device=true.device) - starts[draft.item]
+    scored = draft.scored
     for number in range(int(counts.max())):
-        draft.ids = torch.where((place >= number) & judged, draft.mask, true)
-        at = (place == number) & judged
+        draft.ids = torch.where((index >= number) & scored, draft.mask, true)
+        at = (index == number) & scored
         if bool(at.any()):
             total -= float(draft.scores(at=at).gather(1, true[at][:, None]).sum())
     draft.ids = true
@@ -192,9 +191,9 @@ def chain_nats(draft: Draft) -> float:
 
 @torch.inference_mode()
 def hidden_nats(draft: Draft) -> Float[Tensor, "s"]:
-    """The nats of the true tokens of each item of a draft without masks, all of which are hidden at once."""
-    true, judged = draft.ids.clone(), draft.scored
-    draft.ids = torch.where(judged, draft.mask, true)
-    found = draft.scores(at=judged).gather(1, true[judged][:, None])[:, 0]
+    """Returns the nats of the true tokens of each item of a draft without masks, if all tokens are masked at once."""
+    true, scored = draft.ids.clone(), draft.scored
+    draft.ids = torch.where(scored, draft.mask, true)
+    logs = draft.scores(at=scored).gather(1, true[scored][:, None])[:, 0]
     draft.ids = true
-    return found.new_zeros(len(draft.counts)).index_add_(0, draft.item[judged], -found)
+    return logs.new_zeros(len(draft.counts)).index_add_(0, draft.item[scored], -logs)

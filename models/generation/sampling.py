@@ -1,4 +1,4 @@
-"""Sampling: choose the next id of every row from its scores, and so generate texts, token after token."""
+"""Sampling: it draws the next id of every row from its scores and thus generates texts token by token."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .session import Session
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How an id is chosen from the scores (logits); the options apply in the order penalty, temperature, top_k, top_p,
-    min_p. Raises ValueError for values outside their ranges."""
+    """Options for drawing an id from the scores (logits). They are applied in the order repetition_penalty,
+    temperature, top_k, top_p, min_p. Raises ValueError for values outside their ranges."""
 
     temperature: float = 1.0
-    """Scores are divided by it: 1e-6 to 1e6, or 0 for always the best id."""
+    """The divisor of the scores: 1e-6 to 1e6, or 0 to choose always the best id."""
     top_k: int | None = None
-    """Only the k best ids; at least 1."""
+    """Draws only from the k best ids; at least 1."""
     top_p: float | None = None
-    """Only the fewest best ids that together have this probability, above 0 and at most 1 (Holtzman et al. 2019,
-    arXiv:1904.09751)."""
+    """Draws only from the smallest set of best ids whose total probability is at least this value, above 0 and at most
+    1 (Holtzman et al. 2019, arXiv:1904.09751)."""
     min_p: float | None = None
-    """Only ids with at least this share of the best one's probability, 0 to 1 (arXiv:2407.01082)."""
+    """Draws only from ids whose probability is at least this share of the highest one, 0 to 1 (arXiv:2407.01082)."""
     repetition_penalty: float = 1.0
-    """Scores of ids seen before are divided by it when positive, else multiplied; 0.001 to 1,000 (Keskar et al. 2019,
-    arXiv:1909.05858)."""
+    """The scores of ids that occur earlier in the row are divided by this value if positive, else multiplied by it;
+    0.001 to 1,000 (Keskar et al. 2019, arXiv:1909.05858)."""
 
     def __post_init__(self):
         limits = {
@@ -41,49 +41,47 @@ class Sampling:
             "min_p": (self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
             "repetition_penalty": (1e-3 <= self.repetition_penalty <= 1e3, "from 0.001 to 1000"),
         }
-        for name, (fine, possible) in limits.items():
-            if not fine:
+        for name, (valid, possible) in limits.items():
+            if not valid:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {possible}")
 
     def choose(
-        self, scores: Float[Tensor, "b v"], seen: Int[Tensor, "b n"], generator: torch.Generator | None = None
+        self, scores: Float[Tensor, "b v"], previous: Int[Tensor, "b n"], generator: torch.Generator | None = None
     ) -> Int[Tensor, "b"]:
-        """One id per row, -1 for a row whose scores are no finite numbers. `seen` holds the ids of each row that the
-        repetition penalty applies to (negative: none)."""
+        """Returns one id per row; -1 for a row with NaN or infinite scores. `previous` holds the ids of each row to
+        which the repetition penalty applies; negative numbers are ignored."""
         if self.repetition_penalty != 1:
-            scores = self._penalised(scores, seen)
+            scores = self._penalised(scores, previous)
         ids = scores.argmax(dim=-1)
-        best = scores.gather(1, ids[:, None])  # NaN where one of the scores is
+        best = scores.gather(1, ids[:, None])  # NaN if one of the scores is NaN
         if self.temperature == 0:
             return ids.where(best[:, 0].abs() < torch.inf, -1)
-        relative = (scores.float() - best.float()) / self.temperature  # at most 0, which cannot overflow
-        probabilities = torch.softmax(self._kept(relative), dim=-1)
+        relative = (scores.float() - best.float()) / self.temperature  # at most 0, so that exp cannot overflow
+        probabilities = torch.softmax(self._filtered(relative), dim=-1)
         if generator is not None:
-            probabilities = probabilities.to(generator.device)  # one seed draws the same on a CPU and on a GPU
+            probabilities = probabilities.to(generator.device)  # a seed draws the same ids on a CPU and on a GPU
         ids = torch.multinomial(probabilities.nan_to_num(1.0), 1, generator=generator)[:, 0]
-        return ids.masked_fill(probabilities[:, 0].isnan(), -1)  # one NaN makes all of its row so
+        return ids.masked_fill(probabilities[:, 0].isnan(), -1)  # one NaN score makes its complete row NaN
 
-    def _penalised(self, scores: Tensor, seen: Tensor) -> Tensor:
+    def _penalised(self, scores: Tensor, previous: Tensor) -> Tensor:
         repeated = torch.zeros_like(scores, dtype=torch.bool)
-        seen = seen.to(scores.device, non_blocking=True)
-        repeated.scatter_(1, seen.clamp(min=0), seen >= 0)
+        previous = previous.to(scores.device, non_blocking=True)
+        repeated.scatter_(1, previous.clamp(min=0), previous >= 0)
         penalty = self.repetition_penalty
         return torch.where(repeated, torch.where(scores > 0, scores / penalty, scores * penalty), scores)
 
-    def _kept(self, scores: Tensor) -> Tensor:
-        """The scores, minus infinity for ids that top_k, top_p and min_p exclude."""
+    def _filtered(self, scores: Tensor) -> Tensor:
+        """Sets the scores of ids that top_k, top_p and min_p exclude to minus infinity."""
         if self.top_k is not None and self.top_k < scores.shape[-1]:
             scores = scores.masked_fill(scores < scores.topk(self.top_k).values[:, -1:], -torch.inf)
         if self.top_p is not None and self.top_p < 1:
             ordered, order = scores.sort(dim=-1, descending=True)
             probabilities = ordered.softmax(dim=-1)
-            before = probabilities.cumsum(dim=-1) - probabilities
-            cut = torch.zeros_like(scores, dtype=torch.bool).scatter_(
-                1,
-                order,
-                (before >= self.top_p) & (before > 0),  # the likeliest stays, however small top_p is
-            )
-            scores = scores.masked_fill(cut, -torch.inf)
+            preceding = probabilities.cumsum(dim=-1) - probabilities
+            # the most likely id is never excluded, even for a very small top_p
+            excluded = (preceding >= self.top_p) & (preceding > 0)
+            excluded = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, order, excluded)
+            scores = scores.masked_fill(excluded, -torch.inf)
         if self.min_p is not None:
             probabilities = scores.softmax(dim=-1)
             best = probabilities.amax(dim=-1, keepdim=True)
@@ -92,11 +90,11 @@ class Sampling:
 
 
 SEEDS = -(2**63), 2**64 - 1
-"""The smallest and the largest seed that torch takes."""
+"""The smallest and the largest seed of a `torch.Generator`."""
 
 
 def seeded(seed: int, device: torch.device) -> torch.Generator:
-    """A random number generator on a device. Raises ValueError for a seed outside -2**63 to 2**64 - 1."""
+    """Returns a random number generator on a device. Raises ValueError for a seed outside -2**63 to 2**64 - 1."""
     if not SEEDS[0] <= seed <= SEEDS[1]:
         raise ValueError(f"the seed must be from -2**63 to 2**64 - 1, not {seed}")
     return torch.Generator(device).manual_seed(seed)
@@ -106,13 +104,13 @@ def draw(
     session: Session | Guided, most: int, sampling: Sampling = Sampling(), generator: torch.Generator | None = None,
     allowed: Allowed = Allowed(),
 ) -> Iterator[Int[Tensor, "b"]]:  # fmt: skip
-    """Generate: yield the next id of every row, on the CPU, `most` times; the caller may stop earlier. Only `allowed`
-    ids are chosen. Raises ValueError where the model's scores are no finite numbers, or nothing is allowed."""
-    given = session.ids.shape[1]
+    """Generates text: yields the next id of every row, on the CPU, `most` times; the caller may stop earlier. Only
+    `allowed` ids are drawn. Raises ValueError if the model's scores are NaN or infinite, or no id is allowed."""
+    prompt_length = session.ids.shape[1]
     for number in range(most):
         scores = session.scores()
         if allowed:
-            scores = allowed.of(scores, session.ids[:, given:].tolist())
+            scores = allowed.of(scores, session.ids[:, prompt_length:].tolist())
         ids = sampling.choose(scores, session.ids, generator).cpu()
         if min(ids.tolist()) < 0:
             raise ValueError(NOT_FINITE)

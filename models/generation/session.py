@@ -1,8 +1,8 @@
-"""A session: rows of text that a model generates, one token after another.
+"""A session: rows of text that a model generates token by token.
 
-The text is alone in its set, or follows the other inputs of its sample (a caption after its image), or is in a
-decoder's set, which reads an encoder's by cross-attention (a translation). Keys and values are cached; without the
-cache the scores are the same, and the whole set is read again for every token.
+The text is the only input of its set, or it follows the other inputs of its sample (a caption after its image), or it
+is in the set of a decoder, which reads the encoder's output by cross-attention (a translation). Keys and values are
+cached. Without the cache the scores are the same, but the complete set is processed again for every token.
 """
 
 from __future__ import annotations
@@ -25,37 +25,39 @@ from .notes import AXIS
 
 
 class Session:
-    """Rows of text that a model generates: get the `scores` of the next id, `append` the chosen ones, and so on.
+    """Rows of text that a model generates. Call `scores` for the scores of the next ids, `append` the chosen ids, and
+    repeat.
 
-    `batch` holds samples, one a row with the padding in front; in its main set each ends in the prompt of its text
-    `input`. `task` names the head that scores; `vocabulary` is the number of ids, so that scores of padded ids are cut
-    off. `most` is how many tokens will be generated, which limits the cache (None: as many as the context has room
-    for). `source` is the encoder's output, where another session of the same samples has computed it. Without `cached`
-    no cache is used. Raises ValueError where a sample does not end in its text.
+    `batch` holds one sample per row, with padding at the start; in its main set each sample ends with the prompt, a
+    text of the input `input`. `task` names the head that computes the scores; `vocabulary` is the number of ids, and
+    scores of padding ids are removed. `most` is the number of tokens to generate, which limits the size of the cache
+    (None: up to the context length). `source` is the encoder's output, if another session of the same samples has
+    computed it. `cached=False` disables the cache. Raises ValueError if a sample does not end with its text.
 
-    Where no later token reads some of the cached ones in any layer, as with `causal & window(64)`, these are forgotten
-    when the context is full, and generation goes on without end. Otherwise a text that is alone in its row is cut to
-    about its last half, which is read again from position 0, cached or not: notes are kept (`Notes`), and where
-    positions have a period (`Periodic`), the first token is kept and complete periods are cut. Generation ends with
-    the context next to other inputs, and where two periods do not fit into the context or periods meet notes.
+    When the context is full, there are three cases. If later tokens do not read some cached tokens in any layer, as
+    with `causal & window(64)`, these tokens are dropped, and generation can continue without a limit. Otherwise, if the
+    text is the only input of its row, it is cut to about its last half, which is processed again from position 0 (with
+    or without a cache). Notes are kept (`Notes`); for positions with a period (`Periodic`) the first token is kept and
+    complete periods are cut. In all other cases generation ends: for rows with other inputs, if two periods do not fit
+    into the context, and for periods together with notes.
     """
 
     def __init__(
         self, model: Model, batch: Batch, *, input: str, task: str, vocabulary: int,
         most: int | None = None, source: TokenSet | None = None, cached: bool = True,
     ):  # fmt: skip
-        self.model, self.core, self.head, given = model, model.core, model.heads[task], batch.main
+        self.model, self.core, self.head, planned = model, model.core, model.heads[task], batch.main
         self.input, self.vocabulary, self.cached = input, vocabulary, cached
         self.device, self.dtype = next(model.parameters()).device, computing_type(model)
-        self.wanted, self.beams = most, 1
-        self.notes = getattr(model.tokenizer(input), "notes", None)  # an embedder of one's own need not know of notes
+        self.limit, self.beams = most, 1
+        self.notes = getattr(model.tokenizer(input), "notes", None)  # user-defined embedders may not define `notes`
         self.period = period_of(model, input)
-        self.slides = not batch.encoder and {*given.chunks} == {input} and given.own is None and self._can_be_cut()
+        self.slides = not batch.encoder and {*planned.chunks} == {input} and planned.own is None and self._can_be_cut()
         self.hidden: Tensor | None = None
-        self._begin(given)
-        self.forgets = not self.fast and self._forgets()
-        self.ids = self._given_ids()
-        self.most = most if (self.slides or self.forgets) and most is not None else self.room
+        self._begin(planned)
+        self.drops = not self.fast and self._can_drop()
+        self.ids = self._prompt_ids()
+        self.most = most if (self.slides or self.drops) and most is not None else self.room
         self.source = self._read_source(batch.encoder) if source is None and batch.encoder else source
         self.source_tokens = batch.encoder.tokens if batch.encoder else None
 
@@ -64,33 +66,33 @@ class Session:
         cls, model: Model, rows: Sequence[Sequence[int]], *, input: str, task: str, vocabulary: int,
         most: int | None = None, cached: bool = True,
     ) -> Session:  # fmt: skip
-        """A session that continues rows of ids without other inputs, each shortened to the context (`fitting`)."""
+        """Returns a session that continues rows of ids without other inputs, each cut to the context (`fitting`)."""
         planned = text_set(model, input, padded([fitting(model, input, row) for row in rows]))
         return cls(model, Batch(main=planned), input=input, task=task, vocabulary=vocabulary, most=most, cached=cached)
 
-    # ------------------------------------------------------------------------------------------------ where it begins
+    # ---------------------------------------------------------------------------------------------------------- start
 
-    def _begin(self, given: SetPlan) -> None:
-        """Begin with this set, of which nothing was read yet, and with an empty cache."""
-        self.given, (self.rows, n) = given, given.tokens.shape
+    def _begin(self, planned: SetPlan) -> None:
+        """Starts with this set, of which no token is processed yet, and with an empty cache."""
+        self.planned, (self.rows, n) = planned, planned.tokens.shape
         self.width = n
         room = max(self.model.context, n) - n
-        self.room = room if self.wanted is None else min(room, self.wanted)
-        self.last = given.tokens.select(slice(None), slice(n - 1, n))
-        self.counts = given.chunks[self.input].counts
-        self.read, self.columns = 0, n
+        self.room = room if self.limit is None else min(room, self.limit)
+        self.last = planned.tokens.select(slice(None), slice(n - 1, n))
+        self.counts = planned.chunks[self.input].counts
+        self.processed, self.columns = 0, n
         self.cache: Cache | None = None
         self.decoder: Decoder | None = None
-        whole = bool((given.tokens.sample > 0).all())
-        self.fast = self.cached and whole and self.notes is None and Decoder.fits(self.core)
+        no_padding = bool((planned.tokens.sample > 0).all())
+        self.fast = self.cached and no_padding and self.notes is None and Decoder.fits(self.core)
 
-    def _given_ids(self) -> Int[Tensor, "b p"]:
-        """The ids of the prompts, with -1 in front of shorter ones."""
-        chunks, n = self.given.chunks[self.input], self.columns
+    def _prompt_ids(self) -> Int[Tensor, "b p"]:
+        """Returns the ids of the prompts; shorter ones are padded with -1 at the start."""
+        chunks, n = self.planned.chunks[self.input], self.columns
         if chunks.slots is not None:
             last = chunks.slots[chunks.counts.cumsum(0) - 1]
             if len(last) != self.rows or not (last % n == n - 1).all():
-                raise ValueError(f"every sample must end in its text {self.input!r} for it to be continued")
+                raise ValueError(f"every sample must end with its text {self.input!r}, so that it can be continued")
         longest = int(self.counts.max())
         ids = torch.full((self.rows, longest), -1)
         ids[torch.arange(longest) >= longest - self.counts[:, None]] = chunks.values.flatten()
@@ -98,77 +100,78 @@ class Session:
 
     @torch.inference_mode()
     def _read_source(self, planned: SetPlan) -> TokenSet:
-        """The encoder's output for its set, computed once."""
+        """Returns the encoder's output for its set, which is computed once."""
         return self.model.encode(self.model.plan_first(planned, dtype=self.dtype, device=self.device).to(self.device))
 
-    # ---------------------------------------------------------------------------------------- one token after another
+    # ----------------------------------------------------------------------------------------------------- generation
 
     @torch.inference_mode()
     def scores(self) -> Float[Tensor, "b v"]:
-        """The scores of the next id of each row. Call it once at the start and once after every `append`."""
+        """Returns the scores of the next id of each row. Call it once at the start and once after every `append`."""
         if self.decoder is not None:
-            found = [self._step(column) for column in range(self.read, self.columns)][-1]
+            scores = [self._step(column) for column in range(self.processed, self.columns)][-1]
         else:
-            found = self._read()
-        self.read = self.columns
-        return found[:, : self.vocabulary]
+            scores = self._forward()
+        self.processed = self.columns
+        return scores[:, : self.vocabulary]
 
     @torch.inference_mode()
     def prompt_scores(self, column: int) -> Float[Tensor, "b v"]:
-        """The scores of the id after the token in this column of the given set; call `scores` once before."""
+        """Returns the scores of the id after the token in this column of the prompt's set. Call `scores` once first."""
         return self.head(self.hidden[:, column])[:, : self.vocabulary]
 
     def append(self, ids: Int[Tensor, "b"]) -> None:
-        """Put one more id at the end of each row; in full rows room is made first. Raises ValueError where it cannot
-        be."""
-        held = self.cache.length if self.forgets and self.cache else self.columns
-        if (self.slides or self.forgets) and held >= self.model.context:
+        """Appends one id to each row; if the context is full, tokens are dropped first. Raises ValueError if that is
+        not possible."""
+        length = self.cache.length if self.drops and self.cache else self.columns
+        if (self.slides or self.drops) and length >= self.model.context:
             self._make_room()
         self.ids = torch.cat([self.ids, ids.cpu()[:, None]], dim=1)
         self.columns += 1
 
-    def _forgets(self) -> bool:
-        """Whether a token that is a context behind is read by none in any layer, so that it can be forgotten."""
+    def _can_drop(self) -> bool:
+        """Whether no layer reads tokens at a distance of the context length, so that the cache can drop them."""
         context, embedder = self.model.context, self.model.tokenizer(self.input)
         number = self.model.inputs.index(self.input) + 1
         row = plain_tokens(1, context + 1, axes=self.core.axes, input=number)
-        endless = getattr(embedder, "longest", context) is None
-        return endless and not lasting(self.core.graphs, row)[0, 1]
+        unlimited = getattr(embedder, "longest", context) is None
+        return unlimited and not lasting(self.core.graphs, row)[0, 1]
 
     def _can_be_cut(self) -> bool:
-        """Whether a text that is alone in its row can be cut to about half of the context, and its positions still mean
-        the same."""
+        """Whether a text that is the only input of its row can be cut to about half of the context without changing the
+        meaning of its positions."""
         return self.period == 1 or (self.notes is None and self.period <= self.model.context // 2)
 
     @torch.inference_mode()
     def _make_room(self) -> None:
-        """Forget the columns that no later token reads; where all may be read, cut a row of text alone."""
-        if self.forgets:
-            tokens = self._whole().tokens if self.cache is None else self.cache.tokens
+        """Drops the columns that no later token reads. If later tokens may read all columns, cuts the text if it is the
+        only input of its row."""
+        if self.drops:
+            tokens = self._complete().tokens if self.cache is None else self.cache.tokens
             kept = lasting(self.core.graphs, tokens).any(dim=0).nonzero()[:, 0]
             if len(kept) < self.model.context:
                 if self.cache is not None:
                     self.cache.keep(kept)
                 return
         if not self.slides:
-            raise ValueError(f"the context of {self.model.context} tokens is full of what later tokens may read")
+            raise ValueError(f"the context is full: later tokens may read all of its {self.model.context} tokens")
         half, numbers = max(self.model.context // 2, 1), None
         if self.notes is not None:
-            ids, numbers = self.notes.carried(self.ids, half)
+            ids, numbers = self.notes.shorten(self.ids, half)
         else:
             most = self.model.context - (self.model.context - half) // self.period * self.period
             rows = [row[-int(number) :] for row, number in zip(self.ids.tolist(), (self.ids >= 0).sum(1))]
             ids = padded([cut(row, most, self.period) for row in rows])
         self._begin(text_set(self.model, self.input, ids, numbers))
 
-    def _read(self) -> Tensor:
-        """The scores after the last column, by the core's own forward pass over all columns that were not read yet
-        (without a cache: over all)."""
-        planned = self._whole() if self.cache is None else self._pending()
-        like = {"dtype": self.dtype, "device": self.device}
-        planned = self.model.plan_inputs(planned, **like)
+    def _forward(self) -> Tensor:
+        """Returns the scores after the last column, by the core's forward pass over all new columns (without a cache:
+        over all columns)."""
+        planned = self._complete() if self.cache is None else self._pending()
+        options = {"dtype": self.dtype, "device": self.device}
+        planned = self.model.plan_inputs(planned, **options)
         if self.cached and self.cache is None:
-            self.cache = self.core.empty_cache(self.rows, self.width + self.room, **like)
+            self.cache = self.core.empty_cache(self.rows, self.width + self.room, **options)
         keys = None if self.cache is None else self.cache.extend(planned.tokens)
         layouts, cross = self.core.plan(planned.tokens, keys, self.dtype, self.device), None
         if self.source is not None:
@@ -183,18 +186,18 @@ class Session:
         return self.head(hidden[:, -1])
 
     def _step(self, column: int) -> Tensor:
-        """The scores after the token in this column of each row, by the fast `Decoder`."""
+        """Returns the scores after the token in this column of each row, by the fast `Decoder`."""
         index, ids = self.counts + (column - self.width), self.ids[:, column - self.columns]
-        x = self.model.tokenizer(self.input)(Chunks(values=self._there(ids), index=self._there(index)))
+        x = self.model.tokenizer(self.input)(Chunks(values=self._to_device(ids), index=self._to_device(index)))
         if self.input in self.model.types:
             x = x + self.model.types[self.input]
         return self.decoder.scores(x, column, self.beams)
 
-    # -------------------------------------------------------------------------------------------------- what is read
+    # ----------------------------------------------------------------------------------------------- sets of tokens
 
     def _tokens(self, start: int) -> Tokens:
-        """Descriptors of the appended tokens from column `start` on: those of the row's last given token, but with the
-        column as running order and no other coordinates but those of notes."""
+        """Returns the descriptors of the appended tokens from column `start` on. They are those of the last token of
+        the prompt, but the running order is the column, and all other coordinates except those of notes are NaN."""
         columns = torch.arange(start, self.columns)
         tokens = self.last.select(slice(None), torch.zeros_like(columns))
         position = torch.full_like(tokens.position, torch.nan)
@@ -204,89 +207,92 @@ class Session:
         return replace(tokens, position=position)
 
     def _appended(self, start: int) -> Chunks:
-        """The appended ids from column `start` on."""
+        """Returns the appended ids from column `start` on."""
         number = torch.arange(start, self.columns) - self.width
         return Chunks(values=self.ids[:, start - self.columns :], index=self.counts[:, None] + number)
 
     def _pending(self) -> SetPlan:
-        """The tokens that were appended since the last read."""
-        return SetPlan(tokens=self._tokens(self.read), chunks={self.input: self._appended(self.read)})
+        """Returns the appended tokens that are not processed yet."""
+        return SetPlan(tokens=self._tokens(self.processed), chunks={self.input: self._appended(self.processed)})
 
-    def _whole(self) -> SetPlan:
-        """The given set with all appended tokens at the end of its rows."""
-        given, (b, n), end = self.given, self.given.tokens.shape, self.columns
+    def _complete(self) -> SetPlan:
+        """Returns the prompt's set with all appended tokens at the end of its rows."""
+        planned, (b, n), end = self.planned, self.planned.tokens.shape, self.columns
         if end == n:
-            return given
+            return planned
 
         def moved(slots: Tensor) -> Tensor:
-            """The same slots in longer rows."""
+            """Renumbers slots for the longer rows."""
             return slots // n * end + slots % n
 
         tokens, new = self._tokens(n), self._appended(n)
-        tokens = Tokens(**{f: torch.cat([old, getattr(tokens, f)], dim=1) for f, old in vars(given.tokens).items()})
-        text = given.chunks[self.input]
+        tokens = Tokens(**{f: torch.cat([old, getattr(tokens, f)], dim=1) for f, old in vars(planned.tokens).items()})
+        text = planned.chunks[self.input]
         slots = moved(torch.arange(b * n) if text.slots is None else text.slots)
         slots = torch.cat([slots, (torch.arange(b)[:, None] * end + torch.arange(n, end)).flatten()])
         values = torch.cat([text.values.flatten(), new.values.flatten()])
         index = torch.cat([text.index.expand_as(text.values).flatten(), new.index.flatten()])
-        chunks = {f: replace(each, slots=moved(each.slots)) for f, each in given.chunks.items() if f != self.input}
+        others = {name: other for name, other in planned.chunks.items() if name != self.input}
+        chunks = {name: replace(other, slots=moved(other.slots)) for name, other in others.items()}
         chunks[self.input] = Chunks(values=values, index=index, slots=slots)
-        return replace(given, tokens=tokens, chunks=chunks, own=None if given.own is None else moved(given.own))
+        core_slots = None if planned.own is None else moved(planned.own)
+        return replace(planned, tokens=tokens, chunks=chunks, own=core_slots)
 
     # --------------------------------------------------------------------------------------------------------- beams
 
     def expand(self, beams: int) -> None:
-        """Repeat every row `beams` times, as neighbours (in the fast `Decoder` they share the encoder's output). Raises
-        ValueError for several beams without a cache."""
+        """Repeats every row `beams` times, as neighbouring rows (in the fast `Decoder` they share the encoder's
+        output). Raises ValueError for several beams without a cache."""
         if beams > 1:
             if not self.cached:
                 raise ValueError(
-                    "beams share what is cached; without the cache a text can only be drawn, or be the likeliest"
+                    "beam search needs the cache; without it only sampling and greedy decoding are possible"
                 )
             self.beams = beams
-            self._take(torch.arange(self.rows).repeat_interleave(beams))
+            self._select(torch.arange(self.rows).repeat_interleave(beams))
             if self.decoder is None and self.source is not None:
-                self._take_source(torch.arange(len(self.source_tokens.sample)).repeat_interleave(beams))
+                self._select_source(torch.arange(len(self.source_tokens.sample)).repeat_interleave(beams))
 
     def inherit(self, parents: Int[Tensor, "b"]) -> None:
-        """Make every row b a copy of row `parents[b]`, as that was before: a row of the same sample."""
+        """Replaces every row b by a copy of the previous row `parents[b]`, which belongs to the same sample."""
         rows = (parents != torch.arange(len(parents))).nonzero()[:, 0]
         if len(rows):
             sources = parents[rows]
             self.ids[rows] = self.ids[sources]
-            self.cache.copy(self._there(sources), self._there(rows))
+            self.cache.copy(self._to_device(sources), self._to_device(rows))
 
     def keep(self, samples: Sequence[int]) -> None:
-        """Keep these samples (by number among those left, from 0), each with its beams; the others are done."""
+        """Keeps these samples (by number among the remaining ones, from 0), each with its beams; the others are
+        complete."""
         kept = torch.tensor(samples)
         rows = (kept[:, None] * self.beams + torch.arange(self.beams)).flatten()
-        self._take(rows)
+        self._select(rows)
         if self.decoder is not None:
-            self.decoder.keep(self._there(kept))
+            self.decoder.keep(self._to_device(kept))
         elif self.source is not None:
-            self._take_source(rows)
+            self._select_source(rows)
 
-    def _there(self, values: Tensor) -> Tensor:
-        """The values on the model's device, copied without waiting for what is computed there."""
+    def _to_device(self, values: Tensor) -> Tensor:
+        """Copies values to the model's device without waiting for its computations."""
         return values.to(self.device, non_blocking=True)
 
-    def _take(self, rows: Tensor) -> None:
+    def _select(self, rows: Tensor) -> None:
         self.ids, self.counts, self.last = self.ids[rows], self.counts[rows], self.last.select(rows)
         self.rows = len(rows)
-        self.cache.select(self._there(rows))
+        self.cache.select(self._to_device(rows))
 
-    def _take_source(self, rows: Tensor) -> None:
-        self.source, self.source_tokens = self.source.select(self._there(rows)), self.source_tokens.select(rows)
+    def _select_source(self, rows: Tensor) -> None:
+        self.source, self.source_tokens = self.source.select(self._to_device(rows)), self.source_tokens.select(rows)
 
 
 def period_of(model: Model, input: str) -> int:
-    """By multiples of how many tokens the text of an input may be cut; an embedder of one's own need not say."""
+    """Returns the number of tokens by whose multiples the text of an input is cut; 1 if the embedder defines none."""
     return getattr(model.tokenizer(input), "period", 1)
 
 
 def cut(ids: Sequence[int], most: int, period: int = 1) -> list[int] | None:
-    """The end of a text that has at most `most` ids. With a `period` above 1 the first id stays and a multiple of
-    `period` of those after it is cut; None if no such text is short enough.
+    """Returns the last ids of a text, at most `most`. With a `period` above 1 the first id is kept, and a multiple of
+    `period` ids after it is removed. None if no such text is short enough.
 
     period 1, most 4    7 0 1 0 1 0 1    0 1 0 1
     period 2, most 4    7 0 1 0 1 0 1    7 0 1
@@ -298,40 +304,40 @@ def cut(ids: Sequence[int], most: int, period: int = 1) -> list[int] | None:
 
 
 def fitting(model: Model, input: str, ids: Sequence[int]) -> list[int]:
-    """The end of a prompt that fits the context, as `cut`. Raises ValueError if none does."""
+    """Cuts a prompt to the context length with `cut`. Raises ValueError if this is not possible."""
     period = period_of(model, input)
-    found = cut(ids, model.context, period)
-    if found is None:
-        told = f"a prompt of {len(ids)} tokens does not fit the context of {model.context}"
-        raise ValueError(f"{told}, and its positions have a period of {period}; shorten the prompt")
-    return found
+    prompt = cut(ids, model.context, period)
+    if prompt is None:
+        text = f"a prompt of {len(ids)} tokens does not fit into the context of {model.context}"
+        raise ValueError(f"{text}, and its positions have a period of {period}; shorten the prompt")
+    return prompt
 
 
 def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "b n"]:
-    """Rows of ids as a tensor, with -1 in front of shorter ones."""
+    """Returns rows of ids as a tensor; shorter rows are padded with -1 at the start."""
     longest = max(map(len, rows))
     return torch.tensor([[*[-1] * (longest - len(row)), *row] for row in rows])
 
 
 def text_set(model: Model, input: str, ids: Int[Tensor, "b n"], notes: Float[Tensor, "b n"] | None = None) -> SetPlan:
-    """Rows of ids as a set of a model, each row one item of this `input` and nothing else; -1 in front of a row is
-    padding. `notes` are the numbers of their notes, where the ids are only the end of a text.
+    """Returns rows of ids as a set of a model. Each row is one item of `input`; -1 at the start of a row is padding.
+    `notes` are the numbers of the tokens' notes, needed if the ids are only the end of a text.
 
         ids     7  3  5      sample   1  1  1      index  0  1  2
                -1 -1  4               0  0  2                   0
     """
     rows, n = ids.shape
-    there, counts = ids >= 0, (ids >= 0).sum(dim=1)
-    sample = torch.arange(1, rows + 1)[:, None] * there
+    is_token, counts = ids >= 0, (ids >= 0).sum(dim=1)
+    sample = torch.arange(1, rows + 1)[:, None] * is_token
     position = torch.full((rows, n, model.core.axes), torch.nan)
     position[..., 0] = torch.arange(n)
-    if known := getattr(model.tokenizer(input), "notes", None):
-        position[..., model.core.position.axes.index(AXIS)] = known.numbers(ids) if notes is None else notes
+    if input_notes := getattr(model.tokenizer(input), "notes", None):
+        position[..., model.core.position.axes.index(AXIS)] = input_notes.numbers(ids) if notes is None else notes
     number = torch.full_like(sample, model.inputs.index(input) + 1)
     tokens = Tokens(input=number, sample=sample, item=sample, position=position)
-    if there.all():
+    if is_token.all():
         return SetPlan(tokens=tokens, chunks={input: Chunks(values=ids, index=torch.arange(n), counts=counts)})
-    slots = there.flatten().nonzero()[:, 0]
-    index = (torch.arange(n) - (n - counts)[:, None])[there]
-    chunks = Chunks(values=ids[there], index=index, slots=slots, counts=counts)
+    slots = is_token.flatten().nonzero()[:, 0]
+    index = (torch.arange(n) - (n - counts)[:, None])[is_token]
+    chunks = Chunks(values=ids[is_token], index=index, slots=slots, counts=counts)
     return SetPlan(tokens=tokens, chunks={input: chunks})

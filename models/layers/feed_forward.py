@@ -1,5 +1,5 @@
-"""Feed-forward layers of a block: what each token computes by itself after it has read the others; and layers of
-their own for groups of inputs.
+"""Feed-forward layers of a block, which process each token separately after attention, and separate layers for groups
+of inputs.
 
 In YAML: `feed_forward: gelu`, `feed_forward: {use: swiglu, ratio: 2.67}`;
 `own_layers: {groups: [[image], [text, title]]}`.
@@ -23,25 +23,25 @@ from .linear import Linear, laid_together, linear
 
 
 class FeedForward(nn.Module):
-    """Base of the feed-forward layers: (b, n, d) to (b, n, d), token by token; `down` is the matrix from the hidden
-    width back to d."""
+    """Base class of the feed-forward layers: (b, n, d) to (b, n, d), each token separately. `down` is the matrix from
+    the hidden width back to d."""
 
     down: Linear
 
 
 def hidden_width(width: int, ratio: float, multiple_of: int = 1) -> int:
-    """The width between the matrices: `ratio` times `width`, rounded, then rounded up to a multiple of `multiple_of`.
-    Raises ValueError unless 0 < ratio <= 1,024 and 1 <= multiple_of <= 2**20."""
+    """Returns the hidden width: `ratio` times `width`, rounded, then rounded up to a multiple of `multiple_of`. Raises
+    ValueError unless 0 < ratio <= 1,024 and 1 <= multiple_of <= 2**20."""
     if not 0 < ratio <= 1024:
         raise ValueError(f"ratio must be more than 0 and at most 1,024, not {ratio}")
     if not 1 <= multiple_of <= 2**20:
-        raise ValueError(f"multiple_of must lie between 1 and {2**20:,}, not {multiple_of}")
+        raise ValueError(f"multiple_of must be from 1 to {2**20:,}, not {multiple_of}")
     return -(-max(round(width * ratio), 1) // multiple_of) * multiple_of
 
 
 class TwoMatrices(FeedForward, ABC):
-    """Base of the plain layers: two matrices and an activation between them, as in the 2017 paper (arXiv:1706.03762).
-    The hidden width h is `ratio` times the width d."""
+    """Base class of layers with two matrices and an activation between them, as in Vaswani et al. 2017
+    (arXiv:1706.03762). The hidden width h is `ratio` times the width d."""
 
     def __init__(self, width: int, bias: bool = True, *, ratio: float = 4):
         super().__init__()
@@ -51,15 +51,15 @@ class TwoMatrices(FeedForward, ABC):
 
     @abstractmethod
     def activation(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
-        """The elementwise function between the matrices."""
+        """Applies the elementwise function between the matrices."""
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         return self.down(self.activation(self.up(x)))
 
 
 class Gelu(TwoMatrices):
-    """A GELU (GPT-2, BERT, ViT). `approximate` is `tanh`, the form that GPT-2 uses, or `none`, the exact one; else it
-    raises ValueError."""
+    """GELU activation (GPT-2, BERT, ViT). `approximate` is `tanh` (the approximation that GPT-2 uses) or `none`
+    (exact). Raises ValueError for any other value."""
 
     def __init__(self, width: int, bias: bool = True, *, ratio: float = 4, approximate: str = "tanh"):
         super().__init__(width, bias, ratio=ratio)
@@ -72,21 +72,22 @@ class Gelu(TwoMatrices):
 
 
 class Relu(TwoMatrices):
-    """A ReLU: the 2017 transformer."""
+    """ReLU activation: the original transformer (arXiv:1706.03762)."""
 
     activation = staticmethod(F.relu)
 
 
 class SquaredRelu(TwoMatrices):
-    """A squared ReLU (Primer, So et al. 2021, arXiv:2109.08668)."""
+    """Squared ReLU activation (Primer, So et al. 2021, arXiv:2109.08668)."""
 
     def activation(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
         return F.relu(x).square()
 
 
 class Swiglu(FeedForward):
-    """A SiLU gate times a linear branch (Shazeer 2020, arXiv:2002.05202). With its three matrices, ratio 8/3 gives as
-    many parameters as ratio 4 with two; the hidden width is rounded up to a multiple of `multiple_of`."""
+    """SiLU gate times a linear branch (Shazeer 2020, arXiv:2002.05202). It has three matrices; with ratio 8/3 they have
+    the same number of parameters as two matrices with ratio 4. The hidden width is rounded up to a multiple of
+    `multiple_of`."""
 
     activation = staticmethod(F.silu)
 
@@ -98,7 +99,7 @@ class Swiglu(FeedForward):
         self.down = Linear(hidden, width, bias=bias)
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
-        if torch.is_grad_enabled():  # one product instead of two; while generating, copying weights would cost more
+        if torch.is_grad_enabled():  # one product instead of two; in generation, copying the weights would cost more
             gate, up = linear(x, *laid_together(self.gate, self.up)).chunk(2, dim=-1)
         else:
             gate, up = self.gate(x), self.up(x)
@@ -106,67 +107,67 @@ class Swiglu(FeedForward):
 
 
 class Geglu(Swiglu):
-    """A GELU gate (its tanh form) times a linear branch (Shazeer 2020, arXiv:2002.05202), as in T5 version 1.1."""
+    """GELU gate (tanh approximation) times a linear branch (Shazeer 2020, arXiv:2002.05202), as in T5 version 1.1."""
 
     activation = staticmethod(partial(F.gelu, approximate="tanh"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnLayers:
-    """Which layers of a block are held once for each of several `groups` of inputs: `layers`, of `feed_forward` and the
-    four matrices of attention. Tokens of all groups meet in attention all the same; each group computes by weights of
-    its own, without a router (VLMo, Bao et al. 2022, arXiv:2111.02358: feed-forward layers; Mixture-of-Transformers,
-    Liang et al. 2025, arXiv:2411.04996: all). Every input is in one group; core tokens are in the first. A step costs
-    as many operations as with one layer. Raises ValueError for less than two groups, an input in two of them, and a
-    layer twice or not at all."""
+    """Separate weights for `groups` of inputs. The `layers` (`feed_forward` and the four matrices of attention) exist
+    once per group, and each token uses the layers of its group, without a router. Attention still connects the tokens
+    of all groups. Separate feed-forward layers are those of VLMo (Bao et al. 2022, arXiv:2111.02358), all layers those
+    of Mixture-of-Transformers (Liang et al. 2025, arXiv:2411.04996). Every input is in one group; core tokens are in
+    the first. The number of operations per step does not change. Raises ValueError for fewer than two groups, an empty
+    group, an input in two groups, no layers, or a repeated layer."""
 
     groups: Sequence[Sequence[str]]
     layers: Sequence[Literal["feed_forward", "query", "key", "value", "out"]] = ("feed_forward",)
 
     def __post_init__(self):
-        named = [name for group in self.groups for name in group]
-        if len(self.groups) < 2 or not all(self.groups) or len({*named}) < len(named):
+        inputs = [name for group in self.groups for name in group]
+        if len(self.groups) < 2 or not all(self.groups) or len({*inputs}) < len(inputs):
             raise ValueError(
-                f"groups must be at least two, none empty, with each input in one of them, not {self.groups}"
+                f"groups must be at least two lists, none empty, with every input in only one, not {self.groups}"
             )
         if not self.layers or len({*self.layers}) < len(self.layers):
-            raise ValueError(f"layers must name at least one layer, none twice, not {self.layers}")
+            raise ValueError(f"layers must name at least one layer, and none twice, not {self.layers}")
 
     def numbered(self, names: Sequence[str]) -> list[list[int]]:
-        """The numbers of each group's inputs, which are `names` from 1 on; 0, core tokens and padding, is in the first.
-        Raises ValueError where these are not the inputs of the groups."""
-        named = {name for group in self.groups for name in group}
-        if wrong := named.symmetric_difference(names):
-            raise ValueError(f"groups must name each input once ({', '.join(names)}); see {', '.join(sorted(wrong))}")
+        """Returns the numbers of the inputs of each group; the inputs `names` are numbered from 1. The first group also
+        has 0, the number of core tokens and padding. Raises ValueError unless `names` are the inputs of the groups."""
+        inputs = {name for group in self.groups for name in group}
+        if differing := inputs.symmetric_difference(names):
+            text = f"groups must name each input once ({', '.join(names)})"
+            raise ValueError(f"{text}; missing or unknown: {', '.join(sorted(differing))}")
         numbers = {name: number for number, name in enumerate(names, start=1)}
         first, *others = ([numbers[name] for name in group] for group in self.groups)
         return [[*first, 0], *others]
 
 
 class EachInput(nn.Module):
-    """A layer for each of several groups of inputs (`OwnLayers`), of the same shape as `layer`: every token passes that
-    of its group."""
+    """One copy of `layer` per group of inputs (`OwnLayers`); each token passes through the copy of its group."""
 
     def __init__(self, layer: nn.Module, groups: int):
         super().__init__()
         self.layers = nn.ModuleList(copied(layer) for _ in range(groups))
 
     def forward(self, x: Float[Tensor, "b n d"], slots: Sequence[Tensor]) -> Float[Tensor, "b n v"]:
-        """`slots` are those of each group's tokens, as row * n + column (`slots_of`)."""
+        """`slots` are the slots of each group's tokens, as row * n + column (`slots_of`)."""
         flat = x.flatten(0, 1)
-        made = [layer(flat.index_select(0, there)) for layer, there in zip(self.layers, slots, strict=True)]
-        found = made[0].new_zeros(len(flat), made[0].shape[-1])
-        for values, there in zip(made, slots):
-            found = found.index_copy(0, there, values)
-        return found.view(*x.shape[:-1], -1)
+        outputs = [layer(flat.index_select(0, group)) for layer, group in zip(self.layers, slots, strict=True)]
+        merged = outputs[0].new_zeros(len(flat), outputs[0].shape[-1])
+        for output, group in zip(outputs, slots):
+            merged = merged.index_copy(0, group, output)
+        return merged.view(*x.shape[:-1], -1)
 
 
 def slots_of(groups: Sequence[Sequence[int]], input: Int[Tensor, "b n"]) -> tuple[Tensor, ...]:
-    """The slots of the tokens of each group of inputs, as row * n + column."""
+    """Returns the slots of the tokens of each group of inputs, as row * n + column."""
     flat = input.flatten()
     return tuple(torch.isin(flat, torch.tensor(group, device=flat.device)).nonzero()[:, 0] for group in groups)
 
 
 def passed(layer: nn.Module, x: Float[Tensor, "b n d"], slots: Sequence[Tensor] | None) -> Float[Tensor, "b n v"]:
-    """The output of a layer that all tokens pass, or of each group's own."""
+    """Returns the output of a layer for all tokens, or of an `EachInput` with the `slots` of its groups."""
     return layer(x, slots) if isinstance(layer, EachInput) else layer(x)

@@ -1,7 +1,7 @@
-"""Linear maps as torch computes them, except on a CPU while generating.
+"""Linear layers with faster matrix products for generation on a CPU.
 
-There torch's product of a matrix with a single vector leaves most of the memory bandwidth unused, and its product with
-a few rows spends most of the time on rearranging the matrix.
+There PyTorch's product of a matrix with a single vector leaves most of the memory bandwidth unused, and its product
+with a few rows spends most of its time on rearranging the matrix. In all other cases the products are PyTorch's.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 LARGE = 2**17
-"""Matrices of fewer values stay in the cache of a processor core, where torch's own product is faster."""
+"""Matrices with fewer values stay in the cache of a processor core, where PyTorch's product is faster."""
 
 FEW = 64
-"""The most rows (texts generated together) for which a rearranged copy of the matrix pays."""
+"""The maximum number of rows (texts generated together) for which a rearranged copy of the matrix is faster."""
 
 LARGEST = 2**26
-"""Matrices of more values are not copied (256 MB in float32)."""
+"""Matrices with more values are not copied (256 MB in float32)."""
 
-WORTH_IT = 1.2
-"""How many times faster the halves must be to be used: well above what one measurement differs from the next."""
+MINIMUM_SPEEDUP = 1.2
+"""`by_halves` is used if it is at least this many times faster; measurements vary by much less."""
 
 
 def by_halves(
     x: Float[Tensor, "*b d"], weight: Float[Tensor, "v d"], bias: Float[Tensor, "v"] | None
 ) -> Float[Tensor, "*b v"]:
-    """The product of one vector and a matrix with an even number of rows, as a batch of two products by its halves."""
+    """The product of one vector and a matrix with an even number of rows, as a batch of products with its two
+    halves."""
     rows, columns = weight.shape
-    halves = weight.view(2, rows // 2, columns)  # views, not einops: these lines run for every matrix of every token
+    halves = weight.view(2, rows // 2, columns)  # faster than einops: these lines run for every matrix of every token
     vectors = x.as_strided((2, columns, 1), (0, 1, columns))
     mixed = torch.bmm(halves, vectors) if bias is None else torch.baddbmm(bias.view(2, -1, 1), halves, vectors)
     return mixed.view(*x.shape[:-1], rows)
@@ -41,47 +42,48 @@ def by_halves(
 
 @functools.cache
 def halves_are_faster(columns: int, threads: int) -> bool:
-    """Whether `by_halves` is faster on this machine for matrices with so many columns, measured once, on a matrix too
-    large for its caches (2**25 values)."""
+    """Whether `by_halves` is faster on this machine for matrices with this number of columns. It is measured once, on a
+    matrix that is too large for the processor's caches (2**25 values)."""
     weight, x = torch.ones(2**25 // columns // 2 * 2, columns), torch.ones(columns)
 
     def seconds(product) -> float:
         return min(timeit.repeat(lambda: product(x, weight, None), number=1, repeat=4)[1:])  # the first one warms up
 
-    return seconds(F.linear) > WORTH_IT * seconds(by_halves)
+    return seconds(F.linear) > MINIMUM_SPEEDUP * seconds(by_halves)
 
 
 @functools.cache
 def can_prepack() -> bool:
-    """Whether this torch can multiply by matrices that oneDNN rearranged before, as compiled code does (`freezing`)."""
+    """Whether this version of PyTorch can multiply by matrices that oneDNN has rearranged in advance, as compiled code
+    does (`freezing`)."""
     if not torch.backends.mkldnn.is_available():
         return False
     try:
         x, weight = torch.ones(2, 16), torch.ones(16, 16)
         return torch.equal(by_prepacked(x, prepack(weight), None), x @ weight.t())
-    except (AttributeError, RuntimeError):  # another torch, another processor
+    except (AttributeError, RuntimeError):  # other versions of PyTorch, other processors
         return False
 
 
 def prepack(weight: Float[Tensor, "v d"]) -> Tensor:
-    """A copy of a matrix in the block format of oneDNN, chosen for products with `FEW` rows."""
+    """Returns a copy of a matrix in oneDNN's block format for products with `FEW` rows."""
     return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), FEW)
 
 
 def by_prepacked(x: Float[Tensor, "b d"], packed: Tensor, bias: Float[Tensor, "v"] | None) -> Float[Tensor, "b v"]:
-    """The product of a few rows and a matrix that `prepack` copied."""
+    """The product of a few rows and a matrix that is a copy made by `prepack`."""
     return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
 
 
 def prepacked(
     weight: Float[Tensor, "v d"], bias: Float[Tensor, "v"] | None = None
 ) -> Callable[[Float[Tensor, "b d"]], Float[Tensor, "b v"]]:
-    """`linear` with one matrix, which must not change any more, as a function of the rows; for generation.
+    """Returns `linear` with this matrix as a function of the rows, for generation. The matrix must not change later.
 
-    Without gradients, 2 to `FEW` float32 rows on a CPU are multiplied by a copy that is made when it is first needed:
-    1.3 to 1.7 times faster for 32 rows, 2 to 5 times for 4 (8,000 x 256 and 1,024 x 256, float32, torch 2.14, two Zen 4
-    cores). The copy pays from the fourth token on: 64 tokens of 4 rows by a core of GPT-2 small's size take 1.5 s with
-    it and 4.1 without.
+    Without gradients, 2 to `FEW` float32 rows on a CPU are multiplied by a rearranged copy, which is made at the first
+    use. This is 1.3 to 1.7 times faster for 32 rows and 2 to 5 times for 4 rows (8,000 x 256 and 1,024 x 256, float32,
+    torch 2.14, two Zen 4 cores). The copy saves time from the fourth token on: 64 tokens in 4 rows take 1.5 s instead
+    of 4.1 s with a core of the size of GPT-2 small.
     """
     packed = None
 
@@ -99,11 +101,11 @@ def prepacked(
 def linear(
     x: Float[Tensor, "*b d"], weight: Float[Tensor, "v d"], bias: Float[Tensor, "v"] | None = None
 ) -> Float[Tensor, "*b v"]:
-    """`F.linear`. A single vector, as in generation, is multiplied by halves of the matrix where that is faster.
+    """`F.linear`. A single vector, as in generation, is multiplied by two halves of the matrix if that is faster.
 
-    For one matrix and one vector torch calls a routine that on some processors runs on one thread; a batch goes through
-    another. GPT-2 small's matrices, float32, torch 2.14, two cores: 1.3 to 2.9 times faster on two machines, 0.6 times
-    on a third.
+    For one matrix and one vector PyTorch calls a routine that runs on one thread on some processors; for a batch it
+    calls another routine. For the matrices of GPT-2 small (float32, torch 2.14, two cores) the halves are 1.3 to 2.9
+    times faster on two machines, and 0.6 times as fast on a third.
     """
     if weight.numel() < LARGE or torch.is_grad_enabled() or x.numel() != weight.shape[1]:
         return F.linear(x, weight, bias)
@@ -118,7 +120,8 @@ def linear(
 
 
 def laid_together(*layers: nn.Linear) -> tuple[Float[Tensor, "v d"], Float[Tensor, "v"] | None]:
-    """The weights and biases of linear maps of the same vectors, concatenated (a copy): one product for all of them."""
+    """Concatenates the weights and biases of linear layers with the same input (a copy), so that one product computes
+    all of them."""
     weight = torch.cat([layer.weight for layer in layers])
     return weight, None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
 

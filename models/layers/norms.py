@@ -1,4 +1,4 @@
-"""Normalisation layers of a block, and where they stand: `norm: rms_norm`, `residual: post_norm` in YAML."""
+"""Normalisation layers of a block and their position in it: `norm: rms_norm`, `residual: post_norm` in YAML."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Norm(nn.Module):
-    """Base: (..., d) to (..., d); a subclass takes the width d as its first argument."""
+    """Base class: maps (..., d) to (..., d). The first argument of a subclass is the width d."""
 
 
 class LayerNorm(nn.LayerNorm, Norm):
@@ -21,10 +21,10 @@ class LayerNorm(nn.LayerNorm, Norm):
 
 
 class RmsNorm(nn.RMSNorm, Norm):
-    """Unit root mean square over the last axis, then an optional gain (Zhang & Sennrich 2019, arXiv:1910.07467).
+    """Unit root mean square over the last axis, then optional gain (Zhang & Sennrich 2019, arXiv:1910.07467).
 
-    Half-precision input is normalised in the dtype of the gain, as torch does too (on a CPU with a warning, since it
-    has no fused kernel for mixed types there).
+    Half-precision input is normalised in the dtype of the gain. PyTorch does the same, but on a CPU with a warning,
+    since it has no fused kernel for mixed dtypes there.
     """
 
     def __init__(self, width: int, *, gain: bool = True, epsilon: float = 1e-6):
@@ -37,8 +37,9 @@ class RmsNorm(nn.RMSNorm, Norm):
 
 
 class Residual(nn.Module):
-    """Base of the ways to add a layer (a branch) to the residual stream, with dropout on the branch and stochastic
-    depth per row; `layer_scale` multiplies it by a learned vector that starts at this value (arXiv:2103.17239)."""
+    """Base class of residual connections, which add the output of a layer (the branch) to the residual stream, with
+    dropout and with stochastic depth per row. `layer_scale` multiplies the branch by a learned vector that is
+    initialised with this value (arXiv:2103.17239)."""
 
     def __init__(
         self, width: int, norm: Callable[[int], Norm], dropout: float, skip: float, *, layer_scale: float | None = None
@@ -48,7 +49,7 @@ class Residual(nn.Module):
         self.scale = None if layer_scale is None else nn.Parameter(torch.full((width,), layer_scale))
 
     def drop(self, branch: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """The branch as it will be added: scaled, with values dropped, and whole rows with probability `skip`."""
+        """Returns the branch after scaling, dropout and stochastic depth, which drops rows with probability `skip`."""
         branch = self.dropout(branch if self.scale is None else branch * self.scale)
         if not self.training or not self.skip:
             return branch
@@ -57,18 +58,19 @@ class Residual(nn.Module):
 
 
 class PreNorm(Residual):
-    """Normalise the layer's input, x + f(norm(x)): GPT-2 and nearly all since (Xiong et al. 2020, arXiv:2002.04745)."""
+    """Normalises the input of the layer, x + f(norm(x)): GPT-2 and most later models (Xiong et al. 2020,
+    arXiv:2002.04745)."""
 
     normalises_output = False
 
-    def forward(self, x: Tensor, layer: Callable, *reads) -> Tensor:
-        return x + self.drop(layer(self.norm(x), *reads))
+    def forward(self, x: Tensor, layer: Callable, *context) -> Tensor:
+        return x + self.drop(layer(self.norm(x), *context))
 
 
 class PostNorm(Residual):
-    """Normalise the sum, norm(x + f(x)): the 2017 paper and BERT (arXiv:1706.03762)."""
+    """Normalises the sum, norm(x + f(x)): the original transformer (arXiv:1706.03762) and BERT."""
 
     normalises_output = True
 
-    def forward(self, x: Tensor, layer: Callable, *reads) -> Tensor:
-        return self.norm(x + self.drop(layer(x, *reads)))
+    def forward(self, x: Tensor, layer: Callable, *context) -> Tensor:
+        return self.norm(x + self.drop(layer(x, *context)))

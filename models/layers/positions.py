@@ -1,8 +1,8 @@
-"""Absolute position embeddings. The model knows positions in two ways:
+"""Absolute position embeddings. The model encodes positions in two ways:
 
-* *Absolute* embeddings belong to an input's tokenizer and are added to its tokens: `Learned`, `Sinusoidal`.
+* *Absolute* embeddings belong to the tokenizer of an input and are added to its tokens: `Learned`, `Sinusoidal`.
 * *Relative* positions belong to the core and act inside attention, on `Tokens.position`: `Rotary` rotates queries and
-  keys, `RelativeBias` (T5) and `Alibi` add to the scores (relative.py).
+  keys; `RelativeBias` (T5) and `Alibi` add a bias to the scores (relative.py).
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from torch import Tensor, nn
 from ..batch import Chunks
 
 Wavelength = Annotated[float, Field(ge=1, le=1e12)]
-"""The wavelengths grow geometrically from 2 pi towards this times 2 pi, in units of the position (tokens, seconds)."""
+"""The wavelengths grow geometrically from 2 pi towards 2 pi times this value, in the unit of the position (tokens,
+seconds)."""
 
 
 class AbsolutePosition(nn.Module):
-    """Base of the embeddings added to an input's tokens, by their index (from 0) in the item: (t) to (t, d).
-
-    `length`: the most tokens of an item, so that indices are below it (default: the context).
+    """Base class of the embeddings that are added to the tokens of an input. Maps the indices of the tokens in their
+    items, from 0, to vectors: (t) to (t, d). `length` is the maximum number of tokens per item (default: the context).
     """
 
     period: int = 1
-    """A generated text that outgrows the context is cut by a multiple of this, so that every token that stays keeps the
-    remainder of its index; 1: by any number."""
+    """If a generated text exceeds the context, a multiple of this number of tokens is cut, so that the remaining tokens
+    keep their index modulo `period`; 1: any number may be cut."""
 
     def __init__(self, width: int, context: int, length: int | None = None):
         super().__init__()
         self.length = length or context
 
     def of(self, chunks: Chunks) -> Float[Tensor, "*t d"]:
-        """The embeddings of an input's tokens."""
+        """Returns the position embeddings of the tokens of an input."""
         return self(chunks.index)
 
 
@@ -54,41 +54,42 @@ class Learned(AbsolutePosition):
 
 
 class LearnedSecond(Learned):
-    """One learned vector per whole second, wherever the item begins: the time steps of a decision transformer (Chen et
-    al. 2021, arXiv:2106.01345). `length`: the seconds there are; later ones are as the last. Raises ValueError for
-    tokens that do not stand on seconds."""
+    """One learned vector per second of a token's time coordinate, for example for the time steps of a decision
+    transformer (Chen et al. 2021, arXiv:2106.01345). `length` is the number of vectors; later seconds use the last one.
+    Raises ValueError for tokens without a coordinate in seconds."""
 
     def of(self, chunks: Chunks) -> Float[Tensor, "*t d"]:
         if chunks.coordinates is None or chunks.coordinates.shape[1] != 1:
-            raise ValueError("learned_second is for inputs that stand on seconds, such as sensor and category")
+            raise ValueError("learned_second needs an input with a time axis in seconds, such as sensor or category")
         return self(chunks.coordinates[:, 0].floor().long().clamp(0, self.length - 1))
 
 
 class Periodic(AbsolutePosition):
-    """The sum of learned vectors for the remainders of the index by each of `periods`: of a score in which every step
-    has 4 notes and every bar 16 steps, periods 4 and 64 tell the voice and the place in the bar, however long it is."""
+    """The sum of learned vectors for the index modulo each of `periods`. For a music score with 4 notes (voices) per
+    step and 16 steps per bar, the periods 4 and 64 encode the voice and the position in the bar, for any length."""
 
     def __init__(self, width: int, context: int, *, periods: list[int], length: int | None = None):
         super().__init__(width, context, length)
         if not periods or min(periods) < 2 or max(periods) > 65_536:
-            raise ValueError(f"periods must be whole numbers from 2 to 65,536, not {periods}")
+            raise ValueError(f"periods must be integers from 2 to 65,536, not {periods}")
         self.periods, self.period = periods, math.lcm(*periods)
         self.tables = nn.ModuleList(nn.Embedding(period, width) for period in periods)
 
     def forward(self, index: Int[Tensor, "*t"]) -> Float[Tensor, "*t d"]:
-        found = [table(index % period) for table, period in zip(self.tables, self.periods)]
-        return torch.stack(found).sum(0)
+        embeddings = [table(index % period) for table, period in zip(self.tables, self.periods)]
+        return torch.stack(embeddings).sum(0)
 
 
 class Sinusoidal(AbsolutePosition):
-    """Sines and cosines of geometrically spaced wavelengths, interleaved as in the 2017 paper (arXiv:1706.03762)."""
+    """Sines and cosines with geometrically spaced wavelengths, interleaved as in Vaswani et al. 2017
+    (arXiv:1706.03762)."""
 
     def __init__(self, width: int, context: int, *, length: int | None = None, longest: Wavelength = 10_000.0):
         super().__init__(width, context, length)
         self.register_buffer("table", self.waves(width, longest), persistent=False)
 
     def waves(self, width: int, longest: float) -> Float[Tensor, "l d"]:
-        """The table: one vector for every index below l = `length`."""
+        """Returns the table with one vector per index below l = `length`."""
         order = torch.arange(self.length, dtype=torch.float64)[:, None]
         angle = order * torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(longest) / width))
         return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width].float()
@@ -98,8 +99,8 @@ class Sinusoidal(AbsolutePosition):
 
 
 class SinesThenCosines(Sinusoidal):
-    """Sinusoidal embeddings with the sines in the first half of the width and the cosines in the second, as in Whisper.
-    Raises ValueError for a width that is odd or below 4."""
+    """Sinusoidal embeddings with the sines in the first half of the channels and the cosines in the second, as in
+    Whisper. Raises ValueError for a width that is odd or below 4."""
 
     def waves(self, width, longest):
         if width % 2 or width < 4:
@@ -110,19 +111,19 @@ class SinesThenCosines(Sinusoidal):
 
 
 class GridPosition(nn.Module):
-    """Base of the embeddings added to an image's tokens, by row and column in patches, from 0: (t, 2) to (t, d).
-    `grid`: the rows and columns of all images, None where sizes vary."""
+    """Base class of the embeddings that are added to the tokens of an image. Maps row and column, in patches from 0, to
+    vectors: (t, 2) to (t, d). `grid` holds the numbers of rows and columns of all images; None if their sizes vary."""
 
 
 class LearnedGrid(GridPosition):
     """One learned vector per cell of a grid of fixed size, as in ViT (Dosovitskiy et al. 2021, arXiv:2010.11929).
-    Raises ValueError where images vary in size."""
+    Raises ValueError if the sizes of the images vary."""
 
     def __init__(self, width: int, grid: tuple[int, int] | None):
         super().__init__()
         if grid is None:
             raise ValueError(
-                "learned_grid needs images of one 'size'; for any size use position: sinusoidal_grid or null"
+                "learned_grid needs images of one 'size'; for varying sizes set position: sinusoidal_grid or null"
             )
         self.grid = grid
         self.table = nn.Embedding(grid[0] * grid[1], width)
@@ -132,17 +133,17 @@ class LearnedGrid(GridPosition):
         return self.table(row * self.grid[1] + column)
 
 
-def interpolated(table: Float[Tensor, "p d"], grid: tuple[int, int], wanted: tuple[int, int]) -> Float[Tensor, "q d"]:
-    """A table of learned vectors for a `grid` (rows, columns) resampled to a grid of the size `wanted`: bicubic,
-    antialiased, as in timm."""
+def interpolated(table: Float[Tensor, "p d"], grid: tuple[int, int], size: tuple[int, int]) -> Float[Tensor, "q d"]:
+    """Resamples a table of learned vectors from `grid` (rows, columns) to a grid of `size` by bicubic interpolation
+    with antialiasing, as in timm."""
     image = rearrange(table.float(), "(row column) d -> 1 d row column", row=grid[0])
-    resized = F.interpolate(image, size=wanted, mode="bicubic", antialias=True)
+    resized = F.interpolate(image, size=size, mode="bicubic", antialias=True)
     return rearrange(resized, "1 d row column -> (row column) d").to(table.dtype)
 
 
 class SinusoidalGrid(GridPosition):
-    """Fixed sines and cosines of column and row, a quarter of the width each, for images of any size (big_vision's
-    `sincos2d`; Beyer et al. 2022, arXiv:2205.01580). Raises ValueError for a width that is no multiple of 4."""
+    """Fixed sines and cosines of column and row, with a quarter of the width each, for images of any size (`sincos2d`
+    of big_vision; Beyer et al. 2022, arXiv:2205.01580). Raises ValueError if the width is not a multiple of 4."""
 
     def __init__(self, width: int, grid: tuple[int, int] | None, *, longest: Wavelength = 10_000.0):
         super().__init__()
@@ -152,5 +153,5 @@ class SinusoidalGrid(GridPosition):
         self.register_buffer("frequencies", longest**-steps, persistent=False)
 
     def forward(self, coordinates: Float[Tensor, "t 2"]) -> Float[Tensor, "t d"]:
-        row, column = (each[:, None] * self.frequencies for each in coordinates.unbind(-1))
+        row, column = (values[:, None] * self.frequencies for values in coordinates.unbind(-1))
         return torch.cat([column.sin(), column.cos(), row.sin(), row.cos()], dim=-1)

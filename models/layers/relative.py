@@ -1,4 +1,4 @@
-"""Relative positions, inside attention: rotated queries and keys (always in float32), learned and fixed biases."""
+"""Relative positions inside attention: rotation of queries and keys (always in float32), learned and fixed biases."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ from .positions import Wavelength
 
 
 class RelativePosition(nn.Module):
-    """Base of the relative positions; by itself, none. Built with the number of heads, their width (`channels`) and the
-    names of the tokens' position axes."""
+    """Base class; it adds no positions itself. The arguments are the number of heads, their width (`channels`) and the
+    names of the position axes of the tokens."""
 
     def __init__(self, heads: int, channels: int, axes: tuple[str, ...] = ("order",)):
         super().__init__()
         self.axes = axes
 
     def rotation(self, tokens: Tokens) -> tuple[Tensor, Tensor] | None:
-        """Cosine and sine of the angles that rotate queries and keys, (b, 1, n, c/2) each; None: no rotation."""
+        """Returns cosine and sine of the rotation angles of queries and keys, (b, 1, n, c/2) each; None: no angles."""
         return None
 
     def bias(self, queries: Tokens, keys: Tokens) -> Float[Tensor, "b h n m"] | None:
-        """The bias that is added to the scores; None: none."""
+        """Returns the bias that is added to the scores; None: no bias."""
         return None
 
     @property
     def has_bias(self) -> bool:
-        """Whether there is a bias: not all attention kernels can add one."""
+        """Whether there is a bias; not all attention kernels support one."""
         return type(self).bias is not RelativePosition.bias
 
 
 class Rotary(RelativePosition):
-    """Queries and keys are rotated by an angle that grows with position (Su et al. 2021, arXiv:2104.09864).
+    """Rotates queries and keys by angles that grow with the position (Su et al. 2021, arXiv:2104.09864).
 
-    Of c channels, i and i + c/2 rotate together (the GPT-NeoX and Llama layout), by position * base^(-2k / share) for
-    pair k of an axis. `per_axis` gives each position axis its share of a head's channels, e.g. `{order: 16, row: 8,
-    column: 8}`; channels beyond their sum are not rotated. Default: all channels for the running order.
-    Raises ValueError for an unknown axis, an odd share or number of channels, or shares that exceed the channels.
+    Channels i and i + c/2 of a head with c channels form a pair (the layout of GPT-NeoX and Llama). Pair k of an axis
+    rotates by the angle position * base^(-2k / share). `per_axis` sets the share, the number of channels, of each
+    position axis, for example `{order: 16, row: 8, column: 8}`; channels beyond their sum are not rotated. By default
+    all channels belong to the running order. Raises ValueError for an unknown axis, an odd share or number of channels,
+    or if the sum of the shares exceeds the number of channels.
     """
 
     def __init__(
@@ -55,9 +56,9 @@ class Rotary(RelativePosition):
             if name not in axes:
                 raise ValueError(f"rotary: no position axis named {name!r}; possible: {', '.join(axes)}")
             if share % 2 or share < 0:
-                raise ValueError(f"rotary: axis {name!r} gets {share} channels; it must be an even number, 0 or more")
+                raise ValueError(f"rotary: axis {name!r} has {share} channels; it must be an even number, 0 or more")
         if sum(per_axis.values()) > channels or channels % 2:
-            raise ValueError(f"rotary: {per_axis} needs more than the {channels} channels of a head, or an odd number")
+            raise ValueError(f"rotary: {per_axis} needs more than the {channels} channels of a head, or this is odd")
         exponents = [torch.arange(0, share, 2, dtype=torch.float64) / share for share in per_axis.values()]
         frequency = torch.cat([(base**-exponent).float() for exponent in exponents])
         axis = torch.tensor([axes.index(name) for name, share in per_axis.items() for _ in range(share // 2)])
@@ -66,31 +67,32 @@ class Rotary(RelativePosition):
         self.register_buffer("axis", F.pad(axis.long(), rest), persistent=False)
 
     def _apply(self, fn, recurse=True):
-        """Moves to devices but stays in float32: rounded to bfloat16, neighbouring positions would coincide."""
+        """Moves the buffers between devices but keeps float32, because neighbouring positions are equal in bfloat16."""
         frequency = self.frequency
         super()._apply(fn, recurse)
         self.frequency = frequency.to(self.frequency.device)
         return self
 
     def rotation(self, tokens: Tokens):
-        # an elementwise product: autocast and TF32 would round a matrix product, and so positions
+        # an elementwise product: autocast and TF32 would round positions in a matrix product
         angle = tokens.position.float().nan_to_num()[..., self.axis] * self.frequency
         return angle.cos()[:, None], angle.sin()[:, None]
 
 
 def rotate(x: Float[Tensor, "b h n c"], rotation: tuple[Tensor, Tensor]) -> Float[Tensor, "b h n c"]:
-    """Rotate each pair of channels (i, i + c/2) by its angle, in float32 or wider; a zero angle leaves it as it is."""
+    """Rotates each pair of channels (i, i + c/2) by its angle, in float32 or wider; a zero angle changes nothing."""
     cosine, sine = rotation
     first, second = x.to(torch.promote_types(x.dtype, cosine.dtype)).chunk(2, dim=-1)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).to(x.dtype)
 
 
 class RelativeBias(RelativePosition):
-    """A learned bias per head and bucket of distance in the running order (T5, Raffel et al. 2019, arXiv:1910.10683).
+    """A learned bias per head and bucket of distances in the running order (T5, Raffel et al. 2019, arXiv:1910.10683).
 
-    Half of the buckets (of each direction, if `bidirectional`) are for single distances, the others grow
-    logarithmically up to `longest` tokens; all larger distances share the last. Without `bidirectional` all later keys
-    share bucket 0. Raises ValueError unless a direction has single distances and `longest` exceeds them.
+    Half of the buckets (of each direction, if `bidirectional`) hold a single distance each. The other buckets grow
+    logarithmically up to `longest` tokens; all larger distances are in the last bucket. Without `bidirectional` all
+    later keys are in bucket 0. Raises ValueError if there is no bucket for a single distance, or if `longest` does not
+    exceed the number of such buckets.
     """
 
     def __init__(
@@ -101,13 +103,15 @@ class RelativeBias(RelativePosition):
         exact = buckets // 4 if bidirectional else buckets // 2
         if exact < 1 or longest <= exact:
             raise ValueError(
-                f"relative_bias: {buckets} buckets count {exact} distances singly; longest ({longest}) must be more"
+                f"relative_bias: {buckets} buckets hold {exact} single distances; this number must be at least 1, and "
+                f"longest ({longest}) must be larger"
             )
         self.table = nn.Embedding(buckets, heads)
         self.buckets, self.longest, self.bidirectional = buckets, longest, bidirectional
 
     def bucket(self, distance: Int[Tensor, "*t"]) -> Int[Tensor, "*t"]:
-        """The bucket of each `distance`, the key's running order minus the query's: 0 to `buckets` - 1."""
+        """Returns the bucket (0 to `buckets` - 1) of each `distance`, the running order of the key minus that of the
+        query."""
         count, offset = self.buckets, torch.zeros_like(distance)
         if self.bidirectional:
             count //= 2
@@ -126,8 +130,8 @@ class RelativeBias(RelativePosition):
 
 
 class Alibi(RelativePosition):
-    """Scores fall linearly with the distance in the running order, to both sides, at a fixed slope per head (Press et
-    al. 2021, arXiv:2108.12409)."""
+    """Decreases the scores linearly with the distance in the running order, in both directions, with a fixed slope per
+    head (Press et al. 2021, arXiv:2108.12409)."""
 
     def __init__(self, heads: int, channels: int, axes: tuple[str, ...] = ("order",)):
         super().__init__(heads, channels, axes)

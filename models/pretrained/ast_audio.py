@@ -24,7 +24,7 @@ Small = Annotated[int, Field(ge=1, le=512)]
 
 
 class AstFeatures(Published):
-    """An AST's `preprocessor_config.json`; mean and standard deviation are AudioSet's where it names none."""
+    """The `preprocessor_config.json` of an AST. The default mean and standard deviation are those of AudioSet."""
 
     sampling_rate: Annotated[int, Field(ge=1, le=10_000_000)] = 16_000
     do_normalize: Literal[True] = True
@@ -33,12 +33,12 @@ class AstFeatures(Published):
 
     @property
     def statistics(self) -> list[float]:
-        """Mean and standard deviation of the spectrograms that the model was trained on."""
+        """Mean and standard deviation of the training spectrograms."""
         return [-4.2677393 if self.mean is None else self.mean, 4.5689974 if self.std is None else self.std]
 
 
 class Ast(Architecture):
-    """An AST's `config.json`, with its `preprocessor_config.json` as `features`."""
+    """The `config.json` of an AST, with its `preprocessor_config.json` as `features`."""
 
     kinds = ("audio-spectrogram-transformer",)
     reference = "ASTForAudioClassification"
@@ -72,11 +72,11 @@ class Ast(Architecture):
             strides = f"frequency_stride {self.frequency_stride} and time_stride {self.time_stride}"
             raise PublishedError(f"config.json: {strides} differ; not reproduced")
         sides = ((size - self.patch_size) // self.time_stride + 1 for size in (self.num_mel_bins, self.max_length))
-        found, longest = super().tree(), self.max_length * 0.01 + 0.03
+        tree, longest = super().tree(), self.max_length * 0.01 + 0.03
         sound = {"rate": self.features.sampling_rate, "statistics": self.features.statistics, "longest": longest}
-        put(found, "inputs.sound", sound)
-        put(found, "model.context", max(math.prod(sides), 0) + 2)
-        return found
+        put(tree, "inputs.sound", sound)
+        put(tree, "model.context", max(math.prod(sides), 0) + 2)
+        return tree
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):
@@ -86,14 +86,14 @@ class Ast(Architecture):
         return super().from_tree(tree, tensors, legend, {"id2label": labels, "features": features})
 
     def names(self):
-        """Class and distillation token, with their position embeddings added, are our two core tokens; the convolution
-        of patches is a matrix of ours."""
+        """Our two core tokens are the class token and the distillation token, each plus its position embedding. Our
+        model has a matrix instead of the convolution of patches."""
         below = f"{BASE}embeddings."
         added = tuple(below + name for name in ("position_embeddings", "cls_token", "distillation_token"))
         return [
             Rename(added, ("tokenizers.sound.position.table.weight", "own.weight"),
-                   lambda p, *tokens: (p[0][2:], p[0][:2] + torch.cat([each[0] for each in tokens])),
-                   lambda table, own: (torch.cat([own, table])[None], *torch.zeros_like(own)[:, None, None])),
+                   lambda p, *tokens: (p[0][2:], p[0][:2] + torch.cat([token[0] for token in tokens])),
+                   lambda table, core: (torch.cat([core, table])[None], *torch.zeros_like(core)[:, None, None])),
             *patches(below + "patch_embeddings.projection", "tokenizers.sound.embedding", 1, self.patch_size),
             *renames(BASE, "cores.main.", {"layernorm": "norm"}),
             *renames(BASE + "encoder.layer.{layer}.", BLOCK, LAYER),
@@ -102,6 +102,6 @@ class Ast(Architecture):
 
     def files(self, frame):
         mean, std = self.features.statistics
-        own = {"feature_extractor_type": "ASTFeatureExtractor", "mean": mean, "std": std}
-        own |= {"num_mel_bins": self.num_mel_bins, "max_length": self.max_length}
-        return super().files(frame) | {FEATURES: self.features.model_dump() | own}
+        options = {"feature_extractor_type": "ASTFeatureExtractor", "mean": mean, "std": std}
+        options |= {"num_mel_bins": self.num_mel_bins, "max_length": self.max_length}
+        return super().files(frame) | {FEATURES: self.features.model_dump() | options}

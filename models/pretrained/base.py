@@ -1,7 +1,7 @@
-"""What all importers and exporters of published models share: a `config.json` as a typed record, and a table of the
-names of tensors for both directions. "Theirs" is the published model, "ours" a `Model` and its YAML.
+"""Base classes for importing and exporting published models: a `config.json` as a typed record, and a table of tensor
+names for both directions. "Theirs" refers to the published model, "ours" to a `Model` and its YAML.
 
-An architecture is pure data: it opens no file. `experiment/interchange/` reads and writes the directories.
+An architecture is pure data and opens no files. `experiment/interchange/` reads and writes the directories.
 """
 
 from __future__ import annotations
@@ -26,49 +26,50 @@ Epsilon = Annotated[float, Field(gt=0, lt=1)]
 
 BLOCK, ENCODER_BLOCK = "cores.main.blocks.{layer}.", "cores.encoder.blocks.{layer}."
 HEADS = {True: "tied", False: "unembedding"}
-"""Our head by their `tie_word_embeddings`."""
+"""Our head for each value of their `tie_word_embeddings`."""
 OLDER = {"gamma": "weight", "beta": "bias"}
-"""The names of gain and shift of normalisations in the first published BERTs, and our names."""
+"""The names of gain and shift of normalisations in the first published BERT models, and our names for them."""
 
 
 class PublishedError(ValueError):
-    """A published model that cannot be reproduced exactly (nothing is approximated): the message says which option of
-    which file is why."""
+    """A published model cannot be reproduced exactly; nothing is approximated. The message names the file and the
+    option that prevent it."""
 
 
 P = TypeVar("P", bound="Published")
 
 
 class Published(BaseModel):
-    """Base of the records for a published model's JSON files: typed and bounded fields with transformers' own defaults.
+    """Base class of the records of a published model's JSON files: typed and bounded fields with the defaults of
+    transformers.
 
-    A field whose type is a `Literal` can only have the values that we reproduce exactly; keys without a field are
-    ignored, since they do not change what a model computes.
+    A field of type `Literal` only accepts values that are reproduced exactly. Keys without a field are ignored, because
+    they do not change the output of the model.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, protected_namespaces=())
 
     @classmethod
     def read(cls: type[P], values: Any, file: str = "config.json") -> P:
-        """The values of a JSON file as the record. Raises PublishedError for a file that is no mapping, and naming the
-        first option that is missing, out of bounds, or not reproduced exactly."""
+        """Returns the values of a JSON file as a record. Raises PublishedError if the file is not a mapping, or for the
+        first option that is missing, out of bounds or not reproduced exactly."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-        place, given = ".".join(map(str, first["loc"])) or "all of it", repr(first["input"])
-        given = given if len(given) <= 60 else f"{given[:57]}..."
+        option, value = ".".join(map(str, first["loc"])) or "the content", repr(first["input"])
+        value = value if len(value) <= 60 else f"{value[:57]}..."
         if first["type"] == "missing":
-            raise PublishedError(f"{file} has no {place!r}")
+            raise PublishedError(f"{file} has no {option!r}")
         if first["type"] == "literal_error":
             expected = first["ctx"]["expected"].replace("'True'", "True").replace("'False'", "False")
-            raise PublishedError(f"{file}: {place} is {given}; only {expected} is reproduced exactly")
+            raise PublishedError(f"{file}: {option} is {value}; only {expected} is reproduced exactly")
         message = first["msg"].replace("Input should be ", "it must be ").replace("a valid ", "a ")
-        raise PublishedError(f"{file}: {place} is {given}; {message}")
+        raise PublishedError(f"{file}: {option} is {value}; {message}")
 
 
 class Legend(NamedTuple):
-    """The special ids of a run's texts, and the names of its classes."""
+    """The special ids of the texts of a run, and the names of its classes."""
 
     start: int = 0
     ends: Sequence[int] = (0,)
@@ -79,45 +80,45 @@ class Legend(NamedTuple):
 
     @property
     def end(self) -> int | list[int]:
-        """The ids that end a text, as a `config.json` writes them."""
+        """The ids that end a text, in the form of a `config.json`: one id or a list."""
         return list(self.ends) if len(self.ends) > 1 else self.ends[0]
 
 
 def same(value: Tensor) -> Tensor:
-    """The tensor as it is."""
+    """Returns the tensor unchanged."""
     return value
 
 
 class Rename(NamedTuple):
-    """One line of a table of names: which of their tensors become which of ours, and back.
+    """One line of a table of names: it maps their tensors to ours and back.
 
         Rename("h.{layer}.ln_1.{leaf}", "cores.main.blocks.{layer}.add_attention.norm.{leaf}")
         Rename("h.{layer}.attn.c_attn.{leaf}", (query, key, value), to_ours=split, to_theirs=join)
 
-    `{layer}` is a number, `{leaf}` is `weight` or `bias`, and what is in [brackets] may be missing in their names.
-    Several names of a side are the arguments, or the results, of `to_ours` and `to_theirs`. Two lines with the same
-    tensor of ours mean that theirs are copies, which must be equal; exporting writes the first. A line without one of
-    ours names a tensor that is not needed.
+    `{layer}` is a number, `{leaf}` is `weight` or `bias`, and a part in [brackets] is optional in their names. If a
+    side has several names, they are the arguments or the results of `to_ours` and `to_theirs`. If several lines have
+    the same tensor of ours, their tensors are copies, which must be equal; the first is exported. A line without a
+    tensor of ours names a tensor that is not needed.
     """
 
     theirs: str | tuple[str, ...]
     ours: str | tuple[str, ...]
     to_ours: Callable[..., Any] = same
     to_theirs: Callable[..., Any] = same
-    told: bool = False
-    """Whether to tell the user that this tensor is not read (BERT's pooler), since other models have a use for it."""
+    warn: bool = False
+    """Whether to warn that this tensor is not imported, because other models use it (BERT's pooler)."""
 
 
 def renames(
     theirs: str, ours: str, names: Mapping[str, str], to_ours: Callable = same, to_theirs: Callable = same
 ) -> list[Rename]:  # fmt: skip
-    """Lines for layers with a weight and perhaps a bias: `names` maps theirs to ours, as in `{"ln_1":
-    "add_attention.norm"}`, below the prefixes `theirs` and `ours`."""
+    """Returns the lines for layers with a weight and an optional bias. `names` maps their layers to ours, for example
+    `{"ln_1": "add_attention.norm"}`; `theirs` and `ours` are the prefixes."""
     return [Rename(f"{theirs}{a}.{{leaf}}", f"{ours}{b}.{{leaf}}", to_ours, to_theirs) for a, b in names.items()]
 
 
 def patches(theirs: str, ours: str, channels: int, side: int) -> list[Rename]:
-    """Lines for the convolution of square patches, (d, c, p, p), which is a matrix of ours, (d, c * p * p)."""
+    """Returns the lines for a convolution of square patches, (d, c, p, p); our tensor is a matrix (d, c * p * p)."""
     return [
         Rename(f"{theirs}.weight", f"{ours}.weight", lambda v: rearrange(v, "d c p q -> d (c p q)"),
                lambda v: rearrange(v, "d (c p q) -> d c p q", c=channels, p=side)),
@@ -126,36 +127,37 @@ def patches(theirs: str, ours: str, channels: int, side: int) -> list[Rename]:
 
 
 class At:
-    """Where a value of a `config.json` is in our YAML: `n_embd: Annotated[Width, At("model.width")]`.
+    """The path of a `config.json` value in our YAML: `n_embd: Annotated[Width, At("model.width")]`.
 
-    Importing writes all of the dotted `paths`, exporting reads the first; `values` maps their values to ours. Beside
-    the YAML's own sections paths may begin with `sizes` (`rows` of the embedding table, `inner` width, `places` of the
-    position table) and `legend` (the fields of `Legend`, and `end`).
+    Importing writes all of the dotted `paths`, exporting reads the first one; `values` maps their values to ours. In
+    addition to the sections of the YAML, a path may start with `sizes` (`rows` of the embedding table, `inner` width,
+    `places`: rows of the position table) or with `legend` (the fields of `Legend`, and `end`).
     """
 
     def __init__(self, *paths: str, values: Mapping[Any, Any] | None = None):
         self.paths, self.values = paths, values
 
     def ours(self, value: Any) -> Any:
-        """The value in our YAML for their value."""
+        """Returns the value in our YAML for their value."""
         return value if self.values is None else self.values[value]
 
-    def theirs(self, known: Mapping[str, Any]) -> list[Any]:
-        """Their value, in a list, read from a whole YAML; an empty list where they have no such value."""
+    def theirs(self, tree: Mapping[str, Any]) -> list[Any]:
+        """Returns their value for a complete YAML, in a list; an empty list if there is no such value."""
+        value = tree
         for name in self.paths[0].split("."):
-            known = known[name]
+            value = value[name]
         if self.values is None:
-            return [known]
-        return [each for each, ours in self.values.items() if agrees(ours, known)][:1]
+            return [value]
+        return [theirs for theirs, ours in self.values.items() if agrees(ours, value)][:1]
 
 
-def agrees(ours: Any, found: Any) -> bool:
-    """Whether a value equals `ours`, or a mapping has at least its options."""
-    return ours.items() <= found.items() if isinstance(ours, dict) else ours == found
+def agrees(ours: Any, value: Any) -> bool:
+    """Whether `value` equals `ours`; a mapping must have at least the options of `ours`."""
+    return ours.items() <= value.items() if isinstance(ours, dict) else ours == value
 
 
 def put(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Put a value into a tree at a dotted path; a mapping is merged into the one that is there."""
+    """Writes a value to a tree at a dotted path; a mapping is merged into an existing one."""
     *above, last = path.split(".")
     for name in above:
         tree = tree.setdefault(name, {})
@@ -163,66 +165,71 @@ def put(tree: dict[str, Any], path: str, value: Any) -> None:
 
 
 class Architecture(Published):
-    """Base of the published architectures: a `config.json`, its translation to our YAML, and the names of its
+    """Base class of the published architectures: a `config.json`, its translation to our YAML, and the names of its
     tensors."""
 
     kinds: ClassVar[tuple[str, ...]]
     """The values of `model_type` in a `config.json` that belong to this architecture."""
     reference: ClassVar[str]
-    """The class of transformers, or of timm, whose outputs are reproduced."""
+    """The class in transformers or timm whose outputs are reproduced."""
+
+    special_tokens: ClassVar[Mapping[str, tuple[str, int]]] = {}
+    """Of a masked language model: the tokens `start`, `end` and `mask`, each with its text, and its id if the directory
+    has no tokenizer (-1: the last one). Such an architecture needs no importer."""
 
     yaml: ClassVar[Mapping[str, Any]]
-    """The part of our YAML that is the same for all models of the architecture, by dotted paths."""
+    """The options of our YAML that are the same for all models of the architecture, by dotted paths."""
 
     @classmethod
-    def places(cls) -> dict[str, At]:
-        """The fields that have a counterpart in our YAML, and where it is."""
+    def mapped_fields(cls) -> dict[str, At]:
+        """Returns the fields with a counterpart in our YAML, and the path of each."""
         fields = cls.model_fields.items()
-        return {name: each for name, field in fields for each in field.metadata if isinstance(each, At)}
+        return {name: at for name, field in fields for at in field.metadata if isinstance(at, At)}
 
     def tree(self) -> dict[str, Any]:
-        """The sections `inputs`, `model` and `tasks` of our YAML. Raises PublishedError for a combination of options
-        that is not reproduced."""
-        found: dict[str, Any] = {}
+        """Returns the sections `inputs`, `model` and `tasks` of our YAML. Raises PublishedError for a combination of
+        options that is not reproduced."""
+        tree: dict[str, Any] = {}
         for path, value in self.yaml.items():
-            put(found, path, value)
-        for name, at in self.places().items():
+            put(tree, path, value)
+        for name, at in self.mapped_fields().items():
             value = getattr(self, name)
             for path in at.paths if value is not None else ():
-                put(found, path, at.ours(value))
-        width, sizes = found["model"]["width"], found.pop("sizes")
-        put(found, "model.block.feed_forward.ratio", sizes.get("inner", 4 * width) / width)
-        found.pop("legend", None)
-        return found
+                put(tree, path, at.ours(value))
+        width, sizes = tree["model"]["width"], tree.pop("sizes")
+        put(tree, "model.block.feed_forward.ratio", sizes.get("inner", 4 * width) / width)
+        tree.pop("legend", None)
+        return tree
 
     @classmethod
     def from_tree(
         cls, tree: Mapping[str, Any], tensors: Mapping[str, Tensor], legend: Legend, others: Mapping[str, Any] = {}
     ) -> Architecture:
-        """The way back: the configuration for a run with this resolved YAML, these tensors (by our names) and this
-        `legend`; `others` are fields that the YAML does not give. For a run of another architecture it raises
-        LookupError, TypeError or ValueError, or the `tree` of the result differs from `tree`."""
-        known = {**tree, "sizes": sizes_of(tensors), "legend": legend._asdict() | {"end": legend.end}}
-        found = {name: value for name, at in cls.places().items() if name not in others for value in at.theirs(known)}
-        return cls(**found, **others)
+        """The inverse of `tree`: returns the configuration of a run with this resolved YAML, these tensors (by our
+        names) and this `legend`. `others` are fields that do not follow from the YAML. If the run has another
+        architecture, this raises LookupError, TypeError or ValueError, or the `tree` of the result differs."""
+        values = {**tree, "sizes": sizes_of(tensors), "legend": legend._asdict() | {"end": legend.end}}
+        mapped = {name: at for name, at in cls.mapped_fields().items() if name not in others}
+        return cls(**{name: value for name, at in mapped.items() for value in at.theirs(values)}, **others)
 
     def names(self) -> list[Rename]:
-        """The table of names: every tensor of ours and of theirs."""
+        """Returns the table of names, with all tensors of ours and of theirs."""
         raise NotImplementedError
 
     def files(self, frame: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """The JSON files that describe the model, by file name. `frame`: what is kept with the encoding of its text."""
-        own = {"architectures": [self.reference], "model_type": self.kinds[0]}
-        return {"config.json": own | self.model_dump(exclude_none=True)}
+        """Returns the JSON files that describe the model, by file name. `frame` is the data that is stored with the
+        encoding of its text."""
+        header = {"architectures": [self.reference], "model_type": self.kinds[0]}
+        return {"config.json": header | self.model_dump(exclude_none=True)}
 
 
 def sizes_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """The sizes that no YAML names, since they follow from a vocabulary or a ratio: `rows` of the embedding table,
-    `places` of the position table, `inner` width of the feed-forward layers."""
+    """Returns the sizes that a YAML does not contain, because they follow from a vocabulary or a ratio: `rows` of the
+    embedding table, `places` (rows of the position table) and `inner`, the width inside feed-forward layers."""
     up = f"{BLOCK}feed_forward.up.weight".format(layer=0)
     names = {"rows": ".embedding.weight", "places": "text.position.table.weight", "inner": up}
-    found = {name: [len(value) for key, value in tensors.items() if key.endswith(end)] for name, end in names.items()}
-    return {name: values[0] for name, values in found.items() if values}
+    sizes = {name: [len(value) for key, value in tensors.items() if key.endswith(end)] for name, end in names.items()}
+    return {name: values[0] for name, values in sizes.items() if values}
 
 
 class Translated(NamedTuple):
@@ -230,47 +237,46 @@ class Translated(NamedTuple):
 
     tensors: dict[str, Tensor]
     unknown: list[str]
-    """The given names that no line of the table matches."""
+    """The names of tensors that no line of the table matches."""
     ignored_tensors: list[str]
-    """The names of tensors that are not needed, of which to tell the user."""
+    """The names of tensors that are not needed, but that need a warning."""
     called: dict[str, str]
-    """The given names by those of the table, which may contain optional parts: `transformer.wte.weight` was
-    `wte.weight`."""
+    """The actual name of each tensor by its name in the table, which includes optional parts: `wte.weight` for
+    `transformer.wte.weight`."""
 
 
 def translate(table: Sequence[Rename], tensors: Mapping[str, Tensor], back: bool = False) -> Translated:
-    """Their tensors under the keys of our `Model`; with `back`, ours under their names.
-
-    Raises ValueError where one of several tensors that belong together is missing, or a copy differs.
-    """
+    """Returns their tensors under the keys of our `Model`; with `back`, our tensors under their names. Raises
+    ValueError if one of several tensors that belong together is missing, or if a copy differs."""
     sides = [tuple(map(_tuple, (line.ours, line.theirs) if back else (line.theirs, line.ours))) for line in table]
     patterns = [(_pattern(name), (n, m)) for n, (names, _) in enumerate(sides) for m, name in enumerate(names)]
     groups: dict[tuple, dict[int, str]] = {}
     unknown = []
     for name in tensors:
-        match, place = next(((m, place) for p, place in patterns if (m := p.fullmatch(name))), (None, None))
+        match, position = next(((m, index) for p, index in patterns if (m := p.fullmatch(name))), (None, None))
         if match is None:
             unknown.append(name)
         else:
-            groups.setdefault((place[0], *sorted(match.groupdict().items())), {})[place[1]] = name
+            groups.setdefault((position[0], *sorted(match.groupdict().items())), {})[position[1]] = name
     groups |= {(n,): {} for n, (names, _) in enumerate(sides) if not names and table[n].to_theirs is not same}
-    found: dict[str, tuple[Tensor, str]] = {}
+    translated: dict[str, tuple[Tensor, str]] = {}
     called: dict[str, str] = {}
     ignored_tensors: list[str] = []
-    for (n, *fields), members in sorted(groups.items(), key=lambda group: group[0][0]):
-        line, (sources, targets), known = table[n], sides[n], dict(fields)
-        names = [_filled(source, known) for source in sources]
+    for (n, *items), members in sorted(groups.items(), key=lambda group: group[0][0]):
+        line, (sources, targets), fields = table[n], sides[n], dict(items)
+        names = [_filled(source, fields) for source in sources]
         if missing := [name for m, name in enumerate(names) if m not in members]:
             raise ValueError(f"the weights have no {missing[0]}")
         called |= {name: members[m] for m, name in enumerate(names)}
-        ignored_tensors += names if line.told else []
+        ignored_tensors += names if line.warn else []
         values = (line.to_theirs if back else line.to_ours)(*(tensors[members[m]] for m in range(len(sources))))
         for target, value in zip(targets, values if len(targets) > 1 else [values]):
-            name, whole = _filled(target, known), " and ".join(members.values())
-            if name in found and not torch.equal(value, found[name][0]):
-                raise ValueError(f"{whole} differs from {found[name][1]}, of which it should be a copy; not reproduced")
-            found.setdefault(name, (value, whole))
-    return Translated({name: value for name, (value, _) in found.items()}, unknown, ignored_tensors, called)
+            name, origin = _filled(target, fields), " and ".join(members.values())
+            if name in translated and not torch.equal(value, translated[name][0]):
+                other = translated[name][1]
+                raise ValueError(f"{origin} differs from {other}, of which it should be a copy; not reproduced")
+            translated.setdefault(name, (value, origin))
+    return Translated({name: value for name, (value, _) in translated.items()}, unknown, ignored_tensors, called)
 
 
 def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -285,6 +291,6 @@ def _pattern(name: str) -> re.Pattern:
 LEAVES = "|".join(("weight", "bias", *OLDER))
 
 
-def _filled(name: str, known: Mapping[str, str]) -> str:
-    leaf = known.get("leaf", "")
-    return name.replace("[", "").replace("]", "").format(layer=known.get("layer"), leaf=OLDER.get(leaf, leaf))
+def _filled(name: str, fields: Mapping[str, str]) -> str:
+    leaf = fields.get("leaf", "")
+    return name.replace("[", "").replace("]", "").format(layer=fields.get("layer"), leaf=OLDER.get(leaf, leaf))

@@ -21,17 +21,18 @@ TABLE, POSITIONS, BIAS = "tokenizers.text.embedding.weight", "tokenizers.text.po
 
 
 class Bert(Architecture):
-    """A BERT's `config.json`."""
+    """The `config.json` of a BERT."""
 
     kinds = ("bert",)
     reference = "BertForMaskedLM"
+    special_tokens = {"start": ("[CLS]", 101), "end": ("[SEP]", 102), "mask": ("[MASK]", 103)}
     head: ClassVar[dict[str, str]] = {
         "cls.predictions.transform.dense": "linear", "cls.predictions.transform.LayerNorm": "norm",
     }  # fmt: skip
     bias: ClassVar[tuple[str, str]] = ("cls.predictions.bias", "cls.predictions.decoder")
-    """Their names of the head's bias, and of the layer that holds copies of it and of the embedding table."""
+    """Their names of the bias of the head, and of the layer with copies of this bias and of the embedding table."""
     ignored_tensors: ClassVar[tuple[str, ...]] = ("bert.pooler.dense", "cls.seq_relationship")
-    """Layers for next-sentence prediction and sentence embeddings only, which are not imported."""
+    """Layers that are not imported; they are only used for next-sentence prediction and sentence embeddings."""
 
     yaml = {
         "inputs.text": {"use": "text", "position": {"use": "learned"}, "norm": {"use": "layer_norm"}},
@@ -61,41 +62,41 @@ class Bert(Architecture):
     position_embedding_type: Literal["absolute"] | None = "absolute"
 
     @property
-    def first_place(self) -> int:
-        """The row of the position table for a text's first token."""
+    def first_position(self) -> int:
+        """The row of the position table for the first token of a text."""
         return 0
 
     def tree(self):
-        found, given = super().tree(), self.max_position_embeddings
-        if given <= self.first_place:
-            raise PublishedError(f"config.json: max_position_embeddings ({given}) leaves no place for a text")
+        tree, rows = super().tree(), self.max_position_embeddings
+        if rows <= self.first_position:
+            raise PublishedError(f"config.json: max_position_embeddings ({rows}) leaves no positions for a text")
         for path in ("inputs.text.position.length", "model.context"):
-            put(found, path, given - self.first_place)
-        return found
+            put(tree, path, rows - self.first_position)
+        return tree
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):
-        positions = len(tensors[POSITIONS]) + cls(pad_token_id=legend.padding).first_place
-        return super().from_tree(tree, tensors, legend, {"max_position_embeddings": positions})
+        rows = len(tensors[POSITIONS]) + cls(pad_token_id=legend.padding).first_position
+        return super().from_tree(tree, tensors, legend, {"max_position_embeddings": rows})
 
     def names(self):
-        """All tokens of a single text have segment 0, whose vector is added to the positions. The keys of a model that
-        was saved without its head lack the prefix `bert.` (or `roberta.`)."""
-        kind, first = self.kinds[0], self.first_place
+        """All tokens of a single text have segment 0, so the vector of this segment is added to the positions. In a
+        model that was saved without its head, the keys have no prefix `bert.` (or `roberta.`)."""
+        kind, first = self.kinds[0], self.first_position
         base, (bias, copies) = f"[{kind}.]", self.bias
 
         added = tuple(f"{base}embeddings.{name}_embeddings.weight" for name in ("position", "token_type"))
 
-        def places(positions: Tensor, segments: Tensor) -> Tensor:
+        def add_segment(positions: Tensor, segments: Tensor) -> Tensor:
             return positions[first:] + segments[0]
 
-        def apart(table: Tensor) -> tuple[Tensor, Tensor]:
+        def split(table: Tensor) -> tuple[Tensor, Tensor]:
             unused, segments = (table.new_zeros(rows, table.shape[1]) for rows in (first, self.type_vocab_size))
             return torch.cat([unused, table]), segments
 
         return [
             Rename(f"{base}embeddings.word_embeddings.weight", TABLE),
-            Rename(added, POSITIONS, places, apart),
+            Rename(added, POSITIONS, add_segment, split),
             *renames(f"{base}embeddings.", "tokenizers.text.", {"LayerNorm": "norm"}),
             *renames(base + "encoder.layer.{layer}.", BLOCK, LAYER),
             *renames("", "heads.mlm.", self.head),
@@ -103,15 +104,16 @@ class Bert(Architecture):
             Rename(f"{copies}.weight", TABLE),
             Rename(f"{copies}.bias", BIAS),
             Rename(f"{base}embeddings.position_ids", ()),
-            *(Rename(name.replace(f"{kind}.", base) + ".{leaf}", (), told=True) for name in self.ignored_tensors),
+            *(Rename(name.replace(f"{kind}.", base) + ".{leaf}", (), warn=True) for name in self.ignored_tensors),
         ]
 
 
 class Roberta(Bert):
-    """A RoBERTa's `config.json`: the position table begins with rows for padding (`pad_token_id` + 1 of them)."""
+    """The `config.json` of a RoBERTa. Its position table starts with `pad_token_id` + 1 rows for padding."""
 
     kinds = ("roberta",)
     reference = "RobertaForMaskedLM"
+    special_tokens = {"start": ("<s>", 0), "end": ("</s>", 2), "mask": ("<mask>", -1)}
     head = {"lm_head.dense": "linear", "lm_head.layer_norm": "norm"}
     bias = ("lm_head.bias", "lm_head.decoder")
     ignored_tensors = ("roberta.pooler.dense",)
@@ -121,9 +123,9 @@ class Roberta(Bert):
     @classmethod
     def from_tree(cls, tree, tensors, legend):
         if legend.opening != "<s>":
-            raise PublishedError("a RoBERTa's texts begin with <s>")
+            raise PublishedError("the start token of a RoBERTa must be <s>")
         return super().from_tree(tree, tensors, legend)
 
     @property
-    def first_place(self):
+    def first_position(self):
         return (1 if self.pad_token_id is None else self.pad_token_id) + 1

@@ -19,13 +19,13 @@ BASE = "[transformer.]"
 TABLE, POSITIONS = "tokenizers.text.embedding.weight", "tokenizers.text.position.table.weight"
 
 
-def turned(value: Tensor) -> Tensor:
-    """A matrix transposed, between GPT-2's (in, out) and our (out, in); a bias as it is."""
+def transposed(value: Tensor) -> Tensor:
+    """Transposes a matrix, between (in, out) in GPT-2 and our (out, in); returns a bias unchanged."""
     return value.T if value.dim() == 2 else value
 
 
 class Gpt2Blocks(Architecture):
-    """The part of a `config.json` that says what GPT-2's blocks are, in whatever they are used."""
+    """The options of a `config.json` for GPT-2's blocks, which other architectures also use."""
 
     n_layer: Annotated[Depth, At("model.depth")] = 12
     n_head: Annotated[Heads, At("model.heads")] = 12
@@ -43,7 +43,7 @@ class Gpt2Blocks(Architecture):
 
 
 class Gpt2(Gpt2Blocks):
-    """A GPT-2's `config.json`."""
+    """The `config.json` of a GPT-2."""
 
     kinds = ("gpt2",)
     reference = "GPT2LMHeadModel"
@@ -70,15 +70,15 @@ class Gpt2(Gpt2Blocks):
 
 
 def gpt2_blocks(base: str) -> list[Rename]:
-    """The lines of the blocks and of the norm after them, whose names begin with `base`."""
+    """Returns the lines for the blocks and the final norm; their names start with `base`."""
     theirs, parts = base + "h.{layer}.", ("query", "key", "value")
     return [
         *renames(base, "cores.main.", {"ln_f": "norm"}),
         *renames(theirs, BLOCK, {"ln_1": "add_attention.norm", "ln_2": "add_feed_forward.norm"}),
         *renames(theirs, BLOCK, {"attn.c_proj": "attention.out", "mlp.c_fc": "feed_forward.up",
-                                 "mlp.c_proj": "feed_forward.down"}, turned, turned),
+                                 "mlp.c_proj": "feed_forward.down"}, transposed, transposed),
         Rename(theirs + "attn.c_attn.{leaf}", tuple(f"{BLOCK}attention.{part}.{{leaf}}" for part in parts),
-               lambda fused: turned(fused).chunk(3), lambda *three: turned(torch.cat(three))),
+               lambda fused: transposed(fused).chunk(3), lambda *three: transposed(torch.cat(three))),
         Rename(theirs + "attn.bias", ()),  # the causal mask as a buffer
         Rename(theirs + "attn.masked_bias", ()),
     ]  # fmt: skip

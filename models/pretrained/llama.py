@@ -21,14 +21,14 @@ LAYER = {
 
 
 class Rope(Published):
-    """The rotary embedding, as newer versions of transformers write it: `rope_parameters`."""
+    """The options of the rotary embedding, `rope_parameters` in newer versions of transformers."""
 
     rope_type: Literal["default"] = "default"
     rope_theta: Base | None = None
 
 
 class Llama(Architecture):
-    """A Llama's `config.json`."""
+    """The `config.json` of a Llama."""
 
     kinds = ("llama",)
     reference = "LlamaForCausalLM"
@@ -61,13 +61,13 @@ class Llama(Architecture):
     eos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = 2
 
     def tree(self):
-        found, rope = super().tree(), self.rope_parameters or Rope()
-        put(found, "model.position.base", rope.rope_theta or self.rope_theta or 10_000.0)
-        return found
+        tree, rope = super().tree(), self.rope_parameters or Rope()
+        put(tree, "model.position.base", rope.rope_theta or self.rope_theta or 10_000.0)
+        return tree
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):
-        rope = Rope(rope_theta=tree["model"]["position"]["base"])  # the form that newer versions of transformers write
+        rope = Rope(rope_theta=tree["model"]["position"]["base"])  # the format of newer versions of transformers
         return super().from_tree(tree, tensors, legend, {"rope_parameters": rope})
 
     def names(self):

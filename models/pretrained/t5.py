@@ -25,11 +25,12 @@ DISTANCE = At("model.position.longest", "model.encoder.position.longest")
 DROPOUT = At("model.dropout.residual", "model.dropout.embedding", "model.dropout.attention")
 ACTIVATION = At("model.block.feed_forward.use", values={"relu": "relu", "gated-gelu": "geglu"})
 LONGEST = 512
-"""The context of encoder and decoder, in tokens: a T5 itself, with relative positions, has no limit."""
+"""The context length of encoder and decoder; T5 itself has relative positions and no limit."""
 
 
 class T5(Architecture):
-    """A T5's `config.json`. It leaves open whether the weights hold an untied head: call `settled` with them first."""
+    """The `config.json` of a T5. It does not determine whether the weights contain an untied head: first call `settled`
+    with the weights."""
 
     kinds = ("t5",)
     reference = "T5ForConditionalGeneration"
@@ -62,31 +63,31 @@ class T5(Architecture):
     eos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = 1
 
     def settled(self, theirs: dict[str, Tensor]) -> T5:
-        """A copy with `tie_word_embeddings` as their tensors have it: true where there is no head, or one that equals
-        the embedding table. Raises PublishedError for scaled outputs with an untied head."""
+        """Returns a copy with the value of `tie_word_embeddings` that follows from their tensors: True if there is no
+        head, or if it equals the embedding table. Raises PublishedError for scaled outputs with an untied head."""
         head = theirs.get("lm_head.weight")
         tied = head is None or torch.equal(head, theirs.get("shared.weight", torch.zeros(0)))
         scaled = self.tie_word_embeddings if self.scale_decoder_outputs is None else self.scale_decoder_outputs
         if scaled and not tied:
-            raise PublishedError("config.json: scaled outputs with a head of its own are not reproduced")
+            raise PublishedError("config.json: scaled outputs with an untied head are not reproduced")
         return self.model_copy(update={"tie_word_embeddings": tied, "scale_decoder_outputs": scaled})
 
     def tree(self):
-        found = super().tree()
+        tree = super().tree()
         if self.gated:
-            put(found, "model.block.feed_forward.multiple_of", 1)
+            put(tree, "model.block.feed_forward.multiple_of", 1)
         if self.tie_word_embeddings:
-            put(found, "tasks.answer.head.scaled", self.scale_decoder_outputs)
-        return found
+            put(tree, "tasks.answer.head.scaled", self.scale_decoder_outputs)
+        return tree
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):
         head = tree["tasks"]["answer"]["head"]
         if head == {"use": "tied", "scaled": False}:
-            raise PublishedError("a T5's outputs are scaled where its head is the embedding table")
+            raise PublishedError("a T5 with a tied head needs scaled outputs")
         inner = len(tensors[f"{BLOCK}attention.query.weight".format(layer=0)])
-        own = {"d_kv": inner // tree["model"]["heads"], "scale_decoder_outputs": head["use"] == "tied"}
-        return super().from_tree(tree, tensors, legend, own)
+        others = {"d_kv": inner // tree["model"]["heads"], "scale_decoder_outputs": head["use"] == "tied"}
+        return super().from_tree(tree, tensors, legend, others)
 
     def names(self):
         bias = "block.0.layer.{}.relative_attention_bias.weight"
@@ -104,8 +105,8 @@ class T5(Architecture):
             Rename("lm_head.weight", TABLE if self.tie_word_embeddings else "heads.answer.linear.weight"),
             Rename("encoder.embed_tokens.weight", TABLE),
             Rename("decoder.embed_tokens.weight", TABLE),
-            # in the first checkpoints, where no code uses it
-            Rename(f"decoder.{bias.format('1.EncDecAttention')}", (), told=True),
+            # only in the first checkpoints; no code uses it
+            Rename(f"decoder.{bias.format('1.EncDecAttention')}", (), warn=True),
         ]
 
     @property
@@ -115,6 +116,6 @@ class T5(Architecture):
 
     @property
     def forward(self) -> dict[str, str]:
-        """The names of the feed-forward layers, theirs to ours."""
+        """The names of the feed-forward layers: theirs, mapped to ours."""
         others = ".wi" if self.gated else (".wi_0", ".wi_1")
         return {theirs: ours for theirs, ours in FORWARD.items() if not theirs.endswith(others)}

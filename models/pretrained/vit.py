@@ -19,13 +19,13 @@ LAYER = {
 ENDS = {"norm": "cores.main.norm", "fc_norm": "heads.label.pooling.norm", "head": "heads.label.linear"}
 POSITIONS, PREFIX = "tokenizers.image.position.table.weight", "own.weight"
 PLAIN = "vit_base_patch16_224"
-"""The architecture name of exported models, whose `model_args` give everything that differs."""
+"""The architecture name of exported models; their `model_args` contain all differences from it."""
 Side = Annotated[int, Field(ge=1, le=2**14)]
 PerChannel = Field(min_length=1, max_length=16)
 
 
 class VitArguments(Published):
-    """The arguments of an architecture that `model_args` in a timm `config.json` may change; any other is refused."""
+    """The arguments of an architecture that `model_args` in a timm `config.json` may change; others are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
 
@@ -56,7 +56,7 @@ class VitArguments(Published):
 
 
 class VitData(Published):
-    """How images are prepared: `pretrained_cfg`, with the defaults of timm's `PretrainedCfg`."""
+    """The preparation of images: `pretrained_cfg`, with the defaults of `PretrainedCfg` in timm."""
 
     mean: Annotated[list[FiniteFloat], PerChannel] = [0.485, 0.456, 0.406]
     std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], PerChannel] = [0.229, 0.224, 0.225]
@@ -68,10 +68,10 @@ class VitData(Published):
 
 
 class Vit(Architecture):
-    """A ViT's `config.json` as timm writes it.
+    """The `config.json` of a ViT, in the format of timm.
 
-    The architecture's name stands for arguments that only timm knows: `tree` and `names` need a record with complete
-    `model_args` (`experiment/interchange/importers/labelled.py` completes them).
+    The name of the architecture implies arguments that only timm contains. `tree` and `names` need a record with
+    complete `model_args`, which `experiment/interchange/importers/labelled.py` adds.
     """
 
     kinds = ()
@@ -82,27 +82,27 @@ class Vit(Architecture):
     global_pool: Literal["", "token", "avg"] | None = None
     model_args: VitArguments = VitArguments()
     pretrained_cfg: VitData | None = None
-    """None: as timm prepares images for this architecture."""
+    """None: the preparation of images that timm uses for this architecture."""
     label_names: list[str] | None = None
     epsilon: Epsilon = Field(1e-6, exclude=True)
-    """The epsilon of the layer norms, which follows from the architecture's name."""
+    """The epsilon of the layer norms, which follows from the name of the architecture."""
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
-        named = self.num_classes, self.pretrained_cfg and self.pretrained_cfg.num_classes
-        return next((count for count in named if count is not None), 1000)
+        """The number of classes."""
+        counts = self.num_classes, self.pretrained_cfg and self.pretrained_cfg.num_classes
+        return next((count for count in counts if count is not None), 1000)
 
     @property
     def labels(self) -> list[str] | None:
-        """The names of the classes, where the file has some."""
+        """The names of the classes; None if the file contains none."""
         return self.label_names or (self.pretrained_cfg.label_names if self.pretrained_cfg else None)
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments with which timm makes the model."""
-        given = self.model_args.model_dump(exclude_none=True)
+        """Returns the arguments with which timm builds the model."""
+        model_args = self.model_args.model_dump(exclude_none=True)
         pool = {} if self.global_pool is None else {"global_pool": self.global_pool}
-        return {"num_classes": self.classes, **given, **pool}
+        return {"num_classes": self.classes, **model_args, **pool}
 
     def tree(self):
         args, data = self.model_args, self.pretrained_cfg or VitData()
@@ -135,38 +135,38 @@ class Vit(Architecture):
         pooling = tree["tasks"]["label"]["pooling"]
         inner = len(tensors[f"{BLOCK}feed_forward.up.weight".format(layer=0)])
         args = VitArguments(
-            img_size=both(image["size"], 2), patch_size=image["patch_size"], in_chans=image["channels"],
+            img_size=repeated(image["size"], 2), patch_size=image["patch_size"], in_chans=image["channels"],
             embed_dim=model["width"], depth=model["depth"], num_heads=model["heads"], qkv_bias=True,
             qk_norm=block["query_key_norm"] is not None, mlp_ratio=ratio_of(inner, model["width"]),
             init_values=block["residual"]["layer_scale"], class_token=model["core_tokens"] == 1, reg_tokens=0,
             pre_norm=False, no_embed_class=True, final_norm=model["final_norm"], fc_norm=bool(pooling.get("norm")),
             global_pool="token" if pooling["use"] == "class_token" else "avg",
         )  # fmt: skip
-        mean, std = (both(image[name], image["channels"]) for name in ("mean", "std"))
+        mean, std = (repeated(image[name], image["channels"]) for name in ("mean", "std"))
         crop_mode = "center" if image["fit_size"] == "crop" else "squash"
         return cls(
             architecture=PLAIN, num_classes=len(tensors["heads.label.linear.weight"]), global_pool=args.global_pool,
             model_args=args, epsilon=block["norm"]["epsilon"],
             pretrained_cfg=VitData(mean=mean, std=std, crop_pct=image["crop"], interpolation=image["interpolation"],
                                    crop_mode=crop_mode),
-            label_names=[each for each in legend.labels if isinstance(each, str)] or None,
+            label_names=[label for label in legend.labels if isinstance(label, str)] or None,
         )  # fmt: skip
 
     def names(self):
-        """The convolution of patches is a matrix of ours. The class token and its position embedding (DeiT III has
-        none) are one vector."""
+        """Our model has a matrix instead of the convolution of patches. The class token and its position embedding
+        (which DeiT III does not have) are one vector."""
         args, theirs, parts = self.model_args, "blocks.{layer}.", ("query", "key", "value")
         prefix = int(args.class_token and not args.no_embed_class)
         if prefix:
-            places = [Rename(
+            embeddings = [Rename(
                 ("pos_embed", "cls_token"), (POSITIONS, PREFIX), lambda p, c: (p[0][1:], c[0] + p[0][:1]),
-                lambda table, own: (torch.cat([own, table])[None], torch.zeros_like(own)[None]),
+                lambda table, core: (torch.cat([core, table])[None], torch.zeros_like(core)[None]),
             )]  # fmt: skip
         else:
-            places = [Rename(theirs, ours, lambda v: v[0], lambda v: v[None])
-                      for theirs, ours in (("pos_embed", POSITIONS), ("cls_token", PREFIX))]  # fmt: skip
+            embeddings = [Rename(name, ours, lambda v: v[0], lambda v: v[None])
+                          for name, ours in (("pos_embed", POSITIONS), ("cls_token", PREFIX))]  # fmt: skip
         return [
-            *places,
+            *embeddings,
             *patches("patch_embed.proj", "tokenizers.image.embedding", args.in_chans, args.patch_size),
             *renames("", "", ENDS),
             *renames(theirs, BLOCK, LAYER),
@@ -180,12 +180,12 @@ class Vit(Architecture):
         return {"config.json": self.model_dump(exclude_none=True)}
 
 
-def both(value: float | Sequence[float], count: int) -> list[float]:
-    """A list of `count` numbers (sides or channels), where a YAML may give one number for all."""
+def repeated(value: float | Sequence[float], count: int) -> list[float]:
+    """Returns a list of `count` numbers (sides or channels); a single number stands for all of them."""
     return [value] * count if isinstance(value, int | float) else list(value)
 
 
 def ratio_of(inner: int, width: int) -> float:
-    """The `mlp_ratio` from which timm, which rounds down, computes exactly the width `inner`."""
+    """Returns the `mlp_ratio` from which timm, which rounds down, computes exactly the width `inner`."""
     ratio = inner / width
     return ratio if int(width * ratio) == inner else math.nextafter(ratio, math.inf)

@@ -1,4 +1,4 @@
-"""Options of the commands that make an environment."""
+"""Options of the commands that create an environment."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any
 
 def add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--setting", action="append", default=[], metavar="KEY=VALUE",
-                         help="what the environment itself takes; may be given several times")  # fmt: skip
+                         help="a keyword argument of the environment; repeatable")  # fmt: skip
 
 
-def whole_number(text: str) -> int:
-    """The value of an option that seeds draws. Raises ArgumentTypeError for a negative number, or none."""
+def seed_number(text: str) -> int:
+    """The value of the option --seed. Raises ArgumentTypeError unless it is an integer of at least 0."""
     if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 on, not {text}")
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 0, not {text}")
     return int(text)
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings by key, as YAML values. Raises RunError for one that is none."""
+    """The values of --setting by key, parsed as YAML. Raises RunError for a text that is not KEY=VALUE."""
     import yaml
 
     from ...experiment.run_folder import RunError
 
-    found = {}
-    for given in options.setting:
-        key, equals, value = given.partition("=")
+    settings = {}
+    for text in options.setting:
+        key, equals, value = text.partition("=")
         try:
-            found[key] = yaml.safe_load(value)
+            settings[key] = yaml.safe_load(value)
         except yaml.YAMLError:
             equals = ""
-        if not key or not equals or not isinstance(found[key], int | float | str):
-            raise RunError(f"--setting {given}: a setting is KEY=VALUE, such as grid=false")
-    return found
+        if not key or not equals or not isinstance(settings[key], int | float | str):
+            raise RunError(f"--setting {text}: a setting must have the form KEY=VALUE, such as grid=false")
+    return settings

@@ -1,4 +1,4 @@
-"""Checks of a configuration that reads episodes: each step is read in training as it is known while an agent plays."""
+"""Checks of a configuration that reads episodes: training must read each step as an agent reads it during play."""
 
 from __future__ import annotations
 
@@ -14,79 +14,76 @@ AFTER = ("reward", "action")
 
 
 def step_problems(wiring: Wiring, columns: Mapping[str, str]) -> Problems:
-    """Problems of the inputs that read episodes; `columns` maps them to the columns of the episodes. In each step all
-    observations come before the action and its reward after it, and no input is read by an earlier one. Otherwise an
-    agent would know in training what it cannot know when it plays, or would read it in another order."""
+    """Yields problems of the inputs that read episodes; `columns` maps them to the columns of the episodes. In each
+    step all observations must come before the action and the reward after it, and no token may read a later input.
+    Otherwise a model is trained on values that an agent does not know yet, or in another order than during play."""
     inputs = {name: wiring.inputs[name] for name in columns}
     offset = {name: part.options.get("offset") or 0.0 for name, part in inputs.items()}
     tasks = {name: (task.target, *needs.supervised_at) for name, task, needs in _next_items(wiring)}
-    predicted, masked = {target for target, _ in tasks.values()}, read_by_nobody(wiring.model["attention"])
+    predicted, masked = {target for target, _ in tasks.values()}, masked_inputs(wiring.model["attention"])
     for name, (target, at) in tasks.items():
         if not {target, at} <= inputs.keys() or columns[target] != "action":
             continue
         if columns[at] in AFTER:
-            yield ("tasks", name, "at"), f"{at!r} has nothing before the first action: name what is observed"
-        elif not _moves(wiring, at):
-            yield ("tasks", name, "at"), f"{at!r} is read once, not at every step: name what is observed at each"
+            yield ("tasks", name, "at"), f"{at!r} has no token before the first action; name an observation"
+        elif not _has_steps(wiring, at):
+            yield ("tasks", name, "at"), f"{at!r} has no value at each step; name an observation that has one"
         elif not offset[at] < offset[target] < offset[at] + 1:
-            told = f"{target!r} has the offset {offset[target]:g}, {at!r}, at which it is predicted, {offset[at]:g}"
-            yield ("tasks", name, "at"), f"{told}: it must be larger, by less than 1, or another step's is predicted"
+            rule = f"the offset of {target!r} ({offset[target]:g}) must be greater than that of {at!r} ({offset[at]:g})"
+            yield ("tasks", name, "at"), f"{rule}, by less than 1; otherwise the action of another step is predicted"
         else:
             later = {n for n in inputs if columns[n] == "return" and n in predicted and offset[n] > offset[target]}
-            for each in sorted(later):
-                told = f"{each!r} is predicted after the action, and while it plays nobody knows it"
-                if each not in masked:
-                    yield ("inputs", each), f"{told}: add '& !from({each})' to model.attention"
-                yield from ((where, f"{told}, {remedy}") for where, remedy in _counting(wiring))
-            others = [each for each in inputs if each != target and each not in later]
+            for value in sorted(later):
+                reason = f"{value!r} is predicted after the action and is unknown during play"
+                if value not in masked:
+                    yield ("inputs", value), f"{reason}; add '& !from({value})' to model.attention"
+                yield from ((path, f"{reason}, {remedy}") for path, remedy in _counted_tokens(wiring))
+            others = [n for n in inputs if n != target and n not in later]
             yield from _out_of_step(wiring, others, columns, offset, target)
             yield from _not_step_by_step(wiring, others)
 
 
 def _next_items(wiring: Wiring) -> Iterator[tuple[str, Task, Needs]]:
-    """Name, task and needs of each task that predicts what comes next at the tokens of one other input."""
+    """Yields name, task and needs of each task that predicts the next item at the tokens of one other input."""
     for name, needs in wiring.needs.items():
         if len(needs.supervised_at) == 1:
             yield name, wiring.tasks[name], needs
 
 
-def read_by_nobody(attention: str | Sequence[str]) -> frozenset[str]:
+def masked_inputs(attention: str | Sequence[str]) -> frozenset[str]:
     """The inputs that no layer reads: every expression of `model.attention` excludes them by `!from(...)`."""
     texts = [attention] if isinstance(attention, str) else attention
-    masked = [" ".join(re.findall(r"!\s*from\s*\(([^()]*)\)", text)) for text in texts]
-    hidden = [frozenset(re.split(r"[\s,]+", names)) for names in masked]
-    return frozenset.intersection(*hidden) if hidden else frozenset()
+    excluded = [" ".join(re.findall(r"!\s*from\s*\(([^()]*)\)", text)) for text in texts]
+    names = [frozenset(re.split(r"[\s,]+", text)) for text in excluded]
+    return frozenset.intersection(*names) if names else frozenset()
 
 
-def _counting(wiring: Wiring) -> Problems:
-    """Where the main core counts the tokens between two others, and what to write instead."""
+def _counted_tokens(wiring: Wiring) -> Problems:
+    """Yields the options of the main core by which it counts the tokens between two others, and what to use instead."""
     position = wiring.model["position"]
     counts = position is not None and issubclass(position.target, (Rotary, RelativeBias, Alibi))
     if counts and "order" in (position.options.get("per_axis") or ("order",)):
-        remedy = "{use: rotary, per_axis: {seconds: 16}}, or another share of a head's channels"
-        yield ("model", "position"), f"but its token would be counted: count seconds alone, as in {remedy}"
+        remedy = "{use: rotary, per_axis: {seconds: 16}}, or another share of the channels of a head"
+        yield ("model", "position"), f"but its token would be counted; use times only, such as {remedy}"
     if any(graph.counts() for graph in wiring.graphs.values()):
-        yield ("model", "attention"), "but its token would be counted: 'window(2, seconds)' counts none"
+        yield ("model", "attention"), "but its token would be counted; 'window(2, seconds)' counts no tokens"
 
 
 def _not_step_by_step(wiring: Wiring, names: Collection[str]) -> Problems:
-    """The inputs that cannot be read step by step, as an agent receives them."""
+    """Yields the inputs that cannot be read step by step, as an agent receives them."""
     ahead, in_time = wiring.ahead, wiring.in_time
-    for each in names:
-        options = wiring.inputs[each].options
+    for name in names:
+        options = wiring.inputs[name].options
         several = next((key for key in ("window", "frames") if (options.get(key) or 1) > 1), None)
-        if each not in in_time:
-            yield ("inputs", each), "has no place in time, so that it comes last: give it an offset, such as -1"
-        elif _moves(wiring, each) and each in ahead:
-            yield (
-                ("inputs", each),
-                "is read by what comes before it (model.attention): while it plays nobody knows it yet",
-            )
-        elif _moves(wiring, each) and several:
-            yield ("inputs", each, several), "must be 1: an agent acts at every step, and tokens are read one by one"
+        if name not in in_time:
+            yield ("inputs", name), "has no time and is therefore read last; give it an offset, such as -1"
+        elif _has_steps(wiring, name) and name in ahead:
+            yield ("inputs", name), "is read by earlier tokens (model.attention), but is not known yet during play"
+        elif _has_steps(wiring, name) and several:
+            yield ("inputs", name, several), "must be 1, because an agent reads one step at a time"
 
 
-def _moves(wiring: Wiring, name: str) -> bool:
+def _has_steps(wiring: Wiring, name: str) -> bool:
     """Whether an input has a value at every step, unlike an instruction, which stays the same."""
     return SECONDS in wiring.inputs[name].target.Chopper.axes
 
@@ -94,20 +91,18 @@ def _moves(wiring: Wiring, name: str) -> bool:
 def _out_of_step(
     wiring: Wiring, names: Collection[str], columns: Mapping[str, str], offset: Mapping[str, float], action: str
 ) -> Problems:
-    """The inputs whose offset within a step is not that at which an agent knows them."""
-    seen = [each for each in wiring.in_time if each in names and columns[each] not in AFTER]
-    moving = [each for each in seen if _moves(wiring, each)]
-    for each in seen:
-        if offset[each] >= offset[action]:
-            told = f"it is known before the action, so that it must stand before {action!r} ({offset[action]:g})"
-            yield ("inputs", each, "offset"), f"{told}, not at {offset[each]:g}"
-        elif each in moving and offset[each] <= offset[action] - 1:
-            told = f"at {offset[each]:g} it stands before the action of the step before ({offset[action] - 1:g})"
-            yield ("inputs", each, "offset"), f"{told}, when it is not known yet"
-    last = max((offset[each] for each in seen), default=0.0)
-    first = min((offset[each] for each in moving), default=last) + 1
-    for each in [each for each in names if columns[each] in AFTER and not last < offset[each] < first]:
-        told = (
-            f"a step's {columns[each]} is known after all that is observed ({last:g}) and before the next ({first:g})"
-        )
-        yield ("inputs", each, "offset"), f"{told}: it must stand between them, not at {offset[each]:g}"
+    """Yields the inputs whose offset within a step differs from the time at which an agent knows them."""
+    observations = [name for name in wiring.in_time if name in names and columns[name] not in AFTER]
+    moving = [name for name in observations if _has_steps(wiring, name)]
+    for name in observations:
+        if offset[name] >= offset[action]:
+            rule = f"it is known before the action, so its offset must be less than that of {action!r}"
+            yield ("inputs", name, "offset"), f"{rule} ({offset[action]:g}), not {offset[name]:g}"
+        elif name in moving and offset[name] <= offset[action] - 1:
+            rule = f"{offset[name]:g} is not later than the preceding action ({offset[action] - 1:g})"
+            yield ("inputs", name, "offset"), f"{rule}, when it is not known yet"
+    last = max((offset[name] for name in observations), default=0.0)
+    first = min((offset[name] for name in moving), default=last) + 1
+    for name in [name for name in names if columns[name] in AFTER and not last < offset[name] < first]:
+        rule = f"the {columns[name]} of a step is known after its observations ({last:g}) and before those of the next"
+        yield ("inputs", name, "offset"), f"{rule} ({first:g}); the offset must be between these, not {offset[name]:g}"

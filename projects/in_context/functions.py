@@ -1,4 +1,4 @@
-"""Functions drawn at random, which a model is to learn from examples in its context (`datasets/in_context.py`)."""
+"""Random functions that a model must learn from the examples in its context (`datasets/in_context.py`)."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from jaxtyping import Float64
 
 NUMBERS = 2**24
-"""The most numbers of a sample, and of the weights of its function."""
+"""The maximum number of values in a sample, and of weights in its function."""
 Drawn = Callable[[Float64[np.ndarray, "k d"]], Float64[np.ndarray, "k"]]
-"""One function: points (k, d) to values (k,)."""
+"""A function from points (k, d) to values (k,)."""
 
 
 class Function(ABC):
-    """Base of the kinds of functions, of points whose coordinates are normal."""
+    """Base class of the kinds of functions. The coordinates of the points are normally distributed."""
 
     @abstractmethod
     def drawn(self, dimension: int, random: np.random.Generator) -> Drawn:
-        """A function of points of this dimension."""
+        """Draws a random function of points with this dimension."""
 
 
 class Linear(Function):
-    """A product with normal weights."""
+    """The dot product with normally distributed weights."""
 
     def drawn(self, dimension: int, random: np.random.Generator) -> Drawn:
         weights = random.normal(size=dimension)
@@ -31,7 +31,7 @@ class Linear(Function):
 
 
 class Sparse(Function):
-    """A product with normal weights, of which all but `nonzero` are 0."""
+    """The dot product with normally distributed weights, of which all but `nonzero` are 0."""
 
     def __init__(self, *, nonzero: int = 3):
         if nonzero < 1:
@@ -47,8 +47,8 @@ class Sparse(Function):
 
 
 class Network(Function):
-    """A layer of `hidden` ReLUs and a product, with normal weights, scaled so that values are as large as those of
-    `linear`."""
+    """A network with one layer of `hidden` ReLUs and a linear output, with normally distributed weights. It is scaled
+    so that the values have the same mean square as those of `linear`."""
 
     def __init__(self, *, hidden: int = 20):
         if hidden < 1:
@@ -64,8 +64,8 @@ class Network(Function):
 
 
 class Tree(Function):
-    """A binary tree of `depth` questions, each whether one coordinate is more than 0, with normal values at its
-    leaves."""
+    """A binary decision tree of depth `depth`. Each node tests whether one coordinate is positive; the values of the
+    leaves are normally distributed."""
 
     def __init__(self, *, depth: int = 3):
         if not 1 <= depth <= 16:
@@ -73,13 +73,13 @@ class Tree(Function):
         self.depth = depth
 
     def drawn(self, dimension: int, random: np.random.Generator) -> Drawn:
-        first = 2**self.depth  # nodes are numbered by rows from the root, 1; the leaves from here on
-        asked, leaves = random.integers(dimension, size=first), random.normal(size=first)
+        first = 2**self.depth  # nodes are numbered by level: the root is 1, the first leaf is this
+        coordinates, leaves = random.integers(dimension, size=first), random.normal(size=first)
 
         def value(x: Float64[np.ndarray, "k d"]) -> Float64[np.ndarray, "k"]:
             node = np.ones(len(x), dtype=int)
             for _ in range(self.depth):
-                node = 2 * node + (x[np.arange(len(x)), asked[node]] > 0)
+                node = 2 * node + (x[np.arange(len(x)), coordinates[node]] > 0)
             return leaves[node - first]
 
         return value

@@ -1,7 +1,8 @@
-"""What else predicts the next value of a function from the examples before it: least squares, ridge, lasso, nearest
+"""Baselines that predict the next value of a function from the preceding examples: least squares, ridge, lasso, nearest
 neighbours, a decision tree, the kernel of a network.
 
-Each rival takes n functions at once, x (n, k, d) and y (n, k), and gives its predictions (n,) for the points (n, d)."""
+A baseline takes n functions with k examples each, x (n, k, d) and y (n, k), and a query point for each function (n, d).
+It returns the predictions (n,)."""
 
 from __future__ import annotations
 
@@ -14,91 +15,93 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Points, Values, Asked = Float[Tensor, "n k d"], Float[Tensor, "n k"], Float[Tensor, "n d"]
+Points, Values, Query = Float[Tensor, "n k d"], Float[Tensor, "n k"], Float[Tensor, "n d"]
 Predicted = Float[Tensor, "n"]
-Rival = Callable[[Points, Values, Asked], Predicted]
+Baseline = Callable[[Points, Values, Query], Predicted]
 
 WEIGHTS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""Weights that are tried for ridge and lasso."""
+"""The penalty weights that are tried for ridge and lasso."""
 
 
-def nothing(x: Points, y: Values, asked: Asked) -> Predicted:
-    """Zero, whatever the examples."""
-    return torch.zeros(len(asked), dtype=asked.dtype)
+def zero(x: Points, y: Values, query: Query) -> Predicted:
+    """Predicts zero."""
+    return torch.zeros(len(query), dtype=query.dtype)
 
 
-def least_squares(x: Points, y: Values, asked: Asked) -> Predicted:
-    """The linear function of the smallest squared error; of those, with few examples, the one of the smallest norm."""
+def least_squares(x: Points, y: Values, query: Query) -> Predicted:
+    """Predicts with the linear function with the smallest squared error. With few examples there are several; the
+    function with the smallest norm is used."""
     if not x.shape[1]:
-        return nothing(x, y, asked)
-    return ((torch.linalg.pinv(x) @ y[..., None])[..., 0] * asked).sum(-1)
+        return zero(x, y, query)
+    return ((torch.linalg.pinv(x) @ y[..., None])[..., 0] * query).sum(-1)
 
 
-def ridge(x: Points, y: Values, asked: Asked, weight: float = 1.0) -> Predicted:
-    """The linear function of the smallest squared error plus `weight` times its squared norm."""
-    return (ridge_weights(x, y, weight) * asked).sum(-1)
+def ridge(x: Points, y: Values, query: Query, weight: float = 1.0) -> Predicted:
+    """Predicts with the linear function that minimizes the squared error plus `weight` times the squared norm."""
+    return (ridge_weights(x, y, weight) * query).sum(-1)
 
 
 def ridge_weights(x: Points, y: Values, weight: float) -> Float[Tensor, "n d"]:
-    """The weights of `ridge`; of `least_squares` for 0."""
+    """Returns the weights of `ridge`; for `weight` 0 those of `least_squares`."""
     if not weight:
         return (torch.linalg.pinv(x) @ y[..., None])[..., 0] if x.shape[1] else x.new_zeros(len(x), x.shape[2])
     square = x.mT @ x + weight * torch.eye(x.shape[2], dtype=x.dtype)
     return torch.linalg.solve(square, (x.mT @ y[..., None]))[..., 0]
 
 
-def lasso(x: Points, y: Values, asked: Asked, weight: float = 0.1) -> Predicted:
-    """The linear function of the smallest mean squared error plus twice `weight` times its absolute sum."""
+def lasso(x: Points, y: Values, query: Query, weight: float = 0.1) -> Predicted:
+    """Predicts with the linear function that minimizes the mean squared error plus 2 * `weight` times the L1 norm."""
     from sklearn.linear_model import Lasso
 
     if not weight or not x.shape[1]:
-        return least_squares(x, y, asked)
+        return least_squares(x, y, query)
     fitted = Lasso(alpha=weight, fit_intercept=False, max_iter=100_000)
-    found = [fitted.fit(a, b).coef_ @ q for a, b, q in zip(x.numpy(), y.numpy(), asked.numpy())]
-    return torch.tensor(np.array(found))
+    predictions = [fitted.fit(a, b).coef_ @ q for a, b, q in zip(x.numpy(), y.numpy(), query.numpy())]
+    return torch.tensor(np.array(predictions))
 
 
-def neighbours(x: Points, y: Values, asked: Asked, count: int = 3) -> Predicted:
-    """The mean over the `count` nearest examples, or all there are."""
+def neighbours(x: Points, y: Values, query: Query, count: int = 3) -> Predicted:
+    """Predicts the mean of the `count` nearest examples, or of all examples if there are fewer."""
     if not x.shape[1]:
-        return nothing(x, y, asked)
-    near = (x - asked[:, None]).square().sum(-1).topk(min(count, x.shape[1]), largest=False).indices
+        return zero(x, y, query)
+    near = (x - query[:, None]).square().sum(-1).topk(min(count, x.shape[1]), largest=False).indices
     return y.gather(1, near).mean(1)
 
 
-def greedy_tree(x: Points, y: Values, asked: Asked, depth: int | None = None) -> Predicted:
-    """A decision tree, grown greedily."""
+def greedy_tree(x: Points, y: Values, query: Query, depth: int | None = None) -> Predicted:
+    """Predicts with a greedily grown decision tree."""
     from sklearn.tree import DecisionTreeRegressor
 
     if not x.shape[1]:
-        return nothing(x, y, asked)
+        return zero(x, y, query)
     fitted = DecisionTreeRegressor(max_depth=depth, random_state=0)
-    found = [fitted.fit(a, b).predict(q[None])[0] for a, b, q in zip(x.numpy(), y.numpy(), asked.numpy())]
-    return torch.tensor(np.array(found))
+    predictions = [fitted.fit(a, b).predict(q[None])[0] for a, b, q in zip(x.numpy(), y.numpy(), query.numpy())]
+    return torch.tensor(np.array(predictions))
 
 
-def network_kernel(x: Points, y: Values, asked: Asked, noise: float = 1e-6) -> Predicted:
-    """The mean of a Gaussian process whose covariance is that of random networks with one layer of ReLUs and a product
-    (the arc-cosine kernel, Cho & Saul 2009). Of all predictions that are linear in the values it has the smallest mean
-    squared error. `noise`: the share of the covariance that is added to its diagonal."""
+def network_kernel(x: Points, y: Values, query: Query, noise: float = 1e-6) -> Predicted:
+    """Predicts the mean of a Gaussian process with the covariance of random networks with one layer of ReLUs and a
+    linear output (arc-cosine kernel, Cho & Saul 2009). No other prediction that is linear in the values has a smaller
+    mean squared error. `noise` times the mean variance is added to the diagonal of the covariance."""
     if not x.shape[1]:
-        return nothing(x, y, asked)
-    own, other = relu_covariance(x, x), relu_covariance(x, asked[:, None])[..., 0]
-    scale = own.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
-    weights = torch.linalg.solve(own + noise * scale * torch.eye(x.shape[1], dtype=x.dtype), y[..., None])[..., 0]
-    return (weights * other).sum(-1)
+        return zero(x, y, query)
+    covariance, cross = relu_covariance(x, x), relu_covariance(x, query[:, None])[..., 0]
+    scale = covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+    covariance = covariance + noise * scale * torch.eye(x.shape[1], dtype=x.dtype)
+    weights = torch.linalg.solve(covariance, y[..., None])[..., 0]
+    return (weights * cross).sum(-1)
 
 
 def relu_covariance(a: Float[Tensor, "n k d"], b: Float[Tensor, "n m d"]) -> Float[Tensor, "n k m"]:
-    """The covariance of the values of `Network` functions (`projects/in_context/functions.py`) at points a and b."""
+    """Returns the covariance of the values of `Network` functions (`functions.py`) at the points a and b."""
     sizes = a.norm(dim=-1)[:, :, None] * b.norm(dim=-1)[:, None]
     cosines = (a @ b.mT / sizes.clamp_min(1e-12)).clamp(-1, 1)
     angles = cosines.acos()
     return sizes * (angles.sin() + (math.pi - angles) * cosines) / math.pi
 
 
-RIVALS: dict[str, list[Rival]] = {
-    "zero": [nothing],
+BASELINES: dict[str, list[Baseline]] = {
+    "zero": [zero],
     "least squares": [least_squares],
     "ridge": [partial(ridge, weight=weight) for weight in WEIGHTS],
     "lasso": [partial(lasso, weight=weight) for weight in WEIGHTS],
@@ -106,18 +109,18 @@ RIVALS: dict[str, list[Rival]] = {
     "greedy tree": [partial(greedy_tree, depth=depth) for depth in (1, 2, 3, None)],
     "network kernel": [partial(network_kernel, noise=noise) for noise in (1e-6, 0.001, 0.01, 0.03, 0.1, 0.3)],
 }
-"""The rivals by name, each with the settings that are tried."""
+"""The baselines by name, each with the settings that are tried."""
 
 
-def errors_of(rival: Sequence[Rival], x: Points, y: Values, tuned: int) -> Float[Tensor, "m k"]:
-    """The squared errors after 0, 1, 2, ... examples of each function but the first `tuned`. For each number of
-    examples the setting is used that is best on those."""
+def errors_of(settings: Sequence[Baseline], x: Points, y: Values, tuned: int) -> Float[Tensor, "m k"]:
+    """Returns the squared errors after 0, 1, 2, ... examples for all functions except the first `tuned`. The setting
+    with the smallest error on the first `tuned` functions is used, separately for each number of examples."""
 
-    def errors(setting: Rival, part: slice, k: int) -> Float[Tensor, "m"]:
+    def errors(setting: Baseline, part: slice, k: int) -> Float[Tensor, "m"]:
         return (setting(x[part, :k], y[part, :k], x[part, k]) - y[part, k]).square()
 
-    found = []
+    columns = []
     for k in range(x.shape[1]):
-        best = min(rival, key=lambda setting, k=k: float(errors(setting, slice(tuned), k).mean()))
-        found.append(errors(best, slice(tuned, None), k))
-    return torch.stack(found, dim=1)
+        best = min(settings, key=lambda setting, k=k: float(errors(setting, slice(tuned), k).mean()))
+        columns.append(errors(best, slice(tuned, None), k))
+    return torch.stack(columns, dim=1)

@@ -1,10 +1,9 @@
-"""Whisper's decoding of one window: its special tokens, the rules for the next token, beam search and sampling.
+"""Whisper's decoding of one window: special tokens, rules for the next token, beam search and sampling.
 
-The rules are those of OpenAI's own code (github.com/openai/whisper, `whisper/decoding.py`), to which texts and
-log-probabilities are tested to be equal. transformers' `generate` has others: it does not renormalise the
-probabilities that the rules leave (so that a text's log-probability is lower), divides by the length with the end
-token, and goes on as long as some beginning could still beat the worst finished text. On silence that ends in long
-repetitions."""
+The rules are those of OpenAI's code (github.com/openai/whisper, `whisper/decoding.py`); tests compare texts and
+log-probabilities with it. `generate` of transformers uses other rules. It does not renormalize the probabilities of the
+allowed tokens, so that log-probabilities are lower. It divides by the length including the end token. It continues as
+long as an unfinished text can become better than the worst finished text, which causes long repetitions on silence."""
 
 from __future__ import annotations
 
@@ -38,23 +37,23 @@ vi, welsh cy, yiddish yi, yoruba yo, burmese my, castilian es, flemish nl, haiti
 moldavian ro, moldovan ro, panjabi pa, pushto ps, sinhalese si, valencian ca
 """
 CODES = {" ".join(words[:-1]): words[-1] for words in map(str.split, NAMES.split(","))}
-"""The code of each language by its name: `{"german": "de", ...}`."""
+"""The language codes by name: `{"german": "de", ...}`."""
 
 
 def code_of(language: str) -> str:
-    """The code of a language given by its code, its name, or its token: `de` for `de`, `German`, `<|de|>`. What is none
-    of these is given back in lower case, unchecked."""
+    """Returns the code of a language from its code, name or token: `de` for `de`, `German` and `<|de|>`. Other texts
+    are returned in lower case without a check."""
     plain = language.removeprefix("<|").removesuffix("|>").lower()
     return CODES.get(plain, plain)
 
 
 SHORTEST = 8
-"""The shortest context, in tokens, that has room for the special ids that a text begins with."""
+"""The minimum context length in tokens. The special ids at the beginning of a text must fit into it."""
 
 
 class Protocol(Published):
-    """Whisper's special ids. Raises pydantic's ValidationError (a ValueError) for ids that are none, and a `language`
-    that is none of `languages`."""
+    """Whisper's special ids. Raises pydantic's ValidationError (a ValueError) if an id is not valid, or if `language`
+    is not in `languages`."""
 
     start: Id
     end: Id
@@ -64,63 +63,62 @@ class Protocol(Published):
     no_speech: Id
     no_timestamps: Id
     timestamps: Id
-    """The id of the timestamp 0.00; later ones follow it."""
+    """The id of the timestamp 0.00. The later timestamps follow it."""
     languages: dict[str, Id] = {}
-    """By code, such as `de`; empty for a model of English alone."""
+    """Ids of languages by code, such as `de`. Empty for an English-only model."""
     suppressed: list[Id] = []
     """Ids that are never generated."""
     suppressed_first: list[Id] = []
-    """Ids that are never generated first."""
+    """Ids that are never generated as the first id."""
     latest_start: Annotated[int, Field(ge=0, lt=2**24)] | None = 50
-    """The latest timestamp, in steps of 0.02 s, with which a window may begin (50: 1 s); None: any."""
+    """The latest first timestamp of a window, in steps of 0.02 s (50: 1 s); None: no limit."""
     language: str | None = None
-    """The code of the language that the model was tuned for; None: it is detected."""
+    """The code of the language for which the model was fine-tuned; None: the language is detected."""
 
     @model_validator(mode="after")
-    def _tuned_for_a_known_language(self) -> Protocol:
+    def _language_is_listed(self) -> Protocol:
         if self.language is not None and self.language not in self.languages:
-            raise ValueError(f"the language {self.language!r} is none of its languages")
+            raise ValueError(f"the language {self.language!r} is not in its languages")
         return self
 
     @property
     def highest(self) -> int:
-        """The highest of all these ids."""
-        own = (self.start, self.end, self.transcribe, self.translate, self.previous, self.no_speech, self.no_timestamps)
-        return max(*own, self.timestamps, *self.languages.values(), *self.suppressed, *self.suppressed_first)
+        """The largest of all these ids."""
+        ids = (self.start, self.end, self.transcribe, self.translate, self.previous, self.no_speech, self.no_timestamps)
+        return max(*ids, self.timestamps, *self.languages.values(), *self.suppressed, *self.suppressed_first)
 
 
 class Said(NamedTuple):
     """The decoded text of one window."""
 
     ids: list[int]
-    """Without the end, timestamps included."""
+    """The ids without the end, including timestamps."""
     log: float
-    """Mean log-probability (nats) of its tokens, the end counted as one."""
+    """The mean log-probability of the tokens in nats. The end counts as a token."""
     no_speech: float
-    """The probability that nobody speaks."""
+    """The probability that the window contains no speech."""
     temperature: float
-    """That at which it was decoded."""
+    """The temperature of the decoding."""
     compression: float
-    """How many times smaller zlib makes the text."""
+    """The compression ratio of the text with zlib."""
 
 
 def compression(text: str) -> float:
-    """How many times smaller zlib makes the UTF-8 of a text, without white space around it: a text that repeats itself
-    reaches more than 2.4."""
+    """Returns the zlib compression ratio of the UTF-8 text without surrounding white space. Repetitive texts have a
+    ratio above 2.4."""
     raw = text.strip().encode()
     return len(raw) / len(zlib.compress(raw))
 
 
-# ------------------------------------------------------------------------------------------------- what may be said
-# next
+# ------------------------------------------------------------------------------------------------------ allowed tokens
 
 
 class Rules:
-    """Masks, in every row of scores, the ids that Whisper's protocol does not allow next.
+    """Masks the ids that Whisper's protocol does not allow as the next id, in every row of scores.
 
-    Timestamps come in pairs (one ends a segment, the next begins another), never go back, and must come where all of
-    them together are likelier than any other token. Without `timestamps` only suppressed ids are masked.
-    """
+    Timestamps occur in pairs (one ends a segment, the next begins another) and never decrease. A timestamp is forced if
+    the sum of the probabilities of all timestamps is larger than the probability of every other token. Without
+    `timestamps` only suppressed ids are masked."""
 
     def __init__(self, protocol: Protocol, timestamps: bool, device: torch.device | str = "cpu"):
         self.protocol, self.timestamps = protocol, timestamps
@@ -129,50 +127,51 @@ class Rules:
         self.never_first = torch.tensor(protocol.suppressed_first, dtype=torch.long, device=device)
 
     def __call__(self, scores: Float[Tensor, "b v"], texts: Sequence[Sequence[int]]) -> Float[Tensor, "b v"]:
-        """The scores, in float32, with minus infinity for ids that are ruled out; `texts` holds the ids that each row
-        has generated so far, equally many. May change the scores in place."""
+        """Returns the scores in float32 with minus infinity for ids that are not allowed. `texts` are the generated ids
+        of each row, of equal length. The scores may be changed in place."""
         scores, zero = scores.float(), self.protocol.timestamps
-        if not texts[0]:  # all rows are equally long
+        if not texts[0]:  # all rows have equal length
             scores.index_fill_(1, self.never_first, -torch.inf)
         scores.index_fill_(1, self.never, -torch.inf)
         if not self.timestamps:
             return scores
         for row, text in zip(scores, texts):
-            for low, high in self._ruled_out(text):
+            for low, high in self._forbidden_ranges(text):
                 row[low:high] = -torch.inf
-        likelier = scores[:, zero:].logsumexp(-1) > scores[:, :zero].amax(-1)
-        scores[:, :zero].masked_fill_(likelier[:, None], -torch.inf)
+        forced = scores[:, zero:].logsumexp(-1) > scores[:, :zero].amax(-1)
+        scores[:, :zero].masked_fill_(forced[:, None], -torch.inf)
         return scores
 
-    def _ruled_out(self, text: Sequence[int]) -> list[tuple[int, int | None]]:
-        """The ranges [low, high) of ids that may not follow a text; a high of None is the end of the vocabulary."""
+    def _forbidden_ranges(self, text: Sequence[int]) -> list[tuple[int, int | None]]:
+        """Returns the ranges [low, high) of ids that must not follow a text. If high is None, the range extends to the
+        end of the vocabulary."""
         zero = self.protocol.timestamps
-        if not text:  # begins with a timestamp, and not with a late one
+        if not text:  # the first id is a timestamp that is not late
             latest = self.protocol.latest_start
             return [(0, zero)] + ([] if latest is None else [(zero + latest + 1, None)])
-        found: list[tuple[int, int | None]] = []
+        ranges: list[tuple[int, int | None]] = []
         ended = text[-1] >= zero
         begun = ended and (len(text) < 2 or text[-2] >= zero)
-        if begun:  # a word must follow
-            found.append((zero, None))
-        elif ended:  # another timestamp must follow, or the end
-            found.append((0, self.protocol.end))
+        if begun:  # a text token must follow
+            ranges.append((zero, None))
+        elif ended:  # another timestamp or the end must follow
+            ranges.append((0, self.protocol.end))
         last = next((id for id in reversed(text) if id >= zero), None)
-        if last is not None:  # a segment takes time; the next may begin when it ends
-            found.append((zero, last if ended and not begun else last + 1))
-        return found
+        if last is not None:  # a segment has a positive length; the next may begin at its end
+            ranges.append((zero, last if ended and not begun else last + 1))
+        return ranges
 
 
-# ------------------------------------------------------------------------------------------------- texts of one window
+# ------------------------------------------------------------------------------------------------- decoding of a window
 
 
 Candidate = Found
-"""A possible text of a window: its ids without the end, and their log-probability among the ids that the rules allow
-(with that of the end, where it has ended)."""
+"""A candidate text of a window: its ids without the end, and their log-probability among the allowed ids. If the text
+has ended, the log-probability of the end is included."""
 
 
 class Branch(NamedTuple):
-    """One continuation of a text: the log-probability of the whole text, its row, and the next id."""
+    """A continuation of a text: the log-probability of the complete text, its row, and the next id."""
 
     log: float
     row: int
@@ -180,8 +179,8 @@ class Branch(NamedTuple):
 
 
 def likeliest(candidates: Sequence[Candidate], length_penalty: float | None) -> Candidate:
-    """The best text as `Transcribing.length_penalty` ranks them, the first one of equals. Lengths are without the
-    end; an empty text counts as one token."""
+    """Returns the best candidate by `Transcribing.length_penalty`; the first one of equals. Lengths do not include the
+    end. An empty text has length 1."""
 
     def score(candidate: Candidate) -> float:
         length = len(candidate.ids)
@@ -190,74 +189,78 @@ def likeliest(candidates: Sequence[Candidate], length_penalty: float | None) -> 
     return max(candidates, key=score)
 
 
-def scored(session: Session) -> Float[Tensor, "b v"]:
-    """The scores of the next id of each row. Raises ValueError where the largest of a row is no finite number, as it is
-    where one of them is NaN."""
+def finite_scores(session: Session) -> Float[Tensor, "b v"]:
+    """Returns the scores of the next id of each row. Raises ValueError if the maximum of a row is not finite, which is
+    also the case if a score is NaN."""
     scores = session.scores()
     finite(scores.amax(-1))
     return scores
 
 
-def searched(session: Session, rules: Rules, most: int, *, beams: int, patience: float = 1.0) -> list[Candidate]:
-    """The texts that beam search finds: finished ones in the order in which they were met and then, where these
-    are fewer than `beams`, those that ran on, best first.
+def search_texts(session: Session, rules: Rules, most: int, *, beams: int, patience: float = 1.0) -> list[Candidate]:
+    """Returns the texts of a beam search: the finished texts in the order in which they ended. If there are fewer than
+    `beams`, unfinished texts follow, best first.
 
-    Every running text is continued with its `beams + 1` likeliest ids. Of all these texts, best first, those that
-    end are finished, until `beams` others run on. The search is over with `round(beams * patience)` finished
-    texts, whatever could still come, or after `most` tokens, the end included. Raises ValueError where there are
-    no more ids than beams.
-    """
+    Each step continues every unfinished text with its `beams + 1` most likely ids. The continuations are taken best
+    first, until `beams` of them are unfinished; those that end a text are finished. The search ends as soon as
+    `round(beams * patience)` texts are finished, or after `most` tokens including the end. Raises ValueError if the
+    vocabulary is not larger than the number of beams."""
     wanted, end = round(beams * patience), rules.protocol.end
     finished: list[Candidate] = []
-    running, scores = Beams([[]], [0.0], [0]), scored(session)
+    running, scores = Beams([[]], [0.0], [0]), finite_scores(session)
     if scores.shape[1] <= beams:
-        raise ValueError(f"{beams} beams are too many for {scores.shape[1]} ids")
+        raise ValueError(f"{beams} beams are too many for a vocabulary of {scores.shape[1]} ids")
     session.expand(beams)
     for length in range(1, most + 1):
         logs = rules(scores, running.texts).log_softmax(-1)
-        ended, going = chosen(running.branches(logs, beams + 1), beams, end)
+        ended, going = select(running.branches(logs, beams + 1), beams, end)
         finished += [Candidate(running.texts[branch.row], branch.log) for branch in ended][: wanted - len(finished)]
         running, parents = running.continued(going)
         if len(finished) >= wanted or length == most:
             break
         session.inherit(torch.tensor(parents))
         session.append(torch.tensor([text[-1] for text in running.texts]))
-        scores = scored(session)
+        scores = finite_scores(session)
     return finished + running.candidates()[: max(0, beams - len(finished))]
 
 
 class Beams(NamedTuple):
-    """The unfinished texts of a beam search, by the row of the session that holds each."""
+    """The unfinished texts of a beam search, by row of the session."""
 
     texts: list[list[int]]
     logs: list[float]
-    """Their log-probabilities."""
+    """The log-probabilities of the texts."""
     order: list[int]
     """The rows, best first."""
 
     def branches(self, logs: Float[Tensor, "b v"], count: int) -> list[Branch]:
-        """Each text's `count` likeliest continuations, from the log-probabilities of the next id."""
+        """Returns the `count` most likely continuations of each text, from the log-probabilities of the next id."""
         values, ids = largest(logs, count)
         values = values + torch.tensor(self.logs, device=logs.device)[:, None]
-        values, ids = torch.stack([values.double(), ids.double()]).tolist()  # one synchronisation; both stay exact
+        values, ids = torch.stack(
+            [values.double(), ids.double()]
+        ).tolist()  # one synchronization; float64 is exact for both
         return [Branch(log, row, int(id)) for row in self.order for log, id in zip(values[row], ids[row])]
 
     def continued(self, going: Sequence[Branch]) -> tuple[Beams, list[int]]:
-        """The beams that these branches (best first) make, and the row that each row continues. The best branch of
-        every row stays in its row, so that its cache need not be copied."""
+        """Returns the beams after these branches (best first), and the previous row of each row. The best branch of
+        every row stays in its row, so that its cache is not copied."""
         rows = seated(going)
-        texts, order = [[*self.texts[branch.row], branch.id] for branch in rows], [rows.index(each) for each in going]
+        texts, order = (
+            [[*self.texts[branch.row], branch.id] for branch in rows],
+            [rows.index(branch) for branch in going],
+        )
         return Beams(texts, [branch.log for branch in rows], order), [branch.row for branch in rows]
 
     def candidates(self) -> list[Candidate]:
-        """All texts, best first; of equal ones the later first."""
+        """Returns all texts, best first. Of equal texts the later one is first."""
         rows = sorted(self.order, key=lambda row: self.logs[row])[::-1]
         return [Candidate(self.texts[row], self.logs[row]) for row in rows]
 
 
-def chosen(branches: Sequence[Branch], beams: int, end: int) -> tuple[list[Branch], list[Branch]]:
-    """The branches that end a text and those that run on, best first, up to the last of `beams` that run on. An end
-    of probability 0 is dropped."""
+def select(branches: Sequence[Branch], beams: int, end: int) -> tuple[list[Branch], list[Branch]]:
+    """Returns the branches that end a text and the first `beams` branches that do not, best first. Ends after the last
+    of these `beams` branches, and ends with probability 0, are dropped."""
     ended: list[Branch] = []
     going: list[Branch] = []
     for branch in sorted(branches, key=lambda branch: -branch.log):
@@ -270,13 +273,13 @@ def chosen(branches: Sequence[Branch], beams: int, end: int) -> tuple[list[Branc
     return ended, going
 
 
-def drawn(
+def sample_texts(
     session: Session, rules: Rules, most: int, *, temperature: float, count: int,
     generator: torch.Generator | None = None,
 ) -> list[Candidate]:  # fmt: skip
-    """`count` texts drawn at random at this temperature (above 0), each of at most `most` tokens, the end included.
-    Their log-probabilities are those at temperature 1. Raises ValueError for scores that are no finite numbers."""
-    end, scores = rules.protocol.end, scored(session).repeat_interleave(count, dim=0)
+    """Draws `count` texts at a temperature above 0. A text has at most `most` tokens including the end. The
+    log-probabilities are those at temperature 1. Raises ValueError if scores are not finite."""
+    end, scores = rules.protocol.end, finite_scores(session).repeat_interleave(count, dim=0)
     session.expand(count)
     texts: list[list[int]] = [[] for _ in range(count)]
     logs, over = scores.new_zeros(count, dtype=torch.float32), scores.new_zeros(count, dtype=torch.bool)
@@ -292,5 +295,5 @@ def drawn(
         if length == most or all(text[-1] == end for text in texts):
             break
         session.append(ids)
-        scores = scored(session)
+        scores = finite_scores(session)
     return [Candidate([*takewhile(lambda id: id != end, text)], log) for text, log in zip(texts, logs.tolist())]

@@ -1,4 +1,4 @@
-"""The public names of the project: `chopmix.transcribe(run, "talk.mp3")`."""
+"""The public names of the project, such as `chopmix.transcribe(run, "talk.mp3")`."""
 
 NAMES = {"transcribing": ("transcribe",), "transcription": ("Transcribing",)}
-"""By module."""
+"""The names by module."""

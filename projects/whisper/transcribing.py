@@ -1,5 +1,5 @@
-"""Transcription by an imported Whisper: of one sound, and of the files of `chopmix transcribe RUN FILE...`, written as
-text, JSON, or subtitles (SRT, VTT)."""
+"""Transcription with an imported Whisper: of one sound, and of the files of `chopmix transcribe RUN FILE...`, which are
+written as text, JSON or subtitles (SRT, VTT)."""
 
 from __future__ import annotations
 
@@ -26,55 +26,57 @@ from .transcription import Segment, Transcriber, Transcribing, Transcript, vocab
 
 
 def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
-    """The transcriber of an imported Whisper, and the chopper that makes its spectrograms. Raises RunError for a run of
-    another kind, DataError where its special ids are damaged."""
+    """Returns the transcriber of an imported Whisper and the chopper that computes its spectrograms. Raises RunError if
+    the run is not a Whisper, and DataError if its special ids are damaged."""
     task, text = run.text_task()
     sounds = [name for name, chopper in run.choppers.items() if isinstance(chopper, AudioStemChopper)]
     encoding = run.choppers[text].vocabulary
     if not sounds or "whisper" not in encoding.frame:
-        raise RunError(f"{run.folder} is no Whisper (chopmix import DIR RUN makes one); use `chopmix predict` for it")
+        raise RunError(f"{run.folder} is not a Whisper (see `chopmix import DIR RUN`); use `chopmix predict`")
     (sound,) = sounds
     chopper: AudioStemChopper = run.choppers[sound]
     frames = chopper.frames_of(0)
     plan = window_planner(run.choppers, sound, text)
     protocol = protocol_of(run, text, vocabulary_of(run.model, text))
-    made = Transcriber(run.model, protocol, plan, encoding, input=text, task=task, frames=frames, hop=chopper.hop)
-    return made, chopper
+    transcriber = Transcriber(
+        run.model, protocol, plan, encoding, input=text, task=task, frames=frames, hop=chopper.hop
+    )
+    return transcriber, chopper
 
 
 def protocol_of(run: Run, text: str, vocabulary: int) -> Protocol:
-    """Whisper's special ids, kept with the encoding of the input `text`. Raises DataError where they are damaged or
-    outside the `vocabulary`, RunError for a model whose context is shorter than a prompt."""
+    """Returns Whisper's special ids, which are stored with the encoding of the input `text`. Raises DataError if they
+    are damaged or outside the `vocabulary`, and RunError if the context is shorter than `SHORTEST`."""
     file = run.folder / "assets" / run.config.wiring.owners[text] / "encoding.json"
-    found = as_record(json.dumps(run.choppers[text].vocabulary.frame["whisper"]), Protocol, f"{file}: whisper")
-    if found.highest >= vocabulary:
-        raise DataError(f"{file}: whisper: id {found.highest} is outside the model's vocabulary of {vocabulary}")
+    protocol = as_record(json.dumps(run.choppers[text].vocabulary.frame["whisper"]), Protocol, f"{file}: whisper")
+    if protocol.highest >= vocabulary:
+        raise DataError(f"{file}: whisper: id {protocol.highest} is outside the model's vocabulary of {vocabulary}")
     if run.model.context < SHORTEST:
         raise RunError(f"{run.folder} has a context of {run.model.context}; a Whisper needs at least {SHORTEST}")
-    return found
+    return protocol
 
 
 def transcribe(
     run: Run, source: Any, how: Transcribing = Transcribing(), advance: Callable[[float, float], None] | None = None
 ) -> Transcript:
-    """The transcript of one sound of any length: a path, a file's bytes, or (samples, rate in hertz). Its language is
-    known at once; its segments are transcribed while they are iterated over, and `advance` is called after each with
-    the seconds done and in all. Raises ValueError for a sound that cannot be read, and for a language that the model
-    does not know."""
-    made, chopper = transcriber_of(run)
-    made.check(how)
+    """Transcribes one sound of any length: a path, the bytes of a file, or (samples, rate in hertz). The language of
+    the returned transcript is detected immediately; the segments are decoded during iteration. After each segment,
+    `advance` is called with the completed and the total seconds. Raises ValueError if the sound cannot be read, or if
+    the model does not support the language."""
+    transcriber, chopper = transcriber_of(run)
+    transcriber.check(how)
     clip = AudioStemChopper(mels=chopper.mels, longest=1e9, fill=None).decode(source)
-    silence = torch.zeros(made.frames * chopper.hop_samples)
+    silence = torch.zeros(transcriber.frames * chopper.hop_samples)
     spectrogram = chopper.spectrogram(torch.cat([clip, silence]))
     length = len(clip) // chopper.hop_samples
-    found = made.transcribe(spectrogram.to(run.model_device), length, how)
-    return Transcript(found.language, _told(found, length * chopper.hop, advance))
+    transcript = transcriber.transcribe(spectrogram.to(run.model_device), length, how)
+    return Transcript(transcript.language, _with_progress(transcript, length * chopper.hop, advance))
 
 
-def _told(
+def _with_progress(
     segments: Iterable[Segment], total: float, advance: Callable[[float, float], None] | None
 ) -> Iterator[Segment]:
-    """The segments, with a call of `advance` for each, and one at the end."""
+    """Yields the segments. Calls `advance` after each segment and at the end."""
     for segment in segments:
         if advance:
             advance(segment.end, total)
@@ -83,30 +85,30 @@ def _told(
         advance(total, total)
 
 
-# ----------------------------------------------------------------------------------------------- from the command line
+# ---------------------------------------------------------------------------------------------------- the command line
 
 
 def as_text(segments: Iterable[Segment]) -> str:
-    """One line per segment."""
+    """Returns one line per segment."""
     return "".join(f"{segment.text}\n" for segment in segments)
 
 
 def as_json(transcript: Transcript) -> str:
-    """A JSON object: `{"language": "en", "text": "...", "segments": [{"start": 0.0, "end": 2.5, "text": "...", ...}]}`,
-    with times in seconds."""
+    """Returns a JSON object: `{"language": "en", "text": "...", "segments": [{"start": 0.0, "end": 2.5, "text": "...",
+    ...}]}`, with times in seconds."""
     segments = list(transcript)
     parts = [
-        {"start": s.start, "end": s.end, "text": s.text, "mean_log_probability": round(s.said.log, 4),
-         "no_speech_probability": round(s.said.no_speech, 4), "temperature": s.said.temperature,
-         "compression_ratio": round(s.said.compression, 4)}
+        {"start": s.start, "end": s.end, "text": s.text, "mean_log_probability": round(s.decoding.log, 4),
+         "no_speech_probability": round(s.decoding.no_speech, 4), "temperature": s.decoding.temperature,
+         "compression_ratio": round(s.decoding.compression, 4)}
         for s in segments
     ]  # fmt: skip
-    whole = {"language": transcript.language, "text": "".join(s.raw for s in segments).strip(), "segments": parts}
-    return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
+    record = {"language": transcript.language, "text": "".join(s.raw for s in segments).strip(), "segments": parts}
+    return json.dumps(record, ensure_ascii=False, indent=1) + "\n"
 
 
 def as_srt(segments: Iterable[Segment]) -> str:
-    """SubRip subtitles."""
+    """Returns SubRip (SRT) subtitles."""
     return "\n".join(
         f"{number}\n{clock(s.start, ',')} --> {clock(s.end, ',')}\n{s.text.replace('-->', '->')}\n"
         for number, s in enumerate(segments, start=1)
@@ -114,15 +116,15 @@ def as_srt(segments: Iterable[Segment]) -> str:
 
 
 def as_vtt(segments: Iterable[Segment]) -> str:
-    """WebVTT subtitles, in which `&` and `<` are written as in HTML."""
+    """Returns WebVTT subtitles. `&` and `<` are escaped as in HTML."""
     parts = [f"{clock(s.start, '.')} --> {clock(s.end, '.')}\n{html.escape(s.text, quote=False)}\n" for s in segments]
     return "\n".join(["WEBVTT\n", *parts])
 
 
 def clock(seconds: float, point: str) -> str:
-    """Hours, minutes, seconds and milliseconds: `clock(62.5, ",")` is `00:01:02,500`."""
-    whole = round(seconds * 1000)
-    return f"{whole // 3_600_000:02}:{whole // 60_000 % 60:02}:{whole // 1000 % 60:02}{point}{whole % 1000:03}"
+    """Returns hours, minutes, seconds and milliseconds: `clock(62.5, ",")` is `00:01:02,500`."""
+    ms = round(seconds * 1000)
+    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{point}{ms % 1000:03}"
 
 
 FORMATS = {"txt": as_text, "json": as_json, "srt": as_srt, "vtt": as_vtt}
@@ -131,31 +133,33 @@ FORMATS = {"txt": as_text, "json": as_json, "srt": as_srt, "vtt": as_vtt}
 def write_transcripts(
     run: Run, files: Sequence[str], how: Transcribing, formats: Sequence[str], folder: Path | None
 ) -> int:
-    """Transcribe files one after another, each into `NAME.FORMAT` beside it (or in `folder`), and print the segments. A
-    file that cannot be read is reported and skipped; gives the number of these. `formats`: keys of FORMATS. Raises
-    RunError for two files that would be written to one, ValueError for a language that the model does not know."""
-    made, _ = transcriber_of(run)
-    made.check(how)
+    """Transcribes files, prints the segments, and writes them to `NAME.FORMAT` in `folder` or in the folder of each
+    file. `formats` are keys of FORMATS. A file that cannot be read is reported and skipped. Returns the number of
+    skipped files. Raises RunError if two files have the same output path, and ValueError if the model does not support
+    the language."""
+    transcriber, _ = transcriber_of(run)
+    transcriber.check(how)
     outputs = output_names(files, formats, folder) if formats else {}
     failed, console = 0, plain_console(stderr=True)
     for file in files:
         with progress_bar(console) as bar:
-            task = bar.add_task(printable(Path(file).name), total=None, heard="")
+            task = bar.add_task(printable(Path(file).name), total=None, done="")
 
             def advance(done: float, total: float, bar=bar, task=task) -> None:
-                bar.update(task, completed=done, total=total, heard=f"{done:.0f} of {total:.0f} s")
+                bar.update(task, completed=done, total=total, done=f"{done:.0f} of {total:.0f} s")
 
             try:
-                heard, segments = transcribe(run, file, how, advance), []
-                if made.protocol.languages and not how.language:
-                    console.print(f"{file}: language {heard.language}", soft_wrap=True)
-                for segment in heard:
+                transcript, segments = transcribe(run, file, how, advance), []
+                if transcriber.protocol.languages and not how.language:
+                    console.print(f"{file}: language {transcript.language}", soft_wrap=True)
+                for segment in transcript:
                     segments.append(segment)
                     when = f"[{clock(segment.start, '.')} --> {clock(segment.end, '.')}]"
                     print(as_written(f"{when} {segment.text}"), flush=True)
                 for kind in formats:
                     out = outputs[file]
-                    write_text(out.with_name(f"{out.name}.{kind}"), FORMATS[kind](Transcript(heard.language, segments)))
+                    content = FORMATS[kind](Transcript(transcript.language, segments))
+                    write_text(out.with_name(f"{out.name}.{kind}"), content)
             except (ValueError, OSError) as error:
                 console.print(f"{file}: {error}", soft_wrap=True)
                 failed += 1
@@ -163,28 +167,30 @@ def write_transcripts(
 
 
 def progress_bar(console: Console) -> Progress:
-    """A progress bar on standard error for one file."""
-    name, done = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[heard]}", markup=False)
+    """Returns a progress bar on standard error for one file."""
+    name, done = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[done]}", markup=False)
     columns = (name, BarColumn(), done, TimeRemainingColumn())
-    own = sys.stdout.isatty()  # standard output may be a file
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=own)
+    redirect = sys.stdout.isatty()  # not if standard output is a file
+    return Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=redirect
+    )
 
 
 def output_names(files: Sequence[str], formats: Sequence[str], folder: Path | None) -> dict[str, Path]:
-    """The path of each file's transcript, without ending: `talks/a` for `talks/a.mp3`; makes the folders. Raises
-    RunError for two files with one path, and for a folder that cannot be written to."""
-    found = {file: (folder or Path(file).parent) / Path(file).stem for file in files}
+    """Returns the path of each transcript without extension, such as `talks/a` for `talks/a.mp3`, and creates the
+    folders. Raises RunError if two files have the same path, or if a folder cannot be written to."""
+    paths = {file: (folder or Path(file).parent) / Path(file).stem for file in files}
     owners: dict[Path, str] = {}
-    for file, out in found.items():
+    for file, out in paths.items():
         if owners.setdefault(out, file) != file:
             raise RunError(
-                f"{owners[out]} and {file} would both be written to {out}.{formats[0]}; transcribe them apart"
+                f"{owners[out]} and {file} would both be written to {out}.{formats[0]}; transcribe them separately"
             )
-    for parent in {out.parent for out in found.values()}:
+    for parent in {out.parent for out in paths.values()}:
         try:
             parent.mkdir(parents=True, exist_ok=True)
-        except (OSError, ValueError) as error:  # ValueError: a name that no folder can have
+        except (OSError, ValueError) as error:  # ValueError: the name is not valid
             raise RunError(f"{parent} cannot be written to: {getattr(error, 'strerror', error)}") from error
         if not os.access(parent, os.W_OK):
             raise RunError(f"{parent} cannot be written to")
-    return found
+    return paths

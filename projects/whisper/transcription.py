@@ -1,10 +1,9 @@
-"""Transcription of whole files with Whisper: windows of 30 seconds one after another, and the segments in them.
+"""Transcription of complete files with Whisper, window by window of 30 seconds, and the segments in each window.
 
-Follows Radford et al. 2022 (arXiv:2212.04356, section 4.5) and OpenAI's own code (github.com/openai/whisper,
-`whisper/transcribe.py`), to which segments are tested to be equal: 30 seconds are read at a time, the next window
-begins at the last timestamp, and a window whose text is unlikely or repeats itself is decoded again at a higher
-temperature. In two things it differs: no segment ends after the file, and segments without text or length are left
-out, where OpenAI keeps them as empty ones."""
+Follows Radford et al. 2022 (arXiv:2212.04356, section 4.5) and OpenAI's code (github.com/openai/whisper,
+`whisper/transcribe.py`); tests compare the segments with it. The next window begins at the last timestamp. A window
+with an unlikely or repetitive text is decoded again at a higher temperature. There are two differences: no segment ends
+after the file, and segments without text or length are dropped, whereas OpenAI's code keeps them as empty segments."""
 
 from __future__ import annotations
 
@@ -25,34 +24,44 @@ from ...models.tokens import TokenSet
 from ...tokenizers.base import Chopper, Chunk, axes_of
 from ...tokenizers.chopping.packing import place
 from ...tokenizers.encoding.base import Encoding
-from .decoding import Protocol, Rules, Said, code_of, compression, drawn, likeliest, scored, searched
+from .decoding import (
+    Protocol,
+    Rules,
+    Said,
+    code_of,
+    compression,
+    finite_scores,
+    likeliest,
+    sample_texts,
+    search_texts,
+)
 
 
 class Segment(NamedTuple):
-    """A piece of a transcript; `start` and `end` are seconds from the beginning of the file."""
+    """A segment of a transcript. `start` and `end` are in seconds from the beginning of the file."""
 
     start: float
     end: float
     raw: str
-    """Its text as the model wrote it, with the space before it, where the language has spaces."""
-    said: Said
-    """The decoding of the whole window that it is from."""
+    """The generated text, including a leading space in languages that use spaces."""
+    decoding: Said
+    """The decoding of the complete window."""
     ids: list[int]
-    """The ids of its tokens, timestamps included."""
+    """The ids of the tokens, including timestamps."""
 
     @property
     def text(self) -> str:
-        """Its text without white space around it."""
+        """The text without surrounding white space."""
         return self.raw.strip()
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """The segments of a file in order. Where they come from `Transcriber.transcribe` each is decoded when it is asked
-    for, and they can be gone through once."""
+    """The segments of a file in order. `Transcriber.transcribe` decodes them during iteration, so that they can be
+    iterated over only once."""
 
     language: str
-    """The code of the language that was decoded: given, detected, or the only one that the model knows."""
+    """The code of the language: from the settings, detected, or the only language of the model."""
     segments: Iterable[Segment]
 
     def __iter__(self) -> Iterator[Segment]:
@@ -60,66 +69,65 @@ class Transcript:
 
 
 def window_planner(choppers: Mapping[str, Chopper], sound: str, text: str) -> Callable[[Tensor, Sequence[int]], Batch]:
-    """The function that makes a batch of one sample: a spectrogram (mels, frames) for the encoder's input `sound`, two
-    frames a token, and ids for the decoder's input `text`."""
-    axes, heard_by, end = axes_of(choppers.values()), choppers[sound], choppers[text].vocabulary.end
+    """Returns a function that creates a batch of one sample: a spectrogram (mels, frames) for the encoder's input
+    `sound`, with two frames per token, and ids for the decoder's input `text`."""
+    axes, sound_chopper, end = axes_of(choppers.values()), choppers[sound], choppers[text].vocabulary.end
 
     def plan(window: Tensor, ids: Sequence[int]) -> Batch:
         count = (window.shape[1] + 1) // 2
-        clip = Chunk(window[None], count, heard_by.seconds(count))
-        written = Chunk(torch.tensor(ids), len(ids), next_ids=torch.tensor([*ids[1:], end]))
-        heard = place([[(sound, clip)]], choppers, count, axes, rows=[0])
-        said = place([[(text, written)]], choppers, len(ids), axes, rows=[0])
-        return Batch(main=said, encoder=heard)
+        sound_chunk = Chunk(window[None], count, sound_chopper.seconds(count))
+        text_chunk = Chunk(torch.tensor(ids), len(ids), next_ids=torch.tensor([*ids[1:], end]))
+        encoder = place([[(sound, sound_chunk)]], choppers, count, axes, rows=[0])
+        main = place([[(text, text_chunk)]], choppers, len(ids), axes, rows=[0])
+        return Batch(main=main, encoder=encoder)
 
     return plan
 
 
 STEP = 0.02
-"""Seconds between two timestamps."""
+"""The difference between two timestamps in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transcribing:
-    """How a file is transcribed. The defaults are those of OpenAI's command line. Raises ValueError for values that are
-    out of range."""
+    """Settings for transcription. The defaults are those of OpenAI's command line. Raises ValueError if a value is out
+    of range."""
 
     language: str | None = None
-    """Its code or name, such as `de` or `German`; None: that which the model was tuned for, else detected from the
-    first 30 s."""
+    """The code or name of the language, such as `de` or `German`. None: the language for which the model was
+    fine-tuned, or else the language that is detected in the first 30 s."""
     translate: bool = False
-    """Translate into English, instead of transcribing."""
+    """Whether to translate into English instead of transcribing."""
     timestamps: bool = True
-    """Decode timestamps; without them a window is one segment."""
+    """Whether to decode timestamps. Without them a window is one segment."""
     beams: int = 5
-    """Beams at temperature 0, 1 to MOST_BEAMS; 1: greedy, always the likeliest next token."""
+    """The number of beams at temperature 0, from 1 to MOST_BEAMS; 1: greedy decoding."""
     patience: float = 1.0
-    """The search ends with `round(beams * patience)` finished texts (Kasai et al. 2022, arXiv:2204.05424)."""
+    """The search ends after `round(beams * patience)` finished texts (Kasai et al. 2022, arXiv:2204.05424)."""
     length_penalty: float | None = None
-    """How texts are ranked: None by their log-probability over their length; else, from 0 to 1, over ((5 +
-    length) / 6) to this power (Wu et al. 2016, arXiv:1609.08144)."""
+    """Texts are ranked by log-probability divided by ((5 + length) / 6) ** length_penalty, from 0 to 1 (Wu et al. 2016,
+    arXiv:1609.08144). None: by log-probability divided by length."""
     best_of: int = 5
-    """Texts drawn at a temperature above 0, of which the best is taken; 1 to MOST_BEAMS."""
+    """The number of sampled texts at a temperature above 0, from 1 to MOST_BEAMS; the best one is used."""
     seed: int = 0
-    """The seed that texts are drawn with."""
+    """The random seed of sampling."""
     temperatures: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    """Tried in turn, while a window's text repeats itself or is unlikely; each 0 or from 1e-6 to 1e6."""
+    """Tried in this order until the text of a window is neither repetitive nor unlikely; each 0 or from 1e-6 to 1e6."""
     compression: float | None = 2.4
-    """The text of a window repeats itself when zlib makes it more than so many times smaller; None: no such check."""
+    """A text is repetitive if its zlib compression ratio is above this value; None: no check."""
     confidence: float | None = -1.0
-    """The text of a window is unlikely when its mean log-probability (nats per token) is below this; None: no such
-    check."""
+    """A text is unlikely if its mean log-probability (nats per token) is below this value; None: no check."""
     silence: float | None = 0.6
-    """A window is silent when the model's probability of no speech is above this and its text is unlikely; None: none
-    is."""
+    """A window is silent if the probability of no speech is above this value and the text is unlikely; None: no
+    check."""
     follow: bool = True
-    """Whether the text decoded so far is a prompt to the next window, except after one at a temperature above 0.5."""
+    """Whether the preceding text is the prompt of the next window, except after a temperature above 0.5."""
     initial_prompt: str | None = None
-    """A prompt to the first window, such as names that occur. It stays before the text that `follow` prompts later
-    windows with, as far as there is room."""
+    """The prompt of the first window, such as names that occur in the file. With `follow`, later windows keep it in
+    front of the preceding text as long as it fits."""
     carry_initial_prompt: bool = False
-    """Whether every window is prompted with the whole initial prompt, and with as much of the text before it as fits
-    besides."""
+    """Whether the prompt of every window contains the complete initial prompt, followed by as much of the preceding
+    text as fits."""
 
     def __post_init__(self):
         if self.beams < 1 or self.best_of < 1:
@@ -131,32 +139,31 @@ class Transcribing:
         if not 0 < self.patience < 1000 or round(self.beams * self.patience) < 1:
             raise ValueError(f"patience is {self.patience}; beams * patience, rounded, must be at least 1")
         if self.length_penalty is not None and not 0 <= self.length_penalty <= 1:
-            raise ValueError(f"length_penalty is {self.length_penalty}; it must be between 0 and 1, or nothing")
-        if not self.temperatures or not all(each == 0 or 1e-6 <= each <= 1e6 for each in self.temperatures):
+            raise ValueError(f"length_penalty is {self.length_penalty}; it must be between 0 and 1, or None")
+        if not self.temperatures or not all(value == 0 or 1e-6 <= value <= 1e6 for value in self.temperatures):
             raise ValueError(
                 f"temperatures must be at least one number, each 0 or from 1e-6 to 1e6, not {self.temperatures}"
             )
 
-    def tries_again(self, said: Said) -> bool:
-        """Whether the next temperature is tried: where a window's text repeats itself or is unlikely, unless the
-        window is silent."""
-        unlikely = self.confidence is not None and said.log < self.confidence
-        if unlikely and self.silence is not None and said.no_speech > self.silence:
+    def needs_retry(self, decoding: Said) -> bool:
+        """Returns whether to try the next temperature, because the text is repetitive or unlikely and the window is not
+        silent."""
+        unlikely = self.confidence is not None and decoding.log < self.confidence
+        if unlikely and self.silence is not None and decoding.no_speech > self.silence:
             return False
-        return unlikely or (self.compression is not None and said.compression > self.compression)
+        return unlikely or (self.compression is not None and decoding.compression > self.compression)
 
-    def is_silent(self, said: Said) -> bool:
-        """Whether nothing is said in a window, so that it has no segments."""
-        sure = self.confidence is not None and said.log > self.confidence
-        return self.silence is not None and said.no_speech > self.silence and not sure
+    def is_silent(self, decoding: Said) -> bool:
+        """Returns whether a window contains no speech. It has no segments then."""
+        confident = self.confidence is not None and decoding.log > self.confidence
+        return self.silence is not None and decoding.no_speech > self.silence and not confident
 
 
 class Transcriber:
-    """Transcribes a spectrogram of any length in windows of `frames` frames, of `hop` seconds each.
+    """Transcribes a spectrogram of any length in windows of `frames` frames with `hop` seconds each.
 
-    `plan` makes the batch of one window that a `Session` takes, from its spectrogram (mels, frames) and the ids that
-    its text begins with. `encoding` is that of the text, which the task `task` generates as the input `input`.
-    """
+    `plan` creates the batch of one window for a `Session` from its spectrogram (mels, frames) and the first ids of its
+    text. `encoding` is the encoding of the text, which the task `task` generates as the input `input`."""
 
     def __init__(
         self, model: Model, protocol: Protocol, plan: Callable[[Tensor, Sequence[int]], Batch],
@@ -167,166 +174,171 @@ class Transcriber:
         self.names = {"input": input, "task": task, "vocabulary": vocabulary_of(model, input)}
         self.frames, self.hop = frames, hop
 
-    # ---------------------------------------------------------------------------------------------- the whole of a file
+    # -------------------------------------------------------------------------------------------------- complete files
 
     def transcribe(self, spectrogram: Float[Tensor, "mels frames"], length: int, how: Transcribing) -> Transcript:
-        """The segments of a file, decoded as they are asked for. `length` is the file's number of frames; behind them
-        the spectrogram goes on with one window of silence. Raises ValueError for a language or a translation that
-        this model cannot do."""
+        """Returns the transcript of a file, whose segments are decoded during iteration. `length` is the number of
+        frames of the file; the spectrogram has one more window of silence at the end. Raises ValueError if the model
+        does not support the language or translation."""
         self.check(how)
         language = self.language(how) or self.detect(spectrogram)[0]
         return Transcript(language, self._segments(spectrogram, length, language, how))
 
     def _segments(self, spectrogram: Tensor, length: int, language: str, how: Transcribing) -> Iterator[Segment]:
         prompt = [] if how.initial_prompt is None else [*self.encode(" " + how.initial_prompt.strip())]
-        generator, told, since, place = self._generator(how), list(prompt), 0, 0
-        while place < length:
-            size = min(self.frames, length - place)
-            window = spectrogram[:, place : place + size]  # behind the file's end are zeros, as in the reference
-            before = self._carried(prompt, told, since) if how.carry_initial_prompt else told[since:]
-            said = self.hear(window, before, language, how, generator)
-            if how.is_silent(said):
-                place += size
+        generator, history, start, offset = self._generator(how), list(prompt), 0, 0
+        while offset < length:
+            size = min(self.frames, length - offset)
+            window = spectrogram[:, offset : offset + size]  # zeros follow the end of the file, as in OpenAI's code
+            context = self._carried(prompt, history, start) if how.carry_initial_prompt else history[start:]
+            decoding = self.hear(window, context, language, how, generator)
+            if how.is_silent(decoding):
+                offset += size
                 continue
-            segments, heard = self.cut(said, place, size, how.timestamps)
+            segments, completed = self.cut(decoding, offset, size, how.timestamps)
             yield from segments
-            place += heard
-            told += [id for segment in segments for id in segment.ids]  # the next window decodes the rest
-            if not how.follow or said.temperature > 0.5:
-                since = len(told)
+            offset += completed
+            history += [id for segment in segments for id in segment.ids]  # the next window decodes the rest
+            if not how.follow or decoding.temperature > 0.5:
+                start = len(history)
 
     def check(self, how: Transcribing) -> None:
-        """Raises ValueError for a language or a translation that this model cannot do."""
+        """Raises ValueError if the model does not support the language or translation."""
         languages = self.protocol.languages
         if not languages and (how.translate or (how.language and code_of(how.language) != "en")):
-            raise ValueError("this model knows English alone: it takes no other language and does not translate")
+            raise ValueError("this model supports only English: other languages and translation are not possible")
         if languages and how.language is not None and code_of(how.language) not in languages:
             raise ValueError(f"no language {how.language!r}; possible: {', '.join(languages)}")
 
     def language(self, how: Transcribing) -> str | None:
-        """The code of the language to decode; None where it is to be detected."""
+        """Returns the code of the language, or None if it must be detected."""
         if not self.protocol.languages:
             return "en"
         return code_of(how.language) if how.language else self.protocol.language
 
     @torch.inference_mode()
     def detect(self, spectrogram: Float[Tensor, "mels frames"]) -> tuple[str, dict[str, float]]:
-        """The code of the likeliest language of the first window, and the probability of each, by code."""
+        """Returns the code of the most likely language of the first window, and the probability of each language by
+        code."""
         window, languages = padded(spectrogram[:, : self.frames], self.frames), self.protocol.languages
         session = Session(self.model, self.plan(window, [self.protocol.start]), most=1, **self.names)
-        chances = scored(session)[0, list(languages.values())].float().softmax(-1).tolist()
-        found = dict(zip(languages, chances))
-        return max(found, key=found.get), found
+        values = finite_scores(session)[0, list(languages.values())].float().softmax(-1).tolist()
+        probabilities = dict(zip(languages, values))
+        return max(probabilities, key=probabilities.get), probabilities
 
-    # -------------------------------------------------------------------------------------------- what a text
-    # begins with
+    # --------------------------------------------------------------------------------------------------------- prompts
 
     @property
-    def room(self) -> int:
-        """The most tokens of earlier text that a window is prompted with."""
+    def most_context(self) -> int:
+        """The maximum number of tokens of preceding text in a prompt."""
         return self.model.context // 2 - 1
 
-    def prompt(self, before: Sequence[int], language: str | None, how: Transcribing) -> list[int]:
-        """The ids that a window's text begins with: `<|startofprev|>` and the last of the ids `before`, if any, the
-        start, the language and the task (of a multilingual model), and, where there are to be none, "no
-        timestamps"."""
+    def prompt(self, context: Sequence[int], language: str | None, how: Transcribing) -> list[int]:
+        """Returns the first ids of the text of a window: `<|startofprev|>` and the last ids of the preceding text
+        `context` (if any), the start, the language and the task (for a multilingual model), and `<|notimestamps|>`
+        (without timestamps)."""
         p = self.protocol
-        found = [p.previous, *before[-self.room :], p.start] if before else [p.start]
+        ids = [p.previous, *context[-self.most_context :], p.start] if context else [p.start]
         if p.languages:
-            found += [p.languages[language], p.translate if how.translate else p.transcribe]
-        return found if how.timestamps else [*found, p.no_timestamps]
+            ids += [p.languages[language], p.translate if how.translate else p.transcribe]
+        return ids if how.timestamps else [*ids, p.no_timestamps]
 
-    def _carried(self, prompt: Sequence[int], told: Sequence[int], since: int) -> list[int]:
-        """The initial prompt, with which `told` begins, and as many of the ids told since as have room behind it."""
-        room = max(0, self.room - len(prompt))
-        return [*prompt, *told[max(len(prompt), since, len(told) - room) :]]
+    def _carried(self, prompt: Sequence[int], history: Sequence[int], start: int) -> list[int]:
+        """Returns the initial prompt, followed by as many of the last ids of `history[start:]` as fit. `history` begins
+        with the prompt."""
+        room = max(0, self.most_context - len(prompt))
+        return [*prompt, *history[max(len(prompt), start, len(history) - room) :]]
 
-    # --------------------------------------------------------------------------------------------------- one window
+    # ------------------------------------------------------------------------------------------------- single windows
 
     @torch.inference_mode()
     def hear(
-        self, window: Tensor, before: Sequence[int], language: str | None, how: Transcribing,
+        self, window: Tensor, context: Sequence[int], language: str | None, how: Transcribing,
         generator: torch.Generator | None = None,
     ) -> Said:  # fmt: skip
-        """The text of one window (mels, up to `frames`), at the first temperature at which it neither repeats itself
-        nor is unlikely, else at the last. `before`: ids of the text before it; `generator` draws texts, by default one
-        of `how.seed`."""
-        batch = self.plan(padded(window, self.frames), self.prompt(before, language, how))
+        """Decodes one window with shape (mels, up to `frames`). The text is that of the first temperature at which it
+        is neither repetitive nor unlikely, or that of the last temperature. `context` are the ids of the preceding
+        text; the default `generator` has the seed `how.seed`."""
+        batch = self.plan(padded(window, self.frames), self.prompt(context, language, how))
         generator, source = generator or self._generator(how), None
         for temperature in how.temperatures:
-            said, source = self.say(batch, source, temperature, how, generator)
-            if not how.tries_again(said):
+            decoding, source = self.decode_at(batch, source, temperature, how, generator)
+            if not how.needs_retry(decoding):
                 break
-        return said
+        return decoding
 
     def _generator(self, how: Transcribing) -> torch.Generator:
         return seeded(how.seed, next(self.model.parameters()).device)
 
-    def say(
+    def decode_at(
         self, batch: Batch, source: TokenSet | None, temperature: float, how: Transcribing, generator: torch.Generator
     ) -> tuple[Said, TokenSet]:
-        """A window's text at one temperature, and the encoder's output, to be given as `source` at the next."""
+        """Decodes a window at one temperature. Also returns the encoder's output, which is the `source` of the next
+        call."""
         p, begin = self.protocol, batch.main.chunks[self.names["input"]].values.view(-1).tolist()
-        most = min(self.model.context // 2, self.model.context - len(begin) + 1)  # the last token is not read
+        most = min(self.model.context // 2, self.model.context - len(begin) + 1)  # the last token is not an input
         session = Session(self.model, batch, most=most - 1, source=source, **self.names)
         source, rules = session.source, Rules(p, how.timestamps, session.device)
         if temperature == 0:
-            found = searched(session, rules, most, beams=how.beams, patience=how.patience)
+            candidates = search_texts(session, rules, most, beams=how.beams, patience=how.patience)
         else:
-            found = drawn(session, rules, most, temperature=temperature, count=how.best_of, generator=generator)
-        ids, log = likeliest(found, how.length_penalty)
+            count = how.best_of
+            candidates = sample_texts(session, rules, most, temperature=temperature, count=count, generator=generator)
+        ids, log = likeliest(candidates, how.length_penalty)
         first = session.prompt_scores(begin.index(p.start))[0].float().softmax(-1)
         text = self.decode([id for id in ids if id < p.timestamps])
-        said = Said(ids, log / (len(ids) + 1), float(first[p.no_speech]), temperature, compression(text))
-        return said, source
+        decoding = Said(ids, log / (len(ids) + 1), float(first[p.no_speech]), temperature, compression(text))
+        return decoding, source
 
     # ------------------------------------------------------------------------------------------------------ segments
 
-    def cut(self, said: Said, place: int, size: int, timed: bool) -> tuple[list[Segment], int]:
-        """A window's text as segments, and the number of frames after which the next window begins. The window begins
-        at the frame `place` of the file, and `size` of its frames are the file's; `timed`: with timestamps.
+    def cut(self, decoding: Said, offset: int, size: int, timed: bool) -> tuple[list[Segment], int]:
+        """Returns the segments of a window, and the number of frames after which the next window begins. The window
+        begins at the frame `offset` of the file and contains `size` frames of the file. `timed`: with timestamps.
 
-        0.00 a 2.00 2.00 b 5.00    segments a (0 to 2 s) and b (2 to 5 s); the next window follows this one
-        0.00 a 2.00 2.00 b         segment a (0 to 2 s); the next window begins at 2 s
-        """
-        p, ids = self.protocol, said.ids
+        0.00 a 2.00 2.00 b 5.00    segments a (0 to 2 s) and b (2 to 5 s); the next window follows this window 0.00 a
+        2.00 2.00 b         segment a (0 to 2 s); the next window begins at 2 s"""
+        p, ids = self.protocol, decoding.ids
         times = [id >= p.timestamps for id in ids]
         pairs = [n for n in range(1, len(ids)) if times[n - 1] and times[n]]
         if not timed or not pairs:
             last = next((id for id in reversed(ids) if id >= p.timestamps), p.timestamps)
             end = size if last == p.timestamps else self._frames(last)
-            return self._cleared([(0, end, ids)], place, size, said), size
+            return self._segments_of([(0, end, ids)], offset, size, decoding), size
         ends_alone = times[-2:] == [False, True]
-        found, start = [], 0
+        parts, start = [], 0
         for cut in [*pairs, len(ids)] if ends_alone else pairs:
             part = ids[start:cut]
             if part[0] >= p.timestamps and part[-1] >= p.timestamps:
-                found.append((self._frames(part[0]), self._frames(part[-1]), part))
+                parts.append((self._frames(part[0]), self._frames(part[-1]), part))
             start = cut
-        heard = size if ends_alone else max(1, self._frames(ids[pairs[-1] - 1]))
-        return self._cleared(found, place, size, said), heard
+        completed = size if ends_alone else max(1, self._frames(ids[pairs[-1] - 1]))
+        return self._segments_of(parts, offset, size, decoding), completed
 
     def _frames(self, id: int) -> int:
-        """The frame of a window at the time of a timestamp's id."""
+        """Returns the frame of a window at a timestamp id."""
         return round((id - self.protocol.timestamps) * STEP / self.hop)
 
-    def _cleared(self, parts: list[tuple[int, int, list[int]]], place: int, size: int, said: Said) -> list[Segment]:
-        """The segments of (first frame, end frame, ids) that have a text and a length, cut at the window's end."""
-        found = []
+    def _segments_of(
+        self, parts: list[tuple[int, int, list[int]]], offset: int, size: int, decoding: Said
+    ) -> list[Segment]:  # fmt: skip
+        """Returns the segments of `parts` (first frame, end frame, ids), cut at the end of the window. Segments without
+        text or length are dropped."""
+        segments = []
         for start, end, ids in parts:
             start, end = min(start, size), min(end, size)
             text = self.decode([id for id in ids if id < self.protocol.timestamps])
             if text.strip() and end > start:
-                seconds = (round((place + frame) * self.hop, 2) for frame in (start, end))
-                found.append(Segment(*seconds, text, said, ids))
-        return found
+                seconds = (round((offset + frame) * self.hop, 2) for frame in (start, end))
+                segments.append(Segment(*seconds, text, decoding, ids))
+        return segments
 
 
 def vocabulary_of(model: Model, input: str) -> int:
-    """The number of ids that a model generates as `input`, with timestamps, which a tokenizer may not name."""
+    """Returns the vocabulary size of the input `input`, including timestamps, which may be missing in the tokenizer."""
     return model.tokenizer(input).embedding.num_embeddings
 
 
 def padded(window: Float[Tensor, "mels n"], frames: int) -> Float[Tensor, "mels {frames}"]:
-    """A window with zeros behind it, `frames` long."""
+    """Pads a window with zeros at the end to `frames` frames."""
     return torch.nn.functional.pad(window, (0, frames - window.shape[1]))

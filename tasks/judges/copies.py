@@ -1,4 +1,4 @@
-"""How near generated items are to the training data: are they copies?"""
+"""A judge that measures whether generated items are copies of training items."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..judging import Figure, Generated, Judge, TrainingItems
 
 
 class Copies(Judge):
-    """Whether generated items of one length are copies of training items.
+    """Measures whether generated items are copies of training items; all items must have the same length.
 
     The distance of an item is the number of ids in which it differs from the nearest training item. The figure (named
-    as in the YAML) is the share of complete generated items with a smaller distance than a true item of the split, both
-    drawn at random, ties counting half: 0.5 if they are as near as true ones, 1 if all are copies. `_exact`: the share
-    that equals a training item; `_exact_real`: the same of the true items. Where no generated item is complete, there
-    is only `_exact_real`.
+    as in the YAML) is the probability that a complete generated item has a smaller distance than a true item of the
+    split, both drawn at random; ties count half. It is 0.5 if generated items are as near as true ones, and 1 if all
+    are copies. `_exact`: the share that equals a training item; `_exact_real`: the same for the true items. If no
+    generated item is complete, only `_exact_real` is returned.
     """
 
     encoded = True
@@ -37,31 +37,31 @@ class Copies(Judge):
 
     def fit(self, open_run: Callable[[str | Path], RunPart], data: TrainingItems) -> None:
         ids = [*data.items()]
-        if len({len(each) for each in ids}) != 1:
-            raise ValueError("copies: the items of the training data are not all of one length")
+        if len({len(item_ids) for item_ids in ids}) != 1:
+            raise ValueError("copies: the items of the training data differ in length; all must have the same length")
         self.training = np.array(ids, np.uint16)
 
     def save(self, folder: Path) -> None:
         write_bytes(folder / f"training-{self.training.shape[1]}.u16", self.training.astype("<u2").tobytes())
 
     def load(self, folder: Path, open_run: Callable[[str | Path], RunPart]) -> None:
-        found = sorted(folder.glob("training-*.u16"))
-        length = found[0].stem.rpartition("-")[2] if found else ""
-        content = read_bytes(found[0]) if length.isdecimal() and int(length) else b"-"
+        files = sorted(folder.glob("training-*.u16"))
+        length = files[0].stem.rpartition("-")[2] if files else ""
+        content = read_bytes(files[0]) if length.isdecimal() and int(length) else b"-"
         if not content or len(content) % (2 * int(length or 1)):
-            raise DataError(f"{folder} is missing or damaged: the training items' ids stand there; copy whole runs")
+            raise DataError(f"{folder}: the ids of training items are missing or damaged; copy complete run folders")
         self.training = np.frombuffer(content, "<u2").reshape(-1, int(length))
 
     def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary) -> dict[str, float]:
-        made = self.distances([each.item for each in generated if each.item is not None], vocabulary)
-        true = self.distances([each.true for each in generated], vocabulary)
-        found = {"_exact_real": float((true == 0).mean())}
-        if len(made):
-            nearer = (made[:, None] < true).mean() + (made[:, None] == true).mean() / 2
-            found |= {"": float(nearer), "_exact": float((made == 0).mean())}
-        return found
+        fake = self.distances([sample.item for sample in generated if sample.item is not None], vocabulary)
+        true = self.distances([sample.true for sample in generated], vocabulary)
+        figures = {"_exact_real": float((true == 0).mean())}
+        if len(fake):
+            nearer = (fake[:, None] < true).mean() + (fake[:, None] == true).mean() / 2
+            figures |= {"": float(nearer), "_exact": float((fake == 0).mean())}
+        return figures
 
     def distances(self, items: Sequence[Any], vocabulary: Vocabulary) -> np.ndarray:
-        """In how many ids each item differs from its nearest training item, (n)."""
+        """Returns the number of ids in which each item differs from its nearest training item, (n)."""
         ids = [np.array(vocabulary.encode(item), np.uint16) for item in items]
-        return np.array([(self.training != each).sum(1).min() for each in ids])
+        return np.array([(self.training != item_ids).sum(1).min() for item_ids in ids])

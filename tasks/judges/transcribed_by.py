@@ -1,4 +1,4 @@
-"""Another run as the judge of what is generated: does its speech recogniser hear what was asked for?"""
+"""A judge that scores generated sounds with the speech recogniser of another run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..run_judge import RunJudge
 
 
 class TranscribedBy(RunJudge):
-    """The word error rate of what a trained run (CTC) hears in generated items, beside the text that was asked for."""
+    """The word error rate of a trained run (CTC) on generated items, relative to the requested text."""
 
     figure, answer = Figure("errors per word"), "text"
 
-    def value(self, said: Sequence[str | None], wanted: Sequence[str]) -> float:
-        return wer([text or "" for text in said], wanted)
+    def value(self, answers: Sequence[str | None], expected: Sequence[str]) -> float:
+        return wer([text or "" for text in answers], expected)

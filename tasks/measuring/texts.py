@@ -1,5 +1,4 @@
-"""Metrics of hypotheses (`said`) against reference texts (`true`): exact match, BLEU, chrF, word and character error
-rates."""
+"""Metrics of hypotheses compared with reference texts: exact match, BLEU, chrF, word and character error rates."""
 
 from __future__ import annotations
 
@@ -9,50 +8,50 @@ from typing import Any, Literal
 from ..base import Metric
 
 TextMetric = Literal["exact_match", "bleu", "chrf", "wer", "cer"]
-"""The values of `metrics` in a YAML."""
+"""The possible values of `metrics` in a YAML."""
 
 
 def as_text(value: Any) -> str:
-    """The text of a column's value: UTF-8 bytes are decoded, others converted by `str`."""
+    """Returns a column's value as text: UTF-8 bytes are decoded, other values converted by `str`."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def exact_match(said: Sequence[str], true: Sequence[str]) -> float:
-    """The share of hypotheses, 0 to 1, that equal their reference to the letter."""
-    return sum(a == b for a, b in zip(said, true, strict=True)) / max(len(true), 1)
+def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Returns the share of hypotheses, 0 to 1, that are equal to their reference."""
+    return sum(a == b for a, b in zip(hypotheses, references, strict=True)) / max(len(references), 1)
 
 
-def bleu(said: Sequence[str], true: Sequence[str]) -> float:
-    """Corpus BLEU (0 to 100; Papineni et al. 2002) of detokenized text with sacreBLEU's defaults, tokenization 13a
-    (Post 2018, arXiv:1804.08771)."""
+def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Returns the corpus BLEU (0 to 100; Papineni et al. 2002) of detokenized text with sacreBLEU's defaults,
+    tokenization 13a (Post 2018, arXiv:1804.08771)."""
     import sacrebleu
 
-    return sacrebleu.corpus_bleu(list(said), [list(true)]).score
+    return sacrebleu.corpus_bleu(list(hypotheses), [list(references)]).score
 
 
-def chrf(said: Sequence[str], true: Sequence[str]) -> float:
-    """Corpus chrF (0 to 100), by sacreBLEU (Popovic 2015)."""
+def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Returns the corpus chrF (0 to 100; Popovic 2015), computed by sacreBLEU."""
     import sacrebleu
 
-    return sacrebleu.corpus_chrf(list(said), [list(true)]).score
+    return sacrebleu.corpus_chrf(list(hypotheses), [list(references)]).score
 
 
-def wer(said: Sequence[str], true: Sequence[str]) -> float:
-    """Word error rate over a whole split, by jiwer: substitutions, deletions and insertions (into empty references,
-    too) over the words of all references.
+def wer(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Returns the word error rate of a split, computed by jiwer: substitutions, deletions and insertions (including
+    those into empty references), divided by the number of words of all references.
 
-    Both sides are normalised: lower case, no punctuation, one space for several.
+    Both sides are normalised: lower case, no punctuation, single spaces.
     """
     import jiwer
 
-    return float(jiwer.wer(_normalised(true), _normalised(said)))
+    return float(jiwer.wer(_normalised(references), _normalised(hypotheses)))
 
 
-def cer(said: Sequence[str], true: Sequence[str]) -> float:
-    """Character error rate: as `wer`, with the same normalisation, by character."""
+def cer(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Returns the character error rate, with the same normalisation as `wer`."""
     import jiwer
 
-    return float(jiwer.cer(_normalised(true), _normalised(said)))
+    return float(jiwer.cer(_normalised(references), _normalised(hypotheses)))
 
 
 def _normalised(texts: Sequence[str]) -> list[str]:

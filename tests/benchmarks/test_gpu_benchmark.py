@@ -72,7 +72,7 @@ def test_what_was_measured_here_is_passed_over_and_what_failed_is_not(gpu, bench
     assert [row["figure"] for row in bench.rows()] == [1] and len(calls) == 2
     bench_parts.Bench(bench.device, small=True, again=True, part="speed").measure("one", measured)
     assert [row["figure"] for row in bench.rows()] == [3]
-    bench_parts.here.cache_clear()
+    bench_parts.environment.cache_clear()
     bench.measure("two", measured)
     assert {row["case"] for row in bench.rows()} == {"one", "two"}
 
@@ -129,7 +129,7 @@ def test_who_waits_is_told_with_the_line_that_does(gpu):
 def test_why_something_is_compiled_again_is_told(gpu):
     torch._dynamo.reset()
     compiled = torch.compile(lambda x: x * 2, backend="eager", dynamic=False)
-    with sound.reasons() as found:
+    with sound.recompilations() as found:
         for size in range(2, 14):
             compiled(torch.ones(size))
     assert "size mismatch" in found[0] and any("recompile_limit" in reason for reason in found)

@@ -41,7 +41,7 @@ def test_a_run_that_is_killed_ends_like_one_that_was_not(campaign, reference, pl
 
 def test_asked_to_stop_while_it_prepares_data_it_takes_away_what_is_half_written(campaign, reference):
     number = next(n for n, (did, path) in enumerate(reference.operations) if did == "write" and ".train.tokens" in path)
-    folder = campaign.place("lm", "prepares")
+    folder = campaign.new_folder("lm", "prepares")
     plan = replace(reference.plan, folder=str(folder), strike=plans.Strike(number, "before", signal.SIGTERM))
     assert starting.Started(plan).ended() == 128 + signal.SIGTERM
     assert compare.left_files(folder) == [] and not list(folder.glob("cache/*/*.tokens"))

@@ -24,5 +24,5 @@ def test_its_figures_are_medians_with_what_they_were_measured_on(monkeypatch, tm
 
 def test_a_run_that_makes_no_step_is_told(monkeypatch):
     monkeypatch.setattr(start, "CODE", "raise SystemExit('no data')")
-    with pytest.raises(RuntimeError, match=r"configs/x\.yaml: no step was made; no data"):
+    with pytest.raises(RuntimeError, match=r"configs/x\.yaml: no training step was completed; no data"):
         started("configs/x.yaml")

@@ -45,7 +45,9 @@ def test_a_finished_run_is_not_trained_again_and_another_one_is_not_measured(tra
     assert trained(CONFIGS / "in_context" / "linear.yaml", out, changes) == out
     before = {name: (out / name).read_bytes() for name in ("summary.json", "metrics.jsonl", "last.json")}
     trained(CONFIGS / "in_context" / "linear.yaml", out, changes)
-    with pytest.raises(SystemExit, match=r"is a run of another configuration[^$]*training.learning_rate: 0.02 there"):
+    with pytest.raises(
+        SystemExit, match=r"is a run of another configuration[^$]*training.learning_rate: 0.02 in the run"
+    ):
         trained(CONFIGS / "in_context" / "linear.yaml", out, [*changes, "training.learning_rate=0.01"])
     assert before == {name: (out / name).read_bytes() for name in before}
     with pytest.raises(SystemExit, match="training.step: "):

@@ -10,7 +10,7 @@ from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.fingerprint import file_fingerprint
-from chopmix.experiment.embed import whole_file
+from chopmix.experiment.embed import atomic_file
 from chopmix.experiment.run import Run, writable
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
@@ -46,7 +46,7 @@ def test_a_wrong_setting_is_named_before_any_work(tiny, capsys, override, match)
 
 def test_a_vocabulary_that_the_corpus_does_not_fill_is_named_as_its_yaml_writes_it(tiny, capsys):
     message = said(capsys, "train", str(tiny()), "inputs.text.encoding=bpe", "inputs.text.vocabulary=6000")
-    assert "inputs.text: vocabulary: 6000 ids are too many: this corpus gives " in message
+    assert "inputs.text: vocabulary: 6000 ids are too many: this corpus yields only " in message
 
 
 @pytest.mark.parametrize("folder", [".", "/", "..", "made"])
@@ -200,9 +200,9 @@ def test_something_else_in_the_place_of_a_lock(tiny, capsys, tmp_path, what):
 def test_a_pipe_among_the_data_is_named(tmp_path):
     """It might never end: nobody need write to it."""
     os.mkfifo(tmp_path / "pipe.tar")
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         len(Webdataset(train=str(tmp_path / "*.tar"), columns={"image": "png"}).open("train"))
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         list(read_lines(tmp_path / "pipe.tar"))
     assert file_fingerprint(tmp_path / "pipe.tar") == "pipe.tar missing"
 
@@ -230,12 +230,12 @@ def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(capsys, tmp_pat
         (folder / place).symlink_to(precious)
     Run.record(run, {"val/loss": 1.0})
     told = capsys.readouterr().err
-    assert "evaluations.jsonl cannot be written to" in told and "--output DIR writes to another place" in told
+    assert "evaluations.jsonl cannot be written" in told and "--output DIR writes to another folder" in told
     assert writable(folder) is None
     (folder / "evaluations.jsonl").unlink()
     os.mkfifo(folder / "evaluations.jsonl")
     Run.record(run, {"val/loss": 1.0})
-    assert "evaluations.jsonl cannot be written to: No such device" in capsys.readouterr().err
+    assert "evaluations.jsonl cannot be written: No such device" in capsys.readouterr().err
     Run.record(run, {"val/loss": 1.0}, tmp_path)
     assert json.loads((tmp_path / "evaluations.jsonl").read_text())["val/loss"] == 1.0
     assert precious.read_text() == "precious"
@@ -245,7 +245,7 @@ def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(capsys, tmp_pat
 
 
 def test_a_file_of_vectors_that_no_file_can_be(tmp_path):
-    too_long, odd = whole_file(tmp_path / f"{'a' * 300}.npy", "wb"), whole_file(tmp_path / "a\0b.npy", "wb")
+    too_long, odd = atomic_file(tmp_path / f"{'a' * 300}.npy", "wb"), atomic_file(tmp_path / "a\0b.npy", "wb")
     with pytest.raises(OSError, match=r"\.npy cannot be written: File name too long"), too_long:
         pass
     with pytest.raises(ValueError, match="cannot be the name of a file"), odd:

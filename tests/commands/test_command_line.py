@@ -246,7 +246,7 @@ def test_weights_alone_are_no_directory(tmp_path, capsys):
         (["--steps=300"], "did you mean training.steps=300?"),
         (["--lr", "0.1"], "did you mean training.learning_rate=0.1?"),
         (["--batch_size", "8"], "did you mean training.samples_per_step=8 (or training.tokens_per_step)?"),
-        (["training.steps"], "training.steps: an override is written key.sub=value"),
+        (["training.steps"], "training.steps: an override has the form key.sub=value"),
     ],
 )  # fmt: skip
 def test_options_that_are_nearly_right(words, message, capsys):
@@ -278,6 +278,6 @@ def test_a_sweep_of_a_classifier_tells_the_best_first(tmp_path, monkeypatch, cap
     Path("seen.yaml").write_text(SEEN)
     for _ in range(2):  # the second finds all runs finished
         assert main(["train", "seen.yaml", "--sweep", "training.learning_rate=1e-7,3e-2", "--seeds", "0,1"]) == 0
-        table = capsys.readouterr().out.partition("by val/accuracy, the best first")[2]
+        table = capsys.readouterr().out.partition("sorted by val/accuracy, best first")[2]
         assert table.count("±") == 2 * (table.count("val/") + 1)
         assert 0 < table.index("learning_rate=3e-2") < table.index("learning_rate=1e-7")

@@ -107,27 +107,27 @@ def test_ids_are_forbidden_and_forced(runs, tmp_path):
     [
         ("writer", ["--forbid", "99"], "--forbid"),
         ("writer", ["--force", "0:99"], "--force"),
-        ("writer", ["--force", "16:3"], "an item has no place 16: places are 0 to 15"),
-        ("writer", ["--force", "0:3,-1:3"], "an item has no place -1"),
-        ("writer", ["--given", "x.png"], "--given: this run refines no drafts"),
-        ("refiner", ["--given", "x.png"], "--given FILE and --fill PLACES belong together"),
+        ("writer", ["--force", "16:3"], "position 16 is outside the item; positions are 0 to 15"),
+        ("writer", ["--force", "0:3,-1:3"], "position -1 is outside the item"),
+        ("writer", ["--given", "x.png"], "--given: this run does not refine drafts"),
+        ("refiner", ["--given", "x.png"], "--given FILE and --fill POSITIONS must be used together"),
         ("refiner", ["--given", "gone.png", "--fill", "3"], "--given gone.png"),
         (
             "refiner",
             ["--prompt", "seven"],
-            "--prompt is for texts, and 'image' is none; --given FILE --fill PLACES keeps a part",
+            "--prompt is for texts, but 'image' is not a text; --given FILE --fill PLACES keeps a part",
         ),
-        ("writer", ["--force", "x"], "--force: 'x' is no whole number; write --forbid 3,7 and --force 0:3,1:7"),
-        ("writer", ["--forbid", "red"], "--forbid: 'red' is no whole number; write --forbid 3,7"),
-        ("writer", ["--force", "0"], "--force: '' is no whole number; write --forbid 3,7 and --force 0:3"),
-        ("writer", ["--prompt", "seven"], "--prompt is for texts, and 'image' is none"),
+        ("writer", ["--force", "x"], "--force: 'x' is not an integer; write --forbid 3,7 and --force 0:3,1:7"),
+        ("writer", ["--forbid", "red"], "--forbid: 'red' is not an integer; write --forbid 3,7"),
+        ("writer", ["--force", "0"], "--force: '' is not an integer; write --forbid 3,7 and --force 0:3"),
+        ("writer", ["--prompt", "seven"], "--prompt is for texts, but 'image' is not a text"),
         ("writer", ["--grammar", "[0-9]+"], "--grammar is for texts"),
-        ("writer", ["--steps", "4"], "--steps: this run refines no drafts"),
-        ("writer", ["--drafts", "4"], "--drafts: this run refines no drafts"),
-        ("writer", ["--order", "random"], "--order: this run refines no drafts"),
-        ("refiner", ["--drafts", "4"], "of 4 drafts the one is kept from which `through` is read best; it names none"),
+        ("writer", ["--steps", "4"], "--steps: this run does not refine drafts"),
+        ("writer", ["--drafts", "4"], "--drafts: this run does not refine drafts"),
+        ("writer", ["--order", "random"], "--order: this run does not refine drafts"),
+        ("refiner", ["--drafts", "4"], "drafts is 4, but `through` names no input to choose the best draft by"),
         ("namer", ["--drafts", "0"], "drafts must be at least 1, not 0"),
-        ("writer", ["--animate", "x.gif"], "--animate: this run refines no drafts"),
+        ("writer", ["--animate", "x.gif"], "--animate: this run does not refine drafts"),
         ("writer", ["--guidance", "-1"], "guidance is -1.0; it must be from 0"),
         ("writer", ["--guidance", "nan"], "guidance is nan; it must be from 0"),
         ("refiner", ["--forbid", "3"], "--forbid: this run refines drafts"),
@@ -135,7 +135,7 @@ def test_ids_are_forbidden_and_forced(runs, tmp_path):
         ("refiner", ["--grammar", "[0-9]+"], "--grammar"),
         ("refiner", ["--steps", "0"], "steps must be at least 1, not 0"),
         ("refiner", ["--order", "backwards"], "--order is 'backwards'; possible: confidence, random"),
-        ("refiner", ["--animate", "x.mp4"], "--animate x.mp4: an animation is a .gif"),
+        ("refiner", ["--animate", "x.mp4"], "--animate x.mp4: an animation must be a .gif file"),
     ],
 )
 def test_what_cannot_be_asked_for_is_told_in_a_line(runs, tmp_path, capsys, run, more, told):
@@ -158,15 +158,15 @@ def test_a_part_of_a_picture_is_filled_in(runs, tmp_path, capsys):
     changed = {place for each in made for place in range(16) if each[place] != ids[place]}
     assert changed and changed <= {0, 4, 5, 6, 7, 8}
     for places, told in (
-        ("16", "no place 16: places are 0 to 15"),
+        ("16", "position 16 is outside the item; positions are 0 to 15"),
         (
             "lower half",
-            "--fill lower half: 'lower half' is no whole number. Places are counted from 0, in a picture row ",
+            "--fill lower half: 'lower half' is not an integer. Positions are counted from 0, in a picture row ",
         ),
-        ("lower half", "or 8:16 for the second half (of a picture the lower one)"),
-        ("0:99999999999", "no place"),
-        ("5:5", "it names no place"),
-        ("x", "write 3,8:12 for the places 3, 8"),
+        ("lower half", "or 8:16 for the second (in a picture: lower) half"),
+        ("0:99999999999", "position 99999999998 is outside the item"),
+        ("5:5", "the range is empty"),
+        ("x", "Write 3,8:12 for the positions 3, 8"),
     ):
         capsys.readouterr()
         more = ["--given", str(given), "--fill", places, "--output", str(tmp_path / "y.png")]
@@ -183,7 +183,7 @@ def test_drafts_are_animated(runs, tmp_path):
 def test_a_text_is_given_with_masks_in_it(runs, capsys):
     more = ["--target", "words", "--given", "x.txt", "--fill", "0"]
     assert main(["generate", str(runs / "namer"), *more]) == 2
-    told = "--given and --fill are for files; in a text masks say what is filled in: --prompt 'a <|mask|>'"
+    told = "--given and --fill are not for texts; write masks into the prompt: --prompt 'a <|mask|>'"
     assert told in capsys.readouterr().err
 
 
@@ -197,7 +197,10 @@ def test_an_animation_of_a_text_is_not_written_over_a_file(runs, tmp_path, capsy
     before = film.read_bytes()
     with Image.open(film) as animation:
         assert animation.n_frames >= 2
-    for name, told in ((film, "x.gif exists; choose another name"), (tmp_path / "x.mp4", "an animation is a .gif")):
+    for name, told in (
+        (film, "x.gif exists; choose another name"),
+        (tmp_path / "x.mp4", "an animation must be a .gif file"),
+    ):
         capsys.readouterr()
         assert main(["generate", str(runs / "namer"), *more, "--animate", str(name)]) == 2
         assert told in capsys.readouterr().err and film.read_bytes() == before
@@ -236,9 +239,9 @@ def test_a_refined_text_is_compared_with_that_of_the_sample(runs, tmp_path):
 @pytest.mark.parametrize(
     "run, more, told",
     [
-        ("judge", ["--guidance", "2"], "generates nothing: there is nothing to guide"),
-        ("writer", ["--steps", "2"], "refines no drafts"),
-        ("refiner", ["--drafts", "2"], "refines no drafts through an input: nothing tells which of several is best"),
+        ("judge", ["--guidance", "2"], "generates nothing: `guidance` and `temperature`"),
+        ("writer", ["--steps", "2"], "does not refine drafts"),
+        ("refiner", ["--drafts", "2"], "does not refine drafts with `refining.through`"),
         ("namer", ["--drafts", "0"], "drafts must be at least 1, not 0"),
         ("writer", ["--guidance", "200"], "guidance is 200.0; it must be from 0"),
         ("refiner", ["--temperature", "-1"], "temperature is -1.0; it must be 0"),
@@ -255,7 +258,7 @@ def test_an_evaluation_that_cannot_be_is_told_in_a_line(runs, capsys, run, more,
 def test_metrics_of_texts_are_refused_where_no_text_is_predicted(tmp_path, task, attention):
     tree = WRITER.replace("ATTENTION", attention).replace("TASK", task).replace("{accepted: JUDGED}", "[wer]")
     (tmp_path / "x.yaml").write_text(tree)
-    with pytest.raises(ValueError, match="tasks.picture.metrics: wer compare texts, and 'image' is none"):
+    with pytest.raises(ValueError, match="tasks.picture.metrics: wer compare texts, but 'image' is not a text"):
         train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"]))
 
 
@@ -440,9 +443,9 @@ def test_words_go_before_all_that_is_refined_through_them():
 
 
 @pytest.mark.parametrize("old, new, told", [
-    ("through: [words]", "through: [image]", "picture.refining.through: no task before it refines 'image'; possi"),
-    ("through: [words]", "through: [x]", "picture.refining.through: no task before it refines 'x'; possi"),
-    ("{tokens: 1}", "{steps: 2}", "name.refining.tokens: must be given, since 'picture' is refined through 'words'"),
+    ("through: [words]", "through: [image]", "picture.refining.through: no preceding task refines 'image'; possi"),
+    ("through: [words]", "through: [x]", "picture.refining.through: no preceding task refines 'x'; possi"),
+    ("{tokens: 1}", "{steps: 2}", "name.refining.tokens: must be set, since 'picture' is refined through 'words'"),
 ])  # fmt: skip
 def test_a_draft_is_refined_through_earlier_tasks_of_known_length_alone(tmp_path, old, new, told):
     (tmp_path / "x.yaml").write_text(NAMER.replace(old, new))

@@ -194,7 +194,7 @@ def test_molecules_are_written(runs, tmp_path):
 def test_a_corpus_has_no_column_to_judge_by(runs, tmp_path, capsys):
     judge = f"tasks.fill.metrics={{accepted: {{use: accepted_by, run: {runs / 'masker'}}}}}"
     assert main(["train", str(runs / "drafter.yaml"), judge, f"out={tmp_path / 'x'}"]) == 2
-    told = "tasks.fill.metrics.accepted: it compares with column 'label', and dataset 'text' has texts alone"
+    told = "tasks.fill.metrics.accepted: it compares with column 'label', but dataset 'text' contains only texts"
     assert told in capsys.readouterr().err
 
 
@@ -207,7 +207,7 @@ data: {columns: {image: image}, dataset: digits}
 training: {steps: 1, samples_per_step: 4}
 """)
     assert main(["train", str(tmp_path / "x.yaml"), f"out={tmp_path / 'x'}"]) == 2
-    told = "tasks.picture.metrics.ok: the input 'image' has no ids, so that no item of it can be generated and judged"
+    told = "tasks.picture.metrics.ok: the input 'image' has no ids, so its items cannot be generated and judged"
     assert told in capsys.readouterr().err
 
 
@@ -223,9 +223,9 @@ def test_a_judge_that_was_not_trained_says_how(runs, tmp_path, capsys, monkeypat
 
 def test_an_ending_that_fits_nothing_is_told(runs, tmp_path, capsys):
     for run, ending, told in (
-        ("tunes", ".png", "x.png: it can be written to .mid, .wav, .mp3, .csv, not '.png'"),
-        ("dialler", ".mid", "x.mid: it can be written to .wav, .mp3, not '.mid'"),
-        ("refiner", ".wav", "x.wav: it can be written to .png, .gif, not '.wav'"),
+        ("tunes", ".png", "x.png: '.png' is not supported; possible: .mid, .wav, .mp3, .csv"),
+        ("dialler", ".mid", "x.mid: '.mid' is not supported; possible: .wav, .mp3"),
+        ("refiner", ".wav", "x.wav: '.wav' is not supported; possible: .png, .gif"),
     ):
         assert generate(runs, run, "--output", str(tmp_path / f"x{ending}")) == 2
         assert told in capsys.readouterr().err
@@ -238,7 +238,7 @@ def test_masks_of_a_picture_are_filled_in(runs):
 
 def test_words_are_hidden_of_texts_alone(runs, capsys, tmp_path):
     assert main(["train", str(runs / "masker.yaml"), "tasks.fill.hide=words", f"out={tmp_path / 'x'}"]) == 2
-    assert "hide: words are of texts, and 'image' is none; write hide: tokens" in capsys.readouterr().err
+    assert "hide: words needs a text, and 'image' is not a text; use hide: tokens" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_a_text_fits_its_json_schema_or_is_said_to_be_cut(runs, tmp_path, capsys
     found = json.loads(heard.out)
     assert 1 <= len(found) <= 2 and all(isinstance(each, bool) for each in found) and "cut" not in heard.err
     assert main(["generate", str(runs / "jsons"), *asked, "--max-tokens", "1"]) == 0
-    assert "the text was cut before it fits the grammar; --max-tokens N gives it more room" in capsys.readouterr().err
+    assert "the text ends before it matches the grammar; use a larger --max-tokens N" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_hashes_of_files_see_every_change(tmp_path, monkeypatch):
     assert hash_files([file]) == first
     file.write_text("two")
     assert hash_files([file]) != first
-    monkeypatch.setattr(fingerprint_module, "WHOLE", 1)
+    monkeypatch.setattr(fingerprint_module, "CONTENT_LIMIT", 1)
     large = hash_files([file])
     os.utime(file, ns=(0, 0))
     assert hash_files([file]) != large
@@ -167,7 +167,9 @@ def test_shakespeare_is_downloaded_once_or_refused(tmp_path, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(tiny_shakespeare.urllib.request, "urlopen", unreachable)
-    with pytest.raises(DataError, match="put https://.*input.txt in .*input.txt: it is not there and cannot be downl"):
+    with pytest.raises(
+        DataError, match="input.txt is missing and cannot be downloaded .*; save https://.*input.txt there"
+    ):
         texts(dataset_class("tiny_shakespeare")(), "train")
 
 
@@ -203,7 +205,7 @@ def test_passages_are_from_the_ends_that_books_leaves(tmp_path, monkeypatch):
             assert len(words) == 10 and {word[0] for word in words} == {sample["label"]}
             assert not seen & {*words} and not {*words[1:-1]} & {*read.split()}
             seen.update(words)
-    with pytest.raises(DataError, match="A has 28 passages of 10 words to train on, not 1000"):
+    with pytest.raises(DataError, match="A has 28 passages of 10 words for training, not 1000"):
         dataset_class("passages")(words=10, each=1000).open("train")
 
 
@@ -272,7 +274,7 @@ def test_openwebtext_streams_and_splits_by_number(monkeypatch):
     module.load_dataset = unreachable
     with pytest.raises(
         DataError,
-        match="cannot be streamed from the hub .ConnectionError.; where there is no network, bring its pages as JSONL",
+        match="cannot be streamed from the hub .ConnectionError.; without a network connection, provide its pages",
     ):
         texts(dataset, "train")
     monkeypatch.setitem(sys.modules, "datasets", None)
@@ -357,7 +359,7 @@ def test_text_problems_are_told_with_their_place(tmp_path):
         problem(b'{"text": "x"}\n{text}\n', "a.jsonl")
     with pytest.raises(DataError, match=r"a.jsonl, line 1: no text under the field 'text'; its keys are \['body'\]"):
         problem(b'{"body": "x"}\n', "a.jsonl")
-    with pytest.raises(DataError, match=r"a.jsonl, line 1: no text under the field 'text'; it is no object"):
+    with pytest.raises(DataError, match=r"a.jsonl, line 1: no text under the field 'text'; it is not an object"):
         problem(b"[1]\n", "a.jsonl")
     with pytest.raises(DataError, match=r"a.jsonl, line 1: byte 10 .0xff. is not valid UTF-8"):
         problem(b'{"text": "\xff"}\n', "a.jsonl")
@@ -365,13 +367,11 @@ def test_text_problems_are_told_with_their_place(tmp_path):
         problem(b"not packed", "a.txt.gz")
     with pytest.raises(DataError, match=r"train: no text in .*a.txt$"):
         problem(b"")
-    with pytest.raises(
-        DataError, match=r"train: no text in .*a.jsonl; a tenth of it validates: name a val of your own"
-    ):
+    with pytest.raises(DataError, match=r"train: no text in .*a.jsonl; a tenth of it is used for validation: set val"):
         problem(b'{"text": "x"}\n', "a.jsonl")
-    with pytest.raises(DataError, match=r"val: no text in .*a.txt; a tenth of train validates"):
+    with pytest.raises(DataError, match=r"val: no text in .*a.txt; a tenth of train is used for validation"):
         problem(b"", "a.txt", split="val")
-    with pytest.raises(DataError, match=r"train: no file at '.*nowhere.txt' \(from the folder"):
+    with pytest.raises(DataError, match=r"train: no file at '.*nowhere.txt' \(relative to the folder"):
         problem(b"", pattern=str(tmp_path / "nowhere.txt"))
     with pytest.raises(DataError, match=r"train: no file at '.*'.*; for a folder write .*/\*\*/\*.txt"):
         problem(b"", pattern=str(tmp_path))

@@ -23,8 +23,8 @@ from chopmix.data.mixture import Source
 from chopmix.data.samples import ByColumn, ByLabel, Changed, Made, Samples
 from chopmix.data.shards import Shards
 from chopmix.experiment.own_data import Whole, folder_data
-from chopmix.projects.decision.environments.episodes import About, Episode, joined
-from chopmix.projects.decision.environments.making import Space, Spaces
+from chopmix.projects.decision.recording.episodes import About, Episode, joined
+from chopmix.projects.decision.recording.making import Space, Spaces
 from test_cards import SAMPLES, dataset_class
 from test_emoji import Font, fonts
 from test_samples import tar

@@ -17,7 +17,7 @@ from chopmix.data.mixture import Equalized, MixedSamples, Source
 from chopmix.data.samples import ByColumn, Changed, Chosen, Hidden, Listed, Made, Renamed, Samples
 from chopmix.data.shards import Shards
 from chopmix.projects.decision.datasets.episodes import Windows
-from chopmix.projects.decision.environments.episodes import Episode, joined
+from chopmix.projects.decision.recording.episodes import Episode, joined
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -32,19 +32,19 @@ def test_a_folder_of_other_files_is_refused_before_it_is_walked(tmp_path, monkey
     assert len(read_folder(tmp_path).keys) == 3  # ten notes of each image are fine
     fill(tmp_path, ["a/30.txt"])
     told = (
-        r"is no folder of images, with 3 images and 31 other files and folders up to .*a; name a folder with a folder "
+        r"is not a folder of images: it has 3 images and 31 other files and folders up to .*a; use a folder with one "
     )
-    with pytest.raises(DataError, match=told + r"for each class \(such as .*cat/1.jpg\)"):
+    with pytest.raises(DataError, match=told + r"folder per class \(such as .*cat/1.jpg\)"):
         read_folder(tmp_path)
     monkeypatch.setattr(image_folder, "OTHERS", 30)
     fill(tmp_path, [f"b/{n}/c/d" for n in range(30)])
-    with pytest.raises(DataError, match="is no folder of images"):
+    with pytest.raises(DataError, match="is not a folder of images"):
         read_folder(tmp_path)
 
 
 def test_the_whole_disk_is_no_folder_of_images():
     started = time.process_time()
-    with pytest.raises(DataError, match="/ is no folder of images, with"):
+    with pytest.raises(DataError, match="/ is not a folder of images: it has"):
         read_folder(Path("/"))
     assert time.process_time() - started < 5
 

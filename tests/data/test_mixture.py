@@ -59,7 +59,7 @@ def plan_of_before(counts, shares, rows, seed, step):
     for slot in range(step * rows, (step + 1) * rows):
         block, place = divmod(slot, 1000)
         _, source, rank = order[place]
-        each = own[source].place(seed, block * in_block[source] + rank)
+        each = own[source].sample_index(seed, block * in_block[source] + rank)
         found.append(each._replace(number=sum(counts[:source]) + each.number))
     return found
 
@@ -222,7 +222,7 @@ def test_bad_mixtures_are_told(file, tmp_path, capsys, override, told):
 def test_a_mixture_is_no_budget_of_tokens(file, tmp_path, capsys):
     change = ["training.samples_per_step=null", "training.tokens_per_step=64"]
     assert main(["train", str(file), *change, f"out={tmp_path / 'run'}"]) == 2
-    assert "a mixture is trained on by samples_per_step" in capsys.readouterr().err
+    assert "a mixture needs samples_per_step" in capsys.readouterr().err
 
 
 def test_the_schema_of_mixtures_in_mixtures_ends():

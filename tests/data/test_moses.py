@@ -19,7 +19,7 @@ def root(tmp_path, monkeypatch):
 
 def test_missing_files_are_named_with_the_command_that_brings_them(root):
     """Into the environment that `uv run` uses: `pip` may belong to another Python."""
-    with pytest.raises(DataError, match=r"train\.csv\.gz is not there: `uv pip install --no-deps molsets` brings it"):
+    with pytest.raises(DataError, match=r"train\.csv\.gz is missing: `uv pip install --no-deps molsets` installs it"):
         Moses().path("train")
 
 

@@ -76,5 +76,5 @@ out: {tmp_path / "run"}
 
 
 def test_an_empty_list_of_graphs_is_told_in_time_too():
-    with pytest.raises(ConfigError, match="model.attention: must hold at least one expression"):
+    with pytest.raises(ConfigError, match="model.attention: must have at least one expression"):
         load_config(CONFIGS / "mix" / "vehicle.yaml", ["model.attention=[]"])

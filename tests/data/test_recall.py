@@ -61,4 +61,4 @@ def test_windows_of_a_corpus_would_cut_notes(tmp_path, capsys):
         f"training: {{steps: 1, tokens_per_step: 16}}\n"
     )
     main(["train", str(tmp_path / "own.yaml"), f"out={tmp_path / 'run'}"])
-    assert "windows would cut what stands on the axis 'note' of input 'text'" in "".join(capsys.readouterr())
+    assert "windows cannot be cut along the axis 'note' of input 'text'" in "".join(capsys.readouterr())

@@ -268,7 +268,7 @@ def test_whole_spans_go_where_the_context_is_small():
     planned = main(data, [SampleIndex(0, 0, 0), SampleIndex(0, 0, 1)])  # 4 + 5 tokens do not fit, 4 + 3 do
     assert planned.chunks["image"].counts.tolist() == [4, 4] and texts(planned) == ["up"]
     assert data.skipped.dropped == {"text": 1} and data.skipped.shortened() == [
-        "train: left out for want of room: text of 1 samples"
+        "train: inputs dropped because they do not fit into the context: text of 1 samples"
     ]
 
 
@@ -278,7 +278,7 @@ def test_a_target_is_never_predicted_from_nothing_because_nothing_else_had_room(
     planned = main(data, [SampleIndex(0, 0, 0), SampleIndex(0, 0, 1)])
     assert planned.keys == ("sample 1",) and not data.skipped.dropped
     assert data.skipped.bad[0] == (
-        "nothing of it fits: 4 tokens are more than what its 5 predicted ones leave of the context of 8"
+        "none of its inputs fits: 4 tokens are more than the context of 8 minus its 5 predicted tokens"
     )
 
 
@@ -286,7 +286,7 @@ def test_what_does_not_fit_is_refused_unless_it_may_be_dropped():
     with pytest.raises(
         DataError,
         match="sample 'sample 0' is bad: it has 9 tokens, more than the context of 8; data.too_long: "
-        "drop would leave out its image",
+        "drop would drop its image",
     ):
         main(split(context=8), [SampleIndex(0, 0, 0)])
 
@@ -297,14 +297,14 @@ def test_a_sample_of_which_nothing_can_be_read_is_bad_and_never_answered(too_lon
     texts = [{"text": "ab", "image": None}, {"text": "a" * 39, "image": None}]
     data = split(texts, context=context, too_long=too_long, bad_share=1.0, targets=(), labels=())
     if context < 3:
-        with pytest.raises(DataError, match="not one sample can be read"):
+        with pytest.raises(DataError, match="all samples are bad"):
             data.read([SampleIndex(0, 0, 0)], training=True)
         return
     planned = data.read([SampleIndex(0, 0, 0), SampleIndex(0, 0, 1)], training=training).main
     counts = torch.bincount(planned.tokens.sample.flatten(), minlength=planned.samples + 1)[1:]
     assert (counts > 0).all() and planned.samples == len(planned.keys)
     if context < 40 and not training:
-        assert planned.keys == ("sample 0",) and "nothing of it fits: 40 tokens are more" in data.skipped.bad[1]
+        assert planned.keys == ("sample 0",) and "none of its inputs fits: 40 tokens are more" in data.skipped.bad[1]
 
 
 def test_a_sample_that_has_none_of_the_inputs_is_bad():
@@ -318,8 +318,8 @@ def test_targets_that_do_not_fit_make_a_sample_bad():
     assert texts(main(data, [SampleIndex(0, 0, 2)], training=True)) == [
         "and"
     ]  # 'everything' is too long; the next is read
-    assert said == ["train: sample 'sample 2' is bad and another is read instead: its 11 tokens of text are "
-                    "more than the context of 8: enlarge that, or shorten the samples"]  # fmt: skip
+    assert said == ["train: sample 'sample 2' is bad and replaced by the next sample: its 11 tokens of text are "
+                    "more than the context of 8: enlarge the context, or shorten the samples"]  # fmt: skip
     assert main(data, [SampleIndex(0, 0, 2), SampleIndex(0, 0, 1)]).keys == ("sample 1",)  # an evaluation leaves it out
 
 
@@ -457,7 +457,7 @@ def test_keys_are_unique_over_shards(cache):
     assert Shards(paths).keys == ["a.tar/0", "a.tar/1", "b.tar/0", "b.tar/1"]
     assert [Shards(paths)[number]["txt"] for number in (0, 2)] == ["a", "b"]
     apart = tar(cache / "apart.tar", {"0.txt": b"x", "1.txt": b"x", "0.cls": b"1"})
-    with pytest.raises(DataError, match=r"apart\.tar/0 stands twice: a sample's members must be neighbours"):
+    with pytest.raises(DataError, match=r"apart\.tar/0 occurs twice: the members of a sample must be adjacent"):
         assert Shards((apart,)).keys
 
 
@@ -588,8 +588,8 @@ def test_manifests_name_files_from_their_own_folder(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "line 1: not JSON"), ("[1]", "line 1: a mapping is expected, not list"), ("", "holds no samples"),
-     ('{"key": "a"}\n{"key": "a"}', "the key 'a' stands twice")],
+    [("{", "line 1: not JSON"), ("[1]", "line 1: expected a mapping, not list"), ("", "holds no samples"),
+     ('{"key": "a"}\n{"key": "a"}', "the key 'a' occurs twice")],
 )  # fmt: skip
 def test_wrong_manifests_are_told(tmp_path, text, message):
     (tmp_path / "m.jsonl").write_text(text)
@@ -601,7 +601,10 @@ def test_wrong_manifests_are_told(tmp_path, text, message):
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("memory://nowhere/train.tar", "no such file"), ("nosuch://x/train.tar", "'nosuch://x/train.tar' is not opened")],
+    [
+        ("memory://nowhere/train.tar", "no such file"),
+        ("nosuch://x/train.tar", "'nosuch://x/train.tar' is not supported"),
+    ],
 )
 def test_remote_shards_that_are_not_there_are_named(path, message, memory_protocol):
     with pytest.raises(DataError, match=message):
@@ -612,7 +615,7 @@ def test_missing_numbers_are_not_judged_and_text_is_refused():
     from chopmix.tasks.regression import numbers
 
     assert numbers([0.0, None, 2]).isnan().tolist() == [False, True, False] and numbers(3).tolist() == [3.0]
-    with pytest.raises(DataError, match="'fast' is no number and no list of numbers"):
+    with pytest.raises(DataError, match="'fast' is not a number or a list of numbers"):
         numbers("fast")
 
 

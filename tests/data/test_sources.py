@@ -99,19 +99,21 @@ def test_speech_commands_say_what_is_missing(root, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr("torchaudio.datasets.SPEECHCOMMANDS", unreachable)
-    with pytest.raises(DataError, match=r"v0\.02 is not there and torchaudio cannot download it: no network"):
+    with pytest.raises(DataError, match=r"v0\.02 is missing and torchaudio cannot download it: no network"):
         SpeechCommands(download=True).open("train")
     folder = spoken(root, recordings=2)
     with pytest.raises(DataError, match="has no recording for train"):
         SpeechCommands().open("train")
     (folder / "bed" / "00000001_nohash_0.wav").unlink()
-    with pytest.raises(DataError, match=r"testing_list\.txt names bed/00000001_nohash_0\.wav, which is not there"):
+    with pytest.raises(DataError, match=r"testing_list\.txt lists bed/00000001_nohash_0\.wav, which is missing"):
         SpeechCommands().open("train")
     (folder / LISTS["val"]).unlink()
-    with pytest.raises(DataError, match=r"validation_list\.txt does not exist: it says which recordings do not train"):
+    with pytest.raises(
+        DataError, match=r"validation_list\.txt does not exist: it lists recordings that are not used for training"
+    ):
         SpeechCommands().open("val")
     (folder / "zero").rename(folder / "zeros")
-    with pytest.raises(DataError, match="has no folder 'zero'; expected are the 35 of V2: backward, bed, "):
+    with pytest.raises(DataError, match="has no folder 'zero'; expected: the 35 words of V2: backward, bed, "):
         SpeechCommands().open("train")
 
 
@@ -148,13 +150,13 @@ def test_cifar10_says_what_is_missing(root, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", unreachable)
-    with pytest.raises(DataError, match="is not there and https://.* cannot be downloaded: no network"):
+    with pytest.raises(DataError, match="is missing and https://.* cannot be downloaded: no network"):
         Cifar10Full(download=True).open("train")
     file = cifar(root) / "test_batch.bin"
     for content, message in [
-        (b"x" * 3072, "has 3072 bytes, which are no whole records of 3073"),
+        (b"x" * 3072, "has 3072 bytes, not a multiple of the record size 3073"),
         (b"", "has 0 bytes"),
-        (b"\x0a" * 3073, "holds the class 10; in CIFAR-10's binary version they are 0 to 9"),
+        (b"\x0a" * 3073, "contains the class 10; possible in CIFAR-10: 0 to 9"),
     ]:
         file.write_bytes(content)
         with pytest.raises(DataError, match=rf"test_batch\.bin {message}"):
@@ -206,15 +208,13 @@ def test_torchvision_says_what_it_does_not_read(root):
     from torchvision import datasets
 
     assert all(hasattr(datasets, name) for name in (*KNOWN, *REFUSED))
-    with pytest.raises(
-        ValueError, match="unpickles CIFAR10, .*never executes code from a file; use the dataset cifar10_"
-    ):
+    with pytest.raises(ValueError, match="unpickles CIFAR10, which can execute code; use the data set cifar10_"):
         TorchvisionData(dataset="CIFAR10")
-    with pytest.raises(ValueError, match="dataset: 'Mnist' is none that this dataset reads; possible: MNIST, Fashion"):
+    with pytest.raises(ValueError, match="dataset: 'Mnist' is not supported; possible: MNIST, Fashion"):
         TorchvisionData(dataset="Mnist")
     for name in ("MNIST", "USPS", "Country211"):
         with pytest.raises(
-            DataError, match=rf"torchvision's {name} is not to be had from .*; set data\.dataset\.downl"
+            DataError, match=rf"torchvision's {name} cannot be loaded from .*; set data\.dataset\.downl"
         ):
             TorchvisionData(dataset=name).open("train")
 
@@ -288,7 +288,7 @@ def test_of_several_tables_the_one_of_the_split_is_read(datasets, root):
         assert len(whole_data(str(root / "saved"), split, {"word": "text"}).opened(split)) == count
     datasets.DatasetDict({"train": made["train"], "held": made["test"]}).save_to_disk(str(root / "other"))
     assert len(whole_data(str(root / "other"), "held", {"word": "text"}).opened("held")) == 2
-    with pytest.raises(DataError, match="has no table for the split 'test', but train, held; --split says which"):
+    with pytest.raises(DataError, match="has no table for the split 'test'; possible with --split: train, held"):
         whole_data(str(root / "other"), "test", {"word": "text"})
 
 
@@ -331,7 +331,7 @@ def test_hugging_face_says_what_is_missing(datasets, root, monkeypatch, tiny, ca
     file = tiny("hub", data={"dataset": {"use": "hugging_face", "path": str(root / "a.jsonl")}})
     small = ["training.tokens_per_step=null", "training.samples_per_step=4"]
     assert main(["train", str(file), *small]) != 0
-    assert "has no column 'text'; possible: n, word, kind (data.columns says which is read" in "".join(
+    assert "has no column 'text'; possible: n, word, kind (data.columns selects another column" in "".join(
         capsys.readouterr()
     )
     assert main(["train", str(file), *small, "data.columns.text=word", "training.steps=2"]) == 0
@@ -343,7 +343,7 @@ def test_hugging_face_says_what_is_missing(datasets, root, monkeypatch, tiny, ca
         raise ConnectionError("no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
-    with pytest.raises(DataError, match="some/name is no .* be downloaded from the hub: no network"):
+    with pytest.raises(DataError, match="some/name is not .* be downloaded from the hub: no network"):
         HuggingFace(path="some/name").open("train")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match="needs the library datasets: pip install 'chopmix.hub.'"):
@@ -434,7 +434,7 @@ def test_an_imported_vit_is_fine_tuned(root, tmp_path, capsys):
     config = str(CONFIGS / "vision" / "finetune_timm.yaml")
     printed = said(capsys, "train", config, *small, f"out={tmp_path / 'tuned'}")
     assert (
-        "2 new here, so left as initialised: heads.thing.linear.weight, heads.thing.linear.bias; 2 left beh" in printed
+        "2 new (keep their initial values): heads.thing.linear.weight, heads.thing.linear.bias; 2 not used" in printed
     )
     assert "differ in shape" not in printed
     assert "one step: loss" in said(capsys, "train", config, "--dry-run", *small)

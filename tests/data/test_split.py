@@ -56,7 +56,7 @@ def split() -> SampleSplit:
     axes = ("order", "row", "column", "seconds")
     collator = Collator(choppers=CHOPPERS, inputs=inputs, context=64, axes=axes)
     made = sample_split(Listed([str(n) for n in range(5)], rows), "train", collator, rows=4)
-    made.reader.cache = made.reader.read = ItemCache(0)
+    made.reader.cache = made.reader.training_cache = ItemCache(0)
     return made
 
 

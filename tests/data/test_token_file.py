@@ -105,15 +105,15 @@ def test_processes_write_the_same_file(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "SMALL", 2)
     together = made(texts, BPE, tmp_path / "together", workers=2)
     assert alone.path.read_bytes() == together.path.read_bytes()
-    with pytest.raises(DataError, match=r"document 'doc-15': lone surrogate U\+D800 at place 2 "):
+    with pytest.raises(DataError, match=r"document 'doc-15': lone surrogate U\+D800 at position 2 "):
         made([*texts, "ab\ud800"], BPE, tmp_path / "together", workers=2)
 
 
 def test_what_cannot_be_encoded_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "PART", 10)
-    with pytest.raises(DataError, match=r"document 'doc-1': character 'é' \(U\+00E9\) at place 24 is not among"):
+    with pytest.raises(DataError, match=r"document 'doc-1': character 'é' \(U\+00E9\) at position 24 is not among"):
         made(["abc", "a bb " * 4 + "abc é"], CharacterEncoding(" abc"), tmp_path)
-    with pytest.raises(DataError, match=r"document 'doc-0': lone surrogate U\+DC00 at place 1 "):
+    with pytest.raises(DataError, match=r"document 'doc-0': lone surrogate U\+DC00 at position 1 "):
         made(["a\udc00"], ByteEncoding(), tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -269,7 +269,7 @@ def test_damage_is_told_and_repaired(tmp_path):
     for content, message in [
         (whole[:-1], r"is cut short: \d+ bytes instead of \d+"),
         (whole + b"\0", "is too long"),
-        (whole[:100], "is cut short: 100 bytes do not even hold its header"),
+        (whole[:100], "is cut short: 100 bytes are too few for its header"),
         (b"PK" + whole, "is not a token file: it begins with b'PKCHOPTO'"),
         (b"", "is not a token file"),
         (with_header(version=3), "has version 3; this program reads version 2"),
@@ -303,7 +303,7 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(call, tmp_path, monkeypatc
     else:
         monkeypatch.setattr(preparing.os, call, full)
     with pytest.raises(
-        DataError, match="train.tokens cannot be written: No space left on device; nothing of it is kept"
+        DataError, match="train.tokens cannot be written: No space left on device; the incomplete file is deleted"
     ):
         made([WORDS * 2], BPE, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["train.tokens"]
@@ -336,7 +336,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 def test_a_worker_that_dies_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "WORK", 10)
     monkeypatch.setattr(preparing, "SMALL", 2)
-    with pytest.raises(DataError, match="a process that encodes text ended early"):
+    with pytest.raises(DataError, match="a process that encodes text ended unexpectedly"):
         made([WORDS] * 9, Deadly(), tmp_path, workers=2)
     assert not list(tmp_path.iterdir())
 

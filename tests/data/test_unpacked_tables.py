@@ -81,7 +81,7 @@ def test_compressed_columns_of_arrow_files(tmp_path, compression, new, coded):
 def test_archives_that_are_named_as_data_files(tmp_path, ending):
     file = tmp_path / f"train.{ending}"
     file.write_bytes(gzip.compress(b"a,b\n1,2\n"))
-    with pytest.raises(DataError, match=rf"train.{ending}: it is a gzip file; unpack it, and name the file inside"):
+    with pytest.raises(DataError, match=rf"train.{ending}: it is a gzip file; unpack it, and use the file inside"):
         HuggingFace(path=str(file)).open("train")
     with pytest.raises(DataError, match="it is a gzip file"):
         HuggingFace(path=str(tmp_path)).open("train")
@@ -142,11 +142,11 @@ def test_saved_folders_name_their_own_files_only(tmp_path, name):
     state = tmp_path / "train" / "state.json"
     told = json.loads(state.read_text())
     state.write_text(json.dumps(told | {"_data_files": [{"filename": name}]}))
-    with pytest.raises(DataError, match="is no name of a file or folder in it"):
+    with pytest.raises(DataError, match="is not the name of a file or folder in it"):
         HuggingFace(path=str(tmp_path)).open("train")
     state.write_text(json.dumps(told))
     (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": [name]}))
-    with pytest.raises(DataError, match="is no name of a file or folder in it"):
+    with pytest.raises(DataError, match="is not the name of a file or folder in it"):
         HuggingFace(path=str(tmp_path)).open("train")
 
 

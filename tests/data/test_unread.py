@@ -1,6 +1,6 @@
 """What is told of data that cannot be used: each of the first ten, and one each time that their number has doubled."""
 
-from chopmix.data.reader import TOLD, BadSamples, LeftOut, worth_telling
+from chopmix.data.reader import FIRST_WARNINGS, BadSamples, LeftOut, is_printed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,9 +12,9 @@ def test_a_few_bad_samples_are_named_each_and_many_seldom():
         bad.note(number, ValueError("cut short"))
         bad.note(number, ValueError("cut short"))  # met again: told once
     assert len(bad) == 100 and bad[77] == "cut short"
-    assert said[0] == "train: sample '0.png' is bad and left out: cut short"
+    assert said[0] == "train: sample '0.png' is bad and skipped: cut short"
     assert said[1].endswith("(2 of 100 samples so far)")
-    assert said[9].endswith("(10 of 100 samples so far; the next is told at 20)")
+    assert said[9].endswith("(10 of 100 samples so far; the next warning follows at 20)")
     assert [line.split("(")[1].split(" ")[0] for line in said[10:]] == ["20", "40", "80"]
 
 
@@ -29,7 +29,9 @@ def test_of_what_is_left_out_of_a_loss_the_same_is_told():
 @given(st.integers(1, 10**9))
 @settings(max_examples=500, deadline=None)
 def test_from_any_number_on_the_next_is_told_by_twice_as_many(count):
-    assert worth_telling(count) == (count <= TOLD or count in {TOLD * 2**power for power in range(30)})
+    assert is_printed(count) == (count <= FIRST_WARNINGS or count in {FIRST_WARNINGS * 2**power for power in range(30)})
     assert any(
-        worth_telling(TOLD * 2**power) for power in range(31) if count <= TOLD * 2**power <= 2 * max(count, TOLD)
+        is_printed(FIRST_WARNINGS * 2**power)
+        for power in range(31)
+        if count <= FIRST_WARNINGS * 2**power <= 2 * max(count, FIRST_WARNINGS)
     )

@@ -208,12 +208,12 @@ BAD = {
     "image-cut-jpeg": (JPEG[: len(JPEG) // 2], r"the image cannot be read: .*{file}: image file is truncated"),
     "image-is-a-text": (
         b"<html>404 Not Found</html>",
-        r"the image cannot be read: .*{file}: it is damaged, or in no format that is read here",
+        r"the image cannot be read: .*{file}: it is damaged or has an unsupported format",
     ),
     "image-missing": (None, r"the image cannot be read: .*{file} does not exist"),
     "sound-no-numbers": (
         sound(np.array([0, np.nan, np.inf, 0]), subtype="FLOAT"),
-        r"the sound has 2 samples that are no numbers",
+        r"the sound has 2 samples that are not finite",
     ),
     "sound-cut-flac": (FLAC[: len(FLAC) // 2], r"the sound cannot be read: .*psf_fseek|lost sync"),
     "sound-zero-byte": (b"", r"the sound cannot be read: .*{file}"),
@@ -245,10 +245,10 @@ def test_bad_training_samples_stop_the_run_or_are_replaced_named_and_counted(exp
     counted = r" \(2 of 16 samples so far; data\.bad_share allows a share of 0\.1\)$"
     assert experiment.stops(f"{told}{why}.*{counted}", "data.bad_share=0.1")
     said = experiment.capsys.readouterr().err
-    told = f"train: sample 'train {LATE}' is bad and another is read instead: "
+    told = f"train: sample 'train {LATE}' is bad and replaced by the next sample: "
     assert re.search(told + reason(name, f"train-{LATE}"), said) and said.count(" is bad") == 1
     said = experiment.run("data.bad_share=0.125")  # goes on, and knows of both
-    assert "train: 2 of its samples are known to be bad" in said and "train: 2 of 16 samples are bad" in said
+    assert "train: 2 bad samples are known from the checkpoint" in said and "train: 2 of 16 samples are bad" in said
     assert " is bad" not in said
     shutil.rmtree(experiment.out)
     said = experiment.run("data.bad_share=0.125")
@@ -264,13 +264,13 @@ def test_bad_validation_samples_are_left_out_or_stop_the_run(experiment, name):
     assert experiment.stops(f"val: sample 'val 1' is bad: {reason(name, 'val-1')}.*{counted}")
     assert checkpoint.steps(experiment.out) == [4]  # no step is lost
     said = experiment.run("data.bad_share=0.25")
-    assert re.search(f"val: sample 'val 1' is bad and left out: {reason(name, 'val-1')}", said)
+    assert re.search(f"val: sample 'val 1' is bad and skipped: {reason(name, 'val-1')}", said)
 
 
 @pytest.mark.parametrize("kind", ["image", "sound", "sensor"])
 def test_not_one_sample_can_be_read(experiment, kind):
     experiment.manifest(kind, dict.fromkeys(range(COUNT), b"nothing"))
-    message = r"(not one|no) (sample|sound|stream)( of the training data)? can be read; (the first|first error): .*train-\d+\."
+    message = r"(no .* of the training data can be read; first error|all samples are bad; the first): .*train-\d+\."
     assert experiment.stops(message, "data.bad_share=1", error=ValueError, before=True)
 
 
@@ -281,16 +281,16 @@ def test_a_manifest_with_a_number_where_a_file_belongs(experiment):
     (experiment.folder / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
     assert experiment.stops(f"'train {LATE}' is bad: image: .*must be a path or the bytes of a file, not int")
     shutil.rmtree(experiment.out)
-    assert f"'train {LATE}' is bad and another is read instead" in experiment.run("data.bad_share=0.1")
+    assert f"'train {LATE}' is bad and replaced by the next sample" in experiment.run("data.bad_share=0.1")
 
 
 def test_a_clip_too_long_for_the_context_is_said_once(experiment):
     """Refused, and of the samples that may be bad, said once of each."""
     experiment.manifest("sound", {LATE: sound(wave(40000)), LATER: sound(wave(40000))})
-    assert experiment.stops("is bad: nothing of it fits: 51 tokens are more than the context of 32")
+    assert experiment.stops("is bad: none of its inputs fits: 51 tokens are more than the context of 32")
     shutil.rmtree(experiment.out)
     said = experiment.run("data.bad_share=0.125")
-    assert said.count("nothing of it fits: 51 tokens are more than the context of 32") == 2
+    assert said.count("none of its inputs fits: 51 tokens are more than the context of 32") == 2
 
 
 def test_what_is_left_out_for_want_of_room_is_counted_at_the_end(experiment):
@@ -304,14 +304,16 @@ def test_what_is_left_out_for_want_of_room_is_counted_at_the_end(experiment):
     inputs = {"note": {"use": "text", "encoding": "bytes"}, "sound": INPUTS["sound"]}
     experiment.write(inputs, experiment.dataset(["sound", "note", "label"], ["sound"]))
     said = experiment.run("data.too_long=drop").splitlines()
-    first = "sample 'train {}' has 53 tokens, more than the context of 32: its sound (51 tokens) is left out, and so"
-    told = [line for line in said if "is left out, and so wherever there is no room" in line]
+    first = "sample 'train {}' has 53 tokens, more than the context of 32: its sound (51 tokens) is dropped"
+    told = [line for line in said if "is dropped (reported once per input)" in line]
     assert len(told) == 2 and first.format(LATE) in told[0] and "'val 1' has 53 tokens" in told[1]
     counted = [
-        "train: left out for want of room: sound of 2 samples",
-        "val: left out for want of room: sound of 1 samples",
+        "train: inputs dropped because they do not fit into the context: sound of 2 samples",
+        "val: inputs dropped because they do not fit into the context: sound of 1 samples",
     ]
-    assert [line.strip() for line in said if "left out for want of room" in line] == counted
+    assert [
+        line.strip() for line in said if "inputs dropped because they do not fit into the context" in line
+    ] == counted
     assert main(["evaluate", str(experiment.out)]) == 0
     assert experiment.capsys.readouterr().err.splitlines()[-1] == counted[1]
 
@@ -375,7 +377,7 @@ def test_the_count_at_the_end_is_that_of_all_processes(experiment, tmp_path):
 
 def test_a_batch_of_which_all_is_bad(experiment):
     experiment.manifest("image", val={1: b""})
-    assert "'val 1' is bad and left out" in experiment.run("data.bad_share=0.25", "evaluation.rows=1")
+    assert "'val 1' is bad and skipped" in experiment.run("data.bad_share=0.25", "evaluation.rows=1")
 
 
 def test_bad_training_samples_lose_no_step(experiment):
@@ -404,7 +406,7 @@ def test_a_shard_cut_short_is_one_bad_sample(experiment, where):
     assert experiment.stops(r"train-0\.tar is damaged or cut short after '\d+': ", before=True)
     said = experiment.run("data.bad_share=0.2")
     assert re.search(
-        r"train: sample '\d+ and what follows' is bad and another is read instead: .*cut short after", said
+        r"train: sample '\d+ and what follows' is bad and replaced by the next sample: .*cut short after", said
     )
 
 
@@ -422,7 +424,7 @@ def test_an_empty_shard_stops_before_the_first_step(experiment):
 def test_bad_members_of_shards_are_replaced(experiment, member, content, match):
     experiment.shards({f"{number:02}.{member}": content for number in (LATE, LATER)})
     said = experiment.run("data.bad_share=0.125")
-    assert re.search(f"train: sample '{LATE:02}' is bad and another is read instead: {match}", said)
+    assert re.search(f"train: sample '{LATE:02}' is bad and replaced by the next sample: {match}", said)
     assert "(2 of 16 samples so far)" in said
 
 
@@ -448,22 +450,22 @@ def test_a_label_outside_the_classes_is_named(experiment):
     experiment.write({"image": INPUTS["image"]}, dataset)
     assert experiment.stops(r"c/2\.png.*'c' in column 'label' is none of the 2 classes", before=True)
     said = experiment.run("data.bad_share=0.25")
-    assert "val: sample 'c/2.png' is bad and left out: 'c' in column 'label' is none of the 2 classes" in said
-    assert "val: sample 'c/5.png' is bad and left out" in said and "(2 of 8 samples so far)" in said
+    assert "val: sample 'c/2.png' is bad and skipped: 'c' in column 'label' is none of the 2 classes" in said
+    assert "val: sample 'c/5.png' is bad and skipped" in said and "(2 of 8 samples so far)" in said
 
 
 def test_an_input_that_no_sample_has(experiment):
     experiment.manifest("image")
     inputs = {"image": INPUTS["image"], "radar": INPUTS["sensor"]}
     experiment.write(inputs, experiment.dataset(["image", "label", "radar"], ["image"]))
-    message = "inputs.radar: none of the 16 training samples has anything in column 'radar'"
+    message = "inputs.radar: none of the 16 training samples has a value in column 'radar'"
     assert experiment.stops(message, before=True)
 
 
 def test_an_input_whose_column_the_card_has_not(experiment):
     experiment.manifest("image")
     experiment.write({"radar": INPUTS["sensor"]}, experiment.dataset(["image", "label"]))
-    message = r"inputs\.radar: dataset 'manifest' has no column 'radar'; possible: image, label \(data\.columns says"
+    message = r"inputs\.radar: dataset 'manifest' has no column 'radar'; possible: image, label \(data\.columns selects"
     assert experiment.stops(message, before=True)
 
 
@@ -488,7 +490,7 @@ def test_an_input_whose_column_the_card_has_not(experiment):
         (["training.tokens_per_step=64"], ConfigError, r"needs either 'tokens_per_step' .* or 'samples_per_step'"),
         (["training.input_dropout.imag=0.5"], ConfigError, r"training\.input_dropout"),
         (["training.freeze=[tokens]"], ValueError, r"training\.freeze: the model has no part 'tokens'; possible: "),
-        (["tasks.kind.pooling=class_token"], ValueError, r"class_token reads the core's own token, .*set "
+        (["tasks.kind.pooling=class_token"], ValueError, r"class_token needs core tokens, .*set "
          r"model\.core_tokens: 1"),
         (["model.attention=same_sampl"], ConfigError, r"model\.attention: .*same_sampl"),
         (["checkpoints.best=val/acuracy"], ValueError, r"checkpoints\.best is 'val/acuracy'; possible: .*val/accuracy"),

@@ -80,7 +80,9 @@ def test_a_damaged_budget_is_named(file):
     (file.parent / "a").mkdir()
     train(config)
     (file.parent / "a/budget.json").write_text('{"minutes": 1, "seconds_per_step": 0}')
-    with pytest.raises(CheckpointError, match=r"budget\.json: seconds_per_step.*; delete it, and some steps are timed"):
+    with pytest.raises(
+        CheckpointError, match=r"budget\.json: seconds_per_step.*; delete it and run the same command again to time"
+    ):
         train(config)
 
 

@@ -123,7 +123,7 @@ def test_an_override_takes_an_input_out(plain):
         plain, ["inputs.speech={use: audio}", "inputs.image={use: image, size: 32}", "inputs.speech=null"]
     )
     assert list(config.inputs) == ["text", "image"] == list(config.tree["inputs"])
-    with pytest.raises(ConfigError, match="inputs.txt: there is nothing of that name to take out; did you mean 'text'"):
+    with pytest.raises(ConfigError, match="inputs.txt: does not exist, so it cannot be removed; did you mean 'text'"):
         load_config(plain, ["inputs.txt=null"])
     with pytest.raises(ConfigError, match="tasks: must name at least one"):
         load_config(plain, ["tasks.lm=null"])
@@ -263,7 +263,7 @@ def test_json_schema_has_every_section_and_part():
     assert closed and all(each["additionalProperties"] is False for each in closed)
     task = next(each for each in objects(schema) if each["properties"].get("use") == {"const": "language_modeling"})
     assert task["required"] == ["use", "target"]
-    assert "null: no average" not in str(schema) and "running average" in str(sections["training"])
+    assert "null: no average" not in str(schema) and "moving average" in str(sections["training"])
 
 
 def test_a_base_that_cannot_be_made_is_no_choice():

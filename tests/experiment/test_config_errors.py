@@ -44,7 +44,7 @@ def lines_of(path, *overrides: str) -> list[str]:
 @pytest.mark.parametrize("sound", ["{use: audio, normalize: clip}", "{use: audio_stem}"])
 def test_no_clip_is_known_to_its_end_where_attention_follows_time(plain, sound):
     given = (f"inputs.sound={sound}", "model.attention=same_sample & causal(seconds)")
-    assert any("inputs.sound: each token depends on the whole clip" in line for line in lines_of(plain, *given))
+    assert any("inputs.sound: each token depends on the complete clip" in line for line in lines_of(plain, *given))
     assert not any("whole clip" in line for line in lines_of(plain, given[0], "model.attention=causl"))
 
 
@@ -77,12 +77,12 @@ def test_all_problems_at_once(tmp_path):
     found = lines_of(path, "training.sede=1")
     expected = [
         r"x.yaml:2  inputs\.text\.encodng: TextTokenizer has no such key; did you mean 'encoding'\?",
-        r"x.yaml:6  model\.heads: must divide width \(32\); 5 does not, but 4 or 8 would",
+        r"x.yaml:6  model\.heads: 5 does not divide width \(32\); possible: 4 or 8",
         r"x.yaml:8  model\.attention: .*no graph named 'causl'.*did you mean 'causal'\?",
         r"x.yaml:10  model\.block\.norm\.use: nothing is named 'rms_nrm'; possible: layer_norm, rms_norm.*'rms_norm'\?",
         r"x.yaml:12  tasks\.lm\.target: no input is named 'txt'; did you mean 'text'\?",
         r"x.yaml:13  data: Data needs 'dataset': a name or .*tiny_shakespeare",
-        r"x.yaml:16  training\.steps: stands here a second time; first at line 15",
+        r"x.yaml:16  training\.steps: is a repeated key; first at line 15",
         r"x.yaml:17  training\.tokens_per_step: must be a multiple of context \(16\), such as 64 or 80, not 70",
         r"command line  training\.sede: Training has no such key; did you mean 'seed'\?",
     ]
@@ -98,7 +98,7 @@ WRONG = [
     ("training.steps=0", "training.steps: must be at least 1, not 0"),
     ("training.learning_rate=-1", "training.learning_rate: must be more than 0, not -1.0"),
     ("training.learning_rate=.nan", "training.learning_rate: must be a number or null, not nan"),
-    ("training.ema=1", "training.ema: must lie between 0 and 1, not 1.0"),
+    ("training.ema=1", "training.ema: must be between 0 and 1, not 1.0"),
     ("training.clip=0", "training.clip: must be more than 0"),
     ("training.compile='yes'", "training.compile: must be 'auto' or true or false, not 'yes'"),
     (
@@ -148,10 +148,10 @@ WRONG = [
     ),
     (
         "tasks={m: {use: masked_modeling, target: text}, d: {use: masked_diffusion, target: text}}",
-        "tasks.d: task 'm' already hides tokens of input 'text': keep one of the two tasks, or give the second one an",
+        "tasks.d: task 'm' already hides tokens of input 'text': keep one of the two tasks, or add a second input",
     ),
     ("training.seed=-1", "training.seed: must be at least 0, not -1"),
-    ("model.block.key_value_heads=-1", "must divide heads (4); -1 does not, but 1 would"),
+    ("model.block.key_value_heads=-1", "-1 does not divide heads (4); possible: 1"),
     ("model.block.feed_forward.ratio=-0.5", "model.block: ratio must be more than 0 and at most 1,024, not -0.5"),
     ("model.width=0", "model.width: must be at least 1, not 0"),
     ("model.dropout=1.5", "model.dropout: dropout.embedding is 1.5; it must be at least 0 and below 1"),
@@ -159,16 +159,16 @@ WRONG = [
     ("model.dropout.dept=0.1", "model.dropout.dept: Dropout has no such key; did you mean 'depth'?"),
     (
         "model.block.key_value_heads=3",
-        "model.block.key_value_heads: must divide heads (4); 3 does not, but 2 or 4 would",
+        "model.block.key_value_heads: 3 does not divide heads (4); possible: 2 or 4",
     ),
     ("model.block.norm=null", "model.block.norm: must be a name or {use: NAME, ...} (possible: layer_norm, rms_norm)"),
     ("model.block.feed_forward.approximate=x", "model.block: approximate must be 'none' or 'tanh', not 'x'"),
     ("model.attention=[causal, windw(3)]", "model.attention.1: attention 'windw(3)', character 1: no graph named"),
-    ("model.attention=[]", "model.attention: must hold at least one expression"),
+    ("model.attention=[]", "model.attention: must have at least one expression"),
     ("model.attention=neighbourhood(1, row)", "no axis named 'row'; possible: order"),
     ("model.position={base: 5}", "model.position: needs 'use', a name; possible: rotary, relative_bias, alibi"),
     ("model.position={use: rotary, per_axis: {row: 4}}", "model.position: rotary: no position axis named 'row'"),
-    ("model.position={use: rotary, per_axis: {order: 3}}", "rotary: axis 'order' gets 3 channels"),
+    ("model.position={use: rotary, per_axis: {order: 3}}", "rotary: axis 'order' has 3 channels"),
     ("model.steps.x=3", "model.steps: model has no such key"),
     ("model.width.x=3", "model.width.x: model.width is 32, which has no keys"),
     ("inputs.text.closing=[3]", "inputs.text.closing: TextTokenizer has no such key"),
@@ -200,18 +200,18 @@ WRONG = [
     ("inputs.sound={use: audio, augment_wave: {speed: 1.0}}", "speed at least 0 and below 1"),
     (
         "inputs.image={use: image, augment: {use: image_augmentation, shift: 1}}",
-        "inputs.image.augment: changes batches of images of one shape",
+        "inputs.image.augment: operates on batches of images of one shape",
     ),
     ("tasks.lm.metrics=exact_match", "tasks.lm.metrics: must be a list of"),
     (
         "inputs.text.vocabulary=300",
-        "inputs.text.vocabulary: is for encodings bpe and numbers only; 'bytes' has its own",
+        "inputs.text.vocabulary: is for encodings bpe and numbers only; 'bytes' has a fixed vocabulary",
     ),
     (
         "inputs.train={use: image}",
-        "inputs.train: 'train' cannot be a name: torch modules have an attribute of that name",
+        "inputs.train: 'train' is not a valid name: torch modules have an attribute of this name",
     ),
-    ("inputs.a-b={use: image}", "inputs.a-b: 'a-b' cannot be a name: letters, digits and _ only"),
+    ("inputs.a-b={use: image}", "inputs.a-b: 'a-b' is not a valid name: letters, digits and _ only"),
     ("inputs={}", "inputs: must name at least one"),
     ("inputs=3", "inputs: must be a mapping, not 3"),
     ("tasks={}", "tasks: must name at least one"),
@@ -225,8 +225,8 @@ WRONG = [
     ("data.dataset=nowhere.at_all:Dataset", "data.dataset: cannot import 'nowhere.at_all': ModuleNotFoundError"),
     ("data.dataset=json:JSONDecoder", "data.dataset: 'json:JSONDecoder' is no Dataset"),
     ("model.block.norm=torch.nn:LayrNorm", "module 'torch.nn' has no class 'LayrNorm'"),
-    ("steps", "steps: an override is written key.sub=value"),
-    ("model.heads=[1", "model.heads: no valid YAML: while parsing a flow sequence"),
+    ("steps", "steps: an override has the form key.sub=value"),
+    ("model.heads=[1", "model.heads: invalid YAML: while parsing a flow sequence"),
 ]
 
 
@@ -245,12 +245,12 @@ FILES = {
     "": "x.yaml:1  the file is empty; it must be a mapping with inputs, model",
     "# only a comment\n": "x.yaml:1  the file is empty",
     "- 1\n- 2\n": "x.yaml:1  the file is [1, 2]; it must be a mapping",
-    "inputs: {a: 1\nmodel: 2\n": "x.yaml:2  no valid YAML: while parsing a flow mapping",
-    "inputs: 1\n---\nmodel: 1\n": "x.yaml:2  no valid YAML: expected a single document",
-    "\nx: !!python/object/apply:os.system [ls]\n": "x.yaml:2  no valid YAML: tags (!) are not allowed",
-    "x: &a [1]\ny: *a\n": "x.yaml:1  no valid YAML: anchors (&) and aliases (*) are not allowed",
-    "x: *a\n": "x.yaml:1  no valid YAML: anchors (&) and aliases (*) are not allowed",
-    "x: \x07\n": "x.yaml  no valid YAML: unacceptable character",
+    "inputs: {a: 1\nmodel: 2\n": "x.yaml:2  invalid YAML: while parsing a flow mapping",
+    "inputs: 1\n---\nmodel: 1\n": "x.yaml:2  invalid YAML: expected a single document",
+    "\nx: !!python/object/apply:os.system [ls]\n": "x.yaml:2  invalid YAML: tags (!) are not allowed",
+    "x: &a [1]\ny: *a\n": "x.yaml:1  invalid YAML: anchors (&) and aliases (*) are not allowed",
+    "x: *a\n": "x.yaml:1  invalid YAML: anchors (&) and aliases (*) are not allowed",
+    "x: \x07\n": "x.yaml  invalid YAML: unacceptable character",
 }
 
 
@@ -371,7 +371,7 @@ def test_a_wrong_required_number_hides_nothing_else(tmp_path):
         training: {steps: many, tokens_per_step: 70}
         """
     found = lines_of(write(tmp_path, tree))
-    for told in ("model.depth: must be a whole number", "model.heads: must divide width", "no graph named 'causl'",
+    for told in ("model.depth: must be a whole number", "does not divide width", "no graph named 'causl'",
                  "training.steps: must be a whole number", "tasks.lm.target: no input is named 'txt'",
                  "training.tokens_per_step: must be a multiple of context"):  # fmt: skip
         assert sum(told in line for line in found) == 1, told

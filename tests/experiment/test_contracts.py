@@ -106,19 +106,18 @@ def test_what_a_chopper_cannot_take_is_told():
         chopped("scan", LidarChopper(), SCAN[:9])
 
 
-def test_what_an_embedder_gives_is_checked():
+def test_the_output_of_an_embedder_is_checked():
     class Lidar(nn.Module):
         pass
 
     check_embedded("scan", Lidar(), torch.zeros(2, 4, 16), 8, 16)
-    for given, told in (
+    for output, text in (
         (torch.zeros(8, 15), r"a tensor of shape \(8, 15\)"), (torch.zeros(7, 16), r"a tensor of shape \(7, 16\)"),
         ((torch.zeros(8, 16),), "a tuple"), (None, "None"),
     ):  # fmt: skip
-        with pytest.raises(
-            ContractError, match=rf"inputs.scan: Lidar gave {told}; expected is \(8, 16\): for each token"
-        ):
-            check_embedded("scan", Lidar(), given, 8, 16)
+        message = rf"inputs.scan: Lidar returned {text}; expected \(8, 16\): one vector of the model's width"
+        with pytest.raises(ContractError, match=message):
+            check_embedded("scan", Lidar(), output, 8, 16)
 
 
 def test_an_embedder_is_made_of_three():
@@ -181,8 +180,8 @@ class GivesTensors(LidarTokenizer):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Wide, "inputs.scan: Wide gave a tensor of shape (16, 15); expected is (16, 16)"),
-        (Loses, "inputs.scan: Loses gave a tensor of shape (15, 16); expected is (16, 16)"),
+        (Wide, "inputs.scan: Wide returned a tensor of shape (16, 15); expected (16, 16)"),
+        (Loses, "inputs.scan: Loses returned a tensor of shape (15, 16); expected (16, 16)"),
         (FitsOnly, "inputs.scan: Chopper has `fit` but no `save`; define all three of fit, save and load"),
         (GivesTensors, "inputs.scan: Chopper.chop returned a tensor of shape (32,); expected: a Chunk"),
     ],
@@ -252,8 +251,8 @@ class NoMappings(chopmix.Samples):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (None, "data.dataset: FixedRows.open('train') gave None; expected are Samples"),
-        ([{"scan": SCAN, "label": 1}], "data.dataset: FixedRows.open('train') gave a list; expected are Samples"),
+        (None, "data.dataset: FixedRows.open('train') returned None; expected: Samples"),
+        ([{"scan": SCAN, "label": 1}], "data.dataset: FixedRows.open('train') returned a list; expected: Samples"),
     ],
 )
 def test_what_a_data_set_opens_is_checked(monkeypatch, given, message):
@@ -266,7 +265,7 @@ def test_what_a_data_set_opens_is_checked(monkeypatch, given, message):
 
 def test_samples_that_are_no_mappings():
     reader = Reader(NoMappings(), {}, Inputs(columns={"scan": "scan"}), BadSamples("train", ("a", "b"), 1.0))
-    message = "data.dataset: NoMappings gave a list as sample 'a'; expected is a mapping from columns to values"
+    message = "data.dataset: NoMappings returned a list as sample 'a'; expected: a mapping from columns to values"
     with pytest.raises(ContractError, match=message):
         reader.item(0)
 

@@ -115,5 +115,5 @@ def test_ranges_and_sizes():
     grey, colour = np.zeros((4, 6), np.uint8), np.zeros((8, 6, 3), np.uint8)
     assert picture_sizes([grey]) == ("6 x 4 pixels grey", False)
     assert picture_sizes([grey, colour, b"none"]) == ("6 x 4 to 6 x 8 pixels grey or RGB", True)
-    with pytest.raises(ValueError, match="no picture can be read"):
+    with pytest.raises(ValueError, match="no image can be read"):
         picture_sizes([b"none"])

@@ -80,7 +80,7 @@ def test_samples_of_a_configuration_need_no_run(tmp_path, capsys):
 def test_what_is_refused(tiny, tmp_path, capsys):
     for given, message in (
         (["configs/quickstart.yaml", "--number", "0"], "--number is 0; it must be at least 1"),
-        ([str(tiny())], "is a text corpus: chopmix inspect shows what it holds"),
+        ([str(tiny())], "is a text corpus: chopmix inspect shows its content"),
         (["configs/quickstart.yaml", "--split", "vla"], "vla"),
     ):
         assert main(["examples", *given, "--output", str(tmp_path / "b")]) == 2

@@ -51,6 +51,6 @@ def test_one_set_of_weights_learns_five_tasks_and_plays(tmp_path, monkeypatch, c
     for figure in ("digit/accuracy", "spoken/accuracy", "german/loss", "python/loss", "act/accuracy", "return_at_20"):
         assert f"val/{figure}" in said
     assert not main(["play", str(tmp_path / "five"), "--target", "30", "--episodes", "2", "--temperature", "0.5"])
-    assert "the return asked for" in capsys.readouterr().out
+    assert "target return" in capsys.readouterr().out
     run = load_run(tmp_path / "five")
     assert {*run.tasks} == {"digit", "spoken", "german", "python", "act"} and len(run.choppers) == 8

@@ -61,7 +61,9 @@ def test_one_sample_is_predicted_as_a_list_of_one_is(folder):
     assert answer.keys() == {"kind", "says"} and [answer] == run.predict([sample], max_tokens=3)
     assert run.predict([]) == []
     for wrong in (["a.png"], "a.png"):
-        with pytest.raises(RunError, match="a sample maps inputs to values, as {'image': 'cat.png'}; this is str"):
+        with pytest.raises(
+            RunError, match="a sample must map inputs to values, such as {'image': 'cat.png'}, not be a str"
+        ):
             run.predict(wrong)
 
 
@@ -73,7 +75,7 @@ def test_inputs_that_are_missing_are_named(folder, capsys):
         for what in (
             "'label' is predicted without image, other",
             "'label' is predicted without other",
-            "'other' is written without image",
+            "'other' is generated without image",
         )
     ]
     assert asked(folder, "predict", "sees", "--input", "text=chop") == 0
@@ -92,19 +94,20 @@ def test_a_sample_without_any_input_has_an_error_that_names_them(folder):
 
 
 def test_a_model_that_continues_texts_predicts_nothing(tiny_run, capsys):
-    told = f"{tiny_run} continues texts: it writes text and has no other input to predict from. Use `chopmix generate "
+    told = f"{tiny_run} continues texts: it generates text and has no other input to predict from. "
+    told += "Write `chopmix generate "
     for samples in ([{}], {}, []):
         with pytest.raises(RunError, match=f"^{told}{tiny_run} --prompt TEXT`$"):
             load_run(tiny_run).predict(samples)
-    with pytest.raises(RunError, match=f"{tiny_run} writes 'text', which is no input of its own task; it has no other"):
+    with pytest.raises(RunError, match=f"{tiny_run} generates 'text', so the task cannot read it; it has no other"):
         load_run(tiny_run).predict({"text": "hello"})
     assert main(["predict", str(tiny_run), "--input", "text=hello"]) == 2
-    assert "writes 'text', which is no input of its own task" in capsys.readouterr().err
+    assert "generates 'text', so the task cannot read it" in capsys.readouterr().err
 
 
 def test_unreadable_samples_are_counted(folder, capsys):
     assert asked(folder, "predict", "sees", "--input", "image=gone.png", "--input", "image=also.png") == 1
-    assert "2 of 2 samples could not be answered\n" in capsys.readouterr().err
+    assert "2 of 2 samples have no prediction because of errors\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("command", "python"), [("predict", "predict"), ("generate", "generate")])
@@ -117,7 +120,7 @@ def test_an_input_that_the_run_does_not_have_is_told(folder, capsys, command, py
 
 def test_a_folder_is_no_file(folder, capsys):
     assert asked(folder, "predict", "sees", "--input", f"image={folder}") == 2
-    told = f"--input image={folder}: {folder} is a folder; name its files, --input 'image={folder}/**/*.*'"
+    told = f"--input image={folder}: {folder} is a folder. Pass its files: --input 'image={folder}/**/*.*'"
     assert told in capsys.readouterr().err
 
 
@@ -146,11 +149,11 @@ def test_of_two_language_models_the_second_reads_the_first(folder, capsys):
 @pytest.mark.parametrize(
     ("name", "given", "target", "told"),
     [
-        ("two", {"text": "a"}, "text", "writes 'text', which is no input of its own task; it has no other inputs"),
-        ("two", {"other": "a"}, "text", "does not read 'other' where it writes text; it has no other inputs"),
-        ("two", {"other": "a"}, "other", "writes 'other', which is no input of its own task; possible: text"),
-        ("sees", {"other": "a"}, None, "`chopmix generate` takes the beginning of a text by --prompt"),
-        ("two", {"text": "a"}, "txet", "does not generate 'txet'; it generates text, other"),
+        ("two", {"text": "a"}, "text", "generates 'text', so the task cannot read it; it has no other inputs"),
+        ("two", {"other": "a"}, "text", "does not read 'other' to generate text; it has no other inputs"),
+        ("two", {"other": "a"}, "other", "generates 'other', so the task cannot read it; possible: text"),
+        ("sees", {"other": "a"}, None, "`chopmix generate` takes the beginning of a text as --prompt"),
+        ("two", {"text": "a"}, "txet", "does not generate 'txet'; possible: text, other"),
     ],
 )  # fmt: skip
 def test_what_is_not_read_for_a_target_is_told(folder, capsys, name, given, target, told):
@@ -173,11 +176,11 @@ def test_a_text_is_written_to_the_target_that_is_named(folder):
 def test_what_generates_nothing_points_to_predict(folder, capsys):
     assert asked(folder, "generate", "names", "--input", "text=a") == 2
     assert "generates nothing: none of its tasks (kind) is" in (told := capsys.readouterr().err)
-    assert "`chopmix predict` gives its answers" in told
+    assert "`chopmix predict` prints its predictions" in told
 
 
 def test_predict_says_what_a_draft_lacks(folder, capsys):
     assert asked(folder, "predict", "fills", "--input", "text=chop") == 0
     line = json.loads(capsys.readouterr().out)
-    assert line["text"] == {"error": "no '<|mask|>' stands in 'text' to be filled in"}
-    assert line["other"] == {"error": "'other' is missing; `chopmix generate` writes it"}
+    assert line["text"] == {"error": "'text' contains no '<|mask|>' to fill in"}
+    assert line["other"] == {"error": "'other' is missing; `chopmix generate` generates it"}

@@ -11,8 +11,8 @@ from chopmix.experiment.settings.sections import Checkpoints, Data, Evaluation, 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.epochs=3", r"training\.epochs: Training has no such key; training is counted in training\.steps"),
-        ("training.batch_size=8", r"write training\.samples_per_step, for a text corpus training\.tokens_per_step"),
+        ("training.epochs=3", r"training\.epochs: Training has no such key; write training\.steps"),
+        ("training.batch_size=8", r"write training\.samples_per_step, or for a text corpus training\.tokens_per_step"),
         ("training.lr=0.1", r"write training\.learning_rate"),
         ("training.early_stopping=true", r"checkpoints\.best"),
         ("tasks.lm.class_weights=balanced", r"repeat the samples of rare classes"),
@@ -31,7 +31,7 @@ def test_a_key_of_another_library(tiny, override, message):
 def test_a_flag_of_another_library(tiny, capsys):
     with pytest.raises(SystemExit):
         main(["train", str(tiny()), "--epochs", "3"])
-    assert "training is counted in training.steps" in capsys.readouterr().err
+    assert "write training.steps (or training.minutes)" in capsys.readouterr().err
 
 
 def test_no_hint_hides_a_key_or_is_given_twice():
@@ -60,6 +60,6 @@ def test_several_columns_are_no_channel(tiny, tmp_path, capsys):
     assert main(["train", str(file), *overrides]) == 2
     said = capsys.readouterr().err
     assert "has no column 'vibration'; possible: x, y, state" in said
-    assert "several channels are one column, whose values are files (.npy, .csv) or lists of numbers" in said
+    assert "store several channels in one column, as files (.npy, .csv) or lists of numbers" in said
     assert main(["train", str(file), *overrides, "data.columns.vibration=[x, y]"]) == 2
     assert "data.columns: must be a mapping of names to values (text)" in capsys.readouterr().err

@@ -11,14 +11,14 @@ import torch
 import yaml
 from batching import asked, fitted, summed
 from chopmix.commands.cli import main
-from chopmix.commands.options.shared import given_samples
+from chopmix.commands.options.shared import parse_samples
 from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
 from chopmix.data.samples import Listed, MadeDataset, Outcome
 from chopmix.experiment.build import load_learned, open_split, save_learned
 from chopmix.experiment.own_data import Whole, whole_data
 from chopmix.experiment.run import Run, load_run
-from chopmix.experiment.run_folder import RunError, claim
+from chopmix.experiment.run_folder import RunError, prepare_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import assemble, fit, resume, train
@@ -145,7 +145,7 @@ def test_samples_with_several_prompts_are_refused(mixed):
     train(load_config(mixed(), ["training.steps=1"]))
     run = load_run(mixed().with_suffix(""))
     for ask in (run.generate, run.stream):
-        with pytest.raises(RunError, match="2 prompts and inputs cannot be combined: give one"):
+        with pytest.raises(RunError, match="2 prompts cannot be combined with inputs; write one prompt"):
             ask(["1", "2"], inputs=[{"operator": "+"}])
 
 
@@ -157,7 +157,9 @@ def test_predictions_tell_what_had_no_room(mixed, capsys):
     raw = run.dataset().open("val")[0]
     capsys.readouterr()
     short.predict([{name: raw[name] for name in ("image", "operator", "sound")}], max_tokens=1)
-    assert "given: left out for want of room: sound of 1 samples" in capsys.readouterr().err
+    assert (
+        "given: inputs dropped because they do not fit into the context: sound of 1 samples" in capsys.readouterr().err
+    )
 
 
 def test_classes_are_never_taken_over_for_another_target(mixed):
@@ -266,11 +268,11 @@ def test_a_sample_without_a_text_is_not_judged_by_one(answering):
 
 def test_what_a_prompt_alone_is_continued_without_is_told(answering, capsys):
     generate = ["generate", str(answering.folder), "--prompt", "1", "--max-tokens", "2"]
-    told = "'answer' is written without image, operator, sound (--input NAME=VALUE)\n"
+    told = "'answer' is generated without image, operator, sound (--input NAME=VALUE)\n"
     assert main(generate) == 0 and told in capsys.readouterr().err
     for command in ([*generate, "--input", "operator=+"], ["predict", str(answering.folder), "--input", "operator=+"]):
         assert main(command) == 0
-        assert "'answer' is written without image, sound (--input NAME=VALUE)\n" in capsys.readouterr().err
+        assert "'answer' is generated without image, sound (--input NAME=VALUE)\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("inputs", [None, ("sound",), ()])
@@ -317,21 +319,21 @@ def test_input_pairs_make_samples(mixed, tmp_path, monkeypatch, capsys):
     for name in ("a.png", "b.png"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    found = given_samples(["image=*.png", "operator=*"], run)
+    found = parse_samples(["image=*.png", "operator=*"], run)
     assert [sample["image"] for sample in found] == ["a.png", "b.png"] and found[1]["operator"] == "*"
     for given, message in (
         (["cat.jpg"], "write NAME=VALUE"),
         (
             ["image=1", "image=2", "sound=1", "sound=2", "sound=3"],
-            "--input image: 2 values beside 3 of another input; give 1 or 3",
+            "--input image: 2 values, but another input has 3; pass 1 or 3",
         ),
         (
             [f"image={tmp_path}"],
-            f"--input image={tmp_path}: {tmp_path} is a folder; name its files, --input 'image={tmp_path}",
+            f"--input image={tmp_path}: {tmp_path} is a folder. Pass its files: --input 'image={tmp_path}",
         ),
     ):
         with pytest.raises(RunError, match=message):
-            given_samples(given, run)
+            parse_samples(given, run)
 
 
 def test_answers_end_before_a_stop_text_and_flags_that_mean_nothing_are_refused(mixed, capsys):
@@ -348,10 +350,10 @@ def test_answers_end_before_a_stop_text_and_flags_that_mean_nothing_are_refused(
     assert main([*generate, "--no-cache"]) == 0
     assert capsys.readouterr().out.removesuffix("\n") == whole
     for flags, said in (
-        (["--prompts", "x"], "--prompts is for texts alone, not beside --input"),
+        (["--prompts", "x"], "--prompts cannot be combined with --input"),
         (
             ["--beams", "3"],
-            "--beams searches for the likeliest text, --temperature draws one at random: give one of the two",
+            "--beams (beam search) and --temperature (random sampling) cannot be combined; use one of them",
         ),
     ):
         assert main([*generate, *flags]) == 2
@@ -366,7 +368,9 @@ def test_a_run_that_lacks_what_it_learned_of_its_data_is_refused(mixed, tmp_path
     assert {"sound", "answer"} <= {each.name for each in kept}
     for each in kept:
         each.rename(tmp_path / "away")
-        with pytest.raises(RunError, match=rf"assets/{each.name} is missing: what this run learned of its data"):
+        with pytest.raises(
+            RunError, match=rf"assets/{each.name} is missing. It holds what this run learned from its data"
+        ):
             load_run(file.with_suffix(""))
         (tmp_path / "away").rename(each)
     load_run(file.with_suffix(""))
@@ -547,7 +551,7 @@ def test_shares_add_up_and_match_the_joint_table():
     shown = table("sum", worth, truth)
     assert list(shown.columns[1].cells) == ["3.32 of 3.32", "1.00 of 1.00", "3.32 of 3.32"] and shown.caption is None
     over = {s: value * (1 if "image" in s else 1.5) for s, value in worth.nats.items()}
-    assert "More bits than there are" in table("sum", replace(worth, nats=over), truth).caption
+    assert "Some values are larger than those of a perfect" in table("sum", replace(worth, nats=over), truth).caption
 
 
 def test_of_numbers_the_share_of_the_error_is_told():
@@ -606,7 +610,7 @@ def test_what_a_model_never_learned_to_do_without_is_told_beside_its_worth(answe
     """Of inputs that no training sample was read without, worth is a guess: in the table, and where it is asked for."""
     worth = Attribution(("a", "b"), {}, dict.fromkeys(((), ("a",), ("b",), ("a", "b")), 1.0), {"a": 1.0, "b": 1.0})
     assert table("x", worth).caption is None
-    told = "The model was never trained without {} (training.input_dropout is 0 there): its loss without it is a guess"
+    told = "The model was never trained without {} (training.input_dropout is 0). Its loss without this input is not"
     assert table("x", replace(worth, never_dropped=("b",))).caption.startswith(told.format("b"))
     row = {"operator": "+", "answer": "1", "image": None, "sound": None}
     (tmp_path / "own.jsonl").write_text(json.dumps(row))
@@ -649,14 +653,16 @@ def test_what_a_configuration_does_not_show_is_told(mixed, capsys):
     assert "tasks.answer: the answer stands in column 'answer', which operator reads: reconstructed" in told
     kind = "tasks={kind: {use: classification, target: operator}}"
     assert main(["train", str(mixed()), "inputs.operator=null", kind, "--dry-run"]) == 0
-    assert "no leak: nothing that is predicted stands among the tokens that are read" in capsys.readouterr().out
+    assert "no leak: no predicted token is among the input tokens" in capsys.readouterr().out
 
 
 def test_targets_that_are_missing_are_told_and_infinite_ones_left_out_of_the_mean():
     said: list[str] = []
     rows = [{"y": math.nan}, {"y": 1.5}, {"y": None}, {"y": math.inf}, {"y": 3.0}]
     task = fitted(Regression(target="y"), rows[:3] + rows[4:], said.append)
-    assert said == ["2 of 4 training samples have no number in 'y': not judged"] and task.learned.mean == [2.25]
+    assert said == ["2 of 4 training samples have no number in 'y' and are not supervised"] and task.learned.mean == [
+        2.25
+    ]
     assert fitted(Regression(target="y"), rows[1:2] + rows[3:]).learned == task.learned
     with pytest.raises(DataError, match=r"inf holds a number that is infinite in float32"):
         task.check(math.inf)
@@ -694,11 +700,11 @@ def test_numbers_that_look_like_classes_are_asked_about():
         ("data.columns.video=image", "data.columns.video: no input is named 'video'"),
         ("tasks.answer.target=anser", "no input is named 'anser'; did you mean 'answer'"),
         ("inputs.image.size=9", r"size 9 must be a multiple of patch_size \(4\)"),
-        ("data.dataset=tiny_shakespeare", "is a text corpus: give 'tokens_per_step' instead"),
+        ("data.dataset=tiny_shakespeare", "is a text corpus: set 'tokens_per_step' instead"),
         (
             "tasks.answer={use: classification, target: operator}",
             r"tasks.answer.target: is the column 'operator', which the input 'operator' reads: the model would "
-            r"be told its answer",
+            r"see its target",
         ),
         ("inputs.image.position=learned", "nothing is named 'learned'; possible: learned_grid, sinusoidal_grid"),
     ],
@@ -768,7 +774,7 @@ def test_one_more_input_changes_nothing_where_it_is_absent(mixed, before):
     more = inputs | {"radar": {"use": "sensor", "channels": 32}}
     new = mixed("new", **DRIVING | {"inputs": more})
     config = load_config(new, [f"from={old.with_suffix('')}"])
-    claim(config, config.out)
+    prepare_run(config, config.out)
     trainer = assemble(config, Processes.start("cpu"), Progress(1))
     resume(trainer)
     first = load_run(old.with_suffix(""), "last")
@@ -793,9 +799,7 @@ def test_an_input_that_no_sample_has_is_named(mixed, monkeypatch):
     read = Problems.row
     monkeypatch.setattr(Problems, "row", lambda self, *which: read(self, *which) | {"sound": None})
     config = load_config(mixed("absent", data={"dataset": {"use": "arithmetic", "samples": 12}}))
-    with pytest.raises(
-        DataError, match=r"inputs.sound: none of the 12 training samples has anything in column 'sound'"
-    ):
+    with pytest.raises(DataError, match=r"inputs.sound: none of the 12 training samples has a value in column 'sound'"):
         train(config)
 
 
@@ -936,7 +940,7 @@ def test_labels_follow_their_sounds():
 def test_what_is_frozen_stays(mixed):
     file = digits(mixed, freeze=["tokenizers", "cores.main.blocks.0"], optimizer="muon")
     config = load_config(file)
-    claim(config, config.out)
+    prepare_run(config, config.out)
     trainer = assemble(config, Processes.start("cpu"), Progress(1))
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}
     fit(trainer)
@@ -951,7 +955,7 @@ def test_what_is_frozen_stays(mixed):
 
 def test_rates_fall_with_the_distance_to_the_heads(mixed):
     config = load_config(digits(mixed, optimizer={"use": "adamw", "layer_decay": 0.5}))
-    claim(config, config.out)
+    prepare_run(config, config.out)
     trainer = assemble(config, Processes.start("cpu"), Progress(1))
     names = trainer.trainer.learner.optimizer.names
     rates = {

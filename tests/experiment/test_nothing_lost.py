@@ -17,7 +17,7 @@ from bounded import measured
 from chopmix.commands.cli import main
 from chopmix.data.corpus import prepare
 from chopmix.data.datasets.text import Text
-from chopmix.experiment.examples import written
+from chopmix.experiment.examples import write_value
 from chopmix.experiment.run_folder import LockedError, run_lock
 from chopmix.files.locking import lock
 from chopmix.files.records import write_tensors
@@ -92,8 +92,8 @@ def test_a_folder_that_vanishes_stops_the_run(tiny, tmp_path, capsys, at_step, h
     said = capsys.readouterr()
     last = said.err.splitlines()[-1]
     assert last == (
-        f"{folder} is not this run's folder any more: it was deleted, moved or replaced, or its file .lock was. "
-        "Nothing more is written. The same command goes on from the last checkpoint, if the folder is back in its place"
+        f"{folder} is no longer this run's folder: it was deleted, moved or replaced, or its file .lock was. "
+        "Nothing more is written. Put the folder back and run the same command: it goes on from the last checkpoint"
     )
     assert "done" not in said.err + said.out
     left = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
@@ -122,7 +122,7 @@ def test_a_second_start_where_the_lock_vanished_stops_the_first(tiny, tmp_path, 
 
     at_step(7, second)
     assert main(["train", str(tiny())]) == 1
-    told = f"{folder} is not this run's folder any more: its file .lock is another one now: process {os.getpid()} on "
+    told = f"{folder} is no longer this run's folder: its file .lock was replaced: process {os.getpid()} on "
     assert told in capsys.readouterr().err
     assert seen == [{file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}] and same(folder, whole)
 
@@ -150,7 +150,7 @@ def test_the_lock_is_that_of_this_process(tmp_path):
         content = (tmp_path / "run" / ".lock").read_bytes()
         (tmp_path / "run" / ".lock").unlink()
         (tmp_path / "run" / ".lock").write_bytes(content)  # the same content, but nobody has locked it
-        with pytest.raises(OSError, match="its file .lock is another one now"):
+        with pytest.raises(OSError, match="its file .lock was replaced"):
             check()
         (tmp_path / "run" / ".lock").unlink()
         (tmp_path / "run" / ".lock").mkdir()
@@ -275,11 +275,11 @@ def content(folder):
 
 
 def sample(folder):
-    written(np.zeros((99, 99)), folder, "array")
+    write_value(np.zeros((99, 99)), folder, "array")
 
 
 def sound(folder):
-    written((np.zeros(999), 8000), folder, "sound")
+    write_value((np.zeros(999), 8000), folder, "sound")
 
 
 def confusion(folder):

@@ -26,7 +26,7 @@ def test_the_page_shows_every_input_and_the_graph(mixed, tmp_path):  # noqa: F81
     page = (tmp_path / "page.html").read_text()
     assert "tokens of 4 input(s), 1 attention graph(s)" in said
     assert all(f"{name}: " in page for name in TREE["inputs"])
-    assert page.count("<img src") == 4  # image, sound, the graph of all layers, what was heard of
+    assert page.count("<img src") == 4  # image, sound, the graph of all layers, what is reachable
     assert page.count("<tr><td>1</td><td>") == page.count("<tr><td>2</td><td>") == 1  # two layers of reach
     assert "None of the" in page and "can reach its own predictor" in page
     assert re.search(r"<tr><td>&#x27;=&#x27;</td><td>&#x27;", page)  # after '=' comes the result
@@ -36,7 +36,7 @@ def test_what_was_heard_of_grows_layer_by_layer():
     tokens = plain_tokens(1, 6)
     graph = Window(2) & Causal()
     parts = graph_parts([graph, graph, Causal()], tokens)
-    assert sum("<img" in part for part in parts) == 4  # two graphs; heard of after two layers, and after all
+    assert sum("<img" in part for part in parts) == 4  # two graphs; reachable after two layers, and after all
     rows = re.findall(r"<td>(\d)</td><td>([\d.]+)</td><td>([\d.]+)</td><td>(\d)</td>", parts[-1])
     assert rows == [("1", "1.8", "1.8", "2"), ("2", "1.8", "2.5", "3"), ("3", "3.5", "3.5", "6")]
 
@@ -62,7 +62,7 @@ def test_both_sets_of_a_translation_are_shown_and_long_ones_cut(tmp_path, monkey
     write_page(load_config(tmp_path / "x.yaml"), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "The set of the encoder" in page and "The set of the decoder" in page
-    assert re.search(r"each token of the decoder's set also reads all \d+ of the encoder's", page)
+    assert re.search(r"each token of the decoder also attends to all \d+ tokens of the encoder", page)
     assert re.search(r"The first 3 of its \d+ tokens are shown", page)
 
 
@@ -80,7 +80,9 @@ def test_labels_and_the_cores_own_tokens_are_shown(mixed, tmp_path):  # noqa: F8
 
 def test_a_text_corpus_has_a_page_too(tiny, tmp_path, capsys):
     assert main(["inspect", str(tiny()), "--output", str(tmp_path / "page.html")]) == 0
-    assert "when the input is" in capsys.readouterr().out and "Who reads whom" in (tmp_path / "page.html").read_text()
+    assert (
+        "when the input is" in capsys.readouterr().out and "<h2>Attention</h2>" in (tmp_path / "page.html").read_text()
+    )
 
 
 def write_run(folder, losses, metric="val/loss"):
@@ -106,7 +108,7 @@ def test_only_what_all_runs_have_is_compared(tmp_path):
     write_run(tmp_path / "a", [1.0])
     write_run(tmp_path / "b", [1.0], metric="val/accuracy")
     assert shared_metrics([read_group(tmp_path / "a"), read_group(tmp_path / "b")]) == []
-    with pytest.raises(RunError, match="has no metrics.jsonl, nor have seeds below it"):
+    with pytest.raises(RunError, match="is not a run: it has no metrics.jsonl"):
         read_group(tmp_path / "none")
 
 
@@ -143,7 +145,7 @@ def test_the_command_line_predicts_and_tells_what_inputs_are_worth(mixed, tmp_pa
     assert before == {path: path.read_bytes() for path in Path(run).rglob("*") if path.is_file()}
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert main(["evaluate", run]) == 0
-    assert f"{run}: no pictures can be written there; --output DIR writes" in capsys.readouterr().err
+    assert f"{run}: images cannot be written there; --output DIR writes" in capsys.readouterr().err
 
 
 @pytest.mark.system

@@ -45,5 +45,5 @@ def test_a_run_that_failed_before_its_first_checkpoint_says_so(tiny, tmp_path, c
     folder.mkdir(parents=True)
     write_config(folder, load_config(tiny()))  # as training does before it reads the data
     assert main(["predict", str(folder), "--input", "text=a"]) == 2
-    told = "has no checkpoint yet: its training failed, or did not reach the first one. Train it with `chopmix train "
+    told = "has no checkpoint: its training failed, or ended before the first checkpoint. Train it with `chopmix train "
     assert told in (said := capsys.readouterr().err) and "copy" not in said

@@ -18,22 +18,22 @@ def played(monkeypatch):
 
 def test_by_a_return_the_largest_is_the_best(played, capsys):
     found = {SLOW: [{"step": 1, "val/return_at_500": 16.5}], FAST: [{"step": 1, "val/return_at_500": 499.4}]}
-    sweep.tell(played, found, [0], swept=True)
+    sweep.print_results(played, found, [0], swept=True)
     shown = capsys.readouterr().out
-    assert "by val/return_at_500, the best first" in shown and shown.index("499.4") < shown.index("16.5")
+    assert "sorted by val/return_at_500, best first" in shown and shown.index("499.4") < shown.index("16.5")
 
 
 def test_a_metric_that_nobody_knows_orders_nothing(played):
     """No unknown metric is taken for one of which less is better."""
     unknown = load_config(CONFIGS / "decision/cartpole.yaml", ["checkpoints.best=val/nothing"])
     with pytest.raises(ValueError, match="'val/nothing' is no metric by which runs can be compared; possible: "):
-        sweep.tell(unknown, {FAST: [{"step": 1, "val/nothing": 1.0}]}, [0], swept=True)
+        sweep.print_results(unknown, {FAST: [{"step": 1, "val/nothing": 1.0}]}, [0], swept=True)
 
 
 def test_a_setting_without_a_number_is_the_last(played, capsys):
     lost = {"step": 1, "val/return_at_500": float("nan")}
     found = {FAST: [lost], SLOW: [{"step": 1, "val/return_at_500": 16.5}]}
-    sweep.tell(played, found, [0], swept=True)
+    sweep.print_results(played, found, [0], swept=True)
     shown = capsys.readouterr().out
     assert 0 < shown.index("16.5") < shown.index("nan")
 
@@ -41,7 +41,7 @@ def test_a_setting_without_a_number_is_the_last(played, capsys):
 @pytest.mark.parametrize("swept", [True, False])
 def test_counts_are_shown_as_counts(played, capsys, swept):
     runs = [{"step": 1, "val/return_at_500": 16.5 + seed, "val/judged": 1256} for seed in range(2)]
-    sweep.tell(played, {(): runs}, [0, 1], swept=swept)
+    sweep.print_results(played, {(): runs}, [0, 1], swept=swept)
     shown = capsys.readouterr().out
     assert "1,256" in shown and "1256.0" not in shown and "17.0000" in shown
 

@@ -233,7 +233,7 @@ def test_no_address_renders_a_template(place, capsys, where):
     else:
         tree = yaml.safe_load(TEXT) | {"data": {"dataset": dataset}, "training": {"steps": 1, "samples_per_step": 1}}
         Path("own.yaml").write_text(yaml.safe_dump(tree))
-    assert "is not opened; possible: a local path, or PROTOCOL://HOST/PATH" in refused(capsys, "inspect", where)
+    assert "is not supported; possible: a local path, or PROTOCOL://HOST/PATH" in refused(capsys, "inspect", where)
 
 
 def test_a_run_connects_to_no_host_that_is_not_named(place, capsys, monkeypatch):
@@ -316,7 +316,7 @@ def test_what_is_no_plain_address_is_not_opened(text, start):
     try:
         protocol, host = parse_address(address)
     except DataError as error:
-        assert "is not opened" in str(error)
+        assert "is not supported" in str(error)
         return
     assert protocol in trusting.PROTOCOLS and address.startswith(f"{protocol}://") and "::" not in address
     assert protocol == "hf" or address[len(protocol) + 3 :].split("/")[0] == host
@@ -326,7 +326,7 @@ def test_what_is_no_plain_address_is_not_opened(text, start):
 def test_shards_are_opened_by_the_protocol_alone(monkeypatch):
     """fsspec never sees a whole address of an unknown protocol; `memory` stands for a remote store."""
     fsspec = pytest.importorskip("fsspec")
-    with pytest.raises(DataError, match="is not opened"):
+    with pytest.raises(DataError, match="is not supported"):
         open_file("memory://store/a.tar")
     monkeypatch.setattr(trusting, "PROTOCOLS", {*trusting.PROTOCOLS, "memory"})
     fsspec.filesystem("memory").pipe("/store/a.tar", b"chop")
@@ -473,7 +473,7 @@ def test_a_page_that_cannot_be_written_names_the_option(place, capsys):
     Path("run/inspect.html").mkdir()
     assert main(["inspect", "run"]) == 1
     said = capsys.readouterr().err
-    assert "run/inspect.html cannot be written" in said and "--output FILE writes to another place" in said
+    assert "run/inspect.html cannot be written" in said and "choose another location with --output FILE" in said
 
 
 def test_examples_of_a_run_that_was_moved_name_it(place, capsys):
@@ -512,7 +512,7 @@ def test_a_judge_is_named_like_a_file(place, capsys):
         "run", tasks={"lm": {"use": "language_modeling", "target": "text", "metrics": {"../../x": {"use": "copies"}}}}
     )
     for words in (["inspect", "run"], ["train", "run", "training.steps=3"]):
-        assert "tasks.lm.metrics.../../x: '../../x' cannot be a name" in refused(capsys, *words)
+        assert "tasks.lm.metrics.../../x: '../../x' is not a valid name" in refused(capsys, *words)
 
 
 def test_an_imported_run_names_its_missing_data(place, capsys):
@@ -520,5 +520,5 @@ def test_an_imported_run_names_its_missing_data(place, capsys):
     assert "the imported run has no data; set data.dataset: a name" in refused(capsys, "train", "run")
     with pytest.raises(ConfigError, match="has no data"):
         load_config("run")
-    with pytest.raises(RunError, match="was imported and has no data"):
+    with pytest.raises(RunError, match="was imported without data"):
         load_run("run").evaluate()

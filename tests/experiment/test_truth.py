@@ -65,5 +65,5 @@ evaluation: {{sample_tokens: 0, attribution: true}}
 logging: {{tensorboard: false}}
 """)
     assert main(["train", str(tmp_path / "x.yaml"), f"out={tmp_path / 'run'}"]) == 0
-    assert "evaluation.attribution: no task has an input that could be withheld" in capsys.readouterr().err
+    assert "evaluation.attribution: no task has an input that can be dropped" in capsys.readouterr().err
     assert (tmp_path / "run" / "summary.json").exists()

@@ -103,5 +103,5 @@ def test_every_tokenizer_of_spectrograms_is_trained():
 def test_a_download_that_needs_torchaudio_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("CHOPMIX_DATA", str(tmp_path))
     monkeypatch.setitem(sys.modules, "torchaudio.datasets", None)  # importing it fails
-    with pytest.raises(DataError, match=r"v0\.02 is not there and torchaudio cannot download it: import of torchaudio"):
+    with pytest.raises(DataError, match=r"v0\.02 is missing and torchaudio cannot download it: import of torchaudio"):
         SpeechCommands(download=True).open("train")

@@ -169,7 +169,7 @@ OWN: dict[str, dict[str, st.SearchStrategy | None]] = {
         **OPTIONS["evaluate"], "--guidance": numbers, "--temperature": numbers, "--steps": few, "--drafts": few,
         "--inputs": READ, "--data": DATASETS | changed_text(["{use: episodes, of: {use: folder, path: ../data/door}}"]),
     },
-    "play": {**OPTIONS["play"], "--plan": PLANS, "--environment": WORLDS, "--beside": texts | st.just("run"),
+    "play": {**OPTIONS["play"], "--plan": PLANS, "--environment": WORLDS, "--against": texts | st.just("run"),
              "--record": st.sampled_from(("x.gif", "x.png", "a/b.gif", "run"))},
     "record": {**OPTIONS["record"], "--policy": POLICIES},
     "in_context": {**OPTIONS["in_context"]},

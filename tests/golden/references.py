@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FILE = Path(__file__).with_name("references.json")
 CONFIGS = sorted(file.relative_to(ROOT).as_posix() for file in (ROOT / "configs").rglob("*.yaml"))
-MACHINE = re.compile(r"peak memory of the whole process [\d.]+ \w+|/\S*/chopmix-\S+")
+MACHINE = re.compile(r"peak memory of the process [\d.]+ \w+|/\S*/chopmix-\S+")
 """What differs from machine to machine in the text of a dry run."""
 
 

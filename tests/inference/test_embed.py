@@ -43,7 +43,7 @@ def hidden(theirs, folder) -> list[torch.Tensor]:
 
 def test_a_bert_without_a_head_gives_the_vectors_of_transformers(bare):
     folder, theirs, said = bare
-    assert "the directory has no head for 'mlm': `chopmix embed` gives vectors" in said and "bert.pooler.dense" in said
+    assert "the directory has no head for 'mlm': `chopmix embed` works" in said and "bert.pooler.dense" in said
     run, expected = load_run(folder / "run"), hidden(theirs, folder)
     samples = [{"text": text} for text in TEXTS]
     for pool, want in (("mean", lambda h: h.mean(0)), ("first", lambda h: h[0]), ("tokens", lambda h: h)):
@@ -51,7 +51,7 @@ def test_a_bert_without_a_head_gives_the_vectors_of_transformers(bare):
         for ours, own in zip(found, expected, strict=True):
             torch.testing.assert_close(ours, want(own), atol=1e-5, rtol=1e-5)
     for refused in (lambda: run.predict(samples), lambda: run.evaluate()):
-        with pytest.raises(RunError, match="has no head for 'mlm', which would answer at random; `chopmix embed`"):
+        with pytest.raises(RunError, match="has no head for 'mlm', so predictions would be random. `chopmix embed`"):
             refused()
 
 
@@ -89,7 +89,7 @@ def test_mistakes_of_embed_are_told(bare, tmp_path, capsys):
     folder, _, _ = bare
     run = str(folder / "run")
     for arguments, message in [
-        ([], "name either samples (--input NAME=VALUE) or a data set (--data)"),
+        ([], "pass either samples (--input NAME=VALUE) or a data set (--data DATA)"),
         (["--input", "text=a", "--output", "x.json"], "--output x.json: possible endings: .npy, .csv, .parquet"),
         (["--input", "image=a.png"], "has no input 'image'; possible: text"),
     ]:
@@ -139,6 +139,6 @@ def test_nothing_is_read_off_outputs_that_are_no_numbers(bare):
             parameter.mul_(1e30)
     for asked in (lambda: run.predict([{"text": "the [MASK]"}]), lambda: embed(run, [{"text": "the cat"}])):
         with pytest.raises(
-            ValueError, match="the model's outputs are no finite numbers: its weights are damaged, or too"
+            ValueError, match="the model's outputs are NaN or infinite: its weights are damaged, or too"
         ):
             asked()

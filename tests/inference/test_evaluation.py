@@ -12,7 +12,7 @@ from chopmix.data.datasets.mixture import Mixture
 from chopmix.data.processes import ElsewhereError, Processes
 from chopmix.data.samples import Listed, SampleDataset
 from chopmix.experiment.build import TrainingData, open_split
-from chopmix.experiment.run_folder import claim
+from chopmix.experiment.run_folder import prepare_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import assemble
 from chopmix.files.reading import DataError
@@ -68,7 +68,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluation")
     (folder / "x.yaml").write_text(TREE)
     config = load_config(folder / "x.yaml", [f"out={folder / 'run'}"])
-    claim(config, config.out)
+    prepare_run(config, config.out)
     found = assemble(config, Processes.start("cpu"), Progress(1))
     with torch.no_grad():
         for parameter in found.model.parameters():
@@ -169,7 +169,7 @@ def test_attribution_is_of_the_samples_with_a_target_and_of_all_inputs_but_the_t
         for name, task in tasks.items()
     }
     if not any(there.values()):
-        with pytest.raises(ValueError, match="no task has an input that could be withheld"):
+        with pytest.raises(ValueError, match="no task has an input that can be dropped"):
             measure_attribution(made.model, tasks, split, generated=0)
         return
     found = measure_attribution(made.model, tasks, split, generated=0)
@@ -390,7 +390,7 @@ def test_a_sample_without_the_source_is_not_compared(tmp_path):
     """Nothing was recognised in it, right or wrong; a text that is too long to be aligned is compared."""
     (tmp_path / "x.yaml").write_text(SPEECH)
     config = load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"])
-    claim(config, config.out)
+    prepare_run(config, config.out)
     experiment = assemble(config, Processes.start("cpu"), Progress(1))
     rows = [{"a": "abc", "c": "b"}, {"b": "a", "c": "b"}, {"a": "b", "c": "bca"}, {"a": "cab"}, {"c": "a", "b": "b"}]
     split = open_split(config, Rows(rows=rows), "val", experiment.data.choppers, experiment.data.tasks)

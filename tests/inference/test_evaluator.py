@@ -92,7 +92,7 @@ def test_two_evaluators_with_one_metric_are_refused_before_the_first_step(tiny, 
     [
         ({"a": {"use": "my_norms:Norms", "scale": -1}}, "evaluation.a: scale must be above 0, not -1"),
         ({"a": {"use": "my_norms:Norms", "scales": 1}}, "evaluation.also.a.scales: .*did you mean 'scale'"),
-        ({"metrics": {"use": "my_norms:Norms"}}, "every run has an evaluator 'metrics': choose another name"),
+        ({"metrics": {"use": "my_norms:Norms"}}, "'metrics' is a built-in evaluator of every run: choose another name"),
         ({"a": "norm"}, "evaluation.also.a: nothing is named 'norm'; possible: attribution"),
     ],
 )

@@ -60,7 +60,7 @@ def test_two_constraints_allow_what_both_do(first, second):
 
 @pytest.mark.parametrize("search", [Search(), Search(beams=2)])
 def test_what_allows_nothing_is_told(search):
-    with pytest.raises(ValueError, match=r"nothing may follow the 1 ids generated so far, which end in \[3\]"):
+    with pytest.raises(ValueError, match=r"no id is allowed after the 1 ids generated so far, which end in \[3\]"):
         generated(Forced({0: 3, 1: 4}) & Forbidden((4,)), None, search)
 
 
@@ -143,10 +143,10 @@ def test_grammars_that_are_none(tmp_path):
     with pytest.raises(ValueError, match=r"grammar '\(': .*parse error: unclosed group"):
         Grammar(ByteEncoding(), "(")
     for none in ("c+", r"[^\s\S]"):
-        with pytest.raises(ValueError, match="allows nothing that the vocabulary of this run can write"):
+        with pytest.raises(ValueError, match="allows no text that the vocabulary of this run can encode"):
             Grammar(CharacterEncoding("ab"), none)
     grammar = Grammar(CharacterEncoding("ab"), "[ab]c")
-    with pytest.raises(ValueError, match="nothing may follow the 1 ids"):
+    with pytest.raises(ValueError, match="no id is allowed after the 1 ids"):
         Allowed(grammar).of(torch.zeros(1, 3), [[0]])
 
 
@@ -194,7 +194,7 @@ def test_no_repeat_may_leave_no_id_that_the_constraint_allows():
 
     ids = beam_search(session([[8]]), {8}, 3, Search(beams=2, no_repeat=1), Three())
     assert sorted(ids[0].ids) == [0, 1, 2]
-    with pytest.raises(ValueError, match="no_repeat 1 forbids every id that may follow the 3 generated so far"):
+    with pytest.raises(ValueError, match="no_repeat 1 forbids all ids that are allowed after the 3 generated so far"):
         beam_search(session([[8]]), {8}, 4, Search(beams=2, no_repeat=1), Three())
 
 

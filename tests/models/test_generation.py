@@ -10,7 +10,7 @@ from chopmix.commands.cli import main
 from chopmix.experiment.run import Run, load_run
 from chopmix.inference.generate import Generating, WrittenText
 from chopmix.models.generation.beam_search import Search, beam_search
-from chopmix.models.generation.fast_decoder import fast
+from chopmix.models.generation.fast_decoder import fast_norm
 from chopmix.models.generation.sampling import Sampling, draw
 from chopmix.models.generation.session import Session, cut
 from chopmix.models.layers.norms import RmsNorm
@@ -141,7 +141,7 @@ def test_a_period_that_the_context_is_too_short_for_ends_the_music_there():
     assert session.most == CONTEXT - 4 and len(list(draw(session, session.most))) == CONTEXT - 4
     longer = Session.of_texts(made, [melody(30)], input="text", task="lm", vocabulary=9)
     assert longer.ids[0].tolist() == [8, *melody(30)[1 + 18 :]], "cut by two periods of 9"
-    with pytest.raises(ValueError, match="a prompt of 18 tokens does not fit the context of 16, .* period of 21"):
+    with pytest.raises(ValueError, match="a prompt of 18 tokens does not fit into the context of 16, .* period of 21"):
         made = model(absolute=partial(Periodic, periods=[3, 7]))
         Session.of_texts(made, [melody(17)], input="text", task="lm", vocabulary=9)
 
@@ -186,7 +186,7 @@ def test_beams_go_past_the_context(kind, rows, ends):
 
 def test_beams_without_a_cache_are_refused():
     session = Session.of_texts(model(), [[8]], input="text", task="lm", vocabulary=9, cached=False)
-    with pytest.raises(ValueError, match="beams share what is cached"):
+    with pytest.raises(ValueError, match="beam search needs the cache"):
         beam_search(session, [8], 3, Search(beams=2))
 
 
@@ -208,7 +208,7 @@ def test_the_lean_decoder_normalises_as_torch_does(dtype, gain):
         torch.randn(2, 4, 1, 48, dtype=dtype) * 1e-3,
         torch.zeros(1, 48, dtype=dtype),
     ):
-        torch.testing.assert_close(fast(norm)(x), norm(x))
+        torch.testing.assert_close(fast_norm(norm)(x), norm(x))
 
 
 SCORES = st.lists(st.lists(st.floats(-8, 8, width=32), min_size=12, max_size=12), min_size=1, max_size=3)
@@ -250,10 +250,10 @@ def test_a_model_whose_outputs_are_no_numbers_writes_nothing(size):
         for parameter in made.parameters():
             parameter.mul_(size)
     for sampling in (Sampling(temperature=0), Sampling(), Sampling(top_p=0.5)):
-        with pytest.raises(ValueError, match="the model's outputs are no finite numbers: its weights are damaged"):
+        with pytest.raises(ValueError, match="the model's outputs are NaN or infinite: its weights are damaged"):
             continued(made, [[8, 1], [8]], sampling=sampling, seed=0)
     session = Session.of_texts(made, [[8, 1], [8]], input="text", task="lm", vocabulary=9)
-    with pytest.raises(ValueError, match="the model's outputs are no finite numbers"):
+    with pytest.raises(ValueError, match="the model's outputs are NaN or infinite"):
         beam_search(session, [8], 3, Search(beams=2))
 
 
@@ -267,7 +267,7 @@ def test_what_may_be_sampled_is_what_transformers_allows(values, top_k, top_p, m
         (Sampling(min_p=min_p), logits_process.MinPLogitsWarper(min_p)),
     ]:
         expected = theirs(None, scores / temperature).softmax(-1)
-        torch.testing.assert_close(ours._kept(scores / temperature).softmax(-1), expected, rtol=1e-4, atol=2e-4)
+        torch.testing.assert_close(ours._filtered(scores / temperature).softmax(-1), expected, rtol=1e-4, atol=2e-4)
 
 
 @given(SCORES, st.floats(0.2, 3), st.lists(st.integers(0, 11), min_size=1, max_size=9))
@@ -329,7 +329,7 @@ def test_command_line_streams_from_a_prompt_and_from_the_start(run, capsys):
     assert main(["generate", str(run), "--max-tokens", "5", "--seed", "3"]) == 0
     assert len(capsys.readouterr().out) <= 6
     assert main(["generate", str(run), "--prompt", "mix " * 9, "--max-tokens", "2"]) == 0
-    assert "37 tokens; only the last 16 fit into the context and are read" in capsys.readouterr().err
+    assert "37 tokens; only the last 16 fit into the context" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -385,7 +385,7 @@ def test_so_many_texts_are_printed(run, capsys):
 def test_a_file_of_empty_lines_is_no_prompt(run, capsys, tmp_path):
     (tmp_path / "none.txt").write_text("\n\n")
     assert main(["generate", str(run), "--prompts", str(tmp_path / "none.txt")]) == 2
-    assert "none.txt holds no prompt; it should have one a line" in capsys.readouterr().err
+    assert "none.txt contains no prompt; write one prompt per line" in capsys.readouterr().err
 
 
 def test_a_misspelled_option_is_told_with_the_nearest(run):
@@ -400,7 +400,7 @@ def test_a_misspelled_option_is_told_with_the_nearest(run):
 
 
 def test_a_stop_text_alone_would_be_its_letters(run):
-    with pytest.raises(ValueError, match="stop is one text; write a list of texts, stop=\\['END'\\]"):
+    with pytest.raises(ValueError, match="stop must be a list of texts; write stop=\\['END'\\]"):
         load_run(run).generate("chop", stop="END")
 
 
@@ -420,7 +420,7 @@ def test_one_text_can_be_streamed_by_itself(run):
     "options, said",
     [
         (["--temperature", "-1"], "temperature is -1.0; it must be 0, or from 1e-6"),
-        (["--prompt", "CHOP"], "character 'C' (U+0043) at place 0 is not among"),
+        (["--prompt", "CHOP"], "character 'C' (U+0043) at position 0 is not among"),
         (["--max-tokens", "0"], "max_tokens is 0; it must be at least 1"),
         (["--prompts", "/nowhere/prompts.txt"], "prompts.txt"),
     ],
@@ -451,9 +451,9 @@ def test_a_text_is_searched_for_on_the_command_line(run, capsys):
     assert main([*command, "--beams", "3", "--no-repeat", "2", "--stop", found[6:8]]) == 0
     assert capsys.readouterr().out.removesuffix("\n") == found[:6]
     assert main([*command, "--beams", "3", "--top-k", "2"]) == 2
-    assert "--beams searches for the likeliest text, --top-k draws one at random" in capsys.readouterr().err
+    assert "--beams (beam search) and --top-k (random sampling) cannot be combined" in capsys.readouterr().err
     assert main([*command, "--beams", "3", "--no-cache"]) == 2
-    assert "beams share what is cached; without the cache" in capsys.readouterr().err
+    assert "beam search needs the cache; without it" in capsys.readouterr().err
 
 
 def test_evaluate_on_the_command_line(run, capsys, tmp_path):

@@ -42,7 +42,7 @@ def test_it_raises_exactly_where_the_search_finds_a_leak(layers, batch):
     bad, check = leaks(batch, layers)["task"], LeakCheck()
     for _ in range(2):
         if bad:
-            with pytest.raises(LeakError, match="model.attention leaks: task 'task' must predict token"):
+            with pytest.raises(LeakError, match="model.attention leaks: task 'task' predicts token"):
                 check.check(batch, layers)
         else:
             check.check(batch, layers)
@@ -76,7 +76,7 @@ def test_a_layout_is_searched_once_wherever_it_stands():
 
 
 def test_the_leak_is_named_by_its_places_in_the_row():
-    with pytest.raises(LeakError, match="must predict token 4 at place 3, which can read it"):
+    with pytest.raises(LeakError, match="predicts token 4 at slot 3, which can read that token"):
         LeakCheck().check(batch_of(laid_out([[1, 1, 2, 2, 2]]), [3], [4]), [Causal() | Edges(((2, 1),), "slots")])
 
 

@@ -33,7 +33,7 @@ def test_a_bias_must_have_one_number_per_sender():
         receive(node(), [node(), node()], [1.0])
 
 
-def test_nobody_to_listen_to_gives_zeros():
+def test_a_node_without_senders_receives_zeros():
     assert receive(node(value=(1, 2, 3)), []) == [0, 0, 0]
 
 
@@ -72,7 +72,7 @@ def test_the_file_a_student_reads_first_stays_short():
 
 @pytest.mark.parametrize("reads", [tiny_gpt.causal, lambda reader, sender: True, lambda reader, sender: sender == 1])
 def test_the_tiny_gpt_passes_the_same_messages(reads):
-    """Its nodes hold tensors; its edges and its messages are the lecture's."""
+    """Its nodes hold tensors; its edges and its messages are those of `message_passing.py`."""
     torch.manual_seed(0)
     vectors = torch.randn(4, 3, 8, dtype=torch.float64)
     ours = [tiny_gpt.MessageNode(*each, place) for place, each in enumerate(vectors)]
@@ -81,7 +81,7 @@ def test_the_tiny_gpt_passes_the_same_messages(reads):
     assert torch.allclose(found, torch.tensor(pass_messages(theirs, theirs, reads), dtype=torch.float64))
 
 
-def test_the_tiny_gpt_hears_nothing_of_what_comes_later():
+def test_no_token_of_the_tiny_gpt_depends_on_later_tokens():
     torch.manual_seed(0)
     model = tiny_gpt.TinyGpt(5, 6)
     first, second = (model(torch.tensor([0, 1, 2, last])) for last in (3, 4))

@@ -77,7 +77,7 @@ def test_the_number_of_a_note_said_a_second_time(row):
 def test_what_is_carried_over_is_the_end_and_the_notes_before_it(row, count):
     """By places, so that equal ids cannot stand for each other: ids 100 + place, but for the marks."""
     row = [id if id in (OPEN, CLOSE) else 100 + place for place, id in enumerate(row)]
-    (left,), (numbers,) = (each.tolist() for each in CHOPPER.notes.carried(torch.tensor([row]), count))
+    (left,), (numbers,) = (each.tolist() for each in CHOPPER.notes.shorten(torch.tensor([row]), count))
     every = CHOPPER.notes.numbers(torch.tensor([row]))[0].tolist()
     noted = [place for place in range(len(row) - count // 2) if not math.isnan(every[place])]
     noted = noted[len(noted) - min(count // 2, len(noted)) :]
@@ -89,7 +89,7 @@ def test_what_is_carried_over_is_the_end_and_the_notes_before_it(row, count):
 
 def test_rows_that_carry_less_have_none_in_front():
     rows = torch.tensor([[-1, -1, A, B], [OPEN, C, CLOSE, D]])
-    kept, numbers = CHOPPER.notes.carried(rows, 3)
+    kept, numbers = CHOPPER.notes.shorten(rows, 3)
     assert kept[:, -2:].tolist() == [[A, B], [CLOSE, D]] and numbers[0].isnan().all()
 
 
@@ -135,7 +135,7 @@ def test_notes_that_fill_the_context_beside_other_inputs_end_the_text():
     made = model("forgets")
     session = Session.of_texts(made, [[START]], **NAMES)
     session.slides = False  # as beside other inputs
-    with torch.inference_mode(), pytest.raises(ValueError, match="context of 16 tokens is full"):
+    with torch.inference_mode(), pytest.raises(ValueError, match="later tokens may read all of its 16 tokens"):
         for id in [OPEN, *[A] * 40]:
             session.scores()
             session.append(torch.tensor([id]))

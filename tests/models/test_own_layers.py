@@ -135,7 +135,7 @@ def test_a_groups_matrices_have_the_role_of_the_common_ones():
     [
         ({"groups": [["a", "b"]]}, "groups must be at least two"),
         ({"groups": [["a"], []]}, "none empty"),
-        ({"groups": [["a"], ["a"]]}, "each input in one of them"),
+        ({"groups": [["a"], ["a"]]}, "every input in only one"),
         ({"groups": GROUPS, "layers": []}, "at least one layer"),
         ({"groups": GROUPS, "layers": ["out", "out"]}, "none twice"),
     ],
@@ -146,5 +146,7 @@ def test_groups_must_be_groups(options, message):
 
 
 def test_groups_name_each_input():
-    with pytest.raises(ValueError, match=r"groups must name each input once \(text, image\); see title"):
+    with pytest.raises(
+        ValueError, match=r"groups must name each input once \(text, image\); missing or unknown: title"
+    ):
         OwnLayers(groups=GROUPS).numbered(["text", "image"])

@@ -134,11 +134,11 @@ def test_bfloat16_queries_are_turned_in_float32():
     "channels, per_axis, message",
     [
         (8, {"rows": 8}, "rotary: no position axis named 'rows'; possible: order, row, column"),
-        (8, {"order": 3, "row": 5}, "rotary: axis 'order' gets 3 channels; it must be an even number"),
+        (8, {"order": 3, "row": 5}, "rotary: axis 'order' has 3 channels; it must be an even number"),
         (8, {"order": 8, "row": 2}, "needs more than the 8 channels of a head"),
-        (7, None, "rotary: axis 'order' gets 7 channels; it must be an even number"),
-        (7, {"row": 4}, "or an odd number"),
-        (8, {"order": -2}, "rotary: axis 'order' gets -2 channels; it must be an even number, 0 or more"),
+        (7, None, "rotary: axis 'order' has 7 channels; it must be an even number"),
+        (7, {"row": 4}, "or this is odd"),
+        (8, {"order": -2}, "rotary: axis 'order' has -2 channels; it must be an even number, 0 or more"),
     ],
 )
 def test_rotary_refuses_shares_that_do_not_fit(channels, per_axis, message):
@@ -244,5 +244,5 @@ def test_a_learned_second_is_that_of_the_tokens_time(seconds):
 
 
 def test_what_stands_on_no_seconds_has_no_learned_second():
-    with pytest.raises(ValueError, match="learned_second is for inputs that stand on seconds"):
+    with pytest.raises(ValueError, match="learned_second needs an input with a time axis in seconds"):
         LearnedSecond(4, 8).of(Chunks(values=torch.zeros(2), index=torch.arange(2)))

@@ -45,11 +45,11 @@ def test_the_help_and_what_is_mistyped_need_no_torch(words):
 
 
 def test_a_command_is_one_file_that_imports_no_other():
-    from chopmix.commands.cli import ORDER, verbs
+    from chopmix.commands.cli import ORDER, command_modules
 
     folders = [ROOT / "commands", *(ROOT / "projects").glob("*/commands")]
     files = {file.stem: file for folder in folders for file in folder.glob("*.py") if file.stem != "cli"}
-    assert len(files) >= 11 and set(ORDER) <= set(verbs()) == {stem.removesuffix("_model") for stem in files}
+    assert len(files) >= 11 and set(ORDER) <= set(command_modules()) == {stem.removesuffix("_model") for stem in files}
     for file in files.values():
         own = {
             node.module
@@ -57,8 +57,8 @@ def test_a_command_is_one_file_that_imports_no_other():
             if isinstance(node, ast.ImportFrom) and node.level == 1
         }
         assert all(name.startswith("options.") for name in own), file
-    for verb in verbs().values():
-        assert verb.HELP and callable(verb.add_options) and callable(verb.run)
+    for module in command_modules().values():
+        assert module.HELP and callable(module.add_options) and callable(module.run)
 
 
 def test_message_passing_fits_on_a_page_and_runs():
@@ -68,10 +68,10 @@ def test_message_passing_fits_on_a_page_and_runs():
     found = subprocess.run([sys.executable, str(file)], cwd=ROOT, capture_output=True, text=True, check=True)
     lines = found.stdout.splitlines()
     assert [line.split(":")[0] for line in lines[::4]] == ["Encoder (BERT, ViT)", "Cross-attention", "Causal (GPT)"]
-    assert lines[1] == "chop  holds [4.0, 0.0] and hears [3.94, 0.06]"  # a little of what comes behind it
-    assert lines[6] == "mix   holds [0.0, 4.0] and hears [1.0, 4.0]"  # what the other text holds there
-    assert lines[9] == "chop  holds [4.0, 0.0] and hears [4.0, 0.0]"  # itself alone
-    assert lines[-1] == "chops holds [3.0, 1.0] and hears [3.79, 0.21]"
+    assert lines[1] == "chop  holds [4.0, 0.0] and receives [3.94, 0.06]"  # a little of the word after it
+    assert lines[6] == "mix   holds [0.0, 4.0] and receives [1.0, 4.0]"  # the second word of the other text
+    assert lines[9] == "chop  holds [4.0, 0.0] and receives [4.0, 0.0]"  # only its own vector
+    assert lines[-1] == "chops holds [3.0, 1.0] and receives [3.79, 0.21]"
 
 
 def test_a_gpt_fits_on_two_pages_and_learns_a_line_by_heart():
@@ -98,7 +98,7 @@ def test_the_tables_of_the_readme_are_the_results(monkeypatch):
     from results import read_results
 
     text = (ROOT / "README.md").read_text()
-    made = readme_tables.made()
+    made = readme_tables.expected_files()
     assert ROOT / "configs" / "vision" / "mnist.yaml" in made and len(made) > 20
     assert [str(file.relative_to(ROOT)) for file, new in made.items() if file.read_text() != new] == []
     head = readme_tables.with_head("# A ViT.\n# Reached once: 0.5\n#   and more\ninputs: {}\n# end\n", "# Reached: 0.9")

@@ -2,6 +2,7 @@
 export or refuse by name."""
 
 import csv
+import importlib
 import json
 import re
 import shutil
@@ -18,6 +19,8 @@ from chopmix.data.processes import Processes
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import assemble
+from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
+from chopmix.models.tokens import plain_tokens
 from chopmix.training.log import Progress
 
 PAGES = ROOT / "docs" / "add"
@@ -139,12 +142,12 @@ def test_a_task_of_angles(folder, capsys):
     run = load_run(folder / "run", trust=[*TRUSTED, "task"])
     row = run.dataset().open("val")[0]
     (answer,) = run.predict([{"scan": row["scan"]}])
-    assert abs((answer["degrees"] - row["direction"] + 180) % 360 - 180) < 60
+    assert abs((answer["heading"]["degrees"] - row["direction"] + 180) % 360 - 180) < 60
 
 
 def test_an_evaluator_a_judge_and_a_logger(folder):
-    word = {"use": "language_modeling", "target": "word",
-            "metrics": {"real_word": {"use": "judge:RealWord", "words": ["north", "east", "south", "west"]}}}  # fmt: skip
+    real_word = {"use": "judge:RealWord", "words": ["north", "east", "south", "west"]}
+    word = {"use": "language_modeling", "target": "word", "metrics": {"real_word": real_word}}
     sections = {
         "tasks": {"word": word},
         "evaluation": {"also": {"norms": {"use": "evaluator:Norms", "inputs": ["scan", "word"]}}},
@@ -183,22 +186,28 @@ def test_an_exception_of_a_logger_ends_the_logger_alone(folder, capsys):
 
 def test_a_published_architecture_gives_the_outputs_of_its_reference(folder, monkeypatch):
     transformers = pytest.importorskip("transformers")
-    from chopmix.experiment.interchange import import_run
-    from chopmix.files import plugins
+    from chopmix.experiment.interchange import directory, import_run
 
     shutil.copy(PAGES / "architecture.py", folder)
+    architectures = (importlib.import_module("architecture").DistilBert, *directory.architectures())
+    for module in (directory, import_run):
+        monkeypatch.setattr(module, "architectures", lambda: architectures)
+    import_run.importers.cache_clear()
     sizes = {"vocab_size": 40, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24, "max_position_embeddings": 12}
     torch.manual_seed(0)
     theirs = transformers.DistilBertForMaskedLM(transformers.DistilBertConfig(**sizes)).eval()
-    theirs.save_pretrained(folder / "theirs")
-    monkeypatch.setattr(plugins, "modules_of", lambda package: {"architecture": "architecture"})
-    monkeypatch.setattr(import_run, "modules_of", plugins.modules_of)
-    import_run.import_directory(folder / "theirs", folder / "run")
-    run = load_run(folder / "run", "last")
-    ids = torch.tensor([[5, 7, 9, 11, 6]])
     with torch.no_grad():
-        expected = theirs(ids).logits
-    assert outputs(run, ids) == pytest.approx(expected.flatten().tolist(), abs=1e-5)
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    theirs.save_pretrained(folder / "theirs")
+    import_run.import_directory(folder / "theirs", folder / "run")
+    import_run.importers.cache_clear()
+    model = load_run(folder / "run", "last").model
+    ids = torch.tensor([[5, 7, 9, 11, 6]])
+    planned = SetPlan(tokens=plain_tokens(1, 5), chunks={"text": Chunks(values=ids, index=torch.arange(5))})
+    batch = Batch(main=planned, targets={"mlm": Targets(values=ids.flatten())})
+    with torch.no_grad():
+        torch.testing.assert_close(model(model.plan(batch))["mlm"], theirs(ids).logits[0], rtol=1e-5, atol=1e-5)
 
 
 CONTRACTS = {
@@ -286,3 +295,24 @@ def test_a_broken_contract_is_named(folder, broken, capsys):
     assert main(["train", str(file), "training.steps=1"]) == 2
     assert re.search(message, capsys.readouterr().err)
     sys.modules.pop("broken")
+
+
+def test_an_environment_is_recorded_and_an_agent_is_trained(folder, capsys):
+    pytest.importorskip("gymnasium")
+    if not (ROOT / "projects" / "decision").is_dir():
+        pytest.skip("needs the project decision")
+    shutil.copy(PAGES / "environment.py", folder)
+    options = ["--policy", "random", "--episodes", "40", "--out", "light"]
+    assert main(["record", "environment:Light-v0", *options]) == 0
+    tree = {
+        "inputs": {"observation": {"use": "sensor", "channels": 1}, "action": {"use": "category", "size": 2, "offset": 0.5}},
+        "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "causal & same_sample"},
+        "tasks": {"act": {"use": "next_item", "target": "action", "at": "observation"}},
+        "data": {"dataset": {"use": "episodes", "of": {"use": "folder", "path": "light"}}, "order": "seconds"},
+        "training": {"steps": 2, "samples_per_step": 8},
+        "out": "agent",
+    }
+    (folder / "a.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert main(["train", "a.yaml"]) == 0
+    assert main(["play", "agent", "--episodes", "2", "--trust", "environment"]) == 0
+    assert "return" in capsys.readouterr().out

@@ -237,11 +237,11 @@ def add(tar: tarfile.TarFile, key: str, **contents: bytes) -> None:
 def test_every_command_is_in_a_section_that_is_tried():
     tried = {
         "Quickstart",
-        "Adding information to a trained model",
-        "Your own text, and GPT-2",
-        "Encoders, and encoders with decoders",
-        "What is written, drawn and sung",
-        "What acts, and what learns as it reads",
+        "Adding an input to a trained model",
+        "Your own text and GPT-2",
+        "Encoders and encoder-decoders",
+        "Generation",
+        "Agents and in-context learning",
     }
     assert {name for name in SECTIONS if commands(name)} - {"Tests"} == tried
     assert sum(len(commands(name)) for name in tried) >= 30
@@ -250,7 +250,7 @@ def test_every_command_is_in_a_section_that_is_tried():
 def test_every_data_set_has_its_terms():
     own = {"text", "parallel_text", "webdataset", "image_folder", "manifest", "mixture"}  # of whoever uses them
     names = {file.stem for file in (ROOT / "data" / "datasets").glob("*.py")} - own
-    told = set(re.findall(r"`(\w+)`", SECTIONS["Data sets, and their terms"]))
+    told = set(re.findall(r"`(\w+)`", SECTIONS["Data sets and their licences"]))
     assert len(names) >= 22 and names <= told
 
 
@@ -273,7 +273,7 @@ def test_the_quickstart_and_what_follows_it(checkout, capsys):
 
 
 def test_adding_an_input_to_a_trained_model(checkout):
-    for words in commands("Adding information to a trained model"):
+    for words in commands("Adding an input to a trained model"):
         obey(words)
     assert json.loads((checkout / "runs" / "mix" / "driving" / "summary.json").read_text())["step"] == 2
 
@@ -287,7 +287,7 @@ def test_text_of_ones_own_and_gpt2(checkout):
         vocab_size=257, n_positions=32, n_embd=16, n_layer=1, n_head=2, bos_token_id=256, eos_token_id=256
     )
     transformers.GPT2LMHeadModel(made).save_pretrained(checkout / "gpt2")
-    for words in commands("Your own text, and GPT-2"):
+    for words in commands("Your own text and GPT-2"):
         obey(words)
     assert (checkout / "texts.txt").read_text().count("\n") == 3
     runs = {str(file.parent.relative_to(checkout / "runs")) for file in (checkout / "runs").glob("**/config.yaml")}
@@ -303,32 +303,32 @@ def test_text_of_ones_own_and_gpt2(checkout):
 def test_encoders_and_decoders(checkout, directory):  # noqa: F811
     (checkout / "whisper-tiny").symlink_to(directory[0] / "theirs")
     soundfile.write(checkout / "talk.mp3", tones(2.5), 16_000)
-    for words in commands("Encoders, and encoders with decoders"):
+    for words in commands("Encoders and encoder-decoders"):
         obey(words)
     assert {path.suffix for path in checkout.glob("**/talk.*")} == {".mp3", ".srt", ".json"}
 
 
 def test_what_is_written_and_drawn(checkout):
-    for words in commands("What is written, drawn and sung"):
+    for words in commands("Generation"):
         obey(words)
     made = {path.name for path in checkout.glob("*.*")}
     assert made >= {*(f"seven-{n}.png" for n in (1, 2, 3)), "two.png", "two.gif", "chorale.mid"}
     assert (checkout / "runs" / "generate" / "digits" / "sheets" / "test.html").exists()
-    (block,) = re.findall(r"```yaml\n(.*?)```", SECTIONS["What is written, drawn and sung"], re.DOTALL)
+    (block,) = re.findall(r"```yaml\n(.*?)```", SECTIONS["Data"], re.DOTALL)
     four = yaml.safe_load((checkout / "configs" / "generalist" / "four.yaml").read_text())
     assert yaml.safe_load(block)["data"]["dataset"].keys() <= four["data"]["dataset"].keys()
 
 
 @pytest.mark.system
 def test_what_acts_and_what_learns_as_it_reads(checkout):
-    for words in commands("What acts, and what learns as it reads"):
+    for words in commands("Agents and in-context learning"):
         if words[0] != "sync":
             obey(words)
     assert (checkout / "pole.gif").read_bytes().startswith(b"GIF")
     assert json.loads((checkout / "recorded" / "cartpole" / "episodes.json").read_text())["episodes"] == 300
     rows = (checkout / "runs" / "in_context" / "linear" / "in_context.csv").read_text().splitlines()
     assert rows[0].startswith("where,examples,functions,model,model se,least squares,") and len(rows) > 1 + 3 * 16
-    (block,) = re.findall(r"```yaml\n(.*?)```", SECTIONS["What acts, and what learns as it reads"], re.DOTALL)
+    (block,) = re.findall(r"```yaml\n(.*?)```", SECTIONS["Agents and in-context learning"], re.DOTALL)
     (checkout / "acts.yaml").write_text(block + "training: {steps: 2, samples_per_step: 4}\n")
     short = ["data.dataset.of.episodes=20", "data.dataset.of.policy=random", "evaluation.play.episodes=1"]
     assert main(["train", "acts.yaml", "out=acts", *short]) == 0

@@ -138,5 +138,5 @@ def test_a_range_that_was_learned_is_not_exported(pendulum, tmp_path):
     run = load_run(tmp_path / "run")
     export_directory(run, tmp_path / "back")
     run.tasks["act"].learned = load_run(pendulum[0]).tasks["act"].learned
-    with pytest.raises(RunError, match="cannot be exported: a Decision has no place for what task 'act' learned"):
+    with pytest.raises(RunError, match="cannot be exported: a Decision cannot store what task 'act' learned"):
         export_directory(run, tmp_path / "other")

@@ -156,7 +156,8 @@ def test_what_cannot_be_aligned_is_named_counted_and_left_out():
     whole = planned([4, 2, 3], ["ab", "aa", "b"])  # "aa" needs three tokens
     targets = asked(made, whole)
     left_out.note("text", targets.left_out)
-    assert said == ["clip 1 cannot be aligned and is left out: 2 symbols need 3 tokens, but its sound has 2 (1 so far)"]
+    reason = "2 symbols need 3 tokens, but its sound has 2"
+    assert said == [f"clip 1 cannot be aligned and is excluded from the loss: {reason} (1 so far)"]
     assert targets.count == 3 and targets.lengths.tolist() == [2, -1, 1]
     output = torch.randn(len(targets.slots), 3, requires_grad=True)
     loss = made.terms(output, targets)["loss"]
@@ -179,9 +180,9 @@ def test_a_batch_of_nothing_that_can_be_aligned_has_no_loss():
 
 
 def test_an_unknown_symbol_is_named():
-    with pytest.raises(ValueError, match="'x' in column 'text' is none of the 2 symbols"):
+    with pytest.raises(ValueError, match="'x' in column 'text' is not one of the 2 symbols"):
         asked(task(), planned([4], ["axb"]))
-    with pytest.raises(ValueError, match="beams must be at least 1 and at most 1,000, not 0"):
+    with pytest.raises(ValueError, match="beams must be from 1 to 1,000, not 0"):
         task(beams=0)
 
 
@@ -234,14 +235,15 @@ def test_from_yaml_to_words_and_what_is_left_out_is_counted(tmp_path, capsys):
     out = tmp_path / "run"
     assert main(["train", str(tmp_path / "words.yaml"), f"out={out}"]) == 0
     assert (
-        "cannot be aligned and is left out: 12 symbols need 12 tokens, but its sound has 6" in capsys.readouterr().err
+        "cannot be aligned and is excluded from the loss: 12 symbols need 12 tokens, but its sound has 6"
+        in capsys.readouterr().err
     )
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["data/words_left_out"] == 1 and last["data/train_bad"] == 0 and math.isfinite(last["val/loss"])
     assert last.keys() >= {"val/wer", "val/cer"}
     (answer,) = load_run(out).predict([{"sound": str(tmp_path / "val0.wav")}])
     assert answer.keys() == {"words"} and answer["words"].keys() == {"text", "words"}
-    with pytest.raises(ValueError, match="no task has an input that could be withheld: all that its samples have is"):
+    with pytest.raises(ValueError, match="no task has an input that can be dropped: each task needs or predicts"):
         load_run(out).attribution("val")
 
 
@@ -303,7 +305,7 @@ def test_a_decoder_beside_ctc_on_an_encoder_of_two_inputs(tmp_path):
 
 def test_worth_compares_losses_of_as_many_targets_only():
     check_counts("reads", {(): 5.0, ("hint",): 5.0}, ("hint",))
-    told = "task 'reads' has 0 targets without hint, 5 with it: these losses cannot be compared. A task names"
+    told = "task 'reads' has 0 targets without hint, but 5 with it: these losses cannot be compared. `Needs.inputs`"
     with pytest.raises(ValueError, match=told):
         check_counts("reads", {(): 0.0, ("hint",): 5.0}, ("hint",))
 

@@ -60,18 +60,18 @@ def test_a_run_judges_what_was_asked_for(tmp_path):
     again = AcceptedBy(run="gone")
     again.load(tmp_path / "a", lambda folder: part())
     assert again.judge(found, PATCHES)[""] == 1 / 3
-    with pytest.raises(DataError, match="a/run is another run than the one that judged before; put that one back"):
+    with pytest.raises(DataError, match="a/run is not the run that scored earlier items; restore that run"):
         AcceptedBy(run="gone").load(tmp_path / "a", lambda folder: replace(part(), content="1"))
-    with pytest.raises(DataError, match="run is missing: the run that judges stands there"):
+    with pytest.raises(DataError, match="run, the run of a judge, is missing; copy complete run folders"):
         AcceptedBy(run="gone").load(tmp_path / "b", lambda folder: part())
 
 
 @pytest.mark.parametrize(
     ("options", "inputs", "tasks", "told"),
     [
-        ({}, ("a", "b"), ("t",), "has several of them: say which input judges; possible: a, b"),
+        ({}, ("a", "b"), ("t",), "has 2 inputs: set `input`; possible: a, b"),
         ({"task": "x"}, ("a",), ("t",), "has no task 'x'; possible: t"),
-        ({}, ("a",), ("t", "u"), "say which task judges; possible: t, u"),
+        ({}, ("a",), ("t", "u"), "has 2 tasks: set `task`; possible: t, u"),
     ],
 )
 def test_a_run_that_cannot_judge_is_told(options, inputs, tasks, told):
@@ -82,16 +82,16 @@ def test_a_run_that_cannot_judge_is_told(options, inputs, tasks, told):
 def test_a_run_without_classes_is_no_judge():
     judge = AcceptedBy(run="r")
     judge.fit(lambda folder: part(lambda sample: {"value": 3}), training())
-    with pytest.raises(ValueError, match="task 'digit' gives no class, but value"):
+    with pytest.raises(ValueError, match="task 'digit' returns no class, but value"):
         judge.judge([Generated(picture(1, 2), picture(1, 2), {"label": 1})], PATCHES)
 
 
 @pytest.mark.parametrize(
     ("answers", "told"),
     [
-        (lambda sample: {"value": 3}, "not even true items: runs/judge: task 'digit' gives no class, but value"),
-        (lambda sample: {}, "not even true items: task 'digit' gives no class of them"),
-        (lambda sample: int("x"), "cannot judge what is generated, not even true items: invalid literal"),
+        (lambda sample: {"value": 3}, "it fails for true items: runs/judge: task 'digit' returns no class, but value"),
+        (lambda sample: {}, "it fails for true items: task 'digit' returns no class for them"),
+        (lambda sample: int("x"), "cannot score generated items, because it fails for true items: invalid literal"),
     ],
 )
 def test_a_run_that_cannot_judge_is_told_before_the_first_step(answers, told):
@@ -113,7 +113,7 @@ def only(*answers):
 def test_a_judge_of_another_vocabulary_is_told_before_the_first_step(kind):
     labels = [1, float("nan"), 1, None, 0]
     kind(run="r").fit(only("0", "1"), training(labels=labels))
-    told = r"runs/judge can never answer '1', which column 'label' holds: its classes are zero, one"
+    told = r"runs/judge cannot answer '1', a value of column 'label': its classes are zero, one"
     with pytest.raises(ValueError, match=told):
         kind(run="r").fit(only("zero", "one"), training(labels=labels))
 
@@ -125,7 +125,7 @@ def test_a_judge_of_another_rate_is_told_before_the_first_step():
         made = replace(hears(), choppers={"sound": type("Hears", (), {"rate": rate})()})
         AcceptedBy(run="r").fit(lambda folder, made=made: made, training(vocabulary=sounds))
     made = replace(hears(), choppers={"sound": type("Hears", (), {"rate": 8_000})()})
-    told = r"runs/judge hears 'sound' at 8,000 Hz, and what is generated has 16,000 Hz; train a judge of this rate"
+    told = r"runs/judge: input 'sound' has 8,000 Hz, but generated sounds have 16,000 Hz; train a judge with this rate"
     with pytest.raises(ValueError, match=told):
         AcceptedBy(run="r").fit(lambda folder: made, training(vocabulary=sounds))
 
@@ -139,7 +139,7 @@ def test_tasks_know_what_they_can_never_answer():
     hears = Ctc(target="text", source="sound")
     hears.learned = Ctc.Learned("01 ")
     hears.check_answer("1 0")
-    with pytest.raises(ValueError, match="it writes no 'o', only '01 '"):
+    with pytest.raises(ValueError, match="'o' is not one of its symbols '01 '"):
         hears.check_answer("one")
 
 
@@ -155,10 +155,10 @@ def test_copies_are_found(tmp_path):
         assert each.judge(copied, PATCHES) == {"": 1.0, "_exact": 1.0, "_exact_real": 0.0}
         alike = [Generated(picture(5, 6), picture(7, 8), {}), Generated(None, picture(9, 9), {})]
         assert each.judge(alike, PATCHES) == {"": 0.5, "_exact": 0.0, "_exact_real": 0.0}
-    with pytest.raises(ValueError, match="not all of one length"):
+    with pytest.raises(ValueError, match="all must have the same length"):
         judge.fit(no_run, training([1, 2], [3]))
     (tmp_path / "training-2.u16").write_bytes(b"123")
-    with pytest.raises(DataError, match="missing or damaged: the training items' ids"):
+    with pytest.raises(DataError, match="the ids of training items are missing or damaged"):
         again.load(tmp_path, no_run)
     (tmp_path / "training-2.u16").unlink()
     (tmp_path / "training-2.u16").symlink_to(tmp_path / "nowhere")
@@ -186,7 +186,7 @@ def test_samples_without_a_label_are_not_judged(kind, answer, wrong, missing):
     assert judge.judge(known + unlabelled, PATCHES) == right | {"_unlabelled": 2}
     cut = judge.judge([*known, Generated(None, white, {"label": 7}), *unlabelled], PATCHES)
     assert cut == right | {"": 0.5, "_unlabelled": 2}
-    with pytest.raises(DataError, match="none of the 2 samples has a value in column 'label', so that there is noth"):
+    with pytest.raises(DataError, match="none of the 2 samples has a value in column 'label', so that generated ite"):
         judge.judge(unlabelled, PATCHES)
 
 
@@ -250,7 +250,7 @@ def test_molecules_are_judged(tmp_path):
         assert each.judge([], ByteEncoding()) == {"_valid": 0.0, "_unique": 0.0, "_novel": 0.0}
     with pytest.raises(DataError, match=r"training\.u64 is missing or damaged"):
         again.load(tmp_path / "other", no_run)
-    with pytest.raises(ValueError, match="molecules are texts .SMILES.; an item of the target is "):
+    with pytest.raises(ValueError, match="molecules must be texts .SMILES.; an item of the target is "):
         judge.fit(no_run, training(picture(1, 2)))
 
 
@@ -271,11 +271,11 @@ def test_a_molecule_is_read_up_to_so_many_letters():
 
 def test_the_file_of_known_molecules_is_one(tmp_path):
     judge = Molecules()
-    judge.known = np.array([3, 5], np.uint64)
+    judge.training_digests = np.array([3, 5], np.uint64)
     judge.save(tmp_path)
     again = Molecules()
     again.load(tmp_path, no_run)
-    assert again.known.tolist() == [3, 5]
+    assert again.training_digests.tolist() == [3, 5]
     for harm in (lambda file: file.write_bytes(b"123"), lambda file: file.unlink(), os.mkfifo):
         harm(tmp_path / "training.u64")
         with pytest.raises(DataError, match="training.u64 is missing or damaged"):

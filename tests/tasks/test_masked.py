@@ -383,7 +383,7 @@ def test_special_ids_of_a_tasks_own_are_kept(tmp_path):
 
 @pytest.mark.parametrize("override, message", [
     ("tasks.task.share=0", "share must lie between 0 and 1, not 0"),
-    ("tasks.task.as_mask=0.95", r"as_mask \(0.95\) and as_random \(0.1\) must be shares of one whole"),
+    ("tasks.task.as_mask=0.95", r"as_mask \(0.95\) and as_random \(0.1\) must be 0 or more, and 1 or less in sum"),
     ("tasks.task.hide=letters", "must be 'tokens' or 'words' or 'spans', not 'letters'"),
 ])  # fmt: skip
 def test_mistakes_are_named(tmp_path, override, message):

@@ -58,7 +58,7 @@ def test_each_moment_is_judged_by_the_first_later_token(samples, in_time, core):
             later = [n for n, each in enumerate(first) if each > time]
             expected[numbers["b"] + k] = numbers["a"] + later[0] if later else -1
         numbers = {"a": numbers["a"] + len(first), "b": numbers["b"] + len(second)}
-    assert dict(zip(found.judged.tolist(), found.following.tolist())) == expected and start == 0
+    assert dict(zip(found.supervised.tolist(), found.following.tolist())) == expected and start == 0
     assert all(seconds[target[f]] > seconds[at[j]] for j, f in zip(*map(torch.Tensor.tolist, found)) if f >= 0)
 
 
@@ -66,7 +66,7 @@ def test_of_several_tokens_of_one_second_the_last_is_judged():
     choppers = {"cells": SensorChopper(channels=1), "act": ACTION}
     planned = packed([[("cells", np.zeros((3, 1))), ("act", [1, 2])]], choppers)
     planned.tokens.position[0, planned.chunks["cells"].slots[:2], 1] = 0.0  # two tokens at 0 seconds, one at 2
-    assert pairs(planned, "cells", "act", 1).judged.tolist() == [1, 2]
+    assert pairs(planned, "cells", "act", 1).supervised.tolist() == [1, 2]
 
 
 def test_tokens_stand_in_the_order_of_their_seconds():
@@ -124,7 +124,7 @@ def test_the_naive_graph_of_an_instruction_leaks_and_second_minus_one_does_not()
     naive = (SameSample() & (Causal(1) | From((1,))),) * 2
     batch = batch_of({"word": text, **policy}, [sample], task)
     assert leaks(batch, naive)["act"]
-    with pytest.raises(LeakError, match="task 'act' must predict token"):
+    with pytest.raises(LeakError, match="task 'act' predicts token"):
         LeakCheck().check(batch, naive)
     stands = TextChopper(vocabulary=ByteEncoding(), generated=False, offset=-1.0)
     for graphs in (naive, (SameSample() & Causal(1),) * 2):
@@ -205,14 +205,14 @@ def test_numbers_are_predicted_in_units_of_their_std():
         (
             ACTION,
             {"values": [1, 1], "seconds": [1.0, 0.5]},
-            "the clock does not rise: measurement 1 is at 0.5 s, the one before at 1 s",
+            "seconds must increase: measurement 1 is at 0.5 s, the one before it at 1 s",
         ),
-        (RETURN, {"values": [1, 1], "seconds": [1.0, 1.0]}, "the clock does not rise"),
-        (RETURN, {"values": [1, 1], "seconds": [1.0]}, "the clock has 1 seconds, but there are 2 measurements"),
-        (RETURN, {"values": [1, 1], "seconds": [0, np.nan]}, "the clock shows nan; seconds must lie between"),
-        (RETURN, {"values": [1, 1], "seconds": [0, 1.7e9]}, "the clock shows 1.7e"),
-        (RETURN, {"values": [1, 1]}, "'seconds' is not there"),
-        (RETURN, b"seconds,0\n0.5,1\n0.2,1\n", "the clock does not rise: measurement 1 is at 0.2 s"),
+        (RETURN, {"values": [1, 1], "seconds": [1.0, 1.0]}, "seconds must increase"),
+        (RETURN, {"values": [1, 1], "seconds": [1.0]}, "there are 1 seconds, but 2 measurements"),
+        (RETURN, {"values": [1, 1], "seconds": [0, np.nan]}, "seconds must lie between .*, not nan"),
+        (RETURN, {"values": [1, 1], "seconds": [0, 1.7e9]}, "seconds must lie between .*, not 1.7e"),
+        (RETURN, {"values": [1, 1]}, "'seconds' is missing"),
+        (RETURN, b"seconds,0\n0.5,1\n0.2,1\n", "seconds must increase: measurement 1 is at 0.2 s"),
     ],
 )
 def test_what_cannot_be_read_is_said(chopper, raw, message):
@@ -298,7 +298,7 @@ def test_nothing_is_predicted_at_what_may_be_missing():
     task = NextItem(target="action", at="grid")
     grid = CategoryChopper(size=3, shape=(2, 2), cut=1, empty=(0,))
     task.choppers = {"grid": grid, "action": CategoryChopper(size=2, offset=0.6)}
-    with pytest.raises(ValueError, match="the input 'grid' leaves out what is `empty`, so that a moment may have no"):
+    with pytest.raises(ValueError, match="the input 'grid' skips `empty` values, so that a time step may have no"):
         task.head({}, 8)
 
 

@@ -339,7 +339,7 @@ def test_it_learns_and_is_judged(trained, capsys):
     assert json.loads(capsys.readouterr().out)["translation"]["text"]
     assert main(["predict", str(trained.folder), "--input", "source=one", "--beams", "0"]) == 2
     for nothing in ({}, {"source": ""}):
-        assert "the encoder has nothing to read: source" in trained.predict([nothing, {"source": "one"}])[0]["error"]
+        assert "the encoder has no input: source" in trained.predict([nothing, {"source": "one"}])[0]["error"]
     with pytest.raises(RunError, match="writes 'target' from its other inputs"):
         trained.generate("ein")
 
@@ -393,7 +393,7 @@ def test_the_last_checkpoints_are_averaged(tmp_path):
     assert not torch.equal(
         parts[-1]["tokenizers.source.embedding.weight"], run.model.tokenizers["source"].embedding.weight
     )
-    with pytest.raises(ConfigError, match="keep: must be at least the 5 that are averaged, not 2"):
+    with pytest.raises(ConfigError, match="keep: must be at least 5 .checkpoints.average., not 2"):
         load_config(config(tmp_path), ["checkpoints.average=5"])
 
 
@@ -438,11 +438,11 @@ def test_micro_batches_change_nothing(tmp_path):
 
 @pytest.mark.parametrize("override, message", [
     ("inputs.target={same_as: sorce}", r"inputs\.target\.same_as: no input is named 'sorce'; did you mean 'source'\?"),
-    ("inputs.target={same_as: source, encoding: bytes}", "same_as takes everything from the other input: no more keys"),
+    ("inputs.target={same_as: source, encoding: bytes}", "same_as copies all options of the other input"),
     ("model.encoder=null", r"tasks\.translation: sequence_to_sequence needs 'model.encoder'"),
     ("model.encoder.depth=0", r"model\.encoder\.depth: must be at least 1, not 0"),
     ("model.encoder.attention=causl", r"model\.encoder\.attention: .*did you mean 'causal'"),
-    ("model.core_tokens=1", r"model\.core_tokens: must be 0 where there is an encoder"),
+    ("model.core_tokens=1", r"model\.core_tokens: must be 0 with an encoder"),
     ("tasks.translation.search.beams=0", "beams must be at least 1"),
     ("tasks.translation.metrics=[blue]", "metrics.*'bleu'"),
     ("tasks.translation.label_smoothing=1", "label_smoothing must be at least 0 and below 1"),
@@ -476,7 +476,7 @@ def test_empty_lines_and_long_sources_are_bad_samples(tmp_path, capsys):
     assert main(["train", path, f"out={tmp_path / 'b'}", "data.bad_share=0.05", "training.steps=12"]) == 0
     shown = capsys.readouterr().err
     assert "line 4 is empty" in shown and "line 6 is empty" in shown
-    assert "what the encoder shall read of it has 161 tokens, more than its context of 40" in shown
+    assert "none of its encoder inputs fits: 161 tokens are more than the encoder's context of 40" in shown
 
 
 def test_packed_files_and_bad_bytes(tmp_path):

@@ -69,9 +69,9 @@ def test_a_collapsed_generator_has_low_figures():
 
 
 def test_too_few_items_have_no_neighbours():
-    with pytest.raises(ValueError, match="5 items have no 5 others each"):
+    with pytest.raises(ValueError, match="5 items are too few for 5 neighbours"):
         recall(drawn(5), drawn(5))
-    with pytest.raises(ValueError, match="5 items have no 5 others each"):
+    with pytest.raises(ValueError, match="5 items are too few for 5 neighbours"):
         coverage(drawn(5), drawn(5))
 
 

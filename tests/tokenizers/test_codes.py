@@ -113,7 +113,7 @@ def test_pictures_are_written_and_shown(runs, capsys):
     page = (runs / "w/sheets/step-00000003.html").read_text()
     assert page.count("<img") == 24  # twelve that were generated, each beside the true one
     capsys.readouterr()
-    assert main(["generate", str(runs / "w")]) == 2 and "say where to, --output FILE" in capsys.readouterr().err
+    assert main(["generate", str(runs / "w")]) == 2 and "add --output FILE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_part_that_changed_or_is_of_another_format_is_told(runs, tmp_path, cap
     kept = tmp_path / "run" / "assets" / "image" / "run"
     shutil.rmtree(kept)
     open_part(tmp_path / "q").write(kept)
-    told = "assets/image (a vocabulary, or a run that was taken in) changed since the checkpoint of step 3 was written"
+    told = "assets/image (a vocabulary, or a run used as a part) changed since the checkpoint of step 3 was written"
     with pytest.raises(RunError, match=re.escape(told)):
         load_run(tmp_path / "run")
     (kept / "config.yaml").write_text((kept / "config.yaml").read_text().replace("format: 2", "format: 3"))

@@ -285,7 +285,7 @@ def test_any_transform_of_torchvision_by_name():
     with pytest.raises(ValueError, match="ColorJitter: .*unexpected keyword argument 'bright'"):
         ImageAugmentation(transforms=[{"use": "ColorJitter", "bright": 1}])
     with pytest.raises(
-        ValueError, match=r"Resize made images of \(3, 8, 12\) into \(3, 4, 4\); it must keep their size"
+        ValueError, match=r"Resize changes the shape \(3, 8, 12\) to \(3, 4, 4\); it must keep the size"
     ):
         ImageAugmentation(transforms=[{"use": "Resize", "size": [4, 4]}])(images, seeds)
 

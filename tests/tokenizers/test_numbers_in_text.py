@@ -63,7 +63,7 @@ def test_a_regression_and_a_sensor_of_a_csv_train(tmp_path, monkeypatch, capsys)
     assert 15 < answer["age"]["values"][0] < 35 and set(answer["room"]["probabilities"]) == {"000", "001"}
     (tmp_path / "log.csv").write_text("heat,age,room\n" + "".join(row.replace(".5", " years") for row in rows))
     assert main(["train", "log.yaml", "out=other"]) == 2
-    assert "column 'age': it has no numbers; the first: '21 years' is no number" in capsys.readouterr().err
+    assert "column 'age': it has no numbers; the first error: '21 years' is not a number" in capsys.readouterr().err
 
 
 def test_a_single_number_is_one_measurement():

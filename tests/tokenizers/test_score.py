@@ -110,7 +110,7 @@ def test_other_files():
         assert min(abs(peak - 440), abs(peak - 220)) < 5 and 0.3 < np.abs(sound).max() <= 1
     chopper = ScorePreprocessor(voices=3).fit(tuple, Role())
     with pytest.raises(DataError, match="the score has 2 tracks with notes, 2 channels and up to 2 notes at once; "
-                                        "expected are 3 voices: a track or a channel of single notes for each voice, "
+                                        "expected 3 voices: a track or a channel of single notes for each voice, "
                                         "or chords of 3 notes"):  # fmt: skip
         chopper.decode(vocabulary.content(score, ".mid"))
     with pytest.raises(DataError, match="the score cannot be read"):
@@ -186,5 +186,5 @@ def test_no_prompt_begins_a_score():
     task = LanguageModeling(target="music")
     trained = SimpleNamespace(tasks={"lm": task}, choppers={"music": chopper})
     GeneratedSamples(prompt="").check(trained, print)
-    with pytest.raises(ValueError, match="evaluation.prompt: 'music' is no text, so that no prompt can begin it"):
+    with pytest.raises(ValueError, match="evaluation.prompt: 'music' is not a text; prompts are only for texts"):
         GeneratedSamples(prompt="text").check(trained, print)

@@ -86,7 +86,7 @@ def test_files_are_read_by_their_header(tmp_path):
         ("missing.csv", "missing.csv does not exist"),
         (b"speed,time\n1,2\n", "no column 'gear'; the columns are speed, time"),
         (b"speed,gear\n1,2\n3\n", "line 3 has 1 columns, but the header has 2"),
-        (b"\x93NUMPY\x01\x00\x0e\x00{'descr': '<f4'(", "is no array that can be read"),
+        (b"\x93NUMPY\x01\x00\x0e\x00{'descr': '<f4'(", "is not a readable array"),
         (b"speed,gear\nfast,2\n", "line 2 contains a value that is not a number"),
     ],
 )

@@ -360,21 +360,21 @@ def test_a_mask_made_on_the_device_is_the_mask(graph, rows, data):
     last = rows.select(slice(None), slice(start, None))
     for queries in rows, last:
         expected = dense_mask(graph, queries, rows)
-        found = choosing._mask_there(graph, queries, rows, torch.device("cpu"))
+        found = choosing._mask_on_device(graph, queries, rows, torch.device("cpu"))
         assert torch.equal(found.expand(expected.shape), expected)
 
 
 def test_rows_that_are_alike_have_one_mask():
     for samples, rows in ((ONE, 1), ([[1, 1, 2], [3, 3, 4]], 1), ([[1, 1, 2], [3, 4, 4]], 2), ([[1, 0], [0, 2]], 2)):
         each = laid_out(samples)
-        assert len(choosing._mask_there(SameSample(), each, each, torch.device("cpu"))) == rows
+        assert len(choosing._mask_on_device(SameSample(), each, each, torch.device("cpu"))) == rows
     alike, others = laid_out([[1, 2], [3, 4]]), laid_out([[2], [3]])  # each queries another place of its row
-    assert choosing._mask_there(SameSample(), others, alike, torch.device("cpu")).tolist() == [
+    assert choosing._mask_on_device(SameSample(), others, alike, torch.device("cpu")).tolist() == [
         [[False, True]],
         [[True, False]],
     ]
     assert not len(
-        choosing._mask_there(
+        choosing._mask_on_device(
             SameSample(), laid_out([[1]]).select(slice(0, 0)), laid_out([[1]]).select(slice(0, 0)), torch.device("cpu")
         )
     )

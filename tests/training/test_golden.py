@@ -18,7 +18,7 @@ import pytest
 import torch
 from checkout import BENCHMARKS, TESTS
 from chopmix.data.processes import Processes
-from chopmix.experiment.run_folder import claim
+from chopmix.experiment.run_folder import prepare_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import assemble, fit
 from chopmix.training.log import Progress
@@ -43,7 +43,7 @@ def golden_run(kind: str, data: Path, out: Path) -> dict[str, Any]:
     file = out.with_suffix(".yaml")
     file.write_text(json.dumps(experiment(kind, data, out)))
     config = load_config(file)
-    claim(config, config.out)
+    prepare_run(config, config.out)
     made = assemble(config, Processes.start(), Progress(4, stream=io.StringIO()))
     model, optimizer = made.model, made.trainer.learner.optimizer
     first = {name_of_before(name): digest(p) for name, p in model.named_parameters()}

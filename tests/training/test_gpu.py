@@ -89,7 +89,7 @@ def test_compiled_losses_are_those_that_are_not(name, tmp_path, monkeypatch):
         config = load_config(bench_parts.file_of(name, tmp_path))
         overrides = [*stand_in.small(config), *stand_in.without_chance(config), "training.precision=float32"]
         made = bench().trainer(name, overrides, tmp_path / str(compiled), compiled=compiled)
-        found.append([float(sound.updated(made, step)) for step in range(3)])
+        found.append([float(sound.update_at(made, step)) for step in range(3)])
     assert found[1] == pytest.approx(found[0], rel=2e-3)
 
 
@@ -115,7 +115,7 @@ def test_a_run_resumes_evaluates_and_writes(tiny, precision):
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_texts_are_written(rows, precision):
-    assert fast.written(bench(), rows, precision)["tokens_per_second"] > 0
+    assert fast.generation_of(bench(), rows, precision)["tokens_per_second"] > 0
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -19,7 +19,7 @@ from chopmix.commands.cli import main
 from chopmix.data.processes import Processes
 from chopmix.data.sampler import SampleIndex
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError, claim
+from chopmix.experiment.run_folder import RunError, prepare_run
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.train import assemble, fit, resume
 from chopmix.experiment.transfer import functions_that_differ
@@ -82,7 +82,7 @@ class StopAt:
 
 def trainer(config_file, *overrides, stop=None):
     config = load_config(config_file, overrides)
-    claim(config, config.out)
+    prepare_run(config, config.out)
     made = assemble(config, Processes.start(), Progress(config.training.steps))
     if stop is not None:
         made.trainer.stop = StopAt(stop)
@@ -428,7 +428,7 @@ def test_another_configuration_is_refused_with_the_difference(tiny, capsys):
     assert main(["train", str(file), "model.width=64", "training.learning_rate=0.5"]) == 2
     said = capsys.readouterr().err
     assert "is a run of another configuration" in said
-    assert "model.width: 32 there, 64 here" in said and "training.learning_rate: 0.01 there, 0.5 here" in said
+    assert "model.width: 32 in the run, 64 now" in said and "training.learning_rate: 0.01 in the run, 0.5 now" in said
     assert (load_config(file).out / "config.yaml").read_text() == before
 
 
@@ -455,8 +455,7 @@ def test_a_changed_vocabulary_or_text_is_refused(tiny, tmp_path, capsys):
     CharacterEncoding("".join(sorted(set(text) | {"z"}))).save(encoding)
     assert main(["generate", str(out)]) == 2
     assert (
-        "text (a vocabulary, or a run that was taken in) changed since the checkpoint of step 3"
-        in capsys.readouterr().err
+        "text (a vocabulary, or a run used as a part) changed since the checkpoint of step 3" in capsys.readouterr().err
     )
 
 
@@ -482,7 +481,7 @@ def test_from_takes_what_fits_and_says_what_it_left(tiny, capsys):
     capsys.readouterr()
     resume(second)
     said = capsys.readouterr().err
-    assert "took" in said and "new here, so left as initialised: cores.main.blocks.2" in said
+    assert "copied" in said and "new (keep their initial values): cores.main.blocks.2" in said
     theirs = load_run(first.folder).model.state_dict()
     own = second.model.state_dict()
     assert torch.equal(
@@ -493,17 +492,18 @@ def test_from_takes_what_fits_and_says_what_it_left(tiny, capsys):
     )
     capsys.readouterr()
     resume(changed)
-    assert "differ in shape, so left as initialised: cores.main.blocks.0.feed_forward" in capsys.readouterr().err
+    assert "differ in shape (keep their initial values): cores.main.blocks.0.feed_forward" in capsys.readouterr().err
     wider = trainer(tiny("wider", **{"from": str(first.folder), "model": {"width": 64}}))
     with pytest.raises(
-        RunError, match=r"a core of other sizes, of which nothing fits: .* is \(32, 32\) there, \(64, 64\)"
+        RunError,
+        match=r"a core of other sizes, so that none of its matrices fits: .* is \(32, 32\) in the source run, \(64",
     ):
         resume(wider)
 
 
 def test_a_leaking_graph_is_refused_before_training(tiny, capsys):
     assert main(["train", str(tiny("leaks", model={"attention": "same_sample"}))]) == 2
-    assert "model.attention leaks: task 'lm' must predict token" in capsys.readouterr().err
+    assert "model.attention leaks: task 'lm' predicts token" in capsys.readouterr().err
     assert main(["train", str(tiny("hidden", model={"attention": "causal | edges(5->4)"}))]) == 2
 
 
@@ -527,7 +527,7 @@ def test_a_leak_in_one_long_document_of_ten_is_found_when_its_batch_is_planned(t
         training={"tokens_per_step": None, "samples_per_step": 2, "steps": 40},
     )
     assert main(["train", str(file)]) == 2
-    assert "must predict token 11 at place 10, which can read it" in capsys.readouterr().err
+    assert "predicts token 11 at slot 10, which can read that token" in capsys.readouterr().err
 
 
 def test_a_diverging_loss_stops_the_run_and_keeps_the_checkpoint(tiny, capsys):
@@ -567,8 +567,8 @@ def test_dry_run_prints_everything_and_leaves_nothing(tiny, capsys):
         "a step: 4 rows of 16 = 64 tokens and 0 slots of padding (0.0%), in 1 process(es), 2 micro-batch(es)",
         "memory, estimated",
         "no leak in main",
-        "nobody reads what stands later, by the form of its graph",
-        "60 targets safe by form",
+        "no token attends to a later token; this follows from the graph",
+        "60 targets safe by the form of the graph",
         "one step: loss",
     ):
         assert part in said
@@ -617,7 +617,7 @@ def test_a_disk_that_safetensors_finds_full_is_told_like_any_other(tiny, monkeyp
 def test_fewer_steps_than_were_made_are_refused(tiny):
     file = tiny("fewer")
     fit(trainer(file))
-    with pytest.raises(RunError, match=r"has come to step 12; training\.steps=5 is less than that"):
+    with pytest.raises(RunError, match=r"is already at step 12, which is more than training\.steps=5"):
         trainer(file, "training.steps=5")
 
 
@@ -644,11 +644,15 @@ def test_what_differs_besides_shapes_is_told(tiny, capsys):
     source, file = tiny("shape_source"), tiny("shape_other")
     fit(trainer(source))
     fit(trainer(file, f"from={load_config(source).out}", "model.heads=1"))
-    assert "not the same function: model.heads is 4 there, 1 here" in capsys.readouterr().err
+    assert (
+        "the same weights compute something else: model.heads is 4 in the source run, 1 in this one"
+        in capsys.readouterr().err
+    )
     other = tiny("shape_input")
     fit(trainer(other, f"from={load_config(source).out}", "inputs.text.position=sinusoidal"))
     said = capsys.readouterr().err
-    assert "not the same function: inputs.text.position is 'learned' there, 'sinusoidal' here" in said
+    different = "inputs.text.position is 'learned' in the source run, 'sinusoidal' in this one"
+    assert f"the same weights compute something else: {different}" in said
 
 
 def test_a_number_and_a_list_that_repeats_it_do_not_differ():
@@ -668,8 +672,12 @@ def test_a_number_and_a_list_that_repeats_it_do_not_differ():
         return functions_that_differ(*configs)
 
     assert differing([0.5, 0.5, 0.5], 0.5) == differing(0.5, [0.5, 0.5, 0.5]) == []
-    assert differing([0.5, 0.5, 0.4], 0.5) == ["inputs.image.mean is [0.5, 0.5, 0.4] there, 0.5 here"]
-    assert differing(0.5, [0.5, 0.5, 0.4]) == ["inputs.image.mean is 0.5 there, [0.5, 0.5, 0.4] here"]
+    assert differing([0.5, 0.5, 0.4], 0.5) == [
+        "inputs.image.mean is [0.5, 0.5, 0.4] in the source run, 0.5 in this one"
+    ]
+    assert differing(0.5, [0.5, 0.5, 0.4]) == [
+        "inputs.image.mean is 0.5 in the source run, [0.5, 0.5, 0.4] in this one"
+    ]
 
 
 def test_the_prompt_of_samples_is_checked_before_the_first_step(tiny):
@@ -696,5 +704,5 @@ def test_the_fields_of_sampling_may_stand_by_themselves(tiny):
 def test_a_gpu_that_is_not_there_is_told(tiny):
     file = tiny("no_gpu")
     fit(trainer(file))
-    with pytest.raises(RunError, match="device 'cuda' was asked for, but torch sees no GPU here"):
+    with pytest.raises(RunError, match="device 'cuda' was requested, but torch finds no GPU"):
         load_run(load_config(file).out, device="cuda")

@@ -20,10 +20,10 @@ from ...files.trust import EVERYTHING, Trust
 from ...files.writing import write_text
 from .base import START, Encoding, no_panic, well_formed
 
-# GPT-4's idea (words take the character before them, digits in threes), but all that follows a line (its newlines, and
-# the indentation of the next but for the one space that joins the next word) is one piece, with the punctuation before:
-# ":\n           " + " return". At 4,096 ids that saves 6 % of the tokens of Python source and 1 % of those of novels.
-# The possessive marks (*+, ++) keep the time linear in long runs of white space.
+# As in GPT-4's pattern, a word includes one preceding character and digits are grouped in threes. Unlike it, the
+# punctuation at the end of a line, its newlines and the indentation of the next line form one piece, except for the
+# space that belongs to the next word: ":\n           " + " return". With 4,096 ids this saves 6 % of the tokens of
+# Python source and 1 % of those of novels. Possessive quantifiers (*+, ++) keep the time linear for long white space.
 PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)"
     r"|[^\r\n\p{L}\p{N}]?\p{L}+"
@@ -33,13 +33,13 @@ PATTERN = (
     r"|\s+(?!\S)|\s+"
 )
 
-# GPT-2's own pattern in tiktoken's form, for exporting its vocabulary.
+# The pattern of GPT-2 in tiktoken's syntax, used to export its vocabulary.
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 
-# A run of white space is cut into stretches of LONGEST: a million characters overflow the stack of tiktoken's matcher.
+# A run of white space is cut into parts of LONGEST: a million characters overflow the stack of tiktoken's matcher.
 LONGEST = 2**17
 
-LONG_SPACE = re.compile(rf"\s(?<!\s\s)\s{{{LONGEST},}}")  # tried only where a run begins: the time stays linear
+LONG_SPACE = re.compile(rf"\s(?<!\s\s)\s{{{LONGEST},}}")  # matches only at the beginning of a run: the time is linear
 
 
 class BytePairs(Encoding):
@@ -56,7 +56,7 @@ class BytePairs(Encoding):
         runs = (range(space.start() + LONGEST, space.end(), LONGEST) for space in LONG_SPACE.finditer(text))
         ends = list(chain.from_iterable(runs))
         parts = (text[a:b] for a, b in zip([0, *ends], [*ends, len(text)], strict=True))
-        with no_panic(f"{self.title} cannot cut the text {shown(text)}"):
+        with no_panic(f"{self.title} cannot tokenize the text {shown(text)}"):
             return list(chain.from_iterable(map(self._coder.encode_ordinary, parts)))
 
     def encode_batch(self, texts):
@@ -65,16 +65,16 @@ class BytePairs(Encoding):
 
 
 class Extended(Encoding):
-    """An encoding with more special ids, one for each role in `own`, behind those of `base`: the mask of a BERT, the
-    sentinels of a T5. Of 257 byte ids and the role `mask`: id 257, printed `<|mask|>`."""
+    """The encoding `base` with one more special id for each of the `added_roles`, after its last id: the mask of a
+    BERT, the sentinels of a T5. Byte ids (257) with the role `mask`: id 257, printed as `<|mask|>`."""
 
-    def __init__(self, base: Encoding, own: Sequence[str]):
-        self.base, self.own = base, tuple(own)
+    def __init__(self, base: Encoding, added_roles: Sequence[str]):
+        self.base, self.added_roles = base, tuple(added_roles)
         self.name, self.start, first = base.name, base.start, base.size
-        roles = {**base.roles, **{name: first + number for number, name in enumerate(own)}}
+        roles = {**base.roles, **{name: first + number for number, name in enumerate(added_roles)}}
         self.frame = {**base.frame, "end": base.end, "before": base.before, "after": base.after, "roles": roles}
-        self.specials = base.specials | {first + number: f"<|{name}|>" for number, name in enumerate(own)}
-        self.pieces = Longer(base.pieces, len(own))
+        self.specials = base.specials | {first + number: f"<|{name}|>" for number, name in enumerate(added_roles)}
+        self.pieces = PaddedPieces(base.pieces, len(added_roles))
 
     def encode(self, text):
         return self.base.encode(text)
@@ -91,7 +91,7 @@ class Extended(Encoding):
         return self.base.stream(before)
 
     def parts(self):
-        return {**self.base.parts(), "own": list(self.own)}
+        return {**self.base.parts(), "own": list(self.added_roles)}
 
     def rules(self):
         return self.base.rules()
@@ -101,27 +101,27 @@ class Extended(Encoding):
         super().save(folder)
 
 
-class Longer(Sequence[bytes]):
-    """Pieces, and behind them `more` empty ones."""
+class PaddedPieces(Sequence[bytes]):
+    """The `pieces`, followed by `padding` empty ones."""
 
-    def __init__(self, pieces: Sequence[bytes], more: int):
-        self.some, self.more = pieces, more
+    def __init__(self, pieces: Sequence[bytes], padding: int):
+        self.pieces, self.padding = pieces, padding
 
     def __len__(self) -> int:
-        return len(self.some) + self.more
+        return len(self.pieces) + self.padding
 
     def __getitem__(self, number):
         id = range(len(self))[number]
-        return self.some[id] if id < len(self.some) else b""
+        return self.pieces[id] if id < len(self.pieces) else b""
 
 
 class TiktokenEncoding(BytePairs):
-    """One of tiktoken's public encodings: gpt2, r50k_base, cl100k_base, o200k_base, ..."""
+    """A public encoding of tiktoken: gpt2, r50k_base, cl100k_base, o200k_base, ..."""
 
     def __init__(self, name: str, trust: Trust = EVERYTHING):
-        """Read the ranks from the folder TIKTOKEN_CACHE_DIR (if unset, `$CHOPMIX_DATA/bpe` if that exists), else
-        download them, if `trust` allows the host. Raises ValueError for an unknown name, and for ranks that are not
-        available, saying which files to put where."""
+        """Reads the ranks from the folder TIKTOKEN_CACHE_DIR (if unset, from `$CHOPMIX_DATA/bpe` if it exists), or
+        downloads them if `trust` allows the host. Raises ValueError if the name is unknown or the ranks are not
+        available; the message names the files and the folder to put them in."""
         known_name(name)
         folder = Path(os.environ.get("CHOPMIX_DATA") or "missing", "bpe")
         if "TIKTOKEN_CACHE_DIR" not in os.environ and folder.is_dir():
@@ -133,9 +133,9 @@ class TiktokenEncoding(BytePairs):
             coder = tiktoken.get_encoding(name)
         except (OSError, ValueError) as error:  # a failed download is an OSError, a wrong sha256 a ValueError
             files = " and ".join(f"{address} as {file}" for file, address in rank_files(name).items())
-            where = "the folder named by TIKTOKEN_CACHE_DIR, by default the folder bpe in CHOPMIX_DATA"
+            where = "the folder TIKTOKEN_CACHE_DIR, by default the folder bpe in CHOPMIX_DATA"
             reason = f"({type(error).__name__})"
-            raise ValueError(f"the ranks of {name!r} are not at hand {reason}; put {files} in {where}") from error
+            raise ValueError(f"the ranks of {name!r} are not available {reason}; put {files} in {where}") from error
         super().__init__(coder)
 
     def parts(self):
@@ -143,7 +143,8 @@ class TiktokenEncoding(BytePairs):
 
 
 def known_name(name: str) -> None:
-    """Raises ValueError for a name of no encoding, listing all. (`directory`: that of an imported model.)"""
+    """Raises ValueError if no encoding has this name; the message lists the possible names. `directory`, the encoding
+    of an imported model, is accepted too."""
     possible = ["bytes", "characters", "bpe", "numbers", *sorted(tiktoken.list_encoding_names())]
     if name not in (*possible, "directory"):
         near = difflib.get_close_matches(name, possible, n=1)
@@ -152,13 +153,13 @@ def known_name(name: str) -> None:
 
 
 def ranks_folder() -> Path:
-    """The folder in which tiktoken keeps the ranks that it downloaded."""
-    named = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
-    return Path(named or os.path.join(tempfile.gettempdir(), "data-gym-cache"))
+    """Returns the folder in which tiktoken caches downloaded ranks."""
+    folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
+    return Path(folder or os.path.join(tempfile.gettempdir(), "data-gym-cache"))
 
 
 def rank_files(name: str) -> dict[str, str]:
-    """The addresses of a public encoding's ranks by their file names in tiktoken's cache, the sha1 of the address."""
+    """Returns the URLs of a public encoding's ranks by their file names in tiktoken's cache (the sha1 of the URL)."""
     store = "https://openaipublic.blob.core.windows.net/"
     base = {"p50k_edit": "p50k_base", "o200k_harmony": "o200k_base"}.get(name, name)
     gpt2 = ["gpt-2/encodings/main/vocab.bpe", "gpt-2/encodings/main/encoder.json"]
@@ -167,11 +168,11 @@ def rank_files(name: str) -> dict[str, str]:
 
 
 class BpeEncoding(BytePairs):
-    """A byte-level BPE of the user's own corpus; see `train_bpe`."""
+    """A byte-level BPE trained on the user's corpus; see `train_bpe`."""
 
     def __init__(self, ranks: dict[bytes, int], pattern: str = PATTERN):
         """`ranks` number all 256 bytes and the merged pieces from 0 without a gap; the next id is the start token.
-        Raises ValueError for other ranks. `pattern`: the regular expression that cuts text into words."""
+        Raises ValueError if they do not. `pattern`: the regular expression that splits text into words."""
         if sorted(ranks.values()) != list(range(len(ranks))) or any(bytes([b]) not in ranks for b in range(256)):
             raise ValueError("the ranks of a byte-level BPE number all 256 bytes and the merged pieces without a gap")
         self.ranks, self.pattern = ranks, pattern
@@ -188,17 +189,17 @@ class BpeEncoding(BytePairs):
 
 
 def byte_letters() -> dict[str, int]:
-    """The byte of each letter in vocabularies of GPT-2's kind: a printable byte is written as itself, the others (and
-    the space, chr(288)) as letters from chr(256) on."""
-    shown = [b for b in range(256) if chr(b).isprintable() and b != 32]
-    hidden = sorted(set(range(256)) - set(shown))
-    return {chr(b): b for b in shown} | {chr(256 + i): b for i, b in enumerate(hidden)}
+    """Returns the byte of each letter in a vocabulary of GPT-2's format: a printable byte is written as itself, the
+    others (with the space, chr(288)) as letters from chr(256) on."""
+    printable = [b for b in range(256) if chr(b).isprintable() and b != 32]
+    others = sorted(set(range(256)) - set(printable))
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
 def train_bpe(texts: Iterable[str], vocabulary: int) -> BpeEncoding:
-    """Learn a byte-level BPE with Hugging Face's trainer: ids 0 to 255 are the bytes, then come the merges in the order
-    in which they were learned. `vocabulary` counts all ids: bytes, merges, the start token. Raises ValueError where it
-    is below 257, or the corpus cannot fill it."""
+    """Trains a byte-level BPE with Hugging Face's trainer. Ids 0 to 255 are the bytes, followed by the merges in the
+    order in which they were learned. `vocabulary` counts all ids: bytes, merges, the start token. Raises ValueError if
+    it is below 257, or if the corpus yields fewer ids."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     if vocabulary < 257:
@@ -207,11 +208,11 @@ def train_bpe(texts: Iterable[str], vocabulary: int) -> BpeEncoding:
     cut, as_bytes = pre_tokenizers.Split(Regex(PATTERN), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)
     learner.pre_tokenizer = pre_tokenizers.Sequence([cut, as_bytes])
     trainer = trainers.BpeTrainer(vocab_size=vocabulary - 1, initial_alphabet=alphabet, show_progress=False)
-    short = (text[i : i + 2**16] for text in texts for i in range(0, len(text), 2**16))  # long ones cost much memory
+    short = (text[i : i + 2**16] for text in texts for i in range(0, len(text), 2**16))  # long texts take much memory
     learner.train_from_iterator(short, trainer)
     byte, learned = byte_letters(), sorted(learner.get_vocab().items(), key=lambda item: item[1])
     merged = [bytes(byte[letter] for letter in piece) for piece, _ in learned if len(piece) > 1]
-    found = BpeEncoding({piece: rank for rank, piece in enumerate([bytes([b]) for b in range(256)] + merged)})
-    if found.size < vocabulary:
-        raise ValueError(f"vocabulary: {vocabulary} ids are too many: this corpus gives {found.size}")
-    return found
+    encoding = BpeEncoding({piece: rank for rank, piece in enumerate([bytes([b]) for b in range(256)] + merged)})
+    if encoding.size < vocabulary:
+        raise ValueError(f"vocabulary: {vocabulary} ids are too many: this corpus yields only {encoding.size}")
+    return encoding

@@ -1,4 +1,4 @@
-"""A file of codes: what a trained run made of items, computed once and read by every later run and process."""
+"""A file of codes: the ids that a trained run assigns to items, computed once and read by all later processes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ from ...files.writing import make_folder, not_written, sweep_partials
 
 @dataclass
 class CodeFile:
-    """The codes of items by what these contain: `keys` (n, 16), a hash of each item, and `ids` (n, length) in a
-    safetensors file at `path` (None: in memory alone); and `raw` (m, 32), the key of a raw value and that of the item
-    that it decodes to, so that it need not be decoded again. What joins later is kept in memory until `save`."""
+    """The codes of items, indexed by a hash of the item's content.
+
+    The safetensors file at `path` (None: memory only) holds `keys` (n, 16), the hash of each item; `ids` (n, length),
+    its codes; and `raw` (m, 32), the key of a raw value followed by the key of the item that it decodes to, so that it
+    is not decoded again. New entries stay in memory until `save`."""
 
     path: Path | None
     length: int
+    """The number of ids of an item."""
     codes: int
-    """How many codes there are: the ids are below."""
+    """The number of possible codes; ids are below it."""
     table: tuple[dict[bytes, int], np.ndarray] = field(init=False)
-    """Which row of the ids each key has, and the ids; replaced as one, since a thread may read meanwhile."""
+    """The row of each key, and the ids (n, length); replaced in one assignment because other threads may read it."""
     new: dict[bytes, list[int]] = field(default_factory=dict)
     raw: dict[bytes, bytes] = field(default_factory=dict)
     new_raw: dict[bytes, bytes] = field(default_factory=dict)
@@ -45,7 +48,7 @@ class CodeFile:
 
     @property
     def rows(self) -> dict[bytes, int]:
-        """The row of each saved item."""
+        """The row of each saved item, by key."""
         return self.table[0]
 
     @property
@@ -54,15 +57,15 @@ class CodeFile:
         return self.table[1]
 
     def _read(self) -> None:
-        """Take what the file holds."""
+        """Adds the entries of the file."""
         if self.path is not None and os.path.isfile(self.path):
-            with suppress(DataError):  # a damaged file is computed anew
-                self._take(read_tensors(self.path))
+            with suppress(DataError):  # the codes of a damaged file are computed again
+                self._merge(read_tensors(self.path))
 
-    def _take(self, found: dict[str, torch.Tensor]) -> None:
-        """Add tensors to what is known, of which nothing is lost: a thread that reads relies on it. Tensors that are no
-        codes are ignored, since a damaged file is computed anew."""
-        keys, ids, raw = (found.get(name) for name in ("keys", "ids", "raw"))
+    def _merge(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Adds the entries of `tensors`. Existing entries keep their rows, since other threads may be reading them.
+        Tensors of the wrong form are ignored: the codes of a damaged file are computed again."""
+        keys, ids, raw = (tensors.get(name) for name in ("keys", "ids", "raw"))
         if (
             not _is_table(keys, torch.uint8, 16)
             or not _is_table(ids, torch.int32, self.length)
@@ -71,10 +74,10 @@ class CodeFile:
             return
         if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < self.codes:
             return
-        rows, own = self.table
-        more = [row for row, key in enumerate(map(bytes, keys.numpy())) if key not in rows]
-        named = {bytes(key): len(own) + place for place, key in enumerate(keys.numpy()[more])}
-        self.table = {**rows, **named}, np.concatenate([own, ids.numpy()[more]])
+        rows, saved_ids = self.table
+        added = [row for row, key in enumerate(map(bytes, keys.numpy())) if key not in rows]
+        added_rows = {bytes(key): row for row, key in enumerate(keys.numpy()[added], start=len(saved_ids))}
+        self.table = {**rows, **added_rows}, np.concatenate([saved_ids, ids.numpy()[added]])
         if _is_table(raw, torch.uint8, 32):
             self.raw = {**{pair[:16]: pair[16:] for pair in map(bytes, raw.numpy())}, **self.raw}
 
@@ -82,39 +85,39 @@ class CodeFile:
         return key in self.rows or key in self.new
 
     def decoded(self, raw: bytes | None) -> bytes | None:
-        """The key of the item that the raw value with this key decodes to; None: it is not known."""
+        """Returns the key of the item that the raw value with key `raw` decodes to; None if there is no entry."""
         return None if raw is None else self.raw.get(raw) or self.new_raw.get(raw)
 
     def get(self, key: bytes) -> list[int] | None:
-        """The codes of the item with this key; None: they are not known."""
+        """Returns the codes of the item with this key; None if there is no entry."""
         new, (rows, ids) = self.new.get(key), self.table
         return ids[rows[key]].tolist() if key in rows else new
 
     @property
     def collapsed(self) -> bool:
-        """Whether all codes of all saved items, of which there are several, are the same."""
+        """Whether there are at least two saved items and all their codes are equal."""
         return len(self.ids) > 1 and bool((self.ids == self.ids[0, 0]).all())
 
     def save(self) -> None:
-        """Replace the file by one that holds what joined as well, beside what other processes have saved meanwhile.
-        Raises OSError where that fails."""
-        new, new_raw = dict(self.new), dict(self.new_raw)  # a thread that reads may add to them
+        """Writes the new entries to the file, together with those that other processes have saved since it was read.
+        Raises OSError if that fails."""
+        new, new_raw = dict(self.new), dict(self.new_raw)  # copies: another thread may add entries
         if self.path is None or not (new or new_raw):
             return
         make_folder(self.path.parent)
         with opened_lock(self.path.with_suffix(".lock")) as handle:
-            with suppress(OSError):  # on a disk without locks what another process saves at this moment is lost
+            with suppress(OSError):  # on a disk without locks, entries that another process saves now may be lost
                 lock(handle, wait=True)
             self._read()
             self._add(new, new_raw)
             self._write()
-        for known, more in ((self.new, new), (self.new_raw, new_raw)):
-            for key in more:
-                known.pop(key, None)
+        for pending, saved in ((self.new, new), (self.new_raw, new_raw)):
+            for key in saved:
+                pending.pop(key, None)
 
     def _add(self, new: dict[bytes, list[int]], new_raw: dict[bytes, bytes]) -> None:
         ids = np.array([*new.values()], dtype=np.int32).reshape(-1, self.length)
-        self._take({"keys": _table(new, 16), "ids": torch.from_numpy(ids)})
+        self._merge({"keys": _table(new, 16), "ids": torch.from_numpy(ids)})
         self.raw = {**self.raw, **new_raw}
 
     def _write(self) -> None:
@@ -126,12 +129,12 @@ class CodeFile:
 
 
 def _is_table(tensor: torch.Tensor | None, dtype: torch.dtype, width: int) -> bool:
-    """Whether a tensor of a file has this type and rows of this width."""
+    """Returns whether a tensor is a matrix of this dtype with rows of this width."""
     return tensor is not None and tensor.dtype == dtype and tensor.dim() == 2 and tensor.shape[1] == width
 
 
 def opened_lock(path: Path) -> Any:
-    """The lock file, open. Raises OSError naming it."""
+    """Opens the lock file. Raises OSError with its path if that fails."""
     try:
         return open(path, "a+")
     except OSError as error:
@@ -139,7 +142,7 @@ def opened_lock(path: Path) -> Any:
 
 
 def _table(keys: Iterable[bytes], width: int) -> torch.Tensor:
-    """Keys of so many bytes as the rows of a table."""
+    """Returns keys of `width` bytes as a matrix (n, width)."""
     return torch.from_numpy(np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, width).copy())
 
 
@@ -148,13 +151,13 @@ def _hash(content: bytes) -> bytes:
 
 
 def key_of(item: torch.Tensor) -> bytes:
-    """The key of an item: a hash of its values, its shape and its type, 16 bytes."""
+    """Returns the key of an item: a 16-byte hash of its values, shape and dtype."""
     return _hash(f"{tuple(item.shape)} {item.dtype}".encode() + item.numpy().tobytes())
 
 
 def raw_key(raw: Any) -> bytes | None:
-    """The key of a raw value, without decoding it, 16 bytes: of a file a hash of its path, its size and the times at
-    which it changed, of bytes and arrays one of their content; None: it has none."""
+    """Returns the key of a raw value that is not decoded yet, a 16-byte hash: of the path, size and change times of a
+    file, or of the content of bytes, arrays and numbers. None for a missing file and for other types."""
     if isinstance(raw, str | os.PathLike):
         with suppress(OSError, ValueError):
             file = os.stat(raw)
@@ -165,22 +168,22 @@ def raw_key(raw: Any) -> bytes | None:
     if isinstance(raw, torch.Tensor):
         return key_of(raw) if raw.dtype in (torch.uint8, torch.float32) else None
     if isinstance(raw, np.ndarray):
-        about = f"{raw.shape} {raw.dtype.str} ".encode()
-        return None if raw.dtype.hasobject else _hash(about + raw.tobytes())
+        header = f"{raw.shape} {raw.dtype.str} ".encode()
+        return None if raw.dtype.hasobject else _hash(header + raw.tobytes())
     if isinstance(raw, int | float):
         return _hash(repr(raw).encode())
     if isinstance(raw, tuple):
-        keys = [raw_key(each) for each in raw]
+        keys = [raw_key(element) for element in raw]
         return None if None in keys else _hash(b"tuple " + b"".join(keys))
     return None
 
 
 def counted(items: Iterable[Any], title: str) -> Iterator[Any]:
-    """The items, with a line on standard error, where that is a terminal, that counts them."""
+    """Yields the items and shows a progress line with their count on standard error, if that is a terminal."""
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    named = TextColumn("{task.description}", markup=False)
-    columns = (SpinnerColumn(), named, MofNCompleteColumn(), TimeElapsedColumn())
-    shown = sys.stderr.isatty()
-    with Progress(*columns, console=plain_console(stderr=True), transient=True, disable=not shown) as bar:
+    description = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), description, MofNCompleteColumn(), TimeElapsedColumn())
+    is_terminal = sys.stderr.isatty()
+    with Progress(*columns, console=plain_console(stderr=True), transient=True, disable=not is_terminal) as bar:
         yield from bar.track(items, description=title)

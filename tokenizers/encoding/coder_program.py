@@ -1,11 +1,11 @@
-"""The program that `CoderProcess` runs: a Hugging Face tokenizer that answers requests until there are no more.
+"""The program that `CoderProcess` runs: a Hugging Face tokenizer that answers requests until its input ends.
 
     in    the content of a tokenizer.json, as JSON; then {"encode": ["a text"], "specials": false, "seconds": 5.0}
                                                       or {"decode": [7, 2], "specials": false, "seconds": 5.0}
-    out   {"found": [[7, 2]]}, {"found": "a text"} or {"error": "why"}, one a line
+    out   {"result": [[7, 2]]}, {"result": "a text"} or {"error": "why"}, one per line
 
-Its argument is how many bytes of memory requests may take beyond those of the tokenizer itself. It imports nothing of
-chopmix, which would take seconds.
+Its argument is the number of bytes of memory that requests may use in addition to the tokenizer itself. It does not
+import chopmix, which would take seconds.
 """
 
 import json
@@ -15,10 +15,10 @@ import sys
 
 
 def main() -> None:
-    """Read requests from standard input, and write answers to standard output."""
+    """Reads requests from standard input and writes answers to standard output."""
     from tokenizers import Tokenizer
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the process that asks decides when this one ends
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the requesting process decides when this one ends
         signal.signal(number, signal.SIG_IGN)
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     coder = Tokenizer.from_str(json.loads(requests.readline()))
@@ -28,13 +28,13 @@ def main() -> None:
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limits = used + int(sys.argv[1]), soft, hard
-    resource.setrlimit(resource.RLIMIT_DATA, (min(each for each in limits if each != resource.RLIM_INFINITY), hard))
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limit for limit in limits if limit != resource.RLIM_INFINITY), hard))
     for line in requests:
         request = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, request["seconds"])  # which ends this process, whatever it computes
+        signal.setitimer(signal.ITIMER_PROF, request["seconds"])  # its signal ends this process during any computation
         try:
-            answer = {"found": answered(coder, request)}
-        except BaseException as error:  # the library's panics are no Exception
+            answer = {"result": answered(coder, request)}
+        except BaseException as error:  # PanicException of the library is not a subclass of Exception
             answer = {"error": str(error) or type(error).__name__}
         signal.setitimer(signal.ITIMER_PROF, 0)
         answers.write(json.dumps(answer, ensure_ascii=False).encode(errors="surrogatepass") + b"\n")
@@ -42,10 +42,10 @@ def main() -> None:
 
 
 def answered(coder, request: dict) -> list[list[int]] | str:
-    """The ids of texts, or the text of ids."""
+    """Returns the ids of texts (`encode`) or the text of ids (`decode`)."""
     if "decode" in request:
         return coder.decode(request["decode"], skip_special_tokens=not request["specials"])
-    return [each.ids for each in coder.encode_batch(request["encode"], add_special_tokens=request["specials"])]
+    return [coded.ids for coded in coder.encode_batch(request["encode"], add_special_tokens=request["specials"])]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Grammars: a text is generated so that it is well-formed: a regular expression, a context-free grammar, JSON.
+"""Grammars constrain generated text to a regular expression, a context-free grammar or a JSON Schema.
 
-The library llguidance keeps the state of the grammar; it needs the extra `grammar`.
+The library llguidance (extra `grammar`) keeps the state of the grammar.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ...models.generation.constraints import Constraint
 from .base import Encoding
 
 KEPT = 4096
-"""How many states are kept, by the ids that lead to them."""
+"""The number of states that are cached, by the ids that lead to them."""
 
 
 class Grammar(Constraint):
-    """Which ids of an encoding may follow those of a text so far.
+    """Decides which ids of an encoding may follow the ids of an incomplete text.
 
-    `grammar` is a file, `.lark` (a context-free grammar, in llguidance's dialect of Lark) or `.json` (a JSON Schema;
-    between two marks of JSON stands a space or none, unless its "x-guidance" says otherwise), else a regular expression
-    that the whole text must match: `[0-9]+[+][0-9]+=[0-9]+`. Raises ValueError for one that is none, DataError where
-    the library is missing or the file cannot be read.
+    `grammar` is a file, `.lark` (a context-free grammar in llguidance's dialect of Lark) or `.json` (a JSON Schema;
+    generated JSON has at most one space between two tokens, unless its "x-guidance" says otherwise), or a regular
+    expression that the complete text must match: `[0-9]+[+][0-9]+=[0-9]+`. Raises ValueError if the grammar is invalid,
+    DataError if the library is missing or the file cannot be read.
     """
 
     def __init__(self, encoding: Encoding, grammar: str):
@@ -47,35 +47,36 @@ class Grammar(Constraint):
             raise ValueError(f"grammar {grammar!r}: {_first_line(self.root.get_error())}")
         self.states: dict[tuple[int, ...], Any] = {(): self.root}
         if not self.allowed((), encoding.size).any():
-            raise ValueError(f"grammar {grammar!r} allows nothing that the vocabulary of this run can write")
+            raise ValueError(f"grammar {grammar!r} allows no text that the vocabulary of this run can encode")
 
     def allowed(self, ids, size):
         state = self._state(tuple(ids))
         bits = np.unpackbits(np.frombuffer(state.compute_bitmask(), np.uint8), bitorder="little")
-        found = torch.zeros(size, dtype=torch.bool)
-        found[: self.encoding.size] = torch.from_numpy(bits[: self.encoding.size].astype(bool))
-        found[list(self.encoding.ends)] = state.is_accepting()  # where nothing may follow, the mask has the end
-        return found
+        is_allowed = torch.zeros(size, dtype=torch.bool)
+        is_allowed[: self.encoding.size] = torch.from_numpy(bits[: self.encoding.size].astype(bool))
+        # llguidance's mask contains the end id whenever no other id may follow
+        is_allowed[list(self.encoding.ends)] = state.is_accepting()
+        return is_allowed
 
     def is_whole(self, text: str) -> bool:
-        """Whether a text that it allows, of this encoding, may end where it does."""
+        """Returns whether a text that begins as the grammar allows is complete."""
         return bool(self._state(tuple(self.encoding.encode(text))).is_accepting())
 
     def _state(self, ids: tuple[int, ...]) -> Any:
-        """The matcher after these ids."""
+        """Returns the matcher after these ids. Raises ValueError if the grammar does not allow them."""
         if ids not in self.states:
             if len(self.states) > KEPT:
                 self.states = {(): self.root}
-            before = ids[:-1] if ids[:-1] in self.states else ()
-            state = self.states[before].deep_copy()
-            if not state.consume_tokens(list(ids[len(before) :])):
+            prefix = ids[:-1] if ids[:-1] in self.states else ()
+            state = self.states[prefix].deep_copy()
+            if not state.consume_tokens(list(ids[len(prefix) :])):
                 raise ValueError(f"grammar {self.grammar!r} does not allow {self.encoding.decode(ids)!r}")
             self.states[ids] = state
         return self.states[ids]
 
 
 def _compiled(matcher: Any, grammar: str) -> str:
-    """A grammar as the library takes it. Raises ValueError for a JSON Schema that is no JSON."""
+    """Returns a grammar in the form that the library takes. Raises ValueError if a JSON Schema is not JSON."""
     if grammar.endswith(".lark"):
         return matcher.grammar_from_lark(read_text(Path(grammar)))
     if grammar.endswith(".json"):
@@ -84,7 +85,7 @@ def _compiled(matcher: Any, grammar: str) -> str:
 
 
 def _pieces(llguidance: Any, encoding: Encoding) -> Any:
-    """The encoding as the library takes it: the bytes of each id, special ones by their names."""
+    """Returns the encoding in the form that the library takes: the bytes of each id, the names of special ids."""
 
     class Pieces:
         eos_token_id, bos_token_id = encoding.end, encoding.start
@@ -100,6 +101,6 @@ def _pieces(llguidance: Any, encoding: Encoding) -> Any:
 
 
 def _first_line(error: str) -> str:
-    """The first line of an error, and the line further down that says more."""
-    first, *others = error.strip().splitlines() or ["it is no grammar"]
+    """Returns the first line of an error, followed by its later lines that begin with "error: "."""
+    first, *others = error.strip().splitlines() or ["it is not a grammar"]
     return " ".join([first, *(line.removeprefix("error: ") for line in others if line.startswith("error: "))])

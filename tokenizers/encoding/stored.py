@@ -1,4 +1,4 @@
-"""Encodings made by name, and read from the files that they were saved in."""
+"""Creates encodings by name, and loads saved ones."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .directory import VOCABULARY, DirectoryEncoding
 def make_encoding(
     name: str, vocabulary: int | None, texts: Callable[[], Iterable[str]], trust: Trust = EVERYTHING
 ) -> Encoding:
-    """The encoding that a YAML names. `texts` gives the training corpus and is called for `characters` and `bpe` only;
-    `vocabulary` (ids in all, the start token included) must be given for `bpe` and `numbers`, and for them only. The
-    ranks of a public encoding are downloaded if `trust` allows their host. Raises ValueError for an unknown name, or a
-    vocabulary that is missing, out of place or impossible."""
+    """Returns the encoding that a YAML names. `texts` returns the training corpus and is called only for `characters`
+    and `bpe`. `vocabulary`, the number of ids including the start token, is required for `bpe` and `numbers` and not
+    allowed for others. The ranks of a public encoding are downloaded if `trust` allows the host. Raises ValueError if
+    the name is unknown, or if the vocabulary is missing, not allowed or impossible."""
     if name == "bpe":
         if vocabulary is None:
-            raise ValueError("encoding: bpe needs vocabulary: how many ids to learn, such as 4096")
+            raise ValueError("encoding: bpe needs vocabulary: the number of ids to learn, such as 4096")
         return train_bpe(map(well_formed, texts()), vocabulary)
     if name == "numbers":
         if vocabulary is None:
-            raise ValueError("encoding: numbers needs vocabulary: how many ids there are, the start token included")
+            raise ValueError("encoding: numbers needs vocabulary: the number of ids, including the start token")
         return NumberEncoding(vocabulary)
     if vocabulary is not None:
         raise ValueError(f"vocabulary: {vocabulary} is for encoding: bpe or numbers only; {name!r} has its own")
@@ -46,7 +46,8 @@ Id = Annotated[int, Field(ge=0, lt=MOST)]
 
 
 class Frame(Record):
-    """How a published model's texts begin and end: the `frame` of an `encoding.json`; its keys as in `Encoding`."""
+    """The ids around the texts of a published model: the `frame` of an `encoding.json`; its keys are those of
+    `Vocabulary.frame`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     end: Id | None = None
@@ -58,11 +59,12 @@ class Frame(Record):
     roles: dict[str, Id] | None = None
     strip: bool | None = None
     whisper: dict[str, Any] | None = None
-    """Whisper's protocol, which `projects/whisper/transcription.py` reads."""
+    """The protocol of Whisper, read by `projects/whisper/transcription.py`."""
 
 
 class EncodingRecord(Record):
-    """An `encoding.json`; of bytes with a mask: {"name": "bytes", "own": ["mask"], "fingerprint": "..."}."""
+    """The content of an `encoding.json`. For bytes with a mask:
+    {"name": "bytes", "own": ["mask"], "fingerprint": "..."}."""
 
     name: str
     fingerprint: str
@@ -75,36 +77,37 @@ class EncodingRecord(Record):
 
 
 def load_encoding(folder: Path, trust: Trust = NOTHING) -> Encoding:
-    """The encoding that `Encoding.save` wrote to a folder. Raises DataError where a file is missing or damaged, or the
-    fingerprint differs."""
+    """Loads the encoding that `Encoding.save` wrote to a folder. Raises DataError if a file is missing or damaged, or
+    if the fingerprint differs."""
     file = Path(folder) / "encoding.json"
     parts = read_record(file, EncodingRecord)
     try:
-        found = _made(Path(folder), parts, trust)
-    except (ValueError, KeyError, TypeError) as error:  # including tiktoken's for a bad pattern
+        encoding = _encoding_of(Path(folder), parts, trust)
+    except (ValueError, KeyError, TypeError) as error:  # tiktoken raises them for a bad pattern, too
         raise DataError(f"no encoding can be read from {file}: {error}") from error
-    if parts.fingerprint not in (found.fingerprint, found.vocabulary_fingerprint):  # the latter until November 2026
+    possible = encoding.fingerprint, encoding.vocabulary_fingerprint  # the latter was saved until November 2026
+    if parts.fingerprint not in possible:
         raise DataError(f"the encoding read from {file} is not the one that was saved: its fingerprint differs")
-    return found
+    return encoding
 
 
-def _made(folder: Path, parts: EncodingRecord, trust: Trust) -> Encoding:
-    """The encoding of a record and the other files in its folder."""
+def _encoding_of(folder: Path, parts: EncodingRecord, trust: Trust) -> Encoding:
+    """Returns the encoding of a record and the other files in its folder."""
     frame = {name: value for name, value in parts.frame.model_dump().items() if value is not None}
     if parts.name == "bpe":
         if parts.pattern not in (PATTERN, GPT2_PATTERN):
-            raise ValueError("its pattern is none of chopmix's own: a regular expression may take forever")
+            raise ValueError("its pattern is not one of chopmix's: other regular expressions may never finish")
         pairs = [line.split(" ") for line in read_text(folder / "ranks.tiktoken", VOCABULARY).splitlines()]
-        if wrong := [number for number, pair in enumerate(pairs, start=1) if len(pair) != 2 or not pair[1].isdecimal()]:
-            raise ValueError(f"ranks.tiktoken, line {wrong[0]} is no piece with its rank")
-        found: Encoding = BpeEncoding({base64.b64decode(piece): int(rank) for piece, rank in pairs}, parts.pattern)
+        if bad := [number for number, pair in enumerate(pairs, start=1) if len(pair) != 2 or not pair[1].isdecimal()]:
+            raise ValueError(f"ranks.tiktoken, line {bad[0]} is not a piece and its rank")
+        encoding: Encoding = BpeEncoding({base64.b64decode(piece): int(rank) for piece, rank in pairs}, parts.pattern)
     elif parts.name == "characters":
-        found = CharacterEncoding(parts.symbols)
+        encoding = CharacterEncoding(parts.symbols)
     elif parts.name == "numbers":
-        found = NumberEncoding(parts.vocabulary or 0, parts.start, frame)
+        encoding = NumberEncoding(parts.vocabulary or 0, parts.start, frame)
     elif parts.name == "directory":
-        found = DirectoryEncoding(read_text(folder / "tokenizer.json", VOCABULARY), parts.start or 0, frame)
+        encoding = DirectoryEncoding(read_text(folder / "tokenizer.json", VOCABULARY), parts.start or 0, frame)
     else:
-        found = make_encoding(parts.name, None, lambda: (), trust)
-        found.frame = frame
-    return Extended(found, parts.own) if parts.own else found
+        encoding = make_encoding(parts.name, None, lambda: (), trust)
+        encoding.frame = frame
+    return Extended(encoding, parts.own) if parts.own else encoding

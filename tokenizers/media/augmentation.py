@@ -1,8 +1,7 @@
-"""Augmentation of images and spectrograms while training, as whole batches on the device.
+"""Augmentation of images and spectrograms during training, computed for complete batches on the device.
 
-All random numbers for an item are functions of its seed alone, which is made of the run's seed, the epoch and the
-sample: an item is changed in the same way in a batch of any size and in any process, and in another way in the next
-epoch.
+All random numbers of an item depend only on its seed, which is derived from the run's seed, the epoch and the sample.
+The change of an item therefore does not depend on its batch or process, and differs from epoch to epoch.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ Seeds = Int[Tensor, "s"]
 
 
 def uniform(seeds: Seeds, numbers: int, stream: int = 0) -> Float[Tensor, "{numbers} s"]:
-    """Random numbers from 0 to below 1, `numbers` for each seed: a hash of seed and counter (SplitMix64, Steele et al.
-    2014), the same in every batch and on every device. `stream` numbers independent draws from the same seeds."""
+    """Returns uniform random numbers in [0, 1), `numbers` for each seed: a hash of seed and counter (SplitMix64, Steele
+    et al. 2014), the same in every batch and on every device. Different `stream` numbers give independent draws."""
 
     def mixed(x: Tensor, shift: int, factor: int) -> Tensor:
-        return (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * factor  # a logical shift: zeros come in
+        return (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * factor  # the mask makes it a logical shift
 
     counter = torch.arange(1, numbers + 1, device=seeds.device)[:, None] + stream * 2**20
     x = seeds[None] + counter * -0x61C8864680B583EB
@@ -34,12 +33,13 @@ def uniform(seeds: Seeds, numbers: int, stream: int = 0) -> Float[Tensor, "{numb
 
 
 class ImageAugmentation(nn.Module):
-    """Shift by up to `shift` pixels (black comes in), turn by up to `rotate` degrees and scale by up to `zoom` (0.1:
-    0.9 to 1.1 times), mirror left and right with probability 0.5 (`flip`), RandAugment with `operations` operations of
-    strength `magnitude`, 0 to 30 (Cubuk et al. 2019, arXiv:1909.13719; torchvision's operations), and erase a rectangle
-    of up to `erase` of the area with grey (Zhong et al. 2017, arXiv:1708.04896). `transforms` are any others of
-    torchvision.transforms.v2 that keep an image's size, by name with their arguments: `[{use: ColorJitter, brightness:
-    0.4}, {use: RandomGrayscale, p: 0.1}]`; they take one image after another."""
+    """Random changes of images. `shift`: translation by up to this many pixels, filled with black. `rotate`: rotation
+    by up to this many degrees. `zoom`: scaling by up to this share (0.1: 0.9 to 1.1 times). `flip`: horizontal flip
+    with probability 0.5. `operations`: the number of RandAugment operations (Cubuk et al. 2019, arXiv:1909.13719;
+    torchvision's operations), of strength `magnitude`, 0 to 30. `erase`: a rectangle of up to this share of the area
+    becomes grey (Zhong et al. 2017, arXiv:1708.04896). `transforms`: other transforms of torchvision.transforms.v2 that
+    keep the image size, by name with their arguments: `[{use: ColorJitter, brightness: 0.4}, {use: RandomGrayscale, p:
+    0.1}]`; they are applied to one image at a time."""
 
     def __init__(
         self, *, shift: int = 0, flip: bool = False, rotate: float = 0.0, zoom: float = 0.0,
@@ -55,12 +55,12 @@ class ImageAugmentation(nn.Module):
         self.shift, self.flip, self.rotate, self.zoom, self.erase = shift, flip, rotate, zoom, erase
         self.operations, self.magnitude = operations, magnitude
         self.transforms = [torchvision_transform(part) for part in transforms or ()]
-        if self.transforms:  # no decorator: it would import torch._dynamo, a second, for everyone
+        if self.transforms:  # not a decorator, which would always import torch._dynamo and take a second
             self._uncompiled = torch.compiler.disable(ImageAugmentation.by_torchvision)
 
     def forward(self, images: Images, seeds: Seeds) -> Tensor:
-        """Every image changed as its seed decides; images of one seed (the frames of a clip) are changed alike."""
-        with torch.autocast(images.device.type, enabled=False):  # 16 bits round positions by up to half a pixel in 256
+        """Changes every image by its seed; images with equal seeds (the frames of a clip) are changed equally."""
+        with torch.autocast(images.device.type, enabled=False):  # 16 bits round positions by up to half a pixel of 256
             if self.flip:
                 (chosen,) = uniform(seeds, 1, stream=1)
                 images = torch.where((chosen < 0.5)[:, None, None, None], images.flip(-1), images)
@@ -70,7 +70,7 @@ class ImageAugmentation(nn.Module):
             return self.moved(self._uncompiled(self, images, seeds) if self.transforms else images, seeds)
 
     def moved(self, images: Images, seeds: Seeds) -> Tensor:
-        """`rotate`, `zoom`, `shift` and `erase`; float32 where an image is resampled, else uint8."""
+        """Applies `rotate`, `zoom`, `shift` and `erase`. Returns float32 if images are resampled, otherwise uint8."""
         if self.rotate or self.zoom:
             angle, scale = uniform(seeds, 2, stream=2) * 2 - 1
             images = turned(images, angle * self.rotate, 1 + scale * self.zoom)
@@ -79,39 +79,39 @@ class ImageAugmentation(nn.Module):
         return erased(images, self.erase, uniform(seeds, 3, stream=4)) if self.erase else images
 
     def by_torchvision(self, images: Images, seeds: Seeds) -> Images:
-        """The `transforms`, which draw from torch's global generators: these are seeded for every image. (On a GPU this
-        waits for the seeds, once a batch.)"""
-        found = []
+        """Applies the `transforms`. They draw from torch's global generators, which are seeded for every image. (On a
+        GPU this synchronises once per batch to read the seeds.)"""
+        changed = []
         with torch.random.fork_rng([images.device] if images.is_cuda else []):
             for image, seed in zip(images, seeds.tolist()):
                 torch.manual_seed(seed)
-                found.append(self.transformed(image[None]))
-        return torch.cat(found)
+                changed.append(self.transformed(image[None]))
+        return torch.cat(changed)
 
     def transformed(self, image: Images) -> Images:
-        """One image through all `transforms`. Raises ValueError where one cannot take uint8 or changes the size."""
-        for change in self.transforms:
-            where = f"augment.transforms: {type(change).__name__}"
+        """Applies all `transforms` to one image. Raises ValueError if one does not accept uint8 or changes the size."""
+        for transform in self.transforms:
+            where = f"augment.transforms: {type(transform).__name__}"
             try:
-                changed = change(image)
+                changed = transform(image)
             except (TypeError, ValueError, RuntimeError) as error:
-                raise ValueError(f"{where} does not take images of whole numbers (uint8): {error}") from None
+                raise ValueError(f"{where} does not accept images of integers (uint8): {error}") from None
             if changed.shape != image.shape:
-                made = f"made images of {tuple(image.shape[1:])} into {tuple(changed.shape[1:])}"
-                raise ValueError(f"{where} {made}; it must keep their size (give it size: {list(image.shape[2:])})")
+                change = f"changes the shape {tuple(image.shape[1:])} to {tuple(changed.shape[1:])}"
+                raise ValueError(f"{where} {change}; it must keep the size (set size: {list(image.shape[2:])})")
             image = changed
         return image
 
 
 def torchvision_transform(part: dict[str, Any]) -> nn.Module:
-    """The transform of torchvision.transforms.v2 that `use` names, made with the other keys as arguments. Raises
-    ValueError for an unknown name or argument."""
+    """Returns the transform of torchvision.transforms.v2 that `use` names, created with the other keys as arguments.
+    Raises ValueError if the name or an argument is unknown."""
     from torchvision.transforms import v2
 
     name, options = part.get("use"), {key: value for key, value in part.items() if key != "use"}
-    known = [key for key, value in vars(v2).items() if isinstance(value, type) and issubclass(value, v2.Transform)]
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, 3) or sorted(known)
+    names = [key for key, value in vars(v2).items() if isinstance(value, type) and issubclass(value, v2.Transform)]
+    if name not in names:
+        near = difflib.get_close_matches(str(name), names, 3) or sorted(names)
         raise ValueError(f"augment.transforms: torchvision has no transform {name!r}; possible: {', '.join(near)}")
     try:
         return getattr(v2, name)(**options)
@@ -120,24 +120,24 @@ def torchvision_transform(part: dict[str, Any]) -> nn.Module:
 
 
 def shifted(images: Tensor, most: int, drawn: Float[Tensor, "2 s"]) -> Tensor:
-    """Every image moved by its own whole number of pixels, up to `most` each way; black comes in. `drawn`, from 0 to 1:
-    how far up and to the left (0: moved `most` pixels down and to the right)."""
+    """Translates every image by an integer number of pixels, at most `most` in each direction; the rest is black.
+    `drawn`, in [0, 1), sets the offset up and to the left (0: `most` pixels down and to the right)."""
     s, _, height, width = images.shape
     padded = F.pad(images, (most, most, most, most))
     down, right = (drawn * (2 * most + 1)).long()[:, :, None]
     rows = down + torch.arange(height, device=images.device)
     columns = right + torch.arange(width, device=images.device)
-    each = torch.arange(s, device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    image = torch.arange(s, device=images.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def turned(images: Tensor, degrees: Float[Tensor, "s"], scale: Float[Tensor, "s"]) -> Tensor:
-    """Every image turned clockwise by its own angle in degrees and enlarged by its own factor, about its middle; black
-    comes in. Images need not be square. Gives float32."""
+    """Rotates every image clockwise about its centre by its angle and enlarges it by its factor `scale`; the rest is
+    black. Images need not be square. Returns float32."""
     height, width = images.shape[-2:]
     angle = degrees * torch.pi / 180
     cos, sin, zero = angle.cos() / scale, angle.sin() / scale, torch.zeros_like(angle)
-    # affine_grid measures both sides from -1 to 1: a rotation in pixels is stretched in these units
+    # affine_grid measures both sides from -1 to 1, so that a rotation in pixels must be rescaled by the aspect ratio
     across, down = sin * height / width, sin * width / height
     matrix = torch.stack([torch.stack([cos, across, zero], -1), torch.stack([-down, cos, zero], -1)], 1)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
@@ -145,8 +145,8 @@ def turned(images: Tensor, degrees: Float[Tensor, "s"], scale: Float[Tensor, "s"
 
 
 def erased(images: Tensor, most: float, drawn: Float[Tensor, "3 s"]) -> Tensor:
-    """Every image with a rectangle of up to `most` of its area made grey (128). `drawn`, from 0 to 1: the share of
-    `most` that it has, and how far down and right it is."""
+    """Makes a rectangle of up to the share `most` of the area of every image grey (128). `drawn`, in [0, 1): the area
+    of the rectangle as a share of `most`, and its vertical and horizontal position."""
     height, width = images.shape[-2:]
     share = (drawn[0] * most).sqrt()
     top, left = drawn[1:] * (1 - share)
@@ -158,10 +158,10 @@ def erased(images: Tensor, most: float, drawn: Float[Tensor, "3 s"]) -> Tensor:
 
 
 class SpectrogramAugmentation(nn.Module):
-    """SpecAugment (Park et al. 2019, arXiv:1904.08779): per clip, `stripes` bands of up to `mels` mel channels and as
-    many of up to `frames` frames are set to the mean, 0. Before that the mel channels of each clip are stretched by up
-    to `warp` (0.1: 0.9 to 1.1 times), which sounds like another vocal tract (vocal tract length perturbation, Jaitly
-    and Hinton 2013)."""
+    """SpecAugment (Park et al. 2019, arXiv:1904.08779). In each clip, `stripes` bands of up to `mels` mel channels and
+    `stripes` bands of up to `frames` frames are set to the mean, 0. First, the mel channels of each clip are stretched
+    by up to `warp` (0.1: 0.9 to 1.1 times), which sounds like a different speaker (vocal tract length perturbation,
+    Jaitly and Hinton 2013)."""
 
     def __init__(self, *, mels: int = 8, frames: int = 8, stripes: int = 1, warp: float = 0.0):
         super().__init__()
@@ -172,7 +172,7 @@ class SpectrogramAugmentation(nn.Module):
     def forward(
         self, spectrogram: Float[Tensor, "f m"], lengths: Int[Tensor, "s"], seeds: Seeds
     ) -> Float[Tensor, "f m"]:
-        """The augmented spectrograms of clips that lie one after another; `lengths`: the frames of each clip."""
+        """Augments the concatenated spectrograms of clips; `lengths`: the number of frames of each clip."""
         device, bins = spectrogram.device, spectrogram.shape[1]
         clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=len(spectrogram))
         if self.warp:
@@ -193,10 +193,10 @@ class SpectrogramAugmentation(nn.Module):
 
 
 def stretched(spectrogram: Float[Tensor, "f m"], factor: Float[Tensor, "f"]) -> Float[Tensor, "f m"]:
-    """Every frame resampled along its channels: channel c becomes what stood at c * factor, interpolated linearly;
-    beyond the last channel its value is repeated."""
+    """Resamples every frame along its channels: channel c gets the value at c * factor, interpolated linearly; the last
+    channel is repeated beyond the end."""
     last = spectrogram.shape[1] - 1
-    place = (torch.arange(last + 1, device=spectrogram.device) * factor[:, None]).clamp(max=last)
-    below = place.long().clamp(max=last - 1)
-    share = (place - below).to(spectrogram.dtype)
+    source = (torch.arange(last + 1, device=spectrogram.device) * factor[:, None]).clamp(max=last)
+    below = source.long().clamp(max=last - 1)
+    share = (source - below).to(spectrogram.dtype)
     return spectrogram.gather(1, below) * (1 - share) + spectrogram.gather(1, below + 1) * share

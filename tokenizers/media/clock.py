@@ -1,4 +1,4 @@
-"""Measurements over time: at a fixed rate, or each with a second of its own."""
+"""Measurements over time: at a fixed rate, or with an explicit time for each measurement."""
 
 from __future__ import annotations
 
@@ -13,57 +13,58 @@ from ...files.reading import DataError
 from .files import as_tensor
 
 LATEST = 1e6
-"""The furthest second from 0: beyond, float32 cannot tell two measurements of the same tenth of a second apart."""
+"""The largest absolute time in seconds: beyond it, float32 cannot distinguish times that are 0.1 s apart."""
 
 
 class Clocked(NamedTuple):
-    """A stream whose measurements have a clock: what `{"values": ..., "seconds": ...}` becomes when it is read."""
+    """A stream with a time for each measurement, read from `{"values": ..., "seconds": ...}`."""
 
     values: Tensor
     """The measurements, (times, ...)."""
     seconds: Float[Tensor, "t"]
-    """When each was taken, rising."""
+    """The time of each measurement, strictly increasing."""
 
     def __len__(self) -> int:
         return len(self.values)
 
 
 Stream = Tensor | Clocked
-"""Measurements (times, ...) at the rate that the YAML gives, the first at 0 seconds; or with a clock of their own."""
+"""Measurements (times, ...): at the rate of the YAML, the first one at 0 seconds, or with their own times."""
 
 
 def split_clock(raw: Any) -> tuple[Any, Any]:
-    """The values of a raw stream and their seconds, not yet looked at; None where it is no mapping: it has no clock.
-    Raises DataError for a mapping without `values` or without `seconds`."""
+    """Splits a raw stream into values and seconds, without checking them; the seconds are None if it is not a mapping.
+    Raises DataError if a mapping has no `values` or no `seconds`."""
     if not isinstance(raw, Mapping):
         return raw, None
     if missing := [name for name in ("values", "seconds") if raw.get(name) is None]:
-        raise DataError(f"a stream with a clock has 'values' and 'seconds'; {missing[0]!r} is not there")
+        raise DataError(f"a stream with times needs 'values' and 'seconds'; {missing[0]!r} is missing")
     return raw["values"], raw["seconds"]
 
 
 def with_clock(values: Tensor, seconds: Any) -> Stream:
-    """The stream of these measurements and seconds; without a clock where they are None. Raises DataError for a clock
-    that does not rise, is of another length, or goes beyond LATEST."""
+    """Returns the stream of these measurements and times; the values alone if `seconds` is None. Raises DataError if
+    the times do not increase strictly, differ in number from the measurements, or exceed LATEST."""
     if seconds is None:
         return values
-    read = as_tensor(seconds, "the clock").flatten()
-    if len(read) != len(values):
-        raise DataError(f"the clock has {len(read)} seconds, but there are {len(values)} measurements")
-    if not bool((read.abs() <= LATEST).all()):
-        wrong = next(each for each in read.tolist() if not abs(each) <= LATEST)
-        raise DataError(f"the clock shows {wrong:g}; seconds must lie between -{LATEST:,.0f} and {LATEST:,.0f}")
-    steps = read.diff()
+    times = as_tensor(seconds, "seconds").flatten()
+    if len(times) != len(values):
+        raise DataError(f"there are {len(times)} seconds, but {len(values)} measurements")
+    if not bool((times.abs() <= LATEST).all()):
+        invalid = next(time for time in times.tolist() if not abs(time) <= LATEST)
+        raise DataError(f"seconds must lie between -{LATEST:,.0f} and {LATEST:,.0f}, not {invalid:g}")
+    steps = times.diff()
     if len(steps) and not bool((steps > 0).all()):
         at = int((steps <= 0).nonzero()[0, 0])
         raise DataError(
-            f"the clock does not rise: measurement {at + 1} is at {read[at + 1]:g} s, the one before at {read[at]:g} s"
+            f"seconds must increase: measurement {at + 1} is at {times[at + 1]:g} s, the one before it at "
+            f"{times[at]:g} s"
         )
-    return Clocked(values, read)
+    return Clocked(values, times)
 
 
 def clock_of(stream: Stream, rate: float) -> tuple[Tensor, Float[Tensor, "t"]]:
-    """The measurements of a stream and their seconds: those of its clock, else `rate` a second from 0 on."""
+    """Returns the measurements of a stream and their times: its own, or `rate` measurements per second from 0 on."""
     if isinstance(stream, Clocked):
         return stream.values, stream.seconds
     return stream, torch.arange(len(stream), dtype=torch.float32) / rate

@@ -1,4 +1,4 @@
-"""Text as a picture."""
+"""Rendering of text as an image."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 COLUMNS, ROWS = 64, 40
-"""Letters in a line, and lines, of a picture at most."""
+"""The largest number of characters in a line, and of lines in an image."""
 SIZE = 14
-"""The height of letters, in pixels."""
+"""The font size in pixels."""
 
 
 def lettered(text: str) -> UInt8[Tensor, "c h w"]:
-    """A text in dark letters on white; `░`, which stands for what is not known yet, in grey. All texts of one number of
-    lines give pictures of one size."""
+    """Returns an image of a text in dark letters on white; `░`, which marks unknown tokens, is a grey box. Texts with
+    equal numbers of lines give images of equal size."""
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
@@ -27,14 +27,14 @@ def lettered(text: str) -> UInt8[Tensor, "c h w"]:
     pen = ImageDraw.Draw(picture)
     for row, line in enumerate(lines):
         for column, letter in enumerate(line):
-            place = (8 + column * across, 8 + row * down)
+            x, y = 8 + column * across, 8 + row * down
             if letter == "░":
-                pen.rectangle([place[0], place[1] + 2, place[0] + across - 2, place[1] + SIZE], fill="#ccc")
+                pen.rectangle([x, y + 2, x + across - 2, y + SIZE], fill="#ccc")
             else:
-                pen.text(place, letter, fill="#222", font=font)
+                pen.text((x, y), letter, fill="#222", font=font)
     height = 16 + max(len(lines), 1) * down
     return torch.from_numpy(np.array(picture)[:height]).permute(2, 0, 1).contiguous()
 
 
 KEPT = {"drop_whitespace": False, "replace_whitespace": False, "break_long_words": True, "break_on_hyphens": False}
-"""How a line is wrapped: nothing of it is lost."""
+"""Options of `textwrap` with which no character of a line is lost."""

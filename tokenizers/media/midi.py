@@ -1,4 +1,4 @@
-"""Notes in MIDI files, by the library mido (the extra `music`)."""
+"""Reading and writing of notes in MIDI files with the library mido (extra `music`)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from ...files.reading import DataError, Source, read_bytes
 SILENCE = -1
 """The pitch of a voice that is silent."""
 BPM, TICKS = 80, 120
-"""Quarters a minute, and ticks of a MIDI file in one step (a sixteenth)."""
+"""Quarters per minute, and MIDI ticks per step (a sixteenth)."""
 MOST, BYTES = 100_000, 2**20
-"""The most steps of a score (5 hours), and the most bytes of its file (1 MiB: 500,000 events)."""
+"""The largest number of steps of a score (5 hours), and the largest size of its file (1 MiB: 500,000 events)."""
 
 
 def notes_of(voice: Sequence[int]) -> list[tuple[int, int, int]]:
-    """The notes of a voice as (pitch, first step, steps): equal pitches in a row are one note."""
-    found: list[tuple[int, int, int]] = []
+    """Returns the notes of a voice as (pitch, first step, number of steps); consecutive equal pitches form one note."""
+    notes: list[tuple[int, int, int]] = []
     for step, pitch in enumerate(voice):
-        if found and found[-1][0] == pitch and found[-1][1] + found[-1][2] == step:
-            found[-1] = (pitch, found[-1][1], found[-1][2] + 1)
+        if notes and notes[-1][0] == pitch and notes[-1][1] + notes[-1][2] == step:
+            notes[-1] = (pitch, notes[-1][1], notes[-1][2] + 1)
         elif pitch != SILENCE:
-            found.append((pitch, step, 1))
-    return found
+            notes.append((pitch, step, 1))
+    return notes
 
 
 def midi_bytes(voices: Sequence[Sequence[tuple[int, int, int]]]) -> bytes:
-    """A MIDI file with a track for each voice."""
+    """Returns the content of a MIDI file with one track per voice; notes as in `notes_of`."""
     mido = mido_library()
     file = mido.MidiFile(ticks_per_beat=4 * TICKS)
     for notes in voices:
@@ -43,65 +43,65 @@ def midi_bytes(voices: Sequence[Sequence[tuple[int, int, int]]]) -> bytes:
             track.append(mido.Message("note_off", note=pitch, velocity=0, time=steps * TICKS))
             now = first + steps
         file.tracks.append(track)
-    found = io.BytesIO()
-    file.save(file=found)
-    return found.getvalue()
+    content = io.BytesIO()
+    file.save(file=content)
+    return content.getvalue()
 
 
 class Note(NamedTuple):
-    """A note of a MIDI file, in sixteenths."""
+    """A note of a MIDI file; times in steps (sixteenths)."""
 
     pitch: int
     first: int
     end: int
-    """The step after its last one."""
+    """The step after the last one."""
     channel: int = 0
 
 
 def read_midi(raw: Source, voices: int) -> np.ndarray:
-    """The score (t, voices) of a MIDI file, in sixteenths. A voice is a track, else a channel of one; else the notes
-    are those of chords of `voices` notes each, of which the highest is the first voice.
+    """Returns the score (t, voices) of a MIDI file: the pitch of every voice in every sixteenth. The voices are the
+    tracks, or the channels of the tracks, or the notes of chords of `voices` notes, the highest one first.
 
-    Raises DataError for a file that cannot be read, and for one with other voices, chords in a voice, or two notes of
-    a voice in one sixteenth.
+    Raises DataError if the file cannot be read, if it has another number of voices, or if two notes of one voice sound
+    in the same sixteenth.
     """
     content = raw if isinstance(raw, bytes) else read_bytes(raw, BYTES)
     if len(content) > BYTES:
-        raise DataError(f"the score has {len(content):,} bytes, more than the {BYTES:,} that are read")
+        raise DataError(f"the score has {len(content):,} bytes; possible: up to {BYTES:,}")
     try:
         file = mido_library().MidiFile(file=io.BytesIO(content))
         if file.ticks_per_beat < 1:
-            raise ValueError(f"a quarter of {file.ticks_per_beat} ticks")
+            raise ValueError(f"a quarter has {file.ticks_per_beat} ticks")
         tracks = [track_notes(track, file.ticks_per_beat / 4) for track in file.tracks]
     except DataError:
         raise
-    except Exception as error:  # mido raises nothing narrower for damaged files
+    except Exception as error:  # mido has no specific error for damaged files
         raise DataError(f"the score cannot be read: {error}") from error
-    every = [note for track in tracks for note in track]
-    length = max((note.end for note in every), default=0)
+    notes = [note for track in tracks for note in track]
+    length = max((note.end for note in notes), default=0)
     if length > MOST:
-        raise DataError(f"the score has {length:,} sixteenths, more than {MOST:,}")
-    sounding = [track for track in tracks if track]
-    channels = [[note for note in track if note.channel == each] for track in tracks for each in channels_of(track)]
-    for parts in (tracks, sounding, channels):
-        if every and len(parts) == voices and not any(map(overlaps, parts)):
+        raise DataError(f"the score has {length:,} sixteenths; possible: up to {MOST:,}")
+    nonempty = [track for track in tracks if track]
+    channels = [[note for note in track if note.channel == number] for track in tracks for number in channels_of(track)]
+    for parts in (tracks, nonempty, channels):
+        if notes and len(parts) == voices and not any(map(overlaps, parts)):
             return filled(parts, length)
-    sound = counts(every, length)
-    most = sound.max(initial=0)
-    if most == voices and ((sound == 0) | (sound == voices)).all():
-        return chords(every, length, voices)
-    there = f"{len(sounding)} tracks with notes, {len(channels)} channels and up to {most} notes at once"
+    sounding = counts(notes, length)
+    most = sounding.max(initial=0)
+    if most == voices and ((sounding == 0) | (sounding == voices)).all():
+        return chords(notes, length, voices)
+    actual = f"{len(nonempty)} tracks with notes, {len(channels)} channels and up to {most} notes at once"
     expected = f"a track or a channel of single notes for each voice, or chords of {voices} notes"
-    raise DataError(f"the score has {there}; expected are {voices} voices: {expected}")
+    raise DataError(f"the score has {actual}; expected {voices} voices: {expected}")
 
 
 def channels_of(notes: Sequence[Note]) -> list[int]:
-    """The channels of some notes, in order."""
+    """Returns the channels of the notes, sorted."""
     return sorted({note.channel for note in notes})
 
 
 def overlaps(notes: Sequence[Note]) -> bool:
-    """Whether notes of two pitches sound in one step."""
+    """Returns whether notes of two different pitches sound in one step."""
     end, pitch = 0, SILENCE
     for note in sorted(notes, key=lambda note: note.first):
         if note.first < end and note.pitch != pitch:
@@ -111,16 +111,16 @@ def overlaps(notes: Sequence[Note]) -> bool:
 
 
 def filled(parts: Sequence[Sequence[Note]], length: int) -> np.ndarray:
-    """The score of voices without chords."""
-    found = np.full((length, len(parts)), SILENCE)
+    """Returns the score (length, voices) of voices without chords."""
+    score = np.full((length, len(parts)), SILENCE)
     for voice, notes in enumerate(parts):
         for note in notes:
-            found[note.first : note.end, voice] = note.pitch
-    return found
+            score[note.first : note.end, voice] = note.pitch
+    return score
 
 
 def counts(notes: Sequence[Note], length: int) -> np.ndarray:
-    """How many notes sound in each step, (length,)."""
+    """Returns the number of notes that sound in each step, (length,)."""
     changes = np.zeros(length + 1, dtype=np.int64)
     np.add.at(changes, [note.first for note in notes], 1)
     np.add.at(changes, [note.end for note in notes], -1)
@@ -128,21 +128,22 @@ def counts(notes: Sequence[Note], length: int) -> np.ndarray:
 
 
 def chords(notes: Sequence[Note], length: int, voices: int) -> np.ndarray:
-    """The score of steps in which `voices` notes sound, or none: the highest is the first voice."""
-    found, place = np.full((length, voices), SILENCE), np.zeros(length, dtype=np.int64)
+    """Returns the score (length, voices) of notes of which in every step `voices` or none sound; the highest note is
+    the first voice."""
+    score, column = np.full((length, voices), SILENCE), np.zeros(length, dtype=np.int64)
     for note in notes:
         steps = np.arange(note.first, note.end)
-        found[steps, place[steps]] = note.pitch
-        place[steps] += 1
-    return -np.sort(-found, axis=1)
+        score[steps, column[steps]] = note.pitch
+        column[steps] += 1
+    return -np.sort(-score, axis=1)
 
 
 def track_notes(track: Any, step: float) -> list[Note]:
-    """The notes of a MIDI track; `step` is the length of a sixteenth in ticks.
+    """Returns the notes of a MIDI track; `step` is the length of a sixteenth in ticks.
 
-    The n-th end of a pitch belongs to its n-th beginning, if there are as many, else to the last beginning before it: a
-    note may begin before the end of the last one is written. A note ends at the latest where the next one of its pitch
-    begins, or the track ends.
+    If a pitch has equally many begin and end events, the n-th end belongs to the n-th beginning, because a note may
+    begin before the end event of the preceding one. Otherwise a note ends at the first end event after its beginning.
+    In both cases it ends at the latest when the next note of its pitch begins or the track ends.
     """
     now, begun, ended = 0, defaultdict(list), defaultdict(list)
     for message in track:
@@ -150,20 +151,20 @@ def track_notes(track: Any, step: float) -> list[Note]:
         if message.type in ("note_on", "note_off"):
             begins = message.type == "note_on" and message.velocity
             (begun if begins else ended)[message.channel, message.note].append(now)
-    found = []
+    notes = []
     for (channel, pitch), starts in begun.items():
         ends = ended[channel, pitch]
         if len(ends) != len(starts) or any(end < start for start, end in zip(starts, ends)):
-            places = [bisect_right(ends, start) for start in starts]
-            ends = [ends[place] if place < len(ends) else now for place in places]
-        for start, end, following in zip(starts, ends, [*starts[1:], now]):
+            following_ends = [bisect_right(ends, start) for start in starts]
+            ends = [ends[index] if index < len(ends) else now for index in following_ends]
+        for start, end, next_start in zip(starts, ends, [*starts[1:], now]):
             first = round(start / step)
-            found.append(Note(pitch, first, max(first + 1, round(min(end, following) / step)), channel))
-    return found
+            notes.append(Note(pitch, first, max(first + 1, round(min(end, next_start) / step)), channel))
+    return notes
 
 
 def mido_library() -> Any:
-    """The package mido. Raises DataError where it is not installed."""
+    """Imports and returns the package mido. Raises DataError if it is not installed."""
     try:
         import mido
     except ImportError:

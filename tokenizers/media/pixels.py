@@ -1,4 +1,4 @@
-"""What the tokenizers of images and of video share: normalising patches of pixels, and drawing them."""
+"""Normalisation and drawing of patches of pixels, shared by the tokenizers of images and video."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ...files.reading import shown
 
 
 class Normalized(nn.Module):
-    """Patches of pixels, (t, p) from 0 to 255, over 255, less their channel's mean, over its std.
+    """Normalises patches of pixels (t, p) with values from 0 to 255: (value / 255 - mean) / std, per channel.
 
     A row holds p = frames * channels * area values: all `area` pixels of a channel, channel after channel, frame after
-    frame. `mean` and `std` are one number, or one for each channel. Raises ValueError for another number of them, and
-    for a std that is not more than 0.
+    frame. `mean` and `std` are one number, or one for each channel. Raises ValueError if their number differs, or if a
+    std is not more than 0.
     """
 
     def __init__(self, mean: float | list[float], std: float | list[float], channels: int, area: int, frames: int = 1):
@@ -24,8 +24,8 @@ class Normalized(nn.Module):
         for name, value in (("mean", mean), ("std", std)):
             values = value if isinstance(value, list) else [value]
             if len(values) not in (1, channels):
-                each = f"one for each of {channels} channels"
-                raise ValueError(f"{name} must be one number, or {each}, not {shown(value)}")
+                numbers = f"one number, or one for each of {channels} channels"
+                raise ValueError(f"{name} must be {numbers}, not {shown(value)}")
             if name == "std" and min(values) <= 0:
                 raise ValueError(f"std must be more than 0, not {shown(value)}")
             row = torch.tensor(values).expand(channels).repeat_interleave(area).repeat(frames)
@@ -36,8 +36,8 @@ class Normalized(nn.Module):
 
 
 def draw_patches(canvas: Any, picture: Tensor, patch_size: int, frame: int = 0) -> None:
-    """Draw a picture (height, width, channels) and the grid of its patches on matplotlib's Axes; with a bold line after
-    every `frame` pixels, where frames stand side by side."""
+    """Draws an image (height, width, channels) and the grid of its patches on matplotlib's Axes, with a bold line every
+    `frame` pixels if several frames are drawn next to each other."""
     canvas.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=255)
     height, width = picture.shape[:2]
     for line in range(0, height + 1, patch_size):

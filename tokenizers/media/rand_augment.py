@@ -1,7 +1,7 @@
-"""RandAugment (Cubuk et al. 2019, arXiv:1909.13719): torchvision's operations on whole batches, one for each image.
+"""RandAugment (Cubuk et al. 2019, arXiv:1909.13719) for batches: one of torchvision's operations for each image.
 
-On a CPU an operation is computed for the images that drew it. On a GPU, where counting these would wait for the device,
-all operations are computed for all images, and each image keeps one. Both give the same pixels.
+On a CPU an operation is computed only for the images that drew it. On a GPU this would require a synchronisation, so
+all operations are computed for all images and each image keeps one. Both variants return the same pixels.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ STRONGEST = 30
 
 
 def rand_augmented(images: Images, which: Float[Tensor, "s"], side: Float[Tensor, "s"], magnitude: int) -> Images:
-    """One operation of RandAugment on every image. `which`, from 0 to below 1, selects one of 14, the last of which
-    does nothing; `side`, from 0 to 1, its direction, where it has two."""
+    """Applies one RandAugment operation to every image. `which`, in [0, 1), selects one of 14 operations, the last of
+    which is the identity; `side`, in [0, 1], selects the direction of operations that have two."""
     strength, (height, width) = magnitude / STRONGEST, images.shape[-2:]
     number = (which * 14).long()
     if images.is_cuda:
         return augmented_together(images, number, torch.where(side > 0.5, 1.0, -1.0), strength)
-    for index, (forth, back) in enumerate(operations(strength, height, width)):
-        own = number == index
-        images = where_chosen(forth, images, own if back is None else own & (side > 0.5))
-        if back is not None:
-            images = where_chosen(back, images, own & (side <= 0.5))
+    for index, (forward, backward) in enumerate(operations(strength, height, width)):
+        selected = number == index
+        images = where_chosen(forward, images, selected if backward is None else selected & (side > 0.5))
+        if backward is not None:
+            images = where_chosen(backward, images, selected & (side <= 0.5))
     return images
 
 
 def augmented_together(images: Images, number: Int[Tensor, "s"], sign: Float[Tensor, "s"], strength: float) -> Images:
-    """`rand_augmented` for a GPU: all operations on all images, of which each image keeps the one of its `number`.
-    Shears, translations and rotations are one resampling with each image's own matrix; the blends, one per kind, take
-    each image's own factor."""
+    """`rand_augmented` for a GPU: computes all operations for all images; each image keeps the result of operation
+    `number`. Shears, translations and rotations are one resampling with a matrix per image; the four blends use a
+    factor per image."""
     from torchvision.transforms.v2 import functional as T
 
     bits, (height, width) = round(8 - 4 * strength), images.shape[-2:]
@@ -50,50 +50,50 @@ def augmented_together(images: Images, number: Int[Tensor, "s"], sign: Float[Ten
         *blended(images.float(), factor), T.posterize_image(images, bits),
         T.solarize_image(images, 255 * (1 - strength)), T.autocontrast_image(images), T.equalize_image(images),
     ]  # fmt: skip
-    found = torch.where((number < 5)[:, None, None, None], moved, images)
-    for place, each in enumerate(changed, start=5):
-        found = torch.where((number == place)[:, None, None, None], each, found)
-    return found
+    result = torch.where((number < 5)[:, None, None, None], moved, images)
+    for operation, candidate in enumerate(changed, start=5):
+        result = torch.where((number == operation)[:, None, None, None], candidate, result)
+    return result
 
 
 def shears_and_turns(number: Tensor, sign: Tensor, strength: float, height: int, width: int) -> tuple[Tensor, ...]:
-    """The matrix of every image's shear, translation or rotation, six tensors (s,): the pixel (x, y), counted from the
-    middle, is taken from (x * a + y * b + c, x * d + y * e + f), as in torchvision."""
+    """Returns the matrix of every image's shear, translation or rotation (operations 0 to 4) as six tensors (s,): the
+    pixel (x, y), relative to the centre, gets the value at (x * a + y * b + c, x * d + y * e + f), like torchvision."""
     shear, angle = 0.3 * strength, math.radians(30.0 * strength)
     across, down = (int(150 / 331 * side * strength) for side in (width, height))
-    nothing = torch.zeros_like(sign)
+    zero = torch.zeros_like(sign)
 
-    def where(*values: tuple[int, float]) -> Tensor:
-        return sum((torch.where(number == place, value * sign, nothing) for place, value in values), nothing)
+    def select(*values: tuple[int, float]) -> Tensor:
+        return sum((torch.where(number == operation, value * sign, zero) for operation, value in values), zero)
 
-    straight = torch.where(number == 4, math.cos(angle), 1.0)
-    right = straight, where((0, shear), (4, -math.sin(angle))), where((0, shear * height / 2), (2, -across))
-    below = where((1, shear), (4, math.sin(angle))), straight, where((1, shear * width / 2), (3, -down))
-    return *right, *below
+    diagonal = torch.where(number == 4, math.cos(angle), 1.0)
+    x_row = diagonal, select((0, shear), (4, -math.sin(angle))), select((0, shear * height / 2), (2, -across))
+    y_row = select((1, shear), (4, math.sin(angle))), diagonal, select((1, shear * width / 2), (3, -down))
+    return *x_row, *y_row
 
 
 def resampled_by(images: Images, *matrix: Float[Tensor, "s"]) -> Images:
-    """Every image resampled by its own matrix (`shears_and_turns`), from the nearest pixel; grey comes in. Computed
-    without matrix products, which TF32 would round."""
+    """Resamples every image by its matrix (`shears_and_turns`) from the nearest pixel; outside the image it is grey.
+    Does not use matrix products, which TF32 would round."""
     height, width = images.shape[-2:]
-    a, b, c, d, e, f = (each[:, None, None] for each in matrix)
+    a, b, c, d, e, f = (entry[:, None, None] for entry in matrix)
     x = torch.arange(width, device=images.device) + (1 - width) / 2
     y = (torch.arange(height, device=images.device) + (1 - height) / 2)[:, None]
     grid = torch.stack([(x * a + y * b + c) / (width / 2), (x * d + y * e + f) / (height / 2)], dim=-1)
-    there = torch.cat([images.float(), torch.ones_like(images[:, :1]).float()], dim=1)
-    found = F.grid_sample(there, grid, mode="nearest", align_corners=False)
-    return torch.where(found[:, -1:] < 0.5, 128.0, found[:, :-1]).to(torch.uint8)
+    with_mask = torch.cat([images.float(), torch.ones_like(images[:, :1]).float()], dim=1)  # 0 outside the image
+    resampled = F.grid_sample(with_mask, grid, mode="nearest", align_corners=False)
+    return torch.where(resampled[:, -1:] < 0.5, 128.0, resampled[:, :-1]).to(torch.uint8)
 
 
 def blended(images: Float[Tensor, "s c h w"], factor: Float[Tensor, "s 1 1 1"]) -> list[Images]:
-    """Every image blended by its own factor with black, its grey image, its mean grey and its smoothed image:
+    """Blends every image by its factor with black, its grey image, its mean grey and its smoothed image. Returns
     torchvision's brightness, saturation, contrast and sharpness."""
     grey = images
     if images.shape[1] == 3:
         red, green, blue = images.unbind(1)
         grey = (red * 0.2989 + green * 0.587 + blue * 0.114).floor()[:, None]
-    rows = sum(images[..., place : images.shape[-2] - 2 + place, :] for place in range(3))
-    sums = sum(rows[..., place : images.shape[-1] - 2 + place] for place in range(3))
+    rows = sum(images[..., offset : images.shape[-2] - 2 + offset, :] for offset in range(3))
+    sums = sum(rows[..., offset : images.shape[-1] - 2 + offset] for offset in range(3))
     middle = images[..., 1:-1, 1:-1]
     smooth = images.clone()
     smooth[..., 1:-1, 1:-1] = ((sums + 4 * middle) / 13).round()
@@ -102,8 +102,8 @@ def blended(images: Float[Tensor, "s c h w"], factor: Float[Tensor, "s 1 1 1"]) 
 
 
 def operations(strength: float, height: int, width: int) -> list[tuple[Callable, Callable | None]]:
-    """RandAugment's operations, by torchvision, at a strength from 0 to 1: (forth, back), or (change, None) for those
-    without a direction."""
+    """Returns torchvision's RandAugment operations at a strength from 0 to 1, as (forward, backward), or as
+    (operation, None) if it has no direction. The identity is not included."""
     from torchvision.transforms.v2 import functional as T
 
     def affine(images: Images, changes: dict[str, Any]) -> Images:
@@ -135,6 +135,6 @@ def operations(strength: float, height: int, width: int) -> list[tuple[Callable,
 
 
 def where_chosen(change: Callable[[Tensor], Tensor], images: Tensor, chosen: Tensor) -> Tensor:
-    """The images, of which the chosen ones, (s,) booleans, are changed; `change` is computed for these only."""
-    numbers = chosen.nonzero()[:, 0]
-    return images.index_copy(0, numbers, change(images[numbers])) if len(numbers) else images
+    """Returns the images with `change` applied to the `chosen` ones, booleans (s,), and computed only for these."""
+    indices = chosen.nonzero()[:, 0]
+    return images.index_copy(0, indices, change(images[indices])) if len(indices) else images

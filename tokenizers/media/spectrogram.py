@@ -1,5 +1,5 @@
-"""Log-mel spectrograms: how they are computed, normalised (by the training data, or by each clip),
-augmented and drawn; and sound from a spectrogram."""
+"""Computation, normalisation (by the training data or per clip), augmentation and drawing of log-mel spectrograms, and
+conversion of spectrograms to sound."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .augmentation import SpectrogramAugmentation
 from .sound import Clip, SoundChopper
 
 RANGE = 7.0
-"""How far below a clip's loudest log-mel energy others may be with `normalize: clip` (natural logarithm; 7: 30 dB)."""
+"""The range below a clip's loudest log-mel energy that is kept with `normalize: clip` (natural logarithm; 7: 30 dB)."""
 
 
 class Statistics(Record):
-    """The assets file `spectrogram.json`: mean and std of the training data's spectrograms."""
+    """The assets file `spectrogram.json`: mean and std of the spectrograms of the training data."""
 
     mean: float = Field(allow_inf_nan=False)
     std: float = Field(gt=0, allow_inf_nan=False)
@@ -37,22 +37,22 @@ class Statistics(Record):
 @dataclass(frozen=True, kw_only=True)
 class SpectrogramChopper(SoundChopper):
     """Base of the choppers whose embedder normalises a spectrogram. `statistics`: mean and std of the log-mel energies;
-    null: those of the training data."""
+    null: computed from the training data."""
 
     fits_on: ClassVar[int | None] = 500
     statistics: tuple[float, float] | None = None
 
     def spectrum(self) -> nn.Module:
-        """A module from windows of samples (f, samples) to a log-mel spectrogram (f, mels)."""
+        """Returns a module that maps windows of samples (f, samples) to a log-mel spectrogram (f, mels)."""
         raise NotImplementedError
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> SpectrogramChopper:
-        """The chopper with the given statistics, or those of at most `fits_on` training sounds, without those that
-        cannot be read. Raises ValueError when none can."""
+        """Returns the chopper with its `statistics`, which are computed from at most `fits_on` training sounds if they
+        are not set. Sounds that cannot be read are skipped. Raises ValueError if none can be read."""
         if self.statistics:
             return self
         mel, total = self.spectrum(), torch.zeros(3, dtype=torch.float64)
-        for clip in readable(items(), self.decode, "sound", "to learn the mean of the spectrogram from"):
+        for clip in readable(items(), self.decode, "sound", "to compute the mean of the spectrogram from"):
             values = mel(self.chop(clip).values).double()
             total += torch.stack([values.sum(), values.square().sum(), torch.tensor(float(values.numel()))])
         mean = total[0] / total[2]
@@ -64,12 +64,12 @@ class SpectrogramChopper(SoundChopper):
         write_json(folder / "spectrogram.json", {"mean": mean, "std": std})
 
     def load(self, folder: Path, role: Role) -> SpectrogramChopper:
-        known = read_record(folder / "spectrogram.json", Statistics)
-        return replace(self, statistics=(known.mean, known.std))
+        saved = read_record(folder / "spectrogram.json", Statistics)
+        return replace(self, statistics=(saved.mean, saved.std))
 
 
 class SpectrogramEmbedder(nn.Module):
-    """Base of the embedders of spectrograms, which are normalised, and augmented while training, on the device."""
+    """Base of the embedders of spectrograms, which normalise them, and augment them during training, on the device."""
 
     def __init__(self, chopper: SpectrogramChopper, augment: Callable[[], SpectrogramAugmentation] | None):
         super().__init__()
@@ -78,25 +78,25 @@ class SpectrogramEmbedder(nn.Module):
         self.augment = augment() if augment else None
 
     def spectrogram(self, chunks: Chunks, lengths: Int[Tensor, "s"]) -> Float[Tensor, "f mels"]:
-        """The spectrograms of the chunks' clips, one after another, normalised; `lengths`: the frames of each."""
-        found = self.mel(chunks.values)
-        found = normalized(found, lengths) if self.per_clip else (found - self.mean) / self.std
-        return self.augment(found, lengths, chunks.seeds) if self.augment is not None and self.training else found
+        """Returns the concatenated, normalised spectrograms of the chunks; `lengths`: the number of frames of each."""
+        mel = self.mel(chunks.values)
+        mel = normalized(mel, lengths) if self.per_clip else (mel - self.mean) / self.std
+        return self.augment(mel, lengths, chunks.seeds) if self.augment is not None and self.training else mel
 
 
 def draw_spectrogram(canvas: Any, values: Float[Tensor, "f mels"], seconds: float) -> None:
-    """Draw a spectrogram over its seconds on matplotlib's Axes."""
+    """Draws a spectrogram of a clip of this many seconds on matplotlib's Axes."""
     extent = (0, seconds, 0, values.shape[1])
     canvas.imshow(values.T.numpy(), origin="lower", aspect="auto", cmap="magma", extent=extent)
     canvas.set(xlabel="seconds", ylabel="mel channel")
 
 
 def normalized(spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"]) -> Float[Tensor, "f mels"]:
-    """Every clip's channels less their own mean over time, over the std of the whole clip. `lengths`: frames of each
-    clip.
+    """Normalises every clip: from each channel its mean over time is subtracted, and the result is divided by the std
+    of the clip. `lengths`: the number of frames of each clip.
 
-    Before that, values more than `RANGE` below the clip's loudest are raised to there: the noise between words depends
-    on the microphone.
+    First, values more than `RANGE` below the loudest value of the clip are raised to that limit, because the noise
+    between words depends on the microphone.
     """
     device = spectrogram.device
     clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=len(spectrogram))
@@ -113,9 +113,9 @@ Scale = Literal["htk", "slaney"]
 KNEE = 1000.0
 """The frequency, in hertz, up to which Slaney's scale is linear."""
 SLOPE = 200 / 3
-"""Hertz per mel of Slaney's scale below the knee."""
+"""Hertz per mel on Slaney's scale below `KNEE`."""
 STEP = math.log(6.4) / 27
-"""The natural logarithm of the ratio of two frequencies that are one mel apart on Slaney's scale above the knee."""
+"""The natural logarithm of the ratio of two frequencies that are one mel apart on Slaney's scale above `KNEE`."""
 LOWEST = 20.0
 """The frequency, in hertz, at which Kaldi's first channel begins."""
 
@@ -123,30 +123,29 @@ LOWEST = 20.0
 def mel_banks(
     bins: int, mels: int, rate: int, scale: Scale = "htk", equal_area: bool = False
 ) -> Float[Tensor, "bins mels"]:
-    """Triangles over frequencies, from 0 Hz to half the rate. `bins`: the frequencies of a spectrum, equally spaced
-    from 0 Hz to `rate // 2` hertz. `equal_area`: every triangle has the area 1 (over hertz) instead of the height 1.
+    """Returns triangular mel filters from 0 Hz to half the rate. `bins`: the number of frequencies of a spectrum,
+    equally spaced from 0 Hz to `rate // 2`. `equal_area`: every triangle has area 1 (over hertz) instead of height 1.
 
-    Equal to `torchaudio.functional.melscale_fbanks`. Warns if a channel is narrower than the distance of two
-    frequencies, so that it contains none.
+    Equal to `torchaudio.functional.melscale_fbanks`. Warns if a channel is so narrow that it contains no frequency.
     """
     mel = torch.linspace(mel_of(0.0, scale), mel_of(rate / 2, scale), mels + 2)
     corners = frequency_of(mel, scale)
     banks = triangles(torch.linspace(0, rate // 2, bins), corners)
     if empty := int((banks.amax(0) == 0).sum()):
-        solution = "use fewer mels or a longer window"
-        warnings.warn(f"{empty} of {mels} mel channels contain no frequency of the spectrum; {solution}", stacklevel=2)
+        remedy = "use fewer mels or a longer window"
+        warnings.warn(f"{empty} of {mels} mel channels contain no frequency of the spectrum; {remedy}", stacklevel=2)
     return banks * (2 / (corners[2:] - corners[:-2])) if equal_area else banks
 
 
 def mel_of(frequency: float, scale: Scale) -> float:
-    """A frequency, in hertz, in mels."""
+    """Converts a frequency from hertz to mels."""
     if scale == "htk":
         return 2595 * math.log10(1 + frequency / 700)
     return frequency / SLOPE if frequency < KNEE else KNEE / SLOPE + math.log(frequency / KNEE) / STEP
 
 
 def frequency_of(mel: Float[Tensor, "n"], scale: Scale) -> Float[Tensor, "n"]:
-    """The inverse of `mel_of`."""
+    """Converts mels to hertz: the inverse of `mel_of`."""
     if scale == "htk":
         return 700 * (10 ** (mel / 2595) - 1)
     above = mel - KNEE / SLOPE
@@ -154,16 +153,16 @@ def frequency_of(mel: Float[Tensor, "n"], scale: Scale) -> Float[Tensor, "n"]:
 
 
 def triangles(points: Float[Tensor, "p"], corners: Float[Tensor, "c"]) -> Float[Tensor, "p c-2"]:
-    """The heights at `points` of the triangles over every three neighbours of `corners`."""
+    """Returns the heights at `points` of the triangles over each three consecutive `corners`."""
     rising = (points[:, None] - corners[:-2]) / (corners[1:-1] - corners[:-2])
     falling = (corners[2:] - points[:, None]) / (corners[2:] - corners[1:-1])
     return torch.minimum(rising, falling).clamp(min=0)
 
 
 def kaldi_banks(size: int, mels: int, rate: int) -> Float[Tensor, "bins mels"]:
-    """The filters of Kaldi (Povey et al. 2011; `MelBanks` in its feat/mel-computations.cc) for the `size // 2 + 1`
-    frequencies of a window of `size` samples. The scale is HTK's, from `LOWEST` to half the rate. The triangles are
-    straight over mels, not over hertz, and the last frequency belongs to none.
+    """Returns the mel filters of Kaldi (Povey et al. 2011; `MelBanks` in its feat/mel-computations.cc) for the
+    `size // 2 + 1` frequencies of a window of `size` samples. The scale is HTK's, from `LOWEST` to half the rate. The
+    triangles are linear in mels, not in hertz, and no triangle contains the last frequency.
 
     Equal to `torchaudio.compliance.kaldi.get_mel_banks`, transposed and with a row for the last frequency.
     """
@@ -174,16 +173,16 @@ def kaldi_banks(size: int, mels: int, rate: int) -> Float[Tensor, "bins mels"]:
 
 
 ROUNDS = 60
-"""Rounds in which phases are estimated."""
+"""The number of rounds in which phases are estimated."""
 MOMENTUM = 0.99
-"""How far each round moves on in the direction of the last one, as a share of it."""
+"""The momentum of the fast Griffin-Lim algorithm."""
 
 
 def griffin_lim(magnitudes: Float[Tensor, "bins frames"], window: Float[Tensor, "w"], hop: int, length: int) -> Clip:
-    """A clip of `length` samples whose windows, one every `hop` samples, have about these magnitudes.
+    """Returns a clip of `length` samples whose windows, one every `hop` samples, have approximately these magnitudes.
 
-    The first phases are drawn from torch's generator. Each round computes the sound of the present phases, and takes
-    the phases of that sound's spectrogram, minus a share of the last round's spectrogram. Equal to
+    The initial phases are drawn from torch's generator. Each round computes the sound of the current phases, and takes
+    the phases of that sound's spectrogram minus a share of the preceding round's spectrogram. Equal to
     `torchaudio.functional.griffinlim` with `rand_init`.
     """
     size = 2 * (len(magnitudes) - 1)

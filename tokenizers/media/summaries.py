@@ -1,4 +1,4 @@
-"""What raw values are, in a few words, for the lines that a run prints before its first step."""
+"""Short descriptions of raw values for the data summary that a run prints before its first step."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ MODES = {
     "I;16": "16 bits",
     "CMYK": "CMYK",
 }
-"""The kinds of pictures, by Pillow's name."""
+"""Descriptions of Pillow's image modes."""
 
 
 def span(values: Iterable[float], unit: str = "") -> str:
-    """The range of some numbers: `3`, `3 to 9`, `0.5 to 2 seconds`."""
-    known = sorted(values)
-    ends = [f"{value:,}" if isinstance(value, int) else f"{value:.3g}" for value in (known[0], known[-1])]
+    """Returns the range of the values as text: `3`, `3 to 9`, `0.5 to 2 seconds`."""
+    ordered = sorted(values)
+    ends = [f"{value:,}" if isinstance(value, int) else f"{value:.3g}" for value in (ordered[0], ordered[-1])]
     return (ends[0] if ends[0] == ends[1] else " to ".join(ends)) + f" {unit}" * bool(unit)
 
 
 def picture_sizes(raws: Sequence[Any]) -> tuple[str, bool]:
-    """The sizes and kinds of some pictures, `40 x 32 pixels RGB` or `30 x 20 to 300 x 200 pixels RGB or grey`, and
-    whether one of them has colours. Pictures that cannot be read are skipped. Raises DataError if none can be read."""
-    found = [size for raw in raws if (size := picture_size(raw))]
-    if not found:
-        raise DataError("no picture can be read")
-    sizes = sorted({(width * height, width, height) for width, height, _ in found})
+    """Returns the sizes and modes of images, `40 x 32 pixels RGB` or `30 x 20 to 300 x 200 pixels RGB or grey`, and
+    whether one of them has colours. Images that cannot be read are skipped. Raises DataError if none can be read."""
+    pictures = [size for raw in raws if (size := picture_size(raw))]
+    if not pictures:
+        raise DataError("no image can be read")
+    sizes = sorted({(width * height, width, height) for width, height, _ in pictures})
     ends = [f"{width} x {height}" for _, width, height in (sizes[0], sizes[-1])]
-    kinds = list(dict.fromkeys(kind for *_, kind in found))
-    whole = ends[0] if ends[0] == ends[1] else " to ".join(ends)
-    return f"{whole} pixels {' or '.join(kinds)}", bool({*kinds} - {"grey", "black and white", "16 bits"})
+    modes = list(dict.fromkeys(mode for *_, mode in pictures))
+    size_range = ends[0] if ends[0] == ends[1] else " to ".join(ends)
+    return f"{size_range} pixels {' or '.join(modes)}", bool({*modes} - {"grey", "black and white", "16 bits"})
 
 
 def picture_size(raw: Any) -> tuple[int, int, str] | None:
-    """Width, height and kind of a picture, read from the head of its file; None if it cannot be read."""
+    """Returns width, height and mode of an image, read from its file's header; None if it cannot be read."""
     from PIL import Image
 
     if isinstance(raw, Tensor | np.ndarray):
@@ -64,22 +64,22 @@ def picture_size(raw: Any) -> tuple[int, int, str] | None:
 
 
 def sound_lengths(raws: Sequence[Any]) -> str:
-    """The lengths and rates of some sounds: `0.4 to 1.2 seconds at 44,100 Hz`. Sounds that cannot be read are skipped.
-    Raises DataError if none can be read."""
+    """Returns the lengths and rates of sounds: `0.4 to 1.2 seconds at 44,100 Hz`. Sounds that cannot be read are
+    skipped. Raises DataError if none can be read."""
     import soundfile
 
-    found = []
+    sounds = []
     for raw in raws:
         try:
             if isinstance(raw, tuple):
                 samples, rate = np.asarray(raw[0]), int(raw[1])
-                found.append((max(samples.shape) / rate, rate))
+                sounds.append((max(samples.shape) / rate, rate))
             elif isinstance(raw, bytes | str | os.PathLike):
                 with io.BytesIO(raw) if isinstance(raw, bytes) else open_regular(raw) as file:
-                    about = soundfile.info(file)
-                found.append((about.frames / about.samplerate, about.samplerate))
+                    info = soundfile.info(file)
+                sounds.append((info.frames / info.samplerate, info.samplerate))
         except (RuntimeError, OSError, ValueError, TypeError, ZeroDivisionError):
             continue
-    if not found:
+    if not sounds:
         raise DataError("no sound can be read")
-    return f"{span((length for length, _ in found), 'seconds')} at {span((rate for _, rate in found), 'Hz')}"
+    return f"{span((length for length, _ in sounds), 'seconds')} at {span((rate for _, rate in sounds), 'Hz')}"

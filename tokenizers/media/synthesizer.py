@@ -1,4 +1,4 @@
-"""A simple synthesiser: notes as sums of harmonics that die away, in the manner of an organ."""
+"""A simple synthesiser: notes are sums of decaying harmonics, similar to an organ."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from jaxtyping import Float
 
 RATE = 22_050
-"""Samples a second."""
+"""Samples per second."""
 HARMONICS = np.array([1.0, 0.5, 0.3, 0.15, 0.08, 0.04])
 """The amplitude of each harmonic of a note."""
 ATTACK, RELEASE = 0.02, 0.08
-"""Seconds in which a note begins, and in which it ends."""
+"""The seconds in which a note fades in, and in which it fades out."""
 
 
 def synthesized(voices: Sequence[Sequence[tuple[int, int, int]]], step: float) -> Float[np.ndarray, "t"]:
-    """The sound, from -1 to 1, of voices of notes (MIDI pitch, first step, steps); `step` is the length of one in
-    seconds."""
+    """Returns the sound, from -1 to 1, of voices of notes (MIDI pitch, first step, number of steps); `step` is the
+    length of a step in seconds."""
     length = max((first + steps for notes in voices for _, first, steps in notes), default=1) * step + 2 * RELEASE
     sound = np.zeros(int(length * RATE) + 1, np.float32)
     for pitch, first, steps in (note for notes in voices for note in notes):
@@ -29,7 +29,7 @@ def synthesized(voices: Sequence[Sequence[tuple[int, int, int]]], step: float) -
 
 
 def note_of(frequency: float, seconds: float) -> Float[np.ndarray, "t"]:
-    """One note, with the time in which it dies away behind it."""
+    """Returns the sound of one note, followed by its fade-out of `RELEASE` seconds."""
     time = np.arange(int((seconds + RELEASE) * RATE)) / RATE
     numbers = np.arange(1, len(HARMONICS) + 1)
     audible = numbers * frequency < RATE / 2
@@ -39,9 +39,10 @@ def note_of(frequency: float, seconds: float) -> Float[np.ndarray, "t"]:
 
 
 def sound_bytes(sound: Float[np.ndarray, "t"], ending: str = ".wav", rate: int = RATE) -> bytes:
-    """A sound, from -1 to 1, as the content of a file: `.wav` (16 bits) or `.mp3`."""
+    """Returns a sound, from -1 to 1, as the content of a file: `.wav` (16 bits) or `.mp3`."""
     import soundfile
 
-    found, how = io.BytesIO(), {"format": "MP3"} if ending == ".mp3" else {"format": "WAV", "subtype": "PCM_16"}
-    soundfile.write(found, sound, rate, **how)
-    return found.getvalue()
+    content = io.BytesIO()
+    options = {"format": "MP3"} if ending == ".mp3" else {"format": "WAV", "subtype": "PCM_16"}
+    soundfile.write(content, sound, rate, **options)
+    return content.getvalue()

@@ -1,5 +1,4 @@
-"""`chopmix import` of models that read no text: timm's Vision Transformers, transformers' Audio Spectrogram
-Transformer."""
+"""`chopmix import` of models without text: timm's Vision Transformers, transformers' Audio Spectrogram Transformer."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ PLAIN = "patch_drop", "norm_pre", "attn_pool"
 
 def import_vit(source: Directory) -> Imported:
     """A timm directory: `config.json` with `architecture`, `num_classes`, `global_pool`, `model_args`,
-    `pretrained_cfg`. Raises RunError for less than two classes, PublishedError for names that are not one per class."""
+    `pretrained_cfg`. Raises RunError for fewer than two classes, PublishedError if there is not one name per class."""
     config = Vit.read(source.config)
     check_classes(source, config.classes)
     check_size(source, config)
@@ -30,8 +29,8 @@ def import_vit(source: Directory) -> Imported:
 
 
 def import_ast(source: Directory) -> Imported:
-    """A transformers AST directory: `config.json`, and `preprocessor_config.json` where mean and std are not
-    AudioSet's. Raises RunError for less than two classes, PublishedError where `id2label` does not name every one."""
+    """A transformers AST directory: `config.json`, and `preprocessor_config.json` if mean and std are not those of
+    AudioSet. Raises RunError for fewer than two classes, PublishedError if `id2label` does not name every class."""
     features = AstFeatures.read(read_json(source.path / FEATURES) if source.has(FEATURES) else {}, FEATURES)
     config = Ast.read(source.config).model_copy(update={"features": features})
     count = len(source.tensors.get("classifier.dense.bias", ()))
@@ -43,30 +42,30 @@ def import_ast(source: Directory) -> Imported:
 
 
 def check_classes(source: Directory, count: int) -> None:
-    """Raises RunError for less than two classes."""
+    """Raises RunError for fewer than two classes."""
     if count < 2:
-        raise RunError(f"{source.path}: a classifier has at least two classes, and this model has {count}")
+        raise RunError(f"{source.path}: a classifier needs at least two classes, but this model has {count}")
 
 
 def check_size(source: Directory, config: Vit) -> None:
-    """Raises RunError for more layers than there are tensors, and more classes than any tensor has rows: timm's model
-    and the names of the classes would take minutes and gigabytes."""
+    """Raises RunError if there are more layers than tensors, or more classes than any tensor has rows. Otherwise timm's
+    model and the names of the classes would take minutes and gigabytes."""
     layers, rows = config.model_args.depth or 0, max(len(value) for value in source.tensors.values() if value.dim())
     if layers > len(source.tensors):
-        raise RunError(f"{source.path}: {layers:,} layers, but weights of {len(source.tensors):,} tensors alone")
+        raise RunError(f"{source.path}: {layers:,} layers, but the weights have only {len(source.tensors):,} tensors")
     if config.classes > rows:
         raise RunError(
             f"{source.path}: {config.classes:,} classes, but no tensor of its weights has more than {rows:,} rows"
         )
 
 
-# ------------------------------------------------------------------- the arguments behind timm's architecture names
+# ------------------------------------------------------------------- the arguments of timm's architecture names
 
 
 def completed(config: Vit) -> Vit:
-    """The record with every argument that timm's architecture name implies, read off timm's own model. Raises
-    PublishedError for a model that timm cannot make, or a part that is not reproduced exactly."""
-    model = made(config)
+    """The record with every argument that timm's architecture name implies, read from timm's own model. Raises
+    PublishedError if timm cannot create the model, or a part is not reproduced exactly."""
+    model = timm_model(config)
     check(model)
     block, patch = model.blocks[0], model.patch_embed
     args = {
@@ -79,27 +78,27 @@ def completed(config: Vit) -> Vit:
         "final_norm": isinstance(model.norm, nn.LayerNorm), "fc_norm": isinstance(model.fc_norm, nn.LayerNorm),
         "global_pool": model.global_pool,
     }  # fmt: skip
-    theirs = {name: list(value) if isinstance(value, tuple) else value for name, value in model.pretrained_cfg.items()}
-    data = config.pretrained_cfg or VitData.read(theirs)
+    timm_config = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in model.pretrained_cfg.items()
+    }
+    data = config.pretrained_cfg or VitData.read(timm_config)
     update = {"model_args": VitArguments.read(args), "pretrained_cfg": data, "epsilon": block.norm1.eps}
     return config.model_copy(update=update)
 
 
-def made(config: Vit) -> nn.Module:
-    """timm's model on the `meta` device, without memory for weights. Raises PublishedError where timm makes no
+def timm_model(config: Vit) -> nn.Module:
+    """timm's model on the `meta` device, without memory for weights. Raises PublishedError if timm has no
     `VisionTransformer` of this name."""
     import timm
 
     name = config.architecture
     if name not in timm.list_models(module="vision_transformer") + timm.list_models(module="deit"):
-        raise PublishedError(
-            f"config.json: {name!r} is none of timm's vision transformers (vit_*, deit_*), which alone are read"
-        )
+        raise PublishedError(f"config.json: {name!r} is not one of timm's vision transformers; possible: vit_*, deit_*")
     try:
         with device("meta"):
             model = timm.create_model(name, pretrained=False, **config.arguments())
     except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, ZeroDivisionError) as error:
-        raise PublishedError(f"config.json: timm cannot make {name!r}: {error}") from None
+        raise PublishedError(f"config.json: timm cannot create {name!r}: {error}") from None
     if type(model).__name__ != "VisionTransformer":
         raise PublishedError(
             f"config.json: {name!r} is a {type(model).__name__}; possible: VisionTransformer (vit_*, deit_*)"
@@ -124,7 +123,7 @@ def check(model: nn.Module) -> None:
         kind = f"blocks of {type(block).__name__} with {type(block.mlp.act).__name__}"
         raise PublishedError(f"config.json: {kind} are not reproduced exactly")
     if block.attn.qkv.bias is None:
-        raise PublishedError("config.json: queries without a bias are not reproduced where other matrices have one")
+        raise PublishedError("config.json: queries without a bias are not reproduced if other matrices have one")
 
 
 IMPORTERS = {TIMM: import_vit, "audio-spectrogram-transformer": import_ast}

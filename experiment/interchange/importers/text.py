@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ....models.pretrained.bert import Bert, Roberta
+from ....models.pretrained.base import Architecture
 from ....models.pretrained.gpt2 import Gpt2
 from ....models.pretrained.llama import Llama
 from ....models.pretrained.t5 import T5
@@ -17,8 +17,8 @@ from ..directory import Directory, Imported
 from ..tokenizers import Tokenizer, tokenizer_of
 
 GPT2_VOCABULARY = 50257
-"""Ids of OpenAI's GPT-2 encoding, `<|endoftext|>` included."""
-NUMBERS = "none in the directory, so numbers: <5><7>"
+"""The number of ids of OpenAI's GPT-2 encoding, `<|endoftext|>` included."""
+NUMBERS = "numbers such as <5><7> (the directory has none)"
 
 
 def first(value: int | list[int] | None, otherwise: int) -> int:
@@ -29,82 +29,85 @@ def first(value: int | list[int] | None, otherwise: int) -> int:
 
 
 def import_gpt2(source: Directory) -> Imported:
-    """A GPT-2. Without a tokenizer of its own, and with at least GPT2_VOCABULARY ids, it gets tiktoken's `gpt2`."""
-    config, own = Gpt2.read(source.config), tokenizer_of(source)
+    """A GPT-2. Without a tokenizer in the directory, and with at least GPT2_VOCABULARY ids, it uses tiktoken's
+    `gpt2`."""
+    config, tokenizer = Gpt2.read(source.config), tokenizer_of(source)
     start = first(config.bos_token_id, first(config.eos_token_id, config.vocab_size - 1))
-    if own is not None:
-        frame = {"end": first(config.eos_token_id, start), "prompt": own.before(start)}
-        encoding: Encoding = own.encoding(start, frame, config.vocab_size)
-        said = own.file
+    if tokenizer is not None:
+        frame = {"end": first(config.eos_token_id, start), "prompt": tokenizer.prefix(start)}
+        encoding: Encoding = tokenizer.encoding(start, frame, config.vocab_size)
+        label = tokenizer.file
     elif config.vocab_size >= GPT2_VOCABULARY:
         encoding = make_encoding("gpt2", None, tuple, source.trust)
         encoding.frame = {"prompt": []}
-        said = "none in the directory, so OpenAI's of GPT-2 (tiktoken)"
+        label = "OpenAI's of GPT-2 from tiktoken (the directory has none)"
     else:
-        encoding, said = NumberEncoding(config.vocab_size, min(start, config.vocab_size - 1), {"prompt": []}), NUMBERS
-    return Imported(what="GPT-2", architecture=config, encoding=encoding, tokenizer=said)
+        encoding, label = (
+            NumberEncoding(config.vocab_size, min(start, config.vocab_size - 1), {"prompt": []}),
+            NUMBERS,
+        )
+    return Imported(what="GPT-2", architecture=config, encoding=encoding, tokenizer=label)
 
 
 def import_llama(source: Directory) -> Imported:
     """A Llama. Its `eos_token_id` may be a list: any of these ids ends a text."""
-    config, own = Llama.read(source.config), tokenizer_of(source)
+    config, tokenizer = Llama.read(source.config), tokenizer_of(source)
     start = first(config.bos_token_id, 1)
-    given = config.eos_token_id
-    ends = given if isinstance(given, list) and given else [first(given, 2)]
-    prompt = own.before(start) if own else [start]
+    eos = config.eos_token_id
+    ends = eos if isinstance(eos, list) and eos else [first(eos, 2)]
+    prompt = tokenizer.prefix(start) if tokenizer else [start]
     frame = {"end": ends[0], "ends": ends, "before": [start], "after": [], "prompt": prompt}
-    encoding, said = own_or_numbers(own, config.vocab_size, start, frame)
-    return Imported(what="Llama", architecture=config, encoding=encoding, tokenizer=said)
+    encoding, label = encoding_of(tokenizer, config.vocab_size, start, frame)
+    return Imported(what="Llama", architecture=config, encoding=encoding, tokenizer=label)
 
 
-def import_bert(source: Directory) -> Imported:
-    """A BERT or a RoBERTa, with its masked-language-modelling head where it has one. Raises RunError where its
-    tokenizer lacks one of the special tokens `[CLS]`, `[SEP]`, `[MASK]` (of a RoBERTa `<s>`, `</s>`, `<mask>`)."""
-    bert, own = source.config["model_type"] == "bert", tokenizer_of(source)
-    config = (Bert if bert else Roberta).read(source.config)
-    size = config.vocab_size
-    names = ("[CLS]", "[SEP]", "[MASK]") if bert else ("<s>", "</s>", "<mask>")
-    usual = (101, 102, 103) if bert else (0, 2, size - 1)
-    found = [own.id(name) for name in names] if own else usual if size > max(usual) else (0, 1, 2)
-    if None in found:
-        raise RunError(f"{source.path}: its tokenizer has no {names[list(found).index(None)]}")
-    start, end, mask = found
+def import_masked(source: Directory, kind: type[Architecture]) -> Imported:
+    """A masked language model, such as a BERT, with its head if it has one. Raises RunError if its tokenizer lacks one
+    of `Architecture.special_tokens`."""
+    config, tokenizer = kind.read(source.config), tokenizer_of(source)
+    size, defaults = config.vocab_size, [id for _, id in kind.special_tokens.values()]
+    ids = [id % size for id in defaults] if size > max(defaults) else range(len(defaults))
+    if tokenizer:
+        ids = [tokenizer.id(text) for text, _ in kind.special_tokens.values()]
+        if None in ids:
+            missing = [*kind.special_tokens.values()][ids.index(None)][0]
+            raise RunError(f"{source.path}: its tokenizer has no {missing}")
+    start, end, mask = ids
     frame = {"end": end, "before": [start], "after": [end], "roles": {"mask": mask}}
-    encoding, said = own_or_numbers(own, size, start, frame)
-    what = "BERT" if bert else "RoBERTa"
-    return Imported(what=what, architecture=config, encoding=encoding, tokenizer=said, headless="mlm")
+    encoding, label = encoding_of(tokenizer, size, start, frame)
+    return Imported(what=kind.__name__, architecture=config, encoding=encoding, tokenizer=label, headless="mlm")
 
 
 def import_t5(source: Directory) -> Imported:
     """A T5 of version 1.0 or 1.1."""
-    config, own = T5.read(source.config), tokenizer_of(source)
+    config, tokenizer = T5.read(source.config), tokenizer_of(source)
     start = first(config.decoder_start_token_id, first(config.pad_token_id, 0))
     end = first(config.eos_token_id, 1)
-    encoding, said = own_or_numbers(own, config.vocab_size, start, {"end": end, "before": [], "after": [end]})
+    encoding, label = encoding_of(tokenizer, config.vocab_size, start, {"end": end, "before": [], "after": [end]})
     encoding.frame = {**encoding.frame, "roles": sentinels(encoding.specials)}
-    return Imported(what="T5", architecture=config.settled(source.tensors), encoding=encoding, tokenizer=said)
+    return Imported(what="T5", architecture=config.settled(source.tensors), encoding=encoding, tokenizer=label)
 
 
-def own_or_numbers(own: Tokenizer | None, size: int, start: int, frame: Mapping[str, Any]) -> tuple[Encoding, str]:
-    """The encoding of a directory's tokenizer, else one of bare numbers (`<5><7>`), and its file for messages. `size`:
-    rows of the model's table of embeddings; `start` and `frame`: see `Encoding`. Raises RunError for a special id
-    outside the table."""
-    wrong = [id for id in (start, frame["end"], *frame.get("roles", {}).values()) if not 0 <= id < size]
-    if wrong:
-        raise RunError(f"config.json: the special id {wrong[0]} is outside its vocab_size ({size})")
-    if own is None:
+def encoding_of(tokenizer: Tokenizer | None, size: int, start: int, frame: Mapping[str, Any]) -> tuple[Encoding, str]:
+    """The encoding of a directory's tokenizer and its file, for messages; without a tokenizer an encoding of bare
+    numbers (`<5><7>`). `size`: the rows of the model's embedding table; `start` and `frame`: see `Encoding`. Raises
+    RunError for a special id outside the table."""
+    invalid = [id for id in (start, frame["end"], *frame.get("roles", {}).values()) if not 0 <= id < size]
+    if invalid:
+        raise RunError(f"config.json: the special id {invalid[0]} is outside its vocab_size ({size})")
+    if tokenizer is None:
         return NumberEncoding(size, start, frame), NUMBERS
-    return own.encoding(start, frame, size), own.file
+    return tokenizer.encoding(start, frame, size), tokenizer.file
 
 
 def sentinels(specials: Mapping[int, str]) -> dict[str, int]:
-    """The sentinels of a T5 by the roles that span corruption asks for: `{32099: "<extra_id_0>"}` gives
+    """The sentinels of a T5 by the roles that span corruption needs: `{32099: "<extra_id_0>"}` becomes
     `{"sentinel_0": 32099}`."""
-    found = {id: re.fullmatch(r"<extra_id_(\d+)>", text) for id, text in specials.items()}
-    return {f"sentinel_{match[1]}": id for id, match in found.items() if match}
+    matches = {id: re.fullmatch(r"<extra_id_(\d+)>", text) for id, text in specials.items()}
+    return {f"sentinel_{match[1]}": id for id, match in matches.items() if match}
 
 
 IMPORTERS = {
-    "gpt2": import_gpt2, "llama": import_llama, "bert": import_bert, "roberta": import_bert, "t5": import_t5,
+    "gpt2": import_gpt2, "llama": import_llama, "t5": import_t5,
 }  # fmt: skip
 """The importers by the `model_type` of `config.json`."""

@@ -1,4 +1,4 @@
-"""`chopmix play RUN --target 500`: a run that was trained on episodes acts in its environment."""
+"""`chopmix play RUN --target 500`: a run that was trained on episodes plays in its environment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ....commands.options.shared import add_checkpoint, load, wide_console
-from ..options import add_settings, settings_of, whole_number
+from ..options import add_settings, seed_number, settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,28 +19,29 @@ if TYPE_CHECKING:
     from ..agent import Playing
     from ..planning import Planning
 
-HELP = "let a run act in an environment, for a return that is asked for"
+HELP = "let a run play in an environment, with a target return"
 AFTER = "evaluate"
-SHOWN = ("least", "most", "rewarded", "steps")
+FIGURES = {"least": "min", "most": "max", "rewarded": "rewarded", "steps": "steps"}
+"""Further figures of the table: key and header."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", metavar="RUN")
-    command.add_argument("--environment", metavar="ID", help="default: that of the run's data")
+    command.add_argument("--environment", metavar="ID", help="default: the environment of the training data")
     add_settings(command)
     command.add_argument("--target", action="append", default=[], type=float, metavar="R",
-                         help="a return that is asked for; repeatable; default: evaluation.play's")  # fmt: skip
-    command.add_argument("--episodes", type=int, default=100, metavar="N", help="for each target; default 100")
+                         help="a target return; repeatable; default: evaluation.play.targets")  # fmt: skip
+    command.add_argument("--episodes", type=int, default=100, metavar="N", help="per target return; default 100")
     command.add_argument("--temperature", type=float, metavar="T",
-                         help="of drawn actions, 0: the likeliest; default: as evaluation.play says")  # fmt: skip
+                         help="of sampled actions; 0: the most likely; default: as in evaluation.play")  # fmt: skip
     command.add_argument("--plan", metavar="P",
-                         help="imagine what would follow: beams:16,horizon:12 (all must be ids)")  # fmt: skip
-    command.add_argument("--beside", action="append", default=[], metavar="RUN",
-                         help="another run, such as one that clones, in the same table; repeatable")  # fmt: skip
-    command.add_argument("--seed", type=whole_number, default=1, metavar="N", help="of the episodes; default 1")
-    command.add_argument("--together", type=int, default=64, metavar="N", help="episodes side by side; default 64")
-    command.add_argument("--record", metavar="FILE", help="write the first episode there, a .gif")
-    command.add_argument("--json", metavar="FILE", help="also write the figures there")
+                         help="plan by beam search, as in beams:16,horizon:12; needs categories")  # fmt: skip
+    command.add_argument("--against", action="append", default=[], metavar="RUN", dest="others",
+                         help="another run for the same table, such as one that clones; repeatable")  # fmt: skip
+    command.add_argument("--seed", type=seed_number, default=1, metavar="N", help="the seed of the episodes; default 1")
+    command.add_argument("--together", type=int, default=64, metavar="N", help="episodes in parallel; default 64")
+    command.add_argument("--record", metavar="FILE", help="write the first episode to this .gif file")
+    command.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     add_checkpoint(command)
 
 
@@ -52,93 +53,95 @@ def run(options: argparse.Namespace) -> None:
     from ..agent import data_figures, environment_of
 
     if options.record and Path(options.record).suffix != ".gif":
-        raise RunError(f"--record {options.record}: an episode is written as .gif")
+        raise RunError(f"--record {options.record}: the name of the file must end in .gif")
     loaded = load(options)
-    how = asked(options, loaded)
-    (name, settings), data = environment_of(loaded, how), data_figures(loaded)
+    playing = playing_of(options, loaded)
+    (name, settings), data = environment_of(loaded, playing), data_figures(loaded)
     say_aside(f"{loaded.name}, in {name}")
-    found, film = play(options, loaded, how, data)
-    wide_console().print(table_of(found, data))
+    rows, film = play(options, loaded, playing, data)
+    wide_console().print(table_of(rows, data))
     if options.record:
         film.write(Path(options.record))
     record = {
         "environment": name,
         "settings": settings,
-        "temperature": how.temperature,
-        "seed": how.seed,
-        "episodes": how.episodes,
+        "temperature": playing.temperature,
+        "seed": playing.seed,
+        "episodes": playing.episodes,
     }
-    loaded.record({"played": found, **record}, option="--json FILE")
+    loaded.record({"played": rows, **record}, option="--json FILE")
     if options.json:
-        write_json(Path(options.json), {"played": found, "data": data, **record})
+        write_json(Path(options.json), {"played": rows, "data": data, **record})
 
 
 def play(
-    options: argparse.Namespace, loaded: Run, how: Playing, data: Mapping[str, float] | None
+    options: argparse.Namespace, loaded: Run, playing: Playing, data: Mapping[str, float] | None
 ) -> tuple[list[dict[str, Any]], Film]:  # fmt: skip
-    """The figures of the run for each return that is asked for, with and without planning, and of the runs of
-    `--beside`; and a film of the first episode, empty without `--record`."""
+    """Returns the figures of the run for each target return, with and without planning, and those of the runs of
+    `--against`; and a film of the first episode, which is empty without `--record`."""
     from dataclasses import replace
 
     from ....commands.options.progress import progress
     from ....experiment.run_folder import say_aside
-    from ..agent import acts_by, beyond, check_plays, episodes_of, figures_of, is_told
+    from ..agent import agent_kind, check_plays, episodes_of, figures_of, is_conditioned, target_warnings
 
-    found, film = [], Film()
-    others = [load(argparse.Namespace(**vars(options) | {"run": folder})) for folder in options.beside]
+    rows, film = [], Film()
+    others = [load(argparse.Namespace(**vars(options) | {"run": folder})) for folder in options.others]
 
-    def one(run: Run, target: float | None, plan: Planning | None) -> None:
+    def add_row(run: Run, target: float | None, plan: Planning | None) -> None:
         watch = film.take if options.record and not film.frames else None
-        played = episodes_of(run, replace(how, plan=plan), target, range(how.episodes), watch)
-        row = {"who": run.name, "acts by": acts_by(run), "plan": plan and str(plan), "target": target}
-        found.append(row | figures_of([*progress(played, how.episodes, "episodes")]))
+        episodes = episodes_of(run, replace(playing, plan=plan), target, range(playing.episodes), watch)
+        row = {"who": run.name, "acts by": agent_kind(run), "plan": plan and str(plan), "target": target}
+        rows.append(row | figures_of([*progress(episodes, playing.episodes, "episodes")]))
 
-    for line in beyond(data, how.targets):
+    for line in target_warnings(data, playing.targets):
         say_aside(line)
-    some_told = any(map(is_told, [loaded, *others]))
-    asked_of = [
-        (each, how if is_told(each) or not some_told else replace(how, targets=())) for each in [loaded, *others]
+    conditioned = any(map(is_conditioned, [loaded, *others]))
+    playing_of_run = [
+        (run, playing if is_conditioned(run) or not conditioned else replace(playing, targets=()))
+        for run in [loaded, *others]
     ]
-    for each, own in asked_of:  # all of them before the first plays
-        check_plays(each, own if each is loaded else replace(own, plan=None))
-    for each, own in asked_of:
-        for target in own.asked.values():
-            for plan in [how.plan, None] if how.plan and each is loaded else [None]:
-                one(each, target, plan)
-    return found, film
+    for run, settings in playing_of_run:  # check all runs before the first one plays
+        check_plays(run, settings if run is loaded else replace(settings, plan=None))
+    for run, settings in playing_of_run:
+        for target in settings.metric_targets.values():
+            for plan in [playing.plan, None] if playing.plan and run is loaded else [None]:
+                add_row(run, target, plan)
+    return rows, film
 
 
-def asked(options: argparse.Namespace, loaded: Run) -> Playing:
-    """How the run plays: as the options say, else as its configuration does."""
+def playing_of(options: argparse.Namespace, loaded: Run) -> Playing:
+    """How the run plays: by the options; without an option, by its configuration."""
     from ....experiment.run_folder import RunError
     from ..agent import Playing, configured
     from ..planning import Planning
 
     if options.plan and options.temperature is not None:
-        raise RunError("--temperature is of actions that are drawn, and --plan takes those of the best way: give one")
-    known = configured(loaded.config)
+        raise RunError("--temperature is for sampled actions; with --plan actions are not sampled. Use only one")
+    defaults = configured(loaded.config)
     return Playing(
-        environment=options.environment or known.environment, settings={**known.settings, **settings_of(options)},
-        targets=tuple(options.target) or known.targets, seed=options.seed,
-        temperature=known.temperature if options.temperature is None else options.temperature,
+        environment=options.environment or defaults.environment,
+        settings={**defaults.settings, **settings_of(options)},
+        targets=tuple(options.target) or defaults.targets, seed=options.seed,
+        temperature=defaults.temperature if options.temperature is None else options.temperature,
         episodes=options.episodes, together=options.together,
-        plan=Planning.of(options.plan) if options.plan else known.plan,
+        plan=Planning.of(options.plan) if options.plan else defaults.plan,
     )  # fmt: skip
 
 
-def table_of(found: list[Mapping[str, Any]], data: Mapping[str, float] | None) -> Table:
-    """The figures of each run and each return that was asked for, and below them those of the data, as a table."""
+def table_of(rows: list[Mapping[str, Any]], data: Mapping[str, float] | None) -> Table:
+    """A table of the figures of each run and target return, with the returns of the training data in the last row."""
     from rich.table import Table
 
-    table = Table("who", "acts by", "plan", "asked", "return", *SHOWN)
-    for row in found:
+    table = Table("run", "agent", "plan", "target", "return", *FIGURES.values())
+    for row in rows:
         target = "" if row["target"] is None else f"{row['target']:g}"
-        told = f"{row['return']:.4g} ± {row['error']:.2g}", *(f"{row[name]:.4g}" for name in SHOWN)
-        table.add_row(row["who"], row["acts by"], row["plan"] or "", target, *told)
+        figures = f"{row['return']:.4g} ± {row['error']:.2g}", *(f"{row[name]:.4g}" for name in FIGURES)
+        table.add_row(row["who"], row["acts by"], row["plan"] or "", target, *figures)
     if data:
         table.add_section()
         table.add_row(
-            "the data it was trained on",
+            "its training data",
             "",
             "",
             "",
@@ -151,27 +154,27 @@ def table_of(found: list[Mapping[str, Any]], data: Mapping[str, float] | None) -
 
 @dataclass
 class Film:
-    """What an environment draws of itself: frames (h, w, 3), each shown for so many `seconds`."""
+    """The rendered frames (h, w, 3) of an episode, each shown for `seconds`."""
 
     frames: list[Any] = field(default_factory=list)
     seconds: float = 0.05
 
-    def take(self, game: Any) -> None:
-        """Add what an environment draws now, at the speed of its metadata (`render_fps`, at most 50 frames a second: a
-        GIF is not shown faster). Raises RunError if it draws nothing."""
+    def take(self, environment: Any) -> None:
+        """Add the current frame of an environment. The speed is that of its metadata (`render_fps`), at most 50 frames
+        per second, since viewers slow down faster GIFs. Raises RunError if it renders no image."""
         import numpy as np
 
         from ....experiment.run_folder import RunError
 
-        frame, fps = game.render(), game.metadata.get("render_fps")
+        frame, fps = environment.render(), environment.metadata.get("render_fps")
         if not isinstance(frame, np.ndarray) or frame.ndim != 3:
-            raise RunError(f"--record: the environment draws no pictures of itself, but gives {type(frame).__name__}")
+            raise RunError(f"--record: the environment renders no images, but returns {type(frame).__name__}")
         if isinstance(fps, int | float) and fps > 0:
             self.seconds = max(1 / fps, 0.02)
         self.frames.append(frame)
 
     def write(self, path: Path) -> None:
-        """Write the frames as an animation."""
+        """Write the frames to an animated GIF."""
         import torch
 
         from ....files.writing import write_bytes

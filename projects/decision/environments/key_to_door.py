@@ -1,5 +1,5 @@
-"""Key to door: who took the key in the first room opens the door in the third, long after he has seen the key
-(Mesnard et al. 2021, arXiv:2011.09464; Chen et al. 2021, arXiv:2106.01345)."""
+"""Key to door: an agent that takes the key in the first room can open the door in the third, many steps later (Mesnard
+et al. 2021, arXiv:2011.09464; Chen et al. 2021, arXiv:2106.01345)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ STAY = 10
 """Steps in each of the three rooms."""
 EMPTY, AGENT, KEY, DOOR = range(4)
 MOVES = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])
-"""Up, down, left, right, as rows and columns."""
+"""Up, down, left, right, as changes of row and column."""
 
 
 class KeyToDoor(gymnasium.Env):
-    """Three rooms of 5 x 5 cells, ten steps in each: in the first lies a key, the second is empty, in the third is a
-    door. Who walks over the key takes it; who then reaches the door gets a reward of 1, and the episode ends. The agent
-    does not see whether it has the key.
+    """Three rooms of 5 x 5 cells, with ten steps in each. The first room contains a key, the second is empty, and the
+    third contains a door. The agent takes the key by entering its cell. If it has the key and enters the cell of the
+    door, it gets a reward of 1 and the episode ends. It does not observe whether it has the key.
 
         observation   (5, 5) of 0 (empty), 1 (agent), 2 (key), 3 (door); or with `grid=False` three categories: the
-                      cells of the `agent` and of the `thing` in the room, by rows from 1 (0: nothing is seen), and
-                      the thing's `kind`, 0 (none), 1 (key), 2 (door)
-        action        0 up, 1 down, 2 left, 3 right; walls stop it
+                      cells of the `agent` and of the `thing` in the room, numbered by rows from 1 (0: there is no
+                      thing), and the `kind` of the thing: 0 (none), 1 (key), 2 (door)
+        action        0 up, 1 down, 2 left, 3 right; the agent stays in its cell if there is a wall
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
@@ -41,30 +41,30 @@ class KeyToDoor(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         super().reset(seed=seed)
         self.time, self.has_key = 0, False
-        self.agent, self.thing = self._places()
-        return self._observed(), {}
+        self.agent, self.thing = self._random_cells()
+        return self._observation(), {}
 
-    def _places(self) -> Int[np.ndarray, "2 2"]:
-        """Two different cells, as rows and columns: of the agent, and of the thing in the room."""
+    def _random_cells(self) -> Int[np.ndarray, "2 2"]:
+        """Two different random cells as (row, column): of the agent, and of the thing in the room."""
         return np.stack(np.divmod(self.np_random.choice(SIDE**2, 2, replace=False), SIDE), axis=1)
 
     @property
     def room(self) -> int:
-        """The room that the agent is in, from 0."""
+        """The number of the current room, from 0."""
         return min(self.time // STAY, 2)
 
     @property
     def shows_thing(self) -> bool:
-        """Whether a key or a door is seen in the room."""
+        """Whether the room shows a key or a door."""
         return self.room == 2 or (self.room == 0 and not self.has_key)
 
-    def _observed(self) -> UInt8[np.ndarray, "5 5"] | dict[str, np.int64]:
+    def _observation(self) -> UInt8[np.ndarray, "5 5"] | dict[str, np.int64]:
         if self.grid:
             return self._cells()
         shown, kind = self.shows_thing, 1 if self.room == 0 else 2
         agent, thing = (row * SIDE + column + 1 for row, column in (self.agent, self.thing))
-        found = {"agent": agent, "thing": thing * shown, "kind": kind * shown}
-        return {name: np.int64(value) for name, value in found.items()}
+        values = {"agent": agent, "thing": thing * shown, "kind": kind * shown}
+        return {name: np.int64(value) for name, value in values.items()}
 
     def _cells(self) -> UInt8[np.ndarray, "5 5"]:
         cells = np.zeros((SIDE, SIDE), np.uint8)
@@ -75,14 +75,14 @@ class KeyToDoor(gymnasium.Env):
 
     def step(self, action: int):
         self.agent = np.clip(self.agent + MOVES[action], 0, SIDE - 1)
-        there = (self.agent == self.thing).all()
-        self.has_key |= bool(self.room == 0 and there)
-        opened = bool(self.room == 2 and there and self.has_key)
+        reached = (self.agent == self.thing).all()
+        self.has_key |= bool(self.room == 0 and reached)
+        opened = bool(self.room == 2 and reached and self.has_key)
         room, self.time = self.room, self.time + 1
         over = self.time == 3 * STAY
         if self.room != room:
-            self.agent, self.thing = self._places()
-        return self._observed(), float(opened), opened, over and not opened, {}
+            self.agent, self.thing = self._random_cells()
+        return self._observation(), float(opened), opened, over and not opened, {}
 
     def render(self) -> UInt8[np.ndarray, "h w 3"]:
         return self.COLOURS[self._cells()].repeat(32, 0).repeat(32, 1)

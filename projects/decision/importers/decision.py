@@ -1,4 +1,4 @@
-"""`chopmix import` of transformers' Decision Transformer."""
+"""`chopmix import` of the decision transformer of transformers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from ..pretrained.decision import Decision
 
 
 def import_decision(source: Directory) -> Imported:
-    """A transformers decision transformer directory: `config.json`."""
+    """Read the `config.json` of a decision transformer directory."""
     return Imported(what="decision transformer", architecture=Decision.read(source.config))
 
 
 IMPORTERS = {"decision_transformer": import_decision}
-"""The importers by the `model_type` of `config.json`."""
+"""The importers by `model_type` in `config.json`."""

@@ -12,13 +12,13 @@ from ....models.pretrained.base import At, Count, Depth, Heads, Rename, Width, p
 from ....models.pretrained.gpt2 import ACTIVATIONS, Gpt2Blocks, gpt2_blocks
 
 READ = {"return": "return", "observation": "state", "action": "action"}
-"""Our inputs, in the order of a step, and their names."""
+"""Our inputs, in the order of a step, and their names in transformers."""
 NORM, SECONDS = {"use": "layer_norm", "epsilon": 1e-5}, {"use": "learned_second"}
 
 
 class Decision(Gpt2Blocks):
-    """A decision transformer's `config.json`. Theirs reads numbers as they are given: the mean and the scale of what is
-    observed, and by how much returns are divided, are not in its files (`inputs.observation.mean`, `scale`)."""
+    """A decision transformer's `config.json`. The model expects numbers that are already normalised: its files contain
+    neither the mean and the scale of the observations (`inputs.observation.mean`, `scale`) nor the scale of returns."""
 
     kinds = ("decision_transformer",)
     reference = "DecisionTransformerModel"
@@ -46,24 +46,24 @@ class Decision(Gpt2Blocks):
     ] = "relu"
 
     def tree(self):
-        """Numbers are read as they are given: their means are 0, their scales 1."""
-        found = super().tree()
+        """All numbers have mean 0 and scale 1, since they are already normalised."""
+        tree = super().tree()
         for name, count in (("return", 1), ("observation", self.state_dim), ("action", self.act_dim)):
             for option, value in (("mean", 0.0), ("scale", 1.0)):
-                put(found, f"inputs.{name}.{option}", {str(channel): value for channel in range(count)})
-        return found
+                put(tree, f"inputs.{name}.{option}", {str(channel): value for channel in range(count)})
+        return tree
 
     def names(self):
-        """Theirs adds the vector of one time step, and then of the first place, to all three tokens of a step, and
-        normalises between the two, by PyTorch's own epsilon: ours has a table, a norm and a vector for each input,
-        which are copies."""
+        """The reference adds the vector of the time step to all three tokens of a step, normalises them with PyTorch's
+        default epsilon, and adds the vector of position 0. Our model has one table, one norm and one vector for each
+        input, which are copies."""
         ours = [f"tokenizers.{name}." for name in READ]
         lines = [
-            Rename("embed_timestep.weight", tuple(f"{each}position.table.weight" for each in ours), thrice, the_same),
-            *(Rename(f"embed_ln.{leaf}", tuple(f"{each}norm.{leaf}" for each in ours), thrice, the_same)
+            Rename("embed_timestep.weight", tuple(f"{prefix}position.table.weight" for prefix in ours), copies, common),
+            *(Rename(f"embed_ln.{leaf}", tuple(f"{prefix}norm.{leaf}" for prefix in ours), copies, common)
               for leaf in ("weight", "bias")),
-            Rename("encoder.wpe.weight", tuple(f"types.{name}" for name in READ), lambda table: thrice(table[0]),
-                   self.first_place),
+            Rename("encoder.wpe.weight", tuple(f"types.{name}" for name in READ), lambda table: copies(table[0]),
+                   self.position_table),
             Rename("encoder.wte.weight", (), to_theirs=lambda: torch.zeros(self.vocab_size, self.hidden_size)),
         ]  # fmt: skip
         for name, theirs in READ.items():
@@ -75,18 +75,19 @@ class Decision(Gpt2Blocks):
         heads = {"predict_action.0": "act.linear", "predict_state": "state.linear", "predict_return": "to_go.linear"}
         return [*lines, *gpt2_blocks("encoder."), *renames("", "heads.", heads)]
 
-    def first_place(self, *vectors: Tensor) -> Tensor:
-        """The table of places, of which the first alone is used."""
-        first = the_same(*vectors)
+    def position_table(self, *vectors: Tensor) -> Tensor:
+        """The table of positions, of which only the first is used."""
+        first = common(*vectors)
         return torch.cat([first[None], first.new_zeros(self.n_positions - 1, len(first))])
 
 
-def thrice(value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def copies(value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Three references to a tensor, one for each input."""
     return value, value, value
 
 
-def the_same(*values: Tensor) -> Tensor:
-    """The tensor of which all are copies. Raises ValueError where they differ, as after a training."""
+def common(*values: Tensor) -> Tensor:
+    """The tensor that all values are equal to. Raises ValueError if they differ, as after training."""
     if any(not torch.equal(values[0], other) for other in values[1:]):
-        raise ValueError("return, observation and action have positions, norms or types of their own; theirs are one")
+        raise ValueError("return, observation and action must share positions, norms and types, but they differ")
     return values[0]

@@ -1,4 +1,4 @@
-"""transformers' decision transformer: its predictions from the same weights, and back; refusals."""
+"""Import and export of the decision transformer of transformers: equal predictions, equal weights, refusals."""
 
 import json
 
@@ -35,46 +35,46 @@ def directory(folder, options: dict) -> DecisionTransformerModel:
 def play(config, steps: int, first: int, seed: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
     sizes = {"return": 1, "observation": config.state_dim, "action": config.act_dim}
-    found = {name: random.normal(size=(steps, size)).astype(np.float32) for name, size in sizes.items()}
-    return found | {"seconds": np.arange(first, first + steps)}
+    columns = {name: random.normal(size=(steps, size)).astype(np.float32) for name, size in sizes.items()}
+    return columns | {"seconds": np.arange(first, first + steps)}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_predictions_are_transformers(tmp_path, case):
-    """Parts of episodes of different lengths, packed into the same rows, one of which begins late."""
+def test_predictions_are_those_of_transformers(tmp_path, case):
+    """For windows of different lengths, packed into the same rows, some of which start in the middle of an episode."""
     model = directory(tmp_path / "published", CASES[case])
     assert "decision transformer" in import_directory(tmp_path / "published", tmp_path / "run")
     run = load_run(tmp_path / "run")
     plays = [play(model.config, steps, first, n) for n, (steps, first) in enumerate(((9, 0), (14, 40), (1, 7)))]
     samples = [
-        {name: {"values": each[name], "seconds": each["seconds"].astype(np.float32)} for name in run.choppers}
-        for each in plays
+        {name: {"values": window[name], "seconds": window["seconds"].astype(np.float32)} for name in run.choppers}
+        for window in plays
     ]
     split = run.given(samples)
     with torch.inference_mode():
         batch = run.model.plan(make_batch(split, split.all(), run.tasks))
         hidden = run.model.read(batch).main.flatten(0, 1)
         slots = {name: batch.main.chunks[name].slots for name in run.choppers}
-        found = {task: run.model.heads[task](hidden[slots[run.tasks[task].at]]) for task in run.tasks}
-        for number, each in enumerate(plays):
-            state, action, to_go = (torch.from_numpy(each[n])[None] for n in ("observation", "action", "return"))
+        outputs = {task: run.model.heads[task](hidden[slots[run.tasks[task].at]]) for task in run.tasks}
+        for number, window in enumerate(plays):
+            state, action, to_go = (torch.from_numpy(window[n])[None] for n in ("observation", "action", "return"))
             mask = torch.ones(state.shape[:2], dtype=torch.long)
-            steps = torch.from_numpy(each["seconds"])[None]
+            steps = torch.from_numpy(window["seconds"])[None]
             expected = model(states=state, actions=action, rewards=to_go, returns_to_go=to_go, timesteps=steps,
                              attention_mask=mask)  # fmt: skip
             start = sum(len(other["seconds"]) for other in plays[:number])
-            where = slice(start, start + len(each["seconds"]))
+            rows = slice(start, start + len(window["seconds"]))
             for task, values in (("act", expected.action_preds), ("state", expected.state_preds),
                                  ("to_go", expected.return_preds)):  # fmt: skip
-                assert (found[task][where] - values[0]).abs().max() < 1e-5, task
+                assert (outputs[task][rows] - values[0]).abs().max() < 1e-5, task
 
 
-def test_it_comes_back_as_it_was(tmp_path):
+def test_an_exported_model_has_the_imported_weights(tmp_path):
     model = directory(tmp_path / "published", {})
     import_directory(tmp_path / "published", tmp_path / "run")
     export_directory(load_run(tmp_path / "run"), tmp_path / "back")
-    again = DecisionTransformerModel.from_pretrained(tmp_path / "back").state_dict()
-    assert all(torch.equal(again[name], value) for name, value in model.state_dict().items())
+    exported = DecisionTransformerModel.from_pretrained(tmp_path / "back").state_dict()
+    assert all(torch.equal(exported[name], value) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_it_comes_back_as_it_was(tmp_path):
         ({"n_layer": 3}, "missing"),
     ],
 )
-def test_what_is_not_reproduced_is_refused(tmp_path, options, message):
+def test_unsupported_options_are_refused(tmp_path, options, message):
     directory(tmp_path / "published", {})
     described = json.loads((tmp_path / "published" / "config.json").read_text())
     (tmp_path / "published" / "config.json").write_text(json.dumps(described | options))

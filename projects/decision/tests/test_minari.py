@@ -1,4 +1,4 @@
-"""What Minari keeps in another way than arrays: pictures as JPEG bytes, texts; and what its spaces say."""
+"""Minari data sets: images stored as JPEG bytes, texts, descriptions of spaces, and malicious files."""
 
 import io
 import json
@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from chopmix.files.reading import DataError
-from chopmix.projects.decision.environments.sources import Minari
+from chopmix.projects.decision.recording.sources import Minari
 from PIL import Image
 
 h5py = pytest.importorskip("h5py")
@@ -17,26 +17,26 @@ SPACE = {"type": "Box", "dtype": "uint8", "shape": [40, 48, 3]}
 
 
 def jpeg(number: int, shape=(40, 48, 3)) -> np.ndarray:
-    """The bytes of a picture, a bright square at a place of its number."""
-    picture, found = np.zeros(shape, np.uint8), io.BytesIO()
-    picture[8 : 16 + number, 8 : 24 + 2 * number] = 40 * number + 50
-    Image.fromarray(picture).save(found, format="JPEG")
-    return np.frombuffer(found.getvalue(), np.uint8)
+    """The bytes of an image with a bright rectangle, whose size and brightness depend on `number`."""
+    image, stream = np.zeros(shape, np.uint8), io.BytesIO()
+    image[8 : 16 + number, 8 : 24 + 2 * number] = 40 * number + 50
+    Image.fromarray(image).save(stream, format="JPEG")
+    return np.frombuffer(stream.getvalue(), np.uint8)
 
 
-def written(folder, seen=None, space=SPACE, actions=(0.5, -1.0, 2.0), rewards=(1.0, 0.0, 2.0), **about):
-    """One episode of three steps as Minari writes it; `seen` fills in what was observed."""
+def written(folder, observe=None, space=SPACE, actions=(0.5, -1.0, 2.0), rewards=(1.0, 0.0, 2.0), **about):
+    """One episode of three steps as Minari writes it; `observe` writes the observations into its group."""
     (folder / "data").mkdir(parents=True)
     box = {"type": "Box", "dtype": "float32", "shape": [1], "low": [-2.0], "high": [2.0]}
-    told = {"total_episodes": 1, "data_format": "hdf5", "minari_version": "0.5.4", "action_space": json.dumps(box)}
-    told |= {"observation_space": json.dumps(space)} if space else {}
+    metadata = {"total_episodes": 1, "data_format": "hdf5", "minari_version": "0.5.4"}
+    metadata |= {"action_space": json.dumps(box)} | ({"observation_space": json.dumps(space)} if space else {})
     with h5py.File(folder / "data" / "main_data.hdf5", "w") as file:
         group = file.create_group("episode_0")
-        (seen or pictures)(group)
+        (observe or pictures)(group)
         group["actions"] = np.array(actions, np.float32)[:, None]
         group["rewards"], group["terminations"] = np.array(rewards), np.arange(3) == 2
         group["truncations"] = np.zeros(3, bool)
-    (folder / "data" / "metadata.json").write_text(json.dumps(told | about))
+    (folder / "data" / "metadata.json").write_text(json.dumps(metadata | about))
     return Minari(path=str(folder))
 
 
@@ -46,25 +46,25 @@ def pictures(group) -> None:
         kept[number] = jpeg(number)
 
 
-def alike(group) -> None:
-    """Minari writes a plain array where all happen to be of one length."""
+def same_length(group) -> None:
+    """Minari writes a plain array if all images have the same number of bytes."""
     group["observations"] = np.stack([jpeg(2)] * 4)
 
 
-@pytest.mark.parametrize("seen", [pictures, alike])
-def test_pictures_are_read_from_their_bytes(tmp_path, seen):
-    source = written(tmp_path, seen)
+@pytest.mark.parametrize("observe", [pictures, same_length])
+def test_pictures_are_read_from_their_bytes(tmp_path, observe):
+    source = written(tmp_path, observe)
     assert source.about.spaces.observations["observation"].shape == (40, 48, 3) and source.about.spaces.texts == ()
     assert source.about.spaces.action.low == (-2.0,)
-    found = source.read().observations["observation"]
-    assert found.shape == (3, 40, 48, 3) and found.dtype == np.uint8
-    for number, picture in enumerate(found):
-        shown = 2 if seen is alike else number
-        assert abs(int(picture[11, 14, 0]) - (40 * shown + 50)) < 6 and picture[30, 40].max() < 6
+    images = source.read().observations["observation"]
+    assert images.shape == (3, 40, 48, 3) and images.dtype == np.uint8
+    for step, picture in enumerate(images):
+        number = 2 if observe is same_length else step
+        assert abs(int(picture[11, 14, 0]) - (40 * number + 50)) < 6 and picture[30, 40].max() < 6
 
 
 def test_a_group_of_pictures_texts_and_numbers_is_read_by_name(tmp_path):
-    def seen(group):
+    def observe(group):
         pictures(group)
         group.move("observations", "kept")
         inner = group.create_group("observations")
@@ -77,9 +77,9 @@ def test_a_group_of_pictures_texts_and_numbers_is_read_by_name(tmp_path):
         "step": {"type": "Box", "shape": [2], "dtype": "float32"},
         "mission": {"type": "Text"},
     }
-    found = written(tmp_path, seen, {"type": "Dict", "subspaces": subspaces}).read()
-    assert found.observations["camera"].shape == (3, 40, 48, 3) and found.texts == {"mission": ["go"]}
-    assert found.observations["observation.step"][:, 0].tolist() == [0, 2, 4]  # `step` is a column of every episode
+    episodes = written(tmp_path, observe, {"type": "Dict", "subspaces": subspaces}).read()
+    assert episodes.observations["camera"].shape == (3, 40, 48, 3) and episodes.texts == {"mission": ["go"]}
+    assert episodes.observations["observation.step"][:, 0].tolist() == [0, 2, 4]  # `step` is a column of every episode
 
 
 def text(*missions):
@@ -87,29 +87,29 @@ def text(*missions):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
-        ({"space": SPACE | {"shape": [40, 40, 3]}}, r"step 0 is a picture of shape \(40, 48, 3\), not \(40, 40, 3\)"),
-        ({"space": SPACE | {"shape": [7, 7, 3]}}, r"as JPEG, which does not give the cells of a \(7, 7, 3\) grid back"),
-        ({"space": None}, r"is kept as bytes, and metadata.json \(observation_space\) does not tell of what"),
-        ({"seen": lambda group: group.create_dataset("observations", data=np.ones((4, 9), np.uint8))},
+        ({"space": SPACE | {"shape": [40, 40, 3]}}, r"step 0 is an image of shape \(40, 48, 3\), not \(40, 40, 3\)"),
+        ({"space": SPACE | {"shape": [7, 7, 3]}}, r"a grid of shape \(7, 7, 3\), stored as JPEG, which changes"),
+        ({"space": None}, r"is stored as bytes, but metadata.json \(observation_space\) does not describe them"),
+        ({"observe": lambda group: group.create_dataset("observations", data=np.ones((4, 9), np.uint8))},
          "episode 0: its observation 'observation', step 0: .*image"),
-        ({"seen": text("go", "stop", "go", "go"), "space": {"type": "Text"}}, "a text that changes at step 1"),
+        ({"observe": text("go", "stop", "go", "go"), "space": {"type": "Text"}}, "a text that changes at step 1"),
         ({"actions": (0.5, 700.0, 0.0)}, r"step 1: action \[700.0\] is outside the space: \[-2.0\] to \[2.0\]"),
         ({"actions": (np.nan, 0.0, 0.0)}, r"episode 0, step 0: action \[nan\] is outside the space"),
-        ({"rewards": (0.0, 0.0, np.nan)}, "data: episode 0, step 2 has no finite reward, but nan"),
+        ({"rewards": (0.0, 0.0, np.nan)}, "data: episode 0, step 2: the reward nan is not finite"),
     ],
 )  # fmt: skip
-def test_what_is_none_is_told_with_its_place(tmp_path, options, told):
-    with pytest.raises(DataError, match=told):
+def test_bad_values_are_reported_with_their_step(tmp_path, options, message):
+    with pytest.raises(DataError, match=message):
         written(tmp_path, **options).read()
 
 
-# ------------------------------------------------------------------------------------------------ what a stranger sends
+# ------------------------------------------------------------------------------------------------- malicious files
 
 
 def folder_with(folder, name, change):
-    """A folder as Minari writes it in which the member `name` of the episode was replaced."""
+    """A folder as Minari writes it, in which the member `name` of the episode is replaced."""
     source = written(folder, lambda group: group.create_dataset("observations", data=np.zeros((4, 2))), space=None)
     path = folder / "data" / "main_data.hdf5"
     with h5py.File(path, "r+") as file:
@@ -120,7 +120,7 @@ def folder_with(folder, name, change):
 
 
 def outside(group, name):
-    """An array whose numbers lie in another file."""
+    """An array whose numbers are stored in another file."""
     size = 8 if name != "actions" else 4
     group.create_dataset(name, (3,), np.float64 if size == 8 else np.float32, external=[("/etc/hostname", 0, 3 * size)])
 
@@ -139,7 +139,7 @@ def linked(link):
 
 
 def unwritten(shape, chunks=True, kind=np.float64, **more):
-    """An array that was declared and never written: it takes no room in the file."""
+    """An array that is declared but not written, so that it takes no space in the file."""
 
     def change(group, name):
         group.create_dataset(name, shape, kind, chunks=chunks, **more)
@@ -148,38 +148,38 @@ def unwritten(shape, chunks=True, kind=np.float64, **more):
 
 
 def swollen(group, name):
-    """A chunk of 24 bytes that unpacks to 2 GB."""
-    found = group.create_dataset(name, (3,), np.float64, chunks=(3,), compression="gzip")
+    """A chunk for 24 bytes that decompresses to 2 GB."""
+    array = group.create_dataset(name, (3,), np.float64, chunks=(3,), compression="gzip")
     packed, zeros = zlib.compressobj(9), bytes(2**24)
     first, block = (packed.compress(zeros) + packed.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
-    found.id.write_direct_chunk((0,), first + 127 * block + packed.flush())
+    array.id.write_direct_chunk((0,), first + 127 * block + packed.flush())
 
 
 HOSTILE = {
-    "soft": (linked(h5py.SoftLink("/episode_0/terminations")), "{name!r} is a link, which is not followed"),
-    "dangling": (linked(h5py.SoftLink("/nowhere")), "{name!r} is a link, which is not followed"),
-    "external link": (linked(h5py.ExternalLink("/etc/hostname", "/x")), "{name!r} is a link, which is not followed"),
-    "external": (outside, "{name!r} lies in other files, which are not read"),
-    "virtual": (virtual, "{name!r} lies in other files, which are not read"),
+    "soft": (linked(h5py.SoftLink("/episode_0/terminations")), "{name!r} is a link; links are not followed"),
+    "dangling": (linked(h5py.SoftLink("/nowhere")), "{name!r} is a link; links are not followed"),
+    "external link": (linked(h5py.ExternalLink("/etc/hostname", "/x")), "{name!r} is a link; links are not followed"),
+    "external": (outside, "{name!r} is stored in other files, which are not read"),
+    "virtual": (virtual, "{name!r} is stored in other files, which are not read"),
     "steps": (unwritten((2**31,), (1024,)), r"{name!r} holds 17,179,869,184 bytes"),
     "wide": (unwritten((3, 2**30), (1, 1024), np.uint8), r"{name!r} holds 3,221,225,472 bytes"),
-    "bytes": (unwritten((2**26,), (2**20,), np.int8), r"{name!r} holds 536,870,912 bytes"),  # as numbers
+    "bytes": (unwritten((2**26,), (2**20,), np.int8), r"{name!r} holds 536,870,912 bytes"),  # in memory
     "chunk": (unwritten((3,), (2**28,), maxshape=(None,)), r"{name!r} holds 2,147,483,648 bytes"),
     "text": (unwritten((3,), None, "S999999999"), r"{name!r} holds 2,999,999,997 bytes"),
-    "packed": (swollen, r"{name!r} is packed in chunks of .* bytes"),
+    "packed": (swollen, r"{name!r} has compressed chunks of up to .* bytes"),
     "filter": (unwritten((3,), (3,), np.int64, scaleoffset=4),
-               "{name!r} is packed by the filter 'scaleoffset'; possible are"),
+               "{name!r} is compressed by the filter 'scaleoffset'; possible are"),
     "empty": (lambda group, name: group.create_dataset(name, data=h5py.Empty("f")), "{name!r} has no shape"),
-    "type": (lambda group, name: group.__setitem__(name, np.dtype("f8")), "{name!r} is no array"),
+    "type": (lambda group, name: group.__setitem__(name, np.dtype("f8")), "{name!r} is not an array"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["actions", "rewards", "terminations", "truncations", "observations"])
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_what_leads_out_of_the_file_or_swells_is_refused_before_it_is_read(tmp_path, kind, name):
-    change, told = HOSTILE[kind]
+def test_links_other_files_and_bombs_are_refused_before_they_are_read(tmp_path, kind, name):
+    change, message = HOSTILE[kind]
     source = folder_with(tmp_path, name, change)
-    with pytest.raises(DataError, match=told.format(name=name)):
+    with pytest.raises(DataError, match=message.format(name=name)):
         source.read()
 
 
@@ -189,47 +189,46 @@ def test_an_episode_that_is_a_link_is_refused(tmp_path, link):
     with h5py.File(tmp_path / "data" / "main_data.hdf5", "r+") as file:
         del file["episode_0"]
         file["episode_0"] = link
-    with pytest.raises(DataError, match="'episode_0' is a link, which is not followed"):
+    with pytest.raises(DataError, match="'episode_0' is a link; links are not followed"):
         source.read()
 
 
-def test_one_array_that_stands_for_many_counts_each_time(tmp_path):
-    """A thousand hard links to one episode of 10 MB."""
+def test_an_array_with_several_hard_links_counts_several_times(tmp_path):
+    """1,000 hard links to one episode of 4 MiB."""
     source = folder_with(tmp_path, "observations", unwritten((4, 2**20), (1, 2**20), np.uint8))
     with h5py.File(tmp_path / "data" / "main_data.hdf5", "r+") as file:
         for number in range(1, 1000):
             file[f"episode_{number}"] = file["episode_0"]
-    told = json.loads((tmp_path / "data" / "metadata.json").read_text()) | {"total_episodes": 1000}
-    (tmp_path / "data" / "metadata.json").write_text(json.dumps(told))
-    with pytest.raises(DataError, match=r"episode 6\d: its 'observations' holds .* bytes; at most .* of a file of"):
+    metadata = json.loads((tmp_path / "data" / "metadata.json").read_text()) | {"total_episodes": 1000}
+    (tmp_path / "data" / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(DataError, match=r"episode 6\d: its 'observations' holds .* bytes; all arrays of a file of"):
         source.read()
 
 
-def test_pictures_and_texts_that_stand_for_many_count_each_time(tmp_path):
-    """Of pictures and texts of any length each is counted when it is read; 5,000 times one of 1 MB."""
+def test_variable_length_rows_with_the_same_bytes_count_several_times(tmp_path):
+    """Images and texts are counted when they are read: 5,000 rows that refer to the same 1 MiB."""
 
     def change(group, name):
-        found = group.create_dataset(name, (5000,), h5py.vlen_dtype(np.uint8))
-        found[0] = np.zeros(2**20, np.uint8)
-        raw = group.file.filename
+        array = group.create_dataset(name, (5000,), h5py.vlen_dtype(np.uint8))
+        array[0] = np.zeros(2**20, np.uint8)
         group.file.flush()
-        repeated.append((raw, found.id.get_offset()))
+        repeated.append((group.file.filename, array.id.get_offset()))
 
     repeated: list = []
     source = folder_with(tmp_path, "observations", change)
-    path, place = repeated[0]
-    with open(path, "r+b") as file:  # all elements refer to the first one's bytes
-        file.seek(place)
+    path, offset = repeated[0]
+    with open(path, "r+b") as file:  # all rows refer to the bytes of the first row
+        file.seek(offset)
         first = file.read(16)
-        file.seek(place)
+        file.seek(offset)
         file.write(first * 5000)
-    with pytest.raises(DataError, match=r"its observation 'observation' holds .* bytes; at most"):
+    with pytest.raises(DataError, match=r"its observation 'observation' holds .* bytes; all arrays of a file"):
         written_actions(path, 4999)
         source.read()
 
 
 def written_actions(path, steps):
-    """Give the episode so many steps."""
+    """Replace the arrays of the episode by arrays of `steps` steps."""
     with h5py.File(path, "r+") as file:
         group = file["episode_0"]
         for name, kind in (
@@ -245,7 +244,7 @@ def written_actions(path, steps):
 
 PEAK = """
 import resource, sys
-from chopmix.projects.decision.environments.sources import Minari
+from chopmix.projects.decision.recording.sources import Minari
 from chopmix.files.reading import DataError
 import h5py
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -259,7 +258,7 @@ for folder in sys.argv[1:]:
 
 
 def test_bombs_take_no_memory(tmp_path):
-    """Folders of some kilobytes, and one of 2 MB: measured in a process of their own, beyond what its imports take."""
+    """The files have less than 3 MiB. The memory is measured in another process, without that of its imports."""
     kinds = ("steps", "wide", "chunk", "text", "packed")
     for kind in kinds:
         folder_with(tmp_path / kind, "observations", HOSTILE[kind][0])

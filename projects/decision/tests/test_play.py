@@ -1,4 +1,4 @@
-"""`chopmix play` and `chopmix record` as they are typed: what they write, and what they say of bad input."""
+"""`chopmix play` and `chopmix record` on the command line: their output, and messages for bad input."""
 
 import json
 import shutil
@@ -10,8 +10,8 @@ from chopmix.commands.cli import main
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.projects.decision.agent import Playing, episodes_of
-from chopmix.projects.decision.environments.episodes import read_episodes
-from chopmix.projects.decision.environments.making import make_environment
+from chopmix.projects.decision.recording.episodes import read_episodes
+from chopmix.projects.decision.recording.making import make_environment
 from PIL import Image, ImageSequence
 
 pytest.importorskip("gymnasium")
@@ -42,45 +42,46 @@ def run(tmp_path_factory):
         yield folder / "pole"
 
 
-def test_a_run_plays_and_its_episodes_are_filmed_and_told(run, tmp_path, capsys):
-    film, told = tmp_path / "pole.gif", tmp_path / "pole.json"
-    options = ["--target", "10", "--target", "400", "--episodes", "3", "--record", str(film), "--json", str(told)]
+def test_a_run_plays_and_its_episodes_are_filmed_and_measured(run, tmp_path, capsys):
+    film, figures = tmp_path / "pole.gif", tmp_path / "pole.json"
+    options = ["--target", "10", "--target", "400", "--episodes", "3", "--record", str(film), "--json", str(figures)]
     assert not main(["play", str(run), *options])
-    said = capsys.readouterr()
-    found = json.loads(told.read_text())
-    assert [row["target"] for row in found["played"]] == [10, 400] and found["data"]["worst"] >= 8
-    assert "no episode of the data has 400: they reach" in said.err and "the data" in said.out
+    output = capsys.readouterr()
+    record = json.loads(figures.read_text())
+    assert [row["target"] for row in record["played"]] == [10, 400] and record["data"]["worst"] >= 8
+    assert "the target return 400 is outside the range of the training data" in output.err
+    assert "its training data" in output.out
     with Image.open(film) as frames:
         assert frames.n_frames >= 8
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
-        (["--target", "2"], "no episode of the data has 2: they reach"),
-        (["--environment", "Nowhere-v1"], "environment 'Nowhere-v1' cannot be made"),
-        (["--environment", "Pendulum-v1"], "acts with 2 categories, the environment takes 1 numbers"),
-        (["--environment", "Acrobot-v1"], "acts with 2 categories, the environment takes 3 categories"),
-        (["--setting", "sutton_barto_reward"], "a setting is KEY=VALUE"),
-        (["--setting", "gravity=3"], "environment 'CartPole-v1' cannot be made"),
+        (["--target", "2"], "the target return 2 is outside the range of the training data"),
+        (["--environment", "Nowhere-v1"], "environment 'Nowhere-v1' cannot be created"),
+        (["--environment", "Pendulum-v1"], "actions have 2 categories, but the environment expects 1 numbers"),
+        (["--environment", "Acrobot-v1"], "actions have 2 categories, but the environment expects 3 categories"),
+        (["--setting", "sutton_barto_reward"], "a setting must have the form KEY=VALUE"),
+        (["--setting", "gravity=3"], "environment 'CartPole-v1' cannot be created"),
         (["--plan", "beams:2"], "cannot plan: no task {use: next_item} predicts reward, return, observation"),
-        (["--plan", "beams"], "a plan is written beams:16,horizon:12,expand:2, not 'beams'"),
-        (["--plan", "beams:2,horizon:2", "--temperature", "1"], "--temperature is of actions that are drawn"),
-        (["--target=nan"], "the returns that are asked for must be finite numbers, not [nan]"),
-        (["--record", "film.mp4"], "an episode is written as .gif"),
+        (["--plan", "beams"], "a plan must have the form beams:16,horizon:12,expand:2, not 'beams'"),
+        (["--plan", "beams:2,horizon:2", "--temperature", "1"], "--temperature is for sampled actions"),
+        (["--target=nan"], "target returns must be finite numbers, not [nan]"),
+        (["--record", "film.mp4"], "the name of the file must end in .gif"),
         (["--episodes", "0"], "episodes 0"),
     ],
 )
-def test_what_does_not_fit_is_told_in_a_sentence(run, capsys, options, told):
+def test_bad_options_are_reported(run, capsys, options, message):
     status = main(["play", str(run), "--episodes", "1", *options])
-    said = capsys.readouterr()
-    assert told in said.err and "Traceback" not in said.err
+    errors = capsys.readouterr().err
+    assert message in errors and "Traceback" not in errors
     assert bool(status) == (options[0] != "--target")
 
 
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory):
-    """The configuration of planning, made small."""
+    """A run of the configuration of planning, with a small model."""
     folder = tmp_path_factory.mktemp("plans")
     small = ["model.width=16", "model.heads=1", "model.depth=1", "data.dataset.of.episodes=20", "training.steps=2"]
     with pytest.MonkeyPatch.context() as patch:
@@ -92,48 +93,48 @@ def plans(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         pytest.param(["--plan", "beams:2,horizon:45"], "", marks=pytest.mark.system),
         (
             ["--plan", "beams:2,horizon:46"],
-            "46 steps ahead are 230 tokens, and two steps of what happened 12, more than its",
+            "a horizon of 46 steps needs 230 tokens and two past steps 12, more than the context of",
         ),
         (
             ["--target", "7"],
-            "is told no return, since its input 'return' comes after the action: none can be asked for",
+            "is not conditioned on returns: its input 'return' comes after the action. Remove the target",
         ),
-        (["--setting", "grid=true"], "the input 'agent' reads 'agent'; observed there are observation"),
+        (["--setting", "grid=true"], "the input 'agent' reads 'agent', which this environment does not have; its"),
     ],
 )
-def test_plans_that_do_not_fit_are_told_and_the_longest_that_fits_is_played(plans, capsys, options, told):
+def test_the_longest_plan_that_fits_is_played_and_a_longer_one_is_refused(plans, capsys, options, message):
     status = main(["play", str(plans), "--episodes", "1", *options])
-    said = capsys.readouterr()
+    errors = capsys.readouterr().err
     fits = options[-1].endswith(":45")
-    assert bool(status) != fits and (fits or told in said.err) and "Traceback" not in said.err
+    assert bool(status) != fits and (fits or message in errors) and "Traceback" not in errors
 
 
-def test_a_planned_return_stands_beside_the_reactive_one_and_those_of_other_runs(plans, tmp_path, capsys):
-    told = tmp_path / "told.json"
-    more = ["--plan", "beams:2,horizon:2", "--beside", str(plans), "--episodes", "2", "--json", str(told)]
+def test_returns_with_planning_without_and_of_other_runs_are_in_one_table(plans, tmp_path, capsys):
+    figures = tmp_path / "figures.json"
+    more = ["--plan", "beams:2,horizon:2", "--against", str(plans), "--episodes", "2", "--json", str(figures)]
     assert not main(["play", str(plans), *more])
-    rows = json.loads(told.read_text())["played"]
+    rows = json.loads(figures.read_text())["played"]
     assert [row["plan"] for row in rows] == ["beams:2,horizon:2,expand:2", None, None]
     assert rows[1]["return"] == rows[2]["return"] and {row["who"] for row in rows} == {rows[0]["who"]}
-    assert "the data" in capsys.readouterr().out
+    assert "its training data" in capsys.readouterr().out
 
 
-def test_a_run_that_is_told_no_return_is_asked_for_none(tmp_path, monkeypatch, capsys):
+def test_a_run_without_returns_takes_no_target(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     config, small = str(CONFIGS / "decision" / "cartpole.yaml"), ["training.steps=2", "data.dataset.of.episodes=20"]
     cloning = ["inputs.return=null", "data.dataset.balance=0", "evaluation.play=null", f"out={tmp_path / 'run'}"]
     assert not main(["train", config, *small, "training.samples_per_step=4", "model.width=16", *cloning])
     assert main(["play", str(tmp_path / "run"), "--target", "40", "--episodes", "2"]) == 2
-    assert "is told no return, since none of its inputs reads 'return'" in capsys.readouterr().err
-    wrong = [*small, f"out={tmp_path / 'other'}", "inputs.action.offset=0.2"]
-    assert main(["train", config, *wrong]) == 2
-    told = "tasks.act.at: 'action' has the offset 0.2, 'observation', at which it is predicted, 0.3: it must be larger"
-    assert told in " ".join(capsys.readouterr().err.split())
+    assert "is not conditioned on returns: none of its inputs reads 'return'" in capsys.readouterr().err
+    early = [*small, f"out={tmp_path / 'other'}", "inputs.action.offset=0.2"]
+    assert main(["train", config, *early]) == 2
+    message = "tasks.act.at: the offset of 'action' (0.2) must be greater than that of 'observation' (0.3), by less"
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("grid", ["true", "false"])
@@ -145,46 +146,46 @@ def test_the_script_finds_the_door_in_cells_and_in_ids(tmp_path, capsys, grid):
 
 @pytest.mark.system
 def test_a_run_plays_without_its_data(tmp_path, monkeypatch, capsys):
-    """Without figures of the data: nothing is recorded for them, and a folder may be gone."""
+    """The figures of the data are omitted: nothing is recorded again, and a missing folder is no error."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     data = tmp_path / "data"
     assert not main(["record", "CartPole-v1", "--policy", "script", "--episodes", "20", "--out", str(data)])
     config, small = str(CONFIGS / "decision" / "cartpole.yaml"), ["training.steps=2", "training.samples_per_step=4"]
     for name, of in (("kept", []), ("folder", [f"data.dataset.of={{use: folder, path: {data}}}"])):
-        own = ["data.dataset.of.episodes=20", "evaluation.play=null", "model.width=16", f"out={tmp_path / name}"]
-        assert not main(["train", config, *small, *(of or own[:1]), *own[1:]])
+        more = ["evaluation.play=null", "model.width=16", f"out={tmp_path / name}"]
+        assert not main(["train", config, *small, *(of or ["data.dataset.of.episodes=20"]), *more])
     shutil.rmtree(data)
     shutil.rmtree(tmp_path / "cache")
     for name, more in (("kept", []), ("folder", ["--environment", "CartPole-v1"])):
         capsys.readouterr()
         assert not main(["play", str(tmp_path / name), "--target", "20", "--episodes", "2", *more])
-        assert "the data" not in capsys.readouterr().out and not (tmp_path / "cache" / "episodes").exists()
-    assert not main(["play", str(tmp_path / "folder"), "--target", "20", "--episodes", "2"])  # data.json knows where
+        assert "training data" not in capsys.readouterr().out and not (tmp_path / "cache" / "episodes").exists()
+    assert not main(["play", str(tmp_path / "folder"), "--target", "20", "--episodes", "2"])  # as in data.json
     (tmp_path / "folder" / "data.json").unlink()
     assert main(["play", str(tmp_path / "folder"), "--target", "20", "--episodes", "2"]) == 2
     assert "there is no folder" in capsys.readouterr().err
 
 
-def test_what_cannot_be_recorded_is_told(run, tmp_path, capsys):
-    for more, told in (
-        (["--policy", "script", "--target", "3"], "--target is the return that a run is asked for; 'script' is none"),
-        (["--policy", str(run), "--noise", "0", "1"], "is a run, which draws its actions itself"),
-        (["--policy", str(run), "--workers", "2"], "a run plays its episodes side by side in one process"),
-        (["--workers", "0"], "--workers 0: at least one must play"),
+def test_bad_options_of_record_are_reported(run, tmp_path, capsys):
+    for more, message in (
+        (["--policy", "script", "--target", "3"], "--target needs a run as --policy; 'script' is not the"),
+        (["--policy", str(run), "--noise", "0", "1"], "is a run, which samples its own actions"),
+        (["--policy", str(run), "--workers", "2"], "a run plays all episodes in one process"),
+        (["--workers", "0"], "--workers 0: at least one process is needed"),
         (["--policy", "skript"], "policy 'skript': possible are random, script, bot"),
         (["--policy", "{" * 500], "policy '{{{"),
         (["--policy", "a\0b"], "possible are random, script, bot"),
         (["--policy", "json:JSONDecoder"],
-         "policy 'json:JSONDecoder' is no subclass of Agent. Write `from "
-         "chopmix.projects.decision.environments.scripts import Agent` and `class JSONDecoder(Agent):` "
-         "with a method `act(self, seen)`"),
-        (["--policy", "json:loads"], "policy 'json:loads' is no subclass of Agent. Write"),
+         "policy 'json:JSONDecoder' is not a subclass of Agent. Write `from "
+         "chopmix.projects.decision.recording.scripts import Agent` and `class JSONDecoder(Agent):` "
+         "with a method `act(self, observation)`"),
+        (["--policy", "json:loads"], "policy 'json:loads' is not a subclass of Agent. Write"),
     ):  # fmt: skip
         assert main(["record", "CartPole-v1", *more, "--episodes", "2", "--out", str(tmp_path / "x")]) == 2
-        assert told in capsys.readouterr().err and not (tmp_path / "x").exists()
+        assert message in capsys.readouterr().err and not (tmp_path / "x").exists()
 
 
-def test_paths_that_are_too_long_are_told(run, capsys):
+def test_paths_that_are_too_long_are_reported(run, capsys):
     long = "a" * 300
     assert main(["record", "CartPole-v1", "--episodes", "2", "--out", long]) == 1
     assert "aaa cannot be written: File name too long" in capsys.readouterr().err
@@ -195,17 +196,17 @@ def test_paths_that_are_too_long_are_told(run, capsys):
 
 
 @pytest.mark.parametrize("name", ["Corridor-v0", "mine/Corridor-v0"])
-def test_an_environment_that_nobody_registered_is_named_with_its_module(tmp_path, capsys, name):
+def test_the_message_for_an_unregistered_environment_asks_for_its_module(tmp_path, capsys, name):
     assert main(["record", name, "--out", str(tmp_path / "x")]) == 2
-    told = f"An environment of your own is named with the module that registers it: my_env:{name}"
-    assert told in " ".join(capsys.readouterr().err.split())
+    message = f"For your own environment add the module that registers it: my_env:{name}"
+    assert message in " ".join(capsys.readouterr().err.split())
     for other in ("CartPole-v7", "json:Corridor-v0"):
         assert main(["record", other, "--out", str(tmp_path / "x")]) == 2
         assert "my_env" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("of", "told"),
+    ("of", "message"),
     [
         ("FOLDER", "'FOLDER' is a folder: {use: folder, path: FOLDER} or {use: minari, path: FOLDER}"),
         ("nowhere", "nothing is named 'nowhere'; possible: recorded, folder, minari, or package.module:Class"),
@@ -214,46 +215,45 @@ def test_an_environment_that_nobody_registered_is_named_with_its_module(tmp_path
         ("{use: folder, folder: FOLDER, window: 3}", "Folder needs 'path'"),
     ],
 )  # fmt: skip
-def test_episodes_in_a_folder_are_named_in_the_message(tmp_path, capsys, of, told):
-    """Whatever a user writes for a folder that was recorded, the message says what to write."""
+def test_the_message_for_a_recorded_folder_shows_the_correct_yaml(tmp_path, capsys, of, message):
     (tmp_path / "rec").mkdir()
     (tmp_path / "pole.yaml").write_text(POLE)
-    of, told = (each.replace("FOLDER", str(tmp_path / "rec")) for each in (of, told))
+    of, message = (text.replace("FOLDER", str(tmp_path / "rec")) for text in (of, message))
     assert main(["train", str(tmp_path / "pole.yaml"), f"data.dataset.of={of}", f"out={tmp_path / 'x'}"]) == 2
-    said = " ".join(capsys.readouterr().err.split())
-    assert told in said and said.count("Folder needs") == ("window" in of)
+    errors = " ".join(capsys.readouterr().err.split())
+    assert message in errors and errors.count("Folder needs") == ("window" in of)
 
 
 @pytest.mark.filterwarnings("ignore:.*WARN")
-def test_an_environment_that_draws_nothing_is_told(run, tmp_path, capsys, monkeypatch):
-    made = type(make_environment("CartPole-v1").unwrapped)
-    monkeypatch.setattr(made, "render", lambda self: None)
+def test_an_environment_that_renders_nothing_is_reported(run, tmp_path, capsys, monkeypatch):
+    environment = type(make_environment("CartPole-v1").unwrapped)
+    monkeypatch.setattr(environment, "render", lambda self: None)
     assert main(["play", str(run), "--target", "9", "--episodes", "1", "--record", str(tmp_path / "x.gif")]) == 2
-    assert "--record: the environment draws no pictures of itself, but gives NoneType" in capsys.readouterr().err
+    assert "--record: the environment renders no images, but returns NoneType" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ("evaluation.play={environment: Nowhere-v1}", "environment 'Nowhere-v1' cannot be made"),
-        ("evaluation.play={environment: Pendulum-v1}", "acts with 2 categories, the environment takes 1 numbers"),
+        ("evaluation.play={environment: Nowhere-v1}", "environment 'Nowhere-v1' cannot be created"),
+        ("evaluation.play={environment: Pendulum-v1}", "have 2 categories, but the environment expects 1 numbers"),
         ("evaluation.play={plan: {beams: 2, horizon: 2}}", "cannot plan: no task {use: next_item} predicts"),
     ],
 )
-def test_what_cannot_be_played_is_told_before_the_first_step(run, tmp_path, capsys, change, told):
+def test_play_settings_are_checked_before_the_first_step(run, tmp_path, capsys, change, message):
     assert main(["train", str(run.parent / "pole.yaml"), change, f"out={tmp_path / 'x'}"]) == 2
-    assert told in " ".join(capsys.readouterr().err.split()) and not (tmp_path / "x" / "checkpoints").exists()
+    assert message in " ".join(capsys.readouterr().err.split()) and not (tmp_path / "x" / "checkpoints").exists()
 
 
-def test_more_categories_than_an_input_reads_are_told(plans):
+def test_more_categories_than_an_input_has_are_reported(plans):
     run = load_run(plans)
     run.choppers["agent"] = replace(run.choppers["agent"], size=20)
-    with pytest.raises(RunError, match="the input 'agent' reads 20 categories, but 'agent' there is one of 26"):
+    with pytest.raises(RunError, match="the input 'agent' has 20 categories, but 'agent' has 26 in this environment"):
         list(episodes_of(run, Playing(), None, range(1)))
 
 
 @pytest.mark.system
-def test_a_run_records_what_it_does_and_goes_on_where_it_stopped(run, tmp_path, capsys):
+def test_a_run_records_its_episodes_and_continues_where_it_stopped(run, tmp_path, capsys):
     """The same episodes whether recorded at once or in two parts."""
     options = ["--policy", str(run), "--target", "30"]
     for number in ("100", "130"):
@@ -264,16 +264,17 @@ def test_a_run_records_what_it_does_and_goes_on_where_it_stopped(run, tmp_path, 
     assert (parts.actions == once.actions).all() and (parts.lengths == once.lengths).all()
     assert "returns " in capsys.readouterr().out
     played = episodes_of(load_run(run), Playing(targets=(30.0,), seed=0), 30.0, range(130))
-    assert not {*once.seeds.tolist()} & {each.seed for each in played}, "what is judged begins elsewhere"
+    seeds = {episode.seed for episode in played}
+    assert not {*once.seeds.tolist()} & seeds, "evaluation has other start states"
 
 
 @pytest.mark.filterwarnings("ignore:.*WARN")
 @pytest.mark.parametrize(("fps", "milliseconds"), [(50, 20), (10, 100), (4, 250), (1000, 20), (None, 50), ("fast", 50)])
-def test_a_film_runs_as_fast_as_its_environment_says(run, tmp_path, monkeypatch, fps, milliseconds):
-    """A GIF counts hundredths of a second, and programs that show it wait longer for less than two of them."""
-    made = type(make_environment("CartPole-v1").unwrapped)
-    metadata = {key: value for key, value in made.metadata.items() if key != "render_fps"}
-    monkeypatch.setattr(made, "metadata", metadata | ({} if fps is None else {"render_fps": fps}))
+def test_a_film_has_the_frame_rate_of_its_environment(run, tmp_path, monkeypatch, fps, milliseconds):
+    """A GIF stores hundredths of a second, and viewers slow down frames of less than two of them."""
+    environment = type(make_environment("CartPole-v1").unwrapped)
+    metadata = {key: value for key, value in environment.metadata.items() if key != "render_fps"}
+    monkeypatch.setattr(environment, "metadata", metadata | ({} if fps is None else {"render_fps": fps}))
     options = [
         "--target",
         "9",
@@ -287,5 +288,5 @@ def test_a_film_runs_as_fast_as_its_environment_says(run, tmp_path, monkeypatch,
     assert not main(["play", str(run), *options])
     steps = json.loads((tmp_path / "x.json").read_text())["played"][0]["steps"]
     with Image.open(tmp_path / "x.gif") as film:
-        shown = [frame.info["duration"] for frame in ImageSequence.Iterator(film)]  # equal frames are joined
-    assert sum(shown) == (steps - 1) * milliseconds + 1000
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(film)]  # equal frames are merged
+    assert sum(durations) == (steps - 1) * milliseconds + 1000

@@ -1,4 +1,4 @@
-"""How many files a reader meets between a loaded run and its first action."""
+"""The number of files between a loaded run and its first action."""
 
 import pytest
 from checkout import ROOT
@@ -24,8 +24,8 @@ def run(tmp_path, monkeypatch):
     return load_run(out)
 
 
-def test_the_way_to_the_first_action(run):
-    """The data set, which names the environment, is constructed once."""
+def test_the_path_to_the_first_action_is_short(run):
+    """Also, the data set, which names the environment, is constructed only once."""
     pytest.importorskip("gymnasium")
     paths = entered(lambda: next(episodes_of(run, Playing(), 10.0, [0])), until="Player._actions")
     assert len(paths.files) <= 36 and len(paths.moves) <= 36

@@ -1,4 +1,4 @@
-"""Agents in environments: episodes as they are recorded and read again, and a model that plays, cached or not."""
+"""Agents in environments: recorded episodes, data sets of them, and a model that plays with and without a cache."""
 
 import json
 import shutil
@@ -18,14 +18,14 @@ from chopmix.files.reading import DataError
 from chopmix.models.heads import SlotLinear
 from chopmix.models.layers.relative import Rotary
 from chopmix.models.model import Cores, Model
-from chopmix.projects.decision.agent import Player, Playing, environment_of, episodes_of, read_columns
+from chopmix.projects.decision.agent import Player, Playing, environment_of, episode_columns, episodes_of
 from chopmix.projects.decision.datasets.episodes import Episodes as EpisodesData
-from chopmix.projects.decision.environments import making
-from chopmix.projects.decision.environments.episodes import Episodes, read_about, read_episodes
-from chopmix.projects.decision.environments.making import ACTS, make_environment, spaces_of
-from chopmix.projects.decision.environments.record import about_of, played, record, recorded
-from chopmix.projects.decision.environments.scripts import Random
-from chopmix.projects.decision.environments.sources import Folder, Minari, Recorded
+from chopmix.projects.decision.recording import making
+from chopmix.projects.decision.recording.episodes import Episodes, read_about, read_episodes
+from chopmix.projects.decision.recording.making import ACTS, make_environment, spaces_of
+from chopmix.projects.decision.recording.record import about_of, play_episode, record, recorded
+from chopmix.projects.decision.recording.scripts import Random
+from chopmix.projects.decision.recording.sources import Folder, Minari, Recorded
 from chopmix.projects.decision.time_steps import TimeSteps
 from chopmix.tasks.next_item import NextItem
 from chopmix.tokenizers.base import axes_of
@@ -48,16 +48,16 @@ CHOPPERS = {
 }
 
 
-def player(context=48, core_tokens=0, columns=("return", "observation", "action"), seed=0, **how) -> Player:
+def player(context=48, core_tokens=0, columns=("return", "observation", "action"), seed=0, **options) -> Player:
     torch.manual_seed(seed)
     choppers = {name: CHOPPERS[name] for name in columns}
-    makers = {
+    classes = {
         "mission": TextTokenizer,
         "return": SensorTokenizer,
         "observation": SensorTokenizer,
         "action": CategoryTokenizer,
     }
-    tokenizers = {name: makers[name](chopper, 16, context, position=None) for name, chopper in choppers.items()}
+    tokenizers = {name: classes[name](chopper, 16, context, position=None) for name, chopper in choppers.items()}
     core = core_of(list(choppers), axes_of(choppers.values()), width=16, depth=3, heads=2, attention="causal(seconds)")
     model = Model(tokenizers, Cores(core), {"act": SlotLinear(16, 2)}, context=context, core_tokens=core_tokens).eval()
     for parameter in model.parameters():
@@ -66,50 +66,50 @@ def player(context=48, core_tokens=0, columns=("return", "observation", "action"
     task.choppers = choppers
     space = spaces_of(make_environment("CartPole-v1")).action
     return Player(model=model, task=task, head=model.heads["act"], choppers=choppers, space=space,
-                  columns={name: COLUMNS[name] for name in columns}, **how)  # fmt: skip
+                  columns={name: COLUMNS[name] for name in columns}, **options)  # fmt: skip
 
 
-def moment(step: int, first: bool, mission: str, row: int) -> list:
+def step_items(step: int, first: bool, mission: str, row: int) -> list:
     random = np.random.default_rng([step, row])
     timed = {"seconds": [float(step)]}
-    found = [
+    raw = [
         ("return", {"values": [[10.0 - step]], **timed}),
         ("observation", {"values": random.normal(size=(1, 4)), **timed}),
     ]
     before = [("mission", mission)] if first else [("action", {"values": [step % 2], "seconds": [step - 1.0]})]
-    return [(name, CHOPPERS[name].decode(raw)) for name, raw in before + found]
+    return [(name, CHOPPERS[name].decode(value)) for name, value in before + raw]
 
 
 @given(st.lists(st.text("ab ", min_size=1, max_size=4), min_size=1, max_size=4), st.integers(1, 5), st.integers(0, 2))
 @settings(max_examples=20, deadline=None)
-def test_what_is_read_moment_by_moment_is_what_is_read_at_once(missions, steps, core_tokens):
-    """With any number of core tokens and missions of any lengths; also after some rows have left."""
-    made = player(core_tokens=core_tokens, columns=tuple(COLUMNS))
-    moments, rows = TimeSteps(made.model, made.choppers), list(range(len(missions)))
+def test_reading_step_by_step_equals_reading_all_steps_at_once(missions, steps, core_tokens):
+    """With any number of core tokens and missions of any lengths; also after a row has been removed."""
+    agent = player(core_tokens=core_tokens, columns=tuple(COLUMNS))
+    time_steps, rows = TimeSteps(agent.model, agent.choppers), list(range(len(missions)))
     with torch.inference_mode():
-        hidden, _ = moments.begin([moment(0, True, text, row) for row, text in zip(rows, missions)])
+        hidden, _ = time_steps.begin([step_items(0, True, text, row) for row, text in zip(rows, missions)])
         for step in range(1, steps):
             if step == 2 and len(rows) > 1:
                 rows = rows[1:]
-                moments.keep(range(1, len(moments.rows)))
-            hidden, _ = moments.read([moment(step, False, missions[row], row) for row in rows])
+                time_steps.keep(range(1, len(time_steps.rows)))
+            hidden, _ = time_steps.read([step_items(step, False, missions[row], row) for row in rows])
         for number, row in enumerate(rows):
             joined: dict[str, list] = {}
             for step in range(steps):
-                for name, item in moment(step, not step, missions[row], row):
+                for name, item in step_items(step, not step, missions[row], row):
                     joined.setdefault(name, []).append(item)
             sample = [
                 (n, joined[n][0] if n == "mission" else type(joined[n][0])(*map(torch.cat, zip(*joined[n]))))
                 for n in COLUMNS if n in joined
             ]  # fmt: skip
-            whole, _planned = TimeSteps(made.model, made.choppers).begin([sample])
-            assert torch.allclose(hidden[number, -1], whole[0, -1], atol=1e-4)
+            expected, _planned = TimeSteps(agent.model, agent.choppers).begin([sample])
+            assert torch.allclose(hidden[number, -1], expected[0, -1], atol=1e-4)
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 99))
 @settings(max_examples=20, deadline=None)
-def test_rows_may_read_unequally_many_tokens_of_a_moment(count, steps, seed):
-    """Of a grid without its empty cells; positions are in the running order, and by the place in each stream."""
+def test_rows_may_have_different_numbers_of_tokens_per_step(count, steps, seed):
+    """For grids without their empty cells, with positions in the running order and within each input."""
     choppers = {
         "grid": CategoryChopper(size=3, shape=(2, 2, 1), cut=2, empty=(0,), offset=0.1),
         "action": CategoryChopper(size=2, offset=0.6),
@@ -129,122 +129,121 @@ def test_rows_may_read_unequally_many_tokens_of_a_moment(count, steps, seed):
         raw = {"grid": grids[row, first:end], "action": actions}
         return [(n, choppers[n].decode({"values": values, "seconds": seconds})) for n, values in raw.items()]
 
-    moments, rows = TimeSteps(model, choppers), list(range(count))
+    time_steps, rows = TimeSteps(model, choppers), list(range(count))
     with torch.inference_mode():
-        hidden, _ = moments.begin([items(row, 0, 1) for row in rows])
+        hidden, _ = time_steps.begin([items(row, 0, 1) for row in rows])
         for step in range(1, steps):
             if step == 2 and count > 1:
                 rows = rows[1:]
-                moments.keep(range(1, count))
-            hidden, _ = moments.read([items(row, step, step + 1) for row in rows])
+                time_steps.keep(range(1, count))
+            hidden, _ = time_steps.read([items(row, step, step + 1) for row in rows])
         for number, row in enumerate(rows):
-            whole, _ = TimeSteps(model, choppers).begin([items(row, 0, steps)])
-            torch.testing.assert_close(hidden[number, -1], whole[0, -1], atol=1e-4, rtol=1e-4)
+            expected, _ = TimeSteps(model, choppers).begin([items(row, 0, steps)])
+            torch.testing.assert_close(hidden[number, -1], expected[0, -1], atol=1e-4, rtol=1e-4)
 
 
-def test_an_episode_depends_on_its_number_alone():
-    """Not on how many are played beside it; and a context too short for an episode is read again from its middle."""
-    made = player(context=24)
-    together = made.play([make_environment("CartPole-v1") for _ in range(4)], range(4), 30.0)
-    assert max(len(each.rewards) for each in together) > 8  # three tokens a step: more than the context holds
+def test_an_episode_depends_only_on_its_number():
+    """It does not depend on the number of parallel episodes, also if the episode does not fit into the context."""
+    agent = player(context=24)
+    together = agent.play([make_environment("CartPole-v1") for _ in range(4)], range(4), 30.0)
+    assert max(len(episode.rewards) for episode in together) > 8  # with three tokens per step this exceeds the context
     for number in range(4):
-        (alone,) = made.play([make_environment("CartPole-v1")], [number], 30.0)
+        (alone,) = agent.play([make_environment("CartPole-v1")], [number], 30.0)
         assert np.array_equal(alone.actions, together[number].actions) and alone.seed == together[number].seed
-    assert len({each.seed for each in together}) == 4
+    assert len({episode.seed for episode in together}) == 4
     frames = []
-    made.play([make_environment("CartPole-v1", render=True)], [0], 30.0, lambda e: frames.append(e.render()))
+    agent.play([make_environment("CartPole-v1", render=True)], [0], 30.0, lambda e: frames.append(e.render()))
     assert len(frames) == len(together[0].rewards) and frames[0].ndim == 3
 
 
 @given(st.integers(0, 2**31), st.integers(0, 10**6))
 @settings(max_examples=20, deadline=None)
 @pytest.mark.system
-def test_what_is_played_begins_elsewhere_than_what_was_recorded_with_the_same_seed(seed, number):
-    """Else a run would be judged from the very states that it was trained on."""
+def test_played_and_recorded_episodes_with_the_same_seed_have_different_start_states(seed, number):
+    """Otherwise a run would be evaluated from the start states that it was trained on."""
     environment = make_environment("CartPole-v1")
-    recorded_one = played(environment, Random, seed, number)
-    made = replace(player(temperature=0.0), seed=seed)
-    (one,), (other,) = made.play([environment], [number], 30.0), made.play([environment], [number + 1], 30.0)
-    assert len({recorded_one.seed, one.seed, other.seed}) == 3
-    (again,) = replace(made, stream=ACTS).play([environment], [number], 30.0)
-    assert again.seed == recorded_one.seed, "a run that records begins where a script would"
+    scripted = play_episode(environment, Random, seed, number)
+    agent = replace(player(temperature=0.0), seed=seed)
+    (one,), (other,) = agent.play([environment], [number], 30.0), agent.play([environment], [number + 1], 30.0)
+    assert len({scripted.seed, one.seed, other.seed}) == 3
+    (recorded_one,) = replace(agent, stream=ACTS).play([environment], [number], 30.0)
+    assert recorded_one.seed == scripted.seed, "a run that records has the start states of a script"
 
 
-def test_the_return_that_is_left_is_what_was_not_rewarded_yet():
-    made, asked = player(temperature=0.0), []
-    chopper = made.choppers["return"]
-    seen = type(chopper).decode
+def test_the_return_to_go_is_the_target_minus_the_rewards_so_far():
+    agent, targets = player(temperature=0.0), []
+    decode = type(agent.choppers["return"]).decode
 
     class Spy(SensorChopper):
         def decode(self, raw):
-            asked.append(raw["values"].flatten().tolist())
-            return seen(self, raw)
+            targets.append(raw["values"].flatten().tolist())
+            return decode(self, raw)
 
     spying = player(temperature=0.0)
     spying.choppers["return"] = Spy(channels=1, scale={"0": 100.0})
     (episode,) = spying.play([make_environment("CartPole-v1")], [0], 30.0)
-    assert [each[-1] for each in asked] == [30.0 - step for step in range(len(asked))]
-    assert len(asked) == len(episode.rewards)
-    (other,) = made.play([make_environment("CartPole-v1")], [0], None)
+    assert [values[-1] for values in targets] == [30.0 - step for step in range(len(targets))]
+    assert len(targets) == len(episode.rewards)
+    (other,) = agent.play([make_environment("CartPole-v1")], [0], None)
     assert other.rewards.sum() == len(other.actions)
 
 
-def test_recording_goes_on_where_it_stopped(tmp_path):
+def test_recording_continues_where_it_stopped(tmp_path):
     about = about_of("chopmix/KeyToDoor-v0", {}, "random", (0.0, 0.0), 3, 230)
-    whole = recorded(tmp_path / "whole", about)
+    complete = recorded(tmp_path / "complete", about)
     steps = record(tmp_path / "cut", about)
     for number in steps:
         if number == 150:
             break
-    with pytest.raises(DataError, match="holds 100 of 230 episodes; `chopmix record` with the same options goes on"):
+    with pytest.raises(DataError, match="contains 100 of 230 episodes; `chopmix record` with the same options"):
         read_episodes(tmp_path / "cut")
     assert next(record(tmp_path / "cut", about)) == 100
-    again = recorded(tmp_path / "cut", about)
-    assert np.array_equal(again.actions, whole.actions) and np.array_equal(again.seeds, whole.seeds)
-    assert len(whole) == 230 and whole[7].actions.shape == (whole.lengths[7],)
+    continued = recorded(tmp_path / "cut", about)
+    assert np.array_equal(continued.actions, complete.actions) and np.array_equal(continued.seeds, complete.seeds)
+    assert len(complete) == 230 and complete[7].actions.shape == (complete.lengths[7],)
     for change in ({"seed": 4}, {"policy": "script"}, {"episodes": 200}):
-        with pytest.raises(DataError, match="holds other episodes"):
+        with pytest.raises(DataError, match="contains other episodes"):
             next(record(tmp_path / "cut", about.model_copy(update=change)))
-    with pytest.raises(DataError, match="not whole hundreds"):
+    with pytest.raises(DataError, match="230 episodes, which is no multiple of 100"):
         next(record(tmp_path / "cut", about.model_copy(update={"episodes": 300})))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.system
-def test_a_part_that_is_missing_is_recorded_by_any_number_of_processes(tmp_path, workers):
+def test_missing_parts_are_recorded_by_any_number_of_processes(tmp_path, workers):
     about = about_of("chopmix/KeyToDoor-v0", {}, "script", (0.0, 0.5), 3, 330)
-    whole = recorded(tmp_path / "whole", about)
-    shutil.copytree(tmp_path / "whole", tmp_path / "holes")
+    complete = recorded(tmp_path / "complete", about)
+    shutil.copytree(tmp_path / "complete", tmp_path / "holes")
     for part in (1, 3):
         (tmp_path / "holes" / f"part-{part:05}.safetensors").unlink()
-    told = [*record(tmp_path / "holes", about, workers=workers)]
-    assert told[0] == 200 and told[-1] == 330 and told == sorted(told)
-    assert len(told) == (131 if workers == 1 else 3)
-    for file in sorted((tmp_path / "whole").iterdir()):
+    counts = [*record(tmp_path / "holes", about, workers=workers)]
+    assert counts[0] == 200 and counts[-1] == 330 and counts == sorted(counts)
+    assert len(counts) == (131 if workers == 1 else 3)
+    for file in sorted((tmp_path / "complete").iterdir()):
         assert file.read_bytes() == (tmp_path / "holes" / file.name).read_bytes()
-    assert len(whole) == 330 and [*record(tmp_path / "holes", about, workers=workers)] == [330]
+    assert len(complete) == 330 and [*record(tmp_path / "holes", about, workers=workers)] == [330]
 
 
 AGENTS = """
 import os
 from pathlib import Path
-from chopmix.projects.decision.environments.scripts import Random
+from chopmix.projects.decision.recording.scripts import Random
 MARK = Path(__file__).with_suffix(".begun")
 class Fails(Random):
-    def act(self, seen):
+    def act(self, observation):
         try:
             MARK.touch(exist_ok=False)
         except FileExistsError:
-            return super().act(seen)
+            return super().act(observation)
         raise ValueError("once")
 class Dies(Random):
-    def act(self, seen):
+    def act(self, observation):
         os._exit(3)
 """
 
 
 @pytest.mark.system
-def test_recording_by_several_processes_stops_where_one_fails(tmp_path, monkeypatch):
+def test_recording_by_several_processes_stops_if_one_fails(tmp_path, monkeypatch):
     (tmp_path / "odd_agents.py").write_text(AGENTS)
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -255,12 +254,12 @@ def test_recording_by_several_processes_stops_where_one_fails(tmp_path, monkeypa
 
     with pytest.raises(ValueError, match="once"):
         recorded_by("Fails", 3000)
-    assert len([*(tmp_path / "Fails").glob("part-*")]) < 15, "those that were not begun are left"
-    with pytest.raises(DataError, match="a process that plays ended early"):
+    assert len([*(tmp_path / "Fails").glob("part-*")]) < 15, "parts that were not started are skipped"
+    with pytest.raises(DataError, match="a worker process ended unexpectedly"):
         recorded_by("Dies", 200)
 
 
-def test_complete_episodes_are_read_without_the_code_that_played(tmp_path, monkeypatch):
+def test_complete_episodes_are_read_without_the_code_of_the_agent(tmp_path, monkeypatch):
     (tmp_path / "odd_agents.py").write_text(AGENTS)
     with monkeypatch.context() as patch:
         patch.syspath_prepend(tmp_path)
@@ -274,7 +273,7 @@ def test_complete_episodes_are_read_without_the_code_that_played(tmp_path, monke
 
 
 class Odd(gymnasium.Env):
-    """Never ends, or gives no reward; draws nothing."""
+    """Never ends, may return a bad reward, and renders nothing."""
 
     metadata = {"render_modes": ["rgb_array"]}
     observation_space = gymnasium.spaces.Box(-9, 9, (4,))
@@ -295,7 +294,7 @@ class Odd(gymnasium.Env):
 
 @pytest.fixture
 def odd(monkeypatch):
-    """Its name."""
+    """The name of the environment."""
     gymnasium.register("Odd-v0", Odd)
     monkeypatch.setattr(making, "LONGEST", 50)
     yield "Odd-v0"
@@ -303,28 +302,28 @@ def odd(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.*WARN")
-def test_environments_that_never_end_or_reward_nothing_are_said(tmp_path, odd):
-    def one(settings, policy="random"):
+def test_episodes_without_end_or_finite_rewards_are_refused(tmp_path, odd):
+    def record_one(settings, policy="random"):
         recorded(tmp_path / "x", about_of(odd, settings, policy, (0.0, 0.0), 0, 1))
 
-    with pytest.raises(DataError, match="has not ended after 50 steps; --setting max_episode_steps=1000"):
-        one({})
+    with pytest.raises(DataError, match="has not ended after 50 steps; limit it with --setting max_episode_steps=1000"):
+        record_one({})
     shutil.rmtree(tmp_path / "x")
-    with pytest.raises(DataError, match="the environment gave the reward 'much', which is no finite number"):
-        one({"reward": "much"})
+    with pytest.raises(DataError, match="the environment returned the reward 'much', which is not a finite number"):
+        record_one({"reward": "much"})
     shutil.rmtree(tmp_path / "x")
     with pytest.raises(DataError, match="policy 'skript': possible are random, script, bot"):
-        one({}, "skript")
+        record_one({}, "skript")
     assert not (tmp_path / "x").exists()
-    one({"max_episode_steps": 7})
+    record_one({"max_episode_steps": 7})
     assert read_episodes(tmp_path / "x")[1].lengths.tolist() == [7]
     with pytest.raises(DataError, match="has not ended after 50 steps"):
         player().play([make_environment(odd)], [0], 10.0)
 
 
-def test_returns_to_go_are_what_is_still_to_come():
+def test_the_return_to_go_is_the_sum_of_later_rewards():
     rewards = np.array([1.0, 2.0, 3.0, 10.0, -4.0])
-    found = Episodes(
+    episodes = Episodes(
         {"observation": np.zeros((5, 1))},
         {},
         np.zeros(5),
@@ -334,8 +333,8 @@ def test_returns_to_go_are_what_is_still_to_come():
         np.array([0, 1]),
         np.array([0, 0]),
     )
-    assert found.to_go.tolist() == [6, 5, 3, 6, -4] and found.values.tolist() == [6, 6]
-    assert found[1].rewards.tolist() == [10, -4] and not found[1].ended
+    assert episodes.to_go.tolist() == [6, 5, 3, 6, -4] and episodes.values.tolist() == [6, 6]
+    assert episodes[1].rewards.tolist() == [10, -4] and not episodes[1].ended
 
 
 @pytest.mark.parametrize(
@@ -343,28 +342,28 @@ def test_returns_to_go_are_what_is_still_to_come():
     [
         ({"lengths": np.array([5, 0])}, "episode 1 has no steps"),
         ({"lengths": np.array([3, 1])}, "'actions' holds 5 steps, but the episodes have 4"),
-        ({"rewards": np.array([1.0, np.nan, 0, 0, 0])}, "step 1 has no finite reward"),
+        ({"rewards": np.array([1.0, np.nan, 0, 0, 0])}, "step 1: the reward nan is not finite"),
         ({"rewards": np.zeros(3)}, "'rewards' holds 3 steps"),
     ],
 )
-def test_bad_episodes_are_said(change, message):
-    whole = {"observations": {"observation": np.zeros((5, 1))}, "texts": {}, "actions": np.zeros(5)}
-    whole |= {"rewards": np.zeros(5), "lengths": np.array([3, 2]), "ended": np.ones(2, bool)}
-    whole |= {"seeds": np.zeros(2, int), "given_up": np.zeros(2, int)}
+def test_bad_episodes_are_refused(change, message):
+    fields = {"observations": {"observation": np.zeros((5, 1))}, "texts": {}, "actions": np.zeros(5)}
+    fields |= {"rewards": np.zeros(5), "lengths": np.array([3, 2]), "ended": np.ones(2, bool)}
+    fields |= {"seeds": np.zeros(2, int), "given_up": np.zeros(2, int)}
     with pytest.raises(DataError, match=message):
-        Episodes(**(whole | change))
+        Episodes(**(fields | change))
 
 
-def test_windows_are_parts_of_episodes_and_splits_share_none(tmp_path, monkeypatch):
+def test_windows_are_parts_of_episodes_and_splits_are_disjoint(tmp_path, monkeypatch):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
-    made = EpisodesData(
+    dataset = EpisodesData(
         of=lambda: Recorded(environment="CartPole-v1", policy="script", noise=(0.5, 1.0), episodes=60), window=5
     )
-    assert made.columns == ("return", "reward", "action", "step", "score", "observation")
-    splits = {split: made.open(split) for split in ("train", "val")}
+    assert dataset.columns == ("return", "reward", "action", "step", "score", "observation")
+    splits = {split: dataset.open(split) for split in ("train", "val")}
     assert not {*splits["train"].episodes} & {*splits["val"].episodes}
     assert len({*splits["train"].episodes}) + len({*splits["val"].episodes}) == 60
-    row, episode = splits["train"][6], made.played[int(splits["train"].episodes[6])]
+    row, episode = splits["train"][6], dataset.played[int(splits["train"].episodes[6])]
     assert row["return"]["values"].tolist() == [
         episode.value - step for step in range(6, 6 + len(row["action"]["values"]))
     ]
@@ -374,7 +373,7 @@ def test_windows_are_parts_of_episodes_and_splits_share_none(tmp_path, monkeypat
         and splits["train"].keys[6] == f"episode {splits['train'].episodes[6]} from step 6"
     )
     steps = sum(len(row["action"]["values"]) for row in (splits["val"][n] for n in range(len(splits["val"]))))
-    assert steps == sum(made.played.lengths[e] for e in {*splits["val"].episodes})
+    assert steps == sum(dataset.played.lengths[e] for e in {*splits["val"].episodes})
     best = EpisodesData(
         of=lambda: Recorded(environment="CartPole-v1", policy="script", noise=(0.5, 1.0), episodes=60), best=0.1
     )
@@ -383,45 +382,45 @@ def test_windows_are_parts_of_episodes_and_splits_share_none(tmp_path, monkeypat
     assert min(kept[n]["score"] for n in range(len(kept))) >= np.sort(best.played.values[best.chosen("train")])[0]
 
 
-def test_balanced_returns_are_drawn_equally_often_and_by_seed_and_step_alone(tmp_path, monkeypatch):
+def test_balanced_returns_are_drawn_equally_often_by_seed_and_step(tmp_path, monkeypatch):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
     of = lambda: Recorded(environment="chopmix/KeyToDoor-v0", policy="script", noise=(0.8, 1.0), episodes=200)
     samples = EpisodesData(of=of, balance=2).open("train")
     scores = np.array([samples[n]["score"] for n in range(len(samples))])
     assert 0.02 < scores.mean() < 0.4
-    sampler, again = Weighted(samples.weights, 64), Weighted(samples.weights, 64)
-    drawn = [place.number for step in range(100) for place in sampler.plan(0, step)]
+    sampler, other = Weighted(samples.weights, 64), Weighted(samples.weights, 64)
+    drawn = [index.number for step in range(100) for index in sampler.plan(0, step)]
     assert scores[drawn].mean() == pytest.approx(0.5, abs=0.03)
-    assert again.plan(0, 77) == sampler.plan(0, 77) != sampler.plan(1, 77)
-    assert len({place.epoch for step in range(3) for place in sampler.plan(0, step)}) == 192
+    assert other.plan(0, 77) == sampler.plan(0, 77) != sampler.plan(1, 77)
+    assert len({index.epoch for step in range(3) for index in sampler.plan(0, step)}) == 192
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: make_environment("Nowhere-v1"), "environment 'Nowhere-v1' cannot be made"),
-        (lambda: make_environment("CartPole-v1", {"gravity": 3}), "environment 'CartPole-v1' cannot be made"),
+        (lambda: make_environment("Nowhere-v1"), "environment 'Nowhere-v1' cannot be created"),
+        (lambda: make_environment("CartPole-v1", {"gravity": 3}), "environment 'CartPole-v1' cannot be created"),
         (lambda: make_environment("nowhere_at_all:Env-v1"), "needs 'nowhere_at_all', which is not installed"),
-        (lambda: about_of("CartPole-v1", {}, "random", (0.5, 0.2), 0, 9), "noise must be two shares from 0 to 1"),
+        (lambda: about_of("CartPole-v1", {}, "random", (0.5, 0.2), 0, 9), "noise must be two numbers from 0 to 1"),
         (lambda: about_of("CartPole-v1", {}, "random", (0.0, 0.0), 0, 0), "episodes must be at least 1"),
         (lambda: EpisodesData(of=lambda: Folder(path="nowhere"), window=-1), "window and balance must be at least 0"),
         (lambda: Folder(path="nowhere").about, "there is no folder nowhere"),
     ],
 )
-def test_what_cannot_be_is_said(call, message):
+def test_bad_environments_and_options_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_a_folder_of_another_format_is_said(tmp_path):
-    with pytest.raises(DataError, match="holds no episodes: there is no episodes.json"):
+def test_a_folder_of_another_format_is_refused(tmp_path):
+    with pytest.raises(DataError, match="contains no episodes: there is no episodes.json"):
         read_about(tmp_path)
     recorded(tmp_path, about_of("CartPole-v1", {}, "random", (0.0, 0.0), 0, 3))
-    told = json.loads((tmp_path / "episodes.json").read_text())
-    (tmp_path / "episodes.json").write_text(json.dumps(told | {"format": 2}))
-    with pytest.raises(DataError, match="format 2 is not known; this version reads 1"):
+    about = json.loads((tmp_path / "episodes.json").read_text())
+    (tmp_path / "episodes.json").write_text(json.dumps(about | {"format": 2}))
+    with pytest.raises(DataError, match="format 2 is not supported; this version reads format 1"):
         read_about(tmp_path)
-    (tmp_path / "episodes.json").write_text(json.dumps(told))
+    (tmp_path / "episodes.json").write_text(json.dumps(about))
     (tmp_path / "part-00000.safetensors").write_bytes(b"no")
     with pytest.raises(DataError, match="damaged or cut short"):
         read_episodes(tmp_path)
@@ -440,16 +439,16 @@ def minari_folder(folder, change=lambda file, about: None) -> None:
         for number, steps in enumerate((3, 2)):
             group = file.create_group(f"episode_{number}")
             group.attrs["seed"] = 7 + number
-            seen = group.create_group("observations")
-            seen["state"] = np.arange((steps + 1) * 4, dtype=np.float32).reshape(-1, 4)
-            seen.create_dataset("mission", data=["go"] * (steps + 1), dtype=h5py.string_dtype())
+            observations = group.create_group("observations")
+            observations["state"] = np.arange((steps + 1) * 4, dtype=np.float32).reshape(-1, 4)
+            observations.create_dataset("mission", data=["go"] * (steps + 1), dtype=h5py.string_dtype())
             group["actions"], group["rewards"] = np.arange(steps) % 2, np.ones(steps)
             group["terminations"], group["truncations"] = np.arange(steps) == 2, np.arange(steps) == 1
         change(file, about)
     (folder / "data" / "metadata.json").write_text(json.dumps(about))
 
 
-def test_a_folder_of_minaris_is_read_without_it(tmp_path):
+def test_a_minari_data_set_is_read_without_minari(tmp_path):
     spec = {
         "id": "CartPole-v1",
         "kwargs": {"sutton_barto_reward": True, "render_mode": "human"},
@@ -461,15 +460,11 @@ def test_a_folder_of_minaris_is_read_without_it(tmp_path):
     assert source.about.options == {"sutton_barto_reward": True, "max_episode_steps": 9}
     assert source.about.spaces.action.size == 2
     assert source.about.spaces.texts == ("mission",) and source.about.spaces.observations["state"].shape == (4,)
-    found = source.read()
-    assert found.lengths.tolist() == [3, 2] and found.ended.tolist() == [True, False] and found.seeds.tolist() == [7, 8]
-    assert found.texts == {"mission": ["go", "go"]} and found.observations["state"].shape == (5, 4)
-    assert found.observations["state"][3].tolist() == [
-        0,
-        1,
-        2,
-        3,
-    ]  # the second episode begins; no last observation between
+    episodes = source.read()
+    assert episodes.lengths.tolist() == [3, 2] and episodes.ended.tolist() == [True, False]
+    assert episodes.seeds.tolist() == [7, 8] and episodes.texts == {"mission": ["go", "go"]}
+    assert episodes.observations["state"].shape == (5, 4)
+    assert episodes.observations["state"][3].tolist() == [0, 1, 2, 3]  # the second episode, after 3 of 4 observations
 
 
 def dropped(name):
@@ -480,19 +475,19 @@ def dropped(name):
 
 
 def replaced(name, value, **more):
-    """The second episode with another array, or group of arrays."""
+    """The second episode with another array, or another group of arrays."""
 
     def put(group, name, value):
         if isinstance(value, dict):
-            for inner, each in value.items():
-                put(group.require_group(name), inner, each)
+            for key, array in value.items():
+                put(group.require_group(name), key, array)
         else:
             group[name] = value
 
     def change(file, about):
-        for each, found in {name: value, **more}.items():
-            del file["episode_1"][each]
-            put(file["episode_1"], each, found)
+        for key, array in {name: value, **more}.items():
+            del file["episode_1"][key]
+            put(file["episode_1"], key, array)
 
     return change
 
@@ -500,28 +495,28 @@ def replaced(name, value, **more):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda file, about: about.update(data_format="arrow"), "its format 'arrow' is not read here, only 'hdf5'"),
-        (lambda file, about: about.update(total_episodes=0), "holds no episodes"),
+        (lambda file, about: about.update(data_format="arrow"), "the format 'arrow' is not supported, only 'hdf5'"),
+        (lambda file, about: about.update(total_episodes=0), "contains no episodes"),
         (lambda file, about: about.update(total_episodes=3), "main_data.hdf5 cannot be read: .*episode_2"),
         (lambda file, about: about.update(total_episodes="two"), "total_episodes: must be a whole number"),
         (
             dropped("rewards"),
-            r"main_data.hdf5 cannot be read: .* \(of Minari ~=0.9; read here is what 0.4 and 0.5 write",
+            r"main_data.hdf5 cannot be read: .* \(written by Minari ~=0.9; supported are 0.4 and 0.5\)",
         ),
         (replaced("actions", np.zeros(0), rewards=np.zeros(0), terminations=np.zeros(0)), "episode 1 has no steps"),
-        (replaced("truncations", np.zeros(2)), "episode 1 is a part of one: at its last step it neither ended nor"),
+        (replaced("truncations", np.zeros(2)), "episode 1 is incomplete: it was neither terminated nor"),
         (replaced("actions", {"a": np.zeros(2)}), "episode 1: its actions are several arrays"),
-        (replaced("observations", {"state": {"a": np.zeros(3)}}), "its observation 'state' is made of others"),
-        (replaced("observations", {"state": np.zeros((3, 5))}), "its episodes differ in what is observed or done"),
-        (replaced("observations", {"other": np.zeros((3, 4))}), "its episodes differ in what is observed or done"),
+        (replaced("observations", {"state": {"a": np.zeros(3)}}), "its observation 'state' is nested"),
+        (replaced("observations", {"state": np.zeros((3, 5))}), "its episodes have different observations or actions"),
+        (replaced("observations", {"other": np.zeros((3, 4))}), "its episodes have different observations or actions"),
         (replaced("observations", {"state": np.zeros((1, 4))}), "has 2 actions, but only 1 observations 'state'"),
         (
             lambda file, about: about.update(action_space=json.dumps({"type": "Discrete", "start": 1, "n": 2})),
-            "its actions are numbers from 1 on; possible are those from 0",
+            "the categories of actions start at 1; they must start at 0",
         ),
     ],
 )
-def test_a_folder_of_another_kind_is_said(tmp_path, change, message):
+def test_unsupported_minari_data_sets_are_refused(tmp_path, change, message):
     minari_folder(tmp_path, change)
     with pytest.raises(DataError, match=message):
         source = Minari(path=str(tmp_path))
@@ -529,8 +524,8 @@ def test_a_folder_of_another_kind_is_said(tmp_path, change, message):
         source.about  # noqa: B018
 
 
-def test_what_is_no_folder_of_minaris_is_said(tmp_path):
-    with pytest.raises(DataError, match="is no folder of Minari's: there is no data/metadata.json"):
+def test_a_damaged_minari_data_set_is_refused(tmp_path):
+    with pytest.raises(DataError, match="is not a Minari data set: there is no data/metadata.json"):
         Minari(path=str(tmp_path)).read()
 
     def short(file, about):
@@ -546,26 +541,26 @@ def test_what_is_no_folder_of_minaris_is_said(tmp_path):
         Minari(path=str(tmp_path / "short")).read()
 
 
-def test_a_mixture_draws_each_source_by_its_own_weights(tmp_path, monkeypatch):
-    """Of a source with weights a sample is drawn as often as they say; the others' samples take their turns."""
+def test_a_mixture_draws_samples_by_the_weights_of_their_source(tmp_path, monkeypatch):
+    """Samples of a source with weights are drawn by these weights, those of another source equally often."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
     of = lambda: Recorded(environment="CartPole-v1", episodes=20)
     dataset = Mixture(of={"play": lambda: EpisodesData(of=of, balance=2), "all": lambda: EpisodesData(of=of)})
     mixture = dataset.open("train")
     sampler = sampler_of(mixture, None, 4, None)
-    places = [place for step in range(1000) for place in sampler.plan(0, step)]
+    indices = [index for step in range(1000) for index in sampler.plan(0, step)]
     weights, count = mixture.mixture[0].samples.weights, len(mixture.mixture[0].samples)
-    drawn = np.bincount([place.number for place in places], minlength=2 * count)
+    drawn = np.bincount([index.number for index in indices], minlength=2 * count)
     assert drawn[:count].sum() == drawn[count:].sum() == 2000 and np.ptp(drawn[count:]) <= 1
     assert np.ptp(weights) > 0 and np.abs(drawn[:count] / 2000 - weights).max() < 0.03
-    assert len({*places}) == len(places) and sampler_of(mixture, None, 4, None).plan(0, 700) == sampler.plan(0, 700)
+    assert len({*indices}) == len(indices) and sampler_of(mixture, None, 4, None).plan(0, 700) == sampler.plan(0, 700)
 
 
-def test_one_set_of_weights_plays_beside_what_else_it_learned(tmp_path, monkeypatch):
-    """In a mixture the environment is that of the episodes, and inputs of other data sets are not asked for there."""
+def test_a_model_of_a_mixture_plays(tmp_path, monkeypatch):
+    """Its environment is that of the episodes, and inputs of other data sets are not needed to play."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     (tmp_path / "digits.jsonl").write_text('{"digits": "1 2 3"}\n' * 40)
-    written = f"""
+    text = f"""
 inputs:
   digits: {{use: text, encoding: characters}}
   return: {{use: sensor, channels: 1, position: null}}
@@ -586,18 +581,17 @@ training: {{steps: 2, samples_per_step: 8}}
 evaluation: {{every: 2, play: {{targets: [20], episodes: 2}}}}
 out: {tmp_path / "run"}
 """
-    (tmp_path / "two.yaml").write_text(written)
-    found, _ = train(load_config(tmp_path / "two.yaml", []))
+    (tmp_path / "two.yaml").write_text(text)
+    metrics, _ = train(load_config(tmp_path / "two.yaml", []))
     run = load_run(tmp_path / "run")
-    assert read_columns(run).keys() == {"return", "observation", "action"}
+    assert episode_columns(run).keys() == {"return", "observation", "action"}
     assert environment_of(run, Playing()) == ("CartPole-v1", {})
-    played = [each.value for each in episodes_of(run, Playing(), 20.0, range(2))]
-    assert np.mean(played) == pytest.approx(found["val/return_at_20"]) and min(played) >= 8
+    returns = [episode.value for episode in episodes_of(run, Playing(), 20.0, range(2))]
+    assert np.mean(returns) == pytest.approx(metrics["val/return_at_20"]) and min(returns) >= 8
 
 
-def test_key_to_door_in_ids_is_key_to_door_in_cells():
-    """The same episodes, seen as a grid and as numbers of cells."""
-    grid, ids = (make_environment("chopmix/KeyToDoor-v0", {"grid": shown}) for shown in (True, False))
+def test_key_to_door_has_equal_episodes_as_grid_and_as_categories():
+    grid, ids = (make_environment("chopmix/KeyToDoor-v0", {"grid": as_grid}) for as_grid in (True, False))
     random = np.random.default_rng(0)
     for seed in range(20):
         pairs, over = [(grid.reset(seed=seed)[0], ids.reset(seed=seed)[0])], False
@@ -614,5 +608,5 @@ def test_key_to_door_in_ids_is_key_to_door_in_cells():
             assert flat[numbers["agent"] - 1] == 1
             if len(things):
                 assert (numbers["thing"], numbers["kind"]) == (things[0] + 1, flat[things[0]] - 1)
-            else:  # there is none, or the agent stands before the door without a key, and hides it
+            else:  # there is no thing, or the agent is in the cell of the door without a key and hides it
                 assert (numbers["thing"], numbers["kind"]) in ((0, 0), (numbers["agent"], 2))

@@ -1,4 +1,4 @@
-"""Agents that see: pictures in time as tokens, played moment by moment, and the configurations for a GPU, small."""
+"""Agents with image observations, checks of environments and trust, and dry runs of configurations for a GPU."""
 
 import re
 import sys
@@ -18,9 +18,9 @@ from chopmix.files.reading import DataError
 from chopmix.files.trust import NOTHING, Trust
 from chopmix.projects.decision import agent as environments
 from chopmix.projects.decision.agent import Playing, episodes_of
-from chopmix.projects.decision.environments.episodes import About
-from chopmix.projects.decision.environments.making import Space, Spaces, check_action, observed, spaces_of
-from chopmix.projects.decision.environments.scripts import Random, agent_of
+from chopmix.projects.decision.recording.episodes import About
+from chopmix.projects.decision.recording.making import Space, Spaces, check_action, observed, spaces_of
+from chopmix.projects.decision.recording.scripts import Random, agent_of
 from chopmix.tokenizers.media.clock import Clocked
 from chopmix.tokenizers.video import VideoChopper
 from hypothesis import given, settings
@@ -36,7 +36,7 @@ STAND_INS = {
     "decision/babyai_boss_gpu": ["data.dataset.of.episodes=12"],
     "in_context/linear_gpu": ["data.dataset.samples=1000"],
 }
-SEES = f"""
+SPOT_YAML = f"""
 inputs:
   return: {{use: sensor, channels: 1, position: null}}
   observation:
@@ -67,23 +67,23 @@ def test_configs_for_a_gpu_are_dry_run_small(name, tmp_path, monkeypatch, capsys
 
 @pytest.mark.system
 def test_an_agent_learns_from_pictures_and_plays(tmp_path, monkeypatch):
-    """It does what the spot says where much is asked for; read again from the middle where the context is full."""
+    """With a high target return it takes the rewarded action, also after the context was full."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "sees.yaml").write_text(SEES)
+    (tmp_path / "sees.yaml").write_text(SPOT_YAML)
     train(load_config(tmp_path / "sees.yaml", [f"out={tmp_path / 'run'}"]))
     run = load_run(tmp_path / "run", trust=["spot"])
     played = list(episodes_of(run, Playing(temperature=0), 6.0, range(12)))
-    assert np.mean([each.value for each in played]) > 4.5
+    assert np.mean([episode.value for episode in played]) > 4.5
     assert played[0].observations["observation"].shape == (6, 8, 12)
 
 
 @pytest.mark.parametrize(
-    ("action", "space", "told"),
+    ("action", "space", "message"),
     [
         (7, Space(shape=(), dtype="int64", size=2), "action 7 is outside the space: 0 to 1"),
         (-1, Space(shape=(), dtype="int64", size=2), "action -1 is outside the space: 0 to 1"),
-        (0.5, Space(shape=(), dtype="int64", size=2), "an action must be a whole number, not 0.5"),
-        (None, Space(shape=(), dtype="int64", size=2), "an action must be a whole number, not None"),
+        (0.5, Space(shape=(), dtype="int64", size=2), "an action must be an integer, not 0.5"),
+        (None, Space(shape=(), dtype="int64", size=2), "an action must be an integer, not None"),
         ("up", Space(shape=(1,), dtype="float32"), "an action must be numbers, not 'up'"),
         (
             [9.0],
@@ -91,50 +91,51 @@ def test_an_agent_learns_from_pictures_and_plays(tmp_path, monkeypatch):
             "action [9.0] is outside the space: [-2.0] to",
         ),
         ([np.nan], Space(shape=(1,), dtype="float32"), "is outside the space"),
-        ([0.0, 0.0], Space(shape=(1,), dtype="float32"), "an action of shape (2,) is outside the space, whose actions"),
+        ([0.0, 0.0], Space(shape=(1,), dtype="float32"), "an action of shape (2,) is outside the space: finite"),
     ],
 )
-def test_actions_outside_the_space_are_told(action, space, told):
-    with pytest.raises(DataError, match=re.escape(told)):
+def test_actions_outside_the_space_are_refused(action, space, message):
+    with pytest.raises(DataError, match=re.escape(message)):
         check_action(np.asarray(action), space)
 
 
-def test_an_action_at_random_is_one_where_the_space_has_no_limits():
+def test_a_random_action_is_in_the_space_without_limits_too():
     import gymnasium
 
     for low, high in ((-1.0, 1.0), (-np.inf, np.inf), (0.0, np.inf)):
         space = gymnasium.spaces.Box(low, high, (3,), np.float32)
         agent = Random(SimpleNamespace(action_space=space), np.random.default_rng(0))
-        assert all(space.contains(agent.anything()) for _ in range(50))
+        assert all(space.contains(agent.random_action()) for _ in range(50))
 
 
-def test_spaces_that_cannot_be_taken_are_told():
+def test_unsupported_spaces_are_refused():
     import gymnasium
 
     spaces = gymnasium.spaces
-    made = SimpleNamespace(observation_space=spaces.Box(0, 1, (2,)), action_space=spaces.MultiDiscrete([2, 3]))
-    with pytest.raises(DataError, match="the action is MultiDiscrete.*; possible are Discrete from 0, Box, and Dict"):
-        spaces_of(made)
+    environment = SimpleNamespace(observation_space=spaces.Box(0, 1, (2,)), action_space=spaces.MultiDiscrete([2, 3]))
+    with pytest.raises(DataError, match="the action has the space MultiDiscrete.*; possible are Discrete from 0, Box"):
+        spaces_of(environment)
 
 
-def test_what_is_observed_is_kept_where_the_environment_changes_it():
+def test_an_observation_is_a_copy():
     buffer = np.zeros(2)
-    seen = [observed(buffer), observed({"a": buffer, "word": "go"})]
+    observations = [observed(buffer), observed({"a": buffer, "word": "go"})]
     buffer += 1
-    assert not seen[0].arrays["observation"].any() and not seen[1].arrays["a"].any() and seen[1].texts == {"word": "go"}
+    assert not observations[0].arrays["observation"].any() and not observations[1].arrays["a"].any()
+    assert observations[1].texts == {"word": "go"}
 
 
-def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeypatch):
-    """Nothing that its configuration or its episodes name is imported, unless it is trusted."""
+def test_an_untrusted_run_executes_no_environment_and_no_policy(tmp_path, monkeypatch):
+    """Code that its configuration or its episodes name is not imported unless it is trusted."""
     (tmp_path / "evil_world.py").write_text("raise SystemExit('executed')")
     monkeypatch.syspath_prepend(tmp_path)
-    told = SEES.replace("spot:Spot-v0", "evil_world:Evil-v0").replace("spot:Follows", "evil_world:Zero")
-    tree = yaml.safe_load(told)
+    text = SPOT_YAML.replace("spot:Spot-v0", "evil_world:Evil-v0").replace("spot:Follows", "evil_world:Zero")
+    tree = yaml.safe_load(text)
     tree["evaluation"]["play"] = {"environment": "evil_world:Evil-v0"}
     with pytest.raises(ConfigError) as error:
         config_from_tree(tree)
-    places = ("data.dataset.of.environment", "data.dataset.of.policy", "evaluation.play.environment")
-    assert all(place in str(error.value) for place in places)
+    paths = ("data.dataset.of.environment", "data.dataset.of.policy", "evaluation.play.environment")
+    assert all(path in str(error.value) for path in paths)
     assert str(error.value).count("is code outside chopmix, which is not executed") == 3
     assert config_from_tree(tree, trust=Trust.of(["evil_world"])).trust.modules == {"evil_world"}
     run, source = Run.__new__(Run), SimpleNamespace()
@@ -142,37 +143,37 @@ def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeyp
     spaces = Spaces(observations={}, texts=(), action=Space(shape=(), dtype="int64", size=2))
     monkeypatch.setattr(environments, "episodes_in", lambda run: SimpleNamespace(source=source))
 
-    def asked(environment, options, how):
-        """What is played by a run that was trained on episodes of an environment with these options."""
+    def played(environment, options, playing):
+        """The environment and settings that a run plays after training on episodes of `environment` with `options`."""
         source.about = About(format=1, environment=environment, options=options, policy="x", spaces=spaces, episodes=1)
-        return environments.environment_of(run, Playing(**how))
+        return environments.environment_of(run, Playing(**playing))
 
-    evil, shimmys = "evil_world:Evil-v0", "GymV26Environment-v0"  # the second makes what its options name
+    evil, wrapper = "evil_world:Evil-v0", "GymV26Environment-v0"  # it creates the environment in its options
     with pytest.raises(RunError, match=f"If you trust its author, name it yourself: --environment {evil}"):
-        asked(evil, {}, {})
-    assert asked(evil, {}, {"environment": evil})[0] == evil
+        played(evil, {}, {})
+    assert played(evil, {}, {"environment": evil})[0] == evil
     for options in ({"env_id": evil}, {"inner": [{"env": evil}]}):
         with pytest.raises(RunError, match=f"'{evil}' is code outside chopmix"):
-            asked(shimmys, options, {})
-    with pytest.raises(RunError, match=f"--environment {shimmys} --setting env_id={evil}"):
-        asked(shimmys, {"env_id": evil}, {"environment": shimmys})
-    for named in ("evil-mod:E-v0", "\u00e9vil:E-v0", "1evil:E-v0", "evil_world.inner:E-v0"):
+            played(wrapper, options, {})
+    with pytest.raises(RunError, match=f"--environment {wrapper} --setting env_id={evil}"):
+        played(wrapper, {"env_id": evil}, {"environment": wrapper})
+    for name in ("evil-mod:E-v0", "\u00e9vil:E-v0", "1evil:E-v0", "evil_world.inner:E-v0"):
         with pytest.raises(RunError, match="is code outside chopmix"):
-            asked(named, {}, {})
+            played(name, {}, {})
     run.config.trust = Trust.of(["evil_world"])
-    assert asked("evil_world.inner:E-v0", {}, {})[0] == "evil_world.inner:E-v0"
+    assert played("evil_world.inner:E-v0", {}, {})[0] == "evil_world.inner:E-v0"
     run.config.trust = NOTHING
-    own = {"environment": shimmys, "settings": {"env_id": evil}}
-    assert asked(shimmys, {"env_id": evil}, own) == (shimmys, {"env_id": evil})
+    chosen = {"environment": wrapper, "settings": {"env_id": evil}}
+    assert played(wrapper, {"env_id": evil}, chosen) == (wrapper, {"env_id": evil})
     plain = {"map": ["SF", "HG"], "speed": 3}
-    assert asked(shimmys, plain, {"settings": {"a": 1}}) == (shimmys, {**plain, "a": 1})
-    named = {"environment": shimmys, "settings": {"speed": 4}}  # the data's settings hold where it is their environment
-    assert asked(shimmys, plain, named) == (shimmys, {**plain, "speed": 4})
-    assert asked(shimmys, plain, {"environment": "CartPole-v1"}) == ("CartPole-v1", {})
-    with pytest.raises(RunError, match="its episodes do not tell their environment; name one with --environment"):
-        asked("unknown", {}, {})
-    assert asked("unknown", {}, {"environment": "CartPole-v1"}) == ("CartPole-v1", {})
-    tree = yaml.safe_load(SEES)
+    assert played(wrapper, plain, {"settings": {"a": 1}}) == (wrapper, {**plain, "a": 1})
+    faster = {"environment": wrapper, "settings": {"speed": 4}}  # the same environment keeps the settings of the data
+    assert played(wrapper, plain, faster) == (wrapper, {**plain, "speed": 4})
+    assert played(wrapper, plain, {"environment": "CartPole-v1"}) == ("CartPole-v1", {})
+    with pytest.raises(RunError, match="its episodes do not name their environment; name one with --environment"):
+        played("unknown", {}, {})
+    assert played("unknown", {}, {"environment": "CartPole-v1"}) == ("CartPole-v1", {})
+    tree = yaml.safe_load(SPOT_YAML)
     tree["evaluation"]["play"] = {"environment": "Spot-v0", "settings": {"env_id": "evil_world:Evil-v0"}}
     with pytest.raises(ConfigError, match="evaluation.play.settings"):
         config_from_tree(tree, trust=Trust.of(["spot", "test_seen"]))
@@ -183,18 +184,18 @@ def test_a_strangers_run_executes_no_environment_and_no_policy(tmp_path, monkeyp
 
 @given(st.integers(1, 9), st.integers(1, 3), st.data())
 @settings(max_examples=40, deadline=None)
-def test_frames_with_a_clock_stand_at_their_seconds(count, frames, data):
+def test_frames_with_a_clock_have_its_times(count, frames, data):
     seconds = np.cumsum(data.draw(st.lists(st.floats(0.125, 4), min_size=count, max_size=count))).astype(np.float32)
     chopper = VideoChopper(size=4, patch_size=2, frames=frames, channels=1)
     pictures = np.arange(count * 16, dtype=np.uint8).reshape(count, 4, 4)
     item = chopper.decode({"values": pictures, "seconds": seconds})
-    found, plain = chopper.chop(item), chopper.chop(chopper.decode(pictures))
-    assert isinstance(item, Clocked) and torch.equal(found.values, plain.values) and found.count == chopper.count(item)
+    chunk, plain = chopper.chop(item), chopper.chop(chopper.decode(pictures))
+    assert isinstance(item, Clocked) and torch.equal(chunk.values, plain.values) and chunk.count == chopper.count(item)
     last = [seconds[min(end, count) - 1] for end in range(frames, count + frames, frames)]
-    assert found.coordinates[:, 0].tolist() == [second for second in last for _ in range(4)]
+    assert chunk.coordinates[:, 0].tolist() == [second for second in last for _ in range(4)]
 
 
-def test_a_clock_of_frames_must_rise():
+def test_the_times_of_frames_must_increase():
     chopper = VideoChopper(size=4, patch_size=2, channels=1)
-    with pytest.raises(DataError, match="the clock does not rise"):
+    with pytest.raises(DataError, match="seconds must increase"):
         chopper.decode({"values": np.zeros((2, 4, 4), np.uint8), "seconds": [1.0, 0.5]})

@@ -1,4 +1,4 @@
-"""A step of an episode is read alike while a model is trained and while it plays, and nothing is read too early."""
+"""A step of an episode is read in the same way in training and during play, and no value is read too early."""
 
 import importlib.util
 import json
@@ -24,11 +24,11 @@ from chopmix.experiment.train import train
 from chopmix.files.reading import DataError
 from chopmix.files.writing import sweep_partials
 from chopmix.models.model import at
-from chopmix.projects.decision.agent import Player, Playing, acts_by, episodes_of
+from chopmix.projects.decision.agent import Player, Playing, agent_kind, episodes_of
 from chopmix.projects.decision.datasets.episodes import Windows
-from chopmix.projects.decision.environments.episodes import episode_of, joined, read_about, read_episodes
-from chopmix.projects.decision.environments.making import Observed, named, observed, reward_of
-from chopmix.projects.decision.environments.record import about_of, recorded
+from chopmix.projects.decision.recording.episodes import episode_of, joined, read_about, read_episodes
+from chopmix.projects.decision.recording.making import Observed, column_of, observed, reward_of
+from chopmix.projects.decision.recording.record import about_of, recorded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,50 +60,50 @@ def with_offsets(changes, text=POLE):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         (
             {"reward": None},
-            "inputs.reward.offset: a step's reward is known after all that is observed (0.3) and before",
+            "inputs.reward.offset: the reward of a step is known after its observations (0.3) and before",
         ),
-        ({"reward": 0.3}, "it must stand between them, not at 0.3"),
-        ({"reward": 1.2}, "before the next (1): it must stand between them, not at 1.2"),
-        ({"return": 0.7}, "inputs.return.offset: it is known before the action, so that it must stand before 'action'"),
-        ({"return": -0.5}, "at -0.5 it stands before the action of the step before (-0.4), when it is not known yet"),
-        ({"peek": 0.1}, "inputs.peek.offset: a step's action is known after all that is observed"),
+        ({"reward": 0.3}, "the offset must be between these, not 0.3"),
+        ({"reward": 1.2}, "before those of the next (1); the offset must be between these, not 1.2"),
+        ({"return": 0.7}, "inputs.return.offset: it is known before the action, so its offset must be less than"),
+        ({"return": -0.5}, "-0.5 is not later than the preceding action (-0.4), when it is not known yet"),
+        ({"peek": 0.1}, "inputs.peek.offset: the action of a step is known after its observations"),
     ],
 )
-def test_what_is_not_known_there_is_refused(changes, told):
-    """An input that would tell, while the model is trained, what nobody knows yet when it plays."""
+def test_offsets_at_which_a_value_is_unknown_are_refused(changes, message):
+    """Otherwise a model is trained on values that an agent does not know yet during play."""
     tree = with_offsets(changes)
     tree["data"]["columns"] = {"peek": "action"} if "peek" in changes else {}
     with pytest.raises(ConfigError) as error:
         config_from_tree(tree)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        (["inputs.observation.window=4"], "inputs.observation.window: must be 1: an agent acts at every step"),
-        (["model.attention=same_sample & (causal | from(observation))"], "inputs.observation: is read by what"),
-        (["model.attention=same_sample & !from(action, reward)"], "inputs.observation: is read by what"),
-        (["inputs.word={use: text, encoding: bytes}"], "inputs.word: has no place in time, so that it comes last"),
-        (["inputs.word={use: text, encoding: bytes, offset: 0.1}", "tasks.act.at=word"], "'word' is read once, not at"),
+        (["inputs.observation.window=4"], "inputs.observation.window: must be 1, because an agent reads one step"),
+        (["model.attention=same_sample & (causal | from(observation))"], "inputs.observation: is read by earlier"),
+        (["model.attention=same_sample & !from(action, reward)"], "inputs.observation: is read by earlier"),
+        (["inputs.word={use: text, encoding: bytes}"], "inputs.word: has no time and is therefore read last"),
+        (["inputs.word={use: text, encoding: bytes, offset: 0.1}", "tasks.act.at=word"], "'word' has no value at"),
         (["inputs.return.offset=0.8", "tasks.value={use: next_item, target: return, at: action}"],
-         "'return' is predicted after the action, and while it plays nobody knows it: add '& !from(return)'"),
+         "'return' is predicted after the action and is unknown during play; add '& !from(return)'"),
         (["data.dataset={use: mixture, of: {pole: {use: episodes, of: {use: recorded, environment: CartPole-v1}}}, "
-          "columns: {pole: {reward: payoff}}}"], "data.dataset.columns.pole: columns of episodes keep their names"),
+          "columns: {pole: {reward: payoff}}}"], "data.dataset.columns.pole: columns of episodes cannot be renamed"),
     ],
 )  # fmt: skip
-def test_what_is_not_read_step_by_step_is_refused(tmp_path, change, told):
+def test_inputs_that_cannot_be_read_step_by_step_are_refused(tmp_path, change, message):
     (tmp_path / "pole.yaml").write_text(POLE)
     with pytest.raises(ConfigError) as error:
         load_config(tmp_path / "pole.yaml", change)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
-def test_a_return_that_is_predicted_and_read_by_nobody_may_follow_the_action(tmp_path):
+def test_a_predicted_return_that_no_layer_reads_may_follow_the_action(tmp_path):
     (tmp_path / "pole.yaml").write_text(POLE)
     value = ["inputs.return.offset=0.8", "tasks.value={use: next_item, target: return, at: action}"]
     value += [
@@ -115,7 +115,7 @@ def test_a_return_that_is_predicted_and_read_by_nobody_may_follow_the_action(tmp
 
 
 @pytest.mark.parametrize(
-    ("where", "change"),
+    ("option", "change"),
     [
         ("position", "model.position=rotary"),
         ("position", "model.position={use: rotary, per_axis: {order: 4, seconds: 8}}"),
@@ -127,22 +127,22 @@ def test_a_return_that_is_predicted_and_read_by_nobody_may_follow_the_action(tmp
         ("attention", "model.attention=causal & !from(return) & (same_item | neighbourhood(9, order, seconds))"),
     ],
 )
-def test_what_nobody_reads_is_not_counted_either(tmp_path, where, change):
-    """While an agent plays there are no returns after its actions: distances in tokens would be others than trained."""
+def test_tokens_that_no_layer_reads_are_not_counted_either(tmp_path, option, change):
+    """During play there are no returns after the actions, so distances in tokens would differ from training."""
     (tmp_path / "pole.yaml").write_text(POLE)
     value = ["inputs.return.offset=0.8", "tasks.value={use: next_item, target: return, at: action}"]
     value += [
         "model.attention=causal & same_sample & !from(return)",
         "model.position={use: rotary, per_axis: {seconds: 8}}",
     ]
-    with pytest.raises(ConfigError, match=f"model.{where}: 'return' is predicted after the action, and .* be counted"):
+    with pytest.raises(ConfigError, match=f"model.{option}: 'return' is predicted after the action .* be counted"):
         load_config(tmp_path / "pole.yaml", [*value, change])
     window = "model.attention=causal & same_sample & !from(return) & window(2, seconds)"
     load_config(tmp_path / "pole.yaml", [*value, window])
 
 
-def test_steps_in_a_mixture_are_held_to_the_same(tmp_path, monkeypatch, capsys):
-    """Which inputs are those of the episodes only the opened data tell."""
+def test_steps_in_a_mixture_are_checked_too(tmp_path, monkeypatch, capsys):
+    """Only the opened data set determines which inputs read episodes."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     (tmp_path / "pole.yaml").write_text(POLE)
     of = "{use: episodes, of: {use: recorded, environment: CartPole-v1, episodes: 20}, window: 8}"
@@ -155,27 +155,27 @@ def test_steps_in_a_mixture_are_held_to_the_same(tmp_path, monkeypatch, capsys):
     assert "inputs.observation.window: must be 1" in "".join(capsys.readouterr())
 
 
-def test_an_action_is_predicted_at_what_comes_before_it():
-    for where in ("reward", "action"):
+def test_an_action_is_predicted_at_an_earlier_input():
+    for name in ("reward", "action"):
         tree = with_offsets({})
-        tree["tasks"]["act"]["at"] = where
-        with pytest.raises(ConfigError, match=f"tasks.act.at: '{where}' has nothing before the first action"):
+        tree["tasks"]["act"]["at"] = name
+        with pytest.raises(ConfigError, match=f"tasks.act.at: '{name}' has no token before the first action"):
             config_from_tree(tree)
     tree = with_offsets({"action": 1.5, "reward": 1.6})
     tree["tasks"]["act"]["at"] = "return"
-    with pytest.raises(ConfigError, match="'return', at which it is predicted, 0: it must be larger, by less than 1"):
+    with pytest.raises(ConfigError, match=r"greater than that of 'return' \(0\), by less than 1"):
         config_from_tree(tree)
 
 
-def test_other_data_may_have_columns_of_these_names():
+def test_other_data_sets_may_have_columns_with_these_names():
     tree = with_offsets({"reward": None, "action": 0.0, "observation": 0.0})
     tree["data"]["dataset"] = {"use": "manifest", "train": "x.jsonl", "columns": ["return", "observation", "action"]}
     del tree["inputs"]["reward"]
     assert {*config_from_tree(tree).inputs} == {"return", "observation", "action"}
 
 
-def test_a_clip_that_is_normalised_whole_is_not_read_in_time():
-    """In the order of seconds plain `causal` is the causal path: each token would hear what comes after it."""
+def test_a_clip_with_normalisation_over_all_frames_is_not_read_in_time():
+    """In the order of seconds `causal` means causal in time, but every token would depend on later frames."""
     sound = {"use": "audio", "rate": 8000, "mels": 20, "frames": 8, "longest": 1.0, "position": None}
     for attention in ("causal & same_sample", "causal(seconds) & same_sample"):
         tree = with_offsets({})
@@ -185,9 +185,7 @@ def test_a_clip_that_is_normalised_whole_is_not_read_in_time():
             "action": {"use": "category", "size": 2, "offset": 0.6},
         }
         tree["data"]["dataset"] = {"use": "manifest", "train": "x.jsonl", "columns": ["observation", "action"]}
-        with pytest.raises(
-            ConfigError, match=re.escape(f"the whole clip, which '{attention.split()[0]}' must not let")
-        ):
+        with pytest.raises(ConfigError, match=re.escape(f"the complete clip, but '{attention.split()[0]}' must hide")):
             config_from_tree(tree)
         tree["inputs"]["observation"]["normalize"] = "data"
         config_from_tree(tree)
@@ -205,7 +203,7 @@ def pole(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def valued(pole):
-    """A run that predicts what is still to come after each action, and tells it to nobody."""
+    """A run that predicts the return after each action; no layer reads this return."""
     changes = ["inputs.return.offset=0.8", "tasks.value={use: next_item, target: return, at: action}",
                "model.attention=causal & same_sample & !from(return)",
                "model.position={use: rotary, base: 100, per_axis: {seconds: 8}}"]  # fmt: skip
@@ -218,17 +216,17 @@ def valued(pole):
 @pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize(("name", "target"), [("pole", 40.0), ("valued", None)])
 def test_playing_reads_an_episode_as_training_does(request, monkeypatch, name, target, number):
-    """At every step the scores of the actions while playing, cached, are those of the finished episode read at once."""
+    """At every step the logits of the actions during play, with a cache, are those of the complete episode."""
     run, while_playing, act = load_run(request.getfixturevalue(name)), [], Player._actions
     generator = torch.Generator().manual_seed(number)
     for parameter in run.model.parameters():
-        if parameter.dim() > 1:  # zero projections would make all of it equal
+        if parameter.dim() > 1:  # with zero projections all outputs would be equal
             torch.nn.init.normal_(parameter, std=0.2, generator=generator)
 
-    def watched(self, moments, hidden, planned, playing):
+    def watched(self, time_steps, hidden, planned, games):
         slots = planned.chunks[self.task.at].slots
         while_playing.append(self.head(hidden.flatten(0, 1)[slots.max()][None])[0].clone())
-        return act(self, moments, hidden, planned, playing)
+        return act(self, time_steps, hidden, planned, games)
 
     monkeypatch.setattr(Player, "_actions", watched)
     (episode,) = episodes_of(run, Playing(seed=number), target, [number])
@@ -243,72 +241,74 @@ def test_playing_reads_an_episode_as_training_does(request, monkeypatch, name, t
     torch.testing.assert_close(torch.stack(while_playing[:steps]), read, atol=1e-4, rtol=1e-4)
 
 
-def test_a_run_that_is_told_a_return_plays_for_none_without_a_word(pole, tmp_path, capsys):
+def test_a_run_that_is_conditioned_on_returns_needs_a_target(pole, tmp_path, capsys):
     assert main(["play", str(pole), "--episodes", "2"]) == 2
-    assert "is told what return to reach, and knows none without: ask for one with --target" in capsys.readouterr().err
+    assert "is conditioned on returns and needs a target return: --target R" in capsys.readouterr().err
     record = ["record", "CartPole-v1", "--policy", str(pole), "--episodes", "2", "--out", str(tmp_path / "x")]
-    assert main(record) == 2 and "ask for one with --target" in capsys.readouterr().err
+    assert main(record) == 2 and "needs a target return: --target R" in capsys.readouterr().err
     assert not main([*record, "--target", "99999"])
-    assert "no episode of the data has 99999: they reach" in capsys.readouterr().err
+    assert "the target return 99999 is outside the range of the training data" in capsys.readouterr().err
     config = str(pole.parent / "pole.yaml")
     assert not main(["train", config, "evaluation.play={targets: [99999], episodes: 1}", f"out={tmp_path / 'far'}"])
-    assert "evaluation.play.targets: no episode of the data has 99999: they reach" in "".join(capsys.readouterr())
-    assert not main(["play", str(tmp_path / "far"), "--episodes", "1"])  # asked for what evaluation.play asks for
-    said = capsys.readouterr()
-    assert "99999" in said.err and re.search("99999|1e", said.out)
+    assert "evaluation.play.targets: the target return 99999 is outside the range" in "".join(capsys.readouterr())
+    assert not main(["play", str(tmp_path / "far"), "--episodes", "1"])  # with the targets of evaluation.play
+    output = capsys.readouterr()
+    assert "99999" in output.err and re.search("99999|1e", output.out)
 
 
 @pytest.mark.filterwarnings("ignore:.*WARN")
 @pytest.mark.skipif(importlib.util.find_spec("Box2D") is not None, reason="Box2D is installed")
-def test_packages_that_lack_are_not_sought_where_the_command_is_given(pole, tmp_path, monkeypatch, capsys):
-    """LunarLander imports Box2D, which is not installed here: a file of that name beside a stranger's run is none."""
+def test_missing_packages_are_not_imported_from_the_working_directory(pole, tmp_path, monkeypatch, capsys):
+    """LunarLander imports Box2D, which is not installed; a file with this name in the working directory is ignored."""
     (tmp_path / "Box2D.py").write_text("raise SystemExit('executed')")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in ("", str(tmp_path))])
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
     assert main(["play", str(pole), "--target", "3", "--environment", "LunarLander-v3", "--episodes", "1"]) == 2
-    assert "cannot be made: Box2D is not installed" in capsys.readouterr().err
+    assert "cannot be created: Box2D is not installed" in capsys.readouterr().err
 
 
 @pytest.mark.system
-def test_cloning_stands_in_the_same_table(pole, tmp_path, capsys, monkeypatch):
+def test_cloning_is_in_the_same_table(pole, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("CHOPMIX_CACHE", str(pole.parent / "cache"))
-    config, told = str(pole.parent / "pole.yaml"), tmp_path / "told.json"
+    config, figures = str(pole.parent / "pole.yaml"), tmp_path / "figures.json"
     for name, more in {"clone": [], "best": ["data.dataset.best=0.1"]}.items():
         assert not main(["train", config, "inputs.return=null", *more, f"out={tmp_path / name}"])
-    beside = [argument for name in ("clone", "best") for argument in ("--beside", str(tmp_path / name))]
-    options = ["--target", "20", "--target", "40", "--episodes", "2", "--json", str(told)]
-    assert not main(["play", str(pole), *options, *beside, "--beside", str(pole)])
+    others = [argument for name in ("clone", "best") for argument in ("--against", str(tmp_path / name))]
+    options = ["--target", "20", "--target", "40", "--episodes", "2", "--json", str(figures)]
+    assert not main(["play", str(pole), *options, *others, "--against", str(pole)])
     table = capsys.readouterr().out
-    assert all(each in table for each in ("the return asked for", "cloning", "cloning of the best 10%", "the data"))
-    assert acts_by(load_run(tmp_path / "best")) == "cloning of the best 10%"
+    assert all(text in table for text in ("target return", "cloning", "cloning of the best 10%", "its training data"))
+    assert agent_kind(load_run(tmp_path / "best")) == "cloning of the best 10%"
     with pytest.raises(SystemExit):
         main(["play", str(pole), "--target", "20", "--seed", "-1"])
-    assert "must be a whole number from 0 on, not -1" in capsys.readouterr().err
-    clone = ["play", str(tmp_path / "clone"), "--episodes", "2", "--json", str(told)]
-    assert not main([*clone, "--target", "20", "--beside", str(pole)])  # the return is asked of whom it is told alone
-    rows = json.loads(told.read_text())["played"]
-    assert [(row["acts by"], row["target"]) for row in rows] == [("cloning", None), ("the return asked for", 20)]
-    assert main([*clone, "--beside", str(pole)]) == 2 and "ask for one with --target" in capsys.readouterr().err
-    assert main([*clone, "--target", "20"]) == 2 and "none can be asked for" in capsys.readouterr().err
-    assert main(["play", str(pole), "--target", "20", "--episodes", "500", "--beside", "nowhere"]) == 2
+    assert "must be an integer of at least 0, not -1" in capsys.readouterr().err
+    clone = ["play", str(tmp_path / "clone"), "--episodes", "2", "--json", str(figures)]
+    assert not main([*clone, "--target", "20", "--against", str(pole)])  # only the conditioned run has a target
+    rows = json.loads(figures.read_text())["played"]
+    assert [(row["acts by"], row["target"]) for row in rows] == [("cloning", None), ("target return", 20)]
+    assert (
+        main([*clone, "--against", str(pole)]) == 2 and "needs a target return: --target R" in capsys.readouterr().err
+    )
+    assert main([*clone, "--target", "20"]) == 2 and "is not conditioned on returns" in capsys.readouterr().err
+    assert main(["play", str(pole), "--target", "20", "--episodes", "500", "--against", "nowhere"]) == 2
     assert "nowhere" in capsys.readouterr().err
 
 
-def test_settings_of_the_data_are_kept_where_their_environment_is_named(tmp_path, monkeypatch, capsys):
+def test_settings_of_the_data_are_kept_if_their_environment_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     of = "{use: recorded, environment: CartPole-v1, policy: random, episodes: 20, settings: {max_episode_steps: 5}}"
     (tmp_path / "pole.yaml").write_text(POLE)
     out = f"out={tmp_path / 'run'}"
     assert not main(["train", str(tmp_path / "pole.yaml"), f"data.dataset.of={of}", "inputs.return=null", out])
     lengths = [
-        len(each.rewards)
-        for each in episodes_of(load_run(tmp_path / "run"), Playing(environment="CartPole-v1"), None, range(4))
+        len(episode.rewards)
+        for episode in episodes_of(load_run(tmp_path / "run"), Playing(environment="CartPole-v1"), None, range(4))
     ]
     assert lengths == [5] * 4
     record = ["record", "CartPole-v1", "--policy", str(tmp_path / "run"), "--episodes", "3"]
-    assert not main([*record, "--out", str(tmp_path / "own")])
-    assert read_about(tmp_path / "own").options == {"max_episode_steps": 5}
-    assert read_episodes(tmp_path / "own")[1].lengths.tolist() == [5] * 3
+    assert not main([*record, "--out", str(tmp_path / "more")])
+    assert read_about(tmp_path / "more").options == {"max_episode_steps": 5}
+    assert read_episodes(tmp_path / "more")[1].lengths.tolist() == [5] * 3
     assert not main(
         [
             "record",
@@ -323,7 +323,7 @@ def test_settings_of_the_data_are_kept_where_their_environment_is_named(tmp_path
     )
     folder = f"data.dataset.of={{use: folder, path: {tmp_path / 'kept'}}}"
     assert not main(["train", str(tmp_path / "pole.yaml"), folder, "inputs.return=null", f"out={tmp_path / 'moved'}"])
-    shutil.rmtree(tmp_path / "kept")  # what the environment was made with stands in the run, too
+    shutil.rmtree(tmp_path / "kept")  # the run has the settings of the environment, too
     (episode,) = episodes_of(load_run(tmp_path / "moved"), Playing(environment="CartPole-v1"), None, [0])
     assert len(episode.rewards) == 5
 
@@ -332,16 +332,16 @@ def test_settings_of_the_data_are_kept_where_their_environment_is_named(tmp_path
     st.lists(st.sampled_from(["return", "reward", "action", "step", "score", "x", "mission"]), unique=True, min_size=1)
 )
 @settings(max_examples=50, deadline=None)
-def test_what_is_observed_never_takes_the_name_of_a_column_of_all_episodes(names):
-    found = observed({name: np.zeros(2) for name in names})
-    assert len(found.arrays) == len(names) and not {"return", "reward", "action", "step", "score"} & found.arrays.keys()
-    assert list(found.arrays) == [named(name) for name in names]
+def test_an_observation_never_has_the_name_of_a_column_of_all_episodes(names):
+    arrays = observed({name: np.zeros(2) for name in names}).arrays
+    assert len(arrays) == len(names) and not {"return", "reward", "action", "step", "score"} & arrays.keys()
+    assert list(arrays) == [column_of(name) for name in names]
 
 
 ODD = """
 import gymnasium, numpy as np
 from gymnasium import spaces
-from chopmix.projects.decision.environments.scripts import Agent
+from chopmix.projects.decision.recording.scripts import Agent
 box = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 SPACES = {
     "named": spaces.Dict({"step": box, "word": spaces.Text(9)}), "nested": spaces.Dict({"a": spaces.Dict({"b": box})}),
@@ -351,18 +351,18 @@ class Odd(gymnasium.Env):
     action_space = spaces.Discrete(2)
     def __init__(self, kind="named", changes=False):
         self.observation_space, self.changes = SPACES[kind], changes
-    def seen(self):
+    def observation(self):
         names = list(self.observation_space)
         return {names[0]: np.full(2, self.t, np.float32), "word": f"go {self.t}" if self.changes else "go"}
     def reset(self, seed=None, options=None):
         super().reset(seed=seed)
         self.t = 0
-        return self.seen(), {}
+        return self.observation(), {}
     def step(self, action):
         self.t += 1
-        return self.seen(), 1.0, self.t == 3, False, {}
+        return self.observation(), 1.0, self.t == 3, False, {}
 class Zero(Agent):
-    def act(self, seen):
+    def act(self, observation):
         return 0
 gymnasium.register("Odd-v0", Odd, disable_env_checker=True)
 """
@@ -370,8 +370,8 @@ gymnasium.register("Odd-v0", Odd, disable_env_checker=True)
 
 @pytest.fixture
 def odd(tmp_path, monkeypatch):
-    """A module of a user's, in the working directory, as for `python train.py`."""
-    monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in ("", str(Path.cwd()))])
+    """A user-defined module in the working directory, as for `python train.py`."""
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(Path.cwd()))])
     (tmp_path / "odd_steps.py").write_text(ODD)
     monkeypatch.chdir(tmp_path)
     yield "odd_steps:Odd-v0"
@@ -382,9 +382,9 @@ def odd(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*WARN")
 def test_environments_and_policies_of_the_working_directory_are_recorded(tmp_path, odd, capsys):
     assert not main(["record", odd, "--policy", "odd_steps:Zero", "--episodes", "2", "--out", str(tmp_path / "x")])
-    about, found = read_episodes(tmp_path / "x")
-    assert about.spaces.texts == ("word",) and list(found.observations) == ["observation.step"]
-    row = Windows(found, np.array([0]), np.array([0]), 0)[0]
+    about, episodes = read_episodes(tmp_path / "x")
+    assert about.spaces.texts == ("word",) and list(episodes.observations) == ["observation.step"]
+    row = Windows(episodes, np.array([0]), np.array([0]), 0)[0]
     assert row["step"]["values"].tolist() == [0, 1, 2] and row["observation.step"]["values"][2].tolist() == [2, 2]
     assert main(["record", odd, "--policy", "odd_steps:None_", "--episodes", "2", "--out", str(tmp_path / "y")]) == 2
     assert "possible are random, script, bot, package.module:Class, a run's folder" in capsys.readouterr().err
@@ -392,22 +392,22 @@ def test_environments_and_policies_of_the_working_directory_are_recorded(tmp_pat
 
 @pytest.mark.filterwarnings("ignore:.*WARN")
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
-        ("kind=nested", r"observation 'a' is Dict\(.*; possible are Discrete from 0, Box, and Dict of these and texts"),
-        ("kind=tuple", r"observation 'observation' is Tuple\(.*; possible are Discrete from 0, Box"),
-        ("changes=true", "the text 'word' changes at step 1; it must stay the same for an episode"),
+        ("kind=nested", r"observation 'a' has the space Dict\(.*; possible are Discrete from 0, Box, and Dict of"),
+        ("kind=tuple", r"observation 'observation' has the space Tuple\(.*; possible are Discrete from 0, Box"),
+        ("changes=true", "the text 'word' changes at step 1; it must stay the same in an episode"),
     ],
 )
-def test_what_cannot_be_observed_is_told(tmp_path, odd, capsys, setting, told):
+def test_unsupported_observations_are_reported(tmp_path, odd, capsys, setting, message):
     assert main(["record", odd, "--setting", setting, "--episodes", "2", "--out", str(tmp_path / "x")]) == 2
-    said = capsys.readouterr().err
-    assert re.search(told, said) and "Traceback" not in said
+    errors = capsys.readouterr().err
+    assert re.search(message, errors) and "Traceback" not in errors
 
 
 @pytest.mark.filterwarnings("ignore:.*WARN")
-def test_a_text_that_all_read_stands_before_time_begins(tmp_path, odd, monkeypatch, capsys):
-    """Else it reads the actions that follow, and those before them read it: what leaks is refused, with the remedy."""
+def test_a_text_that_all_tokens_read_has_the_first_time(tmp_path, odd, monkeypatch, capsys):
+    """Otherwise it reads later actions and earlier tokens read it. This leak is refused with a remedy."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     tree = with_offsets({"observation": 0.3})
     tree["inputs"] = {
@@ -423,15 +423,15 @@ def test_a_text_that_all_read_stands_before_time_begins(tmp_path, odd, monkeypat
     }
     (tmp_path / "word.yaml").write_text(yaml.safe_dump(tree))
     assert main(["train", "word.yaml", "--dry-run"]) == 2
-    said = " ".join(capsys.readouterr().err.split())
-    assert "inputs.word: has no place in time, so that it comes last: give it an offset, such as -1" in said
+    errors = " ".join(capsys.readouterr().err.split())
+    assert "inputs.word: has no time and is therefore read last; give it an offset, such as -1" in errors
     assert not main(["train", "word.yaml", "--dry-run", "inputs.word.offset=-1"])
     assert "no leak in main" in "".join(capsys.readouterr())
 
 
 @pytest.mark.system
-def test_a_recording_that_is_killed_goes_on(tmp_path):
-    """Killed with all its processes at any moment, the same command gives the same files."""
+def test_a_recording_that_is_killed_can_be_continued(tmp_path):
+    """If all its processes are killed, the same command completes the same files."""
     chopmix = [sys.executable, "-m", "chopmix.commands.cli"]
     assert not subprocess.run([*chopmix, "--help"], capture_output=True).returncode
     options = [
@@ -447,48 +447,50 @@ def test_a_recording_that_is_killed_goes_on(tmp_path):
         "--workers",
         "2",
     ]
-    begun = subprocess.Popen([*chopmix, *options, "--out", str(tmp_path / "killed")], start_new_session=True,
+    recording = subprocess.Popen([*chopmix, *options, "--out", str(tmp_path / "killed")], start_new_session=True,
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     until = time.monotonic() + 60
     while not (parts := list(tmp_path.glob("killed/part-*.safetensors"))) and time.monotonic() < until:
         time.sleep(0.01)
-    os.killpg(begun.pid, signal.SIGKILL)
-    begun.wait()
+    os.killpg(recording.pid, signal.SIGKILL)
+    recording.wait()
     assert parts
     for name in ("killed", "once"):
         assert not subprocess.run([*chopmix, *options, "--out", str(tmp_path / name)], capture_output=True).returncode
-    (tmp_path / "killed" / f".part-00001.safetensors.{socket.gethostname()}.00000000.{begun.pid}").write_bytes(b"half")
+    partial = f".part-00001.safetensors.{socket.gethostname()}.00000000.{recording.pid}"
+    (tmp_path / "killed" / partial).write_bytes(b"half")
     assert not subprocess.run([*chopmix, *options, "--out", str(tmp_path / "killed")], capture_output=True).returncode
     files = {path.name: path.read_bytes() for path in (tmp_path / "once").iterdir()}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()} and len(files) == 4
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="Linux tells the states of processes")
-def test_what_a_process_left_that_nobody_has_asked_for_is_deleted(tmp_path):
-    """A killed worker stays a zombie until its parent, or who adopts it, asks for it."""
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs the process states of Linux")
+def test_partial_files_of_a_zombie_are_deleted(tmp_path):
+    """A killed worker remains a zombie until its parent process waits for it."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
-    half, own = (tmp_path / f".x.{socket.gethostname()}.00000000.{number}" for number in (ended.pid, os.getpid()))
-    half.touch(), own.touch()
+    pids = (ended.pid, os.getpid())
+    of_ended, of_this = (tmp_path / f".x.{socket.gethostname()}.00000000.{pid}" for pid in pids)
+    of_ended.touch(), of_this.touch()
     sweep_partials(tmp_path / "x")
-    assert not half.exists() and own.exists()
+    assert not of_ended.exists() and of_this.exists()
     ended.wait()
 
 
-def test_what_changes_its_shape_or_is_no_number_is_told():
+def test_changing_observations_and_bad_rewards_are_refused():
     steps = [Observed({"a": np.zeros(size)}, {}) for size in (2, 2, 3)]
-    with pytest.raises(DataError, match=r"observation 'a' has the shape \(2,\) at first, and \(3,\) at step 2"):
+    with pytest.raises(DataError, match=r"observation 'a' has the shape \(2,\) at step 0, but \(3,\) at step 2"):
         episode_of(steps, [0, 1, 0], [0.0] * 3, True, 0)
     with pytest.raises(DataError, match="the text 'word' changes at step 1"):
         episode_of([Observed({}, {}), Observed({}, {"word": "go"})], [0, 1], [0.0] * 2, True, 0)
-    with pytest.raises(DataError, match="observation 'a' is no array"):
+    with pytest.raises(DataError, match="observation 'a' is not an array"):
         observed({"a": [[1, 2], [3]]})
     for reward in (float("nan"), float("inf"), None):
-        with pytest.raises(DataError, match="which is no finite number"):
+        with pytest.raises(DataError, match="which is not a finite number"):
             reward_of(reward)
 
 
-def test_what_is_recorded_for_training_is_told(tmp_path, capsys):
+def test_recording_for_training_is_announced(tmp_path, capsys):
     about = about_of("CartPole-v1", {}, "random", (0.0, 0.0), 0, 3)
     recorded(tmp_path / "x", about)
     assert "recording 3 episodes of CartPole-v1, played by random" in capsys.readouterr().err

@@ -1,5 +1,5 @@
-"""Pairs of x and f(x), with another f in every sample: a model that is to predict the next f(x) must learn f from the
-pairs before it, as regression does (Garg et al. 2022, arXiv:2208.01066). Nothing needs to be downloaded."""
+"""Pairs of x and f(x) with a different f in every sample. To predict the next f(x), a model must learn f from the
+preceding pairs, as regression does (Garg et al. 2022, arXiv:2208.01066). Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..functions import NUMBERS, Function, Linear
 
 
 class Functions(Made):
-    """Samples of one function each: normal points, and its values there."""
+    """Samples with one function each: normally distributed points and the values of the function at these points."""
 
     def __init__(self, split: str, count: int, options: InContext):
         super().__init__(split, count, "function")
@@ -37,10 +37,11 @@ class Functions(Made):
 
 
 class InContext(MadeDataset):
-    """Columns: `x`, (examples, dimension), and `y`, (examples, 1). Every sample has a `function` of its own, drawn at
-    random: `linear`, `{use: sparse, nonzero: 3}`, `{use: network, hidden: 20}` or `{use: tree, depth: 3}`; `noise` is
-    the std of what is added to its values. To look beyond what a model was trained on, points are multiplied by
-    `scale`, and values, before the noise, by `weights`. `samples` is how many one epoch has."""
+    """Columns: `x` with shape (examples, dimension) and `y` with shape (examples, 1). Every sample has a different
+    random `function` of one kind: `linear`, `{use: sparse, nonzero: 3}`, `{use: network, hidden: 20}` or `{use: tree,
+    depth: 3}`. `noise` is the standard deviation of the noise that is added to the values. `scale` multiplies the
+    points and `weights` multiplies the values without noise; with them a model can be evaluated outside its training
+    distribution. `samples` is the number of samples per epoch."""
 
     columns = ("x", "y")
 
@@ -51,20 +52,19 @@ class InContext(MadeDataset):
         if min(dimension, examples) < 1:
             raise ValueError(f"dimension and examples must be at least 1, not {dimension} and {examples}")
         if dimension * examples > NUMBERS:
-            told = f"at most {NUMBERS:,} numbers, not {dimension:,} * {examples:,}"
-            raise ValueError(f"a sample of dimension * examples numbers must have {told}")
+            raise ValueError(f"dimension * examples must be at most {NUMBERS:,}, not {dimension:,} * {examples:,}")
         if not noise >= 0:
             raise ValueError(f"noise must be at least 0, not {noise}")
         if not (0 < scale < math.inf and 0 < weights < math.inf and samples >= 1):
-            told = f"{scale:g}, {weights:g} and {samples}"
-            raise ValueError(f"scale and weights must be more than 0, samples at least 1; they are {told}")
+            values = f"{scale:g}, {weights:g} and {samples}"
+            raise ValueError(f"scale and weights must be positive and samples at least 1; they are {values}")
         self.kind, self.dimension, self.examples, self.noise = function(), dimension, examples, noise
         self.scale, self.weights, self.samples = scale, weights, samples
-        self.kind.drawn(dimension, np.random.default_rng(0))  # one that has no functions of this dimension says so
+        self.kind.drawn(dimension, np.random.default_rng(0))  # raises ValueError if the dimension is not possible
 
     @property
     def options(self) -> dict[str, object]:
-        """The options of this data set, for its runs."""
+        """The options of this data set, which a run stores."""
         plain = {name: getattr(self, name) for name in ("dimension", "examples", "noise", "scale", "weights")}
         return {"function": [type(self.kind).__name__, vars(self.kind)], "samples": self.samples} | plain
 

@@ -1,11 +1,11 @@
-"""Rules that examples tell: each sample has a rule of its own, words that were changed by it, and another to change.
+"""Rules that a model must learn from examples. Each sample has a different rule, example words before and after the
+rule was applied, and a word to which the rule must be applied.
 
-    prompt   ntb>cgo bhn>oec tbh>          the rule here: b, h, n and t become o, e, c and g
+    prompt   ntb>cgo bhn>oec tbh>          the rule: b, h, n and t become o, e, c and g
     answer   goe
 
-No rule of val or test is one of train, but one of few letters may be a part of a longer one that was trained on.
-Nothing needs to be downloaded.
-"""
+No rule of val or test is in train, but a rule with few letters may be a part of a longer rule in train. Nothing is
+downloaded."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ....data.base import share_by_hash
 from ....data.samples import Made, MadeDataset
 
 LENGTH = 3
-"""The letters of a word, all different."""
+"""The number of letters of a word, which are all different."""
 MOST = 6
-"""The most letters of a rule; it has LENGTH at least."""
+"""The maximum number of letters of a rule. The minimum is LENGTH."""
 COUNTS = (0, 1, 2, 4, 8)
-"""How many examples a prompt may have."""
+"""The possible numbers of examples in a prompt."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Letters, and for each of them the one that it becomes: `Rule("bhnt", "oecg")`."""
+    """Letters and their replacements: `Rule("bhnt", "oecg")` replaces b by o."""
 
     letters: str
     others: str
@@ -42,12 +42,12 @@ class Rule:
 
 
 def split_of(rule: Rule) -> str:
-    """The split that has this rule: one of ten is in val, one in test."""
+    """Returns the split of a rule. One tenth of the rules is in val and one tenth in test."""
     return {0: "val", 1: "test"}.get(int(share_by_hash(str(rule)) * 10), "train")
 
 
 def drawn(split: str, random: np.random.Generator) -> Rule:
-    """A rule of a split; its letters are in the order of the alphabet."""
+    """Draws a rule of a split. Its letters are in alphabetical order."""
     count = int(random.integers(LENGTH, MOST + 1))
     while True:
         letters, others = (random.permutation(list(LETTERS))[:count] for _ in range(2))
@@ -57,12 +57,12 @@ def drawn(split: str, random: np.random.Generator) -> Rule:
 
 
 def word_of(rule: Rule, random: np.random.Generator) -> str:
-    """A word of the rule's letters, all different."""
+    """Draws a word of different letters of the rule."""
     return "".join(random.permutation(list(rule.letters))[:LENGTH])
 
 
 class Prompts(Made):
-    """Samples of a rule each, with `examples` examples of it; None: as many as one of COUNTS."""
+    """Samples with one rule and `examples` examples each; None: a random number from COUNTS."""
 
     def __init__(self, split: str, count: int, examples: int | None):
         super().__init__(split, count, "rule")
@@ -75,24 +75,24 @@ class Prompts(Made):
         random = self.random(number, 16)
         rule = drawn(self.split, random)
         count = int(random.choice(COUNTS)) if self.examples is None else self.examples
-        asked = word_of(rule, random)
+        query = word_of(rule, random)
 
         def prompt() -> str:
-            shown = []
-            while len(shown) < count:
-                if (word := word_of(rule, random)) != asked:  # else its answer could be copied
-                    shown.append(f"{word}>{rule(word)} ")
-            return f"{''.join(shown)}{asked}>"
+            pairs = []
+            while len(pairs) < count:
+                if (word := word_of(rule, random)) != query:  # otherwise the answer could be copied
+                    pairs.append(f"{word}>{rule(word)} ")
+            return f"{''.join(pairs)}{query}>"
 
-        return {"prompt": prompt, "answer": lambda: rule(asked), "rule": lambda: str(rule)}
+        return {"prompt": prompt, "answer": lambda: rule(query), "rule": lambda: str(rule)}
 
 
 class Rules(MadeDataset):
-    """Columns: `prompt` (examples, and the word to change), `answer`, and `rule`. `examples` is how many each prompt
-    has, 0 or more; null: 0, 1, 2, 4 or 8, as drawn. `samples` is how many one epoch has.
+    """Columns: `prompt` (examples and the word to change), `answer` and `rule`. `examples` is the number of examples in
+    a prompt, 0 to 64; null: a random choice of 0, 1, 2, 4 or 8. `samples` is the number of samples per epoch.
 
-    Each rule has letters of its own, few of the alphabet: what follows can then be narrowed down to them before it is
-    known which of them it is (benchmarks/LOG.md tells what was tried)."""
+    Each rule uses only a few letters. A model can therefore first learn which letters occur, and then which of them is
+    correct (benchmarks/LOG.md describes other variants)."""
 
     columns = ("prompt", "answer", "rule")
 

@@ -1,14 +1,14 @@
-"""What the model learns from the examples in its context, measured once at the end of training, as by `chopmix
-in_context`: `evaluation: {in_context: 1000}`."""
+"""Measures what the model learns from the examples in its context, once at the end of training, as `chopmix in_context`
+does: `evaluation: {in_context: 1000}`."""
 
 from __future__ import annotations
 
 from ....inference.evaluator import Evaluator, Result
-from ..curves import PICTURE, TABLE, check_learns, curve_lines, probe_lines, tell
+from ..curves import PICTURE, TABLE, check_learns, curve_lines, measure_and_write, probe_lines
 
 
 class LearnedInContext(Evaluator):
-    """`samples`: on how many samples it is measured. A table (CSV) and a picture are written into the run's folder."""
+    """`samples` is the number of samples. A table (CSV) and a picture are written into the folder of the run."""
 
     when = "saved"
     short = "samples"
@@ -20,6 +20,6 @@ class LearnedInContext(Evaluator):
         check_learns(trained, self.samples)
 
     def run(self, trained, say):
-        rows, probed = tell(trained, trained.folder, self.samples, say)
+        rows, probed = measure_and_write(trained, trained.folder, self.samples, say)
         files = f"{trained.folder / TABLE}, {trained.folder / PICTURE}"
         return Result(lines=[*curve_lines(rows), *probe_lines(probed), files])

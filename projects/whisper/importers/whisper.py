@@ -1,4 +1,4 @@
-"""`chopmix import` of a Whisper directory: weights, tokenizer, and the special tokens that prompt the decoder."""
+"""`chopmix import` of a Whisper directory: weights, tokenizer, and special tokens of the decoder."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ NAMES = {
     "translate": ("<|translate|>",), "previous": ("<|startofprev|>",), "no_speech": ("<|nospeech|>", "<|nocaptions|>"),
     "no_timestamps": ("<|notimestamps|>",),
 }  # fmt: skip
-"""The special tokens by the fields of `Protocol`; of several names the first that a tokenizer has."""
+"""The special tokens by field of `Protocol`. The first name that the tokenizer contains is used."""
 MODEL = "<|startoflm|>"
-"""A token of Whisper's training that is never generated; a tokenizer may lack it."""
+"""A training token that is never generated. Some tokenizers do not contain it."""
 MULTILINGUAL = 51865
-"""Multilingual models have at least this many ids; English-only ones have one fewer."""
+"""The minimum vocabulary size of multilingual models. English-only models have one id fewer."""
 Added = RootModel[dict[str, Id]]
-"""`added_tokens.json`: ids by token."""
+"""`added_tokens.json`: the ids by token."""
 
 
 class Generation(Published):
-    """The keys of `generation_config.json` that `Protocol` is made of."""
+    """The keys of `generation_config.json` that `Protocol` uses."""
 
     suppress_tokens: list[Id] | None = None
     begin_suppress_tokens: list[Id] | None = None
@@ -40,67 +40,70 @@ class Generation(Published):
 
 
 def import_whisper(source: Directory) -> Imported:
-    """A Whisper of any size. A text begins, unless asked otherwise, with start, `<|en|>` and `<|transcribe|>` (of a
-    multilingual model) and `<|notimestamps|>`. Raises RunError for a directory without its tokenizer."""
-    config, own = Whisper.read(source.config), with_added(source)
-    own.check_fits(own.coder.get_vocab_size(), config.vocab_size)
-    protocol = protocol_of(source, own, config)
+    """Imports a Whisper of any size. By default a text begins with the start, `<|en|>` and `<|transcribe|>` (only in a
+    multilingual model), and `<|notimestamps|>`. Raises RunError if the directory has no tokenizer."""
+    config, tokenizer = Whisper.read(source.config), with_added(source)
+    tokenizer.check_fits(tokenizer.coder.get_vocab_size(), config.vocab_size)
+    protocol = protocol_of(source, tokenizer, config)
     opening = []
     if protocol.languages:
         opening = [protocol.languages.get("en", next(iter(protocol.languages.values()))), protocol.transcribe]
     opening.append(protocol.no_timestamps)
     frame = {"end": protocol.end, "opening": opening, "strip": True, "whisper": protocol.model_dump()}
-    encoding = own.encoding(protocol.start, frame, config.vocab_size)
-    return Imported(what="Whisper", architecture=config, encoding=encoding, tokenizer=own.file)
+    encoding = tokenizer.encoding(protocol.start, frame, config.vocab_size)
+    return Imported(what="Whisper", architecture=config, encoding=encoding, tokenizer=tokenizer.file)
 
 
 def with_added(source: Directory) -> Tokenizer:
-    """The directory's tokenizer; one in parts (`vocab.json`, `merges.txt`) with the tokens of `added_tokens.json`.
-    Raises RunError where there is none, or an added token would get another id."""
+    """Returns the tokenizer of the directory. If it consists of `vocab.json` and `merges.txt`, the tokens of
+    `added_tokens.json` are added. Raises RunError if there is no tokenizer, or if an added token would get another
+    id."""
     from tokenizers import AddedToken
 
-    own = tokenizer_of(source)
-    if own is None:
+    tokenizer = tokenizer_of(source)
+    if tokenizer is None:
         raise RunError(
-            f"{source.path} has no tokenizer.json (nor vocab.json and merges.txt); Whisper is asked through its tokens"
+            f"{source.path} has no tokenizer.json (or vocab.json and merges.txt); Whisper needs its special tokens"
         )
-    if own.file == "tokenizer.json" or not source.has("added_tokens.json"):
-        return own
+    if tokenizer.file == "tokenizer.json" or not source.has("added_tokens.json"):
+        return tokenizer
     added = read_record(source.path / "added_tokens.json", Added).root
-    own.coder.add_special_tokens([AddedToken(name, special=True) for name in sorted(added, key=added.__getitem__)])
+    tokenizer.coder.add_special_tokens(
+        [AddedToken(name, special=True) for name in sorted(added, key=added.__getitem__)]
+    )
     for name, id in added.items():
-        if own.id(name) != id:
+        if tokenizer.id(name) != id:
             raise RunError(
-                f"{source.path}: {name} is id {id} in added_tokens.json, but {own.id(name)} behind vocab.json: its ids "
-                "have gaps; save the tokenizer once with transformers' fast tokenizer (tokenizer.json)"
+                f"{source.path}: {name} is id {id} in added_tokens.json, but {tokenizer.id(name)} after vocab.json, "
+                "which has gaps. Save the tokenizer with the fast tokenizer of transformers (tokenizer.json)"
             )
-    return own
+    return tokenizer
 
 
-def protocol_of(source: Directory, own: Tokenizer, config: Whisper) -> Protocol:
-    """Whisper's special ids, from the tokenizer, and the suppressed ids: those that `generation_config.json` or
-    `config.json` names, and always the tokens that only prompt the decoder.
+def protocol_of(source: Directory, tokenizer: Tokenizer, config: Whisper) -> Protocol:
+    """Returns Whisper's special ids from the tokenizer. The suppressed ids are those of `generation_config.json` or
+    `config.json`, and the tokens that occur only in prompts.
 
-    Raises RunError for a token that the tokenizer lacks, or an id outside `vocab_size`.
-    """
-    found: dict[str, int] = {}
+    Raises RunError if the tokenizer does not contain a token, or if an id is outside `vocab_size`."""
+    roles: dict[str, int] = {}
     for role, names in NAMES.items():
-        known = [id for id in map(own.id, names) if id is not None]
-        if not known:
+        ids = [id for id in map(tokenizer.id, names) if id is not None]
+        if not ids:
             raise RunError(f"{source.path}: its tokenizer has no {names[0]}")
-        found[role] = known[0]
-    zero = own.id("<|0.00|>")
+        roles[role] = ids[0]
+    zero = tokenizer.id("<|0.00|>")
     settings = source.record("generation_config.json", Generation)
     languages = {}
     multilingual = config.vocab_size >= MULTILINGUAL if settings.is_multilingual is None else settings.is_multilingual
     if multilingual:
-        named = settings.lang_to_id or between(own, found["start"], found["translate"])
+        named = settings.lang_to_id or tokens_between(tokenizer, roles["start"], roles["translate"])
         languages = {code_of(name): id for name, id in named.items()}
     tuned = code_of(settings.language or "")
-    asked = {found[role] for role in ("start", "transcribe", "translate", "previous", "no_speech")} | {own.id(MODEL)}
+    in_prompts = {roles[role] for role in ("start", "transcribe", "translate", "previous", "no_speech")}
+    in_prompts |= {tokenizer.id(MODEL)}
     protocol = Protocol(
-        **found, timestamps=found["no_timestamps"] + 1 if zero is None else zero, languages=languages,
-        suppressed=sorted({*(settings.suppress_tokens or config.suppress_tokens or []), *asked} - {None}),
+        **roles, timestamps=roles["no_timestamps"] + 1 if zero is None else zero, languages=languages,
+        suppressed=sorted({*(settings.suppress_tokens or config.suppress_tokens or []), *in_prompts} - {None}),
         suppressed_first=settings.begin_suppress_tokens or config.begin_suppress_tokens or [],
         latest_start=settings.max_initial_timestamp_index, language=tuned if tuned in languages else None,
     )  # fmt: skip
@@ -112,12 +115,12 @@ def protocol_of(source: Directory, own: Tokenizer, config: Whisper) -> Protocol:
     return protocol
 
 
-def between(own: Tokenizer, start: int, end: int) -> dict[str, int]:
-    """The ids of the tokens strictly between two ids, by name: in Whisper's vocabulary these are the languages, between
+def tokens_between(tokenizer: Tokenizer, start: int, end: int) -> dict[str, int]:
+    """Returns the ids strictly between two ids by token. In Whisper's vocabulary the languages are between
     `<|startoftranscript|>` and `<|translate|>`."""
-    names = {id: own.coder.id_to_token(id) for id in range(start + 1, end)}
+    names = {id: tokenizer.coder.id_to_token(id) for id in range(start + 1, end)}
     return {name: id for id, name in names.items() if name is not None}
 
 
 IMPORTERS = {"whisper": import_whisper}
-"""The importers by the `model_type` of `config.json`."""
+"""The importers by `model_type` in `config.json`."""

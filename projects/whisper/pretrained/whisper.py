@@ -30,11 +30,11 @@ TEXT = {
     "embed_positions": "tokenizers.text.position.table",
 }  # fmt: skip
 FRAME = 0.02
-"""Seconds of sound per token of the encoder."""
+"""The seconds of sound per token of the encoder."""
 
 
 class Whisper(Architecture):
-    """A Whisper's `config.json`."""
+    """The `config.json` of a Whisper."""
 
     kinds = ("whisper",)
     reference = "WhisperForConditionalGeneration"
@@ -71,19 +71,19 @@ class Whisper(Architecture):
     def tree(self):
         for name in ("attention_heads", "ffn_dim"):
             if getattr(self, f"encoder_{name}") != getattr(self, f"decoder_{name}"):
-                raise PublishedError(f"config.json: encoder_{name} and decoder_{name} differ; not reproduced")
-        found = super().tree()
+                raise PublishedError(f"config.json: encoder_{name} and decoder_{name} differ; this is not supported")
+        tree = super().tree()
         for name in ("fill", "longest"):
-            put(found, f"inputs.sound.{name}", self.max_source_positions * FRAME)
-        return found
+            put(tree, f"inputs.sound.{name}", self.max_source_positions * FRAME)
+        return tree
 
     @classmethod
     def from_tree(cls, tree, tensors, legend):
         return super().from_tree(tree, tensors, legend, {"pad_token_id": legend.ends[0]})
 
     def names(self):
-        """Whisper's keys have no bias. Ours starts at zero, and whatever it becomes, it adds the same to all scores of
-        a query, which changes nothing. The encoder's positions are fixed sines and cosines."""
+        """Keys have no bias in Whisper. Here the bias is zero at first; it adds the same value to all scores of a
+        query, which has no effect on attention. The positions of the encoder are fixed sines and cosines."""
         encoder, decoder = "model.encoder.layers.{layer}.", "model.decoder.layers.{layer}."
         keys = [(f"{encoder}self_attn", f"{ENCODER_BLOCK}attention"), (f"{decoder}self_attn", f"{BLOCK}attention"),
                 (f"{decoder}encoder_attn", f"{BLOCK}cross_attention")]  # fmt: skip
@@ -96,37 +96,37 @@ class Whisper(Architecture):
             *(Rename(f"{theirs}.k_proj.weight", (f"{ours}.key.weight", f"{ours}.key.bias"),
                      lambda w: (w, w.new_zeros(len(w))), lambda w, b: w) for theirs, ours in keys),
             Rename("model.encoder.embed_positions.weight", (),
-                   lambda found: checked_waves(found, self.max_source_positions),
+                   lambda table: check_waves(table, self.max_source_positions),
                    lambda: SinesThenCosines(self.d_model, self.max_source_positions).table),
             Rename("proj_out.weight", "tokenizers.text.embedding.weight"),
         ]  # fmt: skip
 
     def files(self, frame):
-        """Also the file of the feature extractor, and the special ids if the encoding has Whisper's protocol."""
+        """Adds the file of the feature extractor, and the special ids if the encoding has Whisper's protocol."""
         seconds = self.max_source_positions * FRAME
         features = {
             "feature_extractor_type": "WhisperFeatureExtractor", "feature_size": self.num_mel_bins,
             "sampling_rate": 16_000, "chunk_length": int(seconds) if seconds == int(seconds) else seconds,
             "hop_length": 160, "n_fft": 400,
         }  # fmt: skip
-        found = super().files(frame) | {"preprocessor_config.json": features}
+        files = super().files(frame) | {"preprocessor_config.json": features}
         if protocol := frame.get("whisper"):
-            found["generation_config.json"] = generation_config(Protocol.read(protocol, "encoding.json"))
-        return found
+            files["generation_config.json"] = generation_config(Protocol.read(protocol, "encoding.json"))
+        return files
 
 
-def checked_waves(found: Tensor, count: int) -> None:
-    """Raises ValueError for encoder positions other than Whisper's fixed sines and cosines, `count` of them."""
-    if len(found) != count:
-        raise ValueError(f"model.encoder.embed_positions are {len(found)}, but max_source_positions is {count}")
-    expected = SinesThenCosines(found.shape[1], len(found)).table
-    tolerance = max(1e-3, torch.finfo(found.dtype).eps)  # bfloat16 rounds them to 0.004
-    if not torch.allclose(found.float(), expected, atol=tolerance):
-        raise ValueError("model.encoder.embed_positions are not the fixed sines and cosines; not reproduced")
+def check_waves(table: Tensor, count: int) -> None:
+    """Raises ValueError if the positions of the encoder are not the `count` fixed sines and cosines of Whisper."""
+    if len(table) != count:
+        raise ValueError(f"model.encoder.embed_positions are {len(table)}, but max_source_positions is {count}")
+    expected = SinesThenCosines(table.shape[1], len(table)).table
+    tolerance = max(1e-3, torch.finfo(table.dtype).eps)  # bfloat16 has a rounding error of 0.004
+    if not torch.allclose(table.float(), expected, atol=tolerance):
+        raise ValueError("model.encoder.embed_positions are not the fixed sines and cosines; this is not supported")
 
 
 def generation_config(protocol: Protocol) -> dict[str, Any]:
-    """The content of the `generation_config.json` of a protocol: the inverse of `protocol_of`."""
+    """Returns the content of `generation_config.json` for a protocol. This is the inverse of `protocol_of`."""
     return {
         "decoder_start_token_id": protocol.start, "bos_token_id": protocol.end, "eos_token_id": protocol.end,
         "pad_token_id": protocol.end, "no_timestamps_token_id": protocol.no_timestamps,

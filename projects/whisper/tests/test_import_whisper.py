@@ -1,5 +1,4 @@
-"""Whisper of transformers, randomly initialised: the same spectrogram, scores and texts; and what is made of a long
-file."""
+"""A randomly initialized Whisper of transformers: equal spectrograms, scores and texts; transcription of long files."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ from chopmix.files.reading import DataError
 from chopmix.models import heads
 from chopmix.models.generation import fast_decoder
 from chopmix.projects.whisper import transcription
-from chopmix.projects.whisper.decoding import CODES, Candidate, Said, drawn
+from chopmix.projects.whisper.decoding import CODES, Candidate, Said, sample_texts
 from chopmix.projects.whisper.transcribing import as_json, as_srt, transcribe, transcriber_of, write_transcripts
 from chopmix.projects.whisper.transcription import Segment, Transcribing, Transcript
 from chopmix.tokenizers.audio_stem import AudioStemChopper
@@ -33,30 +32,30 @@ from chopmix.tokenizers.audio_stem import AudioStemChopper
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 SECONDS = 2
-"""What the tiny models hear at a time, instead of 30."""
+"""The window length of the tiny models, instead of 30 s."""
 SPECIALS = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>", "<|transcribe|>",
             "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]  # fmt: skip
 TIMES = [f"<|{step * 0.02:.2f}|>" for step in range(SECONDS * 50 + 1)]
 
 
 def tokenizer() -> Tokenizer:
-    """A byte-level BPE without merges, and Whisper's special tokens behind it."""
+    """Returns a byte-level BPE without merges, followed by Whisper's special tokens."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    found = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
-    found.pre_tokenizer, found.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    found.add_special_tokens([AddedToken(name, special=True) for name in SPECIALS])
-    found.add_tokens([AddedToken(name, special=False) for name in TIMES])
-    return found
+    coder = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
+    coder.pre_tokenizer, coder.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    coder.add_special_tokens([AddedToken(name, special=True) for name in SPECIALS])
+    coder.add_tokens([AddedToken(name, special=False) for name in TIMES])
+    return coder
 
 
 def ids(*names: str) -> list[int]:
-    """The ids of special tokens."""
+    """Returns the ids of special tokens."""
     return [tokenizer().token_to_id(name) for name in names]
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    """A randomly initialised Whisper, with its tokenizer and settings, and the model itself."""
+    """Returns the folder of a randomly initialized Whisper with tokenizer and settings, and the model."""
     torch.manual_seed(0)
     coder = tokenizer()
     end, start = ids("<|endoftext|>", "<|startoftranscript|>")
@@ -99,7 +98,7 @@ def directory(tmp_path_factory):
 
 
 def sound(seconds: float = SECONDS, seed: int = 0) -> np.ndarray:
-    """Tones that come and go, in noise."""
+    """Returns intermittent tones in noise."""
     random, time = np.random.default_rng(seed), np.arange(int(seconds * 16_000)) / 16_000
     tones = sum(
         np.sin(2 * np.pi * f * time) * (np.sin(2 * np.pi * time / p) > 0)
@@ -110,69 +109,69 @@ def sound(seconds: float = SECONDS, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("mels", [80, 128])
 @pytest.mark.parametrize("seconds", [30.0, 11.3, 0.7])
-def test_the_spectrogram_is_transformers(seconds, mels):
+def test_the_spectrogram_equals_transformers(seconds, mels):
     extractor = transformers.WhisperFeatureExtractor(feature_size=mels)
     expected = extractor(sound(seconds), sampling_rate=16_000, return_tensors="pt")["input_features"][0]
     chopper = AudioStemChopper(mels=mels)
-    found = chopper.chop(chopper.decode((sound(seconds), 16_000)))
-    assert found.count == 1500 and found.values.shape == (1, mels, 3000)
-    torch.testing.assert_close(found.values[0], expected, rtol=0, atol=1e-4)
+    chunk = chopper.chop(chopper.decode((sound(seconds), 16_000)))
+    assert chunk.count == 1500 and chunk.values.shape == (1, mels, 3000)
+    torch.testing.assert_close(chunk.values[0], expected, rtol=0, atol=1e-4)
 
 
-def test_whisper_gives_the_same_scores(directory):
+def test_whisper_returns_the_same_scores(directory):
     folder, theirs = directory
     run = load_run(folder / "run")
-    made, chopper = transcriber_of(run)
+    transcriber, chopper = transcriber_of(run)
     window = chopper.chop(chopper.decode((sound(), 16_000))).values[0]
     begin = [*ids("<|startoftranscript|>", "<|en|>", "<|transcribe|>"), 5, 9, 77]
-    sets = made.plan(window, begin)
+    sets = transcriber.plan(window, begin)
     with torch.no_grad():
         planned = run.model.plan(sets)
         read = run.model.read(planned)
-        found = run.model.heads["text"](read.main[0])
+        scores = run.model.heads["text"](read.main[0])
         expected = theirs(window[None], decoder_input_ids=torch.tensor([begin])).logits[0]
-    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-5
+    assert float((scores - expected).abs().max() / expected.abs().max()) < 1e-5
 
 
 @pytest.mark.parametrize("timestamps", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_whisper_says_the_same(directory, timestamps, seed):
-    """Greedily; beam search is OpenAI's, which is another one (tests/inference/test_transcription.py)."""
+def test_whisper_generates_the_same_texts(directory, timestamps, seed):
+    """With greedy decoding. Beam search is that of OpenAI, which differs from transformers (test_transcription.py)."""
     folder, theirs = directory
     run = load_run(folder / "run")
-    made, chopper = transcriber_of(run)
+    transcriber, chopper = transcriber_of(run)
     window = chopper.chop(chopper.decode((sound(seed=seed), 16_000))).values[0]
     how = Transcribing(beams=1, timestamps=timestamps, temperatures=(0.0,))
-    said = made.hear(window, [], "en", how)
+    decoding = transcriber.hear(window, [], "en", how)
     with torch.no_grad():
         expected = theirs.generate(
             window[None], language="en", task="transcribe", return_timestamps=timestamps, num_beams=1,
             do_sample=False, max_new_tokens=20, return_dict_in_generate=False,
         )[0].tolist()  # fmt: skip
-    begin = made.prompt([], "en", how)
+    begin = transcriber.prompt([], "en", how)
     expected = expected[len(begin) :] if expected[: len(begin)] == begin else expected
     end = ids("<|endoftext|>")[0]
     expected = [id for id in expected if id != end]
-    assert said.ids[: len(expected)] == expected or said.ids == expected[: len(said.ids)]
-    assert min(len(said.ids), len(expected)) > 2
+    assert decoding.ids[: len(expected)] == expected or decoding.ids == expected[: len(decoding.ids)]
+    assert min(len(decoding.ids), len(expected)) > 2
 
 
-def test_the_language_and_the_silence_are_read_off_the_start(directory):
+def test_language_and_silence_are_predicted_from_the_start(directory):
     folder, theirs = directory
     run = load_run(folder / "run")
-    made, chopper = transcriber_of(run)
+    transcriber, chopper = transcriber_of(run)
     window = chopper.chop(chopper.decode((sound(), 16_000))).values[0]
-    name, chances = made.detect(window)
+    name, probabilities = transcriber.detect(window)
     start, silent = ids("<|startoftranscript|>", "<|nospeech|>")
     with torch.no_grad():
         scores = theirs(window[None], decoder_input_ids=torch.tensor([[start]])).logits[0, 0]
     expected = dict(zip(("en", "de"), scores[ids("<|en|>", "<|de|>")].softmax(-1).tolist()))
-    assert name == max(expected, key=expected.get) and chances == pytest.approx(expected, rel=1e-3)
-    said = made.hear(window, [], "en", Transcribing(temperatures=(0.0,), beams=1))
-    assert said.no_speech == pytest.approx(float(scores.softmax(-1)[silent]), rel=1e-3)
+    assert name == max(expected, key=expected.get) and probabilities == pytest.approx(expected, rel=1e-3)
+    decoding = transcriber.hear(window, [], "en", Transcribing(temperatures=(0.0,), beams=1))
+    assert decoding.no_speech == pytest.approx(float(scores.softmax(-1)[silent]), rel=1e-3)
 
 
-# --------------------------------------------------------------------------------------------------------- whole files
+# ------------------------------------------------------------------------------------------------------ complete files
 
 
 @pytest.mark.parametrize("seed, seconds", [(0, 5.3), (1, 3.5), (2, 4.7)])
@@ -192,14 +191,14 @@ def test_long_files_have_the_segments_of_transformers(directory, seed, seconds):
             features["input_features"], attention_mask=features["attention_mask"], language="en", task="transcribe",
             return_timestamps=True, num_beams=1, do_sample=False, return_segments=True, condition_on_prev_tokens=False,
         )["segments"][0]  # fmt: skip
-    found = [(segment.start, segment.end) for segment in transcribe(run, (clip, 16_000), how)]
+    segments = [(segment.start, segment.end) for segment in transcribe(run, (clip, 16_000), how)]
     times = [(round(float(s["start"]), 2), round(float(s["end"]), 2)) for s in expected]
-    assert found == [(start, min(end, seconds)) for start, end in times if start < seconds] and len(found) > 1
+    assert segments == [(start, min(end, seconds)) for start, end in times if start < seconds] and len(segments) > 1
 
 
 @pytest.mark.parametrize("redirected", [False, True])
 def test_transcription_in_a_terminal(directory, tmp_path, redirected):
-    """With a progress bar on a terminal, and the text in a file where it is sent to one."""
+    """With a progress bar on the terminal. Standard output may be a file."""
     import pty
 
     import soundfile
@@ -220,11 +219,11 @@ def test_transcription_in_a_terminal(directory, tmp_path, redirected):
             pass
     assert process.wait() == 0, shown
     os.close(ours)
-    said = (tmp_path / "text").read_bytes() if redirected else shown
-    assert b"[00:00:0" in said and b" --> 00:00:0" in said
+    output = (tmp_path / "text").read_bytes() if redirected else shown
+    assert b"[00:00:0" in output and b" --> 00:00:0" in output
 
 
-def test_two_files_of_one_name_are_not_written_to_one(directory, tmp_path):
+def test_two_files_with_one_output_are_refused(directory, tmp_path):
     run = load_run(directory[0] / "run")
     with pytest.raises(RunError, match="would both be written to"):
         write_transcripts(run, ["a/talk.wav", "b/talk.mp3"], Transcribing(), ["txt"], tmp_path)
@@ -262,161 +261,165 @@ def test_long_files_from_the_command_line(directory, tmp_path, capsys):
     written = json.loads((tmp_path / "out" / "long.json").read_text())
     assert all(0 <= part["start"] < part["end"] for part in written["segments"])
     assert "".join(written["text"].split()) == "".join("".join(part["text"] for part in written["segments"]).split())
-    assert f"long.wav: language {written['language']}" in shown.err  # what was detected is told
+    assert f"long.wav: language {written['language']}" in shown.err  # the detected language is printed
 
 
-def test_from_python_segments_come_as_they_are_found(directory):
+def test_progress_is_reported_in_python(directory):
     folder, _ = directory
-    run, seen = load_run(folder / "run"), []
+    run, progress = load_run(folder / "run"), []
     how = Transcribing(beams=1, temperatures=(0.0,), silence=1.0)
-    list(transcribe(run, (sound(3.0), 16_000), how, lambda done, total: seen.append((done, total))))
-    assert seen[-1] == (3.0, 3.0)
+    list(transcribe(run, (sound(3.0), 16_000), how, lambda done, total: progress.append((done, total))))
+    assert progress[-1] == (3.0, 3.0)
     with pytest.raises(ValueError, match="no language 'xx'; possible: de, en"):
         list(transcribe(run, (sound(1.0), 16_000), Transcribing(language="xx")))
 
 
-def test_an_output_that_cannot_be_written_is_met_before_anything_is_heard(directory, tmp_path, capsys):
+def test_an_output_that_cannot_be_written_is_refused_before_decoding(directory, tmp_path, capsys):
     (tmp_path / "a").write_text("")
     assert main(["transcribe", str(directory[0] / "run"), "x.wav", "--format=txt", f"--output={tmp_path / 'a'}"]) != 0
     shown = capsys.readouterr()
     assert "a cannot be written to: File exists" in shown.err and "x.wav" not in shown.err
 
 
-def test_languages_go_by_code_name_or_token(directory):
+def test_languages_have_a_code_a_name_and_a_token(directory):
     from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
     assert {name: code for name, code in TO_LANGUAGE_CODE.items() if name != code} == CODES
-    made, _ = transcriber_of(load_run(directory[0] / "run"))
-    for given in ("de", "DE", "German", "<|de|>"):
-        assert made.language(Transcribing(language=given)) == "de"
-        made.check(Transcribing(language=given))
-    assert made.language(Transcribing()) is None  # detected
-    made.protocol = made.protocol.model_copy(update={"language": "de"})
-    assert made.language(Transcribing()) == "de" and made.language(Transcribing(language="en")) == "en"
+    transcriber, _ = transcriber_of(load_run(directory[0] / "run"))
+    for language in ("de", "DE", "German", "<|de|>"):
+        assert transcriber.language(Transcribing(language=language)) == "de"
+        transcriber.check(Transcribing(language=language))
+    assert transcriber.language(Transcribing()) is None  # detected
+    transcriber.protocol = transcriber.protocol.model_copy(update={"language": "de"})
+    assert transcriber.language(Transcribing()) == "de" and transcriber.language(Transcribing(language="en")) == "en"
 
 
-def test_the_language_that_a_model_was_tuned_for_is_taken(directory, tmp_path):
+def test_the_fine_tuned_language_is_the_default(directory, tmp_path):
     shutil.copytree(directory[0] / "theirs", tmp_path / "theirs")
     file = tmp_path / "theirs" / "generation_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"language": "german"}))
     import_directory(tmp_path / "theirs", tmp_path / "run")
-    made, _ = transcriber_of(load_run(tmp_path / "run"))
-    assert made.protocol.language == "de"
+    transcriber, _ = transcriber_of(load_run(tmp_path / "run"))
+    assert transcriber.protocol.language == "de"
 
 
-def test_texts_without_spaces_stay_without():
-    made = Said([], 0.0, 0.0, 0.0, 1.0)
-    parts = [Segment(0.0, 1.0, "\u4eca\u65e5\u306f", made, []), Segment(1.0, 2.0, "\u3044\u3044", made, [])]
+def test_no_spaces_are_added_to_texts():
+    decoding = Said([], 0.0, 0.0, 0.0, 1.0)
+    parts = [Segment(0.0, 1.0, "\u4eca\u65e5\u306f", decoding, []), Segment(1.0, 2.0, "\u3044\u3044", decoding, [])]
     assert json.loads(as_json(Transcript("ja", parts)))["text"] == "\u4eca\u65e5\u306f\u3044\u3044"
-    parts = [Segment(0.0, 1.0, " So it", made, []), Segment(1.0, 2.0, " is.", made, [])]
-    found = json.loads(as_json(Transcript("en", parts)))
-    assert (found["text"], found["language"]) == ("So it is.", "en") and as_srt(parts).splitlines()[2] == "So it"
+    parts = [Segment(0.0, 1.0, " So it", decoding, []), Segment(1.0, 2.0, " is.", decoding, [])]
+    record = json.loads(as_json(Transcript("en", parts)))
+    assert (record["text"], record["language"]) == ("So it is.", "en") and as_srt(parts).splitlines()[2] == "So it"
 
 
-def test_the_language_is_told_where_nothing_is_said(directory, tmp_path):
+def test_a_silent_file_has_a_language(directory, tmp_path):
     run, clip = load_run(directory[0] / "run"), (sound(3.0), 16_000)
     silent = Transcribing(confidence=None, silence=0.0)
-    found = json.loads(as_json(transcribe(run, clip, silent)))
-    made, chopper = transcriber_of(run)
-    detected, _ = made.detect(chopper.chop(chopper.decode((sound(SECONDS), 16_000))).values[0])
-    assert found == {"language": detected, "text": "", "segments": []}
-    told = transcribe(run, clip, replace(silent, language="German"))
-    assert told.language == "de" and list(told) == []
+    record = json.loads(as_json(transcribe(run, clip, silent)))
+    transcriber, chopper = transcriber_of(run)
+    detected, _ = transcriber.detect(chopper.chop(chopper.decode((sound(SECONDS), 16_000))).values[0])
+    assert record == {"language": detected, "text": "", "segments": []}
+    transcript = transcribe(run, clip, replace(silent, language="German"))
+    assert transcript.language == "de" and list(transcript) == []
     english = changed(directory, tmp_path, "generation_config.json", is_multilingual=False)
     import_directory(english, tmp_path / "run")
     assert json.loads(as_json(transcribe(load_run(tmp_path / "run"), clip, silent)))["language"] == "en"
 
 
 def changed(directory, folder: Path, name: str, **values) -> Path:
-    """A copy of the directory with other values in one of its JSON files."""
+    """Returns a copy of the directory with other values in one of its JSON files."""
     shutil.copytree(directory[0] / "theirs", folder / "theirs")
     file = folder / "theirs" / name
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
     return folder / "theirs"
 
 
-def test_what_a_text_is_asked_with_is_never_said(directory, tmp_path):
-    """Whatever a directory forbids; many that were tuned by others forbid nothing."""
+def test_tokens_of_prompts_are_never_generated(directory, tmp_path):
+    """Many fine-tuned models do not suppress them in their directory."""
     theirs = changed(directory, tmp_path, "generation_config.json", suppress_tokens=[5])
     import_directory(theirs, tmp_path / "run")
-    made, _ = transcriber_of(load_run(tmp_path / "run"))
-    asked = ("startoftranscript", "translate", "transcribe", "startoflm", "startofprev", "nospeech")
-    assert made.protocol.suppressed == [5, *ids(*(f"<|{name}|>" for name in asked))]
+    transcriber, _ = transcriber_of(load_run(tmp_path / "run"))
+    names = ("startoftranscript", "translate", "transcribe", "startoflm", "startofprev", "nospeech")
+    assert transcriber.protocol.suppressed == [5, *ids(*(f"<|{name}|>" for name in names))]
 
 
-def test_a_window_is_encoded_once_for_all_its_tries(directory):
+def test_a_window_is_encoded_once_for_all_temperatures(directory):
     run, passes = load_run(directory[0] / "run"), []
-    made, chopper = transcriber_of(run)
+    transcriber, chopper = transcriber_of(run)
     run.model.cores["encoder"].blocks[0].register_forward_hook(lambda *_: passes.append(1))
     window = chopper.chop(chopper.decode((sound(), 16_000))).values[0]
-    said = made.hear(window, [], "en", Transcribing(confidence=1.0, silence=None))
-    assert said.temperature == 1.0 and len(passes) == 1
+    decoding = transcriber.hear(window, [], "en", Transcribing(confidence=1.0, silence=None))
+    assert decoding.temperature == 1.0 and len(passes) == 1
 
 
 @pytest.mark.parametrize("how", [{"beams": 1}, {"beams": 3}, {"temperatures": (1.0,)}])
-@pytest.mark.parametrize("before, length", [([], 20), ([*range(9)], 20), ([*range(30)], 18)])
-def test_a_text_is_as_long_as_half_the_context_or_what_has_room(directory, how, before, length):
-    """Of 40 places, 19 are for what was said before, four for what the text is asked with; the last token is not
-    read."""
-    made, chopper = transcriber_of(load_run(directory[0] / "run"))
-    endless = [*made.protocol.suppressed, made.protocol.end]
-    made.protocol = made.protocol.model_copy(update={"suppressed": endless})
+@pytest.mark.parametrize("context, length", [([], 20), ([*range(9)], 20), ([*range(30)], 18)])
+def test_the_maximum_length_is_half_the_context_or_the_free_space(directory, how, context, length):
+    """Of 40 tokens, 19 are for the preceding text and four for the prompt. The last token is not an input."""
+    transcriber, chopper = transcriber_of(load_run(directory[0] / "run"))
+    endless = [*transcriber.protocol.suppressed, transcriber.protocol.end]
+    transcriber.protocol = transcriber.protocol.model_copy(update={"suppressed": endless})
     window = chopper.chop(chopper.decode((sound(), 16_000))).values[0]
-    said = made.hear(window, before, "en", Transcribing(**{"temperatures": (0.0,)} | how, timestamps=False))
-    assert len(said.ids) == length - (len(before) > 19)  # without timestamps it is asked with one token more
+    decoding = transcriber.hear(window, context, "en", Transcribing(**{"temperatures": (0.0,)} | how, timestamps=False))
+    assert len(decoding.ids) == length - (len(context) > 19)  # without timestamps the prompt has one more token
 
 
-def test_a_fallback_draws_several_texts_and_takes_the_likeliest(directory, monkeypatch):
-    made, chopper = transcriber_of(load_run(directory[0] / "run"))
+def test_a_fallback_samples_several_texts_and_uses_the_best(directory, monkeypatch):
+    transcriber, chopper = transcriber_of(load_run(directory[0] / "run"))
     window, ranks = chopper.chop(chopper.decode((sound(), 16_000))).values[0], set()
-    every: list[list[Candidate]] = []
-    monkeypatch.setattr(transcription, "drawn", lambda *args, **how: every.append(drawn(*args, **how)) or every[-1])
+    samples: list[list[Candidate]] = []
+
+    def spied(*args, **how) -> list[Candidate]:
+        samples.append(sample_texts(*args, **how))
+        return samples[-1]
+
+    monkeypatch.setattr(transcription, "sample_texts", spied)
     for seed in range(3):
         how = Transcribing(beams=1, temperatures=(0.0, 1.0), best_of=3, confidence=1.0, silence=None, seed=seed)
-        said = made.hear(window, [], "en", how)
-        means = [text.log / max(len(text.ids), 1) for text in every[seed]]
-        assert said.temperature == 1.0 and len(means) == 3
-        assert said.ids == every[seed][means.index(max(means))].ids
+        decoding = transcriber.hear(window, [], "en", how)
+        means = [text.log / max(len(text.ids), 1) for text in samples[seed]]
+        assert decoding.temperature == 1.0 and len(means) == 3
+        assert decoding.ids == samples[seed][means.index(max(means))].ids
         ranks.add(means.index(max(means)))
-    assert len(every) == 3 and len(ranks) > 1
+    assert len(samples) == 3 and len(ranks) > 1
 
 
-def test_texts_are_drawn_alike_with_one_seed(directory):
+def test_sampling_is_reproducible_with_a_seed(directory):
     run = load_run(directory[0] / "run")
 
-    def drawn(seed: int) -> list[list[int]]:
+    def sampled_ids(seed: int) -> list[list[int]]:
         how = Transcribing(temperatures=(1.0,), seed=seed, silence=None, language="en")
         return [segment.ids for segment in transcribe(run, (sound(3.0), 16_000), how)]
 
-    assert drawn(0) == drawn(0) != drawn(1)
+    assert sampled_ids(0) == sampled_ids(0) != sampled_ids(1)
 
 
 @pytest.mark.parametrize("how", [
     {"temperatures": (1.0,), "language": "en"}, {"language": "en", "beams": 2}, {"language": None},
 ])  # fmt: skip
-def test_nothing_is_transcribed_from_outputs_that_are_no_numbers(directory, how):
-    """By drawing, by beams, and to find out the language."""
+def test_outputs_that_are_not_finite_are_refused(directory, how):
+    """In sampling, in beam search, and in the detection of the language."""
     run = load_run(directory[0] / "run")
     with torch.no_grad():
         for parameter in run.model.parameters():
             parameter.mul_(1e30)
-    with pytest.raises(ValueError, match="the model's outputs are no finite numbers"):
+    with pytest.raises(ValueError, match="the model's outputs are NaN or infinite"):
         list(transcribe(run, (sound(3.0), 16_000), Transcribing(silence=None, **how)))
 
 
 @pytest.mark.parametrize("damage, message", [
-    (lambda whisper: whisper.pop("start"), "encoding.json: whisper: start: it is not there"),
+    (lambda whisper: whisper.pop("start"), "encoding.json: whisper: start: it is missing"),
     (lambda whisper: whisper.update(end=-1), "encoding.json: whisper: end: must be greater than or equal to 0, not -1"),
     (lambda whisper: whisper.update(timestamps=10**6), "encoding.json: whisper: id 1000000 is outside the "
      "model's vocabulary of 367"),
     (lambda whisper: whisper.update(suppressed=[4, "x"]), "encoding.json: whisper: suppressed.1: must be a "
      "whole number, not 'x'"),
     (lambda whisper: whisper.update(languages=[1]), "encoding.json: whisper: languages: must be "),
-    (lambda whisper: whisper.update(language="xx"), "encoding.json: whisper: the language 'xx' is none of its "
+    (lambda whisper: whisper.update(language="xx"), "encoding.json: whisper: the language 'xx' is not in its "
      "languages"),
     (lambda whisper: whisper.update(latest_start=2**40), "encoding.json: whisper: latest_start: must be less than"),
 ])  # fmt: skip
-def test_a_damaged_protocol_is_named(directory, tmp_path, capsys, damage, message):
+def test_a_damaged_protocol_is_refused(directory, tmp_path, capsys, damage, message):
     shutil.copytree(directory[0] / "run", tmp_path / "run")
     file = tmp_path / "run" / "assets" / "text" / "encoding.json"
     record = json.loads(file.read_text())
@@ -432,7 +435,7 @@ def test_a_damaged_protocol_is_named(directory, tmp_path, capsys, damage, messag
     (SECONDS * 100, f"embed_positions are {SECONDS * 50}, but max_source_positions is {SECONDS * 100}"),
     (2**17, "max_source_positions is 131072; it must be less than or equal to 16384"),
 ])  # fmt: skip
-def test_the_length_of_a_window_is_that_of_the_weights(directory, tmp_path, count, message):
+def test_the_window_length_of_the_weights_is_checked(directory, tmp_path, count, message):
     shutil.copytree(directory[0] / "theirs", tmp_path / "theirs")
     file = tmp_path / "theirs" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"max_source_positions": count}))
@@ -440,7 +443,7 @@ def test_the_length_of_a_window_is_that_of_the_weights(directory, tmp_path, coun
         import_directory(tmp_path / "theirs", tmp_path / "run")
 
 
-def test_a_context_without_room_for_a_text_is_refused(directory, tmp_path):
+def test_a_context_that_is_too_short_is_refused(directory, tmp_path):
     theirs = copy.deepcopy(directory[1])
     table = theirs.model.decoder.embed_positions
     table.weight = torch.nn.Parameter(table.weight[:7].clone())
@@ -452,20 +455,20 @@ def test_a_context_without_room_for_a_text_is_refused(directory, tmp_path):
         transcriber_of(load_run(tmp_path / "run"))
 
 
-def test_what_a_whisper_writes_begins_with_no_space(directory):
+def test_restored_texts_have_no_leading_space(directory):
     text = load_run(directory[0] / "run").choppers["text"].vocabulary
     assert text.restore(text.encode(" So it is.")) == "So it is."
 
 
-def test_the_answer_of_a_whisper_begins_with_no_space(directory, tmp_path, monkeypatch, capsys):
-    """Whatever its weights would say, it says " So." here."""
+def test_predicted_texts_have_no_leading_space(directory, tmp_path, monkeypatch, capsys):
+    """The scores are replaced so that the model generates " So."."""
     import soundfile
 
     text = load_run(directory[0] / "run").choppers["text"].vocabulary
-    spoken = iter([*text.encode(" So."), *ids("<|endoftext|>")])
+    generated = iter([*text.encode(" So."), *ids("<|endoftext|>")])
 
     def scores(embedding: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.one_hot(torch.tensor([next(spoken)]), len(embedding)).float()
+        return torch.nn.functional.one_hot(torch.tensor([next(generated)]), len(embedding)).float()
 
     monkeypatch.setattr(heads.Tied, "forward", lambda head, x, targets=None: scores(head.table))
     monkeypatch.setattr(fast_decoder, "fast_head", lambda head: head)
@@ -480,15 +483,13 @@ def test_an_imported_run_knows_its_folder(directory):
     assert load_run(folder).config.out == folder
 
 
-def test_an_imported_run_says_that_it_has_no_data(directory, capsys):
+def test_an_imported_run_has_no_data(directory, capsys):
     assert main(["evaluate", str(directory[0] / "run")]) != 0
-    assert "run was imported and has no data of its own; name some with --data" in " ".join(
-        capsys.readouterr().err.split()
-    )
+    assert "run was imported without data; name a data set with --data" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("config", [{"suppress_ids": [1], "lang_ids": []}, None])
-def test_a_directory_of_ctranslate2_is_refused_by_name(tmp_path, config):
+def test_a_directory_of_ctranslate2_is_refused(tmp_path, config):
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "model.bin").write_bytes(b"\0" * 8)
@@ -504,11 +505,11 @@ def test_half_precision_directories_are_read(directory, tmp_path, dtype):
     copy.deepcopy(theirs).to(dtype).save_pretrained(tmp_path / "theirs")
     tokenizer().save(str(tmp_path / "theirs" / "tokenizer.json"))
     import_directory(tmp_path / "theirs", tmp_path / "run")
-    found = load_run(tmp_path / "run").model.state_dict()["tokenizers.text.embedding.weight"]
-    torch.testing.assert_close(found, theirs.model.decoder.embed_tokens.weight.to(dtype).float(), rtol=0, atol=0)
+    table = load_run(tmp_path / "run").model.state_dict()["tokenizers.text.embedding.weight"]
+    torch.testing.assert_close(table, theirs.model.decoder.embed_tokens.weight.to(dtype).float(), rtol=0, atol=0)
 
 
-def test_weights_that_are_not_read_are_told_how_to_be(directory, tmp_path):
+def test_weights_in_unsupported_files_are_refused(directory, tmp_path):
     shutil.copytree(directory[0] / "theirs", tmp_path / "theirs")
     weights = tmp_path / "theirs" / "model.safetensors"
     weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
@@ -528,13 +529,13 @@ def test_ids_of_a_tokenizer_in_parts_are_checked(directory, tmp_path):
     (tmp_path / "theirs" / "added_tokens.json").write_text(json.dumps(added))
     (tmp_path / "theirs" / "vocab.json").write_text(json.dumps(vocabulary))
     import_directory(tmp_path / "theirs", tmp_path / "run")
-    vocabulary.popitem()  # a gap: all that follows would move
+    vocabulary.popitem()  # a gap moves all following ids
     (tmp_path / "theirs" / "vocab.json").write_text(json.dumps(vocabulary))
     with pytest.raises(RunError, match=r"<\|endoftext\|> is id 256 in added_tokens.json, but 255"):
         import_directory(tmp_path / "theirs", tmp_path / "other")
 
 
-def test_what_is_refused(directory, tmp_path):
+def test_unsupported_directories_are_refused(directory, tmp_path):
     folder, _ = directory
     config = json.loads((folder / "theirs" / "config.json").read_text())
     weights = (folder / "theirs" / "model.safetensors").read_bytes()

@@ -193,7 +193,7 @@ def test_a_model_without_its_head_comes_back_without(tmp_path):
     transformers.BertModel(transformers.BertConfig(**BERT)).save_pretrained(tmp_path / "bare")
     import_directory(tmp_path / "bare", tmp_path / "run")
     said = export_directory(load_run(tmp_path / "run", device="cpu"), tmp_path / "back")
-    assert "not written, since it is as initialised: heads.mlm." in said
+    assert "not written, since untrained: heads.mlm." in said
     found = {name.removeprefix("bert."): value for name, value in tensors(tmp_path / "back").items()}
     assert_same(found, {name: value for name, value in tensors(tmp_path / "bare").items() if "pooler" not in name})
 
@@ -242,7 +242,7 @@ def test_what_was_trained_from_its_start_writes_the_same_text(kind, tmp_path, mo
 
 
 @pytest.mark.parametrize("model, head, message", [
-    ("block: {norm: rms_norm}", "tied", "it is no Gpt2, to which it is nearest, since model.block.norm.use is "
+    ("block: {norm: rms_norm}", "tied", "the nearest architecture is Gpt2, but model.block.norm.use is "
      "'rms_norm', not"),
     ("block: {residual: post_norm}", "tied", "model.block.residual.use is 'post_norm', not 'pre_norm'"),
     ("attention: causal & same_sample & window(8)", "tied", "model.attention is 'causal & same_sample & window"),
@@ -267,7 +267,7 @@ def test_a_name_that_no_folder_can_have(published, tmp_path, capsys, name):
 @pytest.mark.parametrize("name", ["x.onnx", "model.SAFETENSORS", "x.gguf", "v1.5.pt"])
 def test_a_model_file_is_not_what_is_written(tmp_path, capsys, name):
     assert main(["export", "runs/x", str(tmp_path / name)]) == 2
-    told = f"`chopmix export` writes no .{name.rpartition('.')[2].lower()} file but a Hugging Face model directory (con"
+    told = f"`chopmix export` does not write .{name.rpartition('.')[2].lower()} files. It writes a Hugging Face model"
     assert told in (said := capsys.readouterr().err) and f"such as {tmp_path / name.rpartition('.')[0]}" in said
     assert not [*tmp_path.iterdir()]
 
@@ -287,7 +287,7 @@ def test_refusals(published, tmp_path):
         tokenizer_files(encoding, tmp_path)
     run.config.tree["tasks"]["other"] = run.config.tree["tasks"].pop("lm")
     with pytest.raises(
-        RunError, match="its inputs, tasks and sizes are those of none of Roberta, Decision, Gpt2, Ast, Bert, Llama, T5"
+        RunError, match="its inputs, tasks and sizes fit none of Roberta, Decision, Gpt2, Ast, Bert, Llama, T5"
     ):
         architecture_of(run)
 

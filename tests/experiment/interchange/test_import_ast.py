@@ -177,7 +177,7 @@ def test_statistics_of_the_directory_are_used(tmp_path):
 
 def test_a_single_class_is_refused(tmp_path):
     directory(tmp_path / "ast", {"id2label": {0: "yes"}})
-    with pytest.raises(RunError, match="a classifier has at least two classes, and this model has 1"):
+    with pytest.raises(RunError, match="a classifier needs at least two classes, but this model has 1"):
         import_directory(tmp_path / "ast", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -185,5 +185,5 @@ def test_a_single_class_is_refused(tmp_path):
 def test_features_that_are_no_mapping_are_refused(tmp_path):
     directory(tmp_path / "ast", {})
     (tmp_path / "ast" / "preprocessor_config.json").write_text("[]")
-    with pytest.raises(RunError, match=r"preprocessor_config.json: all of it is \[\]; it must be a "):
+    with pytest.raises(RunError, match=r"preprocessor_config.json: the content is \[\]; it must be a "):
         import_directory(tmp_path / "ast", tmp_path / "run")

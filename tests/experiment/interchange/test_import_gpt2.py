@@ -104,7 +104,7 @@ def test_without_tokenizer_files_a_prompt_is_continued_as_transformers_does(tmp_
     monkeypatch.setattr(tiktoken, "get_encoding", lambda name: coder)  # GPT-2's own ids are not at hand everywhere
     monkeypatch.setattr(byte_pairs, "rank_files", lambda name: {})
     theirs = reference(tmp_path / "hf", vocab_size=50257, n_embd=8, n_head=2)
-    assert "OpenAI's of GPT-2 (tiktoken)" in import_directory(tmp_path / "hf", tmp_path / "run")
+    assert "OpenAI's of GPT-2 from tiktoken" in import_directory(tmp_path / "hf", tmp_path / "run")
     run, ids = load_run(tmp_path / "run"), torch.tensor([[*b"chop"]])
     known = run.choppers["text"].vocabulary
     assert known.prompted("chop") == ids[0].tolist() and known.prompted(None) == [50256]

@@ -212,7 +212,7 @@ def test_masks_are_filled_in_as_in_transformers(tmp_path, capsys):
 
 
 def test_what_has_a_role_is_a_special_token():
-    with pytest.raises(DataError, match="id 5 is to be 'mask', and so must be one of its special tokens"):
+    with pytest.raises(DataError, match="id 5 has the role 'mask' but is not a special token"):
         DirectoryEncoding(byte_fallback().to_str(), 1, {"end": 2, "roles": {"mask": 5}})
 
 

@@ -213,7 +213,7 @@ def test_a_vocabulary_of_special_pieces_alone_has_nothing_to_fill_masks_with(tmp
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     source = directory(tmp_path)
     (source / "vocab.txt").write_text("\n".join(words))
-    with pytest.raises(ValueError, match="the vocabulary of 'text' has special ids alone: there is nothing to hide"):
+    with pytest.raises(ValueError, match="the vocabulary of 'text' has only special ids: there is nothing to hide"):
         import_directory(source, tmp_path / "run")
 
 
@@ -226,7 +226,7 @@ def test_an_unknown_word_without_an_id_for_it_is_an_error_of_that_text():
     encoding = DirectoryEncoding(coder.to_str(), 0, {})
     assert encoding.encode("the cat") == [1, 2]
     for cut in (encoding.encode, lambda text: encoding.encode_batch(["the", text])):
-        with pytest.raises(DataError, match="the tokenizer cannot cut the text .the zebra.: .*UNK"):
+        with pytest.raises(DataError, match="the tokenizer cannot tokenize the text .the zebra.: .*UNK"):
             cut("the zebra")
 
 
@@ -323,7 +323,7 @@ def directory(tmp_path: Path, name: str = "theirs", **changes) -> Path:
     ({"model_type": "electra"}, "model_type is 'electra'; possible: .*'bert', .*'roberta', 't5'"),
     ({"num_hidden_layers": 3}, r"missing cores.main.blocks.2"),
     ({"num_hidden_layers": 1}, r"left over cores.main.blocks.1"),
-    ({"num_hidden_layers": 1_000}, r"1,000 layers, but weights of \d+ tensors alone"),  # before they are made
+    ({"num_hidden_layers": 1_000}, r"1,000 layers, but the weights have only \d+ tensors"),  # before they are made
     ({"intermediate_size": 40}, "has shape"),
     ({"hidden_size": 2**17}, "has shape"),  # 64 GiB: told before any memory is asked for
 ])  # fmt: skip
@@ -378,10 +378,10 @@ def test_a_bert_without_its_head_or_its_segments_is_told(tmp_path):
     source = directory(tmp_path)
     transformers.BertModel(transformers.BertConfig(**BERT)).save_pretrained(tmp_path / "bare")
     said = import_directory(tmp_path / "bare", tmp_path / "run")
-    assert "no head for 'mlm': `chopmix embed` gives vectors, nothing can be predicted" in said
-    assert "not read, since nothing here has a use for it: bert.pooler.dense.bias, bert.pooler.dense.weight" in said
+    assert "no head for 'mlm': `chopmix embed` works, predictions do not" in said
+    assert "not needed and not read: bert.pooler.dense.bias, bert.pooler.dense.weight" in said
     rewritten(source, lambda theirs: {key: value for key, value in theirs.items() if "transform.dense" not in key})
-    with pytest.raises(RunError, match="missing heads.mlm.*--partly imports what there is"):  # half a head is none
+    with pytest.raises(RunError, match="missing heads.mlm.*--partly imports the rest"):  # half a head is none
         import_directory(source, tmp_path / "half")
     rewritten(source, lambda theirs: {key: value for key, value in theirs.items() if "token_type" not in key})
     with pytest.raises(ValueError, match="have no bert.embeddings.token_type_embeddings.weight"):
@@ -401,7 +401,7 @@ def test_half_a_head_answers_nothing(tmp_path):
     assert "no head for 'mlm'" in import_directory(source, tmp_path / "run", partly=True)
     run = load_run(tmp_path / "run")
     for asked in (lambda: run.predict([{"text": "<5><7>"}]), run.evaluate):
-        with pytest.raises(RunError, match="has no head for 'mlm', which would answer at random"):
+        with pytest.raises(RunError, match="has no head for 'mlm', so predictions would be random"):
             asked()
 
 

@@ -120,12 +120,12 @@ def test_pictures_are_prepared_as_timm_prepares_them(tmp_path, which, size):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnet18", {}, "'resnet18' is none of timm's vision transformers"),
+        ("resnet18", {}, "'resnet18' is not one of timm's vision transformers"),
         ("vit_tiny_patch16_224", {"reg_tokens": 2}, "prefix tokens is not reproduced"),
         ("vit_tiny_patch16_224", {"pre_norm": True}, "norm_pre is LayerNorm"),
         ("vit_tiny_patch16_224", {"not_an_option": 1}, "model_args.not_an_option is 1; Extra inputs are not permitted"),
         ("vit_medium_patch16_gap_240", {}, "queries without a bias are not reproduced"),
-        ("no_such_model", {}, "'no_such_model' is none of timm's vision transformers"),
+        ("no_such_model", {}, "'no_such_model' is not one of timm's vision transformers"),
     ],
 )
 def test_what_is_not_reproduced_is_refused(tmp_path, name, options, message):
@@ -160,9 +160,8 @@ def test_another_resolution_interpolates_the_positions(tmp_path):
     config = config_from_tree(tree, tmp_path / "larger.yaml")
     choppers = build_choppers(config, tmp_path / "assets")
     model = build_model(config, choppers, load_run(tmp_path / "run").tasks)
-    assert (
-        "1 interpolated for another size: tokenizers.image.position.table.weight from 4 x 4 to 7 x 7"
-        in take_weights(model, config)
+    assert "1 interpolated to another size: tokenizers.image.position.table.weight from 4 x 4 to 7 x 7" in take_weights(
+        model, config
     )
     expected = resample_abs_pos_embed(theirs.pos_embed, [7, 7], [4, 4])[0, 1:]
     torch.testing.assert_close(model.tokenizers["image"].position.table.weight, expected)
@@ -171,6 +170,6 @@ def test_another_resolution_interpolates_the_positions(tmp_path):
 @pytest.mark.parametrize("classes", [0, 1])
 def test_less_than_two_classes_are_refused(tmp_path, classes):
     directory(tmp_path / "timm", "vit_tiny_patch16_224", {"num_classes": classes})
-    with pytest.raises(RunError, match=f"a classifier has at least two classes, and this model has {classes}"):
+    with pytest.raises(RunError, match=f"a classifier needs at least two classes, but this model has {classes}"):
         import_directory(tmp_path / "timm", tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Where episodes come from: recorded by ourselves when they are first needed, or a folder."""
+"""Sources of episodes: recorded by chopmix when they are first needed, or read from a folder."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ class Source(ABC):
     @property
     @abstractmethod
     def about(self) -> About:
-        """The environment, who played, and what is observed and done there."""
+        """The environment, the policy, and the spaces of observations and actions."""
 
     @abstractmethod
     def read(self) -> Episodes:
-        """All episodes. Raises DataError where they cannot be had."""
+        """Returns all episodes. Raises DataError if they cannot be read or recorded."""
 
     @property
     @abstractmethod
-    def at_hand(self) -> bool:
-        """Whether all episodes are there already, so that nothing must be recorded to read them."""
+    def is_available(self) -> bool:
+        """Whether all episodes exist, so that nothing has to be recorded."""
 
     @property
     def options(self) -> dict[str, object]:
-        """What the YAML says of it."""
+        """The options in the YAML."""
         return {name: value for name, value in vars(self).items() if name != "about"}
 
 
 class Recorded(Source):
-    """Episodes that an agent plays when they are first needed, kept in the cache: `policy` is `random`, `script`, `bot`
-    or package.module:Class; of each episode a share of the actions, drawn between the two numbers of `noise`, is at
-    random. `settings` are what the environment itself takes. `chopmix record` does the same into a folder of your own.
-    """
+    """Episodes that an agent plays when they are first needed; they are kept in the cache. `policy` is `random`,
+    `script`, `bot` or package.module:Class. A share of the actions of each episode is random; it is drawn between the
+    two numbers of `noise`. `settings` are the keyword arguments of the environment. `chopmix record` records the same
+    episodes to a folder."""
 
     def __init__(
         self, *, environment: str, policy: str = "random", episodes: int = 1000, seed: int = 0,
@@ -58,12 +58,12 @@ class Recorded(Source):
 
     @property
     def folder(self) -> Path:
-        """Where they are kept."""
-        told = self.about.model_dump_json().encode()
-        return cache_folder() / "episodes" / hashlib.sha256(told).hexdigest()[:16]
+        """The folder in the cache; its name is a hash of the options."""
+        options = self.about.model_dump_json().encode()
+        return cache_folder() / "episodes" / hashlib.sha256(options).hexdigest()[:16]
 
     @property
-    def at_hand(self) -> bool:
+    def is_available(self) -> bool:
         return PART * len(parts_in(self.folder, self.episodes)) >= self.episodes
 
     def read(self) -> Episodes:
@@ -73,21 +73,21 @@ class Recorded(Source):
 
 
 class Folder(Source):
-    """Episodes that `chopmix record` wrote into the folder `path`, given as it is or inside of $CHOPMIX_DATA."""
+    """Episodes in the folder `path`, which `chopmix record` wrote. A relative path may also be inside $CHOPMIX_DATA."""
 
     def __init__(self, *, path: str):
         self.path = path
 
     @property
     def folder(self) -> Path:
-        """Where it is. Raises DataError where there is no such folder."""
-        for found in (Path(self.path).expanduser(), data_root() / self.path):
-            if os.path.isdir(found):
-                return found
-        raise DataError(f"there is no folder {self.path}, nor {data_root() / self.path}")
+        """The existing folder. Raises DataError if there is none."""
+        for folder in (Path(self.path).expanduser(), data_root() / self.path):
+            if os.path.isdir(folder):
+                return folder
+        raise DataError(f"there is no folder {self.path} and no folder {data_root() / self.path}")
 
     @property
-    def at_hand(self) -> bool:
+    def is_available(self) -> bool:
         try:
             return PART * len(parts_in(self.folder, self.about.episodes)) >= self.about.episodes
         except DataError:
@@ -102,16 +102,15 @@ class Folder(Source):
 
 
 class Minari(Folder):
-    """Episodes in a folder of Minari's, as it keeps them in `~/.minari/datasets`: `path` is the folder of one data set,
-    in its HDF5 format."""
+    """Episodes of a Minari data set in HDF5 format. `path` is its folder, such as one in `~/.minari/datasets`."""
 
     @cached_property
     def about(self) -> About:
         return about_folder(self.folder)
 
     @property
-    def at_hand(self) -> bool:
-        return any(os.path.isdir(found) for found in (Path(self.path).expanduser(), data_root() / self.path))
+    def is_available(self) -> bool:
+        return any(os.path.isdir(folder) for folder in (Path(self.path).expanduser(), data_root() / self.path))
 
     def read(self) -> Episodes:
         return read_folder(self.folder)

@@ -1,6 +1,8 @@
-"""Every task, from samples that lack one of its inputs, two of them, or all: in predictions, in training, and in
-batches of which some samples have the input and others do not."""
+"""The contract of every task, by the `EXAMPLE` in its file: samples that lack one of its inputs, two of them, or all,
+in predictions and in training; no sample reads another one; pickling; the gradients of one step."""
 
+import importlib
+import pickle
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -11,43 +13,24 @@ from chopmix.data.sampler import SampleIndex
 from chopmix.experiment.build import open_split
 from chopmix.experiment.run import Run
 from chopmix.experiment.settings.registry import folder_of
+from chopmix.files.plugins import modules_of
 from chopmix.models.batch import Targets
 from chopmix.tasks.base import Task
+from chopmix.tokenizers.base import Example
 from untrained import Everything, untrained
 
-TEXT, OTHER = {"use": "text", "encoding": "characters"}, {"use": "text", "encoding": "bytes"}
-IMAGE = {"use": "image", "patch_size": 4, "channels": 1, "size": 8}
-WAVE = {"use": "sensor", "channels": {"a": "m", "b": "m"}, "rate": 2, "window": 1}
-MOVES = {"use": "category", "size": 3, "offset": 0.25}
-SEES = {"image": IMAGE, "text": TEXT}
-ENCODER = {"encoder": {"depth": 1, "context": 64}, "attention": "causal & same_sample"}
-TREES = {
-    "classification": (SEES, {"target": "label"}, {}),
-    "regression": (SEES, {"target": "value"}, {}),
-    "ctc": ({"wave": WAVE, "image": IMAGE}, {"target": "other", "source": "wave"}, {}),
-    "language_modeling": ({**SEES, "other": OTHER}, {"target": "other"}, {"attention": "causal & same_sample"}),
-    "sequence_to_sequence": ({**SEES, "other": OTHER}, {"target": "other"}, ENCODER),
-    "span_corruption": ({"text": OTHER, "spans": {"same_as": "text"}}, {"source": "text", "target": "spans"}, ENCODER),
-    "masked_modeling": (SEES, {"target": "text"}, {}),
-    "masked_diffusion": ({**SEES, "other": OTHER}, {"target": "text"}, {}),
-    "next_item": (
-        {"wave": WAVE, "moves": MOVES, "image": IMAGE},
-        {"target": "moves", "at": "wave"},
-        {"attention": "causal & same_sample"},
-    ),
-    "reconstruction": (SEES, {"target": "image", "levels": [4, 3], "depth": 1, "heads": 2}, {}),
-}
-"""By task: inputs, options of the task, and of the model."""
+TASKS = {name: module for name, module in modules_of("tasks").items() if name in folder_of("tasks", Task).names()}
+EXAMPLES = {name: importlib.import_module(module).EXAMPLE for name, module in TASKS.items()}
 
 
 def run_of(use: str) -> Run:
     """A run of random weights with one task, in the working folder."""
-    inputs, options, model = TREES[use]
-    tasks = {"task": {"use": use, **options}}
+    example = EXAMPLES[use]
+    tasks = {"task": {"use": use, **example.options}}
     if use != "span_corruption":
-        return untrained(inputs, tasks, model)
+        return untrained(example.inputs, tasks, example.model)
     Path("corpus.txt").write_text("chop mix set token " * 20)
-    return untrained(inputs, tasks, model, {"use": "text", "train": "corpus.txt", "val": "corpus.txt"})
+    return untrained(example.inputs, tasks, example.model, {"use": "text", "train": "corpus.txt", "val": "corpus.txt"})
 
 
 RUNS: dict[str, Run] = {}
@@ -61,8 +44,8 @@ def run(request, tmp_path_factory, monkeypatch) -> Run:
     return RUNS[request.param]
 
 
-def test_every_task_is_here():
-    assert TREES.keys() == {*folder_of("tasks", Task).names()}
+def test_every_task_has_an_example():
+    assert len(EXAMPLES) >= 10 and all(type(example) is Example for example in EXAMPLES.values())
 
 
 def lacking(run: Run):
@@ -72,7 +55,7 @@ def lacking(run: Run):
     return [subset for size in range(1, len(names)) for subset in combinations(names, size)]
 
 
-@pytest.mark.parametrize("run", TREES, indirect=True)
+@pytest.mark.parametrize("run", EXAMPLES, indirect=True)
 def test_predictions_of_samples_that_lack_inputs(run, capsys):
     """One answer for each, in order, alone and with others: an answer, or why there is none."""
     raw = Everything().open("val")
@@ -89,7 +72,7 @@ def test_predictions_of_samples_that_lack_inputs(run, capsys):
             assert "error" in alone or alone["task"].keys() == {"error"}, "nothing is made up"
         gone = [name for name in whole[0] if name not in subset]
         if "error" in alone:
-            assert not sample or "nothing to read" in alone["error"]
+            assert not sample or "the encoder has no input" in alone["error"]
         elif missing := [name for name in gone if name != task.target]:
             how = "written" if task.needs.generates or task.needs.refines else "predicted"
             assert told == f"{task.target!r} is {how} without {', '.join(missing)} (--input NAME=VALUE)\n"
@@ -104,7 +87,7 @@ def test_predictions_of_samples_that_lack_inputs(run, capsys):
             assert together[0::2] == [run.predict(each) for each in reversed(whole)], "each has its own"
 
 
-@pytest.mark.parametrize("run", TREES, indirect=True)
+@pytest.mark.parametrize("run", EXAMPLES, indirect=True)
 def test_targets_of_batches_that_lack_inputs(run):
     """In training: no error, and no target where there is nothing to predict."""
     if not run.config.on_samples:
@@ -125,3 +108,49 @@ def test_targets_of_batches_that_lack_inputs(run):
         own = {task.target, *task.needs.inputs} & run.choppers.keys()
         if own and not own <= {*subset}:
             assert not task.needs.hides or found.count == 0
+
+
+def batch_of(run: Run, count: int = 3):
+    """A batch of the training split, with targets."""
+    split = open_split(run.config, run.config.data.dataset(), "train", run.choppers, run.tasks)
+    return split.batch(split.all()[:count], training=True)
+
+
+@pytest.mark.parametrize("run", EXAMPLES, indirect=True)
+def test_the_gradients_of_one_step_and_pickling(run):
+    """The sum of the loss terms has a finite gradient for each parameter of the head; a copy computes the same."""
+    task, batch = run.tasks["task"], batch_of(run)
+    copy = pickle.loads(pickle.dumps(task))
+    model = run.model.train()
+    model.zero_grad()
+    targets = batch.targets["task"]
+    output = model(model.plan(batch))["task"]
+    terms = task.terms(output, targets)
+    assert targets.count > 0 and next(iter(terms)) == "loss"
+    assert {name: float(term) for name, term in copy.terms(output, targets).items()} == {
+        name: float(term) for name, term in terms.items()
+    }
+    (sum(terms.values()) / targets.count).backward()
+    gradients = [parameter.grad for parameter in model.heads["task"].parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+    model.eval()
+
+
+@pytest.mark.parametrize("run", EXAMPLES, indirect=True)
+def test_the_loss_of_a_sample_does_not_depend_on_the_others(run):
+    """The summed loss of a batch is the sum of those of its samples."""
+    if not run.config.on_samples:
+        return
+    split = open_split(run.config, Everything(), "train", run.choppers, run.tasks)
+    task, places = run.tasks["task"], split.all()[:3]
+
+    @torch.no_grad()
+    def loss(some):
+        batch = split.batch(some)
+        output = run.model(run.model.plan(batch))["task"]
+        return sum(task.terms(output, batch.targets["task"]).values()), batch.targets["task"].count
+
+    together, count = loss(places)
+    parts = [loss([place]) for place in places]
+    assert count == sum(number for _, number in parts) > 0
+    torch.testing.assert_close(together, sum(part for part, _ in parts), rtol=1e-5, atol=1e-5)

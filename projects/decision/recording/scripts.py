@@ -1,4 +1,4 @@
-"""Agents that are no models: one that acts at random, and scripts that play some environments well."""
+"""Agents that are not models: one that acts at random, and scripts that play some environments well."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 
 class GaveUp(Exception):
-    """An agent does not know what to do next. Its episode is played again from another start."""
+    """Raised by an agent that cannot continue. The episode is played again from another start state."""
 
 
 class Agent(ABC):
-    """Plays one episode in one environment, which was reset before."""
+    """Base of agents. An agent plays one episode in an environment that has been reset."""
 
     last_action: Any = None
-    """The action that was taken at the last step: the one that `act` returned, or a random one instead (`--noise`).
-    None at the first step."""
+    """The action of the preceding step: the one that `act` returned, or a random one that replaced it (`--noise`). None
+    at the first step."""
 
     def __init__(self, environment: gymnasium.Env, random: np.random.Generator):
         self.environment, self.random = environment, random
 
     @abstractmethod
-    def act(self, seen: Observed) -> Any:
-        """The action at an observation. Raises GaveUp if the agent does not know one."""
+    def act(self, observation: Observed) -> Any:
+        """Returns the action at an observation. Raises GaveUp if the agent cannot continue."""
 
-    def anything(self) -> Any:
-        """An action drawn at random from the whole space; where it has no limits, normally."""
+    def random_action(self) -> Any:
+        """Returns a random action: uniform within the limits of the space, normally distributed without limits."""
         space = self.environment.action_space
         if hasattr(space, "n"):
             return int(self.random.integers(space.n))
@@ -50,51 +50,51 @@ class Agent(ABC):
 class Random(Agent):
     """Acts at random."""
 
-    def act(self, seen: Observed) -> Any:
-        return self.anything()
+    def act(self, observation: Observed) -> Any:
+        return self.random_action()
 
 
 class BalancesPole(Agent):
-    """CartPole: pushes to the side to which the pole will have fallen, and the cart back to the middle."""
+    """CartPole: pushes in the direction in which the pole falls, and keeps the cart near the middle."""
 
-    def act(self, seen: Observed) -> int:
-        position, speed, angle, turning = seen.arrays["observation"]
+    def act(self, observation: Observed) -> int:
+        position, speed, angle, turning = observation.arrays["observation"]
         return int(angle + 0.5 * turning + 0.05 * position + 0.1 * speed > 0)
 
 
 class SwingsPendulum(Agent):
-    """Pendulum: gives it the energy of standing upright, and holds it there (Astrom & Furuta 2000)."""
+    """Pendulum: swings it up by controlling its energy, and balances it (Astrom & Furuta 2000)."""
 
-    def act(self, seen: Observed) -> np.ndarray:
-        cosine, sine, turning = map(float, seen.arrays["observation"])
+    def act(self, observation: Observed) -> np.ndarray:
+        cosine, sine, turning = map(float, observation.arrays["observation"])
         angle = np.arctan2(sine, cosine)
         if cosine > 0.85:
             torque = -10.0 * angle - 2.0 * turning
         else:
-            lacking = 5.0 * (1 - cosine) * 1.0 - turning**2 / 6.0  # gravity 10, length 1, mass 1: a rod's energy
+            lacking = 5.0 * (1 - cosine) * 1.0 - turning**2 / 6.0  # energy of a rod: gravity 10, length 1, mass 1
             torque = 2.0 * np.sign(turning if turning else 1.0) * np.sign(lacking)
         return np.clip(np.array([torque], np.float32), -2.0, 2.0)
 
 
 class FindsDoor(Agent):
-    """KeyToDoor: walks to the key, then to the door."""
+    """KeyToDoor: moves to the key, then to the door."""
 
-    def act(self, seen: Observed) -> int:
-        if "observation" in seen.arrays:
-            cells = seen.arrays["observation"]
+    def act(self, observation: Observed) -> int:
+        if "observation" in observation.arrays:
+            cells = observation.arrays["observation"]
             agent, things = np.argwhere(cells == 1)[0], np.argwhere(cells > 1)
-        else:  # cells from 1, by rows of five
-            agent, thing = (int(seen.arrays[name]) - 1 for name in ("agent", "thing"))
+        else:  # cells are numbered from 1, by rows of five
+            agent, thing = (int(observation.arrays[name]) - 1 for name in ("agent", "thing"))
             agent, things = np.array(divmod(agent, 5)), np.array([divmod(thing, 5)] if thing >= 0 else [])
         if not len(things):
-            return self.anything()
+            return self.random_action()
         down, right = things[0] - agent
         return (0 if down < 0 else 1) if down else (2 if right < 0 else 3)
 
 
 class BabyBot(Agent):
-    """BabyAI: the bot of the minigrid package, which sees the whole state of the environment. It gives up if, for
-    example, a random action has opened a box."""
+    """BabyAI: the bot of the minigrid package, which has access to the complete state of the environment. It gives up
+    if, for example, a random action has opened a box."""
 
     def __init__(self, environment: gymnasium.Env, random: np.random.Generator):
         super().__init__(environment, random)
@@ -102,10 +102,10 @@ class BabyBot(Agent):
 
         self.bot = BabyAIBot(environment)
 
-    def act(self, seen: Observed) -> int:
+    def act(self, observation: Observed) -> int:
         try:
             return int(self.bot.replan(self.last_action))
-        except Exception as error:  # the bot has one exception of its own; otherwise its assertions fail
+        except Exception as error:  # the bot raises its own exception or an AssertionError
             raise GaveUp(f"{type(error).__name__}: {error}") from error
 
 
@@ -113,34 +113,32 @@ SCRIPTS: dict[str, Callable[..., Agent]] = {
     "CartPole-v0": BalancesPole, "CartPole-v1": BalancesPole, "Pendulum-v1": SwingsPendulum,
     "chopmix/KeyToDoor-v0": FindsDoor,
 }  # fmt: skip
-"""The script of each environment that has one."""
+"""The scripts by environment."""
 
 
 def agent_of(policy: str, environment: str) -> Callable[[gymnasium.Env, np.random.Generator], Agent]:
-    """The class of the agent that `--policy` names: `random`, `script`, `bot`, or package.module:Class of your own.
-    Raises DataError if the environment has no script or no bot, or the class cannot be imported."""
+    """The agent class that `--policy` names: `random`, `script`, `bot`, or a user-defined package.module:Class. Raises
+    DataError if the environment has no script or no bot, or if the class cannot be imported."""
     if policy == "random":
         return Random
     if policy == "script":
         if environment not in SCRIPTS:
-            raise DataError(f"{environment!r} has no script; those with one are {', '.join(SCRIPTS)}")
+            raise DataError(f"{environment!r} has no script; there are scripts for {', '.join(SCRIPTS)}")
         return SCRIPTS[environment]
     if policy == "bot":
         if not environment.startswith("BabyAI-"):
-            raise DataError(f"{environment!r} has no bot; BabyAI's environments have one")
+            raise DataError(f"{environment!r} has no bot; only BabyAI's environments have one")
         return BabyBot
     module, _, name = policy.partition(":")
-    if not name:  # nothing is imported for it
+    if not name:  # not a class: nothing is imported
         raise DataError(f"policy {policy!r}: possible are random, script, bot, package.module:Class, a run's folder")
     search_here()
     try:
-        found = getattr(importlib.import_module(module), name)
+        agent = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         possible = "random, script, bot, package.module:Class, a run's folder"
         raise DataError(f"policy {policy!r}: {error}; possible are {possible}") from None
-    if not (isinstance(found, type) and issubclass(found, Agent)):
-        write = (
-            f"Write `from {Agent.__module__} import Agent` and `class {name}(Agent):` with a method `act(self, seen)`"
-        )
-        raise DataError(f"policy {policy!r} is no subclass of Agent. {write}")
-    return found
+    if not (isinstance(agent, type) and issubclass(agent, Agent)):
+        remedy = f"Write `from {Agent.__module__} import Agent` and `class {name}(Agent):` with a method"
+        raise DataError(f"policy {policy!r} is not a subclass of Agent. {remedy} `act(self, observation)`")
+    return agent

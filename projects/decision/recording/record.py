@@ -1,0 +1,180 @@
+"""Recording: agents play episodes, which are written to a folder of files. An interrupted recording continues with the
+unfinished parts. The files depend only on the options, not on the number of processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+
+from ....data.workers import deaf, workers_of
+from ....files.reading import DataError
+from ....files.writing import make_folder, sweep_partials, write_text
+from ....tokenizers.encoding.code_file import counted
+from .episodes import FORMAT, PART, About, Episode, Episodes, episode_of, part_of, read_about, read_episodes, write_part
+from .making import ACTS, NOISE, check_action, check_length, make_environment, observed, reset, reward_of, spaces_of
+from .scripts import Agent, GaveUp, agent_of
+
+STARTS = 100
+"""The maximum number of start states per episode if the agent gives up."""
+
+
+def play_episode(
+    environment, make_agent: Callable[..., Agent], seed: int, number: int, noise: tuple[float, float] = (0.0, 0.0)
+) -> Episode:
+    """Play one episode, which is a function of `seed` and its `number`. A share of its actions is random; the share is
+    drawn between the two numbers of `noise`. If the agent gives up, the episode is played from another start state.
+    Raises DataError for an action outside the space, or if the agent gives up on STARTS start states."""
+    for given_up in range(STARTS):
+        try:
+            episode = _play_once(environment, make_agent, [seed, number], given_up, noise)
+            return episode._replace(given_up=given_up)
+        except GaveUp as error:
+            last = error
+    raise DataError(f"episode {number}: the agent gave up on {STARTS} start states; the last reason is: {last}")
+
+
+def _play_once(
+    environment, make_agent: Callable[..., Agent], key: list[int], attempt: int, noise: tuple[float, float]
+) -> Episode:
+    """Play one episode from the start state number `attempt`. The number 0 does not change the random numbers, so that
+    recordings of earlier versions can be continued."""
+    random = np.random.default_rng([*key, ACTS, attempt])
+    share = np.random.default_rng([*key, NOISE, attempt]).uniform(*noise)
+    start = int(random.integers(2**31))
+    observation, space = reset(environment, start), spaces_of(environment).action
+    agent, steps, actions, rewards = make_agent(environment.unwrapped, random), [observation], [], []
+    while True:
+        action = agent.act(observation)
+        action = agent.last_action = agent.random_action() if random.random() < share else action
+        check_action(np.asarray(action), space)
+        value, reward, ended, cut, _ = environment.step(action)
+        actions.append(np.array(action))
+        rewards.append(reward_of(reward))
+        if ended or cut:
+            return episode_of(steps, actions, rewards, bool(ended), start)
+        check_length(len(actions))
+        observation = observed(value)
+        steps.append(observation)
+
+
+def about_of(environment: str, options: dict, policy: str, noise: tuple[float, float], seed: int, n: int) -> About:
+    """The contents of `episodes.json` for these `n` episodes. Raises DataError if the environment cannot be created, a
+    share of noise is outside 0 to 1, or `n` is less than 1."""
+    if not 0 <= noise[0] <= noise[1] <= 1:
+        raise DataError(f"noise must be two numbers from 0 to 1, the smaller first, not {noise[0]:g} and {noise[1]:g}")
+    if n < 1:
+        raise DataError(f"episodes must be at least 1, not {n}")
+    instance = make_environment(environment, options)
+    spaces = spaces_of(instance)
+    instance.close()
+    return About(format=FORMAT, environment=environment, options=options, policy=policy, noise=noise, seed=seed,
+                 spaces=spaces, episodes=n)  # fmt: skip
+
+
+def begin_folder(folder: Path, about: About) -> None:
+    """Write `episodes.json` to a new folder. Raises DataError for a folder with other episodes."""
+    if os.path.exists(folder / "episodes.json"):
+        existing = read_about(folder)
+        different = [name for name in About.model_fields if getattr(existing, name) != getattr(about, name)]
+        if set(different) - {"episodes"} or about.episodes < existing.episodes:
+            values = ", ".join(f"{name} {getattr(existing, name)!r}" for name in different)
+            raise DataError(f"{folder} contains other episodes ({values}); choose another folder")
+        if different and existing.episodes % PART:
+            count = f"{existing.episodes} episodes, which is no multiple of {PART}"
+            raise DataError(f"{folder} contains {count}: no more can be added")
+    make_folder(folder)
+    sweep_partials(folder / "episodes.json")
+    for name in {file.name[1:].partition(".safetensors")[0] for file in folder.glob(".part-*")}:
+        sweep_partials(folder / f"{name}.safetensors")  # of a process that was killed while writing
+    write_text(folder / "episodes.json", about.model_dump_json(indent=2) + "\n")
+
+
+def numbers_of(part: int, episodes: int) -> range:
+    """The numbers of the episodes in a part of a recording of `episodes` episodes."""
+    return range(part * PART, min((part + 1) * PART, episodes))
+
+
+def record(
+    folder: Path, about: About, play: Callable[[range], Iterator[Episode]] | None = None, workers: int = 1
+) -> Iterator[int]:
+    """Write the missing parts of a folder. Yields the number of episodes so far, after each episode, or after each part
+    if there are several `workers` (processes). `play` plays the episodes with the given numbers, in one process; None:
+    the agent that `about.policy` names plays. Raises DataError as `begin_folder` and `agent_of` do."""
+    parts = range(-(-about.episodes // PART))
+    missing = [part for part in parts if not os.path.exists(part_of(folder, part))]
+    if missing and play is None:
+        agent_of(about.policy, about.environment)  # an unknown policy is an error before the folder is created
+    begin_folder(folder, about)
+    count = sum(len(numbers_of(part, about.episodes)) for part in parts if part not in missing)
+    yield count
+    if workers > 1 and missing:
+        yield from _record_in_parallel(folder, about, missing, count, workers)
+        return
+    for part in missing:
+        numbers, episodes = numbers_of(part, about.episodes), []
+        for episode in play(numbers) if play else _play_by_policy(about, numbers):
+            episodes.append(episode)
+            if len(episodes) < len(numbers):
+                yield count + len(episodes)
+        write_part(folder, part, episodes)
+        count += len(episodes)
+        yield count
+
+
+def _play_by_policy(about: About, numbers: range) -> Iterator[Episode]:
+    """Play the episodes with these numbers with the agent that `about.policy` names."""
+    agent, environment = agent_of(about.policy, about.environment), make_environment(about.environment, about.options)
+    for number in numbers:
+        yield play_episode(environment, agent, about.seed, number, about.noise)
+    environment.close()
+
+
+def _record_part(folder: Path, about: About, part: int) -> int:
+    """Play and write a part in a worker process. Returns the number of its episodes."""
+    episodes = [*_play_by_policy(about, numbers_of(part, about.episodes))]
+    write_part(folder, part, episodes)
+    return len(episodes)
+
+
+def _record_in_parallel(folder: Path, about: About, parts: list[int], count: int, workers: int) -> Iterator[int]:
+    """Write these parts in several processes. Yields the number of episodes so far after each part. If it is stopped,
+    the parts that are not started are skipped."""
+    pool = workers_of(min(workers, len(parts)))
+    try:
+        with deaf():
+            futures = [pool.submit(_record_part, folder, about, part) for part in parts]
+        for future in as_completed(futures):
+            count += future.result()
+            yield count
+    except BrokenProcessPool:
+        raise DataError("a worker process ended unexpectedly; use fewer workers if memory is short") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def recorded(folder: Path, about: About) -> Episodes:
+    """The episodes of a folder. Missing episodes are recorded first, with messages on standard error."""
+    parts = range(-(-about.episodes // PART))
+    if not all(os.path.exists(part_of(folder, part)) for part in parts):
+        title = f"recording {about.episodes:,} episodes of {about.environment}, played by {about.policy}"
+        print(f"{title} (only once; `chopmix record --workers N` records in parallel)", file=sys.stderr)
+        for _ in counted(record(folder, about), title):
+            pass
+        episodes = read_episodes(folder)[1]
+        if message := given_up_message(episodes):
+            print(message, file=sys.stderr)
+        return episodes
+    return read_episodes(folder)[1]
+
+
+def given_up_message(episodes: Episodes) -> str:
+    """A sentence about the start states on which the agent gave up; empty if there are none."""
+    count = int(episodes.given_up.sum())
+    starts = f"the agent gave up on {count:,} of {count + len(episodes):,} start states"
+    return f"{starts}; these episodes were played from other start states" if count else ""
