@@ -646,11 +646,11 @@ def test_what_a_configuration_does_not_show_is_told(mixed, capsys):
     assert main(["train", str(mixed()), *options]) == 0
     told = capsys.readouterr().out
     assert (
-        "image from 67.8%, operator from 43.1%, sound from 53.0% (input_dropout 0.75, 0.5, 0.6, before one of "
-        "a sample's inputs is kept)" in told
+        "without an input: image 67.8%, operator 43.1%, sound 53.0% (input_dropout 0.75, 0.5, 0.6; one input of "
+        "each sample is kept)" in told
     )
-    assert "tasks.answer: the answer stands in column 'answer', which answer reads: shifted" in told
-    assert "tasks.answer: the answer stands in column 'answer', which operator reads: reconstructed" in told
+    assert "tasks.answer: input 'answer' reads the target column 'answer' (target shifted)" in told
+    assert "tasks.answer: input 'operator' reads the target column 'answer' (target not hidden)" in told
     kind = "tasks={kind: {use: classification, target: operator}}"
     assert main(["train", str(mixed()), "inputs.operator=null", kind, "--dry-run"]) == 0
     assert "no leak: no predicted token is among the input tokens" in capsys.readouterr().out
