@@ -1,33 +1,34 @@
-"""Initial values of all parameters: one table, applied once to the whole `Model`. Optimizers group parameters by the
-same roles.
+"""Initial values of all parameters. The table is applied once to the complete `Model`. Optimizers group parameters by
+the same roles.
 
 | role         | which                                             | `gpt2`              | `zero_projections`      |
 | ------------ | ------------------------------------------------- | ------------------- | ----------------------- |
 | `embedding`  | a table: ids, positions, core tokens, T5 buckets  | normal, std         | normal, `embedding`;    |
 |              |                                                   |                     | `tied` with a tied head |
-| `matrix`     | a matrix inside a core, or a head's transformer   | normal, std         | uniform, std width^-½   |
-| `projection` | a matrix that writes to the stream                | normal, std/√(2L)   | zero                    |
-| `input`      | a matrix that turns raw chunks to vectors         | normal, std         | uniform, std fan_in^-½  |
+| `matrix`     | a matrix of a core or of a head's transformer     | normal, std         | uniform, std width^-½   |
+| `projection` | a matrix that writes to the residual stream       | normal, std/√(2L)   | zero                    |
+| `input`      | a matrix that embeds raw chunks                   | normal, std         | uniform, std fan_in^-½  |
 | `head`       | a matrix of a head                                | normal, std         | normal, `head`          |
-| `gain`       | what norms multiply with                          | one                 | one                     |
-| `scale`      | what branches are multiplied with (`layer_scale`) | as it is            | as it is                |
+| `gain`       | the weight of a norm                              | one                 | one                     |
+| `scale`      | the factor of a branch (`layer_scale`)            | unchanged           | unchanged               |
 | `bias`       | other vectors: biases, type embeddings            | zero                | zero                    |
 
-L is the core's depth: every layer adds two branches to the residual stream (Radford et al. 2019). Branches that start
-at zero make every pre-norm block the identity at step 0 (Zhang et al. 2019, arXiv:1901.09321; modded-nanogpt). `xavier`
-draws every matrix uniformly with std (2 / (fan_in + fan_out))^½ and tables normally with std width^-½.
+L is the depth of the core: every layer adds two branches to the residual stream (Radford et al. 2019). Branches that
+start at zero make every pre-norm block the identity at step 0 (Zhang et al. 2019, arXiv:1901.09321; modded-nanogpt).
+`xavier` draws matrices from a uniform distribution with std (2 / (fan_in + fan_out))^½ and tables from a normal
+distribution with std width^-½.
 
-The role follows from the parameter's name and module. The parameters of classes outside chopmix keep the values that
-their constructor gave them; those of chopmix's layers inside such a class get values by the table. A parameter may also
-carry a role, as the attribute `role`: one of the table, which optimizers then use as well, or `zero` or `keep` (the
-value of the constructor), which decide the first value alone:
+The role follows from the parameter's name and module. The parameters of user-defined classes keep the values of their
+constructor; those of chopmix's layers inside such a class are initialised by the table. A parameter may also have an
+attribute `role`: a role of the table, which the optimizers then use too, or `zero` or `keep` (the value of the
+constructor), which affect the initial value only:
 
     class LowRank(nn.Module):                                   # LoRA (Hu et al. 2021, arXiv:2106.09685)
         def __init__(self, width, rank):
             super().__init__()
             self.down = nn.Parameter(torch.empty(rank, width))
             self.up = nn.Parameter(torch.zeros(width, rank))    # stays zero
-            self.down.role = "matrix"                           # gets values as the matrices of a core
+            self.down.role = "matrix"                           # initialised like the matrices of a core
 """
 
 from __future__ import annotations
@@ -41,30 +42,30 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-WRITES = re.compile(r"\.(out|down)(\.layers\.\d+)?\.weight$")
-"""The names of matrices that write to the residual stream; groups of inputs may have `layers` of their own."""
+PROJECTION = re.compile(r"\.(out|down)(\.layers\.\d+)?\.weight$")
+"""The names of matrices that write to the residual stream. `layers` are the separate layers of groups of inputs."""
 
 
 ROLES = ("embedding", "matrix", "projection", "input", "head", "gain", "scale", "bias")
 """The roles of the table."""
-FIRST = ("zero", "keep")
-"""What a parameter may carry as its `role` besides: they decide its first value alone."""
+INITIAL_ONLY = ("zero", "keep")
+"""Further values of a parameter's attribute `role`, which affect its initial value only."""
 
 
 def roles(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
-    """(name, role, parameter) for every parameter of a `Model`, each exactly once. Raises ValueError for a parameter
-    that carries an unknown role."""
+    """Yields (name, role, parameter) for every parameter of a `Model`, each exactly once. Raises ValueError if the
+    attribute `role` of a parameter is unknown."""
     owners = dict(model.named_modules())
     for name, parameter in model.named_parameters():
-        carried = getattr(parameter, "role", None)
-        if carried not in (None, *ROLES, *FIRST):
-            raise ValueError(f"{name} has the role {carried!r}; possible: {', '.join((*ROLES, *FIRST))}")
-        yield name, carried if carried in ROLES else _role(name, owners, parameter), parameter
+        role = getattr(parameter, "role", None)
+        if role not in (None, *ROLES, *INITIAL_ONLY):
+            raise ValueError(f"{name} has the role {role!r}; possible: {', '.join((*ROLES, *INITIAL_ONLY))}")
+        yield name, role if role in ROLES else _role(name, owners, parameter), parameter
 
 
 def in_user_defined_class(name: str, owners: Mapping[str, nn.Module]) -> bool:
-    """Whether a parameter belongs to a class outside chopmix; what a class of torch holds belongs to the module around
-    it. `owners`: all modules by name."""
+    """Whether a parameter belongs to a user-defined class. A parameter of a torch module belongs to the module that
+    contains it. `owners`: all modules by name."""
     while name:
         name = name.rpartition(".")[0]
         package = type(owners[name]).__module__.partition(".")[0]
@@ -74,12 +75,12 @@ def in_user_defined_class(name: str, owners: Mapping[str, nn.Module]) -> bool:
 
 
 def copied(module: nn.Module) -> nn.Module:
-    """A copy of a module whose parameters carry the same roles (copies of parameters have no attributes)."""
-    made = copy.deepcopy(module)
-    for parameter, own in zip(module.parameters(), made.parameters(), strict=True):
+    """Returns a copy of a module, with the `role` of its parameters (`deepcopy` does not copy their attributes)."""
+    clone = copy.deepcopy(module)
+    for parameter, cloned in zip(module.parameters(), clone.parameters(), strict=True):
         if hasattr(parameter, "role"):
-            own.role = parameter.role
-    return made
+            cloned.role = parameter.role
+    return clone
 
 
 def _role(name: str, owners: dict[str, nn.Module], parameter: Tensor) -> str:
@@ -95,59 +96,61 @@ def _role(name: str, owners: dict[str, nn.Module], parameter: Tensor) -> str:
         return "input" if inner in getattr(owners[f"heads.{head}"], "inner_inputs", ()) else "head"
     if not name.startswith(("cores.", "heads.")):
         return "input"
-    return "projection" if WRITES.search(name) else "matrix"
+    return "projection" if PROJECTION.search(name) else "matrix"
 
 
 def depth_of(model: nn.Module, name: str) -> int:
-    """How many blocks the transformer has that a parameter is of, a core or one inside of a head; 1 for all others."""
-    place, inside, _ = name.partition(".blocks.")
+    """Returns the number of blocks of the transformer (a core, or a part of a head) that contains the parameter; 1 for
+    other parameters."""
+    owner, in_block, _ = name.partition(".blocks.")
     if name.startswith("cores."):
         return len(model.cores[name.split(".")[1]].blocks)
-    return len(model.get_submodule(place).blocks) if inside and name.startswith("heads.") else 1
+    return len(model.get_submodule(owner).blocks) if in_block and name.startswith("heads.") else 1
 
 
 def seed_of_parameter(seed: int, name: str) -> int:
-    """The seed for one parameter's first values, 0 to 2 ** 63 - 1, from the run's seed and the parameter's name."""
+    """Returns the seed of a parameter's initial values, 0 to 2 ** 63 - 1, from the run's seed and the parameter's
+    name."""
     return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest(), "big") >> 1
 
 
 class Initialization:
-    """Base: gives every parameter of a model its first value, in place, but those that keep their own (see above).
+    """Base: initialises all parameters of a model in place, except those that keep their values (see above).
 
-    The values depend only on the seed (that of torch's global generator) and on the parameter's name: adding, moving or
-    removing a module changes no other module's values."""
+    The values depend only on the seed of torch's global generator and on the parameter's name: adding, moving or
+    removing a module does not change the values of other modules."""
 
     def __call__(self, model: nn.Module) -> None:
         seed = torch.initial_seed()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             owners = dict(model.named_modules())
             for name, role, parameter in roles(model):
-                first = getattr(parameter, "role", "keep" if in_user_defined_class(name, owners) else role)
-                if first == "zero":
+                rule = getattr(parameter, "role", "keep" if in_user_defined_class(name, owners) else role)
+                if rule == "zero":
                     parameter.zero_()
-                elif first not in ("keep", "scale") and not parameter.is_meta:  # on `meta` there is nothing to fill
-                    generator = torch.default_generator if parameter.is_cpu else torch  # all devices take long
+                elif rule not in ("keep", "scale") and not parameter.is_meta:  # meta tensors have no values
+                    generator = torch.default_generator if parameter.is_cpu else torch  # seeding all devices is slow
                     generator.manual_seed(seed_of_parameter(seed, name))
                     self.fill(role, parameter, depth_of(model, name))
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
-        """Give one parameter its values by the table above; `depth` is that of its core, 1 outside the cores."""
+        """Initialise one parameter by the table above. `depth` is the depth of its core, 1 outside the cores."""
         raise NotImplementedError
 
 
-def sound(name: str, value: float) -> float:
-    """`value`, a standard deviation. Raises ValueError, with its `name`, unless it lies between 0 and 10,000."""
+def checked_std(name: str, value: float) -> float:
+    """Returns `value`, the standard deviation named `name`. Raises ValueError unless it is between 0 and 10,000."""
     if not 0 <= value <= 1e4:
         raise ValueError(f"{name} must lie between 0 and 10,000, not {value}")
     return value
 
 
 class Gpt2(Initialization):
-    """Normal values of one small standard deviation, `std` (0 to 10,000), divided by √(2 · depth) where a layer writes
-    to the residual stream: GPT-2 (Radford et al. 2019)."""
+    """Normal values with the standard deviation `std` (0 to 10,000), divided by √(2 · depth) for matrices that write to
+    the residual stream: GPT-2 (Radford et al. 2019)."""
 
     def __init__(self, *, std: float = 0.02):
-        self.std = sound("std", std)
+        self.std = checked_std("std", std)
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
         if role in ("gain", "bias"):
@@ -158,17 +161,17 @@ class Gpt2(Initialization):
 
 
 class ZeroProjections(Initialization):
-    """Branches start at zero, matrices at the standard deviation that keeps a unit input at unit size (fan_in^-½).
+    """Branches start at zero. Matrices have the standard deviation fan_in^-½, which keeps the variance of their input.
 
-    `embedding`, `tied` and `head` are the standard deviations of tables, of a table that a head scores with (`tied`,
-    `masked_head`), and of heads, 0 to 10,000. `tied: null` is `embedding` if that is below 1, else 4 / width, so that a
-    token, which reads nothing but itself at first, scores itself at most 4 above others: with 1 the loss would start
-    at about the width.
+    `embedding`, `tied` and `head` are the standard deviations (0 to 10,000) of tables, of tables that a head uses as
+    weights (`tied`, `masked_head`), and of heads. `tied: null` is `embedding` if that is below 1, else 4 / width: at
+    step 0 the vector of a token depends on this token only, and its own logit is at most 4 above the others. With a
+    standard deviation of 1 the loss would start at about the width.
     """
 
     def __init__(self, *, embedding: float = 1.0, tied: float | None = None, head: float = 0.001):
-        self.embedding, self.head = sound("embedding", embedding), sound("head", head)
-        self.tied = tied if tied is None else sound("tied", tied)
+        self.embedding, self.head = checked_std("embedding", embedding), checked_std("head", head)
+        self.tied = tied if tied is None else checked_std("tied", tied)
         self._tied_tables: set[int] = set()
 
     def __call__(self, model: nn.Module) -> None:
@@ -177,7 +180,7 @@ class ZeroProjections(Initialization):
         super().__call__(model)
 
     def std_of_table(self, table: Tensor) -> float:
-        """The standard deviation of a table's first values."""
+        """Returns the standard deviation of a table's initial values."""
         if id(table) not in self._tied_tables:
             return self.embedding
         small = self.embedding if self.embedding < 1 else 4 / table.shape[1]
@@ -194,8 +197,8 @@ class ZeroProjections(Initialization):
 
 
 class Xavier(Initialization):
-    """Matrices that keep the size of values and gradients (Glorot & Bengio 2010), and tables whose rows have about unit
-    length: what the implementations of the 2017 paper use (tensor2tensor, fairseq)."""
+    """Matrices that keep the variance of activations and gradients (Glorot & Bengio 2010), and tables whose rows have
+    about unit length, as in the implementations of the 2017 paper (tensor2tensor, fairseq)."""
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
         if role == "embedding":

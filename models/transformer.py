@@ -1,6 +1,6 @@
-"""The core: a stack of blocks that reads a set of tokens. GPT, ViT and BERT differ in their attention graph.
+"""The core: a stack of blocks over a set of tokens. GPT, ViT and BERT differ in their attention graph.
 
-Start at `Transformer.forward`, then `Block.forward`, then `Attention.forward`: that is the whole forward pass.
+Read `Transformer.forward`, then `Block.forward`, then `Attention.forward`: this is the complete forward pass.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ from .tokens import Tokens, plain_tokens
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout:
-    """Where values are dropped while training: embeddings and what layers add, as in the 2017 paper; attention weights,
-    as in GPT-2; whole branches (stochastic depth). Probabilities, at least 0 and below 1."""
+    """Dropout probabilities during training, at least 0 and below 1: of embeddings and of the outputs of layers (2017
+    paper), of attention weights (GPT-2), and of complete branches (stochastic depth)."""
 
     embedding: float = 0.0
-    """On the sum of token, type and position embeddings."""
+    """Of the sum of token, type and position embeddings."""
     attention: float = 0.0
-    """On the attention weights."""
+    """Of the attention weights."""
     residual: float = 0.0
-    """On the output of each attention and feed-forward layer, before it is added."""
+    """Of the output of each attention and feed-forward layer, before it is added to the residual stream."""
     depth: float = 0.0
-    """Stochastic depth: rows skip a branch this often in the last layer, linearly less before (arXiv:1603.09382)."""
+    """Stochastic depth (arXiv:1603.09382): the probability that a row skips a branch of the last layer. It increases
+    linearly from 0 in the first layer."""
 
     def __post_init__(self):
         for name, value in vars(self).items():
@@ -51,13 +52,14 @@ class Dropout:
 
     @classmethod
     def from_number(cls, probability: float) -> Dropout:
-        """`dropout: 0.1` in YAML: the same at the three points of GPT-2, no stochastic depth."""
+        """`dropout: 0.1` in a YAML: the same probability for embeddings, attention weights and outputs of layers, as in
+        GPT-2, without stochastic depth."""
         return cls(embedding=probability, attention=probability, residual=probability)
 
 
 class AttentionContext(NamedTuple):
-    """How one layer attends: its graph's layout, relative positions (`RelativePosition`), and its key-value cache; and
-    the slots of each group of inputs that has layers of its own (`slots_of`)."""
+    """What a layer needs to compute attention: the layout of its graph, relative positions (see `RelativePosition`),
+    its key-value cache, and the slots of each group of inputs with separate layers (see `slots_of`)."""
 
     layout: Layout
     rotation: tuple[Tensor, Tensor] | None = None
@@ -67,12 +69,13 @@ class AttentionContext(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention with query, key, value and output as four matrices; self- or cross-attention.
+    """Multi-head self- or cross-attention, with one matrix each for queries, keys, values and outputs.
 
-    `key_value_heads` below `heads` shares each key and value among several queries (Ainslie et al. 2023,
-    arXiv:2305.13245); `query_key_norm` normalises every head's queries and keys (Henry et al. 2020, arXiv:2010.04245);
-    `head_width` is the number of channels of a head (default: width / heads); without `scaled` the scores are not
-    divided by its root, as in T5. Raises ValueError where heads do not divide width, or key_value_heads heads.
+    `key_value_heads` below `heads`: several query heads share one key and value head (Ainslie et al. 2023,
+    arXiv:2305.13245). `query_key_norm` normalises the queries and keys of every head (Henry et al. 2020,
+    arXiv:2010.04245). `head_width` is the number of channels of a head (default: width / heads). If `scaled` is false,
+    the scores are not divided by its square root, as in T5. Raises ValueError unless `heads` divides `width` and
+    `key_value_heads` divides `heads`.
     """
 
     def __init__(
@@ -96,53 +99,55 @@ class Attention(nn.Module):
         self.key_norm = query_key_norm(self.channels) if query_key_norm else nn.Identity()
 
     def forward(
-        self, x: Float[Tensor, "b n d"], reads: AttentionContext, source: Float[Tensor, "b m d"] | None = None
+        self, x: Float[Tensor, "b n d"], context: AttentionContext, source: Float[Tensor, "b m d"] | None = None
     ) -> Tensor:
-        """Each token of `x` reads tokens of `source` (None: of `x` itself) along the edges of a graph; (b, n, d)."""
-        query, key, value = self.project(x, x if source is None else source, reads.groups)
+        """Each token of `x` attends to tokens of `source` (None: of `x` itself) along the edges of a graph. Returns
+        (b, n, d)."""
+        query, key, value = self.project(x, x if source is None else source, context.groups)
         query, key = self.query_norm(query), self.key_norm(key)
         if not self.scaled:
-            query = query * math.sqrt(self.channels)  # every kernel divides by the same
-        if reads.rotation is not None:
-            query, key = rotate(query, reads.rotation), rotate(key, reads.rotation)
-        query, key = query.to(value.dtype), key.to(value.dtype)  # CUDA's autocast leaves norms in float32
-        if reads.cache is not None:
-            key, value = reads.cache.append(key, value)
+            query = query * math.sqrt(self.channels)  # cancels the division in the kernels
+        if context.rotation is not None:
+            query, key = rotate(query, context.rotation), rotate(key, context.rotation)
+        query, key = query.to(value.dtype), key.to(value.dtype)  # under autocast on CUDA norms return float32
+        if context.cache is not None:
+            key, value = context.cache.append(key, value)
         dropout = self.dropout if self.training else 0.0
-        mixed = attend(query, key, value, reads.layout, bias=reads.bias, dropout=dropout)
-        return passed(self.out, rearrange(mixed, "b h n c -> b n (h c)"), reads.groups)
+        mixed = attend(query, key, value, context.layout, bias=context.bias, dropout=dropout)
+        return passed(self.out, rearrange(mixed, "b h n c -> b n (h c)"), context.groups)
 
     def project(self, x: Tensor, source: Tensor, groups: tuple[Tensor, ...] | None = None) -> tuple[Tensor, ...]:
-        """Queries of `x`, (b, h, n, c), keys and values of `source`, (b, g, m, c) with g key heads."""
+        """Returns the queries of `x`, (b, h, n, c), and the keys and values of `source`, (b, g, m, c) with g key
+        heads."""
         layers = (self.query, self.key, self.value)
         if x is source and torch.is_grad_enabled() and all(type(layer) is Linear for layer in layers):
-            # one product for three; while generating, copying would cost more
+            # one product instead of three; without gradients, copying the weights would cost more
             parts = linear(x, *laid_together(*layers)).split([layer.out_features for layer in layers], dim=-1)
         else:
-            parts = (passed(layer, read, groups) for layer, read in zip(layers, (x, source, source)))
+            parts = (passed(layer, tokens, groups) for layer, tokens in zip(layers, (x, source, source)))
         return tuple(rearrange(part, "b n (h c) -> b h n c", c=self.channels) for part in parts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockOptions:
-    """What a block is made of: the keys of `block:` in a YAML."""
+    """The parts of a block: the keys of `block:` in a YAML."""
 
     norm: Callable[[int], Norm] = LayerNorm
     feed_forward: Callable[[int, bool], FeedForward] = Gelu
     residual: Callable[..., PreNorm | PostNorm] = PreNorm
-    """Where the normalisation is: `pre_norm` or `post_norm`."""
+    """The position of the normalisation: `pre_norm` or `post_norm`."""
     key_value_heads: int | None = None
-    """See `Attention`, also for the next three."""
+    """See `Attention` for this option and the next three."""
     query_key_norm: Callable[[int], Norm] | None = None
     head_width: int | None = None
     scaled: bool = True
     bias: bool = True
     """Whether all matrices have biases."""
     own_layers: OwnLayers | None = None
-    """Layers that groups of inputs have for themselves."""
+    """Layers with separate weights for each group of inputs."""
 
     def attention(self, width: int, heads: int, dropout: float) -> Attention:
-        """An attention layer with these options."""
+        """Returns an attention layer with these options."""
         return Attention(
             width, heads, key_value_heads=self.key_value_heads, head_width=self.head_width,
             query_key_norm=self.query_key_norm, scaled=self.scaled, bias=self.bias, dropout=dropout,
@@ -150,10 +155,10 @@ class BlockOptions:
 
 
 class Block(nn.Module):
-    """Communicate, then compute: attention along the graph, cross-attention if `crosses`, a feed-forward per token.
+    """Attention along the graph, cross-attention if `crosses`, and a feed-forward layer per token.
 
-    `skip` is the probability with which a row skips each branch while training. A subclass may extend `Options`, a
-    frozen dataclass whose fields are its keys in a YAML.
+    `skip` is the probability with which a row skips a branch during training. A subclass may extend `Options`, a frozen
+    dataclass whose fields are its keys in a YAML.
     """
 
     Options = BlockOptions
@@ -177,26 +182,27 @@ class Block(nn.Module):
             setattr(holder, name, EachInput(getattr(holder, name), len(self.own_layers.groups)))
 
     def forward(
-        self, x: Float[Tensor, "b n d"], reads: AttentionContext, source: Float[Tensor, "b m d"] | None = None,
+        self, x: Float[Tensor, "b n d"], context: AttentionContext, source: Float[Tensor, "b m d"] | None = None,
         source_context: AttentionContext | None = None,
     ) -> Float[Tensor, "b n d"]:  # fmt: skip
-        """Communicate: every token reads the tokens that have an edge to it. Then compute: every token by itself."""
-        x = self.add_attention(x, self.attention, reads)
+        """Every token attends to the tokens that have an edge to it; then the feed-forward layer processes every token
+        separately."""
+        x = self.add_attention(x, self.attention, context)
         if self.cross_attention is not None:
             x = self.add_cross_attention(x, self.cross_attention, source_context, source)
-        return self.add_feed_forward(x, partial(passed, self.feed_forward), reads.groups)
+        return self.add_feed_forward(x, partial(passed, self.feed_forward), context.groups)
 
 
 class Transformer(nn.Module):
-    """A stack of blocks over one set of tokens, each layer reading along its attention graph.
+    """A stack of blocks over one set of tokens. Each layer attends along its attention graph.
 
         x = torch.randn(2, 10, 64)
         y = Transformer(width=64, depth=2, heads=2, attention="causal")(x)      (2, 10, 64)
 
-    `attention` is one graph for all layers, or a list repeated over them, e.g. `[causal & window(256), causal]`; each
-    is a `Graph` or its expression. `position` puts relative positions inside attention. `final_norm` normalises the
-    output of a pre-norm core. Where the blocks cross (`block=partial(Block, crosses=True)`), the core reads a second
-    set, within the same sample. An expression given here can name no input, and no axis but `order`.
+    `attention` is one graph for all layers, or a list that is repeated over the layers, such as
+    `[causal & window(256), causal]`. A graph is a `Graph` or an expression, which can name no input and no axis except
+    `order`. `position` adds relative positions to attention. `final_norm` normalises the output of a pre-norm core. If
+    the blocks cross (`block=partial(Block, crosses=True)`), the core also attends to a second set, within samples.
     """
 
     def __init__(
@@ -207,7 +213,7 @@ class Transformer(nn.Module):
     ):  # fmt: skip
         super().__init__()
         patterns = attention if isinstance(attention, list) else [attention]
-        graphs = [parse_graph(each) if isinstance(each, str) else each for each in patterns]
+        graphs = [parse_graph(pattern) if isinstance(pattern, str) else pattern for pattern in patterns]
         self.graphs = tuple(graphs[layer % len(graphs)] for layer in range(depth))
         self.width, self.dropout = width, dropout
         self.embedding_dropout = nn.Dropout(dropout.embedding)
@@ -225,23 +231,23 @@ class Transformer(nn.Module):
         cache: Cache | None = None, source: Float[Tensor, "b m d"] | None = None, source_layout: Layout | None = None,
         groups: tuple[Tensor, ...] | None = None,
     ) -> Float[Tensor, "b n d"]:  # fmt: skip
-        """The tokens' vectors after all blocks.
+        """Returns the vectors of the tokens after all blocks.
 
         tokens   descriptors of the tokens. None: every row is one sample of one input
-        layouts  how each layer's graph is computed for these tokens (`plan`). None: planned here
-        cache    keys and values of earlier tokens; with `layouts` given, `cache.extend(tokens)` was called before
-        source   a second set, read along `source_layout` (`plan_cross`). None: row b reads all of row b
-        groups   the slots of each group of inputs (`group`), for layers of their own. None: found here
+        layouts  the attention layout of each layer for these tokens (`plan`). None: computed here
+        cache    keys and values of earlier tokens. If `layouts` are passed, call `cache.extend(tokens)` first
+        source   a second set, with its layout `source_layout` (`plan_cross`). None: row b attends to all of row b
+        groups   the slots of each group of inputs with separate layers (`group`). None: computed here
         """
         if tokens is None:
             plain = {"start": 0 if cache is None else cache.length, "axes": self.axes}
-            here, tokens = (plain_tokens(*x.shape[:2], **plain, device=device) for device in ("cpu", x.device))
+            on_cpu, tokens = (plain_tokens(*x.shape[:2], **plain, device=device) for device in ("cpu", x.device))
         elif layouts is None:
-            here = tokens.to("cpu")
+            on_cpu = tokens.to("cpu")
         if layouts is None:
-            layouts = self.plan(here, None if cache is None else cache.extend(here), x.dtype, x.device)
+            layouts = self.plan(on_cpu, None if cache is None else cache.extend(on_cpu), x.dtype, x.device)
             if source is not None and source_layout is None:
-                source_layout = self.plan_cross(here, plain_tokens(*source.shape[:2]), x.dtype, x.device)
+                source_layout = self.plan_cross(on_cpu, plain_tokens(*source.shape[:2]), x.dtype, x.device)
             tokens = tokens.to(x.device)
         groups = self.group(tokens) if groups is None else groups
         x = self.embedding_dropout(x)
@@ -249,33 +255,35 @@ class Transformer(nn.Module):
         bias = self.position.bias(tokens, tokens if cache is None else cache.tokens.to(x.device))
         source_context = None if source_layout is None else AttentionContext(source_layout)
         for index, (block, layout) in enumerate(zip(self.blocks, layouts, strict=True)):
-            reads = AttentionContext(layout, rotation, bias, None if cache is None else cache.layers[index], groups)
-            shape, x = tuple(x.shape), block(x, reads, source, source_context)
+            context = AttentionContext(layout, rotation, bias, None if cache is None else cache.layers[index], groups)
+            shape, x = tuple(x.shape), block(x, context, source, source_context)
             if self.checks_blocks:
                 check_block(block, x, shape)
         return self.norm(x)
 
     def plan(self, tokens: Tokens, keys: Tokens | None = None, dtype=torch.float32, device="cpu") -> tuple[Layout, ...]:
-        """One layout per layer for these tokens (descriptors on the CPU); layers with the same graph share theirs."""
+        """Returns one layout per layer for these tokens (descriptors on the CPU). Layers with the same graph share a
+        layout."""
         dropout = self.dropout.attention if self.training else 0.0
-        how = {"bias": self.position.has_bias, "dropout": dropout, "dtype": dtype, "device": device}
-        made = {graph: plan(graph, tokens, keys, **how) for graph in set(self.graphs)}
-        return tuple(made[graph] for graph in self.graphs)
+        options = {"bias": self.position.has_bias, "dropout": dropout, "dtype": dtype, "device": device}
+        layouts = {graph: plan(graph, tokens, keys, **options) for graph in set(self.graphs)}
+        return tuple(layouts[graph] for graph in self.graphs)
 
     def name_inputs(self, names: Sequence[str]) -> None:
-        """Tell which inputs are numbered 1, 2, ..., for groups of them with layers of their own; see `OwnLayers`."""
-        own = self.blocks[0].own_layers
-        self.input_groups = own and own.numbered(names)
+        """Set the names of the inputs with the numbers 1, 2, ... Groups of inputs with separate layers need them; see
+        `OwnLayers`."""
+        own_layers = self.blocks[0].own_layers
+        self.input_groups = own_layers and own_layers.numbered(names)
 
     def group(self, tokens: Tokens) -> tuple[Tensor, ...] | None:
-        """The slots of each group of inputs, where they have layers of their own; else None."""
+        """Returns the slots of each group of inputs with separate layers; None if there are no groups."""
         return None if self.input_groups is None else slots_of(self.input_groups, tokens.input)
 
     def plan_cross(self, tokens: Tokens, source: Tokens, dtype=torch.float32, device="cpu") -> Layout:
-        """The layout from this core's tokens to a second set: each token reads its own sample there."""
+        """Returns the layout from this core's tokens to a second set: each token attends to its own sample there."""
         return plan_cross(SameSample(), tokens, source, dtype=dtype, device=device)
 
     def empty_cache(self, rows: int, capacity: int, *, dtype=torch.float32, device="cpu") -> Cache:
-        """An empty cache for the keys and values of up to `capacity` tokens in each of `rows` rows."""
+        """Returns an empty cache for the keys and values of up to `capacity` tokens in each of `rows` rows."""
         sizes = [(rows, block.attention.key_value_heads, capacity, block.attention.channels) for block in self.blocks]
         return Cache([LayerCache(*size, dtype=dtype, device=device) for size in sizes], capacity)

@@ -1,6 +1,5 @@
-"""The contract of tasks: from a batch to supervised slots and targets, from a head's output to loss terms and metrics.
-
-A task has no parameters; these are in its head (`models/heads.py`)."""
+"""The contract of tasks. A task maps a batch to supervised slots with targets, and the output of its head to loss terms
+and metrics. It has no parameters; these are in its head (`models/heads.py`)."""
 
 from __future__ import annotations
 
@@ -24,18 +23,18 @@ from .judging import Judge
 
 
 def with_targets(batch: Batch, tasks: Mapping[str, Task]) -> Batch:
-    """The batch with every task's targets, and with what the tasks hide hidden; tasks that make inputs (`Needs.makes`)
-    come first."""
+    """Returns the batch with the targets of all tasks. Values that a task hides (masks) are hidden in it. Tasks that
+    create inputs (`Needs.makes`) run first."""
     targets = {}
-    for name, task in sorted(tasks.items(), key=lambda each: not each[1].needs.makes):
+    for name, task in sorted(tasks.items(), key=lambda item: not item[1].needs.makes):
         batch, targets[name] = targets_of(name, task, batch)
     return replace(batch, targets={name: targets[name] for name in tasks})
 
 
 def with_targets_apart(batch: Batch, tasks: Mapping[str, Task]) -> list[Batch]:
-    """The batch with the targets of every task, several times: no task sees what another one hides. The first has those
-    of all tasks that leave the batch as it is; each of the others those of one task, with what it hides hidden. What
-    tasks make (`Needs.makes`) is in all of them."""
+    """Returns several copies of the batch, so that values hidden by one task are not hidden from others. The first copy
+    has the targets of all tasks that do not change the batch. Each other copy has the targets of one task, and the
+    values that it hides are hidden. Inputs that tasks create (`Needs.makes`) are in all copies."""
     together, apart = {}, []
     for name, task in tasks.items():
         if task.needs.makes:
@@ -51,111 +50,112 @@ def with_targets_apart(batch: Batch, tasks: Mapping[str, Task]) -> list[Batch]:
 
 
 def targets_of(name: str, task: Task, batch: Batch) -> tuple[Batch, Targets]:
-    """`task.targets(batch)` of the task `name`. Raises ContractError where it is not (Batch, Targets)."""
-    found = task.targets(batch)
-    if isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Batch) and isinstance(found[1], Targets):
-        return found
-    given = f"({', '.join(map(described, found))})" if isinstance(found, tuple) else described(found)
+    """Returns `task.targets(batch)` of the task `name`. Raises ContractError if it is not (Batch, Targets)."""
+    result = task.targets(batch)
+    is_pair = isinstance(result, tuple) and len(result) == 2
+    if is_pair and isinstance(result[0], Batch) and isinstance(result[1], Targets):
+        return result
+    returned = f"({', '.join(map(described, result))})" if isinstance(result, tuple) else described(result)
     raise ContractError(
-        f"tasks.{name}: {type(task).__name__}.targets gave {given}; expected is (batch, Targets): the batch, in which "
-        "it may have hidden something, and which slots are judged against what"
+        f"tasks.{name}: {type(task).__name__}.targets returned {returned}; expected: (batch, Targets), the batch, in "
+        "which the task may hide values, and the supervised slots with their targets"
     )
 
 
 def head_of(name: str, task: Task, tokenizers: Mapping[str, nn.Module], width: int) -> Head:
-    """`task.head(tokenizers, width)` of the task `name`. Raises ContractError if it is no `Head`."""
+    """Returns `task.head(tokenizers, width)` of the task `name`. Raises ContractError if it is not a `Head`."""
     head = task.head(tokenizers, width)
     if not isinstance(head, Head):
         raise ContractError(
-            f"tasks.{name}: {type(task).__name__}.head returned {described(head)}; expected is a chopmix.Head: a torch "
+            f"tasks.{name}: {type(task).__name__}.head returned {described(head)}; expected: a chopmix.Head, a torch "
             "module with forward(x, targets)"
         )
     return head
 
 
-WRONG = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
-"""What code raises for a tensor of another shape than it expects."""
+SHAPE_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
+"""The exceptions that code can raise for a tensor of an unexpected shape."""
 
 
 def terms_of(name: str, task: Task, head: nn.Module, output: Tensor, targets: Targets) -> Mapping[str, Tensor]:
-    """`task.terms(output, targets)` of the task `name`, where its class or that of `head`, which gave the output, comes
-    from outside chopmix. Raises ContractError where the task cannot take the output, or its terms are not scalars by
-    name."""
-    given = f"{type(head).__name__} gave {described(output)} for {len(targets.values)} targets"
+    """Returns `task.terms(output, targets)` of the task `name`, for a user-defined task or `head` (which returned
+    `output`). Raises ContractError if the task cannot process the output, or if its terms are not scalars by name."""
+    returned = f"{type(head).__name__} returned {described(output)} for {len(targets.values)} targets"
     if isinstance(head, VocabularyHead) and (output.dim() != 2 or output.shape[1] != len(head.table)):
-        raise ContractError(f"tasks.{name}.head: {given}; expected is ({len(targets.values)}, {len(head.table)}): a "
-                            "score for each id of the vocabulary")  # fmt: skip
+        raise ContractError(f"tasks.{name}.head: {returned}; expected: ({len(targets.values)}, {len(head.table)}), a "
+                            "logit for each id of the vocabulary")  # fmt: skip
     try:
-        found = task.terms(output, targets)
+        terms = task.terms(output, targets)
     except torch.OutOfMemoryError:
         raise
-    except WRONG as error:
-        raise ContractError(f"tasks.{name}: {type(task).__name__}.terms cannot take it: {given}: {error}") from error
-    scalars = isinstance(found, Mapping) and all(isinstance(each, Tensor) and not each.dim() for each in found.values())
-    if not scalars or not found:
-        told = {key: described(each) for key, each in found.items()} if isinstance(found, Mapping) else described(found)
+    except SHAPE_ERRORS as error:
+        raise ContractError(f"tasks.{name}: {type(task).__name__}.terms failed: {returned}; {error}") from error
+    is_mapping = isinstance(terms, Mapping)
+    if not is_mapping or not terms or not all(isinstance(loss, Tensor) and not loss.dim() for loss in terms.values()):
+        shapes = {key: described(loss) for key, loss in terms.items()} if is_mapping else described(terms)
         raise ContractError(
-            f"tasks.{name}: {type(task).__name__}.terms gave {told}; expected are losses by name, each a tensor of one "
-            "number: summed over the targets, not a mean"
+            f"tasks.{name}: {type(task).__name__}.terms returned {shapes}; expected: losses by name, each a tensor "
+            "with one number, the sum over the targets, not their mean"
         )
-    return found
+    return terms
 
 
 class Metric(NamedTuple):
-    """A figure of a whole split, computed from sums over its batches, or from generated and reference texts."""
+    """A metric of a complete split, computed from sums over its batches, from generated and reference texts, or from
+    all outputs."""
 
     unit: str
     larger_is_better: bool | None = False
     """None: runs cannot be compared by it."""
     of_sums: Callable[[Mapping[str, Tensor]], float | None] | None = None
-    """Computes it from the sums over a split: `loss` (the first of `Task.terms`), `count` (of targets), those of
-    `Task.measure`, and, for items that are ids, their size in `units`; gives None where a sum is missing."""
+    """Computes it from the sums over a split: `loss` (the first of `Task.terms`), `count` (of targets), the sums of
+    `Task.measure`, and for items that are ids their size in `units`. Returns None if a sum is missing."""
     of_texts: Callable[[Sequence[str], Sequence[str]], float] | None = None
-    """Computes it from the hypotheses (texts as they were generated) and the references of a split, in one order."""
+    """Computes it from the generated texts and the references of a split, in the same order."""
     of_outputs: Callable[[Tensor, Tensor], float] | None = None
-    """Computes it from the head's outputs (float32, on the CPU) and the values of all targets of a split, along the
-    first axis, in no particular order; such as the recall of retrieval. Each process keeps them in memory."""
+    """Computes it, such as the recall of retrieval, from the head's outputs (float32, on the CPU) and the values of all
+    targets of a split, along the first axis, in no particular order. Each process keeps them in memory."""
     counted: Callable[[Mapping[str, Tensor]], float] | None = None
-    """How many samples it is measured on, from the sums; None: all samples that have a target."""
+    """Computes from the sums on how many samples it is measured; None: on all samples with a target."""
     of_judge: bool = False
     """Whether one of the task's `judges` computes it from the generated items of a split."""
     of_chain: bool = False
-    """Whether it is computed from sums over some items, whose tokens are predicted one by one, from left to right."""
+    """Whether it is computed from sums over some items whose tokens are predicted one by one, from left to right."""
 
     @property
     def of_generated(self) -> bool:
-        """Whether it is a figure of generated items, which cost a generation each."""
+        """Whether it is computed from generated items."""
         return self.of_texts is not None or self.of_judge
 
     @property
     def measured_on(self) -> str:
-        """The count that says on how many samples it is measured: `judged` (generated or recognised items),
-        `chain_samples`, or `samples` (all that have a target)."""
+        """The name of the count of samples on which it is measured: `judged` (generated or recognised items),
+        `chain_samples`, or `samples` (all samples with a target)."""
         return "judged" if self.of_generated else "chain_samples" if self.of_chain else "samples"
 
     @property
     def in_nats(self) -> bool:
-        """Whether its unit is nats, so that a difference of two values can be given in bits."""
+        """Whether its unit is nats, so that the difference of two values can be converted to bits."""
         return self.unit.startswith("nats")
 
 
 def known_values(values: Tensor) -> Bool[Tensor, "t"]:
-    """Whether each target, a number or a row of some, has a value that is neither `IGNORED` nor NaN."""
-    known = ~values.isnan() if values.is_floating_point() else values != IGNORED
-    return known.flatten(1).any(1) if known.dim() > 1 else known
+    """Whether each target, a number or a row of numbers, has a value that is neither `IGNORED` nor NaN."""
+    is_known = ~values.isnan() if values.is_floating_point() else values != IGNORED
+    return is_known.flatten(1).any(1) if is_known.dim() > 1 else is_known
 
 
 def per_target(sums: Mapping[str, Tensor], name: str = "loss") -> float:
-    """The sum called `name` over the number of targets."""
+    """Returns the sum named `name` divided by the number of targets."""
     return float(sums[name] / sums["count"].clamp(min=1))
 
 
 def metrics_of(judges: Mapping[str, Judge]) -> dict[str, Metric]:
-    """The metrics that judges compute, by name."""
+    """Returns the metrics that judges compute, by name."""
     return {
-        name + more: Metric(known.unit, known.larger_is_better, of_judge=True)
+        name + suffix: Metric(figure.unit, figure.larger_is_better, of_judge=True)
         for name, judge in judges.items()
-        for more, known in judge.figures.items()
+        for suffix, figure in judge.figures.items()
     }
 
 
@@ -163,72 +163,75 @@ LOSS = Metric("nats per target", of_sums=per_target)
 
 
 def figures(metrics: Mapping[str, Metric], sums: Mapping[str, Tensor]) -> dict[str, float]:
-    """The metrics that the sums over a split give, by name."""
-    found = {name: metric.of_sums(sums) for name, metric in metrics.items() if metric.of_sums}
-    return {name: value for name, value in found.items() if value is not None}
+    """Returns the metrics that can be computed from these sums over a split, by name."""
+    values = {name: metric.of_sums(sums) for name, metric in metrics.items() if metric.of_sums}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 @runtime_checkable
 class TrainingColumns(Protocol):
-    """What `Task.fit` sees of the training data: one column at a time."""
+    """The training data for `Task.fit`: one column at a time."""
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """The number of samples."""
 
     def column(self, name: str) -> Iterator[Any]:
-        """The values of one column, of all samples that have one, in order."""
+        """The values of one column, in order, without samples that have no value."""
 
     def items(self, name: str) -> Iterator[Any]:
-        """The raw values of one input, of all samples that have one, in order."""
+        """The raw values of one input, in order, without samples that have no value."""
 
     def say(self, text: str) -> None:
         """Print a remark about the data to the user."""
 
 
 def whole_context(context: int, encoder_context: int) -> int:
-    """`Needs.window` of most tasks: a corpus is read in windows of the core's context."""
+    """`Needs.window` of most tasks: a corpus is read in windows of the core's context length."""
     return context
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a task requires, known from its options alone, before there are data or a model."""
+    """The requirements of a task. They depend on its options only, not on data or a model."""
 
     columns: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
-    """The data columns that it reads, each with a check that raises DataError for a value that cannot be a target: the
-    sample counts as bad then."""
+    """The data columns that it reads, each with a function that raises DataError for a value that cannot be a target.
+    Such samples count as bad."""
     inputs: tuple[str, ...] = ()
-    """The inputs that it is about, which input dropout never drops, unless it `refines`."""
+    """The inputs that contain its target, or from which it reads the answer (CTC). Input dropout never drops them,
+    unless the task `refines`."""
     supervised_at: tuple[str, ...] = ()
-    """Further inputs that are never withheld, since it is at their tokens that it is judged."""
+    """Further inputs that input dropout never drops, because the supervised slots are at their tokens."""
     makes: tuple[str, ...] = ()
-    """The inputs that it makes of others, and that no data set has."""
+    """The inputs that it creates from other inputs. No data set has them."""
     generates: bool = False
     """Whether it generates the item of its target, token by token."""
     refines: bool = False
-    """Whether it generates the item of its target by refining a draft (`models/generation/refine.py`). Its inputs may
-    be withheld, as where one is made of another: it has no target then."""
+    """Whether it generates the item of its target by refining a draft (`models/generation/refine.py`). Input dropout
+    may drop its inputs, for example if one input is generated from another. A sample without them has no target."""
     compared: tuple[str, ...] = ()
-    """Further data columns that its judges compare generated items with."""
+    """Further data columns with which its judges compare generated items."""
     encoder: bool = False
-    """Whether it needs an encoder, whose output its text is generated from by cross-attention."""
+    """Whether it needs an encoder, to whose output its text attends by cross-attention."""
     hides: str = ""
-    """How it hides the target in the input that it is about, for messages: `shifted`, `masked`, `denoised`. Empty: it
-    does not, so that no input may read the column that it predicts."""
+    """How it hides the target in the input that contains it, for messages: `shifted`, `masked`, `denoised`. Empty: it
+    does not hide it, so that no input may read the target column."""
     special_ids: tuple[str, ...] = ()
     """Roles of the special ids that it needs in the encoding of its inputs, such as `mask`."""
     whole_batch: bool = False
     """Whether its loss compares all samples of a global batch with each other. `Task.terms` then receives the outputs
-    and targets of all micro-batches and processes, concatenated along the first axis, in no particular order; of the
-    targets only `values`, `weights` and `count` are set. In an evaluation it receives one batch at a time."""
+    and targets of all micro-batches and processes, concatenated along the first axis, in no particular order. Of the
+    targets only `values`, `weights` and `count` are set. During evaluation it receives one batch at a time."""
     window: Callable[[int, int], int] = whole_context
-    """From the core's context and the encoder's (0: none) to the tokens of a window of a corpus."""
+    """Maps the context lengths of the core and of the encoder (0: none) to the number of tokens in a window of a
+    corpus."""
     asked: Mapping[str, Callable[[Chopper], Chopper]] = field(default_factory=dict)
-    """Per input, from its chopper to the one for `predict`, in which, say, marks stand for masks."""
+    """By input, a function from its chopper to the chopper for `predict`, which for example reads marks in a text as
+    masks."""
 
 
 Problems = Iterator[tuple[tuple[str | int, ...], str]]
-"""Problems of a configuration: the path of each in the YAML, `("inputs", "image", "size")`, and a message."""
+"""Problems of a configuration: the path in the YAML, such as `("inputs", "image", "size")`, and a message."""
 
 
 class Task:
@@ -237,82 +240,83 @@ class Task:
     target: str
     """The input or data column that it predicts."""
     weight: float = 1.0
-    """By which its loss is multiplied before the losses of all tasks are added."""
+    """The factor of its loss in the sum of the losses of all tasks."""
     search: Search = Search()
-    """How texts are searched for, where it generates or recognises texts."""
+    """The search algorithm for tasks that generate or recognise texts."""
     texts: Sequence[str] = ()
-    """Its metrics of generated texts, by name."""
+    """The names of its metrics of generated texts."""
     judges: Mapping[str, Judge] = {}
-    """The judges of what it generates, by the names of their metrics."""
+    """The judges of generated items, by the names of their metrics."""
     choppers: Mapping[str, Chopper] = {}
-    """The choppers of all inputs, with the encodings of texts: set once they are fitted."""
+    """The choppers of all inputs, with the encodings of texts. Set after they are fitted."""
     Learned: ClassVar[Any] = None
     """The pydantic model of what `fit` returns, saved as `assets/task-NAME/<its name in lower case>.json`, so that a
     run works without its data; None: nothing is learned."""
     learned: Any = None
-    """What `fit` returned."""
+    """The result of `fit`."""
     asks: bool = False
-    """Whether it answers a question (`predict`), rather than being trained or evaluated: it hides nothing then."""
+    """Whether it is used for `predict` instead of training or evaluation. It hides nothing then."""
 
     @property
     def needs(self) -> Needs:
-        """What it requires."""
+        """The requirements of the task."""
         raise NotImplementedError
 
     def problems(self, name: str, wiring: Wiring) -> Problems:
-        """Problems of the other sections of a configuration in which this task has the name `name`."""
+        """Yields the problems of a configuration in which this task has the name `name`."""
         yield from ()
 
     def fit(self, data: TrainingColumns) -> Any:
-        """What it must know of the training data's targets (their classes, their mean), as a `Learned`; None for most.
-        Raises DataError where the data do not tell it."""
+        """Returns what the task learns from the targets of the training data (their classes, their mean), as a
+        `Learned`; None for most tasks. Raises DataError if the data are not sufficient."""
         return None
 
     def check_answer(self, text: str) -> None:
-        """Raises ValueError for a text that it can never answer; most tasks know no such text."""
+        """Raises ValueError if the task can never answer with this text. Most tasks accept all texts."""
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> Head:
-        """The head from vectors of the model's `width` to this task's output; the `Model` owns it. `tokenizers`: the
-        embedders by input."""
+        """Returns the head, which maps vectors of the model's `width` to the output of this task. The `Model` owns it.
+        `tokenizers` are the embedders by input."""
         raise NotImplementedError
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """The batch, in which the task may have changed what the model reads (masked a word) by the samples' seeds; and
-        the supervised slots with their targets. Computed on the CPU, from the plan.
+        """Returns the batch and the supervised slots with their targets. The task may change what the model reads in
+        the batch (mask a word); random choices depend on the seeds of the samples. Computed on the CPU from the plan.
 
-        Any input may be absent from a sample, or from all samples of a batch (it is in no `chunks` then), also the one
-        that the task is about: such samples have no targets."""
+        Any input may be absent from a sample, or from all samples of a batch (then it is not in `chunks`), even the
+        target of the task. Such samples have no targets."""
         raise NotImplementedError
 
     def terms(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """The loss terms of one micro-batch by name, scalars, each summed over its targets. The first is reported as
-        `loss`; training minimises the sum of all. They are sums, never means: training divides by the targets of the
-        *global* batch, so that accumulation, processes and ragged targets agree by construction."""
+        """Returns the loss terms of one micro-batch by name, scalars, each summed over its targets. The first one is
+        reported as `loss`; training minimises the sum of all. They are not means: training divides by the number of
+        targets in the *global* batch, so that gradient accumulation, several processes and ragged targets give the same
+        loss."""
         raise NotImplementedError
 
     def chance(self) -> float | None:
         """The loss per target of a uniform guess, such as the logarithm of the number of classes, without the task's
-        weight; None: the task has no such number."""
+        weight. None if it is unknown."""
         return None
 
     def supervised(self, batch: Batch, targets: Targets) -> Bool[Tensor, "s"]:
-        """Whether each sample of a batch (of a stream: each row) has a target. By default those have one to which a
-        slot belongs whose value is known: neither `IGNORED` nor NaN."""
+        """Whether each sample of a batch (of a stream: each row) has a target. By default a sample has a target if one
+        of its slots has a value that is neither `IGNORED` nor NaN."""
         if targets.lengths is not None:
             return targets.lengths >= 0
         planned = batch.set_of(targets)
         rows, n = planned.tokens.shape
         owner = planned.tokens.sample.flatten() - 1 if planned.samples else torch.arange(rows).repeat_interleave(n)
         owner = owner if targets.slots is None else owner[targets.slots]
-        known = known_values(targets.values)
-        if targets.groups is not None and len(known) != len(owner):
-            known = known[targets.groups]
-        found = torch.zeros(planned.samples or rows, dtype=torch.bool)
-        found[owner[known]] = True
-        return found
+        is_known = known_values(targets.values)
+        if targets.groups is not None and len(is_known) != len(owner):
+            is_known = is_known[targets.groups]
+        has_target = torch.zeros(planned.samples or rows, dtype=torch.bool)
+        has_target[owner[is_known]] = True
+        return has_target
 
     def measure(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Sums of one micro-batch by name, which are added up over a split for `Metric.of_sums`."""
+        """Returns sums of one micro-batch by name. They are added up over a split for `Metric.of_sums`."""
         return {}
 
     @property
@@ -321,28 +325,28 @@ class Task:
         return {"loss": LOSS}
 
     def summary(self, values: Sequence[Any]) -> str:
-        """What the values of its first target column are, in a few words, for the lines before the first step: `28
-        circle, 26 square, 6 triangle`. By default nothing."""
+        """Returns a short description of the values of its first target column, which is printed before training:
+        `28 circle, 26 square, 6 triangle`. Empty by default."""
         return ""
 
     def answers(self, output: Tensor, targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """The answer to every sample of the batch, in order, a dictionary for JSON: {"class": "cat", ...}; recognised
-        text is under `text`, and `error` says why there is no answer, such as an absent input."""
+        """Returns the answer for every sample of the batch, in order, as a dictionary for JSON: {"class": "cat", ...}.
+        Recognised text has the key `text`. The key `error` explains a missing answer, such as an absent input."""
         raise NotImplementedError
 
 
 def asking(task: Task) -> Task:
-    """A copy of the task for `predict`, which hides nothing."""
-    made = copy(task)
-    made.asks = True
-    return made
+    """Returns a copy of the task for `predict`, which hides nothing."""
+    task = copy(task)
+    task.asks = True
+    return task
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wiring:
-    """Facts about a configuration that need neither data nor a model.
+    """Facts about a configuration that depend neither on data nor on a model.
 
-    An image and its caption, which is generated behind an encoder:
+    For an image that is encoded, and its caption that is generated:
 
         columns    {"image": "image", "caption": "text"}     `data.columns` maps caption to text
         owners     {"image": "image", "caption": "caption"}
@@ -352,35 +356,35 @@ class Wiring:
     """
 
     inputs: Mapping[str, Part]
-    """The tokenizer of each input, and its options."""
+    """The tokenizer of each input, with its options."""
     model: Mapping[str, Any]
     """The options of the model."""
     graphs: Mapping[str, Graph]
-    """The attention graphs of the main core by their expressions, without those that cannot be parsed."""
+    """The attention graphs of the main core by their expressions, without expressions that cannot be parsed."""
     order: str
     """The order of a sample's tokens, `data.order`: `inputs` or `seconds`."""
     optional: frozenset[str]
-    """The inputs that training leaves out of some samples (`training.input_dropout`)."""
+    """The inputs that training drops from some samples (`training.input_dropout`)."""
     tasks: Mapping[str, Task]
-    """The tasks as their options say, before anything is fitted. To fit one, copy it (`copy.deepcopy`)."""
+    """The tasks before they are fitted. To fit one, copy it (`copy.deepcopy`)."""
     needs: Mapping[str, Needs]
-    """What each task needs."""
+    """The requirements of each task."""
     columns: Mapping[str, str]
     """The data column that each input reads."""
     owners: Mapping[str, str]
-    """The input whose tokenizer each input uses: itself, or the input that it is `same_as`."""
+    """The input whose tokenizer each input uses: itself, or its `same_as`."""
     roles: Mapping[str, Role]
-    """Whether a task generates each input, and which special ids the tasks need in it."""
+    """For each input, whether a task generates it, and which special ids the tasks need in it."""
     generated: tuple[str, ...]
     """The inputs that tasks generate token by token."""
     encoded: tuple[str, ...]
     """The inputs that the encoder reads; empty if there is no encoder."""
     axes: tuple[str, ...]
-    """The position axes of a set of all inputs: `order`, then those of the tokenizers, each once."""
+    """The position axes of a set of all inputs: `order`, then those of the tokenizers, without duplicates."""
 
     def sharing(self, owner: str) -> list[str]:
-        """The inputs that use the tokenizer of `owner`, itself among them."""
-        return [name for name, each in self.owners.items() if each == owner]
+        """Returns the inputs that use the tokenizer of `owner`, including `owner`."""
+        return [name for name in self.owners if self.owners[name] == owner]
 
     @property
     def in_time(self) -> list[str]:
@@ -389,17 +393,17 @@ class Wiring:
 
     @property
     def ahead(self) -> frozenset[str]:
-        """The inputs that tokens before them in time may read, in some layer. A user-defined graph that does not say
-        so contributes nothing, nor does an expression that cannot be parsed."""
-        names, found = list(self.inputs), set[str]()
+        """The inputs that tokens of an earlier time can read in some layer. A user-defined graph that does not define
+        `Graph.ahead` and an expression that cannot be parsed add no inputs."""
+        names, ahead = list(self.inputs), set[str]()
         for text, graph in self.graphs.items():
-            axes = (0, *(self.axes.index(each) for each in self.axes if each == SECONDS))
-            known = [graph.ahead(axis) for axis in axes]
-            sets = [{names[number - 1] for number in each if number} for each in known if each is not None]
-            found |= min(sets, key=len) if sets else set(() if user_defined_graphs(text) else names)
-        return frozenset(found)
+            axes = (0, *(self.axes.index(axis) for axis in self.axes if axis == SECONDS))
+            bounds = [graph.ahead(axis) for axis in axes]
+            sets = [{names[number - 1] for number in bound if number} for bound in bounds if bound is not None]
+            ahead |= min(sets, key=len) if sets else set(() if user_defined_graphs(text) else names)
+        return frozenset(ahead)
 
     @property
     def made(self) -> set[str]:
-        """The inputs that tasks make of others, and that no data set has."""
+        """The inputs that tasks create from other inputs (`Needs.makes`)."""
         return {name for needs in self.needs.values() for name in needs.makes}

@@ -1,4 +1,4 @@
-"""Classification: predict a sample's class, or its labels, where it may have several."""
+"""Classification: predict the class of a sample, or its labels if it can have several."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from .base import Metric, Needs, Task, TrainingColumns, per_target
 
 
 class Classes(RootModel[Annotated[tuple[StrictBool | StrictInt | StrictFloat | StrictStr, ...], Field(min_length=2)]]):
-    """The assets file `classes.json`: the classes, in the order of their scores."""
+    """The assets file `classes.json`: the classes, in the order of their logits."""
 
 
 def is_label(value: Any) -> bool:
-    """Whether a value can name a class: a text or a number that is not NaN."""
+    """Whether a value can be a label: a text, or a number that is not NaN."""
     return isinstance(value, str | int | float) and value == value
 
 
 LISTED = 12
-"""Up to so many classes are listed with their counts before the first step."""
+"""The largest number of classes whose counts are printed before training."""
 
 
 CONFUSED = 2000
-"""The largest number of classes for which a confusion matrix is counted."""
+"""The largest number of classes for which a confusion matrix is computed."""
 
 
 class Classification(Task):
-    """Predict the class in the data column `target`, from whatever inputs a sample has.
+    """Predict the class in the data column `target` from the inputs of a sample.
 
-    The classes are those in the training data, sorted: numbers, then texts. `several`: the column holds a list of
-    labels, each of which is predicted by itself (binary cross-entropy). `label_smoothing` spreads that share of the
-    target, 0 to below 1, over all classes (Szegedy et al. 2016, arXiv:1512.00567). `unlabelled`: the weight, 0 or more,
-    of a loss on samples without a label, by which each is classified with certainty, and all classes equally often
-    (minus the mutual information of Krause et al. 2010 and Liang et al. 2020, arXiv:2002.08546); it needs all samples
-    of a batch, so that a batch is read in one part, by one process. `pooling`: `mean_pooling`, `attention_pooling`, or,
-    with `model.core_tokens`, `class_token` or `core_tokens`.
+    The classes are the values in the training data, sorted: numbers, then texts. `several`: the column holds a list of
+    labels, which are predicted independently (binary cross-entropy). `label_smoothing`: the share of the target, 0 to
+    below 1, that is spread over all classes (Szegedy et al. 2016, arXiv:1512.00567). `unlabelled`: the weight, 0 or
+    more, of a loss on samples without a label. It rewards confident predictions and an equal frequency of all classes
+    (minus the mutual information: Krause et al. 2010; Liang et al. 2020, arXiv:2002.08546), and compares all samples of
+    the global batch. `pooling`: `mean_pooling`, `attention_pooling`, or, with `model.core_tokens`, `class_token` or
+    `core_tokens`.
     """
 
     Learned = Classes
@@ -69,34 +69,35 @@ class Classification(Task):
         return Needs(columns={self.target: self.encoded}, whole_batch=self.unlabelled > 0)
 
     def fit(self, data: TrainingColumns) -> Classes:
-        """The classes. Raises DataError where there are fewer than two, or `unlabelled` is set and all samples have a
-        label."""
-        found, labelled = set(), 0
+        """Returns the classes. Raises DataError if there are fewer than two, or if `unlabelled` is set but all samples
+        have a label."""
+        classes, labelled = set(), 0
         for value in data.column(self.target):
-            found.update(self.labels(value))
+            classes.update(self.labels(value))
             labelled += 1
         if self.unlabelled and labelled == len(data):
             raise DataError(
                 f"unlabelled is {self.unlabelled}, but every training sample has a label in {self.target!r}"
             )
-        if len(found) < 2:
+        if len(classes) < 2:
             raise DataError(
-                f"column {self.target!r} names {len(found)} classes in the training data; at least 2 are needed"
+                f"column {self.target!r} has {len(classes)} classes in the training data; at least 2 are needed"
             )
-        return Classes(tuple(sorted(found, key=lambda each: (isinstance(each, str), each))))
+        return Classes(tuple(sorted(classes, key=lambda label: (isinstance(label, str), label))))
 
     def labels(self, value: Any) -> list[str | int | float]:
-        """The labels in a value of the column. Raises DataError for what is no label, or a list of them where `several`
-        is false, or no list where it is true."""
-        found = list(value) if isinstance(value, list | tuple | set) else [value]
-        if isinstance(value, list | tuple | set) == self.several and all(map(is_label, found)):
-            return found
-        wanted = "a list of labels, as several: true says" if self.several else "one label (or set several: true)"
-        raise DataError(f"column {self.target!r} must hold {wanted}, not {shown(value)}; labels are texts or numbers")
+        """Returns the labels in a value of the column. Raises DataError if one is not a label, or if the value is a
+        list but `several` is false, or is no list but `several` is true."""
+        is_list = isinstance(value, list | tuple | set)
+        labels = list(value) if is_list else [value]
+        if is_list == self.several and all(map(is_label, labels)):
+            return labels
+        expected = "a list of labels (several: true)" if self.several else "one label (or set several: true)"
+        raise DataError(f"column {self.target!r} must hold {expected}, not {shown(value)}; labels are texts or numbers")
 
     @property
     def classes(self) -> tuple[Any, ...]:
-        """The classes, in the order of the scores."""
+        """The classes, in the order of the logits."""
         return self.learned.root
 
     def check_answer(self, text: str) -> None:
@@ -106,14 +107,14 @@ class Classification(Task):
 
     @cached_property
     def numbers(self) -> dict[Any, int]:
-        """The index of each class in the scores."""
+        """The index of each class in the logits."""
         return {name: number for number, name in enumerate(self.classes)}
 
     @cached_property
-    def named(self) -> dict[str, Any]:
-        """The classes by their text, as tables and folder names write them; empty where two have the same text."""
-        found = {str(name): name for name in self.classes}
-        return found if len(found) == len(self.numbers) else {}
+    def by_text(self) -> dict[str, Any]:
+        """The classes by their text, as in tables and folder names. Empty if two classes have the same text."""
+        by_text = {str(name): name for name in self.classes}
+        return by_text if len(by_text) == len(self.numbers) else {}
 
     def summary(self, values: Sequence[Any]) -> str:
         counts = Counter(label for value in values for label in self.labels(value))
@@ -125,39 +126,41 @@ class Classification(Task):
         return PooledLinear(self.pooling(width), width, len(self.classes))
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Values (s) of class indices, or with `several` (s, v) of zeros and ones, and the slots that are pooled."""
+        """The values are class indices (s), or with `several` zeros and ones (s, v). The slots are those that are
+        pooled."""
         slots, groups = slots_read(self.pooling, batch.first)
         rows = [self.encoded(label) for label in batch.first.labels[self.target]]
-        values = torch.stack([self.encoded(None), *rows])[1:]  # of no rows, too
-        judged = values if values.dim() == 1 else values[:, 0]
+        values = torch.stack([self.encoded(None), *rows])[1:]  # torch.stack needs at least one row
+        firsts = values if values.dim() == 1 else values[:, 0]
         return batch, Targets(
-            values=values, slots=slots, groups=groups, count=int((judged != IGNORED).sum()),
+            values=values, slots=slots, groups=groups, count=int((firsts != IGNORED).sum()),
             of_encoder=batch.encoder is not None, classes=0 if self.several else len(self.classes),
         )  # fmt: skip
 
     def supervised(self, batch: Batch, targets: Targets) -> Bool[Tensor, "s"]:
-        judged = targets.values if targets.values.dim() == 1 else targets.values[:, 0]
-        return judged != IGNORED  # a sample without tokens has a class, too
+        firsts = targets.values if targets.values.dim() == 1 else targets.values[:, 0]
+        return firsts != IGNORED  # a sample without tokens has a class, too
 
     def encoded(self, label: Any) -> Tensor:
-        """The target of a label; `IGNORED` (-100) for None. Raises DataError for a label that is no class.
+        """Returns the target of a label; `IGNORED` (-100) for None. Raises DataError if the label is not a class.
 
-        Of the classes "cat" and "dog", "dog" is 1; with `several`, ["dog"] is [0., 1.], and None is [-100., -100.].
+        With the classes "cat" and "dog", "dog" becomes 1. With `several`, ["dog"] becomes [0., 1.], and None becomes
+        [-100., -100.].
         """
         if label is None:
             return torch.full((len(self.classes),), float(IGNORED)) if self.several else torch.tensor(IGNORED)
-        labels = [self.named.get(each, each) for each in self.labels(label)]
-        unknown = [each for each in labels if each not in self.numbers]
+        labels = [self.by_text.get(name, name) for name in self.labels(label)]
+        unknown = [name for name in labels if name not in self.numbers]
         if unknown:
             raise DataError(
                 f"{unknown[0]!r} in column {self.target!r} is none of the {len(self.classes)} classes "
                 f"({', '.join(map(str, self.classes[:10]))}{', ...' if len(self.classes) > 10 else ''})"
             )
-        numbers = torch.tensor([self.numbers[each] for each in labels], dtype=torch.long)
+        numbers = torch.tensor([self.numbers[name] for name in labels], dtype=torch.long)
         return torch.zeros(len(self.classes)).index_fill_(0, numbers, 1.0) if self.several else numbers[0]
 
     def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
-        """`loss`, and with `unlabelled` a term of this name: that weight times minus the mutual information."""
+        """`loss`, and with `unlabelled` also `unlabelled`: minus the mutual information times its weight."""
         terms = {"loss": self.loss(output.float(), targets.values, self.smoothing)}
         if self.unlabelled:
             information = mutual_information(output.float(), targets.values == IGNORED)
@@ -168,30 +171,33 @@ class Classification(Task):
         return len(self.classes) * math.log(2) if self.several else math.log(len(self.classes))
 
     def loss(self, scores: Tensor, values: Tensor, smoothing: float) -> Tensor:
-        """The summed cross-entropy in nats; with `several` the binary cross-entropy, summed over the classes too."""
+        """Returns the summed cross-entropy in nats. With `several` it is the binary cross-entropy, also summed over the
+        classes."""
         if values.is_floating_point() and self.several:
-            judged = values[:, :1] != IGNORED
-            wanted = values * (1 - smoothing) + smoothing / 2
-            return (F.binary_cross_entropy_with_logits(scores, wanted.clamp(0, 1), reduction="none") * judged).sum()
-        # the values are numbers of classes, or the shares of all classes, as mixup makes them
+            supervised = values[:, :1] != IGNORED
+            smoothed = values * (1 - smoothing) + smoothing / 2
+            losses = F.binary_cross_entropy_with_logits(scores, smoothed.clamp(0, 1), reduction="none")
+            return (losses * supervised).sum()
+        # the values are class indices, or with mixup the probabilities of all classes
         return F.cross_entropy(scores, values, reduction="sum", ignore_index=IGNORED, label_smoothing=smoothing)
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
-        """`nats` without smoothing; the samples whose class is the likeliest (`top1`) or among the five likeliest
-        (`top5`), and, of at most `CONFUSED` classes, the `confusion` counts (v * v), at true class * v + predicted
-        class; with `several` how many labels are predicted (`said`), right (`hits`) and `true`."""
+        """`nats`: the loss without smoothing. `top1`, `top5`: the samples whose class has the highest logit, or one of
+        the five highest. `confusion`, for at most `CONFUSED` classes: counts (v * v), with index true class * v +
+        predicted class. With `several`, instead of these: the numbers of `predicted` labels, `true` labels, and labels
+        that are both (`hits`)."""
         scores, values = output.float(), targets.values
         if self.several:
-            judged = values[:, :1] != IGNORED
-            said, true = (scores > 0) & judged, (values > 0.5) & judged
+            supervised = values[:, :1] != IGNORED
+            predicted, true = (scores > 0) & supervised, (values > 0.5) & supervised
             return {
                 "nats": self.loss(scores, values, 0.0),
-                "hits": (said & true).sum(),
-                "said": said.sum(),
+                "hits": (predicted & true).sum(),
+                "predicted": predicted.sum(),
                 "true": true.sum(),
             }
-        judged = values != IGNORED
-        scores, values = scores[judged], values[judged]
+        supervised = values != IGNORED
+        scores, values = scores[supervised], values[supervised]
         best = scores.topk(min(5, len(self.classes)), dim=1).indices == values[:, None]
         sums = {"nats": self.loss(scores, values, 0.0), "top1": best[:, 0].sum(), "top5": best.any(1).sum()}
         count = len(self.classes)
@@ -201,52 +207,52 @@ class Classification(Task):
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """`loss` in nats per sample, without smoothing; `accuracy` (and `top5_accuracy` beyond five classes), or with
-        `several` the micro-averaged `f1`."""
+        """`loss` in nats per sample, without smoothing; `accuracy`, and `top5_accuracy` if there are more than five
+        classes; with `several` the micro-averaged `f1` instead."""
         loss = Metric("nats per sample", of_sums=partial(per_target, name="nats"))
         if self.several:
             return {"loss": loss, "f1": Metric("0 to 1", larger_is_better=True, of_sums=f1)}
-        best = {"accuracy": "top1"} | ({"top5_accuracy": "top5"} if len(self.classes) > 5 else {})
-        return {"loss": loss} | {name: share_of(sum) for name, sum in best.items()}
+        sum_names = {"accuracy": "top1"} | ({"top5_accuracy": "top5"} if len(self.classes) > 5 else {})
+        return {"loss": loss} | {name: share_of(sum_name) for name, sum_name in sum_names.items()}
 
     def answers(self, output: Float[Tensor, "s v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
         return [self.answer(scores) for scores in output]
 
     def answer(self, scores: Float[Tensor, "v"]) -> dict[str, Any]:
-        """One sample's answer: {"class": "dog", "probabilities": {"dog": 0.9, "cat": 0.1}}, of the five likeliest
-        classes; with `several` the `classes` of a probability above 0.5, and all `probabilities`."""
+        """Returns the answer for one sample, with the five likeliest classes: {"class": "dog", "probabilities": {"dog":
+        0.9, "cat": 0.1}}. With `several`, the `classes` with a probability above 0.5, and all `probabilities`."""
         if self.several:
-            chances = scores.float().sigmoid()
+            probabilities = scores.float().sigmoid()
             return {
-                "classes": [name for name, p in zip(self.classes, chances.tolist()) if p > 0.5],
-                "probabilities": {str(name): round(p, 4) for name, p in zip(self.classes, chances.tolist())},
+                "classes": [name for name, p in zip(self.classes, probabilities.tolist()) if p > 0.5],
+                "probabilities": {str(name): round(p, 4) for name, p in zip(self.classes, probabilities.tolist())},
             }
-        chances = scores.float().softmax(-1)
-        order = chances.topk(min(5, len(self.classes))).indices.tolist()
+        probabilities = scores.float().softmax(-1)
+        order = probabilities.topk(min(5, len(self.classes))).indices.tolist()
         return {
             "class": self.classes[order[0]],
-            "probabilities": {str(self.classes[i]): round(float(chances[i]), 4) for i in order},
+            "probabilities": {str(self.classes[i]): round(float(probabilities[i]), 4) for i in order},
         }
 
 
 def f1(sums: Mapping[str, Tensor]) -> float:
-    """F1, the harmonic mean of precision and recall, over all labels of all samples (micro-averaged)."""
-    return float(2 * sums["hits"] / (sums["said"] + sums["true"]).clamp(min=1))
+    """Returns F1, the harmonic mean of precision and recall, over all labels of all samples (micro-averaged)."""
+    return float(2 * sums["hits"] / (sums["predicted"] + sums["true"]).clamp(min=1))
 
 
 def share_of(name: str) -> Metric:
-    """A metric: the sum of this name over the number of targets."""
+    """Returns the metric that divides the sum named `name` by the number of targets."""
     return Metric("share of samples", larger_is_better=True, of_sums=partial(per_target, name=name))
 
 
 def mutual_information(scores: Float[Tensor, "s v"], counted: Bool[Tensor, "s"]) -> Float[Tensor, ""]:
-    """The mutual information, in nats, of the counted samples and their predicted classes, times their number: entropy
-    of the mean prediction less mean entropy of the predictions."""
+    """Returns the mutual information, in nats, of the counted samples and their predicted classes, times the number of
+    these samples: the entropy of the mean prediction minus the mean entropy of the predictions."""
     logs = scores.log_softmax(-1)
-    unsure = -(logs.exp() * logs).sum(-1)
+    entropy = -(logs.exp() * logs).sum(-1)
     number = counted.sum()
     mean = (logs.exp() * counted[:, None]).sum(0) / number.clamp(min=1)
-    return number * -(mean * mean.clamp(min=1e-8).log()).sum() - (unsure * counted).sum()
+    return number * -(mean * mean.clamp(min=1e-8).log()).sum() - (entropy * counted).sum()
 
 
 EXAMPLE = Example(

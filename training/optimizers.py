@@ -347,7 +347,7 @@ class Muon(Optimizer):
 
 
 class MatrixMomentum(TorchOptimizer):
-    """Muon's update: Nesterov momentum, orthogonalized by `newton_schulz`, times sqrt(max(1, rows / columns)).
+    """Muon's update: Nesterov momentum, orthogonalised by `newton_schulz`, times sqrt(max(1, rows / columns)).
 
     Matrices of the same shape are stacked, so that each Newton-Schulz step is one batched product. The state
     (`momentum`) is per parameter. Reference: Keller Jordan, github.com/KellerJordan/Muon; torch.optim.Muon with
@@ -391,7 +391,7 @@ class MatrixMomentum(TorchOptimizer):
 
 
 def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Orthogonalize a stack of matrices (k, rows, columns) approximately. Returns matrices with the same singular
+    """Orthogonalise a stack of matrices (k, rows, columns) approximately. Returns matrices with the same singular
     vectors, and singular values near 1.
 
     Uses the quintic iteration and the coefficients of Jordan et al. 2024. It is computed in bfloat16 on a GPU and on a

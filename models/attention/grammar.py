@@ -1,4 +1,4 @@
-"""Attention graphs as text: the small grammar of `attention:` in a YAML file. Parsed, never evaluated as Python.
+"""The grammar of attention graphs in a YAML (`attention:`). Expressions are parsed, not evaluated as Python.
 
     expression = term { "|" term }
     term       = factor { "&" factor }
@@ -6,9 +6,9 @@
     argument   = number | axis | input | source "->" reader
 
 Names: causal, causal(axis), same_sample, same_item, from(input, ...), window(size), window(size, axis), on(axis),
-edges(source -> reader, ...); those of the files in `models/graphs/`, such as neighbourhood(radius, axis, ...); and
-package.module:Class for a user-defined graph. Arguments are the fields of the class in order. `!` binds tightest, then
-`&`, then `|`.
+edges(source -> reader, ...); the files in `models/graphs/`, such as neighbourhood(radius, axis, ...); and
+package.module:Class for a user-defined graph. Arguments are the fields of the class, in order. `!` has the highest
+precedence, then `&`, then `|`.
 
     causal & same_sample
     same_sample & (causal | from(image))
@@ -32,39 +32,39 @@ from .mask import dense_mask
 
 REFERENCE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 TOKEN = re.compile(
-    rf"\s*(?:(?P<arrow>->)|(?P<number>\d+(?:\.\d+)?)|(?P<own>{REFERENCE})|(?P<name>[A-Za-z_]\w*)|(?P<mark>[&|!(),]))"
+    rf"\s*(?:(?P<arrow>->)|(?P<number>\d+(?:\.\d+)?)|(?P<path>{REFERENCE})|(?P<name>[A-Za-z_]\w*)|(?P<mark>[&|!(),]))"
 )
 OPERATORS = 200
 """The largest number of `&` and `|` in an expression. Each one nests the graph one level deeper."""
 DEEPEST = 100
-"""The deepest nesting of parentheses and `!`, well below Python's limit of recursion."""
+"""The largest depth of nested parentheses and `!`, well below Python's recursion limit."""
 VALUES: dict[str, type[g.Graph]] = {
     "causal": g.Causal, "same_sample": g.SameSample, "same_item": g.SameItem, "from": g.From, "window": g.Window,
     "on": g.On, "edges": g.Edges,
 }  # fmt: skip
 FOLDER = "models.graphs"
-"""The plug-in folder: each file holds one graph, which is named by the file."""
+"""The plug-in folder. Each file defines one graph, whose name is the file's name."""
 
 
 def parse_graph(
     text: str, inputs: Sequence[str] = (), axes: Sequence[str] = ("order",), find: Callable[[str], Any] | None = None
 ) -> g.Graph:
-    """The graph of one attention expression.
+    """Returns the graph of an attention expression.
 
-    `inputs` are the model's named inputs in YAML order (numbered from 1), `axes` the names of the position axes (axis 0
-    is `order`); `find` returns the class that package.module:Class names, or raises LookupError (None: such names are
-    refused). Raises ValueError with the place where the text does not parse, and what is possible there.
+    `inputs` are the model's inputs in the order of the YAML (numbered from 1), `axes` the names of the position axes
+    (axis 0 is `order`). `find` returns the class package.module:Class, or raises LookupError; None: such names are
+    refused. Raises ValueError for a syntax error or an unknown name, with its position and the possible values.
     """
     return _Parser(text, tuple(inputs), tuple(axes), find).parse()
 
 
-def user_defined_graphs(written: str | Sequence[str]) -> list[str]:
-    """Every package.module:Class that one or more expressions name."""
-    return re.findall(REFERENCE, written if isinstance(written, str) else " ".join(written))
+def user_defined_graphs(expressions: str | Sequence[str]) -> list[str]:
+    """Returns every package.module:Class in one or more expressions."""
+    return re.findall(REFERENCE, expressions if isinstance(expressions, str) else " ".join(expressions))
 
 
 def plug_in(name: str) -> type[g.Graph] | None:
-    """The graph of a file of the plug-in folder; None if there is no such file."""
+    """Returns the graph of a file in the plug-in folder; None if there is no such file."""
     module = modules_of(FOLDER).get(name)
     kinds = [] if module is None else vars(importlib.import_module(module)).values()
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, g.Graph)
@@ -85,23 +85,23 @@ class _Parser:
         while self.text[end:].strip():
             match = TOKEN.match(self.text, end)
             if not match:
-                place = end + len(self.text[end:]) - len(self.text[end:].lstrip())
-                raise self._error(place, f"unexpected {self.text[place]!r}")
+                position = end + len(self.text[end:]) - len(self.text[end:].lstrip())
+                raise self._error(position, f"unexpected {self.text[position]!r}")
             yield match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)
             end = match.end()
 
-    def _error(self, place: int, what: str) -> ValueError:
-        return ValueError(f"attention {self.text!r}, character {place + 1}: {what}")
+    def _error(self, position: int, problem: str) -> ValueError:
+        return ValueError(f"attention {self.text!r}, character {position + 1}: {problem}")
 
     def _peek(self) -> tuple[str, str, int]:
         return self.tokens[self.index] if self.index < len(self.tokens) else ("end", "the end", len(self.text))
 
     def _take(self, *expected: str) -> str:
-        kind, value, place = self._peek()
+        kind, value, position = self._peek()
         if value not in expected and kind not in expected:
-            wanted = " or ".join(repr(each) if not each.isalpha() else f"a {each}" for each in expected)
-            found = "the expression ends where" if kind == "end" else f"found {value!r} where"
-            raise self._error(place, f"{found} {wanted} is expected")
+            possible = " or ".join(repr(token) if not token.isalpha() else f"a {token}" for token in expected)
+            problem = "the expression ends where" if kind == "end" else f"found {value!r} where"
+            raise self._error(position, f"{problem} {possible} is expected")
         self.index += 1
         return value
 
@@ -109,109 +109,110 @@ class _Parser:
         count = len([value for _, value, _ in self.tokens if value in ("&", "|")])
         if count > OPERATORS:
             raise ValueError(f"it has {count:,} operators; possible: up to {OPERATORS}")
-        found = self._expression()
+        graph = self._expression()
         if self._peek()[0] != "end":
             raise self._error(self._peek()[2], f"found {self._peek()[1]!r}, expected '&', '|' or the end")
-        return found
+        return graph
 
     def _expression(self) -> g.Graph:
-        found = self._term()
+        graph = self._term()
         while self._peek()[1] == "|":
             self._take("|")
-            found = found | self._term()
-        return found
+            graph = graph | self._term()
+        return graph
 
     def _term(self) -> g.Graph:
-        found = self._factor()
+        graph = self._factor()
         while self._peek()[1] == "&":
             self._take("&")
-            found = found & self._factor()
-        return found
+            graph = graph & self._factor()
+        return graph
 
     def _factor(self) -> g.Graph:
-        kind, value, place = self._peek()
+        kind, value, position = self._peek()
         if value in ("(", "!"):
             self._take(value)
             self.depth += 1
             if self.depth > DEEPEST:
-                raise self._error(self._peek()[2], f"more than {DEEPEST} parentheses inside each other")
-            found = self._expression() if value == "(" else ~self._factor()
+                raise self._error(self._peek()[2], f"more than {DEEPEST} nested parentheses and '!'")
+            graph = self._expression() if value == "(" else ~self._factor()
             self.depth -= 1
             if value == "(":
                 self._take(")")
-            return found
-        if kind == "own":
-            return self._own(self._take("own"), place)
+            return graph
+        if kind == "path":
+            return self._user_defined(self._take("path"), position)
         name = self._take("name")
         if name == "edges":
-            return self._edges(self._some(name, self._arguments(), place), place)
-        kind = VALUES.get(name) or plug_in(name)
-        if kind is None:
-            raise self._unknown("graph", name, [*VALUES, *modules_of(FOLDER)], place)
-        return self._build(kind, name, place)
+            return self._edges(self._some(name, self._arguments(), position), position)
+        graph_class = VALUES.get(name) or plug_in(name)
+        if graph_class is None:
+            raise self._unknown("graph", name, [*VALUES, *modules_of(FOLDER)], position)
+        return self._build(graph_class, name, position)
 
-    def _own(self, name: str, place: int) -> g.Graph:
-        """A graph of the user's own. Its edges are asked for once, so that a fault is reported here, with its name."""
+    def _user_defined(self, name: str, position: int) -> g.Graph:
+        """A user-defined graph. Its edges are computed once, so that an error is reported here, with its name."""
         if self.find is None:
-            raise self._error(place, f"{name!r} is code of your own: name it in a YAML, or give the graph itself")
+            raise self._error(position, f"{name!r} is user-defined code; name it in a YAML, or pass the Graph itself")
         try:
-            kind = self.find(name)
+            graph_class = self.find(name)
         except LookupError as error:
-            raise self._error(place, str(error.args[0])) from None
-        if not (isinstance(kind, type) and issubclass(kind, g.Graph)):
-            raise self._error(place, f"{name!r} is no Graph (chopmix.models.attention.graph:Graph)")
-        if not (is_dataclass(kind) and kind.__dataclass_params__.frozen):
-            raise self._error(place, f"{name!r} must be a dataclass with frozen=True: equal graphs share a layout")
-        found, tokens = self._build(kind, name, place), plain_tokens(2, 3, axes=len(self.axes))
+            raise self._error(position, str(error.args[0])) from None
+        if not (isinstance(graph_class, type) and issubclass(graph_class, g.Graph)):
+            raise self._error(position, f"{name!r} is not a subclass of chopmix.models.attention.graph:Graph")
+        if not (is_dataclass(graph_class) and graph_class.__dataclass_params__.frozen):
+            raise self._error(position, f"{name!r} must be a dataclass with frozen=True: equal graphs share a layout")
+        graph, tokens = self._build(graph_class, name, position), plain_tokens(2, 3, axes=len(self.axes))
         try:
-            dense_mask(found, tokens, tokens)
-        except Exception as error:  # whatever the user's code raises
-            raise self._error(place, str(error) if isinstance(error, ValueError) else f"{name}: {error!r}") from error
-        return found
+            dense_mask(graph, tokens, tokens)
+        except Exception as error:  # user-defined code can raise anything
+            problem = str(error) if isinstance(error, ValueError) else f"{name}: {error!r}"
+            raise self._error(position, problem) from error
+        return graph
 
-    def _build(self, kind: type[g.Graph], name: str, place: int) -> g.Graph:
-        """An instance of a class, its fields in order from the arguments in parentheses."""
+    def _build(self, graph_class: type[g.Graph], name: str, position: int) -> g.Graph:
+        """Returns an instance of a graph class. Its fields get the arguments in parentheses, in order."""
         arguments = self._arguments()
         values, left = [], list(arguments)
-        for field in fields(kind):
+        for field in fields(graph_class):
             if not left and (field.default, field.default_factory) != (MISSING, MISSING):
                 continue
             several = field.name in ("axes", "inputs")
-            taken, left = (self._some(name, left, place), []) if several else (left[:1], left[1:])
-            found = tuple(self._value(field, name, argument, place) for argument in taken or [None])
-            values.append(found if several else found[0])
+            taken, left = (self._some(name, left, position), []) if several else (left[:1], left[1:])
+            parsed = tuple(self._value(field, name, argument, position) for argument in taken or [None])
+            values.append(parsed if several else parsed[0])
         if left:
-            raise self._error(place, f"{name} does not take {len(arguments)} arguments")
+            raise self._error(position, f"{name} does not take {len(arguments)} arguments")
         try:
-            return kind(*values)
+            return graph_class(*values)
         except ValueError as error:
-            raise self._error(place, str(error)) from None
+            raise self._error(position, str(error)) from None
 
-    def _value(self, field: Field, name: str, argument: Any, place: int) -> int | float:
-        """The value of one field: an axis or an input by name where the field is called so, else a number."""
+    def _value(self, field: Field, name: str, argument: Any, position: int) -> int | float:
+        """The value of one field: the number of a named axis or input if the field's name says so, else a number."""
         if field.name in ("axis", "axes"):
-            return self._index("axis", argument, self.axes, place)
+            return self._index("axis", argument, self.axes, position)
         if field.name in ("input", "inputs"):
-            return self._input(argument, place)
+            return self._input(argument, position)
         try:
             value = float(argument)
         except (ValueError, TypeError):
             which = "a number first" if ":" not in name else f"a number for {field.name!r}"
-            raise self._error(place, f"{name} needs {which}, as in {name}(3)") from None
+            raise self._error(position, f"{name} needs {which}, as in {name}(3)") from None
         if not (value >= 0 if ":" in name else value > 0) or value == math.inf:
-            raise self._error(place, f"{name}({argument}) must be more than 0 and finite")
+            raise self._error(position, f"{name}({argument}) must be more than 0 and finite")
         return int(value) if field.type in (int, "int") and value.is_integer() else value
 
     def _arguments(self) -> list:
         if self._peek()[1] != "(":
             return []
         self._take("(")
-        found = [self._argument()]
+        arguments = [self._argument()]
         while self._peek()[1] == ",":
             self._take(",")
-            found.append(self._argument())
+            arguments.append(self._argument())
         self._take(")")
-        return found
+        return arguments
 
     def _argument(self):
         first = self._take("name", "number")
@@ -220,27 +221,27 @@ class _Parser:
         self._take("->")
         return first, self._take("name", "number")
 
-    def _edges(self, arguments: list, place: int) -> g.Edges:
+    def _edges(self, arguments: list, position: int) -> g.Edges:
         if not all(isinstance(a, tuple) for a in arguments):
-            raise self._error(place, "edges are written source -> reader")
+            raise self._error(position, "edges are written source -> reader")
         if all(end.isdecimal() and len(end) < 10 for pair in arguments for end in pair):
             return g.Edges(tuple((int(a), int(b)) for a, b in arguments), "slots")
-        return g.Edges(tuple((self._input(a, place), self._input(b, place)) for a, b in arguments))
+        return g.Edges(tuple((self._input(a, position), self._input(b, position)) for a, b in arguments))
 
-    def _some(self, name: str, arguments: list, place: int) -> list:
+    def _some(self, name: str, arguments: list, position: int) -> list:
         if not arguments:
-            raise self._error(place, f"{name} needs at least one more argument")
+            raise self._error(position, f"{name} needs at least one more argument")
         return arguments
 
-    def _input(self, name, place: int) -> int:
-        return self._index("input", name, self.inputs, place) + 1
+    def _input(self, name, position: int) -> int:
+        return self._index("input", name, self.inputs, position) + 1
 
-    def _index(self, kind: str, name, possible: tuple[str, ...], place: int) -> int:
+    def _index(self, kind: str, name, possible: tuple[str, ...], position: int) -> int:
         if name not in possible:
-            raise self._unknown(kind, name, possible, place)
+            raise self._unknown(kind, name, possible, position)
         return possible.index(name)
 
-    def _unknown(self, kind: str, name, possible: Collection[str], place: int) -> ValueError:
+    def _unknown(self, kind: str, name, possible: Collection[str], position: int) -> ValueError:
         near = difflib.get_close_matches(str(name), possible, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        return self._error(place, f"no {kind} named {name!r}; possible: {', '.join(possible)}{hint}")
+        return self._error(position, f"no {kind} named {name!r}; possible: {', '.join(possible)}{hint}")

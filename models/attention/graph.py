@@ -1,16 +1,16 @@
-"""Attention is message passing on a directed graph of tokens; this file is the graph.
+"""Attention graphs: which token attends to which. Attention is message passing on a directed graph of tokens.
 
-A graph is a small frozen value that answers one question: does the query token read the key token? The same three lines
-give the dense mask, FlexAttention's `mask_mod`, the drawing of a mask and the plain-Python oracle
-(`message_passing.py`), because `edge` uses only comparisons, `&` and `|`, which mean the same for Python numbers,
-broadcast tensors and compiled index expressions. Graphs combine with `&`, `|` and `~`:
+A graph is a small frozen value that answers one question: does the query token read the key token? The same method
+`edge` computes the dense mask, FlexAttention's `mask_mod`, the picture of a mask and the plain-Python test oracle
+(`message_passing.py`), because it uses only comparisons, `&` and `|`, which mean the same for Python numbers, broadcast
+tensors and compiled index expressions. Graphs combine with `&`, `|` and `~`:
 
     Causal() & SameSample()                    a GPT on packed documents
-    SameSample()                               a BERT or a ViT: delete the mask and it is an encoder
-    SameSample() & (Causal() | From((1, 2)))   everybody reads inputs 1 and 2
-    Causal() & ~From((3,))                     nobody reads input 3
+    SameSample()                               a BERT or a ViT: an encoder has no causal mask
+    SameSample() & (Causal() | From((1, 2)))   all tokens read inputs 1 and 2
+    Causal() & ~From((3,))                     no token reads input 3
 
-A pattern of your own is one more such class. Here a token reads every `step`-th token before it:
+A user-defined pattern is a subclass of `Graph`. Here a token reads every `step`-th token, counted back from itself:
 
     @dataclass(frozen=True)
     class Dilated(Graph):
@@ -21,10 +21,11 @@ A pattern of your own is one more such class. Here a token reads every `step`-th
 
     Causal() & Dilated(4), or in a YAML:  attention: causal & mylab.graphs:Dilated(4)
 
-In a file of the plug-in folder `models/graphs/` (or `graphs/` of a project) it is named by the file: `causal & dilated(4)`.
+A graph in a file of the plug-in folder `models/graphs/` (or `graphs/` of a project) has the name of the file:
+`causal & dilated(4)`.
 
-Two rules hold for every graph and are added in `reads` (mask.py): a token reads its own sample only, never padding and
-never another sample of a packed row, and in self-attention it always reads itself, so that no row of scores is empty.
+Two rules apply to every graph and are added in `reads` (mask.py). A token reads only tokens of its own sample, neither
+padding nor another sample of a packed row. In self-attention it always reads itself, so that no row of scores is empty.
 """
 
 from __future__ import annotations
@@ -42,47 +43,49 @@ from ..tokens import Tokens
 
 
 class Node(NamedTuple):
-    """One side of an edge: numbers, or tensors that broadcast against the other side's."""
+    """One side of an edge: numbers, or tensors that broadcast against those of the other side."""
 
     input: Tensor
     sample: Tensor
     item: Tensor
     position: Sequence[Tensor]
-    """By axis. Axis 0 is the running order within the token's *sample*, 0, 1, 2, ...: no graph can see where in a
-    packed row the sample is, how much padding is before it, or what is cached."""
+    """By axis. Axis 0 is the running order within the token's *sample*: 0, 1, 2, ... A graph does not depend on where a
+    sample is in a packed row, how much padding precedes it, or what is cached."""
 
     @classmethod
     def every(cls, tokens: Tokens, axis: int) -> Node:
-        """All tokens as one side of all pairs: axis 2 for queries (b, n, 1), axis 1 for keys (b, 1, n)."""
-        descriptors = (each.unsqueeze(axis) for each in (tokens.input, tokens.sample, tokens.item))
-        return cls(*descriptors, tokens.position.unsqueeze(axis).unbind(-1))
+        """Returns all tokens as one side of all pairs: axis 2 for queries (b, n, 1), axis 1 for keys (b, 1, n)."""
+        return cls(
+            tokens.input.unsqueeze(axis), tokens.sample.unsqueeze(axis), tokens.item.unsqueeze(axis),
+            tokens.position.unsqueeze(axis).unbind(-1),
+        )  # fmt: skip
 
 
 class Graph:
     """Base of all attention graphs: a predicate on (query, key), closed under `&`, `|` and `~`.
 
-    A subclass is a frozen dataclass that defines `edge`. Its fields are the arguments that it takes in an expression
-    (`attention: window(256)`): `axis` and `axes` are written as names of position axes, `input` and `inputs` as names
-    of inputs, all others as numbers.
+    A subclass is a frozen dataclass that defines `edge`. Its fields are its arguments in an expression
+    (`attention: window(256)`): `axis` and `axes` are names of position axes, `input` and `inputs` are names of inputs,
+    all other fields are numbers.
     """
 
     def edge(self, query: Node, key: Node):
-        """Whether `query` reads `key`: a bool, or a bool tensor that broadcasts to all pairs. Written with comparisons,
-        `&`, `|` and arithmetic alone."""
-        raise NotImplementedError(f"{type(self).__name__} must say which edges it has: edge(self, query, key)")
+        """Whether `query` reads `key`: a bool, or a bool tensor that broadcasts to all pairs. It may use only
+        comparisons, `&`, `|` and arithmetic."""
+        raise NotImplementedError(f"{type(self).__name__} must define edge(self, query, key)")
 
     def __call__(self, query: Node, key: Node):
-        """`edge`, checked. Raises ValueError where it gives anything but a truth value for every pair of tokens."""
-        found = self.edge(query, key)
-        tensor = isinstance(found, Tensor)
-        if isinstance(found, bool) or (tensor and found.dtype == torch.bool and _fits(found, query, key)):
-            return found
-        given = f"{found.dtype} of shape {tuple(found.shape)}" if tensor else repr(found)
+        """Returns `edge(query, key)`. Raises ValueError unless it is one truth value for every pair of tokens."""
+        edges = self.edge(query, key)
+        is_tensor = isinstance(edges, Tensor)
+        if isinstance(edges, bool) or (is_tensor and edges.dtype == torch.bool and _fits(edges, query, key)):
+            return edges
+        returned = f"{edges.dtype} of shape {tuple(edges.shape)}" if is_tensor else repr(edges)
         if isinstance(query.sample, Tensor):
             expected = f"a bool tensor that broadcasts to the pairs of query and key, {_pairs(query, key)}"
         else:
             expected = "True or False"
-        raise ValueError(f"{type(self).__name__}.edge gave {given}; expected {expected}")
+        raise ValueError(f"{type(self).__name__}.edge returned {returned}; expected: {expected}")
 
     def __and__(self, other: Graph) -> And:
         return And(self, other)
@@ -94,43 +97,43 @@ class Graph:
         return Not(self)
 
     def parts(self) -> tuple[Graph, ...]:
-        """The operands of a chain of `&`, or the graph itself."""
+        """Returns the operands of a chain of `&`, or the graph itself."""
         return (self,)
 
     def ahead(self, axis: int = 0) -> frozenset[int] | None:
-        """The inputs (by number) whose tokens may be read by tokens before them on an axis, such as the running order
-        in their sample (0) or seconds; None: any may.
+        """Returns the inputs (by number) whose tokens can be read by tokens that precede them on an axis, such as the
+        running order in the sample (axis 0) or seconds. None: all inputs.
 
-        It must hold for all possible tokens: the proof that no target leaks starts from it (`models/leaks.py`).
-        """
+        The result must be valid for all possible tokens: the proof that no target leaks depends on it
+        (`models/leaks.py`)."""
         return None
 
     def counts(self) -> bool:
-        """Whether an edge depends on how many tokens stand between two, or before one. A graph of one's own that does
-        not say so does not."""
-        return any(each.counts() for each in vars(self).values() if isinstance(each, Graph))
+        """Whether an edge depends on the number of tokens between two tokens, or in front of one. A user-defined graph
+        that depends on it must override this method."""
+        return any(operand.counts() for operand in vars(self).values() if isinstance(operand, Graph))
 
     def later(self, key: Node, order: Tensor):
-        """Whether a token that joins its sample at running order `order`, or later still, may read `key`, a token
-        before it; True wherever that is not known. What no later token reads need not be kept while generating."""
+        """Whether a token that is added to its sample at running order `order` or later can read the earlier token
+        `key`; True if unknown. Generation may drop the tokens that no later token can read."""
         return key.sample == key.sample
 
     def is_causal(self) -> bool:
-        """Whether no token reads a later one of its sample, for all possible tokens."""
+        """Whether no token reads a later token of its sample, for all possible tokens."""
         return self.ahead() == frozenset()
 
 
-def _fits(found: Tensor, query: Node, key: Node) -> bool:
+def _fits(edges: Tensor, query: Node, key: Node) -> bool:
     """Whether a tensor broadcasts to one value for every pair of tokens."""
     if not isinstance(query.sample, Tensor):
         return False
     pairs = _pairs(query, key)
-    sizes = zip(reversed(found.shape), reversed(pairs))
-    return found.dim() <= len(pairs) and all(size in (1, wanted) for size, wanted in sizes)
+    sizes = zip(reversed(edges.shape), reversed(pairs))
+    return edges.dim() <= len(pairs) and all(size in (1, expected) for size, expected in sizes)
 
 
 def _pairs(query: Node, key: Node) -> tuple[int, ...]:
-    """The shape of all pairs of tokens. (torch.broadcast_shapes imports sympy, a third of a second.)"""
+    """The shape of all pairs of tokens. `torch.broadcast_shapes` would import sympy, which takes 0.3 seconds."""
     one, other = tuple(query.sample.shape), tuple(key.sample.shape)
     one, other = (1,) * (len(other) - len(one)) + one, (1,) * (len(one) - len(other)) + other
     return tuple(keys if queries == 1 else queries for queries, keys in zip(one, other))
@@ -153,8 +156,8 @@ class And(Graph):
         return self.left.later(key, order) & self.right.later(key, order)
 
     def ahead(self, axis=0):
-        known = [each for each in (self.left.ahead(axis), self.right.ahead(axis)) if each is not None]
-        return frozenset.intersection(*known) if known else None
+        bounds = [inputs for inputs in (self.left.ahead(axis), self.right.ahead(axis)) if inputs is not None]
+        return frozenset.intersection(*bounds) if bounds else None
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ class Or(Graph):
 
 @dataclass(frozen=True)
 class Not(Graph):
-    """The edges that the graph lacks; the two rules of `mask.reads` still hold."""
+    """The edges that the graph does not have. The two rules of `mask.reads` still apply."""
 
     graph: Graph
 
@@ -187,17 +190,17 @@ class Not(Graph):
 
 @dataclass(frozen=True)
 class Causal(Graph):
-    """Read what is not later: in the running order (axis 0), or on another axis such as seconds.
+    """Read tokens that are not later in the running order (axis 0), or on another axis such as seconds.
 
-    Tokens without a coordinate there (a class token, a text among sensors) come after everything: they read all tokens,
-    and tokens with a coordinate do not read them, since they would read their own future through them.
+    Tokens without a coordinate on the axis (a class token, a text among sensors) count as last. They read all tokens.
+    Tokens with a coordinate do not read them, because they would indirectly read their own future.
     """
 
     axis: int = 0
 
     def edge(self, query, key):
-        own = query.position[self.axis]
-        return (key.position[self.axis] <= own) | (own != own)  # no coordinate is NaN, which differs from itself
+        limit = query.position[self.axis]
+        return (key.position[self.axis] <= limit) | (limit != limit)  # a missing coordinate is NaN, and NaN != NaN
 
     def ahead(self, axis=0):
         return frozenset() if axis == self.axis else None
@@ -205,7 +208,8 @@ class Causal(Graph):
 
 @dataclass(frozen=True)
 class SameSample(Graph):
-    """Read all of your own sample. Every graph is limited to this, so that it matters only alone or beside `|`."""
+    """Read all tokens of the same sample. Every graph is restricted to the sample anyway, so that this one matters only
+    alone or as an operand of `|`."""
 
     def edge(self, query, key):
         return key.sample == query.sample
@@ -213,7 +217,7 @@ class SameSample(Graph):
 
 @dataclass(frozen=True)
 class SameItem(Graph):
-    """Read your own item: the same image, clip or document."""
+    """Read tokens of the same item: the same image, clip or document."""
 
     def edge(self, query, key):
         return key.item == query.item
@@ -237,8 +241,8 @@ class From(Graph):
 
 @dataclass(frozen=True)
 class Window(Graph):
-    """Read what is less than `size` away on an axis, to both sides; with `causal`, the last `size` tokens, itself
-    included."""
+    """Read tokens at a distance below `size` on an axis, in both directions. Combined with `causal` these are the last
+    `size` tokens, including the query itself."""
 
     size: float
     axis: int = 0
@@ -260,8 +264,8 @@ class On(Graph):
     axis: int
 
     def edge(self, query, key):
-        own = key.position[self.axis]
-        return own == own  # no coordinate is NaN, which differs from itself
+        coordinate = key.position[self.axis]
+        return coordinate == coordinate  # a missing coordinate is NaN, and NaN != NaN
 
     def later(self, key, order):
         return self.edge(key, key)
@@ -269,8 +273,8 @@ class On(Graph):
 
 @dataclass(frozen=True)
 class Edges(Graph):
-    """Read along the listed edges (source, reader): `between` is `inputs`, by number, or `slots`, by the running order
-    in the sample, whose first token (a core token, where there are any) is number 0."""
+    """Read along the listed edges (source, reader). If `between` is `inputs`, they are numbers of inputs. If it is
+    `slots`, they are running orders in the sample; the first token (a core token if there are any) is 0."""
 
     pairs: tuple[tuple[int, int], ...]
     between: str = "inputs"

@@ -72,7 +72,7 @@ training: {{steps: 1, samples_per_step: 4, device: cpu}}
 out: {tmp_path / "run"}
 """)
     assert main(["train", str(tmp_path / "x.yaml"), "--dry-run"]) == 0
-    assert ("inputs.scan: nothing that is predicted can read it" in "".join(capsys.readouterr())) == unread
+    assert ("inputs.scan: no prediction depends on this input" in "".join(capsys.readouterr())) == unread
 
 
 def test_an_empty_list_of_graphs_is_told_in_time_too():

@@ -282,7 +282,8 @@ def test_what_a_task_asks_is_checked_in_every_batch(given, told):
             return given
 
     planned = SetPlan(tokens=plain_tokens(1, 2), chunks={})
-    with pytest.raises(ContractError, match=re.escape(f"tasks.mine: Asking.targets gave {told}; expected is (batch,")):
+    message = f"tasks.mine: Asking.targets returned {told}; expected: (batch, Targets)"
+    with pytest.raises(ContractError, match=re.escape(message)):
         targets_of("mine", Asking(), Batch(main=planned))
 
 
@@ -308,10 +309,10 @@ class Bare(LanguageModeling):
 
 
 @pytest.mark.parametrize("task, head, message", [
-    (LanguageModeling, Narrow, r"tasks\.lm\.head: Narrow gave a tensor of shape \(3, 4\) for 3 targets; "
-     r"expected is \(3, 9\)"),
-    (Means, Tied, r"tasks\.lm: Means\.terms gave \{'loss': 'a tensor of shape \(3,\)'\}; expected are losses by name"),
-    (Bare, Tied, r"tasks\.lm: Bare\.terms gave a tensor of shape \(\); expected are losses by name"),
+    (LanguageModeling, Narrow, r"tasks\.lm\.head: Narrow returned a tensor of shape \(3, 4\) for 3 targets; "
+     r"expected: \(3, 9\)"),
+    (Means, Tied, r"tasks\.lm: Means\.terms returned \{'loss': 'a tensor of shape \(3,\)'\}; expected: losses by name"),
+    (Bare, Tied, r"tasks\.lm: Bare\.terms returned a tensor of shape \(\); expected: losses by name"),
 ])  # fmt: skip
 def test_what_a_head_and_a_loss_give_is_checked(task, head, message):
     made, table = task(target="text"), nn.Embedding(9, 4)
@@ -323,7 +324,7 @@ def test_what_a_head_and_a_loss_give_is_checked(task, head, message):
 def test_what_a_loss_cannot_take_is_told():
     targets = Targets(values=torch.tensor([0, 12]), count=2)
     with pytest.raises(
-        ContractError, match=r"tasks\.lm: LanguageModeling\.terms cannot take it: Tied gave .*\(2, 9\) for"
+        ContractError, match=r"tasks\.lm: LanguageModeling\.terms failed: Tied returned .*\(2, 9\) for 2 targets; "
     ):
         terms_of("lm", LanguageModeling(target="text"), Tied(nn.Embedding(9, 4)), torch.randn(2, 9), targets)
 

@@ -54,7 +54,7 @@ def test_pictures_sounds_texts_and_classes(tmp_path, monkeypatch, capsys):
         "see `channels`"
     )
     assert lines["sound"].startswith("0.05 seconds at 16,000 Hz, resampled to 8,000 Hz")
-    assert lines["sound"].endswith("(in 3 of the 16 samples that were looked at)")
+    assert lines["sound"].endswith("(in 3 of 16 inspected samples)")
     assert lines["word"] == "4 to 12 character(s), 5 to 13 tokens of 257 ids (bytes)"
     assert lines["shape"] == "12 circle, 6 square to train; 4 circle, 2 square to validate"
     assert lines["age"] == "0 to 8.5, mean 4.25 to train; 9 to 11.5, mean 10.2 to validate"
@@ -65,7 +65,7 @@ def test_windows_that_overlap_across_splits_are_noticed(tmp_path, monkeypatch, c
     """A recording is cut into windows that overlap by half, and divided at random or at a time. The lines of both files
     are in random order. A second sensor counts down in every window: that alone is no overlap."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(data_summary, "COMPARED", compared)
+    monkeypatch.setattr(data_summary, "COMPARED_TRAIN", compared)
     recording = np.random.default_rng(0).normal(size=(2_000, 2)).round(4)
     rows = [
         {"motion": recording[first : first + 40].tolist(), "left": [*range(40, 0, -1)], "kind": "ab"[first % 2]}

@@ -442,7 +442,7 @@ def test_classes_are_sorted_kept_and_judged(tmp_path):
     assert task.answer(scores[0])["class"] == "dog"
     with pytest.raises(DataError, match="'fox' in column 'label' is none of the 3 classes"):
         asked(task, replace(found, labels={"label": ["dog", "fox", "cat"]}))
-    with pytest.raises(DataError, match="names 1 classes"):
+    with pytest.raises(DataError, match="has 1 classes"):
         fitted(Classification(target="label"), [{"label": 1}])
 
 
@@ -494,7 +494,7 @@ def test_several_labels_are_judged_each_by_itself():
     assert targets.values[0].tolist() == [1, 0, 1] and targets.count == 1 and targets.classes == 0
     scores = torch.tensor([[2.0, -1.0, -1.0], [5.0, 5.0, 5.0]])
     sums = task.measure(scores, targets)
-    assert (int(sums["hits"]), int(sums["said"]), int(sums["true"])) == (1, 1, 2)
+    assert (int(sums["hits"]), int(sums["predicted"]), int(sums["true"])) == (1, 1, 2)
     expected = -sum(math.log(p) for p in (1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1))))
     assert float(sums["nats"]) == pytest.approx(expected, rel=1e-5)
     assert task.answer(scores[0])["classes"] == ["cat"]
@@ -646,11 +646,11 @@ def test_what_a_configuration_does_not_show_is_told(mixed, capsys):
     assert main(["train", str(mixed()), *options]) == 0
     told = capsys.readouterr().out
     assert (
-        "image from 67.8%, operator from 43.1%, sound from 53.0% (input_dropout 0.75, 0.5, 0.6, before one of "
-        "a sample's inputs is kept)" in told
+        "without an input: image 67.8%, operator 43.1%, sound 53.0% (input_dropout 0.75, 0.5, 0.6; one input of "
+        "each sample is kept)" in told
     )
-    assert "tasks.answer: the answer stands in column 'answer', which answer reads: shifted" in told
-    assert "tasks.answer: the answer stands in column 'answer', which operator reads: reconstructed" in told
+    assert "tasks.answer: input 'answer' reads the target column 'answer' (target shifted)" in told
+    assert "tasks.answer: input 'operator' reads the target column 'answer' (target not hidden)" in told
     kind = "tasks={kind: {use: classification, target: operator}}"
     assert main(["train", str(mixed()), "inputs.operator=null", kind, "--dry-run"]) == 0
     assert "no leak: no predicted token is among the input tokens" in capsys.readouterr().out

@@ -44,11 +44,11 @@ def test_code_of_ones_own_is_told_of_by_the_configuration(tiny):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"model.attention": "causal & own_graph:Distance"}, r"model\.attention: .*Distance\.edge gave torch\.float32"),
+        ({"model.attention": "causal & own_graph:Distance"}, r"model\.attention: .*Distance\.edge returned torch\.flo"),
         ({"model.attention": "causal & own_graph:Thawed"}, "must be a dataclass with frozen=True"),
         ({"model.attention": "causal & own_graph:Missing"}, "module 'own_graph' has no class 'Missing'"),
         ({"model.attention": "causal & own_grph:Dilated(2)"}, "cannot import 'own_grph'"),
-        ({"tasks.lm.head": "own_head:NoHead"}, "'own_head:NoHead' is no VocabularyHead"),
+        ({"tasks.lm.head": "own_head:NoHead"}, "'own_head:NoHead' is not a subclass of VocabularyHead"),
         ({"tasks.lm.head": "{use: own_head:Cosine, sharpnes: 3}"}, "did you mean 'sharpness'"),
     ],
 )

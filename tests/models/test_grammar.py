@@ -142,7 +142,7 @@ def test_and_binds_tighter_and_both_lean_left(text, graph):
         ("causal ! same_sample", "character 8: found '!', expected '&'"),
         ("!& causal", "character 2: found '&' where a name is expected"),
         ("causal & nowhere:Graph", "character 10: cannot import 'nowhere:Graph'"),
-        ("own_graph:dataclass", "'own_graph:dataclass' is no Graph"),
+        ("own_graph:dataclass", "'own_graph:dataclass' is not a subclass of chopmix"),
         ("own_graph:Thawed", "'own_graph:Thawed' must be a dataclass with frozen=True"),
         ("own_graph:Dilated", "own_graph:Dilated needs a number for 'step'"),
         ("own_graph:Dilated(row)", "needs a number for 'step'"),
@@ -151,9 +151,9 @@ def test_and_binds_tighter_and_both_lean_left(text, graph):
         ("own_graph:OfInput", "no input named None"),
         ("own_graph:OfInput(text, 1, depth)", "no axis named 'depth'"),
         ("own_graph:Picky(2)", "character 1: share must be at most 1, not 2.0"),
-        ("own_graph:Distance", r"Distance\.edge gave torch\.float32 of shape \(2, 3, 3\); expected a bool tensor"),
-        ("causal & own_graph:OfQueries", r"character 10: OfQueries\.edge gave torch\.bool of shape \(5, 2, 3, 1\)"),
-        ("!own_graph:Always", r"Always\.edge gave 'yes'"),
+        ("own_graph:Distance", r"Distance\.edge returned torch\.float32 of shape \(2, 3, 3\); expected: a bool tensor"),
+        ("causal & own_graph:OfQueries", r"character 10: OfQueries\.edge returned torch\.bool of shape \(5, 2, 3, 1\)"),
+        ("!own_graph:Always", r"Always\.edge returned 'yes'"),
         ("own_graph:Broken", r"own_graph:Broken: IndexError\("),
         ("own_graph:Silent", "own_graph:Silent: NotImplementedError"),
         ("causal + causal", r"character 8: unexpected '\+'"),
@@ -281,7 +281,7 @@ def test_nonsense_raises_nothing_but_a_value_error(text):
 
 def test_code_of_ones_own_is_named_by_a_yaml_only():
     with pytest.raises(
-        ValueError, match="'own_graph:Dilated' is code of your own: name it in a YAML, or give the graph"
+        ValueError, match="'own_graph:Dilated' is user-defined code; name it in a YAML, or pass the Graph"
     ):
         parse_graph("causal & own_graph:Dilated(2)")
     assert user_defined_graphs("causal & (a.b:C(2) | !d:E) & window(3)") == ["a.b:C", "d:E"]

@@ -305,19 +305,19 @@ def test_a_graph_and_its_negation_share_no_edge_and_leave_none_of_a_sample(graph
 
 
 def test_a_graph_without_an_edge_says_so():
-    with pytest.raises(NotImplementedError, match="Graph must say which edges it has"):
+    with pytest.raises(NotImplementedError, match=r"Graph must define edge\("):
         Graph().edge(*nodes(laid_out([[1, 1]]), 0))
     drawn = laid_out([[1, 1]])
-    with pytest.raises(NotImplementedError, match="Silent must say which edges it has"):
+    with pytest.raises(NotImplementedError, match=r"Silent must define edge\("):
         dense_mask(Causal() & Silent(), drawn, drawn)
 
 
 @pytest.mark.parametrize(
     "graph, told",
     [
-        (Distance(), r"Distance\.edge gave torch\.float32 of shape \(2, 3, 3\)"),
-        (OfQueries(), r"OfQueries\.edge gave torch\.bool of shape \(5, 2, 3, 1\)"),
-        (Always(), r"Always\.edge gave 'yes'"),
+        (Distance(), r"Distance\.edge returned torch\.float32 of shape \(2, 3, 3\)"),
+        (OfQueries(), r"OfQueries\.edge returned torch\.bool of shape \(5, 2, 3, 1\)"),
+        (Always(), r"Always\.edge returned 'yes'"),
     ],
 )
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_an_edge_that_is_no_truth_value_is_named(graph, told, among):
 
 def test_an_edge_between_plain_numbers_is_true_or_false():
     pair = nodes(laid_out([[1, 1]]), 0)
-    with pytest.raises(ValueError, match=r"Distance\.edge gave -1\.0; expected True or False"):
+    with pytest.raises(ValueError, match=r"Distance\.edge returned -1\.0; expected: True or False"):
         reads(Distance(), *pair)
 
 

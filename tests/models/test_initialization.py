@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from chopmix.models.heads import MaskedHead, Tied, Unembedding
-from chopmix.models.initialization import FIRST, ROLES, Gpt2, Initialization, Xavier, ZeroProjections, roles
+from chopmix.models.initialization import INITIAL_ONLY, ROLES, Gpt2, Initialization, Xavier, ZeroProjections, roles
 from chopmix.models.layers.feed_forward import FeedForward, OwnLayers, SquaredRelu
 from chopmix.models.layers.linear import Linear
 from chopmix.models.layers.norms import RmsNorm
@@ -104,7 +104,7 @@ def test_a_role_decides_the_first_value_and_the_group(role):
 def test_zero_and_keep_change_nothing_but_the_first_value():
     """The layer is in the group that it would be in otherwise."""
     made = model()
-    made.core.blocks[0].attention.query.weight.role, made.core.blocks[0].attention.key.weight.role = FIRST
+    made.core.blocks[0].attention.query.weight.role, made.core.blocks[0].attention.key.weight.role = INITIAL_ONLY
     nn.init.constant_(made.core.blocks[0].attention.key.weight, 5.0)
     Gpt2()(made)
     assert not made.core.blocks[0].attention.query.weight.any()

@@ -168,12 +168,12 @@ def test_the_tour_of_the_house_names_places_that_are_there():
 
 def test_annotations_are_checked_while_tests_run():
     """All of a test's first calls, and of the others still some."""
-    from chopmix.models.initialization import sound
+    from chopmix.models.initialization import checked_std
 
     refused = []
     for call in range(2_000):
         try:
-            assert sound(name=b"no text", value=1.0) == 1.0
+            assert checked_std(name=b"no text", value=1.0) == 1.0
         except jaxtyping.TypeCheckError:
             refused.append(call)
     assert refused[: shapes.ALL] == list(range(shapes.ALL)) and 5 < len(refused) - shapes.ALL < 100

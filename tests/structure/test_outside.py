@@ -213,7 +213,7 @@ def test_a_published_architecture_gives_the_outputs_of_its_reference(folder, mon
 CONTRACTS = {
     "returns a list of a judge": (
         {"tasks": {"word": {"use": "language_modeling", "target": "word", "metrics": {"x": "broken:Listing"}}}},
-        r"tasks\.word\.metrics\.x: Listing\.judge returned a list; expected are numbers by the names of its figures, ",
+        r"tasks\.word\.metrics\.x: Listing\.judge returned a list; expected: numbers by the names of its figures, ",
     ),
     "an evaluator returns a dictionary": (
         {"evaluation": {"also": {"x": {"use": "broken:Plain"}}}},
@@ -233,11 +233,11 @@ CONTRACTS = {
     ),
     "a task has no head": (
         {"tasks": {"word": {"use": "broken:Headless", "target": "word"}}},
-        r"tasks\.word: Headless\.head returned a Linear; expected is a chopmix\.Head",
+        r"tasks\.word: Headless\.head returned a Linear; expected: a chopmix\.Head",
     ),
     "a metric returns a tensor": (
         {"tasks": {"word": {"use": "broken:Tensors", "target": "word"}}},
-        r"tasks\.word: the metric 'all' of Tensors returned a tensor of shape \(\); expected is a number",
+        r"tasks\.word: the metric 'all' of Tensors returned a tensor of shape \(\); expected: a number",
     ),
 }
 BROKEN = """

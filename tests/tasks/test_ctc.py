@@ -322,4 +322,4 @@ def test_a_split_without_a_text_to_judge_is_named(tmp_path, capsys):
     }  # fmt: skip
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(tree))
     assert main(["train", str(tmp_path / "x.yaml"), f"out={tmp_path / 'run'}"]) == 2
-    assert "split 'val' has no item of 'text' by which task 'words' could be judged" in capsys.readouterr().err
+    assert "split 'val' has no item of 'text' with which task 'words' can be evaluated" in capsys.readouterr().err

@@ -391,7 +391,7 @@ def test_counts_are_logged_as_counts_and_a_best_metric_that_was_not_measured_is_
     line = next(line for line in capsys.readouterr().err.splitlines() if "val/judged" in line)
     assert line.endswith("val/loss 1.5000  val/judged 1,256")
     monkeypatch.setattr(Evaluations, "run", lambda self, step: Result(metrics={"val/other/loss": 1.5}))
-    told = "checkpoints.best is 'val/loss', but no sample of val has a target of its task; measured are val/other/loss"
+    told = "checkpoints.best is 'val/loss', but no sample of val has a target of its task; measured: val/other/loss"
     with pytest.raises(ValueError, match=told):
         fit(trainer(tiny("other")))
 
