@@ -20,7 +20,8 @@ from results import write_results
 from trained import trained
 
 CONDITIONED = "conditioned"
-"""The name of the agent that is conditioned on returns, as in the folders of runs and in the results (before December 2026 it had another name there)."""
+"""The name of the agent that is conditioned on returns, in the folders of runs and in the results (older rows use another
+name)."""
 KINDS = {
     CONDITIONED: (),
     "clone": ("inputs.return=null", "data.dataset.balance=0"),

@@ -1,6 +1,6 @@
 """A published architecture: DistilBERT, a file of `models/pretrained/`, for `chopmix import DIRECTORY RUN`.
 
-Reference: transformers' `DistilBertForMaskedLM`. The fields are those of a `config.json`, each with its place in a YAML.
+Reference: transformers' `DistilBertForMaskedLM`. The fields are those of a `config.json`, with their places in a YAML.
 """
 
 from typing import Annotated, Literal

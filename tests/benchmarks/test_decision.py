@@ -49,7 +49,7 @@ def test_the_best_checkpoint_is_chosen_by_the_return_that_is_measured(name):
     assert name != "planning" or configured(config).plan, "without planning it acts at random"
 
 
-@pytest.mark.parametrize("kind", ["told", "clone", "best"])
+@pytest.mark.parametrize("kind", ["conditioned", "clone", "best"])
 @pytest.mark.parametrize("name", ["cartpole", "key_to_door", "pendulum"])
 def test_the_benchmark_opens_the_checkpoint_that_play_opens(monkeypatch, name, kind):
     calls = []
@@ -59,6 +59,6 @@ def test_the_benchmark_opens_the_checkpoint_that_play_opens(monkeypatch, name, k
     run = decision.agent(config, kind, 3, Namespace(set=[], best=0.04))
     assert run.arguments == (Path("runs/decision") / name / kind / "seed-3",)
     made = load_config(config, calls[0])
-    assert ("return" in made.inputs) == (kind == "told") and made.training.seed == 3
+    assert ("return" in made.inputs) == (kind == "conditioned") and made.training.seed == 3
     possible = ["val/loss", *(f"val/{each}" for each in configured(made).metric_targets)]
     assert made.checkpoints.best in possible and ("return" in made.checkpoints.best) == (name in CHOSEN)

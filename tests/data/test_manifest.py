@@ -65,5 +65,5 @@ def test_columns_that_a_manifest_has_are_told_where_one_is_empty(tmp_path, monke
         "data": {"dataset": {"use": "manifest", "train": "t.csv", "columns": ["sound", "label"], "files": ["sound"]}},
     }  # fmt: skip
     Path("x.yaml").write_text(json.dumps(tree))
-    with pytest.raises(DataError, match="'sound'; dataset.columns does not name path, speaker, which they have"):
+    with pytest.raises(DataError, match="'sound'; dataset.columns does not name path, speaker, which the samples have"):
         train(load_config("x.yaml"))

@@ -447,14 +447,14 @@ def command(*arguments: str) -> str:
     """What one command line prints. Raises Refused where it ends with a sentence of ours; whatever else goes
     wrong as it is."""
     errors: list[Exception] = []
-    tell = cli.tell
+    tell = cli.report_error
 
     def listening(error: Exception) -> int:
         errors.append(error)
         return tell(error)
 
     out, aside = Terminal(), Terminal("backslashreplace", terminal=False)
-    with mock.patch.object(cli, "tell", listening), redirect_stdout(out), redirect_stderr(aside):
+    with mock.patch.object(cli, "report_error", listening), redirect_stdout(out), redirect_stderr(aside):
         try:
             status = cli.main(list(arguments))
         except SystemExit as end:  # argparse's way to refuse

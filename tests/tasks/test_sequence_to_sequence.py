@@ -340,7 +340,7 @@ def test_it_learns_and_is_judged(trained, capsys):
     assert main(["predict", str(trained.folder), "--input", "source=one", "--beams", "0"]) == 2
     for nothing in ({}, {"source": ""}):
         assert "the encoder has no input: source" in trained.predict([nothing, {"source": "one"}])[0]["error"]
-    with pytest.raises(RunError, match="writes 'target' from its other inputs"):
+    with pytest.raises(RunError, match="generates 'target' from its other inputs"):
         trained.generate("ein")
 
 

@@ -200,11 +200,11 @@ def in_step(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
         for parameter in made.model.parameters():
             parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
 
-    def forward(batch: Any) -> Any:
+    def forward(batch: Any, gradients: Any) -> Any:
         for where, tensor in tensors(batch):
             assert tensor.device.type == "cuda", where
         before = len(mode.copies)
-        terms = learner.replica.objective(batch)
+        terms = learner.replica.objective(batch, gradients)
         assert files(mode.copies[before:]) <= {*COPIES}, "the forward pass copies to the GPU"
         assert terms and all(total.device.type == "cuda" and total.shape == () for total in terms.values())
         return terms

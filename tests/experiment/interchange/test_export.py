@@ -314,7 +314,7 @@ def test_a_table_of_names_is_read_in_both_directions():
         Rename("[model.]fused.{layer}.{leaf}", ("a.{layer}.{leaf}", "b.{layer}.{leaf}"), lambda v: v.chunk(2),
                lambda *v: torch.cat(v)),
         *renames("", "", {"norm": "core.norm"}), Rename("copy.weight", "core.norm.weight"), Rename("mask", ()),
-        Rename("pooler.{leaf}", (), told=True),
+        Rename("pooler.{leaf}", (), warn=True),
     ]  # fmt: skip
     theirs = {
         "copy.weight": two[1],

@@ -322,7 +322,7 @@ def directory(tmp_path: Path, name: str = "theirs", **changes) -> Path:
     ({"is_decoder": True}, "is_decoder is True; only False is reproduced exactly"),
     ({"model_type": "electra"}, "model_type is 'electra'; possible: .*'bert', .*'roberta', 't5'"),
     ({"num_hidden_layers": 3}, r"missing cores.main.blocks.2"),
-    ({"num_hidden_layers": 1}, r"left over cores.main.blocks.1"),
+    ({"num_hidden_layers": 1}, r"unexpected cores.main.blocks.1"),
     ({"num_hidden_layers": 1_000}, r"1,000 layers, but the weights have only \d+ tensors"),  # before they are made
     ({"intermediate_size": 40}, "has shape"),
     ({"hidden_size": 2**17}, "has shape"),  # 64 GiB: told before any memory is asked for
