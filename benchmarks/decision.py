@@ -20,8 +20,8 @@ from results import write_results
 from trained import trained
 
 CONDITIONED = "conditioned"
-"""The name of the agent that is conditioned on returns, in the folders of runs and in the results (older rows use another
-name)."""
+"""The name of the agent that is conditioned on returns, in the folders of runs and in the results (older rows have
+another name)."""
 KINDS = {
     CONDITIONED: (),
     "clone": ("inputs.return=null", "data.dataset.balance=0"),

@@ -65,16 +65,16 @@ def lines_about_inputs(
         shares = ", ".join(f"{name} {share:.1%}" for name, share in dropped.items())
         rates = split.inputs.dropout
         setting = "any_number" if split.inputs.any_number else ", ".join(f"{rates[name]:g}" for name in dropped)
-        some = split.inputs.one_stays and not split.inputs.any_number
-        note = "; one input of each sample is kept" if some else ""
+        keeps_one = split.inputs.one_stays and not split.inputs.any_number
+        note = "; one input of each sample is kept" if keeps_one else ""
         lines.append(f"share of training samples without an input: {shares} (input_dropout {setting}{note})")
     for name, task in tasks.items():
         needs = task.needs
         targets = [*needs.columns] or [columns[input] for input in needs.inputs if input not in needs.makes]
         hidden = {*columns} - {*encoded} if encoded and not needs.generates else set()  # only a decoder reads them
         for reader in [input for input, column in columns.items() if column in targets and input not in hidden]:
-            how = (reader in needs.inputs and needs.hides) or "not hidden"
-            lines.append(f"tasks.{name}: input {reader!r} reads the target column {columns[reader]!r} (target {how})")
+            state = (reader in needs.inputs and needs.hides) or "not hidden"
+            lines.append(f"tasks.{name}: input {reader!r} reads the target column {columns[reader]!r} (target {state})")
     return lines
 
 

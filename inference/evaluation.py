@@ -293,11 +293,11 @@ def generate_share(
     pairs = {}
     for name, indices in candidates.items():
         task = tasks[name]
-        some = indices if generated is None else spread(with_columns(split, task.needs.compared, indices), generated)
+        chosen = indices if generated is None else spread(with_columns(split, task.needs.compared, indices), generated)
         if is_scored(task, split):
-            pairs[name] = generated_share(model, tasks, name, split, some, processes, inputs, max(rows, 64))
+            pairs[name] = generated_share(model, tasks, name, split, chosen, processes, inputs, max(rows, 64))
         if task.needs.refines:
-            chain = spread(indices, min(len(some), CHAINS))
+            chain = spread(indices, min(len(chosen), CHAINS))
             ((_, task_split, task_inputs),) = passes(tasks, [name], split, inputs)
             for source, source_indices in split.by_source().items():
                 numbers = {index.number for index in source_indices}

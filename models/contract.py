@@ -30,8 +30,7 @@ def check_block(block: object, x: Any, shape: tuple[int, ...]) -> None:
     """Raises ContractError unless `x`, which a block returned, has the shape of what it received."""
     if not isinstance(x, Tensor) or tuple(x.shape) != shape:
         raise ContractError(
-            f"model.block: {type(block).__name__}.forward returned {described(x)}; expected is a tensor of shape "
-            f"{shape}"
+            f"model.block: {type(block).__name__}.forward returned {described(x)}; expected: a tensor of shape {shape}"
         )
 
 

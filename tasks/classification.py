@@ -219,8 +219,9 @@ class Classification(Task):
         return [self.answer(scores) for scores in output]
 
     def answer(self, scores: Float[Tensor, "v"]) -> dict[str, Any]:
-        """Returns the answer for one sample, with the five likeliest classes: {"class": "dog", "probabilities": {"dog":
-        0.9, "cat": 0.1}}. With `several`, the `classes` with a probability above 0.5, and all `probabilities`."""
+        """Returns the answer for one sample, with the five most likely classes: {"class": "dog", "probabilities":
+        {"dog": 0.9, "cat": 0.1}}. With `several`, the `classes` with a probability above 0.5, and all
+        `probabilities`."""
         if self.several:
             probabilities = scores.float().sigmoid()
             return {

@@ -243,8 +243,8 @@ def point(run: Path, which: str, step: int, **more: Any) -> None:
 def prune(run: Path, keep: int, also: Collection[int] = ()) -> None:
     """Delete all checkpoints except the newest `keep` (at least 1), those of the steps in `also`, and those that
     `last.json` and `best.json` point to."""
-    kept = {*steps(run)[-keep:], *also, read_step(run, "best"), read_step(run, "last")}
-    for step in set(steps(run)) - kept:
+    to_keep = {*steps(run)[-keep:], *also, read_step(run, "best"), read_step(run, "last")}
+    for step in set(steps(run)) - to_keep:
         shutil.rmtree(folder_of(run, step), ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""The objective: model and all losses as one module, so that DDP and torch.compile see the whole forward pass."""
+"""The objective: model and all losses as one module, so that DDP and torch.compile see the complete forward pass."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class Optimizer:
 
     def state_values(self) -> int:
         """Returns the number of values in the state after all parameters were updated: two per weight for AdamW, one
-        for Muon, and one for other optimizers, for which it is not known."""
+        for Muon. For other optimizers, whose number is unknown, one per weight is assumed."""
         per_weight = {optimizer: len(getattr(optimizer, "like_parameter", ("unknown",))) for optimizer in self.inner}
         return sum(per_weight[o] * p.numel() for o in self.inner for group in o.param_groups for p in group["params"])
 
@@ -171,9 +171,9 @@ class Optimizer:
                     optimizer.state[parameter] = from_tensors(by_name[name], devices)
 
 
-def same(one: Any, other: Any) -> bool:
+def same(left: Any, right: Any) -> bool:
     """Whether two options of a group, which are not tensors, have the same type and value."""
-    return one is other or (type(one) is type(other) and one == other)
+    return left is right or (type(left) is type(right) and left == right)
 
 
 CPU = torch.device("cpu")

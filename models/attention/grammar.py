@@ -177,10 +177,10 @@ class _Parser:
         for field in fields(graph_class):
             if not left and (field.default, field.default_factory) != (MISSING, MISSING):
                 continue
-            several = field.name in ("axes", "inputs")
-            taken, left = (self._some(name, left, position), []) if several else (left[:1], left[1:])
-            parsed = tuple(self._value(field, name, argument, position) for argument in taken or [None])
-            values.append(parsed if several else parsed[0])
+            is_list = field.name in ("axes", "inputs")
+            of_field, left = (self._some(name, left, position), []) if is_list else (left[:1], left[1:])
+            parsed = tuple(self._value(field, name, argument, position) for argument in of_field or [None])
+            values.append(parsed if is_list else parsed[0])
         if left:
             raise self._error(position, f"{name} does not take {len(arguments)} arguments")
         try:

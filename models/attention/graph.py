@@ -134,9 +134,9 @@ def _fits(edges: Tensor, query: Node, key: Node) -> bool:
 
 def _pairs(query: Node, key: Node) -> tuple[int, ...]:
     """The shape of all pairs of tokens. `torch.broadcast_shapes` would import sympy, which takes 0.3 seconds."""
-    one, other = tuple(query.sample.shape), tuple(key.sample.shape)
-    one, other = (1,) * (len(other) - len(one)) + one, (1,) * (len(one) - len(other)) + other
-    return tuple(keys if queries == 1 else queries for queries, keys in zip(one, other))
+    left, right = tuple(query.sample.shape), tuple(key.sample.shape)
+    left, right = (1,) * (len(right) - len(left)) + left, (1,) * (len(left) - len(right)) + right
+    return tuple(keys if queries == 1 else queries for queries, keys in zip(left, right))
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ KINDS: dict[str, set[str]] = {
     "an expression": {"model.attention", "Encoder.attention"},
     "a class or a function": {
         "image_augmentation.transforms", "recorded.environment", "recorded.policy", "recorded.settings",
-        "play.environment", "play.settings", "Evaluation.also", "torchvision_data.dataset", "mixture.of", ".inputs",
+        "play.environment", "play.settings", "Evaluation.also", "Logging.also", "torchvision_data.dataset", "mixture.of", ".inputs",
         ".tasks",
         "language_modeling.metrics", "masked_diffusion.metrics", "sequence_to_sequence.metrics",
     },
@@ -67,7 +67,7 @@ KINDS: dict[str, set[str]] = {
         "transcribed_by.task", "digit_strings.held_out", "fsdd.held_out", "hugging_face.subset",
         "hugging_face.train", "hugging_face.val", "hugging_face.test", "manifest.columns", "manifest.files",
         "speech_commands.words", "text.field", "webdataset.columns", "mixture.share", "mixture.columns", "Data.columns",
-        "Training.input_dropout", "Training.freeze", "Checkpoints.best",
+        "Training.input_dropout", "Training.freeze", "Training.train_only", "Checkpoints.best",
     },
     "a text": {"noted_text.notes", "Evaluation.prompt", "samples.prompt"},
 }  # fmt: skip

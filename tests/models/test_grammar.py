@@ -105,7 +105,10 @@ def test_and_binds_tighter_and_both_lean_left(text, graph):
     "text, message",
     [
         ("causl", r"attention 'causl', character 1: no graph named 'causl'; .* did you mean 'causal'\?"),
-        ("causal & zebra", r"character 10: no graph named 'zebra'; possible: causal, same_sample, [a-z_, ]*edges$"),
+        (
+            "causal & zebra",
+            r"character 10: no graph named 'zebra'; possible: causal, same_sample, [a-z_, ]*edges, neighbourhood$",
+        ),
         ("Causal", "no graph named 'Causal'.* did you mean 'causal'"),
         ("causal(colum)", r"no axis named 'colum'; possible: order, row, column, seconds; did you mean 'column'\?"),
         ("window(3, image)", "no axis named 'image'"),

@@ -225,7 +225,7 @@ CONTRACTS = {
     ),
     "a block returns another shape": (
         {"model": {"block": {"use": "broken:Halves"}}},
-        r"model\.block: Halves\.forward returned a tensor of shape \(\d+, \d+, 8\); expected is a tensor of shape",
+        r"model\.block: Halves\.forward returned a tensor of shape \(\d+, \d+, 8\); expected: a tensor of shape",
     ),
     "a schedule returns None": (
         {"training": {"schedule": {"use": "broken:Nothing"}}},
@@ -305,7 +305,10 @@ def test_an_environment_is_recorded_and_an_agent_is_trained(folder, capsys):
     options = ["--policy", "random", "--episodes", "40", "--out", "light"]
     assert main(["record", "environment:Light-v0", *options]) == 0
     tree = {
-        "inputs": {"observation": {"use": "sensor", "channels": 1}, "action": {"use": "category", "size": 2, "offset": 0.5}},
+        "inputs": {
+            "observation": {"use": "sensor", "channels": 1},
+            "action": {"use": "category", "size": 2, "offset": 0.5},
+        },
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "causal & same_sample"},
         "tasks": {"act": {"use": "next_item", "target": "action", "at": "observation"}},
         "data": {"dataset": {"use": "episodes", "of": {"use": "folder", "path": "light"}}, "order": "seconds"},

@@ -34,14 +34,14 @@ def within(paths, files, moves):
 
 def test_the_way_to_the_first_step(quickstart):
     paths = entered(lambda: train(quickstart), until="Trainer.fit")
-    assert within(paths, files=66, moves=84), (len(paths.files), len(paths.moves))
+    assert within(paths, files=69, moves=86), (len(paths.files), len(paths.moves))
 
 
 def test_the_way_to_a_loaded_run(tmp_path):
     (tmp_path / "a.yaml").write_text(GENERATES)
     train(load_config(tmp_path / "a.yaml", [f"out={tmp_path / 'run'}"]))
     paths = entered(lambda: load_run(tmp_path / "run"))
-    assert within(paths, files=38, moves=37), (len(paths.files), len(paths.moves))
+    assert within(paths, files=39, moves=37), (len(paths.files), len(paths.moves))
 
 
 def test_tasks_and_data_sets_are_constructed_once(tmp_path):

@@ -209,7 +209,7 @@ ZEROS, ROLLOFF, LONG = 6, 0.99, 2**22
 torchaudio), and the number of samples that are filtered at once."""
 
 
-def resampled(clip: Clip, rate: int, new_rate: int, late: bool = False) -> Clip:
+def resampled(clip: Clip, rate: int | float, new_rate: int, late: bool = False) -> Clip:
     """Resamples the clip from `rate` to `new_rate`, both in hertz.
 
     The filter has rate * new_rate / gcd^2 numbers, gigabytes for 11,027 Hz. The ratio of the rates is therefore
