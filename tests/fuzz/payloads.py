@@ -52,8 +52,8 @@ KINDS: dict[str, set[str]] = {
     "an expression": {"model.attention", "Encoder.attention"},
     "a class or a function": {
         "image_augmentation.transforms", "recorded.environment", "recorded.policy", "recorded.settings",
-        "play.environment", "play.settings", "Evaluation.also", "Logging.also", "torchvision_data.dataset", "mixture.of", ".inputs",
-        ".tasks",
+        "play.environment", "play.settings", "Evaluation.also", "Logging.also", "torchvision_data.dataset",
+        "mixture.of", ".inputs", ".tasks",
         "language_modeling.metrics", "masked_diffusion.metrics", "sequence_to_sequence.metrics",
     },
     "a name": {

@@ -325,7 +325,7 @@ def test_a_graph_without_an_edge_says_so():
 )
 def test_an_edge_that_is_no_truth_value_is_named(graph, told, among):
     drawn = laid_out([[1, 1, 1], [2, 2, 2]])
-    with pytest.raises(ValueError, match=told + r"; expected a bool tensor that broadcasts to .*, \(2, 3, 3\)"):
+    with pytest.raises(ValueError, match=told + r"; expected: a bool tensor that broadcasts to .*, \(2, 3, 3\)"):
         dense_mask(among(graph), drawn, drawn)
 
 

@@ -391,7 +391,7 @@ def test_a_bert_without_its_head_or_its_segments_is_told(tmp_path):
 def test_what_is_missing_may_be_allowed(tmp_path):
     source = directory(tmp_path, num_hidden_layers=3)
     said = import_directory(source, tmp_path / "run", partly=True)
-    assert "missing cores.main.blocks.2" in said and "as initialised" in said
+    assert "missing cores.main.blocks.2" in said and "random initial values" in said
     assert load_run(tmp_path / "run", "last").model.core.blocks[2] is not None
 
 
