@@ -121,7 +121,7 @@ class Split:
 class ChoppedSample(NamedTuple):
     """One sample of a batch."""
 
-    index: SampleIndex
+    sample_index: SampleIndex
     parts: Parts
     labels: Mapping[str, Any]
     """The labels, by column."""
@@ -198,8 +198,8 @@ class SampleSplit(Split):
         DataError if too many samples are bad."""
         samples = [sample for index in indices if (sample := self._sample(index, training, inputs, replaced))]
         labels = {name: [sample.labels[name] for sample in samples] for name in self.inputs.labels}
-        keys = tuple(self.samples.keys[sample.index.number] for sample in samples)
-        seeds = tuple(tuple(sample.index) for sample in samples)
+        keys = tuple(self.samples.keys[sample.sample_index.number] for sample in samples)
+        seeds = tuple(tuple(sample.sample_index) for sample in samples)
         batch = self.collator.batch([sample.parts for sample in samples], rows, labels=labels, keys=keys, seeds=seeds)
         units: Counter[str] = Counter()
         for sample in samples:
