@@ -58,8 +58,8 @@ class Samples:
         return iter(())
 
     def caches(self, number: int) -> bool:
-        """Whether a decoded sample is cached in memory. False if samples are generated quickly, and their number is so
-        large that training reads few of them twice."""
+        """Whether a decoded sample is cached in memory. False if samples are quickly generated, and too numerous for
+        training to read them twice."""
         return True
 
     @property
