@@ -17,7 +17,7 @@ TRIED = 8
 """The number of training items with which the run is tried before the first step; it must answer at least one."""
 
 READ = 10_000
-"""The number of labels that are checked for being possible answers of the run."""
+"""The number of labels that are read to check that the run can answer them."""
 
 
 class RunJudge(Judge):
