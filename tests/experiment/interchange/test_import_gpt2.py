@@ -145,7 +145,7 @@ def test_mistakes_are_named(tmp_path):
             "activation_function is 'silu'; only 'gelu_new', 'gelu_pytorch_tanh', 'gelu' or 'relu' is reproduced",
         ),
         ({"n_layer": 3}, "missing .*blocks.2"),
-        ({"n_layer": 1}, "left over .*blocks.1"),
+        ({"n_layer": 1}, "unexpected .*blocks.1"),
         ({"n_positions": 16}, "position.table.weight has shape"),
     ]:
         change(**options)

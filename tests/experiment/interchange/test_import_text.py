@@ -322,7 +322,7 @@ def directory(tmp_path: Path, name: str = "theirs", **changes) -> Path:
     ({"is_decoder": True}, "is_decoder is True; only False is reproduced exactly"),
     ({"model_type": "electra"}, "model_type is 'electra'; possible: .*'bert', .*'roberta', 't5'"),
     ({"num_hidden_layers": 3}, r"missing cores.main.blocks.2"),
-    ({"num_hidden_layers": 1}, r"left over cores.main.blocks.1"),
+    ({"num_hidden_layers": 1}, r"unexpected cores.main.blocks.1"),
     ({"num_hidden_layers": 1_000}, r"1,000 layers, but the weights have only \d+ tensors"),  # before they are made
     ({"intermediate_size": 40}, "has shape"),
     ({"hidden_size": 2**17}, "has shape"),  # 64 GiB: told before any memory is asked for
@@ -391,7 +391,7 @@ def test_a_bert_without_its_head_or_its_segments_is_told(tmp_path):
 def test_what_is_missing_may_be_allowed(tmp_path):
     source = directory(tmp_path, num_hidden_layers=3)
     said = import_directory(source, tmp_path / "run", partly=True)
-    assert "missing cores.main.blocks.2" in said and "as initialised" in said
+    assert "missing cores.main.blocks.2" in said and "random initial values" in said
     assert load_run(tmp_path / "run", "last").model.core.blocks[2] is not None
 
 
