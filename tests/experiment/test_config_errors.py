@@ -45,7 +45,7 @@ def lines_of(path, *overrides: str) -> list[str]:
 def test_no_clip_is_known_to_its_end_where_attention_follows_time(plain, sound):
     given = (f"inputs.sound={sound}", "model.attention=same_sample & causal(seconds)")
     assert any("inputs.sound: each token depends on the complete clip" in line for line in lines_of(plain, *given))
-    assert not any("whole clip" in line for line in lines_of(plain, given[0], "model.attention=causl"))
+    assert not any("complete clip" in line for line in lines_of(plain, given[0], "model.attention=causl"))
 
 
 # ---- what is wrong -------------------------------------------------------------------------------------------------
