@@ -301,7 +301,7 @@ def test_a_task_that_has_no_target_without_an_input_is_named(made):
     task = NeedsAll(target="label")
     task.learned = made.data.tasks["kind"].learned
     split = split_of(made, [[{"a": "ab", "b": "c", "label": "u"}, {"a": "b", "b": "a", "label": "v"}]])
-    with pytest.raises(ValueError, match="task 'kind' has 0 targets without a and b, 2 with it: these losses cannot"):
+    with pytest.raises(ValueError, match="task 'kind' has 0 targets without a and b, but 2 with it: these losses cannot"):
         measure_attribution(made.model, {"kind": task}, split)
 
 
