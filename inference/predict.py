@@ -16,7 +16,7 @@ from ..data.split import SampleSplit
 from ..models.arithmetic import finite
 from ..models.batch import Batch
 from ..models.model import Model, at
-from ..tasks.base import Task, asking
+from ..tasks.base import Task, answers_of, asking
 from .generate import Generating, before, write
 
 
@@ -59,7 +59,7 @@ def direct_answers(
     if not numbers:
         return {}
     output = finite(model(planned(model, batch))[name])
-    return dict(zip(numbers, task.answers(output, batch.targets[name], batch)))
+    return dict(zip(numbers, answers_of(name, task, output, batch.targets[name], batch)))
 
 
 @torch.inference_mode()

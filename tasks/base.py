@@ -62,6 +62,18 @@ def targets_of(name: str, task: Task, batch: Batch) -> tuple[Batch, Targets]:
     )
 
 
+def answers_of(name: str, task: Task, output: Tensor, targets: Targets, batch: Batch) -> list[dict[str, Any]]:
+    """Returns `task.answers(output, targets, batch)`. Raises ContractError unless it is one dictionary per sample."""
+    answers, samples = task.answers(output, targets, batch), batch.first.samples
+    if not isinstance(answers, Sequence) or [isinstance(each, Mapping) for each in answers] != [True] * samples:
+        returned = f"{len(answers)} values" if isinstance(answers, Sequence) else described(answers)
+        raise ContractError(
+            f"tasks.{name}: {type(task).__name__}.answers returned {returned} for {samples} samples; expected: a "
+            "dictionary for each sample"
+        )
+    return list(answers)
+
+
 def head_of(name: str, task: Task, tokenizers: Mapping[str, nn.Module], width: int) -> Head:
     """Returns `task.head(tokenizers, width)` of the task `name`. Raises ContractError if it is not a `Head`."""
     head = task.head(tokenizers, width)

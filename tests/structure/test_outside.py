@@ -20,6 +20,7 @@ from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import assemble
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
+from chopmix.models.contract import ContractError
 from chopmix.models.tokens import plain_tokens
 from chopmix.training.log import Progress
 
@@ -284,6 +285,22 @@ class Tensors(LanguageModeling):
     def metrics(self):
         return super().metrics | {"all": chopmix.Metric("x", of_outputs=lambda output, values: output.mean())}
 """
+
+
+def test_a_task_answers_each_sample(folder):
+    (folder / "broken.py").write_text(
+        "from task import Angle\n\n\nclass Silent(Angle):\n"
+        "    def answers(self, output, targets, batch):\n        return []\n"
+    )
+    sections = {"tasks": {"heading": {"use": "broken:Silent", "target": "direction"}},
+                "model": {"attention": "same_sample"}, "training": {"steps": 1}}  # fmt: skip
+    assert main(["train", str(configured(folder, "modality", sections)), "evaluation.generated=0"]) == 0
+    run = load_run(folder / "run", trust=[*TRUSTED, "task", "broken"])
+    row = run.dataset().open("val")[0]
+    message = r"tasks\.heading: Silent\.answers returned 0 values for 1 samples; expected: a dictionary for each sample"
+    with pytest.raises(ContractError, match=message):
+        run.predict([{"scan": row["scan"], "word": row["word"]}])
+    sys.modules.pop("broken")
 
 
 @pytest.mark.parametrize("broken", CONTRACTS)
