@@ -97,8 +97,8 @@ class Dataset:
         return map(text_of, self.documents("train"))
 
     def source_hash(self, split: str) -> str:
-        """Returns a string that changes whenever the documents of the split change. It must be fast, because it is
-        computed at every start."""
+        """Returns a string that changes whenever the documents of the split change. This method must be fast, because
+        every run calls it when it starts."""
         raise NotImplementedError
 
     def about(self) -> dict[str, object]:

@@ -165,7 +165,8 @@ def prepared_folder(dataset: Dataset, encoding: Encoding) -> Path:
 
 
 def source_digest(dataset: Dataset, split: str) -> str:
-    """Returns a SHA-256 (hex) of the data set's name and options, the split, and its source."""
+    """Returns the SHA-256 (hex) of the data set's name and options, the name of the split, and `Dataset.source_hash` of
+    the split."""
     content = json.dumps([dataset.name, dataset.options, split, dataset.source_hash(split)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -178,7 +179,8 @@ def prepare(
 
     A large corpus is encoded by `workers` processes (None: one per CPU core). Several processes can prepare the same
     file at the same time: each writes its own copy, and the last one remains. Raises DataError if a document cannot be
-    encoded (with its key and the position), if the corpus has no text, or if the disk is full or not writable.
+    encoded (the message gives its key and the position of the character), if the corpus has no text, or if the disk is
+    full or not writable.
     """
     path = Path(folder) / f"{split}.tokens"
     header = {"encoding": encoding.name, "fingerprint": encoding.fingerprint, "vocabulary": encoding.size}

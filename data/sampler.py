@@ -102,19 +102,20 @@ BLOCK if the shares require it, up to LONGEST * BLOCK."""
 
 
 class Mixed(Sampler):
-    """Batches of `rows` samples from several sources, each with a share. Each source reads all its samples once, in
-    random order, before it reads any of them again; a source with `weights` draws them. Example: two sources with 3 and
-    1000 samples and the shares 0.5 and 0.5 have 500 samples each in every block of 1,000, so each sample of the first
-    is read 166 or 167 times. Sources alternate as evenly as possible: their shares in each batch deviate by one or two
-    samples at most, so the weights of the tasks hardly vary between batches."""
+    """Batches of `rows` samples from several sources. `shares` gives the proportion of samples from each source. Each
+    source reads all its samples once, in random order, before it reads any of them again; a source with `weights`
+    instead draws its samples with replacement, with these probabilities. Example: two sources with 3 and 1000 samples
+    and the shares 0.5 and 0.5 have 500 samples each in every block of 1,000, so each sample of the first is read 166 or
+    167 times. Samples of the sources alternate, so the number of samples per source is similar in all batches, and so
+    is the influence of each task on the loss."""
 
     def __init__(
         self, counts: Sequence[int], shares: Sequence[float], rows: int,
         weights: Sequence[np.ndarray | None] | None = None,
     ):  # fmt: skip
         """`counts`: the number of samples of each source; samples are numbered one source after another. `weights`: for
-        each source the probabilities of its samples, or None (all equal). Raises DataError if a share is too small to
-        be drawn."""
+        each source the probabilities of its samples, or None (all equal). `shares`: the share of each source in the
+        mixture. Raises DataError if a share is so small that its source gets no sample in the longest block."""
         super().__init__()
         self.in_block = samples_of_block(shares)
         self.block = int(self.in_block.sum())

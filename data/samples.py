@@ -363,8 +363,8 @@ class Made(ByColumn):
         return Fingerprint(content, sources).hex if sources else content
 
     def random(self, number: int, *more: int) -> np.random.Generator:
-        """Returns the random generator of a sample, seeded by the split, its number and `more`, constants that differ
-        between data sets."""
+        """Returns the random generator of the sample `number`. Its seed consists of the split, `number` and `more`:
+        optional integers that give different data sets, or different columns of a sample, different random numbers."""
         seed = np.array([self.splits.index(self.split), number, *more], dtype=np.uint32)  # a list takes a third longer
         return np.random.default_rng(seed)
 

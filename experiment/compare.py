@@ -86,8 +86,8 @@ def paired(first: Mapping[str, float], other: Mapping[str, float]) -> list[float
 
 
 def spread(values: Sequence[float]) -> str:
-    """`1.234 ± 0.05 (3)`: mean ± standard deviation (number of values). For one value, or several equal counts, the
-    value alone."""
+    """`1.234 ± 0.05 (3)`: mean ± standard deviation (number of values). If there is only one value, or if all values
+    are the same integer, returns only this value."""
     mean = statistics.mean(values)
     text = figure_text(mean) if isinstance(mean, int) else f"{mean:.4g}"
     is_constant = len(values) == 1 or (isinstance(values[0], int) and len({*values}) == 1)

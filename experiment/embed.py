@@ -158,7 +158,8 @@ def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | No
 
 
 def rows_of(sample: Embedded, pool: Pool) -> Iterator[dict[str, Any]]:
-    """The rows of a sample: `{"key": "a.png", "vector": [...]}`; rows of tokens also have `input` and `token`."""
+    """The rows of a sample: `{"key": "a.png", "vector": [...]}`. With `pool="tokens"` there is one row per token, which
+    also has `input` (the name of its input) and `token` (its text, or its number)."""
     for number, vector in enumerate(sample.vectors.tolist()):
         token = {"input": sample.inputs[number], "token": sample.tokens[number]} if pool == "tokens" else {}
         yield {"key": sample.key, **token, "vector": vector}

@@ -78,8 +78,9 @@ def file_name(column: str) -> str:
 
 
 def write_value(value: Any, folder: Path, name: str) -> Any:
-    """Write a raw value as a file and return the file's name: paths and bytes unchanged, (samples, rate) as WAV, images
-    as PNG, arrays as in `as_array`. Texts, numbers and classes are returned unchanged."""
+    """Writes a raw value to a file and returns the file's name. The file of a path and bytes are copied unchanged,
+    (samples, rate) becomes WAV, an image PNG, an array as in `as_array`. Texts, numbers and classes are returned
+    unchanged."""
     if isinstance(value, Path):
         regular(value)
         shutil.copyfile(value, folder / f"{name}{value.suffix}")

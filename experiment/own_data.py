@@ -43,9 +43,11 @@ MANIFESTS = (".jsonl", ".csv", ".tsv")
 
 
 def whole_data(data: str, split: str, columns: Mapping[str, str], corpus: bool = False) -> Dataset:
-    """The data set of `--data`. `columns` maps the columns that the run reads to their kinds (`image`, `sound`, `text`,
-    `label`, or `file` for any other): `{"image": "image", "digit": "label"}`. `corpus`: whether the run reads a text
-    corpus. Raises RunError if the name or the kind of data does not fit, DataError if a file is damaged."""
+    """Returns the data set that `--data` names: a folder, tar shards, a manifest, a table, text files, or a data set as
+    in a YAML. `columns` maps the columns that the run reads to their kinds (`image`, `sound`, `text`, `label`, or
+    `file` for any other): `{"image": "image", "digit": "label"}`. `corpus`: whether the run reads a text corpus. Raises
+    RunError if nothing has this name or the run cannot read this kind of data, and DataError if a file is damaged, or
+    if a required table, column or image is missing."""
     if data.lstrip().startswith("{"):
         return dataset_of(data).whole()
     path, lower = Path(os.path.expanduser(data)), data.lower()
@@ -158,8 +160,9 @@ def shard_data(data: str | list[str], columns: Mapping[str, str]) -> Dataset:
 
 
 def manifest_data(path: Path, kinds: Mapping[str, str]) -> Dataset:
-    """A manifest: a JSONL, CSV or TSV file with one sample per line. Columns that are neither text nor label hold paths
-    relative to the manifest's folder, or numbers if the first value is a number or a list and no such file exists."""
+    """A manifest: a JSONL, CSV or TSV file with one sample per line. Columns of the kinds `text` and `label` are used
+    as they are. Every other column contains paths of files, relative to the manifest's folder; or numbers, if its first
+    non-empty value is a number or a list and no file has this name."""
     first_values: dict[str, Any] = {}
     for _, row in rows_of(path):
         first_values |= {name: value for name, value in row.items() if first_values.get(name) in (None, "")}

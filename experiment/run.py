@@ -329,7 +329,10 @@ def check_size(config: Config, folder: Path, step: int, choppers: Mapping[str, C
     parameters = width * (2 * width * depth + table_rows)
     if parameters > weight_bytes:
         described = f"{folder / 'config.yaml'} describes a model of at least {parameters:,} parameters"
-        raise RunError(f"{described}, but the weights of step {step} have {weight_bytes:,} bytes")
+        raise RunError(
+            f"{described}, but the weights of step {step} are only {weight_bytes:,} bytes; the configuration does not "
+            "belong to these weights"
+        )
 
 
 def open_part(folder: str | Path, trust: Trust = NOTHING) -> RunPart:

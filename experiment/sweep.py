@@ -138,7 +138,8 @@ def print_results(
 
 
 def spread(values: Sequence[float], sign: str) -> str:
-    """`0.1234 ± 0.0050`: mean and standard deviation; the mean alone for one value, or several equal counts."""
+    """Returns mean and standard deviation, such as `0.1234 ± 0.0050`. Returns only the mean for a single value, or if
+    all values are the same integer."""
     mean = figure_text(statistics.mean(values))
     is_constant = len(values) == 1 or (isinstance(values[0], int) and len({*values}) == 1)
     return mean if is_constant else f"{mean} {sign} {statistics.stdev(values):.4f}"

@@ -112,8 +112,8 @@ def functions_that_differ(source: Config, target: Config) -> list[str]:
 
 
 def differing(path: str, name: str, source: Mapping, target: Mapping) -> list[str]:
-    """Sentences about the difference of one setting. If its value is a mapping of options on both sides, options that
-    only one side names are ignored."""
+    """Sentences that describe how one setting differs between the source run and this run; empty if it does not differ.
+    If the setting is a mapping in both runs, only the options that both runs set are compared."""
     old, new = source.get(name), target.get(name)
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [key for key in new if not same_value(old.get(key, new[key]), new[key])]

@@ -69,9 +69,9 @@ class Measured:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """All metrics and the counts `judged` and `chain_samples` by name: `split/metric`; with several tasks
-        `split/task/metric`, and `split/loss`, the weighted sum of their losses; for each source of a mixture
-        `split/source/task/metric`."""
+        """All metrics by name, and the counts `judged` (generated or recognised items) and `chain_samples`. With one
+        task the names are `split/metric`. With several they are `split/task/metric`, and `split/loss` is the weighted
+        sum of the losses of the tasks. The metrics of a source of a mixture are `split/source/task/metric`."""
         metrics: dict[str, float] = {}
         if len(self.tasks) > 1:
             losses = [self.tasks[name].weight * result.metrics.get("loss", 0.0) for name, result in self.whole.items()]

@@ -50,7 +50,8 @@ class TrainedModel(ABC):
     @property
     @abstractmethod
     def wiring(self) -> Wiring:
-        """The columns, owners and graphs that follow from the inputs and tasks of the configuration."""
+        """Facts that follow from the configuration alone, such as the data column of each input, the input whose
+        tokenizer it uses, and the attention graphs."""
 
     @property
     @abstractmethod
@@ -137,6 +138,6 @@ class Evaluator:
         """Checks the model before the first training step. Raises ValueError if the model cannot be evaluated."""
 
     def run(self, trained: TrainedModel, say: Say) -> Result:
-        """Evaluates a model, which is in evaluation mode. Called in all processes unless `when` is `saved`. `say`
-        prints progress messages."""
+        """Evaluates a model, which is in evaluation mode. It is called in all processes; if `when` is `saved`, only in
+        the first. `say` prints progress messages."""
         raise NotImplementedError

@@ -1,5 +1,5 @@
-"""Prediction from samples: a class with probabilities, numbers or a text, depending on the task; and the pooled vectors
-that heads read."""
+"""Predictions for the samples of a split (a class with probabilities, numbers, a text or ids, depending on the task),
+and the pooled vectors that the heads read."""
 
 from __future__ import annotations
 

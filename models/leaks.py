@@ -90,9 +90,10 @@ def carried(tokens: Tokens, targets: Targets) -> tuple[Int[Tensor, "t"], Int[Ten
 
 
 def proven(tokens: Tokens, slots: Tensor, carriers: Tensor, graphs: Sequence[Graph]) -> Bool[Tensor, "t"]:
-    """Returns for each of `slots` whether it is safe by the form of the graphs (one per layer). A slot is safe if on
-    some axis its carrier comes after the slot itself and after the last token of the sample of every input that is read
-    ahead of time. A token without a coordinate on an axis comes after all others there."""
+    """Returns for each of `slots` whether the declarations of the graphs (`Graph.ahead`, one graph per layer) prove
+    that it cannot depend on its carrier, the token that contains its target. This is proven if, on at least one axis,
+    the carrier comes after the slot and after the last token in the same sample of any input that earlier tokens may
+    read. A token without a coordinate on an axis is at infinity on that axis."""
     safe, sample = torch.zeros(len(slots), dtype=torch.bool), tokens.sample.flatten()
     for axis in range(tokens.position.shape[-1]):
         ahead = [graph.ahead(axis) for graph in set(graphs)]

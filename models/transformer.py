@@ -157,8 +157,9 @@ class BlockOptions:
 class Block(nn.Module):
     """Attention along the graph, cross-attention if `crosses`, and a feed-forward layer per token.
 
-    `skip` is the probability with which a row skips a branch during training. A subclass may extend `Options`, a frozen
-    dataclass whose fields are its keys in a YAML.
+    `skip` is the probability of stochastic depth: during training, each row of the batch skips each branch (attention,
+    cross-attention, feed-forward) with this probability. A subclass may extend `Options`, a frozen dataclass: its
+    fields are the keys of `block:` in a YAML.
     """
 
     Options = BlockOptions

@@ -77,7 +77,8 @@ class Classification(Task):
             labelled += 1
         if self.unlabelled and labelled == len(data):
             raise DataError(
-                f"unlabelled is {self.unlabelled}, but every training sample has a label in {self.target!r}"
+                f"unlabelled is {self.unlabelled}, the weight of a loss on samples without a label, but every training "
+                f"sample has a label in {self.target!r}; remove unlabelled"
             )
         if len(classes) < 2:
             raise DataError(

@@ -26,7 +26,8 @@ from .measuring.texts import MEANINGS, TextMetric, as_text
 
 
 class Symbols(RootModel[Annotated[StrictStr, Field(min_length=1)]]):
-    """The assets file `symbols.json`: one text of all symbols, in the order of their scores."""
+    """The assets file `symbols.json`: one string of all symbols. The symbol at index i belongs to score i of the head;
+    the blank has the last score and is not in the string."""
 
 
 class OnHost:
@@ -202,8 +203,8 @@ class Ctc(Task):
         return answers
 
     def words(self, logs: Tensor, symbols: Sequence[int], seconds: Sequence[float]) -> list[dict[str, Any]]:
-        """Returns each word with its start and end in seconds on the most likely path. `seconds`: the end of each
-        token."""
+        """Returns each word with its start and end in seconds on the most likely path. `seconds` contains the end time
+        of each input token, that is of each row of `logs`."""
         length = seconds[1] - seconds[0] if len(seconds) > 1 else 0.0
         words: list[dict[str, Any]] = []
         in_word = False

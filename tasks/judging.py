@@ -55,8 +55,8 @@ class Judge:
 
     @property
     def figures(self) -> Mapping[str, Figure]:
-        """The figures, by the suffix that follows the judge's name in the YAML: `{"": ..., "_real": ...}` of `accepted`
-        defines the metrics `accepted` and `accepted_real`."""
+        """The unit and direction of each figure, by suffix. A judge named `accepted` in the YAML with the suffixes `""`
+        and `"_real"` defines the metrics `accepted` and `accepted_real`."""
         raise NotImplementedError
 
     encoded: ClassVar[bool] = False

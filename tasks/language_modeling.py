@@ -103,7 +103,7 @@ class LanguageModeling(Task):
 
 
 def total(sums: Mapping[str, Tensor]) -> Tensor:
-    """Returns the summed cross-entropy of a split in nats, without smoothing."""
+    """Returns the cross-entropy, summed over a split, in nats, without label smoothing."""
     return sums.get("nats", sums["loss"])
 
 

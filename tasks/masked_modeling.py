@@ -247,8 +247,8 @@ def goes_into_word(character: str) -> bool:
 
 
 def runs(planned: SetPlan, chunks: Chunks) -> Iterator[tuple[tuple[int, ...], tuple[int, int]]]:
-    """Yields (seed, (start, end)) for each row of a stream or each text of a sample: the seed of the sample, and the
-    range of the text in the flattened ids of the input."""
+    """Yields (seed, (start, end)) for each row of the batch (of a stream), or for each text (of samples): the seed of
+    this row or sample, and the range of its tokens in the flattened ids of the input, without padding."""
     if chunks.slots is None:
         n = planned.tokens.shape[1]
         for row, (seed, sample) in enumerate(zip(planned.seeds, planned.tokens.sample)):

@@ -1,4 +1,5 @@
-"""Prediction in time: each token of one input predicts the next token of another, such as the action after a state."""
+"""Prediction in time: a token of one input predicts the first later token (in seconds) of another input, such as the
+action that follows a state."""
 
 from __future__ import annotations
 

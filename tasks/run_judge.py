@@ -85,7 +85,9 @@ class RunJudge(Judge):
         self.use(open_run(folder / "run"))
         content = folder / "content.txt"
         if content.exists() and read_text(content) != self.part.content:
-            raise DataError(f"{folder / 'run'} is not the run that scored earlier items; restore that run")
+            raise DataError(
+                f"{folder / 'run'} is not the run that was saved to score generated items; restore the original folder"
+            )
 
     def use(self, part: RunPart) -> None:
         """Uses this run. Raises ValueError if it has no such input or task."""
@@ -100,7 +102,7 @@ class RunJudge(Judge):
         labelled = [sample for sample in generated if is_known(sample.labels[self.column])]
         if not labelled:
             problem = f"none of the {len(generated)} samples has a value in column {self.column!r}"
-            raise DataError(f"{problem}, so that generated items cannot be compared with it")
+            raise DataError(f"{problem}, so generated items have no label to be compared with")
         expected = [str(sample.labels[self.column]) for sample in labelled]
         true = [sample.true for sample in labelled]
         decoded = [vocabulary.restore(vocabulary.encode(item)) for item in true]

@@ -67,8 +67,8 @@ class AudioChopper(SpectrogramChopper):
         return self.count(torch.zeros(round(self.longest * self.rate))), self.mels * self.frames
 
     def slices(self, chunks: Chunks) -> Float[Tensor, "t p"]:
-        """The log-mel frames of each token, normalised by mean and std of the training data, and halved, since most
-        values are between -2 and 2."""
+        """The log-mel frames of each token, normalised by the mean and std of the training data and divided by 2, so
+        that most values are between -1 and 1."""
         mean, std = self.statistics or (0.0, 1.0)
         frames = (self.spectrum()(chunks.values) - mean) / std / 2
         return rearrange(frames, "(t k) m -> t (k m)", k=self.frames)

@@ -91,7 +91,8 @@ class Role:
 class Preprocessor:
     """The YAML options for chopping one input. The fields of a subclass are exactly its YAML keys.
 
-    `fit` and `load` return the finished chopper.
+    `fit` learns from the training data, and `load` reads a saved chopper; both return a `Chopper` that is ready to
+    use.
     """
 
     axes: ClassVar[tuple[str, ...]] = ()
@@ -223,8 +224,8 @@ class Chopper(Preprocessor):
 
     @property
     def slice_shape(self) -> tuple[int, int]:
-        """For items that can be reconstructed: the number of tokens per item, and of numbers per token. Raises
-        ValueError if items differ in their number of tokens, or if tokens hold no numbers."""
+        """Returns (tokens per item, numbers per token). Only tokenizers whose items can be reconstructed define it.
+        Raises ValueError if items differ in their number of tokens, or if tokens contain no numbers."""
         raise ValueError(f"{type(self).__name__}: its items cannot be reconstructed")
 
     def slices(self, chunks: Chunks) -> Float[Tensor, "t p"]:
@@ -236,8 +237,8 @@ class Chopper(Preprocessor):
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The names of the numbers in the values of each token, which are normalised, and NaN if missing; empty if
-        tokens hold anything else."""
+        """The names of the numbers in each token, for example `speed_0`; an empty tuple if tokens do not contain
+        numbers. The numbers are normalised, and a missing one is NaN."""
         return ()
 
     def measured(self, values: Float[Tensor, "t p"]) -> Float[Tensor, "t p"]:
@@ -249,7 +250,7 @@ class Chopper(Preprocessor):
 
     def content(self, item: Any, ending: str) -> bytes:
         """Returns the content of a file that holds the item; `ending` is one of `endings`."""
-        raise ValueError(f"{type(self).__name__}: its items cannot be written to files")
+        raise ValueError(f"items of {type(self).__name__} cannot be written to files")
 
     def joined(self, slices: Float[Tensor, "t p"]) -> Any:
         """Returns the item that has these `slices`."""
@@ -267,7 +268,8 @@ class Chopper(Preprocessor):
         return torch.cat([chunk.values for chunk in chunks])
 
     def inner(self, chunks: Sequence[Chunk]) -> SetPlan | None:
-        """Returns the items as a set with one item per row, for a model inside the embedder; None if there is none."""
+        """If the embedder contains another model (a frozen trained run), returns the items as a set for that model,
+        with one item per row; otherwise None."""
         return None
 
 

@@ -76,8 +76,8 @@ class ImageChopper(Chopper):
         return None if self.shape is None else (self.shape[0] // self.patch_size, self.shape[1] // self.patch_size)
 
     def decode(self, raw: Any) -> Image:
-        """Returns the image of a path, the bytes of a file, a PIL image, a uint8 array (height, width[, channels]) or a
-        uint8 tensor (channels, height, width).
+        """Decodes `raw` to a uint8 tensor (channels, height, width). `raw` is a path, the bytes of a file, a PIL image,
+        a uint8 array (height, width[, channels]) or a uint8 tensor (channels, height, width).
 
         Files are rotated according to their EXIF data; of an animation the first frame is used. In files and PIL images
         transparency becomes white, and 16 bits become 8. Raises ValueError for other types of pixels (the range of

@@ -208,7 +208,9 @@ class ScoreChopper(IdChopper):
         except DataError:
             raise
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"a score must be whole numbers (steps, {voices}): {error}") from None
+            raise ValueError(
+                f"a score must be an array of whole numbers of the shape (steps, {voices}): {error}"
+            ) from None
         if score.dim() != 2 or score.shape[1] != voices or not len(score):
             expected = f"(steps, {voices}) with at least one step"
             raise ValueError(f"a score must have the shape {expected}, not {tuple(score.shape)}")

@@ -135,7 +135,8 @@ class SensorChopper(Chopper):
         return f"{lengths} of {len(self.names)} channel(s), normalised by mean and std, {tokens}{missing}"
 
     def _read(self, raw: bytes) -> tuple[np.ndarray, np.ndarray | None]:
-        """The measurements (times, channels) of a CSV, and the seconds (times,) if it has a clock, else None."""
+        """Returns the measurements (times, channels) of a CSV file, and its column `seconds` (times,), or None if it
+        has no such column."""
         reader = csv.reader(text_lines(io.BytesIO(raw), "", keepends=False))
         try:
             header = next(reader, [])
@@ -152,7 +153,7 @@ class SensorChopper(Chopper):
                 except ValueError:
                     raise DataError(f"line {number} contains a value that is not a number") from None
                 if len(numbers) > VALUES:
-                    raise DataError(f"it contains more than {VALUES:,} numbers")
+                    raise DataError(f"the file contains more than {VALUES:,} numbers")
         except csv.Error as error:
             raise DataError(f"it is not a CSV file: {error}") from None
         rows = np.frombuffer(numbers).reshape(-1, len(columns))

@@ -32,7 +32,9 @@ class VideoChopper(Chopper):
     """Cuts a video into tubelets of `frames` frames x `patch_size` x `patch_size` pixels (ViViT, Arnab et al. 2021,
     arXiv:2103.15691). Every frame is brought to `size` (pixels; height and width, or one number) by `fit_size`, like an
     image. The last frame is repeated to fill the last tubelet. At most the first `longest` frames are read. The
-    coordinate `seconds` of a token is the time of its last frame: frames have a clock, or there are `rate` per second.
+    coordinate `seconds` of a token is the time of its last frame. The times come with the frames (`{"values": ...,
+    "seconds": ...}`); without them there are `rate` frames per second, and the frames that fill the last tubelet also
+    count.
 
     Three colour frames with `size: 32` and default options, in tubelets of 2 x 16 x 16:
 

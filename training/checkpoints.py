@@ -210,9 +210,10 @@ def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], stat
 def add(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
     """Add or replace parts of an existing checkpoint, and replace its state.
 
-    A part is written next to the old file and then renamed. If its content differs from the old file's, its entry is
-    first removed from `state.json`: after a crash in between the checkpoint is still valid, but this part is not
-    checked. Raises DataError if the checkpoint has no readable state, NotFiniteError if a tensor is not finite, and
+    A part is one `.safetensors` file. It is written next to the old file and then renamed. If its content changes, its
+    entry (size and CRC-32) is removed from `state.json` before the rename, and written again at the end. If the process
+    dies between these two steps, the checkpoint can still be loaded, but the size and the CRC-32 of this part are not
+    verified. Raises DataError if the checkpoint has no readable state, NotFiniteError if a tensor is not finite, and
     OSError, with the name of the file, if writing fails."""
     check_finite(tensors)
     folder = folder_of(run, step)
@@ -326,7 +327,8 @@ def newest_valid(run: Path, say: Callable[[str], None]) -> int | None:
     """Returns the step of the newest valid checkpoint; None if the run has no checkpoint.
 
     Newer damaged checkpoints are reported through `say` and renamed (`put_aside`), so that their steps can be saved
-    again. Raises CheckpointError if all checkpoints are damaged, and FormatError if one has another format.
+    again. Raises CheckpointError if all checkpoints are damaged, and FormatError if a checkpoint of another version of
+    chopmix is found before a valid one.
     """
     saved, damaged = steps(run), []
     for step in reversed(saved):

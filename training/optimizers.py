@@ -111,8 +111,8 @@ class Optimizer:
 
     def state(self) -> dict[str, Tensor]:
         """Returns the state by `<parameter>/<quantity>`: `cores.main.norm.weight/exp_avg`, `.../exp_avg_sq`,
-        `.../step`, for Muon's matrices `.../momentum`. Options of groups that have changed are in
-        `groups/<number>/<option>`.
+        `.../step`, for Muon's matrices `.../momentum`. An option of a parameter group is stored as
+        `groups/<number>/<option>` if it differs from its initial value or is a tensor. The learning rate is not stored.
 
         Raises ValueError if a value is neither a tensor nor a number, belongs to no parameter, or shares memory with
         another one."""

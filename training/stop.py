@@ -14,10 +14,12 @@ from ..data.processes import Processes
 
 
 class StopRequest:
-    """A context in which SIGINT and SIGTERM request a stop instead of ending the process. A second SIGINT (Ctrl-C)
-    raises KeyboardInterrupt at once, even if a library converts it into another error.
+    """A context in which SIGINT and SIGTERM request a stop instead of ending the process. A SIGINT (Ctrl-C) after the
+    first signal raises KeyboardInterrupt at once. If a library replaces it by another exception, the context raises
+    KeyboardInterrupt again when it is left.
 
-    Several processes stop at the same step: in every step they exchange how many of them received a signal (`receive`).
+    Several processes stop at the same step: in every step they exchange the number of processes that got a signal, and
+    pass it to `receive`.
     """
 
     def __init__(self):

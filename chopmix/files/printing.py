@@ -24,7 +24,8 @@ def printable(text: str) -> str:
 
 
 def as_written(text: str) -> str:
-    """Returns a text for standard output: `printable` for a terminal; otherwise only lone surrogates are escaped."""
+    """Returns `text` as it is written to standard output: on a terminal with control characters escaped (`printable`),
+    in a file or pipe unchanged except that lone surrogates are escaped."""
     return printable(text) if sys.stdout.isatty() else text.encode(errors="backslashreplace").decode()
 
 

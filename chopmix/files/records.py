@@ -133,8 +133,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, st
 
 @contextmanager
 def partial_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Iterator[Path]:
-    """A context with the tensors in a temporary file next to `path`, flushed to the disk, which the body renames to
-    `path`. Raises OSError with the path if that fails."""
+    """Context manager: writes the tensors to a temporary file next to `path`, flushes it to the disk and yields its
+    path. The `with` block must rename it to `path`. An OSError from writing or from the `with` block is raised again
+    with `path` in its message."""
     partial = partial_name(path)  # a folder, because safetensors writes another temporary file next to its file
     try:
         partial.mkdir()

@@ -1,5 +1,5 @@
-"""Arguments that several commands share: checkpoint and device of a run, trusted code, beam search, a configuration
-(`CONFIG [KEY=VALUE...]`) and samples (`--input NAME=VALUE`)."""
+"""Arguments that several commands share: the checkpoint and the device of a run; the modules and hosts that a run may
+use (`--trust`, `--remote`); beam search; a configuration (`CONFIG [KEY=VALUE...]`); samples (`--input NAME=VALUE`)."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ class Rows(ByColumn):
 
     @cached_property
     def _narrowed(self) -> dict[tuple[str, ...], Any]:
-        """Tables with a part of the columns, by the names of the columns."""
+        """A cache of tables that contain only some of the columns; the key is the tuple of column names."""
         return {}
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:

@@ -1,4 +1,4 @@
-"""OpenWebText, an open reproduction of GPT-2's training set: 8 M web pages, 55 GB, streamed from the Hugging Face
+"""OpenWebText: 8 million web pages, an open reproduction of the training set of GPT-2, streamed from the Hugging Face
 hub."""
 
 from __future__ import annotations

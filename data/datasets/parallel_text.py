@@ -34,7 +34,7 @@ class Lines(ByColumn):
         row = {name: lines[number] for name, lines in self.texts.items()}
         for name, text in row.items():
             if not text.strip():
-                raise DataError(f"{self.files[name]}, line {number + 1} is empty")
+                raise DataError(f"{self.files[name]}, line {number + 1} is empty or contains only spaces")
         return picked(row, names)
 
 

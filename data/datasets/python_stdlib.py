@@ -23,8 +23,8 @@ class PythonStdlib(Dataset):
     """One document per file. Its key is the path in the library.
 
     All files of a top-level module are in the same split, selected by the hash of its name: 10 % of the modules in
-    `val`, 10 % in `test`. Files that are empty, not UTF-8 (PEP 263), or equal to an earlier file (except for newlines)
-    are skipped.
+    `val`, 10 % in `test`. Skipped are empty files, files that declare another encoding than UTF-8 (PEP 263) or cannot
+    be decoded, and files equal to an earlier file (`\r\n` counts as `\n`).
     """
 
     splits = ("train", "val", "test")

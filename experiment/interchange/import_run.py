@@ -39,7 +39,7 @@ def import_directory(source: Path, folder: Path, partly: bool = False, trust: Tr
     missing, unexpected (both unless `partly`) or of another shape, and a run folder that is not empty; DataError for a
     damaged file. Nothing in the files is executed. Missing files are downloaded only from hosts that `trust` allows."""
     if os.path.exists(folder) and (not os.path.isdir(folder) or any(folder.iterdir())):
-        raise RunError(f"{folder} is not empty; choose another folder for the run")
+        raise RunError(f"{folder} is a file, or a folder that is not empty; choose another folder for the run")
     directory = Directory(source, trust)
     try:
         return write_run(directory, folder, importer_of(directory)(directory), partly)

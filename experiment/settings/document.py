@@ -33,8 +33,8 @@ class ConfigError(Exception):
 
         configs/x.yaml:7  model.depth: must be at least 1, not 0
 
-    `lines` maps paths of the YAML to lines of the file (None: set on the command line). A path that is missing there
-    has the line of its parent."""
+    `lines` maps a setting, as its keys `("model", "depth")`, to its line number in the file (None: set on the command
+    line). A setting that is not in `lines` has the line of its parent."""
 
     def __init__(self, file: str, problems: Sequence[Problem], lines: Mapping[Where, int | None] | None = None):
         self.file, self.lines = file, dict(lines or {})

@@ -213,8 +213,8 @@ def _model(**options: Any) -> Part:
 
 
 def is_tokenizer(candidate: Any) -> bool:
-    """Whether an object is the tokenizer of an input: a torch module with an inner class `Chopper`, a
-    `Preprocessor`."""
+    """Whether an object is a tokenizer class: a subclass of `nn.Module` with an inner class `Chopper`, which is a
+    subclass of `Preprocessor`."""
     chopper = getattr(candidate, "Chopper", None)
     both_classes = inspect.isclass(candidate) and inspect.isclass(chopper)
     return both_classes and issubclass(candidate, nn.Module) and issubclass(chopper, Preprocessor)

@@ -82,7 +82,8 @@ class Attribution:
         return self.value(self.inputs) - self.value(set(self.inputs) - {name})
 
     def share(self, name: str) -> float:
-        """Returns the Shapley value of an input, in the unit of `value`."""
+        """Returns the Shapley value of an input: in bits, or as a fraction of the loss if the loss is not a likelihood
+        (see the method `value`)."""
         if self.orders:
             preceding = [order[: order.index(name)] for order in self.orders]
             return sum(self.value([*subset, name]) - self.value(subset) for subset in preceding) / len(preceding)
@@ -180,8 +181,8 @@ def attribution_of(
     name: str, task: Task, split: SampleSplit, complete: Measured, by_subset: Mapping[Subset, TaskFigures],
     inputs: Subset, orders: tuple[Subset, ...],
 ) -> Attribution:  # fmt: skip
-    """Returns the `Attribution` of a task from its metrics with every subset of the inputs. `complete` is the
-    evaluation with all inputs."""
+    """Returns the `Attribution` of a task from its metrics with each evaluated subset of the inputs. `complete` is the
+    evaluation with all inputs; only its counts are used."""
     with_all = by_subset[inputs]
     samples = {subset: figures.samples for subset, figures in by_subset.items()}
     nats = {
@@ -263,8 +264,9 @@ def _grouped(outcomes: Sequence[Outcome], inputs: Sequence[str]) -> Mapping[tupl
 
 
 def tables(task: str, attribution: Attribution, truth: Sequence[Outcome] | None = None) -> list[Table]:
-    """Returns two tables of a task: the metrics with every subset of the inputs, and the bits of each input. `truth` is
-    the joint table of the data set, if it is known."""
+    """Returns two tables of a task: its metrics with every subset of the inputs, and how much each input contributes
+    (in bits, or as a fraction of the loss). `truth` is the joint probability distribution of inputs and answers, if it
+    is known."""
     return [subset_table(task, attribution, truth), table(task, attribution, truth)]
 
 

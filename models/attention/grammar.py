@@ -151,7 +151,8 @@ class _Parser:
         return self._build(graph_class, name, position)
 
     def _user_defined(self, name: str, position: int) -> g.Graph:
-        """A user-defined graph. Its edges are computed once, so that an error is reported here, with its name."""
+        """A user-defined graph. Its mask is computed for a few example tokens, so that an error in its code is reported
+        here, with the name of the graph."""
         if self.find is None:
             raise self._error(position, f"{name!r} is user-defined code; name it in a YAML, or pass the Graph itself")
         try:

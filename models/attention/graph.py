@@ -75,7 +75,8 @@ class Graph:
         raise NotImplementedError(f"{type(self).__name__} must define edge(self, query, key)")
 
     def __call__(self, query: Node, key: Node):
-        """Returns `edge(query, key)`. Raises ValueError unless it is one truth value for every pair of tokens."""
+        """Returns `edge(query, key)`. Raises ValueError unless the result is True, False or a bool tensor that
+        broadcasts to all pairs of query and key."""
         edges = self.edge(query, key)
         is_tensor = isinstance(edges, Tensor)
         if isinstance(edges, bool) or (is_tensor and edges.dtype == torch.bool and _fits(edges, query, key)):

@@ -1,4 +1,5 @@
-"""The choice of the kernel that computes a graph for the tokens of a batch, made once per batch for all layers."""
+"""Chooses the kernel that computes attention along a graph for the tokens of a batch. The choice is made once per
+batch, for all layers with that graph."""
 
 from __future__ import annotations
 
@@ -99,7 +100,8 @@ def _short_is_faster(device: torch.device, dtype: torch.dtype, keys: int) -> boo
 
 def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torch.dtype, dropout: float):
     """Returns the layout of attention within the samples of packed rows; None if the slots of a sample are not
-    contiguous."""
+    contiguous, or if no kernel for packed rows is available or the fastest (dropout, float32 on a GPU, short rows on a
+    CPU)."""
     is_start = F.pad(tokens.sample.diff(dim=1) != 0, (1, 0), value=True)  # of a sample, a run of padding or a row
     starts = is_start.flatten().nonzero()[:, 0]
     samples = tokens.sample.flatten()[starts]

@@ -58,8 +58,8 @@ class Residual(nn.Module):
 
 
 class PreNorm(Residual):
-    """Normalises the input of the layer, x + f(norm(x)): GPT-2 and most later models (Xiong et al. 2020,
-    arXiv:2002.04745)."""
+    """Normalises the input of the layer and returns x + f(norm(x)), as in GPT-2 and most later models (Xiong et al.
+    2020, arXiv:2002.04745)."""
 
     normalises_output = False
 

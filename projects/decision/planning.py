@@ -18,9 +18,9 @@ from .time_steps import TimeSteps
 
 @dataclass(frozen=True, kw_only=True)
 class Planning:
-    """Beam search over future steps: `horizon` steps, after each of which the `beams` best plans are kept. Each plan is
-    continued with `expand` different actions, in the first step with `beams` actions. Raises ValueError for a number
-    outside 1 to 2**20."""
+    """Beam search over future steps: `horizon` steps, after each of which the `beams` best plans are kept. In each
+    step, every plan is extended with up to `expand` different sampled actions (in the first step up to `beams`). Raises
+    ValueError if `beams`, `horizon` or `expand` is not from 1 to 2**20."""
 
     beams: int = 16
     horizon: int = 12

@@ -71,13 +71,13 @@ def measure_and_write(
 @singledispatch
 def check_data(dataset: Dataset, run: TrainedModel) -> None:
     """Raises RunError if the run was not trained to learn from examples on this data set."""
-    raise RunError(f"{run.folder} was not trained to learn from examples (the data sets `in_context` and `rules`)")
+    raise RunError(f"{run.folder} was not trained to learn from examples (data set in_context or rules)")
 
 
 @check_data.register
 def _(dataset: InContext, run: TrainedModel) -> None:
     if not any(task.needs.supervised_at for task in run.tasks.values()):
-        raise RunError(f"{run.folder} was not trained to learn from examples (the data sets `in_context` and `rules`)")
+        raise RunError(f"{run.folder} was not trained to learn from examples (data set in_context or rules)")
 
 
 @check_data.register

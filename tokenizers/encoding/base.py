@@ -324,8 +324,8 @@ class Encoding(Vocabulary):
         return hash(self.fingerprint)
 
     def save(self, folder: Path) -> None:
-        """Writes `encoding.json` to `folder`, which is created if missing. A BPE also writes `ranks.tiktoken`, a
-        DirectoryEncoding `tokenizer.json`."""
+        """Writes `encoding.json` to `folder`, which is created if missing. BPE also writes `ranks.tiktoken`, and
+        DirectoryEncoding also writes `tokenizer.json`."""
         parts = {"name": self.name, **self.parts(), "fingerprint": self.fingerprint}
         write_text(Path(folder) / "encoding.json", json.dumps(parts, ensure_ascii=False, indent=1))
 

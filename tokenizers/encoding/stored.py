@@ -27,7 +27,7 @@ def make_encoding(
     the name is unknown, or if the vocabulary is missing, not allowed or impossible."""
     if name == "bpe":
         if vocabulary is None:
-            raise ValueError("encoding: bpe needs vocabulary: the number of ids to learn, such as 4096")
+            raise ValueError("encoding: bpe needs vocabulary: the total number of ids (at least 257), such as 4096")
         return train_bpe(map(well_formed, texts()), vocabulary)
     if name == "numbers":
         if vocabulary is None:

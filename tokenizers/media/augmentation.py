@@ -95,7 +95,7 @@ class ImageAugmentation(nn.Module):
             try:
                 changed = transform(image)
             except (TypeError, ValueError, RuntimeError) as error:
-                raise ValueError(f"{where} does not accept images of integers (uint8): {error}") from None
+                raise ValueError(f"{where} failed on an image (uint8, values 0 to 255): {error}") from None
             if changed.shape != image.shape:
                 change = f"changes the shape {tuple(image.shape[1:])} to {tuple(changed.shape[1:])}"
                 raise ValueError(f"{where} {change}; it must keep the size (set size: {list(image.shape[2:])})")

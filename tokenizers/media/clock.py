@@ -52,7 +52,9 @@ def with_clock(values: Tensor, seconds: Any) -> Stream:
         raise DataError(f"there are {len(times)} seconds, but {len(values)} measurements")
     if not bool((times.abs() <= LATEST).all()):
         invalid = next(time for time in times.tolist() if not abs(time) <= LATEST)
-        raise DataError(f"seconds must lie between -{LATEST:,.0f} and {LATEST:,.0f}, not {invalid:g}")
+        raise DataError(
+            f"the times of a stream (seconds) must be between -{LATEST:,.0f} and {LATEST:,.0f}, not {invalid:g}"
+        )
     steps = times.diff()
     if len(steps) and not bool((steps > 0).all()):
         at = int((steps <= 0).nonzero()[0, 0])

@@ -215,7 +215,7 @@ def _through_ffmpeg(raw: Source, prefix: str) -> tuple[np.ndarray, int]:
         converted.seek(0)
         if done.returncode or not size:
             lines = done.stderr.decode(errors="replace").strip().splitlines()
-            raise DataError(f"{prefix}ffmpeg fails: {lines[-1] if lines else 'without a message'}")
+            raise DataError(f"{prefix}ffmpeg failed{f': {lines[-1]}' if lines else ' without a message'}")
         if size > CONVERTED - BLOCK:
             raise DataError(f"{prefix}ffmpeg writes more than {CONVERTED:,} bytes of samples; cut it into parts")
         try:

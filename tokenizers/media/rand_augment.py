@@ -73,8 +73,8 @@ def shears_and_turns(number: Tensor, sign: Tensor, strength: float, height: int,
 
 
 def resampled_by(images: Images, *matrix: Float[Tensor, "s"]) -> Images:
-    """Resamples every image by its matrix (`shears_and_turns`) from the nearest pixel; outside the image it is grey.
-    Does not use matrix products, which TF32 would round."""
+    """Transforms every image by its matrix (see `shears_and_turns`) with nearest-neighbour sampling. Pixels whose
+    source is outside the image become grey (128). Does not use matrix products, which TF32 would round."""
     height, width = images.shape[-2:]
     a, b, c, d, e, f = (entry[:, None, None] for entry in matrix)
     x = torch.arange(width, device=images.device) + (1 - width) / 2

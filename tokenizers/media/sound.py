@@ -169,8 +169,8 @@ class SoundChopper(Chopper):
 
 
 def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
-    """Returns the clip from the first to the last window of `window` samples whose energy is at most `decibels` below
-    that of the loudest window. A silent clip is returned unchanged."""
+    """Divides the clip into windows of `window` samples, and removes the quiet windows at its start and end: those
+    whose energy is more than `decibels` below that of the loudest window. A silent clip is returned unchanged."""
     mean, missing = clip.mean(), -len(clip) % window
     parts = (F.pad(part - mean, (0, -len(part) % window)) for part in clip.split(max(BLOCK // window, 1) * window))
     energy = torch.cat([part.view(-1, window).square().sum(1) for part in parts])

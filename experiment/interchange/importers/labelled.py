@@ -48,8 +48,9 @@ def check_classes(source: Directory, count: int) -> None:
 
 
 def check_size(source: Directory, config: Vit) -> None:
-    """Raises RunError if there are more layers than tensors, or more classes than any tensor has rows. Otherwise timm's
-    model and the names of the classes would take minutes and gigabytes."""
+    """Raises RunError if there are more layers than tensors, or more classes than any tensor has rows. Without this
+    check, a wrong `config.json` could make the import build a huge timm model or a huge list of class names, which
+    takes minutes and gigabytes."""
     layers, rows = config.model_args.depth or 0, max(len(value) for value in source.tensors.values() if value.dim())
     if layers > len(source.tensors):
         raise RunError(f"{source.path}: {layers:,} layers, but the weights have only {len(source.tensors):,} tensors")

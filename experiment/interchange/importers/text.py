@@ -22,7 +22,8 @@ NUMBERS = "numbers such as <5><7> (the directory has none)"
 
 
 def first(value: int | list[int] | None, otherwise: int) -> int:
-    """The first of the ids that a directory names (one, several or none), else `otherwise`."""
+    """Returns the first id of a field of `config.json` such as `eos_token_id`, which is an id, a list of ids or
+    missing; `otherwise` if there is no id."""
     if isinstance(value, list):
         return value[0] if value else otherwise
     return otherwise if value is None else value

@@ -59,8 +59,8 @@ class Episode(NamedTuple):
 
 
 def episode_of(steps: list[Observed], actions: list, rewards: list[float], ended: bool, seed: int) -> Episode:
-    """One episode with these observations, actions and rewards. Raises DataError if a text changes, or if the shape of
-    an observation changes."""
+    """One episode with these observations, actions and rewards. Raises DataError if a text observation is not the same
+    at all steps, or if an array is missing at a step or changes its shape."""
     for number, step in enumerate(steps):
         if step.texts != steps[0].texts:
             names = sorted({*steps[0].texts, *step.texts})
@@ -234,8 +234,8 @@ def read_part(path: Path) -> Episodes:
 
 
 def check_types(arrays: Mapping[str, np.ndarray], texts: Mapping[str, Any]) -> None:
-    """Raises DataError if an array of a part has a wrong type or shape, or if there is not one text for each episode;
-    KeyError if an array is missing."""
+    """Raises DataError if there are no episodes, if an array has a wrong type or shape, or if the number of texts
+    differs from the number of episodes; KeyError if an array is missing."""
     episodes = arrays["lengths"].size
     if not episodes:
         raise DataError("it contains no episodes")

@@ -110,7 +110,7 @@ def _action(data: Path, metadata: Metadata, actions: np.ndarray) -> Space:
 
 def read_folder(folder: Path) -> Episodes:
     """All episodes of a folder. Raises DataError if it is damaged, if an action is outside the described space, if a
-    reward is not finite, or if its episodes have different observations or actions."""
+    reward is not finite, or if the names or shapes of observations or actions differ between episodes."""
     data, metadata = read_metadata(folder)
     episodes = _episodes(data, metadata, metadata.total_episodes)
     space = _action(data, metadata, episodes[0].actions)
@@ -264,7 +264,9 @@ def _episode(file: Any, number: int, spaces: Mapping[str, Mapping[str, Any]], lo
         if _is_bytes(values, space):
             if min(space["shape"][:2]) < 32:
                 grid = f"a grid of shape {tuple(space['shape'])}, stored as JPEG, which changes its values"
-                raise DataError(f"{what} is {grid}. Record it again with Minari 0.5.4 or later, which stores numbers")
+                raise DataError(
+                    f"{what} is {grid}. Record it again with Minari 0.5.4 or later, which stores the exact values"
+                )
             room.take(len(values) * math.prod(space["shape"]), what)
             arrays[column_of(name)] = _pictures(values, space, what)
         elif values.dtype.kind in "OS":

@@ -35,7 +35,8 @@ class Agent(ABC):
         """Returns the action at an observation. Raises GaveUp if the agent cannot continue."""
 
     def random_action(self) -> Any:
-        """Returns a random action: uniform within the limits of the space, normally distributed without limits."""
+        """Returns a random action. A discrete action is uniform. A number with two finite limits is uniform between
+        them; any other number is normally distributed and clipped to its limit, if it has one."""
         space = self.environment.action_space
         if hasattr(space, "n"):
             return int(self.random.integers(space.n))
@@ -118,7 +119,8 @@ SCRIPTS: dict[str, Callable[..., Agent]] = {
 
 def agent_of(policy: str, environment: str) -> Callable[[gymnasium.Env, np.random.Generator], Agent]:
     """The agent class that `--policy` names: `random`, `script`, `bot`, or a user-defined package.module:Class. Raises
-    DataError if the environment has no script or no bot, or if the class cannot be imported."""
+    DataError if it is `script` or `bot` and the environment has none, if the class cannot be imported or is not a
+    subclass of `Agent`, or if it is none of these."""
     if policy == "random":
         return Random
     if policy == "script":

@@ -20,7 +20,8 @@ class Source(ABC):
     @property
     @abstractmethod
     def about(self) -> About:
-        """The environment, the policy, and the spaces of observations and actions."""
+        """The description of the episodes: environment, policy, spaces of observations and actions, seed and number of
+        episodes."""
 
     @abstractmethod
     def read(self) -> Episodes:

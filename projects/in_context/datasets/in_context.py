@@ -15,7 +15,8 @@ from ..functions import NUMBERS, Function, Linear
 
 
 class Functions(Made):
-    """Samples with one function each: normally distributed points and the values of the function at these points."""
+    """Each sample has its own function: normally distributed points, multiplied by `scale`, and the values of the
+    function at these points, multiplied by `weights`, plus noise."""
 
     def __init__(self, split: str, count: int, options: InContext):
         super().__init__(split, count, "function")
