@@ -249,8 +249,8 @@ class Chopper(Preprocessor):
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The names of the numbers in each token, for example `speed_0`; an empty tuple if tokens contain anything
-        other than numbers. The numbers are normalised. A missing number is NaN."""
+        """The names of the numbers in each token, for example `speed_0`; an empty tuple if the tokenizer does not name
+        them. The numbers are normalised. A missing number is NaN."""
         return ()
 
     def measured(self, values: Float[Tensor, "t p"]) -> Float[Tensor, "t p"]:
