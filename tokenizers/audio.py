@@ -1,4 +1,4 @@
-"""Sound as tokens: the log-mel spectrogram is cut along time into slices."""
+"""Sound as tokens: the log-mel spectrogram of a sound is cut along time into slices."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ SECONDS = "seconds"
 
 @dataclass(frozen=True)
 class RunPart:
-    """A trained run that another run uses as a frozen part: its model, and its choppers by input name."""
+    """A trained run that another run uses as a frozen part. `choppers` maps the names of its inputs to their
+    choppers."""
 
     name: str
     """The folder of the run, for messages."""
@@ -94,8 +95,7 @@ class Role:
 class Preprocessor:
     """The YAML options for chopping one input. The fields of a subclass are exactly its YAML keys.
 
-    `fit` learns from the training data, and `load` reads a saved chopper; both return a `Chopper` that is ready to
-    use.
+    `fit` learns from the training data and `load` reads a saved chopper. Both methods return a `Chopper`.
     """
 
     axes: ClassVar[tuple[str, ...]] = ()
@@ -105,7 +105,7 @@ class Preprocessor:
     kind: ClassVar[str] = "file"
     """The kind of the raw values: `image`, `sound`, `text`, ...; `file` if no other name fits."""
     fits_on: ClassVar[int | None] = None
-    """The maximum number of training items, drawn at random, that `fit` reads; None: all items."""
+    """The maximum number of training items that `fit` reads. The items are drawn at random. None: all items."""
 
     learns: ClassVar[bool] = True
     """Whether the chopper learns from the training data. If so, the folder `assets` of the run contains files of the
@@ -148,8 +148,8 @@ class Preprocessor:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chopped item. Two examples: an image of 28 x 42 pixels in patches of 14, and the generated text "no" as
-    characters, in a vocabulary where `<s>` starts and ends a text.
+    """One chopped item. Two examples. Left: an image of 28 x 42 pixels in patches of 14. Right: the text "no", which a
+    task generates, as characters, in a vocabulary where `<s>` starts and ends a text.
 
         values       (1, 3, 28, 42)                            (3,)   <s>  n   o
         count        6                                         3

@@ -171,7 +171,8 @@ class CodesPreprocessor(Preprocessor):
         return self.chopper(role.open_run(folder / "run"), role)
 
     def chopper(self, part: RunPart, role: Role) -> CodesChopper:
-        """The chopper that uses the run `part`. Raises ValueError if that run has no such input or no codes."""
+        """Returns the chopper that uses the run `part`. Raises ValueError if that run has no input `self.input`, or no
+        codes."""
         if self.input not in part.choppers:
             raise ValueError(f"{part.name} has no input {self.input!r}; possible: {', '.join(part.choppers)}")
         if not quantizers(part):

@@ -1,4 +1,4 @@
-"""Images as tokens: one einops pattern cuts them into square patches."""
+"""Images as tokens: one einops pattern cuts images into square patches."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ CLOCK = "seconds"
 Scales = RootModel[tuple[tuple[FiniteFloat, ...], tuple[FiniteFloat, ...]]]
 """The assets file `channels.json`: the means of all channels, then their scales, [[0.5, 2.0], [1.0, 3.0]]."""
 MAX_NUMBERS = 2**16
-"""The maximum number of values per token."""
+"""The maximum number of values per token (channels times `window`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

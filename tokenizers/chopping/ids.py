@@ -84,7 +84,7 @@ class IdTokenizer(nn.Module):
 
     @property
     def longest(self) -> int | None:
-        """The maximum number of tokens per item for which there are positions; None: unlimited."""
+        """The maximum number of tokens per item for which the position embedding has entries; None: unlimited."""
         return None if self.position is None else self.position.length
 
     @property

@@ -56,7 +56,7 @@ class Vocabulary:
     size: int
     """The number of ids, including special ids and gaps (unused ids)."""
     start: int
-    """The special id that precedes every item; generation begins with it."""
+    """The special id that precedes every item. Generation begins with this id."""
     specials: Mapping[int, str]
     """The printable name of each special id."""
     frame: Mapping[str, Any] = {}
@@ -201,7 +201,7 @@ MOST = 2**24
 """The largest number of ids of an encoding."""
 
 START = "<|endoftext|>"
-"""The printable name of the start token, as in GPT-2: it ends a document and starts the next."""
+"""The printable name of the start token, like in GPT-2. This token ends a document and starts the next one."""
 
 
 class UnencodableText(ValueError):

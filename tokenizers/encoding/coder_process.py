@@ -1,7 +1,7 @@
 """A Hugging Face tokenizer in a separate process, with limits on its time and memory.
 
-A `tokenizer.json` from someone else is not trusted: its regular expressions may never finish, its replacements may turn
-one letter into a gigabyte, and a panic of the library prints a backtrace and may end the process.
+A `tokenizer.json` from someone else is not trusted. Its regular expressions may never finish, and its replacements may
+turn one letter into a gigabyte. A panic of the library prints a backtrace and may end the process.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from torch import Tensor
 Images = UInt8[Tensor, "s channels height width"]
 
 STRONGEST = 30
-"""The largest magnitude of RandAugment, as in torchvision."""
+"""The largest magnitude of RandAugment, equal to torchvision's."""
 
 
 def rand_augmented(images: Images, which: Float[Tensor, "s"], side: Float[Tensor, "s"], magnitude: int) -> Images:
