@@ -171,8 +171,8 @@ class CodesPreprocessor(Preprocessor):
         return self.chopper(role.open_run(folder / "run"), role)
 
     def chopper(self, part: RunPart, role: Role) -> CodesChopper:
-        """Returns the chopper that uses the run `part`. Raises ValueError if that run has no input `self.input`, or no
-        codes."""
+        """Returns the chopper that uses the run `part`. Raises ValueError if that run has no input `self.input` or no
+        codes, or if `augment_wave` is set and the input is not sound."""
         if self.input not in part.choppers:
             raise ValueError(f"{part.name} has no input {self.input!r}; possible: {', '.join(part.choppers)}")
         if not quantizers(part):

@@ -89,7 +89,7 @@ class IdTokenizer(nn.Module):
 
     @property
     def period(self) -> int:
-        """If a generated text exceeds the context, a multiple of this number of tokens is removed from its start."""
+        """If a generated text exceeds the context, tokens near its start are removed, in a multiple of this number."""
         return 1 if self.position is None else self.position.period
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "*t d"]:
