@@ -21,11 +21,10 @@ from ..encoding.base import Vocabulary
 @dataclass(frozen=True, kw_only=True)
 class IdChopper(Chopper):
     """Converts items to the ids of a vocabulary, one token per id. Example: an item with the ids 7 and 3 in a
-    vocabulary where the id 16 starts and ends an item. `before` and `after` are ids of the vocabulary, here (16,) and
-    ():
+    vocabulary where the id 16 starts and ends an item (and in which `before` is (16,) and `after` is empty):
 
-    generated values start, the item 16 7 3 next_ids 7 3 16 input only values before, the item, after 16 7 3 next_ids 7
-    3 16, which no task uses
+        generated     values  16  7  3     next_ids  7  3  16     start, then the item
+        input only    values  16  7  3     next_ids  7  3  16     before, the item, after; no task uses next_ids
     """
 
     vocabulary: Vocabulary = field()  # without `field()` the None of the base class would be its default
