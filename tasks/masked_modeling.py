@@ -139,9 +139,10 @@ class MaskedModeling(Task):
         return np.random.default_rng([*seed, 1])
 
     def choose(self, ids: np.ndarray, random: np.random.Generator, seed: tuple[int, ...] = ()) -> np.ndarray:
-        """Returns the sorted indices in `ids` of the tokens to hide. Special ids are never hidden. At most the share
-        `share` of the other ids is hidden, rounded; with words or spans, more only if the first word is longer. `seed`:
-        the run's seed, the epoch, and the number of the sample (or window) in the epoch."""
+        """Returns the sorted indices in `ids` of the tokens to hide. Special ids are never hidden. Of the other ids,
+        the share `share` is hidden, rounded, but at least one; whole words or spans are chosen without exceeding this
+        number, except if the first chosen word is longer. `seed`: the run's seed, the epoch, and the number of the
+        sample (or window) in the epoch."""
         slots = np.flatnonzero(self.plain[ids])
         largest = max(1, round(self.share * len(slots))) if len(slots) else 0
         if self.hide == "tokens":

@@ -14,8 +14,8 @@ from ..tokenizers.encoding.base import Vocabulary
 from .judging import Figure, Generated, Judge, TrainingItems, is_known
 
 TRIED = 8
-"""The number of training items that the run must answer before the first step; training starts if it answers at least
-one of them."""
+"""The number of training items with which the run is tried before the first step. The run must answer at least one of
+them."""
 
 READ = 10_000
 """The maximum number of values of the compared column that are checked for whether the run can answer them."""
