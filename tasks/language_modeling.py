@@ -25,7 +25,7 @@ from .measuring.texts import MEANINGS, TextMetric
 
 class LanguageModeling(Task):
     """Predicts each id of the input `target` from the ids before it, and the end after the last id. The other inputs
-    come first in the sample.
+    are read as a prefix, and are not predicted.
 
     `head`: `tied` computes the scores with the embedding table, `unembedding` with a separate matrix.
     `label_smoothing`: the share of the target, at least 0 and below 1, that is distributed over all ids. If there are
