@@ -21,11 +21,12 @@ library."""
 
 
 class PythonStdlib(Dataset):
-    """One document per file. Its key is the path in the library.
+    """One document per Python file. Its key is the path of the file in the library.
 
-    All files of a top-level module are in the same split, selected by the hash of its name: 10 % of the modules in
-    `val`, 10 % in `test`. Skipped are empty files, files that declare another encoding than UTF-8 (PEP 263) or cannot
-    be decoded, and files equal to an earlier file (`\r\n` counts as `\n`).
+    All files of a top-level module are in the same split, selected by the hash of the name of this module: about 10 %
+    of the modules are in `val`, 10 % in `test`. These files are skipped: empty files, files that declare another
+    encoding than UTF-8 (PEP 263) or cannot be decoded, and files with the same text as an earlier file (`\\r\\n` counts
+    as `\\n`).
     """
 
     splits = ("train", "val", "test")

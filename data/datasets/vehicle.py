@@ -83,9 +83,7 @@ class Drives(Made):
         if name in TEXTS:
             return {"kind": "truck" if facts["truck"] else "car", "action": action(facts, order),
                     "instruction": order if written else None}[name]  # fmt: skip
-        random = self.random(
-            number, 31, 1 + Vehicle.columns.index(name)
-        )  # with 0, the generator would equal that of `lot`
+        random = self.random(number, 31, 1 + Vehicle.columns.index(name))  # 0 would repeat the seed of `lot`
         if name == "spoken":
             return None if written else (spoken(order, random), RATE)
         make, fact = SENSED[name]
