@@ -62,8 +62,8 @@ class Samples:
         return iter(())
 
     def caches(self, number: int) -> bool:
-        """Returns whether the decoded sample is cached in memory: True by default. False if the samples are generated
-        quickly, and if there are more of them than training reads."""
+        """Returns whether the decoded sample is cached in memory: True by default. A subclass can return False if its
+        samples are generated quickly, and there are enough of them that training hardly reads any of them twice."""
         return True
 
     @property

@@ -14,7 +14,8 @@ class Generated(NamedTuple):
     """One generated item and the true item of its sample."""
 
     item: Any
-    """The generated item; None if the generation stopped before the end of the item."""
+    """The generated item; None if the generated ids do not form an item (incomplete), such as too few ids for an
+    image."""
     true: Any
     """The true item; None if the sample has none, such as a sample of a corpus."""
     labels: Mapping[str, Any]
@@ -81,7 +82,7 @@ class Judge:
 
     def judge(self, generated: Sequence[Generated], vocabulary: Vocabulary) -> dict[str, float]:
         """Returns the figures of generated items, by the suffixes in `figures`. Undefined figures are omitted, such as
-        a share of the complete items if no item is complete."""
+        a share of the complete items (not None) if there are none."""
         raise NotImplementedError
 
 
