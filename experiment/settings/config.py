@@ -44,8 +44,8 @@ class Config:
     """All sections as plain YAML values, including defaults. `config.yaml` of a run contains this tree."""
     inputs: dict[str, Part]
     model: Part
-    """The options of `Transformer` and of `Model` together. `model.of(Transformer)()` and `model.of(Model)(tokenizers,
-    cores, heads)` each use the options that the class accepts."""
+    """The options of `Transformer` and of `Model` together. `model.of(Transformer)()` and
+    `model.of(Model)(tokenizers, cores, heads)` each use the options that the class accepts."""
     tasks: dict[str, Part]
     data: Data
     training: Training

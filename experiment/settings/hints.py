@@ -251,8 +251,8 @@ def missing_project(name: Any) -> str:
 
 def nearest(name: Any, possible: Iterable[str], *, list_all: bool = True) -> str:
     """Returns the end of a message about an unknown name: `; write training.learning_rate` if the name is in GROUPS, or
-    a message that a project is not installed; else `; did you mean 'depth'?` if a possible name is similar; else `;
-    possible: depth, width` if `list_all`, or an empty text."""
+    a message that a project is not installed; else `; did you mean 'depth'?` if a possible name is similar; else
+    `; possible: depth, width` if `list_all`, or an empty text."""
     possible = list(possible)
     if hint := hint_for(name) or missing_project(name):
         return f"; {hint}"

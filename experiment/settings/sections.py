@@ -127,8 +127,8 @@ class Evaluation:
     """For a text corpus, the beginning of the sample text; empty: the text begins with the start token."""
     also: dict[str, Callable[..., Evaluator]] = field(default_factory=dict)
     """Further evaluators by name: `{cards: {use: mylab.evaluators:Cards, decks: 3}}`. The name of an evaluator of
-    chopmix can also be a key of the section `evaluation`: `attribution: true` means `also: {attribution: {use:
-    attribution}}`."""
+    chopmix can also be a key of the section `evaluation`: `attribution: true` means
+    `also: {attribution: {use: attribution}}`."""
 
 
 @dataclass(frozen=True, kw_only=True)
