@@ -139,8 +139,8 @@ def inputs_can_be_built(inputs: dict[str, Part]) -> Iterator[Found]:
 
 
 def encodings_fit(inputs: dict[str, Part]) -> Iterator[Found]:
-    """The `encoding` of every text exists. Only the encodings `bpe` and `numbers` have a `vocabulary` (a number of
-    ids); for `bpe` it is at least 257."""
+    """The `encoding` of every text exists. The encodings `bpe` and `numbers` have a `vocabulary` (a number of ids, for
+    `bpe` at least 257); all other encodings have none."""
     for name, part in inputs.items():
         if not {"encoding", "vocabulary"} <= set(part.options):
             continue
