@@ -121,9 +121,9 @@ def fitted(
     config: Config, dataset: Dataset, processes: Processes, say: Callable[[str], None]
 ) -> tuple[dict[str, Chopper], dict[str, Task]]:
     """Returns (choppers, tasks), each by name. The first process fits them, or copies what the run of `from:` has
-    fitted, and saves them in `RUN/assets`. The other processes receive these files over the network, so they need no
-    access to the disk of the first process. In a run with a checkpoint nothing is fitted. Raises DataError if choppers
-    or tasks cannot be fitted on the data, or if a file is missing."""
+    fitted, and saves them in `RUN/assets`. It sends these files to the other processes, which therefore need no access
+    to its disk. In a run with a checkpoint nothing is fitted. Raises DataError if choppers or tasks cannot be fitted on
+    the data, or if a file is missing."""
     assets, open_run = Path(config.out) / "assets", partial(open_part, trust=config.nested)
     if processes.is_first:
         if config.from_run:
