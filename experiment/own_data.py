@@ -69,8 +69,8 @@ def whole_data(data: str, split: str, columns: Mapping[str, str], corpus: bool =
 
 
 def dataset_of(text: str) -> Dataset:
-    """Returns the data set that a text describes: a name, or a mapping as in a YAML. Raises RunError for any other
-    text."""
+    """Returns the data set that a text describes: a name, or a mapping such as a YAML contains. Raises RunError for any
+    other text."""
     try:
         tree = {"data": {"dataset": read_yaml(text, {}, [])}}
         if renamings := rename(tree):

@@ -187,7 +187,7 @@ class Run(TrainedModel):
         run's folder). If the file cannot be written, a message on standard error names `option`, the option of the
         command line that selects another folder."""
         line = json.dumps({"step": self.step, "checkpoint": self.which, **result}) + "\n"
-        # in a foreign run a link may lead out of its folder, and a pipe may have no reader
+        # in a run from elsewhere, the file may be a link out of the folder, or a pipe that nobody reads
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         try:
             with open(os.open((folder or self.folder) / "evaluations.jsonl", flags, 0o644), "a") as file:

@@ -257,7 +257,7 @@ def run_lock(folder: Path) -> Iterator[Callable[[], None]]:
     function without arguments that calls `check_lock` for this lock. Raises LockedError if another process holds the
     lock (the message names the process and the time), OSError if the file system has no locks or is not writable."""
     file = folder / ".lock"
-    # Closing releases the lock. The file stays, so that all processes lock the same one.
+    # Closing the file releases the lock. The file is not deleted, so all processes lock the same file.
     with opened_lock(file) as handle:
         try:
             lock(handle)

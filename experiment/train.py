@@ -264,9 +264,9 @@ def start(experiment: Experiment) -> None:
 
 
 def fit(experiment: Experiment) -> dict[str, float]:
-    """Train from the newest checkpoint, or from step 0, to the last step or until a signal stops the run. Returns the
-    last validation metrics. If the loss or the weights are not finite, the run returns to its newest valid checkpoint;
-    this is done only once."""
+    """Train from the newest undamaged checkpoint, or from step 0, to the last step or until a signal stops the run.
+    Returns the last validation metrics. If the loss or the weights are not finite, the run returns once to its newest
+    undamaged checkpoint; the second time RunError is raised."""
     state, trainer = resume(experiment), experiment.trainer
     preflight(experiment)
     introduce(experiment)
@@ -321,9 +321,9 @@ def about_inputs(experiment: Experiment) -> list[str]:
 
 
 def resume(experiment: Experiment) -> State | None:
-    """Load the newest valid checkpoint and return its state. If there is no valid checkpoint, returns None; the weights
-    are then copied from the run of `from:`, or, without `from:`, keep their initial values. Raises RunError if the data
-    changed since the checkpoint was written, or if no weights of `from:` fit."""
+    """Load the newest undamaged checkpoint and return its state. If there is no such checkpoint, returns None; the
+    weights are then copied from the run of `from:`, or, without `from:`, keep their initial values. Raises RunError if
+    the data changed since the checkpoint was written, or if no weights of `from:` fit."""
     processes, config = experiment.processes, experiment.config
     if experiment.choices.note:
         experiment.say(experiment.choices.note)
@@ -345,8 +345,8 @@ def resume(experiment: Experiment) -> State | None:
 
 
 def newest(experiment: Experiment) -> int | None:
-    """Returns the step of the newest valid checkpoint, or None if there is no valid checkpoint. The result is equal in
-    all processes."""
+    """Returns the step of the newest undamaged checkpoint, or None if there is no such checkpoint. The result is equal
+    in all processes."""
     first = experiment.processes.is_first
     return experiment.processes.broadcast(checkpoint.newest_valid(experiment.folder, experiment.say) if first else None)
 
@@ -396,10 +396,10 @@ def restore_state(experiment: Experiment, step: int, state: State) -> None:
 
 
 def roll_back(experiment: Experiment, error: NotFiniteError) -> State:
-    """Return to the newest valid checkpoint, and skip the batches between this checkpoint and the failure. First the
-    skipped batches are written into the checkpoint's state, as `skipped`: [(step, number of batches)]. A later resume
-    therefore skips the same batches. Raises RunError if the run already returned to a checkpoint once, or if there is
-    no checkpoint."""
+    """Return to the newest undamaged checkpoint, and skip the batches between this checkpoint and the failure. First
+    the skipped batches are written into the checkpoint's state, as `skipped`: [(step, number of batches)]. A later
+    resume therefore skips the same batches. Raises RunError if the run already returned to a checkpoint once, or if
+    there is no checkpoint."""
     failed, processes = experiment.trainer.step, experiment.processes
     processes.wait()
     step = newest(experiment)

@@ -95,7 +95,7 @@ DATA_ONLY = "augment", "augment_wave", "size", "longest", "pad_vocabulary_to"
 
 
 def functions_that_differ(source: Config, target: Config) -> list[str]:
-    """Returns sentences about the settings that differ between two configurations so that the same weights compute
+    """Returns sentences about the settings that differ between two configurations and make the same weights compute
     something else: `["model.heads is 4 in the source run, 8 in this one"]`. It compares the cores, and the inputs that
     both configurations have with the same `use`."""
     pairs = [("model", source.tree["model"], target.tree["model"], FUNCTIONS)]

@@ -119,14 +119,14 @@ def refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, de
     """Yields a problem at `path` if calling `part` with `arguments` raises ValueError or TypeError. RuntimeError is
     ignored. The state of the CPU's random number generator does not change.
 
-    On the device "meta" large matrices take no memory, but arithmetic on "meta" (as in rotary) makes torch spend
+    On the device "meta" large matrices take no memory, but arithmetic on "meta" (such as that of rotary positions) makes torch spend
     seconds on imports."""
     try:
         with torch.random.fork_rng(devices=[]), torch.device(device):
             part(*arguments)
     except (ValueError, TypeError) as error:
         yield path, str(error)
-    except RuntimeError:  # code that reads values fails on "meta"; the model reports it when it is built
+    except RuntimeError:  # code that reads values of tensors fails on "meta"; `build_model` reports real errors later
         return
 
 

@@ -101,7 +101,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = 
         state = "is empty" if tree is None else f"is {shown(tree)}"
         message = f"the file {state}; it must be a mapping with {', '.join(sections())}"
         raise ConfigError(str(file), [Problem((), message)], {(): 1})
-    is_run_file = file.name == "config.yaml"  # a foreign folder may lack all other files of a run
+    is_run_file = file.name == "config.yaml"  # the folder of a run from elsewhere may lack all other files
     in_run = (
         is_run_file and any(map(os.path.isdir, (path, folder / "checkpoints", folder / "assets")))
     ) or "format" in tree
