@@ -1,4 +1,4 @@
-"""`chopmix examples RUN`: writes samples of a data set as files, for viewing, listening and `chopmix predict`."""
+"""`chopmix examples CONFIG`: writes samples of a data set as files, for viewing, listening and `chopmix predict`."""
 
 from __future__ import annotations
 

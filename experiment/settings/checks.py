@@ -119,8 +119,8 @@ def refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, de
     """Yields a problem at `path` if calling `part` with `arguments` raises ValueError or TypeError. RuntimeError is
     ignored. The state of the CPU's random number generator does not change.
 
-    On the device "meta" large matrices take no memory, but arithmetic on "meta" (such as that of rotary positions) makes torch spend
-    seconds on imports."""
+    On the device "meta" large matrices take no memory, but arithmetic on "meta", such as that of rotary positions,
+    makes torch spend seconds on imports."""
     try:
         with torch.random.fork_rng(devices=[]), torch.device(device):
             part(*arguments)
