@@ -210,6 +210,8 @@ class ScoreChopper(IdChopper):
             if values.dtype.kind not in "biuf":
                 raise TypeError(f"its values are of type {values.dtype}")
             score = torch.as_tensor(values, dtype=torch.long)
+            if values.dtype.kind == "f" and not np.array_equal(values, score.numpy()):
+                raise TypeError("it has values that are not whole numbers")
         except DataError:
             raise
         except (TypeError, ValueError, RuntimeError) as error:

@@ -137,10 +137,11 @@ class Document:
     def _remove(self, path: tuple[str, ...], mapping: dict[str, Any], existed: bool) -> None:
         section, name = path
         del mapping[name]
-        training = self.tree.get("training")
-        shares = training.get("input_dropout") if isinstance(training, dict) else None
-        if section == "inputs" and isinstance(shares, dict):
-            shares.pop(name, None)
+        for parent, key in (("training", "input_dropout"), ("data", "columns")) if section == "inputs" else ():
+            values = self.tree.get(parent)
+            by_input = values.get(key) if isinstance(values, dict) else None
+            if isinstance(by_input, dict):
+                by_input.pop(name, None)
         if not existed:
             self.problems.append(Problem(path, f"does not exist, so it cannot be removed{nearest(name, mapping)}"))
 
