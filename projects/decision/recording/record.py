@@ -105,10 +105,10 @@ def numbers_of(part: int, episodes: int) -> range:
 def record(
     folder: Path, about: About, play: Callable[[range], Iterator[Episode]] | None = None, workers: int = 1
 ) -> Iterator[int]:
-    """Writes the missing parts of a folder. Yields the number of episodes so far after each episode. With more than one
-    worker process (`workers`), yields it after each part. `play` is a function that plays the episodes with the given
-    numbers, in this process. None: the agent that `about.policy` names plays. Raises DataError in the cases of
-    `begin_folder` and `agent_of`, and if an episode cannot be played."""
+    """Writes the missing parts of a folder. Yields the number of episodes so far, at the beginning and after each
+    episode. With more than one worker process (`workers`), yields it after each part. `play` is a function that plays
+    the episodes with the given numbers, in this process. None: the agent that `about.policy` names plays. Raises
+    DataError in the cases of `begin_folder` and `agent_of`, and if an episode cannot be played."""
     parts = range(-(-about.episodes // PART))
     missing = [part for part in parts if not os.path.exists(part_of(folder, part))]
     if missing and play is None:
