@@ -6,9 +6,9 @@
     argument   = number | axis | input | source "->" reader
 
 A name is one of causal, causal(axis), same_sample, same_item, from(input, ...), window(size), window(size, axis),
-on(axis) and edges(source -> reader, ...), or the name of a file in `models/graphs/`, such as
-neighbourhood(radius, axis, ...), or package.module:Class for a user-defined graph. The arguments are the values of the
-fields of the graph's class, in the order of the fields. `!` has the highest precedence, then `&`, then `|`.
+on(axis) and edges(source -> reader, ...), or the name of a file in `models/graphs/`, such as neighbourhood(radius,
+axis, ...), or package.module:Class for a user-defined graph. The arguments are the values of the fields of the graph's
+class, in the order of the fields. `!` has the highest precedence, then `&`, then `|`.
 
     causal & same_sample
     same_sample & (causal | from(image))
@@ -66,8 +66,8 @@ def user_defined_graphs(expressions: str | Sequence[str]) -> list[str]:
 
 
 def plug_in(name: str) -> type[g.Graph] | None:
-    """Returns the graph class that the file `name` in the plug-in folder defines; None if the folder has no file of this
-    name, or the file defines no subclass of `Graph`."""
+    """Returns the graph class that the file `name` in the plug-in folder defines; None if the folder has no file of
+    this name, or the file defines no subclass of `Graph`."""
     module = modules_of(FOLDER).get(name)
     kinds = [] if module is None else vars(importlib.import_module(module)).values()
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, g.Graph)
@@ -175,8 +175,8 @@ class _Parser:
         return graph
 
     def _build(self, graph_class: type[g.Graph], name: str, position: int) -> g.Graph:
-        """Returns an instance of a graph class. The arguments in parentheses are assigned to the fields in order; a field
-        `axes` or `inputs` takes all remaining arguments."""
+        """Returns an instance of a graph class. The arguments in parentheses are assigned to the fields in order; a
+        field `axes` or `inputs` takes all remaining arguments."""
         arguments = self._arguments()
         values, left = [], list(arguments)
         for field in fields(graph_class):
@@ -195,7 +195,8 @@ class _Parser:
 
     def _value(self, field: Field, name: str, argument: Any, position: int) -> int | float:
         """Returns the value of one field. For a field `axis` or `axes` this is the index of the axis that the argument
-        names (from 0), for `input` or `inputs` the number of the named input (from 1), else the argument as a number."""
+        names (from 0), for `input` or `inputs` the number of the named input (from 1), else the argument as a
+        number."""
         if field.name in ("axis", "axes"):
             return self._index("axis", argument, self.axes, position)
         if field.name in ("input", "inputs"):

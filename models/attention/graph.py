@@ -57,8 +57,8 @@ class Node(NamedTuple):
 
     @classmethod
     def every(cls, tokens: Tokens, axis: int) -> Node:
-        """Returns the descriptors of all tokens in a shape that broadcasts to all pairs of tokens: for queries `axis` is 2
-        and the shape is (b, n, 1), for keys `axis` is 1 and the shape is (b, 1, n)."""
+        """Returns the descriptors of all tokens in a shape that broadcasts to all pairs of tokens: for queries `axis`
+        is 2 and the shape is (b, n, 1), for keys `axis` is 1 and the shape is (b, 1, n)."""
         return cls(
             tokens.input.unsqueeze(axis), tokens.sample.unsqueeze(axis), tokens.item.unsqueeze(axis),
             tokens.position.unsqueeze(axis).unbind(-1),
@@ -196,8 +196,8 @@ class Not(Graph):
 
 @dataclass(frozen=True)
 class Causal(Graph):
-    """A token reads the tokens whose position on `axis` is not larger than its own. Axis 0 is the running order; another
-    axis can be seconds.
+    """A token reads the tokens whose position on `axis` is not larger than its own. Axis 0 is the running order;
+    another axis can be seconds.
 
     Tokens without a coordinate on the axis (a class token, a text among sensors) come after all others: they read all
     tokens, and tokens with a coordinate do not read them. Otherwise a token could read its own future through them.
@@ -248,9 +248,9 @@ class From(Graph):
 
 @dataclass(frozen=True)
 class Window(Graph):
-    """A token reads the tokens at a distance below `size` on an axis, in both directions. `causal & window(4)` reads the
-    last 4 tokens: the query itself and the 3 preceding tokens. On axis 0 the unit is tokens; on an axis of time it is
-    seconds."""
+    """A token reads the tokens at a distance below `size` on an axis, in both directions. `causal & window(4)` reads
+    the last 4 tokens: the query itself and the 3 preceding tokens. On axis 0 the unit is tokens; on an axis of time it
+    is seconds."""
 
     size: float
     axis: int = 0

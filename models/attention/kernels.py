@@ -35,8 +35,8 @@ KeyHeads = Float[Tensor, "b g m c"]
 
 @dataclass(frozen=True)
 class Layout:
-    """Base class. A layout computes attention along one graph for one batch of tokens. It is called with queries
-    (b, h, n, c), keys and values (b, g, m, c), a bias or None, and a dropout probability, and returns (b, h, n, c)."""
+    """Base class. A layout computes attention along one graph for one batch of tokens. It is called with queries (b, h,
+    n, c), keys and values (b, g, m, c), a bias or None, and a dropout probability, and returns (b, h, n, c)."""
 
     adds_bias: ClassVar[bool] = False
     """Whether the layout supports a bias on the scores."""
@@ -73,8 +73,8 @@ def sdpa(
     query: Heads, key: KeyHeads, value: KeyHeads, mask: Tensor | None = None, causal: bool = False,
     dropout: float = 0.0, scale: float | None = None,
 ) -> Heads:  # fmt: skip
-    """Returns the result of PyTorch's scaled dot-product attention (SDPA). There may be fewer key heads than query heads
-    (grouped heads). `scale` is the factor of the scores; None: 1/sqrt(c).
+    """Returns the result of PyTorch's scaled dot-product attention (SDPA). There may be fewer key heads than query
+    heads (grouped heads). `scale` is the factor of the scores; None: 1/sqrt(c).
 
     On CUDA no fast kernel supports a mask together with grouped heads, so keys and values are repeated there."""
     grouped = query.shape[1] != key.shape[1]
@@ -172,7 +172,8 @@ class PerSample(Layout):
 
 @dataclass(frozen=True)
 class VariableLength(Layout):
-    """For packed rows on CUDA: `varlen_attn` over the concatenated samples of the batch (half precision, no dropout)."""
+    """For packed rows on CUDA: `varlen_attn` over the concatenated samples of the batch (half precision, no
+    dropout)."""
 
     drops: ClassVar[bool] = False
     boundaries: Int[Tensor, "s"]
@@ -194,8 +195,8 @@ class VariableLength(Layout):
 
 @dataclass(frozen=True)
 class Band(Layout):
-    """For a causal window of `size` tokens on a CPU. The queries are split into blocks of `size` tokens. The queries of a
-    block read keys of the same block and of the previous block."""
+    """For a causal window of `size` tokens on a CPU. The queries are split into blocks of `size` tokens. The queries of
+    a block read keys of the same block and of the previous block."""
 
     size: int
 

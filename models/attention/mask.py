@@ -37,9 +37,9 @@ def mask_within(graph: Graph, queries: Tokens, keys: Tokens, self_attention: boo
 
 
 def lasting(graphs: Sequence[Graph], tokens: Tokens) -> Bool[Tensor, "b n"]:
-    """Returns True for each token that a token appended to the same row may read in at least one layer. A cache can drop
-    all other tokens. The first token of a sample is always True, because running orders are counted from it. Padding is
-    False."""
+    """Returns True for each token that a token appended to the same row may read in at least one layer. A cache can
+    drop all other tokens. The first token of a sample is always True, because running orders are counted from it.
+    Padding is False."""
     relative = within_samples(tokens)
     order = relative.position[..., 0]
     key = Node(relative.input, relative.sample, relative.item, relative.position.unbind(-1))
@@ -49,7 +49,8 @@ def lasting(graphs: Sequence[Graph], tokens: Tokens) -> Bool[Tensor, "b n"]:
 
 
 def reach(graphs: Sequence[Graph], tokens: Tokens) -> Bool[Tensor, "b n n"]:
-    """Returns the dependence through all layers: `reach[b, i, j]` is True if the output of token i can depend on token j.
+    """Returns the dependence through all layers: `reach[b, i, j]` is True if the output of token i can depend on token
+    j.
 
     `graphs` holds one graph per layer, in the order of the layers. The mask of one layer does not show this dependence:
     with `causal | from(image)` and the order text, image, the image reads the later text in layer 1, and the earlier

@@ -1,8 +1,8 @@
 """Attention as message passing on a graph, in plain Python. Read and run this file first.
 
 Every node holds a vector, from which it computes a *query* (what am I looking for?), a *key* (what do I contain?) and a
-*value* (what do I communicate?). To receive a message, a node compares its query with the key of every node from which an
-edge leads to it: the dot product of query and key is a score. The softmax turns the scores into weights that sum to
+*value* (what do I communicate?). To receive a message, a node compares its query with the key of every node from which
+an edge leads to it: the dot product of query and key is a score. The softmax turns the scores into weights that sum to
 one. The message is the sum of the values, multiplied by these weights. That is all of attention. `kernels.py` computes
 the same messages faster and is tested against this file; `tiny_gpt.py` is a language model with the same functions.
 """
@@ -32,14 +32,15 @@ def dot(left: Vector, right: Vector) -> float:
 
 
 def softmax(scores: Vector) -> Vector:
-    """Returns positive weights that sum to one, one per score. Subtracting the largest score avoids an overflow of exp."""
+    """Returns positive weights that sum to one, one per score. Subtracting the largest score avoids an overflow of
+    exp."""
     powers = [math.exp(score - max(scores)) for score in scores]
     return [power / sum(powers) for power in powers]
 
 
 def receive(node: MessageNode, incoming: Sequence[MessageNode], bias: Vector | None = None) -> Vector:
-    """Returns the message that `node` receives from the nodes `incoming`, from which edges lead to `node`. Returns zeros
-    if `incoming` is empty. `bias` has one number per incoming node, which is added to the score of that node."""
+    """Returns the message that `node` receives from the nodes `incoming`, from which edges lead to `node`. Returns
+    zeros if `incoming` is empty. `bias` has one number per incoming node, which is added to the score of that node."""
     if not incoming:
         return [0.0] * len(node.value)
     scores = [dot(node.query, sender.key) / math.sqrt(len(node.query)) for sender in incoming]

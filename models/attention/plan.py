@@ -44,8 +44,8 @@ def plan_cross(
     graph: Graph, queries: Tokens, keys: Tokens, *, dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Layout:  # fmt: skip
-    """Returns the layout of `graph` for cross-attention from `queries` to `keys`, two sets of tokens with descriptors on
-    the CPU. The output of a query that reads no token is zero.
+    """Returns the layout of `graph` for cross-attention from `queries` to `keys`, two sets of tokens with descriptors
+    on the CPU. The output of a query that reads no token is zero.
 
     The output at padding is not used, so padding queries may read all keys. Then, if every other query also reads all
     keys, no mask is needed.

@@ -50,7 +50,8 @@ def causal(reader: int, sender: int) -> bool:
 
 
 class Block(nn.Module):
-    """One layer: attention between the tokens (`communicate`), then a feed-forward network for each token (`compute`)."""
+    """One layer: attention between the tokens (`communicate`), then a feed-forward network for each token
+    (`compute`)."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
