@@ -100,8 +100,8 @@ class Targets:
     left_out: Mapping[str, str] = field(default_factory=dict)
     """The samples that the task cannot supervise. Maps the name of a sample (`SetPlan.keys`) to the reason."""
     count: int = 0
-    """The number of targets that are not `IGNORED`. The summed loss of a step is divided by the sum of this number over
-    all micro-batches and ranks."""
+    """The number of targets that are neither missing nor at padding. The summed loss of a step is divided by the sum of
+    this number over all micro-batches and ranks."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -167,7 +167,8 @@ class Gpt2(Initialization):
 
 class ZeroProjections(Initialization):
     """Matrices that write to the residual stream are zero, so every branch (attention or feed-forward) starts at zero.
-    All other matrices have the standard deviation fan_in^-½, which keeps the variance of their input.
+    The other matrices of cores and inputs have the standard deviation fan_in^-½, which keeps the variance of their
+    input.
 
     The options are standard deviations from 0 to 10,000: `embedding` for embedding tables, `head` for matrices of
     heads, `tied` for embedding tables that a head uses as weights (`tied`, `masked_head`). `tied: null` means
