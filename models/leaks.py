@@ -5,9 +5,9 @@ It is not enough to check the mask of one layer. With `causal | from(image)` and
 all preceding text in layer 1, and in layer 2 earlier text reads the image. Therefore a slot depends on its target from
 layer 2 on. There are two ways to prove that there is no leak; the second is used for slots for which the first fails:
 
-* *By declaration.* `Graph.ahead` declares the inputs that earlier tokens may read. A slot depends on no token that comes
-  after both the slot itself and the last token of these inputs. There is no leak if the carrier comes after both. This
-  is true for `causal`, for `causal(seconds)`, and for inputs read by all tokens if these inputs come first.
+* *By declaration.* `Graph.ahead` declares the inputs that earlier tokens may read. A slot depends on no token that
+  comes after both the slot itself and the last token of these inputs. There is no leak if the carrier comes after both.
+  This is true for `causal`, for `causal(seconds)`, and for inputs read by all tokens if these inputs come first.
 * *By search.* The dependence is computed through the layers (`mask.reach`), once for each new layout of a sample. The
   position of the sample in a packed row does not matter, because no token reads another sample.
 """
