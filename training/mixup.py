@@ -20,9 +20,9 @@ from ..models.batch import Batch, Chunks
 @dataclass(frozen=True, kw_only=True)
 class Mixup:
     """Mixes the inputs and labels of pairs of samples with Mixup (Zhang et al. 2018, arXiv:1710.09412) or CutMix (Yun
-    et al. 2019, arXiv:1905.04899). The share of the first sample is drawn from a distribution Beta(a, a); `mixup` and
-    `cutmix` are the number a for the two methods, 0 to 1000. 0: the method is not used. If both numbers are above 0,
-    one of the two methods is drawn for each pair, with probability 1/2.
+    et al. 2019, arXiv:1905.04899). The share of an item in its mixture is drawn from a distribution Beta(a, a); `mixup`
+    and `cutmix` are the number a for the two methods, 0 to 1000. 0: the method is not used. If both numbers are above
+    0, one of the two methods is drawn for each pair, with probability 1/2.
 
     Sounds only support mixup. The waveforms of a pair are added with weights, after the partner of a sound is cut or
     padded with silence to the length of the sound (AST, Gong et al. 2021, arXiv:2104.01778). Raises ValueError if a

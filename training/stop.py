@@ -62,7 +62,7 @@ class StopRequest:
 def orderly_end() -> Iterator[None]:
     """Returns a context in which SIGTERM raises SystemExit(143). Then `finally` blocks run and delete incomplete files.
     The context has no effect outside the main thread, and none under torchrun, whose processes may wait for each other
-    in code that handles no signals."""
+    in code without signal handlers."""
     if "RANK" in os.environ or threading.current_thread() is not threading.main_thread():
         yield
         return
