@@ -291,8 +291,10 @@ def _without(tree: Mapping[str, Any], paths: Sequence[Where]) -> dict[str, Any]:
     list."""
     copied: Any = copy.deepcopy(tree)
     for path in sorted(paths, key=len, reverse=True):
-        *parents, last = takewhile(lambda key: isinstance(key, str), path)
-        functools.reduce(lambda node, key: node[key], parents, copied).pop(last, None)
+        node, keys = copied, [*takewhile(lambda key: isinstance(key, str), path)]
+        while len(keys) > 1 and isinstance(node.get(keys[0]), dict):
+            node = node[keys.pop(0)]
+        node.pop(keys[0], None)
     return copied
 
 

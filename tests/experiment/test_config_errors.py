@@ -10,7 +10,7 @@ import pytest
 import yaml
 from checkout import CONFIGS
 from chopmix.experiment import build as model
-from chopmix.experiment.settings.config import config_from_tree, load_config
+from chopmix.experiment.settings.config import _without, config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.files.trust import Trust
 
@@ -390,3 +390,9 @@ def test_a_model_that_does_not_fit_into_memory_is_told_as_such(monkeypatch):
         monkeypatch.setattr(model, "_build_model", fails)
         with pytest.raises(kind):
             model.build_model(load_config(CONFIGS / "quickstart.yaml"), {}, {})
+
+
+def test_a_wrong_value_is_removed_at_the_deepest_mapping():
+    """A path may lead into a value that is no mapping, such as a number where options are expected."""
+    tree = {"training": {"clip": 1.5, "seed": 0}}
+    assert _without(tree, [("training", "clip", "norm"), ("training", "clip", 0)]) == {"training": {"seed": 0}}
