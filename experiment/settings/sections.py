@@ -240,7 +240,7 @@ def is_tokenizer(candidate: Any) -> bool:
 def sections() -> Keys:
     """Returns the annotation and the default of every section of a YAML, by name. The default `...` means that the
     section is required."""
-    tokenizers = Folder("tokenizers", "tokenizer: a torch module with a Chopper", is_tokenizer)
+    tokenizers = Folder("tokenizers", "torch.nn.Module with a class Chopper", is_tokenizer)
     return {
         "inputs": (dict[str, Annotated[Any, Choice(tokenizers)]], ...),
         "model": (Annotated[Any, Record("model", (Transformer, Model), _model)], ...),

@@ -345,11 +345,12 @@ def test_classes_from_outside(plain, outside):
         ("inputs.lidar={use: 'NAME:LidarTokenizer', beam: "
          "4}", "lidar.beam: LidarTokenizer has no such key; did you mean"),
         ("inputs.lidar={use: 'NAME:LidarTokenizer', gain: 0}", "lidar.gain: must be greater than 0, not 0"),
-        ("inputs.lidar=NAME:LidarChopper", "lidar: 'NAME:LidarChopper' is no tokenizer: a torch module with a Chopper"),
+        ("inputs.lidar=NAME:LidarChopper", "lidar: 'NAME:LidarChopper' is not a subclass of torch.nn.Module with a "
+         "class Chopper"),
         ("inputs.lidar=NAME:Narrow", "lidar: Narrow takes (chopper, width); expected: (chopper, width, "
          "context, *, YAML keys)"),
-        ("inputs.lidar=collections:OrderedDict", "lidar: 'collections:OrderedDict' is no tokenizer: a torch "
-         "module with a Chopper"),
+        ("inputs.lidar=collections:OrderedDict", "lidar: 'collections:OrderedDict' is not a subclass of torch.nn.Module "
+         "with a class Chopper"),
         ("model.block.norm=NAME:Moons", "norm: 'NAME:Moons' is not a subclass of Norm"),
         ("data.dataset=subprocess:Popen", "dataset: 'subprocess:Popen' is not a subclass of Dataset"),
         ("inputs.lidar=NAME:LidarTokeniser", "has no class 'LidarTokeniser'; did you mean 'LidarTokenizer'?"),
