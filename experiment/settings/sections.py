@@ -79,7 +79,7 @@ class Training:
     clipping."""
     ema: float | None = None
     """The decay per step, above 0 and below 1, of an exponential moving average of the weights. The averaged weights
-    are used for evaluation, the best checkpoint and export. null: no average."""
+    are used for evaluation, the best checkpoint and export. null: not used."""
     precision: Literal["auto", "fast", "float32", "bfloat16"] = "auto"
     """The precision of matrix products; weights stay float32. `auto`: bfloat16 on a GPU that supports bfloat16, and on
     a CPU with bfloat16 instructions if the model is so wide that bfloat16 is faster; else float32. `fast`: as `auto`,
@@ -142,7 +142,7 @@ class Checkpoints:
     """The number of the newest checkpoints that are kept. The best checkpoint is kept in addition."""
     average: int | None = None
     """The number of the newest checkpoints whose weights are averaged after the last step (5 in Vaswani et al. 2017);
-    null: no average."""
+    null: not used."""
     best: str = "val/loss"
     """The metric of the validation split that selects the best checkpoint. Each metric determines whether its smallest
     or its largest value is best: the smallest `val/loss`, the largest `val/accuracy`."""

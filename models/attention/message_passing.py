@@ -32,8 +32,7 @@ def dot(left: Vector, right: Vector) -> float:
 
 
 def softmax(scores: Vector) -> Vector:
-    """Returns positive weights that sum to one, one per score. Subtracting the largest score avoids an overflow of
-    exp."""
+    """Returns one positive weight per score; their sum is one. Subtracting the maximum avoids an overflow of exp."""
     powers = [math.exp(score - max(scores)) for score in scores]
     return [power / sum(powers) for power in powers]
 
