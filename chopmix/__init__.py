@@ -1,11 +1,11 @@
-"""The public interface: `import chopmix`. The names below are stable (see "From Python" in the README); all other names
-are private.
+"""The public interface: `import chopmix`. The names in this file, and those in the files `public.py` of the projects,
+are stable (see "From Python" in the README). All other names are private.
 
     run = chopmix.load("runs/quickstart")
     run.predict([{"operator": "+"}])
 
-A name is imported when it is first used, so that `chopmix --help` does not import torch. The code is in the sibling
-folders of this one (`models/`, `tokenizers/`, ...), installed as `chopmix.models`, `chopmix.tokenizers`, and so on."""
+A name is imported at its first use, so `chopmix --help` does not import torch. The code is in the folders next to this
+one (`models/`, `tokenizers/`, ...), which are installed as `chopmix.models`, `chopmix.tokenizers`, ..."""
 
 from importlib import import_module
 from pathlib import Path
@@ -79,7 +79,7 @@ _PUBLIC = {
     "training.optimizers": ("Optimizer",),
     "training.schedules": ("Schedule",),
 }
-"""The public names by module; the same as the imports above, which only type checkers read."""
+"""The public names by module. They are the same names as in the imports above, which only type checkers read."""
 
 _ROOT = Path(__file__).parent.parent
 if (_ROOT / "models" / "transformer.py").is_file():  # a checkout: `python train.py` works without an installation
@@ -87,7 +87,7 @@ if (_ROOT / "models" / "transformer.py").is_file():  # a checkout: `python train
 
 
 def _public() -> dict[str, tuple[str, ...]]:
-    """Returns the public names by module: those of the core, and those that each project lists in its `public.py`."""
+    """Returns the public names by module: the names in `_PUBLIC`, and the names in the `public.py` of each project."""
     projects = import_module(f"{__name__}.files.plugins").projects_with("public")
     public = dict(_PUBLIC)
     for project in projects:

@@ -1,13 +1,13 @@
-"""The command line. Every other file in this folder, and in the `commands/` folders of projects, is one command. It is
-a module with these members:
+"""The command line. Every other file in this folder, and in the `commands/` folders of projects, is one command. The
+file is a module with these members:
 
     HELP                  the description of the command in `chopmix --help`
     add_options(command)  adds the arguments to the parser of the command
-    AFTER                 only in projects: the command that this one follows in `chopmix --help`
+    AFTER                 only in projects: the command that precedes this command in `chopmix --help`
     run(options)          runs the command and returns the exit status (None is 0); `report_error` prints its errors
 
-`--help` imports all of these modules. A command imports torch only inside `run`, because this import takes seconds.
-`options/shared.py` contains the arguments that several commands share."""
+`chopmix --help` imports all of these modules. A command imports torch only inside `run`, because importing torch takes
+seconds. `options/shared.py` contains the arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -32,13 +32,15 @@ FLAGS = {
     "": ("out",), "data": ("dataset",), "model": ("depth", "width", "heads", "context"),
     "training": ("steps", "seed", "learning_rate", "precision", "device", "samples_per_step", "tokens_per_step"),
 }  # fmt: skip
-"""YAML keys by section that users often write as flags (`--steps 300`). The error message suggests the key instead."""
+"""YAML keys that users often write as flags (`--steps 300`), by section (`""`: the top level). The error message
+suggests the key instead."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command (default: the command in `sys.argv`). Returns the exit status: 0 for success; 2 for an error of
-    the user; 1 for a failure of the machine (such as a full disk) or samples that cannot be read; 130 or 143 after
-    Ctrl-C or SIGTERM. Raises SystemExit(2) if the arguments cannot be parsed, and the exceptions of `report_error`."""
+    the user; 1 for a failure of the machine, such as a full disk, and if a command returns 1, for example because
+    samples cannot be read; 130 or 143 after Ctrl-C or SIGTERM. Raises SystemExit(2) if the arguments cannot be parsed,
+    and the exceptions that `report_error` raises again."""
     options = parse(arguments)
     try:
         return options.command_module.run(options) or 0
@@ -52,8 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report_error(error: Exception) -> int:
-    """Prints an error message and returns the exit status, 1 or 2. Under torchrun only the first process with an error
-    prints. Raises the error again if it is a bug of the program, or if CHOPMIX_TRACEBACK is set."""
+    """Prints an error message and returns the exit status: 1 for OSError (except FileNotFoundError) and MemoryError,
+    else 2. Under torchrun only the first process with an error prints. Raises the error again if it is a bug of the
+    program (any type that is not expected), or if CHOPMIX_TRACEBACK is set."""
     from ..data.processes import ElsewhereError, leave, speaks_of_failure
     from ..experiment.settings.document import ConfigError
     from ..models.contract import ContractError
@@ -75,8 +78,8 @@ def report_error(error: Exception) -> int:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Returns the options of one command. `KEY=VALUE` arguments may also follow flags, which argparse does not support.
-    Prints a message and raises SystemExit(2) if arguments are unknown or missing."""
+    """Returns the options of one command. `KEY=VALUE` arguments may also follow flags; argparse alone does not support
+    this. Prints a message and raises SystemExit(2) if arguments are unknown or missing."""
     root = parser()
     options, rest = root.parse_known_args(arguments)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "overrides")]
@@ -89,8 +92,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def flag_hint(unknown: Sequence[str], rest: Sequence[str]) -> str:
-    """Returns the hint for the first of the `unknown` flags; `rest` are all words that were not parsed. The hint for
-    `--steps 300` is `; did you mean training.steps=300?`."""
+    """Returns the end of an error message for the first of the `unknown` flags. `rest` contains all arguments that were
+    not parsed. For `--steps 300` it returns `; did you mean training.steps=300?`."""
     flag, _, value = unknown[0].removeprefix("--").partition("=")
     following = rest[rest.index(unknown[0]) + 1 :]
     value = value or (following[0] if following and not following[0].startswith("-") else "VALUE")
@@ -106,8 +109,8 @@ def flag_hint(unknown: Sequence[str], rest: Sequence[str]) -> str:
 
 
 def command_modules() -> dict[str, Any]:
-    """Returns the module of each command by name, in the order of `--help`. The file name ends in `_model` if Python
-    already uses the name: `import` is import_model.py and `inspect` is inspect_model.py."""
+    """Returns the module of each command by name, in the order of `--help`. If Python already uses the name of a
+    command, the file name ends in `_model`: `import` is import_model.py, `inspect` is inspect_model.py."""
     files = {name.removesuffix("_model"): module for name, module in modules_of("commands").items() if name != "cli"}
     modules = {name: importlib.import_module(module) for name, module in files.items()}
 
@@ -119,8 +122,8 @@ def command_modules() -> dict[str, Any]:
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of argparse with other error messages: control characters are shown as escapes, and for a missing
-    command the message names the project that provides it."""
+    """The parser of argparse with other error messages. Control characters are shown as escapes. For a command of a
+    project that is not installed, the message names the project."""
 
     def error(self, message: str) -> NoReturn:
         command = re.search(r"invalid choice: '(\w+)'", message)

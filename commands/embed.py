@@ -1,4 +1,4 @@
-"""`chopmix embed RUN`: computes embeddings of samples: the output of the last layer of the first core."""
+"""`chopmix embed RUN`: writes embeddings of samples, that is, the output of the first core after its last layer."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""`chopmix evaluate RUN`: computes metrics on a complete split, prints them and appends them to `evaluations.jsonl` in
-the folder of the run. The number of samples is printed if a metric is computed on a part of the split:
+"""`chopmix evaluate RUN`: computes metrics on all samples of a split, prints them and appends them to
+`evaluations.jsonl` in the folder of the run. If a metric is computed on a part of the split, the number of samples is
+printed:
 
     500 samples of parallel_text (val)
     val/second/loss 0.465812
@@ -21,7 +22,7 @@ GENERATING = (
     ("--steps", int, "N", "number of refinement steps; default: the setting of the task"),
     ("--drafts", int, "N", "number of drafts to choose from; default: the setting of the task"),
 )
-"""Options for the generation of items: flag, type, metavar and help."""
+"""Options for the generation of items: flag, type, metavar and help text."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from .options.shared import add_checkpoint, load
 
 HELP = "export a run as a Hugging Face model directory"
 FILES = (".onnx", ".pt", ".pth", ".pt2", ".ts", ".bin", ".safetensors", ".gguf", ".ckpt", ".h5", ".tflite", ".zip")
-"""File extensions of model files. A directory must not have them in its name."""
+"""File extensions of model files. The name of a directory must not end in one of them."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

@@ -1,4 +1,5 @@
-"""`chopmix generate RUN`: streams one text, continues every prompt of a file, or generates items from other inputs."""
+"""`chopmix generate RUN`: prints one text while it is generated, continues every prompt of a file, or generates items
+from other inputs."""
 
 from __future__ import annotations
 
@@ -30,9 +31,9 @@ OPTIONS = (
      "several texts: one file with one text per line, or .jsonl"),
     ("--count", int, 1, "N", "number of items per sample or prompt"),
 )  # fmt: skip
-"""Options for generated items and their output: flag, type, default, metavar and help."""
+"""Options for generated items and their output: flag, type, default, metavar and help text."""
 SAMPLED = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-"""The options of random sampling. They exclude the options of beam search."""
+"""The options of random sampling. They cannot be combined with the options of beam search."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -88,8 +89,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def sampling_of(options: argparse.Namespace) -> dict[str, Any] | None:
-    """Returns the options of random sampling that the user has set, which replace those of the task. Returns None if
-    options of beam search are set. Raises RunError if both kinds are set."""
+    """Returns the options of random sampling that the user has set, by name; they replace the settings of the task.
+    Returns None if options of beam search are set. Raises RunError if options of both kinds are set."""
     from ..experiment.run_folder import RunError
 
     sampling = {name: getattr(options, name) for name in SAMPLED if getattr(options, name) is not None}
@@ -102,7 +103,7 @@ def sampling_of(options: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def print_text(run: Run, prompt: str | None, samples: Sequence[Mapping[str, str]], settings: Mapping[str, Any]) -> str:
-    """Prints a prompt and its continuation during generation. Returns the continuation."""
+    """Prints a prompt, and its continuation while it is generated. Returns the continuation, without the prompt."""
     from ..files.printing import as_written
 
     prefix, text = prompt or "", ""

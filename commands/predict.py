@@ -17,7 +17,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Returns the exit status: 1 if there is no prediction for any sample, else 0."""
+    """Returns the exit status: 1 if the predictions of all samples failed, else 0."""
     from ..experiment.run_folder import say_aside
     from ..files.printing import json_line
 

@@ -22,7 +22,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Returns the exit status: 130 if Ctrl-C stopped the run, 143 if SIGTERM stopped it, else 0."""
+    """Returns the exit status: 130 if Ctrl-C stopped the training, 143 if SIGTERM stopped it, else 0."""
     from ..data.processes import Processes, leave
     from ..experiment.settings.config import load_config
     from ..experiment.sweep import train_several

@@ -1,5 +1,5 @@
-"""The base class of all data sets, and splits by the hash of a key. Each file in `data/datasets/` contains one data
-set; a YAML refers to it by the name of the file."""
+"""The base class of all data sets, and functions that select the split of a sample by the hash of its key. Each file in
+`data/datasets/` contains one data set; a YAML refers to it by the name of the file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ..tokenizers.encoding.base import well_formed
 
 
 def data_root() -> Path:
-    """Returns the folder of source data: `$CHOPMIX_DATA`, or else `chopmix/data` in the user's cache folder. It may be
-    read-only."""
+    """Returns the folder of source data (the data root): `$CHOPMIX_DATA` or, if it is not set, `chopmix/data` in the
+    user's cache folder. The folder may be read-only."""
     return Path(os.environ.get("CHOPMIX_DATA") or _user_cache() / "chopmix" / "data")
 
 
 def cache_folder() -> Path:
-    """Returns the folder of prepared files, which must be writable: `$CHOPMIX_CACHE`, or else `chopmix/prepared` in the
-    user's cache folder."""
+    """Returns the folder of prepared files, which must be writable: `$CHOPMIX_CACHE` or, if it is not set,
+    `chopmix/prepared` in the user's cache folder."""
     return Path(os.environ.get("CHOPMIX_CACHE") or _user_cache() / "chopmix" / "prepared")
 
 
@@ -35,19 +35,20 @@ def _user_cache() -> Path:
 
 @dataclass(frozen=True)
 class Document:
-    """One text of a corpus. `key` identifies it in messages and determines its split, so it must be stable and
-    unique."""
+    """One text of a corpus. `key` identifies the document in messages and determines its split, so it must be unique
+    and the same in every run."""
 
     key: str
     text: str
 
 
 class Dataset:
-    """Base class of all data sets. A direct subclass is a corpus of text documents; a data set whose samples have
-    columns derives from `SampleDataset`.
+    """Base class of all data sets. A direct subclass is a corpus of text documents. A data set whose samples have
+    columns derives from `SampleDataset` instead.
 
-    A subclass implements `documents`, `source_hash` and `about`. Its options are keyword-only parameters of `__init__`,
-    stored as attributes of the same names (this signature is the schema of the YAML).
+    A corpus implements `documents`, `source_hash` and `about`. The options of a data set are the keyword-only
+    parameters of its `__init__`, and the keys in a YAML are checked against this signature. Each option is stored as an
+    attribute of the same name.
     """
 
     holds_samples: ClassVar[bool] = False
@@ -57,8 +58,8 @@ class Dataset:
     renamable: ClassVar[bool] = True
     """Whether a mixture can rename the columns."""
     whole_of: str = ""
-    """The location of the samples, such as `photos`, if every split contains all of them. Empty if the splits
-    differ."""
+    """The location of the samples, such as `photos`, if every split contains all samples (see `whole`). Empty
+    otherwise."""
 
     @property
     def name(self) -> str:
@@ -67,22 +68,24 @@ class Dataset:
 
     @property
     def options(self) -> dict[str, object]:
-        """The values of the options, by parameter of `__init__`."""
+        """The values of the options, by the name of the parameter of `__init__`."""
         if type(self).__init__ is object.__init__:
             return {}
         return {name: getattr(self, name) for name in list(inspect.signature(type(self).__init__).parameters)[1:]}
 
     @classmethod
     def problems(cls, options: Mapping[str, Any], wiring: Wiring) -> Problems:
-        """Yields problems that a configuration has if it uses this data set with these options."""
+        """Yields the problems (path in the YAML, message) of a configuration that uses this data set with these
+        options."""
         yield from ()
 
     def check(self, wiring: Wiring) -> None:
-        """Raises DataError if the inputs do not fit the opened data. Called before the first step."""
+        """Raises DataError if the inputs of the configuration do not fit the opened data. Called before the first step;
+        the default checks nothing."""
 
     def addresses(self) -> Iterable[str]:
-        """Returns the remote addresses that it may open, such as `https://example.org/train.tar`; none by default. They
-        are checked before any of them is opened."""
+        """Returns the remote addresses that the data set may open, such as `https://example.org/train.tar`; none by
+        default. The addresses are checked before any of them is opened."""
         return ()
 
     def documents(self, split: str) -> Iterator[Document]:
@@ -92,26 +95,29 @@ class Dataset:
 
     def training_items(self, columns: Sequence[str], most: int | None = None) -> Iterable[Any]:
         """Returns the raw values of the training split on which choppers are fitted (vocabularies, means). A corpus
-        ignores `columns` and `most` and returns the text of every training document. Raises DataError if a text
-        contains characters that are not valid Unicode."""
+        ignores `columns` and `most`, and returns the text of every training document. `SampleDataset` returns the
+        values of these columns, at most `most` of each column. Raises DataError if a text contains characters that are
+        not valid Unicode (lone surrogates)."""
         return map(text_of, self.documents("train"))
 
     def source_hash(self, split: str) -> str:
-        """Returns a string that changes whenever the documents of the split change. It must be fast, because it is
-        computed at every start."""
+        """Returns a string that changes whenever the documents of the split change. This method must be fast, because
+        every run calls it at its start."""
         raise NotImplementedError
 
     def about(self) -> dict[str, object]:
-        """Returns facts about the source (version, bytes, counts). They are printed, and stored with a run as JSON."""
+        """Returns facts about the source (version, bytes, counts) by name. They are printed, and stored with a run as
+        JSON."""
         raise NotImplementedError
 
     def members(self) -> Sequence[Dataset]:
-        """Returns the data sets of a mixture. Any other data set returns a list with itself."""
+        """Returns the data sets of which a mixture consists; for any other data set, a list that contains only the data
+        set itself."""
         return [self]
 
     def whole(self) -> Dataset:
-        """Returns a copy in which every split contains all samples, if only `train` is configured and `val` would be a
-        part of it. Otherwise returns the data set itself."""
+        """Returns a copy in which every split contains all samples, if `train` is the only configured location, so that
+        `val` would be a part of it. Otherwise returns the data set itself."""
         return self
 
     def title(self, split: str) -> str:
@@ -129,7 +135,8 @@ D = TypeVar("D", bound=Dataset)
 
 
 def undivided(dataset: D, where: str | Iterable[str]) -> D:
-    """`Dataset.whole` for a data set with the options `train`, `val` and `test`; `where` is the location of `train`."""
+    """Implements `Dataset.whole` for a data set with the options `train`, `val` and `test`. `where` is the location of
+    `train`: a text, or several texts."""
     if dataset.val is not None or dataset.test is not None:
         return dataset
     complete = copy(dataset)
@@ -139,7 +146,8 @@ def undivided(dataset: D, where: str | Iterable[str]) -> D:
 
 
 def text_of(document: Document) -> str:
-    """Returns the text of a document. Raises DataError if it contains characters that are not valid Unicode."""
+    """Returns the text of a document. Raises DataError if the text contains characters that are not valid Unicode (lone
+    surrogates)."""
     try:
         return well_formed(document.text)
     except ValueError as error:
@@ -147,13 +155,13 @@ def text_of(document: Document) -> str:
 
 
 def share_by_hash(key: str) -> float:
-    """Returns a number in [0, 1) that depends only on the key: the first 8 bytes of its SHA-256, scaled."""
+    """Returns a number in [0, 1) that depends only on the key: the first 8 bytes of its SHA-256, divided by 2**64."""
     return int.from_bytes(hashlib.sha256(key.encode(errors="surrogatepass")).digest()[:8], "big") / 2**64
 
 
 def chosen_for_val(keys: Iterable[str]) -> str | None:
-    """Returns the key that must be moved to `val` because `split_by_hash` assigns no key to it, which can happen with
-    few keys: the key with the lowest hash. Returns None if `val` already has a key."""
+    """Returns the key that must be moved to `val`: the key with the lowest hash, if `split_by_hash` assigns none of the
+    keys to `val`. Returns None if `val` already has a key, or if there are no keys."""
     lowest = None
     for key in keys:
         if split_by_hash(key) == "val":
@@ -163,6 +171,6 @@ def chosen_for_val(keys: Iterable[str]) -> str | None:
 
 
 def split_by_hash(key: str, val_share: float = 0.1) -> str:
-    """Returns `val` for about `val_share` of all keys, else `train`. The split of a key does not depend on other
-    keys."""
+    """Returns `val` for about the share `val_share` of all keys, otherwise `train`. The split of a key does not depend
+    on other keys."""
     return "val" if share_by_hash(key) < val_share else "train"

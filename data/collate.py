@@ -1,4 +1,5 @@
-"""Chops samples and packs them into the rows of a batch; settings for inputs that are predicted, encoded or dropped."""
+"""Chops samples, packs them into the rows of a batch, and drops inputs. `Inputs` contains the settings of the inputs:
+which are predicted, encoded, or dropped."""
 
 from __future__ import annotations
 
@@ -17,16 +18,17 @@ from ..tokenizers.chopping.packing import place
 from .sampler import SampleIndex
 
 NOTHING = 0.01
-"""The share of training samples from which all inputs are dropped, if each of them can be dropped. These samples teach
-only the distribution of the answers, which is the baseline of attribution; a few are enough."""
+"""The share of training samples from which all inputs are dropped, if every input can be dropped. From these samples,
+the model learns only the distribution of the answers, which is the baseline of attribution; a small share is enough."""
 
 
 def dropped_shares(dropout: Mapping[str, float], one_stays: bool = True) -> dict[str, float]:
-    """Returns the probability that each input is dropped from a sample that has all of them. `dropout` contains the
-    rates at which they are drawn. With `one_stays`, one input is put back if all are drawn.
+    """Returns, by input, the probability that the input is dropped from a sample that has all inputs. `dropout`
+    contains the rate (0 to below 1) at which each input is drawn to be dropped. With `one_stays`, if all inputs are
+    drawn, a random one of them is kept. If one of the rates is 0, the probabilities equal the rates.
 
-    {"image": 0.75, "sound": 0.6} becomes {"image": 0.530, "sound": 0.381}: both are drawn for 45 of 100 samples, and
-    one of them is put back.
+    {"image": 0.75, "sound": 0.6} becomes {"image": 0.530, "sound": 0.381}: both inputs are drawn for 45 of 100 samples,
+    and one of the two is then kept.
     """
     if not dropout or not all(dropout.values()):
         return dict(dropout)
@@ -36,29 +38,32 @@ def dropped_shares(dropout: Mapping[str, float], one_stays: bool = True) -> dict
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Maps the columns of a data set to the inputs of a model. With `Inputs(columns={"camera": "image", "text":
-    "text"})` the input `camera` reads the column `image`."""
+    """The settings of the inputs of a model. With `Inputs(columns={"camera": "image", "text": "text"})`, the input
+    `camera` reads the data column `image`."""
 
     columns: Mapping[str, str]
     """The data column of each input, by input name."""
     targets: Collection[str] = ()
-    """Inputs that a task predicts. They are never dropped, even if a sample does not fit into the context."""
+    """Inputs that a task predicts. Predicted inputs are never dropped, even if a sample does not fit into the
+    context."""
     encoded: Collection[str] = ()
-    """Inputs that the encoder reads, in a separate set from those of the decoder."""
+    """Inputs that the encoder reads. Their tokens form a separate set; the tokens of all other inputs form the main
+    set."""
     labels: Collection[str] = ()
-    """Columns that tasks read without decoding, such as a class."""
+    """Data columns that tasks read without a chopper, such as the class of a sample."""
     dropout: Mapping[str, float] = field(default_factory=dict)
-    """The rate, from 0 to below 1, at which each input is dropped from a sample during training. If all are drawn, one
-    is kept (modality dropout of AV-HuBERT, Shi et al. 2022), except in the share `NOTHING` of the samples. If tasks
-    predict all inputs but one, this one can be dropped as well: guidance needs a model that was also trained without
-    it."""
+    """The rate, from 0 to below 1, at which each input is dropped from a sample in training, by input; 0 for inputs
+    that are missing here. If all inputs of a sample would be dropped, a random one of them is kept (modality dropout of
+    AV-HuBERT, Shi et al. 2022), except in the share `NOTHING` of the samples. If tasks predict all inputs except one,
+    this one can also be dropped: classifier-free guidance needs a model that was also trained without it."""
     any_number: bool = False
-    """Replaces `dropout`: the number of inputs that are dropped from a training sample is uniformly random; one is kept
-    as with `dropout`. The model then learns all subsets of the inputs about equally well, as attribution requires,
-    which averages over all orders of adding inputs (Shapley 1953; Covert et al. 2023, arXiv:2206.05282)."""
+    """If true, `dropout` is ignored, and the number of inputs that are dropped from a training sample is uniformly
+    random. One input is kept, as for `dropout`. The model then learns all subsets of the inputs about equally well.
+    Attribution requires this, because it averages over all orders in which inputs can be added (Shapley 1953; Covert et
+    al. 2023, arXiv:2206.05282)."""
     too_long: Literal["refuse", "drop"] = "refuse"
-    """A sample that is longer than the context is bad (`refuse`), or its last inputs are dropped until it fits
-    (`drop`)."""
+    """What happens to a sample with more tokens than the context: `refuse` makes it a bad sample; `drop` drops its last
+    inputs until the sample fits."""
 
     @property
     def optional(self) -> tuple[str, ...]:
@@ -67,12 +72,14 @@ class Inputs:
 
     @property
     def one_stays(self) -> bool:
-        """Whether one input is kept if all would be dropped."""
+        """Whether one input is kept if all inputs of a sample would be dropped: not if the model has only one input
+        that no task predicts, next to predicted ones."""
         return len(self.optional) > 1 or not self.targets
 
     @property
     def dropped(self) -> dict[str, float]:
-        """The probability that each input is dropped from a sample that has all of them, without those that are 0."""
+        """By input, the probability that the input is dropped from a sample that has all inputs. Inputs with the
+        probability 0 are absent."""
         if self.any_number and self.optional:
             share = (len(self.optional) - self.one_stays) / 2 / len(self.optional)
             return dict.fromkeys(self.optional, NOTHING + (1 - NOTHING) * share)
@@ -80,8 +87,9 @@ class Inputs:
         return {name: share for name, share in shares.items() if share}
 
     def drop(self, present: Sequence[str], names: Sequence[str], random: np.random.Generator) -> list[str]:
-        """Draws which inputs of a sample are dropped; `present` are those that it has. One number is drawn for each
-        input in `names`, present or not, so that an optional input does not change the draws of the others."""
+        """Returns the inputs that are dropped from a sample, drawn at random. `present` contains the inputs of the
+        sample that can be dropped. One random number is drawn for each input in `names`, even if the input is not
+        present; therefore a missing input does not change the random numbers of the other inputs."""
         chances = dict(zip(names, random.random(len(names))))
         if self.any_number and present:
             count = (
@@ -99,42 +107,44 @@ class Inputs:
 
 
 SEEDS = 2**63
-"""The seed of an item is an integer from 0 to SEEDS - 1."""
+"""The seed of an item (one input of one sample) is an integer from 0 to SEEDS - 1."""
 
 Parts = list[tuple[str, Chunk]]
-"""One chopped sample: (input, chunk) pairs in the order of their tokens in the set."""
+"""One chopped sample: pairs (input name, chunk), in the order of their tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collator:
     """Chops samples of at most `context` tokens each, and packs them into rows with little padding.
 
-    With `too_long: drop`, items of a sample that is too long are dropped, the last ones first. Items are dropped
-    completely, targets never, and at least one item remains; otherwise the sample is bad. `axes` contains the names of
-    the position axes of the set; `say` is called with each notice.
+    With `too_long: drop`, the items of a sample that does not fit are dropped, the last item first. An item (one input
+    of one sample) is dropped as a whole. Predicted inputs are never dropped, and at least one item remains; if the
+    sample still does not fit, it is bad. `axes` contains the names of the position axes of the set; `say` is called
+    with the text of each notice.
     """
 
     choppers: Mapping[str, Chopper]
     inputs: Inputs
     context: int
     encoder_context: int = 0
-    """The maximum number of tokens of a sample that the encoder reads, if there is an encoder."""
+    """The maximum number of tokens of one sample in the encoder; 0 without an encoder."""
     axes: Sequence[str] = ("order",)
     in_time: bool = False
-    """Whether the tokens of a sample are sorted by time (in seconds) instead of by input."""
+    """Whether the tokens of a sample are sorted by their time in seconds, instead of input after input."""
     core: int = 0
     """The number of tokens of each sample that belong to the core (class and register tokens)."""
     say: Callable[[str], None] = print
     dropped: Counter = field(default_factory=Counter)
-    """The number of items of each input that were dropped so far because they do not fit into the context."""
+    """By input, the number of items that were dropped so far because they do not fit into the context."""
 
     def chop(
         self, item: Mapping[str, Any], key: str, index: SampleIndex, training: bool, only: Collection[str] | None
     ) -> Parts:
-        """Chops the decoded inputs `item` of one sample, in the order of the choppers. Inputs that are not in `only`
-        are left out, except targets; so are inputs that do not fit into the context. `training` augments, and drops
-        inputs at random, seeded by `index`. `key` identifies the sample in messages. Raises ValueError if the sample is
-        bad."""
+        """Returns the chunks of one sample, in the order of `choppers`. `item` contains the decoded inputs by input
+        name; `key` identifies the sample in messages. Inputs that are neither in `only` nor predicted are omitted
+        (None: no input is omitted), and so are inputs that do not fit into the context. With `training`, inputs are
+        augmented and dropped at random; `index` is the seed. Raises DataError if the sample has none of the inputs or
+        does not fit, and ValueError if an item cannot be chopped."""
         if not item:
             raise DataError(f"it has none of the inputs ({', '.join(self.choppers)})")
         targets = self.inputs.targets
@@ -153,11 +163,11 @@ class Collator:
         return self._fitting(parts, key)
 
     def batch(self, samples: Sequence[Parts], rows: str = "packed", **fields: Any) -> Batch:
-        """Returns chopped samples as planned sets. `encoded` inputs form the set of the encoder, all others the main
-        set. If there are `encoded` inputs, both sets have one sample per row, in the same order.
+        """Returns chopped samples as a batch. `encoded` inputs form the set of the encoder, all other inputs the main
+        set. If there are `encoded` inputs, each row of both sets has one sample, in the same order.
 
-        `rows`: `packed` (several samples per row) or `one_each` (with the padding on the left, for generation).
-        `fields`: further fields of every SetPlan (`labels`, `keys`, `seeds`).
+        `rows`: `packed` (several samples per row) or `one_each` (one sample per row, with the padding on the left, for
+        generation). `fields`: further fields of every SetPlan (`labels`, `keys`, `seeds`).
         """
         one_each = range(len(samples)) if rows == "one_each" or self.inputs.encoded else None
         encoder, encoded = None, self.inputs.encoded
@@ -172,8 +182,9 @@ class Collator:
         return Batch(main=replace(planned, **fields), encoder=encoder)
 
     def _fitting(self, parts: dict[str, Chunk], key: str) -> Parts:
-        """Returns the parts that fit into the contexts of their sets. Raises DataError if none of them fits, if none of
-        the encoder's parts fits, or if `_within` does."""
+        """Returns the items that fit into the contexts of the main set and of the encoder, in their order. Raises
+        DataError if the predicted inputs alone are too long, if an item does not fit and `too_long` is `refuse`, if no
+        unpredicted input fits, or if the sample has inputs of the encoder and none of these fits."""
         encoded = {name: chunk for name, chunk in parts.items() if name in self.inputs.encoded}
         others = {name: chunk for name, chunk in parts.items() if name not in self.inputs.encoded}
         kept = self._within(encoded, 0, self.encoder_context, key, "encoder's ")
@@ -191,9 +202,10 @@ class Collator:
         return [(name, chunk) for name, chunk in parts.items() if name in kept]
 
     def _within(self, parts: dict[str, Chunk], core: int, context: int, key: str, owner: str = "") -> dict[str, Chunk]:
-        """Returns the parts that fit into a context together; parts that are not targets are dropped, the last ones
-        first. Raises DataError if the targets alone are too long, or if parts are dropped while `too_long` is
-        `refuse`."""
+        """Returns the items that fit together into one context. Items that are not predicted are dropped, the last one
+        first. `core` is the number of further tokens of the sample, `owner` the prefix of "context" in messages. Raises
+        DataError if the predicted items alone are too long, or if an item is dropped, another one remains, and
+        `too_long` is `refuse`."""
         kept, dropped = dict(parts), {}
         total = length = core + sum(chunk.count for chunk in parts.values())
         for name in [name for name in reversed(parts) if name not in self.inputs.targets]:

@@ -44,8 +44,8 @@ MAGIC, VERSION, HEADER = b"CHOPTOKS", 2, 4096
 
 
 class Header(Record):
-    """The JSON header of a token file. `tokens` and `documents` are counts, `encoding` is a name, `vocabulary` is the
-    number of ids."""
+    """The JSON header of a token file. `tokens` and `documents` are counts, `encoding` is the name of the encoding, and
+    `vocabulary` is the number of its ids."""
 
     version: int
     integers: Literal["uint16", "uint32"]
@@ -60,15 +60,15 @@ class Header(Record):
     dataset: str
     split: str
     source: str
-    """The hash of the dataset, its options, the split and its text."""
+    """The hash (`source_digest`) of the data set, its options, the split and its text."""
 
 
 class OnDisk:
     """An array of `count` numbers that starts at byte `offset` of a file. A slice without a step, such as `ids[10:20]`,
-    reads its values from disk.
+    reads its values from disk; other kinds of indexing are not supported.
 
-    The file is not mapped into memory: reading a mapped file kills the process if the file was truncated in the
-    meantime, whereas this class raises DataError. The file stays open, so replacing it under its name has no effect.
+    The file is not mapped into memory: if a mapped file is truncated, reading it kills the process, whereas this class
+    raises DataError. The file remains open, so a new file under the same name does not affect this array.
     """
 
     def __init__(self, path: str | os.PathLike, dtype: np.dtype, offset: int, count: int):
@@ -105,7 +105,8 @@ class TokenFile:
 
     @classmethod
     def open(cls, path: Path) -> TokenFile:
-        """Opens a file. Raises DataError if it is missing, cut short, of another version, or not a token file."""
+        """Opens a token file. Raises DataError if it cannot be read, is too short or too long for its header, has
+        another version, or is not a token file."""
         try:
             header = _read_header(path)
             size = os.path.getsize(path)
@@ -135,7 +136,8 @@ class TokenFile:
 
 
 def _read_header(path: Path) -> Header:
-    """Returns the header of a file. Raises OSError, or DataError if the file is damaged or not a token file."""
+    """Returns the header of a token file. Raises OSError if the file cannot be opened, and DataError if it has another
+    version, is damaged, or is not a token file."""
     with open(path, "rb") as file:
         head = file.read(HEADER)
     if not head.startswith(MAGIC):
@@ -149,8 +151,8 @@ def _read_header(path: Path) -> Header:
 
 
 PART, WORK, SMALL = 2**17, 2**20, 20
-"""The approximate number of characters in a part of a document, and in a batch of parts that is encoded at once; the
-number of batches below which no worker processes are started."""
+"""PART: the approximate number of characters in a part of a document. WORK: the approximate number of characters in a
+batch of parts, which is encoded in one call. SMALL: with fewer batches, no worker processes are started."""
 
 WORD_END = re.compile(r"[A-Za-z](?= [A-Za-z])")
 
@@ -158,14 +160,15 @@ _in_worker: list[Encoding] = []  # the encoding of this worker process
 
 
 def prepared_folder(dataset: Dataset, encoding: Encoding) -> Path:
-    """Returns the cache folder of the token files of a data set: its name and a hash (12 hex digits) of the encoding
-    and of the sources of all splits."""
+    """Returns the cache folder of the token files of a data set. The name of the folder consists of the name of the
+    data set and 12 hex digits of a hash of the encoding and of the sources of all splits."""
     digests = [encoding.fingerprint, *(source_digest(dataset, split) for split in dataset.splits)]
     return cache_folder() / f"{dataset.name}-{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:12]}"
 
 
 def source_digest(dataset: Dataset, split: str) -> str:
-    """Returns a SHA-256 (hex) of the data set's name and options, the split, and its source."""
+    """Returns the SHA-256 (hex) of the data set's name and options, the name of the split, and `Dataset.source_hash` of
+    the split."""
     content = json.dumps([dataset.name, dataset.options, split, dataset.source_hash(split)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -173,12 +176,13 @@ def source_digest(dataset: Dataset, split: str) -> str:
 def prepare(
     dataset: Dataset, split: str, encoding: Encoding, folder: Path, *, workers: int | None = None, progress: bool = True
 ) -> TokenFile:
-    """Returns the token file `<folder>/<split>.tokens`. An existing file is reused if source and encoding are
-    unchanged; otherwise the split is encoded.
+    """Returns the token file `<folder>/<split>.tokens`. An existing file is reused if its source and encoding are
+    unchanged; otherwise the split is encoded into a new file.
 
-    A large corpus is encoded by `workers` processes (None: one per CPU core). Several processes can prepare the same
-    file at the same time: each writes its own copy, and the last one remains. Raises DataError if a document cannot be
-    encoded (with its key and the position), if the corpus has no text, or if the disk is full or not writable.
+    A corpus of at least SMALL batches is encoded by `workers` processes (None: one per CPU core). Several processes can
+    prepare the same file at the same time: each writes its own copy, and the copy that is finished last remains. Raises
+    DataError if a document cannot be encoded (the message contains its key and the position of the character), if the
+    split has no text, if a worker process ends unexpectedly, or if the file cannot be written.
     """
     path = Path(folder) / f"{split}.tokens"
     header = {"encoding": encoding.name, "fingerprint": encoding.fingerprint, "vocabulary": encoding.size}
@@ -195,7 +199,8 @@ def prepare(
 
 
 class Part(NamedTuple):
-    """A document, or a part of a long one. `key` is that of the document, `start` the index of the first character."""
+    """A document, or a part of a long document. `key` is the key of the document; `start` is the index of the first
+    character of the part in the document."""
 
     key: str
     start: int
@@ -203,8 +208,8 @@ class Part(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """The uint32 ids (n) of a batch of parts, the indices of the start tokens in `ids`, and the size of the text in
-    UTF-8 bytes."""
+    """The encoded parts of one batch: their uint32 ids (n), concatenated; the indices in `ids` of the start tokens; and
+    the size of the texts in UTF-8 bytes."""
 
     ids: np.ndarray
     starts: list[int]
@@ -212,8 +217,9 @@ class Encoded(NamedTuple):
 
 
 def _parts(document: Document) -> Iterator[Part]:
-    """Yields parts of a document that have the same ids as in the complete document. It is cut between a letter and a
-    space that is followed by a letter: no supported byte-pair pattern matches or looks across this boundary."""
+    """Yields the parts of a document. The ids of the parts, concatenated, equal the ids of the complete document,
+    because a document is cut only between a letter and a space that is followed by a letter: no supported byte-pair
+    pattern matches or looks across this boundary."""
     start, text = 0, document.text
     while start < len(text) or start == 0:
         match = WORD_END.search(text, start + PART)
@@ -236,7 +242,8 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Part]]:
 
 
 def _ids(part: Part, encoding: Encoding) -> list[int]:
-    """Returns the ids of one part. Raises DataError with the document and the position that cannot be encoded."""
+    """Returns the ids of one part. Raises DataError, with the key of the document and the position of the character, if
+    the text cannot be encoded."""
     try:
         return encoding.encode(part.text)
     except UnencodableText as error:
@@ -247,8 +254,8 @@ def _ids(part: Part, encoding: Encoding) -> list[int]:
 
 
 def _encode(batch: list[Part], encoding: Encoding, threads: bool) -> Encoded:
-    """Encodes parts in threads or one by one, and adds a start token to each document. Raises DataError as `_ids`
-    does."""
+    """Returns the encoded parts, with a start token before each document. The parts are encoded in `threads`, or one
+    after another. Raises DataError if a text cannot be encoded."""
     texts = [part.text for part in batch]
     try:
         ids_of_parts = encoding.encode_batch(texts) if threads else [_ids(part, encoding) for part in batch]
@@ -267,8 +274,9 @@ def _encode(batch: list[Part], encoding: Encoding, threads: bool) -> Encoded:
 
 
 def _encode_all(batches: Iterator[list[Part]], encoding: Encoding, workers: int) -> Iterator[Encoded]:
-    """Encodes batches in order: in threads of this process, or, if the corpus is large, in `workers` processes. Raises
-    DataError if one of these ends unexpectedly."""
+    """Yields the encoded batches in order. A corpus of fewer than SMALL batches is encoded in threads of this process,
+    a larger corpus in `workers` processes (if there are at least 2). Raises DataError if a worker process ends
+    unexpectedly or a text cannot be encoded."""
     first = list(islice(batches, SMALL))
     if len(first) < SMALL or workers < 2:
         yield from (_encode(batch, encoding, threads=True) for batch in chain(first, batches))
@@ -299,8 +307,10 @@ def _encode_in_worker(batch: list[Part]) -> Encoded:
 
 
 def _write(path: Path, header: dict, batches: Iterable[Encoded], advance: Callable[[int], None]) -> None:
-    """Writes a token file under a temporary name, syncs it to disk, and renames it; deletes it after an error. Raises
-    ValueError if an id is outside the vocabulary, DataError if there is no text or writing fails."""
+    """Writes a token file under a temporary name, syncs it to disk, and renames it to `path`. The temporary file is
+    deleted after an error. `advance` is called with the number of bytes of text in each batch. Raises ValueError if an
+    id is not smaller than the size of the vocabulary, and DataError if there is no text or the file cannot be
+    written."""
     kind = np.dtype("<u2" if header["vocabulary"] <= 2**16 else "<u4")
     starts, counts, temporary = array("q"), Counter(tokens=0, documents=0, bytes=0), partial_name(path)
     with _write_errors(path):
@@ -344,8 +354,8 @@ def _write_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _progress_bar(title: str, enabled: bool) -> Iterator:
-    """Shows a progress line with bytes of text, speed and time if standard error is a terminal. Yields a function that
-    advances it by a number of bytes."""
+    """Shows a progress line with bytes of text, speed and time, if it is enabled and standard error is a terminal.
+    Yields a function that adds a number of bytes to the progress."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -360,12 +370,12 @@ def _progress_bar(title: str, enabled: bool) -> Iterator:
 
 
 class Windows(Shuffled):
-    """Batches of `rows` windows of `context` ids each from a stream of `length` ids. The number of a window is the
-    index of its first id. Every epoch shifts the windows by a random offset and reads each once, in random order
-    (nanoGPT draws each start independently).
+    """A sampler of windows: batches of `rows` windows of `context` ids each, from a stream of `length` ids. The number
+    of a window is the index of its first id. In every epoch, the windows are shifted by a random offset, and each
+    window is read once, in random order. (nanoGPT draws the start of each window independently.)
 
     Example: an epoch over 100 ids with a context of 10 has 9 windows, which start at offset + 0, 10, 20, ..., 80 with
-    an offset from 0 to 9. The last window is also followed by an id.
+    an offset from 0 to 9. At least one id follows the last window.
     """
 
     def __init__(self, length: int, context: int, rows: int):
@@ -381,18 +391,19 @@ class Windows(Shuffled):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSplit(Split):
-    """One split of a corpus as windows of `context` tokens, in which each token predicts the next one. A global batch
-    has `rows` windows, which are read as the input `input`.
+    """One split of a corpus as windows of `context` tokens; each token predicts the next one. A global batch has `rows`
+    windows, and the model reads them as the input with the name `input`.
 
-    With `separate`, each document (or part of one) in a window is a separate sample; otherwise a window is one sample.
-    Example: the documents "ab" and "c" as bytes, each after the start token 256, in a window of 4 (context) from 0:
+    With `separate`, each document (or part of a document) in a window is a separate sample; otherwise a window is one
+    sample. Example: the documents "ab" and "c" as bytes, each after the start token 256, in a window of 4 tokens
+    (`context`) that starts at index 0:
 
         values     256  97  98  256
         next_ids    97  98 256   99
         index        0   1   2    3     separate:  0  1  2  0
         sample       1   1   1    1     separate:  1  1  1  2
 
-    Raises DataError if the corpus is shorter than one window and the token after it.
+    Raises DataError if the corpus has fewer than `context` + 1 tokens.
     """
 
     file: TokenFile
@@ -415,7 +426,7 @@ class StreamSplit(Split):
 
     @cached_property
     def sampler(self) -> Windows:
-        """Selects the windows of each step."""
+        """The sampler, which selects the windows of each step."""
         return Windows(len(self.file.ids), self.context, self.rows)
 
     def __len__(self) -> int:
@@ -427,19 +438,20 @@ class StreamSplit(Split):
 
     @property
     def fingerprint(self) -> str:
-        """The hash of the data set, its options, the split and its text (`source_digest`)."""
+        """The hash (`source_digest`) of the data set, its options, the split and its text."""
         return self.file.header.source
 
     def all(self) -> list[SampleIndex]:
-        """Returns the windows of a complete evaluation: each token except the first is a target exactly once."""
+        """Returns the windows of an evaluation of the complete split: each token except the first is a target exactly
+        once."""
         return [SampleIndex(0, 0, start) for start in range(0, len(self.file.ids) - 1, self.context)]
 
     def read(
         self, indices: Sequence[SampleIndex], *, training: bool = False, inputs: Collection[str] | None = None
     ) -> Batch:
-        """Returns windows as rows of one set, ids (b, context). A row that extends beyond the end of the split is
-        padded. The seeds of a row (for tasks that mask tokens at random) are the run's seed, the epoch and the window.
-        `inputs` is ignored, because there is only one input."""
+        """Returns windows as the rows of one set, with the ids (b, context). A window that extends beyond the end of
+        the split is padded. The seeds of a row, for tasks that mask tokens at random, are the run's seed, the epoch,
+        and the number of the window. `inputs` is ignored, because there is only one input."""
         n, starts = self.context, [sample.number for sample in indices]
         rows = [torch.from_numpy(self.file.ids[start : start + n + 1].astype(np.int64)) for start in starts]
         ids = torch.full((len(rows), n + 1), IGNORED)
@@ -457,11 +469,14 @@ class StreamSplit(Split):
         return batch if training else replace(batch, units={self.input: self.bytes_of(next_ids)})
 
     def bytes_of(self, next_ids: Int[Tensor, "b n"]) -> float:
-        """Returns the UTF-8 bytes of the split, times the share of its targets that are in these windows."""
+        """Returns the approximate number of UTF-8 bytes of the targets in `next_ids`: the bytes of the split, times the
+        share of its targets that are in `next_ids`."""
         return self.file.bytes * int((next_ids != IGNORED).sum()) / (len(self.file.ids) - 1)
 
     def _descriptors(self, starts: Sequence[int], real: Tensor) -> tuple[Tokens, Int[Tensor, "b n"]]:
-        """Returns the descriptors of rows with padding or several documents, and each token's index in its sample."""
+        """Returns (tokens, index) for rows with padding or several documents: the descriptors of the tokens, and the
+        index of each token in its sample (b, n). `starts` contains the index in the stream of each row's first token;
+        `real` is false for padding."""
         plain, n = plain_tokens(len(starts), self.context), self.context
         positions = np.asarray(starts)[:, None] + np.arange(n)
         begins = np.zeros(positions.shape, dtype=bool)

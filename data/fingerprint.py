@@ -1,4 +1,4 @@
-"""Fingerprints of data: a SHA-256 over values and files, which changes whenever one of them changes."""
+"""Fingerprints of data: a SHA-256 over values and files. The hash changes whenever a value or file changes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from torch import Tensor
 from ..files.reading import DataError
 
 CONTENT_LIMIT = 200 * 2**20
-"""Files of up to this many bytes (200 MiB) are hashed by name and content, larger ones by name, size and modification
-time."""
+"""Files of at most this size in bytes (200 MiB) are hashed by name and content, larger files by name, size and
+modification time."""
 
 
 class Fingerprint:
-    """A SHA-256 over all added values, in order: `Fingerprint("keys", keys).add(labels).hex`. Files are hashed by name
-    and content (up to CONTENT_LIMIT); without `contents`, by name, size and modification time."""
+    """A SHA-256 over all added values, in order: `Fingerprint("keys", keys).add(labels).hex`. Files of at most
+    CONTENT_LIMIT bytes are hashed by name and content, larger files by name, size and modification time; with
+    `contents=False`, this applies to all files that are not empty."""
 
     def __init__(self, *values: Any, contents: bool = True):
         self._hash, self.contents = hashlib.sha256(), contents
@@ -33,8 +34,9 @@ class Fingerprint:
         return self._hash.hexdigest()
 
     def add(self, *values: Any) -> Fingerprint:
-        """Adds numbers, texts, bytes, arrays, tensors, pictures, file paths, and lists, tuples, sets and mappings of
-        these. Any other object is represented by its type only. Raises DataError if a file cannot be read."""
+        """Adds values to the hash, and returns the object itself. Values are numbers, texts, bytes, arrays, tensors,
+        pictures, file paths, and lists, tuples, sets and mappings of these. For any other object, only the name of its
+        type is added. Raises DataError if a file cannot be read."""
         for value in values:
             self._add(value)
         return self
@@ -74,9 +76,9 @@ class Fingerprint:
 
 
 def file_fingerprint(path: Path, limit: int | None = None) -> str:
-    """Returns the name of a file with the SHA-256 (hex) of its content. A file of more than `limit` bytes (None:
-    CONTENT_LIMIT) has its size in bytes and its modification time in nanoseconds instead; a path that is not a regular
-    file has "missing". Raises DataError if the file cannot be read."""
+    """Returns the name of a file and the SHA-256 (hex) of its content. For a file of more than `limit` bytes (None:
+    CONTENT_LIMIT), returns the name, the size in bytes and the modification time in nanoseconds. For a path that is not
+    a regular file, returns the name and "missing". Raises DataError if the file cannot be read."""
     if not os.path.isfile(path):
         return f"{path.name} missing"
     stat = path.stat()
@@ -90,8 +92,8 @@ def file_fingerprint(path: Path, limit: int | None = None) -> str:
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """Returns a SHA-256 (hex) over the fingerprints of files, in order. Raises DataError if one is missing or cannot be
-    read."""
+    """Returns a SHA-256 (hex) over the results of `file_fingerprint`, in order. Raises DataError if a file does not
+    exist or cannot be read."""
     fingerprint = Fingerprint()
     for path in paths:
         if not os.path.exists(path):

@@ -1,5 +1,5 @@
-"""The training loader: loads this process's share of the global batch of each step, in micro-batches. A thread reads
-the next step in advance."""
+"""The training loader. For each step, it loads the part of the global batch that belongs to this process, as
+micro-batches. A thread reads the next step in advance."""
 
 from __future__ import annotations
 
@@ -17,24 +17,27 @@ from .split import Split
 
 
 class Share(NamedTuple):
-    """The part of a global batch that one process reads."""
+    """The part (share) of a global batch that one process reads. A global batch contains the samples of all processes
+    in one step."""
 
     micro_batches: list[Batch]
     """At least one micro-batch, on the CPU, with the targets of all tasks."""
     targets: dict[str, float]
-    """The number of targets of each task in the *global* batch, at least 1: the divisor of its summed loss."""
+    """By task name, the number of targets in the *global* batch, at least 1. The summed loss of the task is divided by
+    this number."""
     stop_votes: float = 0.0
-    """The number of processes that voted to stop before this step."""
+    """The number of processes that called `load` with `stops` for this step."""
 
 
 class Loader:
-    """Loads the training split step by step. It has no state that must be saved: the batch of a step is a function of
-    the seed and the number of the step.
+    """Loads the training split step by step. The loader has no state that must be saved, because the batch of a step
+    depends only on the seed and the number of the step.
 
-    `steps` is the length of the run. A micro-batch has at most `rows_per_micro_batch` samples or windows (None: the
-    complete share of a process). Groups of `together` neighbouring samples stay in one micro-batch (2: pairs, for
-    mixup). `skipped` contains (step, count) pairs: from this step on, `count` more global batches are skipped, because
-    training diverged on them. With (100, 3), step 100 reads batch 103.
+    `steps` is the number of steps of the run. A micro-batch has at most `rows_per_micro_batch` samples or windows
+    (None: all that this process reads in a step). `together` neighbouring samples always stay in the same micro-batch;
+    mixup needs 2, because it mixes pairs. The attribute `skipped` contains pairs (step, count): from this step on,
+    `count` further global batches are skipped, because training diverged on them. With (100, 3), step 100 reads batch
+    103.
     """
 
     def __init__(
@@ -52,13 +55,14 @@ class Loader:
         return self
 
     def __exit__(self, *exception) -> None:
-        """Ends the thread."""
+        """Waits for the thread, and ends it."""
         self.planner.shutdown()
 
     def load(self, step: int, stops: bool = False) -> Share:
-        """Returns this process's share of a step; every process must call it. `stops` is this process's vote to stop,
-        which is counted in `Share.stop_votes`. An error while reading (such as too many bad samples) ends all
-        processes: the process in which it occurs raises it, the others raise ElsewhereError."""
+        """Returns the share of this process in a step. Every process must call this method. `stops` is the vote of this
+        process to stop the training; `Share.stop_votes` is the number of these votes. An error while reading, such as
+        more bad samples than allowed, ends all processes: the process in which it occurs raises this error, all other
+        processes raise ElsewhereError."""
         started, batches, error = time.perf_counter(), [], None
         future = self.ahead.pop(step, None)
         try:
@@ -74,27 +78,27 @@ class Loader:
         return Share(batches, targets, votes)
 
     def forget(self) -> None:
-        """Discards the batches that were read in advance. Must be called after `skipped` is changed."""
+        """Discards the micro-batches that were read in advance. Must be called after `skipped` is changed."""
         self.ahead = {}
 
     def planned(self, step: int) -> list[Batch]:
-        """Returns this process's micro-batches of a step. If the shares of the processes are uneven, a micro-batch can
-        be without samples: it then contains the first sample of the global batch with `real=False`, and is not
-        counted."""
+        """Returns the micro-batches of this process in a step. If the processes have different numbers of samples, a
+        micro-batch can have no samples. It then contains the first sample of the global batch, has `real=False`, and is
+        not counted."""
         indices = self.split.plan(self.seed, self.batch_number(step))
         parts = self.parts(self.processes.share(indices, self.together), len(indices))
         batches = [self.split.batch(part or indices[:1], training=True) for part in parts]
         return [replace(batch, real=bool(part)) for batch, part in zip(batches, parts, strict=True)]
 
     def batch_number(self, step: int) -> int:
-        """Returns the number of the global batch that a step reads: that of the step, or a later one if batches were
-        `skipped`."""
+        """Returns the number of the global batch that a step reads: the number of the step, plus the counts in
+        `skipped` of all steps up to this step."""
         return step + sum(count for first, count in self.skipped if step >= first)
 
     def parts(self, indices: Sequence[SampleIndex], rows: int) -> list[list[SampleIndex]]:
-        """Divides this process's indices into micro-batches of nearly equal size; their number is the same in every
-        process. With at most 4 rows per micro-batch, 10 indices become 4, 3 and 3. `rows` is the number of indices in
-        the global batch."""
+        """Returns the indices of this process, divided into micro-batches of nearly equal size. The number of
+        micro-batches is the same in every process. With at most 4 rows per micro-batch, 10 indices become 4, 3 and 3.
+        `rows` is the number of indices in the global batch."""
         together = self.together
         groups = ceil(len(indices) / together)
         most = ceil(ceil(rows / together) / self.processes.world_size)

@@ -1,4 +1,5 @@
-"""The samples of several data sets as one sequence, one source after another."""
+"""The samples of several data sets (sources) as one sequence, one source after another; and a filter that equalizes the
+spectra of speakers."""
 
 from __future__ import annotations
 
@@ -23,19 +24,19 @@ class Source:
     name: str
     samples: Samples
     share: float
-    """Its share of the training data, relative to the shares of the other sources."""
+    """The share of the source in the training data, relative to the shares of the other sources."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """The new names of its columns, by their original names."""
+    """The new names of the source's columns, by their original names; columns that are absent here keep their names."""
 
 
 @dataclass(frozen=True)
 class MixedSamples(ByColumn):
-    """The samples of several sources, concatenated: with three and two samples, numbers 0 to 2 belong to the first
-    source, 3 and 4 to the second. Keys begin with the name of the source: `mnist: train-7`."""
+    """The samples of several sources, concatenated. With three and two samples, the numbers 0 to 2 belong to the first
+    source, 3 and 4 to the second. A key begins with the name of the source: `mnist: train-7`."""
 
     mixture: Sequence[Source]
     by_tokens: bool = False
-    """Whether the shares apply to the number of tokens instead of samples."""
+    """Whether the shares are shares of the tokens (true) or of the samples (false)."""
 
     @cached_property
     def starts(self) -> list[int]:
@@ -50,7 +51,7 @@ class MixedSamples(ByColumn):
         return self.starts[-1]
 
     def _source(self, number: int) -> tuple[Source, int]:
-        """Returns the source of a sample, and the number of the sample in this source."""
+        """Returns (source of a sample, number of the sample in this source)."""
         index = int(np.searchsorted(self.starts, number, side="right")) - 1
         return self.mixture[index], number - self.starts[index]
 
@@ -64,7 +65,7 @@ class MixedSamples(ByColumn):
         return source.samples.caches(index)
 
     def range_of(self, name: str) -> range:
-        """Returns the numbers of the samples of one source."""
+        """Returns the numbers of all samples of the source with this name."""
         index = [source.name for source in self.mixture].index(name)
         return range(self.starts[index], self.starts[index + 1])
 
@@ -81,14 +82,14 @@ class MixedSamples(ByColumn):
         return Fingerprint("Mixed", *map(list, parts)).hex
 
     def _original_names(self, source: Source, names: Collection[str]) -> list[str]:
-        """Returns the names of these columns in the source."""
+        """Returns the original names, in the source, of the columns with these new names."""
         originals = {new: name for name, new in source.columns.items()}
         return [originals.get(name, name) for name in names]
 
 
 def pieces_of(dataset: Dataset, split: str, characters: int) -> Samples:
-    """Returns a text corpus as samples with the column `text`. Its documents are cut into pieces of at most
-    `characters` characters, if possible at the end of a line."""
+    """Returns a split of a text corpus as samples with the column `text`. Each document is cut into pieces of at most
+    `characters` characters; a piece ends at the last line end in this range, if there is one."""
     keys, rows = [], []
     for document in dataset.documents(split):
         text, start = text_of(document), 0
@@ -103,18 +104,18 @@ def pieces_of(dataset: Dataset, split: str, characters: int) -> Samples:
 
 
 WINDOW = 256
-"""The number of samples in one frame of the spectrum; the hop size is half of it."""
+"""The number of audio samples in one frame of the spectrum. A new frame starts every WINDOW / 2 samples."""
 SPEECH = 20.0
-"""A frame counts as speech if its energy is at most this many dB below that of the loudest frame."""
+"""A frame counts as speech if its energy is at most this number of dB below the energy of the loudest frame."""
 SMOOTH = 6
 """The number of bins on each side over which a mean spectrum is smoothed."""
 
 
 @dataclass(frozen=True)
 class Equalized(Changed):
-    """The same samples, with the sound in column `name` (the bytes of a file) filtered and converted to (float32
-    samples, rate in hertz). `group` returns the speaker of a sample's key; the mean spectra of the speakers are
-    computed from `recordings`."""
+    """The same samples, but the sounds in column `name` (bytes of a file) are filtered, so that all speakers have the
+    same mean spectrum. A filtered sound is a tuple (float32 samples, rate in hertz). `group` is a function that returns
+    the speaker for the key of a sample. The mean spectrum of each speaker is computed from all `recordings`."""
 
     recordings: Samples
     name: str
@@ -136,11 +137,11 @@ class Equalized(Changed):
 
     @cached_property
     def curves(self) -> dict[str, np.ndarray]:
-        """The mean log amplitude of each speaker minus that of all speakers, in nats, (bins): WINDOW // 2 + 1 bins from
-        0 Hz to half the rate."""
+        """By speaker, the mean log amplitude of the speaker minus the mean over all speakers, in nats, (bins). There
+        are WINDOW // 2 + 1 bins from 0 Hz to half the sample rate."""
         spectra: dict[str, list[np.ndarray]] = {}
         for number, sound in self.recordings.numbered(self.name):
-            with suppress(ValueError):  # it is counted as bad when it is read as a sample
+            with suppress(ValueError):  # the recording counts as bad when it is read as a sample
                 spectra.setdefault(self.group(self.recordings.keys[number]), []).append(
                     mean_spectrum(read_sound(sound)[0])
                 )
@@ -150,7 +151,8 @@ class Equalized(Changed):
 
 
 def mean_spectrum(clip: np.ndarray) -> np.ndarray:
-    """Returns the mean natural logarithm of the amplitude, (bins), over the frames of a clip (samples) with speech."""
+    """Returns the mean natural logarithm of the amplitude, (bins), over the frames with speech of a clip (n audio
+    samples)."""
     padded = np.pad(clip, (0, max(0, WINDOW - len(clip))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[:: WINDOW // 2] * np.hanning(WINDOW)
     power = np.abs(np.fft.rfft(frames, axis=1)) ** 2
@@ -160,6 +162,6 @@ def mean_spectrum(clip: np.ndarray) -> np.ndarray:
 
 
 def smoothed(curve: np.ndarray) -> np.ndarray:
-    """Returns the curve (bins), averaged over SMOOTH bins on each side with a raised cosine as weights."""
+    """Returns the curve (bins) as a weighted average over SMOOTH bins on each side; the weights are a raised cosine."""
     weights = np.hanning(2 * SMOOTH + 3)[1:-1]
     return np.convolve(np.pad(curve, SMOOTH, mode="edge"), weights / weights.sum(), mode="valid")

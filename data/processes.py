@@ -1,8 +1,10 @@
-"""The process group: rank, world size, device, and collectives. Without `torchrun` there is a single process.
+"""The process group: rank, world size, device, and collective operations. Without `torchrun`, there is a single
+process.
 
-One group sums gradients (NCCL on GPUs); a second one (gloo, on the CPU) does everything else: wait while the first
-process prepares data, which can take hours, agree on what to do, and exchange objects. A process that fails reports it
-in the store of torchrun, and all others end within seconds instead of waiting for it.
+One group sums gradients (NCCL on GPUs). A second group (gloo, on the CPU) is for everything else: processes wait in it
+while the first process prepares data, which can take hours, agree on what to do, and exchange objects. A process that
+fails reports its failure in the store of torchrun. All other processes then end within seconds, instead of waiting for
+the failed process.
 """
 
 from __future__ import annotations
@@ -24,18 +26,18 @@ import torch.distributed as dist
 from torch import Tensor
 
 PATIENCE = timedelta(days=7)
-"""The timeout of the gloo group: how long processes wait for another one."""
+"""The timeout of the gloo group: the maximum time that a process waits for the other processes."""
 FAILED = f"chopmix/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-"""The key in torchrun's store that counts failed processes. Each restart by `torchrun` has a separate key."""
+"""The key in torchrun's store that counts failed processes. After each restart by `torchrun`, the key is a new one."""
 
 
 class ElsewhereError(ValueError):
-    """Raised in all processes if another process raises an error."""
+    """Raised in a process if another process has raised an error in `Processes.agree`."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The process group, seen from one process."""
+    """The process group and the rank of this process in it."""
 
     rank: int
     world_size: int
@@ -52,7 +54,8 @@ class Processes:
 
     @classmethod
     def start(cls, device: str = "auto") -> Processes:
-        """Joins the group that `torchrun` describes in the environment. Without one, returns a single process.
+        """Joins the group that `torchrun` describes in environment variables. Without these variables, returns a single
+        process.
 
         `device` is `cpu`, `cuda`, or `auto` (a GPU if torch sees one). Raises ValueError for `cuda` if torch sees no
         GPU.
@@ -78,14 +81,16 @@ class Processes:
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sums a tensor over all processes, in place: with NCCL on GPUs, with gloo on the CPU."""
+        """Sums a tensor over all processes, in place, and returns it. Tensors on GPUs are summed with NCCL, tensors on
+        the CPU with gloo."""
         if self.world_size > 1:
             dist.all_reduce(values, group=None if values.is_cuda else self.control)
         return values
 
     def agree(self, values: Sequence[float], error: Exception | None = None) -> list[float]:
-        """Returns the sum of each number over all processes, in float64 on the CPU. If a process passes an `error`, all
-        processes raise: this one its error, the others ElsewhereError."""
+        """Returns the sum of each number over all processes, computed in float64 on the CPU. If at least one process
+        passes an `error`, every process raises: a process that passed an error raises this error, all others raise
+        ElsewhereError."""
         if self.world_size == 1:
             if error is not None:
                 raise error
@@ -98,7 +103,7 @@ class Processes:
         return sums
 
     def gathered(self, items: list) -> list:
-        """Returns the items of all processes in one list, ordered by rank. They are pickled for the transfer."""
+        """Returns the items of all processes in one list, ordered by rank. The items are pickled for the transfer."""
         if self.world_size == 1:
             return items
         lists: list[list] = [[] for _ in range(self.world_size)]
@@ -106,8 +111,8 @@ class Processes:
         return [item for rank_items in lists for item in rank_items]
 
     def gathered_tensors(self, tensor: Tensor) -> list[Tensor]:
-        """The tensor of each process, by rank, on the device of this process's. The length of the first axis may differ
-        between processes."""
+        """Returns a list with the tensor of each process, ordered by rank, on the device of this process. Only the
+        length of the first axis may differ between processes."""
         if self.world_size == 1:
             return [tensor]
         shapes = self.gathered([tuple(tensor.shape)])
@@ -120,7 +125,8 @@ class Processes:
         return [each.view(tensor.dtype).reshape(padded.shape)[: shape[0]] for each, shape in zip(buffers, shapes)]
 
     def broadcast(self, value: Any) -> Any:
-        """Returns the value of the first process in all processes. It is pickled for the transfer."""
+        """Returns, in all processes, the value that the process of rank 0 passes. The value is pickled for the
+        transfer."""
         if self.world_size == 1:
             return value
         box = [value]
@@ -128,8 +134,8 @@ class Processes:
         return box[0]
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Returns the tensors (on the CPU) of the first process, by name, in all processes. The argument of the other
-        processes is ignored."""
+        """Returns, in all processes, the tensors by name that the process of rank 0 passes. They must be on the CPU.
+        The arguments of the other processes are ignored."""
         if self.world_size == 1:
             return dict(tensors or {})
         shapes = self.broadcast({name: (tuple(t.shape), t.dtype) for name, t in (tensors or {}).items()})
@@ -148,9 +154,9 @@ class Processes:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """Runs the body of a `with` in three turns: the process of rank 0, then the first process of every other
-        machine, then all others. Processes that share a disk or a machine can read the files that earlier turns
-        write."""
+        """Runs the body of a `with` statement in three turns: first in the process of rank 0, then in the first process
+        of every other machine, then in all remaining processes. If processes share a disk or a machine, they can read
+        the files that earlier turns have written."""
         turn = 0 if self.is_first else 1 if os.environ.get("LOCAL_RANK", "0") == "0" else 2
         for _ in range(turn):
             self.wait()
@@ -159,14 +165,15 @@ class Processes:
             self.wait()
 
     def share(self, rows: list, together: int = 1) -> list:
-        """Returns this process's part of a global batch: every `world_size`-th row, or group of `together` neighbouring
-        rows. With eight rows in pairs, the first of two processes gets 0 1 4 5, the second 2 3 6 7."""
+        """Returns the rows of a global batch that belong to this process. The rows are divided into groups of
+        `together` neighbouring rows; this process gets every `world_size`-th group. With eight rows in pairs, the first
+        of two processes gets 0 1 4 5, the second 2 3 6 7."""
         parts = [rows[start : start + together] for start in range(0, len(rows), together)]
         return [row for part in parts[self.rank :: self.world_size] for row in part]
 
     @classmethod
     def stop(cls) -> None:
-        """Leaves the process group and ends the watch. Called after the last run of this process."""
+        """Leaves the process group, and ends the thread `watch`. Called after the last run of this process."""
         if cls.watch is not None:
             cls.watch.ended.set()
             cls.watch = None
@@ -175,8 +182,9 @@ class Processes:
 
 
 class Watch:
-    """A thread that checks the process group every `seconds` until `ended` is set. It ends this process (status 2) if
-    another one has failed, and sends it SIGTERM, once, if its parent (`torchrun`) has ended."""
+    """A thread that checks every `seconds` whether another process has failed, until `ended` is set. If one has failed,
+    the thread ends this process with exit status 2. If the parent process (`torchrun`) has ended, it sends SIGTERM to
+    this process, once."""
 
     def __init__(self, seconds: float = 0.5):
         self.seconds, self.ended, self.parent = seconds, threading.Event(), os.getppid()
@@ -185,7 +193,8 @@ class Watch:
         threading.Thread(target=self._run, daemon=True).start()
 
     def fail(self) -> bool:
-        """Reports to all processes that this one has failed. Returns whether it is the first to do so."""
+        """Reports to all processes that this process has failed. Returns True if this process is the first one to fail,
+        or if the store cannot be reached."""
         with suppress(RuntimeError):  # the process that hosts the store may have ended
             return self.store.add(FAILED, 1) == 1
         return True
@@ -203,17 +212,18 @@ class Watch:
 
 
 def speaks_of_failure() -> bool:
-    """Returns whether this process should print its error, and reports the failure to the other processes. A single
-    process always prints; of several, only the first that fails."""
+    """Reports the failure of this process to the other processes. Returns whether this process should print its error:
+    always for a single process; otherwise only if it is the first process that fails."""
     return Processes.watch is None or Processes.watch.fail()
 
 
 def leave(status: int) -> int:
-    """Returns the exit status. If `torchrun` started this process, ends it immediately with this status.
+    """Returns `status` if `torchrun` did not start this process. Otherwise ends the process immediately with the exit
+    status `status`.
 
-    The threads of gloo outlive `destroy_process_group` while there are references to the group, and a thread that frees
-    a tensor during the shutdown of the interpreter aborts the process (pytorch/pytorch#179291; one in twenty short runs
-    in our tests). All files are written at this point.
+    The threads of gloo outlive `destroy_process_group` while there are references to the group. If such a thread frees
+    a tensor while the interpreter shuts down, the process is aborted (pytorch/pytorch#179291; this happened in one of
+    twenty short runs in our tests). When this function is called, all files are already written.
     """
     if "RANK" not in os.environ:
         return status
@@ -223,6 +233,6 @@ def leave(status: int) -> int:
 
 
 def seed_of(*numbers: int) -> int:
-    """Returns a 63-bit seed from several non-negative numbers, by numpy's SeedSequence: similar numbers result in
-    unrelated seeds."""
+    """Returns a 63-bit seed that depends on several non-negative integers, computed by numpy's SeedSequence. Similar
+    integers result in unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -1,4 +1,4 @@
-"""Decodes samples one by one, and records the samples that cannot be used."""
+"""Decodes samples one by one, and records the samples and inputs that cannot be used."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from .processes import Processes
 from .samples import Samples
 
 FIRST_WARNINGS = 10
-"""The number of warnings of one kind that are printed; after these, one is printed each time the count has doubled."""
+"""The number of warnings of one kind that are always printed. Afterwards, a warning is printed only when their number
+has doubled."""
 
 
 def is_printed(count: int) -> bool:
-    """Returns whether the n-th occurrence of a warning is printed (1 to 10, then 20, 40, 80, ...)."""
+    """Returns whether the warning number `count` of one kind is printed: the numbers 1 to 10, then 20, 40, 80, ..."""
     times, rest = divmod(count, FIRST_WARNINGS)
     return count <= FIRST_WARNINGS or (rest == 0 and times & (times - 1) == 0)
 
@@ -31,9 +32,9 @@ def is_printed(count: int) -> bool:
 class BadSamples(dict[int, str]):
     """The errors of the bad samples that were read so far, by sample number: `{17: "image: a.png is cut short"}`.
 
-    In training, the next good sample replaces a bad one; an evaluation skips it. `share` is the share of the samples of
-    the split that are allowed to be bad (raises DataError if it is not from 0 to 1); `keys` contains the keys of all
-    samples, for messages; `say` is called with each warning (see `is_printed`).
+    Training replaces a bad sample by the next good sample; an evaluation skips it. `share` is the share of the samples
+    of the split that may be bad, from 0 to 1; other values raise DataError. `keys` contains the keys of all samples,
+    for messages. `say` is called with the text of each warning that is printed (see `is_printed`).
     """
 
     def __init__(self, split: str, keys: Sequence[str], share: float, say: Callable[[str], None] = print):
@@ -43,8 +44,8 @@ class BadSamples(dict[int, str]):
         self.split, self.sample_keys, self.share, self.say = split, keys, share, say
 
     def note(self, number: int, error: Exception, training: bool = False) -> None:
-        """Counts and reports a bad sample when it is read for the first time. Raises DataError if there are more bad
-        samples than `share` allows."""
+        """Records and reports a bad sample if it is not yet recorded. Raises DataError if more samples are now bad than
+        `share` allows."""
         if number in self:
             return
         self[number] = str(error)
@@ -60,14 +61,14 @@ class BadSamples(dict[int, str]):
             self.say(f"{self.split}: sample {key!r} is bad and {action}: {error}{counted}")
 
     def remember(self, errors: Mapping[int, str]) -> None:
-        """Adds the bad samples of a resumed run, so that the share is computed over the complete run."""
+        """Adds the bad samples that a checkpoint recorded, so that the share covers the run from its start."""
         if errors:
             self.update(errors)
             self.say(f"{self.split}: {len(errors):,} bad samples are known from the checkpoint")
 
     def check(self, processes: Processes) -> None:
         """Raises DataError if all processes together have read more bad samples than `share` allows. Every process must
-        call it."""
+        call this method."""
         if processes.world_size == 1 or not processes.agree([len(self)])[0]:
             return
         numbers, total = set(processes.gathered(list(self))), len(self.sample_keys)
@@ -77,15 +78,17 @@ class BadSamples(dict[int, str]):
 
 
 class LeftOut(dict[str, dict[str, str]]):
-    """The reasons why tasks excluded samples from their loss, by task and sample key: `{"text": {"a.wav": "3 symbols
-    need 5 tokens, but its sound has 2"}}`. `say` is called with each warning (see `is_printed`)."""
+    """The reasons why tasks excluded samples from their loss, by task name and sample key: `{"text": {"a.wav": "3
+    symbols need 5 tokens, but its sound has 2"}}`. `say` is called with the text of each warning that is printed (see
+    `is_printed`)."""
 
     def __init__(self, say: Callable[[str], None] = print):
         super().__init__()
         self.say = say
 
     def note(self, task: str, samples: Mapping[str, str]) -> None:
-        """Counts and reports samples (key: reason) that a task excluded from the loss of a batch."""
+        """Records and reports the samples that a task excluded from the loss of a batch. `samples` maps keys to
+        reasons."""
         reasons = self.setdefault(task, {})
         for key, reason in samples.items():
             if key not in reasons:
@@ -103,19 +106,19 @@ class Skipped:
     left_out: LeftOut
     """The samples that a task excluded from its loss."""
     dropped: Counter[str]
-    """The number of items of each input that were dropped because they do not fit into the context."""
+    """By input, the number of items that were dropped because they do not fit into the context."""
 
     @classmethod
     def of(
         cls, split: str, keys: Sequence[str] = (), bad_share: float = 1.0, say: Callable[[str], None] = print
     ) -> Skipped:
-        """Returns an empty record. `keys` contains the keys of all samples (empty for a stream, in which nothing is
-        skipped), `bad_share` is the share of the samples that are allowed to be bad."""
+        """Returns an empty record. `keys` contains the keys of all samples; it is empty for a stream, in which nothing
+        is skipped. `bad_share` is the share of the samples, 0 to 1, that may be bad."""
         return cls(BadSamples(split, keys, bad_share, say), LeftOut(say), Counter())
 
     def everywhere(self, processes: Processes) -> Skipped:
-        """Returns the record of all processes together. Every process must call it; a sample that several of them read
-        counts once."""
+        """Returns the combined record of all processes. Every process must call this method. A sample that several
+        processes have read counts once."""
         count = self.dropped.total() + len(self.bad) + sum(map(len, self.left_out.values()))
         if processes.world_size == 1 or not processes.agree([count])[0]:
             return self
@@ -128,51 +131,51 @@ class Skipped:
         return total
 
     def counts(self) -> dict[str, int]:
-        """Returns the number of `bad` samples and of dropped items (`without_room`); empty for a stream."""
+        """Returns the number of bad samples (`bad`) and of dropped items (`without_room`). Empty for a stream."""
         return {"bad": len(self.bad), "without_room": self.dropped.total()} if self.bad.sample_keys else {}
 
     def lines(self) -> list[str]:
-        """Returns a sentence for each count that is not 0."""
+        """Returns one sentence about the bad samples and one about the dropped items, each only if there are any."""
         total = len(self.bad.sample_keys)
         return [f"{self.bad.split}: {len(self.bad):,} of {total:,} samples are bad"] * bool(self.bad) + self.shortened()
 
     def shortened(self) -> list[str]:
-        """Returns a sentence about the dropped items; empty if there are none."""
+        """Returns a list with one sentence about the dropped items; an empty list if no item was dropped."""
         dropped = [f"{name} of {count:,}" for name, count in self.dropped.items()]
         problem = "inputs dropped because they do not fit into the context"
         return [f"{self.bad.split}: {problem}: {', '.join(dropped)} samples"] * bool(dropped)
 
 
 CACHED = 2**30
-"""The number of bytes (1 GiB) of decoded items that a split keeps in memory."""
+"""The number of bytes (1 GiB) of decoded items that one cache keeps in memory."""
 
 ITEM_BYTES, TENSOR_BYTES, ARRAY_BYTES = 300, 600, 150
-"""The memory overhead, in bytes, of an item (for its mappings), of a tensor, and of any other array."""
+"""The memory overhead in bytes: of an item (for its mappings), of a tensor, and of any other value."""
 
 Item = tuple[Mapping[str, Any], Mapping[str, Any]]
 """The decoded inputs of a sample by input name, and its labels by column: `({"image": array}, {"label": 7})`."""
 
 
 def memory_of(value: Any) -> int:
-    """Returns the approximate memory, in bytes, of a decoded input: an array, a mapping of arrays, or another object
-    (64 bytes)."""
+    """Returns the approximate memory, in bytes, of a decoded input: an array, a mapping of arrays, or another object,
+    which counts as 64 bytes plus the overhead."""
     if isinstance(value, Mapping):
         return ARRAY_BYTES + sum(map(memory_of, value.values()))
     return getattr(value, "nbytes", 64) + (TENSOR_BYTES if isinstance(value, Tensor) else ARRAY_BYTES)
 
 
 class ItemCache:
-    """A cache of items by sample number. It holds the first items that fit into `bytes`; they are never evicted."""
+    """A cache of items by sample number. Items are added until they do not fit into `bytes`, and are never removed."""
 
     def __init__(self, bytes: int = CACHED):
         self.free, self.items = bytes, {}
 
     def get(self, number: int) -> Item | None:
-        """Returns the item of this sample, or None if it is not cached."""
+        """Returns the item of this sample. Returns None if it is not cached."""
         return self.items.get(number)
 
     def put(self, number: int, item: Item) -> None:
-        """Adds an item if it fits into the free bytes."""
+        """Adds an item if it fits into the free bytes; otherwise does nothing."""
         size = ITEM_BYTES + sum(map(memory_of, item[0].values()))
         if size <= self.free:
             self.free -= size
@@ -180,8 +183,8 @@ class ItemCache:
 
 
 class Reader:
-    """Reads samples by number. `checks` contains, by label column, functions of the tasks that raise DataError if the
-    value makes the sample bad."""
+    """Reads and decodes samples by number. `checks` contains, by label column, functions of the tasks that raise
+    DataError if a value of the column makes the sample bad."""
 
     def __init__(
         self, samples: Samples, choppers: Mapping[str, Chopper], inputs: Inputs, bad: BadSamples,
@@ -192,13 +195,14 @@ class Reader:
         self.columns = {*inputs.columns.values(), *inputs.labels}
         """The data columns that are read from each sample."""
         self.differs = any(type(chopper).read is not Chopper.read for chopper in choppers.values())
-        """Whether training can decode an item differently (`Chopper.read`), such as only a part of it."""
+        """Whether a chopper defines `Chopper.read`. Training then decodes items with `read`, for example only a part of
+        a sound, instead of `decode`."""
         self._numbers: dict[str, int] = {}
 
     def item(self, number: int, training: bool = False) -> Item:
-        """Returns the decoded inputs and the labels of a sample; in `training`, the choppers `read` it instead of
-        `decode`. Raises DataError (or OSError) if the sample is bad, ContractError if the data set does not return a
-        mapping."""
+        """Returns (decoded inputs by input name, labels by column) of a sample. With `training`, items are decoded by
+        `Chopper.read` instead of `Chopper.decode`. Raises DataError (or OSError) if the sample is bad, and
+        ContractError if the data set does not return a mapping."""
         if number in self.bad:
             raise DataError(self.bad[number])
         cache = self.training_cache if training and self.differs else self.cache
@@ -236,8 +240,9 @@ class Reader:
         return self._numbers[key]
 
     def mean_length(self, numbers: Sequence[int], weights: np.ndarray | None = None) -> float:
-        """Returns the mean number of tokens of at most 256 of these samples, spread evenly; with `weights` (the
-        probabilities of the samples), of 256 draws. Bad samples are not counted, because they are never in a batch."""
+        """Returns the mean number of tokens of the samples with these `numbers`, computed from at most 256 of them,
+        spread evenly. With `weights` (the probabilities of the samples), it is computed from 256 draws. Bad samples are
+        not counted, because they are never in a batch."""
         if weights is None:
             count = min(len(numbers), 256)
             indices = [index * len(numbers) // count for index in range(count)]
@@ -248,7 +253,7 @@ class Reader:
         return sum(lengths) / max(len(lengths), 1)
 
     def length(self, number: int) -> int:
-        """Returns the number of tokens of a sample without augmentation, or 0 if the sample is bad."""
+        """Returns the number of tokens of a sample without augmentation. Returns 0 if the sample is bad."""
         try:
             item = self.item(number, training=True)[0]
             return sum(chopper.count(item[name]) for name, chopper in self.choppers.items() if name in item)
@@ -257,14 +262,14 @@ class Reader:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """The number of tokens of each sample without augmentation, (samples, 2): column 0 is the main set (of the
-        decoder or the only one), column 1 the set of the encoder. A bad sample has 0."""
+        """The number of tokens of each sample without augmentation, (samples, 2). Column 0 is the main set, column 1
+        the set of the encoder. A bad sample has 0 in both columns."""
         lengths = np.zeros((len(self.samples), 2), dtype=np.int64)
         for number in range(len(self.samples)):
             try:
                 item = self.item(number, training=True)[0]
                 counts = {name: chopper.count(item[name]) for name, chopper in self.choppers.items() if name in item}
-            except (ValueError, OSError):  # it is counted and reported when a batch reads it
+            except (ValueError, OSError):  # the sample is reported when a batch reads it
                 continue
             for name, count in counts.items():
                 lengths[number, int(name in self.inputs.encoded)] += count  # a bool would be a mask

@@ -1,5 +1,5 @@
-"""Samplers, which select the samples of each training step. A global batch is a pure function of (seed, step): it does
-not depend on earlier batches or on the number of processes."""
+"""Samplers, which select the samples of each training step. A global batch (the samples of all processes in one step)
+depends only on the seed and the step, not on earlier batches or the number of processes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from ..files.reading import DataError
 
 POOL = 256
-"""The approximate number of batches per pool of `SimilarLengths`: larger pools need less padding, smaller ones shuffle
-better."""
+"""The approximate number of batches per pool (see `SimilarLengths`). Larger pools need less padding, smaller pools
+shuffle better."""
 
 
 class SampleIndex(NamedTuple):
-    """One sample of one epoch; the triple seeds its augmentation and all other random operations. `number` is the
-    number of the sample in its split, from 0; for a stream, the index of the first id of the window."""
+    """One sample in one epoch. The three numbers are the seed of its augmentation and of all other random operations.
+    `number` is the number of the sample in its split, from 0; for a stream, the index of the first id of the window."""
 
     seed: int
     epoch: int
@@ -29,21 +29,21 @@ Order = np.ndarray | list[np.ndarray]
 
 
 class Sampler:
-    """Base class of all samplers, which implement `Split.plan`."""
+    """Base class of all samplers. A sampler implements `Split.plan`."""
 
     def __init__(self):
         self._epochs: dict[tuple[int, int], Order] = {}
 
     def plan(self, seed: int, step: int) -> list[SampleIndex]:
-        """Returns the indices of one global batch, for all processes; a pure function of its arguments."""
+        """Returns the indices of one global batch, for all processes. The result depends only on the arguments."""
         raise NotImplementedError
 
     def drawn(self, seed: int, epoch: int) -> Order:
-        """Returns the random order of an epoch, seeded by `seed` and `epoch`."""
+        """Returns the random order of an epoch; `seed` and `epoch` seed the random generator."""
         raise NotImplementedError
 
     def epoch(self, seed: int, epoch: int) -> Order:
-        """Returns the result of `drawn`. The results of two epochs are cached."""
+        """Returns the result of `drawn`. The results for the last two epochs are cached."""
         if (order := self._epochs.get((seed, epoch))) is None:
             while len(self._epochs) > 1:
                 self._epochs.pop(next(iter(self._epochs)))
@@ -73,8 +73,8 @@ class Shuffled(Sampler):
 
 
 class Weighted(Sampler):
-    """Batches of `rows` samples, each drawn independently with the probabilities `weights`. Each draw has a different
-    epoch number, so that a sample that is drawn twice is augmented differently."""
+    """Batches of `rows` samples. Each sample is drawn independently, with the probabilities `weights / sum(weights)`.
+    The epoch in the index is the number of the draw, so a sample that is drawn twice is augmented differently."""
 
     def __init__(self, weights: np.ndarray, rows: int):
         super().__init__()
@@ -84,12 +84,12 @@ class Weighted(Sampler):
         return [self.sample_index(seed, number) for number in range(step * self.rows, (step + 1) * self.rows)]
 
     def sample_index(self, seed: int, number: int) -> SampleIndex:
-        """Returns the index of draw `number`, counted from the start of training."""
+        """Returns the index of the sample that is drawn as number `number`, counted from the start of training."""
         drawn = self.epoch(seed, number // DRAWS)[number % DRAWS]
         return SampleIndex(seed, number, int(drawn))
 
     def drawn(self, seed: int, epoch: int) -> np.ndarray:
-        """Returns the numbers of the samples of DRAWS draws."""
+        """Returns the numbers of the samples in DRAWS consecutive draws."""
         chances = np.random.default_rng([seed, epoch, 3]).random(DRAWS)
         return np.minimum(np.searchsorted(self.sums, chances, side="right"), len(self.sums) - 1)
 
@@ -97,24 +97,29 @@ class Weighted(Sampler):
 DRAWS = 4096
 """The number of draws that `Weighted` makes at once."""
 BLOCK, LONGEST = 1000, 1000
-"""A block is the unit of a mixture in which each source has exactly its share. It has BLOCK samples, or a multiple of
-BLOCK if the shares require it, up to LONGEST * BLOCK."""
+"""In each block of a mixture, each source has exactly its share. A block has BLOCK samples, or the smallest multiple of
+BLOCK in which the shares are whole numbers, but at most LONGEST * BLOCK samples."""
 
 
 class Mixed(Sampler):
-    """Batches of `rows` samples from several sources, each with a share. Each source reads all its samples once, in
-    random order, before it reads any of them again; a source with `weights` draws them. Example: two sources with 3 and
-    1000 samples and the shares 0.5 and 0.5 have 500 samples each in every block of 1,000, so each sample of the first
-    is read 166 or 167 times. Sources alternate as evenly as possible: their shares in each batch deviate by one or two
-    samples at most, so the weights of the tasks hardly vary between batches."""
+    """Batches of `rows` samples from several sources, in the proportions `shares`. Each source reads all its samples
+    once, in random order, before it reads any of them again. A source with `weights` draws its samples with replacement
+    instead, with these probabilities.
+
+    Example: two sources with 3 and 1000 samples and the shares 0.5 and 0.5 have 500 samples each in every block of
+    1,000 samples; each sample of the first source is read 166 or 167 times. The samples of the sources alternate. All
+    batches therefore have similar numbers of samples per source, and the influence of each source on the loss is nearly
+    constant.
+    """
 
     def __init__(
         self, counts: Sequence[int], shares: Sequence[float], rows: int,
         weights: Sequence[np.ndarray | None] | None = None,
     ):  # fmt: skip
-        """`counts`: the number of samples of each source; samples are numbered one source after another. `weights`: for
-        each source the probabilities of its samples, or None (all equal). Raises DataError if a share is too small to
-        be drawn."""
+        """`counts`: the number of samples of each source; the samples are numbered one source after another. `shares`:
+        the share of each source in the mixture, relative to the other shares. `weights`: for each source the
+        probabilities of its samples, or None (all equal). Raises DataError if a share is above 0 but so small that the
+        source has no sample in the longest block."""
         super().__init__()
         self.in_block = samples_of_block(shares)
         self.block = int(self.in_block.sum())
@@ -136,9 +141,9 @@ class Mixed(Sampler):
         return index._replace(number=int(self.starts[source]) + index.number)
 
     def drawn(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """Returns, for every slot of a block, its source and the number of preceding slots of this source. All blocks
-        are the same; `epoch` is the number of the block. The k-th of n slots of a source is placed at (k - 1/2) / n of
-        the block."""
+        """Returns two arrays (block) for the slots of a block, that is, for its samples in order: the index of the
+        source, and the number of earlier slots of this source. All blocks are equal; `epoch`, the number of the block,
+        is ignored. The k-th of the n slots of a source is placed at the fraction (k - 1/2) / n of the block."""
         sources = np.repeat(np.arange(len(self.counts)), self.in_block)
         ranks = np.concatenate([np.arange(count) for count in self.in_block])
         order = np.argsort((ranks + 0.5) / self.in_block[sources], kind="stable")
@@ -146,9 +151,10 @@ class Mixed(Sampler):
 
 
 def samples_of_block(shares: Sequence[float]) -> np.ndarray:
-    """Returns the number of samples of each source in a block of a mixture: the shortest block in which each source has
-    exactly its share, or else the longest block, with the largest remainders rounded up. The shares 0.5 and 0.5 result
-    in 500 and 500, 1 and 2 in 1000 and 2000. Raises DataError if a source has a positive share but is never drawn."""
+    """Returns the number of samples of each source in one block of a mixture. The block is the shortest one in which
+    each source has exactly its share; if there is none, it is the longest block, and the largest remainders are rounded
+    up. The shares 0.5 and 0.5 result in 500 and 500, the shares 1 and 2 in 1000 and 2000. Raises DataError if a source
+    has a positive share but no sample in the block."""
     wanted = np.asarray(shares, dtype=np.float64) / sum(shares) * BLOCK
     multiples = wanted[:, None] * np.arange(1, LONGEST + 1)
     exact = (np.abs(multiples - multiples.round()) < 1e-6) & ((multiples.round() > 0) == (multiples > 0))
@@ -166,13 +172,15 @@ def samples_of_block(shares: Sequence[float]) -> np.ndarray:
 
 
 class SimilarLengths(Sampler):
-    """Batches of samples of similar length within a token budget. Every epoch shuffles the samples, sorts them by
-    length within pools, cuts the pools into batches with (number of samples) x (longest sample) <= budget, and shuffles
-    the batches. A sample that is longer than the budget forms a batch alone."""
+    """Batches of samples of similar length, with at most `budget` slots including padding. In every epoch, the samples
+    are shuffled and divided into pools. The samples of a pool are sorted by length and cut into batches with (number of
+    samples) x (longest sample) <= budget. Then the batches are shuffled. A sample that is longer than the budget forms
+    a batch alone."""
 
     def __init__(self, measure: Callable[[], np.ndarray], budget: int):
-        """`measure` returns the number of tokens of each sample in each set, (samples, sets); it is called for every
-        epoch. The length of a sample is the maximum over its sets. `budget`: slots per batch, including padding."""
+        """`measure` returns the number of tokens of each sample in each set, (samples, sets); it is called once per
+        epoch. The length of a sample is the maximum over the sets. `budget`: the number of slots per batch and set,
+        including padding."""
         super().__init__()
         self.measure, self.budget = measure, budget
         self._firsts: dict[int, list[int]] = {}
@@ -185,7 +193,7 @@ class SimilarLengths(Sampler):
         return [SampleIndex(seed, epoch, int(number)) for number in self.epoch(seed, epoch)[step - firsts[epoch]]]
 
     def drawn(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """Returns the batches of one epoch, each as the numbers of its samples."""
+        """Returns the batches of one epoch; each batch is an array of sample numbers."""
         random, lengths = np.random.default_rng([seed, epoch]), self.measure()
         order = random.permutation(len(lengths))
         longest = np.maximum(lengths.max(axis=1), 1)

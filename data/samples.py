@@ -1,4 +1,4 @@
-"""Samples of a data set: base classes, samples in memory, generated samples, views of other samples, fingerprints."""
+"""Samples of a data set: base classes, samples in memory, generated samples, and views that change other samples."""
 
 from __future__ import annotations
 
@@ -20,57 +20,62 @@ from .base import Dataset, chosen_for_val, split_by_hash, undivided
 from .fingerprint import Fingerprint
 
 SPREAD = 64
-"""The number of samples, spread evenly over a split, whose content is part of its fingerprint."""
+"""The number of samples, spread evenly over a split, whose complete content is part of the fingerprint of the split."""
 FILES, BYTES = 20_000, 2**30
-"""`Listed` fingerprints files by content if there are at most FILES files with at most BYTES bytes in total, otherwise
-by name, size and modification time."""
+"""`Listed` fingerprints its files by their content if there are at most FILES files with at most BYTES bytes in total;
+otherwise by their name, size and modification time."""
 
 Columns = Mapping[str, Any]
-"""One raw sample: values by column name. If the sample has no value in a column, the column is absent or None."""
+"""One raw sample: its values by column name. If the sample has no value in a column, the column is absent or its value
+is None."""
 
 
 class Samples:
-    """One split of a data set: `len(samples)`, `samples.keys[i]` and `samples[i]`, in a fixed order."""
+    """Base class of the samples of one split: `len(samples)`, `samples.keys[i]` and `samples[i]`, in a fixed order. The
+    number of a sample is its index i."""
 
     keys: Sequence[str]
-    """The key of each sample, for messages and for the split by hash. Keys are unique and stable."""
+    """The key of each sample, for messages and for the split by hash. Keys are unique, and the same in every run."""
 
     weights: np.ndarray | None = None
-    """The probability of each sample in training, (number of samples,); None: each sample is read once per epoch."""
+    """The relative probability (n) with which training draws each of the n samples; None: each sample is read once per
+    epoch."""
     mixture: Sequence[Any] = ()
-    """The sources of a mixture (`mixture.Source`)."""
+    """The sources (`mixture.Source`) if the samples are a mixture; otherwise empty."""
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __getitem__(self, number: int) -> Columns:
-        """Returns the raw columns of one sample. Raises DataError if it cannot be read."""
+        """Returns all raw columns of one sample. Raises DataError if the sample cannot be read."""
         raise NotImplementedError
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
-        """Returns the columns `names` of one sample, as far as it has them (None: all columns). This default returns
-        the complete sample; `ByColumn` is the base class of samples that read columns separately. Raises DataError if
-        the sample cannot be read."""
+        """Returns the columns `names` of one sample (None: all columns), without the columns that the sample does not
+        have. This default returns all columns and ignores `names`; samples that read columns separately derive from
+        `ByColumn`. Raises DataError if the sample cannot be read."""
         return self[number]
 
     def damaged(self) -> Iterator[tuple[int, str]]:
-        """Yields (number, reason) of samples that are known to be damaged before they are read."""
+        """Yields (number, reason) for the samples that are known to be damaged before they are read. The default yields
+        none."""
         return iter(())
 
     def caches(self, number: int) -> bool:
-        """Whether a decoded sample is cached in memory. False if samples are generated quickly, and their number is so
-        large that training reads few of them twice."""
+        """Returns whether the decoded sample is cached in memory: True by default. A subclass can return False if its
+        samples are generated quickly, and there are enough of them that training hardly reads any of them twice."""
         return True
 
     @property
     def naming(self) -> Any:
-        """The part of the fingerprint that represents the keys: all keys, or the rule that generates them."""
+        """The value that represents the keys in the fingerprint: a list of all keys, or the rule that generates the
+        keys."""
         return list(self.keys)
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
-        """Returns a hash that changes when the samples change; a resumed run must have the same samples as before. By
-        default it covers all keys, all values in the columns `labels`, and all columns of SPREAD samples. A subclass
-        that reads files can hash the files instead."""
+        """Returns a hash that changes when the samples change. A resumed run must have the same hash as before. By
+        default, the hash covers all keys, all values in the columns `labels`, and all columns of SPREAD samples. A
+        subclass that reads files can hash the files instead."""
         fingerprint = Fingerprint(self.naming)
         for name in sorted(labels):
             fingerprint.add(name, list(self.numbered(name)))
@@ -78,22 +83,24 @@ class Samples:
         for number in sorted({index * count // min(SPREAD, count) for index in range(min(SPREAD, count))}):
             try:
                 fingerprint.add(number, self[number])
-            except (ValueError, OSError):  # it is counted as bad when a batch reads it
+            except (ValueError, OSError):  # the sample counts as bad when a batch reads it
                 fingerprint.add(number, "cannot be read")
         return fingerprint.hex
 
     def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
-        """Yields (number, value) of one column for all samples that have it, in order. Samples that cannot be read are
-        skipped here; they count as bad when training or evaluation reads them."""
+        """Yields (number, value) of one column, in order, for all samples that have a value. Samples that cannot be
+        read are skipped here; they count as bad when training or evaluation reads them."""
         return self._numbered(range(len(self)), name)
 
     def column(self, name: str) -> Iterator[Any]:
-        """Yields the values of one column, in order. Labels, vocabularies and statistics are fitted on them."""
+        """Yields the values of one column, in order, without samples that have no value or cannot be read. Classes,
+        vocabularies and statistics are fitted on these values."""
         return (value for _, value in self.numbered(name))
 
     def drawn(self, name: str, most: int) -> Iterator[Any]:
-        """Yields at most `most` values of one column, from samples in random order (the same in every run), so that the
-        order of a file has no influence. Samples without the column and samples that cannot be read are skipped."""
+        """Yields at most `most` values of one column, from samples in random order, so the order in a file has no
+        influence. The random order is the same in every run. Samples that have no value or cannot be read are
+        skipped."""
         numbers = np.random.default_rng(0).permutation(len(self)).tolist()
         return islice((value for _, value in self._numbered(numbers, name)), most)
 
@@ -118,12 +125,12 @@ class ByColumn(Samples):
 
 
 def picked(row: Columns, names: Collection[str] | None) -> Columns:
-    """Returns the columns `names` of a row, as far as it has them (None: all columns)."""
+    """Returns the columns `names` of a row (None: all columns), without the columns that the row does not have."""
     return row if names is None else {name: value for name, value in row.items() if name in names}
 
 
 class Outcome(NamedTuple):
-    """One row of the joint distribution of a generated data set: the values of the inputs, the answer, the
+    """One possible outcome of a generated data set: the values of the inputs by column, the answer, and their
     probability."""
 
     inputs: Mapping[str, Any]
@@ -139,17 +146,17 @@ class SampleDataset(Dataset):
     """The names of the columns."""
 
     def others(self) -> list[str]:
-        """Returns the columns of the source that are not in `columns`, for messages."""
+        """Returns the columns of the source that `columns` does not contain, for messages. The default returns none."""
         return []
 
     def open(self, split: str) -> Samples:
-        """Returns the samples of a split. Raises DataError if the split does not exist, or if files are missing (with
-        their paths)."""
+        """Returns the samples of a split. Raises DataError if the split does not exist, or if files are missing (the
+        message contains their paths)."""
         raise NotImplementedError
 
     def opened(self, split: str) -> Samples:
-        """Returns the samples of `open` and checks their type. Raises DataError if the split does not exist,
-        ContractError if `open` does not return Samples."""
+        """Returns the result of `open` after a check of its type. Raises DataError if the split does not exist, and
+        ContractError if `open` does not return `Samples`."""
         self.check_split(split)
         samples = self.open(split)
         if not isinstance(samples, Samples):
@@ -159,15 +166,16 @@ class SampleDataset(Dataset):
         return samples
 
     truth_column: str = ""
-    """The column that contains the answers of `truth`."""
+    """The column whose values are the answers in `truth`; empty without a known distribution."""
 
     def truth(self, split: str) -> list[Outcome] | None:
-        """Returns the joint distribution of inputs and answers if the data are generated by a known rule, else None."""
+        """Returns all outcomes with their probabilities (the joint distribution of inputs and answers), if a known rule
+        generates the data. Otherwise, and by default, returns None."""
         return None
 
     def training_items(self, columns: Sequence[str], most: int | None = None) -> Iterable[Any]:
-        """Returns the values of columns of the training split, one column after another. If `most` is not None, returns
-        at most that many random values per column."""
+        """Returns the values of these columns of the training split, one column after another. If `most` is not None,
+        returns at most `most` random values of each column."""
         samples = self.opened("train")
         read = samples.column if most is None else lambda name: samples.drawn(name, most)
         return chain.from_iterable(map(read, columns))
@@ -178,7 +186,7 @@ class SampleDataset(Dataset):
 
 @dataclass(frozen=True)
 class Chosen(ByColumn):
-    """A subset of samples, by their numbers."""
+    """A subset of other samples, selected by their `numbers`, in this order."""
 
     samples: Samples
     numbers: Sequence[int]
@@ -204,7 +212,8 @@ class Chosen(ByColumn):
 
 @dataclass(frozen=True)
 class Listed(ByColumn):
-    """Samples in memory: `Listed(["a", "b"], [{"text": "ja", "label": 1}, {"text": "no", "label": 0}])`."""
+    """Samples in memory, with one key and one row each: `Listed(["a", "b"], [{"text": "ja", "label": 1}, {"text": "no",
+    "label": 0}])`."""
 
     keys: Sequence[str]
     rows: Sequence[Columns]
@@ -237,8 +246,9 @@ class Changed(ByColumn):
 
 @dataclass(frozen=True)
 class Renamed(Changed):
-    """The same samples with new columns. `columns` maps each name to a function of the raw sample; `sources` maps it to
-    the raw column that this function reads, or to a value inside it: `{"label": "cls", "speaker": "json.speaker"}`."""
+    """The same samples with new columns. `columns` maps the name of each new column to a function that receives the raw
+    sample and returns the value. `sources` maps the name to the raw column that this function reads, or to a value
+    inside this column: `{"label": "cls", "speaker": "json.speaker"}`."""
 
     columns: Mapping[str, Callable[[Columns], Any]]
     sources: Mapping[str, str]
@@ -254,7 +264,7 @@ class Renamed(Changed):
 
 @dataclass(frozen=True)
 class Hidden(Changed):
-    """The same samples without column `name` in the samples with the numbers `hidden`."""
+    """The same samples, but the value of column `name` is None in the samples with the numbers `hidden`."""
 
     name: str
     hidden: Collection[int]
@@ -269,25 +279,25 @@ class Hidden(Changed):
 
 
 def share(samples: Samples, split: str) -> Chosen:
-    """Returns the `train` or `val` part of a training set without a validation split. A tenth of the samples, selected
-    by the hash of the key, is `val`, but at least one sample."""
+    """Returns the part of the training samples for the split `train` or `val`, for data sets without a separate
+    validation split. About a tenth of the samples, and at least one, is in `val`, selected by the hash of the key."""
     only = chosen_for_val(samples.keys)
     splits = ("val" if key == only else split_by_hash(key) for key in samples.keys)
     return Chosen(samples, [number for number, part in enumerate(splits) if part == split])
 
 
 class OwnFiles(SampleDataset):
-    """Base class of data sets of user files: `train`, `val` and `test` are their locations. Without `val`, a tenth of
-    train is used for validation (selected by the hash of the key); without `test`, there is no test split. A subclass
-    implements `read`, and calls this `__init__`."""
+    """Base class of data sets of user files. `train`, `val` and `test` are the locations of the files. Without `val`, a
+    tenth of train is used for validation (selected by the hash of the key). Without `test`, there is no test split. A
+    subclass implements `read`, and calls this `__init__`."""
 
     def __init__(self, train: Any, val: Any, test: Any):
         self.train, self.val, self.test = train, val, test
         self.splits = ("train", "val") if test is None else ("train", "val", "test")
 
     def read(self, where: Any) -> Samples:
-        """Returns the samples at a location (the value of `train`, `val` or `test`). Raises DataError if they cannot be
-        read."""
+        """Returns the samples at the location `where` (the value of `train`, `val` or `test`). Raises DataError if the
+        samples cannot be read."""
         raise NotImplementedError
 
     def open(self, split: str) -> Samples:
@@ -300,12 +310,14 @@ class OwnFiles(SampleDataset):
 
 
 MOST = 2**32
-"""The maximum number of generated samples: their numbers seed random generators as 32-bit words."""
+"""The maximum number of generated samples. Random generators are seeded with the number of the sample as a 32-bit
+integer."""
 
 
 @dataclass(frozen=True)
 class ByLabel:
-    """Draws samples by label, for data sets that combine them."""
+    """Draws random samples with a given label, for data sets that combine samples. The samples need a column
+    `label`."""
 
     samples: Samples
 
@@ -329,7 +341,8 @@ class ByLabel:
 
 @dataclass(frozen=True)
 class Numbered(Sequence[str]):
-    """The keys "train tone 0", "train tone 1", ..., generated on access, because there may be millions."""
+    """The keys "train tone 0", "train tone 1", ...; here `prefix` is "train tone". Keys are generated on access,
+    because there may be millions."""
 
     prefix: str
     count: int
@@ -344,9 +357,9 @@ class Numbered(Sequence[str]):
 
 
 class Made(ByColumn):
-    """Base class of `count` samples that are generated by a rule. A sample is a function of the split, its number, and
-    `sources`, the samples that it combines. `noun` is the word in the keys, such as "tone" in "train tone 7". A
-    subclass implements `parts`."""
+    """Base class of `count` samples that are generated by a rule. A sample depends only on the split, on its number,
+    and on `sources`: the samples that are combined into generated samples. `noun` is the word in the keys, such as
+    "tone" in "train tone 7". A subclass implements `parts`."""
 
     splits = ("train", "val", "test")
 
@@ -363,14 +376,16 @@ class Made(ByColumn):
         return Fingerprint(content, sources).hex if sources else content
 
     def random(self, number: int, *more: int) -> np.random.Generator:
-        """Returns the random generator of a sample, seeded by the split, its number and `more`, constants that differ
-        between data sets."""
+        """Returns the random generator of the sample `number`. The seed consists of the split, `number` and `more`.
+        Different integers in `more` give different random numbers, for example to different data sets, or to different
+        columns of a sample."""
         seed = np.array([self.splits.index(self.split), number, *more], dtype=np.uint32)  # a list takes a third longer
         return np.random.default_rng(seed)
 
     def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
-        """Returns functions that generate the columns of a sample, by column name. A function returns None if the
-        sample does not have this column. Its result must not depend on which other functions were called."""
+        """Returns functions without arguments that generate the columns of a sample, by column name. A function returns
+        None if the sample does not have this column. The result of a function must not depend on which other functions
+        were called before it."""
         raise NotImplementedError
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
@@ -379,14 +394,15 @@ class Made(ByColumn):
 
 
 class MadeDataset(SampleDataset):
-    """Base class of data sets of `Made` samples: `samples` for training, `held_back` each for validation and test."""
+    """Base class of data sets of `Made` samples. `samples` is the number of training samples; validation and test have
+    `held_back` samples each. A subclass implements `make`."""
 
     splits = Made.splits
     held_back = 1000
     samples: int
 
     def make(self, split: str, count: int) -> Samples:
-        """Returns `count` samples of a split."""
+        """Returns the `Made` samples of a split; `count` is their number."""
         raise NotImplementedError
 
     def open(self, split: str) -> Samples:

@@ -1,4 +1,5 @@
-"""Samples in tar shards (local or remote files), the index of their members, and a base class of data sets."""
+"""Samples in tar shards, which are local or remote tar files; the index of the files (members) in a shard; and a base
+class of data sets."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ from .fingerprint import Fingerprint, file_fingerprint
 from .samples import ByColumn, Columns, Renamed, SampleDataset, Samples, picked, share
 
 DAMAGED = "damaged"
-"""The key that replaces the extensions of a sample if it and the rest of its shard cannot be read; its value is the
-reason."""
+"""The key that replaces the extensions of a sample if this sample and the rest of its shard cannot be read. Its value
+is the reason."""
 PART = 2**20
 """The number of bytes that are unpacked at a time."""
 MOST_SHARDS = 100_000
@@ -37,8 +38,9 @@ MOST_SHARDS = 100_000
 
 
 def expand(pattern: str) -> list[str]:
-    """Returns the shards of a pattern in order: `train-{000..009}.tar` (ten shards), `train-*.tar`, a path or an
-    address. Raises DataError if a range is invalid or a pattern matches no file."""
+    """Returns the paths or addresses of the shards of a pattern, in order. A pattern is `train-{000..009}.tar` (ten
+    shards), `train-*.tar`, a path, or an address. Raises DataError if the range in braces is not two ascending integers
+    or has more than MOST_SHARDS shards, or if a local pattern matches no file."""
     if match := re.fullmatch(r"([^{}]*)\{([^{}]*)\.\.([^{}]*)\}([^{}]*)", pattern):
         start, first, last, end = match.groups()
         if not re.fullmatch(r"[0-9]{1,9}", first) or not re.fullmatch(r"[0-9]{1,9}", last):
@@ -55,9 +57,9 @@ def expand(pattern: str) -> list[str]:
 
 
 def open_file(path: str) -> Any:
-    """Opens a local or remote (`s3://...`) file for reading bytes at any offset. The file system is selected here, so
-    that fsspec does not parse the address. Raises DataError if the protocol is not supported, its library is missing,
-    or the remote file does not exist."""
+    """Returns an open local or remote (`s3://...`) file, for reading bytes at any offset. The file system is selected
+    here by the protocol, so fsspec does not interpret the address itself. For a remote file, raises DataError if the
+    protocol is not supported, its library is missing, or the file does not exist."""
     if not is_remote(path):
         return open(path, "rb")
     protocol = parse_address(path).protocol
@@ -72,8 +74,8 @@ def open_file(path: str) -> Any:
 
 
 def version(path: str) -> str:
-    """Returns JSON that changes when a remote file is replaced. It contains what the storage provides: size, date, tag,
-    checksum."""
+    """Returns a JSON text that changes when a remote file is replaced. It contains the metadata that the storage
+    provides: size, date, tag, checksum."""
     with open_file(path) as file:
         info = file.fs.info(path) if hasattr(file, "fs") else {}
     kept = {key: str(value) for key, value in info.items() if key.lower().replace("-", "").replace("_", "") in METADATA}
@@ -85,8 +87,9 @@ METADATA = {"size", "etag", "mtime", "created", "lastmodified", "updated", "md5h
 
 
 def unpacked(path: str, target: Path) -> str:
-    """Unpacks a compressed shard to the tar file `target`, and returns its path. A shard that is cut short is unpacked
-    up to this point. Raises DataError if it is damaged or empty, or unpacks to more than `unpacked_most` allows."""
+    """Unpacks a compressed shard to the tar file `target`, and returns the path of `target`. Of a shard that is cut
+    short, the part before its end is unpacked. Raises DataError if the shard is damaged, is empty, or unpacks to more
+    bytes than `unpacked_most` allows."""
     partial, size = partial_name(target), 0
     sweep_partials(target)
     try:
@@ -115,7 +118,7 @@ WORDS = 100
 
 
 class Headers:
-    """A tar file from which only headers are read: at most SMALL bytes at once, even if a header claims a larger
+    """A tar file from which only headers are read. One call reads at most SMALL bytes, even if a header claims a larger
     size."""
 
     def __init__(self, file: Any):
@@ -129,9 +132,10 @@ class Headers:
 
 
 def members(source: str, path: str) -> Iterator[tuple[str, dict]]:
-    """Yields (key, {extension: (offset, size)}) of each sample: adjacent members with the same name up to the first
-    dot. `source` is the uncompressed tar file, `path` the shard, for messages. If the file is damaged or cut short, the
-    last pair is (key, {DAMAGED: reason}). Raises DataError if the first member cannot be read."""
+    """Yields (key, {extension: (offset, size)}) for each sample; offset and size are in bytes. A sample consists of
+    adjacent members with the same path up to the first dot of the file name. `source` is the uncompressed tar file,
+    `path` is the shard, for messages. If the file is damaged or cut short, the last pair is (key, {DAMAGED: reason}).
+    Raises DataError if the first member cannot be read."""
     key, parts = None, {}
     try:
         with open_file(source) as file, tarfile.open(fileobj=Headers(file), mode="r:") as tar:
@@ -171,16 +175,17 @@ Natural = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class ShardIndex(Record):
-    """The positions of the samples in a shard, stored as a JSON file in the cache folder."""
+    """The positions of the samples in a shard. An index is stored as a JSON file in the cache folder."""
 
     path: str
     """The uncompressed tar file: the shard, or its unpacked copy in the cache folder."""
     samples: list[tuple[str, dict[str, tuple[Natural, Natural]] | dict[Literal["damaged"], str]]]
-    """(key, {extension: (offset, size)}) in bytes, such as ("7", {"png": (512, 310), "cls": (1536, 1)}); at the end of
-    a damaged shard (key, {DAMAGED: reason})."""
+    """Pairs (key, {extension: (offset, size)}) in bytes, such as ("7", {"png": (512, 310), "cls": (1536, 1)}). The last
+    pair of a damaged shard is (key, {DAMAGED: reason})."""
 
     def fits(self) -> bool:
-        """Returns whether the tar file exists and is long enough for all members. A remote file is not checked."""
+        """Returns whether the tar file exists and is long enough for all members. Always True for a remote file, which
+        is not checked."""
         if is_remote(self.path):
             return True
         spans = (span for _, members in self.samples for span in members.values() if not isinstance(span, str))
@@ -188,8 +193,8 @@ class ShardIndex(Record):
 
 
 def shard_index(path: str) -> ShardIndex:
-    """Returns the index of a shard: from the cache folder if the shard is unchanged, else a new one. Raises DataError
-    if the shard does not exist or is not a tar file."""
+    """Returns the index of a shard. It is read from the cache folder if the shard is unchanged; otherwise a new index
+    is created and stored. Raises DataError if the shard does not exist or its first member cannot be read."""
     remote = is_remote(path)
     changed = version(path) if remote else "{0.st_size} {0.st_mtime_ns}".format(regular(path))
     name = hashlib.sha256(f"{path if remote else os.path.abspath(path)} {changed}".encode()).hexdigest()[:32]
@@ -208,18 +213,19 @@ def shard_index(path: str) -> ShardIndex:
 
 
 def shard_version(path: str) -> str:
-    """Returns a text that changes when the content of a shard changes; for a remote shard, when its metadata change."""
+    """Returns a text that changes when the content of a shard changes (for a remote shard, when its metadata
+    change)."""
     return f"{path} {version(path)}" if is_remote(path) else file_fingerprint(Path(path))
 
 
 @dataclass(frozen=True)
 class Shards(ByColumn):
-    """The samples of tar files, concatenated. The names of the columns are the extensions of the members: `png`, `cls`,
-    `json`.
+    """The samples of tar files, concatenated. The columns are the extensions of the members: `png`, `cls`, `json`.
 
-    `cls` is converted to an integer if possible, `txt` to text, `json` to its value; other members remain bytes. A
-    damaged or truncated shard has the samples before the damage, and one more that cannot be read. The first access
-    raises DataError if a shard is missing or is not a tar file.
+    `cls` is converted to an integer if it is a number of at most 18 digits, otherwise to text; `txt` is converted to
+    text, and `json` to the value that it contains. All other members remain bytes. A damaged shard has the samples
+    before the damage, and one more sample that cannot be read. The first access raises DataError if a shard does not
+    exist or its first member cannot be read.
     """
 
     paths: tuple[str, ...]
@@ -235,8 +241,9 @@ class Shards(ByColumn):
 
     @cached_property
     def keys(self) -> Sequence[str]:
-        """The paths of the members up to the first dot of the file name, preceded by the name (or path) of the shard if
-        several shards have the same key. Raises DataError if a shard has a key twice."""
+        """The path of each sample's members up to the first dot of the file name. If two shards have a key in common,
+        the name of the shard precedes all keys; if keys are then still equal, its path. Raises DataError if a shard
+        contains a key twice."""
         keys = [key for _, key, _ in self._entries]
         names = [Path(path).name for path in self.paths]
         for shards in (names, self.paths):
@@ -274,8 +281,8 @@ class Shards(ByColumn):
 
 
 def decoded(content: bytes, extension: str, where: str) -> Any:
-    """Returns the value of a member: `cls` as an integer (or text), `txt` as text, `json` parsed, any other as bytes.
-    Raises DataError with the name of the member (`where`)."""
+    """Returns the value of a member: `cls` as an integer (or text), `txt` as text, `json` parsed, any other member as
+    bytes. Raises DataError if a text is not UTF-8 or the JSON is invalid; the message begins with `where`."""
     if extension == "cls":
         text = utf8(content, where).strip()
         return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
@@ -285,14 +292,15 @@ def decoded(content: bytes, extension: str, where: str) -> Any:
 
 
 class ShardDataset(SampleDataset):
-    """Base class of data sets in a `folder` of the data root with one shard per split: `train.tar.gz`, `test.tar.gz`.
-    Without `val.tar.gz`, a tenth of train is used for validation (selected by the hash of the key)."""
+    """Base class of data sets in a `folder` of the data root with one shard per split: `train.tar.gz`, `test.tar.gz`,
+    and optionally `val.tar.gz`. Without `val.tar.gz`, a tenth of train is used for validation (selected by the hash of
+    the key)."""
 
     folder: str
     ending = ".tar.gz"
     splits = ("train", "val", "test")
     sources: Mapping[str, str]
-    """The member of each column: its extension, or `json.key` for a value inside a JSON member."""
+    """By column, the member that contains the value: its extension, or `json.key` for a value inside a JSON member."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -304,8 +312,8 @@ class ShardDataset(SampleDataset):
         return self.read(split) if divided else share(self.read("train"), split)
 
     def read(self, *files: str) -> Samples:
-        """Returns the samples of files, whose names are passed without the ending. Raises DataError if one is
-        missing."""
+        """Returns the samples of shards in the folder. `files` contains the names of the shards without the ending.
+        Raises DataError if a shard is missing."""
         paths = [data_root() / self.folder / f"{name}{self.ending}" for name in files]
         missing = [path for path in paths if not path.exists()]
         if missing:
@@ -316,14 +324,15 @@ class ShardDataset(SampleDataset):
 
 
 def renamed(shards: Shards, sources: Mapping[str, str]) -> Samples:
-    """Returns the samples of shards with the columns `sources`, which are read from the member with this extension or
-    from a value inside a JSON member: `{"image": "png", "speaker": "json.speaker"}`."""
+    """Returns the samples of shards with new columns. `sources` maps each column to the extension of its member, or to
+    a value inside a JSON member: `{"image": "png", "speaker": "json.speaker"}`."""
     return Renamed(shards, {name: reader(source) for name, source in sources.items()}, dict(sources))
 
 
 def reader(source: str) -> Callable[[Columns], Any]:
-    """Returns a function that reads a column from the members of a sample: `png`, or `json.text.fr` for a value inside
-    a JSON member. The function returns None if there is no such value."""
+    """Returns a function that receives the members of a sample and returns the value of a column. `source` is an
+    extension such as `png`, or `json.text.fr` for a value inside a JSON member. The function returns None if the sample
+    has no such value."""
     first, *inner = source.split(".")
 
     def read(row: Columns) -> Any:

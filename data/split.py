@@ -1,4 +1,4 @@
-"""Splits of a data set, which training and evaluation read in batches. A batch is a pure function of its indices."""
+"""Splits of a data set. Training and evaluation read a split in batches. A batch depends only on its indices."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .samples import Samples
 
 
 def spread(indices: Sequence[SampleIndex], number: int) -> list[SampleIndex]:
-    """Returns at most `number` of these indices, spread evenly over the sample numbers. If there are no more than that,
-    returns all of them in their order."""
+    """Returns `number` of these indices, spread evenly over the sample numbers and sorted by them. If there are at most
+    `number` indices, returns all of them, in the given order."""
     if number >= len(indices):
         return list(indices)
     ordered = sorted(indices, key=lambda index: index.number)
@@ -31,7 +31,7 @@ def spread(indices: Sequence[SampleIndex], number: int) -> list[SampleIndex]:
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Base class of all splits: `plan` selects the samples of a step, `batch` reads them. The same indices result in
+    """Base class of all splits. `plan` selects the samples of a step, `batch` reads them. The same indices result in
     the same batch in every process.
 
     A subclass implements `fingerprint`, `plan`, `all` and `read`; all other methods have a default.
@@ -42,22 +42,22 @@ class Split:
     tasks: Mapping[str, Task] = field(default_factory=dict)
 
     unit: ClassVar[str] = "samples"
-    """The unit of a batch in messages: `samples`, or `rows of 256` (tokens)."""
+    """What a batch consists of, for messages: `samples`, or `rows of 256` (tokens)."""
     samples: ClassVar[Samples | None] = None
     """The samples of the split; None for windows of a stream."""
     sources: ClassVar[Mapping[str, Collection[int]]] = {}
     """For a mixture: the sample numbers of each source, by the name of the source."""
     inputs: ClassVar[Inputs] = Inputs(columns={})
-    """The inputs that are read, predicted, encoded and dropped; empty for a stream."""
+    """The settings of the inputs: which are read, predicted, encoded and dropped. Without columns for a stream."""
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the content, including labels. A resumed run must have the same data as before."""
+        """A hash of the samples, including labels. A resumed run must have the same hash as before."""
         raise NotImplementedError
 
     def plan(self, seed: int, step: int) -> list[SampleIndex]:
-        """Returns the indices of one global training batch. They do not depend on the number of processes or on earlier
-        batches."""
+        """Returns the indices of one global training batch (for all processes). They depend only on `seed` and
+        `step`."""
         raise NotImplementedError
 
     def all(self) -> list[SampleIndex]:
@@ -65,7 +65,8 @@ class Split:
         raise NotImplementedError
 
     def by_source(self) -> dict[str, list[SampleIndex]]:
-        """Returns the indices of `all` by source of a mixture; under the key "" if the split is not a mixture."""
+        """Returns the indices of `all`, by the name of the source in a mixture. If the split is not a mixture, all
+        indices are under the key ""."""
         if not self.sources:
             return {"": self.all()}
         indices = self.all()
@@ -78,15 +79,15 @@ class Split:
     def read(
         self, indices: Sequence[SampleIndex], *, training: bool = False, inputs: Collection[str] | None = None
     ) -> Batch:
-        """Returns these samples as a batch without targets. `training` augments inputs, and drops some at random. If
-        `inputs` is not None, only these inputs are read, and those that a task predicts."""
+        """Returns these samples as a batch without targets. With `training`, inputs are augmented, and some are dropped
+        at random. If `inputs` is not None, only the inputs with these names and the predicted inputs are read."""
         raise NotImplementedError
 
     def batch(
         self, indices: Sequence[SampleIndex], *, training: bool = False, inputs: Collection[str] | None = None
     ) -> Batch:
-        """Returns the batch of `read` with the targets of every task. Records in `skipped` the samples that a task
-        excludes from its loss."""
+        """Returns the batch of `read` with the targets of all tasks of the split. The samples that a task excludes from
+        its loss are recorded in `skipped`."""
         batch = with_targets(self.read(indices, training=training, inputs=inputs), self.tasks)
         for name, targets in batch.targets.items():
             self.skipped.left_out.note(name, targets.left_out)
@@ -95,9 +96,9 @@ class Split:
     def batches(
         self, indices: Sequence[SampleIndex], tasks: Mapping[str, Task], inputs: Collection[str] | None = None
     ) -> list[Batch]:
-        """Returns the batches for an evaluation of these tasks: the batch of `read` with targets. Tasks that hide parts
-        of the inputs have separate batches, so that these parts remain visible to other tasks (`with_targets_apart`).
-        Records in `skipped` the samples that a task excludes from its loss."""
+        """Returns the batches for an evaluation of these tasks: the batch of `read` with targets. Each task that hides
+        parts of the inputs has a separate batch, so these parts remain visible to the other tasks
+        (`with_targets_apart`). The samples that a task excludes from its loss are recorded in `skipped`."""
         batches = with_targets_apart(self.read(indices, inputs=inputs), tasks)
         for batch in batches:
             for name, targets in batch.targets.items():
@@ -105,35 +106,38 @@ class Split:
         return batches
 
     def keep(self) -> None:
-        """Stores results that were computed for its items, for later runs. Called after every evaluation."""
+        """Stores, for later runs, results that choppers computed for the items of the split. Called after every
+        evaluation. The default does nothing."""
 
     def __len__(self) -> int:
-        """The number of samples in one epoch."""
+        """Returns the number of samples (or windows) in one epoch."""
         return len(self.all())
 
     @cached_property
     def rows(self) -> int:
-        """The number of samples (or windows) in the first global training batch. All batches have this size, unless the
-        split has a token budget."""
+        """The number of samples (or windows) in the first global training batch. All batches have this number, unless
+        the split has a token budget."""
         return len(self.plan(0, 0))
 
 
 class ChoppedSample(NamedTuple):
-    """One sample of a batch."""
+    """One chopped sample of a batch."""
 
     sample_index: SampleIndex
     parts: Parts
     labels: Mapping[str, Any]
     """The labels, by column."""
     units: Counter[str]
-    """The sizes of the items with a vocabulary, by input: for texts the number of UTF-8 bytes. Empty in training."""
+    """By input, the size of the item if the input has a vocabulary: for texts the number of UTF-8 bytes. Empty in
+    training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSplit(Split):
-    """Samples that are read in batches. A sample is *bad* if it cannot be read, has none of the inputs, or does not fit
-    into the context. In training, the next good sample replaces it; an evaluation skips it. Bad samples are counted and
-    reported. Raises DataError if there are no samples."""
+    """A split that consists of samples. A sample is *bad* if it cannot be read or chopped, has none of the inputs, has
+    a label that a task does not accept, or does not fit into the context. Training replaces a bad sample by the next
+    good sample; an evaluation skips it. Bad samples are counted and reported. Raises DataError if there are no
+    samples."""
 
     reader: Reader
     collator: Collator
@@ -155,7 +159,7 @@ class SampleSplit(Split):
 
     @property
     def inputs(self) -> Inputs:
-        """The inputs that are read, predicted, encoded and dropped."""
+        """The settings of the inputs: which are read, predicted, encoded and dropped."""
         return self.collator.inputs
 
     @cached_property
@@ -174,8 +178,8 @@ class SampleSplit(Split):
         return self.sampler.plan(seed, step)
 
     def all(self) -> list[SampleIndex]:
-        """Returns the index of every sample once; sorted by length if there is an encoder, where a row has one
-        sample."""
+        """Returns the index of every sample once. With an encoder, where each row has one sample, the indices are
+        sorted by length; otherwise by number."""
         numbers = np.lexsort(self.reader.lengths.T).tolist() if self.inputs.encoded else range(len(self.samples))
         return [SampleIndex(0, 0, number) for number in numbers]
 
@@ -184,18 +188,18 @@ class SampleSplit(Split):
             chopper.keep()
 
     def item(self, number: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """Returns the decoded inputs of a sample by input name, and its labels by column. Raises DataError if it is
-        bad."""
+        """Returns (decoded inputs by input name, labels by column) of a sample. Raises DataError or OSError if the
+        sample is bad."""
         return self.reader.item(number)
 
     def read(
         self, indices: Iterable[SampleIndex], *, training: bool = False, inputs: Collection[str] | None = None,
         rows: str = "packed", replaced: Mapping[str, Any] | None = None,
     ) -> Batch:  # fmt: skip
-        """See `Split.read`. `rows`: `packed` (several samples per row) or `one_each` (with the padding on the left, for
-        generation). `replaced`: items by input that replace those of every sample, such as an empty text that is to be
-        generated; a function receives the number of the sample and returns its item; None removes the input. Raises
-        DataError if too many samples are bad."""
+        """See `Split.read`. `rows`: `packed` (several samples per row) or `one_each` (one sample per row, with the
+        padding on the left, for generation). `replaced`: by input, an item that replaces the item of every sample, such
+        as an empty text if the text is to be generated; None removes the input; a function is called with the number of
+        the sample and returns the item. Raises DataError if more samples are bad than allowed."""
         samples = [sample for index in indices if (sample := self._sample(index, training, inputs, replaced))]
         labels = {name: [sample.labels[name] for sample in samples] for name in self.inputs.labels}
         keys = tuple(self.samples.keys[sample.sample_index.number] for sample in samples)
@@ -207,8 +211,8 @@ class SampleSplit(Split):
         return replace(batch, units=dict(units))
 
     def chop(self, index: SampleIndex, training: bool = False, inputs=None, replaced=None) -> ChoppedSample:
-        """Returns a chopped sample; each item is decoded only once. Parameters: see `read`. Raises ValueError if the
-        sample is bad."""
+        """Returns a chopped sample. Each item is decoded only once. For the parameters see `read`. Raises ValueError or
+        OSError if the sample is bad."""
         items, labels = self.reader.item(index.number, training)
         new = {name: item(index.number) if callable(item) else item for name, item in (replaced or {}).items()}
         read = {name: value for name, value in {**items, **new}.items() if value is not None}
@@ -221,8 +225,8 @@ class SampleSplit(Split):
         return Counter({name: v.units(items[name]) for name, v in vocabularies.items() if v is not None})
 
     def _sample(self, index: SampleIndex, training: bool, inputs, replaced) -> ChoppedSample | None:
-        """Returns a sample. If it is bad, returns the next good sample in training, else None. Raises DataError if too
-        many, or all, samples are bad."""
+        """Returns a chopped sample. If the sample is bad, returns the next good sample in training, and None in an
+        evaluation. Raises DataError if more samples are bad than allowed, or if all are bad."""
         for _ in range(len(self.samples)):
             try:
                 return self.chop(index, training, inputs, replaced)
@@ -235,9 +239,9 @@ class SampleSplit(Split):
 
 
 def sampler_of(samples: Samples, reader: Reader, rows: int, budget: int | None) -> Sampler:
-    """Returns the sampler of training batches: by the shares of the sources for a mixture, by weights if the samples
-    have them, of similar lengths if there is a token `budget`, else shuffled with `rows` samples per batch. Raises
-    DataError if a mixture or weighted samples have a budget."""
+    """Returns the sampler of training batches: `Weighted` if the samples have weights, `Mixed` for a mixture,
+    `SimilarLengths` with a token `budget`, otherwise `Shuffled`. `rows` is the number of samples per batch without a
+    budget. Raises DataError if there is a budget for a mixture or for samples with weights."""
     if samples.weights is not None:
         if budget:
             raise DataError("samples with weights need samples_per_step instead of tokens_per_step")
@@ -259,9 +263,10 @@ def sample_split(
     samples: Samples, name: str, collator: Collator, *, tasks: Mapping[str, Any] | None = None,
     rows: int | None = None, budget: int | None = None, bad_share: float = 0.0, say: Callable[[str], None] = print,
 ) -> SampleSplit:  # fmt: skip
-    """Returns samples as a split. A global training batch has `rows` samples of any length; with a `budget`, it has
-    samples of similar length with at most `budget` slots in each set, including padding (`SimilarLengths`). `bad_share`
-    is the share of samples that are allowed to be bad; `say` is called with each notice."""
+    """Returns samples as a split. A global training batch has `rows` samples (None: one). With a `budget`, it has
+    samples of similar length, with at most `budget` slots in each set, including padding (`SimilarLengths`).
+    `bad_share` is the share, 0 to 1, of the samples that are allowed to be bad. `say` is called with the text of each
+    notice."""
     checks: dict[str, list[Callable[[Any], None]]] = {}
     for task in (tasks or {}).values():
         for column, check in task.needs.columns.items():

@@ -1,4 +1,4 @@
-"""Data files of tables: the files of each split in a folder, and limits of the size to which they unpack."""
+"""Data files of tables. Finds the data files of each split in a folder, and checks the size to which files unpack."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ from ..files.writing import make_folder, write_bytes
 from .base import cache_folder
 
 READERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
-"""The reader of Hugging Face's `datasets` for a data file, by its ending."""
+"""The reader of Hugging Face's `datasets` for a data file, by the ending of its name."""
 SPLITS = {
     "train": "train|training", "validation": "validation|valid|dev|val", "test": "test|testing|eval|evaluation",
 }  # fmt: skip
-"""The words in the path of a file that indicate its split."""
+"""The words in the path of a file that indicate its split, as a regular expression, by split."""
 SHARD = re.compile(r"(?:.*/)?(?P<split>\w+(?:\.\w+)*)-\d{5}-of-\d{5}\.\w+")
-"""A numbered part of a split: `data/train-00000-of-00002.parquet`."""
+"""The path of a numbered part of a split: `data/train-00000-of-00002.parquet`."""
 UNSAFE = re.compile(r"::|://|[*?\[\]]")
-"""Parts of a file path that `datasets` would interpret as a pattern or an address."""
+"""Characters in a file path that `datasets` would interpret as a pattern or an address."""
 
 
 def split_files(folder: Path, subset: str | None = None) -> tuple[str, dict[str, list[str]]]:
-    """Returns the reader of `datasets` and the absolute paths of the data files of every split.
+    """Returns (the reader of `datasets`, the absolute paths of the data files by split):
 
         ("parquet", {"train": ["/d/train-00000-of-00002.parquet", ...], "test": ["/d/test.parquet"]})
 
-    `subset` is a configuration of the README.md, or a folder. If the files have several endings, only those with the
-    most frequent one are read. Raises DataError if there are no data files or no such subset."""
+    `subset` is the name of a configuration in the README.md, or of a folder. If the files need different readers, only
+    the files of the most frequent reader are used. Raises DataError if there are no data files or no such subset, if
+    there are several configurations without a default and `subset` is None, or if a path contains UNSAFE characters.
+    """
     names = sorted(name for name in files_below(folder) if PurePosixPath(name).suffix.lower() in READERS)
     if not names:
         raise DataError(
@@ -56,7 +58,8 @@ def split_files(folder: Path, subset: str | None = None) -> tuple[str, dict[str,
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """Yields the paths of all files below a folder, relative to it, without hidden files and folders."""
+    """Yields the paths of all files below a folder, relative to this folder. Hidden files, and folders whose names
+    begin with `.` or `__`, are skipped."""
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith((".", "__"))]
         for name in files:
@@ -74,7 +77,8 @@ def local_path(file: Path) -> str:
 
 
 def named_splits(folder: Path, names: Sequence[str], subset: str | None) -> dict[str, list[str]]:
-    """Returns the files of each split: by the configuration in the README.md, if there is one, else by their names."""
+    """Returns the files of each split. If the README.md has configurations, they determine the splits; otherwise the
+    names of the files do. Raises DataError if there is no such subset."""
     configurations = {entry["config_name"]: entry for entry in readme_configurations(folder / "README.md")}
     if configurations and (subset or len(configurations) > 1 or "data_files" in next(iter(configurations.values()))):
         chosen = subset or default_name(configurations)
@@ -95,7 +99,7 @@ def named_splits(folder: Path, names: Sequence[str], subset: str | None) -> dict
 
 
 def split_of(name: str) -> str:
-    """Returns the split that is part of the path of a data file; `train` if there is none."""
+    """Returns the split that the path of a data file indicates; `train` if it indicates none."""
     if shard := SHARD.fullmatch(name):
         return next((split for split, words in SPLITS.items() if shard["split"] in words.split("|")), shard["split"])
     for split, words in SPLITS.items():
@@ -105,9 +109,10 @@ def split_of(name: str) -> str:
 
 
 def readme_configurations(readme: Path) -> list[Mapping[str, Any]]:
-    """Returns the configurations in the YAML header of a README.md; none if there is no header or it is damaged.
+    """Returns the configurations in the YAML header of a README.md. Returns an empty list if the file or its header
+    does not exist, or if the header is not valid YAML.
 
-    [{"config_name": "plain", "data_files": [{"split": "train", "path": "plain/train-*"}]}]
+        [{"config_name": "plain", "data_files": [{"split": "train", "path": "plain/train-*"}]}]
     """
     if not readme.is_file():
         return []
@@ -126,8 +131,8 @@ def readme_configurations(readme: Path) -> list[Mapping[str, Any]]:
 
 
 def default_name(configurations: Mapping[str, Mapping[str, Any]]) -> str:
-    """Returns the configuration that is read without `subset`. Raises DataError if there are several and none of them
-    is the default."""
+    """Returns the name of the configuration that is read without `subset`: the one that is marked as the default, the
+    one named `default`, or the only one. Raises DataError if none of these exists."""
     marked = [name for name, entry in configurations.items() if entry.get("default") is True]
     if marked or "default" in configurations or len(configurations) == 1:
         return marked[0] if marked else "default" if "default" in configurations else next(iter(configurations))
@@ -136,8 +141,8 @@ def default_name(configurations: Mapping[str, Mapping[str, Any]]) -> str:
 
 def matched_splits(data_files: Any, names: Sequence[str], folder: Path) -> dict[str, list[str]]:
     """Returns the files of each split that match `data_files`: a pattern, a list of patterns, or a list of `{split,
-    path}`. Patterns are compared only with the names of files in the folder, so they cannot refer to files outside of
-    it. Raises DataError if no file matches."""
+    path}`. Patterns are compared only with `names`, the files in the folder, so they cannot match files outside of it.
+    Raises DataError if no file matches."""
     entries = data_files if isinstance(data_files, list) else [data_files]
     matches: dict[str, list[str]] = {}
     for entry in entries:
@@ -153,10 +158,11 @@ def matched_splits(data_files: Any, names: Sequence[str], folder: Path) -> dict[
 
 
 ROOM = 2**29
-"""The number of bytes (512 MiB) to which any parquet file can unpack, even if it is small."""
+"""A parquet file may always unpack to this number of bytes (512 MiB), even if the file is small."""
 
 WIDEST = 8
-"""The size in bytes of a value without its content: a 64-bit number, or the offset of a text."""
+"""The size in bytes that is counted for each value of a column: the size of a 64-bit number, or of the offset of a
+text."""
 
 
 BLOCK = 24
@@ -164,8 +170,8 @@ BLOCK = 24
 
 
 def check_once(file: Path, check: Callable[[Path], None]) -> None:
-    """Checks a file, unless the cache folder has a marker that it was checked: checking a large file takes long. Raises
-    DataError as `check` does."""
+    """Calls `check(file)`, unless the cache folder contains a marker that this unchanged file was already checked;
+    checking a large file takes long. Raises the DataError of `check`."""
     stat = os.stat(file)
     identity = f"{check.__name__} {os.path.abspath(file)} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
     marker = cache_folder() / "tables" / "checked" / hashlib.sha256(identity.encode()).hexdigest()[:32]
@@ -177,8 +183,8 @@ def check_once(file: Path, check: Callable[[Path], None]) -> None:
 
 def check_table(file: Path) -> None:
     """Raises DataError if a data file is an archive or a compressed file, an arrow file with compressed columns, or a
-    parquet file that unpacks to more than 100 times its size and more than `ROOM`. Damaged files are not reported
-    here."""
+    parquet file that unpacks to more than 100 times its size and more than `ROOM` bytes. Also raises DataError if the
+    size of the texts in a parquet file cannot be counted. Other damage is not reported here."""
     from datasets.utils.extract import Extractor
 
     if kind := Extractor.infer_extractor_format(str(file)):  # `datasets` would unpack it without a limit
@@ -192,14 +198,16 @@ def check_table(file: Path) -> None:
 
 
 def check_arrow(file: Path) -> None:
-    """Raises DataError if an arrow file has compressed columns: their sizes are unknown before they are unpacked."""
+    """Raises DataError if an arrow file has compressed columns, because their sizes are unknown before they are
+    unpacked."""
     if any(map(is_compressed, messages(file))):
         raise DataError(f"{file}: its columns are compressed; write it without compression, or as parquet")
 
 
 def unpacked_size(file: Path, most: int) -> int:
-    """Returns the bytes of all columns of a parquet file, according to its metadata. Texts that are stored once and
-    repeated count as often as they occur. Counting stops above `most`."""
+    """Returns the number of bytes to which all columns of a parquet file unpack, according to its metadata. A text that
+    is stored once and repeated is counted at each repetition. Counting stops above `most`. Returns 0 if the metadata
+    are damaged. Raises DataError if the size of the texts cannot be counted."""
     import pyarrow as arrow
     from pyarrow import compute, parquet
 
@@ -231,7 +239,7 @@ def unpacked_size(file: Path, most: int) -> int:
 
 
 def leaves(column: Any) -> Iterator[Any]:
-    """Yields the arrays inside of lists, mappings and structs, at any depth."""
+    """Yields the arrays that a column contains inside of lists, mappings and structs, at any depth."""
     if hasattr(column, "items"):  # a mapping
         children = [column.keys, column.items]
     elif column.type.num_fields and hasattr(column, "flatten"):
@@ -243,8 +251,8 @@ def leaves(column: Any) -> Iterator[Any]:
 
 
 def saved_files(folder: Path) -> Iterator[Path]:
-    """Yields the arrow files of a folder that `save_to_disk` wrote. Raises DataError if a name refers to a file outside
-    of the folder."""
+    """Yields the arrow files of a folder that `save_to_disk` wrote. Raises DataError if a list of files or splits is
+    missing, or if a name in it contains a folder, so that it could refer to a file outside of the folder."""
     splits = [folder]
     if os.path.exists(folder / "dataset_dict.json"):
         splits = [inside(folder, name) for name in listed_in(folder / "dataset_dict.json", "splits")]
@@ -254,7 +262,8 @@ def saved_files(folder: Path) -> Iterator[Path]:
 
 
 def listed_in(file: Path, key: str) -> list[Any]:
-    """Returns the list under a key of a JSON file. Raises DataError if there is none."""
+    """Returns the list under a key of a JSON file. Raises DataError if the file cannot be read or has no list under
+    this key."""
     content = read_json(file)
     values = content.get(key) if isinstance(content, dict) else None
     if not isinstance(values, list):
@@ -263,15 +272,16 @@ def listed_in(file: Path, key: str) -> list[Any]:
 
 
 def inside(folder: Path, name: Any) -> Path:
-    """Returns the file with this name in a folder. Raises DataError if the name is not a text or contains a folder."""
+    """Returns the path of the file with this name in a folder. Raises DataError if the name is empty, is not a text, is
+    `.` or `..`, or contains a slash or backslash."""
     if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\\" in name:
         raise DataError(f"{folder}: {shown(name)} is not the name of a file or folder in it")
     return folder / name
 
 
 def messages(file: Path) -> Iterator[Any]:
-    """Yields the record batches and dictionaries of an arrow file or stream, up to the first damage. In a file, the
-    footer contains their positions."""
+    """Yields the record batches and dictionaries (and, from a stream, its schema) of an arrow file or stream, up to the
+    first damage. The footer of a file contains the positions of these messages."""
     import pyarrow as arrow
 
     with arrow.memory_map(str(file)) as source, suppress(OSError, ValueError, EOFError):
@@ -295,8 +305,9 @@ def messages(file: Path) -> Iterator[Any]:
 
 
 def is_compressed(message: Any) -> bool:
-    """Returns whether the metadata of a message (a flatbuffer) contain a compression. It is field 3 of the record
-    batch, which is field 2 of the message; in a dictionary message, the record batch is field 1 of field 2."""
+    """Returns whether the columns of a message are compressed. The metadata of a message are a flatbuffer: field 3 of
+    the record batch is the compression, and the record batch is field 2 of the message; in a dictionary message, it is
+    field 1 of field 2."""
     if message.type not in ("record batch", "dictionary"):
         return False
     metadata = message.metadata.to_pybytes()
@@ -307,7 +318,8 @@ def is_compressed(message: Any) -> bool:
 
 
 def pointed(metadata: bytes, position: int) -> int:
-    """Returns the position to which the offset stored at `position` points."""
+    """Returns the position to which an offset points; the offset is stored at `position` (4 bytes) and is relative to
+    it."""
     return position + int.from_bytes(metadata[position : position + 4], "little")
 
 

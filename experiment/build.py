@@ -1,5 +1,5 @@
-"""Builds the parts of a configuration: choppers and tasks (fitted or loaded), splits, the model, the optimizer and the
-evaluators; resolves `auto` choices."""
+"""Builds the parts of a configuration: choppers and tasks (fitted on the data, or loaded), splits, the model, the
+optimizer and the evaluators. Also decides what the setting `auto` means on this machine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from .settings.sections import Evaluation, Training
 
 
 def check_columns(config: Config, dataset: SampleDataset) -> None:
-    """Raises DataError if an input or a task needs a column that the data set does not have."""
+    """Raises DataError if the data set lacks a column that an input, a task or a judge of a task needs."""
     needed = {f"inputs.{name}": column for name, column in config.wiring.columns.items()}
     for name, needs in config.wiring.needs.items():
         needed |= {f"tasks.{name}.target": column for column in needs.columns}
@@ -57,7 +57,7 @@ def check_columns(config: Config, dataset: SampleDataset) -> None:
 
 
 def check_present(config: Config, dataset: SampleDataset) -> None:
-    """Raises DataError if the column of an input is empty in every sample of the training split."""
+    """Raises DataError if no sample of the training split has a value in the column of an input."""
     samples = dataset.opened("train")
     for name, column in config.wiring.columns.items():
         if column in dataset.columns and next(iter(samples.column(column)), None) is None:
@@ -71,12 +71,13 @@ def check_present(config: Config, dataset: SampleDataset) -> None:
 def build_choppers(
     config: Config, assets: Path, dataset: Dataset | None = None, open_run: Callable[..., RunPart] = no_run
 ) -> dict[str, Chopper]:
-    """The chopper of every input, with what it learned from the training data (a vocabulary, a mean and a std): loaded
-    from `assets/<input>/`, or fitted on the dataset and saved there.
+    """Returns the chopper of every input, by input name. A chopper contains what it learned from the training data (a
+    vocabulary, a mean and a standard deviation). It is loaded from `assets/<input>/`, or, if this folder does not
+    exist, fitted on `dataset` and saved there.
 
-    Without a dataset nothing is fitted: a run works without its data. `open_run` opens a trained run that is a part of
-    this one. Raises DataError if an input has no column, its column is empty in the training split, or a file is
-    damaged; ValueError with the name of the input if its chopper cannot be fitted."""
+    If `dataset` is None, all choppers are loaded. `open_run` opens a trained run that is a part of this run. Raises
+    DataError if an input has no column, if its column is empty in the training split, or if a file is damaged. Raises
+    ValueError with the name of the input if a chopper cannot be fitted."""
     if dataset is not None and dataset.holds_samples and not assets.exists():
         check_columns(config, dataset)
         check_present(config, dataset)
@@ -100,9 +101,9 @@ def build_choppers(
 def prepare_judges(
     config: Config, owner: str, task: Task, assets: Path, open_run: Callable[..., RunPart], dataset: Dataset | None
 ) -> None:
-    """Prepare the judges of the task `owner`: load them from `assets/<judge>/`, or, the first time, when the `dataset`
-    is passed, fit them and save them there. Raises DataError if a judge compares with a data column that does not
-    exist, or cannot judge such items."""
+    """Prepare the judges of the task `owner`. A judge is loaded from `assets/<judge>/` if this folder exists or
+    `dataset` is None; otherwise it is fitted on `dataset` and saved there. Raises DataError if a judge needs a column
+    but the data set contains only texts, if the items of the task have no ids, or if a judge cannot be fitted."""
     column = config.wiring.columns.get(task.target, "")
     for name, judge in task.judges.items():
         if (assets / name).exists() or dataset is None:
@@ -131,8 +132,8 @@ def prepare_judges(
 
 
 class TrainingData:
-    """The training samples, one column at a time, as passed to `Task.fit`. `say` prints a line; `columns` maps inputs
-    to data columns."""
+    """The training samples, for `Task.fit`, which reads one column at a time. `say` prints a line. `columns` maps
+    inputs to data columns; an input that is missing in `columns` reads the column of its name."""
 
     def __init__(self, samples: Samples, say: Callable[[str], None], columns: Mapping[str, str] | None = None):
         self.samples, self.say, self.columns = samples, say, columns or {}
@@ -141,11 +142,11 @@ class TrainingData:
         return len(self.samples)
 
     def column(self, name: str) -> Iterator[Any]:
-        """The values of one column in the order of the samples, without samples that lack it."""
+        """Returns the values of one data column in the order of the samples. Samples without a value are omitted."""
         return self.samples.column(name)
 
     def items(self, name: str) -> Iterator[Any]:
-        """The raw values of one input."""
+        """Returns the raw values of the input `name`. Samples without a value are omitted."""
         return self.samples.column(self.columns.get(name, name))
 
 
@@ -153,9 +154,10 @@ def choppers_and_tasks(
     config: Config, assets: Path, open_run: Callable[..., RunPart], dataset: Dataset | None = None,
     say: Callable[[str], None] = print,
 ) -> tuple[dict[str, Chopper], dict[str, Task]]:  # fmt: skip
-    """Choppers and tasks by name, loaded from `assets`, or fitted on the dataset and saved there. `open_run` opens a
-    trained run that is a part of this one. Raises DataError if a file is missing or damaged, or the data cannot be
-    fitted."""
+    """Returns (choppers, tasks), each by name. They are loaded from `assets`, or fitted on `dataset` and saved there.
+    If `dataset` is None, nothing is fitted. `open_run` opens a trained run that is a part of this run; `say` prints a
+    line. Raises DataError if a file is missing or damaged, or if a task cannot be fitted on the data, and the errors of
+    `build_choppers`."""
     choppers = build_choppers(config, assets, dataset, open_run)
     return choppers, build_tasks(config, choppers, assets, dataset, say, open_run)
 
@@ -164,9 +166,9 @@ def build_tasks(
     config: Config, choppers: Mapping[str, Chopper], assets: Path | None = None, dataset: Dataset | None = None,
     say: Callable[[str], None] = print, open_run: Callable[..., RunPart] = no_run,
 ) -> dict[str, Task]:  # fmt: skip
-    """The tasks by name. What a task learned is loaded from `assets/task-<name>/`, or fitted on the training split of
-    the dataset and saved there. Raises DataError if a file is missing or damaged, or a task cannot be fitted on the
-    data."""
+    """Returns the tasks by name. What a task learned is loaded from `assets/task-<name>/`, or fitted on the training
+    split of `dataset` and saved there. If `assets` is None, nothing is loaded or fitted. Raises DataError if a file is
+    missing or damaged, if a task cannot be fitted on the data, or if the options of a task do not fit its target."""
     tasks = {}
     for name, template in config.wiring.tasks.items():
         task = tasks[name] = deepcopy(template)
@@ -195,15 +197,15 @@ def build_tasks(
 
 
 def check_texts(name: str, task: Task) -> None:
-    """Raises DataError if a task has metrics of texts, but its target is not a text."""
+    """Raises DataError if a task has metrics of texts, but its target is an input that is not a text."""
     if task.texts and task.target in task.choppers and task.choppers[task.target].kind != "text":
         conflict = f"tasks.{name}.metrics: {', '.join(task.texts)} compare texts, but {task.target!r} is not a text"
         raise DataError(f"{conflict}; possible: {{accepted: {{use: accepted_by, run: ...}}}}")
 
 
 def check_through(name: str, task: Task, preceding_tasks: Mapping[str, Task]) -> None:
-    """Raises DataError if a draft is refined through an input that no preceding task refines, or whose number of tokens
-    is not fixed."""
+    """Raises DataError if a task refines drafts through an input (`refining.through`) that no preceding task refines,
+    or that has no fixed number of tokens."""
     refiners = {task.target: (other, task) for other, task in reversed(preceding_tasks.items()) if task.needs.refines}
     refiners.pop(task.target, None)
     for target in task.refining.through if task.needs.refines else ():
@@ -219,8 +221,8 @@ def check_through(name: str, task: Task, preceding_tasks: Mapping[str, Task]) ->
 
 
 def save_learned(task: Task, folder: Path) -> None:
-    """Write what a task and its judges learned, if they learned anything: `folder/classes.json` holds
-    `["cat", "dog"]`."""
+    """Write what a task and its judges learned into `folder`; for example `classes.json` contains `["cat", "dog"]`.
+    Nothing is written for a task that learned nothing."""
     for name, judge in task.judges.items():
         judge.save(folder / name)
     if task.learned is not None:
@@ -228,13 +230,14 @@ def save_learned(task: Task, folder: Path) -> None:
 
 
 def load_learned(task: Task, folder: Path) -> Task:
-    """The task with what `save_learned` wrote. Raises DataError if a file is missing or damaged."""
+    """Load what `save_learned` wrote into the task, and return the task. Raises DataError if the file is missing or
+    damaged."""
     task.learned = read_record(folder / file_name(task), task.Learned)
     return task
 
 
 def file_name(task: Task) -> str:
-    """The file name of what a task learned: `classes.json` for the record `Classes`."""
+    """Returns the name of the file that stores what a task learned: `classes.json` for the record `Classes`."""
     return f"{task.Learned.__name__.lower()}.json"
 
 
@@ -242,9 +245,9 @@ def open_samples(
     config: Config, dataset: SampleDataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task],
     say: Callable[[str], None],
 ) -> SampleSplit:  # fmt: skip
-    """One split of a data set. Damaged samples are marked as bad; outside the training split, so are samples whose
-    value in a task's column the task rejects. Raises DataError if the data set lacks a column, or has more bad samples
-    than `data.bad_share` allows."""
+    """Returns one split of a data set of samples. Damaged samples are marked as bad. In a split other than the training
+    split, a sample is also bad if a task rejects the value in its column. Raises DataError if the data set lacks a
+    column, or if the share of bad samples is larger than `data.bad_share`."""
     check_columns(config, dataset)
     samples, dropout = dataset.opened(split), config.training.input_dropout
     shares = dropout if isinstance(dropout, dict | str) else dict.fromkeys(config.inputs, dropout)
@@ -270,9 +273,9 @@ def read_samples(
     config: Config, samples: Samples, name: str, choppers: Mapping[str, Chopper], say: Callable[[str], None],
     columns: Mapping[str, str] | None = None, labels: Sequence[str] = (),
 ) -> SampleSplit:  # fmt: skip
-    """Samples as a split without tasks, for reading only. `columns` maps each input to its column (None: as in the
-    configuration), `labels` are the columns that are passed on without decoding. Bad samples are reported through `say`
-    and skipped, whatever their number."""
+    """Returns samples as a split without tasks, for example for prediction. `columns` maps each input to its data
+    column; None: the columns of the configuration. `labels` are columns whose values are passed on without decoding.
+    Every bad sample is reported to `say` and skipped; any number of samples may be bad."""
     collator = collator_of(config, choppers, columns or config.wiring.columns, labels, {})
     return sample_split(samples, name, collator, bad_share=1.0, say=say)
 
@@ -281,9 +284,9 @@ def collator_of(
     config: Config, choppers: Mapping[str, Chopper], columns: Mapping[str, str], labels: Iterable[str],
     dropout: Mapping[str, float] | str,
 ) -> Collator:  # fmt: skip
-    """The collator that chops the samples of this configuration and packs them into rows of `model.context` slots.
-    `columns` maps each input to its column, `labels` are the columns that are passed on without decoding, `dropout` is
-    the share of samples from which each input is dropped in training, or `any_number`."""
+    """Returns the collator that chops samples and packs them into rows of `model.context` tokens. `columns` maps each
+    input to its data column. `labels` are columns whose values are passed on without decoding. `dropout` is the share
+    of training samples from which each input is dropped, by input, or `"any_number"`."""
     encoder, all_needs = config.model.options["encoder"], config.wiring.needs.values()
     inputs = Inputs(
         columns=columns, labels=tuple(labels), encoded=config.wiring.encoded, too_long=config.data.too_long,
@@ -301,10 +304,10 @@ def open_split(
     config: Config, dataset: Dataset, split: str, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], *,
     progress: bool = True, say: Callable[[str], None] = print,
 ) -> Split:  # fmt: skip
-    """One split: of samples (`say` is called with a line for each bad one), or of a text corpus. A corpus is tokenized
-    once into the cache folder and cut into windows of the largest number of tokens that a task reads; a step of
-    `tokens_per_step` tokens has `tokens_per_step // window` rows. Raises DataError if the data cannot be read, or the
-    configuration has any input besides one text for a text corpus."""
+    """Returns one split of samples or of a text corpus. `say` is called with a line for each bad sample. A corpus is
+    tokenized once; the ids are stored in the cache folder and cut into windows. A window has the largest number of
+    tokens that a task reads, and a step has `tokens_per_step // window` windows. Raises DataError if the data cannot be
+    read, or if a text corpus is used with inputs other than exactly one text."""
     if dataset.holds_samples:
         return open_samples(config, dataset, split, choppers, tasks, say)
     data_choppers = {name: chopper for name, chopper in choppers.items() if name not in config.wiring.made}
@@ -328,24 +331,25 @@ def open_split(
 
 
 WIDE, CHANNELS = 64, 16
-"""From this width and this number of channels per head, bfloat16 takes at least a fifth less time than float32 on a CPU
-with bfloat16 instructions. The rule was fitted to benchmarks/results/precision.jsonl (by `benchmarks/precision.py`) and
-tested against it."""
+"""The smallest width and number of channels per head with which bfloat16 takes at least a fifth less time than float32
+on a CPU with bfloat16 instructions. This rule was fitted to benchmarks/results/precision.jsonl (by
+`benchmarks/precision.py`) and tested on the same measurements."""
 
 
 class Resolved(Record):
-    """The precision of a run, and whether torch.compile compiles it; also the content of its `choices.json`."""
+    """The precision of a run, and whether torch.compile compiles its model. Stored as the run's `choices.json`."""
 
     precision: Literal["float32", "bfloat16"]
     compile: bool
     note: str = ""
-    """The reason if a requested compilation is not possible; else empty."""
+    """The reason why the model is not compiled although this was requested; else empty."""
     device: str
-    """The kind of device that these choices are for: `cpu` or `cuda`."""
+    """The type of the device for which precision and compilation were decided: `cpu` or `cuda`."""
 
 
 def read_resolved(folder: Path) -> Resolved | None:
-    """The `choices.json` of a run; None if there is none. Raises CheckpointError if the file is damaged."""
+    """Returns the content of a run's `choices.json`; None if the file does not exist. Raises CheckpointError if the
+    file is damaged."""
     file = folder / "choices.json"
     try:
         return read_record(file, Resolved) if file.exists() else None
@@ -354,13 +358,14 @@ def read_resolved(folder: Path) -> Resolved | None:
 
 
 def resolve(training: Training, model: Part, folder: Path | None, device: torch.device) -> Resolved:
-    """Resolve precision and compile: as in the `choices.json` of `folder` if that is for this kind of device, else by
-    rule; the result is then stored there (`folder` None: nothing is read or stored).
+    """Returns the precision and the compilation of a run. If `choices.json` in `folder` is for this type of device, its
+    content is returned; otherwise a new decision is made and stored in this file. With `folder` None no file is read or
+    written.
 
-    Precision `auto` is bfloat16 on a GPU that supports it, and on a CPU with bfloat16 instructions if the model is wide
-    enough to be faster (see WIDE); `fast` is bfloat16 on such CPUs for any width. Compile `auto` means a GPU and 1,000
-    steps or more. If a compiler is missing, the run is not compiled, and the note states why. Raises CheckpointError if
-    `choices.json` is damaged."""
+    Precision `auto` means bfloat16 on a GPU that supports bfloat16, and on a CPU with bfloat16 instructions if the
+    model is wide enough to be faster (see WIDE); `fast` means bfloat16 on these GPUs and CPUs for any width. Compile
+    `auto` means: on a GPU, for at least 1,000 steps. If a compiler is missing, the model is not compiled, and `note`
+    states the reason. Raises CheckpointError if `choices.json` is damaged."""
     stored = read_resolved(folder) if folder else None
     if stored and stored.device == device.type:
         return stored
@@ -377,31 +382,31 @@ def resolve(training: Training, model: Part, folder: Path | None, device: torch.
 
 
 def precision_of(folder: Path, device: torch.device) -> str:
-    """The precision in which a run is evaluated: that of its training, if it was trained on this kind of device or this
-    device multiplies bfloat16 in hardware; else float32. Raises CheckpointError if `choices.json` is damaged."""
+    """Returns the precision for the evaluation of the run in `folder`: the precision of its training, if the run was
+    trained on this type of device or if this device computes bfloat16 in hardware; otherwise, and without a
+    `choices.json`, float32. Raises CheckpointError if `choices.json` is damaged."""
     stored = read_resolved(folder)
     is_supported = stored is not None and (stored.device == device.type or fast_half(device))
     return stored.precision if is_supported else "float32"
 
 
 def width_and_channels(model: Part) -> tuple[int, int]:
-    """A model's width, and the channels of one head."""
+    """Returns the width of a model and the number of channels of one head."""
     width, heads, block = (model.options[name] for name in ("width", "heads", "block"))
     options: Any = getattr(block, "options", {})
     return width, options.get("head_width") or width // heads
 
 
 def gains(width: int, channels: int) -> bool:
-    """Whether a core of this width and this number of channels per head is faster with bfloat16 on a CPU that supports
-    it."""
+    """Returns whether a model of this width, with this number of channels per head, is faster in bfloat16 than in
+    float32 on a CPU with bfloat16 instructions."""
     return width >= WIDE and channels >= CHANNELS
 
 
 def build_core(config: Config, axes: Sequence[str], encoder: Encoder | None = None) -> Transformer:
-    """The main core, or, if `encoder` is passed, the encoder that the main core attends to by cross-attention.
-
-    `axes` are the position axes in order, such as `["order", "row", "column"]`. Attention expressions
-    (`causal | from(image)`) and the relative position name inputs and axes; the modules receive their numbers."""
+    """Returns the main core if `encoder` is None, else the encoder, to which the main core attends by cross-attention.
+    `axes` are the position axes in order, such as `["order", "row", "column"]`. Attention expressions such as
+    `causal | from(image)` name inputs and axes; in the core these names are replaced by numbers."""
     options = dict(config.model.options)
     has_cross_attention = options["encoder"] is not None and encoder is None
     if encoder is not None:
@@ -417,8 +422,9 @@ def build_core(config: Config, axes: Sequence[str], encoder: Encoder | None = No
 
 
 def build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]) -> Model:
-    """The model with its initial values, which follow from the seed of torch's global generator and each parameter's
-    name. Inputs that share a tokenizer (`same_as`) share one embedder. Raises MemoryError if the model is too large."""
+    """Returns the model with its initial values. They depend only on the seed of torch's global generator and on the
+    names of the parameters. Inputs that share a tokenizer (`same_as`) share one embedder. Raises MemoryError if the
+    model is too large for the memory."""
     try:
         return _build_model(config, choppers, tasks)
     except RuntimeError as error:
@@ -444,14 +450,16 @@ def _build_model(config: Config, choppers: Mapping[str, Chopper], tasks: Mapping
 
 
 def build_optimizer(training: Training, model: Model) -> Optimizer:
-    """The optimizer of the section `training:`; without a `learning_rate`, with the optimizer's default."""
+    """Returns the optimizer of the section `training`, with the optimizer's default learning rate if `learning_rate` is
+    null."""
     target = getattr(training.optimizer, "target", training.optimizer)
     rate = target.default_rate if training.learning_rate is None else training.learning_rate
     return training.optimizer(model, rate)
 
 
 def build_evaluators(settings: Evaluation) -> dict[str, Evaluator]:
-    """The evaluators of a run by name, in the order in which they run: metrics, those of the YAML, samples."""
+    """Returns the evaluators of a run by name, in the order in which they run: `metrics`, the evaluators of the YAML,
+    `samples`."""
     return {
         "metrics": Metrics(generated=settings.generated),
         **{name: part() for name, part in settings.also.items()},

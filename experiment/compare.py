@@ -1,4 +1,4 @@
-"""`chopmix compare RUN...`: one picture of all curves, and a table of means, standard deviations and paired
+"""`chopmix compare RUN...`: draws all curves into one picture, and prints a table of means, standard deviations and
 differences."""
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from .run_folder import RunError
 Curve = list[tuple[int, float]]
 """(step, value) pairs in the order of the steps."""
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
-"""The file endings that `draw_curves` accepts."""
+"""The file extensions that `draw_curves` accepts."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """The curves of one run, or of the runs of one configuration with several seeds (`RUN/seed-0`, `RUN/seed-1`,
+    """The curves of one run, or of several runs of one configuration with different seeds (`RUN/seed-0`, `RUN/seed-1`,
     ...)."""
 
     name: str
     curves: Mapping[str, Mapping[str, Curve]]
-    """By seed, then by metric: `{"seed-0": {"val/loss": [(250, 1.9), (500, 1.7)]}}`; for a single run the key is
-    `run`."""
+    """The curves by seed, then by metric: `{"seed-0": {"val/loss": [(250, 1.9), (500, 1.7)]}}`. For a single run the
+    key is `run` instead of the seed."""
 
     def last(self, metric: str) -> dict[str, float]:
-        """The last value of the metric by seed, without the seeds that lack the metric."""
+        """Returns the last value of the metric by seed. Seeds without this metric are omitted."""
         return {seed: curves[metric][-1][1] for seed, curves in self.curves.items() if curves.get(metric)}
 
 
 def read_group(folder: Path) -> Group:
-    """The curves of a run or of its seeds. Raises RunError if there is no `metrics.jsonl`, DataError if one is
-    damaged."""
+    """Returns the curves of a run, or of all seeds in a folder. Raises RunError if there is no `metrics.jsonl`,
+    DataError if such a file is damaged."""
     seeds = sorted(folder.glob("seed-*/metrics.jsonl")) if os.path.isdir(folder) else []
     runs = seeds or [folder / "metrics.jsonl"]
     if not os.path.exists(runs[0]):
@@ -48,7 +48,7 @@ def read_group(folder: Path) -> Group:
 
 
 def read_curves(file: Path) -> dict[str, Curve]:
-    """Every metric of a `metrics.jsonl` by step. Raises DataError for a damaged line."""
+    """Returns the curve of every metric in a `metrics.jsonl`, by metric. Raises DataError for a damaged line."""
     curves: dict[str, Curve] = {}
     for record in read_metrics(file):
         for name, value in record.items():
@@ -58,15 +58,16 @@ def read_curves(file: Path) -> dict[str, Curve]:
 
 
 def shared_metrics(groups: Sequence[Group]) -> list[str]:
-    """The evaluation metrics (without `train/` and `data/`) that all groups have, in the order of the first group."""
+    """Returns the evaluation metrics that all groups have, in the order of the first group. The prefixes `train/` and
+    `data/` are not those of evaluation metrics."""
     first = next(iter(groups[0].curves.values()))
     names = [name for name in first if not name.startswith(("train/", "data/"))]
     return [name for name in names if all(group.last(name) for group in groups)]
 
 
 def comparison_table(groups: Sequence[Group]) -> Table:
-    """A table with one row per shared metric: mean ± standard deviation of the last values of each group, then the
-    difference of each further group from the first, paired by the seeds that both have."""
+    """Returns a table with one row per shared metric. The columns are: for each group the mean ± standard deviation of
+    the last values; then, for each group except the first, the difference from the first group (see `paired`)."""
     names = [group.name for group in groups]
     columns = [*names, *(f"{name} - {names[0]}" for name in names[1:])]
     table = Table("metric", *columns)
@@ -78,7 +79,8 @@ def comparison_table(groups: Sequence[Group]) -> Table:
 
 
 def paired(first: Mapping[str, float], other: Mapping[str, float]) -> list[float]:
-    """`other` minus `first` for every seed that both have; if there is none, the difference of the means."""
+    """Returns the list of differences `other` - `first` for the seeds that both contain. If they share no seed, returns
+    a list with the difference of the means."""
     shared_seeds = [seed for seed in first if seed in other]
     if shared_seeds:
         return [other[seed] - first[seed] for seed in shared_seeds]
@@ -86,8 +88,8 @@ def paired(first: Mapping[str, float], other: Mapping[str, float]) -> list[float
 
 
 def spread(values: Sequence[float]) -> str:
-    """`1.234 ± 0.05 (3)`: mean ± standard deviation (number of values). For one value, or several equal counts, the
-    value alone."""
+    """Returns mean ± standard deviation (number of values): `1.234 ± 0.05 (3)`. Returns only the mean if there is only
+    one value, or if all values are the same integer."""
     mean = statistics.mean(values)
     text = figure_text(mean) if isinstance(mean, int) else f"{mean:.4g}"
     is_constant = len(values) == 1 or (isinstance(values[0], int) and len({*values}) == 1)
@@ -95,9 +97,10 @@ def spread(values: Sequence[float]) -> str:
 
 
 def draw_curves(groups: Sequence[Group], file: Path) -> None:
-    """Draw a panel for the training loss and for each shared metric, at most nine, with a colour per group and a line
-    per seed. Counts such as `val/judged` are not drawn. Raises RunError if the ending is not in PICTURES or there is no
-    curve, OSError if the file cannot be written."""
+    """Draw a picture with a panel for the training loss and for each shared metric, at most nine panels. A group has
+    one colour, and each seed has a line. Metrics with only integer values, such as `val/judged`, are not drawn. Raises
+    RunError if the file extension is not in PICTURES or if there is no metric to draw, OSError if the file cannot be
+    written."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""`--dry-run`: prints the configuration and its costs, and runs one real training step."""
+"""`--dry-run`: prints the configuration and its costs, and performs one real training step."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from .train import Experiment, about_inputs, assemble, counted, preflight, resum
 
 
 def dry_run(config: Config) -> None:
-    """Print the resolved configuration, the costs and the result of the leak check, and run one training step.
+    """Print the configuration with all defaults, its costs and the result of the leak check; then perform one training
+    step.
 
-    The run's folder is a temporary one. Raises the errors that training raises before its first step."""
+    The run's folder is a temporary folder. Raises the errors that training raises before its first step."""
     processes = Processes.start(config.training.device)
     console = plain_console(soft_wrap=True, highlight=False, quiet=not processes.is_first)
     console.print(dumped(config.tree).rstrip())
@@ -48,7 +49,8 @@ def dry_run(config: Config) -> None:
 
 
 def parameter_table(model: Model) -> Table:
-    """A table of parameter counts by part of the model: `tokenizers.text`, `cores.main`, `heads.lm`, ..."""
+    """Returns a table of the number of parameters in each part of the model: `tokenizers.text`, `cores.main`,
+    `heads.lm`, ..."""
     table = Table("part", "parameters", title="model", title_justify="left")
     table.columns[1].justify = "right"
     parts = parameters_by_part(model)
@@ -59,8 +61,8 @@ def parameter_table(model: Model) -> Table:
 
 
 def rate_table(learner: Learner) -> Table:
-    """A table of the peak learning rate and the number of parameters of every optimizer group, and of the frozen
-    parameters."""
+    """Returns a table with the peak learning rate and the number of parameters of every optimizer group. The last row
+    is the number of frozen parameters, if there are any."""
     table = Table("group", "peak rate", "parameters", title="learning rates", title_justify="left")
     table.columns[2].justify = "right"
     for name, (rate, count) in learner.optimizer.rates().items():
@@ -72,7 +74,7 @@ def rate_table(learner: Learner) -> Table:
 
 
 def batch_lines(experiment: Experiment) -> list[str]:
-    """Lines with the tokens, padding and micro-batches of the first step, the epochs of the run, the FLOP of a step,
+    """Returns lines about the first step (tokens, padding, micro-batches), the length of the run, the FLOP of a step,
     the precision, and the estimated memory in bytes."""
     settings, choices, trainer = experiment.config.training, experiment.choices, experiment.trainer
     train, processes = experiment.data.splits["train"], experiment.processes
@@ -100,8 +102,9 @@ def batch_lines(experiment: Experiment) -> list[str]:
 
 
 def leak_lines(model: Model) -> list[str]:
-    """Lines, one per core, on why no target can reach its own predictor: either the form of the attention graphs
-    excludes it, or every new batch layout is searched before it is used (see `models/leaks.py`)."""
+    """Returns lines, one per core, with the reason why no target can reach the slot that predicts it. Either this
+    follows from the attention graphs alone, or every new batch layout is searched before it is used (see
+    `models/leaks.py`)."""
     lines, check = [], model.leak_check
     if not check.by_form + check.searched:
         return ["no leak: no predicted token is among the input tokens"]

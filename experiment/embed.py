@@ -1,7 +1,8 @@
-"""`chopmix embed RUN`: writes a model's hidden vectors, one per sample or one per token, to files: `.npy`, `.csv`,
-`.parquet`, or JSON lines in the terminal.
+"""`chopmix embed RUN`: writes a model's hidden vectors, one per sample or one per token, to a `.npy`, `.csv` or
+`.parquet` file, or as JSON lines to standard output.
 
-The vectors are the output of the first core (the encoder, if there is one), after its final norm."""
+The vectors are the output of the first core after its final norm. The first core is the encoder if there is one, else
+the main core."""
 
 from __future__ import annotations
 
@@ -30,15 +31,16 @@ from .run import Run
 from .run_folder import RunError, say_aside
 
 Pool = Literal["mean", "first", "tokens"]
-"""`mean`: the mean over all tokens of a sample; `first`: its first token; `tokens`: every token."""
+"""`mean`: the mean over all tokens of a sample; `first`: the vector of the first token; `tokens`: the vectors of all
+tokens."""
 ENDINGS = (".npy", ".csv", ".parquet")
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """The vectors of one sample: a row per token, or one row (1, d) if they are pooled.
+    """The vectors of one sample, (t, d): one row per token, or a single row if the vectors are pooled.
 
-    The generated text "ab" as bytes, after the start token, in a model with one class token, by token:
+    An example with one class token and the generated text "ab" as bytes, which begins with the start token:
 
         inputs    own    text             text    text
         tokens    0      <|endoftext|>    a       b
@@ -47,19 +49,20 @@ class Embedded:
     key: str
     vectors: Float[Tensor, "t d"]
     inputs: tuple[str, ...] = ()
-    """By token: its input, or `own` for class and register tokens; empty if the vectors are pooled."""
+    """For each token, the name of its input, or `own` for class and register tokens. Empty if the vectors are
+    pooled."""
     tokens: tuple[str, ...] = ()
-    """By token: its text if the input is a text, else its number in its item, counted from 0 (class and register tokens
-    are counted separately)."""
+    """For each token, its text if the input has a vocabulary, else its number in its item, counted from 0. Class and
+    register tokens are numbered separately. Empty if the vectors are pooled."""
 
 
 def embed(run: Run, samples: Sequence[Mapping[str, Any]], pool: Pool = "mean", rows: int = 64) -> list[Tensor | None]:
-    """The vectors of samples in memory, (d,) each, or (t, d) with `pool="tokens"`; None for a sample that cannot be
-    read.
+    """Returns one vector (d,) per sample in memory, or, with `pool="tokens"`, one matrix (t, d) per sample. For a
+    sample that cannot be read, returns None instead.
 
-    `pool`: `mean` over all tokens of a sample, class and register tokens included (the pooling of Sentence-BERT,
-    Reimers & Gurevych 2019), or the `first` token, which is the class token if the model has one. `rows` samples are
-    read at a time."""
+    `pool`: `mean` over all tokens of a sample, including class and register tokens (the pooling of Sentence-BERT,
+    Reimers & Gurevych 2019), or `first`, the first token, which is the class token if the model has one. `rows` is the
+    number of samples that are read at a time."""
     split = run.given(samples, asked=False)
     vectors_by_key: dict[str, Tensor] = {sample.key: sample.vectors for sample in embedded(run, split, pool, rows)}
     select = (lambda vectors: vectors) if pool == "tokens" else (lambda vectors: vectors[0])
@@ -67,8 +70,9 @@ def embed(run: Run, samples: Sequence[Mapping[str, Any]], pool: Pool = "mean", r
 
 
 def embedded(run: Run, split: SampleSplit, pool: Pool, rows: int = 64) -> Iterator[Embedded]:
-    """The vectors of a split's samples, without those that cannot be read, in the order of an evaluation: that of the
-    data set, or, for a model with an encoder, from short to long."""
+    """Yields the vectors of a split's samples. Samples that cannot be read are omitted. The order is that of the data
+    set, or, for a model with an encoder, from short to long samples. `rows` is the number of samples that are read at a
+    time."""
     places = split.all()
     for first in range(0, len(places), rows):
         batch = split.read(places[first : first + rows])
@@ -95,7 +99,8 @@ def _embedded(run: Run, batch: Batch, pool: Pool) -> Iterator[Embedded]:
 
 
 def described(run: Run, planned: SetPlan) -> list[tuple[str, str]]:
-    """The input and the text (or the number) of the token in every slot, row by row; two empty texts for padding."""
+    """Returns (input, text) for the token in every slot (position in a row), row by row. The text is the token's number
+    if its input has no vocabulary. For padding both are empty."""
     labels = [("", "")] * planned.tokens.sample.numel()
     for name, chunks in planned.chunks.items():
         vocabulary = run.choppers[name].vocabulary
@@ -113,8 +118,8 @@ def described(run: Run, planned: SetPlan) -> list[tuple[str, str]]:
 
 
 def split_of(run: Run, data: str, split: str) -> SampleSplit:
-    """A data set from the command line (see `own_data.py`) as a split of the run's inputs, without labels. Raises
-    RunError or DataError if the data cannot be read."""
+    """Returns a split of the data set that the command line names (see `own_data.py`), with the inputs of the run and
+    without labels. Raises RunError or DataError if the data cannot be read."""
     columns, corpus = run.reads()
     inputs = {name: kind for name, kind in columns.items() if kind != "label"}
     dataset = whole_data(data, split, inputs, corpus)
@@ -123,13 +128,13 @@ def split_of(run: Run, data: str, split: str) -> SampleSplit:
 
 
 def documents_of(dataset: Any, split: str, name: str) -> Samples:
-    """The documents of a corpus as samples of one column."""
+    """Returns the documents of a text corpus as samples with one column, `name`."""
     documents = list(dataset.documents(split))
     return Listed([document.key for document in documents], [{name: document.text} for document in documents])
 
 
 def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | None) -> int:
-    """Write the vectors of a split to a file, or as JSON lines to standard output if `output` is None; returns the
+    """Write the vectors of a split to a file, or, if `output` is None, as JSON lines to standard output. Returns the
     number of samples that could not be read.
 
         .npy        float32 (samples, d) in the order of the data set, NaN for a sample that could not be read; with
@@ -137,7 +142,8 @@ def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | No
         .csv        columns key (, input, token), 0, 1, 2, ..., one per number of the vector
         .parquet    columns key (, input, token), vector; JSON lines have the same keys
 
-    Raises RunError for another ending, OSError if the file cannot be written."""
+    The columns in parentheses exist with `pool="tokens"`. Raises RunError for another extension, OSError if the file
+    cannot be written."""
     if output is not None and output.suffix not in ENDINGS:
         raise RunError(f"--output {output}: possible endings: {', '.join(ENDINGS)}")
     samples = embedded(run, split, pool)
@@ -158,14 +164,15 @@ def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | No
 
 
 def rows_of(sample: Embedded, pool: Pool) -> Iterator[dict[str, Any]]:
-    """The rows of a sample: `{"key": "a.png", "vector": [...]}`; rows of tokens also have `input` and `token`."""
+    """Yields the rows of a sample: `{"key": "a.png", "vector": [...]}`. With `pool="tokens"` there is one row per
+    token, with two more keys: `input` (the name of the token's input) and `token` (the token's text or number)."""
     for number, vector in enumerate(sample.vectors.tolist()):
         token = {"input": sample.inputs[number], "token": sample.tokens[number]} if pool == "tokens" else {}
         yield {"key": sample.key, **token, "vector": vector}
 
 
 def write_table(rows: Iterator[Mapping[str, Any]], file: Any) -> None:
-    """Write rows as CSV with a header; each number of the vectors has a column, named 0, 1, 2, ..."""
+    """Write rows as CSV with a header. Each number of a vector has a column, with the name 0, 1, 2, ..."""
     table = csv.writer(file)
     for number, row in enumerate(rows):
         *names, _ = row  # the last column is the vector
@@ -175,7 +182,8 @@ def write_table(rows: Iterator[Mapping[str, Any]], file: Any) -> None:
 
 
 def write_array(samples: Sequence[Embedded], keys: Sequence[str], pool: Pool, output: Path) -> None:
-    """Write vectors as `.npy` (see `write_embeddings`). `keys` are those of all samples, in order."""
+    """Write vectors as `.npy` (see `write_embeddings`). `keys` are the keys of all samples in the order of the data
+    set, including samples that could not be read."""
     if pool == "tokens":
         with atomic_file(output.with_suffix(".csv"), "w", newline="") as file:
             table = csv.writer(file)
@@ -194,7 +202,8 @@ def write_array(samples: Sequence[Embedded], keys: Sequence[str], pool: Pool, ou
 
 
 def write_parquet(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """Write rows as a parquet file, the vector as one column of lists. Raises RunError without `pyarrow`."""
+    """Write rows as a parquet file, in which the vectors are one column of lists. Raises RunError if `pyarrow` is not
+    installed."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -208,7 +217,8 @@ def write_parquet(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
 
 @contextmanager
 def atomic_file(path: Path, mode: str, **options: Any) -> Iterator[Any]:
-    """A context with a temporary file that is renamed to `path` once it is complete. Raises OSError with the path."""
+    """Returns a context with an open temporary file. At the end of the context the file is renamed to `path`. Raises
+    OSError with the path if the file cannot be written, RunError if `path` contains a null character."""
     partial = partial_name(path)
     if "\0" in str(path):
         raise RunError(f"{str(path)!r} cannot be the name of a file")

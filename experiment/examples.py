@@ -1,4 +1,4 @@
-"""`chopmix examples RUN`: writes samples of a data set as files, for viewing, listening and `chopmix predict`."""
+"""`chopmix examples CONFIG`: writes samples of a data set as files, for viewing, listening and `chopmix predict`."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ ENDINGS = {
     b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg",
     b"ID3": ".mp3",
 }  # fmt: skip
-"""File endings by the first bytes of a file."""
+"""The file extension for the first bytes of a file."""
 
 
 def write_examples(config: Config, split: str, number: int, folder: Path) -> Iterator[str]:
-    """Write `number` samples, spread evenly over a split, into `folder`; yields one `chopmix predict` command per
-    sample.
+    """Write `number` samples of a split into `folder`, spread evenly over the split. Yields one `chopmix predict`
+    command per sample.
 
         examples/1/image.png      a file for every column that is not a text, a number or a class
         examples/1/sample.json    {"answer": "7+5=12", "image": "image.png", "operator": "+"}, targets included
@@ -63,8 +63,8 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
 
 
 def input_options(inputs: Mapping[str, str], contents: Mapping[str, Any], folder: Path) -> list[str]:
-    """The `--input NAME=VALUE` options of `chopmix predict` for a sample. `inputs` maps inputs to columns, `contents`
-    is the content of `sample.json`."""
+    """Returns the `--input NAME=VALUE` options of `chopmix predict` for a sample. `inputs` maps inputs to data columns;
+    `contents` is the content of `sample.json`; `folder` is the folder of this file."""
     options = []
     for name, column in inputs.items():
         file = folder / str(contents[column])
@@ -73,13 +73,15 @@ def input_options(inputs: Mapping[str, str], contents: Mapping[str, Any], folder
 
 
 def file_name(column: str) -> str:
-    """A column's name as a file name. The column of a foreign run may be named like a path."""
+    """Returns the name of a column as a file name. Other characters than letters, digits, `_.+-` are replaced, since a
+    column of a run from another source may have the name of a path."""
     return re.sub(r"^\.|[^\w.+-]", "_", column)
 
 
 def write_value(value: Any, folder: Path, name: str) -> Any:
-    """Write a raw value as a file and return the file's name: paths and bytes unchanged, (samples, rate) as WAV, images
-    as PNG, arrays as in `as_array`. Texts, numbers and classes are returned unchanged."""
+    """Write a raw value to a file in `folder`, if it is not a text, a number or a class, and return the file's name. A
+    path and the content of a file are copied, a sound (samples, rate) is written as WAV, an image as PNG, an array as
+    `as_array` does. Other values are returned as JSON values; nothing is written."""
     if isinstance(value, Path):
         regular(value)
         shutil.copyfile(value, folder / f"{name}{value.suffix}")
@@ -104,8 +106,8 @@ def write_value(value: Any, folder: Path, name: str) -> Any:
 
 
 def as_array(array: np.ndarray, folder: Path, name: str) -> Any:
-    """Write an array and return the file's name: uint8 (h, w) or (h, w, 3) as PNG, anything else as `.npy`. An array of
-    up to 16 numbers with one axis is returned as a list."""
+    """Write an array to a file and return the file's name. A uint8 array (h, w) or (h, w, 3) with h and w above 1 is
+    written as PNG, any other array as `.npy`. An array with one axis and at most 16 numbers is returned as a list."""
     if array.dtype == np.uint8 and array.ndim in (2, 3) and min(array.shape[:2]) > 1 and array.shape[2:] in ((), (3,)):
         return as_picture(Image.fromarray(array), folder, name)
     if array.ndim == 1 and array.size <= 16:

@@ -1,5 +1,5 @@
-"""`chopmix inspect CONFIG`: one HTML page with the tokens of one real sample, its attention graphs and its targets; for
-a text corpus, prints its tokens in colours and one batch as training examples."""
+"""`chopmix inspect CONFIG`: writes one HTML page with the tokens of one sample, its attention graphs and its targets.
+For a text corpus, it prints tokens in colours and one batch as training examples."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ font:12px monospace;white-space:pre} pre{background:#f5f5f5;padding:.7em;overflo
 COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")
 """The background colours of neighbouring tokens in the terminal."""
 FEW = 24
-"""The largest number of targets of a task that are listed."""
+"""The largest number of targets of a task that the page lists."""
 
 
 def open_untrained(config: Config) -> tuple[dict[str, Chopper], dict[str, Task], Split]:
-    """The choppers, tasks and validation split of a configuration, for inspection without a run. They are fitted in a
-    temporary folder. Raises DataError if the data cannot be read."""
+    """Returns (choppers, tasks, split) for a configuration without a run; `split` is the validation split. Choppers and
+    tasks are fitted in a temporary folder. Raises DataError if the data cannot be read."""
     dataset, open_run = config.dataset(), partial(open_part, trust=config.nested)
     with tempfile.TemporaryDirectory() as folder:
         choppers, tasks = choppers_and_tasks(config, Path(folder), open_run, dataset)
@@ -52,8 +52,8 @@ def open_untrained(config: Config) -> tuple[dict[str, Chopper], dict[str, Task],
 
 
 def write_page(config: Config, file: Path) -> str:
-    """Write the page for one sample of the validation split; returns a sentence with the numbers of tokens, inputs and
-    graphs. Raises DataError if the data cannot be read, OSError if the file cannot be written."""
+    """Write the page for one sample of the validation split. Returns a sentence with the numbers of tokens, inputs and
+    attention graphs. Raises DataError if the data cannot be read, OSError if the file cannot be written."""
     choppers, tasks, split = open_untrained(config)
     model = build_model(config, choppers, tasks)
     batch = split.batch(split.all()[:1])
@@ -74,8 +74,8 @@ def write_page(config: Config, file: Path) -> str:
 
 
 def items(split: Split, number: int, choppers: dict[str, Chopper]) -> str:
-    """HTML: every input of one sample of the split, drawn as it is cut into tokens, and the labels; empty for a
-    corpus."""
+    """Returns HTML with every input of sample `number`, drawn as it is cut into tokens, and the labels. Empty for a
+    text corpus."""
     if split.samples is None:
         return ""
     inputs, labels = split.item(number)
@@ -93,7 +93,8 @@ def items(split: Split, number: int, choppers: dict[str, Chopper]) -> str:
 
 
 def target_table(name: str, batch: Batch, choppers: dict[str, Chopper], config: Config) -> str:
-    """HTML: the targets of a task in the batch: the label, or a table of supervised tokens and the ids to predict."""
+    """Returns HTML with the targets of the task `name` in the batch: a table of the tokens at which the task predicts
+    and the ids that it must predict, or, if its target is not an input with ids, the label."""
     targets, target = batch.targets[name], config.tasks[name].options.get("target")
     vocabulary = choppers[target].vocabulary if target in choppers else None
     if vocabulary is None or not {target} & {*batch.set_of(targets).chunks} or targets.values.is_floating_point():
@@ -120,8 +121,8 @@ def target_table(name: str, batch: Batch, choppers: dict[str, Chopper], config: 
 
 
 def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
-    """Print the first 160 tokens of the validation text in colours, then a batch of `rows` x `tokens` ids as its
-    examples of context and next id (as in Karpathy's lecture "Let's build GPT"):
+    """Print the first 160 tokens of the validation text in colours. Then print one batch of `rows` x `tokens` ids as
+    training examples, each with a context and the next id (as Karpathy's lecture "Let's build GPT" does):
 
         when the input is 18, 47 the target is 56   'Fi' -> 'r'
     """
@@ -148,7 +149,8 @@ def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
 
 
 def coloured(encoding, ids: list[int]) -> Text:
-    """The text of ids with alternating background colours; a line break is shown as ⏎ and kept."""
+    """Returns the text of ids, with alternating background colours for the tokens. `⏎` is added before each line
+    break."""
     text = Text()
     for number, id in enumerate(ids):
         piece = encoding.decode([id], specials=True)
@@ -157,14 +159,14 @@ def coloured(encoding, ids: list[int]) -> Text:
 
 
 INPUT_COLOURS = ("#9aa0a6", "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948")
-"""By the number of the input; 0 stands for class and register tokens."""
+"""The colours of inputs, by the number of the input. Number 0 is for class and register tokens."""
 SHOWN = 400
-"""The largest number of tokens of a set that are written out and drawn."""
+"""The largest number of tokens of a set that the page shows."""
 
 
 def parts_of(batch: Batch, model: Model) -> list[tuple[str, SetPlan, Sequence[Graph]]]:
-    """(name, plan, graphs) for every set of a batch: `encoder`, then `decoder`, or an empty name if there is one set;
-    the graphs are the attention graphs of its core, one per layer."""
+    """Returns (name, plan, graphs) for every set of a batch: first `encoder`, then `decoder`; if there is no encoder,
+    one set with an empty name. `graphs` are the attention graphs of the core that reads the set, one per layer."""
     main, *encoder = model.graphs
     if batch.encoder is None:
         return [("", batch.main, main)]
@@ -174,8 +176,8 @@ def parts_of(batch: Batch, model: Model) -> list[tuple[str, SetPlan, Sequence[Gr
 def set_parts(
     set_name: str, planned: SetPlan, graphs: Sequence[Graph], choppers: dict[str, Chopper], names: Sequence[str]
 ) -> list[str]:
-    """HTML of the first row of a set. `set_name` as in `parts_of`; `names` are the names of the inputs, preceded by
-    that of class and register tokens."""
+    """Returns HTML for the first row of a set. `set_name` is the name in `parts_of`. `names` contains the name for
+    class and register tokens, then the names of the inputs."""
     tokens, of = planned.tokens.select(slice(0, 1)), f" of the {set_name}" if set_name else ""
     cut = f"<p>The first {SHOWN} of its {tokens.shape[1]:,} tokens are shown.</p>" if tokens.shape[1] > SHOWN else ""
     return [
@@ -185,7 +187,7 @@ def set_parts(
 
 
 def cross_parts(batch: Batch) -> list[str]:
-    """HTML: a sentence about cross-attention, if there is an encoder."""
+    """Returns HTML with a sentence about cross-attention. Returns an empty list if there is no encoder."""
     if batch.encoder is None:
         return []
     count = int((batch.encoder.tokens.sample[0] > 0).sum())
@@ -193,7 +195,8 @@ def cross_parts(batch: Batch) -> list[str]:
 
 
 def labels_of(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper]) -> list[str]:
-    """A short text for every slot of the first row: the text of an id, `·` for anything else."""
+    """Returns a short text for every slot (position of a token) of the first row: the text of an id, or `·` for a slot
+    without an id."""
     labels = ["·"] * tokens.shape[1]
     for name, chunks in planned.chunks.items():
         vocabulary = choppers[name].vocabulary
@@ -208,7 +211,7 @@ def labels_of(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper]) ->
 
 
 def strip(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper], names: Sequence[str]) -> str:
-    """HTML: the tokens in order, in the colours of their inputs."""
+    """Returns HTML with the texts of the tokens in order, in the colours of their inputs."""
     spans = [
         f"<span style='background:{INPUT_COLOURS[input % len(INPUT_COLOURS)]}' title='{names[input]}'>"
         f"{html.escape(label)}</span>"
@@ -218,7 +221,7 @@ def strip(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper], names:
 
 
 def counts_table(tokens: Tokens, names: Sequence[str]) -> str:
-    """HTML: a table of tokens per input, and their share of the set."""
+    """Returns HTML with a table of the number of tokens of each input, and of their share of the set."""
     total = int((tokens.sample > 0).sum())
     rows = []
     for number, name in enumerate(names):
@@ -231,8 +234,9 @@ def counts_table(tokens: Tokens, names: Sequence[str]) -> str:
 
 
 def graph_parts(graphs: Sequence[Graph], tokens: Tokens) -> list[str]:
-    """HTML: each different attention graph as a matrix (rows are queries, columns are keys), then a matrix of the
-    tokens from which information can have reached each token, for each depth at which it changes."""
+    """Returns HTML with each different attention graph as a matrix (rows are queries, columns are keys). Then follow
+    matrices of the tokens whose information can have reached each token: one matrix for every depth at which the matrix
+    changes, and for the last depth."""
     parts = []
     for graph in dict.fromkeys(graphs):
         layers = ", ".join(str(layer + 1) for layer, other in enumerate(graphs) if other == graph)
@@ -245,8 +249,9 @@ def graph_parts(graphs: Sequence[Graph], tokens: Tokens) -> list[str]:
 
 
 def reach_table(graphs: Sequence[Graph], reachable: Sequence[torch.Tensor], tokens: Tokens) -> str:
-    """HTML: a table by layer with the number of tokens that a token attends to, on average, and the number of tokens
-    from which information can have reached it, on average and at most. `reachable`: one matrix (n, n) per depth."""
+    """Returns HTML with a table by layer: the average number of tokens that a token attends to, and the average and
+    largest number of tokens whose information can have reached a token. `reachable` contains one boolean matrix (n, n)
+    per depth."""
     is_token = tokens.sample[0] > 0
     rows = []
     for depth, (graph, sources) in enumerate(zip(graphs, reachable), start=1):
@@ -261,8 +266,8 @@ def reach_table(graphs: Sequence[Graph], reachable: Sequence[torch.Tensor], toke
 
 
 def proof(batch: Batch, model: Model) -> str:
-    """HTML: a sentence with the number of targets that can reach their own predictor, by a search through all
-    layers."""
+    """Returns HTML with a sentence about the number of targets that can reach the slot that predicts them, found by a
+    search through all layers."""
     leaked = leaks(batch, *model.graphs)
     bad = sum(map(len, leaked.values()))
     count = sum(targets.count for targets in batch.targets.values())
@@ -272,7 +277,8 @@ def proof(batch: Batch, model: Model) -> str:
 
 
 def matrix(mask: torch.Tensor, tokens: Tokens, title: str) -> str:
-    """HTML: a boolean mask (n, n) as an image, with the colours of the inputs along both sides."""
+    """Returns HTML with a boolean mask (n, n) as an image. The colours of the inputs are drawn along the upper and left
+    side."""
 
     def draw(canvas: Any) -> None:
         from matplotlib.colors import to_rgb
@@ -291,7 +297,8 @@ def matrix(mask: torch.Tensor, tokens: Tokens, title: str) -> str:
 
 
 def picture(draw, size: tuple[float, float]) -> str:
-    """HTML: a drawing as an embedded PNG. `draw` is a function of matplotlib's Axes; `size` is in inches."""
+    """Returns HTML with a drawing as an embedded PNG. `draw` is a function that draws on matplotlib's Axes; `size` is
+    (width, height) in inches."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -304,5 +311,5 @@ def picture(draw, size: tuple[float, float]) -> str:
 
 
 def colour(name: str, choppers: Any) -> str:
-    """The colour of an input."""
+    """Returns the colour of the input `name`."""
     return INPUT_COLOURS[(list(choppers).index(name) + 1) % len(INPUT_COLOURS)]

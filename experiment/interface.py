@@ -1,4 +1,5 @@
-"""The functions of `import chopmix`: train a YAML file; load, evaluate and use a run."""
+"""The functions of `import chopmix`: `train` a YAML file; `load` a run; `evaluate`, `predict` and `generate` with a
+run."""
 
 from __future__ import annotations
 
@@ -15,18 +16,19 @@ from .train import train as train_config
 
 
 def train(config: str | Path, **overrides: Any) -> dict[str, float]:
-    """Train the configuration of a YAML file, as `chopmix train` does. A run that was stopped is continued; if the run
-    is finished, its summary is read. Returns the run's summary: `step`, `seconds` of training, and the last metrics,
+    """Train the configuration of a YAML file, as `chopmix train` does. A run that was stopped is continued; a run that
+    is finished is not trained again. Returns the run's summary: `step`, `seconds` of training, and the last metrics,
     such as `val/loss`.
 
         train("configs/quickstart.yaml", training={"steps": 300, "learning_rate": 1e-3}, out="runs/short")
 
-    An override is a section of the YAML. A mapping changes only the keys that it names, which may have dots
-    (`{"encoder.depth": 2}`); an input or a task that is None is removed (`inputs={"sound": None}`).
+    An override replaces a section of the YAML by a value. If the value is a mapping, it changes only the keys that it
+    contains; a key may have dots (`{"encoder.depth": 2}`). The value None removes an input or a task
+    (`inputs={"sound": None}`).
 
     Raises ConfigError with all problems of the file and the overrides; RunError if the folder belongs to another
-    configuration, or another process trains there; DataError for damaged data; KeyboardInterrupt (Ctrl-C) or SystemExit
-    (SIGTERM) if the run was asked to stop, after it is saved."""
+    configuration, or if another process trains in the folder; DataError for damaged data. After Ctrl-C or SIGTERM, the
+    run is saved, and KeyboardInterrupt or SystemExit is raised."""
     metrics, status = train_config(load_config(config, as_arguments(overrides)))
     if status == 128 + signal.SIGINT:
         raise KeyboardInterrupt
@@ -36,7 +38,7 @@ def train(config: str | Path, **overrides: Any) -> dict[str, float]:
 
 
 def as_arguments(overrides: Mapping[str, Any]) -> list[str]:
-    """Overrides as arguments of the command line: `{"training": {"steps": 3}, "out": "x"}` becomes
+    """Returns overrides as arguments of the command line: `{"training": {"steps": 3}, "out": "x"}` becomes
     `['training.steps=3', 'out="x"']`."""
     settings: dict[str, Any] = {}
     for section, value in overrides.items():
@@ -49,17 +51,18 @@ def load(
     run: str | Path, *, checkpoint: Literal["best", "last"] = "best", device: Literal["auto", "cpu", "cuda"] = "auto",
     trust: Collection[str] = (), remote: Collection[str] = (),
 ) -> Run:  # fmt: skip
-    """Load a trained run from its folder: model, choppers and tasks. Nothing in the folder is executed. `trust` names
-    the modules outside chopmix (`mylab.lidar`) whose code its configuration may use, `remote` the hosts
-    (`data.example.org`) from which its data may be read. Raises RunError if there is no run, CheckpointError (a
-    ValueError) if none of its checkpoints is complete."""
+    """Load a trained run from its folder: model, choppers and tasks. No code in the folder is executed. `checkpoint`:
+    the checkpoint with the best metric, or the last one. `device` `auto`: a GPU if there is one. `trust`: the modules
+    outside chopmix (`mylab.lidar`) whose code the configuration of the run may use. `remote`: the hosts
+    (`data.example.org`) from which the data may be read. Raises RunError if the folder is not a run, and
+    CheckpointError (a ValueError) if all checkpoints are damaged."""
     return load_run(run, checkpoint, device, trust, remote)
 
 
 def evaluate(run: Run | str | Path, split: str = "val", *, data: str | None = None) -> dict[str, float]:
-    """The metrics of a complete split, by names such as `val/loss`. The data are the run's own, or `data`, written as
-    for `--data` of the command line (`mnist`, `photos/`, `list.csv`). Raises RunError or DataError for data that cannot
-    be read."""
+    """Returns the metrics of all samples of a split, by names such as `val/loss`. If `data` is None, the data set of
+    the run's training is read. Otherwise `data` names a data set as `--data` of the command line does: `mnist`,
+    `photos/`, `list.csv`. Raises RunError or DataError if the data cannot be read."""
     run = opened(run)
     return run.evaluate(split, whole_data(data, split, *run.reads()) if data else None)
 
@@ -71,15 +74,15 @@ def predict(run: Run | str | Path, samples: Sequence[Mapping[str, Any]], **optio
 def predict(
     run: Run | str | Path, samples: Mapping[str, Any] | Sequence[Mapping[str, Any]], **options: Any
 ) -> dict[str, Any] | list[dict[str, Any]]:
-    """The predictions of every task for each sample, by task name, in the order of the samples. For one sample instead
-    of a list it returns one prediction.
+    """Returns the predictions for a list of samples: for each sample one mapping from task names to predictions, in the
+    order of the samples. For one sample (a mapping instead of a list) it returns one such mapping.
 
         predict("runs/quickstart", [{"image": "7.png", "operator": "+"}])    # [{"answer": {"text": "7+5=12"}}]
 
-    A sample maps any of the run's inputs to raw values: a file's path or bytes, an array, a text. If a sample cannot be
-    read, its result is `{"error": reason}`; missing inputs are reported on standard error. `options` are those of
-    `inference.generate.Generating`. Raises RunError for an input that no task reads, and for a run that only continues
-    texts."""
+    A sample maps inputs of the run to raw values: the path or the content of a file, an array, or a text. If a sample
+    cannot be read, its result is `{"error": reason}`. Missing inputs are reported on standard error. `options` are
+    fields of `inference.generate.Generating` and of `Sampling`. Raises RunError for an input that no task reads, and
+    for a run that can only continue texts."""
     return opened(run).predict(samples, **options)
 
 
@@ -90,14 +93,15 @@ def generate(run: Run | str | Path, prompt: Sequence[str | None], **options: Any
 def generate(
     run: Run | str | Path, prompt: str | Sequence[str | None] | None = None, **options: Any
 ) -> str | list[str]:
-    """The text that continues a prompt (None: a new document), or one text per prompt; the prompts are not repeated.
+    """Returns the generated continuation of `prompt`, without the prompt. None: a new text. For a list of prompts it
+    returns a list with one text per prompt.
 
         generate("runs/shakespeare", "To be", max_tokens=50, temperature=0.7, stop=["\\n"], seed=0)
 
-    `options` are those of `Run.generate`. Raises RunError if no task of the run generates text."""
+    `options` are those of `Run.generate`. Raises RunError if no task of the run generates anything."""
     return opened(run).generate(prompt, **options)
 
 
 def opened(run: Run | str | Path) -> Run:
-    """The run, loaded if it is given as a folder."""
+    """Returns the run. If `run` is a folder, the run is loaded from it."""
     return run if isinstance(run, Run) else load(run)

@@ -1,14 +1,14 @@
 """`--data`: a data set from the command line.
 
-    mnist    {use: image_folder, train: photos}     a dataset as in a YAML
+    mnist    {use: image_folder, train: photos}     a data set as in a YAML
     photos/                                         a folder: class folders of images, shards, texts, `save_to_disk`
     list.jsonl    list.csv    list.tsv              a manifest
     test-{000..004}.tar    test-*.tar               shards
     rows.parquet    rows.arrow                      a table of the `datasets` library
     book.txt    books/*.txt                         texts
 
-All samples are used for every split, unless the dataset has separate splits: of `{use: image_folder, train: photos}`,
-too, no part is reserved for training."""
+Every split contains all samples, unless the data set has separate splits. With `{use: image_folder, train: photos}`,
+for example, every split contains all photos."""
 
 from __future__ import annotations
 
@@ -43,9 +43,11 @@ MANIFESTS = (".jsonl", ".csv", ".tsv")
 
 
 def whole_data(data: str, split: str, columns: Mapping[str, str], corpus: bool = False) -> Dataset:
-    """The data set of `--data`. `columns` maps the columns that the run reads to their kinds (`image`, `sound`, `text`,
-    `label`, or `file` for any other): `{"image": "image", "digit": "label"}`. `corpus`: whether the run reads a text
-    corpus. Raises RunError if the name or the kind of data does not fit, DataError if a file is damaged."""
+    """Returns the data set that `--data` names: a folder, tar shards, a manifest, a table, text files, or a data set as
+    in a YAML. `columns` maps the columns that the run reads to their kinds (`image`, `sound`, `text`, `label`, or
+    `file` for any other kind): `{"image": "image", "digit": "label"}`. `corpus`: whether the run reads a text corpus.
+    Raises RunError if there is no file or data set with this name, or if the run cannot read this kind of data. Raises
+    DataError if a file is damaged, or if a required table, column or image is missing."""
     if data.lstrip().startswith("{"):
         return dataset_of(data).whole()
     path, lower = Path(os.path.expanduser(data)), data.lower()
@@ -67,7 +69,8 @@ def whole_data(data: str, split: str, columns: Mapping[str, str], corpus: bool =
 
 
 def dataset_of(text: str) -> Dataset:
-    """The dataset of a name or a mapping as in a YAML. Raises RunError if it is neither."""
+    """Returns the data set that a text describes: a name, or a mapping such as a YAML contains. Raises RunError for any
+    other text."""
     try:
         tree = {"data": {"dataset": read_yaml(text, {}, [])}}
         if renamings := rename(tree):
@@ -88,7 +91,8 @@ MEMBERS = {
     "image": [ending.removeprefix(".") for ending in sorted(ENDINGS)],
     "sound": ["wav", "flac", "ogg", "mp3", "opus", "m4a"], "text": ["txt"], "label": ["cls"],
 }  # fmt: skip
-"""By kind of column: the extensions of the shard members that can hold it, in order of preference."""
+"""The extensions of the files in a shard that can contain a column, by the kind of the column, in order of
+preference."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +110,10 @@ class Whole(SampleDataset):
 
 
 def folder_data(path: Path, columns: Mapping[str, str], split: str) -> Dataset:
-    """The data in a folder: a table that `save_to_disk` of the `datasets` library wrote; shards; all files as texts, if
-    the run reads one text; otherwise images in class folders (`photos/cat/1.jpg`). Raises RunError if the folder has
-    class folders and the run's inputs are not one image, DataError if there are no images, or no table is named
-    `split`."""
+    """Returns the data in a folder, as the first of these kinds that fits: a table that `save_to_disk` of the
+    `datasets` library wrote; tar shards; all files as texts, if the run reads exactly one text; images in class folders
+    (`photos/cat/1.jpg`). Raises RunError if the folder has class folders and the run does not read exactly one image.
+    Raises DataError if there are no images, or if no table has the name `split`."""
     if os.path.exists(path / "dataset_dict.json") or os.path.exists(path / "state.json"):
         return table_data(path, split)
     if shards := sorted(str(file) for file in path.iterdir() if file.name.lower().endswith(TARS)):
@@ -127,13 +131,14 @@ def folder_data(path: Path, columns: Mapping[str, str], split: str) -> Dataset:
 
 
 TRIED = 100
-"""The number of samples of tar shards that are read to find their members."""
+"""The number of samples of tar shards that are read to find the names of the files in a sample."""
 
 
 def shard_data(data: str | list[str], columns: Mapping[str, str]) -> Dataset:
-    """Tar shards. A column is the member with the column's name as extension, else the first member of its kind (see
-    MEMBERS), else the key of that name in the member `json`. The first `TRIED` samples decide for all samples. Raises
-    DataError if a column has none of these."""
+    """Returns the data set in tar shards. The values of a column are the files in the shard with the column's name as
+    extension; else the files with the first extension for its kind (see MEMBERS); else the values of the key with this
+    name in the file `json` of each sample. The first TRIED samples decide for all samples. Raises DataError if a column
+    has none of these, or if there are no samples."""
     paths = tuple(data if isinstance(data, list) else expand(data))
     shards = Shards(paths)
     if not len(shards):
@@ -158,8 +163,10 @@ def shard_data(data: str | list[str], columns: Mapping[str, str]) -> Dataset:
 
 
 def manifest_data(path: Path, kinds: Mapping[str, str]) -> Dataset:
-    """A manifest: a JSONL, CSV or TSV file with one sample per line. Columns that are neither text nor label hold paths
-    relative to the manifest's folder, or numbers if the first value is a number or a list and no such file exists."""
+    """Returns the data set of a manifest: a JSONL, CSV or TSV file with one sample per line. `kinds` maps columns to
+    their kinds. Values of the kinds `text` and `label` are used unchanged. A column of any other kind contains paths of
+    files, relative to the manifest's folder; but if its first non-empty value is a number or a list, and no file has
+    this name, it contains numbers."""
     first_values: dict[str, Any] = {}
     for _, row in rows_of(path):
         first_values |= {name: value for name, value in row.items() if first_values.get(name) in (None, "")}
@@ -177,12 +184,13 @@ def manifest_data(path: Path, kinds: Mapping[str, str]) -> Dataset:
 
 
 TABLES: dict[str, tuple[str, ...]] = {"val": ("validation", "valid", "dev")}
-"""Other names that data sets use for the table of a split."""
+"""Other usual names of the table of a split."""
 
 
 def table_data(path: Path, split: str) -> Dataset:
-    """All rows of a table of the `datasets` library. Of several tables (a `DatasetDict`) it takes the one that is named
-    `split` or has another usual name of it (`validation`). Raises DataError if there is none."""
+    """Returns all rows of a table of the `datasets` library. From several tables (a `DatasetDict`), the table with the
+    name `split` or another usual name of this split (`validation`) is used. Raises DataError if there is no such
+    table."""
     tables = HuggingFace(path=str(path)).tables
     candidates = [*tables] if len(tables) == 1 else [name for name in (split, *TABLES.get(split, ())) if name in tables]
     if not candidates:

@@ -1,4 +1,4 @@
-"""Checks before the first step, and the summary of the data that a run prints before it."""
+"""Checks before the first step of training, and the summary of the data that is printed before this step."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ..tokenizers.media.clock import clock_of
 def check_best(
     best: str, tasks: Mapping[str, Task], generated: int, evaluators: Sequence[Evaluator] = (), corpus: bool = False
 ) -> None:
-    """Raises ValueError if `best` (`checkpoints.best`) is not a metric of the validation split or of the evaluators.
-    Metrics of generated items are not available if `generated` (`evaluation.generated`) is 0. Metrics that compare
-    generated texts with those of samples are not available for a `corpus`."""
+    """Raises ValueError if `best` (`checkpoints.best`) is not a metric of the validation split or of the `evaluators`.
+    If `generated` (`evaluation.generated`) is 0, metrics of generated items are not possible. For a text corpus
+    (`corpus`), metrics that compare generated texts with those of samples are not possible."""
     possible = list(directions(tasks, "val", evaluators))
     for name, task in tasks.items() if not generated or corpus else ():
         prefix = f"val/{name}/" if len(tasks) > 1 else "val/"
@@ -35,8 +35,8 @@ def check_best(
 
 
 def check_mixup(tasks: Mapping[str, Task], mixup: bool) -> None:
-    """Raises ValueError if samples are mixed (`training.mixup`) and the loss of a task compares them with each other
-    (`Needs.whole_batch`)."""
+    """Raises ValueError if samples are mixed (`mixup`) and the loss of a task compares the samples of a batch with each
+    other (`Needs.whole_batch`)."""
     for name, task in tasks.items():
         if task.needs.whole_batch and mixup:
             raise ValueError(
@@ -46,17 +46,17 @@ def check_mixup(tasks: Mapping[str, Task], mixup: bool) -> None:
 
 
 def check_leaks(model: Model, split: Split, seed: int) -> None:
-    """Raises LeakError if, in the first batch, a slot can read its own target through the layers of attention. Later
-    batches are checked when they are planned (`Model.plan`)."""
+    """Raises LeakError if, in the first batch, a slot can read its own target through the layers of attention (a slot
+    is a position of a token in a row). Later batches are checked when they are planned (`Model.plan`)."""
     model.leak_check.check(split.batch(split.plan(seed, 0)), *model.graphs)
 
 
 def lines_about_inputs(
     split: Split, tasks: Mapping[str, Task], columns: Mapping[str, str], encoded: Collection[str]
 ) -> list[str]:
-    """Returns lines about facts that a configuration does not show: the share of samples from which each input is
-    dropped, and the inputs that read the target column of a task. `columns` maps inputs to data columns, `encoded` are
-    the inputs of the encoder.
+    """Returns lines about facts that the configuration does not show: the share of training samples from which each
+    input is dropped, and the inputs that read the target column of a task. `columns` maps inputs to data columns;
+    `encoded` contains the inputs that the encoder reads.
 
         tasks.text: input 'text' reads the target column 'text' (target shifted)
     """
@@ -79,8 +79,8 @@ def lines_about_inputs(
 
 
 def lines_about_unused_inputs(model: Model, split: Split, names: Sequence[str], seed: int) -> list[str]:
-    """Returns a line for each of the inputs `names` on which no prediction of the first batch depends, such as an
-    instruction that follows all actions with the graph `causal`.
+    """Returns a line for each of the inputs `names` that no prediction of the first batch depends on. An example is an
+    instruction that follows all actions, with the attention `causal`. With only one input, returns an empty list.
 
         inputs.mission: no prediction depends on this input
     """
@@ -89,15 +89,16 @@ def lines_about_unused_inputs(model: Model, split: Split, names: Sequence[str], 
 
 
 INSPECTED = 16
-"""The number of training samples that are inspected, spread over the split."""
+"""The number of training samples that are inspected. They are spread evenly over the split."""
 COMPARED_VAL, COMPARED_TRAIN = 64, 1000
-"""The numbers of validation and training samples that are compared to detect overlaps."""
+"""The numbers of validation and of training samples that are compared with each other to find overlaps."""
 
 
 def data_lines(
     name: str, splits: Mapping[str, Split], columns: Mapping[str, str], tasks: Mapping[str, Task]
 ) -> list[str]:
-    """Returns lines about the splits `train` and `val` of the data set `name`. `columns` maps inputs to columns."""
+    """Returns lines about the splits `train` and `val` of the data set `name`: their sizes, a summary of each input and
+    of each task's target column, and a warning about overlaps. `columns` maps inputs to data columns."""
     train, val = splits["train"], splits["val"]
     if train.samples is None or val.samples is None:
         return list(corpus_lines(name, train, val))
@@ -123,14 +124,14 @@ def corpus_lines(name: str, train: Split, val: Split) -> Iterator[str]:
 
 
 def sizes(split: Split, purpose: str) -> str:
-    """Returns the number of samples of a split, for a mixture also by source: `108 samples to train (80 digits, 28
-    words)`."""
+    """Returns the number of samples of a split as text; for a mixture also the number from each of its data sets:
+    `108 samples to train (80 digits, 28 words)`."""
     sources = ", ".join(f"{len(numbers):,} {name}" for name, numbers in split.sources.items())
     return f"{len(split.samples):,} samples to {purpose}{f' ({sources})' if sources else ''}"
 
 
 def inspected(samples: Samples) -> list[Mapping[str, Any]]:
-    """Returns up to `INSPECTED` samples, spread over all, without those that cannot be read."""
+    """Returns at most INSPECTED samples, spread evenly over all samples. Samples that cannot be read are omitted."""
     rows = []
     for number in np.linspace(0, len(samples) - 1, min(INSPECTED, len(samples))).astype(int).tolist():
         try:
@@ -141,8 +142,8 @@ def inspected(samples: Samples) -> list[Mapping[str, Any]]:
 
 
 def input_line(chopper: Chopper, raws: Sequence[Any], count: int) -> str:
-    """Returns a summary of an input: its raw values, and the tokens that they become. `raws` are the raw values in
-    `count` inspected samples."""
+    """Returns a summary of an input: its raw values, and the tokens into which they are chopped. `raws` are the raw
+    values; samples without this input have none. `count` is the number of inspected samples."""
     if not raws:
         return f"missing in all {count} inspected samples"
     try:
@@ -153,7 +154,8 @@ def input_line(chopper: Chopper, raws: Sequence[Any], count: int) -> str:
 
 
 def summary_of(task: Task, samples: Samples, column: str) -> str:
-    """Returns a task's summary of the values in its target column. Empty if it has none, or a value cannot be read."""
+    """Returns a task's summary of the values in its target column. Empty if the task has no summary, or if a value
+    cannot be read."""
     try:
         return task.summary(list(samples.column(column)))
     except (ValueError, OSError):
@@ -164,8 +166,9 @@ def summary_of(task: Task, samples: Samples, column: str) -> str:
 
 
 def overlap_lines(train: Split, val: Split, columns: Mapping[str, str]) -> Iterator[str]:
-    """Yields a warning if validation samples share measurements with training samples in all of their sensors. This
-    happens if overlapping windows of one recording were divided at random."""
+    """Yields a warning if many validation samples contain measurements that training samples also contain, for all
+    sensor inputs of the sample. This happens if overlapping windows of one recording are distributed over the splits at
+    random."""
     val_numbers = spread_numbers(len(val.samples), COMPARED_VAL)
     train_numbers = spread_numbers(len(train.samples), COMPARED_TRAIN)
     common: dict[str, set[int]] = {}
@@ -196,13 +199,14 @@ def overlap_lines(train: Split, val: Split, columns: Mapping[str, str]) -> Itera
 
 
 def spread_numbers(count: int, most: int) -> list[int]:
-    """Returns at most `most` of the numbers 0 to `count` - 1, spread evenly."""
+    """Returns at most `most` of the integers from 0 to `count` - 1, spread evenly."""
     return np.linspace(0, count - 1, min(most, count)).astype(int).tolist()
 
 
 def runs_in(chopper: Chopper, samples: Samples, column: str, number: int) -> set[bytes]:
-    """Returns all runs of consecutive measurements of a sample that are not constant, as bytes. The length of a run is
-    a quarter of the sample, but at least 4 and at most 16 measurements."""
+    """Returns all runs (sequences of consecutive measurements) of sample `number` in a column, as bytes. Constant runs
+    are omitted. A run has a quarter of the sample's measurements, but at least 4 and at most 16. Empty if the sample
+    cannot be read."""
     try:
         raw = samples.row(number, (column,)).get(column)
         values = None if raw is None else clock_of(chopper.decode(raw), 1.0)[0].float().numpy()

@@ -59,7 +59,7 @@ from .settings.config import Config
 
 @dataclass(frozen=True, kw_only=True)
 class Run(TrainedModel):
-    """A trained model with everything needed to generate texts, predict and evaluate. Immutable."""
+    """A trained model with everything that is needed to generate, predict and evaluate. Immutable."""
 
     folder: Path
     config: Config
@@ -70,15 +70,15 @@ class Run(TrainedModel):
     which: str = "last"
     """The requested checkpoint: `best` or `last`."""
     precision: str = "float32"
-    """`float32` or `bfloat16`: the precision of its training, if this device supports it."""
+    """`float32` or `bfloat16`: the precision in which the model computes (see `build.precision_of`)."""
     missing: tuple[str, ...] = ()
-    """The parameters that were missing in an imported directory."""
+    """The names of the parameters that the imported model directory lacked. These parameters are untrained."""
     processes: Processes = field(default_factory=Processes.alone, repr=False)
-    """The processes that evaluate together: during training, those that train the run."""
+    """The processes that evaluate together. During training, these are the processes that train the run."""
     source: Dataset | None = field(default=None, repr=False)
-    """The data set of its training, if it is open."""
+    """The data set of the run's training, if it is open; else None."""
     opened: Mapping[str, Split] = field(default_factory=dict, repr=False)
-    """The open splits of that data set."""
+    """The splits of the data set `source` that are already open, by name."""
 
     @property
     def wiring(self) -> Wiring:
@@ -98,11 +98,12 @@ class Run(TrainedModel):
 
     @property
     def name(self) -> str:
-        """Folder, checkpoint and step, for messages: `runs/quickstart, best checkpoint: step 900`."""
+        """The folder, checkpoint and step, for messages: `runs/quickstart, best checkpoint: step 900`."""
         return f"{self.folder}, {self.which} checkpoint: step {self.step:,}"
 
     def check_heads(self) -> None:
-        """Raises RunError if the head of a task was missing in the imported directory; it would predict at random."""
+        """Raises RunError if the imported model directory lacked the head of a task. The predictions of such a task
+        would be random."""
         for name in self.tasks:
             if any(parameter.startswith(f"heads.{name}.") for parameter in self.missing):
                 raise RunError(
@@ -115,7 +116,7 @@ class Run(TrainedModel):
         return self.config.data.dataset is not None
 
     def dataset(self) -> Dataset:
-        """The data set of its training. Raises RunError for an imported run, which has none."""
+        """Returns the data set of the run's training. Raises RunError for an imported run, which has no data set."""
         if not self.has_dataset:
             raise RunError(f"{self.folder} was imported without data; name a data set with --data")
         if self.source is None:
@@ -123,38 +124,39 @@ class Run(TrainedModel):
         return self.source
 
     def open(self, split: str, dataset: Dataset | None = None) -> Split:
-        """A split, with tasks and labels, of the data set that the run was trained on, or of `dataset`. Raises RunError
-        if the run was imported and `dataset` is None, DataError if the data cannot be read."""
+        """Returns a split, with tasks and labels, of `dataset` or, if `dataset` is None, of the data set of the run's
+        training. Raises RunError if the run was imported and `dataset` is None, DataError if the data cannot be
+        read."""
         if dataset is None and split in self.opened:
             return self.opened[split]
         return open_split(self.config, dataset or self.dataset(), split, self.choppers, self.tasks)
 
     def reads(self) -> tuple[dict[str, str], bool]:
-        """The kind of each data column that the run reads (`image`, `sound`, `text`, `file`, `label`), and whether it
-        was trained on a text corpus: `({"image": "image", "digit": "label"}, False)`."""
+        """Returns the kind of each data column that the run reads (`image`, `sound`, `text`, `file` or `label`), and
+        whether the run was trained on a text corpus: `({"image": "image", "digit": "label"}, False)`."""
         wiring = self.config.wiring
         kinds = {column: self.choppers[n].kind for n, column in wiring.columns.items() if n not in wiring.made}
         kinds |= {column: "label" for task in self.tasks.values() for column in task.needs.columns}
         return kinds, list(kinds.values()) == ["text"] and not self.config.on_samples
 
     def arithmetic(self) -> AbstractContextManager[None]:
-        """A context in which the model computes in the precision of its training (see `precision`)."""
+        """Returns a context in which the model computes in `precision`."""
         return autocast(self.model_device, self.precision)
 
     def searching(self, **fields: Any) -> Run:
-        """The same run with another search for generated texts: `fields` are fields of `Search` (`beams`,
-        `length_penalty`, `no_repeat`); the others keep the values of each task. CTC uses only `beams`. Raises
-        ValueError for values that `Search` rejects."""
+        """Returns a copy of the run that generates texts with another search. `fields` are fields of `Search` (`beams`,
+        `length_penalty`, `no_repeat`); fields that are not passed keep the value of each task. CTC uses only `beams`.
+        Raises ValueError for values that `Search` rejects."""
         return replace(self, tasks=searching_tasks(self.tasks, **fields))
 
     def generating(
         self, *, guidance: float | None = None, temperature: float | None = None, steps: int | None = None,
         drafts: int | None = None,
     ) -> Run:  # fmt: skip
-        """The same run, whose evaluations generate items with this `guidance` and `temperature`, or, for a task that
-        refines drafts, in this number of `steps`, choosing the best of `drafts` drafts. Arguments that are None keep
-        the values of each task. Raises RunError if no task uses an argument, ValueError for values outside their
-        ranges."""
+        """Returns a copy of the run whose evaluations generate items with other settings: the weight `guidance` of the
+        inputs, the sampling `temperature`, and, for tasks that refine drafts, the number of `steps` and the number of
+        `drafts` from which the best is chosen. Arguments that are None keep the values of each task. Raises RunError if
+        no task uses an argument, ValueError for values outside their ranges."""
         try:
             tasks = generating_tasks(self.tasks, guidance, temperature, steps, drafts)
         except LookupError as error:
@@ -162,8 +164,9 @@ class Run(TrainedModel):
         return replace(self, tasks=tasks)
 
     def text_task(self, excluded: Collection[str] = (), target: str | None = None) -> tuple[str, str]:
-        """The names of the first task that generates items, and of the input that it generates: `target`, or else one
-        that is not in `excluded`. Raises RunError if there is none."""
+        """Returns (task, input): the names of the first task that generates `target`, and of this input. If `target` is
+        None: of the first task whose generated input is not in `excluded`, or, if all are, of the first task that
+        generates anything. Raises RunError if no task generates `target`, or if no task generates anything."""
         tasks = self.tasks.items()
         generated = [(name, task.target) for name, task in tasks if task.needs.generates or task.needs.refines]
         if target is not None and target not in [input for _, input in generated]:
@@ -180,11 +183,11 @@ class Run(TrainedModel):
         )
 
     def record(self, result: Mapping[str, Any], folder: Path | None = None, option: str = "--output DIR") -> None:
-        """Append a result, with `step` and `checkpoint`, as a line of `evaluations.jsonl` in the run's folder, or in
-        `folder`. If that cannot be written, standard error reports it, with the `option` that selects another
-        folder."""
+        """Append a result, with `step` and `checkpoint`, as one line to `evaluations.jsonl` in `folder` (None: the
+        run's folder). If the file cannot be written, a message on standard error names `option`, the option of the
+        command line that selects another folder."""
         line = json.dumps({"step": self.step, "checkpoint": self.which, **result}) + "\n"
-        # in a foreign run a link may lead out of its folder, and a pipe may have no reader
+        # in a run from elsewhere, the file may be a link out of the folder, or a pipe that nobody reads
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         try:
             with open(os.open((folder or self.folder) / "evaluations.jsonl", flags, 0o644), "a") as file:
@@ -198,14 +201,17 @@ class Run(TrainedModel):
         inputs: Sample | Sequence[Sample] = (), target: str | None = None, say: Callable[[str], None] = say_aside,
         **options: Any,
     ) -> Any:  # fmt: skip
-        """The text that continues a prompt, or a list with one text per prompt; or the item (a text; for images a
-        tensor) that is generated from the other `inputs` of a sample, or a list with one item per sample. If several
-        inputs can be generated, `target` names one (default: the first that the samples lack).
+        """Generate from prompts or from samples.
 
-        `options` are those of `inference.generate.Generating` (`max_tokens`, `sampling`, `search`, `stop`, `seed`, ...)
-        and the fields of `Sampling` (`temperature=0`). `say` is called with notices, such as the inputs that a sample
-        lacks; default: standard error. Raises RunError if no task generates anything, or a sample cannot be read;
-        TypeError for an unknown option."""
+        Without `inputs`, returns the text that continues `prompt` (None: a new text), or, for a list of prompts, a list
+        with one text per prompt. With `inputs`, a sample of the other inputs, returns the item that is generated from
+        this sample: a text, or a tensor for an image. For a list of samples, returns a list with one item per sample.
+        `target` is the generated input; None: the first input that a task generates and the samples do not contain.
+
+        `options` are fields of `inference.generate.Generating` (`max_tokens`, `sampling`, `search`, `stop`, `seed`,
+        ...) and of `Sampling` (`temperature=0`). `say` is called with messages, such as the inputs that a sample lacks;
+        by default it prints to standard error. Raises RunError if no task generates the target, or if a sample cannot
+        be read; TypeError for an unknown option."""
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
         samples = samples_of(inputs)
         items = generated(self, prompts, samples, target, Generating.of(options), say)
@@ -216,10 +222,10 @@ class Run(TrainedModel):
         self, prompts: str | Sequence[str | None] = (None,), inputs: Sample | Sequence[Sample] = (), *,
         target: str | None = None, say: Callable[[str], None] = say_aside, **options: Any,
     ) -> Iterator[list[str]]:  # fmt: skip
-        """Yields lists with the next piece of every text until all have ended: one text per prompt, or, with `inputs`,
-        one text per sample, each after the only prompt. `target`, `say` and `options` are those of `generate`. Raises
-        RunError if no task generates text, or one needs other inputs that are missing; DataError if a sample cannot be
-        read; TypeError for an unknown option."""
+        """Yields lists with the next part of every text, until all texts are complete. There is one text per prompt,
+        or, with `inputs`, one text per sample; then only one prompt is allowed, with which every text begins. `target`,
+        `say` and `options` are those of `generate`. Raises RunError if no task generates text token by token, or if the
+        encoder has no input; DataError if a sample cannot be read; TypeError for an unknown option."""
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         return streamed(self, prompts, samples_of(inputs), target, Generating.of(options), say)
 
@@ -232,15 +238,15 @@ class Run(TrainedModel):
     def predict(
         self, samples: Sample | Sequence[Sample], *, say: Callable[[str], None] = say_aside, **how: Any
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        """Predict for samples: mappings of any of the run's inputs to raw values (a path, the content of a file, an
-        array, a text).
+        """Predict for samples. A sample maps inputs of the run to raw values: a path, the content of a file, an array,
+        or a text.
 
         Returns one mapping per sample: the prediction of every task by task name (a class with probabilities, numbers,
-        a text), or `error` for a sample that cannot be read or has none of the inputs. For one sample instead of a list
-        it returns one mapping. `how`: the options of `inference.generate.Generating`. `say` is called with notices,
-        such as the inputs that samples lack; default: standard error. Raises RunError for an input that no task reads,
-        for a run that only continues texts, and for a task whose head was missing in an import; TypeError for an
-        unknown option."""
+        a text), or `{"error": reason}` if the sample cannot be read or has none of the inputs. For one sample instead
+        of a list, returns one such mapping. `how`: fields of `inference.generate.Generating` and of `Sampling`. `say`
+        is called with messages, such as the inputs that samples lack; by default it prints to standard error. Raises
+        RunError for an input that no task reads, for a run that can only continue texts, and for a task whose head the
+        imported directory lacked; TypeError for an unknown option."""
         self.check_heads()
         all_samples, options = samples_of(samples), Generating.of(how)
         check_predicts(self, all_samples, self.tasks)
@@ -253,28 +259,29 @@ class Run(TrainedModel):
         return predictions[0] if isinstance(samples, Mapping) else predictions
 
     def given(self, samples: Sample | Sequence[Sample], asked: bool = True) -> SampleSplit:
-        """One sample in memory, or several, as a split. `asked`: chopped as for prediction (the text of a mask token is
-        read as that token and filled in), else as for training. Raises RunError for an input that the run does not
-        have."""
+        """Returns samples in memory (one mapping, or a list of mappings) as a split. If `asked`, the samples are
+        chopped as for prediction: the text of a mask token is read as this token and filled in. Otherwise they are
+        chopped as for training. Raises RunError for an input that the run does not have."""
         return given_split(self, samples_of(samples), asked)
 
     def evaluate(
         self, split: str = "val", dataset: Dataset | None = None, rows: int = 64,
         inputs: Collection[str] | None = None, output: Path | None = None,
     ) -> dict[str, float]:  # fmt: skip
-        """The metrics of a complete split, of the run's own data or of another dataset, named `split/metric`.
+        """Returns the metrics of all samples of a split, by names `split/metric`. The split is from `dataset`, or, if
+        `dataset` is None, from the data set of the run's training.
 
-        `inputs`, if set, are the only inputs that are read, in addition to those that a task predicts. `rows` samples
-        are read at a time. Texts are generated by the search of their task (`searching` returns a run with another
-        search). The run's folder, or `output`, also receives the confusion matrix of a classification,
-        `confusion-<split>-<task>.png`, and a page of generated items that are not text, `sheets/<split>.html`. Raises
-        RunError for a task whose head was missing in an import, DataError if the data cannot be read."""
+        If `inputs` is not None, only these inputs and those that a task predicts are read. `rows` samples are read at a
+        time. Texts are generated with the search of their task (see `searching`). Files are written into `output`
+        (None: the run's folder): the confusion matrix of a classification, `confusion-<split>-<task>.png`, and a page
+        of generated items that are not text, `sheets/<split>.html`. Raises RunError for an unknown input and for a task
+        whose head the imported directory lacked, DataError if the data cannot be read."""
         return evaluated(self, split, dataset, rows, inputs, output).metrics
 
     def attribution(self, split: str = "val", dataset: Dataset | None = None) -> dict[str, Attribution]:
-        """The `Attribution` of each task, by task name: the metrics of a split, of the run's own data or of another
-        dataset, with every subset of the inputs, and the Shapley value of each input. Raises RunError for a run that
-        reads a text corpus, ValueError if there are no inputs."""
+        """Returns the `Attribution` of each task by task name: the metrics of a split with every subset of the inputs,
+        and the Shapley value of each input. The split is from `dataset`, or, if `dataset` is None, from the data set of
+        the run's training. Raises RunError for a run that reads a text corpus, ValueError if there are no inputs."""
         return attributed(self, split, dataset)
 
 
@@ -282,18 +289,20 @@ def load_run(
     folder: str | Path, checkpoint: str = "best", device: str = "auto", trust: Collection[str] = (),
     remote: Collection[str] = (),
 ) -> Run:  # fmt: skip
-    """Open a trained run's folder: its model (with averaged weights if it has them), choppers and tasks.
+    """Open the folder of a trained run: its model (with averaged weights if the checkpoint has them), choppers and
+    tasks.
 
-    `checkpoint` is `best` or `last`; if it is missing or damaged, another one is used, and standard error reports it.
-    `device`: `auto` (a GPU if there is one), `cpu` or `cuda`. Nothing in the folder is executed. A run that needs code
-    outside chopmix, such as a user-defined tokenizer, is opened only if `trust` names the modules; data at a remote
-    address are read only if `remote` names the host. Raises RunError if there is no run or no such device, ConfigError
-    if the configuration is damaged, CheckpointError if no checkpoint is complete."""
+    `checkpoint` is `best` or `last`. If this checkpoint is missing or damaged, another checkpoint is used, and a
+    message is printed to standard error. `device`: `auto` (a GPU if there is one), `cpu` or `cuda`. No code in the
+    folder is executed. A run that needs code outside chopmix, such as a user-defined tokenizer, is opened only if
+    `trust` names the modules of this code; data at a remote address are read only if `remote` names the host. Raises
+    RunError if the folder is not a run, lacks files, or the device does not exist; ConfigError if the configuration is
+    damaged; CheckpointError if all checkpoints are damaged."""
     return open_run(Path(folder), checkpoint, device, Trust.of(trust, remote))
 
 
 def open_run(folder: Path, which: str = "best", device: str = "auto", trust: Trust = NOTHING) -> Run:
-    """Open a run's folder; see `load_run`."""
+    """Open a run's folder, as `load_run` does. `which` is `best` or `last`."""
     if device == "cuda" and not torch.cuda.is_available():
         raise RunError("device 'cuda' was requested, but torch finds no GPU; possible: auto, cpu")
     if which not in ("best", "last"):
@@ -318,9 +327,9 @@ def open_run(folder: Path, which: str = "best", device: str = "auto", trust: Tru
 
 
 def check_size(config: Config, folder: Path, step: int, choppers: Mapping[str, Chopper]) -> None:
-    """Raises RunError if the configuration describes a model that is far larger than the checkpoint. Otherwise this
-    model would be built before its weights are compared. The estimate is a lower bound: two matrices per block and the
-    embedding tables, one byte per parameter."""
+    """Raises RunError if the configuration describes a model that is far larger than the checkpoint, before this model
+    is built. The estimate is a lower bound: two matrices per block and the embedding tables, with one byte per
+    parameter."""
     encoder, width = config.model.options["encoder"], config.model.options["width"]
     depth = config.model.options["depth"] + (encoder.depth if encoder else 0)
     vocabularies = [choppers[name].vocabulary for name, owner in config.wiring.owners.items() if name == owner]
@@ -329,13 +338,16 @@ def check_size(config: Config, folder: Path, step: int, choppers: Mapping[str, C
     parameters = width * (2 * width * depth + table_rows)
     if parameters > weight_bytes:
         described = f"{folder / 'config.yaml'} describes a model of at least {parameters:,} parameters"
-        raise RunError(f"{described}, but the weights of step {step} have {weight_bytes:,} bytes")
+        raise RunError(
+            f"{described}, but the weights of step {step} are only {weight_bytes:,} bytes; the configuration does not "
+            "belong to these weights"
+        )
 
 
 def open_part(folder: str | Path, trust: Trust = NOTHING) -> RunPart:
-    """The best checkpoint of a trained run, on the CPU, as a part of another run (for example a frozen encoder). Only
-    code of chopmix and of the modules that `trust` allows is executed. Raises RunError, ConfigError or CheckpointError
-    if the run cannot be opened."""
+    """Returns the best checkpoint of a trained run, on the CPU, for use as a part of another run (for example a frozen
+    encoder). Only code of chopmix and of the modules that `trust` allows is executed. Raises RunError, ConfigError or
+    CheckpointError if the run cannot be opened."""
     folder = Path(folder)
     run = open_run(folder, "best", "cpu", trust)
     config, model, choppers, tasks = run.config, run.model, run.choppers, run.tasks
@@ -352,12 +364,12 @@ def open_part(folder: str | Path, trust: Trust = NOTHING) -> RunPart:
 
 
 def check_answer(tasks: Mapping[str, Task], name: str, text: str) -> None:
-    """Raises ValueError for a text that a task can never predict."""
+    """Raises ValueError if the task `name` can never predict this text."""
     tasks[name].check_answer(text)
 
 
 def content_of(model: Model) -> str:
-    """A hash of all weights and their names: equal for a run and for its copy in another run."""
+    """Returns a hash of all weights and their names. A run and its copy inside another run have the same hash."""
     digest = hashlib.blake2b(digest_size=16)
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
@@ -366,11 +378,12 @@ def content_of(model: Model) -> str:
 
 
 Sample = Mapping[str, Any]
-"""Raw values (a path, the content of a file, an array, a text) by input; None for a missing input."""
+"""The raw value (a path, the content of a file, an array, a text) of each input, by input name. None: the input is
+missing."""
 
 
 def samples_of(samples: Any) -> list[Sample]:
-    """One sample, or several, as a list. Raises RunError for a sample that is not a mapping."""
+    """Returns one sample, or a sequence of samples, as a list. Raises RunError for a sample that is not a mapping."""
     sample_list = [samples] if isinstance(samples, Mapping) else list(samples)
     for sample in sample_list:
         if not isinstance(sample, Mapping):
@@ -381,9 +394,9 @@ def samples_of(samples: Any) -> list[Sample]:
 
 
 def inputs_of_task(run: Run, name: str) -> list[str]:
-    """The inputs from which the task `name` predicts, in the order of the model: all except the item that it generates,
-    the inputs that tasks derive from others, and predicted inputs that follow its target, which it did not read in
-    training."""
+    """Returns the inputs from which the task `name` predicts, in the order of the model. Inputs that tasks create from
+    other inputs are omitted. For a task that generates an item token by token, this item is omitted too, and also the
+    inputs after it that other tasks predict, since the task did not read them in training."""
     task, order = run.tasks[name], list(run.choppers)
     excluded = {input for other in run.tasks.values() for input in other.needs.makes}
     if task.needs.generates:
@@ -394,13 +407,13 @@ def inputs_of_task(run: Run, name: str) -> list[str]:
 
 
 def readable(run: Run, tasks: Collection[str]) -> list[str]:
-    """The inputs that at least one of these tasks reads, in the order of the model."""
+    """Returns the inputs that at least one of these tasks reads, in the order of the model."""
     inputs = {input for name in tasks for input in inputs_of_task(run, name)}
     return [input for input in run.choppers if input in inputs]
 
 
 def check_samples(run: Run, samples: Sequence[Sample], tasks: Collection[str]) -> None:
-    """Raises RunError for an input that the run does not have, and for one that none of these tasks reads."""
+    """Raises RunError if a sample has an input that the run does not have, or that none of these tasks reads."""
     inputs, targets = readable(run, tasks), {run.tasks[name].target: name for name in tasks}
     possible = f"possible: {', '.join(inputs)}" if inputs else "it has no other inputs"
     for name in dict.fromkeys(name for sample in samples for name in sample if name not in inputs):
@@ -415,7 +428,7 @@ def check_samples(run: Run, samples: Sequence[Sample], tasks: Collection[str]) -
 
 
 def report_missing(run: Run, samples: Sequence[Sample], tasks: Collection[str], say: Callable[[str], None]) -> None:
-    """Call `say` with the inputs that samples lack: `'answer' is generated without image, sound`."""
+    """Call `say` with a message about the inputs that samples lack: `'answer' is generated without image, sound`."""
     targets_by_lack: dict[tuple[str, str], list[str]] = {}
     for name in tasks:
         task = run.tasks[name]
@@ -431,11 +444,12 @@ def report_missing(run: Run, samples: Sequence[Sample], tasks: Collection[str], 
 
 
 def given_split(run: Run, samples: Sequence[Sample], for_prediction: bool = True) -> SampleSplit:
-    """Samples in memory, mappings of inputs to raw values, as a split with the keys "sample 1", "sample 2", ...
+    """Returns samples in memory as a split with the keys "sample 1", "sample 2", ... A sample maps inputs to raw
+    values.
 
-    `for_prediction`: chopped as for prediction (the text of a mask token is read as that token and filled in), else as
-    for training. A sample in which every input of the encoder is missing or empty is bad. Raises RunError for an input
-    that the run does not have."""
+    If `for_prediction`, the samples are chopped as for prediction: the text of a mask token is read as this token and
+    filled in. Otherwise they are chopped as for training. A sample is bad if every input of the encoder is missing or
+    is an empty text. Raises RunError for an input that the run does not have."""
     if unknown := [name for sample in samples for name in sample if name not in run.choppers]:
         raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
     choppers: Mapping[str, Chopper] = run.choppers
@@ -454,7 +468,8 @@ def given_split(run: Run, samples: Sequence[Sample], for_prediction: bool = True
 
 
 def check_predicts(run: Run, samples: Sequence[Sample], tasks: Collection[str]) -> None:
-    """Raises RunError if these tasks only continue texts, and the errors of `check_samples`."""
+    """Raises RunError if these tasks read no inputs, that is, if they only continue texts. Also raises the errors of
+    `check_samples`."""
     check_samples(run, samples, tasks)
     if not readable(run, tasks):
         targets = " and ".join(run.tasks[name].target for name in tasks)
@@ -467,8 +482,8 @@ def check_predicts(run: Run, samples: Sequence[Sample], tasks: Collection[str]) 
 def predicted_split(
     run: Run, samples: Sequence[Sample], tasks: Collection[str], say: Callable[[str], None]
 ) -> SampleSplit:
-    """Samples in memory from which these tasks predict. A sample that has none of their inputs is bad; `say` is called
-    with the inputs that the other samples lack."""
+    """Returns samples in memory as a split for the predictions of these tasks. A sample without any of their inputs is
+    bad. `say` is called with a message about the inputs that the other samples lack."""
     split, inputs = given_split(run, samples), readable(run, tasks)
     for number, sample in enumerate(samples):
         if all(sample.get(name) is None for name in inputs):
@@ -485,15 +500,16 @@ ROWS = 256
 def predictor(
     config: Config, model: Model, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]
 ) -> Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]]:
-    """A picklable function from samples (mappings of inputs to raw values) to the predictions of every task, as
-    `Run.predict` returns them."""
+    """Returns a picklable function that maps samples (mappings from inputs to raw values) to the predictions of every
+    task, as `Run.predict` returns them for a list."""
     return partial(answers, config, model, choppers, tasks)
 
 
 def pooler(
     config: Config, model: Model, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]
 ) -> Callable[[str, Sequence[Mapping[str, Any]]], Float[Tensor, "n d"] | None]:
-    """A picklable function from a task's name and samples to the vectors that the head of the task reads."""
+    """Returns a picklable function that maps the name of a task and a list of samples to the vectors (n, d) that the
+    head of the task reads, or to None (see `pooled_vectors`)."""
     return partial(vectors, config, model, choppers, tasks)
 
 
@@ -501,7 +517,7 @@ def answers(
     config: Config, model: Model, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task],
     samples: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """The prediction of every task for each sample."""
+    """Returns one mapping per sample: the prediction of every task, by task name."""
     return predict(model, tasks, split_of(config, choppers, tasks, samples), rows=ROWS) if samples else []
 
 
@@ -509,14 +525,14 @@ def vectors(
     config: Config, model: Model, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], name: str,
     samples: Sequence[Mapping[str, Any]],
 ) -> Float[Tensor, "n d"] | None:  # fmt: skip
-    """One vector for each sample; see `pooled_vectors`."""
+    """Returns one vector per sample: the vector that the head of the task `name` reads. See `pooled_vectors`."""
     return pooled_vectors(model, name, tasks[name], split_of(config, choppers, tasks, samples), ROWS)
 
 
 def split_of(
     config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], samples: Sequence[Mapping[str, Any]]
 ) -> SampleSplit:
-    """Samples in memory as a split."""
+    """Returns samples in memory as a split with the keys "sample 1", "sample 2", ..."""
     keys = [f"sample {number + 1}" for number in range(len(samples))]
     columns = {name: name for name in choppers}
     labels = [column for task in tasks.values() for column in task.needs.columns]
@@ -524,14 +540,14 @@ def split_of(
 
 
 Prompts = Sequence[str | None]
-"""The beginnings of texts; None or an empty one: a new text."""
+"""The beginnings of texts. None or an empty text: a new text."""
 Say = Callable[[str], None]
 
 
 def generated(
     run: Run, prompts: Prompts, samples: Sequence[Sample], target: str | None, how: Generating, say: Say
 ) -> list[Any]:
-    """One item for each sample, or, if no sample has a value, for each prompt; see `Run.generate`."""
+    """Returns one item per sample, or, if no sample has a value, one item per prompt; see `Run.generate`."""
     name, task = generating_task(run, samples, target, say)
     if not any(samples):
         prompts, samples = [prompt for prompt in prompts for _ in samples or [{}]], []
@@ -545,7 +561,8 @@ def generated(
 def streamed(
     run: Run, prompts: Prompts, samples: Sequence[Sample], target: str | None, how: Generating, say: Say
 ) -> Iterator[list[str]]:
-    """The texts for samples or prompts, piece by piece; see `Run.stream`."""
+    """Returns an iterator over lists with the next part of every text, one per sample or per prompt; see
+    `Run.stream`."""
     name, task = generating_task(run, samples, target, say)
     if not continues(run, task):
         raise RunError(f"{run.folder} generates complete items of {task.target!r}, which cannot be streamed")
@@ -557,9 +574,10 @@ def streamed(
 
 
 def generating_task(run: Run, samples: Sequence[Sample], target: str | None, say: Say) -> tuple[str, Task]:
-    """The task that generates the input `target`, by default the first generated input that no sample has, and its
-    name. Calls `say` with the inputs that samples lack. Raises RunError if no task generates it, for inputs that it
-    does not read, and for missing inputs of an encoder."""
+    """Returns (name, task): the task that generates the input `target`, or, if `target` is None, the first generated
+    input that no sample contains. Calls `say` with a message about the inputs that samples lack. Raises RunError if no
+    task generates the input, if a sample has an input that the task does not read, or if the task needs an encoder and
+    no sample has a value."""
     run.check_heads()
     name, _ = run.text_task({input for sample in samples for input in sample}, target)
     task = run.tasks[name]
@@ -571,14 +589,16 @@ def generating_task(run: Run, samples: Sequence[Sample], target: str | None, say
 
 
 def continues(run: Run, task: Task) -> bool:
-    """Whether a task continues texts; else it generates complete items."""
+    """Returns whether a task generates a text token by token, so it can continue a prompt. Other tasks generate
+    complete items."""
     return task.needs.generates and run.choppers[task.target].kind == "text"
 
 
 def generated_items(run: Run, name: str, prompts: Prompts, samples: Sequence[Sample], how: Generating) -> list[Any]:
-    """The items that a task generates for each sample, in their order, or, without samples, for each prompt. A refined
-    text begins as a draft: the prompt with the printed name of the mask (`<|mask|>`) at each gap, or followed by masks.
-    Raises RunError if a sample cannot be read, or a prompt is combined with an item that is not a text."""
+    """Returns the items that the task `name` generates, one per sample in the order of the samples, or, without
+    samples, one per prompt. For a task that refines drafts, a prompt becomes a draft: each printed mask (`<|mask|>`) in
+    the prompt is a gap, and a prompt without masks is followed by masks. Raises RunError if a sample cannot be read, or
+    if there is a prompt for an item that is not a text."""
     task = run.tasks[name]
     text, count = run.choppers[task.target].kind == "text", len(samples or prompts)
     if any(prompts) and not text:
@@ -604,7 +624,8 @@ def generated_items(run: Run, name: str, prompts: Prompts, samples: Sequence[Sam
 
 
 def one_of(prompts: Prompts) -> str:
-    """The prompt with which the texts of all samples begin. Raises RunError if there are several."""
+    """Returns the only prompt, with which the texts of all samples begin; empty if there is none. Raises RunError if
+    there is more than one prompt."""
     if len(prompts) > 1:
         raise RunError(
             f"{len(prompts)} prompts cannot be combined with inputs; write one prompt, with which every text begins"
@@ -613,8 +634,8 @@ def one_of(prompts: Prompts) -> str:
 
 
 def draft_of_prompt(run: Run, task: Task, prompt: str, max_tokens: int | None) -> list[int]:
-    """The ids of a text with masks. If the text has no mask, masks are appended: `max_tokens`, or the usual number of
-    the task, or as many as fit into the context."""
+    """Returns the ids of a text with masks. If the prompt contains no mask, masks are appended: `max_tokens` masks, or
+    else as many as the text then has the task's usual number of tokens, or else as many as fit into the context."""
     chopper = run.choppers[task.target].with_marks(["mask"])
     vocabulary, ids = chopper.vocabulary, chopper.encoded(prompt)
     if task.mask in ids:
@@ -629,7 +650,8 @@ def evaluated(
     run: Run, split: str, dataset: Dataset | None, rows: int = 64, inputs: Collection[str] | None = None,
     output: Path | None = None,
 ) -> Measured:  # fmt: skip
-    """The metrics of a split, with the number of samples of each; see `Run.evaluate`."""
+    """Returns the metrics of a split, and the number of samples from which each metric was computed; see
+    `Run.evaluate`."""
     run.check_heads()
     if unknown := [name for name in inputs or () if name not in run.choppers]:
         raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
@@ -647,8 +669,8 @@ def evaluated(
 
 
 def write_sheet(run: Run, data: Split, folder: Path) -> None:
-    """Write a page with generated items of a split, `sheets/<split>.html`, if they are not text. If the folder has a
-    folder `tensorboard`, also write them for TensorBoard, to `tensorboard/<split>`."""
+    """Write `sheets/<split>.html`, a page with generated items of a split, if a task generates items that are not text.
+    If `folder` contains a folder `tensorboard`, also write the items for TensorBoard, to `tensorboard/<split>`."""
     if any(map(draws, run.tasks.values())) and data.samples is not None:
         rows = generated_rows(run.model, run.tasks, data, seed=0, most=run.config.evaluation.sample_tokens or 1)
         sheet = page(f"{run.name}, {data.name}", rows)
@@ -662,7 +684,7 @@ def write_sheet(run: Run, data: Split, folder: Path) -> None:
 
 
 def attributed(run: Run, split: str, dataset: Dataset | None) -> dict[str, Attribution]:
-    """The `Attribution` of each task; see `Run.attribution`."""
+    """Returns the `Attribution` of each task by task name; see `Run.attribution`."""
     data = run.open(split, dataset)
     if data.samples is None:
         raise RunError(f"{run.folder} reads a text corpus: it has no inputs to compare")
@@ -671,8 +693,9 @@ def attributed(run: Run, split: str, dataset: Dataset | None) -> dict[str, Attri
 
 
 def writable(folder: Path) -> Path | None:
-    """The run's folder if images can be written to it, else None. It is also None if the path of an image is not a
-    regular file: in a foreign run it may be a link, which would be followed."""
+    """Returns `folder` if images can be written into it, else None. It is also None if the file of an image or page
+    exists and is not a regular file: in a run from another source it may be a link, and its target would be
+    overwritten."""
     files = [*folder.glob("confusion-*.png"), *folder.glob("sheets/*.html")]
     irregular = [file for file in files if file.is_symlink() or not file.is_file()]
     irregular += [path for path in [folder / "sheets"] if path.is_symlink()]

@@ -1,4 +1,4 @@
-"""The folder of a run: reading it, locking it, checking it, and writing a model as a run without training."""
+"""The folder of a run: reading, locking and checking the folder, and writing a model as a run without training."""
 
 from __future__ import annotations
 
@@ -42,22 +42,24 @@ MOST_NAMES = 50
 
 
 def listed(names: Sequence[str]) -> str:
-    """The names separated by commas, at most MOST_NAMES of them, then ` and 12 more`; `nothing` if there are none."""
+    """Returns the names separated by commas, at most MOST_NAMES of them, followed by text such as ` and 12 more`.
+    Returns `nothing` if there are no names."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return ", ".join(names[:MOST_NAMES]) + more if names else "nothing"
 
 
 def read_config(folder: Path, trust: Trust = NOTHING) -> Config:
-    """The configuration in a run's `config.yaml`, with all defaults. It may name code of chopmix and of the modules
-    that `trust` allows. Raises RunError if the folder is not a run, ConfigError if the file is damaged, has another
-    format or names other code."""
+    """Returns the configuration in a run's `config.yaml`, with all defaults. The configuration may name code of chopmix
+    and of the modules that `trust` allows. Raises RunError if the folder has no `config.yaml`; ConfigError if this file
+    is damaged, has another format number, or names other code."""
     if not os.path.exists(folder / "config.yaml"):
         raise RunError(f"{folder} is not a run: it has no config.yaml. Train it with `{training_of(folder)}`")
     return load_run_config(folder, trust)
 
 
 def training_of(folder: Path) -> str:
-    """The command that trains a run: `chopmix train configs/a/b.yaml` for `runs/a/b`, if that file exists."""
+    """Returns the command that trains the run in `folder`: `chopmix train configs/a/b.yaml` for `runs/a/b` if this file
+    exists, else `chopmix train CONFIG`."""
     *parents, name = folder.parts or ("",)
     files = [
         Path("configs", *parents[index + 1 :], f"{name}.yaml")
@@ -68,8 +70,9 @@ def training_of(folder: Path) -> str:
 
 
 def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda text: None) -> int:
-    """The step of the checkpoint `which`, that is `best` or `last`. If it is missing, the step of the last checkpoint,
-    else of the newest; `say` is then called with a notice. Raises RunError if the run has no checkpoint."""
+    """Returns the step of the checkpoint `which`, `best` or `last`. If this checkpoint is missing, returns the step of
+    the last checkpoint, or, if that is missing too, of the newest checkpoint, and calls `say` with a message. Raises
+    RunError if the run has no checkpoint."""
     steps = checkpoint.steps(folder)
     if not steps:
         raise RunError(
@@ -85,8 +88,9 @@ def chosen_step(folder: Path, which: str, say: Callable[[str], None] = lambda te
 
 
 def valid_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
-    """As `chosen_step`, but if that checkpoint is damaged, the step of the newest complete one; `say` is then called
-    with a notice. Raises CheckpointError if no checkpoint is complete."""
+    """Returns the step of the checkpoint that `chosen_step` selects. If this checkpoint is damaged, returns the step of
+    the newest checkpoint that is not damaged, and calls `say` with a message. Raises CheckpointError if all checkpoints
+    are damaged, RunError if the run has no checkpoint."""
     step = chosen_step(folder, which, say)
     try:
         checkpoint.read_state(folder, step)
@@ -101,12 +105,13 @@ def valid_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
 
 
 def say_aside(text: str) -> None:
-    """Print a line to standard error, so that standard output contains only results."""
+    """Print a line to standard error, so standard output contains only results."""
     print(printable(text), file=sys.stderr)
 
 
 def check_assets(config: Config, assets: Path) -> None:
-    """Raises RunError if `assets` lacks the folder of an input or a task that learned something from the data."""
+    """Raises RunError if `assets` has no folder for an input or a task of a kind that learns something from the
+    data."""
     choppers = {name: part.target.Chopper for name, part in config.inputs.items() if config.wiring.owners[name] == name}
     learned = {name: kind for name, kind in choppers.items() if kind.learns and kind.load is not Chopper.load}
     learned |= {f"task-{name}": part.target for name, part in config.tasks.items() if part.target.Learned}
@@ -118,18 +123,20 @@ def check_assets(config: Config, assets: Path) -> None:
 
 
 def fingerprints(choppers: Mapping[str, Chopper]) -> dict[str, str]:
-    """The fingerprint of every input's vocabulary, or of the run that the input uses as a part, by input."""
+    """Returns a fingerprint by input: of the vocabulary of the input, or of the run that the input uses as a part.
+    Inputs without a fingerprint are omitted."""
     return {name: fingerprint for name, chopper in choppers.items() if (fingerprint := chopper.fingerprint) is not None}
 
 
 def load_weights(
     model: Model, folder: Path, step: int, choppers: Mapping[str, Chopper], averaged: bool = True
 ) -> State:
-    """Load the weights of a checkpoint into a model, after a check of its files and vocabularies; returns the
-    checkpoint's state. `averaged`: load the averaged weights if the checkpoint has them.
+    """Load the weights of a checkpoint into a model, after a check of its files and vocabularies. Returns the
+    checkpoint's state. If `averaged`, loads the averaged weights if the checkpoint has them.
 
-    Raises CheckpointError if a file is damaged, or the tensors have other names or shapes than the model's; RunError if
-    a vocabulary, or a run used as a part, differs from the one that the weights were trained with."""
+    Raises CheckpointError if a file is damaged, or if the names or shapes of the tensors differ from those of the
+    model. Raises RunError if a vocabulary, or a run that is used as a part, is not the one with which the weights were
+    trained."""
     state = checkpoint.read_state(folder, step)
     for name, fingerprint in state.vocabularies.items():
         if fingerprints(choppers).get(name) != fingerprint:
@@ -153,8 +160,8 @@ Summary = RootModel[dict[str, StrictInt | StrictFloat]]
 
 
 def check_is_free(folder: Path) -> None:
-    """Raises RunError if the path is a file, or a folder that is neither empty nor a run. This check precedes the lock,
-    so that nothing is written into a foreign folder."""
+    """Raises RunError if the path is a file, or a folder that contains files but no `config.yaml` (files whose names
+    begin with a dot are ignored). This check precedes the lock, so nothing is written into a folder of other files."""
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise RunError(f"{folder} is a file; out= must name a folder")
     names = [file.name for file in folder.iterdir()] if os.path.exists(folder) else []
@@ -163,9 +170,9 @@ def check_is_free(folder: Path) -> None:
 
 
 def prepare_run(config: Config, folder: Path) -> None:
-    """Write `config.yaml` into a folder that this process has locked, after a check that the folder is free or a run of
-    this configuration. Raises RunError with the differences if it is a run of another configuration (see `strict`), or
-    a run past `training.steps`."""
+    """Check that this process can train in the folder, which it has locked, and write `config.yaml`. If the folder is a
+    run without a checkpoint, what the run has fitted is deleted. Raises RunError with the differences if the folder is
+    a run of another configuration (see `strict`), and if the run is past `training.steps`."""
     check_is_free(folder)
     step, steps = max(checkpoint.steps(folder), default=0), config.training.steps
     if steps is not None and step > steps:
@@ -185,7 +192,8 @@ def prepare_run(config: Config, folder: Path) -> None:
 
 
 def check_links(folder: Path) -> None:
-    """Raises RunError if a link in a run's folder leads out of it, since files would be written to its target."""
+    """Raises RunError if a link in a run's folder leads out of this folder, since files would be written to its
+    target."""
     root = os.path.realpath(folder)
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -195,8 +203,8 @@ def check_links(folder: Path) -> None:
 
 
 def summary_of(folder: Path, steps: int) -> dict[str, float] | None:
-    """The `summary.json` of a run that is finished at `steps`; None if the run is not finished. Raises CheckpointError
-    if the file is damaged.
+    """Returns the content of `summary.json` if the run is finished and its last step is `steps`; otherwise None. Raises
+    CheckpointError if the file is damaged.
 
         {"step": 900, "seconds": 78.2, "val/loss": 0.1}
     """
@@ -211,15 +219,16 @@ def summary_of(folder: Path, steps: int) -> dict[str, float] | None:
 
 
 def strict(tree: dict) -> dict:
-    """The part of a configuration that must not change when a run resumes: everything except the sections `logging`,
-    `evaluation`, `checkpoints` and `out`, and the keys in `free`."""
+    """Returns the part of a configuration that must not change when a run resumes: all sections except `logging`,
+    `evaluation`, `checkpoints` and `out`, without the keys in `free` of `training` and `data`."""
     sections = {key: value for key, value in tree.items() if key not in ("logging", "evaluation", "checkpoints", "out")}
     free = ("steps", "minutes", "device", "rows_per_micro_batch", "bad_share")
     return sections | {part: {k: v for k, v in tree[part].items() if k not in free} for part in ("training", "data")}
 
 
 def compare(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(path, old, new) for every leaf in which two trees differ: `("training.seed", 0, 1)`."""
+    """Yields (path, old, new) for every value that differs between two trees: `("training.seed", 0, 1)`. A missing
+    value is None."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in dict.fromkeys([*old, *new]):
             yield from compare(old.get(key), new.get(key), f"{path}.{key}" if path else key)
@@ -228,7 +237,7 @@ def compare(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]
 
 
 class Holder(Record):
-    """The content of `.lock`: the process that holds the lock, for the message to a second process.
+    """The content of `.lock`: the process that holds the lock. A second process shows it in its error message.
 
     {"pid": 4242, "host": "box", "since": "2026-01-31 12:00:00"}
     """
@@ -239,16 +248,16 @@ class Holder(Record):
 
 
 class LockedError(RunError):
-    """A run's folder is in use by another process."""
+    """Another process uses the run's folder, or the file of the lock cannot be used."""
 
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[Callable[[], None]]:
-    """A context in which this process has the exclusive lock of a run's folder; it yields `check_lock` for that lock.
-    Raises LockedError if another process holds the lock (the message names the process and the time), OSError if the
-    file system has no locks or cannot be written to."""
+    """Returns a context in which this process has the exclusive lock of a run's folder. The value of the context is a
+    function without arguments that calls `check_lock` for this lock. Raises LockedError if another process holds the
+    lock (the message names the process and the time), OSError if the file system has no locks or is not writable."""
     file = folder / ".lock"
-    # Closing releases the lock. The file stays, so that all processes lock the same one.
+    # Closing the file releases the lock. The file is not deleted, so all processes lock the same file.
     with opened_lock(file) as handle:
         try:
             lock(handle)
@@ -270,8 +279,8 @@ def run_lock(folder: Path) -> Iterator[Callable[[], None]]:
 
 
 def check_lock(handle: Any, file: Path) -> None:
-    """Raises OSError if the lock file at the path is not the open one: the run's folder, or the lock file alone, was
-    deleted, moved or replaced, and another process may train there."""
+    """Raises OSError if the lock file at the path is not the file that this process has opened. Then the run's folder,
+    or only the lock file, was deleted, moved or replaced, and another process may train in the folder."""
     with suppress(OSError):  # the file does not exist
         if os.path.samestat(os.lstat(file), os.fstat(handle.fileno())):
             return
@@ -284,8 +293,8 @@ def check_lock(handle: Any, file: Path) -> None:
 
 
 def opened_lock(file: Path) -> Any:
-    """The open lock file, which is created if it is missing. A symbolic link is not followed. Raises OSError with the
-    path if the file cannot be opened, LockedError if it is not a regular file."""
+    """Returns the open lock file, which is created if it is missing. A symbolic link is not followed. Raises OSError
+    with the path if the file cannot be opened, LockedError if it is not a regular file."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
@@ -298,8 +307,9 @@ def opened_lock(file: Path) -> Any:
 
 
 def holder_of(handle: Any, file: Path, seconds: float = 0.0) -> str:
-    """The process that holds the lock, for the message; empty if the file does not name it. A process that has just
-    taken the lock may not have written its name yet, so the file is read repeatedly for `seconds`."""
+    """Returns text about the process that holds the lock, for a message; empty if the file does not name a process. A
+    process that has just taken the lock may not have written the file yet. Therefore the file is read repeatedly for at
+    most `seconds`."""
     description, end = "", time.monotonic() + seconds
     while True:
         handle.seek(0)
@@ -324,7 +334,8 @@ def write_model_run(
         checkpoints/step-00000000/{model.safetensors,state.json}
         best.json, last.json                                                both {"step": 0}
 
-    `extra_state`: further entries of `state.json`, such as `missing`. Raises OSError if the run cannot be written."""
+    `extra_state` contains further entries of `state.json`, such as `missing`. Raises OSError if a file cannot be
+    written."""
     make_folder(folder)
     for name, chopper in choppers.items():
         if config.wiring.owners[name] == name:

@@ -1,7 +1,8 @@
-"""Trains one configuration several times: per seed (`--seeds 0,1,2`), and per value of settings (`--sweep key=a,b`).
+"""Trains one configuration several times: for several seeds (`--seeds 0,1,2`), and for several values of settings
+(`--sweep key=a,b`).
 
-Every run has a separate folder below `out`, so that the same command continues where it was stopped and does not repeat
-finished runs."""
+Every run has a separate folder inside `out`. If the same command is repeated, finished runs are skipped and the stopped
+run continues."""
 
 from __future__ import annotations
 
@@ -27,15 +28,16 @@ from .run_folder import RunError
 from .settings.config import Config, load_config
 
 Setting = tuple[str, ...]
-"""The overrides of one cell of a sweep, such as `("training.learning_rate=1e-3",)`."""
+"""The overrides of one combination of swept values, such as `("training.learning_rate=1e-3",)`."""
 Train = Callable[[Config], tuple[dict[str, float], int]]
-"""`experiment.train.train`: from a configuration to a summary and an exit status."""
+"""A function that trains a configuration and returns a summary and an exit status, such as `experiment.train.train`."""
 
 
 def train_several(options: argparse.Namespace, train: Train, trust: Trust = NOTHING) -> int:
-    """Train every combination of the swept values with every seed, then print their metrics, best first; returns the
-    exit status. `options` has `config`, `overrides`, `seeds` and `sweep`. Raises RunError if `seeds` or `sweep` is
-    malformed."""
+    """Train every combination of the swept values with every seed, then print the metrics, the best combination first.
+    Returns the exit status; if a run has another status than 0, no more runs are trained. `options` has the attributes
+    `config`, `overrides`, `seeds` and `sweep`. Raises RunError if `seeds` or `sweep` does not have the required
+    form."""
     base = load_config(options.config, options.overrides, trust)
     seeds = seeds_of(options.seeds) if options.seeds else [base.training.seed]
     summaries: dict[Setting, list[dict[str, float]]] = {}
@@ -54,7 +56,8 @@ def train_several(options: argparse.Namespace, train: Train, trust: Trust = NOTH
 
 
 def seeds_of(text: str) -> list[int]:
-    """`"0,1,2"` as [0, 1, 2]. Raises RunError for anything but integers separated by commas."""
+    """Returns the seeds in a text: [0, 1, 2] for `"0,1,2"`. Raises RunError for any other text than integers separated
+    by commas."""
     try:
         return [int(seed) for seed in text.split(",")]
     except ValueError:
@@ -62,7 +65,7 @@ def seeds_of(text: str) -> list[int]:
 
 
 def settings_of(sweeps: Sequence[str]) -> list[Setting]:
-    """All combinations of the swept values; without sweeps one empty combination.
+    """Returns all combinations of the swept values. Without sweeps, returns one empty combination.
 
         settings_of(["a=1,2", "b=x"])    # [("a=1", "b=x"), ("a=2", "b=x")]
 
@@ -79,7 +82,8 @@ def settings_of(sweeps: Sequence[str]) -> list[Setting]:
 
 
 def split_at_commas(text: str) -> list[str]:
-    """Split a text at its commas, except those inside brackets: `[1,2],f(a,b)` becomes `["[1,2]", "f(a,b)"]`."""
+    """Returns the parts of a text between its commas, except commas inside brackets: `[1,2],f(a,b)` becomes
+    `["[1,2]", "f(a,b)"]`."""
     values, open_brackets = [""], 0
     for character in text:
         if character in "[{(":
@@ -94,9 +98,9 @@ def split_at_commas(text: str) -> list[str]:
 
 
 def folder_of(base: Path, setting: Setting, seed: int | None) -> Path:
-    """The folder of one run of a sweep: `base/learning_rate=1e-3,depth=6/seed-0` for the setting
-    `("training.learning_rate=1e-3", "model.depth=6")` and seed 0. Characters that are not allowed in a file name are
-    replaced, and a hash of the value is added, so that two values never share a folder."""
+    """Returns the folder of one run of a sweep: `base/learning_rate=1e-3,depth=6/seed-0` for the setting
+    `("training.learning_rate=1e-3", "model.depth=6")` and seed 0. If a value contains characters that are not allowed
+    in file names, they are replaced, and a hash of the value is added, so two values never share a folder."""
     names = []
     for key, _, value in (override.partition("=") for override in setting):
         plain = re.sub(r"[^\w.=+-]", "_", value)
@@ -108,10 +112,10 @@ def folder_of(base: Path, setting: Setting, seed: int | None) -> Path:
 def print_results(
     config: Config, summaries: Mapping[Setting, list[dict[str, float]]], seeds: Sequence[int], swept: bool
 ) -> None:
-    """Print mean and standard deviation of every metric over the seeds. A sweep is printed as a table with one row per
-    setting, the best first by `checkpoints.best`, settings without a number (NaN) last. `config` is the configuration
-    of one of the runs: the metrics of a task, and whether larger values are better, may depend on what it learned from
-    the data (its classes)."""
+    """Print the mean and standard deviation of every metric over the seeds. If `swept`, print a table with one row per
+    setting, the best first by `checkpoints.best`; settings with a NaN are last. `config` is the configuration of one of
+    the runs. It is needed because the metrics of a task, and whether a larger value is better, may depend on what the
+    task learned from the data (its classes)."""
     first = next(iter(summaries.values()))[0]
     names = [
         name for name in first if name != "step" and all(name in run for runs in summaries.values() for run in runs)
@@ -138,7 +142,8 @@ def print_results(
 
 
 def spread(values: Sequence[float], sign: str) -> str:
-    """`0.1234 ± 0.0050`: mean and standard deviation; the mean alone for one value, or several equal counts."""
+    """Returns mean and standard deviation, such as `0.1234 ± 0.0050`. Returns only the mean if there is only one value,
+    or if all values are the same integer. `sign` is the text between the two numbers."""
     mean = figure_text(statistics.mean(values))
     is_constant = len(values) == 1 or (isinstance(values[0], int) and len({*values}) == 1)
     return mean if is_constant else f"{mean} {sign} {statistics.stdev(values):.4f}"

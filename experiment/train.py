@@ -1,4 +1,4 @@
-"""The training of one run, from locking its folder to writing its summary."""
+"""The training of one run, from locking the folder of the run to writing `summary.json`."""
 
 from __future__ import annotations
 
@@ -63,12 +63,14 @@ from .transfer import take_assets, take_weights
 
 
 def train(config: Config) -> tuple[dict[str, float], int]:
-    """Train one run, or continue it; returns its summary (`step`, `seconds`, metrics) and the exit status: 0, or 130
-    (SIGINT) or 143 (SIGTERM) if it was asked to stop.
+    """Train one run, or continue it. Returns (summary, status): the run's summary (`step`, `seconds`, metrics) and the
+    exit status, 0, or 130 (SIGINT) or 143 (SIGTERM) if the run was stopped by a signal. A finished run is not trained
+    again.
 
-    The run's folder is locked during training: a second process that starts there raises LockedError and changes
-    nothing. Raises RunError if the folder belongs to another configuration, OSError if the folder or its lock is
-    deleted or replaced during training, ValueError for anything else that cannot be trained."""
+    During training the run's folder is locked: a second process that tries to train in this folder raises LockedError
+    and changes nothing. Raises RunError if the folder belongs to another configuration, OSError if the folder or its
+    lock is deleted or replaced during training, ValueError or ConfigError for a configuration or data that cannot be
+    used."""
     processes = Processes.start(config.training.device)
     progress, folder = Progress(config.training.steps or 0), Path(config.out)
     if processes.is_first:
@@ -90,7 +92,8 @@ def train(config: Config) -> tuple[dict[str, float], int]:
 
 @dataclass(frozen=True)
 class OpenedData:
-    """The fitted choppers of a run's inputs, its fitted tasks, and the splits `train` and `val`."""
+    """The data of a run: the data set, the fitted choppers of all inputs, the fitted tasks, and the splits `train` and
+    `val`."""
 
     dataset: Dataset
     choppers: dict[str, Chopper]
@@ -99,13 +102,14 @@ class OpenedData:
 
     @property
     def contents(self) -> dict[str, str]:
-        """The fingerprint of the content of each split, which must be the same when a run resumes."""
+        """The fingerprint of the content of each split, by name. The fingerprints must not change until a run
+        resumes."""
         return {name: split.fingerprint for name, split in self.splits.items()}
 
 
 def open_data(config: Config, processes: Processes, say: Callable[[str], None]) -> OpenedData:
-    """Open the data of a configuration, and fit choppers and tasks on the training split. Raises DataError if the data
-    cannot be used for training."""
+    """Open the data set of a configuration, fit choppers and tasks on the training split, and open the splits. Raises
+    DataError if the data cannot be used for training."""
     dataset = config.dataset()
     choppers, tasks = fitted(config, dataset, processes, say)
     with processes.in_turn():
@@ -116,9 +120,10 @@ def open_data(config: Config, processes: Processes, say: Callable[[str], None]) 
 def fitted(
     config: Config, dataset: Dataset, processes: Processes, say: Callable[[str], None]
 ) -> tuple[dict[str, Chopper], dict[str, Task]]:
-    """Choppers and tasks by name. The first process fits them, or copies them from the run of `from:`, and saves them
-    in `RUN/assets`; the others receive these files, so they need not share its disk. A run that has a checkpoint is not
-    fitted again. Raises DataError if the data cannot be fitted, or a file is missing."""
+    """Returns (choppers, tasks), each by name. The first process fits them, or copies what the run of `from:` has
+    fitted, and saves them in `RUN/assets`. It sends these files to the other processes, which therefore need no access
+    to its disk. In a run with a checkpoint nothing is fitted. Raises DataError if choppers or tasks cannot be fitted on
+    the data, or if a file is missing."""
     assets, open_run = Path(config.out) / "assets", partial(open_part, trust=config.nested)
     if processes.is_first:
         if config.from_run:
@@ -136,8 +141,8 @@ def fitted(
 
 
 def build_learner(config: Config, data: OpenedData, processes: Processes, precision: str) -> Learner:
-    """The model with its initial values on this process's device, with optimizer, schedule and averaged weights.
-    `precision`: float32 or bfloat16."""
+    """Returns the learner: the model with its initial values on this process's device, the optimizer, the schedule and
+    the averaged weights. `precision`: `float32` or `bfloat16`."""
     settings = config.training
     torch.manual_seed(settings.seed)
     model = build_model(config, data.choppers, data.tasks).to(processes.device)
@@ -152,7 +157,8 @@ def build_learner(config: Config, data: OpenedData, processes: Processes, precis
 
 
 def build_loader(config: Config, data: OpenedData, processes: Processes) -> Loader:
-    """The loader of the training split, one step at a time; with mixup, neighbouring pairs of samples stay together."""
+    """Returns the loader that reads the training split, one step at a time. With mixup, neighbouring pairs of samples
+    stay in one process."""
     settings = config.training
     return Loader(
         data.splits["train"], processes, seed=settings.seed, steps=settings.steps,
@@ -163,7 +169,7 @@ def build_loader(config: Config, data: OpenedData, processes: Processes) -> Load
 def build_evaluation(
     config: Config, data: OpenedData, processes: Processes, objective: Objective, say: Callable[[str], None]
 ) -> Evaluations:
-    """The evaluations of a run."""
+    """Returns the object that runs the evaluators of a run."""
     evaluators = build_evaluators(config.evaluation)
 
     def trained(step: int) -> Run:
@@ -176,8 +182,8 @@ def build_evaluation(
 
 
 def build_saver(config: Config, data: OpenedData, writes: bool, check: Callable[[], None]) -> Saver:
-    """The saver of checkpoints into the run's folder. `writes`: whether this process writes the files; `check`: see
-    `Saver`."""
+    """Returns the object that saves checkpoints into the run's folder. `writes`: whether this process writes the files;
+    `check`: see `Saver`."""
     settings = config.checkpoints
     return Saver(
         folder=Path(config.out), writes=writes, every=settings.every, steps=config.training.steps, keep=settings.keep,
@@ -191,7 +197,7 @@ def build_trainer(
     config: Config, data: OpenedData, processes: Processes, progress: Progress, precision: str,
     check: Callable[[], None],
 ) -> Trainer:  # fmt: skip
-    """The trainer at step 0. `precision`: float32 or bfloat16. `check`: see `Saver`."""
+    """Returns the trainer at step 0. `precision`: `float32` or `bfloat16`; `check`: see `Saver`."""
     learner = build_learner(config, data, processes, precision)
     every = Every(config.logging.every, config.evaluation.every, config.checkpoints.every)
     log = Log(progress, processes, Costs(learner.model).flops)
@@ -212,13 +218,13 @@ class Experiment:
     processes: Processes
     progress: Progress
     choices: Resolved
-    """The precision and the compilation that `auto` was resolved to."""
+    """The precision of the run, and whether its model is compiled."""
     data: OpenedData
     trainer: Trainer
 
     @property
     def folder(self) -> Path:
-        """The run's folder."""
+        """The folder of the run."""
         return Path(self.config.out)
 
     @property
@@ -227,7 +233,7 @@ class Experiment:
         return self.trainer.learner.model
 
     def say(self, text: str) -> None:
-        """Print a line, in the first process only."""
+        """Print a line. Only the first process prints."""
         if self.processes.is_first:
             self.progress.say(text)
 
@@ -237,8 +243,8 @@ def assemble(
 ) -> Experiment:
     """Open the data, fit choppers and tasks, and build the model with its initial values and the trainer at step 0. No
     checkpoint is read. Also writes `data.json` into the run's folder. `check` is called before files are written; it
-    raises OSError if the folder was replaced. Raises DataError, RunError or ValueError if the configuration cannot be
-    trained."""
+    must raise OSError if the folder is no longer the run's folder. Raises DataError, RunError or ValueError if the
+    configuration cannot be trained."""
     settings, folder, first = config.training, Path(config.out), processes.is_first
     say = progress.say if first else lambda text: None
     choices = processes.broadcast(resolve(settings, config.model, folder, processes.device) if first else None)
@@ -252,14 +258,15 @@ def assemble(
 
 
 def start(experiment: Experiment) -> None:
-    """Compile the model and wrap it in DDP, as resolved. Call it after weights are loaded."""
+    """Compile the model (if `choices.compile`) and wrap it in DDP for several processes. Must be called after the
+    weights are loaded."""
     experiment.trainer.learner.replica.start(experiment.choices.compile)
 
 
 def fit(experiment: Experiment) -> dict[str, float]:
-    """Train from the newest checkpoint (or step 0) to the last step, or until a stop is requested; returns the last
-    validation metrics. If the loss or the weights become non-finite, the run returns to its last valid checkpoint,
-    once."""
+    """Train from the newest undamaged checkpoint, or from step 0, to the last step or until a signal stops the run.
+    Returns the last validation metrics. If the loss or the weights are not finite, the run returns once to its newest
+    undamaged checkpoint; the second time RunError is raised."""
     state, trainer = resume(experiment), experiment.trainer
     preflight(experiment)
     introduce(experiment)
@@ -275,9 +282,10 @@ def fit(experiment: Experiment) -> dict[str, float]:
 
 
 def preflight(experiment: Experiment) -> None:
-    """Checks before the first step: no samples are mixed that a task compares, `checkpoints.best` is a metric, the
-    inputs fit the data, each evaluator can evaluate the model, and no target of the first batch can reach its own
-    predictor. Raises ValueError for the first check that fails."""
+    """Check, before the first step: training.mixup does not mix samples that the loss of a task compares;
+    `checkpoints.best` is an existing metric; the inputs fit the data; each evaluator can evaluate the model; and in the
+    first batch no slot that predicts a target can read this target. Raises the error of the first check that fails,
+    usually a ValueError."""
     config, data, evaluation = experiment.config, experiment.data, experiment.trainer.evaluation
     settings, train = config.training, experiment.data.splits["train"]
     check_mixup(data.tasks, settings.mixup is not None)
@@ -290,8 +298,8 @@ def preflight(experiment: Experiment) -> None:
 
 
 def introduce(experiment: Experiment) -> None:
-    """Print the folder, the number of trainable parameters, device, precision, and notes about the inputs. Called
-    before the first step, which may take long."""
+    """Print the folder, the number of trainable parameters, the device and the precision, and, at step 0, the lines of
+    `about_inputs`. Called before the first step, since this step can take a long time."""
     processes, choices = experiment.processes, experiment.choices
     count = sum(parameter.numel() for parameter in experiment.model.parameters() if parameter.requires_grad)
     compiled = ", compiled" if choices.compile else ""
@@ -303,8 +311,9 @@ def introduce(experiment: Experiment) -> None:
 
 
 def about_inputs(experiment: Experiment) -> list[str]:
-    """Lines about the data of a configuration: a summary of each input, the share of samples from which each input is
-    dropped, the inputs that contain a task's target, and the inputs that no prediction depends on."""
+    """Returns lines about the data of a configuration: a summary of each input, the share of samples from which each
+    input is dropped, the inputs that read the target column of a task, and the inputs on which no prediction
+    depends."""
     config, data, split = experiment.config, experiment.data, experiment.data.splits["train"]
     lines = data_lines(data.dataset.name, data.splits, config.wiring.columns, data.tasks)
     lines += lines_about_inputs(split, data.tasks, config.wiring.columns, config.wiring.encoded)
@@ -312,9 +321,9 @@ def about_inputs(experiment: Experiment) -> list[str]:
 
 
 def resume(experiment: Experiment) -> State | None:
-    """Load the newest valid checkpoint and return its state. If there is none, returns None, and the weights come from
-    the run of `from:` or keep their initial values. Raises RunError if the data changed since the checkpoint, or no
-    weights of `from:` fit."""
+    """Load the newest undamaged checkpoint and return its state. If there is no such checkpoint, returns None; the
+    weights are then copied from the run of `from:`, or, without `from:`, keep their initial values. Raises RunError if
+    the data changed since the checkpoint was written, or if no weights of `from:` fit."""
     processes, config = experiment.processes, experiment.config
     if experiment.choices.note:
         experiment.say(experiment.choices.note)
@@ -336,14 +345,16 @@ def resume(experiment: Experiment) -> State | None:
 
 
 def newest(experiment: Experiment) -> int | None:
-    """The step of the newest valid checkpoint, or None; the same in all processes."""
+    """Returns the step of the newest undamaged checkpoint, or None if there is no such checkpoint. The result is equal
+    in all processes."""
     first = experiment.processes.is_first
     return experiment.processes.broadcast(checkpoint.newest_valid(experiment.folder, experiment.say) if first else None)
 
 
 def load(experiment: Experiment, step: int) -> State:
-    """Load model, optimizer and averages from the checkpoint of a step, which the first process reads and sends to the
-    others; returns its state. Raises RunError if the data or a vocabulary changed since it was written."""
+    """Load model, optimizer and averaged weights from the checkpoint of a step, and return its state. The first process
+    reads the files and sends the tensors to the other processes. Raises RunError if the data or a vocabulary changed
+    since the checkpoint was written."""
     processes, trainer, folder = experiment.processes, experiment.trainer, experiment.folder
     learner, state = trainer.learner, None
     if processes.is_first:
@@ -385,9 +396,10 @@ def restore_state(experiment: Experiment, step: int, state: State) -> None:
 
 
 def roll_back(experiment: Experiment, error: NotFiniteError) -> State:
-    """Return to the last valid checkpoint, once, and skip the batches from there to the failure. They are first written
-    as `skipped`, (step, count), into the checkpoint's state, so that every later resume skips the same batches. Raises
-    RunError the second time, and if there is no checkpoint."""
+    """Return to the newest undamaged checkpoint, and skip the batches between this checkpoint and the failure. First
+    the skipped batches are written into the checkpoint's state, as `skipped`: [(step, number of batches)]. A later
+    resume therefore skips the same batches. Raises RunError if the run already returned to a checkpoint once, or if
+    there is no checkpoint."""
     failed, processes = experiment.trainer.step, experiment.processes
     processes.wait()
     step = newest(experiment)
@@ -409,7 +421,8 @@ def roll_back(experiment: Experiment, error: NotFiniteError) -> State:
 
 
 def metrics_file(experiment: Experiment, state: State | None) -> MetricsFile:
-    """`metrics.jsonl`, which is continued from the run's step; lines of later steps are removed."""
+    """Returns the open file `metrics.jsonl`, which is continued from the run's step. Lines of later steps are
+    removed."""
     return MetricsFile(
         experiment.folder, step=experiment.trainer.step, lines=state.records if state else (),
         loggers=open_loggers(experiment), writes=experiment.processes.is_first,
@@ -418,7 +431,7 @@ def metrics_file(experiment: Experiment, state: State | None) -> MetricsFile:
 
 
 def open_loggers(experiment: Experiment) -> Loggers | None:
-    """The loggers of the run, opened at its step; None in all processes but the first."""
+    """Returns the loggers of the run, opened at its current step. In all processes except the first, returns None."""
     if not experiment.processes.is_first:
         return None
     config, logging = experiment.config, experiment.config.logging
@@ -429,8 +442,9 @@ def open_loggers(experiment: Experiment) -> Loggers | None:
 
 
 def end_training(experiment: Experiment) -> dict[str, float]:
-    """Average, evaluate, attribute (each if requested and not yet done) and save; returns the metrics of the
-    summary."""
+    """Finish a run at its last step and return the metrics of its summary. Averages the newest checkpoints (with
+    `checkpoints.average`), evaluates, runs the evaluators of the end, and saves. Work that was done before the run was
+    stopped is not repeated."""
     trainer, config = experiment.trainer, experiment.config
     if config.checkpoints.average and not trainer.averaged:
         average_last(experiment)
@@ -452,8 +466,8 @@ def end_training(experiment: Experiment) -> dict[str, float]:
 
 def average_last(experiment: Experiment) -> None:
     """Replace the averaged weights by the mean over the newest `checkpoints.average` checkpoints (Vaswani et al. 2017,
-    arXiv:1706.03762, section 6.1). They are the result of the run, so the previous best is discarded: the evaluation
-    that follows becomes the best."""
+    arXiv:1706.03762, section 6.1). The mean is the result of the run. Therefore the previous best checkpoint is no
+    longer the best, and the next evaluation determines the best."""
     trainer, processes, folder = experiment.trainer, experiment.processes, experiment.folder
     trainer.save()
     processes.wait()
@@ -469,7 +483,7 @@ def average_last(experiment: Experiment) -> None:
 
 
 def evaluate_at_end(experiment: Experiment) -> dict[str, float]:
-    """Run the evaluators of the end of training, and log and print their results; returns their metrics."""
+    """Run the evaluators whose `when` is "end", and log and print their results. Returns their metrics."""
     trainer = experiment.trainer
     if not any(evaluator.when == "end" for evaluator in trainer.evaluation.evaluators):
         return {}
@@ -481,7 +495,7 @@ def evaluate_at_end(experiment: Experiment) -> dict[str, float]:
 
 
 def evaluate_saved(experiment: Experiment) -> None:
-    """Run the evaluators that need the saved run, and print their results."""
+    """Run the evaluators whose `when` is "saved", which need the saved run, and print their results."""
     config, evaluators = experiment.config, experiment.trainer.evaluation.evaluators
     if saved := [evaluator for evaluator in evaluators if evaluator.when == "saved"]:
         experiment.trainer.saver.check()
@@ -493,9 +507,9 @@ def evaluate_saved(experiment: Experiment) -> None:
 
 
 def summarize(experiment: Experiment, metrics: dict[str, float]) -> tuple[dict[str, Any], int]:
-    """Print how the run ended, and write `summary.json` if it reached its last step; returns the summary (`step`,
-    `seconds`, metrics) and the exit status: 0, or 128 + the signal that stopped it. Raises OSError if the run's folder
-    no longer exists."""
+    """Print how the run ended. Write `summary.json` if the run reached its last step. Returns (summary, status): the
+    summary (`step`, `seconds`, metrics) and the exit status, 0, or 128 + the signal that stopped the run. Raises
+    OSError if the folder is no longer the run's folder."""
     trainer, folder = experiment.trainer, experiment.folder
     trainer.saver.check()
     summary = {"step": trainer.step, "seconds": round(trainer.log.seconds, 2), **metrics}
@@ -511,11 +525,11 @@ def summarize(experiment: Experiment, metrics: dict[str, float]) -> tuple[dict[s
 
 
 WARM, LEAST, MOST = 3, 5, 200
-"""The steps before the clock starts, and the smallest and largest number of timed steps."""
+"""The number of steps before time is measured, and the smallest and largest number of timed steps."""
 SHARE, SECONDS = 0.02, 20.0
-"""The timed steps take this share of the budget, at most this number of seconds."""
+"""The timed steps take about this share of the time limit, but at most this number of seconds."""
 STAND_IN = 1000
-"""The number of steps of a run while the real number is not computed yet."""
+"""The number of steps in the configuration of a run with `minutes`, until the real number of steps is computed."""
 
 
 class Budget(Record):
@@ -531,9 +545,9 @@ class Budget(Record):
 
 
 def with_steps(config: Config, processes: Processes, progress: Progress) -> Config:
-    """The configuration with `training.steps`: unchanged, or, if it has `minutes`, with the number of steps from the
-    run's `budget.json`. That file is created by timing some steps of a model that is then discarded. Raises
-    CheckpointError if the file is damaged."""
+    """Returns the configuration with `training.steps`. A configuration without `minutes` is returned unchanged.
+    Otherwise the number of steps is computed from the run's `budget.json`. If this file does not exist, some steps of a
+    temporary model are timed, and the file is written. Raises CheckpointError if the file is damaged."""
     minutes = config.training.minutes
     if minutes is None:
         return config
@@ -552,7 +566,8 @@ def with_steps(config: Config, processes: Processes, progress: Progress) -> Conf
 
 
 def read_budget(file: Path) -> Budget | None:
-    """The `budget.json` of a run; None if there is none. Raises CheckpointError if the file is damaged."""
+    """Returns the content of a run's `budget.json`; None if the file does not exist. Raises CheckpointError if the file
+    is damaged."""
     try:
         return read_record(file, Budget) if file.exists() else None
     except DataError as error:
@@ -560,13 +575,14 @@ def read_budget(file: Path) -> Budget | None:
 
 
 def counted(config: Config, steps: int = STAND_IN) -> Config:
-    """The configuration with this number of steps if it has `minutes`, for functions that need a number."""
+    """Returns the configuration with this number of steps if it has `minutes`, else unchanged. For functions that need
+    `training.steps`."""
     training = config.training
     return config if training.minutes is None else replace(config, training=replace(training, steps=steps))
 
 
 def seconds_per_step(config: Config, processes: Processes, progress: Progress) -> float:
-    """The average time of a training step in seconds, loading included."""
+    """Returns the average time of a training step in seconds, including the loading of the data."""
     experiment = assemble(counted(config), processes, progress)
     start(experiment)
     learner, step = experiment.trainer.learner, 0

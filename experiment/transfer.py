@@ -1,5 +1,5 @@
-"""`from: RUN` in a configuration: copies weights of another run, and reports which tensors were copied and which were
-not."""
+"""`from: RUN` in a configuration: copies weights from another run (the source run), and reports which tensors were
+copied and which were not."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .settings.config import Config
 
 
 def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
-    """Copy what the source run has fitted into `assets`; returns the names of the copied inputs and tasks. It copies
-    vocabularies and statistics of inputs with the same name and kind. If both runs use the same data set, it also
-    copies tasks with the same options (never from an imported run, which has no data set; other tasks are fitted
-    again). Nothing is copied once the run has a checkpoint, or if `assets` already has the folder."""
+    """Copy what the source run has fitted into `assets`. Returns the names of the copied inputs and tasks. Vocabularies
+    and statistics are copied for inputs with the same name and the same `kind`. What tasks learned is copied only if
+    both runs use the same data set and the task has the same options; other tasks are fitted again. Nothing is copied
+    if the run has a checkpoint, or for a folder that `assets` already contains."""
     if checkpoint.steps(Path(config.out)):  # a resumed run does not need its source
         return []
     source_config, copied = read_config(source, config.nested), []
@@ -44,18 +44,20 @@ def take_assets(config: Config, source: Path, assets: Path) -> list[str]:
 
 
 def kind(part: Part) -> tuple:
-    """The properties that two inputs must share to use the same fitted chopper: `("text", "bpe", 512, None)`."""
+    """Returns the settings that must be equal for two inputs to use the same fitted chopper: `use`, `encoding`,
+    `vocabulary` and `channels`, such as `("text", "bpe", 512, None)`."""
     return part.use, *(part.options.get(option) for option in ("encoding", "vocabulary", "channels"))
 
 
 @torch.no_grad()
 def take_weights(model: Model, config: Config) -> str:
-    """Copy every tensor that has the same name and shape in the source's best checkpoint (its averaged weights, if it
-    has some). Learned positions of grids are first interpolated to the new size.
+    """Copy into the model every tensor that has the same name and shape in the best checkpoint of the source run.
+    Averaged weights are used if the checkpoint has them. Learned positions of grids are first interpolated to the new
+    grid size.
 
-    Returns a sentence that lists the copied tensors, those that differ in shape, those that only the model has, those
-    that only the source has, and the settings with which the same weights compute something else. Raises RunError or
-    CheckpointError if the source has no valid checkpoint, or none of the core's matrices fits."""
+    Returns a sentence that lists the copied tensors, the tensors with another shape, those that only this model has,
+    those that only the source run has, and the settings with which the same weights compute something else. Raises
+    RunError or CheckpointError if the source run has no undamaged checkpoint, or if no matrix of the cores fits."""
     source = Path(config.from_run)
     step, source_config = chosen_step(source, "best"), read_config(source, config.nested)
     checkpoint.read_state(source, step)
@@ -87,14 +89,15 @@ def take_weights(model: Model, config: Config) -> str:
 
 
 FUNCTIONS = "heads", "attention", "position", "block", "final_norm"
-"""The settings of a core with which the same weights would compute something else."""
+"""The settings of a core that, if they differ, make the same weights compute something else."""
 DATA_ONLY = "augment", "augment_wave", "size", "longest", "pad_vocabulary_to"
-"""The options of an input that do not change what its weights compute, or that are visible in their shapes."""
+"""The options of an input that do not change what its weights compute, or that change the shapes of the weights."""
 
 
 def functions_that_differ(source: Config, target: Config) -> list[str]:
-    """The differences between two configurations with which the same weights would compute something else:
-    `["model.heads is 4 in the source run, 8 in this one"]`. It compares the cores and the inputs that both have."""
+    """Returns sentences about the settings that differ between two configurations and make the same weights compute
+    something else: `["model.heads is 4 in the source run, 8 in this one"]`. It compares the cores, and the inputs that
+    both configurations have with the same `use`."""
     pairs = [("model", source.tree["model"], target.tree["model"], FUNCTIONS)]
     encoders = [config.tree["model"].get("encoder") for config in (source, target)]
     if all(encoders):
@@ -112,8 +115,9 @@ def functions_that_differ(source: Config, target: Config) -> list[str]:
 
 
 def differing(path: str, name: str, source: Mapping, target: Mapping) -> list[str]:
-    """Sentences about the difference of one setting. If its value is a mapping of options on both sides, options that
-    only one side names are ignored."""
+    """Returns sentences about the difference in the setting `name` between two mappings of options; empty if the values
+    are equal. If the value is a mapping in both, options that `target` does not have, and options that `source` does
+    not have, are ignored. `path` is the name of the setting in the sentences."""
     old, new = source.get(name), target.get(name)
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [key for key in new if not same_value(old.get(key, new[key]), new[key])]
@@ -123,7 +127,8 @@ def differing(path: str, name: str, source: Mapping, target: Mapping) -> list[st
 
 
 def same_value(old: Any, new: Any) -> bool:
-    """Whether two settings mean the same; a number equals a list that repeats it (a mean per channel)."""
+    """Returns whether two settings have the same meaning. A number is equal to a list in which every value is this
+    number (a mean per channel)."""
     for values, number in (old, new), (new, old):
         if isinstance(values, list | tuple) and isinstance(number, int | float):
             return all(value == number for value in values)
@@ -131,8 +136,9 @@ def same_value(old: Any, new: Any) -> bool:
 
 
 def resize_positions(model: Model, source: Path, config: Config, source_weights: dict[str, torch.Tensor]) -> list[str]:
-    """Interpolate the source's learned positions (rows * columns, d) of images and spectrograms whose grid has another
-    size in this run. Changes `source_weights` in place; returns a line for each: `<tensor> from 14 x 14 to 16 x 16`."""
+    """Interpolate the source run's learned positions (rows * columns, d) of images and spectrograms if the grid has
+    another size in this run. Changes `source_weights` in place. Returns a line for each interpolated tensor:
+    `<tensor> from 14 x 14 to 16 x 16`."""
     resized = []
     for name, tokenizer in model.tokenizers.items():
         key, position = f"tokenizers.{name}.position.table.weight", getattr(tokenizer, "position", None)

@@ -29,17 +29,19 @@ from .generate import CHAINS, chain_share, generated_share
 from .pages import draw_confusion
 
 Sums = dict[str, dict[str, Tensor]]
-"""By task and by name, the sums from which metrics are computed: `loss`, `count` (of targets), `supervised` (samples
-with a target), `input_tokens` (the tokens of each input in these samples, by its number in the set), and more."""
+"""The sums from which metrics are computed, by task and by name of the sum: `loss`, `count` (the number of targets),
+`supervised` (the number of samples with a target), `input_tokens` (the number of tokens of each input in these samples;
+index 0 counts core tokens, index i the input number i of the set), and sums of `Task.measure`."""
 Outputs = list[tuple[Tensor, Tensor]]
-"""A task's outputs and the values of their targets, one pair for each batch, on the CPU."""
+"""The outputs of a task and the values of its targets, as one pair of tensors on the CPU for each batch."""
 Pairs = list[Generated]
-"""Generated or recognised items, each with the true item."""
+"""Generated or recognised items, each with the true item of its sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFigures:
-    """The metrics of one task on a split or on one of its sources, and the sums from which they are computed."""
+    """The metrics of one task and the sums from which they are computed, on a split or on one source (data set) of a
+    mixture."""
 
     metrics: Mapping[str, float]
     measured_on: Mapping[str, int]
@@ -47,31 +49,35 @@ class TaskFigures:
     samples: int
     """The number of samples with a target."""
     counts: Mapping[str, int]
-    """The numbers of generated or recognised items (`judged`) and of chains (`chain_samples`), if there are any."""
+    """`judged`: the number of generated or recognised items; `chain_samples`: the number of items whose tokens are
+    predicted one by one. A key is missing if the task has no such items."""
     sums: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """An evaluation of a split: the metrics of all tasks that have a target there."""
+    """The result of the evaluation of a split, with the metrics of all tasks that have at least one target in the
+    split."""
 
     split: str
     tasks: Mapping[str, Task]
-    """All tasks of the model, with or without metrics."""
+    """All tasks of the model, with or without targets in the split."""
     whole: Mapping[str, TaskFigures]
-    """By task, on the complete split."""
+    """The results on the complete split, by task."""
     sources: Mapping[str, Mapping[str, TaskFigures]]
-    """By source (the data set of a mixture) and task, without the metrics of generated items."""
+    """The results by source (a data set of a mixture) and by task, without the metrics of generated items. Empty if the
+    split is not a mixture."""
     readable: int
-    """The number of samples (of a corpus: windows) of the split, without bad ones."""
+    """The number of samples of the split (for a corpus: windows) that can be read."""
     unit: str = "samples"
     """What `readable` counts: `samples` or `windows`."""
 
     @property
     def metrics(self) -> dict[str, float]:
-        """All metrics and the counts `judged` and `chain_samples` by name: `split/metric`; with several tasks
-        `split/task/metric`, and `split/loss`, the weighted sum of their losses; for each source of a mixture
-        `split/source/task/metric`."""
+        """All metrics by name, and the counts `judged` (generated or recognised items) and `chain_samples`. If the
+        model has one task, the names are `split/metric`. If it has several tasks, the names are `split/task/metric`,
+        and `split/loss` is the weighted sum of the losses of the tasks. The metrics of a source of a mixture are always
+        named `split/source/task/metric`."""
         metrics: dict[str, float] = {}
         if len(self.tasks) > 1:
             losses = [self.tasks[name].weight * result.metrics.get("loss", 0.0) for name, result in self.whole.items()]
@@ -82,21 +88,22 @@ class Measured:
 
     @property
     def samples(self) -> dict[str, int]:
-        """The number of samples on which each metric is measured, by the same names, without those of counts."""
+        """The number of samples on which each metric is measured, by the names of `metrics`. The counts `judged` and
+        `chain_samples` are not included."""
         samples = {f"{self.split}/loss": self.readable} if len(self.tasks) > 1 else {}
         for prefix, result in self._with_prefix():
             samples |= {prefix + name: number for name, number in result.measured_on.items()}
         return samples
 
     def check(self) -> None:
-        """Raises DataError if no sample has a target."""
+        """Raises DataError if no sample of the split has a target of any task."""
         if not self.whole:
             names = " or ".join(map(repr, self.tasks))
             raise DataError(f"split {self.split!r}: none of its {self.readable:,} samples has a target of task {names}")
 
     def _with_prefix(self) -> Iterator[tuple[str, TaskFigures]]:
-        """Yields the figures of each task, first on the complete split, then by source, with the prefix of their
-        names."""
+        """Yields (prefix of the metric names, results) for each task on the complete split, and then for each source
+        and task."""
         for name, result in self.whole.items():
             yield f"{self.split}/{name}/" if len(self.tasks) > 1 else f"{self.split}/", result
         for source, results in self.sources.items():
@@ -108,8 +115,8 @@ def evaluate_split(
     model: Model, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
     inputs: Collection[str] | None = None, generated: int | None = None, pictures: Path | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """Returns the metrics of a split by name; see `measured` and `Measured.metrics`. Raises DataError if no sample has
-    a target."""
+    """Returns the metrics of a split by name. The parameters are those of `measured`, the names those of
+    `Measured.metrics`. Raises DataError if no sample has a target, and in the cases of `measured`."""
     result = measured(
         model, tasks, split, rows=rows, processes=processes, inputs=inputs, generated=generated, pictures=pictures
     )
@@ -123,14 +130,16 @@ def measured(
     processes: Processes | None = None, inputs: Collection[str] | None = None, generated: int | None = None,
     pictures: Path | None = None,
 ) -> Measured:  # fmt: skip
-    """Returns the metrics of a split, of all tasks or of those in `names`, and the sums from which they are computed.
+    """Returns the metrics of a split for the tasks `names` (None: all tasks), and the sums from which they are
+    computed.
 
-    `rows` samples (or windows) are read at a time. Each process reads its share, and the sums are added up. Values that
-    one task hides are not hidden from the others. `inputs`: only these are read, and those that a task itself needs
-    (None: all). Metrics of generated items are computed on `generated` samples, spread over the split (None: all
-    samples with such an item; 0: none). `pictures` is a folder for confusion matrices: `confusion-<split>-<task>.png`.
-    Raises DataError if too many samples are bad, or if no sample has an item for the metrics of generated items.
-    """
+    `rows` is the number of samples (or windows) per forward pass. Each process evaluates its share of the split, and
+    the sums are added up. A value that one task hides from the model remains visible to the other tasks. `inputs`: the
+    model reads only these inputs and the inputs that a task itself needs (None: all inputs). Metrics of generated items
+    are computed on `generated` samples, spread evenly over the split (None: all samples with a true item; 0: these
+    metrics are not computed). `pictures` is a folder for confusion matrices: `confusion-<split>-<task>.png`. Raises
+    DataError if more samples are bad than the split allows, or if a task with metrics of generated or recognised items
+    has no such item."""
     processes = processes or Processes(0, 1, next(model.parameters()).device)
     names = list(tasks if names is None else names)
     training = model.training
@@ -176,8 +185,9 @@ def measured(
 
 
 def in_all_processes(processes: Processes, compute: Callable[[], Any]) -> Any:
-    """Returns `compute()` of this process. If one process raises ValueError (a bad sample), all processes stop: the
-    others raise ElsewhereError."""
+    """Calls `compute` in every process and returns the result of this process. If `compute` raises ValueError in one
+    process (for example for a bad sample), this process raises the error and all other processes raise
+    ElsewhereError."""
     result, error = None, None
     try:
         result = compute()
@@ -188,7 +198,7 @@ def in_all_processes(processes: Processes, compute: Callable[[], Any]) -> Any:
 
 
 def sums_over_processes(sums: Sums, processes: Processes) -> Sums:
-    """Returns the sums over all processes, in float64 on the CPU."""
+    """Returns the sums, added up over all processes, in float64 on the CPU."""
     return {
         name: {key: processes.sum(value.to("cpu", torch.float64)) for key, value in sorted(by_key.items())}
         for name, by_key in sums.items()
@@ -196,7 +206,8 @@ def sums_over_processes(sums: Sums, processes: Processes) -> Sums:
 
 
 def gathered_outputs(parts: Outputs, processes: Processes) -> tuple[Tensor, Tensor] | None:
-    """Returns the outputs and targets of all processes, concatenated; None if there are none."""
+    """Returns (outputs, targets) of all processes, concatenated along the first axis. Returns None if `parts` is empty
+    in all processes."""
     shapes = processes.gathered([(output.shape[1:], values.shape[1:], values.dtype) for output, values in parts[:1]])
     if not shapes:
         return None
@@ -207,7 +218,7 @@ def gathered_outputs(parts: Outputs, processes: Processes) -> tuple[Tensor, Tens
 
 
 def added(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Adds up several mappings of sums, by name."""
+    """Returns the sums of several mappings, added up by name. A name may be missing in some of the mappings."""
     totals: dict[str, Tensor] = {}
     for sums in parts:
         for key, value in sums.items():
@@ -219,8 +230,9 @@ def task_figures(
     name: str, task: Task, split: Split, sums: Mapping[str, Tensor], pairs: Pairs | None = None,
     outputs: tuple[Tensor, Tensor] | None = None,
 ) -> TaskFigures:  # fmt: skip
-    """Returns the figures of a task on a split: the metrics of its `sums`, if any sample has a target; of its generated
-    or recognised items, if `pairs` is not None; and of all `outputs` and targets, if they are passed."""
+    """Returns the figures of a task on a split: the metrics of its `sums` if at least one sample has a target, the
+    metrics of the generated or recognised items `pairs` (None: these metrics are not computed), and the metrics of all
+    `outputs`, a pair (outputs, targets) (None: these metrics are not computed)."""
     metrics = figures(task.metrics, sums) if sums["count"] else {}
     for key, metric in task.metrics.items() if outputs else ():
         if metric.of_outputs:
@@ -249,17 +261,17 @@ def task_figures(
 
 
 def with_metrics(results: Mapping[str, TaskFigures]) -> dict[str, TaskFigures]:
-    """Returns the results that have metrics, without the tasks of which no sample has a target."""
+    """Returns the results that contain metrics. A task without any target has no metrics and is removed."""
     return {name: result for name, result in results.items() if result.metrics}
 
 
 def generates(task: Task) -> bool:
-    """Whether a task generates items."""
+    """Returns whether a task generates items, token by token or by refining drafts."""
     return task.needs.generates or task.needs.refines
 
 
 def indices_of(split: Split, numbers: Collection[int]) -> list[SampleIndex]:
-    """Returns the indices of the samples with these numbers; for a corpus those of all windows."""
+    """Returns the indices of the samples with these numbers. For a corpus, returns the indices of all windows."""
     wanted = set(numbers)
     return [index for index in split.all() if split.samples is None or index.number in wanted]
 
@@ -268,9 +280,10 @@ def read_share(
     model: Model, tasks: Mapping[str, Task], names: Sequence[str], split: Split, processes: Processes, rows: int,
     inputs: Collection[str] | None,
 ) -> tuple[dict[str, Sums], dict[str, Pairs], dict[str, list[int]], dict[str, Outputs]]:  # fmt: skip
-    """Evaluates this process's share of a split. Returns the sums of all tasks by source ("" if there are no sources);
-    the recognised and true texts of tasks that recognise texts (CTC); the numbers of the samples with a target, by
-    task; and the outputs of tasks with a metric of all outputs (`Metric.of_outputs`)."""
+    """Evaluates this process's share of a split. Returns a tuple of four mappings: the sums of all tasks by source (key
+    "" if the split is not a mixture); by task, the recognised and true texts of tasks that recognise texts (CTC); by
+    task, the numbers of the samples with a target; and by task, the outputs of tasks with a metric of all outputs
+    (`Metric.of_outputs`)."""
     shares: dict[str, Sums] = {}
     pairs: dict[str, Pairs] = {name: [] for name in names if reads_texts(tasks[name])}
     supervised: dict[str, list[int]] = {name: [] for name in names}
@@ -288,8 +301,10 @@ def generate_share(
     inputs: Collection[str] | None, generated: int | None, candidates: Mapping[str, Sequence[SampleIndex]],
     shares: Mapping[str, Sums],
 ) -> dict[str, Pairs]:  # fmt: skip
-    """Returns this process's share of the items that tasks generate for `generated` of their `candidates`, by task. For
-    tasks that refine drafts, adds to the sums in `shares` the loss of items that are predicted from left to right."""
+    """Returns by task this process's share of the generated items, each with its true item. Items are generated for
+    `generated` samples (None: all) of the `candidates`, which are the indices of the samples with a target, by task.
+    For tasks that refine drafts, also writes to the sums in `shares` the loss of items that are predicted from left to
+    right."""
     pairs = {}
     for name, indices in candidates.items():
         task = tasks[name]
@@ -307,8 +322,8 @@ def generate_share(
 
 
 def with_columns(split: Split, columns: Collection[str], indices: Sequence[SampleIndex]) -> Sequence[SampleIndex]:
-    """Returns the indices of the samples that have a value in all of these columns, which judges need; all indices if
-    no sample has."""
+    """Returns the indices of the samples that have a known value in all of these data columns, which judges need.
+    Returns all indices for a corpus, if `columns` is empty, or if no sample has all values."""
     if split.samples is None or not columns:
         return indices
     rows = ((index, split.samples.row(index.number, columns)) for index in indices)
@@ -316,8 +331,9 @@ def with_columns(split: Split, columns: Collection[str], indices: Sequence[Sampl
 
 
 def metrics_of_items(name: str, task: Task, split: Split, pairs: Pairs) -> tuple[dict[str, float], dict[str, int]]:
-    """Returns the metrics of a task's generated items of a split, and the number of items on which each is measured.
-    Raises DataError if there are no items."""
+    """Returns the metrics of the generated or recognised items `pairs` of a task, and the number of items on which each
+    metric is measured. Raises DataError if `pairs` is empty, and ContractError if a judge does not return numbers by
+    the names of its figures."""
     if not pairs:
         raise DataError(
             f"split {split.name!r} has no item of {task.target!r} with which task {name!r} can be evaluated"
@@ -341,20 +357,21 @@ def metrics_of_items(name: str, task: Task, split: Split, pairs: Pairs) -> tuple
 
 
 def is_scored(task: Task, split: Split) -> bool:
-    """Whether a task generates items of a split for its metrics. A corpus has no references, so that only judges score
-    its items."""
+    """Returns whether items are generated for the metrics of a task. For a corpus, which has no true items, this
+    requires a judge."""
     has_references = any(metric.of_texts for metric in task.metrics.values()) and split.samples is not None
     return generates(task) and (has_references or bool(task.judges))
 
 
 def reads_texts(task: Task) -> bool:
-    """Whether a task recognises texts (CTC), which its metrics compare with the true ones."""
+    """Returns whether a task recognises texts (CTC), which its metrics compare with the true texts."""
     return not generates(task) and any(metric.of_texts for metric in task.metrics.values())
 
 
 def directions(tasks: Mapping[str, Task], split: str, evaluators: Iterable[Evaluator] = ()) -> dict[str, bool]:
-    """Returns whether larger is better, by the name of each metric of a split and of these evaluators. Raises
-    ValueError if two metrics have the same name."""
+    """Returns for each metric of the tasks on a split and of the evaluators whether larger values are better. Metrics
+    by which runs cannot be compared are left out. Raises ValueError if an evaluator has a metric with the name of
+    another metric."""
     is_larger_better = {f"{split}/loss": False} if len(tasks) > 1 else {}
     for name, task in tasks.items():
         prefix = f"{split}/{name}/" if len(tasks) > 1 else f"{split}/"
@@ -369,28 +386,28 @@ def directions(tasks: Mapping[str, Task], split: str, evaluators: Iterable[Evalu
 
 
 def larger_is_better(metric: str, directions: Mapping[str, bool]) -> bool:
-    """Whether larger values of a metric are better, according to `directions`. Raises ValueError if the metric is not
-    in it."""
+    """Returns whether larger values of a metric are better, according to `directions`. Raises ValueError if
+    `directions` does not contain the metric."""
     if metric not in directions:
         raise ValueError(f"{metric!r} is no metric by which runs can be compared; possible: {', '.join(directions)}")
     return directions[metric]
 
 
 def own_inputs(tasks: Mapping[str, Task], name: str) -> frozenset[str]:
-    """Returns the inputs that are always read when the task `name` is evaluated: those that it needs, and those that
-    tasks which create inputs need."""
+    """Returns the inputs that are always read when the task `name` is evaluated: the inputs that contain its target or
+    at which it predicts, and the same inputs of every task that creates inputs."""
     evaluated = [task for other, task in tasks.items() if other == name or task.needs.makes]
     return frozenset(input for task in evaluated for input in (*task.needs.inputs, *task.needs.supervised_at))
 
 
 Pass = tuple[dict[str, Task], Split, Collection[str] | None]
-"""One pass over a split: the tasks that are evaluated, the split, and the inputs that are read (None: all)."""
+"""One pass over a split: the tasks that are evaluated by name, the split, and the inputs that are read (None: all)."""
 
 
 def passes(tasks: Mapping[str, Task], names: Sequence[str], split: Split, inputs: Collection[str] | None) -> list[Pass]:
-    """Returns the passes over a split in which the tasks `names` are evaluated with only these `inputs` (None: all, in
-    one pass). Each task also reads the inputs that it needs itself, but not those that only other tasks predict. Tasks
-    that need the same inputs share a pass."""
+    """Returns the passes over a split in which the tasks `names` are evaluated. If `inputs` is None, one pass reads all
+    inputs. Otherwise the model reads the selected `inputs` and the inputs that the evaluated task itself needs, but no
+    input that is only the target of another task. Tasks that need the same inputs share a pass."""
     makers = {name: task for name, task in tasks.items() if task.needs.makes}
     if inputs is None:
         return [({**makers, **{name: tasks[name] for name in names}}, split, None)]
@@ -401,8 +418,8 @@ def passes(tasks: Mapping[str, Task], names: Sequence[str], split: Split, inputs
 
 
 def predicting(split: Split, targets: Collection[str]) -> Split:
-    """Returns a copy of the split whose predicted inputs are `targets`: these are read in addition to any selection of
-    inputs. A corpus is returned unchanged."""
+    """Returns a copy of the split whose predicted inputs are `targets`. A split reads its predicted inputs in addition
+    to any selection of inputs. A corpus is returned unchanged."""
     if split.samples is None:
         return split
     return replace(split, collator=replace(split.collator, inputs=replace(split.inputs, targets=targets)))
@@ -413,14 +430,15 @@ def summed(
     rows: int, inputs: Collection[str] | None, pairs: Mapping[str, Pairs], supervised: Mapping[str, list[int]],
     outputs: Mapping[str, Outputs] = MappingProxyType({}),
 ) -> Sums:  # fmt: skip
-    """Returns the sums of the tasks `names` over these samples: `loss`, `count`, `supervised`, `input_tokens`, those of
-    `Task.measure`, and for tasks that generate the `units` of the target. Adds recognised texts to `pairs`, the numbers
-    of samples with a target to `supervised`, and the outputs of tasks with a metric of all outputs to `outputs`."""
+    """Returns the sums of the tasks `names` over the samples `indices`: `loss`, `count`, `supervised`, `input_tokens`,
+    the sums of `Task.measure`, and `units` (the size of the true items) for tasks that generate items. Also appends to
+    three collections by task: recognised texts to `pairs`, the numbers of samples with a target to `supervised`, and
+    (outputs, targets) to `outputs` for tasks with a metric of all outputs."""
     sums: Sums = {name: {} for name in names}
     input_count = 0 if split.samples is None else len(split.choppers)
     collectors = (pairs, outputs) if indices else ({}, {})
     for group, group_split, group_inputs in passes(tasks, names, split, inputs):
-        # a process without samples reads one sample and counts it 0 times, so that all have the same keys
+        # a process without samples reads one sample with weight 0, because all processes need the same keys
         for first in range(0, max(len(indices), 1), rows):
             for batch in group_split.batches(indices[first : first + rows] or split.all()[:1], group, group_inputs):
                 masks = {name: tasks[name].supervised(batch, t) for name, t in batch.targets.items() if name in sums}
@@ -437,8 +455,9 @@ def summed_of_batch(
     model: Model, tasks: Mapping[str, Task], masks: Mapping[str, Tensor], batch: Batch, inputs: int,
     pairs: Mapping[str, Pairs], all_outputs: Mapping[str, Outputs],
 ) -> Sums:  # fmt: skip
-    """Returns the sums of the tasks in `masks` over a batch. `masks`: by task, whether each sample has a target.
-    `inputs`: the number of inputs, 0 for a corpus. Adds recognised texts to `pairs`, and outputs to `all_outputs`."""
+    """Returns the sums of the tasks in `masks` over a batch. `masks` contains for each task whether each sample has a
+    target. `inputs` is the number of inputs, 0 for a corpus. Also appends recognised texts to `pairs` and (outputs,
+    targets) to `all_outputs`, for the tasks that are keys of these mappings."""
     device, dtype = next(model.parameters()).device, computing_type(model)
     present = {
         name: has_inputs(batch.set_of(batch.targets[name]), tasks[name].needs.inputs) for name in {*pairs} & {*masks}
@@ -465,7 +484,7 @@ def summed_of_batch(
 
 
 def has_inputs(planned: SetPlan, names: Collection[str]) -> Bool[Tensor, "s"]:
-    """Whether each sample of a set has at least one token of each of these inputs."""
+    """Returns for each sample of a set whether the sample has at least one token of each of the inputs `names`."""
     has_all = torch.ones(planned.samples, dtype=torch.bool)
     for name in names:
         has_input, chunks = torch.zeros_like(has_all), planned.chunks.get(name)
@@ -476,8 +495,8 @@ def has_inputs(planned: SetPlan, names: Collection[str]) -> Bool[Tensor, "s"]:
 
 
 def tokens_of(batch: Batch, samples: Bool[Tensor, "s"], inputs: int) -> Int[Tensor, "i"]:
-    """Returns the number of tokens of each input in the selected `samples` of a batch. Index 0 counts core tokens,
-    indices 1 to `inputs` the inputs by their numbers in the set. For a corpus (`inputs` is 0) nothing is counted."""
+    """Returns the number of tokens of each input in the selected `samples` of a batch, as `inputs + 1` numbers. Index 0
+    counts core tokens; index i counts the input number i of the set. For a corpus (`inputs` is 0) the result is 0."""
     selected = torch.cat([torch.zeros(1, dtype=torch.bool), samples])  # sample 0 is padding
     counts = torch.zeros(inputs + 1, dtype=torch.long)
     for planned in batch.sets.values() if inputs else ():
@@ -487,9 +506,9 @@ def tokens_of(batch: Batch, samples: Bool[Tensor, "s"], inputs: int) -> Int[Tens
 
 
 def skipped_counts(splits: Mapping[str, Split], tasks: Mapping[str, Task], processes: Processes) -> dict[str, int]:
-    """Returns counts of skipped data so far, over all processes: `data/val_bad` samples, `data/val_without_room` items
-    that do not fit into the context, `data/NAME_left_out` samples that the task NAME excludes. Empty if all splits are
-    streams."""
+    """Returns counts of skipped data so far, over all processes. For a split VAL and a task NAME the keys are
+    `data/VAL_bad` (samples), `data/VAL_without_room` (items that do not fit into the context) and `data/NAME_left_out`
+    (samples that the task excludes). Returns an empty mapping if all splits are streams."""
     skipped = {name: split.skipped.everywhere(processes) for name, split in splits.items()}
     counts = {
         f"data/{name}_{reason}": count for name, record in skipped.items() for reason, count in record.counts().items()

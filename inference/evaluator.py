@@ -33,12 +33,12 @@ Say = Callable[[str], None]
 
 
 class TrainedModel(ABC):
-    """A model during or after training, with its tasks, choppers and data. A `Run` is a subclass."""
+    """A model during or after training, with its tasks, choppers and data. The class `Run` is a subclass."""
 
     folder: Path
     """The folder of the run."""
     step: int
-    """The training step of the weights."""
+    """The training step after which the weights were taken."""
     model: Model
     tasks: Mapping[str, Task]
     choppers: Mapping[str, Chopper]
@@ -50,12 +50,13 @@ class TrainedModel(ABC):
     @property
     @abstractmethod
     def wiring(self) -> Wiring:
-        """The columns, owners and graphs that follow from the inputs and tasks of the configuration."""
+        """Facts that follow from the configuration alone, for example the data column of each input and the attention
+        graphs."""
 
     @property
     @abstractmethod
     def seed(self) -> int:
-        """The seed of the training."""
+        """The random seed of the training."""
 
     @property
     @abstractmethod
@@ -65,7 +66,7 @@ class TrainedModel(ABC):
     @property
     @abstractmethod
     def trust(self) -> Trust:
-        """The modules and hosts that the configuration may use."""
+        """The Python modules and the network hosts that the configuration is allowed to use."""
 
     @property
     def model_device(self) -> torch.device:
@@ -74,7 +75,7 @@ class TrainedModel(ABC):
 
     @abstractmethod
     def arithmetic(self) -> AbstractContextManager[None]:
-        """Returns a context manager in which the model computes in its `precision`."""
+        """Returns a context manager. Inside it the model computes matrix products in `precision`."""
 
     @property
     @abstractmethod
@@ -87,8 +88,8 @@ class TrainedModel(ABC):
 
     @abstractmethod
     def open(self, split: str, dataset: Dataset | None = None) -> Split:
-        """Opens a split of `dataset`, by default the data set of the training. Raises DataError if the data cannot be
-        read."""
+        """Returns the opened split named `split` of `dataset` (None: the data set of the training). Raises DataError if
+        the data cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ class Result:
     """The result of an evaluator. Metrics are logged; samples, tables and lines are displayed."""
 
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Values by full name, such as `val/return_at_500`."""
+    """The values by complete name, such as `val/return_at_500`."""
     samples: Samples = Samples()
     """Generated samples."""
     tables: Sequence[Table] = ()
@@ -104,7 +105,8 @@ class Result:
 
     @classmethod
     def joined(cls, results: Iterable[Result]) -> Result:
-        """Combines several results into one. Keeps the last samples that are not empty."""
+        """Returns the combination of several results. Of the samples, only the last ones that contain a text or rows
+        are kept."""
         results = list(results)
         samples = [result.samples for result in results if result.samples.text or result.samples.rows]
         return cls(
@@ -116,27 +118,31 @@ class Result:
 
 
 class Evaluator:
-    """Base class of evaluators. The keyword-only parameters of the constructor are the keys in a YAML."""
+    """Base class of evaluators. The keyword-only parameters of the constructor are the keys of the evaluator in a
+    YAML."""
 
     when: ClassVar[Literal["evaluations", "end", "saved"]] = "evaluations"
-    """When it runs. `evaluations`: at each evaluation on the validation split. `end`: once after the last step.
-    `saved`: once after the last checkpoint is saved, only in the first process, with the best checkpoint."""
+    """The time at which the evaluator runs. `evaluations`: at each evaluation on the validation split. `end`: once
+    after the last step. `saved`: once after the last checkpoint is saved, only in the first process, with the weights
+    of the best checkpoint."""
     short: ClassVar[str] = ""
-    """The key of a single value: with `samples`, `in_context: 100` means `in_context: {samples: 100}`. Empty: a YAML
-    accepts only true, false or a mapping."""
+    """The parameter that is set if a YAML contains a single value instead of a mapping. With `short = "samples"`,
+    `in_context: 100` means `in_context: {samples: 100}`. Empty: a YAML accepts only true, false or a mapping."""
 
     def metrics(self) -> Mapping[str, bool]:
-        """Returns the metrics by which the best checkpoint may be selected: for each name, whether larger is better."""
+        """Returns the metrics by which the best checkpoint can be selected. Keys are complete names, such as
+        `val/return`; a value is True if larger values are better."""
         return {}
 
     def problems(self, name: str, wiring: Wiring) -> Problems:
-        """Yields the problems of a configuration in which this evaluator is called `name`."""
+        """Yields the problems of a configuration as (path in the YAML, message). `name` is the key of this evaluator in
+        `evaluation.also`."""
         yield from ()
 
     def check(self, trained: TrainedModel, say: Say) -> None:
         """Checks the model before the first training step. Raises ValueError if the model cannot be evaluated."""
 
     def run(self, trained: TrainedModel, say: Say) -> Result:
-        """Evaluates a model, which is in evaluation mode. Called in all processes unless `when` is `saved`. `say`
-        prints progress messages."""
+        """Evaluates a model, which is in evaluation mode, and returns the result. This method is called in all
+        processes, or only in the first process if `when` is `saved`. `say` prints a progress message."""
         raise NotImplementedError

@@ -1,4 +1,5 @@
-"""Generation with a trained model: the settings, complete items for samples, and texts that are streamed in pieces."""
+"""Generation with a trained model: the settings, the generation of complete items for samples, and the generation of
+texts that are streamed in pieces."""
 
 from __future__ import annotations
 
@@ -39,33 +40,33 @@ def ignore(items: list[list[int]]) -> None:
 @dataclass(frozen=True, kw_only=True)
 class Generating:
     """Settings for the generation of items. Raises ValueError if `guidance` is not from 0 to 100, if `max_tokens` is
-    below 1, or if `stop` is a single text."""
+    below 1, or if `stop` is a single string instead of a sequence."""
 
     prompt: str = ""
-    """The beginning of every text that is generated for a sample. It is not part of the returned text."""
+    """The beginning of every text that is generated for a sample. The returned text does not contain the prompt."""
     max_tokens: int | None = None
-    """The maximum number of generated tokens; None: as many as fit into the context."""
+    """The maximum number of generated tokens. None: as many tokens as fit into the context."""
     sampling: Sampling | None = None
-    """Settings for random sampling of ids; None: greedy or beam search."""
+    """Settings for random sampling of ids. None: greedy search or beam search."""
     search: Search | None = None
-    """Settings for greedy or beam search; None: those of the task."""
+    """Settings for greedy search or beam search. None: the settings of the task."""
     guidance: float = 1.0
     """The weight of classifier-free guidance (`models/generation/guidance.py`); 1: no guidance."""
     constraint: Constraint | None = None
-    """Restricts the next ids, in addition to the rule of the vocabulary."""
+    """A rule that restricts the next ids, in addition to the rule of the vocabulary."""
     refining: Refining | None = None
-    """Settings for the refinement of drafts; None: those of the task."""
+    """Settings for the refinement of drafts. None: the settings of the task."""
     draft: Sequence[int] | Callable[[int], Sequence[int]] | None = None
-    """The ids of the draft to refine, which contain masks. For several items: a function of the item's number. None:
-    the draft contains only masks."""
+    """The ids of the draft to refine, in which masks are replaced. If several items are generated: a function from the
+    number of the item to the ids of its draft. None: the draft contains only masks."""
     show: Callable[[list[list[int]]], None] = ignore
-    """A function that is called with the ids of all items after each refinement step."""
+    """A function that is called after each refinement step with a list of the ids of all items."""
     stop: Sequence[str] = ()
-    """Stop texts. A generated text ends before the first of them."""
+    """Stop texts. A generated text ends before the first occurrence of a stop text."""
     seed: int | None = None
-    """The seed of random sampling; None: a different text at every call."""
+    """The seed of random sampling. None: each call generates different items."""
     cached: bool = True
-    """Whether keys and values are cached."""
+    """Whether the model keeps keys and values of earlier tokens in a cache."""
 
     def __post_init__(self):
         if not 0 <= self.guidance <= 100:
@@ -77,8 +78,8 @@ class Generating:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Generating:
-        """Creates the settings from options by name, which may include fields of `Sampling`, such as
-        `{"temperature": 0, "seed": 1}`. Raises TypeError if an option is unknown."""
+        """Creates the settings from a mapping of option names to values. The options are the fields of this class and
+        of `Sampling`, for example `{"temperature": 0, "seed": 1}`. Raises TypeError if an option is unknown."""
         sampled = [field.name for field in fields(Sampling)]
         check_options(options, [*(field.name for field in fields(cls)), *sampled])
         sampling = {name: options[name] for name in sampled if name in options}
@@ -88,17 +89,19 @@ class Generating:
         return cls(**others)
 
     def draft_ids(self, number: int) -> tuple[int, ...] | None:
-        """Returns the ids of the draft of the item with this number. None: the draft contains only masks."""
+        """Returns the ids of the draft of the item with this number. Returns None if `draft` is None or returns None;
+        then the draft contains only masks."""
         ids = self.draft(number) if callable(self.draft) else self.draft
         return None if ids is None else tuple(ids)
 
     def generator(self, model: Model) -> torch.Generator | None:
-        """Returns a random generator with the seed on the device of the model. Returns None, which means the generator
-        of torch, if there is no seed."""
+        """Returns a random generator with the seed, on the device of the model. Returns None if `seed` is None; then
+        PyTorch's global generator is used."""
         return None if self.seed is None else seeded(self.seed, next(model.parameters()).device)
 
     def constrained(self, constraint: Constraint | None) -> Generating:
-        """Returns a copy with one more constraint."""
+        """Returns a copy of the settings to which a constraint is added. If the constraint is None, returns the
+        settings unchanged."""
         return self if constraint is None else replace(self, constraint=constraint & self.constraint)
 
 
@@ -115,13 +118,14 @@ def check_options(options: Collection[str], possible: Sequence[str]) -> None:
 
 
 class Written:
-    """The generated ids of one row, up to the first id in `ends`, the ids that end a text."""
+    """The generated ids of one row, up to the first id in `ends`. `ends` are the ids that end a text."""
 
     def __init__(self, ends: Collection[int]):
         self.ends, self.ids, self.stopped = ends, [], False
 
     def write(self, id: int) -> str:
-        """Adds an id and returns the new text that cannot change any more; here always empty."""
+        """Adds an id to the row and returns the new text that cannot change any more. In this class, the text is always
+        empty. Ids after the end are ignored."""
         if self.stopped:
             return ""
         if id in self.ends:
@@ -130,25 +134,25 @@ class Written:
         return self.text_of(id)
 
     def text_of(self, id: int) -> str:
-        """Returns the new text that an id completes. The id does not end the text."""
+        """Returns the new text that cannot change any more after the id `id`. `id` is not in `ends`."""
         return ""
 
     def finish(self) -> str:
-        """Ends the row and returns the text that was held back."""
+        """Ends the row and returns the text that was not returned yet."""
         self.stopped = True
         return ""
 
 
 class WrittenText(Written):
-    """The generated text of one row, in complete characters, up to the first `stop` text. A stop text may begin and end
-    inside a token."""
+    """The generated text of one row, which is returned in complete characters and ends before the first `stop` text. A
+    stop text may begin and end inside a token."""
 
     def __init__(self, texts: TextStream, ends: Collection[int], stop: Sequence[str] = ()):
         super().__init__(ends)
         self.texts, self.stop, self.held = texts, [text for text in stop if text], ""
 
     def text_of(self, id: int) -> str:
-        """Returns the new text. The beginning of a possible stop text is held back."""
+        """Returns the new text. If the end of the text may be the beginning of a stop text, this end is held back."""
         return self._release(self.texts.write(id))
 
     def finish(self) -> str:
@@ -171,7 +175,7 @@ class WrittenText(Written):
 
 
 def before(text: str, stop: Sequence[str]) -> str:
-    """Returns the text up to the first occurrence of a stop text."""
+    """Returns the text before the first occurrence of any of the `stop` texts, or the complete text if none occurs."""
     return text[: min((start for start in map(text.find, filter(None, stop)) if start >= 0), default=None)]
 
 
@@ -179,8 +183,9 @@ def pieces(
     session: Session | Guided, rows: Sequence[Written], how: Generating, search: Search = Search(),
     generator: torch.Generator | None = None,
 ) -> Iterator[list[str]]:  # fmt: skip
-    """Generates in every row until all rows have ended or have `session.most` tokens. Yields the next piece of text of
-    each row, which may be empty. Beam search yields complete texts at once. `search` is the default of `how.search`."""
+    """Generates ids in every row until all rows have ended or have `session.most` tokens. Yields a list with the next
+    piece of text of each row. A piece may be empty. Beam search yields one list of complete texts. `search` is used if
+    `how.search` is None."""
     search = how.search or search
     if how.sampling is None and not search.greedy:
         results = beam_search(session, rows[0].ends, session.most, search, how.constraint)
@@ -195,12 +200,12 @@ def pieces(
 
 
 def joined(streamed: Iterator[Sequence[str]], count: int) -> list[str]:
-    """Joins the streamed pieces of `count` rows and returns the complete texts."""
+    """Joins the pieces that `pieces` yields and returns the `count` complete texts."""
     return ["".join(pieces) for pieces in zip([""] * count, *streamed, strict=True)]
 
 
 def searching_tasks(tasks: Mapping[str, Task], **options: Any) -> dict[str, Task]:
-    """Returns copies of the tasks with other search settings. `options` are fields of `Search`; the other fields keep
+    """Returns copies of the tasks with changed search settings. `options` are fields of `Search`; the other fields keep
     the values of each task. Raises TypeError if a field is unknown, and ValueError if a value is out of range."""
     check_options(options, [field.name for field in fields(Search)])
     Search(**options)
@@ -214,9 +219,11 @@ def generating_tasks(
     tasks: Mapping[str, Task], guidance: float | None, temperature: float | None, steps: int | None,
     drafts: int | None = None,
 ) -> dict[str, Task]:  # fmt: skip
-    """Returns copies of the tasks with other settings for generation: guidance weight, temperature, refinement steps,
-    and drafts per item for tasks with `refining.through`. None keeps the setting of each task. Raises LookupError if no
-    task has the setting, and ValueError if a value is out of range."""
+    """Returns copies of the tasks with changed settings for generation: guidance weight, temperature, number of
+    refinement steps, and number of drafts per item. None keeps the setting of each task. `steps` applies to tasks that
+    refine drafts, `drafts` to tasks that refine drafts with `refining.through`, and the other settings to all tasks
+    that generate items. Raises LookupError if a setting applies to no task, and ValueError if a value is out of
+    range."""
     copies = {name: copy(task) for name, task in tasks.items()}
     refining = [task for task in copies.values() if task.needs.refines]
     generating = refining + [task for task in copies.values() if task.needs.generates]
@@ -243,10 +250,10 @@ def stream_prompts(
     model: Model, name: str, task: LanguageModeling, prompts: Sequence[str | None], how: Generating = Generating(),
     say: Callable[[str], None] = print,
 ) -> Iterator[list[str]]:  # fmt: skip
-    """Continues prompts with the task `name`. Yields the next piece of text of every prompt until all texts have ended:
-    at a `stop` text (which is left out), at an id that ends a text, or after `max_tokens` (default: 200). A prompt of
-    None starts a new document. The temperature is 1 if `how` has neither `sampling` nor `search`. `say` prints
-    warnings."""
+    """Continues prompts with the task `name`. Yields lists with the next piece of text of every prompt, until all texts
+    have ended. A text ends before a `stop` text, at an id that ends a text, or after `max_tokens` tokens (default:
+    200). A prompt of None starts a new document. If `how` has neither `sampling` nor `search`, ids are sampled at
+    temperature 1. `say` prints a warning if a prompt is too long for the context."""
     encoding = task.vocabulary
     complete = [encoding.prompted(prompt) for prompt in prompts]
     rows = [fitting(model, task.target, row) for row in complete]
@@ -266,9 +273,10 @@ def open_answers(
     model: Model, name: str, task: LanguageModeling, split: SampleSplit, indices: Sequence[SampleIndex],
     how: Generating = Generating(), inputs: Collection[str] | None = None,
 ) -> tuple[list[int], Session | Guided | None]:  # fmt: skip
-    """Returns the numbers of the samples without bad ones, and a session that generates their items (None if all
-    samples are bad). The true items are replaced by the prompt. `inputs` restricts the other inputs. Predicted inputs
-    that follow the target are dropped, because the model did not read them in training."""
+    """Returns the numbers of the samples that can be read, and a session that generates the items of these samples
+    (None if no sample can be read). The true items are replaced by the prompt. `inputs` are the other inputs that the
+    model may read (None: all). Predicted inputs that follow the target are dropped, because the model did not read
+    these inputs in training."""
 
     following = list(split.choppers)[list(split.choppers).index(task.target) :]
 
@@ -291,9 +299,9 @@ def write(
     model: Model, name: str, task: LanguageModeling, split: SampleSplit, indices: Sequence[SampleIndex],
     how: Generating = Generating(), inputs: Collection[str] | None = None, generator: torch.Generator | None = None,
 ) -> dict[int, list[int]]:  # fmt: skip
-    """Generates an item token by token for each sample and returns the ids by sample number, without the id that ends
-    an item. `inputs` restricts the other inputs that the model reads. Bad samples are skipped. If the vocabulary has a
-    rule for well-formed items, only such items are generated."""
+    """Generates an item token by token for each sample. Returns the ids by sample number, without the id that ends an
+    item. `inputs` are the other inputs that the model may read (None: all). Bad samples are left out. If the vocabulary
+    has a rule for well-formed items, only ids that this rule allows are generated."""
     numbers, session = open_answers(model, name, task, split, indices, how, inputs)
     if session is None:
         return {}
@@ -307,8 +315,8 @@ def stream_texts(
     model: Model, name: str, task: LanguageModeling, split: SampleSplit, indices: Sequence[SampleIndex],
     how: Generating = Generating(),
 ) -> Iterator[list[str]]:  # fmt: skip
-    """Yields the texts of `write` in pieces, each up to a `stop` text, which is left out. Raises DataError if one of
-    the samples is bad."""
+    """Generates a text for each sample and yields lists with the next piece of each text. A text ends before the first
+    `stop` text. Raises DataError if one of the samples is bad."""
     _, session = open_answers(model, name, task, split, indices, how)
     for number in [index.number for index in indices if index.number in split.skipped.bad]:
         raise DataError(split.skipped.bad[number])
@@ -320,8 +328,8 @@ def generate_items(
     model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, indices: Sequence[SampleIndex],
     how: Generating = Generating(), inputs: Collection[str] | None = None, generator: torch.Generator | None = None,
 ) -> dict[int, list[int]]:  # fmt: skip
-    """Generates an item for each sample with the task `name` and returns the ids by sample number. `inputs` restricts
-    the other inputs that the model reads. Bad samples are skipped."""
+    """Generates an item for each sample with the task `name`. Returns the ids by sample number. `inputs` are the other
+    inputs that the model may read (None: all). Bad samples are left out."""
     task, generator = tasks[name], generator or how.generator(model)
     if not task.needs.refines:
         return write(model, name, task, split, indices, how, inputs, generator)
@@ -337,8 +345,9 @@ def refined_samples(
     how: Generating, inputs: Collection[str], first: Mapping[str, Callable[[int], Any]],
     generator: torch.Generator | None,
 ) -> dict[int, list[int]]:  # fmt: skip
-    """Refines a draft for each sample with the task `name` and returns the ids by sample number. The model reads the
-    `inputs` and the previously generated items in `first`."""
+    """Refines a draft for each sample with the task `name`. Returns the ids by sample number. The model reads the
+    `inputs` of the sample and the previously generated items. `first` maps the inputs of these items to functions from
+    the sample number to the item. Bad samples are left out."""
     task = tasks[name]
     numbers, draft = draft_of_samples(model, name, task, split, indices, how, inputs, first)
     if draft is None:
@@ -351,8 +360,9 @@ def refined_samples(
 
 
 def passed_through(tasks: Mapping[str, Task], name: str, refining: Refining) -> list[str]:
-    """Returns the tasks that generate the `refining.through` inputs of the task `name`, directly or indirectly, in the
-    order of the tasks. If several tasks generate one input, the first of them is used."""
+    """Returns the names of the tasks that generate the inputs `refining.through` of the task `name`, or inputs that
+    these tasks in turn need in their own `refining.through`. The order is that of `tasks`; only tasks before `name` are
+    considered. If several tasks generate the same input, only the first of these tasks is returned."""
     wanted, names = set(refining.through), []
     for other in reversed(list(tasks)[: list(tasks).index(name)]):
         task = tasks[other]
@@ -366,9 +376,9 @@ def generated_first(
     model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, indices: Sequence[SampleIndex],
     inputs: Collection[str], first: Mapping[str, Callable[[int], Any]], generator: torch.Generator | None,
 ) -> Callable[[int], Any]:  # fmt: skip
-    """Returns a function from a sample's number to an item of the target of the task `name`. This is the true item if
-    it exists and the target is in `inputs`. Otherwise it is generated from `inputs` and `first` with the settings of
-    the task. It is None for a bad sample."""
+    """Returns a function from a sample's number to an item of the target of the task `name`. The function returns the
+    true item if the sample has one and the target is in `inputs`. Otherwise it returns the ids of an item that was
+    generated from `inputs` and `first` with the settings of the task, or None for a bad sample."""
     task = tasks[name]
     with_target = {*with_item(split, indices, task.target)} if task.target in inputs else set()
     without_target = [index for index in indices if index not in with_target]
@@ -386,7 +396,7 @@ def generated_first(
 
 
 def with_item(split: SampleSplit, indices: Sequence[SampleIndex], target: str) -> list[SampleIndex]:
-    """Returns the indices of the samples that have a true item of the input `target`. Bad samples have none."""
+    """Returns the indices of the samples that have a true item of the input `target`. Bad samples are left out."""
 
     def has_item(number: int) -> bool:
         try:
@@ -400,8 +410,10 @@ def with_item(split: SampleSplit, indices: Sequence[SampleIndex], target: str) -
 def generate_unprompted(
     model: Model, name: str, task: Task, count: int, how: Generating, generator: torch.Generator | None = None
 ) -> list[list[int]]:
-    """Generates `count` texts with a model of a corpus, without inputs, and returns their ids. Generation begins with
-    the start token or with masks. The length is `how.max_tokens` or the context length."""
+    """Generates `count` items with a model of a corpus, without a prompt and without other inputs, and returns the ids
+    of each item. Generation begins with the start token, or with a draft for tasks that refine drafts. An item has at
+    most `how.max_tokens` tokens. If `how.max_tokens` is None, the context length is the limit. For a draft, the fixed
+    length of the vocabulary is used first, and `refining.tokens` before the context length."""
     generator = generator or how.generator(model)
     if task.needs.refines:
         length = task.vocabulary.length or how.max_tokens or (how.refining or task.refining).tokens or model.context
@@ -421,18 +433,18 @@ def generate_unprompted(
 UNPROMPTED = 1000
 """The maximum number of items that are generated for the metrics of a corpus."""
 CHAINS, ROWS = 64, 16
-"""The maximum number of items whose left-to-right loss is computed, and the number of items per batch. A batch takes
-one forward pass for each token of its longest item."""
+"""CHAINS: the maximum number of items whose left-to-right loss is computed. ROWS: the number of items per batch for
+this loss. A batch takes one forward pass for each token of its longest item."""
 
 
 def generated_share(
     model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, indices: Sequence[SampleIndex],
     processes: Processes, inputs: Collection[str] | None, rows: int,
 ) -> list[Generated]:  # fmt: skip
-    """Generates items for the samples at `indices`, all of which have a true item, and returns the generated and true
-    items of this process's share. `inputs` restricts the inputs that the model reads; `rows` is the batch size. The
-    settings are those of the task. The random seed depends on the indices, but not on the processes. For a corpus, at
-    most `UNPROMPTED` items are generated without inputs, one per index."""
+    """Generates items for the samples at `indices`, which all have a true item. Returns the generated and true items of
+    this process's share of the samples. `inputs` are the inputs that the model may read (None: all). `rows` is the
+    batch size. The settings are those of the task. The random seeds depend on the indices, but not on the number of
+    processes. For a corpus, one item per index is generated without inputs, at most `UNPROMPTED` items."""
     task = tasks[name]
     if split.samples is None:
         return unprompted_share(model, name, task, processes, rows, min(len(indices), UNPROMPTED))
@@ -450,7 +462,8 @@ def generated_share(
 def unprompted_share(
     model: Model, name: str, task: Task, processes: Processes, rows: int, count: int
 ) -> list[Generated]:
-    """Generates this process's share of `count` items without inputs, in batches of `rows`."""
+    """Returns this process's share of `count` items that are generated without a prompt and without other inputs, in
+    batches of `rows` items. The true items are None."""
     pairs, how = [], Generating(sampling=task.sampling)
     for first in processes.share(list(range(0, count, rows))):
         generator = torch.Generator().manual_seed(first)
@@ -463,8 +476,9 @@ def chain_share(
     model: Model, name: str, task: Task, split: Split, indices: Sequence[SampleIndex], processes: Processes,
     inputs: Collection[str] | None,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Returns the summed left-to-right loss of this process's share of the items at `indices` in nats (`chain`), their
-    numbers of tokens (`chain_tokens`) and units (`chain_units`), and the number of items (`chain_samples`)."""
+    """Returns four sums over this process's share of the items at `indices`: the left-to-right loss in nats (`chain`),
+    the number of tokens (`chain_tokens`), the size in units (`chain_units`), and the number of items
+    (`chain_samples`)."""
     sums = torch.zeros(4)
     for group in processes.share([indices[first : first + ROWS] for first in range(0, len(indices), ROWS)]):
         batch = split.read(group, inputs=inputs)
@@ -475,7 +489,8 @@ def chain_share(
 
 
 def restored(task: Task, ids: Sequence[int]) -> Any:
-    """Returns the item of generated ids, or None if they are not a valid item (such as an incomplete picture)."""
+    """Returns the item that the generated ids represent. Returns None if `task.restore` raises ValueError, for example
+    for an incomplete picture."""
     try:
         return task.restore(ids)
     except ValueError:
@@ -483,7 +498,8 @@ def restored(task: Task, ids: Sequence[int]) -> Any:
 
 
 def draft_of(model: Model, name: str, task: MaskedDiffusion, batch: Batch, without: Batch | None = None) -> Draft:
-    """Returns the draft of a batch in which the items of the task's target contain masks."""
+    """Returns the draft of a batch, in which the items of the task's target contain masks. `without` is the same batch
+    without the other inputs, for classifier-free guidance (None: no guidance)."""
     never = torch.from_numpy(~(task.plain & task.vocabulary.used))
     return Draft(model, batch, input=task.target, task=name, vocabulary=task.vocabulary.size, mask=task.mask,
                  never=never, without=without)  # fmt: skip
@@ -493,11 +509,12 @@ def draft_of_samples(
     model: Model, name: str, task: MaskedDiffusion, split: SampleSplit, indices: Sequence[SampleIndex], how: Generating,
     inputs: Collection[str], first: Mapping[str, Callable[[int], Any]] = {},
 ) -> tuple[list[int], Draft | None]:  # fmt: skip
-    """Returns the numbers of the samples without bad ones, and a draft of their items (None if all samples are bad).
-    The draft is `how.draft`, or consists of masks. The number of masks is, in this order: the fixed length of the
-    items, `how.max_tokens`, the length of the true item, `refining.tokens` of the task. The frame (such as a start
-    token) is that of training. The model reads only `inputs` and the items that were generated `first`, by sample
-    number."""
+    """Returns the numbers of the samples that can be read, and a draft of their items (None if no sample can be read).
+    The draft is `how.draft`, or consists of masks. The number of masks is the first known value of: the fixed length of
+    the items, `how.max_tokens`, and the length of the true item (without a true item: `refining.tokens` of the task).
+    Raises ValueError if all are unknown. The tokens around an item, such as a start token, are those of training. The
+    model reads only `inputs` and the generated items in `first`, which maps inputs to functions from the sample number
+    to the item."""
 
     def ids(number: int) -> tuple[int, ...]:
         if (draft := how.draft_ids(number)) is not None:
@@ -522,8 +539,8 @@ def draft_of_samples(
 
 
 def draft_of_rows(model: Model, name: str, task: MaskedDiffusion, rows: Sequence[Sequence[int]]) -> Draft:
-    """Returns a draft of rows of ids that contain masks, without other inputs or frame, such as windows of a corpus.
-    Raises ValueError if a row is longer than the context."""
+    """Returns a draft of rows of ids that contain masks, such as windows of a corpus. There are no other inputs and no
+    tokens around a row. Raises ValueError if a row is longer than the context."""
     if (longest := max(map(len, rows))) > model.context:
         raise ValueError(f"a draft of {longest} tokens is longer than the context of {model.context}")
     return draft_of(model, name, task, Batch(main=text_set(model, task.target, padded(rows))))
@@ -533,9 +550,10 @@ def refined(
     model: Model, task: MaskedDiffusion, draft: Draft, how: Generating, generator: torch.Generator | None = None,
     cost_of: Callable[[list[list[int]]], Sequence[float]] | None = None,
 ) -> list[list[int]]:  # fmt: skip
-    """Fills in all masks and returns the ids of every item. The settings are those of `how`, else those of the task.
-    With `cost_of`, a function from the ids of all items to their costs, several drafts are refined and the draft with
-    the lowest cost is kept for each item. Calls `how.show` with the ids after each step."""
+    """Replaces all masks of a draft by ids and returns the ids of every item. The settings of `how` are used; a setting
+    that is None is taken from the task. `cost_of` is a function from the ids of all items to the costs of the items. If
+    it is passed, `refining.drafts` drafts are refined, and the draft with the lowest cost is kept for each item. Calls
+    `how.show` with the ids after each step of the kept drafts."""
     refining, sampling = how.refining or task.refining, how.sampling or task.drawn_by
     generator, masks = generator or how.generator(model), draft.ids
     kept: list[tuple[float, list[list[int]]]] = []
@@ -554,8 +572,10 @@ def cost_of_reading(
     model: Model, task: MaskedDiffusion, scoring: Mapping[str, MaskedDiffusion], split: SampleSplit,
     numbers: Sequence[int], first: Mapping[str, Callable[[int], Any]],
 ) -> Callable[[list[list[int]]], list[float]]:  # fmt: skip
-    """Returns a function from the generated ids of `task`, one item per sample, to their costs. The cost is the sum
-    over the tasks `scoring` of the loss in nats of their items in `first`, predicted only from the generated ids."""
+    """Returns a function from the ids that `task` generated, one item per sample in the order of `numbers`, to the
+    costs of these items. The tasks `scoring` predict their targets only from the generated ids. The cost is the sum
+    over these tasks of the loss in nats, measured on the items in `first` (by input, a function from the sample number
+    to the item)."""
 
     def cost(generated: list[list[int]]) -> list[float]:
         row = {number: row for row, number in enumerate(numbers)}
@@ -574,6 +594,7 @@ def cost_of_reading(
 
 
 def chain_of(model: Model, name: str, task: MaskedDiffusion, batch: Batch) -> tuple[float, float]:
-    """Returns the summed left-to-right loss of the true items of a batch in nats, and their number of tokens."""
+    """Returns (loss, tokens): the left-to-right loss in nats of the true items of a batch, added up, and their number
+    of tokens."""
     draft = draft_of(model, name, task, batch)
     return chain_nats(draft), float(draft.scored.sum())

@@ -24,17 +24,18 @@ from ..tokenizers.base import Chopper
 from .generate import Generating, generate_items, restored, with_item
 
 WRITTEN, NAMED = 40, 100
-"""The maximum numbers of classes for which a confusion matrix shows the counts (WRITTEN) and the class names (NAMED).
-The picture does not grow for more than NAMED classes."""
+"""WRITTEN: the maximum number of classes for which a confusion matrix shows the counts. NAMED: the maximum number of
+classes for which a confusion matrix shows the class names. With more than NAMED classes the picture does not become
+larger."""
 
 
 LETTERS = 40
-"""The maximum length of a class name in the picture."""
+"""The maximum length in characters of a class name in a confusion matrix."""
 
 
 def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
-    """Writes a confusion matrix of n classes as a picture. Rows are true classes, columns are predicted classes, and
-    colors are fractions of the row. `counts` has n * n entries, row by row."""
+    """Writes a picture (PNG) of a confusion matrix of n classes. Rows are true classes and columns are predicted
+    classes. A color is the count divided by the sum of its row. `counts` has n * n entries, row by row."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -61,14 +62,15 @@ def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
 
 
 COUNT = 12
-"""The number of samples per task on a page."""
+"""The default number of samples per task on a page."""
 PICTURES, SOUNDS = (".png", ".gif"), (".mp3", ".wav")
 """The file extensions of pictures and of sounds."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a page: a caption and the content of a file with the extension `ending`, or only a caption."""
+    """A cell of a page. It consists of a caption and the content of a file, whose extension is `ending`, or only of a
+    caption."""
 
     caption: str
     ending: str = ""
@@ -77,24 +79,24 @@ class Cell:
 
 @dataclass(frozen=True)
 class Samples:
-    """Generated samples: lines of text, and rows of cells for other modalities."""
+    """Generated samples: `text` consists of lines; `rows` consists of cells for items of other modalities."""
 
     text: str = ""
     rows: Sequence[Sequence[Cell]] = ()
 
 
 def draws(task: Task) -> bool:
-    """Returns whether a task generates items other than texts, which are shown on a page."""
+    """Returns whether a task generates items that are shown on a page, which are all items except texts."""
     return (task.needs.generates or task.needs.refines) and task.choppers[task.target].kind != "text"
 
 
 def generated_rows(
     model: Model, tasks: Mapping[str, Task], split: SampleSplit, seed: int, most: int, count: int = COUNT
 ) -> list[list[Cell]]:
-    """Returns one row per sample for every task that generates items other than texts, for `count` samples that are
-    spread evenly over the split. A row contains the other inputs, the generated item and the true item. Items are drawn
-    with the sampling settings of the task (default: temperature 1). `most` is the maximum number of tokens for items of
-    varying length that are generated token by token."""
+    """Returns rows of cells for the tasks that generate items other than texts, with one row per task and sample. The
+    samples (at most `count` per task) are spread evenly over the split. A row contains the other inputs, the generated
+    item and the true item. Items are drawn with the sampling settings of the task (default: temperature 1). `most` is
+    the maximum number of tokens of an item that has no fixed length and is generated token by token."""
     names = [name for name, task in tasks.items() if draws(task)]
     return [row for name in names for row in rows_of(model, tasks, name, split, seed, most, count)]
 
@@ -102,7 +104,7 @@ def generated_rows(
 def rows_of(
     model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, seed: int, most: int, count: int
 ) -> list[list[Cell]]:
-    """Returns the rows of one task."""
+    """Returns the rows of the task `name`, one per sample. The parameters are those of `generated_rows`."""
     task = tasks[name]
     how = Generating(sampling=task.sampling or Sampling(), guidance=task.guidance, seed=seed,
                      max_tokens=None if task.vocabulary.length or task.needs.refines else most)  # fmt: skip
@@ -120,9 +122,9 @@ def rows_of(
 
 
 def samples_with(split: SampleSplit, task: Task, count: int) -> list[SampleIndex]:
-    """Returns the indices of at most `count` samples with a true item of a task, spread evenly over the split. If no
-    sample has one, returns the indices of any samples. A task that refines drafts gets none then, because a draft has
-    the length of the true item."""
+    """Returns the indices of at most `count` samples that have a true item of the task's target, spread evenly over the
+    split. If no sample has a true item, returns the indices of other samples. For a task that refines drafts, the
+    result is empty instead, because a draft has the length of the true item."""
     number = count
     while len(indices := with_item(split, split.first(number), task.target)) < count and number < len(split):
         number *= 4
@@ -130,8 +132,8 @@ def samples_with(split: SampleSplit, task: Task, count: int) -> list[SampleIndex
 
 
 def cell(chopper: Chopper, name: str, item: Any) -> Cell:
-    """Returns the cell of an item: a text is shown in the caption, an item with a vocabulary as a file. For other items
-    only the name is shown."""
+    """Returns the cell of an item. A text is shown in the caption, and an item with a vocabulary is shown as a file.
+    For any other item, or a text that is not a string, the caption is only `name`."""
     vocabulary = chopper.vocabulary
     if vocabulary is None or chopper.kind == "text":
         return Cell(f"{name}: {item}" if isinstance(item, str) else name)
@@ -141,8 +143,8 @@ def cell(chopper: Chopper, name: str, item: Any) -> Cell:
 
 
 def page(title: str, rows: Sequence[Sequence[Cell]]) -> str:
-    """Returns a self-contained HTML page with one row per sample. Pictures are enlarged without smoothing, and sounds
-    have a player."""
+    """Returns an HTML page without external files, with one table row per sample. Pictures are enlarged without
+    smoothing, and sounds have a player."""
     body = "\n".join(f"<tr>{''.join(f'<td>{cell_html(entry)}</td>' for entry in row)}</tr>" for row in rows)
     style = "body{font-family:sans-serif} td{padding:6px;vertical-align:bottom;text-align:center;max-width:40em} "
     style += "img{image-rendering:pixelated;min-width:112px;background:#888} figcaption{font-size:small}"
@@ -151,7 +153,7 @@ def page(title: str, rows: Sequence[Sequence[Cell]]) -> str:
 
 
 def cell_html(entry: Cell) -> str:
-    """Returns a cell as HTML."""
+    """Returns a cell as an HTML `figure`, or only its caption if the cell has no content."""
     caption = f"<figcaption>{html.escape(entry.caption)}</figcaption>"
     if not entry.content:
         return caption

@@ -1,5 +1,5 @@
-"""Prediction from samples: a class with probabilities, numbers or a text, depending on the task; and the pooled vectors
-that heads read."""
+"""Predictions for the samples of a split, and the pooled vectors that the heads of the model read. Depending on the
+task, a prediction is a class with probabilities, numbers, a text or ids."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from ..data.split import SampleSplit
 from ..models.arithmetic import finite
 from ..models.batch import Batch
 from ..models.model import Model, at
-from ..tasks.base import Task, asking
+from ..tasks.base import Task, answers_of, asking
 from .generate import Generating, before, write
 
 
 def predict(
     model: Model, tasks: Mapping[str, Task], split: SampleSplit, how: Generating = Generating(), rows: int = 64
 ) -> list[dict[str, Any]]:
-    """Returns the predictions of all tasks for each sample of a split, in the order of the samples: `[{"digit": {...}},
-    ...]`, or `{"error": reason}` for a sample that cannot be read. Items are generated with the settings `how`; a text
-    gives {"text": ...}, another item gives {"ids": [...]}. `rows` is the number of samples per forward pass."""
+    """Returns one dictionary per sample of a split, in the order of the samples. The dictionary contains the answer of
+    each task by task name, `{"digit": {...}}`, or `{"error": reason}` for a sample that cannot be read. Items are
+    generated with the settings `how`. The answer is `{"text": ...}` for a generated text and `{"ids": [...]}` for
+    another generated item. `rows` is the number of samples per forward pass."""
     tasks = {name: asking(task) for name, task in tasks.items()}
     predictions: list[dict[str, Any]] = [{} for _ in range(len(split))]
     all_indices, generator = split.all(), how.generator(model)
@@ -43,7 +44,8 @@ def predict(
 
 
 def answer_of(task: Task, ids: list[int], how: Generating) -> dict[str, Any]:
-    """Returns the answer for generated ids: {"text": ...} or {"ids": [...]}."""
+    """Returns the answer for generated ids: `{"text": ...}`, cut before the first stop text, if the target is a text,
+    else `{"ids": [...]}`."""
     if task.choppers[task.target].kind == "text":
         return {"text": before(task.restore(ids), how.stop)}
     return {"ids": ids}
@@ -53,22 +55,22 @@ def answer_of(task: Task, ids: list[int], how: Generating) -> dict[str, Any]:
 def direct_answers(
     model: Model, name: str, task: Task, split: SampleSplit, indices: Sequence[SampleIndex]
 ) -> dict[int, dict[str, Any]]:
-    """Returns the answers of one task from one forward pass, by sample number. Bad samples are skipped."""
+    """Returns the answers of one task by sample number, computed in one forward pass. Bad samples are left out."""
     batch = replace(split, tasks={name: task}).batch(indices)
     numbers = [split.reader.number(key) for key in batch.first.keys]
     if not numbers:
         return {}
     output = finite(model(planned(model, batch))[name])
-    return dict(zip(numbers, task.answers(output, batch.targets[name], batch)))
+    return dict(zip(numbers, answers_of(name, task, output, batch.targets[name], batch)))
 
 
 @torch.inference_mode()
 def pooled_vectors(
     model: Model, name: str, task: Task, split: SampleSplit, rows: int = 64
 ) -> Float[Tensor, "n d"] | None:
-    """Returns the pooled vector that the head of a task reads for every sample of a split, in order, on the CPU. The
-    vector of a bad sample is NaN. Returns None if the head does not pool one vector per sample, or if all samples are
-    bad."""
+    """Returns the pooled vector that the head of a task reads, for every sample of a split in order, with shape (n
+    samples, width) on the CPU. The vector of a bad sample is NaN. Returns None if the head does not pool one vector per
+    sample, or if all samples are bad."""
     split, pooled = replace(split, tasks={name: asking(task)}), {}
     for first in range(0, len(split), rows):
         batch = split.batch([SampleIndex(0, 0, number) for number in range(len(split))][first : first + rows])

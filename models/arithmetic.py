@@ -16,8 +16,9 @@ def finite(outputs: Tensor) -> Tensor:
 
 
 def computing_type(model: nn.Module) -> torch.dtype:
-    """Returns the current dtype of the model's matrix products: that of its weights, or of autocast if it is enabled.
-    Layouts are planned for this dtype, and caches store it."""
+    """Returns the current dtype of the model's matrix products: the dtype of autocast if autocast is enabled on the
+    model's device, else the dtype of the model's first parameter. Layouts are planned for this dtype, and caches store
+    keys and values in it."""
     weight = next(model.parameters())
     device = weight.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype

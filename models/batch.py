@@ -1,7 +1,8 @@
 """The data structures between the loader and the model: chunks, their planned slots in a set, and the targets.
 
-They are planned on the CPU before any embedding, so that packing, padding, loss counts and leaks can be checked without
-running the model.
+A *slot* is one position of a token in the rows of a batch: slot row * n + column, where n is the number of columns. All
+slots are planned on the CPU before the chunks are embedded. Therefore packing, padding, the number of targets and leaks
+can be checked without running the model.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .attention.kernels import Layout
 from .tokens import Tokens
 
 IGNORED = -100
-"""The label that the loss ignores: the slot has no target, or it is padding."""
+"""The label of slots that the loss ignores: slots without a target, and padding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +37,10 @@ class Chunks:
     """
 
     values: Tensor
-    """The input of the embedder: ids of text, (b, n) if it fills all rows, else (t); images (s, c, h, w); slices of p
-    numbers (t, p)."""
+    """The data that the embedder reads. Text: ids, (b, n) if the text fills all slots, else (t) for t tokens. Images:
+    (s, c, h, w) for s images. Sensors and sounds: slices of p numbers, (t, p)."""
     index: Int[Tensor, "..."]
-    """The number of each token within its item, 0, 1, 2, ...: the index of absolute position embeddings."""
+    """The number of each token within its item, 0, 1, 2, ... It selects the absolute position embedding."""
     slots: Int[Tensor, "t"] | None = None
     """The slot of each token in the set, as row * n + column. None: the tokens fill the set, row by row."""
     next_ids: Int[Tensor, "..."] | None = None
@@ -47,24 +48,26 @@ class Chunks:
     hidden: Int[Tensor, "..."] | None = None
     """For ids: the original id of each token that a task has masked; `IGNORED` for all other tokens."""
     coordinates: Float[Tensor, "t a"] | None = None
-    """The coordinates of each token on the axes of the tokenizer (row, column, seconds)."""
+    """The coordinates of each token on the a axes of the tokenizer (for example row and column, or seconds). None: the
+    tokens have no coordinates."""
     counts: Int[Tensor, "s"] | None = None
-    """The number of tokens of each item; None if the items are unknown (a stream). A tensor, because new Python
-    integers would trigger a recompilation."""
+    """The number of tokens of each item. None: the boundaries of the items are unknown (a stream). This is a tensor,
+    because new Python integers would trigger a recompilation."""
     seeds: Int[Tensor, "s"] | None = None
-    """In training, the seed of each item's random augmentation, which depends on the run's seed, the epoch, the sample
-    and the input."""
+    """In training, the seed for the random augmentation of each item. The seed depends on the run's seed, the epoch,
+    the sample and the input."""
     inner: SetPlan | None = None
-    """The items as a separate set, one item per row, for a model inside the embedder; planned by the embedder's
-    `plan(chunks, dtype=, device=)`."""
+    """The items as a separate set with one item per row, for an embedder that contains a model. The embedder's
+    `plan(chunks, dtype=, device=)` plans this set. None: the embedder contains no model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """The labels of one task in one micro-batch, and the supervised slots, whose outputs predict these labels.
+    """The labels of one task in one micro-batch, and the supervised slots. The head predicts these labels from the
+    core's outputs at the supervised slots.
 
-    Example: language modelling of the texts "ab" (ids 97, 98) and "c" (99), packed into one row of 8 slots. The start
-    token (256) comes first in each text and is also the label after the last letter:
+    Example: language modelling of the texts "ab" (ids 97, 98) and "c" (99), packed into one row of 8 slots. Each text
+    begins with the start token (256), and the start token is also the label after the last letter:
 
         slot        0    1    2    3    4    5    6    7
         token     256   97   98  256   99    .    .    .      the input; . is padding
@@ -75,34 +78,39 @@ class Targets:
     """
 
     values: Tensor
-    """The targets: one per supervised slot, or one per group of slots; `IGNORED` for missing targets and padding."""
+    """The targets (labels): one per supervised slot, or one per group of slots if `groups` is set. A missing target and
+    a target at padding are `IGNORED`."""
     slots: Int[Tensor, "t"] | None = None
     """The slots whose output is supervised, as row * n + column. None: every slot, row by row."""
     carriers: Int[Tensor, "t"] | None = None
-    """For each supervised slot, the slot of the token that carries its target and that it must not read; -1: none."""
+    """For each supervised slot, the slot of the *carrier*: the input token that contains the target, and that the
+    supervised slot therefore must not read. -1: no token contains the target."""
     weights: Float[Tensor, "t"] | None = None
-    """The factor of each supervised slot's loss; None: all are 1."""
+    """The factor of the loss at each supervised slot. None: all factors are 1."""
     groups: Int[Tensor, "t"] | None = None
-    """The number of the target (from 0) of each slot, if several slots predict one target together."""
+    """For each supervised slot, the index in `values` (from 0) of the target that this slot predicts together with
+    other slots (pooling). None: each slot predicts its own target."""
     lengths: Int[Tensor, "s"] | None = None
-    """The number of values of each target, if a target is a sequence (CTC); -1: not supervised."""
+    """The number of values of each target, if a target is a sequence (CTC); -1: this sequence is not supervised. None:
+    a target is one value."""
     of_encoder: bool = False
-    """Whether the slots belong to the encoder's set."""
+    """Whether the slots refer to the encoder's set (True) or to the main set (False)."""
     classes: int = 0
-    """The number of classes, if every value is a class index; 0: the values are no class indices."""
+    """The number of classes, if every value is a class index, else 0."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """The samples that the task cannot supervise: the key of the sample and the reason."""
+    """The samples that the task cannot supervise. Maps the name of a sample (`SetPlan.keys`) to the reason."""
     count: int = 0
-    """The number of targets that count. The summed loss of a step is divided by the sum of these numbers over all
-    micro-batches and ranks."""
+    """The number of targets that are neither missing nor at padding. The summed loss of a step is divided by the sum of
+    this number over all micro-batches and ranks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetPlan:
-    """One set of tokens before embedding: their descriptors, the chunks of each input, and a layout per layer.
+    """One set of tokens before embedding: the descriptors of the tokens, the chunks of each input, and a layout per
+    layer.
 
-    Example: an image of 1 x 2 patches with the caption "ab", and the text "c", packed into one row of 10 slots. A class
-    token comes first in each sample; the inputs are image (1) and text (2):
+    Example: a sample with an image of 1 x 2 patches and the caption "ab", and a sample with the text "c", packed into
+    one row of 10 slots. Each sample begins with a class token; the inputs are image (1) and text (2):
 
         tokens.input     0  1  1  2  2  2  0  2  2  0
         tokens.sample    1  1  1  1  1  1  2  2  2  0
@@ -118,20 +126,22 @@ class SetPlan:
     layouts: tuple[Layout, ...] = ()
     """The layout of each layer's attention for these tokens (`Model.plan`)."""
     groups: tuple[Tensor, ...] | None = None
-    """The slots of each group of inputs with separate layers (`Transformer.group`)."""
+    """The slots of each group of inputs with separate weights (`Transformer.group`). None: there are no groups."""
     cross: Layout | None = None
     """The layout of cross-attention from these tokens to the encoder's set; None without an encoder."""
     own: Int[Tensor, "s o"] | None = None
-    """The slots of the core tokens (class and register tokens) of each sample."""
+    """The slots of the o core tokens (class and register tokens) of each sample. None: no core tokens."""
     samples: int = 0
-    """The number of samples, which are numbered from 1 in `tokens.sample`; 0: a stream, whose samples are not
-    counted."""
+    """The number of samples. `tokens.sample` numbers the samples from 1. 0: the set is a stream, and its samples are
+    not counted."""
     labels: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """The data columns that tasks read, by name: one raw value per sample; None for a missing value."""
+    """The data columns that tasks read. Maps the name of a column to one raw value per sample; a missing value is
+    None."""
     keys: tuple[str, ...] = ()
-    """The name of each sample in messages."""
+    """The name of each sample, as it appears in messages."""
     seeds: tuple[tuple[int, ...], ...] = ()
-    """The seeds of random draws for each sample (for a stream: for each row), such as the choice of masked tokens."""
+    """For each sample (in a stream: for each row), the numbers that seed its random draws, such as the choice of masked
+    tokens."""
 
     def to(self, device: torch.device | str) -> SetPlan:
         """Returns the set with all tensors, descriptors and layouts on another device."""
@@ -148,24 +158,24 @@ class Batch:
     """The set of the encoder; None without an encoder."""
     targets: Mapping[str, Targets] = field(default_factory=dict)
     units: Mapping[str, float] = field(default_factory=dict)
-    """In evaluation: the size of the items of each input, in the unit of its vocabulary. For text: the number of UTF-8
-    bytes (for windows of a text: their share of them)."""
+    """In evaluation: maps an input to the total size of its items in this micro-batch, in the unit of the vocabulary.
+    For text the unit is UTF-8 bytes; a window of a text counts its share of the bytes of the text."""
     real: bool = True
-    """False: the loss of this micro-batch is multiplied by 0. A process without further samples uses it because all
-    processes must run the same number of micro-batches."""
+    """False: the loss of this micro-batch is multiplied by 0. All processes must run the same number of micro-batches,
+    so a process without further samples runs a micro-batch that is not real."""
 
     @property
     def sets(self) -> dict[str, SetPlan]:
-        """The set of each core by its name, in the order in which the cores run."""
+        """Maps the name of each core (`encoder`, `main`) to its set, in the order in which the cores run."""
         return ({"encoder": self.encoder} if self.encoder else {}) | {"main": self.main}
 
     @property
     def first(self) -> SetPlan:
-        """The set of the core that runs first: the encoder's, or the only one."""
+        """The set of the core that runs first: the encoder's set, or the main set without an encoder."""
         return self.encoder or self.main
 
     def set_of(self, targets: Targets) -> SetPlan:
-        """The set that the slots of `targets` refer to."""
+        """Returns the set that the slots of `targets` refer to: `encoder` if `targets.of_encoder`, else `main`."""
         return self.encoder if targets.of_encoder else self.main
 
     def with_set_of(self, targets: Targets, planned: SetPlan) -> Batch:
@@ -178,7 +188,8 @@ class Batch:
 
 
 def _moved(value: Any, device: torch.device) -> Any:
-    """Moves tensors to a device, recursively through dataclasses, mappings and tuples; copies do not block the CPU."""
+    """Returns `value` with all tensors on the device, also those inside dataclasses, mappings and tuples. The copies do
+    not block the CPU."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if isinstance(value, Layout):

@@ -1,4 +1,4 @@
-"""The key-value cache of generation: the keys and values of earlier tokens, with the descriptors of these tokens."""
+"""The key-value cache of generation. It stores keys and values of earlier tokens, and the descriptors of the tokens."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .tokens import Tokens
 
 class LayerCache:
     """The keys and values of one layer: two buffers (rows, heads, capacity, channels), allocated once. The first
-    `length` tokens of each row are filled. `heads` is the number of key heads (smaller than the number of query heads
-    with grouped queries)."""
+    `length` of the `capacity` positions of each row are filled. `heads` is the number of key heads, which can be
+    smaller than the number of query heads (grouped queries)."""
 
     def __init__(self, rows: int, heads: int, capacity: int, channels: int, *, dtype: torch.dtype, device):
         shape = (rows, heads, capacity, channels)
@@ -24,15 +24,16 @@ class LayerCache:
         self.length = 0
 
     def append(self, key: Float[Tensor, "b h n c"], value: Float[Tensor, "b h n c"]) -> tuple[Tensor, Tensor]:
-        """Stores the keys and values of n new tokens; returns those of all m tokens, the old ones first:
-        (b, h, m, c)."""
+        """Stores the keys and values of n new tokens. Returns (keys, values) of all m tokens, (b, h, m, c) each, with
+        the new tokens at the end."""
         start, self.length = self.length, self.length + key.shape[2]
         self.key[:, :, start : self.length] = key
         self.value[:, :, start : self.length] = value
         return self.key[:, :, : self.length], self.value[:, :, : self.length]
 
     def select(self, rows: Int[Tensor, "r"]) -> None:
-        """Keeps these rows, in this order. A row may occur several times or not at all."""
+        """Replaces the rows of the cache by the rows with the numbers `rows`, in this order. A number may occur several
+        times."""
         for name in ("key", "value"):
             old = getattr(self, name)
             new = old.new_empty(len(rows), *old.shape[1:])
@@ -40,20 +41,20 @@ class LayerCache:
             setattr(self, name, new)
 
     def fork(self, rows: Int[Tensor, "r"], room: int) -> LayerCache:
-        """Returns a separate cache with copies of these rows and space for `room` more tokens."""
+        """Returns a new cache with copies of the rows with the numbers `rows` and space for `room` more tokens."""
         branch = copy(self)
         branch.key, branch.value = (buffer[:, :, : self.length + room] for buffer in (self.key, self.value))
         branch.select(rows)
         return branch
 
     def copy(self, sources: Int[Tensor, "r"], rows: Int[Tensor, "r"]) -> None:
-        """Overwrites `rows` with copies of the rows `sources`; all sources are read before any row is written."""
+        """Overwrites row `rows[i]` with row `sources[i]` for all i. All sources are read before a row is written."""
         for buffer in (self.key, self.value):
             filled = buffer[:, :, : self.length]
             filled.index_copy_(0, rows, filled.index_select(0, sources))
 
     def keep(self, columns: Int[Tensor, "m"]) -> None:
-        """Keeps the tokens of these columns, in this order, and removes all others."""
+        """Keeps the tokens in the columns with these numbers, in this order, and removes all other tokens."""
         for buffer in (self.key, self.value):
             buffer[:, :, : len(columns)] = buffer[:, :, : self.length].index_select(2, columns)
         self.length = len(columns)
@@ -61,8 +62,8 @@ class LayerCache:
 
 @dataclass
 class Cache:
-    """The keys and values of all layers, and the descriptors of their tokens (on the CPU, for `plan`). `capacity` is
-    the maximum number of tokens per row."""
+    """The keys and values of all layers, and the descriptors of the cached tokens (on the CPU, for `plan`; None: no
+    token is cached). `capacity` is the maximum number of tokens per row."""
 
     layers: list[LayerCache]
     capacity: int
@@ -74,22 +75,21 @@ class Cache:
         return 0 if self.tokens is None else self.tokens.shape[1]
 
     def select(self, rows: Int[Tensor, "r"]) -> None:
-        """Keeps these rows in every layer; see `LayerCache.select`."""
+        """Replaces the rows of every layer by the rows with the numbers `rows`; see `LayerCache.select`."""
         for layer in self.layers:
             layer.select(rows)
         self.tokens = None if self.tokens is None else self.tokens.select(rows.cpu())
 
     def fork(self, rows: Int[Tensor, "r"], room: int) -> Cache:
-        """Returns a separate cache with copies of these rows and space for `room` more tokens. Raises ValueError if
-        these exceed the `capacity`."""
+        """Returns a new cache with copies of the rows with the numbers `rows` and space for `room` more tokens. Raises
+        ValueError if `length` + `room` exceeds `capacity`."""
         if self.length + room > self.capacity:
             raise ValueError(f"the cache holds {self.length} of {self.capacity} tokens; {room} more do not fit")
         tokens = None if self.tokens is None else self.tokens.select(rows.cpu())
         return Cache([layer.fork(rows, room) for layer in self.layers], self.length + room, tokens)
 
     def copy(self, sources: Int[Tensor, "r"], rows: Int[Tensor, "r"]) -> None:
-        """Overwrites `rows` with copies of the rows `sources` in every layer; a row and its source must belong to the
-        same sample."""
+        """Overwrites row `rows[i]` with row `sources[i]` in every layer. Both rows must belong to the same sample."""
         for layer in self.layers:
             layer.copy(sources, rows)
         if self.tokens is not None and self.tokens.position.shape[-1] > 1:
@@ -98,14 +98,14 @@ class Cache:
             self.tokens = replace(self.tokens, position=position)
 
     def keep(self, columns: Int[Tensor, "m"]) -> None:
-        """Keeps the tokens of these columns of every row and removes all others."""
+        """Keeps the tokens in the columns with these numbers, in every row, and removes all other tokens."""
         for layer in self.layers:
             layer.keep(columns.to(layer.key.device))
         self.tokens = self.tokens.select(slice(None), columns)
 
     def extend(self, tokens: Tokens) -> Tokens:
-        """Adds the descriptors of tokens that are appended next; returns the descriptors of all keys. Raises ValueError
-        if there are more tokens than `capacity`."""
+        """Adds the descriptors of new tokens, whose keys and values the layers append next. Returns the descriptors of
+        all tokens, old and new. Raises ValueError if these are more than `capacity` tokens per row."""
         more = tokens.shape[1]
         if self.length + more > self.capacity:
             raise ValueError(f"the cache holds {self.length} of {self.capacity} tokens; {more} more do not fit")

@@ -1,4 +1,4 @@
-"""Checks of the values that user-defined classes return. The error messages name the class."""
+"""Checks of the values that user-defined classes return. An error message names the class that returned the value."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from torch import Tensor
 
 
 class ContractError(TypeError):
-    """A class breaks its contract. The message names the class, the returned value and the expected one."""
+    """A class returned a value of the wrong type or shape. The message names the class, the value and what is
+    expected."""
 
 
 def described(value: Any) -> str:
-    """Describes a value for an error message: a tensor by its shape, a short text or number by its `repr`, any other
-    value by its type."""
+    """Returns a description of a value for an error message: the shape of a tensor, the `repr` of a text, number or
+    None (if at most 60 characters), or the type of any other value."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     text = repr(value) if isinstance(value, str | int | float | type(None)) else ""
@@ -27,7 +28,7 @@ def is_user_defined(part: object) -> bool:
 
 
 def check_block(block: object, x: Any, shape: tuple[int, ...]) -> None:
-    """Raises ContractError unless `x`, which a block returned, has the shape of what it received."""
+    """Raises ContractError if `x`, which a block returned, is not a tensor with the `shape` of the block's input."""
     if not isinstance(x, Tensor) or tuple(x.shape) != shape:
         raise ContractError(
             f"model.block: {type(block).__name__}.forward returned {described(x)}; expected: a tensor of shape {shape}"
@@ -35,8 +36,8 @@ def check_block(block: object, x: Any, shape: tuple[int, ...]) -> None:
 
 
 def check_embedded(name: str, embedder: object, tokens: Any, count: int, width: int) -> None:
-    """Raises ContractError unless `tokens`, the output of the embedder of input `name`, has `count` vectors of the
-    model's `width`."""
+    """Raises ContractError if `tokens`, the output of the embedder of input `name`, is not a tensor of `count` vectors
+    of the model's `width`."""
     shape = tuple(tokens.shape) if isinstance(tokens, Tensor) else ()
     if shape[-1:] != (width,) or tokens.numel() != count * width:
         raise ContractError(

@@ -11,9 +11,9 @@ from .model import Model
 
 
 class Frozen(nn.Module):
-    """Returns the output of the first core of a trained model as the features of a set. The model moves between devices
-    with this module and stays in evaluation mode. Its weights are not parameters of this module: they are in no
-    optimizer, weight average or checkpoint."""
+    """Maps a set to the output vectors of the first core of a trained model. The trained model moves between devices
+    with this module and stays in evaluation mode. The weights of the trained model are not parameters of this module:
+    optimizers, weight averages and checkpoints do not contain them."""
 
     def __init__(self, model: Model):
         super().__init__()
@@ -25,7 +25,7 @@ class Frozen(nn.Module):
         return self._model[0]
 
     def plan(self, planned: SetPlan, *, dtype: torch.dtype, device: torch.device | str) -> SetPlan:
-        """Returns the set with an attention layout for every layer of the model's first core."""
+        """Returns the set with an attention layout for every layer of the trained model's first core."""
         return self.model.plan_first(planned, dtype=dtype, device=device)
 
     @torch.no_grad()

@@ -16,40 +16,44 @@ from .layers.norms import LayerNorm, Norm
 
 
 class Head(nn.Module):
-    """Base class. Maps the vectors at the t supervised slots of a task to its output: one row per slot, or one row per
-    target if slots are pooled. Only pooling heads use `targets`."""
+    """Base class. A head maps the core's output vectors at the t supervised slots of a task, (t, d), to the output of
+    the task. The output has one row per slot, or one row per target if the head pools slots. Only heads that pool slots
+    use `targets`."""
 
     quantizes: ClassVar[bool] = False
-    """Whether the head encodes tokens as codes and decodes codes (`models/reconstruction.py`)."""
+    """Whether the head encodes tokens as integer codes and decodes these codes (`models/reconstruction.py`)."""
     tied: ClassVar[bool] = False
-    """Whether the head computes scores with the embedding table of an input (its `table`)."""
+    """Whether the head computes scores with the embedding table of an input. The table is then the attribute
+    `table`."""
     inner_inputs: ClassVar[tuple[str, ...]] = ()
-    """The names of the linear layers whose outputs a transformer inside the head reads. They are initialised and
-    trained like the model's inputs (the role `input` of `models/initialization.py`)."""
+    """The names of linear layers of the head that are initialised and trained like the matrices of the model's inputs
+    (the role `input` of `models/initialization.py`). A transformer inside the head reads the outputs of these
+    layers."""
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must turn vectors into an output: forward(self, x, targets)")
 
     def pooled(self, x: Float[Tensor, "t d"], targets: Targets) -> Float[Tensor, "s d"] | None:
-        """Returns one vector per target, the input of the last linear layer; None if slots are not pooled."""
+        """Returns one vector per target, (s, d), the input of the last linear layer; None if the head does not pool."""
         return None
 
     def weights(self) -> int:
-        """The number of weights that multiply each vector: those of the matrices, without biases."""
+        """Returns the number of weights by which each vector is multiplied: all parameters with two or more axes."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.dim() > 1)
 
     def vectors(self, targets: Targets) -> int:
-        """The number of vectors that pass through the matrices: one per supervised slot."""
+        """Returns the number of vectors that the head multiplies by its matrices: one per supervised slot."""
         return len(targets.values) if targets.slots is None else len(targets.slots)
 
     def flops(self, targets: Targets) -> int:
-        """The floating-point operations of one micro-batch, forward and backward: 6 per weight and vector."""
+        """Returns the number of floating-point operations of the head for one micro-batch, forward and backward: 6 for
+        each weight and vector."""
         return 6 * self.weights() * self.vectors(targets)
 
 
 class VocabularyHead(Head):
-    """Base class of the heads that compute one score (logit) per id of a vocabulary; built from the embedding table of
-    the ids."""
+    """Base class of the heads that compute one score (logit) per id of a vocabulary. `embedding` is the embedding table
+    of these ids."""
 
     tied = True
 
@@ -63,7 +67,8 @@ class VocabularyHead(Head):
 
 
 class Unembedding(VocabularyHead):
-    """Scores from a separate matrix that is not tied to the embedding table; `bias` adds a learned number per id."""
+    """Computes scores with a separate matrix that is not tied to the embedding table. `bias` adds a learned number to
+    the score of each id."""
 
     tied = False
 
@@ -76,8 +81,8 @@ class Unembedding(VocabularyHead):
 
 
 class Tied(VocabularyHead):
-    """Scores from the embedding table (Press & Wolf 2017, arXiv:1608.05859), without additional parameters. `scaled`
-    first divides the vectors by the square root of their width, as in T5."""
+    """Computes scores with the embedding table (Press & Wolf 2017, arXiv:1608.05859); there are no additional
+    parameters. `scaled` divides the vectors by the square root of their width before the product. T5 does this."""
 
     def __init__(self, embedding: nn.Embedding, *, scaled: bool = False):
         super().__init__(embedding)
@@ -91,8 +96,8 @@ class Tied(VocabularyHead):
 
 
 class MaskedHead(VocabularyHead):
-    """BERT's head for masked language modelling: a layer (matrix, GELU, normalisation), then the embedding table and a
-    bias per id."""
+    """BERT's head for masked language modelling. It applies a matrix, a GELU and a normalisation; then it computes
+    scores with the embedding table and adds a learned bias for each id."""
 
     def __init__(self, embedding: nn.Embedding, *, norm: Callable[[int], Norm] = LayerNorm):
         super().__init__(embedding)
@@ -108,8 +113,9 @@ class MaskedHead(VocabularyHead):
 
 
 class SlotLinear(Head):
-    """Maps the vector of each supervised slot linearly to `outputs` scores (categories) or numbers. `bounds` are the
-    lowest and the highest value of each output, (v,) each; a tanh keeps the numbers between them."""
+    """Maps the vector of each supervised slot linearly to `outputs` scores (of categories) or numbers. `bounds` is a
+    pair of tensors, (v,) each: the lowest and the highest value of each output. A tanh keeps each output between these
+    values. None: the outputs are not bounded."""
 
     def __init__(self, width: int, outputs: int, bounds: tuple[Float[Tensor, "v"], Float[Tensor, "v"]] | None = None):
         super().__init__()
@@ -125,15 +131,16 @@ class SlotLinear(Head):
 
 
 class Pooling(nn.Module):
-    """Base class of the poolings: maps the vectors of t tokens to one vector for each of s samples. `groups` holds the
-    number (from 0) of each token's sample."""
+    """Base class of the poolings. A pooling maps the vectors of t tokens to one vector for each of s samples. `groups`
+    has one number per token: the number of its sample, from 0."""
 
     def __init__(self, width: int):
         super().__init__()
 
     @staticmethod
     def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
-        """Returns the pooled slots, (t), as row * n + column, and the number (from 0) of each slot's sample, (t)."""
+        """Returns (slots, groups): the slots to pool as row * n + column, (t), and the number of the sample of each
+        slot, from 0, (t). By default these are all slots except core tokens and padding."""
         sample = planned.tokens.sample.flatten()
         slots = ((sample > 0) & (planned.tokens.input.flatten() > 0)).nonzero()[:, 0]
         return slots, sample[slots] - 1
@@ -143,8 +150,8 @@ class Pooling(nn.Module):
 
 
 def core_slots(planned: SetPlan, pooling: str, required: int) -> Int[Tensor, "s o"]:
-    """Returns the slots of the core tokens of each sample. Raises ValueError if there are none; the message names the
-    `pooling` and the `required` number of core tokens."""
+    """Returns the slots of the core tokens of each sample. Raises ValueError if the model has no core tokens. `pooling`
+    (a name) and `required` (a number of core tokens) are only used in the message."""
     if planned.own is None or not planned.own.shape[1]:
         raise ValueError(
             f"pooling: {pooling} needs core tokens, but the model has none; set model.core_tokens: {required}"
@@ -153,7 +160,8 @@ def core_slots(planned: SetPlan, pooling: str, required: int) -> Int[Tensor, "s 
 
 
 class ClassToken(Pooling):
-    """The first core token, as in BERT and ViT. Raises ValueError unless `model.core_tokens` is 1 or more."""
+    """Takes the vector of the first core token of each sample (BERT and ViT do this). Raises ValueError if
+    `model.core_tokens` is 0."""
 
     @staticmethod
     def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
@@ -165,7 +173,8 @@ class ClassToken(Pooling):
 
 
 class MeanPooling(Pooling):
-    """The mean over all tokens of a sample except the core tokens; `norm` normalises the mean."""
+    """Takes the mean over all tokens of a sample except the core tokens. `norm` normalises the mean; null: no
+    normalisation."""
 
     def __init__(self, width: int, *, norm: Callable[[int], Norm] | None = None):
         super().__init__(width)
@@ -178,8 +187,8 @@ class MeanPooling(Pooling):
 
 
 class CoreTokens(MeanPooling):
-    """The mean of all core tokens, as in AST and the distilled DeiT; `norm` normalises the mean. Raises ValueError
-    unless `model.core_tokens` is 1 or more."""
+    """Takes the mean of all core tokens of a sample (AST and the distilled DeiT do this). `norm` normalises the mean;
+    null: no normalisation. Raises ValueError if `model.core_tokens` is 0."""
 
     @staticmethod
     def slots(planned: SetPlan) -> tuple[Tensor, Tensor]:
@@ -188,8 +197,8 @@ class CoreTokens(MeanPooling):
 
 
 class AttentionPooling(Pooling):
-    """A weighted mean over all tokens of a sample except the core tokens. The weights are the softmax of the tokens'
-    scaled dot products with a learned query."""
+    """Takes a weighted mean over all tokens of a sample except the core tokens. The weights are the softmax of scores;
+    the score of a token is its scaled dot product with a learned query."""
 
     def __init__(self, width: int):
         super().__init__(width)
@@ -205,13 +214,14 @@ class AttentionPooling(Pooling):
 
 
 def slots_read(pooling: Callable[..., Pooling], planned: SetPlan) -> tuple[Tensor, Tensor]:
-    """Returns `Pooling.slots` of a pooling class, or of the class of a configured part (its `target`)."""
+    """Returns (slots, groups), the result of `Pooling.slots`. `pooling` is a pooling class, or a configured part whose
+    attribute `target` is the class."""
     return getattr(pooling, "target", pooling).slots(planned)
 
 
 class PooledLinear(Head):
-    """Pools slots to one vector per sample and maps it linearly to `outputs` scores (classes) or numbers
-    (regression)."""
+    """Pools the supervised slots to one vector per sample and maps this vector linearly to `outputs` scores
+    (classification) or numbers (regression)."""
 
     def __init__(self, pooling: Pooling, width: int, outputs: int):
         super().__init__()

@@ -1,5 +1,5 @@
-"""Initial values of all parameters. The table is applied once to the complete `Model`. Optimizers group parameters by
-the same roles.
+"""Initial values of all parameters. Every parameter has a *role*, which depends on its name and module. The table lists
+the initial values for each role; it is applied once to the complete `Model`. Optimizers also group parameters by role.
 
 | role         | which                                             | `gpt2`              | `zero_projections`      |
 | ------------ | ------------------------------------------------- | ------------------- | ----------------------- |
@@ -18,10 +18,10 @@ start at zero make every pre-norm block the identity at step 0 (Zhang et al. 201
 `xavier` draws matrices from a uniform distribution with std (2 / (fan_in + fan_out))^½ and tables from a normal
 distribution with std width^-½.
 
-The role follows from the parameter's name and module. The parameters of user-defined classes keep the values of their
-constructor; those of chopmix's layers inside such a class are initialised by the table. A parameter may also have an
-attribute `role`: a role of the table, which the optimizers then use too, or `zero` or `keep` (the value of the
-constructor), which affect the initial value only:
+The parameters of user-defined classes keep the values that their constructor sets. The parameters of chopmix's layers
+inside a user-defined class are initialised by the table. A parameter can also have an attribute `role`. If `role` is a
+role of the table, both the initial value and the optimizer follow it. The values `zero` and `keep` (keep the value of
+the constructor) only affect the initial value:
 
     class LowRank(nn.Module):                                   # LoRA (Hu et al. 2021, arXiv:2106.09685)
         def __init__(self, width, rank):
@@ -43,18 +43,19 @@ import torch
 from torch import Tensor, nn
 
 PROJECTION = re.compile(r"\.(out|down)(\.layers\.\d+)?\.weight$")
-"""The names of matrices that write to the residual stream. `layers` are the separate layers of groups of inputs."""
+"""Matches the names of matrices that write to the residual stream. The optional part `.layers.N` belongs to layers with
+separate weights for groups of inputs (`OwnLayers`)."""
 
 
 ROLES = ("embedding", "matrix", "projection", "input", "head", "gain", "scale", "bias")
 """The roles of the table."""
 INITIAL_ONLY = ("zero", "keep")
-"""Further values of a parameter's attribute `role`, which affect its initial value only."""
+"""Further values of the attribute `role` of a parameter. They affect only its initial value, not the optimizer."""
 
 
 def roles(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
-    """Yields (name, role, parameter) for every parameter of a `Model`, each exactly once. Raises ValueError if the
-    attribute `role` of a parameter is unknown."""
+    """Yields (name, role, parameter) for every parameter of a `Model`; a shared parameter occurs once. Raises
+    ValueError if the attribute `role` of a parameter is neither in `ROLES` nor in `INITIAL_ONLY`."""
     owners = dict(model.named_modules())
     for name, parameter in model.named_parameters():
         role = getattr(parameter, "role", None)
@@ -64,8 +65,8 @@ def roles(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
 
 
 def in_user_defined_class(name: str, owners: Mapping[str, nn.Module]) -> bool:
-    """Whether a parameter belongs to a user-defined class. A parameter of a torch module belongs to the module that
-    contains it. `owners`: all modules by name."""
+    """Returns whether the parameter `name` belongs to a user-defined class. The parameters of a torch module count as
+    parameters of the module that contains the torch module. `owners` maps names to all modules of the model."""
     while name:
         name = name.rpartition(".")[0]
         package = type(owners[name]).__module__.partition(".")[0]
@@ -75,7 +76,8 @@ def in_user_defined_class(name: str, owners: Mapping[str, nn.Module]) -> bool:
 
 
 def copied(module: nn.Module) -> nn.Module:
-    """Returns a copy of a module, with the `role` of its parameters (`deepcopy` does not copy their attributes)."""
+    """Returns a copy of a module. The attribute `role` of its parameters is copied too, which `deepcopy` does not
+    do."""
     clone = copy.deepcopy(module)
     for parameter, cloned in zip(module.parameters(), clone.parameters(), strict=True):
         if hasattr(parameter, "role"):
@@ -100,8 +102,8 @@ def _role(name: str, owners: dict[str, nn.Module], parameter: Tensor) -> str:
 
 
 def depth_of(model: nn.Module, name: str) -> int:
-    """Returns the number of blocks of the transformer (a core, or a part of a head) that contains the parameter; 1 for
-    other parameters."""
+    """Returns the number of blocks of the transformer that contains the parameter `name`. The transformer is a core, or
+    belongs to a head. Returns 1 for parameters outside of transformers."""
     owner, in_block, _ = name.partition(".blocks.")
     if name.startswith("cores."):
         return len(model.cores[name.split(".")[1]].blocks)
@@ -109,16 +111,17 @@ def depth_of(model: nn.Module, name: str) -> int:
 
 
 def seed_of_parameter(seed: int, name: str) -> int:
-    """Returns the seed of a parameter's initial values, 0 to 2 ** 63 - 1, from the run's seed and the parameter's
-    name."""
+    """Returns the seed for the initial values of the parameter `name`, from 0 to 2 ** 63 - 1. It depends on `name` and
+    on the run's `seed`."""
     return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest(), "big") >> 1
 
 
 class Initialization:
-    """Base: initialises all parameters of a model in place, except those that keep their values (see above).
+    """Base class. Initialises all parameters of a model in place. Parameters of user-defined classes without a `role`
+    and parameters with the role `keep` or `scale` are not changed.
 
-    The values depend only on the seed of torch's global generator and on the parameter's name: adding, moving or
-    removing a module does not change the values of other modules."""
+    The values depend only on the initial seed of torch's global generator and on the name of the parameter. Therefore
+    adding or removing a module does not change the values of other modules."""
 
     def __call__(self, model: nn.Module) -> None:
         seed = torch.initial_seed()
@@ -134,20 +137,22 @@ class Initialization:
                     self.fill(role, parameter, depth_of(model, name))
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
-        """Initialise one parameter by the table above. `depth` is the depth of its core, 1 outside the cores."""
+        """Initialises one parameter in place, by its role. `depth` is the number of blocks of the transformer that
+        contains the parameter, or 1 (`depth_of`)."""
         raise NotImplementedError
 
 
 def checked_std(name: str, value: float) -> float:
-    """Returns `value`, the standard deviation named `name`. Raises ValueError unless it is between 0 and 10,000."""
+    """Returns `value`, a standard deviation. Raises ValueError if it is not between 0 and 10,000; `name` is for the
+    message."""
     if not 0 <= value <= 1e4:
         raise ValueError(f"{name} must lie between 0 and 10,000, not {value}")
     return value
 
 
 class Gpt2(Initialization):
-    """Normal values with the standard deviation `std` (0 to 10,000), divided by √(2 · depth) for matrices that write to
-    the residual stream: GPT-2 (Radford et al. 2019)."""
+    """GPT-2 (Radford et al. 2019). Matrices and tables are drawn from a normal distribution with the standard deviation
+    `std` (0 to 10,000). For matrices that write to the residual stream, `std` is divided by √(2 · depth)."""
 
     def __init__(self, *, std: float = 0.02):
         self.std = checked_std("std", std)
@@ -161,12 +166,14 @@ class Gpt2(Initialization):
 
 
 class ZeroProjections(Initialization):
-    """Branches start at zero. Matrices have the standard deviation fan_in^-½, which keeps the variance of their input.
+    """Matrices that write to the residual stream are zero, so every branch (attention or feed-forward) starts at zero.
+    The other matrices of cores and inputs have the standard deviation fan_in^-½, which keeps the variance of their
+    input.
 
-    `embedding`, `tied` and `head` are the standard deviations (0 to 10,000) of tables, of tables that a head uses as
-    weights (`tied`, `masked_head`), and of heads. `tied: null` is `embedding` if that is below 1, else 4 / width: at
-    step 0 the vector of a token depends on this token only, and its own logit is at most 4 above the others. With a
-    standard deviation of 1 the loss would start at about the width.
+    The options are standard deviations from 0 to 10,000: `embedding` for embedding tables, `head` for matrices of
+    heads, `tied` for embedding tables that a head uses as weights (`tied`, `masked_head`). `tied: null` means
+    `embedding` if `embedding` is below 1, else 4 / width. With 4 / width, the logit of a token's own id at step 0 is at
+    most 4 above the other logits. With a standard deviation of 1, the loss would start at about the width.
     """
 
     def __init__(self, *, embedding: float = 1.0, tied: float | None = None, head: float = 0.001):
@@ -197,8 +204,9 @@ class ZeroProjections(Initialization):
 
 
 class Xavier(Initialization):
-    """Matrices that keep the variance of activations and gradients (Glorot & Bengio 2010), and tables whose rows have
-    about unit length, as in the implementations of the 2017 paper (tensor2tensor, fairseq)."""
+    """Matrices are drawn so that they keep the variance of activations and gradients (Glorot & Bengio 2010). The rows
+    of embedding tables have a length of about 1. The implementations of the transformer of 2017 (tensor2tensor,
+    fairseq) use the same rule."""
 
     def fill(self, role: str, parameter: Tensor, depth: int) -> None:
         if role == "embedding":

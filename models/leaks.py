@@ -1,13 +1,14 @@
-"""Leak check: through all layers, no supervised slot may depend on the token that carries its target.
+"""Leak check: through all layers, no supervised slot may depend on the *carrier* of its target, which is the token that
+contains the target as input.
 
 It is not enough to check the mask of one layer. With `causal | from(image)` and the order text, image, the image reads
-the text and earlier text reads the image, so that from layer 2 on a slot depends on its target. There are two proofs;
-the second is used for slots for which the first fails:
+all preceding text in layer 1, and in layer 2 earlier text reads the image. Therefore a slot depends on its target from
+layer 2 on. There are two ways to prove that there is no leak; the second is used for slots for which the first fails:
 
-* *By form.* Every graph declares the inputs that are read ahead of time (`Graph.ahead`). A slot depends on no token
-  that comes after both the slot itself and the last token of those inputs. There is no leak if the carrier of the
-  target comes after both. This is true for `causal`, for `causal(seconds)` and for prefixes that come first.
-* *By search.* The dependence is followed through the layers (`mask.reach`), once for each new layout of a sample. The
+* *By declaration.* `Graph.ahead` declares the inputs that earlier tokens may read. A slot depends on no token that
+  comes after both the slot itself and the last token of these inputs. There is no leak if the carrier comes after both.
+  This is true for `causal`, for `causal(seconds)`, and for inputs read by all tokens if these inputs come first.
+* *By search.* The dependence is computed through the layers (`mask.reach`), once for each new layout of a sample. The
   position of the sample in a packed row does not matter, because no token reads another sample.
 """
 
@@ -31,21 +32,21 @@ ROWS = 4
 
 
 class LeakError(ValueError):
-    """A supervised slot can read the token that carries its target."""
+    """A supervised slot depends on the token that contains its target."""
 
 
 @dataclass
 class LeakCheck:
-    """Checks batches for leaks and stores the layouts that are safe. For reports, `by_form` is the number of targets
-    proven safe by form, and `searched` is the number of searched sample layouts."""
+    """Checks batches for leaks and stores the layouts of samples without leaks. For reports: `by_form` is the number of
+    targets without a leak by declaration (see above), and `searched` is the number of searched layouts of samples."""
 
     by_form: int = 0
     searched: int = 0
     _safe: set[tuple[bool, str, bytes]] = field(default_factory=set, repr=False)
 
     def check(self, batch: Batch, main: Sequence[Graph], encoder: Sequence[Graph] = ()) -> None:
-        """Raises LeakError for the first supervised slot of the batch that depends on its target. `main` and `encoder`
-        are the graphs of the two cores, one per layer."""
+        """Raises LeakError if a supervised slot of the batch depends on the carrier of its target. The message names
+        the first such slot. `main` and `encoder` are the graphs of the two cores, one graph per layer."""
         for task, targets in batch.targets.items():
             tokens = batch.set_of(targets).tokens
             for slot, carrier in self._leaks(tokens, targets, encoder if targets.of_encoder else main):
@@ -79,8 +80,8 @@ class LeakCheck:
 
 
 def carried(tokens: Tokens, targets: Targets) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:
-    """Returns the supervised slots whose target is carried by a token of the same sample, and the slots of those
-    tokens. Other carriers cannot leak, because attention stays within a sample."""
+    """Returns (slots, carriers): the supervised slots whose carrier is in the same sample, and the slots of these
+    carriers. Carriers in other samples cannot leak, because attention stays within a sample."""
     if targets.carriers is None:
         return torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
     slots = torch.arange(len(targets.carriers)) if targets.slots is None else targets.slots
@@ -90,9 +91,10 @@ def carried(tokens: Tokens, targets: Targets) -> tuple[Int[Tensor, "t"], Int[Ten
 
 
 def proven(tokens: Tokens, slots: Tensor, carriers: Tensor, graphs: Sequence[Graph]) -> Bool[Tensor, "t"]:
-    """Returns for each of `slots` whether it is safe by the form of the graphs (one per layer). A slot is safe if on
-    some axis its carrier comes after the slot itself and after the last token of the sample of every input that is read
-    ahead of time. A token without a coordinate on an axis comes after all others there."""
+    """Returns for each of `slots` whether the declarations of the graphs (`Graph.ahead`, one graph per layer) prove
+    that the slot cannot depend on its carrier, the token that contains its target. The proof succeeds if two conditions
+    hold on at least one axis: the carrier comes after the slot, and after all tokens of the same sample that belong to
+    an input which earlier tokens may read. A token without a coordinate on an axis is at infinity on this axis."""
     safe, sample = torch.zeros(len(slots), dtype=torch.bool), tokens.sample.flatten()
     for axis in range(tokens.position.shape[-1]):
         ahead = [graph.ahead(axis) for graph in set(graphs)]
@@ -108,14 +110,15 @@ def proven(tokens: Tokens, slots: Tensor, carriers: Tensor, graphs: Sequence[Gra
 
 
 def extract_sample(tokens: Tokens, slots: Tensor) -> Tokens:
-    """Returns the sample in these slots (row * n + column) as a set of one row."""
+    """Returns the tokens in these slots (row * n + column), which belong to one sample, as a set of one row. Running
+    orders count from the first token of the sample."""
     n = tokens.shape[1]
     return within_samples(tokens.select(slots[None] // n, slots[None] % n))
 
 
 def layout_key(tokens: Tokens, pairs: Sequence[Tensor]) -> bytes:
-    """Returns a digest of one sample's descriptors, supervised slots and carriers. Two samples with the same digest
-    have the same leaks."""
+    """Returns a digest of the descriptors of one sample and of `pairs` (supervised slots, carriers). Two samples with
+    equal digests have the same leaks."""
     items = tokens.item - tokens.item.min()
     digest = hashlib.blake2b(digest_size=16)  # short, because many layouts are stored
     for tensor in (tokens.input, items, tokens.position, *pairs):
@@ -124,7 +127,8 @@ def layout_key(tokens: Tokens, pairs: Sequence[Tensor]) -> bytes:
 
 
 def leaks(batch: Batch, main: Sequence[Graph], encoder: Sequence[Graph] = ()) -> dict[str, list[tuple[int, int]]]:
-    """Returns the leaks of each task as pairs (supervised slot, carrier), by search; a slot is row * n + column."""
+    """Returns the leaks of each task by its name, as pairs (supervised slot, carrier) of slots row * n + column. All
+    leaks are searched (`mask.reach`)."""
     pairs = {}
     for task, targets in batch.targets.items():
         tokens, graphs = batch.set_of(targets).tokens, encoder if targets.of_encoder else main
@@ -136,9 +140,10 @@ def leaks(batch: Batch, main: Sequence[Graph], encoder: Sequence[Graph] = ()) ->
 
 
 def unused_inputs(batch: Batch, main: Sequence[Graph]) -> list[int]:
-    """Returns the numbers of the inputs of the main set on which no supervised slot depends, through all layers. For
-    example, with `causal` and a predicted action at each time step, an instruction after the last action is unused.
-    Only supervised samples in the first `ROWS` rows are searched."""
+    """Returns the numbers (from 1) of the inputs in the main set on which no supervised slot depends through all
+    layers. For example, with `causal` and a predicted action at each time step, an instruction after the last action is
+    unused. Only samples with a supervised slot in the first `ROWS` rows are searched. Returns an empty list if no
+    target refers to the main set."""
     main_targets = [targets for targets in batch.targets.values() if not targets.of_encoder]
     if not main_targets:
         return []

@@ -1,5 +1,5 @@
-"""`Model`: the root module, which owns all parameters. The keys of a checkpoint start with its attribute names, for
-example `cores.main.norm.weight`."""
+"""`Model`: the root module, which contains all parameters. The keys of a checkpoint start with the attribute names of
+`Model`, for example `cores.main.norm.weight`."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from .transformer import Transformer
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """The encoder of an encoder-decoder model (`model.encoder`; Vaswani et al. 2017, arXiv:1706.03762). It reads all
-    inputs except the generated one; the decoder reads its output by cross-attention. Depth, context and attention of
-    the decoder are those of `model`. The encoder has the decoder's width, heads and block options."""
+    """The encoder of an encoder-decoder model (`model.encoder`; Vaswani et al. 2017, arXiv:1706.03762). The encoder
+    reads all inputs except the input that is generated. The decoder reads the encoder's output by cross-attention.
+    `depth`, `context` and `attention` in the section `model` are options of the decoder. Width, heads and block options
+    are the same for encoder and decoder."""
 
     depth: int
     context: int
@@ -37,36 +38,36 @@ class Encoder:
 
 
 class Cores(NamedTuple):
-    """The transformers of a model: a single one (`main`), or a decoder (`main`) and its encoder."""
+    """The transformers of a model: either only `main`, or the decoder `main` and its `encoder`."""
 
     main: Transformer
     encoder: Transformer | None = None
     encoded: Sequence[str] = ()
-    """The names of the inputs that the encoder reads; the main core reads all others."""
+    """The names of the inputs that the encoder reads. The main core reads all other inputs."""
 
 
 class Hidden(NamedTuple):
-    """The output vectors of the cores, after their final normalisation."""
+    """The output vectors of the cores, after the final normalisation of each core."""
 
     main: Float[Tensor, "b n d"]
     encoder: TokenSet | None = None
     """The encoder's output, (b, m, d), with the descriptors of its tokens; None without an encoder."""
 
     def of(self, targets: Targets) -> Float[Tensor, "b n d"]:
-        """The output of the core that the targets of a task refer to."""
+        """Returns the output vectors of the core whose slots `targets` refer to."""
         return self.encoder.x if targets.of_encoder else self.main
 
 
 class Model(nn.Module):
-    """The complete network: it embeds the chunks of all inputs, mixes them into sets, runs the core of each set and
-    applies the heads.
+    """The complete network: it embeds the chunks of all inputs, writes the embedded tokens into sets, runs the core of
+    each set and applies the heads.
 
-    `tokenizers` maps each input, in YAML order, to its embedder (the `wte` and `wpe` of a GPT are in
-    tokenizers/text.py), or to the name of another input whose embedder it shares; `heads` maps each task to its head.
-    Inputs that share a set have learned type embeddings. `context` is the number of slots per row. `core_tokens` (0 or
-    more) is the number of learned tokens at the start of every sample: the first is the class token, the others are
-    registers (Darcet et al. 2024, arXiv:2309.16588). `encoder` holds only the options of `model.encoder`; the encoder
-    itself is in `cores`.
+    `tokenizers` maps the name of each input, in YAML order, to its embedder, or to the name of another input that
+    shares its embedder (the `wte` and `wpe` of a GPT are in tokenizers/text.py). `heads` maps the name of each task to
+    its head. If several inputs are in the same set, each of them has a learned type embedding. `context` is the number
+    of slots per row. `core_tokens` (0 or more) is the number of learned tokens at the start of every sample: the first
+    one is the class token, all others are registers (Darcet et al. 2024, arXiv:2309.16588). `encoder` only contains the
+    options of `model.encoder`; the encoder itself is in `cores`. `initialization` sets the initial values.
     """
 
     def __init__(
@@ -92,14 +93,15 @@ class Model(nn.Module):
         initialization()(self)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Returns the output of each task's head, by task name: (t, ...) for t supervised slots, or one row per target
-        if the head pools slots."""
+        """Returns the output of each task's head by the name of the task. The output has one row per supervised slot,
+        or one row per target if the head pools slots."""
         hidden = self.read(batch)
         return {task: self.heads[task](at(hidden.of(t), t), t) for task, t in batch.targets.items()}
 
     def read(self, batch: Batch, cache: Cache | None = None, source: TokenSet | None = None) -> Hidden:
-        """Runs the cores on the sets of a batch. `cache` holds the main core's keys and values of earlier tokens; those
-        of this batch are appended. `source` is the encoder's output if it is already computed."""
+        """Returns the output vectors of the cores for the sets of a batch. `cache` holds the keys and values that the
+        main core computed for earlier tokens; the keys and values of this batch are appended to it. `source` is the
+        encoder's output, if it is already computed; the batch then has no encoder set."""
         if batch.encoder is not None:
             source = self.encode(batch.encoder)
         main, vectors = batch.main, None if source is None else source.x
@@ -108,16 +110,16 @@ class Model(nn.Module):
         return Hidden(self.touch_absent(x, batch) if self.training else x, source)
 
     def encode(self, planned: SetPlan) -> TokenSet:
-        """Returns the encoder's output for its set, with the descriptors of its tokens."""
+        """Returns the output vectors of the encoder for its set `planned`, with the descriptors of the tokens."""
         return TokenSet(x=self.read_first(planned), **vars(planned.tokens))
 
     def read_first(self, planned: SetPlan) -> Float[Tensor, "b n d"]:
-        """Returns the output of the core `first` for its set."""
+        """Returns the output vectors of the core `first` for its set `planned`."""
         return self.first(self.mix(planned).x, planned.tokens, planned.layouts, groups=planned.groups)
 
     @property
     def first(self) -> Transformer:
-        """The core that runs first: the encoder, or the only core."""
+        """The core that runs first: the encoder if there is one, else the main core."""
         return next(iter(self.cores.values()))
 
     @property
@@ -127,11 +129,11 @@ class Model(nn.Module):
 
     @property
     def graphs(self) -> list[tuple[Graph, ...]]:
-        """The attention graphs of the main core and of the encoder (if any), one graph per layer."""
+        """The attention graphs of the main core, then those of the encoder if there is one; one graph per layer."""
         return [core.graphs for core in reversed(self.cores.values())]
 
     def tokenizer(self, name: str) -> nn.Module:
-        """Returns the embedder of an input; several inputs may share one."""
+        """Returns the embedder of the input `name`. Several inputs can share an embedder."""
         return self.tokenizers[self.owners[name]]
 
     @property
@@ -140,8 +142,9 @@ class Model(nn.Module):
         return list(self.owners)
 
     def mix(self, planned: SetPlan) -> TokenSet:
-        """Embeds the chunks of each input, adds the type embedding and writes every token into its slot; empty slots
-        are zero. The set has the dtype of the weights, even if an embedder returns half precision under autocast.
+        """Embeds the chunks of each input and adds the type embeddings. Returns the set with every token in its slot;
+        slots without a token are zero. The vectors have the dtype of the model's weights, even if an embedder returns
+        half precision under autocast.
 
         Raises ContractError if an embedder does not return one vector of the model's width per token."""
         b, n = planned.tokens.shape
@@ -162,8 +165,8 @@ class Model(nn.Module):
         return TokenSet(x=rearrange(x, "(b n) d -> b n d", b=b), **vars(planned.tokens))
 
     def touch_absent(self, x: Tensor, batch: Batch) -> Tensor:
-        """Adds zero times every parameter of the inputs that are missing in this batch, so that all parameters have
-        gradients on all ranks."""
+        """Returns x plus zero times every parameter of the inputs that are missing in this batch. Therefore all
+        parameters have gradients in all processes."""
         present = {name for planned in batch.sets.values() for name in planned.chunks}
         owners = {self.owners[name] for name in present}
         unused = [p for name, module in self.tokenizers.items() if name not in owners for p in module.parameters()]
@@ -171,10 +174,10 @@ class Model(nn.Module):
         return x + 0.0 * sum(parameter.sum() for parameter in unused) if unused else x
 
     def plan(self, batch: Batch, *, dtype: torch.dtype = torch.float32, device="cpu") -> Batch:
-        """Returns the batch with an attention layout for every layer. Runs on the CPU, once per batch, outside the
-        compiled region. `dtype` and `device` are those of attention in the forward pass.
+        """Returns the batch with an attention layout for every layer. Call it once per batch, with the batch on the CPU
+        and outside the compiled region. `dtype` and `device` are those of attention in the forward pass.
 
-        Raises LeakError if a supervised slot can read the token that carries its target."""
+        Raises LeakError if a supervised slot depends on the token that contains its target."""
         self.leak_check.check(batch, *self.graphs)
         main, encoder = self.plan_inputs(batch.main, dtype=dtype, device=device), batch.encoder
         layouts = self.core.plan(main.tokens, None, dtype, device)
@@ -185,13 +188,14 @@ class Model(nn.Module):
         return replace(batch, main=main, encoder=encoder)
 
     def plan_first(self, planned: SetPlan, *, dtype: torch.dtype = torch.float32, device="cpu") -> SetPlan:
-        """Returns the set of the core `first`, with an attention layout for every layer of that core."""
+        """Returns the set `planned` of the core `first` with an attention layout for every layer of this core."""
         planned = self.plan_inputs(planned, dtype=dtype, device=device)
         layouts = self.first.plan(planned.tokens, None, dtype, device)
         return replace(planned, layouts=layouts, groups=self.first.group(planned.tokens))
 
     def plan_inputs(self, planned: SetPlan, *, dtype: torch.dtype, device) -> SetPlan:
-        """Returns the set with the inner sets of its chunks (`Chunks.inner`) planned by their embedders."""
+        """Returns the set `planned`, in which the embedders have planned the inner sets of their chunks
+        (`Chunks.inner`)."""
         planned_chunks = {
             name: chunks if chunks.inner is None else self.tokenizer(name).plan(chunks, dtype=dtype, device=device)
             for name, chunks in planned.chunks.items()
@@ -200,6 +204,6 @@ class Model(nn.Module):
 
 
 def at(hidden: Float[Tensor, "b n d"], targets: Targets) -> Float[Tensor, "t d"]:
-    """Returns the vectors at a task's supervised slots; only these pass through the head."""
+    """Returns the output vectors at the supervised slots of a task. The head reads only these vectors."""
     flat = rearrange(hidden, "b n d -> (b n) d")
     return flat if targets.slots is None else flat.index_select(0, targets.slots)

@@ -1,4 +1,5 @@
-"""The head of an autoencoder: it quantises vectors to codes and reconstructs the tokens' content from the codes."""
+"""The head of an autoencoder. It quantises vectors to codes and reconstructs the content of the tokens from the
+codes."""
 
 from __future__ import annotations
 
@@ -17,15 +18,15 @@ from .layers.quantizer import FiniteScalarQuantizer
 from .transformer import Transformer
 
 REACH = 2.0
-"""The largest number that is quantised; its tanh, 0.96, is rounded to the highest level."""
+"""The largest number that can be quantised. Its tanh, 0.96, is rounded to the highest level."""
 
 
 class ReconstructionHead(Head):
-    """Maps the vector of each token to a code of `levels`; a transformer, the decoder, maps all codes of an item to
-    `size` numbers per token. `length` is the number of tokens per item.
+    """Maps the vector of each token to a code with these `levels` (`FiniteScalarQuantizer`). A second transformer, the
+    decoder, maps all codes of an item to `size` numbers per token. `length` is the number of tokens per item.
 
-    The quantised numbers are the cosines between the vector and learned directions, times `REACH`. Unbounded numbers
-    would grow until only the lowest and the highest level are used, where the gradient of the tanh vanishes."""
+    The numbers to quantise are the cosines between the vector and learned directions, times `REACH`. Unbounded numbers
+    would grow until only the lowest and the highest level are used, and there the gradient of the tanh vanishes."""
 
     quantizes, inner_inputs = True, ("down", "up")
 
@@ -38,23 +39,25 @@ class ReconstructionHead(Head):
         self.out = Linear(width, size)
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets | None = None) -> Float[Tensor, "t k"]:
-        """Returns the decoded numbers of each token, followed by its quantised vector."""
+        """Returns one row per token, (t, size + l): the decoded numbers of the token, then its quantised vector."""
         quantized = self.quantizer(self.cosines(x))
         return torch.cat([self.decode(quantized), quantized], dim=1)
 
     def codes(self, x: Float[Tensor, "t d"]) -> Int[Tensor, "t"]:
-        """Returns the code of each token."""
+        """Returns the code (an integer) of each token."""
         return self.quantizer.ids(self.quantizer(self.cosines(x)))
 
     def cosines(self, x: Float[Tensor, "t d"]) -> Float[Tensor, "t l"]:
-        """Returns the numbers to quantise, from -`REACH` to `REACH`."""
+        """Returns the l numbers of each token that are quantised, from -`REACH` to `REACH`."""
         return REACH * F.linear(F.normalize(x.float()), F.normalize(self.down.weight))
 
     def decoded(self, codes: Int[Tensor, "t"]) -> Float[Tensor, "t p"]:
-        """Returns the numbers of each token, from the codes of complete items."""
+        """Returns the decoded numbers of each token. `codes` holds items of `length` codes each, one item after
+        another."""
         return self.decode(self.quantizer.vectors(codes))
 
     def decode(self, quantized: Float[Tensor, "t l"]) -> Float[Tensor, "t p"]:
-        """Returns the numbers of each token, from the quantised vectors of complete items."""
+        """Returns the decoded numbers of each token. `quantized` holds items of `length` vectors each, one after
+        another."""
         tokens = rearrange(self.up(quantized), "(s n) d -> s n d", n=self.length) + self.position.weight
         return self.out(rearrange(self.decoder(tokens), "s n d -> (s n) d"))

@@ -1,4 +1,4 @@
-"""The core: a stack of blocks over a set of tokens. GPT, ViT and BERT differ in their attention graph.
+"""The core: a stack of blocks that processes a set of tokens. GPT, ViT and BERT differ in their attention graph.
 
 Read `Transformer.forward`, then `Block.forward`, then `Attention.forward`: this is the complete forward pass.
 """
@@ -32,18 +32,19 @@ from .tokens import Tokens, plain_tokens
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout:
-    """Dropout probabilities during training, at least 0 and below 1: of embeddings and of the outputs of layers (2017
-    paper), of attention weights (GPT-2), and of complete branches (stochastic depth)."""
+    """Dropout probabilities during training, at least 0 and below 1. A single number `dropout: 0.1` sets `embedding`,
+    `attention` and `residual`. Raises ValueError for a value outside this range."""
 
     embedding: float = 0.0
-    """Of the sum of token, type and position embeddings."""
+    """Dropout of the sum of token, type and position embeddings."""
     attention: float = 0.0
-    """Of the attention weights."""
+    """Dropout of the attention weights (after the softmax)."""
     residual: float = 0.0
-    """Of the output of each attention and feed-forward layer, before it is added to the residual stream."""
+    """Dropout of the output of each attention and feed-forward layer, before this output is added to the residual
+    stream."""
     depth: float = 0.0
-    """Stochastic depth (arXiv:1603.09382): the probability that a row skips a branch of the last layer. It increases
-    linearly from 0 in the first layer."""
+    """Stochastic depth (arXiv:1603.09382): the probability that a row of the batch skips a branch (attention or
+    feed-forward) of the last layer. The probability increases linearly from 0 in the first layer to this value."""
 
     def __post_init__(self):
         for name, value in vars(self).items():
@@ -52,14 +53,15 @@ class Dropout:
 
     @classmethod
     def from_number(cls, probability: float) -> Dropout:
-        """`dropout: 0.1` in a YAML: the same probability for embeddings, attention weights and outputs of layers, as in
-        GPT-2, without stochastic depth."""
+        """Returns the options for a single number, `dropout: 0.1` in a YAML: this probability for embeddings, attention
+        weights and outputs of layers (GPT-2 does this), without stochastic depth."""
         return cls(embedding=probability, attention=probability, residual=probability)
 
 
 class AttentionContext(NamedTuple):
-    """What a layer needs to compute attention: the layout of its graph, relative positions (see `RelativePosition`),
-    its key-value cache, and the slots of each group of inputs with separate layers (see `slots_of`)."""
+    """The arguments of attention in one layer: the layout of the layer's graph, relative positions as `rotation` and
+    `bias` (see `RelativePosition`), the key-value cache of the layer, and the slots of each group of inputs with
+    separate weights (see `slots_of`)."""
 
     layout: Layout
     rotation: tuple[Tensor, Tensor] | None = None
@@ -71,11 +73,12 @@ class AttentionContext(NamedTuple):
 class Attention(nn.Module):
     """Multi-head self- or cross-attention, with one matrix each for queries, keys, values and outputs.
 
-    `key_value_heads` below `heads`: several query heads share one key and value head (Ainslie et al. 2023,
-    arXiv:2305.13245). `query_key_norm` normalises the queries and keys of every head (Henry et al. 2020,
-    arXiv:2010.04245). `head_width` is the number of channels of a head (default: width / heads). If `scaled` is false,
-    the scores are not divided by its square root, as in T5. Raises ValueError unless `heads` divides `width` and
-    `key_value_heads` divides `heads`.
+    `key_value_heads` is the number of key and value heads; null: `heads`. If it is smaller than `heads`, several query
+    heads share one key and value head (Ainslie et al. 2023, arXiv:2305.13245). `query_key_norm` normalises the queries
+    and keys of every head (Henry et al. 2020, arXiv:2010.04245); null: no normalisation. `head_width` is the number of
+    channels of a head; null: width / heads. `scaled`: whether the scores are divided by the square root of the number
+    of channels of a head (in T5 they are not). Raises ValueError if `key_value_heads` does not divide `heads`, or if
+    `heads` does not divide `width` and `head_width` is null.
     """
 
     def __init__(
@@ -101,8 +104,8 @@ class Attention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d"], context: AttentionContext, source: Float[Tensor, "b m d"] | None = None
     ) -> Tensor:
-        """Each token of `x` attends to tokens of `source` (None: of `x` itself) along the edges of a graph. Returns
-        (b, n, d)."""
+        """Returns the output of attention for each token of `x`, (b, n, d). The tokens of `x` attend to tokens of
+        `source` (None: to tokens of `x` and of the cache) along the edges of the graph."""
         query, key, value = self.project(x, x if source is None else source, context.groups)
         query, key = self.query_norm(query), self.key_norm(key)
         if not self.scaled:
@@ -117,8 +120,8 @@ class Attention(nn.Module):
         return passed(self.out, rearrange(mixed, "b h n c -> b n (h c)"), context.groups)
 
     def project(self, x: Tensor, source: Tensor, groups: tuple[Tensor, ...] | None = None) -> tuple[Tensor, ...]:
-        """Returns the queries of `x`, (b, h, n, c), and the keys and values of `source`, (b, g, m, c) with g key
-        heads."""
+        """Returns (queries, keys, values): the queries of `x`, (b, h, n, c), and the keys and values of `source`, (b,
+        g, m, c) each, with g key and value heads."""
         layers = (self.query, self.key, self.value)
         if x is source and torch.is_grad_enabled() and all(type(layer) is Linear for layer in layers):
             # one product instead of three; without gradients, copying the weights would cost more
@@ -130,21 +133,21 @@ class Attention(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class BlockOptions:
-    """The parts of a block: the keys of `block:` in a YAML."""
+    """The options of a block. The fields are the keys of `model.block` in a YAML."""
 
     norm: Callable[[int], Norm] = LayerNorm
     feed_forward: Callable[[int, bool], FeedForward] = Gelu
     residual: Callable[..., PreNorm | PostNorm] = PreNorm
     """The position of the normalisation: `pre_norm` or `post_norm`."""
     key_value_heads: int | None = None
-    """See `Attention` for this option and the next three."""
+    """See `Attention` for `key_value_heads`, `query_key_norm`, `head_width` and `scaled`."""
     query_key_norm: Callable[[int], Norm] | None = None
     head_width: int | None = None
     scaled: bool = True
     bias: bool = True
-    """Whether all matrices have biases."""
+    """Whether the matrices of attention and of the feed-forward layer have biases."""
     own_layers: OwnLayers | None = None
-    """Layers with separate weights for each group of inputs."""
+    """Separate weights of some layers for each group of inputs; null: all inputs share all weights."""
 
     def attention(self, width: int, heads: int, dropout: float) -> Attention:
         """Returns an attention layer with these options."""
@@ -155,10 +158,11 @@ class BlockOptions:
 
 
 class Block(nn.Module):
-    """Attention along the graph, cross-attention if `crosses`, and a feed-forward layer per token.
+    """One layer of a core: attention along the graph, then cross-attention if `crosses`, then a feed-forward layer.
 
-    `skip` is the probability with which a row skips a branch during training. A subclass may extend `Options`, a frozen
-    dataclass whose fields are its keys in a YAML.
+    `skip` is the probability of stochastic depth: during training, each row of the batch skips each branch (attention,
+    cross-attention, feed-forward) with this probability. A subclass may set `Options` to a subclass of `BlockOptions`,
+    a frozen dataclass. The fields of `Options` are the keys of `model.block` in a YAML.
     """
 
     Options = BlockOptions
@@ -185,8 +189,8 @@ class Block(nn.Module):
         self, x: Float[Tensor, "b n d"], context: AttentionContext, source: Float[Tensor, "b m d"] | None = None,
         source_context: AttentionContext | None = None,
     ) -> Float[Tensor, "b n d"]:  # fmt: skip
-        """Every token attends to the tokens that have an edge to it; then the feed-forward layer processes every token
-        separately."""
+        """Returns the vectors of the tokens after this layer. Every token attends to the tokens that it reads in the
+        graph; then the feed-forward layer processes every token separately."""
         x = self.add_attention(x, self.attention, context)
         if self.cross_attention is not None:
             x = self.add_cross_attention(x, self.cross_attention, source_context, source)
@@ -194,15 +198,16 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of blocks over one set of tokens. Each layer attends along its attention graph.
+    """A stack of blocks that processes one set of tokens. Each layer attends along its own attention graph.
 
         x = torch.randn(2, 10, 64)
         y = Transformer(width=64, depth=2, heads=2, attention="causal")(x)      (2, 10, 64)
 
-    `attention` is one graph for all layers, or a list that is repeated over the layers, such as
-    `[causal & window(256), causal]`. A graph is a `Graph` or an expression, which can name no input and no axis except
-    `order`. `position` adds relative positions to attention. `final_norm` normalises the output of a pre-norm core. If
-    the blocks cross (`block=partial(Block, crosses=True)`), the core also attends to a second set, within samples.
+    `attention` is one graph for all layers, or a list of graphs that is repeated over the layers, such as `[causal &
+    window(256), causal]`. A graph is a `Graph` or an expression; an expression cannot contain inputs, and no axis
+    except `order`. `position` adds relative positions to attention; None: no positions. `final_norm` normalises the
+    output of the last block, but not with `post_norm`, whose output is already normalised. If the blocks have
+    cross-attention (`block=partial(Block, crosses=True)`), the tokens also attend to a second set, within samples.
     """
 
     def __init__(
@@ -233,11 +238,13 @@ class Transformer(nn.Module):
     ) -> Float[Tensor, "b n d"]:  # fmt: skip
         """Returns the vectors of the tokens after all blocks.
 
-        tokens   descriptors of the tokens. None: every row is one sample of one input
-        layouts  the attention layout of each layer for these tokens (`plan`). None: computed here
-        cache    keys and values of earlier tokens. If `layouts` are passed, call `cache.extend(tokens)` first
-        source   a second set, with its layout `source_layout` (`plan_cross`). None: row b attends to all of row b
-        groups   the slots of each group of inputs with separate layers (`group`). None: computed here
+        tokens         the descriptors of the tokens. None: every row is one sample of one input
+        layouts        the attention layout of each layer for these tokens (`plan`). None: computed in this call
+        cache          keys and values of earlier tokens. If `layouts` are passed, call `cache.extend(tokens)` first
+        source         the vectors of a second set, for cross-attention. None: no cross-attention
+        source_layout  the layout of cross-attention (`plan_cross`). None, if `layouts` is None too: row b attends to
+                       all of row b of `source`
+        groups         the slots of each group of inputs with separate weights (`group`). None: computed in this call
         """
         if tokens is None:
             plain = {"start": 0 if cache is None else cache.length, "axes": self.axes}
@@ -262,25 +269,27 @@ class Transformer(nn.Module):
         return self.norm(x)
 
     def plan(self, tokens: Tokens, keys: Tokens | None = None, dtype=torch.float32, device="cpu") -> tuple[Layout, ...]:
-        """Returns one layout per layer for these tokens (descriptors on the CPU). Layers with the same graph share a
-        layout."""
+        """Returns one attention layout per layer for these tokens. Layers with equal graphs share a layout. All
+        descriptors must be on the CPU. `keys` are the tokens that are read; None: `tokens`."""
         dropout = self.dropout.attention if self.training else 0.0
         options = {"bias": self.position.has_bias, "dropout": dropout, "dtype": dtype, "device": device}
         layouts = {graph: plan(graph, tokens, keys, **options) for graph in set(self.graphs)}
         return tuple(layouts[graph] for graph in self.graphs)
 
     def name_inputs(self, names: Sequence[str]) -> None:
-        """Set the names of the inputs with the numbers 1, 2, ... Groups of inputs with separate layers need them; see
-        `OwnLayers`."""
+        """Sets the names of the inputs 1, 2, ... Groups of inputs with separate weights need these names (`OwnLayers`).
+        Raises ValueError if the names differ from the names in the groups."""
         own_layers = self.blocks[0].own_layers
         self.input_groups = own_layers and own_layers.numbered(names)
 
     def group(self, tokens: Tokens) -> tuple[Tensor, ...] | None:
-        """Returns the slots of each group of inputs with separate layers; None if there are no groups."""
+        """Returns the slots of each group of inputs with separate weights, one tensor per group. None if the blocks
+        have no groups, or if `name_inputs` was not called."""
         return None if self.input_groups is None else slots_of(self.input_groups, tokens.input)
 
     def plan_cross(self, tokens: Tokens, source: Tokens, dtype=torch.float32, device="cpu") -> Layout:
-        """Returns the layout from this core's tokens to a second set: each token attends to its own sample there."""
+        """Returns the layout of cross-attention from `tokens` to the second set `source`. Each token attends to all
+        tokens of `source` with the same sample number."""
         return plan_cross(SameSample(), tokens, source, dtype=dtype, device=device)
 
     def empty_cache(self, rows: int, capacity: int, *, dtype=torch.float32, device="cpu") -> Cache:

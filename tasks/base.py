@@ -1,5 +1,6 @@
-"""The contract of tasks. A task maps a batch to supervised slots with targets, and the output of its head to loss terms
-and metrics. It has no parameters; these are in its head (`models/heads.py`)."""
+"""The contract of tasks. A task maps a batch to supervised slots (positions in the rows of the batch whose output is
+trained) with targets, and the output of its head to loss terms and metrics. A task has no parameters; the parameters
+are in its head (`models/heads.py`)."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ from .judging import Judge
 
 
 def with_targets(batch: Batch, tasks: Mapping[str, Task]) -> Batch:
-    """Returns the batch with the targets of all tasks. Values that a task hides (masks) are hidden in it. Tasks that
-    create inputs (`Needs.makes`) run first."""
+    """Returns the batch with the targets of all tasks, in the order of `tasks`. Values that a task hides (masks) are
+    hidden for all tasks. Tasks that create inputs (`Needs.makes`) run first."""
     targets = {}
     for name, task in sorted(tasks.items(), key=lambda item: not item[1].needs.makes):
         batch, targets[name] = targets_of(name, task, batch)
@@ -32,9 +33,10 @@ def with_targets(batch: Batch, tasks: Mapping[str, Task]) -> Batch:
 
 
 def with_targets_apart(batch: Batch, tasks: Mapping[str, Task]) -> list[Batch]:
-    """Returns several copies of the batch, so that values hidden by one task are not hidden from others. The first copy
-    has the targets of all tasks that do not change the batch. Each other copy has the targets of one task, and the
-    values that it hides are hidden. Inputs that tasks create (`Needs.makes`) are in all copies."""
+    """Returns one or several copies of the batch, so that values hidden by one task remain visible to the other tasks.
+    The first copy has the targets of all tasks that hide nothing or create inputs (`Needs.makes`); it is missing if
+    there are no such tasks. Each further copy has the targets of one task that hides values, and only these values are
+    hidden. Created inputs are in all copies."""
     together, apart = {}, []
     for name, task in tasks.items():
         if task.needs.makes:
@@ -50,7 +52,8 @@ def with_targets_apart(batch: Batch, tasks: Mapping[str, Task]) -> list[Batch]:
 
 
 def targets_of(name: str, task: Task, batch: Batch) -> tuple[Batch, Targets]:
-    """Returns `task.targets(batch)` of the task `name`. Raises ContractError if it is not (Batch, Targets)."""
+    """Returns `task.targets(batch)` of the task named `name`. Raises ContractError if the result is not a tuple (Batch,
+    Targets)."""
     result = task.targets(batch)
     is_pair = isinstance(result, tuple) and len(result) == 2
     if is_pair and isinstance(result[0], Batch) and isinstance(result[1], Targets):
@@ -62,8 +65,22 @@ def targets_of(name: str, task: Task, batch: Batch) -> tuple[Batch, Targets]:
     )
 
 
+def answers_of(name: str, task: Task, output: Tensor, targets: Targets, batch: Batch) -> list[dict[str, Any]]:
+    """Returns `task.answers(output, targets, batch)`. Raises ContractError if the result is not a sequence with one
+    mapping per sample."""
+    answers, samples = task.answers(output, targets, batch), batch.first.samples
+    if not isinstance(answers, Sequence) or [isinstance(each, Mapping) for each in answers] != [True] * samples:
+        returned = f"{len(answers)} values" if isinstance(answers, Sequence) else described(answers)
+        raise ContractError(
+            f"tasks.{name}: {type(task).__name__}.answers returned {returned} for {samples} samples; expected: a "
+            "dictionary for each sample"
+        )
+    return list(answers)
+
+
 def head_of(name: str, task: Task, tokenizers: Mapping[str, nn.Module], width: int) -> Head:
-    """Returns `task.head(tokenizers, width)` of the task `name`. Raises ContractError if it is not a `Head`."""
+    """Returns `task.head(tokenizers, width)` of the task named `name`. Raises ContractError if the result is not a
+    `Head`."""
     head = task.head(tokenizers, width)
     if not isinstance(head, Head):
         raise ContractError(
@@ -78,8 +95,10 @@ SHAPE_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError
 
 
 def terms_of(name: str, task: Task, head: nn.Module, output: Tensor, targets: Targets) -> Mapping[str, Tensor]:
-    """Returns `task.terms(output, targets)` of the task `name`, for a user-defined task or `head` (which returned
-    `output`). Raises ContractError if the task cannot process the output, or if its terms are not scalars by name."""
+    """Returns `task.terms(output, targets)` of the task named `name`; called if the task or its `head`, which returned
+    `output`, is user-defined. Raises ContractError if the output of a vocabulary head has a wrong shape, if `terms`
+    fails with one of SHAPE_ERRORS (except lack of memory), or if its result is not a non-empty mapping of names to
+    scalar tensors."""
     returned = f"{type(head).__name__} returned {described(output)} for {len(targets.values)} targets"
     if isinstance(head, VocabularyHead) and (output.dim() != 2 or output.shape[1] != len(head.table)):
         raise ContractError(f"tasks.{name}.head: {returned}; expected: ({len(targets.values)}, {len(head.table)}), a "
@@ -101,52 +120,58 @@ def terms_of(name: str, task: Task, head: nn.Module, output: Tensor, targets: Ta
 
 
 class Metric(NamedTuple):
-    """A metric of a complete split, computed from sums over its batches, from generated and reference texts, or from
-    all outputs."""
+    """A metric of a split. It is computed from sums over the batches (`of_sums`), from generated and reference texts
+    (`of_texts`), from all outputs of the head (`of_outputs`), or by a judge (`of_judge`)."""
 
     unit: str
     larger_is_better: bool | None = False
-    """None: runs cannot be compared by it."""
+    """True: a larger value is better. False: a smaller value is better. None: neither; runs cannot be compared by this
+    metric."""
     of_sums: Callable[[Mapping[str, Tensor]], float | None] | None = None
-    """Computes it from the sums over a split: `loss` (the first of `Task.terms`), `count` (of targets), the sums of
-    `Task.measure`, and for items that are ids their size in `units`. Returns None if a sum is missing."""
+    """Computes the metric from sums over a split, by name: `loss` (the first of `Task.terms`), `count` (the number of
+    targets), the sums of `Task.measure`, and `units` (the size of the items, if these are ids). Returns None if a sum
+    that the metric needs is missing."""
     of_texts: Callable[[Sequence[str], Sequence[str]], float] | None = None
-    """Computes it from the generated texts and the references of a split, in the same order."""
+    """Computes the metric from the generated texts and the reference texts of a split, in the same order."""
     of_outputs: Callable[[Tensor, Tensor], float] | None = None
-    """Computes it, such as the recall of retrieval, from the head's outputs (float32, on the CPU) and the values of all
-    targets of a split, along the first axis, in no particular order. Each process keeps them in memory."""
+    """Computes the metric, such as the recall of retrieval, from the head's outputs (float32, on the CPU) and the
+    values of all targets of a split. Both tensors have one target per row, in the same, unspecified order. Each process
+    keeps them in memory."""
     counted: Callable[[Mapping[str, Tensor]], float] | None = None
-    """Computes from the sums on how many samples it is measured; None: on all samples with a target."""
+    """Computes, from the sums, the number of samples on which the metric is measured. None: all samples with a
+    target."""
     of_judge: bool = False
-    """Whether one of the task's `judges` computes it from the generated items of a split."""
+    """Whether one of the task's `judges` computes the metric from the generated items of a split."""
     of_chain: bool = False
-    """Whether it is computed from sums over some items whose tokens are predicted one by one, from left to right."""
+    """Whether the metric is computed from sums over a subset of the items, whose tokens are predicted one by one, from
+    left to right."""
 
     @property
     def of_generated(self) -> bool:
-        """Whether it is computed from generated items."""
+        """Whether the metric is computed from generated items, by `of_texts` or by a judge."""
         return self.of_texts is not None or self.of_judge
 
     @property
     def measured_on(self) -> str:
-        """The name of the count of samples on which it is measured: `judged` (generated or recognised items),
-        `chain_samples`, or `samples` (all samples with a target)."""
+        """The name of the count of samples on which the metric is measured: `judged` (samples with a generated or
+        recognised item), `chain_samples` (the subset of `of_chain`), or `samples` (all samples with a target)."""
         return "judged" if self.of_generated else "chain_samples" if self.of_chain else "samples"
 
     @property
     def in_nats(self) -> bool:
-        """Whether its unit is nats, so that the difference of two values can be converted to bits."""
+        """Whether the unit begins with `nats`. Differences between values of such a metric can be converted to bits."""
         return self.unit.startswith("nats")
 
 
 def known_values(values: Tensor) -> Bool[Tensor, "t"]:
-    """Whether each target, a number or a row of numbers, has a value that is neither `IGNORED` nor NaN."""
+    """Returns booleans (t): whether each target has a known value, neither `IGNORED` nor NaN. `values` has one number
+    or one row of numbers per target; in a row, one known number is enough."""
     is_known = ~values.isnan() if values.is_floating_point() else values != IGNORED
     return is_known.flatten(1).any(1) if is_known.dim() > 1 else is_known
 
 
 def per_target(sums: Mapping[str, Tensor], name: str = "loss") -> float:
-    """Returns the sum named `name` divided by the number of targets."""
+    """Returns the sum named `name` divided by the number of targets (`count`, at least 1)."""
     return float(sums[name] / sums["count"].clamp(min=1))
 
 
@@ -163,99 +188,106 @@ LOSS = Metric("nats per target", of_sums=per_target)
 
 
 def figures(metrics: Mapping[str, Metric], sums: Mapping[str, Tensor]) -> dict[str, float]:
-    """Returns the metrics that can be computed from these sums over a split, by name."""
+    """Returns the values, by name, of the metrics that have `of_sums` and for which it does not return None."""
     values = {name: metric.of_sums(sums) for name, metric in metrics.items() if metric.of_sums}
     return {name: value for name, value in values.items() if value is not None}
 
 
 @runtime_checkable
 class TrainingColumns(Protocol):
-    """The training data for `Task.fit`: one column at a time."""
+    """The training data for `Task.fit`. It is read one column at a time."""
 
     def __len__(self) -> int:
         """The number of samples."""
 
     def column(self, name: str) -> Iterator[Any]:
-        """The values of one column, in order, without samples that have no value."""
+        """Yields the values of one column, in the order of the samples. Samples without a value are skipped."""
 
     def items(self, name: str) -> Iterator[Any]:
-        """The raw values of one input, in order, without samples that have no value."""
+        """Yields the values of one input before they are decoded, in the order of the samples. Samples without a value
+        are skipped."""
 
     def say(self, text: str) -> None:
         """Print a remark about the data to the user."""
 
 
 def whole_context(context: int, encoder_context: int) -> int:
-    """`Needs.window` of most tasks: a corpus is read in windows of the core's context length."""
+    """Returns `context`, the context length of the core. Default of `Needs.window`: a corpus is read in windows of this
+    length."""
     return context
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """The requirements of a task. They depend on its options only, not on data or a model."""
+    """The requirements of a task. They depend only on the options of the task, not on data or a model. In the fields
+    below, "the task" is the task that has these requirements."""
 
     columns: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
-    """The data columns that it reads, each with a function that raises DataError for a value that cannot be a target.
-    Such samples count as bad."""
+    """The data columns that the task reads, by name, each with a function that raises DataError for a value that cannot
+    be a target. A sample with such a value counts as bad."""
     inputs: tuple[str, ...] = ()
-    """The inputs that contain its target, or from which it reads the answer (CTC). Input dropout never drops them,
-    unless the task `refines`."""
+    """The inputs that contain the target, or from which the task reads the answer (CTC). Input dropout never drops
+    these inputs, unless the task `refines`."""
     supervised_at: tuple[str, ...] = ()
     """Further inputs that input dropout never drops, because the supervised slots are at their tokens."""
     makes: tuple[str, ...] = ()
-    """The inputs that it creates from other inputs. No data set has them."""
+    """The inputs that the task creates from other inputs. No data set contains them."""
     generates: bool = False
-    """Whether it generates the item of its target, token by token."""
+    """Whether the task generates the item of its target, token by token."""
     refines: bool = False
-    """Whether it generates the item of its target by refining a draft (`models/generation/refine.py`). Input dropout
-    may drop its inputs, for example if one input is generated from another. A sample without them has no target."""
+    """Whether the task generates the item of its target by refining a draft (`models/generation/refine.py`). Input
+    dropout may then drop the inputs of the task; for example, one of two inputs can be generated from the other. A
+    sample without the target input has no target."""
     compared: tuple[str, ...] = ()
     """Further data columns with which its judges compare generated items."""
     encoder: bool = False
-    """Whether it needs an encoder, to whose output its text attends by cross-attention."""
+    """Whether the model needs an encoder, whose output the text of the task reads by cross-attention."""
     hides: str = ""
-    """How it hides the target in the input that contains it, for messages: `shifted`, `masked`, `denoised`. Empty: it
-    does not hide it, so that no input may read the target column."""
+    """How the task hides the target in the input that contains it, for messages: `shifted`, `masked`, `denoised`,
+    `quantised`. Empty: the target is not hidden, so no input may read the target column."""
     special_ids: tuple[str, ...] = ()
-    """Roles of the special ids that it needs in the encoding of its inputs, such as `mask`."""
+    """The names (roles) of the special ids that the encoding of the inputs must have for this task, such as `mask`."""
     whole_batch: bool = False
-    """Whether its loss compares all samples of a global batch with each other. `Task.terms` then receives the outputs
-    and targets of all micro-batches and processes, concatenated along the first axis, in no particular order. Of the
-    targets only `values`, `weights` and `count` are set. During evaluation it receives one batch at a time."""
+    """Whether the loss compares all samples of a global batch with each other. In training, `Task.terms` then receives
+    the outputs and targets of all micro-batches and processes, concatenated along the first axis, in no particular
+    order; only `values`, `weights` and `count` of these targets are set. In an evaluation, `Task.terms` receives one
+    batch at a time."""
     window: Callable[[int, int], int] = whole_context
-    """Maps the context lengths of the core and of the encoder (0: none) to the number of tokens in a window of a
-    corpus."""
+    """Returns the number of tokens in a window of a corpus. Its arguments are the context lengths of the core and of
+    the encoder, in tokens; the second is 0 without an encoder."""
     asked: Mapping[str, Callable[[Chopper], Chopper]] = field(default_factory=dict)
-    """By input, a function from its chopper to the chopper for `predict`, which for example reads marks in a text as
-    masks."""
+    """A function for each input in the mapping: it receives the chopper of the input and returns the chopper for
+    `predict`. That chopper can, for example, read marks in a text as masks."""
 
 
 Problems = Iterator[tuple[tuple[str | int, ...], str]]
-"""Problems of a configuration: the path in the YAML, such as `("inputs", "image", "size")`, and a message."""
+"""Pairs (path, message) for the problems of a configuration. The path is the sequence of keys in the YAML, such as
+`("inputs", "image", "size")`."""
 
 
 class Task:
-    """Base of all tasks."""
+    """Base class of all tasks."""
 
     target: str
-    """The input or data column that it predicts."""
+    """The input or data column that the task predicts."""
     weight: float = 1.0
     """The factor of its loss in the sum of the losses of all tasks."""
     search: Search = Search()
     """The search algorithm for tasks that generate or recognise texts."""
     texts: Sequence[str] = ()
-    """The names of its metrics of generated texts."""
+    """The names of the configured metrics of generated or recognised texts, such as `wer`."""
     judges: Mapping[str, Judge] = {}
     """The judges of generated items, by the names of their metrics."""
     choppers: Mapping[str, Chopper] = {}
-    """The choppers of all inputs, with the encodings of texts. Set after they are fitted."""
+    """The choppers of all inputs, by input name, with the encodings of texts. Set after the choppers are fitted."""
     Learned: ClassVar[Any] = None
-    """The pydantic model of what `fit` returns, saved as `assets/task-NAME/<its name in lower case>.json`, so that a
-    run works without its data; None: nothing is learned."""
+    """The pydantic model that `fit` returns; None: the task learns nothing in `fit`. A run saves it as
+    `assets/task-NAME/CLASS.json` (CLASS is the name of the model in lower case), so it can be loaded without the
+    data."""
     learned: Any = None
     """The result of `fit`."""
     asks: bool = False
-    """Whether it is used for `predict` instead of training or evaluation. It hides nothing then."""
+    """Whether the task is used for `predict` instead of training or evaluation. The task then hides nothing."""
 
     @property
     def needs(self) -> Needs:
@@ -263,45 +295,48 @@ class Task:
         raise NotImplementedError
 
     def problems(self, name: str, wiring: Wiring) -> Problems:
-        """Yields the problems of a configuration in which this task has the name `name`."""
+        """Yields the problems (path, message) of a configuration in which this task has the name `name`."""
         yield from ()
 
     def fit(self, data: TrainingColumns) -> Any:
-        """Returns what the task learns from the targets of the training data (their classes, their mean), as a
-        `Learned`; None for most tasks. Raises DataError if the data are not sufficient."""
+        """Returns an instance of `Learned` with what the task learns from the targets of the training data (their
+        classes, their mean). The default returns None. Raises DataError if the data are not sufficient."""
         return None
 
     def check_answer(self, text: str) -> None:
-        """Raises ValueError if the task can never answer with this text. Most tasks accept all texts."""
+        """Raises ValueError if the task cannot return this text as an answer. The default accepts all texts."""
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> Head:
-        """Returns the head, which maps vectors of the model's `width` to the output of this task. The `Model` owns it.
-        `tokenizers` are the embedders by input."""
+        """Returns the head, which maps vectors of the model's `width` to the output of this task. The head becomes a
+        part of the `Model`. `tokenizers` contains the embedder of each input, by input name."""
         raise NotImplementedError
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Returns the batch and the supervised slots with their targets. The task may change what the model reads in
-        the batch (mask a word); random choices depend on the seeds of the samples. Computed on the CPU from the plan.
+        """Returns (batch, targets): the batch as the model reads it, and the supervised slots with their targets. The
+        task may hide values in this batch, such as masked words; random choices depend only on the seeds of the
+        samples. The method is called on the CPU, before the embedding.
 
-        Any input may be absent from a sample, or from all samples of a batch (then it is not in `chunks`), even the
-        target of the task. Such samples have no targets."""
+        Every input can be absent, also the target of the task: from a sample, or from all samples of a batch (the input
+        is then not in `chunks`). Samples without the target have no targets.
+        """
         raise NotImplementedError
 
     def terms(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Returns the loss terms of one micro-batch by name, scalars, each summed over its targets. The first one is
-        reported as `loss`; training minimises the sum of all. They are not means: training divides by the number of
-        targets in the *global* batch, so that gradient accumulation, several processes and ragged targets give the same
-        loss."""
+        """Returns the loss terms of one micro-batch by name. Each term is a scalar, the sum over the targets, not their
+        mean. The first term is reported as `loss`; training minimises the sum of all terms. Training divides the sums
+        by the number of targets in the *global* batch. The loss therefore does not depend on gradient accumulation, the
+        number of processes, or how the targets are distributed over micro-batches."""
         raise NotImplementedError
 
     def chance(self) -> float | None:
-        """The loss per target of a uniform guess, such as the logarithm of the number of classes, without the task's
-        weight. None if it is unknown."""
+        """Returns the loss per target of a uniform guess, such as the logarithm of the number of classes, without the
+        task's weight. The default returns None: unknown."""
         return None
 
     def supervised(self, batch: Batch, targets: Targets) -> Bool[Tensor, "s"]:
-        """Whether each sample of a batch (of a stream: each row) has a target. By default a sample has a target if one
-        of its slots has a value that is neither `IGNORED` nor NaN."""
+        """Returns booleans (s): whether each sample of the batch has a target; for a stream, whether each row has one.
+        By default, a sample has a target if `Targets.lengths` is not negative for it or, without `lengths`, if one of
+        its supervised slots has a value that is neither `IGNORED` nor NaN."""
         if targets.lengths is not None:
             return targets.lengths >= 0
         planned = batch.set_of(targets)
@@ -316,7 +351,8 @@ class Task:
         return has_target
 
     def measure(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Returns sums of one micro-batch by name. They are added up over a split for `Metric.of_sums`."""
+        """Returns sums over the targets of one micro-batch, by name. The evaluation adds them up over a split and
+        passes them to `Metric.of_sums`."""
         return {}
 
     @property
@@ -325,18 +361,19 @@ class Task:
         return {"loss": LOSS}
 
     def summary(self, values: Sequence[Any]) -> str:
-        """Returns a short description of the values of its first target column, which is printed before training:
-        `28 circle, 26 square, 6 triangle`. Empty by default."""
+        """Returns a short description of the values of the task's first data column, which is printed before training,
+        such as `28 circle, 26 square, 6 triangle`. The default returns an empty text."""
         return ""
 
     def answers(self, output: Tensor, targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """Returns the answer for every sample of the batch, in order, as a dictionary for JSON: {"class": "cat", ...}.
-        Recognised text has the key `text`. The key `error` explains a missing answer, such as an absent input."""
+        """Returns one dictionary per sample of the batch, in order, whose values can be written as JSON: {"class":
+        "cat", ...}. Recognised text has the key `text`. If there is no answer, the key `error` gives the reason, such
+        as an absent input."""
         raise NotImplementedError
 
 
 def asking(task: Task) -> Task:
-    """Returns a copy of the task for `predict`, which hides nothing."""
+    """Returns a copy of the task for `predict`; the copy hides nothing."""
     task = copy(task)
     task.asks = True
     return task
@@ -360,30 +397,32 @@ class Wiring:
     model: Mapping[str, Any]
     """The options of the model."""
     graphs: Mapping[str, Graph]
-    """The attention graphs of the main core by their expressions, without expressions that cannot be parsed."""
+    """The attention graphs of the main core, by the expressions that define them. Expressions that cannot be parsed are
+    absent."""
     order: str
     """The order of a sample's tokens, `data.order`: `inputs` or `seconds`."""
     optional: frozenset[str]
     """The inputs that training drops from some samples (`training.input_dropout`)."""
     tasks: Mapping[str, Task]
-    """The tasks before they are fitted. To fit one, copy it (`copy.deepcopy`)."""
+    """The tasks, by name, before they are fitted. Do not fit these objects, but copies (`copy.deepcopy`)."""
     needs: Mapping[str, Needs]
     """The requirements of each task."""
     columns: Mapping[str, str]
-    """The data column that each input reads."""
+    """The data column that each input reads, by input name."""
     owners: Mapping[str, str]
-    """The input whose tokenizer each input uses: itself, or its `same_as`."""
+    """By input name, the input whose tokenizer is used: the input itself, or the input in its option `same_as`."""
     roles: Mapping[str, Role]
-    """For each input, whether a task generates it, and which special ids the tasks need in it."""
+    """By input name, whether a task generates the input, and which special ids the tasks need in its encoding."""
     generated: tuple[str, ...]
     """The inputs that tasks generate token by token."""
     encoded: tuple[str, ...]
     """The inputs that the encoder reads; empty if there is no encoder."""
     axes: tuple[str, ...]
-    """The position axes of a set of all inputs: `order`, then those of the tokenizers, without duplicates."""
+    """The position axes of a set that contains all inputs: `order`, then the axes of the tokenizers, without
+    duplicates."""
 
     def sharing(self, owner: str) -> list[str]:
-        """Returns the inputs that use the tokenizer of `owner`, including `owner`."""
+        """Returns the names of the inputs that use the tokenizer of the input `owner`, including `owner`."""
         return [name for name in self.owners if self.owners[name] == owner]
 
     @property
@@ -393,8 +432,8 @@ class Wiring:
 
     @property
     def ahead(self) -> frozenset[str]:
-        """The inputs that tokens of an earlier time can read in some layer. A user-defined graph that does not define
-        `Graph.ahead` and an expression that cannot be parsed add no inputs."""
+        """The names of the inputs whose tokens can be read, in some layer, by tokens of an earlier time. A user-defined
+        graph without `Graph.ahead`, and an expression that cannot be parsed, add no inputs."""
         names, ahead = list(self.inputs), set[str]()
         for text, graph in self.graphs.items():
             axes = (0, *(self.axes.index(axis) for axis in self.axes if axis == SECONDS))

@@ -1,4 +1,4 @@
-"""Classification: predict the class of a sample, or its labels if it can have several."""
+"""Classification: predicts the class of a sample, or several labels (`several`)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .base import Metric, Needs, Task, TrainingColumns, per_target
 
 
 class Classes(RootModel[Annotated[tuple[StrictBool | StrictInt | StrictFloat | StrictStr, ...], Field(min_length=2)]]):
-    """The assets file `classes.json`: the classes, in the order of their logits."""
+    """The content of the assets file `classes.json`: the classes, in the order of the logits."""
 
 
 def is_label(value: Any) -> bool:
-    """Whether a value can be a label: a text, or a number that is not NaN."""
+    """Returns whether a value can be a label: a text, a boolean, or a number that is not NaN."""
     return isinstance(value, str | int | float) and value == value
 
 
@@ -40,15 +40,17 @@ CONFUSED = 2000
 
 
 class Classification(Task):
-    """Predict the class in the data column `target` from the inputs of a sample.
+    """Predicts the class in the data column `target` from the inputs of a sample.
 
-    The classes are the values in the training data, sorted: numbers, then texts. `several`: the column holds a list of
-    labels, which are predicted independently (binary cross-entropy). `label_smoothing`: the share of the target, 0 to
-    below 1, that is spread over all classes (Szegedy et al. 2016, arXiv:1512.00567). `unlabelled`: the weight, 0 or
-    more, of a loss on samples without a label. It rewards confident predictions and an equal frequency of all classes
-    (minus the mutual information: Krause et al. 2010; Liang et al. 2020, arXiv:2002.08546), and compares all samples of
-    the global batch. `pooling`: `mean_pooling`, `attention_pooling`, or, with `model.core_tokens`, `class_token` or
-    `core_tokens`.
+    The classes are the distinct values of the column in the training data, sorted: numbers first, then texts.
+
+    `several`: each value of the column is a list of labels, and each label is predicted independently (binary
+    cross-entropy). `label_smoothing`: the share of the target, at least 0 and below 1, that is distributed over all
+    classes (Szegedy et al. 2016, arXiv:1512.00567). `unlabelled`: the weight, 0 or more, of an additional loss on the
+    samples without a label. This loss compares all these samples of the global batch; it is low if the predictions are
+    confident and all classes are equally frequent (minus the mutual information: Krause et al. 2010; Liang et al. 2020,
+    arXiv:2002.08546). `pooling`: how the vectors of a sample's tokens become one vector: `mean_pooling`,
+    `attention_pooling`, or, with `model.core_tokens`, `class_token` or `core_tokens`.
     """
 
     Learned = Classes
@@ -69,15 +71,16 @@ class Classification(Task):
         return Needs(columns={self.target: self.encoded}, whole_batch=self.unlabelled > 0)
 
     def fit(self, data: TrainingColumns) -> Classes:
-        """Returns the classes. Raises DataError if there are fewer than two, or if `unlabelled` is set but all samples
-        have a label."""
+        """Returns the sorted classes. Raises DataError if there are fewer than two classes, if a value is not a label
+        (see `labels`), or if `unlabelled` is not 0 although all samples have a label."""
         classes, labelled = set(), 0
         for value in data.column(self.target):
             classes.update(self.labels(value))
             labelled += 1
         if self.unlabelled and labelled == len(data):
             raise DataError(
-                f"unlabelled is {self.unlabelled}, but every training sample has a label in {self.target!r}"
+                f"unlabelled is {self.unlabelled}, the weight of a loss on samples without a label, but every training "
+                f"sample has a label in {self.target!r}; remove unlabelled"
             )
         if len(classes) < 2:
             raise DataError(
@@ -86,8 +89,9 @@ class Classification(Task):
         return Classes(tuple(sorted(classes, key=lambda label: (isinstance(label, str), label))))
 
     def labels(self, value: Any) -> list[str | int | float]:
-        """Returns the labels in a value of the column. Raises DataError if one is not a label, or if the value is a
-        list but `several` is false, or is no list but `several` is true."""
+        """Returns the labels in a value of the target column. Raises DataError if a label is not a text or number (or
+        is NaN), if the value is a list although `several` is false, or if the value is not a list although `several` is
+        true."""
         is_list = isinstance(value, list | tuple | set)
         labels = list(value) if is_list else [value]
         if is_list == self.several and all(map(is_label, labels)):
@@ -112,7 +116,8 @@ class Classification(Task):
 
     @cached_property
     def by_text(self) -> dict[str, Any]:
-        """The classes by their text, as in tables and folder names. Empty if two classes have the same text."""
+        """The classes by their text (`str`), because tables and folder names contain texts. Empty if two classes have
+        the same text."""
         by_text = {str(name): name for name in self.classes}
         return by_text if len(by_text) == len(self.numbers) else {}
 
@@ -126,11 +131,11 @@ class Classification(Task):
         return PooledLinear(self.pooling(width), width, len(self.classes))
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """The values are class indices (s), or with `several` zeros and ones (s, v). The slots are those that are
-        pooled."""
+        """Returns the batch, and targets with the values (s): class indices, `IGNORED` without a label. With `several`,
+        the values are zeros and ones (s, v). The slots are those that the pooling reads."""
         slots, groups = slots_read(self.pooling, batch.first)
         rows = [self.encoded(label) for label in batch.first.labels[self.target]]
-        values = torch.stack([self.encoded(None), *rows])[1:]  # torch.stack needs at least one row
+        values = torch.stack([self.encoded(None), *rows])[1:]  # an extra row, because stack fails without rows
         firsts = values if values.dim() == 1 else values[:, 0]
         return batch, Targets(
             values=values, slots=slots, groups=groups, count=int((firsts != IGNORED).sum()),
@@ -139,10 +144,11 @@ class Classification(Task):
 
     def supervised(self, batch: Batch, targets: Targets) -> Bool[Tensor, "s"]:
         firsts = targets.values if targets.values.dim() == 1 else targets.values[:, 0]
-        return firsts != IGNORED  # a sample without tokens has a class, too
+        return firsts != IGNORED  # a sample without tokens can also have a class
 
     def encoded(self, label: Any) -> Tensor:
-        """Returns the target of a label; `IGNORED` (-100) for None. Raises DataError if the label is not a class.
+        """Returns the target of one sample as a tensor. Raises DataError if a label is not one of the classes. A
+        missing label (None) becomes `IGNORED` (-100).
 
         With the classes "cat" and "dog", "dog" becomes 1. With `several`, ["dog"] becomes [0., 1.], and None becomes
         [-100., -100.].
@@ -160,7 +166,8 @@ class Classification(Task):
         return torch.zeros(len(self.classes)).index_fill_(0, numbers, 1.0) if self.several else numbers[0]
 
     def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
-        """`loss`, and with `unlabelled` also `unlabelled`: minus the mutual information times its weight."""
+        """Returns `loss` (cross-entropy); with `unlabelled` also the term `unlabelled`, minus the weight times the
+        mutual information of the samples without a label."""
         terms = {"loss": self.loss(output.float(), targets.values, self.smoothing)}
         if self.unlabelled:
             information = mutual_information(output.float(), targets.values == IGNORED)
@@ -171,8 +178,8 @@ class Classification(Task):
         return len(self.classes) * math.log(2) if self.several else math.log(len(self.classes))
 
     def loss(self, scores: Tensor, values: Tensor, smoothing: float) -> Tensor:
-        """Returns the summed cross-entropy in nats. With `several` it is the binary cross-entropy, also summed over the
-        classes."""
+        """Returns the sum of the cross-entropy over the samples with a label, in nats. With `several`, it is the binary
+        cross-entropy, summed over classes and samples."""
         if values.is_floating_point() and self.several:
             supervised = values[:, :1] != IGNORED
             smoothed = values * (1 - smoothing) + smoothing / 2
@@ -182,10 +189,10 @@ class Classification(Task):
         return F.cross_entropy(scores, values, reduction="sum", ignore_index=IGNORED, label_smoothing=smoothing)
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
-        """`nats`: the loss without smoothing. `top1`, `top5`: the samples whose class has the highest logit, or one of
-        the five highest. `confusion`, for at most `CONFUSED` classes: counts (v * v), with index true class * v +
-        predicted class. With `several`, instead of these: the numbers of `predicted` labels, `true` labels, and labels
-        that are both (`hits`)."""
+        """Returns sums over the samples with a label. `nats`: the loss without smoothing. `top1`, `top5`: the numbers
+        of samples whose class has the highest logit, or one of the five highest. `confusion`, for at most `CONFUSED`
+        classes: counts (v * v), with the index (true class) * v + (predicted class). With `several`, the sums are
+        `nats` and the numbers of `predicted` labels, of `true` labels, and of labels that are both (`hits`)."""
         scores, values = output.float(), targets.values
         if self.several:
             supervised = values[:, :1] != IGNORED
@@ -207,8 +214,8 @@ class Classification(Task):
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """`loss` in nats per sample, without smoothing; `accuracy`, and `top5_accuracy` if there are more than five
-        classes; with `several` the micro-averaged `f1` instead."""
+        """`loss` in nats per sample, without smoothing, and `accuracy`; also `top5_accuracy` if there are more than
+        five classes. With `several`, `loss` and the micro-averaged `f1`."""
         loss = Metric("nats per sample", of_sums=partial(per_target, name="nats"))
         if self.several:
             return {"loss": loss, "f1": Metric("0 to 1", larger_is_better=True, of_sums=f1)}
@@ -219,9 +226,9 @@ class Classification(Task):
         return [self.answer(scores) for scores in output]
 
     def answer(self, scores: Float[Tensor, "v"]) -> dict[str, Any]:
-        """Returns the answer for one sample, with the five most likely classes: {"class": "dog", "probabilities":
-        {"dog": 0.9, "cat": 0.1}}. With `several`, the `classes` with a probability above 0.5, and all
-        `probabilities`."""
+        """Returns the answer for one sample: the most likely class, and the probabilities of the five most likely
+        classes: {"class": "dog", "probabilities": {"dog": 0.9, "cat": 0.1}}. With `several`, `classes` contains the
+        classes with a probability above 0.5, and `probabilities` those of all classes."""
         if self.several:
             probabilities = scores.float().sigmoid()
             return {
@@ -247,8 +254,9 @@ def share_of(name: str) -> Metric:
 
 
 def mutual_information(scores: Float[Tensor, "s v"], counted: Bool[Tensor, "s"]) -> Float[Tensor, ""]:
-    """Returns the mutual information, in nats, of the counted samples and their predicted classes, times the number of
-    these samples: the entropy of the mean prediction minus the mean entropy of the predictions."""
+    """Returns the mutual information, in nats, between the samples for which `counted` is true and their predicted
+    classes, times the number of these samples. The mutual information is the entropy of the mean prediction minus the
+    mean entropy of the predictions."""
     logs = scores.log_softmax(-1)
     entropy = -(logs.exp() * logs).sum(-1)
     number = counted.sum()

@@ -1,5 +1,5 @@
-"""Connectionist temporal classification: each token of a sound predicts a symbol or the blank. The text results from
-merging repeated symbols and removing blanks."""
+"""Connectionist temporal classification (CTC): each token of a sound predicts a symbol or the blank. The recognised
+text results from merging repeated symbols and then removing blanks."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ from .measuring.texts import MEANINGS, TextMetric, as_text
 
 
 class Symbols(RootModel[Annotated[StrictStr, Field(min_length=1)]]):
-    """The assets file `symbols.json`: one text of all symbols, in the order of their scores."""
+    """The assets file `symbols.json`: one string of all symbols. The symbol at index i belongs to score i of the head;
+    the blank has the last score and is not in the string."""
 
 
 class OnHost:
-    """Tensors that stay on the CPU when the batch moves to a GPU, so that reading them does not synchronise: `groups`,
-    the sample of each token; `tokens` and `symbols`, their number in each supervised sample."""
+    """Tensors that stay on the CPU when the batch moves to a GPU, so that reading them does not synchronise. `groups`:
+    the number of the sample, from 0, of each token. `tokens` and `symbols`: the number of tokens and of symbols of each
+    supervised sample."""
 
     def __init__(self, groups: Int[Tensor, "t"], tokens: Int[Tensor, "j"], symbols: Int[Tensor, "j"]):
         self.groups, self.tokens, self.symbols = groups, tokens, symbols
@@ -39,9 +41,10 @@ class OnHost:
 
 @dataclass(frozen=True, kw_only=True)
 class CtcTargets(Targets):
-    """The concatenated symbols of the j supervised samples, and the rows of their scores.
+    """The concatenated symbols of the j supervised samples (`values`), and the rows of the output that contain the
+    scores of these samples (`grid`). A slot is the position of a token in the row of the batch.
 
-    The texts "ab" with 3 tokens and "b" with 2, in one row of slots; the symbols are a (0) and b (1):
+    Example: the texts "ab" with 3 tokens and "b" with 2 tokens are in one row; the symbols are a (0) and b (1):
 
         slots    0  1  2  3  4         groups   0  0  0  1  1
         values   0  1  1               lengths  2  1
@@ -51,12 +54,13 @@ class CtcTargets(Targets):
     """
 
     grid: Int[Tensor, "n j"]
-    """The row in the output of token 0, 1, 2, ... of each supervised sample; one column per sample, padded with 0."""
+    """The row in the output that belongs to token 0, 1, 2, ... of each supervised sample: one column per sample, padded
+    with 0."""
     host: OnHost
 
 
 class CtcHead(Head):
-    """Computes the scores (t, v) of all symbols, followed by the blank, at every token."""
+    """Computes the scores (t, v) of every token: the scores of all symbols, then the score of the blank."""
 
     def __init__(self, width: int, symbols: int):
         super().__init__()
@@ -67,13 +71,14 @@ class CtcHead(Head):
 
 
 class Ctc(Task):
-    """Recognises the text in the data column `target` from the tokens of the input `source`, in their order
-    (Graves et al. 2006).
+    """Recognises the text in the data column `target` from the tokens of the input `source`, in their order (Graves et
+    al. 2006).
 
     The symbols are the characters of the training texts. The loss is in nats per symbol; an empty text counts as one
-    symbol. A text needs one token per symbol and one between equal neighbours; a sample with fewer tokens is reported,
-    counted and excluded from the loss. `beams`: the number of texts that prefix beam search keeps, 1 to 1,000 (1: the
-    most likely path is decoded greedily).
+    symbol. A text needs one token for each symbol and one more between two equal neighbouring symbols. A sample with
+    fewer tokens is reported, counted, and excluded from the loss. `metrics`: a list of text metrics (`wer`, `cer`,
+    `exact_match`, `bleu`, `chrf`). `beams`: the number of candidate texts that prefix beam search keeps, 1 to 1,000;
+    with 1, the most likely symbol of each token is decoded (greedy).
     """
 
     Learned = Symbols
@@ -92,7 +97,8 @@ class Ctc(Task):
         return Needs(columns={self.target: self.encoded}, inputs=(self.source,))  # inputs are never dropped
 
     def fit(self, data: TrainingColumns) -> Symbols:
-        """Returns the characters of all training texts, sorted. Raises DataError if there are none."""
+        """Returns the distinct characters of all training texts, sorted. Raises DataError if the training data contain
+        no character."""
         characters: set[str] = set()
         for value in data.column(self.target):
             characters.update(as_text(value))
@@ -102,7 +108,7 @@ class Ctc(Task):
 
     @property
     def symbols(self) -> str:
-        """The symbols, in the order of the scores."""
+        """All symbols as one text, in the order of the scores."""
         return self.learned.root
 
     @cached_property
@@ -120,8 +126,9 @@ class Ctc(Task):
     # ------------------------------------------------------------------------------------------------------- targets
 
     def targets(self, batch: Batch) -> tuple[Batch, CtcTargets]:
-        """Returns the batch and the targets: the slots of the source's tokens, their samples, and the symbols of every
-        sample. The length is -1 for an unsupervised sample, which has no text or one that cannot be aligned."""
+        """Returns the unchanged batch, and the targets: the slots of the tokens of `source`, the sample of each token,
+        and the symbols of all supervised samples. The length is -1 for an unsupervised sample: one without a text, or
+        with fewer tokens than its text needs."""
         planned = batch.first
         chunks = planned.chunks.get(self.source)
         slots = torch.zeros(0, dtype=torch.long) if chunks is None else chunks.slots
@@ -146,8 +153,8 @@ class Ctc(Task):
         )  # fmt: skip
 
     def encoded(self, label: Any) -> list[int]:
-        """Returns the symbol indices of a text (None: an empty list). Raises DataError if a symbol does not occur in
-        the training texts."""
+        """Returns the symbol indices of a text; an empty list for None. Raises DataError if a character does not occur
+        in the training texts."""
         text = "" if label is None else as_text(label)
         if unknown := [symbol for symbol in text if symbol not in self.numbers]:
             symbols = f"the {len(self.symbols)} symbols of the training texts"
@@ -157,7 +164,8 @@ class Ctc(Task):
     # -------------------------------------------------------------------------------------------------- loss, metrics
 
     def terms(self, output: Float[Tensor, "t v"], targets: CtcTargets) -> dict[str, Tensor]:
-        """Returns the `loss`: the summed negative log-likelihood of all texts in nats."""
+        """Returns the term `loss`: the negative log-likelihood in nats, summed over the texts of all supervised
+        samples."""
         if not targets.grid.shape[1]:
             return {"loss": output.sum() * 0.0}
         logs = output.float().log_softmax(-1)[targets.grid]
@@ -165,17 +173,17 @@ class Ctc(Task):
 
     @staticmethod
     def rows(output: Float[Tensor, "t v"], targets: CtcTargets) -> tuple[Tensor, ...]:
-        """Returns the log-probabilities (t, v) of every sample on the CPU, in one transfer for the batch."""
+        """Returns one tensor (t, v) of log-probabilities per sample, on the CPU, after one transfer for the batch."""
         logs, groups = output.float().log_softmax(-1).cpu(), targets.host.groups
         counts = torch.bincount(groups, minlength=len(targets.lengths)).tolist()
         return logs[groups.argsort(stable=True)].split(counts)
 
     def read_off(self, logs: Float[Tensor, "t v"]) -> list[int]:
-        """Decodes the log-probabilities of one sample to symbol indices."""
+        """Returns the symbol indices that are decoded from the log-probabilities of one sample."""
         return greedy(logs) if self.search.beams == 1 else prefix_beam(logs, self.search.beams)
 
     def decoded(self, symbols: Sequence[int]) -> str:
-        """Returns the text of symbol indices."""
+        """Returns the text that consists of these symbols."""
         return "".join(self.symbols[number] for number in symbols)
 
     @property
@@ -187,7 +195,8 @@ class Ctc(Task):
 
     def answers(self, output: Tensor, targets: Targets, batch: Batch) -> list[dict[str, Any]]:
         """Returns {"text": "hi", "words": [{"word": "hi", "start": 0.1, "end": 0.4}]} for every sample, with times in
-        seconds; without `words` if tokens have no times. In `predict`, `error` for a sample without the source."""
+        seconds. `words` is absent if the tokens of `source` have no times. In `predict`, a sample without tokens of
+        `source` has only `error`."""
         chunks, answers, start = batch.set_of(targets).chunks.get(self.source), [], 0
         for logs in self.rows(output, targets):
             if self.asks and not len(logs):
@@ -202,8 +211,8 @@ class Ctc(Task):
         return answers
 
     def words(self, logs: Tensor, symbols: Sequence[int], seconds: Sequence[float]) -> list[dict[str, Any]]:
-        """Returns each word with its start and end in seconds on the most likely path. `seconds`: the end of each
-        token."""
+        """Returns each word with its start and end in seconds on the most likely alignment. `seconds` contains the end
+        time of each token, that is, of each row of `logs`."""
         length = seconds[1] - seconds[0] if len(seconds) > 1 else 0.0
         words: list[dict[str, Any]] = []
         in_word = False
@@ -220,9 +229,10 @@ class Ctc(Task):
 
 
 def columns(sample: Int[Tensor, "t"], counts: Int[Tensor, "s"], chosen: Bool[Tensor, "s"]) -> Int[Tensor, "n j"]:
-    """Returns the indices of the tokens of the j `chosen` samples, in order; one column per sample, padded with 0.
+    """Returns the indices of the tokens of the j samples for which `chosen` is true: one column per sample, padded with
+    0. `sample` is the number of the sample of each token, `counts` the number of tokens of each sample.
 
-    For tokens of the samples 0, 1 and 0 (`sample`), `counts` 2 and 1, and both samples chosen: [[0, 1], [2, 0]].
+    For three tokens of the samples 0, 1 and 0, the `counts` 2 and 1, and both samples chosen: [[0, 1], [2, 0]].
     """
     of_samples = zip(sample.argsort(stable=True).split(counts.tolist()), chosen.tolist())
     chosen_tokens = [tokens for tokens, is_chosen in of_samples if is_chosen]

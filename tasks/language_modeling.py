@@ -1,4 +1,4 @@
-"""Language modelling: every token of a text predicts the next one; other inputs are read but not predicted."""
+"""Language modelling: every token of a text predicts the next token. Other inputs are read but not predicted."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from .measuring.texts import MEANINGS, TextMetric
 
 
 class LanguageModeling(Task):
-    """Predicts the next id of the input `target`, and the end after its last id; the other inputs are its prefix.
+    """Predicts each id of the input `target` from the ids before it, and the end after the last id. The other inputs
+    are read as a prefix, and are not predicted.
 
-    `head`: `tied` uses the embedding table for the scores, `unembedding` a separate matrix. `label_smoothing`: the
-    share of the target, in [0, 1), that is distributed over all ids. If there are `metrics`, evaluations also generate
-    the complete item from the other inputs, by `search` (by default greedy) or by random `sampling` (such as
-    `{temperature: 1}`), with classifier-free guidance of weight `guidance`. `metrics` is a list of text metrics
-    (`exact_match`, `bleu`, `chrf`, `wer`, `cer`), which compare the generated text with that of the sample, or a
-    mapping of judges by name (`{accepted: {use: accepted_by, run: runs/vision/mnist}}`).
+    `head`: `tied` computes the scores with the embedding table, `unembedding` with a separate matrix.
+    `label_smoothing`: the share of the target, at least 0 and below 1, that is distributed over all ids. If there are
+    `metrics`, evaluations also generate the item from the other inputs: by `search` (default: greedy) or by random
+    `sampling` (such as `{temperature: 1}`), with classifier-free guidance of weight `guidance`. `metrics` is a list of
+    text metrics (`exact_match`, `bleu`, `chrf`, `wer`, `cer`), which compare the generated text with the true text, or
+    a mapping of judges by name (`{accepted: {use: accepted_by, run: runs/vision/mnist}}`).
     """
 
     def __init__(
@@ -56,11 +57,11 @@ class LanguageModeling(Task):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The vocabulary of the target."""
+        """The vocabulary of the input `target`."""
         return self.choppers[self.target].vocabulary
 
     def restore(self, ids: Sequence[int]) -> Any:
-        """Returns the item of generated ids, such as a text or an image."""
+        """Returns the item that generated ids encode, such as a text or an image."""
         return self.vocabulary.restore(ids)
 
     def check_answer(self, text: str) -> None:
@@ -68,8 +69,9 @@ class LanguageModeling(Task):
             self.vocabulary.encode(text)
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Returns the batch and the targets: the id that follows each token of the text. The carrier of a target is the
-        next token of the set if it holds this id (`models.batch.Targets` has an example)."""
+        """Returns the unchanged batch, and the targets: the id that follows each token of the text. The carrier of a
+        target is the slot of the token that has this id as its input; -1 if there is none (`models.batch.Targets` has
+        an example)."""
         chunks = batch.main.chunks.get(self.target)
         if chunks is None:
             none = torch.zeros(0, dtype=torch.long)
@@ -103,33 +105,34 @@ class LanguageModeling(Task):
 
 
 def total(sums: Mapping[str, Tensor]) -> Tensor:
-    """Returns the summed cross-entropy of a split in nats, without smoothing."""
+    """Returns the summed cross-entropy of a split, in nats, without label smoothing."""
     return sums.get("nats", sums["loss"])
 
 
 def perplexity(sums: Mapping[str, Tensor]) -> float:
-    """Returns the exponential of the mean cross-entropy."""
+    """Returns the exponential of the mean cross-entropy per target (at most e^700)."""
     return math.exp(min(float(total(sums) / sums["count"].clamp(min=1)), 700))
 
 
 def per_unit(unit: Unit, sums: Mapping[str, Tensor]) -> float | None:
     """Returns the summed cross-entropy divided by the size of the items in this unit, such as the bits per UTF-8 byte
-    of text. None if the size is not known."""
+    of text. Returns None if `units` is missing or 0."""
     nats_per_unit = math.log(2) if unit.in_bits else 1.0
     return float(total(sums)) / nats_per_unit / float(sums["units"]) if sums.get("units") else None
 
 
 def nats(output: Float[Tensor, "t v"], values: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Returns the summed cross-entropy of the targets in nats, without those that are `IGNORED`."""
+    """Returns the summed cross-entropy in nats. Targets equal to `IGNORED` are not counted. `smoothing`: the share of
+    label smoothing."""
     return F.cross_entropy(output.float(), values, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing)
 
 
 def _carriers(planned: SetPlan, chunks: Chunks) -> Tensor:
-    """Returns the slot of the token that holds the target of each text token: the next token of its text; -1 if there
-    is none.
+    """Returns, for each text token, the slot of the token that has its target as input: the next token of the text. The
+    value is -1 if there is no such token.
 
-    In a window of a stream this is the next slot of the row; in packed samples the next token of the same item,
-    wherever its slot is.
+    In a window of a stream, this is the next slot of the row. In packed samples, it is the slot of the next token of
+    the same item; other slots may lie between the two.
     """
     b, n = planned.tokens.shape
     next_ids = chunks.next_ids.flatten()

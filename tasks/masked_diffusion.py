@@ -1,4 +1,5 @@
-"""Masked diffusion: a random number of tokens is masked and predicted, so that drafts can be refined into items."""
+"""Masked diffusion: a random number of tokens is masked and predicted. The trained model can generate items by refining
+drafts."""
 
 from __future__ import annotations
 
@@ -27,22 +28,24 @@ from .masked_modeling import MaskedModeling, runs
 from .measuring.texts import MEANINGS, TextMetric
 
 GOLDEN = (math.sqrt(5) - 1) / 2
-"""The fractional parts of its multiples are evenly distributed."""
+"""The golden ratio minus 1. The fractional parts of its multiples are evenly distributed over [0, 1)."""
 SHUFFLED = 64
-"""The size of the blocks of samples in which each input has its own random order of the hidden shares."""
+"""The number of samples in a block. Within a block, the hidden shares are in a random order that differs between
+inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hiding:
-    """How much of an item is hidden during training: a share of its tokens drawn uniformly from `least` to `most`,
-    rounded up. In the share `whole` of the samples, either all tokens or none are hidden (with equal probability), as
-    in the generation of one input from another. Evaluations hide any number of tokens from 1 on; only their loss is a
-    bound.
+    """How much of an item is hidden in training. The number of hidden tokens m is a share of the n tokens of the item,
+    drawn uniformly from `least` to `most` and rounded up. In the share `whole` of the samples, either all tokens or
+    none are hidden, with equal probability; this prepares the generation of one input from another. Evaluations ignore
+    these values and hide 1 to n tokens; only the loss of evaluations is a bound.
 
-    If m of n tokens are hidden, each has the weight n / m in the loss, but at most `largest_weight`, as Min-SNR limits
-    the weights of other diffusion models (Hang et al. 2023, arXiv:2303.09556): single hidden tokens with large weights
-    would add too much noise. Samples with nearly all or nearly no tokens hidden teach little (Arriola et al. 2025,
-    arXiv:2503.09573). Raises ValueError for shares outside 0 to 1 or in the wrong order, and for a weight below 1.
+    Each hidden token has the weight n / m in the loss, but at most `largest_weight` (at least 1). The limit corresponds
+    to Min-SNR, which limits the weights of other diffusion models (Hang et al. 2023, arXiv:2303.09556): single hidden
+    tokens with large weights would add too much noise. Samples with nearly all or nearly no tokens hidden teach little
+    (Arriola et al. 2025, arXiv:2503.09573). Raises ValueError unless 0 <= `least` <= `most` <= 1, 0 <= `whole` <= 1 and
+    `largest_weight` >= 1.
     """
 
     least: float = 0.0
@@ -59,19 +62,20 @@ class Hiding:
 
 
 ANY = Hiding(largest_weight=math.inf)
-"""The hiding of evaluations."""
+"""What evaluations hide: 1 to n tokens, with the weights n / m."""
 
 
 class MaskedDiffusion(MaskedModeling):
-    """Hides m of the n tokens of the input `target`, m uniform from 1 to n, and predicts them from the others: a
-    generative model that refines drafts (text diffusion: Sahoo et al. 2024, arXiv:2406.07524; MaskGIT: Chang et al.
-    2022; several such tasks over several inputs: 4M, Mizrahi et al. 2023, arXiv:2312.06647).
+    """Hides m of the n tokens of the input `target`, m uniform from 1 to n, and predicts them from the other tokens.
+    The model can generate items by refining drafts (text diffusion: Sahoo et al. 2024, arXiv:2406.07524; MaskGIT: Chang
+    et al. 2022; several such tasks over several inputs: 4M, Mizrahi et al. 2023, arXiv:2312.06647).
 
     The loss is n / m times the summed cross-entropy of the hidden tokens. Its expectation over m and over the choice of
-    hidden tokens is the mean cost over all orders in which the tokens could be predicted one by one, an upper bound on
-    the nats of the item. Evaluations report it, with the target of only one task hidden at a time. `hiding`: what
-    training hides. For `metrics` (a list of text metrics, `[exact_match]`, or judges by name), evaluations generate
-    items by `refining` and `sampling`, with `guidance`, from as many masks as the true item has tokens.
+    hidden tokens is the mean cost over all orders in which the tokens could be predicted one by one. This cost is an
+    upper bound on the nats of the item. Evaluations report it; they hide the target of only one task at a time.
+    `hiding`: what training hides. `metrics`: a list of text metrics (`[exact_match]`), or a mapping of judges by name;
+    if there are any, evaluations generate items by `refining` and `sampling`, with classifier-free `guidance`, and
+    start from as many masks as the true item has tokens.
 
         n = 4 tokens, m = 2 hidden:     a [MASK] c [MASK]     loss 4 / 2 (nats of b + nats of d), count 4
     """
@@ -93,15 +97,16 @@ class MaskedDiffusion(MaskedModeling):
 
     @property
     def drawn_by(self) -> Sampling:
-        """The sampling that is used by default."""
+        """The sampling with which items are generated: the option `sampling`, or the default `Sampling()`."""
         return self.sampling or Sampling()
 
     def random(self, seed: tuple[int, ...]) -> np.random.Generator:
-        """Returns the random generator of a sample; it differs between inputs, which are hidden independently."""
+        """Returns the random generator of a sample with this seed. Generators of different inputs are independent."""
         return np.random.default_rng([*seed, 1, zlib.crc32(self.target.encode())])
 
     def choose(self, ids: np.ndarray, random: np.random.Generator, seed: tuple[int, ...] = (0, 0, 0)) -> np.ndarray:
-        """Returns the sorted indices of the ids to hide. Special ids are never hidden."""
+        """Returns the sorted indices in `ids` of the tokens to hide. Special ids are never hidden. `seed`: see
+        `amount`."""
         slots = np.flatnonzero(self.plain[ids])
         hiding, drawn = self.hiding, random.random()
         if drawn < hiding.whole:
@@ -111,10 +116,10 @@ class MaskedDiffusion(MaskedModeling):
         return np.sort(random.permutation(slots)[:count])
 
     def amount(self, seed: tuple[int, ...]) -> float:
-        """Returns the hidden share of a sample, in [0, 1). The shares are evenly distributed over the samples of an
-        epoch, which reduces the variance of the mean over a split. Each block of SHUFFLED samples has the next
-        multiples of GOLDEN in a random order that depends on the input, so that the shares of two inputs are
-        independent."""
+        """Returns the hidden share of a sample, in [0, 1), before it is scaled to `least` to `most`. `seed` consists of
+        the run's seed, the epoch, and the number of the sample. The shares are evenly distributed over the samples of
+        an epoch, which reduces the variance of the mean over a split. Each block of SHUFFLED samples uses the next
+        multiples of GOLDEN in a random order that depends on the input, so the shares of two inputs are independent."""
         (*epoch, number), input_hash = seed, zlib.crc32(self.target.encode())
         first = np.random.default_rng([*epoch, input_hash]).random()
         block, offset = divmod(number, SHUFFLED)
@@ -122,8 +127,9 @@ class MaskedDiffusion(MaskedModeling):
         return float((first + GOLDEN * (SHUFFLED * block + order[offset])) % 1)
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Like masked modelling, with the weight n / m of each target (at most `largest_weight` in training); `count`
-        is the number of tokens, hidden or not, of all samples with hidden tokens."""
+        """Returns the batch and targets of masked modelling, with the weight n / m of each target (at most
+        `largest_weight` in training). `count` is the number of tokens, hidden or not, of all items with at least one
+        hidden token."""
         if batch.units and self.hiding != ANY:  # an evaluation
             return hiding_any(self).targets(batch)
         batch, targets = super().targets(batch)
@@ -152,9 +158,10 @@ class MaskedDiffusion(MaskedModeling):
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """`loss`, a bound in nats per token; the same in the vocabulary's unit (`bound_bits_per_byte` for texts); and
-        `accuracy`, the share of hidden tokens that are predicted correctly. `chain` and `chain_bits_per_byte`: the loss
-        of tokens predicted from left to right, on at most 64 items (`chain_samples`), if items are generated."""
+        """`loss`, a bound in nats per token; the bound in the vocabulary's unit (`bound_bits_per_byte` for texts); and
+        `accuracy`, the share of hidden tokens that are predicted correctly. If items are generated, also `chain` and
+        `chain_bits_per_byte`: the loss of tokens predicted from left to right, on at most 64 items
+        (`chain_samples`)."""
         unit = self.vocabulary.unit
         nats_per_unit = math.log(2) if unit.in_bits else 1.0
         chain = partial(ratio, "chain", "chain_units", nats_per_unit)
@@ -174,14 +181,15 @@ class MaskedDiffusion(MaskedModeling):
 
 
 def hiding_any(task: MaskedDiffusion) -> MaskedDiffusion:
-    """Returns a copy of the task that hides any number of tokens, with the weights of the bound."""
+    """Returns a copy of the task for evaluations: 1 to n tokens are hidden, and the weights are not limited."""
     copied = copy(task)
     copied.hiding = ANY
     return copied
 
 
 def ratio(numerator: str, denominator: str, unit: float, sums: Mapping[str, Any]) -> float | None:
-    """Returns one sum divided by another and by `unit`; None if the denominator is missing or 0."""
+    """Returns the sum named `numerator` divided by the sum named `denominator` and by `unit`. Returns None if the
+    denominator is missing or 0."""
     return float(sums[numerator]) / float(sums[denominator]) / unit if sums.get(denominator) else None
 
 

@@ -1,4 +1,4 @@
-"""Masked modelling: some tokens of a text are hidden and predicted from the text on both sides (BERT)."""
+"""Masked modelling: some tokens of a text are hidden, and are predicted from the text on both sides (BERT)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from .language_modeling import nats, perplexity
 SPAN_WORDS = np.arange(1, 11)
 """The lengths of hidden spans, in words."""
 SPAN_SHARES = 0.8**SPAN_WORDS / (0.8**SPAN_WORDS).sum()
-"""The probabilities of these lengths: SpanBERT's geometric distribution with p = 0.2, cut at 10, 3.8 on average."""
+"""The probabilities of these lengths: the geometric distribution of SpanBERT with p = 0.2, limited to 10 words (3.8 on
+average)."""
 CANDIDATES = 5
 """The number of most likely tokens that an answer lists for a mask."""
 
@@ -32,10 +33,10 @@ CANDIDATES = 5
 class MaskedModeling(Task):
     """Hides a `share` of the tokens of the text `target` and predicts them (Devlin et al. 2018, arXiv:1810.04805).
 
-    `hide`: single `tokens`, complete `words` (a Chinese character is a word), or `spans` of 1 to 10 words, 3.8 on
+    `hide`: single `tokens`, all tokens of `words` (a Chinese character is a word), or `spans` of 1 to 10 words, 3.8 on
     average (SpanBERT, Joshi et al. 2019, arXiv:1907.10529). The share `as_mask` (0.8) of the hidden tokens is replaced
-    by the mask, the share `as_random` (0.1) by random tokens, and the rest is unchanged; all tokens of a span are
-    treated equally. `head`: `tied`, or BERT's `masked_head`. In `predict`, the task fills in the masks of a text.
+    by the mask, the share `as_random` (0.1) by random tokens, and the rest is unchanged; the choice is the same for all
+    tokens of a span. `head`: `tied`, or BERT's `masked_head`. In `predict`, the task fills in the masks of a text.
 
     "the cat sat" with "cat" hidden, as returned by `targets`:
 
@@ -64,7 +65,7 @@ class MaskedModeling(Task):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The vocabulary of the target."""
+        """The vocabulary of the input `target`."""
         return self.choppers[self.target].vocabulary
 
     @property
@@ -74,16 +75,17 @@ class MaskedModeling(Task):
 
     @cached_property
     def plain(self) -> np.ndarray:
-        """Whether each id is text and not special: booleans (v,)."""
+        """Booleans (v): whether each id of the vocabulary stands for content and is not special."""
         return self.vocabulary.plain
 
     def without_special(self, ids: Sequence[int]) -> list[int]:
-        """Returns the ids without special ids."""
+        """Returns the given ids without the special ids."""
         return [id for id in ids if self.plain[id]]
 
     @cached_property
     def drawn(self) -> np.ndarray:
-        """The ids from which random replacements are drawn: those of text, without gaps in the numbering."""
+        """The ids from which random replacements are drawn: the ids that are not special and that the vocabulary uses
+        (its numbering can have gaps)."""
         return np.flatnonzero(self.plain & self.vocabulary.used)
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
@@ -96,8 +98,8 @@ class MaskedModeling(Task):
     # --------------------------------------------------------------------------------------------------------- hiding
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Returns the batch, in which some ids of the text are replaced and the originals are in `Chunks.hidden`, and
-        the originals as targets."""
+        """Returns the batch and the targets. In the batch, some ids of the text are replaced, and `Chunks.hidden`
+        contains the original ids; these are also the values of the targets."""
         of_encoder = batch.encoder is not None and self.target in batch.encoder.chunks
         planned = batch.encoder if of_encoder else batch.main
         if self.target not in planned.chunks:
@@ -112,7 +114,8 @@ class MaskedModeling(Task):
         return batch.with_set_of(targets, planned), targets
 
     def _altered(self, planned: SetPlan) -> SetPlan:
-        """Returns the set with tokens of the text hidden; in `predict` the masks in the text are the hidden tokens."""
+        """Returns the set with tokens of the text hidden. In `predict`, the text is unchanged, and its masks count as
+        the hidden tokens."""
         chunks = planned.chunks[self.target]
         values, hidden = chunks.values.clone(), torch.full_like(chunks.values, IGNORED)
         if self.asks:
@@ -132,13 +135,14 @@ class MaskedModeling(Task):
         return replace(planned, chunks={**planned.chunks, self.target: chunks})
 
     def random(self, seed: tuple[int, ...]) -> np.random.Generator:
-        """Returns the random generator of a sample (or window) with this seed."""
+        """Returns the random generator of a sample (of a stream: of a window) with this seed."""
         return np.random.default_rng([*seed, 1])
 
     def choose(self, ids: np.ndarray, random: np.random.Generator, seed: tuple[int, ...] = ()) -> np.ndarray:
-        """Returns the sorted indices of the ids to hide. Special ids are never hidden. Of the others the share `share`
-        is hidden; complete words or spans are chosen without exceeding it, but at least one word. `seed`: the run's
-        seed, the epoch, and the number of the sample (or window) in the epoch."""
+        """Returns the sorted indices in `ids` of the tokens to hide. Special ids are never hidden. Of the other ids,
+        the share `share` is hidden, rounded, but at least one; whole words or spans are chosen without exceeding this
+        number, except if the first chosen word is longer. `seed`: the run's seed, the epoch, and the number of the
+        sample (or window) in the epoch."""
         slots = np.flatnonzero(self.plain[ids])
         largest = max(1, round(self.share * len(slots))) if len(slots) else 0
         if self.hide == "tokens":
@@ -159,14 +163,14 @@ class MaskedModeling(Task):
         return slots[hidden[word[slots]]]
 
     def replaced(self, ids: np.ndarray, spans: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Returns the ids that replace hidden ids: the mask, random ids or the ids themselves, the same choice for all
-        ids of a span. `spans`: the number of the span that each id belongs to."""
+        """Returns the ids that replace hidden ids: the mask, a random id, or the id itself; the choice between these
+        three is the same for all ids of a span. `spans`: the number of the span to which each id belongs."""
         choice = random.random(spans.max(initial=-1) + 1)[spans]
         drawn = random.choice(self.drawn, len(ids))
         return np.where(choice < self.as_mask, self.mask, np.where(choice < self.as_mask + self.as_random, drawn, ids))
 
     def restore(self, ids: Sequence[int]) -> Any:
-        """Returns the item of generated ids."""
+        """Returns the item that generated ids encode, such as a text."""
         return self.vocabulary.restore(ids)
 
     # -------------------------------------------------------------------------------------------------- loss, metrics
@@ -182,8 +186,8 @@ class MaskedModeling(Task):
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """`loss` in nats per hidden token, its `perplexity`, and `accuracy`, the share of hidden tokens that are
-        predicted correctly."""
+        """`loss` in nats per hidden token, `perplexity` (the exponential of the loss), and `accuracy`, the share of
+        hidden tokens that are predicted correctly."""
         right = partial(per_target, name="right")
         return {
             "loss": Metric("nats per hidden token", of_sums=per_target),
@@ -194,8 +198,9 @@ class MaskedModeling(Task):
     # ---------------------------------------------------------------------------------------------- filling in masks
 
     def answers(self, output: Float[Tensor, "t v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """Returns for every sample its `text` with the masks filled in, and under `masks` the most likely tokens of
-        each mask as {"token": "cat", "probability": 0.9}; `error` for a sample without the text or without masks."""
+        """Returns for every sample the `text` with its masks filled in, and `masks`: for each mask, a list of the most
+        likely tokens, {"token": "cat", "probability": 0.9}. A sample without the text or without masks has only
+        `error`."""
         planned = batch.set_of(targets)
         if (chunks := planned.chunks.get(self.target)) is None:
             return [self._unanswered(0)] * planned.samples
@@ -216,7 +221,8 @@ class MaskedModeling(Task):
         return answers
 
     def _unanswered(self, tokens: int) -> dict[str, Any]:
-        """Returns the answer to a sample without masks, whose target has this number of tokens."""
+        """Returns the answer for a sample without masks. `tokens` is the number of tokens of its text; 0 if the text is
+        missing."""
         if not tokens:
             return {"error": f"{self.target!r} is missing" + "; `chopmix generate` generates it" * self.needs.refines}
         return {"error": f"{self.target!r} contains no {self.vocabulary.specials[self.mask]!r} to fill in"}
@@ -227,9 +233,9 @@ class MaskedModeling(Task):
 
 
 def within_words(chunks: Sequence[bytes]) -> np.ndarray:
-    """Returns whether each chunk of a text, except the first, continues the word of the preceding chunk, booleans
-    (n - 1,): there are letters or digits on both sides, or the boundary is inside a character. Chinese characters are
-    separate words, as in BERT. For b"un", b"seen", b" cat": True, False."""
+    """Returns booleans (n - 1): whether each chunk of a text, except the first, continues the word of the preceding
+    chunk. This is the case if there are letters or digits on both sides of the boundary, or if the boundary is inside a
+    character. Chinese characters are separate words, as they are for BERT. For b"un", b"seen", b" cat": True, False."""
     text = b"".join(chunks).decode(errors="surrogateescape")
     sizes = [len(character.encode(errors="surrogateescape")) for character in text]
     starts = np.cumsum([0, *sizes])
@@ -240,15 +246,16 @@ def within_words(chunks: Sequence[bytes]) -> np.ndarray:
 
 
 def goes_into_word(character: str) -> bool:
-    """Returns whether a character forms words with its neighbours: letters, digits and combining marks that are not
-    Chinese."""
+    """Returns whether a character forms words with its neighbours. Letters, digits and combining marks do, Chinese
+    characters do not."""
     chinese = "\u3400" <= character <= "\u9fff" or "\uf900" <= character <= "\ufaff" or character >= "\U00020000"
     return not chinese and (character.isalnum() or unicodedata.category(character) in ("Mn", "Mc", "Cs"))
 
 
 def runs(planned: SetPlan, chunks: Chunks) -> Iterator[tuple[tuple[int, ...], tuple[int, int]]]:
-    """Yields (seed, (start, end)) for each row of a stream or each text of a sample: the seed of the sample, and the
-    range of the text in the flattened ids of the input."""
+    """Yields (seed, (start, end)) for each row of a stream, or for each text of a batch of samples: the seed of the row
+    or sample, and the range of its tokens in the flattened ids of the input, without padding. Empty texts are
+    skipped."""
     if chunks.slots is None:
         n = planned.tokens.shape[1]
         for row, (seed, sample) in enumerate(zip(planned.seeds, planned.tokens.sample)):

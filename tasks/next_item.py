@@ -1,4 +1,5 @@
-"""Prediction in time: each token of one input predicts the next token of another, such as the action after a state."""
+"""Prediction in time: a token of one input predicts the first later token of another input, such as the action that
+follows a state. The times of the tokens are in seconds."""
 
 from __future__ import annotations
 
@@ -24,38 +25,40 @@ from .measuring.number_errors import check_loss, errors, loss_of, metrics_of_num
 
 
 class Bounds(Record):
-    """The assets file `bounds.json`: the smallest and the largest value of each number in the training data, in the
-    unit of the data."""
+    """The content of the assets file `bounds.json`: the smallest and the largest value of each number in the training
+    data, in the unit of the data."""
 
     low: Annotated[list[FiniteFloat], Field(min_length=1)]
     high: list[FiniteFloat]
 
     @model_validator(mode="after")
     def ordered(self) -> Bounds:
-        """Validates the record. Raises ValueError unless there is one pair for each number, the smaller value first."""
+        """Checks the record. Raises ValueError unless `low` and `high` have the same length and no value of `low` is
+        larger than the value of `high` at the same index."""
         if len(self.low) != len(self.high) or any(low > high for low, high in zip(self.low, self.high)):
             raise ValueError(f"low {self.low} and high {self.high} are not ranges")
         return self
 
 
 class Pairs(NamedTuple):
-    """The supervised tokens and their targets, as indices of tokens in the chunks of the two inputs."""
+    """The supervised tokens and their targets, as indices of tokens in the `Chunks` of the two inputs."""
 
     supervised: Int[Tensor, "t"]
-    """Tokens of the input `at`."""
+    """Indices of tokens of the input `at`."""
     following: Int[Tensor, "t"]
-    """For each of them, the first later token of the input `target`; -1 if there is none."""
+    """For each supervised token, the index of the first later token of the input `target`; -1 if there is none in its
+    sample."""
 
 
 class NextItem(Task):
-    """Predicts, at each time of the input `at`, the first token of the input `target` that is later in seconds. For
-    states at 0 and 1 s and actions at 0.5 and 1.5 s, the state at 0 predicts the action at 0.5.
+    """Predicts, at each time of the input `at`, the first token of the input `target` with a later time (in seconds).
+    For states at 0 and 1 s and actions at 0.5 and 1.5 s, the state at 0 s predicts the action at 0.5 s.
 
-    If the tokens are categories, they are classified. If they hold numbers, each number is predicted, in units of its
-    std (`loss`: `squared` or `huber`, as in `regression`). If several tokens of `at` have the same time, such as the
-    patches of an image, the last one is supervised. Both inputs must have times. With `bounded`, predicted numbers lie
-    between the smallest and the largest value of the training data, such as actions between -2 and 2. An imported run
-    has no data; its normalised numbers lie between -1 and 1.
+    If the tokens of `target` are categories, they are classified. If they contain numbers, each number is predicted in
+    units of its std; `loss` is then `squared` or `huber`, as for `regression`. If several tokens of `at` have the same
+    time, such as the patches of an image, only the last one is supervised. Both inputs must have times. With `bounded`,
+    predicted numbers are limited to the range from the smallest to the largest value in the training data, such as -2
+    to 2. In an imported run, which has no training data, normalised numbers are limited to the range from -1 to 1.
     """
 
     def __init__(self, *, target: str, at: str, loss: str = "squared", bounded: bool = False, weight: float = 1.0):
@@ -71,7 +74,8 @@ class NextItem(Task):
                 yield ("tasks", name, key), f"no input is named {input!r}; possible: {', '.join(wiring.inputs)}"
 
     def fit(self, data: TrainingColumns) -> Bounds:
-        """Returns the range of each number of the target. Raises DataError if a number has no value in the data."""
+        """Returns the smallest and the largest value of each number of the target. Raises DataError if the training
+        data contain no value of one of the numbers."""
         low = high = np.full(len(self.chopper.numbers), np.nan)
         try:
             for item in readable(data.items(self.target), self.chopper.decode, "item", "in the training data"):
@@ -85,7 +89,8 @@ class NextItem(Task):
 
     @property
     def bounds(self) -> tuple[Float[Tensor, "v"], Float[Tensor, "v"]] | None:
-        """The smallest and the largest normalised numbers that are predicted; None: not bounded."""
+        """(low, high): the smallest and the largest value of each number (v) that can be predicted, normalised. None if
+        the task is not `bounded`."""
         if not self.bounded:
             return None
         count = len(self.chopper.numbers)
@@ -102,7 +107,7 @@ class NextItem(Task):
 
     @property
     def chopper(self) -> Chopper:
-        """The chopper of the target. Raises ValueError if its tokens are neither categories nor numbers."""
+        """The chopper of the input `target`. Raises ValueError if its tokens are neither categories nor numbers."""
         chopper = self.choppers[self.target]
         if chopper.choices is None and not chopper.numbers:
             raise ValueError(
@@ -122,8 +127,9 @@ class NextItem(Task):
         return SlotLinear(width, self.chopper.choices or len(self.chopper.numbers), self.bounds)
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Returns the batch and the supervised slots with their values: indices of categories (t), or normalised
-        numbers (t, v), NaN if missing. In `predict`, slots without a following token are included, without a value."""
+        """Returns the unchanged batch, and the supervised slots with their values: indices of categories (t), or
+        normalised numbers (t, v), NaN if missing. Tokens of `at` without a later token of `target` are omitted; in
+        `predict`, they are included without a value."""
         planned = batch.main
         target, at = (planned.chunks.get(name) for name in (self.target, self.at))
         choices, numbers = self.chopper.choices, len(self.chopper.numbers)
@@ -155,14 +161,16 @@ class NextItem(Task):
         return math.log(self.chopper.choices) if self.chopper.choices else None
 
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
-        """Returns the number of correct categories as `right`; for numbers the errors as in `regression`."""
+        """Returns the number of correctly predicted categories as `right`; for numbers, the sums of `regression`
+        (`errors`)."""
         if self.chopper.choices:
             return {"right": (output.argmax(-1) == targets.values).sum()}
         return errors(self.chopper.measured(output.float()) - self.chopper.measured(targets.values))
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """`loss` and `accuracy`; for numbers `loss`, and `mae` and `rmse` of each in its unit, as in `regression`."""
+        """For categories, `loss` and `accuracy`. For numbers, `loss`, and `mae` and `rmse` of each number in its unit,
+        as for `regression`."""
         if self.chopper.choices:
             right = Metric("share of targets", larger_is_better=True, of_sums=partial(per_target, name="right"))
             return {"loss": LOSS, "accuracy": right}
@@ -170,8 +178,9 @@ class NextItem(Task):
         return metrics_of_numbers(self.kind, [f"_{name}" for name in names] if len(names) > 1 else [""])
 
     def answers(self, output: Float[Tensor, "t v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """Returns for every sample, in order of time, the most likely next categories and their probabilities,
-        {"next": [1, 0], "probabilities": [0.9, 0.6]}, or the next numbers in their units, {"next": [[0.1, 2.0]]}."""
+        """Returns for every sample the predictions in order of time. For categories: the most likely next ones and
+        their probabilities, {"next": [1, 0], "probabilities": [0.9, 0.6]}. For numbers: the next values in the units of
+        the data, {"next": [[0.1, 2.0]]}."""
         answers: list[dict[str, Any]] = []
         for sample in range(batch.main.samples):
             rows = output[targets.groups.to(output.device) == sample].float().cpu()
@@ -186,8 +195,9 @@ class NextItem(Task):
 
 
 def pairs(planned: SetPlan, at: str, target: str, seconds: int) -> Pairs:
-    """Returns the supervised tokens of the input `at`, one for each time, and the first later token of the input
-    `target` in the same sample. `seconds` is the index of the time axis; tokens without a time are skipped.
+    """Returns the supervised tokens of the input `at`, one for each time (the last one), and for each of them the first
+    token of the input `target` in the same sample with a later time. `seconds` is the index of the time axis. Tokens
+    without a time are skipped.
 
         at       seconds  0    1    1    2           tokens of other samples in the row are never paired
         target   seconds    0.5    1.5  1.7

@@ -1,4 +1,4 @@
-"""Reconstruction: an autoencoder that encodes an input to discrete codes, which can be the ids of another model."""
+"""Reconstruction: an autoencoder that encodes an input to discrete codes. Another model can use these codes as ids."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from .base import Metric, Needs, Task, per_target
 
 class Reconstruction(Task):
     """Quantises the model's output at each token of the input `target` to one of prod(`levels`) codes, and decodes the
-    item from its codes (VQ-VAE: van den Oord et al. 2017, arXiv:1711.00937, with finite scalar quantisation). `depth`
-    and `heads` are those of the decoder. All items must have the same number of tokens: images need a `size`.
+    item from its codes (VQ-VAE: van den Oord et al. 2017, arXiv:1711.00937, with finite scalar quantisation). `levels`:
+    the number of values of each quantised dimension. `depth` and `heads`: the number of layers and of attention heads
+    of the decoder. All items must have the same number of tokens; images therefore need a `size`.
 
-    The trained run can be the tokenizer `codes` of another run: `{use: codes, run: runs/RUN, input: TARGET}`.
+    Another run can use the trained run as its tokenizer `codes`: `{use: codes, run: runs/RUN, input: TARGET}`.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class Reconstruction(Task):
         return ReconstructionHead(width, size, length, levels=self.levels, depth=self.depth, heads=self.heads)
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Returns the batch and the numbers that each token holds, (t, p). No token carries the target of another."""
+        """Returns the unchanged batch, and the targets: the p numbers of each token (t, p), such as the pixels of a
+        patch. There are no carriers, because no other token has these numbers as its input."""
         chopper, chunks = self.choppers[self.target], batch.main.chunks.get(self.target)
         if chunks is None:
             none = torch.zeros(0, chopper.slice_shape[1])
@@ -68,15 +70,15 @@ class Reconstruction(Task):
         return {"codes": torch.bincount(self.codes(output, targets), minlength=math.prod(self.levels)).float()}
 
     def codes(self, output: Float[Tensor, "t k"], targets: Targets) -> Int[Tensor, "t"]:
-        """Returns the code of every token."""
+        """Returns the code of every token, from 0 to prod(`levels`) - 1."""
         quantized = output[:, targets.values.shape[1] :].float()
         return FiniteScalarQuantizer(self.levels).to(output.device).ids(quantized)
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """`loss`, the mean squared error of a token's numbers; `psnr` for values from -1 to 1, in dB; `codes_used`, the
-        share of codes that occur; and `code_perplexity`, the exponential of the entropy of the codes, which is 1 if all
-        tokens have the same code."""
+        """`loss`, the mean squared error per number; `psnr`, the peak signal-to-noise ratio in dB for values from -1 to
+        1; `codes_used`, the share of the codes that occur; and `code_perplexity`, the exponential of the entropy of the
+        codes, which is 1 if all tokens have the same code."""
         return {
             "loss": Metric("mean squared error", of_sums=per_target),
             "psnr": Metric("dB", larger_is_better=True, of_sums=psnr),
@@ -85,7 +87,8 @@ class Reconstruction(Task):
         }
 
     def answers(self, output: Float[Tensor, "t k"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """Returns the codes of every sample; `error` for a sample without the target."""
+        """Returns {"codes": [3, 0, ...]} for every sample, one code per token; {"error": ...} for a sample without the
+        target."""
         codes, sample = self.codes(output, targets).cpu(), batch.main.tokens.sample.flatten()[targets.slots]
         of_samples = [codes[sample == number].tolist() for number in range(1, batch.main.samples + 1)]
         return [{"codes": row} if row else {"error": f"{self.target!r} is missing"} for row in of_samples]
@@ -97,12 +100,12 @@ def psnr(sums: Mapping[str, Tensor]) -> float:
 
 
 def used(sums: Mapping[str, Tensor]) -> float:
-    """Returns the share of codes that occur."""
+    """Returns the share of all codes that occur at least once."""
     return float((sums["codes"] > 0).double().mean())
 
 
 def spread(sums: Mapping[str, Tensor]) -> float:
-    """Returns the exponential of the entropy of the codes."""
+    """Returns the exponential of the entropy of the codes, from 1 to the number of codes."""
     shares = sums["codes"] / sums["codes"].sum().clamp(min=1)
     return float(torch.special.entr(shares).sum().exp())
 

@@ -1,4 +1,5 @@
-"""Regression: one or several numbers per sample, learned in units of their std, reported in the target's units."""
+"""Regression: predicts one or several numbers per sample. They are learned in units of their std, and reported in the
+unit of the data."""
 
 from __future__ import annotations
 
@@ -23,28 +24,30 @@ from .measuring.number_errors import check_loss, errors, known_count, loss_of, m
 
 
 class Scale(Record):
-    """The assets file `scale.json`: mean and std of each number over the training data."""
+    """The content of the assets file `scale.json`: the mean and the std of each number over the training data."""
 
     mean: Annotated[list[FiniteFloat], Field(min_length=1)]
     std: list[FiniteFloat]
 
     @model_validator(mode="after")
     def pairs(self) -> Scale:
-        """Validates the record. Raises ValueError if the numbers of means and stds differ."""
+        """Checks the record. Raises ValueError if `mean` and `std` have different lengths."""
         if len(self.mean) != len(self.std):
             raise ValueError(f"{len(self.mean)} means and {len(self.std)} stds")
         return self
 
 
 CLASSES = 20
-"""The largest number of distinct integer targets for which a warning says that they may be classes."""
+"""The largest number of distinct integer targets for which a warning says that the targets may be classes."""
 
 
 class Regression(Task):
-    """Predicts the number (or numbers) in the data column `target`; `names` are their names in metrics and answers.
+    """Predicts the number, or the list of numbers, in the data column `target`. `names`: the names of the numbers in
+    metrics and answers.
 
-    `loss`: `squared` error, or `huber` (half the square up to one std, then linear: Huber 1964), in units of the
-    training data's std. Missing targets (None or NaN) are excluded from the loss. `pooling`: as in `classification`.
+    `loss`: `squared` error, or `huber` (half the square for errors up to one std, linear above: Huber 1964), in units
+    of the std of the training data. Missing numbers (None or NaN) are excluded from the loss. `pooling`: see
+    `classification`.
     """
 
     Learned = Scale
@@ -61,8 +64,9 @@ class Regression(Task):
         return Needs(columns={self.target: self.check})
 
     def fit(self, data: TrainingColumns) -> Scale:
-        """Returns the mean and std of each number (std 1 for a constant). Raises DataError if there are no numbers, or
-        if values differ in their count of numbers."""
+        """Returns the mean and std of each number (std 1 if all its values are equal). Raises DataError if the column
+        has no value that consists of numbers, if two values have different counts of numbers, or if one of the numbers
+        is missing in all training samples."""
         rows, first_error = [], None
         for value in data.column(self.target):
             try:
@@ -89,7 +93,8 @@ class Regression(Task):
         return Scale(mean=mean.tolist(), std=torch.where(std > 0, std, torch.ones_like(std)).tolist())
 
     def class_warning(self, values: Tensor) -> str:
-        """Returns a warning if targets look like classes (few distinct, repeated integers), otherwise an empty text."""
+        """Returns a warning if the targets look like classes: at most CLASSES distinct values, all integers, that occur
+        four times or more on average. Otherwise returns an empty text."""
         distinct = values.unique()
         if len(distinct) > CLASSES or len(values) < 4 * len(distinct) or (distinct != distinct.round()).any():
             return ""
@@ -101,14 +106,15 @@ class Regression(Task):
 
     @cached_property
     def scale(self) -> tuple[Tensor, Tensor]:
-        """The mean and std of each number, both (v,). Raises DataError if the number of `names` differs."""
+        """The mean and std of each number, both (v,). Raises DataError if the number of `names` is not v."""
         count = len(self.learned.mean)
         if self.names is not None and len(self.names) != count:
             raise DataError(f"column {self.target!r} holds {count} numbers, but 'names' has {len(self.names)}")
         return torch.tensor(self.learned.mean), torch.tensor(self.learned.std)
 
     def check(self, value: Any) -> None:
-        """Raises DataError if a value of the target column has another count of numbers than the training data."""
+        """Raises DataError if a value of the target column is not a number or list of numbers, or has another count of
+        numbers than the values in the training data."""
         count, expected = len(numbers(value)), len(self.scale[0])
         if count != expected:
             raise DataError(f"column {self.target!r} holds {expected} numbers in the training data, but {count} here")
@@ -122,8 +128,8 @@ class Regression(Task):
         return PooledLinear(self.pooling(width), width, len(self.scale[0]))
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Returns the batch, and as targets the values (s, v) in stds from the mean, NaN if missing, and the pooled
-        slots; `count` is that of the numbers that are not missing."""
+        """Returns the unchanged batch, and the targets: the values (s, v) as (value - mean) / std, NaN if missing, and
+        the slots that the pooling reads. `count` is the number of values that are not missing."""
         slots, groups = slots_read(self.pooling, batch.first)
         mean, std = self.scale
         missing = torch.full_like(mean, math.nan)
@@ -141,14 +147,14 @@ class Regression(Task):
         return {"loss": loss_of(self.kind, output, targets.values)}
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
-        """Returns for each number, (v), in the target's units: the sums of `absolute` errors and of their `squares`,
-        and the count of `known` (not missing) targets."""
+        """Returns three sums (v) over the samples, for each number, in the unit of the data: `absolute` (absolute
+        errors), `squares` (squared errors), and `known` (the count of targets that are not missing)."""
         return errors((output.float() - targets.values) * self.scale[1].to(output.device))
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """`loss`, and mean absolute (`mae`) and root mean square error (`rmse`) of each number in the target's units:
-        with `names` x and y, `mae_x`, `rmse_x`, `mae_y`, `rmse_y`."""
+        """`loss`, and the mean absolute error (`mae`) and root mean square error (`rmse`) of each number in the unit of
+        the data: with the `names` x and y, `mae_x`, `rmse_x`, `mae_y`, `rmse_y`."""
         metrics = metrics_of_numbers(self.kind, self.endings)
         for number, ending in enumerate(self.endings):
             for name in (f"mae{ending}", f"rmse{ending}"):
@@ -157,29 +163,32 @@ class Regression(Task):
 
     @property
     def endings(self) -> list[str]:
-        """The suffix of each number's metrics: `_` and its name or index; empty for a single number without a name."""
+        """The suffix of the metrics of each number: `_` and the number's name or, without `names`, its index. A single
+        number without a name has an empty suffix."""
         if self.names:
             return [f"_{name}" for name in self.names]
         count = len(self.learned.mean)
         return [f"_{number}" for number in range(count)] if count > 1 else [""]
 
     def answers(self, output: Float[Tensor, "s v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        """Returns the numbers of every sample in the target's units: {"values": [1.5, 2.0]}, or by their `names`."""
+        """Returns the predicted numbers of every sample in the unit of the data: {"values": [1.5, 2.0]}, or with
+        `names` {"values": {"x": 1.5, "y": 2.0}}."""
         mean, std = self.scale
         rows = (output.float().cpu() * std + mean).tolist()
         return [{"values": dict(zip(self.names, row)) if self.names else row} for row in rows]
 
 
 def moments(values: Tensor, is_present: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the mean and std of the present values in each column, both (v,)."""
+    """Returns the mean and std of each column of `values`, both (v,), over the entries for which `is_present` is
+    true."""
     count = is_present.sum(0)
     mean = values.nan_to_num().sum(0) / count
     return mean, ((values - mean).nan_to_num().square().sum(0) / count).sqrt()
 
 
 def numbers(value: Any) -> Tensor:
-    """Converts a column's value to a row of numbers, (v,), NaN if one is missing. Raises DataError if it is not a
-    number or is infinite in float32, which would make the mean infinite."""
+    """Returns a column's value as a row of numbers (v,), float32; None in a list becomes NaN. Raises DataError if the
+    value is not a number or list of numbers, or if a number is infinite in float32 (the mean would be infinite)."""
     value = as_numbers(value)
     if isinstance(value, list | tuple):
         value = [math.nan if number is None else number for number in value]

@@ -1,4 +1,4 @@
-"""Base of the judges that are trained runs."""
+"""Base class of the judges that score generated items with a trained run."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from ..tokenizers.encoding.base import Vocabulary
 from .judging import Figure, Generated, Judge, TrainingItems, is_known
 
 TRIED = 8
-"""The number of training items with which the run is tried before the first step; it must answer at least one."""
+"""The number of training items with which the run is tried before the first step. The run must answer at least one of
+them."""
 
 READ = 10_000
-"""The number of labels that are read to check that the run can answer them."""
+"""The maximum number of values of the compared column that are checked for whether the run can answer them."""
 
 
 class RunJudge(Judge):
-    """Compares the answers of the trained run in the folder `run` to generated items with the data column `column`. It
-    also computes the figure for the true items (`_real`), and for the true items encoded to ids and decoded again
-    (`_decoded`), which a generator can hardly exceed. Samples without a value in the column are skipped; `_unlabelled`
-    is their number, if there are any.
+    """Lets the trained run in the folder `run` answer for generated items, and compares these answers with the data
+    column `column`. The judge computes its figure also for the true items (`_real`), and for the true items after
+    encoding to ids and decoding (`_decoded`); a generator can hardly be better than `_decoded`. Samples without a value
+    in the column are skipped. `_unlabelled` is the number of skipped samples; it is omitted if it is 0.
 
-    `input` is the run's input that receives the items, `task` the task that answers; by default the run's only ones.
-    The run's weights are copied to this run's assets. A subclass defines `figure`, `answer` and `value`.
+    `input` is the input of the run that receives the items, and `task` the task of the run that answers. Both can be
+    omitted if the run has only one input or task. The weights of the run are copied to the assets of the trained model.
+    A subclass defines `figure`, `answer` and `value`.
     """
 
     figure: ClassVar[Figure]
@@ -47,7 +49,8 @@ class RunJudge(Judge):
         return dict.fromkeys(("", "_real", "_decoded"), self.figure) | {"_unlabelled": Figure("samples", None)}
 
     def value(self, answers: Sequence[str | None], expected: Sequence[str]) -> float:
-        """Returns the figure of the run's answers (None for an incomplete item), compared with the expected ones."""
+        """Returns the figure of the run's `answers`, compared with the `expected` ones. An answer is None if the
+        generated item is incomplete or the run has no answer."""
         raise NotImplementedError
 
     def fit(self, open_run: Callable[[str | Path], RunPart], data: TrainingItems) -> None:
@@ -67,7 +70,7 @@ class RunJudge(Judge):
             raise ValueError(f"{problem}: task {self.task!r} returns no {self.answer} for them")
 
     def check_answers(self, column: Iterable[Any]) -> None:
-        """Raises ValueError if a value of a data column is not a possible answer of the run."""
+        """Raises ValueError if one of the first READ values of a data column is not a possible answer of the run."""
         for label in dict.fromkeys(map(str, islice(filter(is_known, column), READ))):
             try:
                 self.part.check_answer(self.task, label)
@@ -85,10 +88,13 @@ class RunJudge(Judge):
         self.use(open_run(folder / "run"))
         content = folder / "content.txt"
         if content.exists() and read_text(content) != self.part.content:
-            raise DataError(f"{folder / 'run'} is not the run that scored earlier items; restore that run")
+            raise DataError(
+                f"{folder / 'run'} is not the run that was saved to score generated items; restore the original folder"
+            )
 
     def use(self, part: RunPart) -> None:
-        """Uses this run. Raises ValueError if it has no such input or task."""
+        """Makes `part` the run that answers. Raises ValueError if it does not have the configured input or task, or if
+        none is configured and the run does not have exactly one."""
         for kind, name, possible in ("input", self.input, part.choppers), ("task", self.task, part.tasks):
             if (name not in possible) if name else len(possible) != 1:
                 problem = f"has no {kind} {name!r}" if name else f"has {len(possible)} {kind}s: set `{kind}`"
@@ -100,7 +106,7 @@ class RunJudge(Judge):
         labelled = [sample for sample in generated if is_known(sample.labels[self.column])]
         if not labelled:
             problem = f"none of the {len(generated)} samples has a value in column {self.column!r}"
-            raise DataError(f"{problem}, so that generated items cannot be compared with it")
+            raise DataError(f"{problem}, so generated items have no label to be compared with")
         expected = [str(sample.labels[self.column]) for sample in labelled]
         true = [sample.true for sample in labelled]
         decoded = [vocabulary.restore(vocabulary.encode(item)) for item in true]
@@ -114,12 +120,13 @@ class RunJudge(Judge):
         return dict.fromkeys({*figures} - {"_unlabelled"}, labelled)
 
     def spread(self, generated: Sequence[Generated], expected: Sequence[str]) -> dict[str, float]:
-        """Returns further figures of generated and true items, whose expected answers are `expected`."""
+        """Returns further figures, by suffix, of the samples `generated`, whose expected answers are `expected`. The
+        default returns none."""
         return {}
 
     def answers(self, items: Sequence[Any]) -> list[str | None]:
-        """Returns the run's answer to each item; None for an incomplete item. Raises ValueError if its task returns
-        another kind of answer."""
+        """Returns the run's answer for each item. An answer is None if the item is incomplete (None) or the run has no
+        answer for it. Raises ValueError if the run's task returns answers without the key `answer`."""
         complete = [item for item in items if item is not None]
         predictions = iter(self.part.predict([{self.input: item} for item in complete]))
         answers = [None if item is None else next(predictions).get(self.task, {}) for item in items]

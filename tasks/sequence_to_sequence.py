@@ -1,5 +1,5 @@
-"""Sequence to sequence: a text is generated from the output of an encoder, as in translation, speech recognition and
-image captioning."""
+"""Sequence to sequence: a text is generated from the output of an encoder. Examples are translation, speech recognition
+and image captioning."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .language_modeling import LanguageModeling
 
 
 class SequenceToSequence(LanguageModeling):
-    """Generates the input `target` from all other inputs, of any kind. The encoder (`model.encoder`) reads these; the
-    decoder reads the ids generated so far and, by cross-attention, the encoder's output (Vaswani et al. 2017,
-    arXiv:1706.03762). The options are those of `language_modeling`."""
+    """Generates the input `target` from all other inputs, which can be of any kind. The encoder (`model.encoder`) reads
+    the other inputs. The decoder reads the ids generated so far and, by cross-attention, the encoder's output (Vaswani
+    et al. 2017, arXiv:1706.03762). The options are those of `language_modeling`."""
 
     @property
     def needs(self) -> Needs:

@@ -19,14 +19,16 @@ from .sequence_to_sequence import SequenceToSequence
 
 
 class SpanCorruption(SequenceToSequence):
-    """Replaces a `share` of the text `source`, in spans of `mean_span` tokens on average, by one sentinel per span, and
-    generates every sentinel and its span as `target` (Raffel et al. 2019, arXiv:1910.10683, section 3.1.4).
+    """Replaces a `share` of the tokens of the text `source` by sentinels, and generates the removed tokens as `target`
+    (Raffel et al. 2019, arXiv:1910.10683, section 3.1.4). The tokens are removed in spans of `mean_span` tokens on
+    average. One sentinel replaces each span, and in `target` each span follows its sentinel.
 
-    `target` is an input that the task creates: `{same_as: SOURCE}` in the YAML. A corpus is read in windows that fill
-    the encoder's context after the corruption. `sentinels`: the number of sentinels, which limits the spans of a text.
-    In `predict`, the task generates the spans of the sentinels in a text.
+    `target` is an input that the task creates: `{same_as: SOURCE}` in the YAML. A corpus is read in windows; a window
+    has as many tokens as fit into the contexts of encoder and decoder after the corruption. `sentinels`: the number of
+    different sentinels, and therefore the largest number of spans in a text. In `predict`, the task generates the spans
+    for the sentinels in a text.
 
-    The text a b c d e f without the spans c and e f; <0> and <1> are sentinels, and </s> ends a text:
+    Example: the text a b c d e f without the spans c and e f; <0> and <1> are sentinels, and </s> ends a text:
 
         encoder reads       a    b    <0>  d    <1>  </s>
         decoder reads       <s>  <0>  c    <1>  e    f
@@ -58,19 +60,21 @@ class SpanCorruption(SequenceToSequence):
     # ------------------------------------------------------------------------------------------------------- lengths
 
     def lengths(self, raw: int) -> tuple[int, int]:
-        """Returns the numbers of tokens of the encoder and the decoder for `raw` tokens of text, including the ends:
-        with the default options 91 and 21 for 100 tokens."""
+        """Returns (number of tokens of the encoder, number of tokens of the decoder) for a text of `raw` tokens,
+        including the end tokens: with the default options (91, 21) for 100 tokens."""
         hidden, spans = self.noise(raw)
         return raw - hidden + spans + 1, hidden + spans + 1
 
     def noise(self, raw: int) -> tuple[int, int]:
-        """Returns how many of `raw` (2 or more) tokens are removed, and in how many spans: at least one, each preceded
-        by at least one remaining token. With the default options 15 of 100, in 5 spans."""
+        """Returns (number of removed tokens, number of spans) for a text of `raw` tokens, 2 or more. At least one token
+        is removed, and at least one remaining token precedes each span. With the default options, (15, 5) for 100
+        tokens."""
         hidden = min(max(round(raw * self.share), 1), max(raw - 1, 0))
         return hidden, min(max(round(hidden / self.mean_span), 1), raw - hidden, len(self.marks))
 
     def window(self, context: int, encoder_context: int) -> int:
-        """Returns the largest number of tokens whose corrupted parts fit into the two contexts."""
+        """Returns the largest number of tokens of a text (at least 2) for which both results of `lengths` fit into the
+        contexts."""
         raw = 2
         while self.lengths(raw + 1)[0] <= encoder_context and self.lengths(raw + 1)[1] <= context:
             raw += 1
@@ -79,13 +83,14 @@ class SpanCorruption(SequenceToSequence):
     # ---------------------------------------------------------------------------------------------------- corruption
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Returns the batch, in which the set of the text is split by `in_two`, and as targets the decoder's next ids.
-        A batch without the text has no targets."""
+        """Returns the batch of `in_two`, and as targets the next ids of the decoder. A batch without the text is
+        returned unchanged, and has no targets."""
         source = next((planned for planned in batch.sets.values() if self.source in planned.chunks), None)
         return super().targets(batch if source is None else self.in_two(source))
 
     def in_two(self, planned: SetPlan) -> Batch:
-        """Returns a batch with the texts without their spans as the encoder's set, the spans as the decoder's."""
+        """Returns a batch with two sets: the encoder's set has the texts in which sentinels replace the spans, and the
+        main set (decoder) has the spans."""
         chunks = planned.chunks[self.source]
         ids, encoder_rows, decoder_rows = chunks.values.flatten().numpy(), [], []
         closing = 0 if chunks.slots is None else len(self.vocabulary.after)  # the end of a sample is never removed
@@ -98,14 +103,15 @@ class SpanCorruption(SequenceToSequence):
         return Batch(main=self.placed(decoder_rows, planned), encoder=self.placed(encoder_rows, planned))
 
     def placed(self, samples: Sequence[Sequence[tuple[str, Chunk]]], planned: SetPlan) -> SetPlan:
-        """Returns chopped samples as a set, one per row, with the seeds, keys and labels of `planned`, their source."""
+        """Returns chopped samples as a set with one sample per row. The seeds, keys and labels are those of `planned`,
+        the set before the corruption."""
         longest = max(chunk.count for ((_, chunk),) in samples)
         laid = place(samples, self.choppers, longest, rows=range(len(samples)), trim=True)
         return replace(laid, seeds=planned.seeds, keys=planned.keys, labels=planned.labels)
 
     def corrupted(self, ids: np.ndarray, random: np.random.Generator) -> tuple[list[int], list[int]]:
-        """Returns the ids with a sentinel in place of every removed span, and the removed spans, each after its
-        sentinel; both are followed by the end id."""
+        """Returns (remaining, removed): the ids with a sentinel in place of every removed span, and the removed spans,
+        each after its sentinel. Both lists end with the end id."""
         hidden, spans = self.noise(len(ids))
         removed_lengths, kept_lengths = split(hidden, spans, random), split(len(ids) - hidden, spans, random)
         remaining, removed, start = [], [], 0
@@ -118,7 +124,8 @@ class SpanCorruption(SequenceToSequence):
         return [int(i) for i in (*remaining, end)], [int(i) for i in (*removed, end)]
 
     def for_predict(self, chopper: Chopper) -> Chopper:
-        """Returns the chopper for `predict`: it recognises sentinels in the text and appends the end as in training."""
+        """Returns the chopper for `predict`, which recognises sentinels in the text, and appends the end id as training
+        does."""
         closing = () if self.vocabulary.after else (self.vocabulary.end,)
         return replace(chopper.with_marks(self.marks), closing=closing)
 
@@ -131,8 +138,8 @@ class SpanCorruption(SequenceToSequence):
 
 
 def split(total: int, parts: int, random: np.random.Generator) -> np.ndarray:
-    """Splits `total` into a sum of `parts` integers of at least 1, all splits equally likely: 5 in 2 parts is 1 + 4,
-    2 + 3, 3 + 2 or 4 + 1."""
+    """Returns `parts` random integers of at least 1 whose sum is `total`. All such results are equally likely: for 5 in
+    2 parts, 1 + 4, 2 + 3, 3 + 2 and 4 + 1."""
     ends = np.sort(random.permutation(total - 1)[: parts - 1]) + 1
     return np.diff(np.concatenate([[0], ends, [total]]))
 

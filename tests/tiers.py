@@ -32,6 +32,6 @@ def row_of(stats: dict[str, list[Any]], seconds: float) -> dict[str, Any]:
 
 
 def record(reporter: Any, config: pytest.Config) -> None:
-    """Add the row of this run, if it is one of the whole tier."""
-    if is_whole(config):
+    """Add the row of this run, if it is one of the complete tier; the workers of pytest-xdist add none."""
+    if is_whole(config) and not hasattr(config, "workerinput"):
         write_results("system", [row_of(reporter.stats, time.monotonic() - START)])

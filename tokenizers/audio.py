@@ -1,4 +1,4 @@
-"""Sound as tokens: the log-mel spectrogram is cut along time into slices."""
+"""Sound as tokens: the log-mel spectrogram of a sound is cut along time into slices."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from .media.sound import Clip
 from .media.spectrogram import SpectrogramChopper, SpectrogramEmbedder, draw_spectrogram, griffin_lim, mel_banks
 
 FLOOR = 1e-6
-"""Added to mel energies before the logarithm."""
+"""This value is added to mel energies before the logarithm."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioChopper(SpectrogramChopper):
-    """Cuts a sound into slices of `frames` log-mel frames. Sounds of another rate are resampled, and channels averaged.
+    """Cuts a sound into slices of `frames` log-mel frames. Each slice becomes one token. Sounds with another sampling
+    rate than `rate` are resampled, and the channels of a sound are averaged.
 
-    The coordinate of a token is the time of the last sample that it depends on. One second with the default options:
+    The coordinate of a token is the time of the last sample that the token depends on. One second with default options:
 
         values       (104, 400)                                 frames, samples per window
         count        26                                         tokens of 4 frames
@@ -51,8 +52,8 @@ class AudioChopper(SpectrogramChopper):
         return math.ceil((len(item) // self.hop_samples + 1) / self.frames)
 
     def chop(self, item: Clip) -> Chunk:
-        """Returns one window of samples per frame (f, samples), centred on a multiple of the hop and padded with zeros
-        at both ends; f is a multiple of `frames`."""
+        """Returns one window of samples per frame (f, samples), centred on a multiple of the hop. The sound is padded
+        with zeros at both ends. f is a multiple of `frames`."""
         count, hop, window = self.count(item), self.hop_samples, self.window_samples
         length = (count * self.frames - 1) * hop + window
         half = window // 2
@@ -67,20 +68,21 @@ class AudioChopper(SpectrogramChopper):
         return self.count(torch.zeros(round(self.longest * self.rate))), self.mels * self.frames
 
     def slices(self, chunks: Chunks) -> Float[Tensor, "t p"]:
-        """The log-mel frames of each token, normalised by mean and std of the training data, and halved, since most
-        values are between -2 and 2."""
+        """Returns the log-mel frames of each token, normalised by the mean and std of the training data and divided by
+        2. Most values are therefore between -1 and 1."""
         mean, std = self.statistics or (0.0, 1.0)
         frames = (self.spectrum()(chunks.values) - mean) / std / 2
         return rearrange(frames, "(t k) m -> t (k m)", k=self.frames)
 
     def joined(self, slices: Float[Tensor, "t p"]) -> Clip:
-        """A clip with these log-mel frames; its phases are estimated (Griffin & Lim 1984)."""
+        """Returns a clip with approximately these log-mel frames. The phases of the clip are estimated (Griffin & Lim
+        1984)."""
         mean, std = self.statistics or (0.0, 1.0)
         frames = rearrange(slices.float(), "t (k m) -> (t k) m", k=self.frames) * 2 * std + mean
         return self.spectrum().inverse(frames, self.hop_samples, round(self.longest * self.rate))
 
     def draw(self, canvas: Any, item: Clip) -> None:
-        """Draw the log-mel spectrogram over time, and the cuts between slices."""
+        """Draws the log-mel spectrogram over time, and the cuts between slices."""
         chunk = self.chop(item)
         step = self.frames * self.hop
         draw_spectrogram(canvas, self.spectrum()(chunk.values), chunk.count * step)
@@ -99,7 +101,8 @@ class LogMel(nn.Module):
         self.register_buffer("window", torch.hann_window(window), persistent=False)
 
     def inverse(self, frames: Float[Tensor, "f mels"], hop: int, length: int) -> Clip:
-        """An approximate inverse: a clip of `length` samples, one frame every `hop` samples, with peak value 0.9."""
+        """Returns a clip of `length` samples that has approximately these log-mel frames, one frame every `hop`
+        samples. The largest absolute value of the clip is 0.9."""
         with torch.autocast(frames.device.type, enabled=False):
             energies = (frames.float().exp() - FLOOR).clamp(min=0) @ torch.linalg.pinv(self.banks)
         magnitudes = energies.clamp(min=0).sqrt()[: length // hop + 1].T
@@ -117,7 +120,7 @@ class LogMel(nn.Module):
 class AudioTokenizer(SpectrogramEmbedder):
     """Maps mel slices to vectors: one linear layer, plus an absolute position if `position` is not null.
 
-    `augment` masks stripes of the spectrogram during training (SpecAugment), on the device.
+    During training `augment` masks stripes of the spectrogram at random (SpecAugment), on the device.
     """
 
     Chopper = AudioChopper

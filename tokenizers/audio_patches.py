@@ -1,4 +1,5 @@
-"""Sound as in AST: Kaldi's log-mel spectrogram is cut into overlapping square patches of time and frequency.
+"""Sound as tokens like in AST: Kaldi's log-mel spectrogram is cut into overlapping square patches of time and
+frequency.
 
 Source: Gong et al. 2021 (arXiv:2104.01778); transformers' `ASTFeatureExtractor` and `ASTModel`.
 """
@@ -27,16 +28,16 @@ from .media.spectrogram import LOWEST, SpectrogramChopper, SpectrogramEmbedder, 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioPatchesChopper(SpectrogramChopper):
-    """Cuts a spectrogram into patches of `patch_size` frames x `patch_size` mel channels, every `stride` frames and
-    channels.
+    """Cuts a spectrogram into patches of `patch_size` frames x `patch_size` mel channels. A patch begins every `stride`
+    frames and every `stride` channels.
 
-    `length` (frames) brings every sound to one length: longer sounds are cut, shorter ones padded with zeros after the
-    logarithm, as in AST. Without it the number of patch columns depends on the sound. Tokens are ordered by row (lowest
-    channels first), then by column. One second with the default options, 98 frames:
+    `length` is the number of frames of every sound: longer sounds are cut, and shorter sounds are padded with zeros
+    after the logarithm, like in AST. Without `length` the number of patch columns depends on the sound. Tokens are
+    ordered by row (lowest channels first), then by column. One second with default options, 98 frames:
 
-        values       (96, 400)      frames that patches cover, samples per window
+        values       (96, 400)      frames inside patches, samples per window
         count        108            12 rows x 9 columns
-        coordinates  (108, 2)       number of the row, seconds of the last sample: (0, 0.1749), (0, 0.2749), ...
+        coordinates  (108, 2)       (row number, seconds of the last sample): (0, 0.1749), (0, 0.2749), ...
     """
 
     axes: ClassVar[tuple[str, ...]] = ("mel", "seconds")
@@ -68,29 +69,31 @@ class AudioPatchesChopper(SpectrogramChopper):
 
     @property
     def rows(self) -> int:
-        """The number of patch rows, over the mel channels."""
+        """The number of rows of patches, along the mel channels."""
         return (self.mels - self.patch_size) // self.stride + 1
 
     @property
     def grid(self) -> tuple[int, int]:
-        """The rows and columns of patches of the longest sound."""
+        """The numbers of rows and columns of patches for a sound of `length` frames, or without `length` of `longest`
+        seconds."""
         frames = self.length or math.ceil(self.longest / self.hop)
         return self.rows, self.columns(frames)
 
     def columns(self, frames: int) -> int:
-        """The number of patch columns over `frames` frames, at least 1."""
+        """Returns the number of columns of patches in `frames` frames, at least 1."""
         return max(frames - self.patch_size, 0) // self.stride + 1
 
     def frames(self, item: Clip) -> int:
-        """The number of complete frames of a sound, as Kaldi counts them (`snip_edges`), at least 1."""
+        """Returns the number of frames that fit completely inside a sound (Kaldi's option `snip_edges`), at least 1."""
         return max(len(item) - self.window_samples, 0) // self.hop_samples + 1
 
     def count(self, item: Clip) -> int:
         return self.rows * self.columns(self.length or self.frames(item))
 
     def chop(self, item: Clip) -> Chunk:
-        """Returns the windows (f, samples) of exactly the frames that patches cover. Windows after the end of the
-        sound, up to `length`, are NaN; their spectrogram is 0, which differs from that of silence."""
+        """Returns the windows (f, samples) of those frames that are inside a patch. With `length`, windows after the
+        end of the sound are NaN. The spectrogram of such a window is 0, which differs from the spectrogram of
+        silence."""
         count, window, hop = self.count(item), self.window_samples, self.hop_samples
         columns = count // self.rows
         frames = (columns - 1) * self.stride + self.patch_size
@@ -104,7 +107,7 @@ class AudioPatchesChopper(SpectrogramChopper):
         return Chunk(windows, count, torch.cartesian_prod(row, last / self.rate))
 
     def draw(self, canvas: Any, item: Clip) -> None:
-        """Draw the spectrogram over time, and lines where patches begin."""
+        """Draws the spectrogram over time, and lines where patches begin."""
         chunk = self.chop(item)
         draw_spectrogram(canvas, self.spectrum()(chunk.values), len(chunk.values) * self.hop)
         for column in range(chunk.count // self.rows):
@@ -114,9 +117,9 @@ class AudioPatchesChopper(SpectrogramChopper):
 
 
 class KaldiMel(nn.Module):
-    """Maps windows of samples to Kaldi's log-mel energies, equal to `torchaudio.compliance.kaldi.fbank` with a Hann
-    window and no dither: subtract the mean of each window, pre-emphasis 0.97, power spectrum, Kaldi's mel banks from 20
-    Hz, natural logarithm. Returns zeros for a window that begins with NaN."""
+    """Maps windows of samples to Kaldi's log-mel energies, like `torchaudio.compliance.kaldi.fbank` with a Hann window
+    and without dither. The steps are: subtract the mean of each window, pre-emphasis of 0.97, power spectrum, Kaldi's
+    mel banks from 20 Hz, natural logarithm. Returns zeros for a window that begins with NaN."""
 
     def __init__(self, chopper: AudioPatchesChopper):
         super().__init__()
@@ -137,10 +140,11 @@ class KaldiMel(nn.Module):
 
 
 class AudioPatchesTokenizer(SpectrogramEmbedder):
-    """Maps overlapping patches of the spectrogram to vectors: one linear layer, plus a grid position if `position` is
-    not null. The spectrogram is normalised as in AST: minus its mean, divided by twice its std.
+    """Maps overlapping patches of the spectrogram to vectors: one linear layer, plus an absolute position in the grid
+    if `position` is not null. The spectrogram is normalised like in AST: the mean is subtracted, then the result is
+    divided by twice the std.
 
-    `augment` masks stripes of the spectrogram during training (SpecAugment), on the device.
+    During training `augment` masks stripes of the spectrogram at random (SpecAugment), on the device.
     """
 
     Chopper = AudioPatchesChopper
@@ -171,8 +175,9 @@ class AudioPatchesTokenizer(SpectrogramEmbedder):
         self, spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"], cell: Int[Tensor, "t 2"],
         counts: Int[Tensor, "s"],
     ) -> Float[Tensor, "t p"]:  # fmt: skip
-        """The patch of every token, cut out of the frames of its clip. `cell`: row and column of each token; `lengths`:
-        frames per clip; `counts`: tokens per clip. p runs over channels, then time, as in AST."""
+        """Returns the patch of every token, cut out of the frames of its clip. `cell` holds the row and column of each
+        token, `lengths` the number of frames per clip, and `counts` the number of tokens per clip. Dimension p is
+        ordered by channel, then by time, like in AST."""
         first = torch.repeat_interleave(lengths.cumsum(0) - lengths, counts, output_size=len(cell))
         within = torch.arange(self.patch_size, device=cell.device)
         mels = cell[:, :1] * self.stride + within

@@ -1,4 +1,4 @@
-"""Sound as in Whisper: two convolutions over a log-mel spectrogram, one token for every two frames.
+"""Sound as tokens like in Whisper: two convolutions over a log-mel spectrogram give one token for every two frames.
 
 Source: Radford et al. 2022 (arXiv:2212.04356) and OpenAI's code (github.com/openai/whisper).
 """
@@ -24,19 +24,21 @@ from .media.sound import Clip, SoundChopper
 from .media.spectrogram import draw_spectrogram, mel_banks
 
 FLOOR = 1e-10
-"""The minimum mel energy: smaller values are clamped to it before the logarithm."""
+"""The minimum mel energy. Smaller values are replaced by this value before the logarithm."""
 RANGE = 8.0
-"""The dynamic range of a spectrogram, in powers of ten below its maximum: smaller values are clamped."""
+"""The dynamic range of a spectrogram, as a power of ten. Values more than 8 (10 ** -8 in energy) below the maximum are
+raised."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioStemChopper(SoundChopper):
-    """Converts a sound to a log-mel spectrogram (mels, frames); every two frames become one token.
+    """Converts a sound to a log-mel spectrogram (mels, frames). Every two frames become one token.
 
-    `fill`: clips are padded with silence to this many seconds (30, as in the training of Whisper; at least `longest`);
-    null: no padding. The spectrogram is Whisper's: Slaney's mel scale, logarithms to base 10, clamped to `RANGE` below
-    the maximum. With the default options every clip has values (1, 80, 3000), count 1500, and the coordinates 0.02,
-    0.04, ..., 30.0 seconds.
+    `fill` is the length in seconds to which clips are padded with silence. It must be at least `longest`; the default
+    30 is the length in the training of Whisper; null: no padding. The spectrogram is computed like in Whisper, with
+    Slaney's mel scale and logarithms to base 10. Values more than `RANGE` below the maximum are raised to that limit.
+    With default options every clip has values (1, 80, 3000), count 1500, and the coordinates 0.02, 0.04, ..., 30.0
+    seconds.
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
@@ -53,7 +55,7 @@ class AudioStemChopper(SoundChopper):
         return True
 
     def frames_of(self, samples: int) -> int:
-        """The number of frames, after padding, of a clip of `samples` samples; at least 1."""
+        """Returns the number of frames, after padding, of a clip of `samples` samples, at least 1."""
         padded = samples if self.fill is None else max(samples, round(self.fill * self.rate))
         return max(padded // self.hop_samples, 1)
 
@@ -67,11 +69,11 @@ class AudioStemChopper(SoundChopper):
         return Chunk(self.spectrogram(padded)[None, :, :frames], count, self.seconds(count))
 
     def seconds(self, count: int) -> Float[Tensor, "t 1"]:
-        """The time at which each token's second frame ends."""
+        """Returns the time in seconds at which the second frame of each token ends."""
         return torch.arange(1, count + 1, dtype=torch.float32)[:, None] * 2 * self.hop
 
     def spectrogram(self, clip: Clip) -> Float[Tensor, "mels frames"]:
-        """The log-mel spectrogram of a complete clip, normalised as in Whisper: (logarithm + 4) / 4."""
+        """Returns the log-mel spectrogram of a complete clip, normalised like in Whisper: (logarithm + 4) / 4."""
         window = self.window_samples
         if len(clip) <= window // 2:  # stft mirrors window // 2 samples at each end, so it needs more samples than that
             clip = F.pad(clip, (0, window // 2 + 1 - len(clip)))
@@ -82,26 +84,26 @@ class AudioStemChopper(SoundChopper):
 
     @cached_property
     def banks(self) -> Float[Tensor, "bins mels"]:
-        """Slaney's mel filters with unit area."""
+        """Slaney's mel filters; every filter has area 1."""
         return mel_banks(self.window_samples // 2 + 1, self.mels, self.rate, "slaney", equal_area=True)
 
     def collate(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Returns the spectrograms as one tensor (s, mels, frames). Shorter ones are padded with NaN, which marks
-        missing frames for the embedder."""
+        """Returns the spectrograms as one tensor (s, mels, frames). Spectrograms with fewer frames than the longest one
+        are padded with NaN. The embedder treats NaN as a missing frame."""
         longest = max(chunk.values.shape[-1] for chunk in chunks)
         parts = [F.pad(chunk.values, (0, longest - chunk.values.shape[-1]), value=torch.nan) for chunk in chunks]
         return torch.cat(parts)
 
     def draw(self, canvas: Any, item: Clip) -> None:
-        """Draw the log-mel spectrogram over time."""
+        """Draws the log-mel spectrogram over time."""
         values = self.chop(item).values[0]
         draw_spectrogram(canvas, values.T, values.shape[1] * self.hop)
 
 
 class AudioStemTokenizer(nn.Module):
-    """Maps spectrograms to vectors: two convolutions with kernel size 3, the second with stride 2, a GELU after each,
-    and an absolute position if `position` is not null. The vectors of a clip depend neither on other clips nor on the
-    padding in `collate`."""
+    """Maps spectrograms to vectors with two convolutions of kernel size 3. The second convolution has stride 2. A GELU
+    follows each convolution. An absolute position is added if `position` is not null. The vectors of a clip depend
+    neither on other clips nor on the padding in `collate`."""
 
     Chopper = AudioStemChopper
 

@@ -1,8 +1,9 @@
-"""The half of every tokenizer that has no trainable parameters: the chopper cuts one raw item into tokens.
+"""Choppers, the part of every tokenizer without trainable parameters: a chopper cuts one raw item into tokens.
 
-A tokenizer is one file with two halves. The *chopper* (defined here) is picklable, runs in the loader workers and
-counts the tokens of an item before anything is embedded. The *embedder* is an `nn.Module` that maps the chunks of a
-batch to vectors of the model's width; its attribute `Chopper` is the class whose fields are the YAML keys.
+A tokenizer is one file with two classes. The *chopper* (base class in this file) is picklable, runs in the loader
+workers and counts the tokens of an item before anything is embedded. The *embedder* is an `nn.Module` that maps the
+chunks of a batch to vectors of the model's width. The attribute `Chopper` of the embedder is the class whose fields are
+the YAML keys of the chopper.
 
     raw value --decode--> item --augment (training only)--> item --chop--> Chunk --collate (a batch)--> Chunks.values
 """
@@ -37,29 +38,31 @@ SECONDS = "seconds"
 
 @dataclass(frozen=True)
 class RunPart:
-    """A trained run that another run uses as a frozen part: its model, and its choppers by input name."""
+    """A trained run that another run uses as a frozen part. `choppers` maps the names of its inputs to their
+    choppers."""
 
     name: str
     """The folder of the run, for messages."""
     model: Model
     choppers: Mapping[str, Chopper]
     context: int
-    """The maximum number of tokens per row, core tokens included, of its first core (the encoder, or the only core)."""
+    """The maximum number of tokens per row, core tokens included, in the first core of the run (the encoder of an
+    encoder-decoder, otherwise the only core)."""
     core_tokens: int
     """Number of class and register tokens at the start of each sample."""
     content: str
-    """A hash of its weights, the same for the run and for its copies."""
+    """A hash of the run's weights. The run and its copies have the same hash."""
     write: Callable[[Path], None]
     """Saves the run to a folder, from which it can be opened without the original run."""
     tasks: Sequence[str] = ()
-    """The names of its tasks."""
+    """The names of the run's tasks."""
     check_answer: Callable[[str, str], None] = lambda task, text: None
     """Raises ValueError if the task can never answer with this text."""
     predict: Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]] = lambda samples: []
-    """Returns the answers to each sample by task name, as `Run.predict` does."""
+    """Returns one mapping per sample, from task name to answer, like `Run.predict`."""
     pooled: Callable[[str, Sequence[Mapping[str, Any]]], Float[Tensor, "n d"] | None] = lambda task, samples: None
-    """Returns the inputs (n, d) of the task's head for n samples; None if the head does not read exactly one vector per
-    sample, as a classification head does."""
+    """Maps (task, n samples) to the input (n, d) of the task's head. Returns None if the head does not read exactly one
+    vector per sample. A classification head reads one vector per sample."""
 
 
 def no_run(folder: str | Path) -> RunPart:
@@ -69,7 +72,7 @@ def no_run(folder: str | Path) -> RunPart:
 
 @dataclass(frozen=True)
 class Role:
-    """What the tasks require of one input. It is known before the chopper is created.
+    """The requirements of all tasks for one input, which are known before the chopper of this input is created.
 
     Role(generated=True)            text that a language model generates: it begins with a start token
     Role(special_ids=("mask",))     text that is only an input, in which a masked language model hides tokens
@@ -78,9 +81,10 @@ class Role:
     generated: bool = False
     """Whether a task generates this input token by token."""
     special_ids: tuple[str, ...] = ()
-    """Roles of the special ids that its tasks need (`mask`, `sentinel_0`). Missing ones extend the vocabulary."""
+    """The names of the special ids that the tasks need (`mask`, `sentinel_0`). Special ids that the vocabulary lacks
+    are added to the vocabulary."""
     open_run: Callable[[str | Path], RunPart] = no_run
-    """Opens the trained run in a folder as a frozen part of this run."""
+    """Opens the trained run in a folder, for use as a frozen part of the current run."""
     trust: Trust = NOTHING
     """The hosts from which required files, such as the ranks of a public encoding, may be downloaded."""
     cache: Path | None = None
@@ -91,40 +95,43 @@ class Role:
 class Preprocessor:
     """The YAML options for chopping one input. The fields of a subclass are exactly its YAML keys.
 
-    `fit` and `load` return the finished chopper.
+    `fit` learns from the training data and `load` reads a saved chopper. Both methods return a `Chopper`.
     """
 
     axes: ClassVar[tuple[str, ...]] = ()
-    """The position axes of its tokens, in addition to the running order. On `seconds` the coordinate of a token is the
-    time of the last measurement that it depends on, so that under `causal(seconds)` no token attends to the future."""
+    """The position axes of the tokens, in addition to `order`. On the axis `seconds` the coordinate of a token is the
+    time of the last measurement that the token depends on. Therefore no token attends to the future under
+    `causal(seconds)`."""
     kind: ClassVar[str] = "file"
-    """The kind of its raw values, such as `image`, `sound` or `text`; `file` for any other kind of file."""
+    """The kind of the raw values: `image`, `sound`, `text`, ...; `file` if no other name fits."""
     fits_on: ClassVar[int | None] = None
-    """The maximum number of training items, drawn at random, that `fit` reads; None: all items."""
+    """The maximum number of training items that `fit` reads. The items are drawn at random. None: all items."""
 
     learns: ClassVar[bool] = True
-    """Whether its chopper learns from the data, so that the run's assets contain files of it."""
+    """Whether the chopper learns from the training data. If so, the folder `assets` of the run contains files of the
+    chopper."""
     offset: FiniteFloat | None = field(default=None, repr=False)  # fingerprints of vocabularies hash the repr
-    """Seconds added to the times of its tokens. An action that follows the state of the same time step has a larger
-    offset than the state. All tokens of an input without times, such as a text or an image, get the time `offset`: an
-    instruction at -1 comes before the first time step."""
+    """Seconds that are added to the times of the tokens. An action that follows the state of the same time step has a
+    larger offset than the state. In an input without times, such as a text or an image, all tokens get the time
+    `offset`: an instruction with `offset: -1` comes before the first time step. null: nothing is added."""
 
     @property
     def coordinate_axes(self) -> tuple[str, ...]:
-        """The axes on which its tokens have coordinates: its `axes`, and `seconds` if it has an `offset`."""
+        """The axes on which the tokens have coordinates: `axes`, and also `seconds` if `offset` is set."""
         return coordinate_axes(self.axes, self.offset)
 
     @property
     def needs_whole(self) -> bool:
-        """Whether every token depends on the complete item, for example if a clip is normalised by its own
-        statistics. Such inputs cannot be used with `causal(seconds)`."""
+        """Whether every token depends on the complete item, for example on the mean of a whole clip. If True, the input
+        cannot be used with `causal(seconds)`."""
         return False
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> Chopper:
-        """Returns the chopper with everything that it learns from the training data (a vocabulary, a mean and std).
+        """Returns the chopper, including the values that are learned from the training data (a vocabulary, a mean and
+        std).
 
         Every call of `items()` returns a new iterable over the raw values of the training data. Raises ValueError if
-        nothing can be learned from them.
+        nothing can be learned from these values, for example if no value can be read.
         """
         raise NotImplementedError
 
@@ -134,14 +141,15 @@ class Preprocessor:
         raise NotImplementedError
 
     def placed(self, chopper: Chopper) -> Chopper:
-        """A copy of a fitted or loaded chopper with this input's time offset."""
+        """Returns a fitted or loaded chopper with the `offset` of this preprocessor: a copy if the chopper has another
+        offset, otherwise the chopper itself."""
         return chopper if chopper.offset == self.offset else replace(chopper, offset=self.offset)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chopped item. Two examples: an image of 28 x 42 pixels in patches of 14, and the generated text "no" as
-    characters, in a vocabulary where `<s>` starts and ends a text.
+    """One chopped item. Two examples. Left: an image of 28 x 42 pixels in patches of 14. Right: the text "no", which a
+    task generates, as characters, in a vocabulary where `<s>` starts and ends a text.
 
         values       (1, 3, 28, 42)                            (3,)   <s>  n   o
         count        6                                         3
@@ -150,34 +158,37 @@ class Chunk:
     """
 
     values: Tensor
-    """The input of `collate`: one row per token (t, p) or per frame of sound (f, samples); ids (t); or a complete image
-    or spectrogram with a leading dimension of 1, which the embedder cuts."""
+    """The input of `collate`, one of: numbers per token (t, p); samples per frame of sound (f, samples); ids (t,); or
+    an uncut image (1, channels, height, width) or spectrogram (1, mels, frames), which the embedder cuts."""
     count: int
     """The number of tokens, t."""
     coordinates: Float[Tensor, "t a"] | None = None
-    """The coordinates of each token: one column per axis of the chopper's `axes`."""
+    """The coordinates of each token, one column per axis of the chopper's `axes`. After `with_offset`: one column per
+    axis of `coordinate_axes`. None: the tokens have no coordinates."""
     next_ids: Int[Tensor, "t"] | None = None
-    """For ids: the id that follows each token."""
+    """The id that follows each token; None if tokens are not ids."""
     seed: int | None = None
-    """During training: the seed of all random changes that the embedder makes to the item."""
+    """During training: the seed of all random changes that the embedder makes to the item. None otherwise."""
     inner: Chunk | None = None
-    """The item as chopped for a model inside the embedder (`tokenizers/encoded.py`)."""
+    """The chunk of the same item for a model inside the embedder (`tokenizers/encoded.py`); None if there is no such
+    model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chopper(Preprocessor):
-    """Base of all choppers: complete, immutable, picklable, without trainable parameters.
+    """Base of all choppers. A chopper is immutable, picklable and has no trainable parameters.
 
-    A chopper that learns nothing from data is its own preprocessor: its fields are the YAML keys, and `fit` and `load`
-    return it unchanged. A chopper that learns defines all three of `fit`, `save` and `load`.
+    A chopper that learns nothing from data is also its preprocessor: its fields are the YAML keys, and `fit` and `load`
+    return the chopper unchanged. A chopper that learns from data defines `fit`, `save` and `load`.
     """
 
     vocabulary: ClassVar[Vocabulary | None] = None
-    """The vocabulary, if items become ids and can be generated; else None."""
+    """The vocabulary of the ids if items become ids and can be generated; otherwise None."""
 
     @property
     def fingerprint(self) -> str | None:
-        """Identifies what trained weights depend on: a vocabulary, or another run; None: they depend on neither."""
+        """Returns a text that identifies the vocabulary, or the other run, on which trained weights depend. Returns
+        None if the chopper uses neither."""
         return None if self.vocabulary is None else self.vocabulary.fingerprint
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> Chopper:
@@ -187,7 +198,8 @@ class Chopper(Preprocessor):
         return self
 
     def save(self, folder: Path) -> None:
-        """Save what `fit` has learned to `RUN/assets/<input>/`, so that a run works without its data."""
+        """Saves the results of `fit` in `folder` (`RUN/assets/<input>/`), so that the run can be used without the
+        training data."""
 
     def decode(self, raw: Any) -> Any:
         """Returns the item of a raw value of a data set (the path or the bytes of a file, an array). Raises ValueError
@@ -195,36 +207,36 @@ class Chopper(Preprocessor):
         return raw
 
     def read(self, raw: Any) -> Any:
-        """Replaces `decode` during training. Returns the item, or a placeholder if the results for this item are cached
-        and decoding is not necessary; `augment` and `chop` accept the placeholder, too."""
+        """Called instead of `decode` during training. Returns the decoded item. Subclasses may return a placeholder
+        instead if the ids of the item are cached; then `augment` and `chop` accept the placeholder, too."""
         return self.decode(raw)
 
     def summary(self, raws: Sequence[Any]) -> str:
-        """Returns a short description of some raw values and their tokens, which is printed before the first step: `40
-        x 32 pixels RGB, resized to 16 x 16 with 1 channel, 16 tokens`. The default is the number of tokens. Raises
-        ValueError if none of the values can be read."""
+        """Returns a short description of raw values and their tokens, for example `40 x 32 pixels RGB, resized to 16 x
+        16 with 1 channel, 16 tokens`. A run prints the description before the first step. The base class returns the
+        range of the number of tokens. Raises ValueError if `raws` contains no readable value."""
         return span((self.count(item) for item in readable(raws, self.decode, "value", "in the samples")), "tokens")
 
     def keep(self) -> None:
-        """Save results that were computed from items, for later runs. It is called after every evaluation."""
+        """Saves results that were computed from items (such as codes) for later runs. Called after every evaluation."""
 
     def augment(self, item: Any, random: np.random.Generator) -> Any:
-        """Returns the randomly changed item. It is used in training only; the run's seed, the epoch and the sample seed
-        `random`."""
+        """Returns the randomly changed item. Called in training only. The seed of `random` is computed from the seed of
+        the run, the epoch and the sample."""
         return item
 
     def count(self, item) -> int:
-        """Returns the number of tokens of the item. Subclasses may compute it without chopping."""
+        """Returns the number of tokens of the item. Subclasses may compute this number without chopping the item."""
         return self.chop(item).count
 
     def chop(self, item) -> Chunk:
-        """Cut one item into tokens. Raises ValueError if the item cannot be cut."""
+        """Returns the tokens of one item. Raises ValueError if the item cannot be cut into tokens."""
         raise NotImplementedError
 
     @property
     def slice_shape(self) -> tuple[int, int]:
-        """For items that can be reconstructed: the number of tokens per item, and of numbers per token. Raises
-        ValueError if items differ in their number of tokens, or if tokens hold no numbers."""
+        """Returns (tokens per item, numbers per token). Only tokenizers whose items can be reconstructed define this
+        property. Raises ValueError in all other tokenizers, and if the number of tokens differs between items."""
         raise ValueError(f"{type(self).__name__}: its items cannot be reconstructed")
 
     def slices(self, chunks: Chunks) -> Float[Tensor, "t p"]:
@@ -232,32 +244,34 @@ class Chopper(Preprocessor):
         raise ValueError(f"{type(self).__name__}: its items cannot be reconstructed")
 
     choices: ClassVar[int | None] = None
-    """The number of categories, if each token is one category, with its number (from 0) as value; else None."""
+    """The number of categories if each token is one category and the value of the token is the number of the category
+    (from 0); otherwise None."""
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The names of the numbers in the values of each token, which are normalised, and NaN if missing; empty if
-        tokens hold anything else."""
+        """The names of the numbers in each token, for example `speed_0`; an empty tuple if the tokenizer does not name
+        them. The numbers are normalised. A missing number is NaN."""
         return ()
 
     def measured(self, values: Float[Tensor, "t p"]) -> Float[Tensor, "t p"]:
-        """Convert normalised `numbers` back to their units of measurement."""
+        """Returns normalised `numbers` converted to their units of measurement."""
         raise ValueError(f"{type(self).__name__}: its tokens hold no numbers")
 
     endings: ClassVar[tuple[str, ...]] = ()
     """The file name extensions that `content` supports, such as `.png`."""
 
     def content(self, item: Any, ending: str) -> bytes:
-        """Returns the content of a file that holds the item; `ending` is one of `endings`."""
-        raise ValueError(f"{type(self).__name__}: its items cannot be written to files")
+        """Returns the bytes of a file with this item; `ending` is one of `endings`. Raises ValueError if `endings` is
+        empty."""
+        raise ValueError(f"items of {type(self).__name__} cannot be written to files")
 
     def joined(self, slices: Float[Tensor, "t p"]) -> Any:
-        """Returns the item that has these `slices`."""
+        """Returns the item whose tokens have these `slices` (the inverse of `slices`)."""
         raise ValueError(f"{type(self).__name__}: its items cannot be reconstructed")
 
     def draw(self, canvas: Any, item: Any) -> None:
-        """Draw one item and its cuts on matplotlib's Axes `canvas`. The default draws the values of the tokens, one
-        column per token."""
+        """Draws one item, and lines where it is cut into tokens, on matplotlib's Axes `canvas`. The base class draws
+        the values of the tokens, one column per token."""
         values = self.chop(item).values.float()
         canvas.imshow(values.reshape(len(values), -1).T.numpy(), aspect="auto", cmap="viridis")
         canvas.set(xlabel="token", ylabel="value")
@@ -267,14 +281,16 @@ class Chopper(Preprocessor):
         return torch.cat([chunk.values for chunk in chunks])
 
     def inner(self, chunks: Sequence[Chunk]) -> SetPlan | None:
-        """Returns the items as a set with one item per row, for a model inside the embedder; None if there is none."""
+        """Returns the items of several chunks as a set with one item per row, for the trained run inside the embedder.
+        Returns None if the embedder contains no run."""
         return None
 
 
 def readable(items: Iterable, decode: Callable[[Any], Any], noun: str, source: str) -> Iterator[Any]:
-    """Yields the decoded items, for a `fit`. Items that cannot be read are skipped: they are reported when samples are
-    read. Raises ValueError if no item can be read. In its message `noun` names an item, and `source` says where items
-    are missing: `readable(items, decode, "stream", "in the samples")`."""
+    """Yields the decoded items. Items that cannot be read are skipped, because these are reported when samples are
+    read. Raises ValueError if no item can be read. The message uses `noun` as the name of an item, and `source` if
+    there are no items: `readable([], decode, "stream", "in the samples")` raises "there is no stream in the
+    samples"."""
     any_readable, first_error = False, None
     for raw in items:
         try:
@@ -290,18 +306,20 @@ def readable(items: Iterable, decode: Callable[[Any], Any], noun: str, source: s
 
 
 def coordinate_axes(axes: tuple[str, ...], offset: float | None) -> tuple[str, ...]:
-    """The axes on which tokens have coordinates: the chopper's `axes`, and `seconds` if there is an `offset`."""
+    """Returns the axes on which tokens have coordinates: the chopper's `axes`, and also `seconds` if `offset` is not
+    None."""
     return axes if offset is None or SECONDS in axes else (*axes, SECONDS)
 
 
 def axes_of(choppers: Iterable[Preprocessor]) -> list[str]:
-    """The position axes of a set: the running order, then every axis on which an input has coordinates."""
+    """Returns the position axes of a set: `order`, then each axis on which at least one input has coordinates."""
     return list(dict.fromkeys(["order", *(axis for chopper in choppers for axis in chopper.coordinate_axes)]))
 
 
 def with_offset(chunk: Chunk, chopper: Preprocessor) -> Chunk:
-    """The chunk with coordinates on the chopper's `coordinate_axes`: its `offset` is added to the item's times. An item
-    without times gets a column that holds the `offset`."""
+    """Returns the chunk with coordinates on the chopper's `coordinate_axes`: `chopper.offset` is added to the times. If
+    `seconds` is not among the chopper's axes, a column with the value `offset` is appended. Returns the chunk unchanged
+    if the offset is None, or if `seconds` is among the axes and the chunk has no coordinates."""
     if chopper.offset is None:
         return chunk
     if SECONDS in chopper.axes:
@@ -319,27 +337,29 @@ EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A complete small use of a tokenizer, or of a task, for the tests of all of them. The file of each contains one,
-    called `EXAMPLE`."""
+    """A small example of a tokenizer or of a task, for the tests. The file of every tokenizer and of every task
+    contains one, called `EXAMPLE`."""
 
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Its options in a YAML."""
+    """The options of the tokenizer or task in a YAML."""
     items: Callable[[], Sequence[Any]] = tuple
-    """Of a tokenizer: returns two raw items with equally many tokens, of which the tokens differ."""
+    """Of a tokenizer: returns two raw items with equal numbers of tokens and different values."""
     generated: bool = False
     """Of a tokenizer: whether items can be generated."""
     run: Mapping[str, Any] = field(default_factory=dict)
-    """Of a tokenizer that uses a trained run, which its option `run` names: the sections `inputs` and `tasks` of it."""
+    """Of a tokenizer with an option `run` (a trained run): the sections `inputs` and `tasks` in the YAML of that
+    run."""
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Of a task: the inputs of a YAML. They read columns of the data set of the tests (`tests/untrained.py`)."""
+    """Of a task: the section `inputs` of a YAML. The inputs read columns of the data set of the tests
+    (`tests/untrained.py`)."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """Of a task: options of the model."""
 
 
 class Part(partial):
-    """A class and its options from a configuration: a `functools.partial` that stores both. Calling it with the
-    positional arguments, which come from code, creates the object. Options that the class does not accept are ignored,
-    since the options of a tokenizer include those of its chopper.
+    """A `functools.partial` of a class (`target`) and its options from a configuration. Calling the part with the
+    positional arguments creates the object. Options that the class does not accept are ignored, because the options of
+    an embedder and of its chopper are in one mapping.
 
         Part(Linear, {"bias": False, "unknown": 1})(3, 4)      Linear(3, 4, bias=False)
     """
@@ -347,7 +367,7 @@ class Part(partial):
     target: Target
     options: Mapping[str, Any]
     use: str | None
-    """The value of `use` in the YAML; None for the section `model`, which has no such key."""
+    """The value of the key `use` in the YAML; None for the section `model`, which has no key `use`."""
 
     def __new__(cls, target: Target, options: Mapping[str, Any] = EMPTY, use: str | None = None):
         part = super().__new__(cls, target, **accepted(target, options))
@@ -355,7 +375,8 @@ class Part(partial):
         return part
 
     def of(self, target: Target) -> Callable[..., Any]:
-        """Returns another `target` with the options that it accepts: `part.of(TextPreprocessor)()`."""
+        """Returns a `partial` of another class `target` with those options of this part that `target` accepts:
+        `part.of(TextPreprocessor)()` creates a TextPreprocessor."""
         return partial(target, **accepted(target, self.options))
 
     def __eq__(self, other: object) -> bool:
@@ -365,35 +386,39 @@ class Part(partial):
 
 
 def accepted(target: Target, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a callable accepts, as its keyword arguments."""
+    """Returns the keyword arguments for a callable: those of the options that it accepts. If the callable has a
+    dataclass `Options`, returns {"options": an object of this dataclass}."""
     keys = options_of(target)
     arguments = {name: options[name] for name in keyword_only(keys) if name in options}
     return arguments if keys is target else {"options": keys(**arguments)}
 
 
 def options_of(target: Target) -> Target:
-    """The callable whose signature holds the YAML keys of a class: its dataclass `Options`, else the class itself."""
+    """Returns the callable whose keyword-only parameters are the YAML keys of a class: the dataclass `Options` of the
+    class if there is one, otherwise the class itself."""
     return getattr(target, "Options", target)
 
 
 def keyword_only(target: Target) -> dict[str, inspect.Parameter]:
-    """The keyword-only parameters of a callable, by name."""
+    """Returns the keyword-only parameters of a callable, by name."""
     parameters = inspect.signature(target).parameters
     return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
 
 def position_axes(inputs: Mapping[str, Part]) -> tuple[str, ...]:
-    """The position axes of a set of these inputs: `order`, then those of the tokenizers, without duplicates."""
+    """Returns the position axes of a set with these inputs: `order`, then the coordinate axes of each input, without
+    duplicates. `inputs` maps input names to the parts of their tokenizers."""
     axes = [coordinate_axes(part.target.Chopper.axes, part.options.get("offset")) for part in inputs.values()]
     return tuple(dict.fromkeys(["order", *(axis for input_axes in axes for axis in input_axes)]))
 
 
 def chopped(name: str, chopper: Chopper, item: Any) -> Chunk:
-    """Returns `chopper.chop(item)` for the input `name`, after checks, with `chopper.offset` added to its times.
+    """Returns `chopper.chop(item)` for the input `name` after the checks below, with `chopper.offset` added to the
+    times.
 
     Raises ContractError if the chunk breaks the contract (`contract_violation`), or if `chop` raises TypeError,
-    AttributeError or LookupError, which show that it does not support this type of item. ValueError, OSError and
-    RuntimeError of `chop` mean a bad item and are not caught.
+    AttributeError or LookupError, which mean that `chop` does not support this type of item. All other errors of
+    `chop`, such as ValueError for a bad item, are not caught.
     """
     owner = f"inputs.{name}: {type(chopper).__name__}"
     try:
@@ -408,7 +433,9 @@ def chopped(name: str, chopper: Chopper, item: Any) -> Chunk:
 
 
 def contract_violation(chunk: Any, chopper: Chopper, item: Any) -> str | None:
-    """How a chunk breaks the contract of `Chopper.chop`, as the end of a message; None if the chunk is correct."""
+    """Returns the first way in which a chunk breaks the contract of `Chopper.chop`, as the end of a message, or None if
+    the chunk keeps the contract. Checks the types of the chunk, `values` and `count`, the result of `Chopper.count`,
+    and the shapes of `next_ids` and `coordinates`."""
     if not isinstance(chunk, Chunk):
         return f"chop returned {described(chunk)}; expected: a Chunk(values, count, coordinates)"
     if not isinstance(chunk.values, Tensor):
@@ -433,7 +460,7 @@ def _coordinates_violation(chunk: Chunk, axes: tuple[str, ...]) -> str | None:
 
 
 def check_complete(name: str, preprocessor: Preprocessor) -> None:
-    """Raises ContractError if a chopper class defines `fit`, but not `save` and `load`."""
+    """Raises ContractError if a chopper class defines `fit`, but lacks `save` or `load`."""
     kind = type(preprocessor)
     if isinstance(preprocessor, Chopper) and kind.fit is not Chopper.fit:
         missing = [method for method in ("save", "load") if getattr(kind, method) is getattr(Chopper, method)]
@@ -443,7 +470,8 @@ def check_complete(name: str, preprocessor: Preprocessor) -> None:
 
 
 def constructor_problem(embedder: Callable) -> str | None:
-    """An error message if the parameters of an embedder are not (chopper, width, context, *, YAML keys), else None."""
+    """Returns an error message if an embedder cannot be called with exactly three positional arguments (chopper, width,
+    context); otherwise None."""
     kinds = inspect.Parameter
     parameters = list(inspect.signature(embedder).parameters.values())
     positional = [

@@ -1,5 +1,5 @@
-"""Categories over time as tokens: one category per time step, such as an action, or a grid of categories, such as the
-surroundings of an agent."""
+"""Categories over time as tokens. Every time step holds one category, such as an action, or a grid of categories, such
+as the surroundings of an agent."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from .media.clock import Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
 
 MAX_ROWS = 2**20
-"""The maximum number of rows of the embedding table: categories times positions in the grid."""
+"""The maximum of `size` (categories) times the number of positions in the grid: the rows of the embedding table."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CategoryChopper(Chopper):
     """Converts categories to tokens. Every time step holds one category, a number from 0 to `size` - 1, or a grid of
-    categories of the given `shape`. `cut` is the number of leading axes along which a grid is cut into pieces, one
-    token each: a grid of 7 x 7 cells with 3 categories becomes 1 token of 147 categories, 7 tokens of 21 (cut: 1), or
-    49 tokens of 3 (cut: 2). Pieces whose first category is one of `empty` are dropped. There are `rate` time steps per
-    second, the first at 0 seconds, unless the data has a clock.
+    categories of the given `shape`. `cut` is the number of leading axes along which a grid is cut into pieces. Each
+    piece becomes one token: with `shape: [7, 7, 3]` a grid becomes 1 token of 147 categories (cut: 0), 7 tokens of 21
+    (cut: 1), or 49 tokens of 3 (cut: 2). Pieces whose first category is in `empty` are dropped. The times of the steps
+    are read from the data (`seconds`). If the data contains no times, there are `rate` time steps per second, the first
+    at 0 seconds.
 
     Left: three actions, with `size: 2`. Middle and right: two grids of 2 x 2 cells, with `size: 3`, without `cut` and
     with `cut: 1`. Category c at position p of a grid has the value 3 p + c.
@@ -66,7 +67,7 @@ class CategoryChopper(Chopper):
 
     @property
     def piece_size(self) -> int:
-        """The number of categories per piece, and so per token."""
+        """The number of categories per piece. A piece becomes one token."""
         return math.prod(self.shape[self.cut :])
 
     @property
@@ -79,9 +80,11 @@ class CategoryChopper(Chopper):
         return None if self.shape else self.size
 
     def decode(self, raw: Any) -> Stream:
-        """Returns the categories of a number, of an array (times, *shape), of {"values": array, "seconds": (times,)},
-        of a text that contains a number or a list, or of the path or the bytes of a NumPy file (`.npy`). Raises
-        DataError for any other value, for a category out of range, and if the seconds do not increase."""
+        """Returns categories (times, *shape) as int64, with their times if `raw` contains times. `raw` is a number, an
+        array (times, *shape), {"values": array, "seconds": (times,)}, a text that contains a number or a list, or the
+        path or the bytes of a NumPy file (`.npy`). Raises DataError for any other value, for another shape, if there
+        are no time steps, if a category is not a whole number from 0 to `size` - 1, and in the cases of
+        `with_clock`."""
         raw = as_numbers(raw)
         raw = read_bytes(raw, ITEM) if isinstance(raw, str | os.PathLike) else raw
         raw, seconds = split_clock(read_array(raw, "it") if isinstance(raw, bytes) else raw)
@@ -100,11 +103,12 @@ class CategoryChopper(Chopper):
         return int(self._nonempty(clock_of(item, self.rate)[0]).sum()) if self.empty else len(item) * self.pieces
 
     def _nonempty(self, values: Int[Tensor, "t *shape"]) -> Bool[Tensor, "p"]:
-        """A mask over the pieces of all time steps: True for pieces that become tokens."""
+        """Returns a mask over the pieces of all time steps: True for pieces that become tokens."""
         return ~torch.isin(values.reshape(-1, self.piece_size)[:, 0], torch.tensor(self.empty, dtype=torch.long))
 
     def chop(self, item: Stream) -> Chunk:
-        """Returns the values of the categories of each piece (t, piece_size)."""
+        """Returns the tokens: `values` (t, piece_size) holds category + `size` * position in the grid, and the
+        coordinates (t, 1) hold the times."""
         values, seconds = clock_of(item, self.rate)
         nonempty = self._nonempty(values)
         values = values.flatten(1) if self.shape else values[:, None]
@@ -112,7 +116,7 @@ class CategoryChopper(Chopper):
         return Chunk(values, len(values), seconds.repeat_interleave(self.pieces)[nonempty, None])
 
     def draw(self, canvas: Any, item: Stream) -> None:
-        """Draw the category over time as steps. Of grids, draw one column per time step, with categories as colours."""
+        """Draws the category over time as steps, or grids as one column per time step, with categories as colours."""
         values, seconds = clock_of(item, self.rate)
         if self.shape:
             canvas.imshow(values.reshape(len(values), -1).T.numpy(), aspect="auto", cmap="tab20", vmin=0)
@@ -123,13 +127,14 @@ class CategoryChopper(Chopper):
 
 
 class CategoryTokenizer(nn.Module):
-    """Maps categories to vectors: the sum of one learned vector per category and position in the token, plus an
-    absolute position if `position` is not null. `hidden` adds a multilayer perceptron with layers of this width (0:
-    none), so that categories can interact. `norm` normalises each token's vector.
+    """Maps categories to vectors: the sum of one learned vector per category and position in the grid, plus an absolute
+    position if `position` is not null. `hidden` is the width of a multilayer perceptron after the sum, in which the
+    categories of a token interact (0: no perceptron). `norm` normalises the vector of each token.
 
-    `properties` is the number of adjacent categories that describe one object, such as the kind, the colour and the
-    state of the object in a cell. All objects then share the same weights, with a learned vector for their position in
-    the grid. A linear layer combines the `hidden` features of the objects of a token (hidden: 0: their sum)."""
+    `properties` is the number of adjacent categories that describe one object, for example 3 for the kind, the colour
+    and the state of the object in a cell. All objects then share the same weights, and a learned vector for the
+    position of the object in the grid is added. A linear layer combines the `hidden` features of all objects of a
+    token. With `hidden: 0` the vectors of the objects are added instead."""
 
     Chopper = CategoryChopper
 

@@ -1,4 +1,4 @@
-"""Items as the codes of a trained autoencoder: images and sounds become ids, which can be generated and decoded."""
+"""Items as the codes (ids) of a trained autoencoder. Codes can be generated, and decoded to images or sounds."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ BATCH_SIZE = 64
 """The number of items that are encoded in one batch."""
 
 DECODING_VERSION = 1
-"""The version of the decoding of raw values: if it changes, cached files of codes are computed again."""
+"""The version of the code that decodes raw values. If the version changes, cached codes are computed again."""
 
 
 def quantizers(part: RunPart) -> list[Head]:
-    """The heads of a run that quantise their input."""
+    """Returns the heads of a run that quantise their input, that is, whose task is a `reconstruction` with codes."""
     return [head for head in part.model.heads.values() if isinstance(head, Head) and head.quantizes]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CodeVocabulary(CodedVocabulary):
-    """The codes of the input `input` of a run with a task `reconstruction`, one code per token of the input. The id
-    after the last code starts and ends an item."""
+    """The codes of the input `input` of the run `part`, which has a task `reconstruction`: one code per token of the
+    input. The id after the largest code starts and ends an item."""
 
     unit: ClassVar[Unit] = Unit("bits_per_code", "bits per code")
     part: RunPart
@@ -48,12 +48,12 @@ class CodeVocabulary(CodedVocabulary):
 
     @cached_property
     def chopper(self) -> Chopper:
-        """The run's chopper of the input."""
+        """The chopper of the input in the run `part`."""
         return self.part.choppers[self.input]
 
     @cached_property
     def head(self) -> Any:
-        """The run's head that quantises and decodes."""
+        """The first head of the run `part` that quantises its input. It also decodes codes."""
         return quantizers(self.part)[0]
 
     @property
@@ -93,7 +93,7 @@ class CodeVocabulary(CodedVocabulary):
 
     @torch.inference_mode()
     def encode_all(self, items: Sequence[Any]) -> list[list[int]]:
-        """The codes of several items, which are encoded as one batch."""
+        """Returns the codes of each item. The items are encoded as one batch."""
         model, choppers = self.part.model, self.part.choppers
         chunks = [[(self.input, chopped(self.input, self.chopper, item))] for item in items]
         planned = place(chunks, choppers, self.part.context, axes_of(choppers.values()), rows=range(len(items)),
@@ -108,7 +108,8 @@ class CodeVocabulary(CodedVocabulary):
 
     @torch.inference_mode()
     def restore(self, ids: Iterable[int]) -> Any:
-        """Returns the item. Raises ValueError if the number of codes is not that of an item."""
+        """Returns the item of these ids, without special ids. Raises ValueError if the number of codes is not `length`,
+        or if an id is outside the vocabulary."""
         codes = [id for id in self.known(ids) if id < self.start]
         if len(codes) != self.length:
             raise ValueError(f"an item has {self.length} codes, not {len(codes)}")
@@ -118,14 +119,15 @@ class CodeVocabulary(CodedVocabulary):
         return self.chopper.joined(decoded.cpu())
 
     def units(self, item: Any) -> float:
-        """The number of codes."""
+        """Returns the number of codes of an item."""
         return self.length
 
     def content(self, item: Any, ending: str) -> bytes:
         return self.chopper.content(item, ending)
 
     def picture(self, ids: Sequence[int], mask: int) -> UInt8[Tensor, "c h w"]:
-        """Returns the image with code 0 in place of masked codes; for other items a picture of the codes as text."""
+        """Returns the image, with code 0 in the place of each masked code. For items other than images, returns a
+        picture of the codes as text."""
         if ".png" not in self.endings:
             return super().picture(ids, mask)
         return self.restore([0 if id == mask else id for id in ids])
@@ -133,12 +135,12 @@ class CodeVocabulary(CodedVocabulary):
 
 @dataclass(frozen=True, kw_only=True)
 class CodesPreprocessor(Preprocessor):
-    """Converts items to codes with the trained run in the folder `run`: the codes that its task `reconstruction`
-    computes for its input `input`. The weights of that run are copied to this run's assets. Codes are computed once,
-    those of the training data before the first step and those of other splits at their first evaluation. They are kept
-    in the cache folder, in a file that is named by a hash of that run. Training then reads only codes and decodes no
-    files. With `augment_wave` training replaces each sound by one of `variants` (default: 8) augmented versions, whose
-    codes are computed once, too."""
+    """Converts items to codes with a trained run: `run` is the folder of the run, which has a task `reconstruction`,
+    and `input` is the name of its input. The weights of the trained run are copied to the folder `assets` of the new
+    run. Codes are computed once: for the training data before the first step, for other splits at their first
+    evaluation. Codes are saved in the cache folder, in a file that is named by a hash of the trained run. After that,
+    training reads only codes and decodes no files. With `augment_wave`, training replaces each sound by one of
+    `variants` (default: 8) randomly changed versions, whose codes are also computed once."""
 
     run: str
     input: str
@@ -169,7 +171,8 @@ class CodesPreprocessor(Preprocessor):
         return self.chopper(role.open_run(folder / "run"), role)
 
     def chopper(self, part: RunPart, role: Role) -> CodesChopper:
-        """The chopper that uses the run `part`. Raises ValueError if that run has no such input or no codes."""
+        """Returns the chopper that uses the run `part`. Raises ValueError if that run has no input `self.input` or no
+        codes, or if `augment_wave` is set and the input is not sound."""
         if self.input not in part.choppers:
             raise ValueError(f"{part.name} has no input {self.input!r}; possible: {', '.join(part.choppers)}")
         if not quantizers(part):
@@ -188,15 +191,15 @@ class CodesPreprocessor(Preprocessor):
 
 @dataclass(frozen=True)
 class Recalled:
-    """Placeholder for an item whose codes are cached: it holds only the key of the item."""
+    """A placeholder for an item whose codes are cached. It holds only the key (hash) of the item."""
 
     key: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodesChopper(IdChopper):
-    """Converts items to the codes of a trained run. Codes are cached; in training, an item with cached codes is not
-    decoded."""
+    """Converts items to the codes of a trained run. Codes are cached in `code_file`. In training an item with cached
+    codes is not decoded."""
 
     code_file: CodeFile = field(repr=False, compare=False)
     augment_wave: WaveAugmentation | None = None
@@ -227,7 +230,8 @@ class CodesChopper(IdChopper):
             self.code_file.save()
 
     def keys(self, key: bytes) -> list[bytes]:
-        """The keys of everything that training needs of an item: the item's key and those of its variants."""
+        """Returns the keys of all codes that training needs for an item: the key of the item, then the keys of its
+        variants."""
         count = self.variants if self.augment_wave is not None else 0
         return [key, *(self.variant_key(key, number) for number in range(count))]
 
@@ -240,7 +244,8 @@ class CodesChopper(IdChopper):
         return ids
 
     def augment(self, item: Any, random: np.random.Generator) -> Any:
-        """Returns the codes of one of the item's variants, drawn at random."""
+        """Returns the codes of one variant of the item, drawn at random. Returns the item unchanged if `augment_wave`
+        is None, or if the item is already a sequence of codes."""
         if self.augment_wave is None or isinstance(item, tuple | list):
             return item
         item_key = item.key if isinstance(item, Recalled) else key_of(item)
@@ -250,17 +255,17 @@ class CodesChopper(IdChopper):
         return ids
 
     def variant_key(self, key: bytes, number: int) -> bytes:
-        """The key of the variant with this number of the item with this key."""
+        """Returns the key of variant `number` (from 0) of the item with the key `key`."""
         return hashlib.blake2b(key + f"{number} {self.augment_wave}".encode(), digest_size=16).digest()
 
     def variant(self, item: Tensor, key: bytes) -> Tensor:
-        """The variant of an item with this key; the key seeds its random changes."""
+        """Returns the variant of an item that has the key `key`. The key is the seed of the random changes."""
         sound, random = self.vocabulary.chopper, np.random.default_rng(int.from_bytes(key))
         return sound.cut(self.augment_wave(item, sound.rate, random))
 
     def encode_all(self, raws: Iterable[Any]) -> None:
-        """Compute and cache all codes that training needs of raw values. Values that cannot be read are skipped: they
-        are reported when samples are read."""
+        """Computes and caches all codes that training needs for raw values. Values that cannot be read are skipped,
+        because these are reported when samples are read."""
         new: dict[bytes, Any] = {}
         for raw in raws:
             with suppress(ValueError, TypeError):
@@ -276,7 +281,7 @@ class CodesChopper(IdChopper):
         self._encode(new)
 
     def _encode(self, items: dict[bytes, Any]) -> None:
-        """Encode items as one batch, or one by one if the batch fails."""
+        """Encodes and caches items (by their keys) as one batch, or one by one if the batch raises ValueError."""
         try:
             codes = self.vocabulary.encode_all([*items.values()]) if items else []
         except ValueError:
@@ -287,7 +292,7 @@ class CodesChopper(IdChopper):
                 self.encoded(item)
 
     def draw(self, canvas: Any, item: Any) -> None:
-        """Draw the item as decoded from its codes."""
+        """Draws the item after encoding and decoding it."""
         self.vocabulary.chopper.draw(canvas, self.vocabulary.restore(self.encoded(item)))
 
 

@@ -1,4 +1,4 @@
-"""Any input encoded by a trained run: the outputs of that run's first core, which is frozen, are mapped to tokens."""
+"""An input that is encoded by a frozen trained run: the outputs of the first core of that run are mapped to tokens."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .chopping.packing import place
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedPreprocessor(Preprocessor):
-    """Chops and encodes values like the input `input` of the trained run in the folder `run`. The weights of that run
-    are frozen and copied to this run's assets."""
+    """Encodes an input with a trained run: `run` is the folder of the run, `input` the name of its input whose chopper
+    is used. The weights of the trained run are frozen, and copied to the folder `assets` of the new run."""
 
     run: str
     input: str
@@ -37,7 +37,8 @@ class EncodedPreprocessor(Preprocessor):
         return self.chopper(role.open_run(folder / "run"))
 
     def chopper(self, part: RunPart) -> EncodedChopper:
-        """The chopper that uses the run `part`. Raises ValueError if that run has no such input."""
+        """Returns the chopper that uses the run `part`. Raises ValueError if that run has no input named
+        `self.input`."""
         if self.input not in part.choppers:
             raise ValueError(f"{part.name} has no input {self.input!r}; possible: {', '.join(part.choppers)}")
         return EncodedChopper(part=part, input=self.input)
@@ -45,12 +46,12 @@ class EncodedPreprocessor(Preprocessor):
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedChopper(Chopper):
-    """Chops like the other run: the same tokens in the same order, but without coordinates.
+    """Cuts items into the same tokens as the chopper of the trained run, in the same order, but without coordinates.
 
-        chop    Chunk(values (t, 1): zeros, count t, inner: the chunk of the other run's chopper)
-        inner   the items of a batch as a set of the other run: one per row, after its class and register tokens
+        chop    Chunk(values (t, 1): zeros, count t, inner: the chunk of the trained run's chopper)
+        inner   the items of a batch as a set for the trained run: one item per row, after class and register tokens
 
-    `chop` raises ValueError if an item is longer than the context of the other run.
+    `chop` raises ValueError if an item and the core tokens need more tokens than the context of the trained run.
     """
 
     part: RunPart
@@ -58,7 +59,7 @@ class EncodedChopper(Chopper):
 
     @property
     def run_chopper(self) -> Chopper:
-        """The other run's chopper of its input."""
+        """The chopper of the input `input` in the trained run."""
         return self.part.choppers[self.input]
 
     @property
@@ -98,8 +99,8 @@ class EncodedChopper(Chopper):
 
 
 class EncodedTokenizer(nn.Module):
-    """Maps the outputs of a frozen trained run, one vector per token, to this model's width. Only this linear layer is
-    trained (a projector: LLaVA, Liu et al. 2023, arXiv:2304.08485)."""
+    """Maps the outputs of a frozen trained run, one vector per token, to the width of the new model with a linear
+    layer. Only this layer is trained (a projector, as in LLaVA: Liu et al. 2023, arXiv:2304.08485)."""
 
     Chopper = EncodedPreprocessor
 
@@ -109,8 +110,8 @@ class EncodedTokenizer(nn.Module):
         self.projector = Linear(self.part.model.first.width, width)
 
     def plan(self, chunks: Chunks, *, dtype: torch.dtype, device: torch.device | str) -> Chunks:
-        """Returns the chunks with the layouts of their inner set, for a forward pass in `dtype` on `device`. It runs on
-        the CPU, before tensors are moved and outside of compiled code."""
+        """Returns the chunks; their inner set now contains the attention layouts for a forward pass in `dtype` on
+        `device`. Called on the CPU, before tensors are moved and outside of compiled code."""
         return replace(chunks, inner=self.part.plan(chunks.inner, dtype=dtype, device=device))
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:

@@ -1,4 +1,4 @@
-"""Images as tokens: one einops pattern cuts them into square patches."""
+"""Images as tokens: one einops pattern cuts images into square patches."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ BAND_PIXELS = 2**20
 class ImageChopper(Chopper):
     """Cuts an image into patches of `patch_size` x `patch_size` pixels, left to right, top to bottom.
 
-    `size` (pixels; one number, or height and width) brings every image to one shape, a multiple of `patch_size`:
-    `fit_size: resize` changes the aspect ratio, `crop` covers the shape and cuts off the excess, `pad` fits the image
-    inside the shape and pads it with black. With `crop` below 1 (at least 0.01) the image is first resized to `size /
-    crop`, then the centre of this size is kept; not for `fit_size: pad`. Without `size` an image keeps its aspect
-    ratio, rounded down to complete patches; it is shrunk if it has more than `most_tokens` patches. `interpolation`:
-    how pixels are resampled. `channels`: 1 for grey, 3 for colour.
+    `size` (pixels; one number, or height and width; multiples of `patch_size`) is the shape to which every image is
+    resized. `fit_size: resize` stretches the image to this shape. `fit_size: crop` keeps the aspect ratio, covers the
+    shape and cuts off the excess. `fit_size: pad` keeps the aspect ratio, fits the image inside the shape and pads it
+    with black. With `crop` below 1 (at least 0.01) the image is resized to `size / crop` first, then a centre of `size`
+    pixels is kept; not allowed with `fit_size: pad`. Without `size` an image approximately keeps its aspect ratio:
+    height and width are rounded down to multiples of `patch_size`, and an image with more than `most_tokens` patches is
+    shrunk. `interpolation`: how pixels are resampled. `channels`: 1 for grey, 3 for colour.
     """
 
     kind: ClassVar[str] = "image"
@@ -72,16 +73,17 @@ class ImageChopper(Chopper):
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """The rows and columns of patches; None without `size`."""
+        """The numbers of rows and columns of patches; None without `size`."""
         return None if self.shape is None else (self.shape[0] // self.patch_size, self.shape[1] // self.patch_size)
 
     def decode(self, raw: Any) -> Image:
-        """Returns the image of a path, the bytes of a file, a PIL image, a uint8 array (height, width[, channels]) or a
-        uint8 tensor (channels, height, width).
+        """Returns the image as a uint8 tensor (channels, height, width). `raw` is a path, the bytes of a file, a PIL
+        image, a uint8 array (height, width[, channels]) or a uint8 tensor (channels, height, width).
 
-        Files are rotated according to their EXIF data; of an animation the first frame is used. In files and PIL images
-        transparency becomes white, and 16 bits become 8. Raises ValueError for other types of pixels (the range of
-        floating-point pixels is unknown) and for values that are not images.
+        Files are rotated according to their EXIF data. An animation is read as its first frame. In files and PIL images
+        transparent pixels become white, and 16 bits become 8. Raises ValueError for floating-point pixels (their range
+        is unknown), for arrays and tensors that are not uint8, for other numbers of channels than 1 and 3, and for
+        values that are not images.
         """
         if isinstance(raw, Tensor):
             return self._channels(raw)
@@ -102,7 +104,8 @@ class ImageChopper(Chopper):
         return f"{sizes}{resized}{channels}, {super().summary(raws)}{lost}"
 
     def _channels(self, image: Tensor) -> Image:
-        """The image with `channels` channels: grey repeated, or colour weighted as in ITU-R BT.601."""
+        """Returns the image with `channels` channels. Grey is repeated to three channels; colour becomes grey with the
+        weights of ITU-R BT.601. Raises ValueError if the image is not uint8, or has other than 1 or 3 channels."""
         if image.dtype != torch.uint8:
             raise ValueError(f"an image must hold whole numbers from 0 to 255 (uint8), not {image.dtype}")
         if image.shape[0] == self.channels:
@@ -115,9 +118,11 @@ class ImageChopper(Chopper):
         raise ValueError(f"the image has {image.shape[0]} channels; possible: 1 or 3")
 
     def _read(self, raw: Any) -> Image:
-        """The image of a path, the bytes of a file or a PIL image. Raises DataError if it cannot be read.
+        """Returns the image of a path, the bytes of a file or a PIL image. Raises DataError if the image cannot be
+        read.
 
-        The image is converted in bands of `BAND_PIXELS`; a conversion at once would need four times its memory."""
+        The image is converted in bands of `BAND_PIXELS`, because a conversion at once would need four times the memory
+        of the image."""
         from PIL import Image
 
         if not isinstance(raw, bytes | str | os.PathLike | Image.Image):
@@ -136,7 +141,8 @@ class ImageChopper(Chopper):
         return pixels
 
     def _converted(self, picture: Any) -> Any:
-        """The PIL image with 8 bits per channel, in grey or colour; transparency becomes white."""
+        """Returns the PIL image with 8 bits per channel, in grey or colour. Transparent pixels become white. Raises
+        ValueError for floating-point pixels."""
         from PIL import Image
 
         if picture.mode.startswith("I"):
@@ -154,21 +160,24 @@ class ImageChopper(Chopper):
         return rows * columns
 
     def _native(self, item: Image) -> tuple[int, int]:
-        """The rows and columns of patches at the image's aspect ratio, at most `most_tokens` patches."""
+        """Returns the numbers of rows and columns of patches without `size`: approximately in the aspect ratio of the
+        image, at most `most_tokens` patches in total."""
         height, width = (max(side / self.patch_size, 1.0) for side in item.shape[-2:])
         shrink = min(1.0, math.sqrt(self.most_tokens / (height * width)))
         rows, columns = max(1, math.floor(height * shrink)), max(1, math.floor(width * shrink))
         return min(rows, self.most_tokens), min(columns, self.most_tokens // min(rows, self.most_tokens))
 
     def chop(self, item: Image) -> Chunk:
-        """Returns the resized image (1, channels, height, width), and the row and column of each patch."""
+        """Returns the resized image (1, channels, height, width), with the row and column of each patch as
+        coordinates."""
         rows, columns = self.grid or self._native(item)
         coordinates = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).float()
         image = self.resized(item, rows * self.patch_size, columns * self.patch_size)
         return Chunk(image[None], rows * columns, coordinates)
 
     def resized(self, item: Image, height: int, width: int) -> Tensor:
-        """The image resized to `height` x `width` pixels according to `fit_size`, `crop` and `interpolation`."""
+        """Returns the image, resized to `height` x `width` pixels according to `fit_size`, `crop` and
+        `interpolation`."""
         if item.shape[-2:] == (height, width) and self.crop == 1:
             return item
         from torchvision.transforms.v2 import InterpolationMode
@@ -204,7 +213,7 @@ class ImageChopper(Chopper):
         return self.grid[0] * self.grid[1], self.channels * self.patch_size**2
 
     def slices(self, chunks: Chunks) -> Float[Tensor, "t p"]:
-        """The pixels of each patch, from -1 (black) to 1."""
+        """Returns the pixels of each patch, from -1 (black) to 1 (white)."""
         return patches(chunks.values, self.patch_size).float() / 127.5 - 1
 
     def joined(self, slices: Float[Tensor, "t p"]) -> Image:
@@ -213,13 +222,13 @@ class ImageChopper(Chopper):
         return rearrange(((slices + 1) * 127.5).round().clamp(0, 255).to(torch.uint8), pattern, **sizes)
 
     def draw(self, canvas: Any, item: Image) -> None:
-        """Draw the resized image and the grid of its patches."""
+        """Draws the resized image and the grid of its patches."""
         (image,) = self.chop(item).values
         draw_patches(canvas, rearrange(image, "c height width -> height width c"), self.patch_size)
 
     def collate(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Returns images of one shape as one tensor (s, channels, height, width); for several shapes, all patches (t,
-        p)."""
+        """Returns one tensor: the images (s, channels, height, width) if all have the same shape, otherwise the patches
+        of all images (t, p)."""
         images = [chunk.values for chunk in chunks]
         if len({image.shape for image in images}) == 1:
             return torch.cat(images)
@@ -227,8 +236,8 @@ class ImageChopper(Chopper):
 
 
 def patches(images: Tensor, size: int) -> Tensor:
-    """Cut images (s, channels, height, width) into patches (t, channels * size * size): one row per patch, image by
-    image.
+    """Returns the patches (t, channels * size * size) of images (s, channels, height, width): one row per patch, image
+    by image.
 
     One grey image of 4 x 4 pixels in patches of 2:
 
@@ -244,8 +253,9 @@ def patches(images: Tensor, size: int) -> Tensor:
 class ImageTokenizer(nn.Module):
     """Maps patches to vectors: one linear layer, plus an absolute position in the grid if `position` is not null.
 
-    `mean` and `std` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes
-    images at random during training, on the device; it needs images of one shape, so set `size`.
+    `mean` and `std` (one number, or one per channel) normalise the pixels after their values are scaled to 0 to 1.
+    `augment` changes images at random during training, on the device. Set `size`, because images are augmented only in
+    batches in which all images have the same shape.
     """
 
     Chopper = ImageChopper

@@ -1,4 +1,4 @@
-"""Images with few colours as ids: each patch is one of a fixed number of patterns, so that images can be generated."""
+"""Images with few colours as ids: each patch is one of a fixed number of patterns. Such images can be generated."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from .media.pixels import draw_patches
 from .media.summaries import picture_sizes, span
 
 MAX_PATTERNS = 2**16
-"""The maximum number of patterns of a patch."""
+"""The maximum number of different patches."""
 MASK_GREY, ENLARGEMENT = 128, 8
-"""In pictures of partly masked ids: the colour of a masked patch, and the enlargement factor."""
+"""For `PatchVocabulary.picture`: the grey value of a masked patch (0 to 255), and the factor by which pictures are
+enlarged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchVocabulary(CodedVocabulary):
-    """The patterns of a patch, in images of the size that `pictures` defines. The pixels of a patch, each one of
-    `levels` values, are the digits of its id in base `levels`, the least significant first. An image of 2 x 4 pixels in
-    black and white, in patches of 2 x 2:
+    """The ids of all possible patches. `pictures` defines the sizes of images and patches. Each pixel of a patch has
+    one of `levels` values. The pixels are the digits of the patch's id in base `levels`; the first pixel is the least
+    significant digit. An image of 2 x 4 pixels in black and white, in patches of 2 x 2:
 
         . #   . .        pixels 0 1 0 0  and  0 0 1 1
         . .   # #        ids    2             12        and 16 starts and ends an image
@@ -47,7 +48,7 @@ class PatchVocabulary(CodedVocabulary):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """The rows and columns of patches."""
+        """The numbers of rows and columns of patches. Raises ValueError if images have no `size`."""
         if self.pictures.grid is None:
             raise ValueError("images of ids need a size")
         return self.pictures.grid
@@ -58,7 +59,7 @@ class PatchVocabulary(CodedVocabulary):
 
     @property
     def pixels(self) -> int:
-        """The number of values of a patch: pixels times channels."""
+        """The number of values of a patch: its pixels times its channels."""
         return self.pictures.channels * self.patch_size**2
 
     @property
@@ -68,7 +69,7 @@ class PatchVocabulary(CodedVocabulary):
 
     @property
     def patterns(self) -> int:
-        """The number of possible patterns of a patch. Their ids are below the special ids."""
+        """The number of possible patches. The ids of patches are below this number, the special ids follow."""
         return self.levels**self.pixels
 
     @property
@@ -85,18 +86,19 @@ class PatchVocabulary(CodedVocabulary):
 
     @property
     def digits(self) -> Tensor:
-        """The factor of each pixel of a patch in the id: 1, 2, 4, 8."""
+        """The factor of each value of a patch in the id, for example 1, 2, 4, 8."""
         return self.levels ** torch.arange(self.pixels)
 
     def encode(self, item: UInt8[Tensor, "c h w"]) -> list[int]:
-        """The ids of an image of any size, after resizing it."""
+        """Returns the ids of an image of any size, which is resized first."""
         rows, columns = self.grid
         item = self.pictures.resized(item, rows * self.patch_size, columns * self.patch_size)
         values = patches(item[None].long() * self.levels // 256, self.patch_size)
         return (values * self.digits).sum(1).tolist()
 
     def restore(self, ids: Iterable[int]) -> UInt8[Tensor, "c h w"]:
-        """Returns the image. Raises ValueError if the number of patches is not that of an image."""
+        """Returns the image of these ids, without special ids. Raises ValueError if the number of patches is not
+        `length`, or if an id is outside the vocabulary."""
         patch_ids = torch.tensor([id for id in self.known(ids) if id < self.patterns], dtype=torch.long)
         if len(patch_ids) != self.length:
             raise ValueError(f"an image has {self.length} patches, not {len(patch_ids)}")
@@ -106,7 +108,7 @@ class PatchVocabulary(CodedVocabulary):
         return rearrange(values.round().to(torch.uint8), pattern, **sizes)
 
     def picture(self, ids: Sequence[int], mask: int) -> UInt8[Tensor, "c h w"]:
-        """Returns the enlarged image; masked patches are grey."""
+        """Returns an enlarged image of ids, some of which may be the id `mask`. Masked patches are grey."""
         patch_ids = [id for id in ids if self.plain[id] or id == mask]
         masked = torch.tensor([id == mask for id in patch_ids]).view(*self.grid)
         image = self.restore([0 if id == mask else id for id in patch_ids])
@@ -115,7 +117,7 @@ class PatchVocabulary(CodedVocabulary):
         return image.repeat_interleave(ENLARGEMENT, 1).repeat_interleave(ENLARGEMENT, 2)
 
     def units(self, item: UInt8[Tensor, "c h w"]) -> float:
-        """The number of pixels times channels."""
+        """Returns the number of pixels of an image times its channels."""
         return self.length * self.pixels
 
     def content(self, item: UInt8[Tensor, "c h w"], ending: str) -> bytes:
@@ -124,11 +126,11 @@ class PatchVocabulary(CodedVocabulary):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageIdsPreprocessor(Preprocessor):
-    """Resizes images to `size` pixels (`fit_size`, `interpolation` and `channels` are those of the tokenizer `image`),
-    rounds them down to `levels` values per channel, and cuts them into patches of `patch_size` x `patch_size` pixels. A
-    patch is one of levels ** (channels * patch_size ** 2) ids, at most 65,536. `augment` changes images at random
-    during training, before they are resized and rounded, since it would break thin lines of small images in black and
-    white; its `shift` is in pixels of the original image."""
+    """Resizes images to `size` pixels (`fit_size`, `interpolation` and `channels` as for the tokenizer `image`), rounds
+    them down to `levels` values per channel, and cuts them into patches of `patch_size` x `patch_size` pixels. There
+    are levels ** (channels * patch_size ** 2) ids, at most 65,536. During training `augment` changes images at random
+    before they are resized and rounded, because a rotation of a small image in black and white would break thin lines.
+    The `shift` of `augment` is in pixels of the original image."""
 
     kind: ClassVar[str] = "image"
     learns: ClassVar[bool] = False
@@ -151,7 +153,8 @@ class ImageIdsPreprocessor(Preprocessor):
         self.pictures()
 
     def pictures(self) -> ImageChopper:
-        """The chopper that decodes and resizes images. Raises ValueError for options that it does not support."""
+        """Returns the chopper that decodes and resizes images. Raises ValueError if that chopper does not allow the
+        options."""
         return ImageChopper(
             size=self.size, patch_size=self.patch_size, channels=self.channels, fit_size=self.fit_size,
             interpolation=self.interpolation,
@@ -181,7 +184,7 @@ class ImageIdsChopper(IdChopper):
         return self.augmentation(item[None], seeds)[0].round().clamp(0, 255).to(torch.uint8)
 
     def decode(self, raw: Any) -> UInt8[Tensor, "c h w"]:
-        """Returns the image in its original size, decoded as by the tokenizer `image`."""
+        """Returns the image in its original size, decoded by `ImageChopper.decode`."""
         return self.vocabulary.pictures.decode(raw)
 
     def summary(self, raws: Sequence[Any]) -> str:
@@ -194,7 +197,7 @@ class ImageIdsChopper(IdChopper):
         return f"{sizes}, resized to {result}, {span([vocabulary.length], 'tokens')}{lost}"
 
     def draw(self, canvas: Any, item: UInt8[Tensor, "c h w"]) -> None:
-        """Draw the image with reduced colours, and the grid of its patches."""
+        """Draws the image with reduced colours, and the grid of its patches."""
         image = self.vocabulary.restore(self.vocabulary.encode(item))
         draw_patches(canvas, rearrange(image, "c height width -> height width c"), self.vocabulary.patch_size)
 

@@ -1,4 +1,5 @@
-"""Text with notes: text between two marks has coordinates on the axis `note`, so that an attention graph can use it."""
+"""Text with notes. A note is the text between two marks, such as `[` and `]`. Its tokens have the number of the note as
+coordinate on the axis `note`, which an attention graph can use."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ from .text import TextChopper, TextPreprocessor
 
 @dataclass(frozen=True, kw_only=True)
 class NotedTextPreprocessor(TextPreprocessor):
-    """Converts text to ids like `use: text`. Text between the two marks in `notes`, such as `["[", "]"]`, is a note.
-    Raises ValueError unless each mark is one id of the encoding (with `characters`: one character)."""
+    """Converts text to ids like `use: text`. Text between two marks is a note. `notes` lists the two marks: the first
+    one opens a note, the second one closes it. The marks must differ, and each mark must be exactly one id of the
+    encoding (with `characters`: one character), otherwise ValueError is raised."""
 
     axes: ClassVar[tuple[str, ...]] = (AXIS,)
     notes: list[str] = field(default_factory=lambda: ["[", "]"])
@@ -36,7 +38,8 @@ class NotedTextPreprocessor(TextPreprocessor):
         return self.noted(super().load(folder, role))
 
     def noted(self, text: TextChopper) -> NotedTextChopper:
-        """The chopper with notes, made of a chopper without notes."""
+        """Returns a chopper with notes for a chopper without notes. Raises ValueError if a mark is not exactly one
+        id."""
         ids = [_mark(text.vocabulary, mark) for mark in self.notes]
         return NotedTextChopper(vocabulary=text.vocabulary, generated=text.generated, notes=Notes(*ids),
                                 note_marks=tuple(self.notes))  # fmt: skip
@@ -44,8 +47,8 @@ class NotedTextPreprocessor(TextPreprocessor):
 
 @dataclass(frozen=True, kw_only=True)
 class NotedTextChopper(TextChopper):
-    """Converts text to ids; the coordinate of a token is the number of its note. The text "no[b]", generated as
-    characters:
+    """Converts text to ids. The coordinate of a token is the number of its note, from 0, and NaN outside of notes. The
+    marks belong to the note. Example: the text "no[b]", which a task generates, as characters:
 
     values       <s>  n    o    [  b  ]
     coordinates  nan  nan  nan  0  0  0      (6, 1)
@@ -57,8 +60,8 @@ class NotedTextChopper(TextChopper):
     """The two marks as text."""
 
     def encoded(self, item: str | Sequence[int]) -> list[int]:
-        """Returns the ids of a text. Each mark of a note is one id, independent of the text around it. Raises
-        ValueError if a note is not closed, or closed without being open. Sequences of ids are not checked."""
+        """Returns the ids of a text. Each mark becomes one id, whatever text is around it. Raises ValueError if a note
+        is not closed, begins inside another note, or is closed without being open. Sequences of ids are not checked."""
         if not isinstance(item, str):
             return super().encoded(item)
         opened_at, ids = 0, []
@@ -83,7 +86,7 @@ class NotedTextChopper(TextChopper):
 
 
 def _mark(encoding: Encoding, mark: str) -> int:
-    """The id of a mark. Raises ValueError if the mark is not exactly one id."""
+    """Returns the id of a mark. Raises ValueError if the mark is not exactly one id."""
     try:
         ids = encoding.encode(mark)
     except ValueError as error:
@@ -94,7 +97,7 @@ def _mark(encoding: Encoding, mark: str) -> int:
 
 
 class NotedTextTokenizer(IdTokenizer):
-    """Maps ids of text to vectors, like `use: text`. Generated text between two marks is a note, too."""
+    """Maps ids of text to vectors, like `use: text`. In generated text, too, the text between two marks is a note."""
 
     Chopper = NotedTextPreprocessor
 

@@ -1,4 +1,4 @@
-"""Scores of several voices as ids: one id per voice in every time step, so that music can be generated."""
+"""Scores (music in notes) of several voices as ids, one id per voice in every time step. Scores can be generated."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from .media.midi import BPM, SILENCE, midi_bytes, notes_of, read_midi
 from .media.synthesizer import sound_bytes, synthesized
 
 CHORDS = {"major": (0, 4, 7), "minor": (0, 3, 7), "diminished": (0, 3, 6), "augmented": (0, 4, 8)}
-"""Intervals above the root, in semitones."""
+"""The notes of each kind of chord, in semitones above its root."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreVocabulary(CodedVocabulary):
-    """One id per MIDI pitch, from `lowest` (id 0) to `highest`, then one for silence. A score is a sequence of steps;
-    each step has the id of every voice, the first voice (soprano) first. With `chords` the id of the step's chord
-    precedes the notes of the step, so that a model predicts the chord first. Two voices with pitches from 60 to 62:
+    """The ids of the MIDI pitches from `lowest` (id 0) to `highest`, then the id of silence. A score is a sequence of
+    steps. Each step holds one id per voice, the first voice (soprano) first. With `chords` the id of the step's chord
+    precedes the notes of the step, so a model predicts the chord before the notes. Two voices with pitches from 60 to
+    62:
 
         steps    62 60   62 -1        ids   2 0   2 3       and 4 starts and ends a score
     """
@@ -49,8 +50,8 @@ class ScoreVocabulary(CodedVocabulary):
 
     @property
     def first_chord(self) -> int:
-        """The id of the first chord, C major. Chords are ordered as in `CHORDS`, then by root; the last id means that
-        there is no chord."""
+        """The id of the first chord, C major. Chords are ordered by kind, like `CHORDS`, then by root. The last of
+        these ids means that no chord fits the step."""
         return self.silence + 1
 
     @property
@@ -59,7 +60,7 @@ class ScoreVocabulary(CodedVocabulary):
 
     @property
     def per_step(self) -> int:
-        """The number of ids per step."""
+        """The number of ids per step: one per voice, and one for the chord with `chords`."""
         return self.voices + self.chords
 
     @property
@@ -71,7 +72,8 @@ class ScoreVocabulary(CodedVocabulary):
         return WholeSteps(self)
 
     def encode(self, item: Int[Tensor, "t voices"]) -> list[int]:
-        """Returns the ids of a score. Raises ValueError if a pitch is out of range."""
+        """Returns the ids of a score. Raises ValueError if a pitch is neither silence nor from `lowest` to
+        `highest`."""
         outside = (item != SILENCE) & ((item < self.lowest) | (item > self.highest))
         if outside.any():
             pitch = int(item[outside][0])
@@ -83,8 +85,8 @@ class ScoreVocabulary(CodedVocabulary):
         return ids.flatten().tolist()
 
     def restore(self, ids: Iterable[int]) -> Int[Tensor, "t voices"]:
-        """Returns the score without an incomplete last step. Raises ValueError if the ids of notes and chords are not
-        in the right order."""
+        """Returns the score of these ids. Special ids and an incomplete last step are dropped. Raises ValueError if the
+        id of a chord is in the place of a note or the reverse, or if an id is outside the vocabulary."""
         plain = torch.tensor([id for id in self.known(ids) if id not in self.specials], dtype=torch.long)
         steps = plain[: len(plain) // self.per_step * self.per_step].view(-1, self.per_step)
         notes = steps[:, self.chords :]
@@ -93,7 +95,7 @@ class ScoreVocabulary(CodedVocabulary):
         return torch.where(notes == self.silence, SILENCE, notes + self.lowest)
 
     def units(self, item: Int[Tensor, "t voices"]) -> float:
-        """The number of steps times voices."""
+        """Returns the number of steps times the number of voices."""
         return item.numel()
 
     def content(self, item: Int[Tensor, "t voices"], ending: str) -> bytes:
@@ -105,8 +107,8 @@ class ScoreVocabulary(CodedVocabulary):
 
 @dataclass(frozen=True)
 class WholeSteps(Constraint):
-    """Requires chords and notes in the right order, and at least one step; the score can end only after a complete
-    step."""
+    """Requires at least one step, and in every step the id of the chord (with `chords`) before the ids of the notes. A
+    score can end only after a complete step."""
 
     vocabulary: ScoreVocabulary
 
@@ -122,8 +124,9 @@ class WholeSteps(Constraint):
 
 
 def chord_of(step: Sequence[int]) -> int:
-    """The number of the chord that contains all pitches of a step: 12 * index in `CHORDS` + root (C is 0), or 48 if
-    there is none. If several chords fit, one whose root is the lowest pitch is preferred, then the order in `CHORDS`.
+    """Returns the number of the chord that contains all pitches of a step: 12 * index in `CHORDS` + root (C is 0).
+    Returns 48 if no chord contains all pitches, or if all voices are silent. If more than one chord fits, a chord whose
+    root is the lowest pitch is preferred, then the first one in `CHORDS`, then the highest root.
     """
     pitches = [pitch for pitch in step if pitch != SILENCE]
     classes, bass = {pitch % 12 for pitch in pitches}, min(pitches, default=0) % 12
@@ -138,11 +141,12 @@ def chord_of(step: Sequence[int]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ScorePreprocessor(Preprocessor):
-    """Converts scores of `voices` voices to ids: arrays (steps, voices) of MIDI pitches, with -1 for silence, or MIDI
-    files with one track per voice, in steps of a sixteenth. Pitches range from `lowest` to `highest`. `chords`: the
-    chord of each step precedes its notes. During training a score is transposed by up to `transpose` semitones, as far
-    as its notes stay in the range, and cut to `crop` steps (null: not cut) from a multiple of `bar` on; the cut ends
-    are not learned as beginnings or ends of scores."""
+    """Converts scores of `voices` voices to ids. A score is an array (steps, voices) of MIDI pitches, with -1 for
+    silence, or a MIDI file (see `read_midi`); a step is a sixteenth. Pitches are from `lowest` to `highest`. `chords`:
+    the chord of each step precedes the notes of the step. During training a score is transposed at random by up to
+    `transpose` semitones, within the range of pitches. A score of more than `crop` steps is also cut to an excerpt of
+    at most `crop` steps (null: no cut), which begins at a multiple of `bar` steps. The model does not learn the cut
+    ends of an excerpt as the beginning or the end of a score."""
 
     kind: ClassVar[str] = "score"
     learns: ClassVar[bool] = False
@@ -175,7 +179,8 @@ class ScorePreprocessor(Preprocessor):
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Some steps of a score, whether they are its first steps, and the step that follows (None: the score ends)."""
+    """Consecutive steps of a score. `begins`: whether they are the first steps of the score. `following`: the step
+    after the excerpt; None: the score ends with the excerpt."""
 
     steps: Int[Tensor, "t v"]
     begins: bool
@@ -184,9 +189,9 @@ class Excerpt:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreChopper(IdChopper):
-    """Converts scores to the ids of their notes. The first id of an excerpt is not a target, and its last id is
-    followed by the first id of the next step. Example: the notes 2 and 0, followed by 1, from the middle of a score of
-    one voice with `start` = 4:
+    """Converts scores to the ids of their notes. In an excerpt the first note is not a target unless the score begins
+    with it, and the target after the last id is the first id of the following step. Example: the ids 2 and 0, followed
+    by 1, from the middle of a score of one voice with `start` = 4:
 
         values  4  2  0     next_ids  -100  0  1
     """
@@ -197,18 +202,22 @@ class ScoreChopper(IdChopper):
     bar: int = 16
 
     def decode(self, raw: Any) -> Int[Tensor, "t voices"]:
-        """Returns the score of an array (steps, voices) of whole numbers, or of a MIDI file. Raises ValueError for
-        other types and shapes."""
+        """Returns the score (steps, voices) of an array of this shape, or of the path or the bytes of a MIDI file.
+        Raises ValueError for other types and shapes, without any step, and if the MIDI file cannot be read."""
         voices = self.vocabulary.voices
         try:
             values = np.asarray(read_midi(raw, voices) if isinstance(raw, str | bytes | os.PathLike) else raw)
             if values.dtype.kind not in "biuf":
                 raise TypeError(f"its values are of type {values.dtype}")
             score = torch.as_tensor(values, dtype=torch.long)
+            if values.dtype.kind == "f" and not np.array_equal(values, score.numpy()):
+                raise TypeError("it has values that are not whole numbers")
         except DataError:
             raise
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"a score must be whole numbers (steps, {voices}): {error}") from None
+            raise ValueError(
+                f"a score must be an array of whole numbers of the shape (steps, {voices}): {error}"
+            ) from None
         if score.dim() != 2 or score.shape[1] != voices or not len(score):
             expected = f"(steps, {voices}) with at least one step"
             raise ValueError(f"a score must have the shape {expected}, not {tuple(score.shape)}")
@@ -241,7 +250,7 @@ class ScoreChopper(IdChopper):
         return replace(chunk, next_ids=next_ids)
 
     def draw(self, canvas: Any, item: Int[Tensor, "t voices"]) -> None:
-        """Draw a piano roll: time on the x axis, pitch on the y axis, one colour per voice."""
+        """Draws a piano roll: time on the x axis, pitch on the y axis, one colour per voice."""
         for number, voice in enumerate(item.T.tolist()):
             for pitch, first, steps in notes_of(voice):
                 canvas.plot([first, first + steps], [pitch, pitch], color=f"C{number % 10}", linewidth=3)

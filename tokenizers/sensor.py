@@ -1,4 +1,4 @@
-"""Sensor data as tokens: windows of a stream of measurements, each with a time in seconds."""
+"""Sensor data as tokens: a stream of measurements is cut into windows, and every token has a time in seconds."""
 
 from __future__ import annotations
 
@@ -31,28 +31,30 @@ from .media.files import as_tensor
 from .media.summaries import span
 
 CLOCK = "seconds"
-"""The CSV column that contains the time of each measurement."""
+"""The name of the CSV column with the time of each measurement in seconds."""
 Scales = RootModel[tuple[tuple[FiniteFloat, ...], tuple[FiniteFloat, ...]]]
 """The assets file `channels.json`: the means of all channels, then their scales, [[0.5, 2.0], [1.0, 3.0]]."""
 MAX_NUMBERS = 2**16
-"""The maximum number of values per token."""
+"""The maximum number of values per token (channels times `window`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SensorChopper(Chopper):
-    """Cuts a stream (times, channels) into windows of `window` measurements. There are `rate` measurements per second,
-    the first at 0 seconds, unless the data has a clock. The coordinate of a token is the time of its last measurement.
+    """Cuts a stream (times, channels) into windows of `window` measurements. Each window becomes one token, whose
+    coordinate is the time of its last measurement. The times are read from the data (`seconds`). If the data contains
+    no times, there are `rate` measurements per second, the first at 0 seconds.
 
-    `channels` maps the names of the columns to their units or null (`{speed: m/s, lane: null}`), or is the number of
-    columns, which are then named 0, 1, ... `categories` lists the channels that contain categories, with the number of
-    categories: `{gear: 6}` contains whole numbers from 0 to 5. The other channels are normalised: `mean` is subtracted,
-    then the result is divided by `scale`. Both are set per channel (`{speed: 12.5}`) or by one number for all channels;
-    the defaults are mean and std of the training data. NaN is a missing value, which has a learned vector of its own.
+    `channels` maps the name of each column to its unit or null (`{speed: m/s, lane: null}`), or is the number of
+    columns, which are then named 0, 1, ... `categories` maps the names of channels that contain categories to the
+    number of categories: with `{gear: 6}` the channel `gear` contains whole numbers from 0 to 5. All other channels are
+    normalised: `mean` is subtracted, then the result is divided by `scale`. `mean` and `scale` are numbers by channel
+    name (`{speed: 12.5}`), or one number for all channels. The defaults are mean and std of the training data. NaN
+    means that a value is missing. A learned vector represents a missing value.
 
     Five measurements of three channels, 10 per second, in windows of 2:
 
         values       (3, 6)            a row: channels 0, 1, 2 of the first measurement, then of the second
-        coordinates  0.1  0.3  0.5     the second measurement of the last window is missing
+        coordinates  0.1  0.3  0.5     the last window is padded: it contains only the fifth measurement
     """
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
@@ -88,20 +90,21 @@ class SensorChopper(Chopper):
 
     @property
     def names(self) -> list[str]:
-        """The channels' names, in the order of the columns."""
+        """The names of the channels, in the order of the columns."""
         return [str(n) for n in range(self.channels)] if isinstance(self.channels, int) else list(self.channels)
 
     def by_channel(self, option: Literal["mean", "scale"]) -> dict[str, float]:
-        """The `mean` or the `scale` by channel name, for the channels that have one."""
+        """Returns the `mean` or the `scale` by channel name, without the channels for which the option is not set."""
         setting = getattr(self, option)
         return dict.fromkeys(self.names, setting) if isinstance(setting, int | float) else setting or {}
 
     def decode(self, raw: Any) -> Stream:
-        """Returns the stream of a number, of an array (times, channels) or (times,), of {"values": array, "seconds":
-        (times,)}, of a text that contains a number or a list, or of the path or the bytes of a file: NumPy's `.npy`, or
-        CSV. The header of a CSV names a column for each channel, in any order. A column `seconds` that is not a channel
-        is the clock; other columns are ignored. Empty fields and infinite values are missing values. Raises DataError
-        for any other value, for a category out of range, and if the seconds do not increase."""
+        """Returns the stream (times, channels), with its times if `raw` contains times. `raw` is a number, an array
+        (times, channels) or (times,), {"values": array, "seconds": (times,)}, a text that contains a number or a list,
+        or the path or the bytes of a file (NumPy's `.npy`, or CSV). The header of a CSV names a column for each
+        channel, in any order. A column `seconds` contains the times, unless it is a channel. Other columns are ignored.
+        Empty fields and infinite values become NaN. Raises DataError for any other value, without measurements, for a
+        category out of range, and in the cases of `with_clock`."""
         raw = as_numbers(raw)
         if isinstance(raw, str | os.PathLike):
             content = read_bytes(raw, ITEM)
@@ -135,7 +138,8 @@ class SensorChopper(Chopper):
         return f"{lengths} of {len(self.names)} channel(s), normalised by mean and std, {tokens}{missing}"
 
     def _read(self, raw: bytes) -> tuple[np.ndarray, np.ndarray | None]:
-        """The measurements (times, channels) of a CSV, and the seconds (times,) if it has a clock, else None."""
+        """Returns (measurements, seconds) of a CSV file: arrays (times, channels) and (times,). `seconds` is None if
+        the file has no column `seconds`, or if this column is a channel."""
         reader = csv.reader(text_lines(io.BytesIO(raw), "", keepends=False))
         try:
             header = next(reader, [])
@@ -152,16 +156,17 @@ class SensorChopper(Chopper):
                 except ValueError:
                     raise DataError(f"line {number} contains a value that is not a number") from None
                 if len(numbers) > VALUES:
-                    raise DataError(f"it contains more than {VALUES:,} numbers")
+                    raise DataError(f"the file contains more than {VALUES:,} numbers")
         except csv.Error as error:
             raise DataError(f"it is not a CSV file: {error}") from None
         rows = np.frombuffer(numbers).reshape(-1, len(columns))
         return (rows[:, :-1], rows[:, -1]) if has_clock else (rows, None)
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> SensorChopper:
-        """Returns the chopper with a mean and a scale for every channel. Unset ones are mean and std of the training
-        streams, without missing values and streams that cannot be read. If all are set, no stream is read. Raises
-        ValueError if no stream can be read, or a channel has no values."""
+        """Returns the chopper with a mean and a scale for every channel. Values that the YAML does not set are the mean
+        and std of the training streams, without missing values. Streams that cannot be read are skipped. If the YAML
+        sets the mean and scale of all channels, no stream is read. Otherwise raises ValueError if no stream can be
+        read, or if a channel has no values."""
         if all(self.by_channel(option).keys() >= {*self.names} for option in ("mean", "scale")):
             return self
         count, total, squares = (torch.zeros(len(self.names), dtype=torch.float64) for _ in range(3))
@@ -191,7 +196,8 @@ class SensorChopper(Chopper):
 
     @property
     def _normalisation(self) -> tuple[list[float], list[float]]:
-        """The mean and the scale of every channel, in the order of the columns; 0 and 1 if they are unknown."""
+        """The means and the scales of all channels, in the order of the columns. An unknown mean is 0, an unknown scale
+        is 1."""
         mean, scale = self.by_channel("mean"), self.by_channel("scale")
         return [mean.get(name, 0.0) for name in self.names], [scale.get(name, 1.0) for name in self.names]
 
@@ -199,7 +205,8 @@ class SensorChopper(Chopper):
         return math.ceil(len(item) / self.window)
 
     def chop(self, item: Stream) -> Chunk:
-        """Returns normalised windows (t, window * channels); an incomplete last window is padded with NaN."""
+        """Returns normalised windows (t, window * channels) and their times. An incomplete last window is padded with
+        NaN."""
         count = self.count(item)
         mean, std = map(torch.tensor, self._normalisation)
         categorical = torch.tensor([name in (self.categories or {}) for name in self.names])
@@ -223,8 +230,8 @@ class SensorChopper(Chopper):
         return values * std + mean
 
     def draw(self, canvas: Any, item: Stream) -> None:
-        """Draw every channel over time, and lines where windows begin. More than 12 channels are drawn as an image, a
-        single measurement as a line over its channels."""
+        """Draws every channel over time, and lines where windows begin. More than 12 channels are drawn as an image. A
+        single measurement of more than one channel is drawn as a line over the channels."""
         values, seconds = clock_of(item, self.rate)
         if len(item) == 1 and len(self.names) > 1:
             canvas.plot(values[0].numpy(), marker=".")
@@ -245,9 +252,9 @@ class SensorChopper(Chopper):
 
 
 class SensorTokenizer(nn.Module):
-    """Maps windows to vectors: the sum of a linear layer over the numbers, a learned vector for each missing value and
-    one for each category, which depend on the channel and the index in the window; plus an absolute position if
-    `position` is not null. `norm` normalises each token's vector."""
+    """Maps windows to vectors. A vector is the sum of a linear layer over the numbers, a learned vector for each
+    category, a learned vector for each missing value, and an absolute position if `position` is not null. The learned
+    vectors depend on the channel and the index in the window. `norm` normalises the vector of each token."""
 
     Chopper = SensorChopper
 

@@ -19,16 +19,18 @@ from .media.summaries import span
 
 @dataclass(frozen=True, kw_only=True)
 class TextPreprocessor(Preprocessor):
-    """Converts text to ids. `encoding`: `characters`, `bytes`, `bpe` (trained on the corpus, with `vocabulary` ids
-    including the start token), `numbers` (text such as `<12><7>` contains the ids, of which there are `vocabulary`), or
-    the name of a tiktoken encoding, such as `gpt2`."""
+    """Converts text to ids. `encoding` is one of: `characters`; `bytes`; `bpe`, trained on the training texts;
+    `numbers`, for text that consists of ids, such as `<12><7>`; or the name of a tiktoken encoding, such as `gpt2`.
+    `vocabulary` is the number of ids including the start token. It is required for `bpe` and `numbers` and not allowed
+    otherwise."""
 
     kind: ClassVar[str] = "text"
     encoding: str = "gpt2"
     vocabulary: int | None = None
 
     def fit(self, items: Callable[[], Iterable[Any]], role: Role) -> TextChopper:
-        """Returns the chopper with the encoding; `characters` and `bpe` are computed from the training texts."""
+        """Returns the chopper with its encoding. The encodings `characters` and `bpe` are computed from the training
+        texts."""
 
         def texts() -> Iterator[str]:
             for raw in items():
@@ -43,8 +45,9 @@ class TextPreprocessor(Preprocessor):
 
 @dataclass(frozen=True, kw_only=True)
 class TextChopper(IdChopper):
-    """Converts text to the ids of an encoding. Two examples of the text "no" as characters: generated, in an encoding
-    where `<s>` starts and ends a text; and as input only, in an encoding with the special ids of BERT:
+    """Converts text to the ids of an encoding. The first row is the text "no" that a task generates, as characters, in
+    an encoding where `<s>` starts and ends a text. The second row is the text "no" that is only an input, in an
+    encoding with BERT's special ids:
 
         generated     values  <s>    n  o            next_ids  n  o  <s>
         input only    values  [CLS]  n  o  [SEP]
@@ -53,14 +56,14 @@ class TextChopper(IdChopper):
     kind: ClassVar[str] = "text"
     vocabulary: Encoding = field()  # without `field()` the None of the base class would be its default
     marks: Mapping[str, int] = field(default_factory=dict)
-    """Special ids by the text that represents them, such as a mask to fill in. Empty for data, which has no marks."""
+    """Maps texts ("marks", such as `[MASK]`) to the special ids that they represent, for prompts of a user. Empty for
+    data: in data such a text is ordinary text."""
     words: bool = True
-    """Whether a mark replaces a word and the preceding space (a sentinel, or a mask if ids are parts of words), or else
-    a character."""
+    """True: a mark replaces a word and the space before it. False: a mark replaces one character. See `with_marks`."""
 
     @classmethod
     def of(cls, encoding: Encoding, role: Role) -> TextChopper:
-        """The chopper for a role. The encoding is extended by missing special ids."""
+        """Returns the chopper for a role. Special ids of the role that the encoding lacks are added (`Extended`)."""
         missing = [name for name in role.special_ids if name not in encoding.roles]
         return cls(vocabulary=Extended(encoding, missing) if missing else encoding, generated=role.generated)
 
@@ -76,8 +79,8 @@ class TextChopper(IdChopper):
         return f"{characters}, {super().summary(raws)} of {self.vocabulary.size:,} ids ({self.vocabulary.name})"
 
     def encoded(self, item: str | Sequence[int]) -> list[int]:
-        """Returns the ids of a text, in which every mark becomes its special id; if marks replace words, a space before
-        a mark is dropped. A sequence of ids is not changed."""
+        """Returns the ids of a text. Every mark becomes its special id. With `words` a space before a mark is dropped.
+        A sequence of ids is returned unchanged, as a list."""
         if not self.marks or not isinstance(item, str):
             return super().encoded(item)
         ids: list[int] = []
@@ -87,15 +90,17 @@ class TextChopper(IdChopper):
         return ids
 
     def with_marks(self, names: Iterable[str]) -> TextChopper:
-        """Returns a chopper that converts the printed names of the special ids of these roles (`<|mask|>`, `[MASK]`) to
-        the ids."""
+        """Returns a copy of the chopper that converts marks to special ids. The marks are the printed names
+        (`<|mask|>`, `[MASK]`) of the special ids with the roles `names`. Marks replace words, except if `names` is only
+        `mask` and no id has more than one byte."""
         ids = {name: self.vocabulary.roles[name] for name in names}
         words = {*ids} != {"mask"} or any(piece and len(piece) > 1 for piece in self.vocabulary.pieces)
         return replace(self, marks={self.vocabulary.specials[id]: id for id in ids.values()}, words=words)
 
 
 def as_text(raw: Any) -> str:
-    """Returns the text of a string, of UTF-8 bytes or of a number. Raises ValueError for other types."""
+    """Returns a string, UTF-8 bytes or a number as text. Raises ValueError for other types, and for bytes that are not
+    UTF-8."""
     if isinstance(raw, bytes):
         return raw.decode()
     if isinstance(raw, str | int | float):

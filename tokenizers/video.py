@@ -30,9 +30,11 @@ Frames = UInt8[Tensor, "_frames _channels _height _width"]
 @dataclass(frozen=True, kw_only=True)
 class VideoChopper(Chopper):
     """Cuts a video into tubelets of `frames` frames x `patch_size` x `patch_size` pixels (ViViT, Arnab et al. 2021,
-    arXiv:2103.15691). Every frame is brought to `size` (pixels; height and width, or one number) by `fit_size`, like an
-    image. The last frame is repeated to fill the last tubelet. At most the first `longest` frames are read. The
-    coordinate `seconds` of a token is the time of its last frame: frames have a clock, or there are `rate` per second.
+    arXiv:2103.15691). Every frame is resized to `size` (pixels; one number, or height and width) according to
+    `fit_size`, as for the tokenizer `image`. The last frame is repeated until the last tubelet is full. Only the first
+    `longest` frames are read. The coordinate `seconds` of a token is the time of its last frame. The times of the
+    frames are read from the data (`{"values": ..., "seconds": ...}`). If the data contains no times, there are `rate`
+    frames per second, repeated frames included.
 
     Three colour frames with `size: 32` and default options, in tubelets of 2 x 16 x 16:
 
@@ -56,13 +58,14 @@ class VideoChopper(Chopper):
 
     @property
     def image(self) -> ImageChopper:
-        """The chopper that decodes and resizes one frame."""
+        """The chopper that decodes and resizes one frame. Raises ValueError if `patch_size` does not divide `size`."""
         return ImageChopper(patch_size=self.patch_size, channels=self.channels, size=self.size, fit_size=self.fit_size)
 
     def decode(self, raw: Any) -> Frames | Clocked:
-        """Returns the frames, resized to `size`, of a uint8 array (frames, height, width[, channels]), a sequence of
-        images, the path or the bytes of an animation (GIF, WebP, APNG), or {"values": frames, "seconds": (frames,)}.
-        Raises ValueError if there are no frames, if they differ in size, or if the seconds do not increase."""
+        """Returns the frames (frames, channels, height, width), resized to `size`, with their times if `raw` contains
+        times. `raw` is a uint8 array (frames, height, width[, channels]), a sequence of images, the path or the bytes
+        of an animation (GIF, WebP, APNG), or {"values": frames, "seconds": (frames,)}. Raises ValueError for any other
+        value, if there are no frames, if frames differ in size or cannot be read, and in the cases of `with_clock`."""
         if isinstance(raw, Clocked):
             return raw
         raw, seconds = split_clock(raw)
@@ -72,7 +75,8 @@ class VideoChopper(Chopper):
         )
 
     def _frames(self, raw: Any) -> Frames:
-        """The resized frames. Each frame is resized before the next one is read, since they can be large."""
+        """Returns the resized frames. Each frame is resized before the next frame is read, because frames can be
+        large."""
         if isinstance(raw, Tensor):
             return raw[: self.longest]
         if isinstance(raw, bytes | str | os.PathLike):
@@ -105,7 +109,7 @@ class VideoChopper(Chopper):
         return -(-len(item) // self.frames) * rows * columns
 
     def chop(self, item: Frames | Clocked) -> Chunk:
-        """Returns the tubelets (t, values), and the seconds, row and column of each."""
+        """Returns the tubelets (t, values), with the seconds, row and column of each tubelet as coordinates."""
         rows, columns = self.image.grid
         frames, seconds = clock_of(item, self.rate)
         frames = self.resized(frames)
@@ -117,29 +121,30 @@ class VideoChopper(Chopper):
         return Chunk(tubelets, len(tubelets), grid)
 
     def resized(self, frames: Frames) -> Frames:
-        """The frames resized to `size` by `ImageChopper.resized`."""
+        """Returns the frames, resized to `size` by `ImageChopper.resized`."""
         image = self.image
         return torch.stack([image.resized(frame, *image.shape) for frame in frames])
 
     def cut(self, frames: Tensor) -> Tensor:
-        """Cut frames (f, channels, height, width) into tubelets (t, values), ordered by time, row and column; f is a
-        multiple of `frames`."""
+        """Returns the tubelets (t, values) of frames (f, channels, height, width), ordered by time, row and column. f
+        must be a multiple of `frames`."""
         pattern = "(t f) c (row p) (column q) -> (t row column) (f c p q)"
         return rearrange(frames, pattern, f=self.frames, p=self.patch_size, q=self.patch_size)
 
     def draw(self, canvas: Any, item: Frames | Clocked) -> None:
-        """Draw the first frame of every tubelet, side by side, and the grid of patches."""
+        """Draws the first frame of every tubelet, side by side, and the grid of patches."""
         frames = clock_of(item, self.rate)[0][:: self.frames]
         row = rearrange(self.resized(frames), "f c height width -> height (f width) c")
         draw_patches(canvas, row, self.patch_size, row.shape[1] // len(frames))
 
 
 class VideoTokenizer(nn.Module):
-    """Maps tubelets to vectors: one linear layer, plus an absolute position by the tubelet's index in the clip if
-    `position` is not null.
+    """Maps tubelets to vectors: one linear layer, plus an absolute position if `position` is not null. The position
+    depends on the index of the tubelet in its video.
 
-    `mean` and `std` (of values from 0 to 1, one number or one per channel) normalise the pixels. `augment` changes
-    clips at random during training, on the device, all frames of a clip in the same way.
+    `mean` and `std` (one number, or one per channel) normalise the pixels after their values are scaled to 0 to 1.
+    `augment` changes videos at random during training, on the device. All frames of a video are changed in the same
+    way.
     """
 
     Chopper = VideoChopper
@@ -165,8 +170,8 @@ class VideoTokenizer(nn.Module):
         return tokens if self.position is None else tokens + self.position.of(chunks)
 
     def augmented(self, tubelets: Tensor, chunks: Chunks) -> Tensor:
-        """The augmented tubelets (t, values) of all clips: frames are restored, changed at random with the seed of
-        their clip, and cut again."""
+        """Returns the augmented tubelets (t, values) of all videos: the frames are restored from the tubelets, changed
+        at random with the seed of their video, and cut again."""
         chopper, (rows, columns) = self.chopper, self.chopper.image.grid
         frames = rearrange(
             tubelets, "(t row column) (f c p q) -> (t f) c (row p) (column q)", row=rows, column=columns,

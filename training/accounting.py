@@ -24,14 +24,14 @@ def parameters_by_part(model: Model) -> dict[str, int]:
 
 
 class Costs:
-    """FLOPs of a model, forward and backward: 6 for each weight of a matrix and each vector that is multiplied by it,
-    plus 12 L d n per slot for self-attention (L layers of width d, rows of n slots).
+    """Counts the FLOPs of a model, forward and backward: 6 for each weight of a matrix and each vector that the matrix
+    multiplies, plus 12 L d n per slot for self-attention (L layers of width d, rows of n slots).
 
-    This is the convention of PaLM (Chowdhery et al. 2022, arXiv:2204.02311, appendix B), which nanoGPT and others
-    report. Causal attention counts like full attention, and padding counts too, because it is computed. The vectors are
-    counted from the plan of a batch: for a head its supervised slots, for an embedder the tokens of its input, for a
-    core all of its slots, for the keys and values of cross-attention the slots of the source set. A tied head counts.
-    The scores of cross-attention and table look-ups do not.
+    This is the convention of PaLM (Chowdhery et al. 2022, arXiv:2204.02311, appendix B), which nanoGPT and others use.
+    Causal attention counts like full attention. Padding counts, because it is computed. The number of vectors is taken
+    from the plan of a batch: the supervised slots for a head, the tokens of an input for its embedder, all slots of its
+    set for a core, and the slots of the encoder's set for the keys and values of cross-attention. The matrix of a tied
+    head counts. The attention scores of cross-attention and look-ups in tables do not count.
     """
 
     def __init__(self, model: Model):
@@ -67,13 +67,13 @@ class Costs:
 
 
 def memory_estimate(model: Model, rows: int, *, ema: bool, optimizer_values: int, half: bool) -> dict[str, int]:
-    """Returns the bytes used during training, by part, and their `sum`. Weights, gradients (of all parameters, frozen
-    or not), optimizer state and averages are exact, in float32. Activations are estimated.
+    """Returns the bytes that training uses: by part (`weights`, `gradients`, `optimizer`, `averages`, `activations`)
+    and as `sum`. All values except activations are exact, in float32; frozen parameters count as if they had gradients.
 
-    `rows` is the number of rows of one micro-batch, `optimizer_values` is `Optimizer.state_values()`. If `half`,
-    activations are bfloat16. The estimate for activations is 16 vectors of the core's width per token and layer
-    (Korthikanti et al. 2022, arXiv:2205.05198, without attention scores), plus the logits of the largest vocabulary and
-    their gradient in float32.
+    `rows` is the number of rows of one micro-batch, `ema` states whether the weights are averaged, `optimizer_values`
+    is `Optimizer.state_values()`. If `half`, activations are bfloat16. The estimate for activations is 16 vectors of
+    the core's width per token and layer (Korthikanti et al. 2022, arXiv:2205.05198, without attention scores), plus the
+    logits of the largest embedding table and the gradient of these logits in float32.
     """
     count = sum(p.numel() for p in model.parameters())
     size = 2 if half else 4
@@ -100,7 +100,8 @@ def fast_half(device: torch.device) -> bool:
 
 
 def missing_compiler(device: torch.device) -> str:
-    """Returns a sentence that names what torch.compile needs and this machine lacks. Empty if nothing is missing."""
+    """Returns a sentence that names a program which torch.compile needs and this machine lacks: triton for a GPU, or a
+    C++ compiler. Returns an empty string if nothing is missing."""
     if device.type == "cuda":
         try:
             import triton  # noqa: F401

@@ -21,14 +21,15 @@ from ..files.writing import delete, flush, make_folder, partial_name, write_json
 from ..files.writing import sweep as sweep_files
 
 FORMAT, OLDEST = 2, 2
-"""The format that is written, and the oldest that is read. From format 3 on, the preceding format will be read too."""
+"""The number of the format that is written, and of the oldest format that is read. A version that writes format 3 or a
+later format will also read the preceding format."""
 READERS = {1: "an unreleased chopmix from before November 2026"}
-"""The versions that read older formats."""
+"""Maps the number of an older format to the versions of chopmix that read it."""
 
 
 def other_format(number: object) -> str | None:
-    """Returns the predicate of an error message about a file of format `number`, which this version does not read. None
-    if it reads this format."""
+    """Returns the end of an error message about a file with the format `number` ("has format 3, which ..."). Returns
+    None if this version reads the format."""
     if isinstance(number, int) and OLDEST <= number <= FORMAT:
         return None
     is_older = isinstance(number, int) and number < OLDEST
@@ -41,7 +42,7 @@ Step = Annotated[int, Field(ge=0, lt=2**48)]
 
 
 class Written(Record):
-    """Size and CRC-32 of one file of a checkpoint."""
+    """The size in bytes and the CRC-32 of one file of a checkpoint."""
 
     bytes: Annotated[int, Field(ge=0)]
     crc32: Annotated[int, Field(ge=0, lt=2**32)]
@@ -53,29 +54,30 @@ class Best(Record):
     step: Step
     metric: str
     judged: FiniteFloat
-    """The value of `metric`, negated if larger is better, so that the smallest score is the best."""
+    """The score: the value of `metric`, negated if larger values are better. The smallest score is the best."""
     metrics: dict[str, int | float] = {}
     """All metrics of that evaluation."""
 
 
 class Pointer(Record):
-    """The content of `last.json` and `best.json`: `{"step": 500}`. `best.json` also has metrics, which are not read."""
+    """The content of `last.json` and `best.json`: `{"step": 500}`. `best.json` also has metrics, which are ignored."""
 
     step: Step
 
 
 class Unreported(Record):
-    """The steps between the last line of `metrics.jsonl` and the stop of a run. The next line includes them."""
+    """The steps after the last line of `metrics.jsonl`, if a run stopped before the next line. After the run is
+    resumed, the next line includes these steps."""
 
     losses: list[FiniteFloat] = []
-    """The mean loss of each step."""
+    """The mean loss of each of these steps."""
     tokens: Annotated[int, Field(ge=0)] = 0
     slots: Annotated[int, Field(ge=0)] = 0
-    """Tokens and padding."""
+    """The number of slots: tokens and padding."""
 
 
 class Formatted(Record):
-    """The field of `state.json` that all formats have."""
+    """The only field of `state.json` that exists in all formats."""
 
     format: Annotated[int, Field(ge=1)] = 1
 
@@ -104,35 +106,35 @@ class State(Formatted):
     """The lines of `metrics.jsonl` that belong to this step."""
     unreported: Unreported = Unreported()
     skipped: list[tuple[Step, Annotated[int, Field(ge=1)]]] = []
-    """(step, count): `count` global batches are skipped at this step, because the loss or the weights became infinite
-    or NaN on them. From this step on, the numbers of global batches are higher by `count`."""
+    """Pairs (step, count). At this step, `count` global batches were skipped, because with these batches the loss or
+    the weights became infinite or NaN. From this step on, the number of the global batch is higher by `count`."""
     bad: dict[str, str] = {}
-    """The bad training samples so far, with the reason: `{"17": "image: a.png is cut short"}`."""
+    """Maps each training sample that could not be used so far to the reason: `{"17": "image: a.png is cut short"}`."""
     vocabularies: dict[str, str] = {}
-    """The fingerprint of each input's vocabulary, or of the trained run that its tokenizer uses."""
+    """Maps each input to the fingerprint of its vocabulary, or of the trained run that its tokenizer uses."""
     data: dict[str, str] = {}
-    """The fingerprint of each split. They must not change when a run is resumed."""
+    """Maps each split to the fingerprint of its data. The fingerprints must not change when a run is resumed."""
     torch: str = ""
-    """The version of torch."""
+    """The version of torch that wrote the checkpoint."""
     threads: int = 0
-    """The number of CPU threads of the last session."""
+    """The number of CPU threads of the process that wrote the checkpoint; 0: unknown."""
     imported: str | None = None
-    """The name of the Hugging Face directory from which the run was imported."""
+    """The name of the Hugging Face directory from which the run was imported; None: the run was not imported."""
     tokenizer: str = ""
     """For an imported run: the file of its tokenizer, or a description of what was used instead."""
     missing: list[str] = []
-    """For an imported run: the tensors that the imported directory lacked."""
+    """For an imported run: the names of tensors that the imported directory lacked."""
 
 
 NAMES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is missing, cut short or changed."""
+    """A checkpoint or one of its files is missing, cut short or damaged."""
 
 
 class FormatError(ValueError):
-    """A checkpoint has the format of another version of chopmix. It may be intact, but this version cannot read it."""
+    """A checkpoint has a format that this version of chopmix cannot read. The checkpoint may be intact."""
 
 
 class NotFiniteError(ValueError):
@@ -154,8 +156,8 @@ def steps(run: Path) -> list[int]:
 
 
 def read_step(run: Path, which: str) -> int | None:
-    """Returns the step in `last.json` or `best.json` (`which` is `last` or `best`). None if the file is missing or
-    damaged."""
+    """Returns the step in `last.json` or `best.json` (`which` is `last` or `best`). Returns None if the file is missing
+    or has no readable step."""
     try:
         return read_record(run / f"{which}.json", Pointer).step
     except DataError:
@@ -166,7 +168,8 @@ def read_step(run: Path, which: str) -> int | None:
 
 
 def check_finite(tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Raises NotFiniteError if a tensor of any part has an infinite or NaN value. The message names the first one."""
+    """Raises NotFiniteError if a tensor has an infinite or NaN value. `tensors` maps the name of a part, such as
+    `model`, to the tensors of this part by name. The message names the first tensor with such a value."""
     for part, named in tensors.items():
         numbers = {name: tensor for name, tensor in named.items() if tensor.is_floating_point()}
         finite = [tensor.isfinite().all().cpu() for tensor in numbers.values()]
@@ -177,11 +180,12 @@ def check_finite(tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
 
 
 def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
-    """Write one checkpoint and point `last.json` to it. Returns its folder. `tensors` are by part (`model`,
-    `optimizer`, `ema`); `state` is written as JSON.
+    """Writes one checkpoint and points `last.json` to it. Returns the folder of the checkpoint. `tensors` maps each
+    part (`model`, `optimizer`, `ema`) to its tensors by name; `state` has fields of `State` and is written as JSON.
 
-    Raises OSError if writing fails, for example on a full disk. The incomplete checkpoint is deleted, earlier ones are
-    not changed, and the message names the last one. Raises NotFiniteError if a tensor is not finite.
+    Raises OSError if writing fails, for example on a full disk. Then the incomplete checkpoint is deleted, earlier
+    checkpoints are not changed, and the message names the step in `last.json`. Raises NotFiniteError if a tensor is not
+    finite.
     """
     check_finite(tensors)
     final = folder_of(run, step)
@@ -208,12 +212,13 @@ def save(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], stat
 
 
 def add(run: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
-    """Add or replace parts of an existing checkpoint, and replace its state.
+    """Adds or replaces parts of an existing checkpoint, and replaces the state of the checkpoint.
 
-    A part is written next to the old file and then renamed. If its content differs from the old file's, its entry is
-    first removed from `state.json`: after a crash in between the checkpoint is still valid, but this part is not
-    checked. Raises DataError if the checkpoint has no readable state, NotFiniteError if a tensor is not finite, and
-    OSError, with the name of the file, if writing fails."""
+    A part is one `.safetensors` file. The new file is written next to the old file and then renamed. If the content
+    changes, the entry of the part (size and CRC-32) is removed from `state.json` before the rename, and is written
+    again at the end. If the process dies between these two moments, the checkpoint can still be loaded, but the size
+    and the CRC-32 of this part are not verified. Raises DataError if the checkpoint has no readable state,
+    NotFiniteError if a tensor is not finite, and OSError if writing fails."""
     check_finite(tensors)
     folder = folder_of(run, step)
     old_state = read_record(folder / "state.json", State).model_dump()
@@ -235,25 +240,26 @@ def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def point(run: Path, which: str, step: int, **more: Any) -> None:
-    """Point `last.json` or `best.json` to a step. `more` are further entries: `{"step": 500, "val/loss": 1.5}`."""
+    """Writes a step to `last.json` or `best.json` (`which` is `last` or `best`). `more` are further entries of the
+    file: `{"step": 500, "val/loss": 1.5}`."""
     if read_step(run, which) != step or more:
         write_json(run / f"{which}.json", {"step": step, **more}, within=run)
 
 
 def prune(run: Path, keep: int, also: Collection[int] = ()) -> None:
-    """Delete all checkpoints except the newest `keep` (at least 1), those of the steps in `also`, and those that
-    `last.json` and `best.json` point to."""
+    """Deletes all checkpoints except the newest `keep` checkpoints (at least 1), the checkpoints of the steps in
+    `also`, and the two checkpoints to which `last.json` and `best.json` point."""
     to_keep = {*steps(run)[-keep:], *also, read_step(run, "best"), read_step(run, "last")}
     for step in set(steps(run)) - to_keep:
         shutil.rmtree(folder_of(run, step), ignore_errors=True)
 
 
 OLD = re.compile(r"\.(step-[0-9]+|model|optimizer|ema)\.[0-9]+")
-"""The names of incomplete checkpoints and parts until November 2026."""
+"""Matches the names of incomplete checkpoints and parts that versions until November 2026 wrote."""
 
 
 def sweep(run: Path) -> None:
-    """Delete incomplete files and folders of killed processes. The caller must hold the run's lock."""
+    """Deletes incomplete files and folders that killed processes left in a run. The caller must hold the run's lock."""
     patterns = ".*", "assets/**/.*", "sheets/.*", "checkpoints/.*", "checkpoints/step-*/.*"
     hidden = [file for pattern in patterns for file in run.glob(pattern)]
     sweep_files(hidden, every_host=True)
@@ -275,8 +281,9 @@ def checksum(path: Path) -> int:
 
 
 def read_state(run: Path, step: int) -> State:
-    """Check the size and CRC-32 of all files that a checkpoint's state lists, and return the state. Raises
-    CheckpointError if a file is missing, cut short or changed, and FormatError if the state has another format."""
+    """Returns the state of a checkpoint, after the size and CRC-32 of all files in the state are checked. Raises
+    CheckpointError if the checkpoint or a file is missing, cut short or damaged, and FormatError if this version does
+    not read the format of the state."""
     folder = folder_of(run, step)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: there is no checkpoint of step {step}; available: {steps(run) or 'none'}")
@@ -302,8 +309,8 @@ def read_state(run: Path, step: int) -> State:
 
 
 def read_part(run: Path, step: int, part: str) -> dict[str, Tensor]:
-    """Returns the tensors of one part of a checkpoint by name, on the CPU. Empty if the checkpoint has no such part.
-    Raises CheckpointError if the file is damaged."""
+    """Returns the tensors of one part of a checkpoint (`model`, `optimizer` or `ema`) by name, on the CPU. Returns an
+    empty dictionary if the checkpoint lacks this part. Raises CheckpointError if the file cannot be read."""
     file = folder_of(run, step) / f"{part}.safetensors"
     try:
         return read_tensors(file) if file.exists() else {}
@@ -312,7 +319,8 @@ def read_part(run: Path, step: int, part: str) -> dict[str, Tensor]:
 
 
 def put_aside(run: Path, step: int) -> None:
-    """Rename a damaged checkpoint to `damaged-step-00000100`. Delete `best.json` or `last.json` if it points to it."""
+    """Renames a damaged checkpoint to `damaged-step-00000100` (for step 100). Deletes `best.json` and `last.json` if
+    they point to this checkpoint."""
     folder = folder_of(run, step)
     aside = folder.with_name(f"damaged-{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
@@ -323,10 +331,11 @@ def put_aside(run: Path, step: int) -> None:
 
 
 def newest_valid(run: Path, say: Callable[[str], None]) -> int | None:
-    """Returns the step of the newest valid checkpoint; None if the run has no checkpoint.
+    """Returns the step of the newest checkpoint that `read_state` accepts; None if the run has no checkpoint.
 
-    Newer damaged checkpoints are reported through `say` and renamed (`put_aside`), so that their steps can be saved
-    again. Raises CheckpointError if all checkpoints are damaged, and FormatError if one has another format.
+    Newer checkpoints that are damaged are reported through `say` and renamed (`put_aside`); then their steps can be
+    saved again. Raises CheckpointError if all checkpoints are damaged. Raises FormatError if a checkpoint that is newer
+    than all intact ones has a format that this version does not read.
     """
     saved, damaged = steps(run), []
     for step in reversed(saved):
@@ -346,34 +355,34 @@ def newest_valid(run: Path, say: Callable[[str], None]) -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Saver:
-    """Writes the checkpoints of one run. Only the first process writes."""
+    """Writes the checkpoints of one run. All processes call it; only the first process writes."""
 
     folder: Path
     writes: bool
-    """Whether this process writes."""
+    """Whether this process writes: True only in the first process."""
     every: int
     """The number of steps between two regular checkpoints (see `averaged_steps`)."""
     steps: int
     """The last step of the run."""
     keep: int
-    """The number of newest checkpoints that are kept, in addition to the best one."""
+    """The number of newest checkpoints that are kept, in addition to the best checkpoint."""
     average: int | None
-    """The number of newest regular checkpoints that are averaged at the end; None: no averaging."""
+    """The number of newest regular checkpoints whose weights are averaged at the end of the run; None: no averaging."""
     best: str
     """The metric by which the best checkpoint is chosen, such as `val/loss`."""
     check: Callable[[], None] = lambda: None
-    """Called before anything is written. Raises OSError if the folder of the run was replaced."""
+    """A function that is called before anything is written. It raises OSError if the folder of the run was replaced."""
     known: Mapping[str, Any]
-    """Entries of every `state.json`: `data` and `vocabularies` (fingerprints), `torch` (version), `threads`."""
+    """Entries that every `state.json` of the run contains: `data`, `vocabularies`, `torch` and `threads` (`State`)."""
 
     def save(
         self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], averages: Mapping[str, Tensor] | None,
         state: Mapping[str, Any], best: Best | None,
     ) -> None:  # fmt: skip
-        """Write a checkpoint: `tensors` by part (`model`, `optimizer`), and the `averages` of the weights as part
-        `ema`. If the step has a checkpoint already, only its state and averages are replaced. Then delete checkpoints
-        that need not be kept. Raises NotFiniteError, in all processes, if one of `tensors` is not finite, and OSError
-        if writing fails."""
+        """Writes a checkpoint and deletes the checkpoints that need not be kept. `tensors` maps the parts `model` and
+        `optimizer` to their tensors; `averages` of the weights become the part `ema`. If the step already has a
+        checkpoint, only its state and averages are replaced. Raises NotFiniteError, in all processes, if one of
+        `tensors` is not finite, and OSError if writing fails."""
         check_finite(tensors)
         if not self.writes:
             return
@@ -388,15 +397,16 @@ class Saver:
         prune(self.folder, self.keep, also=self.averaged_steps())
 
     def point_to_best(self, best: Best | None) -> None:
-        """Point `best.json` to the best checkpoint. This also repairs a run that was killed between writing a
-        checkpoint and writing `best.json`."""
+        """Points `best.json` to the checkpoint of `best`, if this checkpoint exists. This also repairs a run that was
+        killed after a checkpoint was written and before `best.json` was written."""
         is_current = best and read_step(self.folder, "best") == best.step
         if best and not is_current and best.step in steps(self.folder):
             point(self.folder, "best", best.step, **best.metrics)
 
     def averaged_steps(self) -> list[int]:
-        """Returns the steps of the checkpoints that are averaged at the end: the newest `average` regular ones, whose
-        step is a multiple of `every` or the last step. Checkpoints of an interruption or of a new best do not count."""
+        """Returns the steps of the checkpoints that are averaged at the end: the newest `average` regular checkpoints.
+        A checkpoint is regular if its step is a multiple of `every` or the last step of the run. Checkpoints that were
+        only saved at an interruption or for a new best evaluation are not regular."""
         if not self.average:
             return []
         regular = [step for step in steps(self.folder) if step % self.every == 0 or step == self.steps]

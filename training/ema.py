@@ -12,9 +12,9 @@ from torch import Tensor, nn
 class Ema:
     """average = decay * average + (1 - decay) * weights, after every update (Polyak & Juditsky 1992).
 
-    In the first steps the decay is smaller, min(decay, (1 + step) / (10 + step)), so that the average forgets the
-    initial weights (the rule of TensorFlow's `ExponentialMovingAverage`). With `decay=0.999` it is 0.1 at step 0 and
-    0.918 at step 100.
+    In the first steps the decay is smaller, min(decay, (1 + step) / (10 + step)). Therefore the average soon forgets
+    the initial weights (the rule of TensorFlow's `ExponentialMovingAverage`). With `decay=0.999` the effective decay is
+    0.1 at step 0 and 0.918 at step 100.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -24,13 +24,14 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Update the average after optimizer step number `step`, counted from 0."""
+        """Updates the average after an optimizer step. `step` is the number of this step, from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.average.values()), list(self.weights.values()), 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """A context in which the model has the averaged weights. On exit its own weights are restored."""
+        """Returns a context in which the model has the averaged weights. At the end of the context the model gets its
+        previous weights again."""
         self._swap()
         try:
             yield
@@ -50,6 +51,6 @@ class Ema:
 
     @torch.no_grad()
     def load(self, state: dict[str, Tensor]) -> None:
-        """Load the averages of a checkpoint. Raises KeyError if a parameter has no average in `state`."""
+        """Loads averages by parameter name (`state`). Raises KeyError if `state` lacks a parameter."""
         for name, average in self.average.items():
             average.copy_(state[name])

@@ -1,4 +1,4 @@
-"""Evaluation during training: runs the evaluators of a run in the precision of the run."""
+"""Evaluation during training. The evaluators of a run compute in the precision of the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from .objective import Objective, autocast
 
 
 def result_of(evaluator: Evaluator, trained: TrainedModel, say: Say) -> Result:
-    """Returns `evaluator.run(trained, say)`. Raises ContractError if it is not a `Result` with numbers as metrics."""
+    """Returns the result of `evaluator.run(trained, say)`. Raises ContractError if the result is not a `Result`, or if
+    a metric is not a number."""
     result = evaluator.run(trained, say)
     name, expected = type(evaluator).__name__, "expected: a chopmix.Result(metrics={name: number}, ...)"
     if not isinstance(result, Result):
@@ -34,14 +35,14 @@ class Evaluations:
     splits: Mapping[str, Split]
     processes: Processes
     evaluators: Sequence[Evaluator]
-    """They run in this order."""
+    """The evaluators, in the order in which they run."""
     trained: Callable[[int], TrainedModel]
-    """Maps a step to the model at that step, with its tasks, choppers and settings."""
+    """Maps the current step to a `TrainedModel`: the model with its tasks, choppers and settings."""
     say: Say = field(default=print)
 
     def run(self, step: int, when: str = "evaluations") -> Result:
-        """Run the evaluators whose `Evaluator.when` is `when`. Returns their joined results. Raises NotFiniteError if
-        a weight is not finite."""
+        """Runs the evaluators whose attribute `when` equals `when`, and returns their joined results. Raises
+        NotFiniteError if a weight or buffer of the model is not finite."""
         model = self.objective.model
         training = model.training
         with autocast(self.processes.device, self.objective.precision):
@@ -56,11 +57,12 @@ class Evaluations:
                 model.train(training)
 
     def skipped(self) -> dict[str, float]:
-        """Counts of skipped data so far, over all processes: bad samples (`data/train_bad`), items that do not fit into
-        the context (`data/train_without_room`), samples that a task skipped (`data/TASK_left_out`)."""
+        """Returns the counts of skipped data so far, over all processes, by name: samples that could not be read
+        (`data/train_bad`), items that do not fit into the context (`data/train_without_room`), and samples that a task
+        skipped (`data/TASK_left_out`)."""
         return dict(skipped_counts(self.splits, self.objective.tasks, self.processes))
 
     def larger_is_better(self, metric: str) -> bool:
-        """Whether larger values of this metric of the validation split are better. Raises ValueError if no metric has
-        this name."""
+        """Returns whether larger values of this metric are better. `metric` is a metric of the validation split, such
+        as `val/loss`. Raises ValueError if no metric has this name."""
         return larger_is_better(metric, directions(self.objective.tasks, "val", self.evaluators))

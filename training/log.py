@@ -32,14 +32,15 @@ from .logger import Loggers
 
 
 class Log:
-    """Collects the losses and counts of steps, and reports them every `logging.every` steps. Losses stay on the device
-    until a line is due, so that no step waits for them. The clock measures training only, not evaluating and saving.
+    """Collects the losses and the throughput of steps, and writes one line every `logging.every` steps. Losses stay on
+    the device until a line is due, so no step waits for the device. `seconds` is the time of training so far, without
+    evaluating and saving.
 
-    `flops` returns the FLOPs of a micro-batch (`accounting.Costs.flops`).
+    `flops` is a function that returns the FLOPs of a micro-batch (`accounting.Costs.flops`).
     """
 
     record: MetricsFile
-    """The file to which lines are written. It must be set before the first line."""
+    """The file to which lines are written. This attribute must be set before the first line."""
 
     def __init__(self, progress: Progress, processes: Processes, flops: Callable[[Batch], float]):
         self.progress, self.processes, self.flops = progress, processes, flops
@@ -48,24 +49,27 @@ class Log:
         self.throughput, self.unreported = Throughput(), Unreported()
 
     def start_clock(self) -> None:
-        """Restart the clock: the time since the last line, such as that of an evaluation, is not counted."""
+        """Restarts the measurement of time. The time since the last line, such as the time of an evaluation, does not
+        count as training."""
         self.started = time.perf_counter()
 
     def resume(self, seconds: float, unreported: Unreported) -> None:
-        """Continue with the clock (in seconds) and the unreported steps of a checkpoint."""
+        """Continues from a checkpoint, with its seconds of training and its unreported steps."""
         self.seconds, self.unreported, self.throughput, self.losses = seconds, unreported, Throughput(), []
 
     def count(self, batches: Sequence[Batch], waited: float) -> None:
-        """Add the tokens, padding and FLOPs of a step's micro-batches, and the seconds `waited` for them."""
+        """Adds the tokens, slots and FLOPs of the micro-batches of a step, and the seconds that training `waited` for
+        these micro-batches."""
         self.throughput = self.throughput.plus(batches, self.flops, waited)
 
     def add(self, loss: Tensor) -> None:
-        """Add this process's part of a step's mean loss, a scalar on the device."""
+        """Adds the loss of a step: this process's part of the mean loss, a scalar on the device."""
         self.losses.append(loss)
 
     def report(self, step: int, rates: Mapping[str, float]) -> None:
-        """Write one line for the steps since the last line: their mean loss, the current learning rates (`rates`) and
-        the throughput. Raises NotFiniteError if the loss is infinite or NaN."""
+        """Writes one line for the steps since the last line: the mean loss of these steps, the current learning rates
+        (`rates`, by metric name) and the throughput. Every process must call this method. Raises NotFiniteError if the
+        mean loss is infinite or NaN."""
         recent = self.processes.sum(torch.stack(self.losses).double())
         resumed, self.unreported = self.unreported, Unreported()
         loss = torch.cat([recent.new_tensor(resumed.losses), recent]).mean().item()  # waits for the device
@@ -92,8 +96,8 @@ class Log:
         self.start_clock()
 
     def keep_unreported(self) -> None:
-        """Store the steps since the last line in `unreported`, for a run that is saved between two lines: the first
-        line after resuming includes them. Raises NotFiniteError if a loss is infinite or NaN."""
+        """Stores the steps since the last line in `unreported`, for a run that is saved between two lines. The first
+        line after resuming then includes these steps. Raises NotFiniteError if a loss is infinite or NaN."""
         if not self.losses:
             return
         totals, resumed = self.throughput.over(self.processes), self.unreported
@@ -105,16 +109,16 @@ class Log:
         )
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write one line of `metrics.jsonl`."""
+        """Writes one line with these metrics (`figures`) to `metrics.jsonl` and to the loggers."""
         self.record.write(step, self.seconds, figures)
 
     def say(self, text: str) -> None:
-        """Print a permanent line above the progress line. Only the first process prints."""
+        """Prints a line above the progress line, where it stays. Only the first process prints."""
         if self.processes.is_first:
             self.progress.say(text)
 
     def show(self, tables: Sequence[Table], lines: Sequence[str]) -> None:
-        """Print tables and lines above the progress line. Only the first process prints."""
+        """Prints tables and then lines above the progress line. Only the first process prints."""
         if self.processes.is_first:
             self.progress.show_tables(*tables)
         for line in lines:
@@ -122,20 +126,21 @@ class Log:
 
 
 class MetricsFile:
-    """Writes metrics to `metrics.jsonl` and to the `loggers`. A context manager.
+    """A context manager that writes metrics to `metrics.jsonl` and to the `loggers`.
 
-    The lines of the current step are kept in memory (`here`) and saved in its checkpoint. After a kill the file is cut
-    back to the checkpoint, so that it contains every step once.
+    The lines of the current step are also kept in memory (`here`) and saved in the checkpoint of this step. If a killed
+    run continues from a checkpoint, the lines after the checkpoint are removed from the file. Therefore the file
+    contains every step once.
     """
 
     def __init__(
         self, folder: Path, *, step: int, lines: Sequence[Mapping[str, float]], loggers: Loggers | None = None,
         writes: bool = True, check: Callable[[], None] = lambda: None,
     ):  # fmt: skip
-        """`step` is the current step of the run, `lines` are the lines of this step in its checkpoint. The file is cut
-        back to them. If `writes` is false (in all processes but the first), no file is opened. `check` is called before
-        anything is written; it raises OSError if the folder was replaced. Raises DataError if an existing file cannot
-        be read."""
+        """Opens the file. `step` is the current step of the run, `lines` are the lines of this step that its checkpoint
+        contains. An existing file keeps the lines of earlier steps, followed by `lines`. If `writes` is false (in all
+        processes except the first), no file is opened. `check` is called before anything is written; it raises OSError
+        if the folder was replaced. Raises DataError if an existing file cannot be read."""
         self.path, self.file, self.loggers, self.check = folder / "metrics.jsonl", None, loggers, check
         self.step, self.here = step, [dict(line) for line in lines]
         if writes:
@@ -146,8 +151,8 @@ class MetricsFile:
             self.file = open(self.path, "a")
 
     def write(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
-        """Append the line `{"step": step, "seconds": seconds, **metrics}` and pass the metrics to the loggers.
-        Raises OSError, with the name of the file, if it cannot be written."""
+        """Appends the line `{"step": step, "seconds": seconds, **metrics}` and passes the metrics to the loggers.
+        Raises OSError if the line cannot be written; the message names the file."""
         if step != self.step:
             self.step, self.here = step, []
         self.here.append({"step": step, "seconds": round(seconds, 3), **metrics})
@@ -163,11 +168,12 @@ class MetricsFile:
             self.loggers.call("metrics", step, metrics)
 
     def lines_of(self, step: int) -> list[dict[str, float]]:
-        """Returns the lines of a step for its checkpoint. Empty if it is not the current step."""
+        """Returns the lines of a step, for its checkpoint. Returns an empty list if `step` is not the current step."""
         return self.here if self.step == step else []
 
     def samples(self, step: int, samples: Samples) -> None:
-        """Pass generated samples to the loggers. Pictures and sounds are also written as a page in `RUN/sheets`."""
+        """Passes generated samples to the loggers. Samples with pictures or sounds are also written as an HTML page in
+        `RUN/sheets`."""
         if not self.file:
             return
         if samples.rows:
@@ -193,8 +199,8 @@ Line = TypeAdapter(dict[str, StrictInt | StrictFloat])
 
 
 def read_metrics(file: Path, strict: bool = True) -> list[dict[str, float]]:
-    """Returns the lines of a `metrics.jsonl`, in order. If a line is not a mapping from names to numbers, or has no
-    step, raises DataError if `strict`; else the line is skipped."""
+    """Returns the lines of a `metrics.jsonl`, in order. A line is bad if it is not a mapping from names to numbers, or
+    if it has no integer `step`. For a bad line, raises DataError if `strict`; otherwise skips the line."""
     metrics = []
     for number, line in enumerate(read_lines(file), start=1):
         where = f"{file}, line {number}"
@@ -216,13 +222,13 @@ PEAK_FLOPS = {
     "H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12,
     "RTX 4090": 165e12, "B200": 2250e12,
 }  # fmt: skip
-"""Peak bfloat16 FLOP/s of dense matrix products, as stated by the manufacturer, by a part of the device's name. The
-first match counts."""
+"""Maps a part of a GPU's name to its peak bfloat16 FLOP/s for dense matrix products, as stated by the manufacturer. The
+first part that occurs in the name counts."""
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """Returns the stated peak FLOP/s of a GPU. None for an unknown GPU and for a CPU; FLOP/s is then shown instead of
-    MFU."""
+    """Returns the peak FLOP/s of a GPU in `PEAK_FLOPS`; None for any other GPU and for a CPU. MFU (model FLOPs
+    utilisation) is the ratio of the measured FLOP/s to this peak."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
@@ -230,7 +236,7 @@ def peak_flops(device: torch.device) -> float | None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Returns the peak memory so far in bytes: of the tensors on a GPU, or of the complete process on a CPU."""
+    """Returns the peak memory so far in bytes. On a GPU this is the memory of tensors, on a CPU that of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     kilo = 1 if sys.platform == "darwin" else 1024
@@ -238,14 +244,15 @@ def peak_memory(device: torch.device) -> int:
 
 
 def duration(seconds: float) -> str:
-    """3725 -> '1:02:05'."""
+    """Returns a duration as text: 3725 seconds become '1:02:05'."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def scaled(value: float, unit: str) -> str:
-    """A value with a decimal prefix: 1_234_567 of unit B -> '1.23 MB', 12 -> '12 B'."""
+    """Returns a value with its unit and a decimal prefix: 1_234_567 with unit B becomes '1.23 MB', 12 becomes '12
+    B'."""
     for size, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
             return f"{value / size:.3g}{prefix}{unit}"
@@ -253,15 +260,16 @@ def scaled(value: float, unit: str) -> str:
 
 
 def shown_rates(metrics: Mapping[str, float]) -> str:
-    """Returns the learning rates: `rate 1.00e-03`, or with several groups `rate 2.00e-02 (heads 8.0e-03)`."""
+    """Returns the learning rates in `metrics` as text: `rate 1.00e-03`, or with several parameter groups `rate 2.00e-02
+    (heads 8.0e-03)`."""
     groups = {key.rpartition("/")[2]: rate for key, rate in metrics.items() if key.startswith("train/learning_rate/")}
     others = f" ({', '.join(f'{name} {rate:.1e}' for name, rate in groups.items())})" if groups else ""
     return f"rate {metrics['train/learning_rate']:.2e}{others}"
 
 
 class Progress:
-    """The progress line of a run of `steps` steps, on `stream` (by default standard error). On a terminal the line is
-    redrawn. Otherwise plain lines are written, at least `quiet_seconds` apart, and one at the last step."""
+    """The progress line of a run of `steps` steps, on `stream` (by default standard error). On a terminal, one line is
+    redrawn. Otherwise separate lines are written, at least `quiet_seconds` apart, and always one at the last step."""
 
     def __init__(self, steps: int, *, quiet_seconds: float = 10.0, stream=None):
         self.stream = stream or sys.stderr
@@ -269,7 +277,7 @@ class Progress:
         self.quiet_seconds, self.written = quiet_seconds, -1e9
 
     def show(self, step: int, metrics: Mapping[str, float], device: torch.device) -> None:
-        """Redraw the line from the metrics of `Log.report`."""
+        """Redraws or writes the line from the metrics of `Log.report`."""
         if not self.live and time.monotonic() - self.written < self.quiet_seconds and step < self.steps:
             return
         self.written = time.monotonic()
@@ -289,12 +297,12 @@ class Progress:
             print(line, file=self.stream, flush=True)
 
     def say(self, text: str) -> None:
-        """Write a permanent text above the line."""
+        """Writes a text above the progress line, where it stays."""
         text = printable(text)
         print(f"\r\033[K{text}" if self.live else text, file=self.stream, flush=True)
 
     def show_tables(self, *tables: Table) -> None:
-        """Write tables above the line."""
+        """Writes tables above the progress line."""
         console = plain_console(file=self.stream, width=None if self.live else 120)
         for table in tables:
             console.print(table)
@@ -306,15 +314,15 @@ class Throughput:
 
     tokens: int = 0
     slots: int = 0
-    """Tokens and padding."""
+    """The number of slots: tokens and padding."""
     flops: float = 0.0
-    """FLOPs, forward and backward; see `accounting.Costs`."""
+    """The number of FLOPs, forward and backward; see `accounting.Costs`."""
     waited: float = 0.0
-    """Seconds that training waited for data."""
+    """The seconds for which training waited for data."""
 
     def plus(self, batches: Sequence[Batch], flops: Callable[[Batch], float], waited: float) -> Throughput:
-        """Returns the sum of these counts and those of some micro-batches, for which training waited `waited`
-        seconds."""
+        """Returns these counts plus the counts of `batches`, for which training waited `waited` seconds. `flops`
+        returns the FLOPs of a micro-batch. Micro-batches that are not `real` do not count."""
         real = [batch for batch in batches if batch.real]
         samples = [planned.tokens.sample for batch in real for planned in batch.sets.values()]
         return Throughput(
@@ -325,6 +333,6 @@ class Throughput:
         )
 
     def over(self, processes: Processes) -> Throughput:
-        """Returns the sums over all processes."""
+        """Returns the counts, summed over all processes."""
         tokens, slots, flops, waited = processes.agree([self.tokens, self.slots, self.flops, self.waited])
         return Throughput(int(tokens), int(slots), flops, waited)

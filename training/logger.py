@@ -1,6 +1,7 @@
-"""The contract of loggers, which show the metrics and samples of a run, in addition to `metrics.jsonl`.
+"""The base class of loggers. A logger shows the metrics and samples of a run, in addition to `metrics.jsonl`.
 
-A logger is one file in `training/loggers/` or in the `loggers/` of a project. Its name in a YAML is the file's name:
+A logger is a class in a file in `training/loggers/` or in the folder `loggers/` of a project; its name in a YAML is
+then the name of the file. Any other class is named by its module:
 
     logging: {also: {table: {use: mylab.loggers:Table, digits: 3}}}
 """
@@ -15,32 +16,34 @@ from ..inference.pages import Samples
 
 
 class Logger:
-    """Base of all loggers. The keyword-only parameters of the constructor are its keys in a YAML. Only the first
-    process calls it. If a method raises an exception, a warning is printed and the logger is not called again; the run
-    continues."""
+    """Base class of all loggers. The keyword-only parameters of the constructor are the logger's keys in a YAML. Only
+    the first process calls the methods. If a method raises an exception, a warning is printed, the logger is not called
+    again, and the run continues."""
 
     def open(self, folder: Path, step: int, config: Mapping[str, Any]) -> None:
-        """Called first. `folder` is the folder of the run, `config` the resolved configuration. `step` is the step from
-        which the run starts or resumes: discard what an earlier session logged for later steps."""
+        """Called once, before all other methods. `folder` is the folder of the run, `config` is the resolved
+        configuration. `step` is the step from which the run starts or resumes: remove values that an earlier process
+        logged for later steps."""
 
     def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log the metrics of a step by name: `train/loss`, `val/accuracy`."""
+        """Logs the metrics of a step. `metrics` maps a name, such as `train/loss` or `val/accuracy`, to a number."""
 
     def samples(self, step: int, samples: Samples) -> None:
-        """Log the samples that the model generated at an evaluation."""
+        """Logs the samples that the model generated in the evaluation at this step."""
 
     def close(self) -> None:
-        """Called at the end, even if the run fails."""
+        """Called at the end of the run, even if the run fails."""
 
 
 class Loggers:
-    """All loggers of a run. `say` prints a warning."""
+    """All loggers of a run, by name. `say` is called with the text of a warning."""
 
     def __init__(self, loggers: Mapping[str, Logger], say: Callable[[str], None]):
         self.loggers, self.say = dict(loggers), say
 
     def call(self, method: str, *arguments: Any) -> None:
-        """Call a method of every logger. A logger that raises an exception is reported and removed."""
+        """Calls the method with this name of every logger. A logger that raises an exception is reported and
+        removed."""
         for name, logger in [*self.loggers.items()]:
             try:
                 getattr(logger, method)(*arguments)

@@ -1,8 +1,9 @@
 """The training loop. Read `Trainer.fit` (the loop), then `Learner.update` (one step).
 
-A run can be stopped and resumed at any step: the global batch depends only on (seed, step), dropout on (seed, step,
-micro-batch, rank), and the learning rates on the step. Except for dropout, nothing depends on the number of processes:
-losses are sums, which are divided by the number of targets in the global batch.
+A run can be stopped and resumed at any step. The global batch depends only on the seed and the step, dropout on the
+seed, the step, the number of the micro-batch and the rank of the process, and the learning rates on the step. Only
+dropout depends on the number of processes: losses are summed over all processes, and the sum is divided by the number
+of targets in the global batch.
 """
 
 from __future__ import annotations
@@ -28,28 +29,28 @@ from .stop import StopRequest
 from .whole_batch import output_gradients
 
 FIRST_LOSS_LIMIT = 1.5
-"""A warning is printed if the first loss is more than this many times the loss of a uniform guess."""
+"""A warning is printed if the first loss is more than this factor times the loss of a uniform guess."""
 
 
 @dataclass
 class Learner:
-    """The model with its optimizer: `update` makes one optimizer step."""
+    """The model and everything that changes its weights. `update` makes one optimizer step."""
 
     replica: Replica
-    """The model and its tasks. Maps a micro-batch to the summed loss of each task."""
+    """The model and its tasks. Called with a micro-batch, it returns the summed loss of each task."""
     optimizer: Optimizer
     schedule: Callable[[int], float]
     """Maps a step to the factor (0 to 1) by which the peak learning rates are multiplied."""
     averages: Ema | None
-    """The exponential moving average of the weights; None: not used."""
+    """The exponential moving average of the weights; None: the weights are not averaged."""
     clip: float | None
-    """The maximum norm of the gradient of all parameters; None: no clipping."""
+    """The maximum norm of the gradient, over all parameters together; None: the gradient is not clipped."""
     seed: int
     processes: Processes
 
     def update(self, step: int, share: Share) -> Tensor:
-        """Make one optimizer step with this process's share of a global batch. Returns this process's part of the mean
-        loss, a scalar: the parts of all processes add up to the mean loss."""
+        """Makes one optimizer step with this process's share of a global batch. Returns this process's part of the mean
+        loss, a scalar. The sum of these parts over all processes is the mean loss."""
         total, batches = torch.zeros((), device=self.processes.device), share.micro_batches
         seeds = [seed_of(self.seed, step, number, self.processes.rank) for number in range(len(batches))]  # of dropout
         gradients = output_gradients(self.replica.objective, self.processes, batches, seeds)
@@ -71,18 +72,18 @@ class Learner:
 
     @property
     def model(self) -> nn.Module:
-        """The model, outside DDP and torch.compile."""
+        """The model itself, without the wrappers of DDP and torch.compile."""
         return self.replica.objective.model
 
     def averaged(self) -> AbstractContextManager[None]:
-        """A context in which the model has its averaged weights, if there are any."""
+        """Returns a context in which the model has its averaged weights. Without averages the context has no effect."""
         return self.averages.applied() if self.averages else nullcontext()
 
 
 @dataclass(frozen=True)
 class Every:
-    """Numbers of steps between two lines of the log, two evaluations and two checkpoints. The last step always has all
-    three."""
+    """The numbers of steps between two lines of the log (`log`), two evaluations (`evaluate`) and two checkpoints
+    (`save`). All three are also done after the last step."""
 
     log: int
     evaluate: int
@@ -91,7 +92,7 @@ class Every:
 
 @dataclass
 class Trainer:
-    """The training loop of one run, and its state (`step`, `best`, ...). All parts are arguments."""
+    """The training loop of one run, and the state of the run (`step`, `best`, `evaluated`, `averaged`, `finished`)."""
 
     learner: Learner
     loader: Loader
@@ -111,12 +112,12 @@ class Trainer:
     """Whether the averaged weights are the mean of the last checkpoints (`checkpoints.average`), computed at the end of
     training."""
     finished: bool = field(default=False, init=False)
-    """Whether everything that follows the last step (averaging, the last evaluation, attribution) is done."""
+    """Whether everything after the last step (averaging, the last evaluation, attribution) is done."""
 
     def fit(self) -> dict[str, float]:
-        """Train from `step` to the last step, or until a stop is requested. Returns the metrics of the last evaluation
-        (empty if there was none). Raises NotFiniteError if the loss or a weight is infinite or NaN, and ValueError
-        (DataError) if the data cannot be read."""
+        """Trains from `step` to the last step, or until a stop is requested. Returns the metrics of the last evaluation
+        by name; empty if there was no evaluation. Raises NotFiniteError if the loss or a weight is infinite or NaN, and
+        ValueError if the data cannot be read (DataError) or the metric of the best checkpoint cannot be measured."""
         metrics, first = self.catch_up_evaluation(), None
         self.log.start_clock()
         while self.step < self.steps and not self.stop.requested(self.learner.processes):
@@ -141,8 +142,9 @@ class Trainer:
         return metrics
 
     def update(self) -> Tensor:
-        """Load this process's share of the step's global batch and make one step. Returns this process's part of the
-        mean loss. If the data cannot be read, the run is saved before the error is raised."""
+        """Loads this process's share of the global batch of the current step and makes one optimizer step. Returns this
+        process's part of the mean loss, a scalar. If the data cannot be read, saves the run before the error is
+        raised."""
         waited = self.loader.waited
         try:
             share = self.loader.load(self.step, stops=self.stop.signal is not None)
@@ -154,19 +156,19 @@ class Trainer:
         return self.learner.update(self.step, share)
 
     def due(self, every: int) -> bool:
-        """Whether `step` is a multiple of `every` or the last step."""
+        """Returns whether the current step is a multiple of `every` or the last step of the run."""
         return self.step % every == 0 or self.step == self.steps
 
     def must_evaluate(self) -> bool:
-        """Whether to evaluate after this step. With `checkpoints.average` the last step is evaluated later, after
-        averaging."""
+        """Returns whether to evaluate after the current step. With `checkpoints.average` this is False at the last
+        step, because the last evaluation follows the averaging."""
         return self.due(self.every.evaluate) and not (self.saver.average and self.step == self.steps)
 
     # -------------------------------------------------------------------------------------- evaluating and saving
 
     def warn_above_chance(self, first: Tensor) -> None:
-        """Print a warning if the loss of the first step is much larger than that of a uniform guess. `first` is this
-        process's part of the loss. Every process must call this method."""
+        """Prints a warning if the mean loss of the first step is more than `FIRST_LOSS_LIMIT` times the loss of a
+        uniform guess. `first` is this process's part of the mean loss. Every process must call this method."""
         loss = self.learner.processes.sum(first.double()).item()
         chance = self.learner.replica.objective.chance()
         if chance and loss > FIRST_LOSS_LIMIT * chance:
@@ -177,9 +179,10 @@ class Trainer:
             )
 
     def evaluate(self) -> dict[str, float]:
-        """Evaluate on the complete validation split, with the averaged weights if there are any. Save a checkpoint if
-        it is the best so far. Returns the metrics by name. Raises NotFiniteError if a weight is not finite, and
-        ValueError if the metric of the best checkpoint could not be measured."""
+        """Evaluates the model on the complete validation split, with the averaged weights if there are any. Saves a
+        checkpoint if the metric `checkpoints.best` is as good as the best value so far or better. Returns the metrics
+        by name. Raises NotFiniteError if a weight is not finite, and ValueError if the evaluation has no value for the
+        metric `checkpoints.best`."""
         with self.learner.averaged():
             result = self.evaluation.run(self.step)
         metrics, samples = dict(result.metrics), result.samples
@@ -204,7 +207,8 @@ class Trainer:
         return metrics
 
     def catch_up_evaluation(self) -> dict[str, float]:
-        """Make the evaluation of this step if a stop prevented it, and save. Returns {} if no evaluation is due."""
+        """Makes the evaluation of the current step, if it is due and a stop prevented it, and saves a checkpoint.
+        Returns the metrics by name; empty if nothing was evaluated."""
         if not (self.evaluated < self.step < self.steps and self.step and self.due(self.every.evaluate)):
             return {}
         metrics = self.evaluate()
@@ -212,7 +216,8 @@ class Trainer:
         return metrics
 
     def evaluate_saving_on_error(self) -> dict[str, float]:
-        """Evaluate. If bad data or Ctrl-C interrupt the evaluation, the run is saved before the error is raised."""
+        """Calls `evaluate` and returns the metrics. If the evaluation raises ValueError or KeyboardInterrupt (Ctrl-C),
+        saves the run before the error is raised."""
         try:
             return self.evaluate()
         except (ValueError, KeyboardInterrupt):
@@ -220,9 +225,9 @@ class Trainer:
             raise
 
     def save(self) -> None:
-        """Write a checkpoint of this step, unless it is step 0. Only the first process writes. If the step has a
-        checkpoint already, its state and averages are replaced. Raises NotFiniteError, in all processes, if a tensor is
-        not finite."""
+        """Writes a checkpoint of the current step, except at step 0. Every process must call this method; only the
+        first process writes. If the step already has a checkpoint, only its state and averages are replaced. Raises
+        NotFiniteError, in all processes, if a tensor of the model or of the optimizer is not finite."""
         learner, log = self.learner, self.log
         if self.step:
             state = {
@@ -241,8 +246,8 @@ class Trainer:
             self.saver.save(self.step, tensors, averages, state, self.best)
 
     def interrupt(self) -> None:
-        """Save the run at this step, with the losses that are not logged yet: the first line after resuming includes
-        them."""
+        """Saves the run at the current step, with the losses that are not logged yet. The first line of the log after
+        resuming includes these losses."""
         self.log.keep_unreported()
         self.save()
         self.learner.processes.wait()

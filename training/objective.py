@@ -1,4 +1,5 @@
-"""The objective: model and all losses as one module, so that DDP and torch.compile see the complete forward pass."""
+"""The objective: the model and all losses as one module. DDP and torch.compile need the complete forward pass as one
+module."""
 
 from __future__ import annotations
 
@@ -18,18 +19,20 @@ from ..tasks.base import Task, terms_of
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """A context in which matrix products are computed in `precision`, `bfloat16` or `float32`. It overrides an outer
-    autocast context. Training and evaluation run inside it."""
+    """Returns a context in which matrix products are computed in `precision`, which is `bfloat16` or `float32`. The
+    context overrides an outer autocast context. Training and evaluation run inside this context."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 class OutputGradient(NamedTuple):
-    """The contribution of a micro-batch to the loss of the complete batch."""
+    """The contribution of a micro-batch to the loss of a task over the global batch; see `training/whole_batch.py`."""
 
     loss: Tensor
-    """A scalar: the parts of all micro-batches of all processes add up to the summed loss of the batch."""
+    """This micro-batch's part of the loss, a scalar. The sum over all real micro-batches of all processes is the summed
+    loss of the global batch."""
     gradient: Tensor
-    """The gradient of the summed loss with respect to the micro-batch's output, in the shape of the output."""
+    """The gradient of the summed loss with respect to the head's output for this micro-batch, in the shape of this
+    output."""
 
     def loss_of(self, output: Tensor) -> Tensor:
         """Returns a scalar with the value `loss`, whose gradient with respect to `output` is `gradient`."""
@@ -38,9 +41,10 @@ class OutputGradient(NamedTuple):
 
 
 class Objective(nn.Module):
-    """Maps a planned micro-batch to the summed loss of each task. All of its parameters are the model's.
+    """Maps a micro-batch to the summed loss of each task. It has no parameters except those of the model.
 
-    `precision` is `float32` or `bfloat16`. `mixup` maps a batch to a mixed one (see `Mixup`); None: no mixing."""
+    `tasks` maps the name of each task to the task. `precision` is `float32` or `bfloat16`. `mixup` maps a batch to a
+    batch with mixed samples (see `Mixup`); None: samples are not mixed."""
 
     def __init__(
         self, model: Model, tasks: Mapping[str, Task], precision: str = "float32",
@@ -51,21 +55,23 @@ class Objective(nn.Module):
         self.user_defined = {
             name for name, task in tasks.items() if is_user_defined(task) or is_user_defined(model.heads[name])
         }
-        """The tasks whose class or head is user-defined. Their losses are checked."""
+        """The names of the tasks whose class or head is user-defined. The losses of these tasks are checked."""
         self.whole_batch = [name for name, task in tasks.items() if task.needs.whole_batch]
-        """The tasks whose loss compares all samples of the global batch."""
+        """The names of the tasks whose loss compares all samples of the global batch."""
 
     def ready(self, batch: Batch, device: torch.device) -> Batch:
-        """Prepare a micro-batch of the loader for `forward`: plan its attention layouts, move it to the device and
-        apply mixup. Raises LeakError if the token that predicts a target can read this target."""
+        """Returns a micro-batch of the loader, prepared for `forward`: with its attention layouts planned, on the
+        device, and with its samples mixed by `mixup`. Raises LeakError if a supervised slot depends on the token that
+        contains its target."""
         batch = self.model.plan(batch, dtype=getattr(torch, self.precision), device=device)
         batch = batch if device.type == "cpu" else batch.to(device)
         return self.mixup(batch) if self.mixup else batch
 
     def forward(self, batch: Batch, gradients: Mapping[str, OutputGradient] | None = None) -> dict[str, Tensor]:
-        """Returns the loss of each task by name, a scalar: its terms, summed over the targets of a micro-batch from
-        `ready`, times the task's weight. It is not a mean: `Learner.update` divides by the number of targets in the
-        global batch. Tasks in `gradients` get their loss from there, see `training/whole_batch.py`."""
+        """Returns the summed loss of each task by its name, a scalar: the sum of all loss terms of the task over the
+        targets of the micro-batch, times the weight of the task. `Learner.update` divides it by the number of targets
+        in the global batch. `batch` is a result of `ready`. If `gradients` contains a task, the loss of this task comes
+        from `OutputGradient.loss_of` (see `training/whole_batch.py`)."""
         with autocast(next(self.model.parameters()).device, self.precision):
             outputs, gradients = self.model(batch), gradients or {}
             return {
@@ -74,28 +80,29 @@ class Objective(nn.Module):
             }  # fmt: skip
 
     def loss(self, name: str, output: Tensor, targets: Targets) -> Tensor:
-        """Returns the summed loss of one task times its weight, a scalar."""
+        """Returns the summed loss of the task `name` times the weight of the task, a scalar."""
         return self.tasks[name].weight * sum(self.terms(name, output, targets).values())
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
-        """Returns the outputs of the heads of all tasks."""
+        """Returns the output of each head by the name of its task."""
         with autocast(next(self.model.parameters()).device, self.precision):
             return self.model(batch)
 
     def chance(self) -> float | None:
-        """The loss of a uniform guess, summed over all tasks with their weights. None if it is unknown for a task."""
+        """Returns the loss of a uniform guess: the sum over all tasks, each times its weight. Returns None if this loss
+        is unknown for a task."""
         losses = [(task.weight, task.chance()) for task in self.tasks.values()]
         return None if any(loss is None for _, loss in losses) else sum(weight * loss for weight, loss in losses)
 
     def terms(self, name: str, output: Tensor, targets: Targets) -> Mapping[str, Tensor]:
-        """The loss terms of one task by name, scalars. Raises ContractError if a user-defined task or head returns
-        anything else."""
+        """Returns the loss terms of the task `name` by the name of the term, scalars. Raises ContractError if a
+        user-defined task or head returns a value of another type or shape."""
         task, head = self.tasks[name], self.model.heads[name]
         return terms_of(name, task, head, output, targets) if name in self.user_defined else task.terms(output, targets)
 
 
 class Replica:
-    """This process's copy of the model and its tasks, called with one micro-batch at a time."""
+    """This process's copy of the model and its tasks. It is called with one micro-batch at a time."""
 
     def __init__(self, objective: Objective, processes: Processes):
         self.objective, self.processes = objective, processes
@@ -103,8 +110,8 @@ class Replica:
         self.no_sync: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def start(self, compiled: bool = False) -> None:
-        """Switch to training mode, compile if `compiled`, and wrap the objective in DDP, which copies the weights
-        of the first process to all others."""
+        """Switches to training mode and compiles the objective if `compiled`. If there are several processes, wraps the
+        objective in DDP, which copies the weights of the first process to all other processes."""
         objective, device = self.objective.train(), self.processes.device
         if compiled:
             objective.compile()
@@ -114,11 +121,12 @@ class Replica:
             self.no_sync = self.forward.no_sync
 
     def __call__(self, batch: Batch, gradients: Mapping[str, OutputGradient]) -> Mapping[str, Tensor]:
-        """Returns the summed loss of each task over one micro-batch of the loader. Calls `Objective.ready`, then
-        `Objective.forward`."""
+        """Returns the summed loss of each task by its name, for one micro-batch of the loader: the result of
+        `Objective.ready` and then `Objective.forward`."""
         return self.forward(self.objective.ready(batch, self.processes.device), gradients)
 
     def gradient_sync(self, enabled: bool) -> AbstractContextManager[None]:
-        """A context for one backward pass. If `enabled`, gradients are summed over all processes; else they are only
-        accumulated in this process (DDP's `no_sync`), as for all micro-batches of a step but the last."""
+        """Returns a context for one backward pass. If `enabled`, gradients are averaged over all processes (DDP). If
+        not, gradients are only accumulated in this process (DDP's `no_sync`); this is enough for all micro-batches of a
+        step except the last one."""
         return nullcontext() if enabled else self.no_sync()

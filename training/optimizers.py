@@ -1,7 +1,7 @@
 """Optimizers: AdamW for all parameters, or Muon for the matrices of the cores and AdamW for the rest.
 
-Every trained parameter is in exactly one group, which depends on its role (`models/initialization.py`). `Optimizer`
-asserts this.
+Every trained parameter is in exactly one group, which depends on the role of the parameter
+(`models/initialization.py`). `Optimizer.hold` asserts that there is exactly one.
 """
 
 from __future__ import annotations
@@ -26,19 +26,22 @@ Weight = Annotated[float, Field(ge=0)]
 NUMBERS: Mapping[str, tuple[type, torch.dtype]] = {
     "bool": (bool, torch.bool), "int": (int, torch.int64), "float": (float, torch.float64),
 }  # fmt: skip
-"""The types of numbers in an optimizer's state that are not tensors. A checkpoint stores the number 7 named `step` as
-the tensor `step:int`."""
+"""The types of Python numbers in the state of an optimizer: maps the name of a type in a checkpoint to the Python type
+and the dtype that stores it. A checkpoint stores the number 7 with the name `step` as the tensor `step:int`."""
 NOT_STORED = ("params", "lr")
-"""The options of a group that a checkpoint does not store. The rates follow from the step."""
+"""The options of a parameter group that a checkpoint does not store: the parameters, and the learning rate, which
+follows from the step."""
 
 
 class Optimizer:
-    """Base: one or more torch optimizers. Together they have every trained parameter of a model exactly once.
+    """Base class. An optimizer consists of one or more torch optimizers, and every trained parameter of the model
+    belongs to exactly one of them.
 
-    `learning_rate` (`training.learning_rate`) is the peak rate of the main group; the rates of other groups are ratios
-    of it. All rates are multiplied by the schedule's factor. A subclass creates its torch optimizers in `__init__` and
-    calls `hold`. They can be optimizers of `torch.optim` or user-defined ones. Their state must consist of tensors and
-    numbers, in `state` by parameter and in their groups: a resumed run continues from these.
+    `learning_rate` (`training.learning_rate`) is the peak learning rate of the main parameter group. At every step, the
+    peak rates of all groups are multiplied by the factor of the schedule. A subclass creates its torch optimizers in
+    `__init__` (optimizers of `torch.optim`, or user-defined ones) and passes them to `hold`. A resumed run continues
+    from the stored state, which must consist of tensors and numbers: the torch optimizer's `state` of each parameter,
+    and the options of its groups.
 
         class Momentum(chopmix.Optimizer):
             def __init__(self, model, learning_rate, *, momentum: float = 0.9):
@@ -47,7 +50,7 @@ class Optimizer:
     """
 
     default_rate: ClassVar[float] = 1e-3
-    """The rate of the main group if `training.learning_rate` is null."""
+    """The learning rate of the main group if `training.learning_rate` is null."""
     main: ClassVar[str] = "all"
     """The name of the main group."""
 
@@ -55,14 +58,15 @@ class Optimizer:
         self.learning_rate, self.factor = learning_rate, 1.0
         self.inner: list[torch.optim.Optimizer] = []
         self.names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
-        """The name of every trained parameter."""
+        """Maps every trained parameter to its name."""
         self._initial_options: list[dict[str, Any]] = []
         """The initial options of each group."""
         self._stepped = False
 
     def hold(self, *inner: torch.optim.Optimizer) -> None:
-        """Set the torch optimizers, the main group first. The `name` of a group is its name in tables and metrics.
-        Raises AssertionError if a parameter is in no group or in two groups."""
+        """Sets the torch optimizers; the first group of the first optimizer is the main group. The option `name` of a
+        group is its name in tables and metrics. Raises AssertionError if the groups do not contain every trained
+        parameter exactly once, or contain a parameter that is not trained."""
         self.inner = list(inner)
         held = [p for group in self.groups() for p in group["params"]]
         assert len(held) == len(set(held)), "a parameter is in two optimizer groups"
@@ -73,12 +77,12 @@ class Optimizer:
         self._initial_options = [dict(group) for group in self.groups()]
 
     def groups(self) -> list[dict]:
-        """Returns all groups of all optimizers."""
+        """Returns the parameter groups of all torch optimizers, in order."""
         return [group for optimizer in self.inner for group in optimizer.param_groups]
 
     def rates(self) -> dict[str, tuple[float, int]]:
-        """Returns the current learning rate and the number of parameters of each group by its name, the main group
-        first: `{"matrices": (0.02, 196608), "heads": (0.005, 16384)}`."""
+        """Maps the name of each group to (current learning rate, number of values of its parameters); groups with the
+        same name are added. The main group is first: `{"matrices": (0.02, 196608), "heads": (0.005, 16384)}`."""
         rates: dict[str, tuple[float, int]] = {}
         for group in self.groups():
             name = group.get("name", "all")
@@ -87,14 +91,14 @@ class Optimizer:
         return rates
 
     def figures(self) -> dict[str, float]:
-        """Returns the current learning rates as metrics: `train/learning_rate` for the main group, and for example
-        `train/learning_rate/heads` for another group."""
+        """Returns the current learning rates by metric name: `train/learning_rate` for the main group, and for example
+        `train/learning_rate/heads` for the group `heads`."""
         others = {f"train/learning_rate/{name}": rate for name, (rate, _) in self.rates().items() if name != self.main}
         return {"train/learning_rate": self.learning_rate * self.factor} | others
 
     def step(self, factor: float) -> None:
-        """Make one update at `factor` times every group's peak rate. The first update raises ValueError if the state
-        cannot be stored (see `state`)."""
+        """Makes one update of all parameters. The learning rate of each group is `factor` times its peak rate. After
+        the first update, raises ValueError if the state cannot be stored (see `state`)."""
         self.factor = factor
         for optimizer in self.inner:
             for group in optimizer.param_groups:
@@ -105,17 +109,18 @@ class Optimizer:
         self._stepped = True
 
     def zero_grad(self) -> None:
-        """Set all gradients to None."""
+        """Sets the gradients of all parameters to None."""
         for optimizer in self.inner:
             optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the state by `<parameter>/<quantity>`: `cores.main.norm.weight/exp_avg`, `.../exp_avg_sq`,
-        `.../step`, for Muon's matrices `.../momentum`. Options of groups that have changed are in
-        `groups/<number>/<option>`.
+        """Returns the state as tensors. The keys are `<parameter>/<quantity>`: `cores.main.norm.weight/exp_avg`,
+        `.../exp_avg_sq` and `.../step` for AdamW, `.../momentum` for Muon. An option of a parameter group has the key
+        `groups/<number>/<option>`; it is included if it is a tensor or differs from its initial value. The learning
+        rate is not included.
 
-        Raises ValueError if a value is neither a tensor nor a number, belongs to no parameter, or shares memory with
-        another one."""
+        Raises ValueError if a value is neither a tensor nor a number, belongs to no trained parameter, has a name with
+        "/" or ":", or shares memory with a parameter or another value."""
         state: dict[str, Tensor] = {}
         for optimizer in self.inner:
             for parameter, quantities in optimizer.state.items():
@@ -133,14 +138,16 @@ class Optimizer:
         return state
 
     def state_values(self) -> int:
-        """Returns the number of values in the state after all parameters were updated: two per weight for AdamW, one
-        for Muon. For other optimizers, whose number is unknown, one per weight is assumed."""
+        """Returns the number of values in the state after all parameters are updated: two per weight for AdamW, one per
+        weight for Muon. For other optimizers the number is unknown; one per weight is assumed."""
         per_weight = {optimizer: len(getattr(optimizer, "like_parameter", ("unknown",))) for optimizer in self.inner}
         return sum(per_weight[o] * p.numel() for o in self.inner for group in o.param_groups for p in group["params"])
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `state` returned. An empty state changes nothing. A parameter that never had a gradient has no
-        state. Raises ValueError if the state belongs to another parameter, or has another shape, type or optimizer."""
+        """Loads a state that `state` returned. An empty state changes nothing. A parameter without an entry (it never
+        had a gradient) gets no state. Raises ValueError if an entry belongs to a parameter that is not trained. For
+        AdamW and Muon, also raises it if the names, shapes or dtypes of the entries of a parameter are not those of
+        this optimizer."""
         if not state:
             return
         by_name: dict[str, dict[str, Tensor]] = defaultdict(dict)
@@ -172,7 +179,7 @@ class Optimizer:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two options of a group, which are not tensors, have the same type and value."""
+    """Returns whether two options of a group, which are not tensors, have the same type and value."""
     return left is right or (type(left) is type(right) and left == right)
 
 
@@ -181,9 +188,10 @@ STORABLE = "a checkpoint stores tensors and numbers by parameter, each tensor on
 
 
 def to_tensors(owner: str | None, quantities: Any, optimizer: object) -> dict[str, Tensor]:
-    """Returns the state of the parameter named `owner` as tensors by `<owner>/<quantity>`: the number 7 as `step` of
-    `a.weight` becomes `{"a.weight/step:int": tensor(7)}`. Raises ValueError if a value is neither a tensor nor a
-    number."""
+    """Returns the state of one parameter as tensors, with keys `<owner>/<quantity>`. `owner` is the name of the
+    parameter or group; None: unknown. `quantities` maps names to tensors and numbers. Example: the number 7 as `step`
+    of `a.weight` becomes `{"a.weight/step:int": tensor(7)}`. Raises ValueError if `owner` is None, `quantities` is not
+    a mapping, a value is neither a tensor nor a number, or a name contains "/" or ":"."""
     tensors, has_names = {}, owner is not None and isinstance(quantities, Mapping)
     for name, value in quantities.items() if has_names else [("", quantities)]:
         kind = next((kind for kind, (number, _) in NUMBERS.items() if isinstance(value, number)), "")
@@ -197,8 +205,9 @@ def to_tensors(owner: str | None, quantities: Any, optimizer: object) -> dict[st
 
 
 def from_tensors(tensors: Mapping[str, Tensor], devices: Mapping[str, torch.device]) -> dict[str, Any]:
-    """The inverse of `to_tensors`. Each tensor is copied to its device in `devices` (default: the CPU). Raises
-    ValueError if a number has an unknown type or more than one value."""
+    """The inverse of `to_tensors`: returns tensors and numbers by the name of the quantity. `tensors` has keys without
+    the owner, such as `step:int`. `devices` maps a name to the device to which the tensor is copied (default: the CPU).
+    Raises ValueError if a number has an unknown type or more than one value."""
     quantities: dict[str, Any] = {}
     for key, value in tensors.items():
         name, _, kind = key.partition(":")
@@ -209,26 +218,26 @@ def from_tensors(tensors: Mapping[str, Tensor], devices: Mapping[str, torch.devi
 
 
 class TorchOptimizer(torch.optim.Optimizer):
-    """Base of the torch optimizers of chopmix. It replaces `add_param_group` and `zero_grad`, because those of torch
-    import torch._dynamo and sympy, which takes a second at every start."""
+    """Base class of the torch optimizers of chopmix. It replaces `add_param_group` and `zero_grad`, because torch's own
+    methods import torch._dynamo and sympy, which takes a second at every start."""
 
     like_parameter: ClassVar[tuple[str, ...]]
-    """The quantities of its state that have the parameter's shape."""
+    """The names of the quantities in the state of a parameter that have the shape of the parameter."""
     counters: ClassVar[tuple[str, ...]] = ()
-    """The quantities of its state that are a single number, as a tensor."""
+    """The names of the quantities in the state of a parameter that are a tensor with a single number."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group: `params`, and options that differ from the defaults."""
+        """Adds a parameter group: a mapping with `params`, and with the options that differ from the defaults."""
         self.param_groups.append({**self.defaults, **param_group, "params": list(param_group["params"])})
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Set all gradients to None, or to zero if `set_to_none` is false."""
+        """Sets all gradients to None, or to zero if `set_to_none` is false."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None if set_to_none or parameter.grad is None else torch.zeros_like(parameter.grad)
 
     def fits(self, parameter: Tensor, quantities: Mapping[str, Tensor]) -> bool:
-        """Whether `quantities` have the names, shapes and types of this optimizer's state of the parameter."""
+        """Returns whether `quantities` have the names, shapes and dtypes of this optimizer's state of the parameter."""
         return quantities.keys() == {*self.like_parameter, *self.counters} and all(
             (value.is_floating_point() and value.numel() == 1) if name in self.counters
             else (value.shape, value.dtype) == (parameter.shape, parameter.dtype) for name, value in quantities.items()
@@ -269,17 +278,18 @@ class FusedAdamW(TorchOptimizer):
 
 
 def adamw(groups: list[dict], betas: tuple[float, float], epsilon: float) -> FusedAdamW:
-    """Returns AdamW over the groups that have parameters."""
+    """Returns a `FusedAdamW` with those of the groups that contain at least one parameter."""
     return FusedAdamW([group for group in groups if group["params"]], betas, epsilon)
 
 
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101), fused.
 
-    `weight_decay` applies to parameters with two axes or more (matrices and embeddings, as in nanoGPT), not to gains
-    and biases. `layer_decay`, for fine-tuning, multiplies the rate once per layer from the heads down to the embeddings
-    (Clark et al. 2020, arXiv:2003.10555): with 0.75 and 2 blocks the heads have the full rate, the blocks 0.75 and
-    0.5625 of it, and the embeddings 0.421875. 1: no decay. `betas` and `epsilon` are Adam's.
+    `betas` and `epsilon` are the options of Adam. `weight_decay` applies to parameters with two or more axes (matrices
+    and embeddings), but not to gains and biases; nanoGPT does the same. `layer_decay` is for fine-tuning (Clark et al.
+    2020, arXiv:2003.10555): from the heads down to the embeddings, each layer has the learning rate of the layer above
+    it, times `layer_decay`. With 0.75 and 2 blocks, the heads have the full rate, the upper block 0.75, the lower block
+    0.5625 and the embeddings 0.421875 of it. 1: all layers have the same rate.
     """
 
     def __init__(
@@ -297,9 +307,9 @@ class AdamW(Optimizer):
 
 
 def depth_below_heads(model: nn.Module, name: str) -> int:
-    """Returns the number of layers between a parameter and the heads. With `depth` blocks in the deepest core it is 0
-    for heads and final norms, 1 for the last block of this core, `depth` for first blocks, and `depth` + 1 for all
-    other parameters (embeddings)."""
+    """Returns the number of layers between the parameter `name` and the heads: 0 for heads and for the final norms of
+    cores; `depth` - i for block i (from 0) of a core, where `depth` is the number of blocks of the deepest core; and
+    `depth` + 1 for all other parameters, such as embeddings."""
     owner, *rest = name.split(".")  # cores.main.blocks.0..., cores.main.norm...
     if owner == "heads" or (owner == "cores" and rest[1] == "norm"):
         return 0
@@ -311,10 +321,12 @@ class Muon(Optimizer):
     """Muon for the matrices inside the cores (Jordan et al. 2024); AdamW for embeddings, heads, gains, biases and
     parameters with more than two axes.
 
-    The learning rate of the matrices is `training.learning_rate` (0.02 if it is null). `embeddings`, `heads` and
-    `others` (matrices that embed raw input, gains, biases) are ratios of it. `momentum` is Muon's, `betas` are AdamW's.
-    `weight_decay` applies to the matrices only, and with `cautious` only to weights that the update also moves towards
-    zero (Chen et al. 2025, arXiv:2510.12402). Raises ValueError if a ratio is below 0.
+    The learning rate of the matrices is `training.learning_rate` (0.02 if it is null). The learning rates of all other
+    parameters are this rate times a factor: `embeddings` for embedding tables, `heads` for matrices of heads, and
+    `others` for all others (matrices that embed raw input, gains, biases). `momentum` is the momentum of Muon, `betas`
+    are the betas of AdamW. `weight_decay` only applies to the matrices. With `cautious`, it only applies to the weights
+    that the update does not move away from zero (Chen et al. 2025, arXiv:2510.12402). Raises ValueError if a factor is
+    below 0.
     """
 
     default_rate, main = 0.02, "matrices"
@@ -349,8 +361,8 @@ class Muon(Optimizer):
 class MatrixMomentum(TorchOptimizer):
     """Muon's update: Nesterov momentum, orthogonalised by `newton_schulz`, times sqrt(max(1, rows / columns)).
 
-    Matrices of the same shape are stacked, so that each Newton-Schulz step is one batched product. The state
-    (`momentum`) is per parameter. Reference: Keller Jordan, github.com/KellerJordan/Muon; torch.optim.Muon with
+    Matrices of equal shape are stacked, so each Newton-Schulz step is one batched product. The state of each parameter
+    is `momentum`. Reference: Keller Jordan, github.com/KellerJordan/Muon; torch.optim.Muon with
     `adjust_lr_fn="original"` makes the same updates.
     """
 
@@ -391,11 +403,11 @@ class MatrixMomentum(TorchOptimizer):
 
 
 def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Orthogonalise a stack of matrices (k, rows, columns) approximately. Returns matrices with the same singular
-    vectors, and singular values near 1.
+    """Returns approximately orthogonal matrices (k, rows, columns): they have the singular vectors of `matrices`, and
+    singular values near 1.
 
-    Uses the quintic iteration and the coefficients of Jordan et al. 2024. It is computed in bfloat16 on a GPU and on a
-    CPU with bfloat16 instructions (2.9 times faster there), else in float32.
+    Uses the quintic iteration and the coefficients of Jordan et al. 2024. On a GPU and on a CPU with bfloat16
+    instructions (there it is 2.9 times faster), the iteration is computed in bfloat16, else in float32.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrices.bfloat16() if matrices.is_cuda or fast_half(matrices.device) else matrices.float()
@@ -409,12 +421,12 @@ def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 def freeze(model: nn.Module, parts: Sequence[str], train_only: Sequence[str] = ()) -> None:
-    """Set which parameters are trained: all parameters, or those that `train_only` selects, except those that `parts`
-    select.
+    """Sets `requires_grad` of all parameters. A parameter is trained if `train_only` is empty or selects it, and if
+    `parts` does not select it.
 
-    A part is one or more complete components of parameter names: `cores.main.blocks.0`, `attention`, `adapter.down`;
-    or a role of `models/initialization.py`: `role:embedding`. Raises ValueError if a part selects no parameter, or if
-    no parameter is left to train."""
+    Each string in `parts` and `train_only` is one or more components of a parameter's name, separated by dots, such as
+    `cores.main.blocks.0`, `attention` or `adapter.down`; or a role of `models/initialization.py`, such as
+    `role:embedding`. Raises ValueError if a string selects no parameter, or if no parameter is left to train."""
     selected = {"freeze": select(model, parts, "freeze"), "train_only": select(model, train_only, "train_only")}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in selected["freeze"] and (not train_only or name in selected["train_only"]))
@@ -423,8 +435,8 @@ def freeze(model: nn.Module, parts: Sequence[str], train_only: Sequence[str] = (
 
 
 def select(model: nn.Module, parts: Sequence[str], key: str) -> set[str]:
-    """Returns the names of the parameters that at least one of the parts selects (see `freeze`). Raises ValueError if a
-    part selects no parameter. `key` is the key of the parts in the section `training`, for the message."""
+    """Returns the names of the parameters that at least one string in `parts` selects (see `freeze`). Raises ValueError
+    if a string selects no parameter. `key` is the YAML key in the section `training` that the message names."""
     role_of = {name: role for name, role, _ in roles(model)}
     selected = set()
     for part in parts:

@@ -1,4 +1,5 @@
-"""Learning-rate schedules: pure functions from the step to the factor, 0 to 1, of all peak learning rates."""
+"""Learning-rate schedules: functions that map the step to a factor, 0 to 1, by which all peak learning rates are
+multiplied."""
 
 from __future__ import annotations
 
@@ -9,9 +10,10 @@ from ..models.contract import ContractError, described
 
 
 class Schedule:
-    """Base: a linear increase over the first `warmup` of `steps` steps, followed by `after`.
+    """Base class. The factor increases linearly in the first `warmup` steps; from then on the method `after` returns
+    it. `steps` is the number of all steps.
 
-    Steps count from 0. With warmup=4 the factors begin with 0.2, 0.4, 0.6, 0.8, so that the first update is not zero.
+    Steps count from 0. With warmup=4 the factors begin with 0.2, 0.4, 0.6, 0.8; therefore the first update is not zero.
     Raises ValueError unless 0 <= warmup <= steps.
     """
 
@@ -27,35 +29,37 @@ class Schedule:
         return self.after(step)
 
     def progress(self, step: int) -> float:
-        """Returns the completed share of the steps after the warm-up, 0 to 1."""
+        """Returns which share of the steps after the warm-up is completed at this step, 0 to 1."""
         return min((step - self.warmup) / max(self.steps - self.warmup, 1), 1.0)
 
     def after(self, step: int) -> float:
-        """Returns the factor at a step after the warm-up. Subclasses define it."""
+        """Returns the factor at a step after the warm-up. Subclasses define this method."""
         raise NotImplementedError
 
 
 def checked(schedule: Callable[[int], float]) -> Callable[[int], float]:
-    """Returns the schedule. Raises ContractError unless its factor at step 0 is a finite number of at least 0."""
+    """Returns `schedule` unchanged. Raises ContractError if its factor at step 0 is not a finite number of at least
+    0."""
     factor = schedule(0)
     if not isinstance(factor, int | float) or not 0 <= factor < math.inf:
         name = getattr(type(schedule), "__name__", "schedule")
         raise ContractError(
-            f"training.schedule: {name} returned {described(factor)} at step 0; expected: a number of at least 0, by "
-            "which the learning rates are multiplied"
+            f"training.schedule: {name} returned {described(factor)} at step 0; expected: a finite number of at least "
+            "0, by which the learning rates are multiplied"
         )
     return schedule
 
 
 class Constant(Schedule):
-    """Factor 1 after the warm-up."""
+    """The factor is 1 after the warm-up."""
 
     def after(self, step: int) -> float:
         return 1.0
 
 
 class Cosine(Schedule):
-    """After the warm-up half a cosine from 1 to `final` (Loshchilov & Hutter 2017, arXiv:1608.03983)."""
+    """After the warm-up the factor decreases from 1 to `final` along half a cosine wave (Loshchilov & Hutter 2017,
+    arXiv:1608.03983)."""
 
     def __init__(self, steps: int, *, warmup: int = 0, final: float = 0.1):
         super().__init__(steps, warmup=warmup)
@@ -66,7 +70,7 @@ class Cosine(Schedule):
 
 
 class Linear(Schedule):
-    """After the warm-up a straight line from 1 to `final`."""
+    """After the warm-up the factor decreases linearly from 1 to `final`."""
 
     def __init__(self, steps: int, *, warmup: int = 0, final: float = 0.0):
         super().__init__(steps, warmup=warmup)
@@ -77,8 +81,9 @@ class Linear(Schedule):
 
 
 class WarmupStableDecay(Schedule):
-    """After the warm-up factor 1, then a straight line to `final` over the last `decay` share of all steps (Hu et al.
-    2024, arXiv:2404.06395). Raises ValueError unless 0 < decay <= 1."""
+    """After the warm-up the factor is 1. In the last part of the run it changes linearly from 1 to `final` (Hu et al.
+    2024, arXiv:2404.06395). `decay` is the length of this last part as a share of all steps. Raises ValueError unless 0
+    < decay <= 1."""
 
     def __init__(self, steps: int, *, warmup: int = 0, decay: float = 0.5, final: float = 0.0):
         super().__init__(steps, warmup=warmup)
@@ -92,7 +97,8 @@ class WarmupStableDecay(Schedule):
 
 
 class InverseSquareRoot(Schedule):
-    """After the warm-up sqrt(max(warmup, 1) / (step + 1)) (Vaswani et al. 2017, arXiv:1706.03762)."""
+    """After the warm-up the factor is sqrt(max(warmup, 1) / (step + 1)), where step counts from 0 (Vaswani et al. 2017,
+    arXiv:1706.03762)."""
 
     def after(self, step: int) -> float:
         return math.sqrt(max(self.warmup, 1) / max(step + 1, self.warmup, 1))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as requests to stop: the step in progress is finished, then the run is saved."""
+"""Ctrl-C and SIGTERM request a stop: the current step is finished, then the run is saved."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from ..data.processes import Processes
 
 
 class StopRequest:
-    """A context in which SIGINT and SIGTERM request a stop instead of ending the process. A second SIGINT (Ctrl-C)
-    raises KeyboardInterrupt at once, even if a library converts it into another error.
+    """A context manager. Inside the context, a first SIGINT (Ctrl-C) or SIGTERM requests a stop instead of ending the
+    process. Every later SIGINT raises KeyboardInterrupt at once. If a library turns this KeyboardInterrupt into another
+    exception, KeyboardInterrupt is raised again at the end of the context.
 
-    Several processes stop at the same step: in every step they exchange how many of them received a signal (`receive`).
+    Several processes stop at the same step: in every step the processes exchange how many of them got a signal, and
+    pass this number to `receive`.
     """
 
     def __init__(self):
@@ -47,19 +49,20 @@ class StopRequest:
             print(f"\n{self.signal.name}: stopping after this step; Ctrl-C stops at once", file=sys.stderr, flush=True)
 
     def receive(self, votes: float) -> None:
-        """Receive the number of processes that got a signal before this step (`Share.stop_votes`)."""
+        """Requests a stop if `votes`, the number of processes that got a signal (`Share.stop_votes`), is not 0."""
         if votes:
             self.agreed, self.signal = True, self.signal or signal.SIGTERM
 
     def requested(self, processes: Processes) -> bool:
-        """Whether to stop before the next step. The result is the same in all processes."""
+        """Returns whether to stop before the next step. The result is the same in all processes."""
         return self.signal is not None if processes.world_size == 1 else self.agreed
 
 
 @contextmanager
 def orderly_end() -> Iterator[None]:
-    """A context in which SIGTERM raises SystemExit(143), so that `finally` blocks delete incomplete files. It has no
-    effect under torchrun, because its processes may wait for each other in code that handles no signals."""
+    """Returns a context in which SIGTERM raises SystemExit(143). Then `finally` blocks run and delete incomplete files.
+    The context has no effect outside the main thread, and none under torchrun, whose processes may wait for each other
+    in code without signal handlers."""
     if "RANK" in os.environ or threading.current_thread() is not threading.main_thread():
         yield
         return

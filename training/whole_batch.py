@@ -1,10 +1,10 @@
 """Losses that compare all samples of a global batch with each other, across micro-batches and processes.
 
-A contrastive loss (CLIP) needs the outputs of the complete batch, which may not fit into memory at once. Its gradient
-is computed in two passes (GradCache: Gao et al. 2021, arXiv:2101.06983). The first pass computes the outputs of all
-micro-batches without gradients, the loss of all outputs, and the gradient of this loss with respect to each output. The
-second pass computes each micro-batch again and backpropagates these gradients through the model. Dropout draws the same
-values in both passes.
+A contrastive loss (CLIP) needs the outputs of the complete global batch, but the activations of a complete batch may
+not fit into memory. Therefore the gradient of the loss is computed in two passes (GradCache: Gao et al. 2021,
+arXiv:2101.06983). The first pass computes the outputs of all micro-batches without gradients, the loss of all outputs,
+and the gradient of this loss with respect to each output. The second pass computes each micro-batch again and
+backpropagates these gradients through the model. Dropout draws the same values in both passes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .objective import Objective, OutputGradient, autocast
 def output_gradients(
     objective: Objective, processes: Processes, batches: Sequence[Batch], seeds: Sequence[int]
 ) -> list[dict[str, OutputGradient]]:
-    """Returns, for each micro-batch of this process, the output gradients of the tasks with `Needs.whole_batch`.
-    `seeds` are the seeds of dropout. The dictionaries are empty if there is no such task, or if the global batch is a
-    single micro-batch."""
+    """Returns one dictionary for each micro-batch of this process. It maps the name of each task with
+    `Needs.whole_batch` to the task's `OutputGradient`. `seeds` has one seed of dropout per micro-batch. The
+    dictionaries are empty if there is no such task, or if the global batch is a single micro-batch."""
     names = objective.whole_batch
     if not names or (len(batches) == 1 and processes.world_size == 1):
         return [{} for _ in batches]
@@ -58,7 +58,7 @@ def output_gradients(
 
 
 def check_output(name: str, objective: Objective, output: Tensor) -> None:
-    """Raises ContractError if `output`, the output of a head, is not a tensor with at least one axis."""
+    """Raises ContractError if `output`, the output of the head of the task `name`, is not a tensor with an axis."""
     if not isinstance(output, Tensor) or output.dim() == 0:
         raise ContractError(
             f"tasks.{name}.head: {type(objective.model.heads[name]).__name__} returned {described(output)}; expected: "
@@ -67,9 +67,10 @@ def check_output(name: str, objective: Objective, output: Tensor) -> None:
 
 
 def gathered_targets(local: Sequence[Targets], like: Targets, processes: Processes) -> Targets:
-    """Concatenate the targets of all micro-batches of all processes: `values`, `weights` and `count`. The slots are
-    dropped, because they are numbered within a micro-batch. `local` are the targets of this process; `like` are any
-    targets of the task, whose dtype and shape are used if `local` is empty."""
+    """Returns the targets of all micro-batches of all processes as one `Targets`: `values` and `weights` are
+    concatenated, `count` is the sum. The result has no slots, because slots are numbered within a micro-batch. `local`
+    has the targets of each real micro-batch of this process. `like` is one of the task's `Targets`; its dtypes and
+    shapes are used if `local` is empty, and its other fields are copied."""
 
     def joined(name: str) -> Tensor | None:
         if getattr(like, name) is None:

@@ -6,9 +6,9 @@ from typing import Any
 
 
 def lock(handle: Any, wait: bool = False) -> None:
-    """Takes an exclusive lock on an open file, which is released when the file is closed. With `wait`, waits until
-    other processes release it. Child processes do not inherit the lock (PEP 446). Raises BlockingIOError if another
-    process holds it, OSError if the disk does not support locks."""
+    """Takes an exclusive lock on an open file. The lock is released when the file is closed. Started programs do not
+    inherit the lock (PEP 446). With `wait`, waits until no other process holds the lock. Without `wait`, raises
+    BlockingIOError if another process holds the lock. Raises OSError if the disk does not support locks."""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -1,5 +1,5 @@
-"""Plug-in folders, of the core (`data/datasets/`) or of a project (`projects/decision/datasets/`). All files in them
-follow the same contract and are found by their names."""
+"""Plug-in folders of the core (such as `data/datasets/`) and of projects (such as `projects/decision/datasets/`). All
+files in such a folder define classes with the same interface, and are found by their file names."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from pathlib import Path
 ROOT = __name__.partition(".")[0]
 """The root package, `chopmix`."""
 FOLDER = Path(__file__).parents[2]
-"""The folder that contains the packages."""
+"""The folder that contains the packages (`models/`, `tokenizers/`, ...)."""
 
 
 def projects() -> list[str]:
-    """Returns the names of the installed projects. A project is a folder with parts that only one system needs."""
+    """Returns the sorted names of the installed projects. A project is a folder in `projects/` with the code of one
+    application, such as `whisper`."""
     return sorted(folder.name for folder in (FOLDER / "projects").glob("[a-z]*") if folder.is_dir())
 
 
 def projects_with(module: str) -> list[str]:
-    """Returns the projects that have a module of this name."""
+    """Returns the names of the projects that contain a file `<module>.py`."""
     return [name for name in projects() if (FOLDER / "projects" / name / f"{module}.py").is_file()]
 
 
 def modules_of(package: str) -> dict[str, str]:
-    """Returns the modules of a package of plug-ins and of the folders with the same name in all projects, by the names
-    of their files: `modules_of("data.datasets")["episodes"]` is `chopmix.projects.decision.datasets.episodes`."""
+    """Returns a mapping from file name to module name for the files of a plug-in package, and of the folders with the
+    same name in all projects: `modules_of("data.datasets")["episodes"]` is
+    `chopmix.projects.decision.datasets.episodes`."""
     kind = package.rpartition(".")[2]
     packages = [package, *(f"projects.{name}.{kind}" for name in projects())]
     modules = {

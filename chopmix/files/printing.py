@@ -1,6 +1,6 @@
-"""Escaping of untrusted text (data, file names, generated text) so that it cannot control a terminal.
+"""Escaping of untrusted text (data, file names, generated text). Escaped text cannot control a terminal.
 
-This module does not need torch: the command line reports a wrong option before it imports torch.
+This module does not import torch, because the command line reports wrong options before it imports torch.
 """
 
 from __future__ import annotations
@@ -14,29 +14,32 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Characters that are escaped: control characters other than tab and newline, and lone surrogates, to which Python
-decodes bytes that are not UTF-8."""
+"""Matches the characters that are escaped: control characters other than tab and newline, and lone surrogates. Python
+decodes bytes of file names that are not UTF-8 to lone surrogates."""
 
 
 def printable(text: str) -> str:
-    r"""Returns a text with control characters escaped, such as `\x1b`, which begins the commands of a terminal."""
+    r"""Returns a text in which the characters of `STEERING` are escaped. One of them is `\x1b`, the start of terminal
+    commands."""
     return STEERING.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def as_written(text: str) -> str:
-    """Returns a text for standard output: `printable` for a terminal; otherwise only lone surrogates are escaped."""
+    """Returns the form of `text` for standard output. If standard output is a terminal, returns `printable(text)`. If
+    it is a file or a pipe, only lone surrogates are escaped."""
     return printable(text) if sys.stdout.isatty() else text.encode(errors="backslashreplace").decode()
 
 
 def json_line(value: Any) -> str:
-    """Returns a value as one line of JSON. Control characters are escaped, other non-ASCII characters are not."""
+    """Returns a value as one line of JSON. The characters of `STEERING` are escaped; all other non-ASCII characters are
+    not."""
     text = json.dumps(value, ensure_ascii=False)
     return STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def plain_console(**options: Any) -> Console:
-    """Returns a console of rich that prints texts `printable` and without interpreting markup (`[red]`) or emoji
-    (`:dog:`); `options` are those of rich's Console."""
+    """Returns a `rich.console.Console` that escapes texts with `printable`, and prints markup (`[red]`) and emoji names
+    (`:dog:`) as they are. `options` are the other arguments of Console."""
     from rich.console import Console
 
     class Plain(Console):
@@ -47,5 +50,6 @@ def plain_console(**options: Any) -> Console:
 
 
 def figure_text(value: float) -> str:
-    """Returns a number for a line or a table: an integer as `1,256`, any other number with four decimals: `0.1235`."""
+    """Returns a number as text for a line or a table: an integer like `1,256`, any other number with four decimals
+    (`0.1235`)."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -1,7 +1,7 @@
-"""Reading of untrusted files: their bytes, lines and texts, within limits.
+"""Reading of bytes, lines and texts from untrusted files, with limits on size.
 
-The readers in this module, in `files/records.py` and in `media/files.py` either return a value of the requested type
-within the requested limits, or raise DataError with one sentence that names the file. They never execute code.
+The readers in this module, in `files/records.py` and in `media/files.py` either return a value of the documented type
+within the documented limits, or raise DataError with a message that names the file. Readers never execute code.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from pathlib import Path
 from typing import Any
 
 Source = bytes | str | os.PathLike
-"""A file's content (bytes), or its path."""
+"""The content of a file (bytes), or the path of a file."""
 
 SMALL, ITEM, LARGE = 2**24, 2**28, 2**32
-"""The largest size in bytes of a settings file (16 MiB), of a file that holds one item, such as an image (256 MiB), and
-of a data file that is read at once (4 GiB)."""
+"""The largest sizes of files in bytes: of a settings file (16 MiB), of a file with one item, such as an image (256
+MiB), and of a data file that is read at once (4 GiB)."""
 
 
 class DataError(ValueError):
-    """Raised for data that is missing, damaged or invalid; the message names the file or the sample."""
+    """Raised for data that is missing, damaged or not allowed. The message names the file or the sample."""
 
 
 def shown(value: Any) -> str:
-    """Returns the `repr` of a value for a message, cut to 80 characters."""
+    """Returns the `repr` of a value, cut to 80 characters, for a message. If `repr` fails, returns the type of the
+    value as text."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # such as an integer of thousands of digits
@@ -42,8 +43,8 @@ def shown(value: Any) -> str:
 
 
 def regular(path: str | os.PathLike) -> os.stat_result:
-    """Returns `os.stat` of a regular file. Raises DataError if the file does not exist, or if it is a folder, a pipe or
-    a device, which might never end."""
+    """Returns `os.stat` of a regular file. Raises DataError if the file does not exist, if its status cannot be read,
+    or if it is not a regular file but a folder, a pipe or a device (reading a pipe or a device might never end)."""
     name = os.fspath(path)
     try:
         status = os.stat(path)
@@ -57,8 +58,8 @@ def regular(path: str | os.PathLike) -> os.stat_result:
 
 
 def open_regular(path: str | os.PathLike, most: int = sys.maxsize) -> io.BufferedIOBase:
-    """Opens a regular file for reading. Raises DataError like `regular`, and if the file cannot be opened or has more
-    than `most` bytes."""
+    """Returns a regular file, opened for reading bytes. Raises DataError like `regular`, and if the file cannot be
+    opened or has more than `most` bytes."""
     size = regular(path).st_size
     if size > most:
         raise DataError(f"{os.fspath(path)} has {size:,} bytes; possible: up to {most:,}")
@@ -73,12 +74,13 @@ FILES = 1_000_000
 
 
 DEEP = 3
-"""The largest number of `**` in a pattern; each one matches folders of every depth."""
+"""The largest number of `**` in a pattern. Every `**` matches folders of any depth."""
 
 
 def matching(pattern: str) -> list[str]:
-    """Returns the paths that a pattern such as `**/*.txt` matches, sorted. Raises DataError if the pattern is longer
-    than a path can be, contains `**` more than `DEEP` times, or matches more than `FILES` paths, as `/**/*` does."""
+    """Returns the sorted paths that match a pattern such as `**/*.txt`. Raises DataError if the pattern has more than
+    4,096 characters (the longest path), contains `**` more than `DEEP` times (consecutive `**/` count once), or matches
+    more than `FILES` paths."""
     if len(pattern) > 4096:
         raise DataError(f"{shown(pattern)} has {len(pattern):,} characters; a path has 4,096 at most")
     pattern = re.sub(r"(\*\*/+)+", "**/", pattern)
@@ -91,8 +93,8 @@ def matching(pattern: str) -> list[str]:
 
 
 def read_bytes(path: str | os.PathLike, most: int = LARGE) -> bytes:
-    """Returns the content of a regular file, up to its length at the time of the call, because a run may be appending
-    to it. Raises DataError if the file does not exist, cannot be read, or has more than `most` bytes."""
+    """Returns the content of a regular file. Bytes that another process appends during the call are not read. Raises
+    DataError like `open_regular`, and if the file cannot be read."""
     try:
         with open_regular(path, most) as file:
             return file.read(os.fstat(file.fileno()).st_size)
@@ -101,13 +103,14 @@ def read_bytes(path: str | os.PathLike, most: int = LARGE) -> bytes:
 
 
 def as_text(content: bytes | bytearray, where: str, line: int = 1) -> str:
-    """Returns the content of a UTF-8 file as text, without a byte order mark. Raises DataError like `utf8`."""
+    """Returns the content of a UTF-8 file as text, without a byte order mark. The arguments and errors are those of
+    `utf8`."""
     return utf8(content, where, line).removeprefix("\ufeff")
 
 
 def utf8(content: bytes | bytearray, where: str, line: int = 1) -> str:
-    """Decodes UTF-8 bytes. Raises DataError with the first byte that is not UTF-8 and its line; `line` is the number of
-    the first line of `content`."""
+    """Returns UTF-8 bytes as text. Raises DataError if a byte is not UTF-8; the message names the first such byte and
+    its line. `where` begins the message. `line` is the number of the first line of `content`."""
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -118,8 +121,9 @@ def utf8(content: bytes | bytearray, where: str, line: int = 1) -> str:
 
 
 def text_lines(parts: Iterable[bytes], where: str, keepends: bool = True) -> Iterator[str]:
-    """Yields the lines of `parts` (UTF-8, each up to its newline) as text, without a byte order mark, split like
-    `str.splitlines`. Raises DataError like `utf8`."""
+    """Yields the lines of a file as text, without a byte order mark. `parts` are the lines of the file in UTF-8, each
+    up to its newline. Every part is split again at all line ends of `str.splitlines`; `keepends` is the argument of
+    that method. Raises DataError like `utf8`."""
     for number, part in enumerate(parts, start=1):
         text = utf8(part, where, number)
         yield from (text.removeprefix("\ufeff") if number == 1 else text).splitlines(keepends)
@@ -139,14 +143,15 @@ the bytes to which every compressed file may unpack, however small it is (32 MiB
 
 
 def unpacked_most(size: int, times: int = 100) -> int:
-    """Returns the largest number of bytes that a compressed file of `size` bytes may unpack to: `times` its size, at
-    least `LEAST`. A file that unpacks to more is treated as a decompression bomb."""
+    """Returns the largest allowed unpacked size, in bytes, of a compressed file of `size` bytes: `times` * `size`, but
+    at least `LEAST`. A file with a larger unpacked size is treated as a decompression bomb."""
     return max(times * size, LEAST)
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
     """Yields the lines of a plain, `.gz`, `.tgz` or `.xz` file, each with its newline. Raises DataError if the file
-    cannot be read, has a line longer than `LONGEST`, or unpacks to more than `unpacked_most`."""
+    cannot be read, has a line longer than `LONGEST` bytes, or if a compressed file unpacks to more than `unpacked_most`
+    bytes."""
     for line in _pieces(path, lambda file: file.readline(LONGEST + 1)):
         if len(line) > LONGEST:
             raise DataError(f"{os.fspath(path)} has a line of more than {LONGEST:,} bytes")
@@ -154,8 +159,9 @@ def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
 
 
 def read_packed_text(path: str | os.PathLike) -> str:
-    """Returns the text of a UTF-8 file (plain, `.gz`, `.tgz` or `.xz`), newlines unchanged, without a byte order mark.
-    Raises DataError like `read_lines` and `utf8`, but lines may have any length."""
+    """Returns the text of a UTF-8 file (plain, `.gz`, `.tgz` or `.xz`) without a byte order mark. Newlines are not
+    changed. Lines may have any length. Raises DataError if the file cannot be read, is not UTF-8, or if a compressed
+    file unpacks to more than 25 times its size (see `unpacked_most`)."""
     content = bytearray()
     for block in _pieces(path, lambda file: file.read(BLOCK), times=25):  # a byte may take four bytes as text
         content += block
@@ -163,8 +169,9 @@ def read_packed_text(path: str | os.PathLike) -> str:
 
 
 def _pieces(path: str | os.PathLike, read: Callable[[Any], bytes], times: int = 100) -> Iterator[bytes]:
-    """Yields the results of `read` for the open file until one is empty. Raises DataError like `read_lines`; `times` is
-    that of `unpacked_most`."""
+    """Yields the results of `read(file)`, for the open file, until a result is empty. `times` is the argument of
+    `unpacked_most`. Raises DataError if the file cannot be read, or if a compressed file unpacks to more than
+    `unpacked_most` bytes."""
     name, opener, total = os.fspath(path), PACKED.get(Path(path).suffix), 0
     regular(path)
     try:

@@ -1,4 +1,4 @@
-"""Reading of JSON, typed records, tensors and arrays from untrusted files; errors as in `files/reading.py`."""
+"""Reading of JSON, typed records, tensors and arrays from untrusted files. Errors are raised as DataError."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from .writing import delete, flush, not_written, partial_name
 
 
 class Record(BaseModel):
-    """Base of the typed contents of JSON files, of chopmix or of published models; unknown keys are ignored."""
+    """Base of the types of JSON files. The files are written by chopmix or come from published models. Unknown keys are
+    ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, protected_namespaces=())
 
@@ -32,8 +33,8 @@ R = TypeVar("R", bound=BaseModel)
 
 
 def parse_json(content: bytes | str, where: str) -> Any:
-    """Returns the value of a JSON text. Raises DataError if it is not JSON or is nested deeper than 200 levels; `where`
-    begins the message."""
+    """Returns the value of a JSON text. Raises DataError if the text is not JSON or is nested deeper than 200 levels.
+    `where` begins the message."""
     try:
         return pydantic_core.from_json(content)
     except (ValueError, UnicodeEncodeError) as error:
@@ -41,7 +42,7 @@ def parse_json(content: bytes | str, where: str) -> Any:
 
 
 def _with_character(message: str) -> str:
-    """Replaces the line and column at the end of a message by the character, for JSON of one line."""
+    """Returns an error message in which ` at line 1 column N` at the end is replaced by ` at character N`."""
     return re.sub(r" at line 1 column (\d+)$", r" at character \1", message)
 
 
@@ -51,12 +52,15 @@ def read_json(path: str | os.PathLike, most: int = SMALL) -> Any:
 
 
 def read_record(path: str | os.PathLike, kind: type[R], most: int = SMALL) -> R:
-    """Returns a JSON file as a record. Raises DataError like `read_bytes` and `as_record`."""
+    """Returns the content of a JSON file as a record of type `kind`. Raises DataError like `read_bytes` and
+    `as_record`."""
     return as_record(read_bytes(path, most), kind, os.fspath(path))
 
 
 def as_record(content: bytes | str, kind: type[R], where: str) -> R:
-    """Returns a JSON text as a record. Raises DataError with the first field that is missing or invalid."""
+    """Returns a JSON text as a record of type `kind`. Raises DataError if the text is not JSON, or if a field is
+    missing or has a value that `kind` does not allow; the message names the first such field. `where` begins the
+    message."""
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
@@ -67,7 +71,7 @@ def as_record(content: bytes | str, kind: type[R], where: str) -> R:
 
 WORDS = {"Input should be ": "must be ", "a valid integer": "a whole number", "a valid string": "text",
          "a valid dictionary": "a mapping", "a valid boolean": "true or false", "a valid ": "a "}  # fmt: skip
-"""The phrases of pydantic's messages, and those that messages about configurations use instead."""
+"""Phrases in pydantic's messages, and the phrases that replace them in the messages of chopmix."""
 
 
 def _in_words(error: Mapping[str, Any]) -> str:
@@ -85,11 +89,12 @@ NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASC
 
 
 def as_numbers(value: Any) -> Any:
-    """Converts a text that is a number or a JSON list, such as a cell of a CSV file; returns other values unchanged.
+    """Returns the number or the list of a text that is a number or a JSON list, such as a cell of a CSV file. Returns
+    all other values unchanged.
 
         "37.25" -> 37.25      "[1, 2]" -> [1, 2]      "7.npy" -> "7.npy"
 
-    It is not used for classes, texts and keys, so that "007" remains a text there."""
+    This function is not used for classes, texts and keys, where "007" must remain a text."""
     if isinstance(value, str) and NUMBER.fullmatch(value):
         return float(value)
     if isinstance(value, str) and value.lstrip().startswith("["):
@@ -100,7 +105,7 @@ def as_numbers(value: Any) -> Any:
 
 def read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
     """Returns the tensors of a safetensors file by name, on the CPU. Raises DataError if the file is missing, damaged
-    or has another format."""
+    or not a safetensors file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -115,8 +120,8 @@ def read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, str] | None = None) -> None:
-    """Writes tensors by name as a safetensors file, with `about` in its header. Raises OSError with the path if that
-    fails."""
+    """Writes tensors by name to a safetensors file. `about` is metadata for the header of the file. Raises OSError with
+    the path if the file cannot be written."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -133,8 +138,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, st
 
 @contextmanager
 def partial_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Iterator[Path]:
-    """A context with the tensors in a temporary file next to `path`, flushed to the disk, which the body renames to
-    `path`. Raises OSError with the path if that fails."""
+    """Context manager: writes the tensors to a temporary file in a temporary folder next to `path`, and yields the path
+    of the temporary file. The `with` block must rename this file to `path`. An OSError from writing or from the `with`
+    block is raised again with `path` in the message."""
     partial = partial_name(path)  # a folder, because safetensors writes another temporary file next to its file
     try:
         partial.mkdir()
@@ -148,12 +154,13 @@ def partial_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Iterator[Path]
 
 
 VALUES = 2**25
-"""The largest number of values of one item (33.5 million: 9 channels at 100 Hz for 10 hours)."""
+"""The largest number of values of one item (33.5 million, for example 9 channels at 100 Hz for 10 hours)."""
 
 
 def read_array(content: bytes, where: str) -> np.ndarray:
-    """Returns the array of a `.npy` file's content. Raises DataError if it is not an array, holds objects, has another
-    length than its header says, or has more than `VALUES` numbers."""
+    """Returns the array of a `.npy` file with this content. Raises DataError if the content is not in this format, if
+    the array holds objects or more than `VALUES` numbers, or if the number of bytes is not the one that the header
+    declares. `where` begins the message."""
     stream = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(stream)

@@ -1,8 +1,8 @@
-"""Permissions of files from someone else: which modules are imported for them, and which hosts are contacted.
+"""Permissions for files from someone else: which modules such files may import, and which hosts they may contact.
 
-A run, a data set, a folder of episodes and an imported model are data. By default no code that they name is executed
-and no connection is opened for them. The user allows more with `--trust MODULE` and `--remote HOST` (in Python
-`trust=[...]` and `remote=[...]`). A YAML file that the user wrote may name any modules and addresses.
+A run, a data set, a folder of episodes and an imported model are data. By default no code that is named in such data is
+executed, and no address in such data is opened. The user allows more with `--trust MODULE` and `--remote HOST` (in
+Python `trust=[...]` and `remote=[...]`). A YAML file of the user may name any modules and addresses.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ PACKAGES = tuple(
     f"{__name__.partition('.')[0]}.{name}"
     for name in ("models", "tokenizers", "tasks", "data", "inference", "training", "experiment", "commands", "projects")
 )
-"""The packages whose modules need no trust. `chopmix.*` is not trusted as such: in a checkout `chopmix.runs.x` is a
-file in `runs/`."""
+"""The packages whose modules may always be imported. Not all of `chopmix.*` may be imported, because in a checkout
+`chopmix.runs.x` is a file in the folder `runs/`."""
 EVERY = frozenset("*")
 """All modules, or all hosts."""
 PROTOCOLS = {"http", "https", "s3", "gs", "hf"}
-"""The allowed protocols of remote addresses. fsspec supports more, some of which execute templates (`reference`) or
-open a second address (`a::b`)."""
+"""The allowed protocols of remote addresses. The library fsspec also supports protocols that execute templates
+(`reference`), and addresses that open a second address (`a::b`)."""
 ADDRESS = re.compile(r"(?P<protocol>\w+)://(?P<host>[\w-]+(\.[\w-]+)*(:[0-9]+)?)(?P<path>/[^\s\\]*)?", re.ASCII)
 HUB = "huggingface.co"
-"""The host of `hf://` addresses, which begin with a kind of repository instead of a host."""
+"""The host of `hf://` addresses. Such an address contains a kind of repository (`datasets`) in the place of a host."""
 
 
 class Address(NamedTuple):
@@ -42,13 +42,14 @@ class Address(NamedTuple):
 
 
 def is_remote(path: str) -> bool:
-    """Returns whether a path is a remote address of any protocol."""
+    """Returns whether a path contains `://` and is therefore a remote address."""
     return "://" in path
 
 
 def parse_address(address: str) -> Address:
-    """Returns the protocol and the host of an address. Raises DataError if the protocol is not in PROTOCOLS, if the
-    address is chained (`a::b`), or if it contains a user name or a backslash, which libraries parse differently."""
+    """Returns the protocol and the host of an address. Raises DataError if the address does not match ADDRESS, if the
+    protocol is not in PROTOCOLS, or if the address is chained (`a::b`). User names, backslashes and white space do not
+    match, because libraries parse them differently."""
     parts = ADDRESS.fullmatch(address)
     if not parts or parts["protocol"] not in PROTOCOLS or "::" in address:
         raise DataError(
@@ -60,15 +61,15 @@ def parse_address(address: str) -> Address:
 
 @dataclass(frozen=True)
 class Trust:
-    """The modules outside chopmix that may be imported, and the hosts that may be contacted, for files from someone
-    else. A package includes its submodules. `*` allows all."""
+    """Permissions for files from someone else: the modules outside chopmix that may be imported (a package includes its
+    submodules), and the hosts that may be contacted. `*` allows all modules or all hosts."""
 
     modules: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, modules: Collection[str] = (), hosts: Collection[str] = ()) -> Trust:
-        """Returns the permissions that a user grants with `--trust` and `--remote`."""
+        """Returns the permissions for the values of `--trust` (modules) and `--remote` (hosts)."""
         return cls(frozenset(modules), frozenset(hosts))
 
     def allows(self, module: str) -> bool:
@@ -78,8 +79,8 @@ class Trust:
         return bool(parents.intersection(PACKAGES)) or self.modules >= EVERY or bool(parents & self.modules)
 
     def refusal(self, reference: str) -> str:
-        """Returns a message if `package.module:Name` (a class or an environment) must not be imported, otherwise an
-        empty string."""
+        """Returns an error message if `package.module:Name` (a class or an environment) must not be imported. Returns
+        an empty string if it may be imported."""
         module = reference.partition(":")[0]
         if self.allows(module):
             return ""
@@ -89,7 +90,7 @@ class Trust:
         )
 
     def check_address(self, address: str) -> None:
-        """Raises DataError if the protocol of an address is not supported or its host is not allowed."""
+        """Raises DataError like `parse_address`, and if the host of the address is not allowed."""
         host = parse_address(address).host
         if not (self.hosts >= EVERY or host in self.hosts):
             raise DataError(
@@ -99,21 +100,20 @@ class Trust:
 
 
 NOTHING = Trust()
-"""No module, no host: the default for everything that someone else may have written."""
+"""Allows no module outside chopmix and no host: the default for files from someone else."""
 EVERYTHING = Trust(EVERY, EVERY)
-"""For the user's own input: a YAML file, or a value on the command line."""
+"""Allows all modules and hosts: for the input of the user, such as a YAML file or a value on the command line."""
 
 
 def search_here() -> None:
-    """Adds the working directory to the module search path, as `python -m` does, for modules that the user names or
-    trusts."""
+    """Adds the working directory to the end of the module search path, because the user may name modules in it."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
 
 
 def code_in(value: Any) -> Iterator[str]:
-    """Yields the texts in the settings of an environment that may name code, `package.module:Name`: all texts with a
-    colon, because gymnasium imports the module that precedes it."""
+    """Yields the texts in the settings of an environment that may name code (`package.module:Name`). All texts with a
+    colon are included, because gymnasium imports the module before a colon."""
     if isinstance(value, str) and ":" in value:
         yield value
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
@@ -122,8 +122,9 @@ def code_in(value: Any) -> Iterator[str]:
 
 
 def code_named_in(tree: Any, where: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yields the environments and policies in a configuration that are code, `package.module:Name`, and those in the
-    settings of environments, as (path, code). They are imported when episodes are recorded or played."""
+    """Yields (path, code) for the names of code (`package.module:Name`) in a configuration: the values with a colon of
+    the keys `environment` and `policy`, and the texts that `code_in` finds under the key `settings`. `path` is the
+    tuple of keys and indices of the value. This code is imported when episodes are recorded or played."""
     for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list) else ():
         if key in ("environment", "policy") and isinstance(value, str) and ":" in value:
             yield (*where, key), value

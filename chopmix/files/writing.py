@@ -15,21 +15,23 @@ from pathlib import Path
 from typing import Any
 
 PARTIAL = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<process>[0-9]{1,9})")
-"""The names that `partial_name` returns; `name` is NAME.HOST."""
+"""Matches the file names that `partial_name` returns. The group `name` is NAME.HOST, the group `process` a process
+id."""
 
 
 def partial_name(path: Path) -> Path:
-    """Returns the temporary name of a file that is being written: `.NAME.HOST.RANDOM.PROCESS`. `sweep` recognises the
-    files of killed processes by it. Raises OSError if `path` is a folder, such as `.`."""
+    """Returns the temporary path for writing the file `path`: `.NAME.HOST.RANDOM.PROCESS` in the same folder. `sweep`
+    uses this name to find the files of killed processes. Raises OSError if `path` is a folder."""
     if os.path.isdir(path):  # os.path.isdir never raises, unlike Path.is_dir
         raise not_written(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     return path.parent / f".{path.name}.{socket.gethostname()}.{secrets.token_hex(4)}.{os.getpid()}"
 
 
 def sweep(files: Iterable[Path], every_host: bool = False) -> None:
-    """Deletes the partial files and folders among `files` whose processes, on this machine, have ended. With
-    `every_host` (if no other process may write these files) also those of other machines, and those of an earlier
-    process with the id of the current one, as in a container."""
+    """Deletes the partial files and folders among `files` whose process ran on this machine and has ended. With
+    `every_host`, also deletes the partial files of other machines, and those with the id of the current process (in a
+    container, an earlier process may have had the same id). Use `every_host` only if no other process may write these
+    files."""
     host = f".{socket.gethostname()}"
     for file in files:
         if match := PARTIAL.fullmatch(file.name):
@@ -40,21 +42,21 @@ def sweep(files: Iterable[Path], every_host: bool = False) -> None:
 
 
 def delete(path: Path) -> None:
-    """Deletes a file, a link, or a folder with its content. Errors are ignored."""
+    """Deletes a file, a symbolic link, or a folder with its content. Errors are ignored."""
     with suppress(OSError):
         path.unlink() if path.is_symlink() or not path.is_dir() else shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep_partials(path: Path) -> None:
-    """Deletes the partial files of `path` whose processes, on this machine, have ended."""
+    """Deletes the partial files of `path` whose process ran on this machine and has ended."""
     start = f".{path.name}.{socket.gethostname()}."
     with suppress(OSError):  # the folder does not exist
         sweep(file for file in path.parent.iterdir() if file.name.startswith(start))
 
 
 def is_alive(process: int) -> bool:
-    """Returns whether a process with this id runs on this machine. A zombie (ended, but not yet collected by its
-    parent) does not count."""
+    """Returns whether a process with this id runs on this machine. On Linux, returns False for a zombie (a process that
+    has ended, but that its parent has not collected)."""
     try:
         os.kill(process, 0)
     except OSError as error:  # other errors: the process belongs to another user
@@ -65,14 +67,15 @@ def is_alive(process: int) -> bool:
 
 
 def not_written(path: Path, error: OSError | ValueError) -> OSError:
-    """Returns the error to raise for a file or folder that cannot be written; its message names the path."""
+    """Returns an OSError for a file or folder that cannot be written. The message contains the path and the cause
+    `error`."""
     why = getattr(error, "strerror", None) or error
     return OSError(getattr(error, "errno", None), f"{path} cannot be written: {why}")
 
 
 def make_folder(path: Path, within: Path | None = None) -> None:
-    """Creates a folder and its missing parents, except for `within`, which must exist. Raises OSError with the path if
-    that fails."""
+    """Creates a folder and its missing parents; does nothing if the folder exists. Raises OSError with the path if the
+    folder cannot be created, or if the folder `within` does not exist."""
     try:
         _make_folder(path, within)
     except (OSError, ValueError) as error:
@@ -86,7 +89,8 @@ def _make_folder(path: Path, within: Path | None) -> None:
 
 
 def flush(path: Path) -> None:
-    """Waits until a file or folder is written to the disk. Raises OSError with the path if that fails."""
+    """Waits until a file or folder is written to the disk. Raises OSError with the path if the file cannot be
+    written."""
     try:
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -98,7 +102,8 @@ def flush(path: Path) -> None:
 
 
 def write_text(path: Path, text: str, within: Path | None = None) -> None:
-    """Replaces a text file, in UTF-8, like `write_bytes`."""
+    """Writes a text file in UTF-8 like `write_bytes`. Raises OSError with the path also if UTF-8 cannot represent the
+    text."""
     try:
         content = text.encode()
     except ValueError as error:
@@ -107,8 +112,8 @@ def write_text(path: Path, text: str, within: Path | None = None) -> None:
 
 
 def write_bytes(path: Path, content: bytes, within: Path | None = None) -> None:
-    """Replaces a file atomically: readers see either the old or the new content. The folder is created like in
-    `make_folder`. Raises OSError with the path if that fails."""
+    """Writes a file atomically: readers see either the old or the new content. The folder of the file is created like
+    in `make_folder`. Raises OSError with the path if the file cannot be written."""
     partial = partial_name(path)
     try:
         _make_folder(path.parent, within)
@@ -124,5 +129,5 @@ def write_bytes(path: Path, content: bytes, within: Path | None = None) -> None:
 
 
 def write_json(path: Path, value: Any, within: Path | None = None) -> None:
-    """Replaces a JSON file like `write_bytes`. Raises OSError with the path if that fails."""
+    """Writes a value as a JSON file like `write_text`."""
     write_text(path, json.dumps(value, indent=1), within)

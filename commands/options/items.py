@@ -1,4 +1,5 @@
-"""The output of `chopmix generate` (printed or written to files) and its options for constraints, drafts, animation."""
+"""The output of `chopmix generate` (printed or written to files), and its options for constraints, drafts and
+animations."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ LINES = ".jsonl"
 
 
 def prompts_of(options: argparse.Namespace) -> list[str | None]:
-    """Returns one prompt per line of the file --prompts, or the single prompt of --prompt. Raises RunError if all lines
-    of the file are empty."""
+    """Returns one prompt per line of the file `--prompts`, or else a list with only the prompt of `--prompt` (None
+    without this option). Raises RunError if all lines of the file are empty."""
     from ...experiment.run_folder import RunError
     from ...files.reading import read_text
 
@@ -37,9 +38,10 @@ def write_items(
     run: Run, target: str, samples: Sequence[Mapping[str, str]], options: argparse.Namespace, settings: dict[str, Any],
     check: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Generates `--count` items for each sample or prompt and writes them to `--output`; without it, texts are printed.
-    An empty line of `--prompts` gives an empty text. Calls `check` with each generated text. Raises RunError if the
-    items cannot be written to files with this extension, or if a file exists."""
+    """Generates `--count` items for each sample or prompt and writes them to `--output`. Without `--output`, texts are
+    printed. For an empty line of `--prompts` the text is empty. Calls `check` with each generated text. Raises RunError
+    if the items cannot be written to files with this extension, if the file exists, or if items other than texts have
+    no `--output`."""
     from ...files.writing import write_bytes
     from ...tokenizers.media.files import animation_bytes
 
@@ -71,9 +73,10 @@ def write_texts(
     texts: Sequence[str], sources: Sequence[Mapping[str, str]], options: argparse.Namespace, vocabulary: Vocabulary,
     prefix: str, files: Sequence[Path],
 ) -> None:  # fmt: skip
-    """Writes texts to a file, or prints them if `files` is empty. A single text is written unchanged; several texts,
-    and texts of `--prompts`, are written one per line. A `.jsonl` file gets one JSON object per text that also contains
-    the inputs or prompt in `sources`. Texts of `--prompts` are printed as JSON lines, other texts after `prefix`."""
+    """Writes texts to the only file in `files`, or prints them if `files` is empty. `sources` contains the inputs or
+    the prompt of each text. A `.jsonl` file gets one JSON object per text, with its source. In any other file a single
+    text is unchanged; several texts, and texts of `--prompts`, are written one per line. Texts of `--prompts` are
+    printed as JSON lines, other texts after `prefix`."""
     from ...experiment.run_folder import say_aside
     from ...files.printing import as_written, json_line
     from ...files.writing import write_bytes
@@ -98,8 +101,8 @@ def write_texts(
 
 
 def output_files(options: argparse.Namespace, run: Run, target: str, count: int) -> list[Path]:
-    """Returns the files to which `count` items are written: one for all texts, or one per item of another kind. Returns
-    an empty list if texts are printed. Raises RunError as `write_items` does."""
+    """Returns the files to which `count` items are written: one file for all texts, or one file per item that is not a
+    text. Returns an empty list if texts are printed. Raises RunError as `write_items` does."""
     from ...experiment.run_folder import RunError
 
     is_text = run.choppers[target].kind == "text"
@@ -131,7 +134,7 @@ def check_new(files: Sequence[Path]) -> None:
 
 
 def same_height(frames: list[Any]) -> list[Any]:
-    """Pads pictures (c, h, w) of equal width to the same height, with white below."""
+    """Returns pictures (c, h, w) of equal width, padded to the largest height with white rows at the bottom."""
     from torch.nn.functional import pad
 
     highest = max(frame.shape[1] for frame in frames)
@@ -139,8 +142,9 @@ def same_height(frames: list[Any]) -> list[Any]:
 
 
 def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constraint | None:
-    """Returns the constraint of --grammar, --forbid and --force, or None without these options. Raises RunError if an
-    id is outside the vocabulary, or if --grammar is used for items that are not texts."""
+    """Returns the constraint of `--grammar`, `--forbid` and `--force`; None if none of these options is set. Raises
+    RunError if an id or a position is not an integer or is out of range, or if `--grammar` is used for items that are
+    not texts."""
     from ...experiment.run_folder import RunError
     from ...models.generation.constraints import Forbidden, Forced
     from ...tokenizers.encoding.grammar import Grammar
@@ -165,7 +169,8 @@ def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constr
 
 
 def grammar_check(options: argparse.Namespace, vocabulary: Vocabulary) -> Callable[[str], None]:
-    """Returns a function that prints a warning if a generated text ends before it matches --grammar completely."""
+    """Returns a function that prints a warning if a text does not match `--grammar` completely. The function does
+    nothing without `--grammar`."""
     from ...experiment.run_folder import say_aside
     from ...tokenizers.encoding.grammar import Grammar
 
@@ -187,7 +192,7 @@ def integer(text: str) -> int:
 
 
 def check_positions(positions: Iterable[int], length: int | None) -> None:
-    """Raises ValueError if a position is outside the items. `length` is the number of ids per item, or None if it
+    """Raises ValueError if a position is outside the item. `length` is the number of ids of every item; None: it
     varies."""
     for position in positions:
         if position < 0 or (length is not None and position >= length):
@@ -196,8 +201,9 @@ def check_positions(positions: Iterable[int], length: int | None) -> None:
 
 
 def draft_of_options(options: argparse.Namespace, run: Run, target: str) -> dict[str, Any]:
-    """Returns the draft of --given and --fill: the ids of an item with masks at some positions. Raises RunError if the
-    item cannot be read, or if a position is outside the item."""
+    """Returns `{"draft": ids}` for `--given` and `--fill`: the ids of an item, with masks at the positions of `--fill`.
+    Empty without these options. Raises RunError if only one of the options is set, if items are texts, if the item
+    cannot be read, or if a position is outside the item."""
     from ...experiment.run_folder import RunError
 
     if options.given is None and options.fill is None:
@@ -226,7 +232,9 @@ def draft_of_options(options: argparse.Namespace, run: Run, target: str) -> dict
 
 
 def refining_of(options: argparse.Namespace, task: Task) -> dict[str, Any]:
-    """Returns the settings of --steps, --drafts and --order. Raises RunError if the run does not refine drafts."""
+    """Returns `{"refining": settings}` with the settings of `--steps`, `--drafts` and `--order`. Empty if the task does
+    not refine drafts. Raises RunError if such a task is used with an option for drafts, or if a task that refines
+    drafts is used with a constraint."""
     from dataclasses import replace
 
     from ...experiment.run_folder import RunError

@@ -11,8 +11,8 @@ Step = TypeVar("Step")
 
 
 def progress(steps: Iterable[Step], total: int, what: str, counted: bool = False) -> Iterator[Step]:
-    """Yields the steps and shows a progress bar up to `total` with the label `what`. If `counted`, each step is the
-    number of completed units; otherwise the steps are counted."""
+    """Yields the steps and shows a progress bar up to `total` with the label `what`. If `counted`, each step is a
+    number: how many units are completed. Otherwise the progress is the number of steps."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -1,5 +1,5 @@
-"""Arguments that several commands share: checkpoint and device of a run, trusted code, beam search, a configuration
-(`CONFIG [KEY=VALUE...]`) and samples (`--input NAME=VALUE`)."""
+"""Arguments that several commands share: the checkpoint and the device of a run; the modules and hosts that a run may
+use (`--trust`, `--remote`); beam search; a configuration (`CONFIG [KEY=VALUE...]`); samples (`--input NAME=VALUE`)."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def add_trust(command: argparse.ArgumentParser) -> None:
 
 
 def trust_of(options: argparse.Namespace) -> Trust:
-    """Returns the modules and hosts that the user allows by --trust and --remote."""
+    """Returns the modules and hosts that the user allows with `--trust` and `--remote`."""
     from ...files.trust import Trust
 
     return Trust.of(options.trust, options.remote)
 
 
 def load(options: argparse.Namespace) -> Run:
-    """Loads the run `options.run` with the options of `add_checkpoint`. Raises RunError if there is no run, and
-    CheckpointError if none of its checkpoints is complete."""
+    """Loads the run `options.run` with the options of `add_checkpoint`. Raises RunError if the folder is not a run, and
+    CheckpointError if all of its checkpoints are damaged."""
     from ...experiment.run import load_run
 
     return load_run(options.run, options.checkpoint, options.device, options.trust, options.remote)
@@ -59,7 +59,7 @@ def load(options: argparse.Namespace) -> Run:
 
 @contextmanager
 def with_output_hint(option: str) -> Iterator[None]:
-    """A context manager for writing into the folder of a run. If an OSError occurs, its message also names the `option`
+    """Returns a context for writing into the folder of a run. If an OSError occurs, its message also names the `option`
     that selects another folder."""
     try:
         yield
@@ -79,13 +79,13 @@ def add_search(command: argparse.ArgumentParser) -> None:
 
 
 def search_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the options of beam search that are set, by field of `Search`: `{"beams": 4}` for `--beams 4`."""
+    """Returns the options of beam search that the user has set, by field of `Search`: `{"beams": 4}` for `--beams
+    4`."""
     return {name: getattr(options, name) for name in SEARCH_KEYS if getattr(options, name) is not None}
 
 
 def wide_console() -> Console:
-    """Returns a console on standard output. It is as wide as the terminal. In a file it has 240 columns, so that
-    no table is cut."""
+    """Returns a console on standard output. A terminal keeps its width; a file has 240 columns, so no table is cut."""
     return plain_console(width=None if sys.stdout.isatty() else 240)
 
 
@@ -97,8 +97,8 @@ def add_config(command: argparse.ArgumentParser) -> None:
 
 
 def config_of(options: argparse.Namespace) -> Config:
-    """Returns the configuration of a YAML file or of the folder of a run, with overrides. Raises ConfigError that lists
-    all problems."""
+    """Returns the configuration of a YAML file or of the folder of a run, with overrides. Raises ConfigError with all
+    problems."""
     from ...experiment.settings.config import load_config
 
     return load_config(options.config, options.overrides, trust_of(options))
@@ -113,14 +113,15 @@ def add_inputs(command: argparse.ArgumentParser, required: bool = False) -> None
 
 
 def parse_samples(pairs: Sequence[str], run: Run) -> list[dict[str, str]]:
-    """Returns samples from `NAME=VALUE` pairs. Several values of one name make several samples; all samples share a
-    single value.
+    """Returns samples from `NAME=VALUE` pairs. If a name has several values, each value is for a separate sample. If a
+    name has a single value, all samples have this value.
 
         ["image=a.png", "image=b.png", "operator=+"]
         [{"image": "a.png", "operator": "+"}, {"image": "b.png", "operator": "+"}]
 
-    A value with `*` is a pattern for file names, unless the input is a text. Raises RunError if the numbers of values
-    do not agree, or if a value is a folder."""
+    A value with `*` is a pattern for file names, unless the input is a text. Raises RunError if two names have
+    different numbers of values above 1, if the value of an input that is not a text is a folder, or if a pair has no
+    `=`."""
     from ...experiment.run_folder import RunError
 
     values: dict[str, list[str]] = {}

@@ -29,8 +29,9 @@ class Triples(Made):
 
 
 class AnyDigits(MadeDataset):
-    """Columns: `image` (28, 28), `sound` (8 kHz), `word` (`zero` to `nine`), `label` 0 to 9. `samples` is the number of
-    training samples per epoch."""
+    """Each sample consists of an image, a recording and a word of the same random digit. Columns: `image` (28, 28),
+    `sound` (8 kHz), `word` (`zero` to `nine`), `label` 0 to 9. `samples` is the number of training samples per epoch;
+    validation and test have 1,000 samples each."""
 
     columns = ("image", "sound", "word", "label")
 

@@ -1,9 +1,9 @@
-"""Cross-modal arithmetic: a handwritten digit (image), plus or minus (text), a dialled digit (sound), and the answer
-(text).
+"""Cross-modal arithmetic: the inputs are a handwritten digit (image), plus or minus (text) and a dialled digit (sound);
+the answer is a text.
 
-The answer repeats the problem before the result: "7+5=12", a scratchpad (Nye et al. 2021, arXiv:2112.00114). The images
-are scikit-learn's digits. The images of val and test are not in train, but all pairs of digits can be. No download is
-needed.
+The answer repeats the problem before the result, as a scratchpad (Nye et al. 2021, arXiv:2112.00114): "7+5=12". The
+images are scikit-learn's digits. The images of val and test are not in train, but every pair of digits can occur in
+train. No download is needed.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from .digits import Digits
 from .dtmf import RATE, tone
 
 Sound = Callable[[int, np.random.Generator], Any]
-"""A function that draws the sound of a digit."""
+"""A function (digit, random generator) that returns a random sound of the digit."""
 
 
 def dialled(digit: int, random: np.random.Generator) -> tuple[np.ndarray, int]:
-    """Returns the telephone tone of a digit, and its sample rate in hertz."""
+    """Returns (float32 samples of the telephone tone of a digit, sample rate in hertz)."""
     return tone(digit, random), RATE
 
 
 def answer(left: int, operator: str, right: int, scratchpad: bool = True) -> str:
-    """Returns the answer: "7+5=12", or "12" without the scratchpad."""
+    """Returns the text of the answer: "7+5=12", or "12" without the scratchpad."""
     result = left + right if operator == "+" else left - right
     return f"{left}{operator}{right}={result}" if scratchpad else str(result)
 
 
 def outcomes(scratchpad: bool = True) -> list[Outcome]:
-    """Returns the joint distribution of inputs and answers: all 10 x 2 x 10 problems with equal probability."""
+    """Returns all 10 x 2 x 10 problems with their answers, each with the probability 1/200."""
     names, problems = ("image", "operator", "sound"), product(range(10), "+-", range(10))
     return [Outcome(dict(zip(names, problem)), answer(*problem, scratchpad), 1 / 200) for problem in problems]
 
 
 class Problems(Made):
-    """Samples of an image, an operator, a sound, and the answer. `images` has the columns `image` and `label`; `sound`
-    draws the sound of a digit. `sources` contains the samples on disk that are combined."""
+    """Samples of an image, an operator, a sound, and the answer. `images` needs the columns `image` and `label`.
+    `sound` is a function (digit, random generator) that returns a sound. `sources` contains all samples on disk that
+    are combined, for the fingerprint."""
 
     def __init__(
         self, split: str, count: int, images: Samples, sound: Sound, scratchpad: bool = True,
@@ -63,8 +64,9 @@ class Problems(Made):
 
 
 class Arithmetic(MadeDataset):
-    """Columns: `image` (8, 8), `operator` (+ or -), `sound` (0.4 s at 8 kHz), `answer`. `samples` is the number of
-    training samples per epoch. With `scratchpad: false` the answer is only the result: "12" instead of "7+5=12"."""
+    """Each sample is a problem with two digits, an operator, and the answer. Columns: `image` (8, 8) of the first
+    digit, `operator` (+ or -), `sound` of the second digit (0.4 s at 8 kHz), `answer`. `samples` is the number of
+    training samples per epoch. With `scratchpad: false`, the answer is only the result: "12" instead of "7+5=12"."""
 
     columns = ("image", "operator", "sound", "answer")
     truth_column = "answer"

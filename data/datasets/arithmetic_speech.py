@@ -1,6 +1,6 @@
-"""Cross-modal arithmetic with real recordings: an MNIST digit (image), plus or minus (text), a spoken digit (FSDD), and
-the answer (text), which repeats the problem before the result. Images and recordings of val and test are not in
-train."""
+"""Cross-modal arithmetic with real recordings: the inputs are an MNIST digit (image), plus or minus (text) and a spoken
+digit (FSDD). The answer is a text that repeats the problem before the result. The images and recordings of val and test
+are not in train."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from .mnist import Mnist
 
 
 class ArithmeticSpeech(MadeDataset):
-    """Columns: `image` (28 x 28), `operator` (+ or -), `sound` (8 kHz), `answer` ("7+5=12"). `samples` is the number of
+    """Each sample is a problem with two digits, an operator, and the answer. Columns: `image` (28 x 28) of the first
+    digit, `operator` (+ or -), `sound` of the second digit (8 kHz), `answer` ("7+5=12"). `samples` is the number of
     training samples per epoch."""
 
     columns = ("image", "operator", "sound", "answer")

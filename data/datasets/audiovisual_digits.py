@@ -1,4 +1,4 @@
-"""Audiovisual digits in heavy noise: an MNIST image and a spoken digit (FSDD) of the same number."""
+"""Audiovisual digits in heavy noise: an MNIST image and a recording (FSDD) of the same digit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .mnist import Mnist
 
 
 class Pairs(Made):
-    """Samples of an image and a recording of the same digit, with independent noise."""
+    """Samples of an image and a recording of the same random digit, with independent noise."""
 
     def __init__(self, split: str, dataset: AudiovisualDigits, count: int):
         images, sounds = Mnist().open(split), Fsdd().open(split)
@@ -31,7 +31,7 @@ class Pairs(Made):
         noise = cache(lambda: random.normal(0, 255 * self.dataset.image_noise, (28, 28)))
 
         def noisy() -> tuple[np.ndarray, int]:
-            noise()  # the image's noise must be drawn before that of the sound
+            noise()  # the noise of the image must be drawn before the noise of the sound
             return noisy_sound(self.sounds.value(sound, "sound"), self.dataset.sound_noise, random)
 
         return {
@@ -41,14 +41,15 @@ class Pairs(Made):
 
 
 def noisy_image(file: bytes, noise: Float64[np.ndarray, "28 28"]) -> UInt8[np.ndarray, "28 28"]:
-    """Returns a grey image with added noise (in pixel values) and half the contrast."""
+    """Returns a grey image with added noise (in pixel values), at half the contrast. `file` contains the bytes of an
+    image file."""
     values = np.asarray(read_picture(file).convert("L")) + noise
     return np.clip(values * 0.5 + 64, 0, 255).astype(np.uint8)
 
 
 def noisy_sound(file: bytes, ratio: float, random: np.random.Generator) -> tuple[np.ndarray, int]:
-    """Returns a recording with added white noise as (samples, rate in hertz); `ratio` is the signal-to-noise ratio in
-    dB."""
+    """Returns (float32 samples, rate in hertz) of a recording with added white noise. `file` contains the bytes of a
+    sound file; `ratio` is the signal-to-noise ratio in dB."""
     samples, rate = read_sound(file)
     level = np.sqrt(np.mean(samples**2)) * 10 ** (-ratio / 20)
     return (samples + random.normal(0, level, len(samples))).astype(np.float32), rate
@@ -56,8 +57,8 @@ def noisy_sound(file: bytes, ratio: float, random: np.random.Generator) -> tuple
 
 class AudiovisualDigits(MadeDataset):
     """Columns: `image` (28, 28), `sound` (8 kHz), `label` 0 to 9. `samples` is the number of training samples per
-    epoch. `image_noise`: standard deviation of the noise, relative to the range of the pixels; `sound_noise`:
-    signal-to-noise ratio of the recordings in dB."""
+    epoch. `image_noise` is the standard deviation of the noise in the images, relative to the range of the pixel values
+    (1.0: 255). `sound_noise` is the signal-to-noise ratio of the recordings in dB."""
 
     columns = ("image", "sound", "label")
 

@@ -1,5 +1,5 @@
-"""Classic English novels: 16 M characters for training, and 0.8 M characters of another book for validation. Each book
-is a document."""
+"""Classic English novels: 16 M characters for training, and another book with 0.8 M characters for validation. Each
+book is a document."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ TITLE = re.compile(r"^# Title: (.*)$", re.MULTILINE)
 class Books(Dataset):
     """Reads `books/train.txt.xz` and `books/val.txt.xz` in the data root. A book begins at a line `# Title: ...`.
 
-    With a `share` below 1, only the first part of each training book is read; with 0.9, the ends that the data set
-    `passages` uses are excluded. Raises ValueError if `share` is not in (0, 1].
+    With a `share` below 1, only the first part of each training book is read, for example 0.9 of its characters. The
+    data set `passages` uses the last 0.1 of each training book, so 0.9 excludes this part. Raises ValueError unless 0 <
+    `share` <= 1.
     """
 
     def __init__(self, *, share: float = 1.0):
@@ -27,7 +28,7 @@ class Books(Dataset):
         self.share = share
 
     def path(self, split: str) -> Path:
-        """Returns the file of a split. Raises DataError if the split or the file does not exist."""
+        """Returns the path of the file of a split. Raises DataError if the split or the file does not exist."""
         self.check_split(split)
         file = data_root() / "books" / f"{split}.txt.xz"
         if not file.exists():

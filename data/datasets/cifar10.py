@@ -6,8 +6,9 @@ from ..shards import ShardDataset
 
 
 class Cifar10(ShardDataset):
-    """Columns: `image` (32 x 32, colour) and `label` 0 to 9, the classes in alphabetical order (airplane, automobile,
-    ...). A tenth of train is used for validation (selected by the hash of the key)."""
+    """Columns: `image` (32 x 32, colour) and `label` 0 to 9, the number of the class in alphabetical order (airplane,
+    automobile, ...). If there is no `val.tar.gz`, a tenth of train is used for validation (selected by the hash of the
+    key)."""
 
     folder = "cifar10"
     sources = {"image": "jpg", "label": "cls"}

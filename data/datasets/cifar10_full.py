@@ -1,9 +1,9 @@
 """The complete CIFAR-10 in its binary version: 50,000 colour photographs of 32 x 32 pixels for training, 10,000 for
 test.
 
-A record has 3,073 bytes: the class, then red, green and blue, row by row (Krizhevsky 2009,
-https://www.cs.toronto.edu/~kriz/cifar.html). The Python version is a pickle, which can execute code, and is not
-supported.
+A record has 3,073 bytes: the class, then the red, green and blue values, each row by row (Krizhevsky 2009,
+https://www.cs.toronto.edu/~kriz/cifar.html). The Python version of CIFAR-10 is not supported, because it is a pickle,
+which can execute code.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ RECORD = 1 + 3 * SIDE * SIDE
 
 
 class Cifar10Full(SampleDataset):
-    """Columns: `image` (32 x 32, colour) and `label` 0 to 9, the classes in alphabetical order (airplane, automobile,
-    ...).
+    """Columns: `image` (32 x 32, colour) and `label` 0 to 9, the number of the class in alphabetical order (airplane,
+    automobile, ...).
 
-    The files are in `cifar10_full/cifar-10-batches-bin/` in the data root; `download: true` downloads them (162 MB) if
-    they are missing. A tenth of train is used for validation (selected by the hash of the key).
+    The files are in `cifar10_full/cifar-10-batches-bin/` in the data root. With `download: true`, they are downloaded
+    (162 MB) if this folder does not exist. A tenth of train is used for validation (selected by the hash of the key).
     """
 
     splits = ("train", "val", "test")
@@ -51,8 +51,8 @@ class Cifar10Full(SampleDataset):
         return records if split == "test" else share(records, split)
 
     def folder(self) -> Path:
-        """Returns the folder of the files, which is downloaded if it is missing and `download` is set. Raises DataError
-        if it is missing or cannot be downloaded."""
+        """Returns the folder of the files. If the folder does not exist and `download` is true, it is downloaded.
+        Raises DataError if `download` is false or the download fails."""
         root = data_root() / "cifar10_full"
         folder = root / "cifar-10-batches-bin"
         if folder.is_dir():
@@ -71,14 +71,14 @@ class Cifar10Full(SampleDataset):
 
 @dataclass(frozen=True)
 class Records(ByColumn):
-    """The concatenated records of files, which are mapped into memory. Raises DataError if a file is missing, cut short
-    or in another format."""
+    """The records of files, one file after another. The files are mapped into memory. Raises DataError, at the first
+    access, if a file is missing, has a size that is not a multiple of RECORD, or contains a class above 9."""
 
     files: tuple[Path, ...]
 
     @cached_property
     def tables(self) -> list[np.ndarray]:
-        """One uint8 array (records, RECORD) per file."""
+        """One uint8 array (number of records, RECORD) per file."""
         return [table_of(file) for file in self.files]
 
     @cached_property
@@ -101,8 +101,8 @@ class Records(ByColumn):
 
 
 def table_of(file: Path) -> np.ndarray:
-    """Returns the records of a file, mapped into memory: uint8 (records, RECORD). Raises DataError if the file is
-    missing, cut short or in another format."""
+    """Returns the records of a file, mapped into memory, as uint8 (number of records, RECORD). Raises DataError if the
+    file is missing, has a size that is not a multiple of RECORD, or contains a class above 9."""
     try:
         size = file.stat().st_size
     except OSError as error:

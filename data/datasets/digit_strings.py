@@ -1,4 +1,5 @@
-"""Strings of spoken digits: recordings of the Free Spoken Digit Dataset, joined with random gaps, with added noise."""
+"""Strings of spoken digits: recordings of the Free Spoken Digit Dataset (FSDD) that are joined with random gaps and
+have added noise."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ RATE = 8000
 
 
 class Strings(Made):
-    """Samples of several digits spoken by one speaker."""
+    """Samples of several digits that one speaker says."""
 
     def __init__(self, split: str, dataset: DigitStrings, count: int):
         self.dataset = dataset
@@ -29,7 +30,8 @@ class Strings(Made):
         self._read: dict[int, np.ndarray] = {}
 
     def recording(self, number: int) -> np.ndarray:
-        """Returns a recording as float samples (n) at RATE. Raises DataError if it has another sample rate."""
+        """Returns the FSDD recording with this number as float samples (n) at RATE. Raises DataError if its sample rate
+        is not RATE."""
         if number not in self._read:
             sound = self.source.row(number, ("sound",))["sound"]
             samples, rate = sound if isinstance(sound, tuple) else read_sound(sound)
@@ -39,8 +41,8 @@ class Strings(Made):
         return self._read[number]
 
     def spoken(self, number: int) -> tuple[np.random.Generator, str, list[int]]:
-        """Returns the random generator of a string, from which its sound must be drawn next, its speaker, and the
-        numbers of its recordings (empty for a string without speech)."""
+        """Returns (random generator, speaker, numbers of the recordings) of a string. The next values of the generator
+        must be used for the sound of the string. A string without speech has no recordings."""
         random = self.random(number, 11)
         speaker_name = self.speakers[random.integers(len(self.speakers))]
         silent = random.random() < self.dataset.silence
@@ -48,7 +50,7 @@ class Strings(Made):
         return random, speaker_name, random.choice(self.of_speaker[speaker_name], count).tolist()
 
     def text(self, recordings: list[int]) -> str:
-        """Returns the text of these recordings."""
+        """Returns the digits of these recordings, separated by spaces."""
         return " ".join(digit(self.source.keys[number]) for number in recordings)
 
     def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
@@ -59,7 +61,8 @@ class Strings(Made):
         }  # fmt: skip
 
     def sound(self, recordings: list[int], random: np.random.Generator) -> np.ndarray:
-        """Returns the recordings, joined with gaps, with added noise; without recordings, only noise or silence."""
+        """Returns the recordings, joined with gaps, with added noise, as float32 samples (n) at RATE. Without
+        recordings, returns only noise or only zeros."""
         parts = [silence(random, 0.05, 0.3)]
         for recording in recordings:
             parts += [self.recording(recording) * 10 ** (random.uniform(-3, 3) / 20), silence(random, 0.02, 0.25)]
@@ -74,16 +77,17 @@ class Strings(Made):
 
 
 def silence(random: np.random.Generator, least: float, most: float) -> np.ndarray:
-    """Returns zeros at RATE, of a random duration from `least` to `most` seconds."""
+    """Returns zeros at RATE; their duration is random, from `least` to `most` seconds."""
     return np.zeros(int(random.uniform(least, most) * RATE), dtype=np.float32)
 
 
 class DigitStrings(MadeDataset):
     """Columns: `sound` (8 kHz), `text` ("7 0 3", empty without speech), `speaker`. A string has `shortest` to `longest`
-    digits of one speaker, in white noise with a random signal-to-noise ratio from `noise` [lowest, highest] dB. A share
-    `silence` of the strings is only noise or silence. `samples` is the number of training samples per epoch. Splits
-    have no recordings in common. `held_out`: one or several speakers; test contains only these, train and val only
-    others. `equalize`: see `fsdd`. Raises ValueError unless 1 <= `shortest` <= `longest`."""
+    digits of one speaker, in white noise. The signal-to-noise ratio in dB is random, from the range `noise` [lowest,
+    highest]. The share `silence` of the strings has no speech, only noise or silence. `samples` is the number of
+    training samples per epoch. Splits have no recordings in common. `held_out`: one or several speakers that are only
+    in test; train and val then contain only other speakers. `equalize`: see `fsdd`. Raises ValueError unless 1 <=
+    `shortest` <= `longest`."""
 
     held_back = 500
     columns = ("sound", "text", "speaker")

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 images of 8 x 8 pixels, which the package contains."""
+"""scikit-learn's handwritten digits: 1,797 images of 8 x 8 pixels. The images are part of the package scikit-learn."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..samples import Listed, SampleDataset, Samples
 
 
 class Digits(SampleDataset):
-    """Columns: `image` (8, 8) with values from 0 to 255, `label` 0 to 9. 80 % are in train, 10 % in val and 10 % in
-    test, selected by the hash of the image's number."""
+    """Columns: `image` (8, 8) with values from 0 to 255, and `label` 0 to 9. About 80 % of the images are in train, 10
+    % in val and 10 % in test, selected by the hash of the image's number."""
 
     splits = ("train", "val", "test")
     columns = ("image", "label")
@@ -33,7 +33,7 @@ class Digits(SampleDataset):
         return np.round(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), table[:, -1].astype(int)
 
     def numbers(self, split: str) -> list[int]:
-        """Returns the numbers of the images in a split."""
+        """Returns the indices in `images` of the images of a split."""
         low, high = {"train": (0.2, 1.0), "val": (0.0, 0.1), "test": (0.1, 0.2)}[split]
         return [n for n in range(len(self.images[1])) if low <= share_by_hash(f"digit {n}") < high]
 

@@ -1,9 +1,9 @@
-"""Generated driving scenes: a camera image, a radar range profile, the vehicle's state, a word for the road, and the
-driver's actions (steering and braking), which no input determines alone.
+"""Generated driving scenes: a camera image, a radar range profile, the state of the vehicle, a word for the road, and
+the driver's actions (steering and braking). No input alone determines the actions.
 
-The camera shows the bend of the road and the position of another car, but not its distance; the radar shows the
-distance, but not the position; the state contains the speed; the word describes how slippery the road is. Steering
-depends on the bend, the speed and the nearby car; braking depends on the distance, the speed and the road.
+The camera shows the bend of the road and the position of another car, but not the distance of this car; the radar shows
+the distance, but not the position; the state contains the speed; the word describes how slippery the road is. Steering
+depends on the bend, the speed and the other car; braking depends on the distance, the speed and the road.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROADS = {"dry": 1.0, "wet": 0.7, "icy": 0.35}
 
 
 class Scenes(Made):
-    """Samples of a road, a car on it, and the driver's actions."""
+    """Samples of a road, another car on it, and the driver's actions."""
 
     def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         random = self.random(number, 7)
@@ -50,10 +50,10 @@ class Scenes(Made):
 
 
 class Noise(NamedTuple):
-    """The random numbers of the sensors of one scene, drawn in this order."""
+    """The random numbers of the sensors in one scene. They are drawn in this order."""
 
     size: int
-    """The height and width of the car in the image, in pixels: random, so that it does not depend on the distance."""
+    """The height and width of the car in the image, in pixels. They are random, so they do not show the distance."""
     camera: Float64[np.ndarray, "s s"]
     radar: Float64[np.ndarray, "r"]
     speed: float
@@ -61,7 +61,8 @@ class Noise(NamedTuple):
 
 
 def camera(bend: float, side: float, noise: Noise) -> np.ndarray:
-    """Returns an image of a road and a car, uint8 (SIZE, SIZE). `bend` and `side` are from -1 (left) to 1 (right)."""
+    """Returns an image of a road and another car, uint8 (SIZE, SIZE). `bend` is the direction of the road and `side`
+    the position of the car, both from -1 (left) to 1 (right)."""
     rows = np.linspace(0, 1, SIZE)[:, None]
     columns = np.linspace(-1, 1, SIZE)[None]
     middle = bend * (1 - rows) ** 2
@@ -72,17 +73,17 @@ def camera(bend: float, side: float, noise: Noise) -> np.ndarray:
 
 
 def radar(distance: float, noise: Noise) -> np.ndarray:
-    """Returns the echo strength over range, (1, RANGES): a peak at the car (`distance` in metres), ground clutter that
-    decreases with range, and noise."""
+    """Returns the echo strength over range, float32 (1, RANGES): a peak at the distance of the other car (`distance` in
+    metres), ground clutter that decreases with range, and noise."""
     ranges = (np.arange(RANGES) + 0.5) * 2
     echo = np.exp(-(((ranges - distance) / 2) ** 2)) + 0.5 * np.exp(-ranges / 10)
     return (echo + noise.radar).astype(np.float32)[None]
 
 
 class Driving(MadeDataset):
-    """Columns: `camera` (24, 24), `radar` (1, 32), `vehicle` (1, 2: speed in m/s, and a yaw rate that is only noise),
-    `road` (dry, wet or icy), and `control` [steering -1 to 1, braking 0 to 1]. `samples` is the number of training
-    samples per epoch."""
+    """Columns: `camera` (24, 24), `radar` (1, 32), `vehicle` (1, 2) with the speed in m/s and a yaw rate that is only
+    noise, `road` (dry, wet or icy), and `control` [steering, braking] with steering from -1 to 1 and braking from 0 to
+    1. `samples` is the number of training samples per epoch."""
 
     columns = ("camera", "radar", "vehicle", "road", "control")
 

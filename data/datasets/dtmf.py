@@ -1,4 +1,5 @@
-"""Generated DTMF tones: a telephone digit as two sines of random start and length, in noise of random level."""
+"""Generated DTMF tones: the tone of a telephone digit consists of two sines. It has a random start and length, in noise
+of random level."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ SECONDS = 0.4
 
 
 def tone(digit: int, random: np.random.Generator) -> np.ndarray:
-    """Returns the tone of a digit as float32 samples (3200) at RATE: 0.1 to 0.25 s at a random position in SECONDS,
-    with noise that is 0 to 20 dB weaker."""
+    """Returns the tone of a digit as float32 samples (3200) at RATE. The tone lasts 0.1 to 0.25 s, at a random position
+    in SECONDS. Noise covers all samples and is 0 to 20 dB weaker than the tone."""
     count = round(RATE * SECONDS)
     time = np.arange(count) / RATE
     length = random.uniform(0.10, 0.25)

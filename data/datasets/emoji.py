@@ -1,5 +1,5 @@
-"""Emoji: the colour pictures of Google's Noto font (Debian package `fonts-noto-color-emoji`), and their names from the
-Python package `emoji` (the extra `emoji`)."""
+"""Emoji: the colour pictures of Google's Noto font (Debian package `fonts-noto-color-emoji`), and the names of the
+emoji from the Python package `emoji` (the extra `emoji`)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ FILE = "NotoColorEmoji.ttf"
 INSTALLED = Path("/usr/share/fonts/truetype/noto")
 """The folder in which Debian installs the font."""
 MOST, PLAIN = 2**26, (b"\0\1\0\0", b"true", b"OTTO")
-"""The maximum size of a font in bytes (64 MiB; Noto has 10 to 25 MiB); the first bytes of an uncompressed font."""
+"""MOST: the maximum size of the font file in bytes (64 MiB; Noto has 10 to 25 MiB). PLAIN: the first bytes of an
+uncompressed font file."""
 VARIANT = 0xFE0F
 """The character that requests a picture instead of a letter; fonts have no glyph for it."""
 
 
 class Emoji(SampleDataset):
     """Columns: `image` (136 x 128 pixels, PNG) and `name` (`red heart`, `woman farmer dark skin tone`). There are about
-    3,900 emoji; without `skin_tones`, 1,900 (people only in yellow). 10 % are in val and 10 % in test, selected by the
-    hash of the name. Their names are not in train, but with `skin_tones` most people are there in other tones.
+    3,900 emoji. With `skin_tones: false`, there are about 1,900, and people are only yellow. 10 % of the emoji are in
+    val and 10 % in test, selected by the hash of the name. Names of val and test are not in train, but with skin tones,
+    train contains most people of val and test in other tones.
 
-    The font is `emoji/NotoColorEmoji.ttf` in the data root, or else the system's (`apt install
-    fonts-noto-color-emoji`).
+    The font is read from `emoji/NotoColorEmoji.ttf` in the data root. If this file does not exist, the font of the
+    system is read (`apt install fonts-noto-color-emoji`).
     """
 
     splits = ("train", "val", "test")
@@ -45,7 +47,8 @@ class Emoji(SampleDataset):
 
     @cached_property
     def pictures(self) -> list[tuple[str, bytes]]:
-        """The name and PNG of every emoji. Raises DataError if the font or a package is missing."""
+        """(name, bytes of the PNG) of every emoji, sorted by name. Raises DataError if a package or the font is
+        missing, or if the font has no colour bitmaps."""
         try:
             from emoji import EMOJI_DATA, STATUS
             from fontTools.ttLib import TTFont
@@ -79,20 +82,21 @@ class Emoji(SampleDataset):
 
 
 class Glyphs:
-    """The glyphs of emoji in a font: of a single character, or the ligature of several characters."""
+    """The glyphs of emoji in a font. An emoji is a single character, or several characters that the font replaces by
+    one glyph (a ligature)."""
 
     def __init__(self, font: Any):
         self.single = font.getBestCmap()
         self.joined = dict(ligatures(font["GSUB"].table))
 
     def of(self, text: str) -> str | None:
-        """Returns the name of the glyph, or None if the font does not have it."""
+        """Returns the name of the glyph for a text. Returns None if the font has no glyph for this text."""
         parts = tuple(self.single.get(ord(letter)) for letter in text if ord(letter) != VARIANT)
         return parts[0] if len(parts) == 1 else self.joined.get(parts)
 
 
 def ligatures(table: Any) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yields (sequence of glyphs, glyph that replaces them) from the GSUB table of a font."""
+    """Yields (names of several glyphs, name of the glyph that replaces them) from the GSUB table of a font."""
     for lookup in table.LookupList.Lookup:
         for part in lookup.SubTable:
             part = getattr(part, "ExtSubTable", part)

@@ -1,4 +1,5 @@
-"""The Free Spoken Digit Dataset: English digits by several speakers at 8 kHz, read from `fsdd/` in the data root."""
+"""The Free Spoken Digit Dataset (FSDD): English digits, recorded by several speakers at 8 kHz. Read from `fsdd/` in the
+data root."""
 
 from __future__ import annotations
 
@@ -12,11 +13,12 @@ class Fsdd(ShardDataset):
     """Columns: `sound`, `label` 0 to 9, `speaker`. A tenth of train is used for validation (selected by the hash of the
     key).
 
-    With `held_out` (one or several speakers), test contains all recordings of these speakers, train and val only those
-    of others. With `equalize`, the recordings of every speaker, including held-out ones, are filtered to the mean
-    spectrum of all speakers (see data/mixture.py): this uses the speaker's name, but no labels. With `unlabelled`,
-    train also contains nine tenths of the held-out recordings in the train file, without labels; test contains them as
-    well. Raises DataError if `unlabelled` is set without `held_out`, or if a speaker is unknown.
+    `held_out`: one or several speakers that are only in test. Test then contains all recordings of these speakers and
+    no others; train and val contain only other speakers. `equalize`: if true, all recordings are filtered, so that
+    every speaker has the mean spectrum of all speakers (see data/mixture.py). This uses the names of the speakers, also
+    of held-out ones, but no labels. `unlabelled`: if true, train also contains nine tenths of the held-out speakers'
+    recordings in the train file, without labels; these recordings are also in test. Raises DataError if `unlabelled` is
+    set without `held_out`, or if the data have no speaker with a name in `held_out`.
     """
 
     folder = "fsdd"
@@ -50,10 +52,10 @@ class Fsdd(ShardDataset):
 
 
 def speaker(key: str) -> str:
-    """Returns the speaker of a recording from its key `digit_speaker_index`."""
+    """Returns the name of the speaker of a recording, from its key `digit_speaker_index`."""
     return key.split("_")[1]
 
 
 def digit(key: str) -> str:
-    """Returns the digit of a recording from its key."""
+    """Returns the digit of a recording as text, from its key `digit_speaker_index`."""
     return key.partition("_")[0]

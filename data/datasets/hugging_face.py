@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face's `datasets` library: from the hub, a folder, or a parquet, csv or json file."""
+"""Data sets of Hugging Face's `datasets` library: from the hub, from a folder, or from a data file."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from ..tables import READERS, check_arrow, check_once, check_table, local_path, 
 
 class HuggingFace(SampleDataset):
     """`path` is a name on the hub (`uoft-cs/cifar10`), a folder that `save_to_disk` wrote, a folder of data files, or
-    one file (parquet, csv, tsv, json, jsonl, arrow). `subset` is the configuration, if there are several.
+    one data file (parquet, csv, tsv, json, jsonl, arrow). `subset` is the name of the configuration; it is needed if
+    there are several configurations without a default.
 
-    `train`, `val` and `test` are the names of the splits in the data set. Without `val`, a tenth of train is used for
+    `train`, `val` and `test` are the names of splits in the data set. Without `val`, a tenth of train is used for
     validation (selected by the hash of the row number). The columns are those of the data set (`data.columns` maps
-    inputs to columns); images and sounds are not decoded. Only data files are read: no code of a data set is executed,
-    no file is unpickled, and no address in a data set is opened.
+    inputs to columns); images and sounds are decoded later, by the choppers. Only data files are read: no code of a
+    data set is executed, no file is unpickled, and no address in a data set is opened.
     """
 
     def __init__(
@@ -59,19 +60,20 @@ class HuggingFace(SampleDataset):
 
     @property
     def location(self) -> Path:
-        """`path` as an absolute local path, which may not exist."""
+        """`path` as an absolute local path. The path does not exist if the data set is on the hub."""
         return Path(os.path.abspath(os.path.expanduser(self.path)))
 
     def table(self, name: str) -> Any:
-        """Returns the table of a split, by its name in the data set. Raises DataError if it does not exist."""
+        """Returns the table of a split. `name` is the name of the split in the data set. Raises DataError if there is
+        no such split."""
         if name not in self.tables:
             raise DataError(f"{self.path} has no split {name!r}; possible: {', '.join(self.tables)}")
         return self.tables[name]
 
     @cached_property
     def tables(self) -> Mapping[str, Any]:
-        """The table of every split, by its name in the data set. Raises DataError if the library is not installed or
-        the data set cannot be loaded."""
+        """The table of every split, by the name of the split in the data set. Raises DataError if the library is not
+        installed or the data set cannot be loaded."""
         try:
             import datasets
         except ImportError:
@@ -92,7 +94,8 @@ class HuggingFace(SampleDataset):
         return tables if isinstance(tables, Mapping) else {"train": tables}
 
     def read_files(self, path: Path) -> Any:
-        """Returns the tables of a data file, or of the data files in a folder."""
+        """Returns the tables, by split, of a data file (with the split `train`) or of the data files in a folder.
+        Raises DataError if a file is not supported or fails `check_table`."""
         import datasets
 
         if os.path.isfile(path):
@@ -111,8 +114,8 @@ class HuggingFace(SampleDataset):
 
 @dataclass(frozen=True)
 class Rows(ByColumn):
-    """The rows of a table. `files` contains the columns with images or sounds, as {bytes, path}; `names` contains the
-    names of the classes for each column of class numbers."""
+    """The rows of a table as samples. `files` contains the names of the columns with images or sounds, whose values are
+    {bytes, path}. `names` contains, by column of class numbers, the names of the classes."""
 
     keys: Sequence[str]
     table: Any
@@ -121,18 +124,18 @@ class Rows(ByColumn):
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
         columns = tuple(name for name in self.table.column_names if names is None or name in names)
-        if columns not in self._narrowed:  # a row of this table does not read the images of other columns
+        if columns not in self._narrowed:  # reading a row of this table does not read the images of other columns
             self._narrowed[columns] = self.table.select_columns(list(columns))
         row = self._narrowed[columns][number] if columns else {}
         return {name: self.converted(name, value) for name, value in row.items()}
 
     @cached_property
     def _narrowed(self) -> dict[tuple[str, ...], Any]:
-        """Tables with a part of the columns, by the names of the columns."""
+        """A cache of tables that contain only some of the columns; the key is the tuple of column names."""
         return {}
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
-        """Covers all values if the table has at most BYTES bytes; otherwise see `Samples.fingerprint`."""
+        """Returns a hash of all values if the table has at most BYTES bytes; otherwise see `Samples.fingerprint`."""
         if self.table.data.nbytes > BYTES:
             return super().fingerprint(labels)
         fingerprint = Fingerprint(list(self.keys), {name: list(names) for name, names in self.names.items()})
@@ -143,7 +146,8 @@ class Rows(ByColumn):
         return fingerprint.hex
 
     def numbered(self, name: str) -> Iterator[tuple[int, Any]]:
-        """See `Samples.numbered`; many rows are read at once. Raises DataError if the column does not exist."""
+        """See `Samples.numbered`. Reads only this column, many rows at once. Raises DataError if the column does not
+        exist."""
         columns = self.table.column_names
         if name not in columns:
             possible = f"possible: {', '.join(columns)} (data.columns selects the columns)"
@@ -153,8 +157,9 @@ class Rows(ByColumn):
                 yield number, value
 
     def converted(self, name: str, value: Any) -> Any:
-        """Returns the bytes of a file, or its path if the table does not contain it; the name of a class, or None for
-        -1 (no class); any other value unchanged."""
+        """Returns the converted value of the column `name`. For a file, returns its bytes, or its path if the table
+        does not contain the bytes. For a class number, returns the name of the class, or None for a negative number (no
+        class). Returns any other value unchanged."""
         if value is not None and name in self.names:
             return self.names[name][value] if value >= 0 else None
         if name not in self.files or value is None:
@@ -163,9 +168,9 @@ class Rows(ByColumn):
 
 
 def undecoded(table: Any) -> tuple[Any, list[str]]:
-    """Returns the table without decoding of images and sounds, which choppers decode, and the names of these columns.
-    This includes files inside of lists and mappings, videos and documents: the library would open any address in
-    them."""
+    """Returns (table that does not decode images and sounds, names of the columns with images or sounds). The choppers
+    decode them later. Files inside of lists and mappings, videos and documents are not decoded either: the library
+    would open any address in them."""
     from datasets import Audio, Image
 
     table = table.with_format(None)
@@ -177,7 +182,7 @@ def undecoded(table: Any) -> tuple[Any, list[str]]:
 
 
 def without_decoding(feature: Any) -> Any:
-    """Returns the type of a column without decoding of files, including those inside of lists and mappings."""
+    """Returns the type of a column, changed so that files are not decoded, also inside of lists and mappings."""
     if isinstance(feature, Mapping):
         return {name: without_decoding(inner) for name, inner in feature.items()}
     if isinstance(feature, list):
@@ -191,14 +196,15 @@ def without_decoding(feature: Any) -> Any:
 
 
 def class_names(table: Any) -> dict[str, list[str]]:
-    """Returns the names of the classes, in the order of their numbers, by column."""
+    """Returns, by column of class numbers, the names of the classes in the order of their numbers."""
     from datasets import ClassLabel
 
     return {name: kind.names for name, kind in table.features.items() if isinstance(kind, ClassLabel) and kind.names}
 
 
 def downloaded(name: str) -> Path:
-    """Downloads the data files of a repository on the hub. Returns their folder. Raises DataError if this fails."""
+    """Downloads the README.md and the data files of a repository on the hub, and returns their folder. Raises DataError
+    if the download fails."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -212,7 +218,8 @@ def downloaded(name: str) -> Path:
 
 
 def reader_of(file: Path) -> str:
-    """Returns the library's reader for a file. Raises DataError if the ending is not supported."""
+    """Returns the name of the library's reader for a file. Raises DataError if the ending of the file is not in
+    READERS."""
     if file.suffix.lower() not in READERS:
         raise DataError(f"{file}: no reader for files that end in {file.suffix!r}; possible: {', '.join(READERS)}")
     return READERS[file.suffix.lower()]

@@ -1,4 +1,4 @@
-"""User images in folders: the name of the folder is the class."""
+"""User images in folders. The name of the folder is the class of its images."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from ...files.reading import DataError
 from ..samples import Listed, OwnFiles, Samples
 
 OTHERS = 10_000
-"""The number of other files and folders that a folder with few images can contain."""
+"""The number of files and folders other than images that a folder may always contain. A folder with more than this
+number, and more than ten times the number of its images, is refused."""
 ENDINGS = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 class ImageFolder(OwnFiles):
-    """`train`, `val` and `test` are folders with one folder per class. Without `val`, a tenth of train is used for
-    validation (selected by the hash of the path). Columns: `image` (a path) and `label` (the name of the folder): the
-    label of `train/cat/1.jpg` is `cat`."""
+    """`train`, `val` and `test` are folders that contain one folder per class. Without `val`, a tenth of train is used
+    for validation (selected by the hash of the path). Columns: `image` (a path) and `label` (the name of the class
+    folder): the label of `train/cat/1.jpg` is `cat`."""
 
     columns = ("image", "label")
 
@@ -28,8 +29,8 @@ class ImageFolder(OwnFiles):
 
 
 def read_folder(folder: Path) -> Samples:
-    """Returns the images in the class folders of a folder, at any depth, sorted by path. Raises DataError if there are
-    no images, or mostly other files, as in `/`."""
+    """Returns the images in the class folders of a folder, at any depth, sorted by path. Raises DataError if the folder
+    does not exist, has no images, or has too many other files (see OTHERS), such as `/`."""
     if not os.path.isdir(folder):
         raise DataError(f"there is no folder {str(folder)!r}")
     example = f"use a folder with one folder per class (such as {folder / 'cat' / '1.jpg'})"

@@ -1,5 +1,6 @@
-"""Bach's chorales for four voices, in sixteenth notes, from `jsb_chorales/Jsb16thSeparated.json` in the data root
-(https://github.com/czhuang/JSB-Chorales-dataset; the split of Boulanger-Lewandowski et al. 2012, arXiv:1206.6392)."""
+"""Bach's chorales for four voices, in steps of sixteenth notes, read from `jsb_chorales/Jsb16thSeparated.json` in the
+data root (https://github.com/czhuang/JSB-Chorales-dataset; the split of Boulanger-Lewandowski et al. 2012,
+arXiv:1206.6392)."""
 
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ from ..base import data_root
 from ..samples import Listed, SampleDataset, Samples
 
 Chorale = list[Annotated[list[Annotated[int, Field(ge=-1, le=127)]], Field(min_length=4, max_length=4)]]
-"""Time steps of four MIDI pitches, soprano first; -1 is silence."""
+"""A list of time steps. Each time step has four MIDI pitches, soprano first; -1 is silence."""
 
 
 class Chorales(Record):
-    """The content of the file."""
+    """The content of the JSON file: the chorales of each split."""
 
     train: list[Chorale]
     valid: list[Chorale]
@@ -25,8 +26,8 @@ class Chorales(Record):
 
 
 class JsbChorales(SampleDataset):
-    """Column: `score`, an array (sixteenths, 4 voices) of MIDI pitches, soprano first, -1 for silence. The splits have
-    229, 76 and 77 chorales."""
+    """Column: `score`, an array (number of sixteenths, 4 voices) of MIDI pitches, soprano first; -1 is silence. There
+    are 229 chorales in train, 76 in val and 77 in test."""
 
     splits = ("train", "val", "test")
     columns = ("score",)

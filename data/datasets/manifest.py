@@ -1,5 +1,5 @@
-"""User samples in a manifest: a JSONL file with one JSON object per line, or a CSV file with a header. The values are
-data or file paths."""
+"""User samples in a manifest: a JSONL file with one JSON object per line, or a CSV or TSV file with a header. The
+values in the file are data or paths of files."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from ...files.records import parse_json
 from ..samples import Listed, OwnFiles, Samples
 
 TABLES = {".csv": ",", ".tsv": "\t"}
-"""The delimiter of the columns of a table, by the ending of its file."""
+"""The delimiter of the columns, by the ending of the file."""
 
 
 class Manifest(OwnFiles):
-    """`train`, `val` and `test` are JSONL, CSV or TSV files. Without `val`, a tenth of train is used for validation
-    (selected by the hash of the `key` of the line, or of its number). `columns` are the keys that are read; `files` are
-    the columns that contain paths (or lists of paths), relative to the folder of the manifest. An empty field of a
-    table is a missing value.
+    """`train`, `val` and `test` are JSONL, CSV or TSV files. Without `val`, a tenth of train is used for validation,
+    selected by the hash of the value under `key` in each line, or of the line number if there is none. `columns` are
+    the names of the columns that are read. `files` are the columns that contain paths, or lists of paths, relative to
+    the folder of the manifest. An empty field of a CSV or TSV file is a missing value.
 
     Example of a line of JSONL with `columns: [image, label]` and `files: [image]`:
 
         {"key": "7", "image": "images/7.png", "label": "cat"}
 
-    Raises ValueError if `files` contains a name that is not in `columns`."""
+    Raises ValueError if `files` contains a name that is not in `columns`.
+    """
 
     def __init__(
         self, *, train: str, val: str | None = None, test: str | None = None, columns: list[str],
@@ -39,8 +40,8 @@ class Manifest(OwnFiles):
             raise ValueError(f"files: {unknown[0]!r} is not among the columns ({', '.join(columns)})")
 
     def read(self, where: str | Path) -> Samples:
-        """Returns all samples of a file. Raises DataError if a line is invalid, if there are no samples, or if two
-        samples have the same key."""
+        """Returns all samples of a manifest. Raises DataError if a line is invalid (see `rows_of`), if there are no
+        samples, or if two samples have the same key."""
         path, keys, rows = Path(os.path.expanduser(where)), [], []
         for number, row in rows_of(path):
             keys.append(str(row.get("key", f"line {number}")))
@@ -58,7 +59,8 @@ class Manifest(OwnFiles):
         return [name for name in row if name not in (*self.columns, "key")]
 
     def _value(self, path: Path, name: str, value: Any) -> Any:
-        """Returns a value. Paths and lists of paths in the columns `files` are joined to the folder of the manifest."""
+        """Returns a value of the column `name`. In the columns `files`, paths are joined to the folder of the manifest,
+        also in lists; values of any other type are unchanged."""
         if name not in (self.files or ()):
             return value
         if isinstance(value, list):
@@ -67,8 +69,8 @@ class Manifest(OwnFiles):
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (line number, row) of a manifest; lines are numbered from 1, rows are mappings. Raises DataError if a line
-    is invalid."""
+    """Yields (line number, row) of a manifest. Lines are numbered from 1, rows map columns to values, and blank lines
+    are skipped. Raises DataError if a line is not a JSON object, or in a CSV or TSV file, if `table_rows` does."""
     if path.suffix.lower() in TABLES:
         yield from table_rows(path)
         return
@@ -82,8 +84,9 @@ def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def table_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (number of the last line, row) of a CSV or TSV file with a header. Values are texts, or None if empty.
-    Raises DataError if the header or a row is invalid."""
+    """Yields (number of the row's last line, row) of a CSV or TSV file. Rows map the columns in the header to texts, or
+    to None for an empty field. Raises DataError if the header is missing or has a name twice, if a row has more or
+    fewer fields than the header, or if the file is not valid CSV."""
     reader = csv.reader(text_lines(read_lines(path), str(path)), delimiter=TABLES[path.suffix.lower()])
     try:
         header = next(reader, [])

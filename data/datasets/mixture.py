@@ -1,4 +1,4 @@
-"""A mixture of data sets, on which one model is trained."""
+"""A mixture of several data sets. One model is trained on all of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..samples import SampleDataset, Samples
 
 
 class Mixture(SampleDataset):
-    """The data sets `of`, by name (sources). `share` is the share of each source in a training batch, relative to the
-    other shares (default 1): of the samples, or with `by: tokens` of the tokens. The mixture has the columns of all
-    sources; `columns` renames those of a source: `{fsdd: {label: spoken}}`. The samples of a text corpus are pieces of
-    at most `characters` characters in the column `text`. Each source keeps its validation and test samples; a source
-    without such a split is not part of it.
+    """`of` contains the data sets (sources) of the mixture, by name. `share` is the share of each source in a training
+    batch, relative to the other shares (default 1). It is a share of the samples or, with `by: tokens`, of the tokens.
+    The mixture has the columns of all sources. `columns` renames columns of a source, from the old to the new name:
+    `{fsdd: {label: spoken}}`. A text corpus becomes samples with the column `text`, pieces of at most `characters`
+    characters. A validation or test split consists of the samples of all sources that have this split.
 
         {use: mixture, of: {digits: mnist, python: python_stdlib}, share: {digits: 1, python: 2}}
     """
@@ -59,12 +59,12 @@ class Mixture(SampleDataset):
             source.check(wiring)
 
     def take(self, sources: dict[str, Dataset]) -> None:
-        """Sets the sources. The splits of the mixture are those that at least one source has."""
+        """Sets the sources, by name. The mixture then has every split that at least one source has."""
         splits = {split for source in sources.values() for split in source.splits}
         self.sources, self.splits = sources, tuple(split for split in Mixture.splits if split in splits)
 
     def whole(self) -> Mixture:
-        """Returns the mixture of the results of `Dataset.whole` of all sources."""
+        """Returns a mixture of `source.whole()` for every source."""
         mixture = copy(self)
         mixture.take({name: source.whole() for name, source in self.sources.items()})
         return mixture
@@ -74,7 +74,7 @@ class Mixture(SampleDataset):
 
     @property
     def shares(self) -> dict[str, float]:
-        """The share of each source; the default is 1."""
+        """The share of each source, by name; 1 for sources that `share` does not contain."""
         return {name: self.share.get(name, 1.0) for name in self.of}
 
     def addresses(self) -> Iterator[str]:

@@ -12,8 +12,8 @@ WORDS = "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 
 
 class Mnist(ShardDataset):
-    """Columns: `image` (28 x 28, grey), `label` 0 to 9, and `word` (`zero` to `nine`). A tenth of train is used for
-    validation (selected by the hash of the key)."""
+    """Columns: `image` (28 x 28, grey), `label` 0 to 9, and `word` (`zero` to `nine`). If there is no `val.tar.gz`, a
+    tenth of train is used for validation (selected by the hash of the key)."""
 
     folder = "mnist"
     sources = {"image": "png", "label": "cls"}
@@ -29,5 +29,5 @@ class Mnist(ShardDataset):
 
 
 def word(row: Columns) -> str:
-    """Returns the word for the digit of a sample."""
+    """Returns the word for the `label` of a sample."""
     return WORDS[row["label"]]

@@ -13,17 +13,19 @@ from ..base import Dataset, Document, data_root, share_by_hash
 from ..fingerprint import hash_files
 
 VAL = 0.01
-"""The share of the training molecules that are used for validation (selected by their hash)."""
+"""The share of the molecules in the training file that are used for validation (selected by the hash of the SMILES)."""
 
 
 class Moses(Dataset):
-    """Reads `moses/train.csv.gz` and `moses/test.csv.gz` in the data root, or else the files in the package molsets
-    (`uv pip install --no-deps molsets`). After a header line `SMILES`, each line contains one SMILES."""
+    """Reads `moses/train.csv.gz` and `moses/test.csv.gz` in the data root. A file that is missing there is read from
+    the package molsets (`uv pip install --no-deps molsets`). After a header line `SMILES`, each line contains one
+    SMILES."""
 
     splits = ("train", "val", "test")
 
     def path(self, split: str) -> Path:
-        """Returns the file of a split. Raises DataError if the split does not exist or the file is missing."""
+        """Returns the path of the file of a split; `train` and `val` have the same file. Raises DataError if the split
+        does not exist or the file is missing."""
         self.check_split(split)
         name = "test.csv.gz" if split == "test" else "train.csv.gz"
         package = find_spec("moses")

@@ -1,4 +1,5 @@
-"""Basic motions: 80 six-axis recordings (accelerometer and gyroscope, 10 Hz, 10 s) of four activities, from sktime."""
+"""Basic motions: 80 recordings of four activities, with six axes (accelerometer and gyroscope, 10 Hz, 10 s), from
+sktime."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ from ..samples import Listed, SampleDataset, Samples
 
 
 class Motions(SampleDataset):
-    """Columns: `motion` (100, 6) and `label` (standing, walking, running, badminton). `fold` (0 to 4) selects the test
-    recordings: those of each activity whose number modulo 5 is `fold`; the next ones are used for validation. Raises
-    ValueError if `fold` is not from 0 to 4."""
+    """Columns: `motion` (100, 6) and `label` (standing, walking, running, badminton). The recordings of each activity
+    are numbered from 0. Those whose number modulo 5 is `fold` (0 to 4) are in test, those with the next remainder,
+    (`fold` + 1) modulo 5, in val, and all others in train. Raises ValueError if `fold` is not from 0 to 4."""
 
     splits = ("train", "val", "test")
     columns = ("motion", "label")
@@ -25,7 +26,7 @@ class Motions(SampleDataset):
 
     @cached_property
     def recordings(self) -> tuple[np.ndarray, list[str]]:
-        """All recordings (80, 100, 6) and their labels. Raises DataError if sktime is not installed."""
+        """(all recordings as float32 (80, 100, 6), their 80 labels). Raises DataError if sktime is not installed."""
         try:
             from sktime.datasets import load_basic_motions
         except ImportError:

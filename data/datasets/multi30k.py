@@ -12,9 +12,9 @@ NAMES = {"train": "train", "val": "val", "test": "test2016"}
 
 
 class Multi30k(SampleDataset):
-    """Columns: `en`, `de`. The splits are the official ones: 29,000 pairs for training, 1,014 for validation, and the
-    1,000 pairs of the 2016 test. Files: `train.en.gz`, `train.de.gz`, ..., `test2016.de.gz`, with one sentence per
-    line."""
+    """Columns: `en`, `de`. The splits are the official ones: 29,000 pairs of sentences for training, 1,014 for
+    validation, and 1,000 of the year 2016 for test. The files are `train.en.gz`, `train.de.gz`, ..., `test2016.de.gz`,
+    with one sentence per line."""
 
     splits = tuple(NAMES)
     columns = ("en", "de")

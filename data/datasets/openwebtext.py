@@ -1,5 +1,5 @@
-"""OpenWebText, an open reproduction of GPT-2's training set: 8 M web pages, 55 GB, streamed from the Hugging Face
-hub."""
+"""OpenWebText: 8 million web pages, streamed from the Hugging Face hub. It is an open reproduction of the training set
+of GPT-2."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..base import Dataset, Document, split_by_hash
 
 REPOSITORY = "Skylion007/openwebtext"
 VAL_SHARE = 0.0005
-"""The share of documents for validation, as in nanoGPT."""
+"""The share of the documents that are used for validation, equal to that of nanoGPT."""
 
 
 class OpenWebText(Dataset):
-    """With `limit` (at least 1), only the first `limit` pages are read. The hash of a page's number determines its
-    split."""
+    """Each web page is a document. With `limit` (at least 1), only the first `limit` pages are read. The hash of the
+    number of a page determines whether it is in train or val."""
 
     def __init__(self, *, limit: int | None = None):
         """Raises ValueError if `limit` is below 1."""

@@ -1,4 +1,5 @@
-"""User text files that correspond line by line: the same sentences in several languages, or questions and answers."""
+"""User text files that correspond line by line, for example the same sentences in several languages, or questions and
+answers."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from ..samples import ByColumn, Columns, OwnFiles, Samples, picked
 
 
 class Lines(ByColumn):
-    """Sample n contains line n of every file, by column. A sample with an empty line is bad. Raises DataError if the
+    """The samples of text files that correspond line by line. Sample n contains line n of every file; the columns are
+    the keys of `files`. A sample is bad if one of its lines is empty or contains only spaces. Raises DataError if the
     files have different numbers of lines, or no lines."""
 
     def __init__(self, files: Mapping[str, Path]):
@@ -34,12 +36,13 @@ class Lines(ByColumn):
         row = {name: lines[number] for name, lines in self.texts.items()}
         for name, text in row.items():
             if not text.strip():
-                raise DataError(f"{self.files[name]}, line {number + 1} is empty")
+                raise DataError(f"{self.files[name]}, line {number + 1} is empty or contains only spaces")
         return picked(row, names)
 
 
 def lines_of(path: Path) -> list[str]:
-    """Returns the lines of a file without line ends and byte order mark. Raises DataError if a line is not UTF-8."""
+    """Returns the lines of a file without line ends, and without a byte order mark. Raises DataError if a line is not
+    UTF-8."""
     lines = []
     for number, line in enumerate(read_lines(path), start=1):
         text = utf8(line, str(path), number)
@@ -48,10 +51,10 @@ def lines_of(path: Path) -> list[str]:
 
 
 class ParallelText(OwnFiles):
-    """`train`, `val` and `test` each map column names to files (`.gz` and `.xz` are unpacked): `{en: train.en, de:
-    train.de}`. The files of a split must have the same number of lines. Without `val`, a tenth of train is used for
-    validation (selected by the hash of the line number). Raises ValueError if `val` or `test` has other columns than
-    `train`."""
+    """`train`, `val` and `test` each map column names to files: `{en: train.en, de: train.de}`. Files with the ending
+    `.gz` or `.xz` are unpacked. All files of a split must have the same number of lines. Without `val`, a tenth of
+    train is used for validation (selected by the hash of the line number). Raises ValueError if `val` or `test` has
+    other columns than `train`."""
 
     def __init__(
         self, *, train: dict[str, str], val: dict[str, str] | None = None, test: dict[str, str] | None = None

@@ -1,4 +1,4 @@
-"""Passages from the classic novels of the data set `books`; the label is the book."""
+"""Passages from the classic novels of the data set `books`. The label of a passage is the title of its book."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from ..samples import Listed, SampleDataset, Samples
 from .books import Books
 
 LAST = 0.1
-"""The share of every training book, at its end, from which passages are taken. `books` with `share: 0.9` does not read
-it."""
+"""The share of every training book, at its end, from which passages are taken. The data set `books` with `share: 0.9`
+does not read this end."""
 PARTS = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
-"""The part of this end, as shares of its words (from, to), from which the passages of each split are taken."""
+"""By split, the part of this end of each book from which the passages are taken: (from, to), as shares of its words."""
 
 
 class Passages(SampleDataset):
-    """Columns: `text` (`words` consecutive words) and `label` (the title of the book). Train has `each` passages per
-    book, spread evenly over its part of the book; in val and test, consecutive passages fill the part. Passages do not
-    overlap. Raises ValueError if `words` or `each` is below 1."""
+    """Columns: `text` (`words` consecutive words) and `label` (the title of the book). The last tenth of every training
+    book is divided into three parts, for train, val and test. Train has `each` passages per book, spread evenly over
+    the first part. In val and test, consecutive passages fill the second and third part. Passages do not overlap.
+    Raises ValueError if `words` or `each` is below 1."""
 
     splits = ("train", "val", "test")
     columns = ("text", "label")
@@ -33,7 +34,7 @@ class Passages(SampleDataset):
         self.check_split(split)
         keys, rows = [], []
         for title, end in self._ends.items():
-            words = [word.span() for word in re.finditer(r"\S+", end)][1:]  # the first may be the end of a word
+            words = [word.span() for word in re.finditer(r"\S+", end)][1:]  # the first match may be the end of a word
             first, last = (round(len(words) * fraction) for fraction in PARTS[split])
             starts = range(first, last - self.words + 1, self.words)
             if len(starts) < self.each and split == "train":
@@ -48,6 +49,6 @@ class Passages(SampleDataset):
 
     @cached_property
     def _ends(self) -> dict[str, str]:
-        """The end of every training book (a share LAST of its text), by title."""
+        """The end of every training book (the share LAST of its characters), by title."""
         books = {document.key: document.text for document in Books().documents("train")}
         return {title: text[round(len(text) * (1 - LAST)) :] for title, text in books.items()}

@@ -1,4 +1,4 @@
-"""The source code of Python's standard library, 10 to 15 MB depending on the version. No download is needed."""
+"""The source code of Python's standard library, 10 to 15 MB depending on the Python version. No download is needed."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from ...files.reading import DataError
 from ..base import Dataset, Document, share_by_hash
 
 SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
-"""Folders that are skipped at any depth: tests, and folders that do not belong to the standard library."""
+"""The names of folders that are skipped at any depth: folders of tests, and folders that do not belong to the standard
+library."""
 
 
 class PythonStdlib(Dataset):
-    """One document per file. Its key is the path in the library.
+    """One document per Python file. Its key is the path of the file in the library.
 
-    All files of a top-level module are in the same split, selected by the hash of its name: 10 % of the modules in
-    `val`, 10 % in `test`. Files that are empty, not UTF-8 (PEP 263), or equal to an earlier file (except for newlines)
-    are skipped.
+    All files of a top-level module are in the same split, selected by the hash of the name of this module: about 10 %
+    of the modules are in `val`, 10 % in `test`. These files are skipped: empty files, files that declare another
+    encoding than UTF-8 (PEP 263) or cannot be decoded, and files with the same text as an earlier file (`\\r\\n` counts
+    as `\\n`).
     """
 
     splits = ("train", "val", "test")
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """The text of every file with newlines as `\\n`, by its path in the library. Raises DataError if there is no
+        """The text of every file, by its path in the library. Line ends are `\\n`. Raises DataError if there is no
         file."""
         root = Path(sysconfig.get_path("stdlib"))
         texts: dict[str, str] = {}
@@ -61,7 +63,7 @@ class PythonStdlib(Dataset):
 
 
 def _python_files(root: Path) -> list[Path]:
-    """Returns all Python files outside the folders SKIPPED, sorted by path."""
+    """Returns the paths of all Python files that are not in a folder of SKIPPED, sorted by path."""
     paths = []
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = [name for name in subfolders if name not in SKIPPED]
@@ -70,8 +72,8 @@ def _python_files(root: Path) -> list[Path]:
 
 
 def _utf8_source(source: bytes) -> str:
-    """Returns the text of a source file in UTF-8, or an empty text if the file declares another encoding or is
-    invalid."""
+    """Returns the text of a source file with `\\n` as line ends. Returns an empty text if the file declares another
+    encoding than UTF-8, or cannot be decoded."""
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
         text = source.decode(encoding) if encoding in ("utf-8", "utf-8-sig") else ""
@@ -81,6 +83,6 @@ def _utf8_source(source: bytes) -> str:
 
 
 def _split(key: str) -> str:
-    """Returns the split of a file, by its top-level module."""
+    """Returns the split of a file with this path. It depends on the name of the top-level module only."""
     share = share_by_hash(key.split("/")[0].removesuffix(".py"))
     return "val" if share < 0.1 else "test" if share < 0.2 else "train"

@@ -15,16 +15,16 @@ from typing import Any
 from ..samples import Made, MadeDataset
 
 HELD_BACK = {0: "val", 5: "test"}
-"""The splits of numbers whose digit sum ends in 0 or 5; all others are in train. Every digit occurs at every position
-in every split."""
+"""The split of the numbers whose digit sum ends in 0 (`val`) or 5 (`test`); all other numbers are in train. In every
+split, every digit occurs at every position."""
 NUMBERS: dict[str, list[int]] = {"train": [], "val": [], "test": []}
 for _number in range(1000):
     NUMBERS[HELD_BACK.get(sum(map(int, str(_number))) % 10, "train")].append(_number)
 
 
 class Counts(Made):
-    """Questions and answers. A countdown starts at a number from `least` to 99, so at least 3 * `least` characters are
-    between the two occurrences of the number in the answer."""
+    """Questions and answers. A countdown starts at a random number from `least` to 99. At least 3 * `least` characters
+    are therefore between the two occurrences of the remembered number in the answer."""
 
     def __init__(self, split: str, count: int, least: int):
         super().__init__(split, count, "count")
@@ -42,9 +42,9 @@ class Counts(Made):
 
 
 class Recall(MadeDataset):
-    """Columns: `question` (a number of three digits, and the start of the countdown) and `answer`. `samples` is the
-    number of training samples per epoch; `least` (1 to 99) is the lowest start of a countdown. The numbers of val and
-    test are not in train."""
+    """Columns: `question` (a number of three digits to remember, and the start of the countdown) and `answer`.
+    `samples` is the number of training samples per epoch. `least` is the lowest start of a countdown, from 1 to 99. The
+    numbers to remember in val and test are not in train. Raises ValueError if `least` is not from 1 to 99."""
 
     columns = ("question", "answer")
 

@@ -20,15 +20,16 @@ ADDRESS = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
 INSIDE = Path("SpeechCommands", "speech_commands_v0.02")
 """The folder of the recordings, relative to torchaudio's root."""
 LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
-"""The official splits: recordings that are in neither list are in train. All recordings of a speaker are in one
-split."""
+"""The files that list the recordings of the official val and test splits; recordings in neither list are in train. All
+recordings of a speaker are in the same split."""
 
 
 class SpeechCommands(SampleDataset):
     """Columns: `sound` (a path), `label` (the word) and `speaker`, read from `speech_commands/` in the data root.
 
-    `words` selects some of the 35 words. With `download: true`, torchaudio downloads the recordings (2.3 GB) if they
-    are missing. The long recordings of background noise are not used. Raises ValueError if a word is unknown.
+    `words` selects some of the 35 words (default: all). With `download: true`, torchaudio downloads the recordings (2.3
+    GB) if their folder does not exist. The long recordings of background noise are not used. Raises ValueError if one
+    of `words` is not among the 35 words.
     """
 
     splits = ("train", "val", "test")
@@ -45,7 +46,8 @@ class SpeechCommands(SampleDataset):
     @cached_property
     def recordings(self) -> dict[str, list[str]]:
         """The recordings of each split as `word/speaker_nohash_number.wav`, in alphabetical order. Raises DataError if
-        the folder, the folder of a word, or a recording in a list is missing."""
+        the folder of the data set, the folder of one of the 35 words, a list of a split, or a recording in a list is
+        missing."""
         folder = self.folder()
         if missing := [word for word in WORDS if not (folder / word).is_dir()]:
             expected = f"the {len(WORDS)} words of V2: {', '.join(WORDS)}"
@@ -61,8 +63,8 @@ class SpeechCommands(SampleDataset):
         return {split: [name for name in chosen if split_of.get(name, "train") == split] for split in self.splits}
 
     def folder(self) -> Path:
-        """Returns the folder of the words' folders, which is downloaded if it is missing and `download` is set. Raises
-        DataError if it is missing or cannot be downloaded."""
+        """Returns the folder that contains one folder per word. If it does not exist and `download` is true, it is
+        downloaded. Raises DataError if `download` is false or the download fails."""
         root = data_root() / "speech_commands"
         folder = root / INSIDE
         if folder.is_dir():
@@ -90,7 +92,8 @@ class SpeechCommands(SampleDataset):
 
 
 def listed_in(file: Path) -> set[str]:
-    """Returns the recordings (`word/file.wav`) in a list of the data set. Raises DataError if the list is missing."""
+    """Returns the recordings (`word/file.wav`) that a list of the data set contains. Raises DataError if the list
+    cannot be read."""
     try:
         return set(read_text(file).split())
     except DataError as error:

@@ -1,5 +1,5 @@
-"""Tux Paint's stamps: pictures, their captions in five languages, and the spoken French captions, read from `stamps/`
-in the data root."""
+"""Tux Paint's stamps: pictures, their captions in five languages, and recordings of the French captions. Read from
+`stamps/` in the data root."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from ..shards import ShardDataset
 
 class Stamps(ShardDataset):
     """Columns: `image`, `sound` (the spoken French caption, 16 kHz), `caption` (English), `caption_de`, `caption_fr`,
-    `caption_es`, `caption_it`, `category`. The splits train and val are those of the data set; there is no test split.
+    `caption_es`, `caption_it`, `category`. Train and val are the splits of the data set (without `val.tar`, a tenth of
+    train is used for validation); there is no test split.
 
-    With `unseen`, val contains only samples whose English caption does not occur in train.
+    With `unseen: true`, val contains only the samples whose English caption does not occur in train.
     """
 
     folder = "stamps"

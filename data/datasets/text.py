@@ -1,4 +1,4 @@
-"""User text corpora: plain text files (each is a document), or JSONL files (each line is a document)."""
+"""User text corpora: plain text files (each file is a document), or JSONL files (each line is a document)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from ..fingerprint import hash_files
 class Text(Dataset):
     """`train`, `val` and `test` are files, lists of files, or patterns such as `essays/**/*.txt`.
 
-    A `.jsonl` file has one JSON object per line, with the text under the key `field`; any other file is one document.
-    Files can be compressed as `.gz` or `.xz`. Without `val`, a tenth of `train` is used for validation: documents
-    selected by the hash of the key (at least one), or the last tenth of the characters if `train` is a single text
-    file. `documents` raises DataError if a file of `val` or `test` is also in `train`, or if a split has no text.
+    A `.jsonl` file has one JSON object per line, with the text of a document under the key `field`; any other file is
+    one document. Files with the ending `.gz` or `.xz` are unpacked. Without `val`, a tenth of `train` is used for
+    validation. If `train` is a single file that is not JSONL, it is the last tenth of its characters; otherwise these
+    documents are selected by the hash of their keys (at least one document). `documents` raises DataError if a file of
+    `val` or `test` is also in `train`, or if a split has no text.
     """
 
     def __init__(
@@ -45,8 +46,8 @@ class Text(Dataset):
             raise DataError(f"{split}: no text in {paths[0]}{rest}{hint}")
 
     def _share(self, paths: list[Path], split: str) -> Iterator[Document]:
-        """Yields the documents of a split: all documents in the files, or a part if train and val use the same
-        files."""
+        """Yields the documents of a split. `documents` in the files `paths` are all used if the split has separate
+        files; otherwise, without `val`, only the part for train or for val is used."""
         documents = self._read(paths)
         if self.val is not None or split == "test":
             yield from documents
@@ -73,7 +74,8 @@ class Text(Dataset):
         return {"files": {split: len(files) for split, files in paths.items()}, "bytes": sizes}
 
     def _paths(self, split: str) -> list[Path]:
-        """Returns the files of a split. Raises DataError if a path or pattern matches no file."""
+        """Returns the paths of the files of a split, without duplicates. Raises DataError if a path or pattern matches
+        no file."""
         patterns = getattr(self, split) or self.train
         unique: dict[Path, None] = {}
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
@@ -87,8 +89,8 @@ class Text(Dataset):
         return list(unique)
 
     def _read(self, paths: list[Path]) -> Iterator[Document]:
-        """Yields all documents of files. The key is the path relative to the common folder of all files, in JSONL with
-        the line number: `a/b.txt`, `a/c.jsonl:7`."""
+        """Yields all documents of these files. The key of a document is the path of its file relative to the common
+        folder of all files, and for JSONL also the line number: `a/b.txt`, `a/c.jsonl:7`."""
         for path, key in _named(paths):
             if _is_jsonl(path):
                 yield from self._json_lines(path, key)
@@ -96,7 +98,7 @@ class Text(Dataset):
                 yield Document(key, read_packed_text(path))
 
     def _keys(self, paths: list[Path]) -> Iterator[str]:
-        """Yields the keys of all documents of files, without parsing their texts."""
+        """Yields the keys of all documents of these files, without parsing their texts."""
         for path, key in _named(paths):
             yield from (f"{key}:{number}" for number, _ in _lines(path)) if _is_jsonl(path) else [key]
 
@@ -111,13 +113,13 @@ class Text(Dataset):
 
 
 def _named(paths: list[Path]) -> list[tuple[Path, str]]:
-    """Returns (file, path relative to the common folder of all files)."""
+    """Returns a list of (file, path of the file relative to the common folder of all files)."""
     common = Path(os.path.commonpath([path.absolute().parent for path in paths]))
     return [(path, path.absolute().relative_to(common).as_posix()) for path in paths]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Returns (number from 1, line) of the lines of a JSONL file that are not blank."""
+    """Yields (line number, line) for the lines of a JSONL file that are not blank; lines are numbered from 1."""
     return ((number, line) for number, line in enumerate(read_lines(path), start=1) if line.strip())
 
 

@@ -1,4 +1,5 @@
-"""Tiny Shakespeare: 1,115,394 characters of plays. The first 90 % are train, the last 10 % val, as in nanoGPT."""
+"""Tiny Shakespeare: 1,115,394 characters of plays. The first 90 % are train, the last 10 % are val; this is the split
+of nanoGPT."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 
 class TinyShakespeare(Dataset):
-    """One document per split, read from `tiny_shakespeare/input.txt` in the data root. The file is downloaded if
-    missing."""
+    """One document per split, read from `tiny_shakespeare/input.txt` in the data root. If this file does not exist, it
+    is downloaded."""
 
     def addresses(self) -> list[str]:
         return [] if self.file.exists() else [ADDRESS]
@@ -31,7 +32,8 @@ class TinyShakespeare(Dataset):
 
     @cached_property
     def text(self) -> str:
-        """The complete text. Raises DataError if the file cannot be downloaded or has another SHA-256."""
+        """The text of both splits. Raises DataError if the file cannot be downloaded, or if its SHA-256 is not
+        SHA256."""
         path = self.file
         try:
             content = read_bytes(path, SMALL) if path.exists() else _download(path)
@@ -55,7 +57,8 @@ class TinyShakespeare(Dataset):
 
 
 def _download(path: Path) -> bytes:
-    """Downloads the text, and writes it to `path` if its SHA-256 is correct. Raises OSError or HTTPException."""
+    """Downloads the text and returns its bytes. Writes it to `path` if its SHA-256 is SHA256. Raises OSError or
+    HTTPException if the download or the writing fails."""
     with urllib.request.urlopen(ADDRESS, timeout=30) as response:
         content = response.read(SMALL)
     if hashlib.sha256(content).hexdigest() == SHA256:

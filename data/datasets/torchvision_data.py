@@ -23,7 +23,8 @@ KNOWN: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "Imagenette": {"train": {"split": "train"}, "test": {"split": "val"}},
     "OxfordIIITPet": {"train": {"split": "trainval"}, "test": {"split": "test"}},
 }  # fmt: skip
-"""The arguments with which each class of torchvision opens a split. None of these classes unpickles files."""
+"""By class of torchvision and split, the arguments with which the class opens the split. None of these classes
+unpickles files."""
 OXFORD, OPENAI = ("www.robots.ox.ac.uk",), ("openaipublic.azureedge.net",)
 HOSTS: Mapping[str, tuple[str, ...]] = {
     "MNIST": ("ossci-datasets.s3.amazonaws.com", "yann.lecun.com"),
@@ -33,17 +34,19 @@ HOSTS: Mapping[str, tuple[str, ...]] = {
     "Flowers102": OXFORD, "OxfordIIITPet": OXFORD, "RenderedSST2": OPENAI, "Country211": OPENAI,
     "Imagenette": ("s3.amazonaws.com",),
 }  # fmt: skip
-"""The hosts from which torchvision downloads each class."""
+"""By class of torchvision, the hosts from which torchvision downloads the data."""
 REFUSED = {"CIFAR10": "cifar10_full", "CIFAR100": "hugging_face, with path: uoft-cs/cifar100"}
-"""Data sets that torchvision unpickles, which can execute code, and the data set to use instead."""
+"""Data sets that are refused, because torchvision unpickles them, which can execute code; and for each the data set to
+use instead."""
 
 
 class TorchvisionData(SampleDataset):
-    """Columns: `image` and `label` (a number). `dataset` is a class of torchvision.datasets, such as `FashionMNIST`.
+    """Columns: `image` and `label` (the number of the class). `dataset` is the name of a class in torchvision.datasets,
+    such as `FashionMNIST`.
 
     If torchvision has no validation split, a tenth of train is used for validation (selected by the hash of the key).
-    With `download: true`, torchvision downloads missing files. Raises ValueError if the class is not supported (such as
-    CIFAR10, which torchvision unpickles).
+    With `download: true`, torchvision downloads missing files. Raises ValueError if the class is not supported. CIFAR10
+    and CIFAR100 are not supported, because torchvision unpickles them.
     """
 
     splits = ("train", "val", "test")
@@ -67,7 +70,8 @@ class TorchvisionData(SampleDataset):
         return pairs if (name == split and "val" in KNOWN[self.dataset]) or split == "test" else share(pairs, split)
 
     def read(self, split: str) -> Any:
-        """Returns torchvision's data set of a split. Raises DataError if it is missing or cannot be downloaded."""
+        """Returns torchvision's data set object of a split. Raises DataError if files are missing or cannot be
+        downloaded."""
         from torchvision import datasets
 
         dataset_class, root = getattr(datasets, self.dataset), data_root() / "torchvision"
@@ -81,7 +85,7 @@ class TorchvisionData(SampleDataset):
 
 @dataclass(frozen=True)
 class Pairs(ByColumn):
-    """The samples of a torchvision data set of (image, class number) pairs. Their keys begin with `name`."""
+    """The samples of a torchvision data set, which contains pairs (image, class number). The keys begin with `name`."""
 
     pairs: Any
     name: str
@@ -92,8 +96,8 @@ class Pairs(ByColumn):
 
     @cached_property
     def labels(self) -> list[int] | None:
-        """All class numbers, or None if torchvision's object does not store them separately from the images. The
-        attribute depends on the class of the object."""
+        """The class numbers of all samples. None if torchvision's object does not store them separately from the
+        images. The name of the attribute that stores them depends on the class of the object."""
         pairs = getattr(self.pairs, "samples", getattr(self.pairs, "_samples", ()))
         ids = next((getattr(self.pairs, n) for n in ("targets", "labels", "_labels") if hasattr(self.pairs, n)), None)
         return [int(label) for label in ([pair[1] for pair in pairs] if ids is None else ids)] or None

@@ -1,7 +1,8 @@
-"""Generated recordings of two seconds in a vehicle: three cameras, a radar, the bus, GPS, a map, the kind of vehicle, a
-microphone, and a written or spoken instruction; and the driver's action. No input determines the action alone.
+"""Generated recordings of two seconds in a vehicle, and the action of the driver. The inputs are three cameras, a
+radar, the bus, GPS, a map, the kind of vehicle, a microphone, and a written or spoken instruction. No input alone
+determines the action.
 
-The first rule that applies determines the action:
+The action is determined by the first rule in this list that applies:
 
     pull over     there is a siren (microphone)
     brake         somebody is ahead (front camera), and the distance decreases (radar)
@@ -25,21 +26,22 @@ from ..samples import Made, MadeDataset, Outcome
 
 LIKELY = {"siren": 0.2, "ahead": 0.55, "closing": 0.55, "left_taken": 0.5, "right_taken": 0.5, "east": 0.5,
           "crossing_east": 0.5, "truck": 0.75, "fast": 0.75}  # fmt: skip
-"""The probability of each fact; facts are independent."""
+"""The probability that each fact is true. The facts are independent."""
 ORDERS = {"go on": 0.2, "turn left": 0.4, "turn right": 0.4}
-"""The probability of each instruction; half of them are written, the others spoken."""
+"""The probability of each instruction. Half of the instructions are written, the other half is spoken."""
 VOWELS = {"go on": (450, 800), "turn left": (400, 2200), "turn right": (800, 1250)}
 """The two formants, in hertz, of the vowel that represents each spoken instruction."""
 SIDE, RANGES, RATE, SECONDS = 12, 16, 8000, 2.0
-"""The side of camera images and of the map in pixels, the bins of the radar, the sample rate in hertz, the duration in
-seconds."""
+"""SIDE: the height and width of camera images and of the map in pixels. RANGES: the number of bins of the radar. RATE:
+the sample rate in hertz. SECONDS: the duration in seconds."""
 STEP = (np.sqrt(5) - 1) / 2
-"""The fractional parts of its multiples are spread evenly; they select the facts of validation and test samples."""
+"""The golden ratio minus 1. The fractional parts of its multiples are spread evenly over [0, 1); they select the facts
+of validation and test samples."""
 Facts = Mapping[str, bool]
 
 
 def action(facts: Facts, order: str) -> str:
-    """Returns the driver's action."""
+    """Returns the action of the driver for these facts and this instruction (`order`)."""
     if facts["siren"]:
         return "pull over"
     if facts["ahead"] and facts["closing"]:
@@ -52,7 +54,8 @@ def action(facts: Facts, order: str) -> str:
 
 @cache
 def situations() -> tuple[list[tuple[dict[str, bool], str, bool]], np.ndarray]:
-    """Returns all combinations of (facts, instruction, whether it is written), and their cumulative probabilities."""
+    """Returns (all combinations, their cumulative probabilities). A combination is (facts, instruction, whether the
+    instruction is written)."""
     combinations, chances = [], []
     for values in itertools.product((False, True), repeat=len(LIKELY)):
         facts = dict(zip(LIKELY, values))
@@ -65,13 +68,14 @@ def situations() -> tuple[list[tuple[dict[str, bool], str, bool]], np.ndarray]:
 
 
 class Drives(Made):
-    """Samples of two seconds of driving, with the driver's action."""
+    """Samples of two seconds of driving, with the action of the driver."""
 
     def parts(self, number: int) -> Mapping[str, Callable[[], Any]]:
         return {name: partial(self.part, number, name) for name in Vehicle.columns}
 
     def part(self, number: int, name: str) -> Any:
-        """Returns a column of a sample, or None if the sample does not have it."""
+        """Returns the value of the column `name` of a sample. Returns None if the sample does not have this column:
+        `instruction` or `spoken`."""
         lot = self.random(number, 31).random() if self.split == "train" else (number * STEP) % 1
         combinations, sums = situations()
         index = min(int(np.searchsorted(sums, lot, side="right")), len(combinations) - 1)
@@ -79,7 +83,7 @@ class Drives(Made):
         if name in TEXTS:
             return {"kind": "truck" if facts["truck"] else "car", "action": action(facts, order),
                     "instruction": order if written else None}[name]  # fmt: skip
-        random = self.random(number, 31, 1 + Vehicle.columns.index(name))  # 0 would be the seed of `lot`
+        random = self.random(number, 31, 1 + Vehicle.columns.index(name))  # 0 would repeat the seed of `lot`
         if name == "spoken":
             return None if written else (spoken(order, random), RATE)
         make, fact = SENSED[name]
@@ -87,7 +91,8 @@ class Drives(Made):
 
 
 def camera(taken: bool, random: np.random.Generator) -> UInt8[np.ndarray, "2 s s"]:
-    """Returns two grey frames, one second apart: a road, and a bright figure that moves on it if it is taken."""
+    """Returns two grey frames, one second apart, uint8 (2, SIDE, SIDE): a road and, if `taken`, a bright figure that
+    moves on it."""
     frames = np.full((2, SIDE, SIDE), 70.0)
     frames[:, SIDE // 2 :, 2:-2] = 110
     if taken:
@@ -98,7 +103,8 @@ def camera(taken: bool, random: np.random.Generator) -> UInt8[np.ndarray, "2 s s
 
 
 def radar(closing: bool, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Returns the echo strength over range, four times in two seconds: a peak that comes closer if `closing`."""
+    """Returns the echo strength over range at four times in two seconds, (4, RANGES), see `timed`. The peak comes
+    closer if `closing`; otherwise it hardly moves."""
     first = random.uniform(8, 14) if closing else random.uniform(3, 14)
     distances = first - np.arange(4) * (random.uniform(1.2, 2.0) if closing else random.uniform(-0.3, 0.3))
     echo = np.exp(-((np.arange(RANGES) - distances[:, None]) ** 2)) + random.normal(0, 0.05, (4, RANGES))
@@ -106,19 +112,22 @@ def radar(closing: bool, random: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def bus(fast: bool, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Returns the speed in km/h and the angle of the steering wheel in degrees, ten times per second."""
+    """Returns the speed in km/h and the angle of the steering wheel in degrees, ten times per second, (20, 2), see
+    `timed`."""
     speed = random.uniform(90, 120) if fast else random.uniform(30, 60)
     values = np.stack([speed + random.normal(0, 1, 20), random.normal(0, 3) + random.normal(0, 0.5, 20)], axis=1)
     return timed(values, 0.1)
 
 
 def gps(east: bool, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Returns the position (east, north) in metres, once per second: at the eastern or the western crossing."""
+    """Returns the position (east, north) in metres, once per second, (2, 2), see `timed`. The position is near the
+    eastern or the western crossing, with noise."""
     return timed(np.array([200.0 if east else 0.0, 0.0]) + random.normal(0, 12, (2, 2)), 1.0)
 
 
 def drawn_map(east: bool, random: np.random.Generator) -> UInt8[np.ndarray, "s s"]:
-    """Returns a map with a road from west to east, and a mark at the crossing to which the instruction refers."""
+    """Returns a map, uint8 (SIDE, SIDE), with a road from west to east and a mark at one of two crossings. The
+    instruction refers to the marked crossing, which is the eastern one if `east`."""
     image = np.full((SIDE, SIDE), 200.0)
     image[SIDE // 2] = 120
     column = 8 if east else 2
@@ -127,7 +136,8 @@ def drawn_map(east: bool, random: np.random.Generator) -> UInt8[np.ndarray, "s s
 
 
 def street(siren: bool, random: np.random.Generator) -> tuple[Float32[np.ndarray, "n"], int]:
-    """Returns two seconds of street noise, with a two-tone siren that starts at a random time if `siren`."""
+    """Returns (two seconds of street noise, sample rate in hertz). If `siren`, the noise contains a two-tone siren that
+    starts at a random time."""
     time = np.arange(round(RATE * SECONDS)) / RATE
     sound = random.normal(0, 0.1, len(time))
     if siren:
@@ -137,7 +147,8 @@ def street(siren: bool, random: np.random.Generator) -> tuple[Float32[np.ndarray
 
 
 def spoken(order: str, random: np.random.Generator) -> Float32[np.ndarray, "n"]:
-    """Returns the vowel of an instruction, 0.6 s: overtones of a voice, which are louder near the formants."""
+    """Returns the vowel that represents an instruction, 0.6 s at RATE: the overtones of a voice, which are louder near
+    the formants of the vowel."""
     time, voice = np.arange(round(RATE * 0.6)) / RATE, random.uniform(100, 220)
     overtones = np.arange(1, int(3000 / voice)) * voice
     loud = sum(np.exp(-(((overtones - formant) / 180) ** 2)) for formant in VOWELS[order])
@@ -146,7 +157,8 @@ def spoken(order: str, random: np.random.Generator) -> Float32[np.ndarray, "n"]:
 
 
 def timed(values: np.ndarray, step: float) -> dict[str, np.ndarray]:
-    """Returns measurements and their times in seconds, with the interval `step`."""
+    """Returns {"values": measurements, "seconds": their times in seconds}, both float32. The times are 0, `step`, 2 *
+    `step`, ..."""
     return {"values": values.astype(np.float32), "seconds": (np.arange(len(values)) * step).astype(np.float32)}
 
 
@@ -155,15 +167,15 @@ SENSED = {
     "radar": (radar, "closing"), "bus": (bus, "fast"), "gps": (gps, "east"), "map": (drawn_map, "crossing_east"),
     "microphone": (street, "siren"),
 }  # fmt: skip
-"""The function that generates each sensor column, and the fact that it shows."""
+"""By sensor column: (the function that generates the column, the fact that the column shows)."""
 TEXTS = ("kind", "instruction", "action")
 
 
 class Vehicle(MadeDataset):
-    """Columns: `front`, `left`, `right` (videos of two frames, 12 x 12, grey), `radar` (4 x 16), `bus` (20 x 2), `gps`
-    (2 x 2), each with times in seconds; `map` (12 x 12), `kind` (car or truck), `microphone` (2 s at 8 kHz),
-    `instruction` (go on, turn left, turn right) or `spoken` (0.6 s), and `action`: keep, slow, brake, wait, left,
-    right, pull over. `samples` is the number of training samples per epoch. The samples of val and test are spread
+    """Columns: `front`, `left`, `right` (videos of two frames, 12 x 12, grey); `radar` (4 x 16), `bus` (20 x 2), `gps`
+    (2 x 2), each with times in seconds; `map` (12 x 12), `kind` (car or truck), `microphone` (2 s at 8 kHz); either
+    `instruction` (go on, turn left, turn right) or `spoken` (0.6 s); and `action` (keep, slow, brake, wait, left,
+    right, pull over). `samples` is the number of training samples per epoch. The samples of val and test are spread
     evenly over all situations."""
 
     columns = ("front", "left", "right", "radar", "bus", "gps", "map", "kind", "microphone", "instruction", "spoken",
@@ -177,7 +189,9 @@ class Vehicle(MadeDataset):
         return Drives(split, count, "drive")
 
     def truth(self, split: str) -> list[Outcome]:
-        """Returns the joint distribution. The value of an input is the fact that it shows."""
+        """Returns all outcomes with their probabilities. The value of an input is not its data but the fact that it
+        shows, such as whether there is a siren; for `instruction` and `spoken` it is the instruction, or an empty text
+        if the sample does not have this column."""
         combinations, sums = situations()
         return [
             Outcome({

@@ -1,4 +1,4 @@
-"""User WebDataset shards, local or remote."""
+"""User data in WebDataset shards, which are local or remote tar files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from ..shards import Shards, expand, renamed
 
 
 class Webdataset(OwnFiles):
-    """`train`, `val` and `test` are tar files: `shards/train-{000..009}.tar`, `shards/*.tar`, `s3://...`. Without
-    `val`, a tenth of train is used for validation (selected by the hash of the key). `columns` maps each column to the
-    extension of its member, or to a value inside a JSON member: `{image: jpg, label: cls, speaker: json.speaker}`."""
+    """`train`, `val` and `test` are tar files, patterns of tar files, or lists of these: `shards/train-{000..009}.tar`,
+    `shards/*.tar`, `s3://...`. Without `val`, a tenth of train is used for validation (selected by the hash of the
+    key). `columns` maps each column to the extension of its member (the files of a sample in the tar file), or to a
+    value inside a JSON member: `{image: jpg, label: cls, speaker: json.speaker}`."""
 
     def __init__(
         self, *, train: str | list[str], val: str | list[str] | None = None, test: str | list[str] | None = None,
@@ -39,5 +40,5 @@ class Webdataset(OwnFiles):
 
 
 def listed(where: str | list[str] | None) -> Sequence[str]:
-    """Returns one pattern, several or none as a list."""
+    """Returns the patterns as a list: one pattern, several patterns, or an empty list for None."""
     return [where] if isinstance(where, str) else where or []

@@ -1,4 +1,4 @@
-"""A directory of published weights: its files, its configuration, and the run that is written from it."""
+"""A directory of published weights: its files, its configuration, and the run that is created from it."""
 
 from __future__ import annotations
 
@@ -35,17 +35,18 @@ from ..settings.registry import Folder
 
 R = TypeVar("R", bound=BaseModel)
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-"""Pickled weights, which can execute code and are never read."""
+"""Files with pickled weights. They can execute code and are never read."""
 SMALL_FILES = (
     "config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt",
 )  # fmt: skip
 """The small files that describe a model, its preprocessing and its tokenizer."""
 TIMM = "timm"
-"""The kind of a directory that timm wrote: its `config.json` has an `architecture` instead of a `model_type`."""
+"""The name of a directory that timm wrote, in the table of importers. Its `config.json` has the key `architecture`
+instead of `model_type`."""
 KEPT, RECORD, ORIGINALS = "imported", "record.json", "originals.safetensors"
-"""`RUN/imported/` keeps the directory's small files, `record.json` (`export.Kept`) and `originals.safetensors`, from
-which an export restores the directory."""
+"""`RUN/imported/` contains the directory's small files, `record.json` (`export.Kept`) and `originals.safetensors`. An
+export restores the directory from these files."""
 
 
 class Index(Record):
@@ -56,21 +57,21 @@ class Index(Record):
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory with `config.json` and `model.safetensors` (sharded or not). Its methods raise DataError for damaged
-    files, RunError for missing ones."""
+    """A directory with `config.json` and `model.safetensors` (in one file or in several shards). Its methods raise
+    DataError for damaged files, RunError for missing files."""
 
     path: Path
     trust: Trust = NOTHING
     """The hosts from which missing files may be downloaded."""
 
     def has(self, name: str) -> bool:
-        """Whether the directory has a file of this name."""
+        """Returns whether the directory has a file with this name."""
         return os.path.isfile(self.path / name)
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """The mapping in `config.json`. Raises RunError if it is missing, the path is a file, or the directory has the
-        format of CTranslate2."""
+        """The mapping in `config.json`. Raises RunError if this file is missing or is not a mapping, if the path is a
+        file, or if the directory has the format of CTranslate2."""
         if os.path.isfile(self.path):
             raise RunError(f"{self.path} is a file; import a directory with config.json and model.safetensors")
         if not self.has("config.json"):
@@ -88,16 +89,18 @@ class Directory:
         return config
 
     def record(self, name: str, kind: type[R]) -> R:
-        """A JSON file as a record of this kind; with its defaults if the file does not exist."""
+        """Returns a JSON file as a record of the type `kind`. If the file does not exist, returns a record with the
+        default values."""
         return read_record(self.path / name, kind) if self.has(name) else as_record("{}", kind, name)
 
     def small_files(self) -> dict[str, bytes]:
-        """The content of the files in SMALL_FILES that the directory has, by name."""
+        """Returns the content of each file in SMALL_FILES that the directory has, by file name."""
         return {name: read_bytes(self.path / name, VOCABULARY) for name in SMALL_FILES if self.has(name)}
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name, on the CPU: of `model.safetensors`, or of the shards that its index names."""
+        """All tensors on the CPU, by name. They are read from `model.safetensors`, or from the shards that
+        `model.safetensors.index.json` names."""
         if self.has("model.safetensors"):
             names = ["model.safetensors"]
         elif self.has("model.safetensors.index.json"):
@@ -112,7 +115,7 @@ class Directory:
         return tensors
 
     def _pickled(self) -> str:
-        """Advice for the message if the weights are pickled; else empty."""
+        """Returns advice for a message if the directory has pickled weights. Otherwise returns an empty text."""
         pickled = next(filter(self.has, PICKLED), None)
         if pickled is None:
             return ""
@@ -124,25 +127,26 @@ class Directory:
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """The result of an importer: everything except the tensors from which a run is written."""
+    """The result of an importer: everything from which a run is written, except the tensors."""
 
     what: str
-    """The architecture's name, for messages: `GPT-2`."""
+    """The name of the architecture, for messages: `GPT-2`."""
     architecture: Architecture
     encoding: Encoding | None = None
-    """The encoding of all inputs of text; None if there are none."""
+    """The encoding of all inputs of text; None if there are no such inputs."""
     tokenizer: str = ""
-    """The file of the encoding, for messages."""
+    """The file name of the encoding, for messages."""
     labels: Sequence[str | int] = ()
-    """The classes of a classification, in the order of its scores."""
+    """The classes of a classification, in the order of the model's scores. Empty if there is no classification."""
     headless: str | None = None
-    """The task whose head may be missing (`mlm` of a BERT): the model's vectors are useful without it."""
+    """The task whose head may be missing (`mlm` of a BERT), since the hidden vectors of the model are useful without a
+    head. None: no head may be missing."""
 
 
 @cache
 def architectures() -> tuple[type[Architecture], ...]:
-    """All published architectures: those of `models/pretrained/` and of the projects. A class precedes its bases, since
-    an export uses the first that fits."""
+    """Returns all published architectures, those in `models/pretrained/` and those of the projects. A class precedes
+    its base classes, since an export uses the first architecture that fits."""
     files = Folder(
         "models.pretrained", "architecture", lambda kind: issubclass(kind, Architecture) and "kinds" in vars(kind)
     )
@@ -151,7 +155,8 @@ def architectures() -> tuple[type[Architecture], ...]:
 
 
 def prepared(imported: Imported, folder: Path) -> tuple[Config, dict[str, Chopper], dict[str, Task]]:
-    """The configuration of the run that is written to `folder`, its choppers, and its tasks with their classes."""
+    """Returns (config, choppers, tasks) of the run that is written to `folder`. The task `label` has the classes of
+    `imported`."""
     config = config_of(with_encoding(imported), folder)
     choppers = imported_choppers(config, imported.encoding)
     tasks = build_tasks(config, choppers)
@@ -161,8 +166,8 @@ def prepared(imported: Imported, folder: Path) -> tuple[Config, dict[str, Choppe
 
 
 def imported_choppers(config: Config, encoding: Encoding | None) -> dict[str, Chopper]:
-    """The choppers of an imported run: for texts with the directory's encoding, for other inputs from the configuration
-    alone, without data."""
+    """Returns the choppers of an imported run. Choppers of texts use `encoding`; all other choppers follow from the
+    configuration alone, without data."""
     choppers, roles = {}, config.wiring.roles
     for name, part in config.inputs.items():
         preprocessor = part.of(part.target.Chopper)()
@@ -173,15 +178,16 @@ def imported_choppers(config: Config, encoding: Encoding | None) -> dict[str, Ch
 
 
 def config_of(tree: Mapping[str, Any], out: Path) -> Config:
-    """The configuration of a run at `out` with the sections `inputs`, `model`, `tasks` and possibly `data` of a tree,
-    without a data set. Raises ConfigError."""
+    """Returns the configuration of a run in the folder `out`, without a data set. `tree` has the sections `inputs`,
+    `model`, `tasks` and possibly `data`. Raises ConfigError with all problems."""
     training = {"steps": 1, "samples_per_step": 1}
     return config_from_tree({"data": {}, **tree, "training": training, "out": str(out)}, out / "config.yaml")
 
 
 def with_encoding(imported: Imported) -> Mapping[str, Any]:
-    """The architecture's tree, in which the first input of text names its encoding. If the embedding table
-    (`vocab_size`) has more rows than the encoding has ids, the input also has `pad_vocabulary_to`."""
+    """Returns the architecture's YAML tree, in which the first input of text has the name of the encoding. If the
+    model's embedding table (`vocab_size`) and the encoding have different numbers of ids, the input also has
+    `pad_vocabulary_to`."""
     tree, encoding = imported.architecture.tree(), imported.encoding
     if encoding is None:
         return tree
@@ -195,9 +201,9 @@ def with_encoding(imported: Imported) -> Mapping[str, Any]:
 
 
 def write_run(source: Directory, folder: Path, imported: Imported, partly: bool = False) -> str:
-    """Load the weights into a model and write it as a run; returns a sentence with what was imported. Raises RunError
-    for missing or unexpected tensors, unless `partly`, and for a tensor of another shape; OSError if the run cannot be
-    written (the folder is then removed)."""
+    """Load the weights into a model and write the model as a run. Returns a sentence about what was imported. Raises
+    RunError for missing or unexpected tensors (unless `partly`) and for a tensor of another shape. Raises OSError if
+    the run cannot be written; the folder is then removed."""
     config, choppers, tasks = prepared(imported, folder)
     weights = translated_weights(source, imported)
     sizes = config.model.options
@@ -232,7 +238,8 @@ def keep_originals(folder: Path, files: Mapping[str, bytes], record: Mapping, te
 
 
 def translated_weights(source: Directory, imported: Imported) -> Translated:
-    """The directory's tensors under the names of `Model`. Raises RunError if they are not the architecture's."""
+    """Returns the directory's tensors with the names that `Model` uses. Raises RunError if the tensors do not fit the
+    architecture."""
     try:
         return translate(imported.architecture.names(), source.tensors)
     except (RuntimeError, IndexError, TypeError, KeyError) as error:  # the shapes do not fit the architecture
@@ -244,9 +251,9 @@ def translated_weights(source: Directory, imported: Imported) -> Translated:
 def compare(
     model: Model, weights: Translated, source: Path, partly: bool, headless: str | None
 ) -> tuple[list[str], list[str]]:
-    """The names of the model's tensors that the weights lack, and of unexpected tensors. The complete head of the task
-    `headless` may be missing. Raises RunError for other missing or unexpected tensors, unless `partly`, and for a
-    tensor of another shape."""
+    """Returns (missing, extra): the names of the model's tensors that the weights lack, and the names of unexpected
+    tensors. The complete head of the task `headless` may be missing. Raises RunError for other missing or unexpected
+    tensors (unless `partly`), and for a tensor of another shape."""
     expected, tensors = model.state_dict(), weights.tensors
     missing, extra = (
         sorted(expected.keys() - tensors.keys()),
@@ -264,7 +271,7 @@ def compare(
 
 @torch.no_grad()
 def fill(model: Model, weights: Translated) -> None:
-    """Copy the weights, which `compare` has checked, into the model."""
+    """Copy the weights into the model. `compare` must have checked the weights."""
     for name, parameter in model.state_dict().items():
         if name in weights.tensors:
             parameter.copy_(weights.tensors[name])
@@ -273,11 +280,12 @@ def fill(model: Model, weights: Translated) -> None:
 def originals(
     imported: Imported, model: Model, tensors: Mapping[str, Tensor], original_names: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The data that an export needs to restore the directory's tensors bit for bit: the record (see `export.Kept`), and
-    copies of the tensors that cannot be computed back exactly, such as positions to which something was added.
+    """Returns (record, copies), from which an export restores the directory's tensors bit for bit: the record (see
+    `export.Kept`), and copies of the tensors that cannot be computed exactly from the model's weights, such as
+    positions to which a constant was added.
 
-    `tensors` are the directory's tensors, `original_names` maps names in the architecture's table to names in the
-    directory."""
+    `tensors` are the directory's tensors by their names. `original_names` maps names in the architecture's table to
+    names in the directory."""
     back = translate(imported.architecture.names(), model.state_dict(), back=True).tensors
     stored = {name: tensors[original_names[name]] for name in back.keys() & original_names.keys()}
     types = {
@@ -292,7 +300,8 @@ def originals(
 def import_report(
     imported: Imported, missing: Sequence[str], extra: Sequence[str], ignored_tensors: Sequence[str]
 ) -> list[str]:
-    """Sentences about an import: its tokenizer, missing and unexpected tensors, and tensors that are not needed."""
+    """Returns sentences about an import: its tokenizer, missing and unexpected tensors, and tensors that are not
+    needed."""
     sentences = [f"tokenizer: {imported.tokenizer}"] if imported.tokenizer else []
     if imported.headless and missing and all(name.startswith(f"heads.{imported.headless}.") for name in missing):
         sentences += [f"the directory has no head for {imported.headless!r}: `chopmix embed` works, predictions do not"]

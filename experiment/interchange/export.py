@@ -1,7 +1,8 @@
 """`chopmix export RUN DIR`: writes a run as a model directory that transformers or timm loads with equal outputs.
 
-A run can be exported if its configuration is that of a published architecture, whether it was imported, fine-tuned or
-trained from scratch. For an imported run the directory's files are written unchanged, its tensors bit for bit."""
+A run can be exported if its configuration is that of a published architecture. The run may be imported, fine-tuned or
+trained from scratch. For an imported run the directory's small files are written unchanged, and unchanged weights bit
+for bit."""
 
 from __future__ import annotations
 
@@ -25,26 +26,30 @@ from .directory import KEPT, ORIGINALS, RECORD, Directory, architectures, config
 from .tokenizers import tokenizer_files
 
 LABEL = "label"
-"""The task whose classes a published architecture can store."""
+"""The name of the task whose classes a published architecture can store."""
 COMPUTES = re.compile(r"(inputs\.|model\.|tasks\.\w+\.(use|target|head|pooling)\b).*")
-"""The dotted keys of a configuration that determine what a model computes."""
+"""The keys of a configuration, with dots, that determine what a model computes."""
 USES = re.compile(r"(inputs|tasks)\.\w+\.(use|same_as)")
-"""The keys that determine which inputs and tasks a model has; if one differs, it is another kind of model."""
+"""The keys that determine the inputs and tasks of a model. If one of them differs, the architecture is not
+considered."""
 IGNORED = re.compile(
     r"model\.(dropout|initialization|context|encoder\.context)\b.*"
     r"|.*\.(length|ratio|multiple_of|layer_scale)"  # visible in the tensors' shapes
     r"|inputs\.\w+\.(encoding|vocabulary|pad_vocabulary_to|augment\w*|most_tokens|longest|size|mean|std)\b.*"
 )
-"""The keys among COMPUTES that are not compared: they change no output, or follow from the tensors' shapes."""
+"""Keys that match COMPUTES but are not compared, since they change no output, or follow from the shapes of the
+tensors."""
 
 
 class Kept(Record):
-    """`RUN/imported/record.json`: the architecture of an imported directory, and the names and types of its tensors.
+    """The content of `RUN/imported/record.json`: the architecture of an imported directory, and the names and types of
+    its tensors.
 
         {"kind": "Gpt2", "config": {"n_embd": 768, ...},
          "tensors": {"transformer.wte.weight": ["wte.weight", "float32"], ...}}
 
-    The keys of `tensors` are names in the architecture's table, the first value is the name in the directory."""
+    The keys of `tensors` are names in the architecture's table. The values are the tensor's name and type in the
+    directory."""
 
     kind: str
     config: dict[str, Any]
@@ -52,11 +57,12 @@ class Kept(Record):
 
 
 def export_directory(run: Run, directory: Path) -> str:
-    """Write `config.json`, `model.safetensors` and the tokenizer's files; returns a sentence with what was written.
+    """Write `config.json`, `model.safetensors` and the tokenizer's files. Returns a sentence about what was written.
 
-    Raises RunError if the run has none of the published architectures (with the difference from the nearest one), if no
-    `tokenizer.json` can reproduce its encoding, or if the directory is not empty; OSError if the directory cannot be
-    written."""
+    Raises RunError if no published architecture fits the run (the message has a difference from the nearest
+    architecture), if a `tokenizer.json` cannot reproduce the run's encoding, if a task other than `label` learned
+    something from the data, or if the directory is not empty. Raises OSError if the directory cannot be written; it is
+    then removed."""
     if os.path.exists(directory) and (not os.path.isdir(directory) or any(directory.iterdir())):
         raise RunError(f"{directory} is not empty; choose another directory")
     folder = run.folder / KEPT
@@ -95,9 +101,10 @@ def export_directory(run: Run, directory: Path) -> str:
 
 
 def architecture_of(run: Run) -> Architecture:
-    """The published architecture of a run. Each architecture is tried: its options are derived from the run's YAML and
-    tensors, a YAML is generated from them, and the two YAMLs must agree in everything that determines what a model
-    computes. Raises RunError if none agrees, with a difference from the nearest one."""
+    """Returns the published architecture of a run. Every architecture is tried: its options are derived from the run's
+    YAML and tensors, and a YAML is generated from these options. The architecture fits if this YAML and the run's YAML
+    agree in all keys that determine what a model computes. Raises RunError if no architecture fits; the message has a
+    difference from the nearest architecture."""
     tensors, legend, nearest = run.model.state_dict(), legend_of(run), []
     for kind in architectures():
         try:
@@ -120,7 +127,7 @@ def architecture_of(run: Run) -> Architecture:
 
 
 def resolved(architecture: Architecture, run: Run) -> Mapping[str, Any]:
-    """An architecture's YAML with all defaults, and with the run's encodings."""
+    """Returns the YAML tree of an architecture with all defaults, and with the encodings of the run."""
     tree = architecture.tree()
     for name, options in tree["inputs"].items():
         encoding = {key: run.config.tree["inputs"][name].get(key) for key in ("encoding", "vocabulary")}
@@ -129,8 +136,8 @@ def resolved(architecture: Architecture, run: Run) -> Mapping[str, Any]:
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, ours, theirs) for every difference between two resolved YAMLs that changes what a model computes;
-    keys that end in `.use` come first."""
+    """Yields (key, ours, theirs) for every difference between two YAML trees that changes what a model computes. The
+    key has dots, such as `model.depth`. Keys that end in `.use` come first."""
     first, second = dict(flat(ours)), dict(flat(theirs))
     for name in sorted(first.keys() | second.keys(), key=lambda name: (not name.endswith(".use"), name)):
         if first.get(name) != second.get(name) and COMPUTES.fullmatch(name) and not IGNORED.fullmatch(name):
@@ -138,7 +145,8 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[
 
 
 def flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a tree by dotted keys: `{"model": {"depth": 2}}` yields `("model.depth", 2)`."""
+    """Yields (key, value) for every value of a tree that is not a mapping: `{"model": {"depth": 2}}` yields
+    `("model.depth", 2)`."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{path}{name}.")
@@ -147,7 +155,7 @@ def flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def legend_of(run: Run) -> Legend:
-    """The special ids of a run's text, and its classes."""
+    """Returns the special ids of the first text of a run, and the classes of its task `label`."""
     labels = run.folder / "assets" / f"task-{LABEL}" / "classes.json"
     legend = Legend(labels=read_json(labels) if os.path.isfile(labels) else ())
     for chopper in run.choppers.values():
@@ -164,8 +172,8 @@ def legend_of(run: Run) -> Legend:
 
 
 def renamed_tensors(run: Run, architecture: Architecture) -> dict[str, Tensor]:
-    """The run's tensors under the architecture's names, without those that the imported directory lacked. Raises
-    RunError if the architecture has no name for a tensor."""
+    """Returns the run's tensors with the names of the architecture, without the tensors that the imported directory
+    lacked. Raises RunError if the architecture has no name for a tensor."""
     tensors = {name: value.cpu() for name, value in run.model.state_dict().items() if name not in run.missing}
     try:
         renamed = translate(architecture.names(), tensors, back=True)
@@ -178,8 +186,8 @@ def renamed_tensors(run: Run, architecture: Architecture) -> dict[str, Tensor]:
 
 
 def original_tensors(folder: Path, record: Kept, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of an imported run under the names and in the types of its directory. Those that cannot be computed
-    back exactly (see `directory.originals`) are read from the copies that the import kept."""
+    """Returns the tensors of an imported run with the names and types of its directory. Tensors that cannot be computed
+    exactly from the weights (see `directory.originals`) are read from the copies that the import stored."""
     originals = {}
     for name, value in tensors.items():
         original_name, kind = record.tensors.get(name, (name, "float32"))
@@ -188,8 +196,8 @@ def original_tensors(folder: Path, record: Kept, tensors: dict[str, Tensor]) -> 
 
 
 def described(run: Run, architecture: Architecture) -> dict[str, Any]:
-    """The JSON files of a run that was not imported, by name: those of the architecture, and those of its first
-    text."""
+    """Returns the JSON files of a run that was not imported, by file name: the files of the architecture, and those of
+    the tokenizer of its first text."""
     for name, chopper in run.choppers.items():
         if chopper.kind == "text":
             files = architecture.files(chopper.vocabulary.frame)

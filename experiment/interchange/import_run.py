@@ -1,4 +1,4 @@
-"""`chopmix import DIR RUN`: writes a Hugging Face directory as a run that can generate, be evaluated and be
+"""`chopmix import DIR RUN`: writes a Hugging Face model directory as a run. The run can generate, be evaluated and be
 fine-tuned."""
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from .importers.text import import_masked
 
 @functools.cache
 def importers() -> dict[str, Callable[[Directory], Imported]]:
-    """The importers by the `model_type` of `config.json`: those of `importers/` and of the projects, and that of the
-    masked language models in `models/pretrained/`."""
+    """Returns the importers by the `model_type` in `config.json`: those in `importers/` and in the projects, and the
+    importer of each masked language model in `models/pretrained/`."""
     modules = modules_of("experiment.interchange.importers").values()
     masked = [architecture for architecture in architectures() if architecture.special_tokens]
     return {
@@ -32,14 +32,15 @@ def importers() -> dict[str, Callable[[Directory], Imported]]:
 
 
 def import_directory(source: Path, folder: Path, partly: bool = False, trust: Trust = NOTHING) -> str:
-    """Import a model directory (`config.json`, `model.safetensors` or its shards, the tokenizer's files) into a run's
-    folder; returns a sentence with what was imported.
+    """Import a model directory (`config.json`, `model.safetensors` or its shards, the tokenizer's files) as a run in
+    `folder`. Returns a sentence about what was imported.
 
-    Raises RunError for a missing file, an architecture or option that is not reproduced exactly, tensors that are
-    missing, unexpected (both unless `partly`) or of another shape, and a run folder that is not empty; DataError for a
-    damaged file. Nothing in the files is executed. Missing files are downloaded only from hosts that `trust` allows."""
+    Raises RunError for a missing file; for an architecture or option that is not reproduced exactly; for a tensor of
+    another shape; for missing or unexpected tensors, unless `partly`; and if `folder` is a file or is not empty. Raises
+    DataError for a damaged file. No code in the directory is executed. Missing files are downloaded only from hosts
+    that `trust` allows."""
     if os.path.exists(folder) and (not os.path.isdir(folder) or any(folder.iterdir())):
-        raise RunError(f"{folder} is not empty; choose another folder for the run")
+        raise RunError(f"{folder} is a file, or a folder that is not empty; choose another folder for the run")
     directory = Directory(source, trust)
     try:
         return write_run(directory, folder, importer_of(directory)(directory), partly)
@@ -48,7 +49,7 @@ def import_directory(source: Path, folder: Path, partly: bool = False, trust: Tr
 
 
 def importer_of(source: Directory) -> Callable[[Directory], Imported]:
-    """The importer of a directory. Raises PublishedError if there is none for its `model_type`."""
+    """Returns the importer of a directory. Raises PublishedError if there is no importer for its `model_type`."""
     available = importers()
     kind = TIMM if "architecture" in source.config else source.config.get("model_type")
     if not isinstance(kind, str) or kind not in available:

@@ -1,4 +1,4 @@
-"""The tokenizer files of a model directory: reading for an import, writing for an export."""
+"""The tokenizer files of a model directory: reading them for an import, and writing them for an export."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SENTENCE_PIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 
 
 class TokenizerSettings(Record):
-    """The keys of `tokenizer_config.json` that change ids."""
+    """The keys of `tokenizer_config.json` that change the ids of a text."""
 
     tokenizer_class: str | None = None
     add_bos_token: bool | None = None
@@ -33,19 +33,20 @@ class TokenizerSettings(Record):
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """The tokenizer of a directory. `coder` is an object of the `tokenizers` library, `file` names its files for
-    messages."""
+    """The tokenizer of a directory. `coder` is an object of the `tokenizers` library; `file` is the name of its file
+    (or files) for messages."""
 
     coder: Any
     file: str
     settings: TokenizerSettings
 
     def id(self, name: str) -> int | None:
-        """The id of a special token; None if there is none of this name."""
+        """Returns the id of the token `name`; None if the tokenizer has no such token."""
         return self.coder.token_to_id(name)
 
     def prefix(self, start: int) -> list[int]:
-        """The ids that the tokenizer puts at the beginning of a text: `[start]` for a Llama, `[]` for a GPT-2."""
+        """Returns the ids that the tokenizer puts at the beginning of a text: `[start]` for a Llama, `[]` for a
+        GPT-2."""
         ids = CoderProcess(self.coder.to_str()).encode([""], specials=True)[0]
         class_name, adds_start = self.settings.tokenizer_class or "", self.settings.add_bos_token
         if adds_start is None:
@@ -53,22 +54,24 @@ class Tokenizer:
         return [start] if adds_start else []
 
     def encoding(self, start: int, frame: Mapping[str, Any], size: int) -> DirectoryEncoding:
-        """The tokenizer as an `Encoding` with this start token and `frame`. Raises DataError if it has more than `size`
-        ids, the rows of the model's embedding table."""
+        """Returns the tokenizer as an `Encoding` with the start id `start` and this `frame` (see `Encoding`). `size` is
+        the number of rows of the model's embedding table. Raises DataError if the tokenizer has more ids."""
         encoding = DirectoryEncoding(self.coder.to_str(), start, frame)
         self.check_fits(encoding.size, size)
         return encoding
 
     def check_fits(self, ids: int, size: int) -> None:
-        """Raises DataError if there are more `ids` than `size`, the rows of the model's embedding table."""
+        """Raises DataError if `ids`, a number of ids, is larger than `size`, the number of rows of the model's
+        embedding table."""
         if ids > size:
             raise DataError(f"{self.file} has {ids} ids, more than config.json's vocab_size ({size})")
 
 
 def tokenizer_of(source: Directory) -> Tokenizer | None:
-    """The tokenizer of a directory: `tokenizer.json`, else WordPiece's `vocab.txt`, else the `vocab.json` and
-    `merges.txt` of a byte-level BPE; None if there is none. Raises RunError for a SentencePiece model without
-    `tokenizer.json` and for a `vocab.json` without `merges.txt`, DataError for damaged files."""
+    """Returns the tokenizer of a directory, from the first of these files that exists: `tokenizer.json`; `vocab.txt` of
+    a WordPiece; `vocab.json` and `merges.txt` of a byte-level BPE. Returns None if there is none of these files. Raises
+    RunError for a SentencePiece model without `tokenizer.json` and for a `vocab.json` without `merges.txt`, DataError
+    for damaged files."""
     settings = source.record("tokenizer_config.json", TokenizerSettings)
     if source.has("tokenizer.json"):
         file = source.path / "tokenizer.json"
@@ -87,8 +90,9 @@ def tokenizer_of(source: Directory) -> Tokenizer | None:
 
 
 def from_vocabulary(source: Directory, names: Sequence[str], settings: TokenizerSettings) -> Tokenizer:
-    """The WordPiece tokenizer of a `vocab.txt`, or the byte-level BPE of a `vocab.json` with `merges.txt`. Raises
-    DataError for files that are not UTF-8, that the `tokenizers` library rejects, or whose ids are too large."""
+    """Returns the WordPiece tokenizer of `vocab.txt`, or the byte-level BPE of `vocab.json` and `merges.txt`. `names`
+    are the names of these files. Raises DataError for files that are not UTF-8, that the `tokenizers` library rejects,
+    or whose ids are too large."""
     from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
 
     files = [str(source.path / name) for name in names]
@@ -106,17 +110,17 @@ def from_vocabulary(source: Directory, names: Sequence[str], settings: Tokenizer
 
 
 AS_GPT2 = ("gpt2", "r50k_base", "p50k_base")
-"""tiktoken's encodings that split texts by GPT-2's pattern."""
+"""The encodings of tiktoken that split texts by the same pattern as GPT-2."""
 
 
 def tokenizer_files(encoding: Encoding, folder: Path) -> dict[str, Any]:
-    """The contents of `tokenizer.json` and `tokenizer_config.json` by name; empty for numbers, which have no tokenizer.
-    `folder` is the input's folder of assets, with the `tokenizer.json` of an imported run. Raises RunError for an
-    encoding that the `tokenizers` library cannot reproduce exactly.
+    """Returns the contents of `tokenizer.json` and `tokenizer_config.json` by file name. Empty for the encoding
+    `numbers`, which has no tokenizer. `folder` is the input's folder of assets; for an imported run it contains a
+    `tokenizer.json`. Raises RunError for an encoding that the `tokenizers` library cannot reproduce exactly.
 
-    `split_special_tokens` makes transformers read the text "<|endoftext|>" as text, as chopmix does. It is not set for
-    an imported tokenizer, which keeps the settings of its authors, nor for a vocabulary with a mask, since filling in
-    begins with "<|mask|>" in a text. (A `tokenizer.json` has no such setting.)"""
+    `split_special_tokens` makes transformers read "<|endoftext|>" in a text as plain text, as chopmix does. It is not
+    set for an imported tokenizer, which keeps the settings of its authors. It is also not set for an encoding with a
+    mask, since the user writes "<|mask|>" into a text to have it filled in. (`tokenizer.json` has no such setting.)"""
     from tokenizers import AddedToken
 
     if encoding.name == "numbers":
@@ -145,7 +149,8 @@ def tokenizer_files(encoding: Encoding, folder: Path) -> dict[str, Any]:
 
 
 def coder_of(encoding: Encoding) -> Any:
-    """An object of the `tokenizers` library that splits texts into the same pieces and ids, without special ids."""
+    """Returns an object of the `tokenizers` library that splits texts into the same pieces and ids as the encoding. It
+    adds no special ids."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
     ranks = {piece: id for id, piece in enumerate(encoding.pieces) if piece}
@@ -164,8 +169,8 @@ def coder_of(encoding: Encoding) -> Any:
 
 
 def pattern_of(encoding: Encoding) -> str:
-    """The regular expression by which a byte-level BPE splits texts before merging. Raises RunError for encodings of
-    tiktoken whose pattern has another meaning in the `tokenizers` library."""
+    """Returns the regular expression by which a byte-level BPE splits texts before pieces are merged. Raises RunError
+    for an encoding of tiktoken that is not in AS_GPT2: the `tokenizers` library reads its pattern differently."""
     pattern = encoding.parts().get("pattern", GPT2_PATTERN if encoding.name in AS_GPT2 else None)
     if pattern is None:
         raise RunError(
@@ -175,8 +180,8 @@ def pattern_of(encoding: Encoding) -> str:
 
 
 def merges_of(ranks: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
-    """Every pair of pieces that join to a piece, in the order of that piece's rank: `{b"a": 0, b"b": 1, b"ab": 2}`
-    yields `(b"a", b"b")`."""
+    """Yields all pairs of pieces whose concatenation is a piece, in the order of the rank (id) of the concatenation.
+    The ranks `{b"a": 0, b"b": 1, b"ab": 2}` yield `(b"a", b"b")`."""
     lengths = sorted({len(piece) for piece in ranks})
     for piece in sorted(ranks, key=ranks.__getitem__):
         cuts = (n for n in lengths[: bisect_left(lengths, len(piece))] if n)
@@ -185,7 +190,8 @@ def merges_of(ranks: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def framing(encoding: Encoding) -> Any:
-    """The post-processor that adds the same special ids at the beginning and the end of a text as the encoding does."""
+    """Returns the post-processor that adds the same special ids at the beginning and the end of a text as the encoding
+    does."""
     from tokenizers import processors
 
     before, after = ([encoding.specials[id] for id in ids] for ids in (encoding.before, encoding.after))

@@ -1,8 +1,8 @@
 """The checks of a configuration that concern several sections, or that a signature cannot express.
 
-A check is a function whose parameters name the sections that it needs. It yields (path, message) for each problem, and
-runs if those sections have no problems of their own. A parameter with default None is None for a section with problems.
-The docstring of a check states the condition that must hold."""
+A check is a function that yields (path, message) for each problem. Its parameters have the names of the sections that
+the check reads. A check runs only if these sections have no problems so far; a parameter with the default None receives
+None for a section with problems. The docstring of a check states the condition that must hold."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ MOST = {
     "depth": 10_000, "heads": 2**16, "width": 2**20, "context": 2**26, "core_tokens": 2**16, "steps": 2**40,
     "tokens_per_step": 2**40, "samples_per_step": ROWS, "rows_per_micro_batch": ROWS, "seed": 2**63 - 1,
 }  # fmt: skip
-"""The largest integers allowed, far more than any use requires: a typing error becomes a message instead of a long
-computation. All other integers may be up to 2**48."""
+"""The largest integers allowed for settings with these names, far above any practical value. A typing error then gives
+a message instead of a long computation. All other integers may be up to 2**48."""
 
 
 def at_least(section: str, values: Mapping[str, Any], *names: str, least: float | None = None) -> Iterator[Found]:
-    """A problem for each of these values in a section that is below `least` (None: not above 0) or above its maximum
-    (MOST). null is not a problem."""
+    """Yields a problem for each value of a section that is below `least` (None: that is not above 0), or that is an
+    integer above its maximum (MOST). `values` are the settings of the section, `names` those that are checked. null is
+    not a problem."""
     for name in names:
         value, path = values[name], (*section.split("."), name)
         if value is not None and (value <= 0 if least is None else value < least):
@@ -51,7 +52,8 @@ def at_least(section: str, values: Mapping[str, Any], *names: str, least: float 
 
 
 def in_cores(model: Part, name: str) -> dict[tuple[str, ...], Any]:
-    """A setting of the main core and, if there is one, of the encoder, by their paths."""
+    """Returns the values of the setting `name` in the main core and, if there is an encoder, in the encoder, by
+    path."""
     encoder = model.options["encoder"]
     settings: dict[tuple[str, ...], Any] = {("model", name): model.options[name]}
     return settings | ({("model", "encoder", name): getattr(encoder, name)} if encoder else {})
@@ -99,7 +101,7 @@ def logging_sizes(logging: Logging) -> Iterator[Found]:
 
 
 def built_tasks(parts: Mapping[str, Part]) -> tuple[dict[str, Task], list[Found]]:
-    """The tasks that accept their options, and the problems of the other tasks."""
+    """Returns the tasks that accept their options, by name, and the problems of the other tasks."""
     tasks: dict[str, Task] = {}
 
     def build(name: str, part: Part) -> None:
@@ -109,27 +111,27 @@ def built_tasks(parts: Mapping[str, Part]) -> tuple[dict[str, Task], list[Found]
 
 
 def generated_by(tasks: Mapping[str, Part], needs: Mapping[str, Needs]) -> list[str]:
-    """The inputs that tasks generate token by token."""
+    """Returns the inputs that tasks generate token by token."""
     return [part.options["target"] for name, part in tasks.items() if needs[name].generates]
 
 
 def refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, device="cpu") -> Iterator[Found]:
-    """The ValueError or TypeError of a part that is built with these arguments, as a problem at `path`. The state of
-    the CPU's random number generator does not change.
+    """Yields a problem at `path` if calling `part` with `arguments` raises ValueError or TypeError. RuntimeError is
+    ignored. The state of the CPU's random number generator does not change.
 
-    On the device "meta" large matrices take no memory, but arithmetic on it (rotary) makes torch spend seconds on
-    imports."""
+    On the device "meta" large matrices take no memory, but arithmetic on "meta", such as that of rotary positions,
+    makes torch spend seconds on imports."""
     try:
         with torch.random.fork_rng(devices=[]), torch.device(device):
             part(*arguments)
     except (ValueError, TypeError) as error:
         yield path, str(error)
-    except RuntimeError:  # code that reads values fails on "meta"; the model reports it when it is built
+    except RuntimeError:  # code that reads values of tensors fails on "meta"; `build_model` reports real errors later
         return
 
 
 def inputs_can_be_built(inputs: dict[str, Part]) -> Iterator[Found]:
-    """Every chopper accepts its options, and every embedder has the constructor that `Model` calls."""
+    """The chopper of every input accepts its options, and every embedder has the constructor that `Model` calls."""
     for name, part in inputs.items():
         yield from refusal(("inputs", name), lambda part=part: part.of(part.target.Chopper)())
         if problem := constructor_problem(part.target):
@@ -137,7 +139,8 @@ def inputs_can_be_built(inputs: dict[str, Part]) -> Iterator[Found]:
 
 
 def encodings_fit(inputs: dict[str, Part]) -> Iterator[Found]:
-    """The `encoding` of every text exists, and has a `vocabulary` (a number of ids) if and only if it needs one."""
+    """The `encoding` of every text exists. The encodings `bpe` and `numbers` have a `vocabulary` (a number of ids, for
+    `bpe` at least 257); all other encodings have none."""
     for name, part in inputs.items():
         if not {"encoding", "vocabulary"} <= set(part.options):
             continue
@@ -157,7 +160,7 @@ def encodings_fit(inputs: dict[str, Part]) -> Iterator[Found]:
 
 
 def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Iterator[Found]:
-    """Images with `augment`, which operates on batches, have a `size`."""
+    """Images with `augment` have a `size`, since augmentation needs batches of images of one shape."""
     for name, part in inputs.items():
         options = part.options
         if {"augment", "size", "fit_size"} <= options.keys() and options["augment"] and options["size"] is None:
@@ -170,8 +173,8 @@ def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Iterator[Found]:
 def encoder_fits(
     inputs: dict[str, Part], model: Part, tasks: dict[str, Part], needs: dict[str, Needs]
 ) -> Iterator[Found]:
-    """A task with cross-attention needs an encoder. If there is an encoder, a task generates an input, another input is
-    left for the encoder, and there are no core tokens."""
+    """A task with cross-attention needs an encoder. If there is an encoder, at least one task generates an input, at
+    least one input is not generated (so the encoder can read it), and there are no core tokens."""
     encoder, generated = model.options["encoder"], generated_by(tasks, needs)
     crosses = [name for name, task_needs in needs.items() if task_needs.encoder]
     if encoder is None:
@@ -190,7 +193,8 @@ def encoder_fits(
 def absolute_positions_fit(
     inputs: dict[str, Part], model: Part, tasks: dict[str, Part], needs: dict[str, Needs]
 ) -> Iterator[Found]:
-    """Absolute position embeddings cover the context of their core; sinusoidal ones have an even width."""
+    """The `length` of an absolute position embedding is at least the context of the core that reads the input
+    (`LearnedSecond` is exempt). With sinusoidal positions the width is even."""
     width, encoder = model.options["width"], model.options["encoder"]
     generated = generated_by(tasks, needs)
     for name, part in inputs.items():
@@ -207,7 +211,7 @@ def absolute_positions_fit(
 
 
 def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part], needs: dict[str, Needs]) -> Iterator[Found]:
-    """The `target` of a task that predicts an input is one of the inputs."""
+    """The `target` of a task that predicts an input is an existing input."""
     for name, part in tasks.items():
         target = part.options.get("target")
         if isinstance(target, str) and target not in inputs and target in needs[name].inputs:
@@ -215,7 +219,8 @@ def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part], needs: d
 
 
 def tokens_are_hidden_once(needs: dict[str, Needs]) -> Iterator[Found]:
-    """No two tasks hide tokens of the same input: each would be trained on the tokens that the other one replaced."""
+    """No two tasks mask or denoise the same input. Otherwise each of the two tasks would be trained on tokens that the
+    other task replaced."""
     hidden: dict[str, str] = {}
     for name, task_needs in needs.items():
         for target in task_needs.inputs if task_needs.hides in ("masked", "denoised") else ():
@@ -227,8 +232,8 @@ def tokens_are_hidden_once(needs: dict[str, Needs]) -> Iterator[Found]:
 def answers_are_not_read(
     inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data, needs: dict[str, Needs]
 ) -> Iterator[Found]:
-    """No input reads a data column that a task predicts, unless the task hides it (by a shift or a mask). Inputs that a
-    decoder generates are exempt, since the encoder does not read them."""
+    """No input reads a data column that a task predicts, unless the task hides its target (by a shift or a mask). If
+    there is an encoder, generated inputs are exempt, since the encoder does not read them."""
     generated = generated_by(tasks, needs)
     visible = [input for input in inputs if input not in generated or not model.options["encoder"]]
     for name, task_needs in needs.items():
@@ -241,8 +246,8 @@ def answers_are_not_read(
 
 
 def time_is_kept(wiring: Wiring, model: Part) -> Iterator[Found]:
-    """With `causal(seconds)`, and with `causal` if tokens are ordered by time and the next token is predicted, no token
-    depends on a complete clip, which would include the token's future."""
+    """No token depends on a complete clip, since the clip includes the token's future. This condition holds for the
+    attention `causal(seconds)`, and for `causal` if tokens are ordered by time and a task predicts the next token."""
     settings = in_cores(model, "attention").values()
     expressions = [text for setting in settings for text in ([setting] if isinstance(setting, str) else setting)]
     next_is_predicted = wiring.order == SECONDS and any(needs.supervised_at for needs in wiring.needs.values())
@@ -270,7 +275,7 @@ def order_is_known(inputs: dict[str, Part], data: Data) -> Iterator[Found]:
 
 
 def generated_items_have_no_offset(inputs: dict[str, Part], needs: dict[str, Needs]) -> Iterator[Found]:
-    """An input that is generated token by token, or refined, has an order but no time."""
+    """An input that a task generates token by token, or refines, has no `offset` (a time in seconds)."""
     for name, task_needs in needs.items():
         for input in task_needs.inputs if task_needs.generates or task_needs.refines else ():
             if input in inputs and inputs[input].options.get("offset") is not None:
@@ -281,8 +286,8 @@ def wire(
     inputs: Mapping[str, Part], shares: Mapping[str, str], tasks: Mapping[str, Task], model: Part, data: Data,
     training: Training,
 ) -> Wiring:  # fmt: skip
-    """The wiring of a configuration whose sections are checked and whose tasks are built. `shares`: the input whose
-    tokenizer an input uses, for inputs written `{same_as: OTHER}`."""
+    """Returns the wiring of a configuration. The sections are checked and the tasks are built. `shares` maps each input
+    that is written `{same_as: OTHER}` to OTHER, the input whose tokenizer it uses."""
     owners = {name: shares.get(name, name) for name in inputs}
     needs = {name: task.needs for name, task in tasks.items()}
     generated = tuple(task.target for name, task in tasks.items() if needs[name].generates)
@@ -298,7 +303,7 @@ def wire(
 
 
 def graphs_of(inputs: Mapping[str, Part], model: Part) -> Iterator[tuple[str, Graph]]:
-    """The attention expressions of the main core that can be parsed, and their graphs."""
+    """Yields (expression, graph) for each attention expression of the main core that can be parsed."""
     setting: Any = model.options["attention"]
     for text in [setting] if isinstance(setting, str) else setting:
         with suppress(ValueError, LookupError):
@@ -306,8 +311,8 @@ def graphs_of(inputs: Mapping[str, Part], model: Part) -> Iterator[tuple[str, Gr
 
 
 def role_of(name: str, owners: Mapping[str, str], generated: tuple[str, ...], needs: Mapping[str, Needs]) -> Role:
-    """Whether a task generates an input, and which special ids the tasks need in it and in the inputs that share its
-    tokenizer."""
+    """Returns the role of the input `name`: whether a task generates it, and the special ids that tasks need in this
+    input and in all inputs that share its tokenizer. `owners` maps every input to the input whose tokenizer it uses."""
     group = {input for input, owner in owners.items() if owner == owners[name]}
     ids = [id for task_needs in needs.values() if group & {*task_needs.inputs} for id in task_needs.special_ids]
     return Role(generated=name in generated, special_ids=tuple(dict.fromkeys(ids)))
@@ -316,8 +321,9 @@ def role_of(name: str, owners: Mapping[str, str], generated: tuple[str, ...], ne
 def cross_problems(
     sections: Mapping[str, Any], shares: Mapping[str, str]
 ) -> tuple[list[Problem], Wiring | None]:  # fmt: skip
-    """The problems of all checks, and the wiring (None if a section that it needs has problems). SINGLE_CHECKS run
-    first; a section in which they find a problem is not passed to FITTING_CHECKS. `shares`: see `wire`."""
+    """Returns the problems of all checks, and the wiring (None if `inputs`, `tasks`, `model`, `data` or `training` has
+    problems). SINGLE_CHECKS run first; a section with problems is not passed to FITTING_CHECKS. `sections` maps names
+    to checked sections, without invalid ones. `shares`: see `wire`."""
     tasks, task_problems = built_tasks(sections.get("tasks", {}))
     problems = [Problem._make(problem) for problem in task_problems]
     valid = dict(sections) | {"needs": {name: task.needs for name, task in tasks.items()}}
@@ -336,7 +342,8 @@ def cross_problems(
 
 
 def parts_fit(wiring: Wiring, data: Data, evaluation: Evaluation) -> Iterator[Found]:
-    """The other sections fit each task, the data set and each evaluator."""
+    """All sections together fit each task, the data set and each further evaluator. No further evaluator has the name
+    of a built-in evaluator."""
     for name, task in wiring.tasks.items():
         yield from task.problems(name, wiring)
     if isinstance(data.dataset, Part):
@@ -349,8 +356,9 @@ def parts_fit(wiring: Wiring, data: Data, evaluation: Evaluation) -> Iterator[Fo
 
 
 def names_fit_modules(inputs: dict[str, Part] | None = None, tasks: dict[str, Part] | None = None) -> Iterator[Found]:
-    """Inputs and tasks have names that torch modules accept, and there is at least one of each. Judges, which are named
-    under `metrics`, store files in a folder of their name."""
+    """There is at least one input and one task. The names of inputs and tasks are ASCII identifiers that are not
+    attributes of torch modules. The names of judges under `metrics` are ASCII identifiers, since a judge stores files
+    in a folder of its name."""
     for section, entries, owner in ("inputs", inputs, nn.ParameterDict()), ("tasks", tasks, nn.ModuleDict()):
         if entries is not None and not entries:
             yield (section,), "must name at least one"
@@ -368,7 +376,7 @@ def names_fit_modules(inputs: dict[str, Part] | None = None, tasks: dict[str, Pa
 
 
 def heads_divide(model: Part) -> Iterator[Found]:
-    """`heads` divides `width`, unless `head_width` is set; `key_value_heads` divides `heads`."""
+    """`heads` divides `width`, or `head_width` is set. `key_value_heads` divides `heads`."""
     width, heads, block = model.options["width"], model.options["heads"], model.options["block"].options
     if width % heads and block.get("head_width") is None:
         yield ("model", "heads"), f"{heads} does not divide width ({width}); possible: {_divisors(width, heads)}"
@@ -379,14 +387,15 @@ def heads_divide(model: Part) -> Iterator[Found]:
 
 
 def _divisors(number: int, near: int) -> str:
-    """The nearest divisors of `number` below and above `near`, for a message: "4 or 8" for 64 and 6."""
+    """Returns the nearest divisors of `number` below and above `near`, for a message: `"4 or 8"` for 64 and 6."""
     sides = range(min(near - 1, number), 0, -1), range(max(near + 1, 1), number + 1)
     divisors = [next((d for d in side if number % d == 0), None) for side in sides]
     return " or ".join(str(d) for d in divisors if d)
 
 
 def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iterator[Found]:
-    """Every attention expression can be parsed, and names inputs and axes that exist."""
+    """There is at least one attention expression in each core. Every expression can be parsed, and names only inputs
+    and axes that exist."""
     for path, setting in in_cores(model, "attention").items():
         if not setting:
             yield path, "must have at least one expression"
@@ -399,7 +408,8 @@ def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iter
 
 
 def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Found]:
-    """`position` of the model and of the encoder accepts the heads, the channels per head and the axes."""
+    """`position` of the model and of the encoder accepts the number of heads, the channels per head and the position
+    axes."""
     width, heads = model.options["width"], model.options["heads"]
     channels = model.options["block"].options.get("head_width") or width // heads
     for path, position in in_cores(model, "position").items():
@@ -408,21 +418,21 @@ def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Fou
 
 
 def block_can_be_built(model: Part) -> Iterator[Found]:
-    """`block` accepts its options at this width."""
+    """`block` accepts its options at this width and number of heads."""
     block, width, heads = (model.options[name] for name in ("block", "width", "heads"))
     if not list(heads_divide(model)):
         yield from refusal(("model", "block"), block, width, heads, device="meta")
 
 
 def samples_or_tokens(data: Data, training: Training) -> Iterator[Found]:
-    """Training on a text corpus is configured by `tokens_per_step`, not by samples."""
+    """For a text corpus `samples_per_step` is not set."""
     if data.dataset is not None and not holds_samples(data) and training.samples_per_step is not None:
         message = f"dataset {data.dataset.use!r} is a text corpus: set 'tokens_per_step' instead"
         yield ("training", "samples_per_step"), message
 
 
 def rows_can_be_planned(model: Part, training: Training) -> Iterator[Found]:
-    """The tokens of a step fill at most `ROWS` rows."""
+    """The tokens of a step fill at most ROWS rows of `context` tokens."""
     context, tokens = model.options["context"], training.tokens_per_step
     if tokens and context > 0 and tokens > context * ROWS:
         message = f"must be at most {context * ROWS:,} ({ROWS:,} rows of {context:,} tokens), not {tokens:,}"
@@ -430,20 +440,22 @@ def rows_can_be_planned(model: Part, training: Training) -> Iterator[Found]:
 
 
 def holds_samples(data: Data) -> bool:
-    """Whether the data set of a configuration holds samples; else it is a text corpus, or there is none."""
+    """Returns whether the data set of a configuration holds samples. False if it is a text corpus, or if there is no
+    data set with this name."""
     is_part = isinstance(data.dataset, Part)  # False if the name of the data set is invalid
     return is_part and data.dataset.target.holds_samples
 
 
 def core_tokens_have_room(model: Part, data: Data) -> Iterator[Found]:
-    """A text corpus has no core tokens, since its windows fill their rows."""
+    """With a text corpus there are no core tokens, since the windows of the text fill the rows completely."""
     if model.options["core_tokens"] and data.dataset is not None and not holds_samples(data):
         corpus = f"dataset {data.dataset.use!r} is a text corpus"
         yield ("model", "core_tokens"), f"must be 0: {corpus}, whose windows contain only tokens of the text"
 
 
 def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training) -> Iterator[Found]:
-    """`training.input_dropout` and `data.columns` name inputs; the shares are in [0, 1)."""
+    """`training.input_dropout` and `data.columns` name only existing inputs. The shares of `input_dropout` are at least
+    0 and below 1."""
     dropout = training.input_dropout
     for name in dropout if isinstance(dropout, dict) else ():
         if name not in inputs:
@@ -459,8 +471,8 @@ def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training
 def steps_are_rows(
     model: Part, training: Training, data: Data | None = None, needs: dict[str, Needs] | None = None
 ) -> Iterator[Found]:
-    """For a text corpus `tokens_per_step` is a multiple of the tokens of a row: the context, or the longest window that
-    a task reads. `rows_per_micro_batch` is at most the rows of a step."""
+    """For a text corpus, `tokens_per_step` is a multiple of the tokens of a row, and `rows_per_micro_batch` is at most
+    the rows of a step. A row has as many tokens as the longest window that a task reads, by default the context."""
     context, tokens, encoder = model.options["context"], training.tokens_per_step, model.options["encoder"]
     if tokens is None or (data is not None and holds_samples(data)):
         return
@@ -477,7 +489,7 @@ def steps_are_rows(
 
 
 def schedule_fits(training: Training) -> Iterator[Found]:
-    """`schedule` accepts its options for this number of steps."""
+    """`schedule` accepts its options for this number of steps (1000 if `steps` is null)."""
     yield from refusal(("training", "schedule"), training.schedule, training.steps or 1000)
 
 

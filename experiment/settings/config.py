@@ -1,8 +1,9 @@
 """Reads a YAML file into a checked `Config`. All problems of the file are reported at once, each with its line and the
 possible values.
 
-document.py reads the file, schema.py checks each section against the signatures of the classes that it names, checks.py
-checks the sections against each other. A YAML contains only what differs from the defaults."""
+`document.py` reads the file. `schema.py` checks each section against the signatures of the classes that the section
+names. `checks.py` checks the sections against each other. A YAML needs only the settings that differ from the
+defaults."""
 
 from __future__ import annotations
 
@@ -34,17 +35,17 @@ from .sections import Checkpoints, Data, Evaluation, Logging, Training, sections
 
 @dataclass(frozen=True)
 class Config:
-    """A checked configuration. The objects that it names are not built yet: a `Part` is a class with its options. It is
-    called with the arguments that only code can provide."""
+    """A checked configuration. The objects that the configuration names are not built yet: each is a `Part`, a class
+    with its options. Calling a `Part` with the arguments that only code can provide builds the object."""
 
     path: Path
     """The YAML file."""
     tree: dict[str, Any]
-    """All sections as plain YAML values, defaults included: the `config.yaml` of a run."""
+    """All sections as plain YAML values, including defaults. `config.yaml` of a run contains this tree."""
     inputs: dict[str, Part]
     model: Part
-    """The options of `Transformer` and `Model` together: `model.of(Transformer)()` and
-    `model.of(Model)(tokenizers, cores, heads)` each use their share."""
+    """The options of `Transformer` and of `Model` together. `model.of(Transformer)()` and
+    `model.of(Model)(tokenizers, cores, heads)` each use the options that the class accepts."""
     tasks: dict[str, Part]
     data: Data
     training: Training
@@ -52,23 +53,24 @@ class Config:
     checkpoints: Checkpoints
     logging: Logging
     from_run: str | None
-    """The folder of the run whose weights initialize this one (`from:`)."""
+    """The folder of the run whose weights initialize this run (`from:`); None: random initial weights."""
     out: Path
     """The folder of the run."""
     trust: Trust
-    """The modules and hosts that this configuration may use. If the user wrote the YAML file: the modules that its
-    parts name, and any host."""
+    """The modules and hosts that this configuration may use. For a YAML file that the user wrote: the modules that the
+    file names, and every host."""
     wiring: Wiring
-    """The facts that follow from inputs and tasks."""
+    """Facts that follow from the configuration alone, such as the column of each input."""
     nested: Trust
-    """The trust of the runs that this configuration names: the same modules, and the hosts of `--remote`."""
+    """The modules and hosts that the runs named by this configuration may use: the modules of `trust`, and the hosts
+    that the user allows with `--remote`."""
     run_folder: Path | None = None
-    """The folder of the run from which the configuration was read; None: it was read from another file."""
+    """The folder of the run whose `config.yaml` was read; None if the configuration was read from any other file."""
 
     @property
     def on_samples(self) -> bool:
-        """Whether the data set holds samples, not a text corpus. For an imported run, which has no data set: whether
-        its batches are counted in samples."""
+        """Whether the data set holds samples (True) or is a text corpus (False). For an imported run, which has no data
+        set: whether `training.samples_per_step` is set."""
         return holds_samples(self.data) if self.data.dataset else self.training.samples_per_step is not None
 
     @property
@@ -77,7 +79,8 @@ class Config:
         return self.run_folder is not None
 
     def dataset(self) -> Dataset:
-        """The data set of the configuration. Raises DataError for a remote address that `trust` does not allow."""
+        """Returns the data set of the configuration. Raises DataError if the data set has a remote address that `trust`
+        does not allow."""
         assert self.data.dataset is not None
         dataset = self.data.dataset()
         for address in dataset.addresses():
@@ -86,10 +89,10 @@ class Config:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = NOTHING) -> Config:
-    """Read a YAML file that the user wrote, or the configuration of a run (`RUN` or `RUN/config.yaml`), with overrides
-    such as `training.steps=500` (see `Document.override`). A YAML file may name any module and any address. A run, and
-    any file named `config.yaml`, may name only those that `trust` allows. Raises ConfigError with all problems of the
-    file and the overrides."""
+    """Read a configuration from a YAML file that the user wrote, or from a run (`RUN` or `RUN/config.yaml`).
+    `overrides` are texts such as `training.steps=500` (see `Document.override`). A YAML file of the user may name any
+    module and any address. A run, and any file with the name `config.yaml`, may name only the modules and hosts that
+    `trust` allows. Raises ConfigError with all problems of the file and the overrides."""
     folder = Path(path) if os.path.isdir(path) else Path(path).parent
     file = folder / "config.yaml" if os.path.isfile(Path(path) / "config.yaml") else Path(path)
     document = Document.read(file)
@@ -98,7 +101,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = 
         state = "is empty" if tree is None else f"is {shown(tree)}"
         message = f"the file {state}; it must be a mapping with {', '.join(sections())}"
         raise ConfigError(str(file), [Problem((), message)], {(): 1})
-    is_run_file = file.name == "config.yaml"  # a foreign folder may lack all other files of a run
+    is_run_file = file.name == "config.yaml"  # the folder of a run from elsewhere may lack all other files
     in_run = (
         is_run_file and any(map(os.path.isdir, (path, folder / "checkpoints", folder / "assets")))
     ) or "format" in tree
@@ -120,8 +123,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = 
 
 
 def load_run_config(folder: Path, trust: Trust = NOTHING) -> Config:
-    """The configuration in a run's `config.yaml`. It may name classes of chopmix and of the modules that `trust`
-    allows; its `out` is the folder. Raises ConfigError for any problem, another format included."""
+    """Returns the configuration in a run's `config.yaml`, with `folder` as `out`. The configuration may name classes of
+    chopmix and of the modules that `trust` allows. Raises ConfigError for any problem, including another format
+    number."""
     document = Document.read(folder / "config.yaml")
     if isinstance(document.tree, dict):
         _begin_run_config(document, folder)
@@ -129,21 +133,23 @@ def load_run_config(folder: Path, trust: Trust = NOTHING) -> Config:
 
 
 def _begin_run_config(document: Document, folder: Path) -> None:
-    """Check and remove the format number in the configuration of a run, and set `out` to the run's folder, since the
-    run may have been moved. Raises ConfigError for another format."""
+    """Check and remove the format number in the configuration of a run. Set `out` to the run's folder, since the run
+    may have been moved; if the file does not have the name `config.yaml`, set `out` to None. Raises ConfigError for
+    another format number."""
     if problem := other_format(document.tree.pop("format", 1)):
         raise ConfigError(document.file, [Problem((), problem)])
     document.tree["out"] = str(folder) if Path(document.file).name == "config.yaml" else None
 
 
 def write_config(folder: Path, config: Config) -> None:
-    """Write a configuration as the `config.yaml` of a run, atomically, with `format` preceding its sections."""
+    """Write a configuration atomically as `config.yaml` of a run. The first key of the file is `format`."""
     write_text(folder / "config.yaml", dumped({"format": FORMAT, **config.tree}))
 
 
 def config_from_tree(tree: Any, path: str | Path = "config.yaml", trust: Trust = NOTHING) -> Config:
-    """The configuration in a nested dict of the shape of a YAML; `path` names it in messages. It may name classes of
-    chopmix and of the modules that `trust` allows. Raises ConfigError with all its problems."""
+    """Returns the configuration in a nested dict that has the structure of a YAML. `path` is the file name in messages.
+    The configuration may name classes of chopmix and of the modules that `trust` allows. Raises ConfigError with all
+    problems."""
     return _checked(Document(str(path), copy.deepcopy(dict(tree)) if isinstance(tree, Mapping) else tree), trust)
 
 
@@ -156,7 +162,7 @@ def _checked(document: Document, trust: Trust) -> Config:
 
 
 def json_schema() -> dict[str, Any]:
-    """A JSON Schema (draft 2020-12) of the complete YAML, for editors."""
+    """Returns a JSON Schema (draft 2020-12) of all sections of the YAML, for editors."""
     schema = model_of("chopmix", sections(), "A chopmix experiment.").model_json_schema()
     same_as = {"type": "object", "properties": {"same_as": {"type": "string"}}, "required": ["same_as"]}
     same_as |= {"additionalProperties": False, "description": "The tokenizer of another input, by that input's name."}
@@ -165,8 +171,9 @@ def json_schema() -> dict[str, Any]:
 
 
 def _resolve(document: Document, trust: Trust, hosts: frozenset[str] = frozenset()) -> Config:
-    """The configuration of a document, which may name what `trust` allows. If the user wrote the YAML file (`trust` is
-    EVERYTHING), the runs that it names may use the modules that the file names, and `hosts`."""
+    """Returns the configuration of a document, which may name the modules and hosts that `trust` allows. If the user
+    wrote the YAML file, `trust` is EVERYTHING; the runs that the file names may then use the modules that the file
+    names, and `hosts`."""
     with trusting(trust):
         values, shares, wiring = _values(document)
     path = Path(document.file)
@@ -184,8 +191,8 @@ def _resolve(document: Document, trust: Trust, hosts: frozenset[str] = frozenset
 
 
 def _modules_in(tree: Mapping[str, Any]) -> Iterator[str]:
-    """The modules outside chopmix that the parts, attention graphs, environments and policies of a checked
-    configuration name: `mylab.lidar` of `use: mylab.lidar:Lidar`."""
+    """Yields the modules outside chopmix that the parts, attention graphs, environments and policies of a checked
+    configuration name: `mylab.lidar` for `use: mylab.lidar:Lidar`."""
     cores = [tree["model"], tree["model"]["encoder"] or {}]
     graphs = [reference for core in cores for reference in user_defined_graphs(core.get("attention", ""))]
     for reference in (*_parts_in(tree), *graphs, *(name for _, name in code_named_in(tree))):
@@ -193,7 +200,7 @@ def _modules_in(tree: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _parts_in(tree: Any) -> Iterator[str]:
-    """Every `package.module:Class` that a checked configuration names as a part by `use`."""
+    """Yields every `package.module:Class` that is the value of a key `use` in a checked configuration."""
     children = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list) else ()
     if isinstance(tree, Mapping) and isinstance(tree.get("use"), str) and ":" in tree["use"]:
         yield tree["use"]
@@ -202,8 +209,8 @@ def _parts_in(tree: Any) -> Iterator[str]:
 
 
 def _values(document: Document) -> tuple[dict[str, Any], dict[str, str], Wiring]:
-    """The checked values of all sections, the input whose tokenizer each input with `same_as` uses, and the wiring.
-    Raises ConfigError with all problems."""
+    """Returns (values, shares, wiring): the checked value of each section, by section name; for each input with
+    `same_as`, the name of the input whose tokenizer is used; and the wiring. Raises ConfigError with all problems."""
     tree, problems = document.tree, document.problems
     unknown = [name for name in tree if name not in sections()]
     problems += [Problem((name,), f"there is no such section{nearest(name, sections())}") for name in unknown]
@@ -222,8 +229,8 @@ def _values(document: Document) -> tuple[dict[str, Any], dict[str, str], Wiring]
 
 
 def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:
-    """The inputs written `{same_as: OTHER}`, mapped to OTHER; in the tree each one is replaced by a copy of that
-    input."""
+    """Returns a mapping from each input that is written `{same_as: OTHER}` to OTHER. In the tree, such an input is
+    replaced by a copy of OTHER, or by `text` if there is no input OTHER. Problems are appended to `problems`."""
     inputs = tree.get("inputs")
     shares = {name: options["same_as"] for name, options in inputs.items()
               if isinstance(options, dict) and "same_as" in options} if isinstance(inputs, dict) else {}  # fmt: skip
@@ -244,8 +251,8 @@ STAND_INS = {
     ("model", "width"): 2_882_880, ("model", "depth"): 1, ("model", "heads"): 1, ("model", "context"): 1,
     ("training", "steps"): 2**40, ("training", "minutes"): None,
 }  # fmt: skip
-"""Replacements for required numbers that are invalid, so that the cross-section checks can still run. The values fit
-all others: any usual number of heads divides this width."""
+"""Replacements for required numbers that are invalid, so that the checks across sections can still run. The
+replacements pass these checks: for example, every usual number of heads divides this width."""
 
 
 @functools.cache
@@ -254,10 +261,10 @@ def _section_model(name: str) -> Any:
 
 
 def _section(name: str, tree: Mapping[str, Any], values: dict[str, Any]) -> list[Problem]:
-    """Put the value of a section into `values`, and return its problems.
+    """Put the value of a section into `values`, and return the problems of the section.
 
-    Invalid keys are dropped (or replaced by STAND_INS) and the rest is read again, so that the cross-section checks run
-    and one mistake does not hide another."""
+    If keys are invalid, they are removed (or replaced by STAND_INS) and the rest of the section is read again.
+    Therefore the checks across sections can run, and one mistake does not hide another."""
     mapping = {name: tree[name]} if name in tree else {}
     try:
         values.update(check(_section_model(name), mapping))
@@ -274,21 +281,26 @@ def _section(name: str, tree: Mapping[str, Any], values: dict[str, Any]) -> list
 
 
 def _is_droppable(error: Any) -> bool:
-    """Whether an invalid value may be dropped alone: within inputs and tasks only an unknown key."""
+    """Returns whether the invalid value alone can be removed: in `inputs` and `tasks` only if it is an unknown key, in
+    other sections if it is not the section itself."""
     return error["type"] == "unknown_key" or (len(error["loc"]) > 1 and error["loc"][0] not in ("inputs", "tasks"))
 
 
 def _without(tree: Mapping[str, Any], paths: Sequence[Where]) -> dict[str, Any]:
-    """A copy of the tree without these paths. A path into a list removes the complete list."""
+    """Returns a copy of the tree without the values at these paths. A path to an element of a list removes the whole
+    list."""
     copied: Any = copy.deepcopy(tree)
     for path in sorted(paths, key=len, reverse=True):
-        *parents, last = takewhile(lambda key: isinstance(key, str), path)
-        functools.reduce(lambda node, key: node[key], parents, copied).pop(last, None)
+        node, keys = copied, [*takewhile(lambda key: isinstance(key, str), path)]
+        while len(keys) > 1 and isinstance(node.get(keys[0]), dict):
+            node = node[keys.pop(0)]
+        node.pop(keys[0], None)
     return copied
 
 
 def _default_out(path: Path) -> Path:
-    """The default of `out`: runs/a/b for `configs/a/b.yaml`, runs/NAME for NAME.yaml in any other folder."""
+    """Returns the default of `out`: `runs/a/b` for `configs/a/b.yaml`, and `runs/NAME` for `NAME.yaml` if no parent
+    folder is called `configs`."""
     parents = path.parts[:-1]
     start = len(parents) - parents[::-1].index("configs") if "configs" in parents else len(parents)
     return Path("runs", *parents[start:], path.stem)

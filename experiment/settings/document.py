@@ -1,6 +1,7 @@
-"""YAML files of configurations: reading with limits and overrides; every problem has its line.
+"""Reads YAML files of configurations within limits of size and depth, and applies overrides. Every problem has the line
+of its key.
 
-Tags, anchors, inheritance and interpolation are not supported; nothing is evaluated."""
+Tags, anchors, inheritance and interpolation are not supported; nothing in the file is evaluated."""
 
 from __future__ import annotations
 
@@ -18,23 +19,23 @@ from .hints import nearest, rename, shown
 Where = tuple[str | int, ...]
 """A path of keys and list indices in the YAML, such as ("inputs", "image", "patch_size")."""
 LONGEST, DEEPEST = 2**18, 40
-"""The largest number of characters of a configuration, and of nested mappings and lists."""
+"""The largest number of characters of a configuration, and the largest depth of nested mappings and lists."""
 
 
 class Problem(NamedTuple):
-    """One problem: its path in the YAML, and a message with the invalid value and the possible values."""
+    """One problem: its path in the YAML, and a message that contains the invalid value and the possible values."""
 
     path: Where
     message: str
 
 
 class ConfigError(Exception):
-    """All problems of a configuration. `str` returns one line per problem, sorted by line:
+    """All problems of a configuration. `str` returns one line per problem, sorted by line number:
 
         configs/x.yaml:7  model.depth: must be at least 1, not 0
 
-    `lines` maps paths of the YAML to lines of the file (None: set on the command line). A path that is missing there
-    has the line of its parent."""
+    `lines` maps a path such as `("model", "depth")` to its line number in the file; None means that the setting is from
+    the command line. A path that is not in `lines` has the line of its parent."""
 
     def __init__(self, file: str, problems: Sequence[Problem], lines: Mapping[Where, int | None] | None = None):
         self.file, self.lines = file, dict(lines or {})
@@ -44,7 +45,8 @@ class ConfigError(Exception):
         super().__init__("\n".join(map(self._shown, self.problems)))
 
     def line(self, path: Where) -> int | None:
-        """The line of a path in the file, counted from 1; None if it has no line."""
+        """Returns the line number of a path in the file, counted from 1. Returns None if the setting is from the
+        command line, or if neither the path nor a parent of the path is in `lines`."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path)
@@ -56,13 +58,14 @@ class ConfigError(Exception):
 
 
 def dotted(path: Where) -> str:
-    """A path as written on the command line: `inputs.image.patch_size`."""
+    """Returns a path as it is written on the command line: `inputs.image.patch_size`."""
     return ".".join(map(str, path))
 
 
 @dataclass
 class Document:
-    """A configuration while it is read: its tree of plain values, the line of each path, and the problems up to now."""
+    """A configuration while it is read: the tree of plain values, the line number of each path, and the problems found
+    so far."""
 
     file: str
     tree: Any
@@ -71,7 +74,7 @@ class Document:
 
     @classmethod
     def read(cls, path: Path) -> Document:
-        """Read a YAML file. Raises ConfigError if it is missing or invalid."""
+        """Read a YAML file. Raises ConfigError if the file cannot be read, or is not YAML that `read_yaml` accepts."""
         document, text = cls(str(path), None), text_of(path)
         try:
             document.tree = read_yaml(text, document.lines, document.problems)
@@ -81,7 +84,7 @@ class Document:
         return document
 
     def rename(self) -> None:
-        """Replace names of earlier versions (see hints.py) in the tree; each one is recorded as a problem."""
+        """Replace names of earlier versions (see hints.py) in the tree. Each replacement is recorded as a problem."""
         for renaming in rename(self.tree):
             self.problems.append(Problem(renaming.path, renaming.sentence))
             size = len(renaming.path)
@@ -89,14 +92,14 @@ class Document:
                 self.lines[renaming.moved + old[size:]] = self.lines[old]
 
     def override(self, text: str) -> None:
-        """Apply an override `key.sub=value` to the tree; the value is read as YAML. Missing mappings are created, and a
-        name on the path becomes `{use: NAME}`:
+        """Apply an override `key.sub=value` to the tree. The value is read as YAML. Missing mappings on the path are
+        created. A name on the path becomes `{use: NAME}`:
 
             training.steps=500            training: {steps: 500}
             data.dataset.held_out=theo    data: {dataset: {use: fsdd, held_out: theo}}, from data: {dataset: fsdd}
 
-        `inputs.NAME=null` and `tasks.NAME=null` remove an input (and its entry in `training.input_dropout`) or a task,
-        for ablations. An override that cannot be applied is recorded as a problem."""
+        `inputs.NAME=null` removes an input and its entry in `training.input_dropout`; `tasks.NAME=null` removes a task.
+        An override that cannot be applied is recorded as a problem."""
         key, equals, value = text.partition("=")
         path = tuple(part.strip() for part in key.split("."))
         if not equals:
@@ -116,7 +119,8 @@ class Document:
                 self._remove(path, mapping, existed)
 
     def _mapping_at(self, path: tuple[str, ...]) -> dict[str, Any] | None:
-        """The mapping that holds the last key of a path. If it is not a mapping, records a problem and returns None."""
+        """Returns the mapping that contains the last key of a path. Creates missing mappings on the path. If a value on
+        the path is neither a mapping nor a text, records a problem and returns None."""
         mapping = self.tree
         for depth, name in enumerate(path[:-1], start=1):
             child = mapping.get(name)
@@ -133,17 +137,18 @@ class Document:
     def _remove(self, path: tuple[str, ...], mapping: dict[str, Any], existed: bool) -> None:
         section, name = path
         del mapping[name]
-        training = self.tree.get("training")
-        shares = training.get("input_dropout") if isinstance(training, dict) else None
-        if section == "inputs" and isinstance(shares, dict):
-            shares.pop(name, None)
+        for parent, key in (("training", "input_dropout"), ("data", "columns")) if section == "inputs" else ():
+            values = self.tree.get(parent)
+            by_input = values.get(key) if isinstance(values, dict) else None
+            if isinstance(by_input, dict):
+                by_input.pop(name, None)
         if not existed:
             self.problems.append(Problem(path, f"does not exist, so it cannot be removed{nearest(name, mapping)}"))
 
 
 def text_of(path: Path) -> str:
-    """The text of a YAML file. Raises ConfigError if it cannot be read; for a missing file the message has the nearest
-    name."""
+    """Returns the text of a YAML file. Raises ConfigError if the file cannot be read. If the file does not exist, the
+    message has the most similar name in the folder."""
     if os.path.isdir(path):
         files = ", ".join(sorted(file.name for file in path.glob("*.yaml"))) or "none"
         raise ConfigError(str(path), [Problem((), f"is a folder, not a file; YAML files in it: {files}")])
@@ -160,7 +165,7 @@ def text_of(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which refuses anchors, aliases, tags and more than DEEPEST nested levels."""
+    """PyYAML's safe loader, but anchors, aliases, tags and more than DEEPEST nested levels are errors."""
 
     depth = 0
 
@@ -179,10 +184,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(text: str, lines: dict[Where, int | None], problems: list[Problem]) -> Any:
-    """The plain value of a YAML text. Writes the line of every path into `lines`, and repeated keys into `problems`.
+    """Returns the plain value of a YAML text. Puts the line number of every path into `lines`, and a problem for each
+    repeated key into `problems`.
 
-    Keys are always text (`1:` is "1"), and so are dates. Raises yaml.YAMLError if the text is not valid YAML, is longer
-    than LONGEST or is nested deeper than DEEPEST."""
+    Keys are always read as text (`1:` becomes "1"), and dates too. Raises yaml.YAMLError if the text is not YAML, has
+    more than LONGEST characters, more than DEEPEST nested levels, or an anchor, alias or tag."""
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"{len(text):,} characters; a configuration has at most {LONGEST:,}")
     loader = _Loader(text)
@@ -216,18 +222,18 @@ def _value(loader: _Loader, node: yaml.Node, path: Where, lines: dict, problems:
 
 
 def yaml_problem(error: yaml.YAMLError) -> Problem:
-    """A PyYAML error as a problem of the complete file."""
+    """Returns a PyYAML error as a problem without a path, that is, a problem of the whole file."""
     parts = [getattr(error, name, None) for name in ("context", "problem")]
     return Problem((), f"invalid YAML: {', '.join(part for part in parts if part) or ' '.join(str(error).split())}")
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's safe dumper without anchors, which `_Loader` refuses."""
+    """PyYAML's safe dumper, but without anchors, since `_Loader` does not accept them."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def dumped(tree: Any) -> str:
-    """A tree of plain values as YAML text, keys in their order."""
+    """Returns a tree of plain values as YAML text. The order of the keys does not change."""
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False)

@@ -1,4 +1,5 @@
-"""Names of other libraries and of earlier versions, mapped to the present names, for messages."""
+"""Messages about names that are not valid in a YAML: names of other libraries, names of earlier versions of chopmix,
+and typing errors."""
 
 from __future__ import annotations
 
@@ -51,12 +52,12 @@ GROUPS: dict[str, str] = {
     "warmup warmup_steps warmup_iters": "write training.schedule: {use: cosine, warmup: 100}",
     "workers num_workers": "data are read by a thread of the training process",
 }
-"""The advice for words of other libraries (separated by spaces)."""
+"""The advice for names that other libraries use. A key contains several names, separated by spaces."""
 HINTS = {word: hint for words, hint in GROUPS.items() for word in words.split()}
 
 
 def hint_for(word: object) -> str:
-    """The advice for a word of another library; empty for other words."""
+    """Returns the advice for a name of another library. Empty if GROUPS does not contain the name."""
     return HINTS.get(str(word).lower().replace("-", "_"), "")
 
 
@@ -73,9 +74,9 @@ RENAMED = {
     "tasks.*.pooling=own_tokens": "tasks.*.pooling=core_tokens",
     "training.mix": "training.mixup",
 }
-"""Renamed keys, and renamed values as `key=word` (the word may be part of a longer text, of a list, or the value of
-`use`); `*` is any name. Entries are applied from first to last. A path uses the new names of the keys above it, so
-`data.card` precedes `data.dataset.left_out`."""
+"""Renamed keys (old path to new path), and renamed values, written `key=value`. A renamed value is a word in a text, in
+a list of texts, or in the value of `use`. `*` stands for any name. The entries are applied from first to last. A path
+contains the new names of its parent keys, so `data.card` precedes `data.dataset.left_out`."""
 
 MOVED = {
     "data.card": "data.base",
@@ -110,51 +111,53 @@ MOVED = {
     "tokenizers.sound": "tokenizers.media.sound",
     "training.mix": "training.mixup",
 }
-"""Renamed modules and classes (`module:Class`) of chopmix that a YAML may name or a user's class may import, without
-the prefix `chopmix.`"""
+"""Renamed modules and classes (`module:Class`) of chopmix, without the prefix `chopmix.`. A YAML may name them, and the
+class of a user may import them."""
 
 PROJECTS = {
     "decision": ("episodes", "play", "record", "decision_transformer"), "in_context": ("in_context", "rules"),
     "whisper": ("transcribe", "whisper"),
 }  # fmt: skip
-"""The parts of each project by the names that a YAML, a command line or a published model uses, for the message that
-the project is not installed."""
+"""The names that each project provides for YAML files, command lines and published models. They are needed for the
+message that the project is not installed."""
 
 REFERENCE = re.compile(r"(\w+)((?:\.\w+)+)(:\w+)?")
 
 
 class Renaming(NamedTuple):
-    """An old name that was found in a tree and replaced."""
+    """An old name that was found in a tree and replaced by the new name."""
 
     path: tuple[str | int, ...]
-    """The path of the renamed key, or of the key whose value was renamed."""
+    """The path of the renamed key (with the old name), or of the key whose value was renamed."""
     old: str
     new: str
     doubled: bool = False
-    """Whether the mapping also had the new key; the old key was then dropped with its value."""
+    """Whether the mapping contained both the old and the new key. The old key was then removed together with its
+    value."""
 
     @property
     def moved(self) -> tuple[str | int, ...]:
-        """The path with the new name."""
+        """The path with the new name if a key was renamed, else `path`."""
         return (*self.path[:-1], self.new) if self.path[-1] == self.old else self.path
 
     def __str__(self) -> str:
-        """`data.card is called data.dataset now`."""
+        """Returns a sentence such as `data.card is called data.dataset now`."""
         return f"{'.'.join(map(str, self.path))} {self.sentence}"
 
     @property
     def sentence(self) -> str:
-        """The message at the path: `is called data.dataset now`, or for a value
-        `'same_span' is called 'same_item' now`."""
+        """The message without the path: `is called data.dataset now` for a key, `'same_span' is called 'same_item' now`
+        for a value."""
         if self.path[-1] == self.old:
             return f"is called {'.'.join(map(str, self.moved))} now"
         return f"{self.old!r} is called {self.new!r} now"
 
 
 def rename(tree: Any) -> list[Renaming]:
-    """Replace the old names in a YAML's tree in place, keeping the order of keys; returns the replacements.
+    """Replace the old names in the tree of a YAML in place. The order of the keys does not change. Returns the
+    replacements.
 
-    The options of a class from outside chopmix (`use: mylab.lidar:Lidar`) are not changed."""
+    The options of a class outside chopmix (`use: mylab.lidar:Lidar`) do not change."""
     renamings: list[Renaming] = []
     for old, new in RENAMED.items():
         (old_path, _, word), new_path = old.partition("="), new.rpartition("=")[2]
@@ -171,7 +174,7 @@ def rename(tree: Any) -> list[Renaming]:
 
 
 def mappings(tree: Any, parents: list[str], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict]]:
-    """(path, mapping) for every mapping at a path of keys, in which `*` matches any key."""
+    """Yields (path, mapping) for every mapping at the path `parents`, a list of keys in which `*` matches any key."""
     if not isinstance(tree, dict):
         return
     if not parents:
@@ -182,13 +185,14 @@ def mappings(tree: Any, parents: list[str], path: tuple[str, ...] = ()) -> Itera
 
 
 def is_foreign(part: Mapping[str, Any]) -> bool:
-    """Whether a mapping holds the options of a class from outside chopmix."""
+    """Returns whether a mapping contains the options of a class outside chopmix."""
     use = part.get("use")
     return isinstance(use, str) and ":" in use and not use.startswith("chopmix.")
 
 
 def with_key(mapping: dict, path: tuple[str, ...], old: str, new: str) -> Renaming:
-    """Rename a key of a mapping in place, keeping the order. If the new key exists too, the old key is dropped."""
+    """Rename a key of a mapping in place, without changing the order of the keys. If the mapping also has the new key,
+    the old key is removed. Returns the replacement."""
     items, doubled = list(mapping.items()), new in mapping
     mapping.clear()
     mapping.update((new if key == old else key, value) for key, value in items if key != old or not doubled)
@@ -196,8 +200,8 @@ def with_key(mapping: dict, path: tuple[str, ...], old: str, new: str) -> Renami
 
 
 def with_value(value: Any, path: tuple[str | int, ...], old: str, new: str, renamings: list[Renaming]) -> Any:
-    """A value with a word replaced: in a text, in a list of texts, or in the `use` of a mapping. The replacements are
-    appended to `renamings`."""
+    """Returns a value in which the word `old` is replaced by `new`: in a text, in a list of texts, or in the `use` of a
+    mapping. The replacements are appended to `renamings`."""
     if isinstance(value, list):
         return [with_value(item, (*path, number), old, new, renamings) for number, item in enumerate(value)]
     if isinstance(value, dict) and "use" in value:
@@ -210,8 +214,8 @@ def with_value(value: Any, path: tuple[str | int, ...], old: str, new: str, rena
 
 
 def with_references(value: Any, path: tuple[str | int, ...], renamings: list[Renaming]) -> Any:
-    """A tree with the present name of every `chopmix.module:Class`, changed in place. The replacements are appended to
-    `renamings`."""
+    """Replace every renamed `chopmix.module:Class` in a tree by its new name, in place. Returns the tree. The
+    replacements are appended to `renamings`."""
     if isinstance(value, dict | list):
         for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
             value[key] = with_references(item, (*path, key), renamings)
@@ -222,7 +226,7 @@ def with_references(value: Any, path: tuple[str | int, ...], renamings: list[Ren
 
 
 def moved(reference: str) -> str | None:
-    """The present name of a renamed module of chopmix (or `module:Class`); None for any other reference.
+    """Returns the new name of a renamed module of chopmix (or `module:Class`). Returns None for any other name.
 
     `chopmix.models.norms:RmsNorm` is now `chopmix.models.layers.norms:RmsNorm`."""
     parts = REFERENCE.fullmatch(reference)
@@ -238,7 +242,7 @@ def moved(reference: str) -> str | None:
 
 
 def missing_project(name: Any) -> str:
-    """A message that names the project to which this part belongs, if the project is not installed; else empty."""
+    """Returns a message if a project that is not installed provides this name. Otherwise returns an empty text."""
     for project, parts in PROJECTS.items():
         if name in parts and project not in projects():
             return f"{name!r} belongs to the project {project!r}, which is not installed: no folder projects/{project}"
@@ -246,8 +250,9 @@ def missing_project(name: Any) -> str:
 
 
 def nearest(name: Any, possible: Iterable[str], *, list_all: bool = True) -> str:
-    """The end of a message about an unknown name: `; write training.learning_rate` for a word of another library,
-    `; did you mean 'depth'?` for a similar name, else (with `list_all`) `; possible: depth, width`."""
+    """Returns the end of a message about an unknown name: `; write training.learning_rate` if the name is in GROUPS, or
+    a message that a project is not installed; else `; did you mean 'depth'?` if a possible name is similar; else
+    `; possible: depth, width` if `list_all`, or an empty text."""
     possible = list(possible)
     if hint := hint_for(name) or missing_project(name):
         return f"; {hint}"
@@ -258,6 +263,6 @@ def nearest(name: Any, possible: Iterable[str], *, list_all: bool = True) -> str
 
 
 def shown(value: Any) -> str:
-    """A value for a message, as YAML writes it (null, true, false), cut to 80 characters."""
+    """Returns a value as text for a message, cut to 80 characters. None, True and False become null, true and false."""
     text = {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
     return text if len(text) <= 80 else f"{text[:77]}..."

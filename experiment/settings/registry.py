@@ -1,9 +1,9 @@
-"""The classes that a YAML may name: the look-up of names, the modules that may be imported, and the docstrings of
-options.
+"""The classes that a YAML may name: finding a class by its name, importing modules that are allowed, and the docstrings
+of options.
 
-Classes in the same file as their base class are named after the class (`norm: rms_norm` is `RmsNorm` of
-models/layers/norms.py). Tokenizers, tasks and datasets have one file each and are named after the file (`use: image` is
-tokenizers/image.py). `use: mylab.lidar:LidarTokenizer` names any class that can be imported."""
+A class in the same file as its base class has the name of the class in snake case: `norm: rms_norm` is the class
+`RmsNorm` in models/layers/norms.py. Tokenizers, tasks and data sets have one file each, and the name of the file:
+`use: image` is tokenizers/image.py. `use: mylab.lidar:LidarTokenizer` names any class that can be imported."""
 
 from __future__ import annotations
 
@@ -32,28 +32,29 @@ FOLDERS = {
     f"{ROOT}.models.transformer:Block": "models.blocks",
     f"{ROOT}.training.logger:Logger": "training.loggers",
 }
-"""The plug-in folder of each base class. Every file in it defines one subclass."""
+"""The plug-in folder of each base class. Every file in this folder defines one subclass."""
 CONCRETE = (f"{ROOT}.models.transformer:Block",)
-"""Base classes of plug-in folders that a YAML can name themselves."""
+"""Base classes with a plug-in folder that a YAML can name themselves, in addition to their subclasses."""
 
 
 class Registry:
-    """Base: a table of names and classes. `fits` returns whether a class may be named, `what` is the name of the base
-    class in messages."""
+    """Base class of tables of names and classes. `fits` is a function that returns whether an object may be named.
+    `what` is the name of the base class in messages."""
 
     def __init__(self, what: str, fits: Callable[[Any], bool]):
         self.what, self.fits = what, fits
 
     def stems(self) -> list[str]:
-        """Returns all names, in a stable order. Some of them may have no class."""
+        """Returns all names, always in the same order. A name may have no class."""
         raise NotImplementedError
 
     def classes(self, stem: str) -> list[type]:
-        """Returns the classes of a name. Raises LookupError if they cannot be imported."""
+        """Returns the classes of a name, usually one. Raises LookupError if the module of the name cannot be
+        imported."""
         raise NotImplementedError
 
     def names(self) -> list[str]:
-        """Returns the names that have a class, in a stable order."""
+        """Returns the names that have a class or whose module cannot be imported, always in the same order."""
         return [stem for stem in self.stems() if self._has_class(stem)]
 
     def _has_class(self, stem: str) -> bool:
@@ -63,8 +64,9 @@ class Registry:
             return True
 
     def find(self, use: str) -> tuple[str, Any]:
-        """Returns the canonical name and the class for `use`: a name, in which capitals and underscores do not matter,
-        or package.module:Class. Raises LookupError, whose message is one sentence, if there is no such class."""
+        """Returns the name as `stems` writes it, and the class. `use` is a name, in which capitals and underscores do
+        not matter, or `package.module:Class`. Raises LookupError with a message of one sentence if there is no such
+        class, or if more than one class has this name."""
         if ":" in use:
             value = imported(use)
             if not self.fits(value):
@@ -82,7 +84,8 @@ class Registry:
 
 
 class Classes(Registry):
-    """These classes, by their names in snake case. As package.module:Class any subclass of one of the `bases`."""
+    """A registry of the given classes, by their names in snake case. A class written as `package.module:Class` must be
+    a subclass of one of the `bases`."""
 
     def __init__(self, classes: Sequence[type], bases: tuple[type, ...]):
         base_names = " or ".join(base.__name__ for base in bases)
@@ -97,8 +100,9 @@ class Classes(Registry):
 
 
 class Folder(Registry):
-    """One class per file of a plug-in folder, by the file's name: the class for which `fits` is true. Files without
-    one are ignored. `core`: further classes, by their names in snake case."""
+    """A registry with one class per file of a plug-in folder, by the name of the file. The class of a file is the class
+    for which `fits` returns True; a file without such a class is ignored. `core` contains further classes, by their
+    names in snake case."""
 
     def __init__(self, package: str, what: str, fits: Callable[[Any], bool], core: Sequence[type] = ()):
         super().__init__(what, fits)
@@ -120,8 +124,7 @@ class Folder(Registry):
 
 
 def folder_of(package: str, base: type, core: Sequence[type] = ()) -> Folder:
-    """Returns the registry of the subclasses of a base class, one per file of the package, and of the classes in
-    `core`."""
+    """Returns the registry of the subclasses of `base`, one per file of the package, and of the classes in `core`."""
 
     def fits(value: Any) -> bool:
         return inspect.isclass(value) and issubclass(value, base) and (value is not base or value in core)
@@ -130,9 +133,10 @@ def folder_of(package: str, base: type, core: Sequence[type] = ()) -> Folder:
 
 
 def registry_of(results: tuple[Any, ...]) -> Registry:
-    """Returns the registry for a parameter of type `Callable[..., X]`. For a union X it has the members of X; otherwise
-    the subclasses of X: one per file of the plug-in folder in FOLDERS, or, if X has no such folder, those in the module
-    of X. If there are no subclasses, it has X itself."""
+    """Returns the registry for a parameter of type `Callable[..., X]`. `results` contains X, or the members if X is a
+    union. For a union the registry contains its members. Otherwise it contains the subclasses of X: those in the
+    plug-in folder in FOLDERS, or, if X has no plug-in folder, those in the module of X. If there are no subclasses, it
+    contains X."""
     if len(results) > 1:
         return Classes(results, results)
     (base,) = results
@@ -158,7 +162,7 @@ _trust: ContextVar[Trust] = ContextVar("trust", default=NOTHING)
 
 @contextmanager
 def trusting(trust: Trust) -> Iterator[None]:
-    """A context in which configurations may name classes of chopmix and of the modules that `trust` allows."""
+    """Returns a context in which a configuration may name classes of chopmix and of the modules that `trust` allows."""
     token = _trust.set(trust)
     try:
         yield
@@ -167,13 +171,15 @@ def trusting(trust: Trust) -> Iterator[None]:
 
 
 def refusal(reference: str) -> str:
-    """Returns why the configuration being read must not name `package.module:Name`. Empty if it may name it."""
+    """Returns the reason why the configuration must not name `package.module:Name`. Empty if the configuration may name
+    it."""
     return _trust.get().refusal(reference)
 
 
 def imported(reference: str) -> Any:
-    """Returns the object `package.module:Name`. Raises LookupError, whose message is one sentence, if there is no such
-    object, and before anything is imported, if the configuration being read must not name the module."""
+    """Returns the object `package.module:Name`. Raises LookupError with a message of one sentence if the reference does
+    not have this form, if the configuration must not name the module (the module is then not imported), if the import
+    fails, or if the module has no callable object of this name."""
     path, _, name = reference.partition(":")
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path):
         raise LookupError(f"{reference!r} does not have the form package.module:Class")
@@ -187,8 +193,8 @@ def imported(reference: str) -> Any:
 
 
 def import_or_explain(path: str) -> Any:
-    """Imports and returns a module. A module outside chopmix can also be in the working directory. Raises LookupError
-    if the import raises any exception."""
+    """Imports and returns a module. A module outside chopmix may be in the working directory. Raises LookupError if the
+    import raises any exception."""
     if path.partition(".")[0] != ROOT:
         search_here()
     try:
@@ -200,13 +206,15 @@ def import_or_explain(path: str) -> Any:
 
 
 def use_name(cls: Any) -> str:
-    """Returns the name of a class in a YAML: `rms_norm` for classes of chopmix, `package.module:Class` for others."""
+    """Returns the name of a class in a YAML: `rms_norm` for a class of chopmix, `package.module:Class` for any other
+    class."""
     is_core = cls.__module__.partition(".")[0] == ROOT
     return snake_case(cls.__name__) if is_core else f"{cls.__module__}:{cls.__qualname__}"
 
 
 def snake_case(name: str) -> str:
-    """RmsNorm: rms_norm; Gpt2: gpt2; AdamW: adamw; MLPMixer: mlp_mixer."""
+    """Returns a class name in snake case: `RmsNorm` becomes `rms_norm`, `Gpt2` `gpt2`, `AdamW` `adamw`, `MLPMixer`
+    `mlp_mixer`."""
     return re.sub(r"(?<!^)(?=[A-Z][a-z])", "_", name).lower()
 
 
@@ -216,8 +224,9 @@ def flat(name: str) -> str:
 
 
 def attribute_docstrings(target: Any) -> dict[str, str]:
-    """Returns the docstring after each field of a dataclass and of its bases, by field: `{"every": "Steps between two
-    checkpoints"}`. Empty if it is not a dataclass, or if its source cannot be read."""
+    """Returns the docstrings after the fields of a dataclass and of its base classes, by field:
+    `{"every": "Steps between two checkpoints"}`. Classes that are not dataclasses, and classes whose source cannot be
+    read, are omitted."""
     docstrings: dict[str, str] = {}
     for base in filter(is_dataclass, reversed(getattr(target, "__mro__", ()))):
         try:

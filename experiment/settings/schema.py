@@ -1,16 +1,17 @@
-"""The schema of a YAML is derived from the signatures of the classes that it names.
+"""Derives the schema of a YAML from the signatures of the classes that the YAML names.
 
-Positional parameters come from code. Keyword-only parameters (for a dataclass: its fields) are keys of the YAML, with
-their annotation and default. A class with many keys may define them in a dataclass `Options`; it then receives an
-instance as `options`. Members of a union that only code can provide (`Graph` in `str | Graph`) are omitted.
+Positional parameters are passed by code. Keyword-only parameters (for a dataclass: its fields) are keys of the YAML,
+with their annotation and default. A class with many keys may define these keys in an inner dataclass `Options`; its
+constructor then receives an instance as `options`. Members of a union that only code can provide (`Graph` in
+`str | Graph`) are omitted.
 
     Callable[..., X]   a part (`Choice`): the name of a class, or {use: NAME, ...}; read as a `Part`
     a dataclass        a mapping of its fields (`Record`); read as an instance
     anything else      a plain value (`Plain`)
 
-`__init__(self, model, learning_rate, *, momentum: float = 0.95)` has one key, `momentum`, a number, by default 0.95.
-Each signature becomes one pydantic model. All problems of a value are raised at once, as one ValidationError whose
-locations are paths in the YAML."""
+`__init__(self, model, learning_rate, *, momentum: float = 0.95)` has one key, `momentum`, a number with the default
+0.95. Each signature becomes one pydantic model. All problems of a value are raised together, as one ValidationError
+whose locations are paths in the YAML."""
 
 from __future__ import annotations
 
@@ -46,17 +47,19 @@ from .hints import nearest, shown
 from .registry import Registry, attribute_docstrings, registry_of, use_name
 
 OURS = __name__.partition(".")[0]
-"""The package: `chopmix`."""
+"""The name of this package: `chopmix`."""
 
 
 def problem(message: str, *path: str | int, kind: str = "config") -> ValidationError:
-    """A pydantic error with one problem, at `path` relative to the value that is read."""
+    """Returns a pydantic error with one problem. `path` is relative to the value that is read. `kind` is the type of
+    the pydantic error."""
     error: InitErrorDetails = {"type": PydanticCustomError(kind, message), "loc": path, "input": None}
     return ValidationError.from_exception_data("configuration", [error])
 
 
 class Plain:
-    """Marker in `Annotated` for a value without parts; its errors use the words of `describe`."""
+    """Marker in `Annotated` for a plain value, that is, one that contains neither a part nor a dataclass. Error
+    messages describe the annotation as `describe` does."""
 
     def __init__(self, annotation: Any):
         self.annotation = annotation
@@ -65,7 +68,8 @@ class Plain:
         return core_schema.no_info_wrap_validator_function(self.read, handler(source))
 
     def read(self, value: Any, validate: Callable[[Any], Any]) -> Any:
-        """The value as validated by pydantic (`validate`). Raises ValidationError with one problem for all errors."""
+        """Returns the value as pydantic validates it. `validate` is pydantic's validator. Raises ValidationError with
+        one problem, even if pydantic finds several errors."""
         try:
             return validate(value)
         except ValidationError as error:
@@ -75,12 +79,12 @@ class Plain:
             raise problem(f"must be {expected}, not {shown(value)}{hint}") from None
 
     def expected(self) -> str:
-        """The type in words."""
+        """Returns the type in words."""
         return describe(self.annotation)
 
 
 def number(value: Any) -> Any:
-    """The number that a text represents; any other value unchanged."""
+    """Returns the number that a text represents. Any other value is returned unchanged."""
     if isinstance(value, str):
         for kind in (int, float):
             try:
@@ -104,7 +108,7 @@ STRICT: dict[Any, Any] = {
 
 
 def strict(annotation: Any) -> Any:
-    """An annotation in which each `bool`, `str`, `int` and `float` is replaced by its entry in STRICT."""
+    """Returns an annotation in which each `bool`, `str`, `int` and `float` is replaced by its value in STRICT."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal or not arguments:
         return STRICT.get(annotation, annotation)
@@ -114,13 +118,13 @@ def strict(annotation: Any) -> Any:
 
 
 def members(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, or the annotation alone."""
+    """Returns the members of a union. For any other annotation, returns a tuple with only the annotation."""
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
 def yaml_types(annotation: Any) -> Any:
-    """An annotation without the members that only code can provide: `str | list[str]` of
-    `str | Graph | list[str | Graph]`."""
+    """Returns an annotation without the members of unions that only code can provide: `str | Graph | list[str | Graph]`
+    becomes `str | list[str]`."""
     if get_origin(annotation) is list:
         return over_arguments(yaml_types, annotation)
     kept = [member for member in members(annotation) if is_dataclass(member) or not _is_ours(member)]
@@ -132,7 +136,7 @@ def _is_ours(annotation: Any) -> bool:
 
 
 def over_arguments(change: Callable[[Any], Any], annotation: Any) -> Any:
-    """A union or generic type with `change` applied to each of its arguments except None and `...`."""
+    """Returns a union or generic type in which `change` is applied to each argument except None and `...`."""
     origin = get_origin(annotation)
     unchanged = (..., types.NoneType)
     changed = tuple(argument if argument in unchanged else change(argument) for argument in get_args(annotation))
@@ -141,11 +145,11 @@ def over_arguments(change: Callable[[Any], Any], annotation: Any) -> Any:
 
 NAMES = {bool: "true or false", str: "text", int: "a whole number", float: "a number", types.NoneType: "null"}
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-"""The bounds of pydantic's `Field`, in words."""
+"""The names of bounds in pydantic's `Field`, with the words for messages."""
 
 
 def _bounds(annotation: Any) -> list[str]:
-    """The bounds of an annotation in words: `["at least 0", "less than 1"]` for
+    """Returns the bounds of an annotation in words: `["at least 0", "less than 1"]` for
     `Annotated[float, Field(ge=0, lt=1)]`."""
     constraints = [item for field in get_args(annotation)[1:] for item in getattr(field, "metadata", [field])]
     bounds = [(word, getattr(item, name, None)) for item in constraints for name, word in BOUNDS.items()]
@@ -153,7 +157,8 @@ def _bounds(annotation: Any) -> list[str]:
 
 
 def describe(annotation: Any) -> str:
-    """An annotation in words: `int | None` is "a whole number or null", `list[str]` "a list of values (text)"."""
+    """Returns an annotation in words: `"a whole number or null"` for `int | None`, `"a list of values (text)"` for
+    `list[str]`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " or ".join(map(repr, arguments))
@@ -171,7 +176,7 @@ def describe(annotation: Any) -> str:
 
 
 def _words(annotation: Any) -> Iterator[str]:
-    """The texts that the `Literal`s in an annotation allow."""
+    """Yields the texts that the `Literal`s in an annotation allow."""
     for argument in get_args(annotation):
         if get_origin(annotation) is Literal and isinstance(argument, str):
             yield argument
@@ -180,16 +185,17 @@ def _words(annotation: Any) -> Iterator[str]:
 
 
 Keys = dict[str, tuple[Any, Any]]
-"""Annotation and default by key; the default `...` means that the key is required."""
+"""The annotation and the default of each key. The default `...` means that the key is required."""
 
 
 def halves(target: Target) -> tuple[Target, ...]:
-    """The callables whose keys share one mapping of the YAML: for a tokenizer its chopper and the tokenizer itself."""
+    """Returns the callables whose keys are in one mapping of the YAML: the chopper and the tokenizer for a tokenizer,
+    else only `target`."""
     return (target.Chopper, target) if hasattr(target, "Chopper") else (target,)
 
 
 def keys_of(*targets: Target) -> Keys:
-    """The keys of one or more classes or functions together, in the order of their signatures."""
+    """Returns the keys of all these classes or functions together, in the order of their signatures."""
     keys: Keys = {}
     for target in map(options_of, targets):
         annotated: Any = target if is_dataclass(target) or not inspect.isclass(target) else target.__init__
@@ -203,7 +209,8 @@ def keys_of(*targets: Target) -> Keys:
 
 
 def plain(value: Any) -> Any:
-    """A checked value, or a default of a signature, as plain YAML values."""
+    """Returns a checked value, or the default of a parameter, as plain YAML values (mappings, lists, texts, numbers,
+    null)."""
     if isinstance(value, Part):
         return ({"use": value.use} if value.use else {}) | plain(value.options)
     if is_dataclass(value) and not isinstance(value, type):
@@ -218,15 +225,16 @@ def plain(value: Any) -> Any:
 
 
 class Choice:
-    """Reads a part: the name of a class in `registry`, or a mapping with `use` and options of that class. `default` is
-    the name if `use` is missing; with `optional`, null and "none" are read as None."""
+    """Reads a part: the name of a class in `registry`, or a mapping with `use` and options of this class. `default` is
+    the name of the class if a mapping has no `use`. If `optional`, null and "none" are read as None."""
 
     def __init__(self, registry: Registry, default: Any = None, optional: bool = False):
         self.registry, self.optional = registry, optional
         self.default: str | None = default if isinstance(default, str) else None
 
     def read(self, value: Any) -> Part | None:
-        """The part with all options. Raises ValidationError for unknown, missing or invalid options."""
+        """Returns the part with all its options, or None. Raises ValidationError if the value is neither a text nor a
+        mapping, if no class has this name, and for unknown, missing or invalid options."""
         if self.optional and (value is None or value == "none"):
             return None
         if not isinstance(value, str | Mapping):
@@ -244,7 +252,8 @@ class Choice:
         return Part(target, check(model, options, name), name)
 
     def _about_folder(self, use: str) -> str:
-        """A message with the possible entries if `use` is a folder instead of a name; empty for anything else."""
+        """Returns a message with possible values if `use` is the path of a folder instead of a name. Otherwise returns
+        an empty text."""
         entries = []
         for name in self.registry.names() if os.path.isdir(use) else ():
             with contextlib.suppress(LookupError):  # the requirements of this class are not installed
@@ -277,8 +286,9 @@ class Choice:
 
 
 class Record:
-    """Reads a mapping with the keys of `targets` as `make(**values)`; with `optional`, null as None. If the first
-    target has a `from_number`, it reads a number: `dropout: 0.1`. `label` is the name in messages."""
+    """Reads a mapping with the keys of `targets` and returns `make(**values)`. If `optional`, null is read as None. If
+    the first target has a method `from_number`, a number is read by this method: `dropout: 0.1`. `label` is the name in
+    messages."""
 
     def __init__(self, label: str, targets: tuple[Target, ...], make: Target, optional: bool = False):
         self.label, self.targets, self.make, self.optional = label, targets, make, optional
@@ -289,7 +299,8 @@ class Record:
         return model_of(self.label, keys_of(*self.targets), inspect.getdoc(self.targets[0]))
 
     def read(self, value: Any) -> Any:
-        """The built value. Raises ValidationError for invalid keys and values, and the errors of `make`."""
+        """Returns the result of `make`. Raises ValidationError for invalid keys and values, and every exception that
+        `make` raises."""
         if value is None and self.optional:
             return None
         amount = number(value)
@@ -313,7 +324,8 @@ class Record:
 
 
 def reader(annotation: Any, default: Any = None) -> Any:
-    """The annotation for pydantic: `Choice` for parts, `Record` for dataclasses, `Plain` for anything else."""
+    """Returns an annotation for pydantic: with a `Choice` for parts, a `Record` for dataclasses, and `Plain` for
+    anything else. `default` is the default of the key."""
     union = members(annotation)
     inner = [member for member in union if member is not types.NoneType]
     optional, only = len(inner) < len(union), inner[0] if len(inner) == 1 else None
@@ -333,7 +345,8 @@ SHAPES = "<mapping>", "<other>"  # tags of the members of a union
 
 
 def _by_shape(members: list[Any]) -> Any:
-    """A union of a mapping and something else, of which only the matching member reports its problems."""
+    """Returns the annotation of a union of a mapping and one other type. Only the member that fits the value reports
+    problems."""
     shape = Discriminator(lambda value: SHAPES[not isinstance(value, Mapping)])
     tagged = [Annotated[reader(member), Tag(SHAPES[get_origin(member) is not dict])] for member in members]
     return Annotated[functools.reduce(operator.or_, tagged), shape]
@@ -350,7 +363,8 @@ def _has_parts(annotation: Any) -> bool:
 
 
 def model_of(label: str, keys: Keys, docstring: str | None = None) -> type[BaseModel]:
-    """A pydantic model with these keys and no others. Its fields end in `_`, so that no key clashes with a method."""
+    """Returns a pydantic model with exactly these keys. The names of its fields end in `_`, so no key is equal to the
+    name of a method."""
     typed: dict[str, Any] = {
         f"{name}_": (reader(annotation, default), Field(plain(default), alias=name))
         for name, (annotation, default) in keys.items()
@@ -361,7 +375,8 @@ def model_of(label: str, keys: Keys, docstring: str | None = None) -> type[BaseM
 
 @functools.cache
 def model_of_part(target: Target) -> type[BaseModel]:
-    """The pydantic model of a class that a YAML names. Raises LookupError if its signature cannot be a schema."""
+    """Returns the pydantic model of a class that a YAML names. Raises LookupError if the signature of the class cannot
+    be converted to a schema."""
     try:
         return model_of(target.__name__, keys_of(*halves(target)), inspect.getdoc(target))
     except (PydanticUserError, NameError, TypeError, ValueError) as error:
@@ -369,8 +384,8 @@ def model_of_part(target: Target) -> type[BaseModel]:
 
 
 def check(model: type[BaseModel], value: Any, use: str | None = None) -> dict[str, Any]:
-    """The checked values of a mapping by key, defaults included. `use` is the name of the part, for messages. Raises
-    ValidationError with all problems in words."""
+    """Returns the checked values of a mapping by key, including defaults. `use` is the name of the part in messages.
+    Raises ValidationError with all problems in words."""
     try:
         return {name.removesuffix("_"): option for name, option in model.model_validate(value)}
     except ValidationError as error:
@@ -387,11 +402,12 @@ def check(model: type[BaseModel], value: Any, use: str | None = None) -> dict[st
 
 
 COLLECTIONS = {"dict_type": "a mapping", "list_type": "a list", "tuple_type": "a list"}
-"""pydantic's error types for collections, in the words of YAML."""
+"""pydantic's error types for collections, with the words for messages."""
 
 
 def _explained(model: type[BaseModel], error: Any, only_missing: str | None, use: str | None) -> Any:
-    """A pydantic error in words. `only_missing` is the single missing key if there is a single unknown key."""
+    """Returns a pydantic error in words. If exactly one key is missing and exactly one key is unknown, `only_missing`
+    is the missing key; else None."""
     kind, message = error["type"], error["msg"]
     path = tuple(step for step in error["loc"] if step not in SHAPES)
     keys = {str(field.alias): field for field in model.model_fields.values()}
@@ -413,7 +429,8 @@ def _explained(model: type[BaseModel], error: Any, only_missing: str | None, use
 def json_of(
     model: type[BaseModel], targets: tuple[Target, ...], handler: Any, use: str | None = None
 ) -> dict[str, Any]:
-    """The model's JSON Schema, with the name of the part as `use`, and the docstrings of fields as descriptions."""
+    """Returns the JSON Schema of a model. The docstrings of fields become descriptions. `use` is the name of the part
+    and becomes a constant property; None: the model is not a part."""
     json = handler(model.__pydantic_core_schema__)
     properties = json.setdefault("properties", {})
     for name, docstring in (pair for target in targets for pair in attribute_docstrings(options_of(target)).items()):

@@ -1,4 +1,4 @@
-"""The sections of a YAML (`data:`, `training:`, ...) as dataclasses."""
+"""The sections of a YAML file (`data:`, `training:`, ...) as dataclasses, and the readers of these sections."""
 
 from __future__ import annotations
 
@@ -27,96 +27,108 @@ from .schema import Choice, Keys, Record, check, json_of, keys_of, model_of, mod
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The source of the samples, and the treatment of samples that cannot be used."""
+    """The data set that is read, and the treatment of its samples."""
 
     dataset: Callable[[], Dataset] | None = None
-    """A data set by name (a file of `data/datasets/`), or `{use: NAME, ...}` with options. Imported runs have none."""
+    """The data set: a name (a file of `data/datasets/`), or `{use: NAME, ...}` with options. Required, except in a run
+    that `chopmix import` wrote."""
     columns: dict[str, str] = field(default_factory=dict)
-    """The data set's column that an input reads, if it differs from the name of the input: `{camera: image}`."""
+    """The column of the data set that an input reads, by input name: `{camera: image}`. An input that is not listed
+    reads the column that has the name of the input."""
     bad_share: float = 0.0
-    """The largest share of samples, 0 to 1, that may be bad (damaged or mislabelled). If there are more, the run
-    stops."""
+    """The largest share of bad samples, from 0 to 1. A sample is bad if it cannot be read, or if a task rejects its
+    target. If the share of bad samples is larger, the run stops."""
     too_long: Literal["refuse", "drop"] = "refuse"
-    """The treatment of a sample with more tokens than `model.context`. `refuse`: the sample is bad; `drop`: its last
-    inputs are dropped, as few as necessary, and counted."""
+    """The treatment of a sample with more tokens than `model.context`. `refuse`: the sample is bad; `drop`: inputs of
+    the sample are dropped, beginning with the last, until the sample fits, and are counted. Inputs that a task predicts
+    are not dropped."""
     order: Literal["inputs", "seconds"] = "inputs"
-    """The order of a sample's tokens. `inputs`: input after input, as listed in the YAML; `seconds`: by time, so that
-    with `causal` no token attends to its future."""
+    """The order of the tokens in a sample. `inputs`: input by input, in the order of the YAML; `seconds`: by the time
+    of the tokens. With `seconds` and the attention `causal`, no token attends to a token of a later time."""
     documents: Literal["joined", "separate"] = "joined"
-    """For a text corpus. `joined`: a row is a window of the continuous token stream and counts as one sample;
-    `separate`: every document in a row is a sample, so that `same_sample` keeps documents from attending to each
-    other."""
+    """For a text corpus. `joined`: all documents form one stream of tokens; a row is a window of this stream and counts
+    as one sample. `separate`: every document in a row is a separate sample; with the attention `same_sample`, the
+    tokens of a document attend only to tokens of this document."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How the model is trained. A step is one update from `tokens_per_step` tokens of a text corpus, or from
-    `samples_per_step` samples of any other data set, summed over all processes."""
+    """How the model is trained. A step is one update of the weights, from `tokens_per_step` tokens or
+    `samples_per_step` samples in total over all processes."""
 
     steps: int | None = None
     """The total number of updates."""
     minutes: float | None = None
-    """A time budget instead of `steps`. It is converted to steps once, after a timed warm-up."""
+    """A time limit in minutes that replaces `steps`. At the start some steps are timed, and the time limit is converted
+    to a number of steps."""
     tokens_per_step: int | None = None
-    """The number of tokens of a text corpus in one update, a multiple of `model.context`."""
+    """The number of tokens in one update. For a text corpus: a multiple of `model.context`. For a data set of samples:
+    the largest number of tokens, including padding; the samples of an update then have similar lengths."""
     samples_per_step: int | None = None
-    """The number of samples in one update."""
+    """The number of samples in one update. Not for a text corpus."""
     learning_rate: float | None = None
-    """The peak learning rate of the optimizer's main group (AdamW: all parameters; Muon: the matrices); the rates of
-    the other groups are ratios of it. null: the optimizer's default, 1e-3 for AdamW, 0.02 for Muon."""
+    """The peak learning rate of the main group of parameters (AdamW: all parameters; Muon: the matrices). Muon
+    multiplies this rate by a factor for each of its other groups. null: the optimizer's default, 1e-3 for AdamW, 0.02
+    for Muon."""
     optimizer: Callable[..., Optimizer] = AdamW
     """`adamw` or `muon`, or `{use: NAME, ...}` with options."""
     schedule: Callable[..., Schedule] = Cosine
-    """The learning rate schedule over the steps: a name, or `{use: cosine, warmup: 100, ...}`."""
+    """The schedule of the learning rate over the steps: a name, or `{use: cosine, warmup: 100, ...}`."""
     clip: float | None = 1.0
-    """The largest norm of the gradient over all parameters; null: no clipping."""
+    """The largest norm of the gradient of all parameters; a larger gradient is scaled down to this norm. null: no
+    clipping."""
     ema: float | None = None
-    """The decay per step (0 to 1) of an exponential moving average of the weights, which is used for evaluation, `best`
-    and export; null: none."""
+    """The decay per step, above 0 and below 1, of an exponential moving average of the weights. The averaged weights
+    are used for evaluation, the best checkpoint and export. null: not used."""
     precision: Literal["auto", "fast", "float32", "bfloat16"] = "auto"
-    """The precision of matrix products; weights stay float32. `auto`: bfloat16 on a GPU that supports it, and on a CPU
-    with bfloat16 instructions if the model is wide enough to be faster; `fast`: on such a CPU for any width."""
+    """The precision of matrix products; weights stay float32. `auto`: bfloat16 on a GPU that supports bfloat16, and on
+    a CPU with bfloat16 instructions if the model is so wide that bfloat16 is faster; else float32. `fast`: as `auto`,
+    but on such a CPU always bfloat16."""
     compile: Literal["auto"] | bool = "auto"
-    """Whether torch.compile compiles the model. `auto`: on a GPU, for 1,000 steps or more."""
+    """Whether torch.compile compiles the model. `auto`: only on a GPU and for at least 1,000 steps."""
     input_dropout: float | dict[str, float] | Literal["any_number"] = 0.0
-    """The share of samples from which an input is dropped, at least 0 and below 1: one share for all inputs, or
-    `{image: 0.3, ...}`. `any_number`: from each sample any number of inputs is dropped, with equal probability for each
-    number, so that the model can be evaluated with every subset. Inputs that a task predicts are never dropped. Of
-    several other inputs at least one stays, except in one sample of 100."""
+    """The share of training samples from which an input is dropped, at least 0 and below 1: one share for all inputs,
+    or one share per input: `{image: 0.3, ...}`. `any_number`: the number of inputs that are dropped from a sample is
+    random, with equal probability for each number, so the model can be evaluated with every subset of the inputs.
+    Inputs that a task predicts are never dropped. If more than one input can be dropped, at least one of them is kept,
+    except in about one of 100 samples."""
     mixup: Mixup | None = None
-    """Mixup and CutMix of images, Mixup of sounds; null: none."""
+    """Mixup and CutMix for images, Mixup for sounds; null: samples are not mixed."""
     freeze: list[str] = field(default_factory=list)
-    """Parameters that are not trained, by complete components of their names, `tokenizers.image`, `attention`,
-    `cores.main.blocks.0`, or by role: `role:embedding`."""
+    """The parameters that are not trained. An entry selects every parameter whose dotted name contains the entry as
+    whole components: `tokenizers.image`, `attention`, `cores.main.blocks.0`. An entry `role:embedding` selects all
+    parameters of this role."""
     train_only: list[str] = field(default_factory=list)
-    """The only parameters that are trained, named as in `freeze`, such as `adapter`; empty: all."""
+    """The only parameters that are trained, with entries as for `freeze`, such as `adapter`; empty: all parameters."""
     rows_per_micro_batch: int | None = None
-    """The number of rows (or samples) in one forward pass of a process; null: its share of the batch. A smaller number
-    saves memory and changes only the random values of dropout."""
+    """The number of rows (or samples) in one forward pass of a process; null: all rows of the process in a step. A
+    smaller number saves memory and changes only the random values of dropout."""
     seed: int = 0
-    """The seed of the initial weights, the order of the samples, dropout and augmentation."""
+    """The seed of the initial weights, of the order of the samples, of dropout and of augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto`: a GPU if torch finds one, else the CPU."""
+    """The device for training. `auto`: a GPU if torch finds one, else the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """When the model is evaluated on the complete validation split, and what is shown then."""
+    """When the model is evaluated on the validation split, and what an evaluation prints."""
 
     every: int = 250
-    """Steps between two evaluations; the last step is always evaluated."""
+    """The number of steps between two evaluations. The model is always evaluated at the last step."""
     rows: int = 64
     """The number of rows (or samples) in one forward pass."""
     generated: int = 256
-    """The number of samples for which items are generated for metrics. The samples are spread over those that have an
-    item of the task. `chopmix evaluate` generates for all samples."""
+    """The number of samples for which an evaluation generates items, to compute the metrics of generated items. The
+    samples are spread evenly over the samples that have an item of the task. `chopmix evaluate` generates items for all
+    samples."""
     sample_tokens: int = 120
     """The number of tokens of the sample text that each evaluation generates; 0: no sample text."""
     prompt: str = ""
-    """The prompt of the sample text of a text corpus; empty: the text begins with the start token."""
+    """For a text corpus, the beginning of the sample text; empty: the text begins with the start token."""
     also: dict[str, Callable[..., Evaluator]] = field(default_factory=dict)
-    """Further evaluators by name: `{cards: {use: mylab.evaluators:Cards, decks: 3}}`. The name of an evaluator is also
-    a key of this section: `attribution: true` means `also: {attribution: {use: attribution}}`."""
+    """Further evaluators by name: `{cards: {use: mylab.evaluators:Cards, decks: 3}}`. The name of an evaluator of
+    chopmix can also be a key of the section `evaluation`: `attribution: true` means
+    `also: {attribution: {use: attribution}}`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +136,16 @@ class Checkpoints:
     """When the run is saved, and which checkpoints are kept."""
 
     every: int = 250
-    """Steps between two checkpoints. The run is always saved at the last step, on Ctrl-C and on SIGTERM."""
+    """The number of steps between two checkpoints. The run is always saved at the last step, on Ctrl-C and on
+    SIGTERM."""
     keep: int = 2
-    """The number of newest checkpoints that are kept in addition to the best."""
+    """The number of the newest checkpoints that are kept. The best checkpoint is kept in addition."""
     average: int | None = None
-    """The number of newest checkpoints that are averaged at the end (Vaswani et al. 2017: 5); null: none."""
+    """The number of the newest checkpoints whose weights are averaged after the last step (5 in Vaswani et al. 2017);
+    null: not used."""
     best: str = "val/loss"
-    """The metric of the validation split that selects the best checkpoint. Whether the smallest or the largest value is
-    best depends on the metric: the smallest `val/loss`, the largest `val/accuracy`."""
+    """The metric of the validation split that selects the best checkpoint. Each metric determines whether its smallest
+    or its largest value is best: the smallest `val/loss`, the largest `val/accuracy`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,27 +153,29 @@ class Logging:
     """What is logged during training."""
 
     every: int = 10
-    """Steps between two lines of `metrics.jsonl`."""
+    """The number of steps between two lines of `metrics.jsonl`."""
     tensorboard: bool = True
-    """Whether curves are also written for TensorBoard, to `RUN/tensorboard`."""
+    """Whether the metrics are also written for TensorBoard, to `RUN/tensorboard`."""
     also: dict[str, Callable[..., Logger]] = field(default_factory=dict)
     """Further loggers by name: `{table: {use: mylab.loggers:Table, digits: 3}}`."""
 
 
 BUILT_IN = ("metrics", "samples")
-"""The evaluators of every run, whose options are keys of the section `evaluation`."""
+"""The evaluators of every run. Their options are keys of the section `evaluation`."""
 
 
 class Short(Choice):
-    """Reads the key of an evaluator: false or null as None, true or a mapping of options as the evaluator, any other
-    value as the option that `Evaluator.short` names."""
+    """Reads the key of the section `evaluation` that has the name of an evaluator. false, null and 0 are read as None;
+    true or a mapping of options as the evaluator; any other value as the evaluator with this value for the option that
+    `Evaluator.short` names."""
 
     def __init__(self, registry: Registry, name: str):
         super().__init__(registry)
         self.name = name
 
     def read(self, value: Any) -> Part | None:
-        """The evaluator. Raises ValidationError for unknown, missing or invalid options."""
+        """Returns the evaluator as a `Part`, or None for false, null and 0. Raises ValidationError for unknown, missing
+        or invalid options, and for another value if the evaluator has no `short`."""
         if value is None or value is False or number(value) == 0:
             return None
         if value is True or isinstance(value, Mapping):
@@ -177,8 +193,8 @@ class Short(Choice):
 
 
 class EvaluationRecord(Record):
-    """Reads the section `evaluation`: the keys of `Evaluation`, and the names of evaluators, which are added to
-    `also`."""
+    """Reads the section `evaluation`. Its keys are those of `Evaluation` and the names of evaluators; these evaluators
+    are added to `also`."""
 
     def __init__(self, registry: Registry):
         super().__init__("Evaluation", (Evaluation,), Evaluation)
@@ -213,8 +229,8 @@ def _model(**options: Any) -> Part:
 
 
 def is_tokenizer(candidate: Any) -> bool:
-    """Whether an object is the tokenizer of an input: a torch module with an inner class `Chopper`, a
-    `Preprocessor`."""
+    """Returns whether an object is a tokenizer class: a subclass of `nn.Module` with an inner class `Chopper` that is a
+    subclass of `Preprocessor`."""
     chopper = getattr(candidate, "Chopper", None)
     both_classes = inspect.isclass(candidate) and inspect.isclass(chopper)
     return both_classes and issubclass(candidate, nn.Module) and issubclass(chopper, Preprocessor)
@@ -222,8 +238,9 @@ def is_tokenizer(candidate: Any) -> bool:
 
 @functools.cache
 def sections() -> Keys:
-    """The top level of a YAML: annotation and default of every section (`...`: the section is required)."""
-    tokenizers = Folder("tokenizers", "tokenizer: a torch module with a Chopper", is_tokenizer)
+    """Returns the annotation and the default of every section of a YAML, by name. The default `...` means that the
+    section is required."""
+    tokenizers = Folder("tokenizers", "torch.nn.Module with a class Chopper", is_tokenizer)
     return {
         "inputs": (dict[str, Annotated[Any, Choice(tokenizers)]], ...),
         "model": (Annotated[Any, Record("model", (Transformer, Model), _model)], ...),

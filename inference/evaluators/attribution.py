@@ -1,11 +1,12 @@
-"""Attribution: how many bits each input contributes to the prediction, from evaluations with subsets of the inputs.
+"""Attribution: measures how many bits each input contributes to the prediction, by evaluations with subsets of the
+inputs.
 
-The value of a set S of inputs is the reduction of the loss in bits per sample, compared with no inputs: v(S) = (nats(no
-inputs) - nats(S)) / ln 2. The share of an input is its marginal value, averaged over all orders in which the inputs can
-be added (Shapley 1953). The shares add up to the value of all inputs. Example with two inputs: if v(image) = 3, v(text)
-= 1 and v(both) = 6, the share of the image is (3 + 5) / 2 = 4 and that of the text (1 + 3) / 2 = 2. Many inputs have
-too many subsets. The mean is then taken over some orders, each with its reverse (Castro et al. 2009). The shares still
-add up."""
+The value of a set S of inputs is the reduction of the loss in bits per sample, compared with a model that reads no
+inputs: v(S) = (nats(no inputs) - nats(S)) / ln 2. The share of an input is the increase of the value when the input is
+added, averaged over all orders in which the inputs can be added (Shapley 1953). The shares add up to the value of all
+inputs. Example: if v(image) = 3, v(text) = 1 and v(image and text) = 6, the share of the image is (3 + 5) / 2 = 4 and
+the share of the text is (1 + 3) / 2 = 2. If there are too many subsets, the average is taken over some random orders
+and the reverse of each of these orders (Castro et al. 2009). The shares still add up."""
 
 from __future__ import annotations
 
@@ -29,29 +30,28 @@ from ..evaluator import Evaluator, Result
 MOST = 6
 """The maximum number of inputs for which all subsets are evaluated (2**6 = 64 subsets)."""
 ORDERS = 12
-"""The number of orders for more inputs."""
+"""The number of orders that are used if there are more than MOST inputs."""
 LEFT = {"title_justify": "left", "caption_justify": "left"}
-"""The alignment of titles and captions of tables."""
+"""Options of a table that align its title and its caption to the left."""
 Subset = tuple[str, ...]
-"""A subset of the inputs, in the order of the inputs."""
+"""The names of a subset of the inputs, in the order of all inputs."""
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """The attribution of one task: metrics and nats per sample by subset of the inputs, and tokens per sample by input.
-    Only the samples that have a target of the task are counted."""
+    """The attribution of one task. Only the samples that have a target of the task are counted."""
 
     inputs: tuple[str, ...]
-    """All inputs of the samples with a target, except those that the task itself predicts. Targets of other tasks are
-    included."""
+    """The inputs that occur in samples with a target and that can be dropped. The inputs that the task itself predicts
+    are excluded; inputs that other tasks predict are included."""
     metrics: Mapping[Subset, Mapping[str, float]]
     nats: Mapping[Subset, float]
-    """The loss per sample with each subset of the inputs."""
+    """The mean loss per sample with each subset of the inputs."""
     tokens: Mapping[str, float]
     """The mean number of tokens per sample of each input."""
     in_bits: bool = True
-    """Whether the loss is a negative log-likelihood. If so, `value` is in bits; otherwise it is a fraction of the
-    loss."""
+    """Whether the loss is a negative log-likelihood. If True, `value` returns bits, otherwise a fraction of the loss
+    without inputs."""
     samples: int = 0
     """The number of samples that have a target."""
     measured_on: Mapping[str, int] = field(default_factory=dict)
@@ -59,30 +59,31 @@ class Attribution:
     where: str = ""
     """A description of the samples that have a target: `500 of 2,922 samples of val (pairs 500)`."""
     never_dropped: tuple[str, ...] = ()
-    """Inputs that were never dropped in training (their input dropout is 0)."""
+    """The inputs that training never dropped (their input dropout is 0)."""
     orders: tuple[Subset, ...] = ()
-    """The orders over which shares are averaged. Empty: all orders."""
+    """The orders over which shares are averaged. Empty: shares are averaged over all orders."""
 
     def value(self, subset: Collection[str]) -> float:
-        """Returns by how many bits a set of inputs reduces the loss. If the loss is not a likelihood, returns the
-        reduction as a fraction of the loss without inputs."""
+        """Returns by how many bits per sample a set of inputs reduces the loss. If the loss is not a negative
+        log-likelihood, returns the reduction divided by the loss without inputs (0 if this loss is 0)."""
         unit = math.log(2) if self.in_bits else self.nats[()]
         return (self.nats[()] - self.nats[self.ordered(subset)]) / unit if unit else 0.0
 
     def ordered(self, subset: Collection[str]) -> Subset:
-        """Returns a set of inputs as a `Subset`."""
+        """Returns a set of inputs as a tuple, in the order of all inputs."""
         return tuple(name for name in self.inputs if name in subset)
 
     def alone(self, name: str) -> float:
-        """Returns the value of an input if there is no other input."""
+        """Returns the value of the set that contains only the input `name`."""
         return self.value([name])
 
     def added(self, name: str) -> float:
-        """Returns the value that an input adds to all other inputs: the loss without it minus the loss with it."""
+        """Returns the value of all inputs minus the value of all inputs except `name`, in the unit of the method
+        `value`."""
         return self.value(self.inputs) - self.value(set(self.inputs) - {name})
 
     def share(self, name: str) -> float:
-        """Returns the Shapley value of an input, in the unit of `value`."""
+        """Returns the share (Shapley value) of the input `name`, in the unit of the method `value`."""
         if self.orders:
             preceding = [order[: order.index(name)] for order in self.orders]
             return sum(self.value([*subset, name]) - self.value(subset) for subset in preceding) / len(preceding)
@@ -98,12 +99,13 @@ class Attribution:
         return self.share(name) / self.tokens[name]
 
     def figures(self, prefix: str) -> dict[str, float]:
-        """Returns the attribution as metrics: `val/bits/image` (the share), `val/bits_per_token/image`,
-        `val/without_image/exact_match`, ... If the loss is not a likelihood: `val/share_of_loss/image`."""
+        """Returns the attribution as metrics by name: `val/bits/image` (the share), `val/bits_per_token/image`,
+        `val/without_image/exact_match`, ... for the `prefix` `val`. If the loss is not a negative log-likelihood, the
+        share is named `val/share_of_loss/image` and there is no value per token."""
         return {name: value for name, value, _ in self._figures(prefix)}
 
     def numbers(self, prefix: str) -> dict[str, int]:
-        """Returns the number of samples on which each of the `figures` is computed."""
+        """Returns the number of samples on which each metric of `figures` is measured, by metric name."""
         return {name: number for name, _, number in self._figures(prefix)}
 
     def _figures(self, prefix: str) -> Iterator[tuple[str, float, int]]:
@@ -120,12 +122,13 @@ class Attribution:
 
 
 class NothingToWithholdError(ValueError):
-    """Raised if there is no input that attribution can drop."""
+    """Raised if no task with targets has an input that attribution can drop."""
 
 
 def droppable_inputs(tasks: Mapping[str, Task], split: Split) -> dict[str, Subset]:
-    """Returns for each task the inputs that can be dropped: all inputs that the task can use, except those that the
-    task itself needs. A task that needs only inputs of the encoder uses only inputs of the encoder."""
+    """Returns for each task the inputs that can be dropped: all inputs that the task can use, except the inputs that
+    the task itself needs. If there is an encoder and it reads all inputs that a task needs, the task can use only
+    inputs of the encoder."""
     columns, encoded = split.inputs.columns, {*split.inputs.encoded}
     needed = {name: own_inputs(tasks, name) for name in tasks}
     usable = {name: encoded if encoded and needed[name] <= encoded else {*columns} for name in tasks}
@@ -136,13 +139,14 @@ def measure_attribution(
     model: Model, tasks: Mapping[str, Task], split: SampleSplit, *, rows: int = 64, generated: int | None = None,
     processes: Processes | None = None,
 ) -> dict[str, Attribution]:  # fmt: skip
-    """Evaluates every task with every subset of the inputs that occur in samples with a target. With more than `MOST`
-    inputs, only the subsets of some orders are evaluated. Returns the `Attribution` of each task that has such inputs.
-    The inputs that the task needs are always used; targets of other tasks are used only if they are in the subset.
-    `generated` is the argument of `measured`.
+    """Returns the `Attribution` of each task, by evaluations of the task with every subset of the inputs that can be
+    dropped and that occur in samples with a target. Tasks without such inputs are left out. With more than `MOST`
+    inputs, only the subsets of `some_orders` are evaluated. The model always reads the inputs that the task itself
+    needs. It reads inputs that other tasks predict only if they are in the subset. `rows` and `generated` are
+    parameters of `measured`.
 
-    Raises ValueError if no task has an input that can be dropped, or if the number of targets of a task depends on the
-    subset."""
+    Raises NothingToWithholdError (a ValueError) if the result is empty, and ValueError if the number of targets of a
+    task depends on the subset."""
 
     def evaluated(names: Sequence[str], subset: Subset) -> Measured:
         return measured(
@@ -173,15 +177,15 @@ def measure_attribution(
 
 
 NOTHING = "no task has an input that can be dropped: each task needs or predicts all inputs of its samples"
-"""The error message if there is no attribution."""
+"""The message of NothingToWithholdError."""
 
 
 def attribution_of(
     name: str, task: Task, split: SampleSplit, complete: Measured, by_subset: Mapping[Subset, TaskFigures],
     inputs: Subset, orders: tuple[Subset, ...],
 ) -> Attribution:  # fmt: skip
-    """Returns the `Attribution` of a task from its metrics with every subset of the inputs. `complete` is the
-    evaluation with all inputs."""
+    """Returns the `Attribution` of a task. `by_subset` contains the figures of the task with each evaluated subset of
+    the `inputs`. `complete` is the evaluation with all inputs; only its numbers of samples are used."""
     with_all = by_subset[inputs]
     samples = {subset: figures.samples for subset, figures in by_subset.items()}
     nats = {
@@ -204,20 +208,21 @@ def attribution_of(
 
 
 def tokens_by_input(split: SampleSplit, figures: TaskFigures) -> dict[str, float]:
-    """Returns the number of tokens of each input in all samples that have a target of a task."""
+    """Returns the number of tokens of each input, added up over all samples that have a target of the task."""
     return dict(zip(split.choppers, figures.sums["input_tokens"][1:].tolist(), strict=True))
 
 
 def some_orders(inputs: Subset) -> tuple[Subset, ...]:
-    """Returns `ORDERS` orders of the inputs, each followed by its reverse. They are the same at every call."""
+    """Returns `ORDERS` random orders of the inputs. Every second order is the reverse of the preceding order. The
+    orders are equal at every call."""
     random = np.random.default_rng(0)
     drawn = [tuple(inputs[number] for number in random.permutation(len(inputs))) for _ in range(ORDERS // 2)]
     return tuple(permutation for order in drawn for permutation in (order, order[::-1]))
 
 
 def subsets_of(inputs: Subset, orders: Sequence[Subset]) -> list[Subset]:
-    """Returns the subsets to evaluate, from no input to all inputs. Without `orders` these are all subsets. Otherwise
-    they are the beginnings of the orders, each single input, and all inputs but one."""
+    """Returns the subsets to evaluate, sorted from no inputs to all inputs. Without `orders` these are all subsets.
+    Otherwise these are the first 0, 1, 2, ... inputs of each order, each single input, and all inputs except one."""
     if not orders:
         return [subset for size in range(len(inputs) + 1) for subset in combinations(inputs, size)]
     subsets = {frozenset(order[:size]) for order in orders for size in range(len(inputs) + 1)}
@@ -227,13 +232,13 @@ def subsets_of(inputs: Subset, orders: Sequence[Subset]) -> list[Subset]:
 
 
 def targets_of(figures: TaskFigures | None) -> float:
-    """Returns the number of targets of a task, or 0 without `figures`."""
+    """Returns the number of targets of a task, or 0 if `figures` is None."""
     return float(figures.sums["count"]) if figures else 0.0
 
 
 def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> None:
-    """Raises ValueError if the number of targets of a task depends on the inputs, because such losses cannot be
-    compared. `counts` is the number of targets by subset."""
+    """Raises ValueError if the number of targets of a task depends on the subset of inputs, because the losses cannot
+    be compared then. `counts` contains the number of targets by subset; `inputs` is the subset of all inputs."""
     for subset, count in counts.items():
         if count != counts[inputs]:
             missing = " and ".join(name for name in inputs if name not in subset)
@@ -244,14 +249,15 @@ def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> N
 
 
 def entropy(outcomes: Sequence[Outcome], inputs: Sequence[str]) -> float:
-    """Returns the conditional entropy of the answer given these inputs in bits, according to the joint table."""
+    """Returns the conditional entropy of the answer in bits if these inputs are known. `outcomes` is the joint
+    probability table of inputs and answers."""
     groups = _grouped(outcomes, inputs).values()
     return sum(-p * math.log2(p / answers.total()) for answers in groups for p in answers.values() if p > 0)
 
 
 def best_guess(outcomes: Sequence[Outcome], inputs: Sequence[str]) -> float:
-    """Returns the probability that the most likely answer given these inputs is correct, according to the joint
-    table."""
+    """Returns the probability that the most likely answer is correct if these inputs are known. `outcomes` is the joint
+    probability table of inputs and answers."""
     return sum(max(answers.values()) for answers in _grouped(outcomes, inputs).values())
 
 
@@ -263,15 +269,16 @@ def _grouped(outcomes: Sequence[Outcome], inputs: Sequence[str]) -> Mapping[tupl
 
 
 def tables(task: str, attribution: Attribution, truth: Sequence[Outcome] | None = None) -> list[Table]:
-    """Returns two tables of a task: the metrics with every subset of the inputs, and the bits of each input. `truth` is
-    the joint table of the data set, if it is known."""
+    """Returns two tables of a task: its metrics with every subset of the inputs, and how much each input contributes
+    (in bits, or as a fraction of the loss). `truth` is the joint probability table of inputs and answers; None: the
+    table is unknown."""
     return [subset_table(task, attribution, truth), table(task, attribution, truth)]
 
 
 def table(task: str, attribution: Attribution, truth: Sequence[Outcome] | None = None) -> Table:
-    """Returns a table of the bits of each input: its share, its value alone, and its value if added last. If the joint
-    table `truth` is known, the values of a perfect model are added. If the loss is not a likelihood, the values are
-    fractions of the loss instead of bits."""
+    """Returns a table with one row per input: its share, its value alone, its value if added last, and its tokens. If
+    `truth` (the joint probability table) is known and the values are in bits, each value is followed by that of a
+    perfect model. If the loss is not a negative log-likelihood, the values are fractions of the loss."""
     columns = ["bits", "alone", "added last", "tokens", "bits per token"]
     if not attribution.in_bits:
         columns = ["share of loss", "alone", "added last", "tokens"]
@@ -308,8 +315,9 @@ def table(task: str, attribution: Attribution, truth: Sequence[Outcome] | None =
 
 
 def subset_table(task: str, attribution: Attribution, truth: Sequence[Outcome] | None = None) -> Table:
-    """Returns a table of the metrics with every subset of the inputs. If there are the metric `exact_match` and a joint
-    table, it also contains the best possible `exact_match`."""
+    """Returns a table of the metrics with every subset of the inputs. If `truth` (the joint probability table) is known
+    and the task has the metric `exact_match`, a column contains the highest possible `exact_match`. If `orders` are
+    used, only subsets of none, one, all, and all except one input are shown."""
     names = list(attribution.metrics[attribution.inputs])
     extra = ["best guess"] * bool(truth and "exact_match" in names)
     rows = Table("inputs present", *names, *extra, title=f"{task}: with each subset of the inputs", **LEFT)
@@ -334,9 +342,9 @@ def subset_table(task: str, attribution: Attribution, truth: Sequence[Outcome] |
 def truth_of(
     wiring: Wiring, dataset: SampleDataset, split: str, task: Task, inputs: Collection[str]
 ) -> list[Outcome] | None:
-    """Returns the joint table of these inputs, by name, and of the target of the task. Returns None if the data set
-    does not have it: for another target column, for inputs outside the table, and for tasks that predict parts of
-    items."""
+    """Returns the joint probability table of these inputs and the target of the task. Returns None if the target column
+    is not the answer of the table, if the data set has no table for the split, if an input is not in the table, or if
+    the task predicts only parts of an item."""
     columns, needs = wiring.columns, task.needs
     if columns.get(task.target, task.target) != dataset.truth_column:
         return None
@@ -347,8 +355,8 @@ def truth_of(
 
 
 class AttributionEvaluator(Evaluator):
-    """Computes at the end of training how many bits each input contributes to the prediction, and the metrics with
-    every subset of the inputs."""
+    """Computes at the end of training how many bits each input contributes to the prediction, and the metrics of each
+    task with every subset of the inputs."""
 
     when = "end"
 

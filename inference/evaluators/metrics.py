@@ -7,8 +7,9 @@ from ..evaluator import Evaluator, Result
 
 
 class Metrics(Evaluator):
-    """`generated`: the number of items that are generated per task for metrics of generated items, for samples that are
-    spread evenly over the split; 0: none."""
+    """Computes the metrics of all tasks on the validation split. `generated` is the number of items that each task
+    generates for the metrics of generated items. The samples of these items are spread evenly over the split. 0: these
+    metrics are not computed."""
 
     def __init__(self, *, generated: int = 256):
         self.generated = generated

@@ -8,15 +8,16 @@ from ..pages import Samples, draws, generated_rows, samples_with
 
 
 class GeneratedSamples(Evaluator):
-    """Generates at most `tokens` tokens of text. For a corpus the text continues `prompt`. For a data set of samples
-    there are three texts, one line each, with the reference: `'7+5=12' ('7+5=12' is true)`. Items of other modalities
-    are shown on a page. Generates nothing if no task generates items, or if `tokens` is 0."""
+    """Generates texts of at most `tokens` tokens. For a corpus, one text continues `prompt`. For a data set of samples,
+    up to three texts are printed, each on one line with the true text: `'7+5=12' ('7+5=12' is true)`. Items of other
+    modalities are shown on a page. Nothing is generated if no task generates items, or if `tokens` is 0."""
 
     def __init__(self, *, tokens: int = 120, prompt: str = ""):
         self.tokens, self.prompt = tokens, prompt
 
     def check(self, trained, say):
-        """Raises ValueError if a tokenizer cannot encode the prompt, or if no task generates text."""
+        """Raises ValueError if there is a prompt and a tokenizer cannot encode it, or if there is a prompt and no task
+        generates a text."""
         generating = [task for task in trained.tasks.values() if task.needs.generates and self.prompt]
         if generating and not any(trained.choppers[task.target].kind == "text" for task in generating):
             raise ValueError(f"evaluation.prompt: {generating[0].target!r} is not a text; prompts are only for texts")
@@ -40,7 +41,8 @@ class GeneratedSamples(Evaluator):
         return Result(samples=Samples(self.text(trained, split, *texts[0]) if texts else "", rows))
 
     def text(self, trained, split, name, task) -> str:
-        """Returns the text that a task generates; empty if the split has no suitable sample."""
+        """Returns the texts that a task generates, joined by newlines. Returns an empty text if the split has no sample
+        for which the task can generate, or if the task needs an encoder and the split is a corpus."""
         refines = task.needs.refines
         if split.samples is not None:
             how, indices = Generating(max_tokens=None if refines else self.tokens), samples_with(split, task, 3)

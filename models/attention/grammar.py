@@ -5,10 +5,10 @@
     factor     = "!" factor | "(" expression ")" | name [ "(" argument { "," argument } ")" ]
     argument   = number | axis | input | source "->" reader
 
-Names: causal, causal(axis), same_sample, same_item, from(input, ...), window(size), window(size, axis), on(axis),
-edges(source -> reader, ...); the files in `models/graphs/`, such as neighbourhood(radius, axis, ...); and
-package.module:Class for a user-defined graph. Arguments are the fields of the class, in order. `!` has the highest
-precedence, then `&`, then `|`.
+A name is one of causal, causal(axis), same_sample, same_item, from(input, ...), window(size), window(size, axis),
+on(axis) and edges(source -> reader, ...), or the name of a file in `models/graphs/`, such as neighbourhood(radius,
+axis, ...), or package.module:Class for a user-defined graph. The arguments are the values of the fields of the graph's
+class, in the order of the fields. `!` has the highest precedence, then `&`, then `|`.
 
     causal & same_sample
     same_sample & (causal | from(image))
@@ -35,7 +35,7 @@ TOKEN = re.compile(
     rf"\s*(?:(?P<arrow>->)|(?P<number>\d+(?:\.\d+)?)|(?P<path>{REFERENCE})|(?P<name>[A-Za-z_]\w*)|(?P<mark>[&|!(),]))"
 )
 OPERATORS = 200
-"""The largest number of `&` and `|` in an expression. Each one nests the graph one level deeper."""
+"""The largest number of operators `&` and `|` in an expression. Each operator nests the graph one level deeper."""
 DEEPEST = 100
 """The largest depth of nested parentheses and `!`, well below Python's recursion limit."""
 VALUES: dict[str, type[g.Graph]] = {
@@ -43,28 +43,31 @@ VALUES: dict[str, type[g.Graph]] = {
     "on": g.On, "edges": g.Edges,
 }  # fmt: skip
 FOLDER = "models.graphs"
-"""The plug-in folder. Each file defines one graph, whose name is the file's name."""
+"""The plug-in folder. Each file defines one graph; the name of the graph is the name of the file."""
 
 
 def parse_graph(
     text: str, inputs: Sequence[str] = (), axes: Sequence[str] = ("order",), find: Callable[[str], Any] | None = None
 ) -> g.Graph:
-    """Returns the graph of an attention expression.
+    """Returns the graph that an attention expression describes.
 
-    `inputs` are the model's inputs in the order of the YAML (numbered from 1), `axes` the names of the position axes
-    (axis 0 is `order`). `find` returns the class package.module:Class, or raises LookupError; None: such names are
-    refused. Raises ValueError for a syntax error or an unknown name, with its position and the possible values.
+    `inputs` are the names of the model's inputs in the order of the YAML (numbered from 1), `axes` are the names of the
+    position axes (axis 0 is `order`). `find` maps a name package.module:Class to the class, or raises LookupError. If
+    `find` is None, a name of this form is an error. Raises ValueError if the expression cannot be parsed, contains an
+    unknown name or a wrong argument, is too large (`OPERATORS`, `DEEPEST`), or if a user-defined graph fails. The
+    message states the position of the error, except for too many operators.
     """
     return _Parser(text, tuple(inputs), tuple(axes), find).parse()
 
 
 def user_defined_graphs(expressions: str | Sequence[str]) -> list[str]:
-    """Returns every package.module:Class in one or more expressions."""
+    """Returns the names package.module:Class that occur in one or several expressions, in order, with repetitions."""
     return re.findall(REFERENCE, expressions if isinstance(expressions, str) else " ".join(expressions))
 
 
 def plug_in(name: str) -> type[g.Graph] | None:
-    """Returns the graph of a file in the plug-in folder; None if there is no such file."""
+    """Returns the graph class that the file `name` in the plug-in folder defines; None if the folder has no file of
+    this name, or the file defines no subclass of `Graph`."""
     module = modules_of(FOLDER).get(name)
     kinds = [] if module is None else vars(importlib.import_module(module)).values()
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, g.Graph)
@@ -151,7 +154,8 @@ class _Parser:
         return self._build(graph_class, name, position)
 
     def _user_defined(self, name: str, position: int) -> g.Graph:
-        """A user-defined graph. Its edges are computed once, so that an error is reported here, with its name."""
+        """Returns a user-defined graph. The mask of the graph is computed for two rows of three tokens, so an error in
+        the user's code is reported here, with the name of the graph."""
         if self.find is None:
             raise self._error(position, f"{name!r} is user-defined code; name it in a YAML, or pass the Graph itself")
         try:
@@ -171,7 +175,8 @@ class _Parser:
         return graph
 
     def _build(self, graph_class: type[g.Graph], name: str, position: int) -> g.Graph:
-        """Returns an instance of a graph class. Its fields get the arguments in parentheses, in order."""
+        """Returns an instance of a graph class. The arguments in parentheses are assigned to the fields in order; a
+        field `axes` or `inputs` takes all remaining arguments."""
         arguments = self._arguments()
         values, left = [], list(arguments)
         for field in fields(graph_class):
@@ -189,7 +194,9 @@ class _Parser:
             raise self._error(position, str(error)) from None
 
     def _value(self, field: Field, name: str, argument: Any, position: int) -> int | float:
-        """The value of one field: the number of a named axis or input if the field's name says so, else a number."""
+        """Returns the value of one field. For a field `axis` or `axes` this is the index of the axis that the argument
+        names (from 0), for `input` or `inputs` the number of the named input (from 1), else the argument as a
+        number."""
         if field.name in ("axis", "axes"):
             return self._index("axis", argument, self.axes, position)
         if field.name in ("input", "inputs"):

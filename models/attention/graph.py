@@ -1,9 +1,10 @@
 """Attention graphs: which token attends to which. Attention is message passing on a directed graph of tokens.
 
-A graph is a small frozen value that answers one question: does the query token read the key token? The same method
-`edge` computes the dense mask, FlexAttention's `mask_mod`, the picture of a mask and the plain-Python test oracle
-(`message_passing.py`), because it uses only comparisons, `&` and `|`, which mean the same for Python numbers, broadcast
-tensors and compiled index expressions. Graphs combine with `&`, `|` and `~`:
+A graph is a small frozen dataclass that answers one question: does the query token read the key token? The method
+`edge` gives the answer. It uses only comparisons, `&`, `|` and arithmetic, which work in the same way for Python
+numbers, broadcast tensors and compiled index expressions. Therefore the same method computes the dense mask,
+FlexAttention's `mask_mod`, the picture of a mask and the plain-Python reference of the tests (`message_passing.py`).
+Graphs are combined with `&`, `|` and `~`:
 
     Causal() & SameSample()                    a GPT on packed documents
     SameSample()                               a BERT or a ViT: an encoder has no causal mask
@@ -24,8 +25,9 @@ A user-defined pattern is a subclass of `Graph`. Here a token reads every `step`
 A graph in a file of the plug-in folder `models/graphs/` (or `graphs/` of a project) has the name of the file:
 `causal & dilated(4)`.
 
-Two rules apply to every graph and are added in `reads` (mask.py). A token reads only tokens of its own sample, neither
-padding nor another sample of a packed row. In self-attention it always reads itself, so that no row of scores is empty.
+Two rules apply to every graph; `reads` (mask.py) adds them. First, a token reads only tokens of its own sample: it
+reads neither padding nor another sample of a packed row. Second, in self-attention every token reads itself, so no row
+of scores is empty.
 """
 
 from __future__ import annotations
@@ -43,18 +45,20 @@ from ..tokens import Tokens
 
 
 class Node(NamedTuple):
-    """One side of an edge: numbers, or tensors that broadcast against those of the other side."""
+    """The descriptors of the query or of the key of an edge: numbers, or tensors that broadcast against the descriptors
+    of the other token. The fields are those of `Tokens`."""
 
     input: Tensor
     sample: Tensor
     item: Tensor
     position: Sequence[Tensor]
-    """By axis. Axis 0 is the running order within the token's *sample*: 0, 1, 2, ... A graph does not depend on where a
-    sample is in a packed row, how much padding precedes it, or what is cached."""
+    """One coordinate per axis. Axis 0 is the running order within the token's *sample*: 0, 1, 2, ... Therefore a graph
+    does not depend on the columns of a sample in a packed row, on preceding padding, or on the cache."""
 
     @classmethod
     def every(cls, tokens: Tokens, axis: int) -> Node:
-        """Returns all tokens as one side of all pairs: axis 2 for queries (b, n, 1), axis 1 for keys (b, 1, n)."""
+        """Returns the descriptors of all tokens in a shape that broadcasts to all pairs of tokens: for queries `axis`
+        is 2 and the shape is (b, n, 1), for keys `axis` is 1 and the shape is (b, 1, n)."""
         return cls(
             tokens.input.unsqueeze(axis), tokens.sample.unsqueeze(axis), tokens.item.unsqueeze(axis),
             tokens.position.unsqueeze(axis).unbind(-1),
@@ -62,20 +66,21 @@ class Node(NamedTuple):
 
 
 class Graph:
-    """Base of all attention graphs: a predicate on (query, key), closed under `&`, `|` and `~`.
+    """Base class of all attention graphs: a predicate on (query, key). Graphs are combined with `&`, `|` and `~`.
 
-    A subclass is a frozen dataclass that defines `edge`. Its fields are its arguments in an expression
-    (`attention: window(256)`): `axis` and `axes` are names of position axes, `input` and `inputs` are names of inputs,
-    all other fields are numbers.
+    A subclass is a frozen dataclass that defines `edge`. The arguments in an expression (`attention: window(256)`) are
+    the values of its fields. For the fields `axis` and `axes` an expression contains names of position axes, for
+    `input` and `inputs` names of inputs; the values of all other fields are numbers.
     """
 
     def edge(self, query: Node, key: Node):
-        """Whether `query` reads `key`: a bool, or a bool tensor that broadcasts to all pairs. It may use only
-        comparisons, `&`, `|` and arithmetic."""
+        """Returns whether `query` reads `key`: a bool, or a bool tensor that broadcasts to all pairs of query and key.
+        An implementation may use only comparisons, `&`, `|` and arithmetic."""
         raise NotImplementedError(f"{type(self).__name__} must define edge(self, query, key)")
 
     def __call__(self, query: Node, key: Node):
-        """Returns `edge(query, key)`. Raises ValueError unless it is one truth value for every pair of tokens."""
+        """Returns `edge(query, key)`. Raises ValueError if the result is neither True, False nor a bool tensor that
+        broadcasts to all pairs of query and key."""
         edges = self.edge(query, key)
         is_tensor = isinstance(edges, Tensor)
         if isinstance(edges, bool) or (is_tensor and edges.dtype == torch.bool and _fits(edges, query, key)):
@@ -97,34 +102,35 @@ class Graph:
         return Not(self)
 
     def parts(self) -> tuple[Graph, ...]:
-        """Returns the operands of a chain of `&`, or the graph itself."""
+        """Returns the operands if the graph is a chain of `&`, else the graph itself in a tuple."""
         return (self,)
 
     def ahead(self, axis: int = 0) -> frozenset[int] | None:
-        """Returns the inputs (by number) whose tokens can be read by tokens that precede them on an axis, such as the
-        running order in the sample (axis 0) or seconds. None: all inputs.
+        """Returns the numbers of the inputs whose tokens can be read by earlier tokens, where "earlier" means a smaller
+        position on `axis`: axis 0 is the running order in the sample, another axis can be seconds. None means that
+        earlier tokens may read the tokens of all inputs.
 
-        The result must be valid for all possible tokens: the proof that no target leaks depends on it
-        (`models/leaks.py`)."""
+        The result must hold for all possible tokens, because the leak check (`models/leaks.py`) relies on it."""
         return None
 
     def counts(self) -> bool:
-        """Whether an edge depends on the number of tokens between two tokens, or in front of one. A user-defined graph
-        that depends on it must override this method."""
+        """Returns whether an edge depends on the number of tokens between the two tokens, or before one of them. The
+        default is True if an operand of the graph returns True. A user-defined graph whose edges depend on such a
+        number must override this method."""
         return any(operand.counts() for operand in vars(self).values() if isinstance(operand, Graph))
 
     def later(self, key: Node, order: Tensor):
-        """Whether a token that is added to its sample at running order `order` or later can read the earlier token
-        `key`; True if unknown. Generation may drop the tokens that no later token can read."""
+        """Returns whether a token at running order `order` or later, which generation appends to the sample, can read
+        the existing token `key`; True if this is unknown. Generation can drop tokens that no later token can read."""
         return key.sample == key.sample
 
     def is_causal(self) -> bool:
-        """Whether no token reads a later token of its sample, for all possible tokens."""
+        """Whether no token can read a later token of its sample; `ahead` decides this for all possible tokens."""
         return self.ahead() == frozenset()
 
 
 def _fits(edges: Tensor, query: Node, key: Node) -> bool:
-    """Whether a tensor broadcasts to one value for every pair of tokens."""
+    """Whether the tensor `edges` broadcasts to one value for every pair of query and key."""
     if not isinstance(query.sample, Tensor):
         return False
     pairs = _pairs(query, key)
@@ -133,7 +139,7 @@ def _fits(edges: Tensor, query: Node, key: Node) -> bool:
 
 
 def _pairs(query: Node, key: Node) -> tuple[int, ...]:
-    """The shape of all pairs of tokens. `torch.broadcast_shapes` would import sympy, which takes 0.3 seconds."""
+    """Returns the broadcast shape of query and key. `torch.broadcast_shapes` would import sympy (0.3 seconds)."""
     left, right = tuple(query.sample.shape), tuple(key.sample.shape)
     left, right = (1,) * (len(right) - len(left)) + left, (1,) * (len(left) - len(right)) + right
     return tuple(keys if queries == 1 else queries for queries, keys in zip(left, right))
@@ -141,7 +147,7 @@ def _pairs(query: Node, key: Node) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class And(Graph):
-    """The edges that both graphs have."""
+    """A token reads another token if `left` and `right` both have the edge."""
 
     left: Graph
     right: Graph
@@ -162,7 +168,7 @@ class And(Graph):
 
 @dataclass(frozen=True)
 class Or(Graph):
-    """The edges that at least one graph has."""
+    """A token reads another token if `left` or `right` has the edge."""
 
     left: Graph
     right: Graph
@@ -180,7 +186,7 @@ class Or(Graph):
 
 @dataclass(frozen=True)
 class Not(Graph):
-    """The edges that the graph does not have. The two rules of `mask.reads` still apply."""
+    """A token reads another token if `graph` does not have the edge. The two rules of `mask.reads` still apply."""
 
     graph: Graph
 
@@ -190,10 +196,11 @@ class Not(Graph):
 
 @dataclass(frozen=True)
 class Causal(Graph):
-    """Read tokens that are not later in the running order (axis 0), or on another axis such as seconds.
+    """A token reads the tokens whose position on `axis` is not larger than its own. Axis 0 is the running order;
+    another axis can be seconds.
 
-    Tokens without a coordinate on the axis (a class token, a text among sensors) count as last. They read all tokens.
-    Tokens with a coordinate do not read them, because they would indirectly read their own future.
+    Tokens without a coordinate on the axis (a class token, a text among sensors) come after all others: they read all
+    tokens, and tokens with a coordinate do not read them. Otherwise a token could read its own future through them.
     """
 
     axis: int = 0
@@ -208,8 +215,8 @@ class Causal(Graph):
 
 @dataclass(frozen=True)
 class SameSample(Graph):
-    """Read all tokens of the same sample. Every graph is restricted to the sample anyway, so that this one matters only
-    alone or as an operand of `|`."""
+    """A token reads all tokens of the same sample. Every graph is restricted to the sample, so `SameSample` changes a
+    mask only if it is the complete graph or an operand of `|` or `~`."""
 
     def edge(self, query, key):
         return key.sample == query.sample
@@ -217,7 +224,7 @@ class SameSample(Graph):
 
 @dataclass(frozen=True)
 class SameItem(Graph):
-    """Read tokens of the same item: the same image, clip or document."""
+    """A token reads the tokens of the same item: the same image, clip or document."""
 
     def edge(self, query, key):
         return key.item == query.item
@@ -225,7 +232,7 @@ class SameItem(Graph):
 
 @dataclass(frozen=True)
 class From(Graph):
-    """Read the tokens of these inputs (by number, from 1 in YAML order)."""
+    """A token reads all tokens of these inputs. `inputs` are numbers, from 1 in YAML order; in an expression, names."""
 
     inputs: tuple[int, ...]
 
@@ -241,8 +248,9 @@ class From(Graph):
 
 @dataclass(frozen=True)
 class Window(Graph):
-    """Read tokens at a distance below `size` on an axis, in both directions. Combined with `causal` these are the last
-    `size` tokens, including the query itself."""
+    """A token reads the tokens at a distance below `size` on an axis, in both directions. `causal & window(4)` reads
+    the last 4 tokens: the query itself and the 3 preceding tokens. On axis 0 the unit is tokens; on an axis of time it
+    is seconds."""
 
     size: float
     axis: int = 0
@@ -259,7 +267,8 @@ class Window(Graph):
 
 @dataclass(frozen=True)
 class On(Graph):
-    """Read the tokens that have a coordinate on an axis: `on(note)` reads the notes of a text."""
+    """A token reads all tokens that have a coordinate on an axis: with `on(note)` it reads the tokens inside notes, the
+    marked parts of a text (`models/generation/notes.py`)."""
 
     axis: int
 
@@ -273,8 +282,9 @@ class On(Graph):
 
 @dataclass(frozen=True)
 class Edges(Graph):
-    """Read along the listed edges (source, reader). If `between` is `inputs`, they are numbers of inputs. If it is
-    `slots`, they are running orders in the sample; the first token (a core token if there are any) is 0."""
+    """A token reads another token if a pair (source, reader) in `pairs` matches. If `between` is `inputs`, the two
+    numbers of a pair are numbers of inputs. If `between` is `slots`, they are running orders in the sample, where 0 is
+    the first token (a core token if the model has core tokens)."""
 
     pairs: tuple[tuple[int, int], ...]
     between: str = "inputs"

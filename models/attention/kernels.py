@@ -1,8 +1,8 @@
 """`attend`: attention along any graph, computed by the fastest kernel that represents the graph exactly.
 
 `plan` (plan.py) examines the graph and the tokens once per batch (on the CPU, outside any compiled region) and returns
-a *layout*, a small frozen object that all layers with that graph share. `attend` runs the layout; all masks are applied
-in this file.
+a *layout*: a small frozen object that computes attention for this graph and these tokens. All layers with the same
+graph share one layout. `attend` calls the layout. All masks are applied in this file.
 
 | graph                              | CUDA                              | CPU                                  |
 | ---------------------------------- | --------------------------------- | ------------------------------------ |
@@ -35,8 +35,8 @@ KeyHeads = Float[Tensor, "b g m c"]
 
 @dataclass(frozen=True)
 class Layout:
-    """Base class: the computation of one graph for one batch of tokens. A layout is called with queries (b, h, n, c),
-    keys and values (b, g, m, c), a bias and a dropout probability, and returns (b, h, n, c)."""
+    """Base class. A layout computes attention along one graph for one batch of tokens. It is called with queries (b, h,
+    n, c), keys and values (b, g, m, c), a bias or None, and a dropout probability, and returns (b, h, n, c)."""
 
     adds_bias: ClassVar[bool] = False
     """Whether the layout supports a bias on the scores."""
@@ -55,11 +55,12 @@ class Layout:
 def attend(
     query: Heads, key: KeyHeads, value: KeyHeads, layout: Layout, *, bias: Tensor | None = None, dropout: float = 0.0
 ) -> Heads:
-    """Returns for each query token the weighted sum of the values that it reads; scores are scaled by 1/sqrt(c).
+    """Returns for each query token the weighted sum of the values of the tokens that it reads, (b, h, n, c). The scores
+    are scaled by 1/sqrt(c), where c is the number of channels per head.
 
-    `key` and `value` may have fewer heads than `query` (grouped queries); each of their g heads is shared by h / g
-    neighbouring query heads. `bias` is added to the scores and broadcasts to (b, h, n, m). `dropout` is the probability
-    of dropping a weight. Raises ValueError for a bias or dropout that the layout does not support.
+    `key` and `value` may have fewer heads (g) than `query` (h): h / g neighbouring query heads then share one key and
+    value head. `bias` is added to the scores and broadcasts to (b, h, n, m). `dropout` is the probability that an
+    attention weight is dropped. Raises ValueError for a bias or dropout that the layout does not support.
     """
     if bias is not None and not layout.adds_bias:
         raise ValueError(f"{type(layout).__name__} does not support a bias: plan with bias=True")
@@ -72,8 +73,8 @@ def sdpa(
     query: Heads, key: KeyHeads, value: KeyHeads, mask: Tensor | None = None, causal: bool = False,
     dropout: float = 0.0, scale: float | None = None,
 ) -> Heads:  # fmt: skip
-    """PyTorch's scaled dot-product attention (SDPA), also for fewer key heads than query heads. `scale` multiplies the
-    scores (None: 1/sqrt(c)).
+    """Returns the result of PyTorch's scaled dot-product attention (SDPA). There may be fewer key heads than query
+    heads (grouped heads). `scale` is the factor of the scores; None: 1/sqrt(c).
 
     On CUDA no fast kernel supports a mask together with grouped heads, so keys and values are repeated there."""
     grouped = query.shape[1] != key.shape[1]
@@ -92,7 +93,7 @@ def repeated(key: KeyHeads, value: KeyHeads, heads: int) -> tuple[Heads, Heads]:
 
 @dataclass(frozen=True)
 class Plain(Layout):
-    """Every row is one sample without padding: SDPA without a mask, its fast path."""
+    """For rows that each contain one sample and no padding: SDPA without a mask, which is the fastest case of SDPA."""
 
     causal: bool
 
@@ -106,12 +107,12 @@ SHORT = 256
 
 @dataclass(frozen=True)
 class Short(Layout):
-    """Rows of up to `SHORT` tokens in half precision on a CPU: batched matrix products with the full score matrix.
+    """For rows of up to `SHORT` tokens in half precision on a CPU: batched matrix products with the full score matrix.
 
-    In this case it is faster than PyTorch's flash kernel: forward and backward of 96 heads of 64 x 32 took 1.8 ms
+    These products are faster than PyTorch's flash kernel: forward and backward of 96 heads of 64 x 32 took 1.8 ms
     instead of 7.6 ms (torch 2.14, two cores with AVX512-BF16); with a mask the difference is larger. In float32 the
-    flash kernel is faster. `mask` (one for all rows, or one per row) is added to the scores: 0 if the query reads the
-    key, else minus infinity.
+    flash kernel is faster. `mask` is added to the scores: 0 if the query reads the key, else minus infinity. Its first
+    size k is 1 (one mask for all rows) or the number of rows.
     """
 
     adds_bias: ClassVar[bool] = True
@@ -137,8 +138,9 @@ def short(mask: Bool[Tensor, "k n m"], dtype: torch.dtype) -> Short:
 
 @dataclass(frozen=True)
 class Dense(Layout):
-    """Any graph: SDPA with a dense mask (one for all rows, or one per row; True: the query reads the key). `empty`
-    marks queries that read no token; their output is zero instead of NaN."""
+    """For any graph: SDPA with a dense mask. `mask` is True if the query reads the key; its first size k is 1 (one mask
+    for all rows) or the number of rows. `empty` is True for queries that read no token: their output is zero instead of
+    NaN. If `empty` is None, every query reads a token."""
 
     adds_bias: ClassVar[bool] = True
     mask: Bool[Tensor, "k n m"]
@@ -154,12 +156,12 @@ class Dense(Layout):
 
 @dataclass(frozen=True)
 class PerSample(Layout):
-    """Packed rows on a CPU: one small attention without a mask per sample, which is much cheaper than one masked
-    attention per row."""
+    """For packed rows on a CPU: one attention without a mask for each sample. This is much cheaper than one attention
+    with a mask for each row."""
 
     lengths: tuple[int, ...]
-    """The number of tokens of each sample or run of padding, in the order of their slots; the sum is the number of
-    slots of all rows."""
+    """The number of tokens of each sample and of each run of padding, in the order of their slots. The sum of these
+    numbers is the number of slots of all rows."""
     causal: bool
 
     def __call__(self, query, key, value, bias, dropout):
@@ -170,11 +172,12 @@ class PerSample(Layout):
 
 @dataclass(frozen=True)
 class VariableLength(Layout):
-    """Packed rows on CUDA: `varlen_attn` over the concatenated samples of the batch (half precision, no dropout)."""
+    """For packed rows on CUDA: `varlen_attn` over the concatenated samples of the batch (half precision, no
+    dropout)."""
 
     drops: ClassVar[bool] = False
     boundaries: Int[Tensor, "s"]
-    """The first slot (row * n + column) of each sample or run of padding, followed by the number of all slots."""
+    """The first slot (row * n + column) of each sample and of each run of padding; then the number of all slots."""
     longest: int
     """The maximum number of tokens between two boundaries."""
     causal: bool
@@ -192,8 +195,8 @@ class VariableLength(Layout):
 
 @dataclass(frozen=True)
 class Band(Layout):
-    """A causal window of `size` tokens on a CPU. Queries are split into blocks of `size`; each block reads the keys of
-    the same and of the previous block."""
+    """For a causal window of `size` tokens on a CPU. The queries are split into blocks of `size` tokens. The queries of
+    a block read keys of the same block and of the previous block."""
 
     size: int
 
@@ -209,8 +212,8 @@ class Band(Layout):
         return rearrange(mixed, "(b k) h w c -> b h (k w) c", k=blocks)[:, :, :n]
 
     def visible(self, blocks: int, device) -> Bool[Tensor, "k w m"]:
-        """Returns the mask (k, w, 2w) from the w queries of k blocks to 2w keys each: a query reads the last w keys up
-        to itself, but none before the start of the row."""
+        """Returns the mask (k, w, 2w) of k blocks with w queries and 2w keys each: True if the query reads the key. A
+        query reads its own key and the w - 1 preceding keys, but no key before the start of the row."""
         query = torch.arange(self.size, device=device)[:, None] + self.size
         key = torch.arange(2 * self.size, device=device)[None]
         band = ((key <= query) & (query - key < self.size)).expand(blocks, -1, -1)
@@ -220,7 +223,7 @@ class Band(Layout):
 
 @dataclass(frozen=True)
 class Flex(Layout):
-    """Any graph on CUDA: FlexAttention with a block mask, which skips blocks of token pairs without edges."""
+    """For any graph on CUDA: FlexAttention with a block mask, which skips blocks of token pairs without edges."""
 
     drops: ClassVar[bool] = False
     block_mask: object
@@ -241,8 +244,8 @@ NARROWEST = 16
 
 
 def padded(channels: int, *heads: Tensor) -> tuple[tuple[Tensor, ...], dict[str, float]]:
-    """Pads queries, keys and values with zeros to `channels` channels. Also returns the keyword argument `scale` that
-    keeps the scores unchanged, if channels were added."""
+    """Returns (tensors, keyword arguments): the tensors `heads`, padded with zeros to `channels` channels, and `scale`
+    for the kernel, which keeps the scores unchanged. The keyword arguments are empty if no channels were added."""
     missing = channels - heads[0].shape[-1]
     if not missing:
         return heads, {}
@@ -250,8 +253,8 @@ def padded(channels: int, *heads: Tensor) -> tuple[tuple[Tensor, ...], dict[str,
 
 
 def _varlen_attention():
-    """Returns `varlen_attn`, or None if this version of torch does not have it (packed rows then use FlexAttention).
-    Imported here because the import is slow."""
+    """Returns `varlen_attn`; None if this version of torch does not have this function (packed rows then use
+    FlexAttention). The import is inside the function because it is slow."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
@@ -260,7 +263,8 @@ def _varlen_attention():
 
 
 def _varlen_causal(causal: bool) -> dict:
-    """The keyword argument for causality: `is_causal` in the first releases of `varlen_attn`, later `window_size`."""
+    """Returns the keyword argument for causality: `is_causal` in the first releases of `varlen_attn`, `window_size` in
+    later releases."""
     if "is_causal" in inspect.signature(_varlen_attention()).parameters:
         return {"is_causal": causal}
     return {"window_size": (-1, 0) if causal else (-1, -1)}
@@ -270,9 +274,9 @@ _compiled_flex_attention = None
 
 
 def _flex_attention(compiled: bool):
-    """Returns FlexAttention. For a GPU it is compiled at the first use, since without compilation it builds the
-    complete score matrix. When a size changes, it is compiled once more, for all sizes: with one compilation per size,
-    torch would stop compiling after eight."""
+    """Returns FlexAttention, compiled if `compiled` is true (for a GPU), because without compilation it builds the
+    complete score matrix. The first call compiles; the first call with other sizes compiles once more, for all sizes.
+    With one compilation per size, torch would stop compiling after eight sizes."""
     global _compiled_flex_attention
     from torch.nn.attention.flex_attention import flex_attention
 

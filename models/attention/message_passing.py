@@ -1,10 +1,10 @@
 """Attention as message passing on a graph, in plain Python. Read and run this file first.
 
 Every node holds a vector, from which it computes a *query* (what am I looking for?), a *key* (what do I contain?) and a
-*value* (what do I communicate?). To receive a message, a node compares its query with the key of every node that has an
-edge to it: the dot product of query and key is a score. The softmax turns the scores into weights that sum to one. The
-message is the sum of the values, multiplied by these weights. That is all of attention; `kernels.py` computes the same,
-but faster, and is tested against this file, and `tiny_gpt.py` is a language model that uses it.
+*value* (what do I communicate?). To receive a message, a node compares its query with the key of every node from which
+an edge leads to it: the dot product of query and key is a score. The softmax turns the scores into weights that sum to
+one. The message is the sum of the values, multiplied by these weights. That is all of attention. `kernels.py` computes
+the same messages faster and is tested against this file; `tiny_gpt.py` is a language model with the same functions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Vector = list[float]
 
 @dataclass
 class MessageNode:
-    """One token. `token` holds the properties that the graph uses to decide about edges, for example the position."""
+    """One token. `token` is any value from which the graph decides about edges, for example the token's position."""
 
     query: Vector
     key: Vector
@@ -32,14 +32,14 @@ def dot(left: Vector, right: Vector) -> float:
 
 
 def softmax(scores: Vector) -> Vector:
-    """Turns scores into positive weights that sum to one. Subtracting the largest score keeps exp from overflowing."""
+    """Returns one positive weight per score; their sum is one. Subtracting the maximum avoids an overflow of exp."""
     powers = [math.exp(score - max(scores)) for score in scores]
     return [power / sum(powers) for power in powers]
 
 
 def receive(node: MessageNode, incoming: Sequence[MessageNode], bias: Vector | None = None) -> Vector:
-    """Returns the message that a node receives from the nodes `incoming`, which have an edge to it; zeros if there are
-    none. `bias` is added to the scores, one number per sender."""
+    """Returns the message that `node` receives from the nodes `incoming`, from which edges lead to `node`. Returns
+    zeros if `incoming` is empty. `bias` has one number per incoming node, which is added to the score of that node."""
     if not incoming:
         return [0.0] * len(node.value)
     scores = [dot(node.query, sender.key) / math.sqrt(len(node.query)) for sender in incoming]
@@ -50,9 +50,9 @@ def receive(node: MessageNode, incoming: Sequence[MessageNode], bias: Vector | N
 def pass_messages(
     readers: Sequence[MessageNode], senders: Sequence[MessageNode], reads: Callable[[object, object], bool]
 ) -> list[Vector]:
-    """Computes one round of attention: every reader receives a message from all senders for which
-    `reads(reader, sender)` is True. If `readers` and `senders` are the same nodes, this is self-attention, else it is
-    cross-attention."""
+    """Computes one round of attention. Returns one message per reader: the message from all senders for which
+    `reads(reader.token, sender.token)` is True. If `readers` and `senders` are the same nodes, this is self-attention,
+    else it is cross-attention."""
     return [receive(node, [s for s in senders if reads(node.token, s.token)]) for node in readers]
 
 

@@ -1,4 +1,5 @@
-"""The choice of the kernel that computes a graph for the tokens of a batch, made once per batch for all layers."""
+"""Chooses the kernel that computes attention along a graph for the tokens of a batch. The choice is made once per
+batch, for all layers with that graph."""
 
 from __future__ import annotations
 
@@ -19,12 +20,12 @@ def plan(
     graph: Graph, queries: Tokens, keys: Tokens | None = None, *, bias: bool = False, dropout: float = 0.0,
     dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu",
 ) -> Layout:  # fmt: skip
-    """Chooses the layout of `graph` for these tokens (descriptors on the CPU). Call it once per batch, for all layers
-    with this graph.
+    """Returns the layout of `graph` for these tokens, whose descriptors must be on the CPU. Call this function once per
+    batch and graph; all layers with this graph use the layout.
 
-    `keys` are the tokens that are read. None: the queries themselves. For self-attention with a cache: the cached
-    tokens followed by the queries. For another set use `plan_cross`. The kernel must support `bias` (whether there is
-    one), `dropout` (a probability), `dtype` and `device`.
+    `keys` are the tokens that are read: None for the queries themselves, or, with a cache, the cached tokens followed
+    by the queries. For keys of another set use `plan_cross`. The layout supports a bias if `bias` is true, the
+    probability `dropout`, and tensors with this `dtype` and `device`.
     """
     keys, device = queries if keys is None else keys, torch.device(device)
     layout = _plan_simple(graph, queries, keys, device, dtype, bias, dropout)
@@ -43,11 +44,11 @@ def plan_cross(
     graph: Graph, queries: Tokens, keys: Tokens, *, dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Layout:  # fmt: skip
-    """Chooses the layout of `graph` for cross-attention from `queries` to `keys`, two sets of tokens (descriptors on
-    the CPU). The output of a query that reads no token is zero.
+    """Returns the layout of `graph` for cross-attention from `queries` to `keys`, two sets of tokens with descriptors
+    on the CPU. The output of a query that reads no token is zero.
 
-    The output at padding is not used, so padding queries may read all keys. With one sample per row and no padding
-    among the keys, this is full attention.
+    The output at padding is not used, so padding queries may read all keys. Then, if every other query also reads all
+    keys, no mask is needed.
     """
     mask = dense_mask(graph, queries, keys, self_attention=False) | (queries.sample == PADDING)[..., None]
     empty = ~mask.any(dim=-1)
@@ -60,7 +61,9 @@ def plan_cross(
 
 
 def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout | None:
-    """Returns a layout without a mask (or `Short`) if it computes this conjunction of graphs exactly; else None."""
+    """Returns a layout without a dense mask that computes the graph exactly. Returns None if there is a bias, the graph
+    is not a conjunction (`&`) of `Causal`, `SameSample` and at most one window with `Causal`, or no such layout exists
+    for these tokens."""
     parts = {Causal() if isinstance(p, Causal) and _in_order(keys, p.axis) else p for p in graph.parts()}
     windows = {p for p in parts if isinstance(p, Window) and p.axis == 0}
     causal = Causal() in parts
@@ -84,8 +87,8 @@ def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout |
 
 
 def _in_order(tokens: Tokens, axis: int) -> bool:
-    """Whether the positions of each sample increase along the axis, so that causality on this axis is the same as in
-    the running order."""
+    """Whether the positions of each sample on `axis` increase from token to token. Then causality on this axis equals
+    causality in the running order."""
     if axis == 0:
         return True
     increasing = tokens.position[..., axis].diff(dim=1) > 0
@@ -93,13 +96,13 @@ def _in_order(tokens: Tokens, axis: int) -> bool:
 
 
 def _short_is_faster(device: torch.device, dtype: torch.dtype, keys: int) -> bool:
-    """Whether `Short` is faster than PyTorch's kernels."""
+    """Whether `Short` is faster than PyTorch's kernels: half precision on a CPU with at most `SHORT` keys per row."""
     return dtype in (torch.bfloat16, torch.float16) and device.type == "cpu" and keys <= SHORT
 
 
 def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torch.dtype, dropout: float):
-    """Returns the layout of attention within the samples of packed rows; None if the slots of a sample are not
-    contiguous."""
+    """Returns the layout of attention within the samples of packed rows. Returns None if the slots of a sample are not
+    contiguous; on a CPU if `Short` is faster; on a GPU with dropout, in float32, or without `varlen_attn`."""
     is_start = F.pad(tokens.sample.diff(dim=1) != 0, (1, 0), value=True)  # of a sample, a run of padding or a row
     starts = is_start.flatten().nonzero()[:, 0]
     samples = tokens.sample.flatten()[starts]
@@ -116,15 +119,15 @@ def _plan_packed(tokens: Tokens, causal: bool, device: torch.device, dtype: torc
 
 
 def _mask_on_device(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device) -> Bool[Tensor, "k n m"]:
-    """Returns the dense mask, computed on the device, because computing it on the CPU and copying it would be slow. It
-    is one mask for all rows if their descriptors are equal, which is checked on the CPU."""
+    """Returns the dense mask. It is computed on the device, because copying it from the CPU would be slow. Its first
+    size is 1 if all rows have equal descriptors (checked on the CPU), else the number of rows."""
     if _rows_alike(queries, keys):
         queries, keys = (tokens.select(slice(0, 1)) for tokens in (queries, keys))
     return mask_within(graph, within_samples(queries, keys).to(device), within_samples(keys).to(device))
 
 
 def _rows_alike(queries: Tokens, keys: Tokens) -> bool:
-    """Whether all rows have the same descriptors (up to the numbering of samples and items) and thus the same mask."""
+    """Whether all rows have equal descriptors, apart from the numbering of samples and items, and thus equal masks."""
 
     def both(name: str) -> Tensor:
         return torch.cat([getattr(queries, name), getattr(keys, name)], dim=1)
@@ -141,7 +144,7 @@ def _rows_alike(queries: Tokens, keys: Tokens) -> bool:
 
 
 def _plan_flex(graph: Graph, queries: Tokens, keys: Tokens, device: torch.device) -> Flex:
-    """Returns a layout with FlexAttention's block mask for the graph, whose predicate (`reads`) is the `mask_mod`."""
+    """Returns a layout with FlexAttention's block mask for the graph. The function `reads` is the `mask_mod`."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     relative = within_samples(queries, keys).to(device), within_samples(keys).to(device)

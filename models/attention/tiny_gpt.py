@@ -31,7 +31,7 @@ class MessageNode:
 
 
 def receive(node: MessageNode, incoming: Sequence[MessageNode]) -> Tensor:
-    """Returns the message (c) that a node receives from the nodes `incoming`, which have an edge to it."""
+    """Returns the message (c) that `node` receives from the nodes `incoming`, from which edges lead to `node`."""
     keys, values = (torch.stack([getattr(sender, name) for sender in incoming]) for name in ("key", "value"))
     return (keys @ node.query / math.sqrt(len(node.query))).softmax(dim=0) @ values
 
@@ -39,18 +39,19 @@ def receive(node: MessageNode, incoming: Sequence[MessageNode]) -> Tensor:
 def pass_messages(
     readers: Sequence[MessageNode], senders: Sequence[MessageNode], reads: Callable[[int, int], bool]
 ) -> Tensor:
-    """Computes one round of attention, (n, c): every reader receives a message from all senders for which
-    `reads(reader, sender)` is True."""
+    """Computes one round of attention. Returns one message per reader, (n, c): the message from all senders for which
+    `reads(reader.token, sender.token)` is True."""
     return torch.stack([receive(node, [s for s in senders if reads(node.token, s.token)]) for node in readers])
 
 
 def causal(reader: int, sender: int) -> bool:
-    """The graph of a GPT: a token reads itself and all earlier tokens."""
+    """Returns True if there is an edge in the graph of a GPT, where a token reads itself and all earlier tokens."""
     return sender <= reader
 
 
 class Block(nn.Module):
-    """Communicate, then compute: attention between the tokens, then a feed-forward network for each token."""
+    """One layer: attention between the tokens (`communicate`), then a feed-forward network for each token
+    (`compute`)."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -60,7 +61,8 @@ class Block(nn.Module):
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def communicate(self, x: Tensor) -> Tensor:
-        """Multi-head attention, (n, d) to (n, d): every head passes messages with a different part of the channels."""
+        """Returns the output of multi-head attention, (n, d), for vectors x (n, d). Each head uses its own part of the
+        channels."""
         messages = []
         for parts in zip(*(layer(x).chunk(self.heads, dim=1) for layer in (self.query, self.key, self.value))):
             nodes = [MessageNode(*vectors, token) for token, vectors in enumerate(zip(*parts))]
@@ -73,7 +75,7 @@ class Block(nn.Module):
 
 
 class TinyGpt(nn.Module):
-    """Maps ids (n) to scores (logits) of the id that follows each of them, (n, v)."""
+    """Maps ids (n) to scores (logits), (n, v): row i has one score for each of the v possible ids after id i."""
 
     def __init__(self, vocabulary: int, context: int, width: int = 32, depth: int = 2, heads: int = 2):
         super().__init__()
@@ -87,7 +89,7 @@ class TinyGpt(nn.Module):
 
 
 def train(line: str, steps: int = 25) -> tuple[TinyGpt, list[str]]:
-    """Trains a model to predict the next letter at each position of a line; returns the model and the alphabet."""
+    """Trains a model to predict the next letter at each position of a line. Returns (model, letters of the line)."""
     letters = sorted(set(line))
     ids = torch.tensor([letters.index(letter) for letter in line])
     model = TinyGpt(len(letters), len(line))
@@ -104,7 +106,7 @@ def train(line: str, steps: int = 25) -> tuple[TinyGpt, list[str]]:
 
 @torch.no_grad()
 def generate(model: TinyGpt, letters: list[str], start: str, length: int) -> str:
-    """Generates greedily: appends the most likely next letter to `start` until the line has `length` letters."""
+    """Returns `start`, continued with the most likely next letter until the line has `length` letters."""
     ids = [letters.index(letter) for letter in start]
     while len(ids) < length:
         ids.append(int(model(torch.tensor(ids))[-1].argmax()))

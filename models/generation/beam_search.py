@@ -1,9 +1,10 @@
-"""Beam search: it keeps the k best hypotheses of every text and extends all of them together.
+"""Beam search keeps the k best hypotheses of every text and extends all of them together.
 
-The rules are those of `generate` in transformers with `early_stopping=False`, and tests compare the outputs. Among the
-2k best continuations (3k if two ids end a text), those of the first k that end are finished, and the k best of the
-others continue. A text is complete when it has k finished hypotheses and no running hypothesis, at its current length,
-has a higher score than the worst of them.
+The rules are those of `generate` in transformers with `early_stopping=False`; tests compare the outputs. In each step
+the (1 + e) k best continuations of a text are computed, where e is the number of ids that end a text. Continuations
+that end the text become finished hypotheses if they are among the k best. The k best continuations that do not end the
+text become the running hypotheses. A text is complete when it has k finished hypotheses, and no running hypothesis has,
+at its current length, a higher score than the worst finished hypothesis.
 """
 
 from __future__ import annotations
@@ -23,22 +24,23 @@ from .guidance import Guided
 from .session import Session
 
 NEVER = -1.0e9
-"""The log-probability of a hypothesis that must not be chosen."""
+"""A log-probability so low that a hypothesis with it is never chosen."""
 
 MOST_BEAMS = 1000
 """The maximum number of beams. More beams would only cost memory: the most likely texts are among the first few."""
 
 PIECE = 64
-"""The number of scores per piece in `largest`: their maximum is computed in a few vector registers."""
+"""The number of scores per piece in `largest`. The maximum of a piece is computed in a few vector registers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Options of beam search. The defaults are greedy decoding: always the most likely next token.
+    """Options of beam search. The defaults are greedy decoding, which always chooses the most likely next token.
 
-    `beams` is 1 to 1,000. The score of a finished text of n tokens, including its end, is its log-probability divided
-    by n ** `length_penalty` (-10 to 10). No sequence of `no_repeat` tokens occurs twice in a text (0: no restriction).
-    Raises ValueError for values outside these ranges.
+    `beams` (1 to 1,000) is the number of hypotheses per text. The score of a finished text of n tokens, including the
+    end, is the log-probability of the text divided by n ** `length_penalty` (-10 to 10). No sequence of `no_repeat`
+    tokens occurs twice in a text, including the prompt; 0: no restriction. Raises ValueError for values outside these
+    ranges.
     """
 
     beams: int = 1
@@ -57,12 +59,12 @@ class Search:
 
     @property
     def greedy(self) -> bool:
-        """Whether this is greedy decoding: one beam, and repetitions are allowed."""
+        """Whether these options are greedy decoding: `beams` is 1 and `no_repeat` is 0."""
         return self.beams == 1 and not self.no_repeat
 
 
 class Found(NamedTuple):
-    """The result for one text: its ids without prompt and end, and their log-probability (nats), including the end."""
+    """The result for one text: its ids without prompt and end, and the log-probability `log` of ids and end in nats."""
 
     ids: list[int]
     log: float
@@ -72,9 +74,10 @@ class Found(NamedTuple):
 def beam_search(
     session: Session | Guided, ends: Collection[int], most: int, search: Search, constraint: Constraint | None = None
 ) -> list[Found]:
-    """Returns the best continuation of every row of the session; the prompt only matters for `no_repeat`. `ends` are
-    the ids that end a text, `most` is the maximum number of generated tokens, including the end, and `constraint`
-    restricts the generated ids. Raises ValueError if the model's scores are NaN or infinite, or no id is allowed."""
+    """Returns the best continuation of every row of the session, one `Found` per row. `ends` are the ids that end a
+    text, `most` is the maximum number of generated tokens, including the end, and `constraint` restricts the generated
+    ids. `no_repeat` also applies to the ids of the prompt. Raises ValueError if the model's scores are NaN or infinite,
+    or if no id is allowed next."""
     scores = session.scores()
     beams, rows = search.beams, len(scores)
     results = [Found([], 0.0)] * rows
@@ -119,8 +122,8 @@ def beam_search(
 def log_probabilities(
     scores: Float[Tensor, "b v"], texts: Sequence[Beams], search: Search, allowed: Allowed
 ) -> Float[Tensor, "b v"]:
-    """Returns the log-probabilities of the next id of every hypothesis of the running texts; minus infinity for ids
-    that are not allowed."""
+    """Returns the log-probabilities of all next ids, one row for each hypothesis of the running texts; minus infinity
+    for ids that `allowed` or `no_repeat` excludes. `scores` are logits, with the same rows."""
     logs = torch.log_softmax(scores.float(), dim=-1)
     if allowed:
         logs = allowed.of(logs, [ids[text.prompt :] for text in texts for ids in text.ids])
@@ -130,8 +133,9 @@ def log_probabilities(
 
 
 class Beams:
-    """The hypotheses of one text: the running ones, as ids with the prompt, and the finished ones, as (score,
-    log-probability, ids), best first."""
+    """The hypotheses of one text. `ids` are the running hypotheses, each with the ids of the prompt. `finished` are the
+    finished hypotheses (score, log-probability, ids with the prompt), best first. `prompt` is the length of the
+    prompt."""
 
     def __init__(self, prompt: list[int], beams: int):
         self.prompt, self.beams = len(prompt), beams
@@ -141,9 +145,10 @@ class Beams:
     def step(
         self, candidates: list[tuple[float, int, int]], ends: Collection[int], length: int, last: bool, penalty: float
     ) -> list[tuple[float, int, int]] | None:
-        """Updates the hypotheses with their best continuations (log-probability, beam, id), best first, to texts of
-        `length` tokens; the `last` step finishes all. Returns the continuations that go on, one per beam, or None if
-        the text is complete."""
+        """Updates the hypotheses with `candidates`, the best continuations (log-probability, beam, id), best first.
+        `length` is the number of generated tokens after this step. In the `last` step the continuations end even
+        without an end id. Returns the continuations of the running hypotheses, one per beam, or None if the text is
+        complete."""
         continuing = []
         for rank, (value, beam, id) in enumerate(candidates):
             if (id in ends or last) and rank < self.beams:
@@ -171,9 +176,9 @@ class Beams:
 def continuations(
     logs: Float[Tensor, "b v"], running: Float[Tensor, "t k"], times: int
 ) -> list[list[tuple[float, int, int]]]:
-    """Returns the `times` * k best continuations (log-probability, beam, id) of each of t texts, best first. `running`
-    are the log-probabilities of the k hypotheses of each text; `logs` are those of the next id after each hypothesis,
-    b = t * k rows."""
+    """Returns for each of t texts its `times` * k best continuations (log-probability, beam, id), best first. `running`
+    has the log-probabilities of the k hypotheses of each text. `logs` has the log-probabilities of the next id, one row
+    for each hypothesis (b = t * k)."""
     texts, beams = running.shape
     values, ids = largest(logs, min(times * beams, logs.shape[1]))
     per_beam = values.shape[1]
@@ -185,17 +190,17 @@ def continuations(
 
 
 def seated(continuing: list[tuple[float, int, int]]) -> list[tuple[float, int, int]]:
-    """Reorders continuations (log-probability, beam, id) so that the first one of each beam keeps the row of its beam:
-    its cached keys and values are then not moved."""
+    """Returns the continuations (log-probability, beam, id) in another order: the first continuation of each beam is at
+    the row of this beam. Then the cached keys and values of these rows need not be copied."""
     first = {beam: candidate for candidate in reversed(continuing) for beam in [candidate[1]]}
     others = iter([candidate for candidate in continuing if first[candidate[1]] is not candidate])
     return [first[beam] if beam in first else next(others) for beam in range(len(continuing))]
 
 
 def largest(scores: Float[Tensor, "b v"], count: int) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
-    """Returns the `count` largest values of every row, largest first, and their columns. On a CPU this takes half the
-    time of `topk`: each row is cut into pieces, and the largest scores are in the `count` pieces with the largest
-    maxima."""
+    """Returns (values, columns): the `count` largest values of every row, largest first, and their columns. On a CPU
+    this takes half the time of `topk`: each row is cut into pieces of `PIECE` scores, and the largest scores are all in
+    the `count` pieces with the largest maxima."""
     rows, width = scores.shape
     if not scores.is_cpu or width < 2 * PIECE * count:
         return scores.topk(count)
@@ -208,8 +213,8 @@ def largest(scores: Float[Tensor, "b v"], count: int) -> tuple[Float[Tensor, "b 
 
 
 def forbid_repeats(logs: Float[Tensor, "b v"], texts: list[list[int]], size: int) -> None:
-    """Sets the log-probability of every id that would repeat a sequence of `size` ids in the text of its row to minus
-    infinity, in place."""
+    """Sets log-probabilities to minus infinity, in place, for every id that would repeat a sequence of `size` ids. Row
+    i of `logs` belongs to the text with the ids `texts[i]`."""
     for row, ids in enumerate(texts):
         ending = tuple(ids[len(ids) - size + 1 :]) if size > 1 else ()
         starts = range(len(ids) - size + 1)

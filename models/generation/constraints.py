@@ -1,4 +1,4 @@
-"""Constraints: they restrict the next id of a row, in sampling and in beam search."""
+"""Constraints restrict the next id of a row of text, in sampling and in beam search."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 class Constraint:
-    """Base class: a rule for the next id of a row. `a & b` allows the ids that both allow."""
+    """Base class: a rule for the next id of a row. `a & b` allows an id if both constraints allow it."""
 
     def allowed(self, ids: Sequence[int], size: int) -> Bool[Tensor, "v"] | None:
-        """Returns for each of `size` ids whether it is allowed after `ids`, the ids generated in the row so far,
-        without its prompt. None: all ids are allowed."""
+        """Returns a mask of `size` values, where `size` is the number of ids in the vocabulary: True if the id may
+        follow `ids`. `ids` are the ids generated in the row so far, without the prompt. None: all ids are allowed."""
         raise NotImplementedError
 
     def __and__(self, other: Constraint | None) -> Constraint:
@@ -24,7 +24,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Both(Constraint):
-    """Allows the ids that two constraints allow."""
+    """Allows an id if both constraints allow it."""
 
     first: Constraint
     second: Constraint
@@ -36,7 +36,7 @@ class Both(Constraint):
 
 @dataclass(frozen=True)
 class Forbidden(Constraint):
-    """Excludes these ids at all positions."""
+    """Excludes the ids in `ids` at all positions."""
 
     ids: tuple[int, ...]
 
@@ -48,7 +48,8 @@ class Forbidden(Constraint):
 
 @dataclass(frozen=True)
 class Forced(Constraint):
-    """Fixes the ids at some positions, counted from 0: with `Forced({0: 7})` the first id is 7."""
+    """Fixes the ids at some positions. `at` maps a position of the generated text, from 0, to an id: with `Forced({0:
+    7})` the first generated id is 7."""
 
     at: Mapping[int, int]
 
@@ -58,7 +59,8 @@ class Forced(Constraint):
 
 @dataclass(frozen=True)
 class Length(Constraint):
-    """Allows exactly `length` ids that are not in `ends`, then one of `ends`. The ids in `never` are excluded."""
+    """Allows texts of exactly `length` ids, which are neither in `ends` nor in `never`. The next id is one of
+    `ends`."""
 
     length: int
     ends: tuple[int, ...]
@@ -71,7 +73,7 @@ class Length(Constraint):
 
 
 def only(ids: Collection[int], size: int) -> Bool[Tensor, "v"]:
-    """Returns a mask of `size` values that is True for these ids."""
+    """Returns a mask of `size` values that is True at the positions `ids`."""
     mask = torch.zeros(size, dtype=torch.bool)
     mask[list(ids)] = True
     return mask
@@ -79,7 +81,8 @@ def only(ids: Collection[int], size: int) -> Bool[Tensor, "v"]:
 
 @dataclass(frozen=True)
 class Allowed:
-    """Applies a constraint (None: all ids are allowed) to the scores of rows, until one of `ends` occurs in a row."""
+    """Applies a constraint (None: all ids are allowed) to the scores of rows. After one of the ids `ends` has occurred
+    in a row, all ids are allowed in this row."""
 
     constraint: Constraint | None = None
     ends: frozenset[int] = frozenset()
@@ -89,8 +92,8 @@ class Allowed:
         return self.constraint is not None
 
     def of(self, scores: Float[Tensor, "b v"], rows: Sequence[Sequence[int]]) -> Float[Tensor, "b v"]:
-        """Sets the scores of ids that are not allowed to minus infinity. `rows` are the ids generated so far. Raises
-        ValueError if no id is allowed in a row."""
+        """Returns the scores with minus infinity for ids that are not allowed. `rows` has the ids that were generated
+        so far in each row of `scores`. Raises ValueError if no id is allowed in a row."""
         masks = [self._mask(ids, scores.shape[1]) for ids in rows]
         return scores.masked_fill(~torch.stack(masks).to(scores.device), -torch.inf)
 

@@ -1,7 +1,8 @@
-"""Connectionist temporal classification (CTC, Graves et al. 2006): it predicts a text from scores of symbols per token.
+"""Connectionist temporal classification (CTC, Graves et al. 2006): predicts a text from one row of scores per token.
 
-Scores have one column per symbol; the last column is the blank. A path has one symbol, or the blank, for every token.
-The text of a path results from merging repeated symbols and then removing the blanks:
+Each row has one score per symbol and, in the last column, the score of the blank. A path consists of one symbol or
+blank for every token. The text of a path is the result of merging neighbouring equal symbols and then removing the
+blanks:
 
     path   a a - a b -    with "-" for the blank
     text   a a b
@@ -22,7 +23,8 @@ from torch import Tensor
 
 
 def tokens_needed(symbols: Sequence[int]) -> int:
-    """The minimum number of tokens of a path for these symbols: one per symbol, and a blank between equal ones."""
+    """Returns the minimum number of tokens of a path with this text: one per symbol, and one blank between neighbouring
+    equal symbols."""
     return len(symbols) + sum(a == b for a, b in zip(symbols, symbols[1:]))
 
 
@@ -30,11 +32,11 @@ def ctc_loss(
     logs: Float[Tensor, "n s v"], texts: Int[Tensor, "l"], tokens: Int[Tensor, "s"], lengths: Int[Tensor, "s"]
 ) -> Float[Tensor, ""]:
     """Returns the sum of the negative log-likelihoods of s texts, in nats. `logs` are log-probabilities (n tokens, s
-    samples, v columns), `texts` are the concatenated symbols of all samples, `tokens` and `lengths` are the numbers of
-    tokens and symbols of each sample, on the CPU, where PyTorch's kernels need them.
+    samples, v columns) and `texts` are the concatenated symbols of all samples. `tokens` and `lengths` are the numbers
+    of tokens and of symbols of each sample; both must be on the CPU, where PyTorch's kernels read them.
 
-    A custom operator is used on a GPU, because `F.ctc_loss` would also copy the texts to the CPU and wait for them, and
-    in compiled code, because torch.compile does not support it."""
+    `F.ctc_loss` is not used on a GPU, because it would also copy the texts to the CPU and wait for the copy, and not in
+    compiled code, because torch.compile does not support it. A custom operator replaces it in these two cases."""
     if logs.is_cuda or torch.compiler.is_compiling():
         return opaque_ctc_loss(logs, texts, tokens, lengths)[0].sum()
     return F.ctc_loss(logs, texts, tokens, lengths, blank=logs.shape[-1] - 1, reduction="sum")
@@ -45,8 +47,8 @@ SCHEMA = "(Tensor logs, Tensor texts, Tensor tokens, Tensor lengths) -> (Tensor,
 
 @torch.library.custom_op("chopmix::ctc_loss", mutates_args=(), schema=SCHEMA)
 def opaque_ctc_loss(logs: Tensor, texts: Tensor, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the loss of every text, (s,), and its gradient with respect to `logs`, (n, s, v); uses PyTorch's
-    kernels."""
+    """Returns (losses, gradients): the loss of every text, (s,), and the gradient of the losses with respect to `logs`,
+    (n, s, v). Both are computed by PyTorch's kernels."""
     blank = logs.shape[-1] - 1
     losses, paths = torch.ops.aten._ctc_loss(logs, texts, tokens.tolist(), lengths.tolist(), blank)
     gradients = torch.ops.aten._ctc_loss_backward(
@@ -78,14 +80,14 @@ def collapsed(path: Sequence[int], blank: int) -> list[int]:
 
 
 def greedy(logs: Float[Tensor, "t v"]) -> list[int]:
-    """Returns the text of the most likely path, which has the best symbol at every token."""
+    """Returns the text of the most likely path. This path has the most likely symbol, or the blank, at every token."""
     return collapsed(logs.argmax(-1).tolist(), logs.shape[1] - 1)
 
 
 def prefix_beam(logs: Float[Tensor, "t v"], beams: int) -> list[int]:
-    """Returns the most likely text, whose probability is the sum over all its paths, by a beam search with `beams`
-    prefixes (Hannun et al. 2014, arXiv:1408.2873). `logs` are log-probabilities. The result is exact for a sufficient
-    number of beams; the result of `greedy` is not always this text."""
+    """Returns the most likely text, found by a beam search with `beams` prefixes (Hannun et al. 2014, arXiv:1408.2873).
+    The probability of a text is the sum of the probabilities of all its paths. Therefore the text can differ from the
+    result of `greedy`. `logs` are log-probabilities. The search is exact if no prefix is dropped."""
     blank = logs.shape[1] - 1
     # for each text the log-probabilities of its paths that end with the blank, and of those that end with a symbol
     texts: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, -math.inf)}
@@ -108,18 +110,18 @@ def prefix_beam(logs: Float[Tensor, "t v"], beams: int) -> list[int]:
 
 
 def _add(*logs: float) -> float:
-    """Returns the logarithm of the sum of the exponentials."""
+    """Returns the logarithm of the sum of the exponentials of `logs`; minus infinity for no logs."""
     maximum = max(logs, default=-math.inf)
     return maximum if maximum == -math.inf else maximum + math.log(sum(math.exp(log - maximum) for log in logs))
 
 
 def spans(logs: Float[Tensor, "t v"], symbols: Sequence[int]) -> list[tuple[int, int]]:
-    """Forced alignment: returns for each symbol its first token, and the token after its last one, on the most likely
-    path of this text.
+    """Returns a forced alignment: for each symbol the pair (first token, last token + 1) on the most likely path whose
+    text is `symbols`. `logs` are log-probabilities.
 
-    It uses the Viterbi algorithm over the states blank, first symbol, blank, second symbol, ..., blank. At each token a
-    path stays in its state or moves on by one state; it may skip the blank between two different symbols. Raises
-    ValueError for a text that needs more tokens (`tokens_needed`).
+    The path is found by the Viterbi algorithm over the states blank, first symbol, blank, second symbol, ..., blank.
+    From token to token a path stays in its state or moves to the next state; it may also skip the blank between two
+    different symbols. Raises ValueError if the text needs more tokens than there are (`tokens_needed`).
     """
     if tokens_needed(symbols) > len(logs):
         raise ValueError(f"{len(symbols)} symbols need {tokens_needed(symbols)} tokens; there are {len(logs)}")

@@ -1,9 +1,9 @@
-"""The fast path of cached generation: it computes one new token per row with little Python overhead.
+"""The fast implementation of cached generation: computes one new token per row with little Python overhead.
 
-The arithmetic is that of `Block.forward`, but attributes are looked up in advance and no layout is planned. Every row
-is one sample and the graph is causal, so a new token reads all cached keys; the encoder's output is projected to keys
-and values only once. `Decoder.fits` returns whether a core is supported. All other cores use the general path,
-`Transformer.forward` with a cache; tests compare both paths.
+The arithmetic is that of `Block.forward`, but attributes are looked up in advance and no layout is planned. This is
+possible because every row is one sample and the graph is causal, so a new token reads all cached keys. The encoder's
+output is projected to keys and values only once. `Decoder.fits` returns whether a core is supported. For all other
+cores, generation calls `Transformer.forward` with a cache; tests compare both implementations.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from ..tokens import PADDING, TokenSet, plain_tokens
 from ..transformer import Attention, Block, Transformer
 
 FUSED = 2**17
-"""The matrices of query, key and value are concatenated (a copy) for one product if the query matrix has at most this
-many values. For larger ones, reading the weights dominates the time, and a copy would cost more than it saves."""
+"""The maximum number of values of a query matrix for which the matrices of query, key and value are concatenated (a
+copy) and multiplied in one product. For larger matrices, reading the weights takes most of the time, and a copy would
+cost more than it saves."""
 
 
 class Step:
-    """The layers of one block as plain functions, without the overhead of modules. Query, key and value are one product
-    if their matrices are small."""
+    """The layers of one block as plain functions, without the overhead of modules. `source` is the encoder's output for
+    cross-attention; `mask`, (s, 1, 1, m), is True at its tokens and False at its padding (None: no padding)."""
 
     def __init__(self, block: Block, source: TokenSet | None = None, mask: Tensor | None = None):
         self.add, self.attend = adder(block.add_attention), FastAttention(block.attention)
@@ -44,11 +45,12 @@ class Step:
 
 
 class Decoder:
-    """A core that reads one token per row at a time, with its cache and the head that computes the scores of the next
-    id. Create one per batch of texts, since it copies matrices (for several rows, all matrices of core and head).
+    """A core that reads one token per row at a time, together with its cache and with the head that computes the scores
+    of the next id. Create one `Decoder` per batch of texts: it copies matrices (for several rows, all matrices of core
+    and head), so the weights must not change afterwards.
 
-    `axes` is the number of position axes. `source` is the encoder's output, one sample per row, in the order of the
-    rows of the cache.
+    `axes` is the number of position axes. `source` is the encoder's output with one sample per row, in the order of the
+    rows of the cache; None: no cross-attention.
     """
 
     def __init__(self, core: Transformer, cache: Cache, axes: int, head: nn.Module, source: TokenSet | None = None):
@@ -64,7 +66,8 @@ class Decoder:
 
     @staticmethod
     def fits(core: Transformer) -> bool:
-        """Whether this file supports all parts of the core, and a new token reads all earlier ones in every layer."""
+        """Returns whether this file supports all parts of the core, and a new token reads all earlier tokens of its
+        sample in every layer."""
         plain = all({*graph.parts()} <= {Causal(), SameSample()} and graph.is_causal() for graph in core.graphs)
         blocks = all(
             type(block) is Block and type(block.attention) is Attention and block.own_layers is None
@@ -74,14 +77,16 @@ class Decoder:
         return plain and blocks and type(core.position) in (RelativePosition, Rotary, RelativeBias)
 
     def keep(self, samples: Int[Tensor, "s"]) -> None:
-        """Keeps these samples (rows) of the source; the others are complete."""
+        """Keeps only the samples of the encoder's output at the rows `samples`. The texts of all others are
+        complete."""
         for step in self.steps:
             if step.cross is not None:
                 step.cross.keep(samples)
 
     def scores(self, x: Float[Tensor, "b d"], column: int, beams: int = 1) -> Float[Tensor, "b v"]:
-        """Returns the scores of the id that follows the token `x` of every row, and appends its keys and values to the
-        cache. `column` is the running order of `x`. `beams` neighbouring rows share a sample of the source."""
+        """Returns the scores of the next id of every row, and writes the keys and values of the new tokens to the
+        cache. `x` has the embedded new token of every row; `column` is the running order of these tokens. `beams`
+        neighbouring rows share a sample of the encoder's output."""
         rotation = self.rotation and tuple(t.narrow(2, column, 1) for t in self.rotation)
         bias = None if self.bias is None else self.bias[:, :, column : column + 1, : column + 1]
         for step, cache in zip(self.steps, self.cache.layers):
@@ -93,8 +98,8 @@ class Decoder:
 
 
 class FastAttention:
-    """The self-attention of one layer for one new token per row, whose key and value are written to the cache at
-    `column`."""
+    """The self-attention of one layer for one new token per row. The keys and values of the new tokens are written to
+    the cache at `column`."""
 
     def __init__(self, attention: Attention):
         self.project = fused(attention) if attention.query.weight.numel() <= FUSED else separate(attention)
@@ -120,8 +125,8 @@ class FastAttention:
 
 
 class FastCross:
-    """The cross-attention of one layer, with the keys and values of the source, (s, g, m, c), computed once. The beams
-    of a sample are the queries of one attention."""
+    """The cross-attention of one layer. The keys and values of the encoder's output, (s, g, m, c), are computed once.
+    All beams of a sample are queries to the keys of this sample."""
 
     def __init__(self, attention: Attention, source: TokenSet, mask: Bool[Tensor, "s 1 1 m"] | None):
         self.channels, self.scale = attention.channels, scale_of(attention)
@@ -131,7 +136,7 @@ class FastCross:
         self.key, self.value, self.mask = attention.key_norm(key).to(value.dtype), value, mask
 
     def keep(self, samples: Tensor) -> None:
-        """Keeps these samples (rows) of the source."""
+        """Keeps only the samples of the encoder's output at the rows `samples`."""
         self.key, self.value = self.key[samples], self.value[samples]
         self.mask = None if self.mask is None else self.mask[samples]
 
@@ -143,12 +148,13 @@ class FastCross:
 
 
 def scale_of(attention: Attention) -> float | None:
-    """Returns the factor of the scores; None: 1 / sqrt(channels)."""
+    """Returns the factor of the attention scores. None: 1 / sqrt(channels), the default of the kernels."""
     return None if attention.scaled else 1.0
 
 
 def adder(residual: Residual) -> Callable[..., Tensor]:
-    """Returns a function (x, layer, *arguments) that adds a layer to the residual stream, for evaluation mode."""
+    """Returns a function of (x, layer, *arguments) that adds the output of a layer to the residual stream x, without
+    dropout and without a factor. `layer` is called with a tensor and with `arguments`."""
     norm = fast_norm(residual.norm)
     if residual.normalises_output:
         return lambda x, layer, *arguments: norm(x + layer(x, *arguments))
@@ -156,7 +162,7 @@ def adder(residual: Residual) -> Callable[..., Tensor]:
 
 
 def fast_norm(norm: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Returns a normalisation as a plain function."""
+    """Returns the normalisation `norm` as a plain function."""
     if type(norm) is LayerNorm:
         shape, weight, bias, epsilon = norm.normalized_shape, norm.weight, norm.bias, norm.eps
         return lambda x: torch.layer_norm(x, shape, weight, bias, epsilon)
@@ -166,8 +172,8 @@ def fast_norm(norm: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def rms(norm: RmsNorm) -> Callable[[Tensor], Tensor]:
-    """Returns root mean square normalisation as a function. PyTorch's version needs twice as many operations on a
-    CPU."""
+    """Returns root mean square normalisation as a plain function. On a CPU, PyTorch's version takes twice the number of
+    operations."""
     weight, epsilon = norm.weight, norm.eps
     small = torch.tensor(epsilon)
 
@@ -182,7 +188,7 @@ def rms(norm: RmsNorm) -> Callable[[Tensor], Tensor]:
 
 
 def fast_head(head: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Returns a head as a function, without modules if it is `Unembedding` or `Tied`."""
+    """Returns a head as a function: a plain function for `Unembedding` and `Tied`, else its `forward`."""
     if type(head) is Unembedding:
         return product(head.linear)
     if type(head) is Tied:
@@ -192,12 +198,13 @@ def fast_head(head: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def product(layer: Linear) -> Callable[[Tensor], Tensor]:
-    """Returns a linear layer as a plain function."""
+    """Returns the linear layer as a plain function of rows (see `prepacked`)."""
     return prepacked(layer.weight, layer.bias)
 
 
 def two_products(layer: FeedForward) -> Callable[[Tensor], Tensor]:
-    """Returns a feed-forward layer as a function, without modules if it consists of two matrices."""
+    """Returns a feed-forward layer as a function: a plain function for layers with two matrices and an activation
+    between them (`TwoMatrices`), else its `forward`."""
     if not isinstance(layer, TwoMatrices) or type(layer).forward is not TwoMatrices.forward:
         return layer.forward
     up, activation, down = product(layer.up), layer.activation, product(layer.down)
@@ -205,7 +212,8 @@ def two_products(layer: FeedForward) -> Callable[[Tensor], Tensor]:
 
 
 def fused(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """Returns the map from (b, d) to queries (b, h, 1, c), keys and values (b, g, 1, c), as one product."""
+    """Returns a function that maps (b, d) to (queries, keys, values) of shapes (b, h, 1, c), (b, g, 1, c) and (b, g, 1,
+    c), computed in one product."""
     channels = attention.channels
     heads, groups = attention.query.out_features // channels, attention.key.out_features // channels
     multiply = prepacked(*laid_together(attention.query, attention.key, attention.value))
@@ -218,7 +226,8 @@ def fused(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tens
 
 
 def separate(attention: Attention) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """Returns the map from (b, d) to queries (b, h, 1, c), keys and values (b, g, 1, c), as three products."""
+    """Returns a function that maps (b, d) to (queries, keys, values) of shapes (b, h, 1, c), (b, g, 1, c) and (b, g, 1,
+    c), computed in three products."""
     products = [product(layer) for layer in (attention.query, attention.key, attention.value)]
     channels = attention.channels
 

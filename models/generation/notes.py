@@ -1,4 +1,4 @@
-"""Notes: the parts of a text between two special ids. Later tokens may read them at any distance."""
+"""Notes: the parts of a text between two special ids. With a suitable `attention`, all later tokens read the notes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 AXIS = "note"
-"""The position axis on which the tokens of notes have a coordinate: `attention: causal & (window(64) | on(note))`."""
+"""The name of the position axis on which only the tokens of notes have a coordinate. With `attention: causal &
+(window(64) | on(note))` a token reads the last 64 tokens and all earlier notes."""
 
 
 @dataclass(frozen=True)
 class Notes:
-    """The special ids that open and close a note."""
+    """The special id that opens a note and the special id that closes a note."""
 
     open: int
     close: int
 
     def numbers(self, ids: Int[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """Returns for each token the number of its note, from 0, including the special ids; NaN outside of notes. The
-        number depends only on the ids up to the token. Example with the special ids 8 and 9:
+        """Returns for each token the number of its note, from 0; NaN outside of notes. The special ids belong to the
+        note. The number depends only on the ids up to the token. Example with the special ids 8 and 9:
 
             ids      5    8    1    9    5    8    2
             numbers  nan  0    0    0    nan  1    1
@@ -34,9 +35,9 @@ class Notes:
         return torch.where(last_open > previous_close, number.float(), torch.nan)
 
     def shorten(self, ids: Int[Tensor, "b n"], count: int) -> tuple[Int[Tensor, "b m"], Float[Tensor, "b m"]]:
-        """Shortens each row to at most `count` ids: the newest ids of earlier notes (at most half of `count`), followed
-        by the last ids of the row. Also returns the numbers of their notes. Shorter rows are padded with -1 at the
-        start."""
+        """Returns (ids, numbers). Each row of `ids` has at most `count` ids: the newest ids of earlier notes (at most
+        half of `count`), followed by the last ids of the row. `numbers` has the number of the note of each of these ids
+        (NaN: none). At the start, shorter rows are padded: `ids` with -1, `numbers` with NaN."""
         numbers, n, half, rows = self.numbers(ids), ids.shape[1], count // 2, []
         for row, number in zip(ids, numbers):
             in_notes = (~number[: max(n - half, 0)].isnan()).nonzero()[:, 0]

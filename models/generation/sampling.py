@@ -1,4 +1,4 @@
-"""Sampling: it draws the next id of every row from its scores and thus generates texts token by token."""
+"""Sampling: draws the next id of every row from the scores of the row, and thus generates texts token by token."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from .session import Session
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Options for drawing an id from the scores (logits). They are applied in the order repetition_penalty,
-    temperature, top_k, top_p, min_p. Raises ValueError for values outside their ranges."""
+    """Options for drawing an id from the scores (logits) of a row. They are applied in the order repetition_penalty,
+    temperature, top_k, top_p, min_p. Raises ValueError if an option is outside its range."""
 
     temperature: float = 1.0
-    """The divisor of the scores: 1e-6 to 1e6, or 0 to choose always the best id."""
+    """The number by which the scores are divided, 1e-6 to 1e6. 0: the id with the highest score is always chosen."""
     top_k: int | None = None
-    """Draws only from the k best ids; at least 1."""
+    """Only the `top_k` ids with the highest scores are drawn; at least 1. null: no restriction."""
     top_p: float | None = None
-    """Draws only from the smallest set of best ids whose total probability is at least this value, above 0 and at most
-    1 (Holtzman et al. 2019, arXiv:1904.09751)."""
+    """Only the most likely ids are drawn: the smallest set whose total probability is at least `top_p`, above 0 and at
+    most 1 (Holtzman et al. 2019, arXiv:1904.09751). null: no restriction."""
     min_p: float | None = None
-    """Draws only from ids whose probability is at least this share of the highest one, 0 to 1 (arXiv:2407.01082)."""
+    """Only ids are drawn whose probability is at least `min_p` times the highest probability, 0 to 1
+    (arXiv:2407.01082). null: no restriction."""
     repetition_penalty: float = 1.0
-    """The scores of ids that occur earlier in the row are divided by this value if positive, else multiplied by it;
-    0.001 to 1,000 (Keskar et al. 2019, arXiv:1909.05858)."""
+    """Changes the scores of ids that occur earlier in the row: a positive score is divided by this value, any other
+    score is multiplied by it. 0.001 to 1,000; 1: no change (Keskar et al. 2019, arXiv:1909.05858)."""
 
     def __post_init__(self):
         limits = {
@@ -48,8 +49,8 @@ class Sampling:
     def choose(
         self, scores: Float[Tensor, "b v"], previous: Int[Tensor, "b n"], generator: torch.Generator | None = None
     ) -> Int[Tensor, "b"]:
-        """Returns one id per row; -1 for a row with NaN or infinite scores. `previous` holds the ids of each row to
-        which the repetition penalty applies; negative numbers are ignored."""
+        """Returns one id per row; -1 if the highest score of a row is infinite, or one of its scores is NaN. `previous`
+        has the ids of each row to which the repetition penalty applies; negative numbers are ignored."""
         if self.repetition_penalty != 1:
             scores = self._penalised(scores, previous)
         ids = scores.argmax(dim=-1)
@@ -71,7 +72,7 @@ class Sampling:
         return torch.where(repeated, torch.where(scores > 0, scores / penalty, scores * penalty), scores)
 
     def _filtered(self, scores: Tensor) -> Tensor:
-        """Sets the scores of ids that top_k, top_p and min_p exclude to minus infinity."""
+        """Returns the scores with minus infinity for the ids that top_k, top_p or min_p excludes."""
         if self.top_k is not None and self.top_k < scores.shape[-1]:
             scores = scores.masked_fill(scores < scores.topk(self.top_k).values[:, -1:], -torch.inf)
         if self.top_p is not None and self.top_p < 1:
@@ -94,7 +95,8 @@ SEEDS = -(2**63), 2**64 - 1
 
 
 def seeded(seed: int, device: torch.device) -> torch.Generator:
-    """Returns a random number generator on a device. Raises ValueError for a seed outside -2**63 to 2**64 - 1."""
+    """Returns a new random number generator on a device, with this seed. Raises ValueError if the seed is outside
+    -2**63 to 2**64 - 1."""
     if not SEEDS[0] <= seed <= SEEDS[1]:
         raise ValueError(f"the seed must be from -2**63 to 2**64 - 1, not {seed}")
     return torch.Generator(device).manual_seed(seed)
@@ -104,8 +106,9 @@ def draw(
     session: Session | Guided, most: int, sampling: Sampling = Sampling(), generator: torch.Generator | None = None,
     allowed: Allowed = Allowed(),
 ) -> Iterator[Int[Tensor, "b"]]:  # fmt: skip
-    """Generates text: yields the next id of every row, on the CPU, `most` times; the caller may stop earlier. Only
-    `allowed` ids are drawn. Raises ValueError if the model's scores are NaN or infinite, or no id is allowed."""
+    """Generates text. Yields `most` times the next id of every row, on the CPU, and appends these ids to the session;
+    the caller may stop earlier. Only ids that `allowed` permits are drawn. Raises ValueError if the model's scores are
+    NaN or infinite, or if no id is allowed in a row."""
     prompt_length = session.ids.shape[1]
     for number in range(most):
         scores = session.scores()

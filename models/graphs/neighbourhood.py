@@ -1,4 +1,4 @@
-"""Attention to what is near on several axes, such as the 3 x 3 patches around a patch."""
+"""Attention to tokens that are near on several axes, such as the 3 x 3 patches around a patch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ..attention.graph import Graph
 
 @dataclass(frozen=True)
 class Neighbourhood(Graph):
-    """Read what is at most `radius` away on every one of the axes: with radius 1 on rows and columns, 3 x 3 patches."""
+    """A token reads the tokens at a distance of at most `radius` on each of the axes. With radius 1 on the axes row and
+    column these are 3 x 3 patches."""
 
     radius: float
     axes: tuple[int, ...]

@@ -1,5 +1,5 @@
-"""Feed-forward layers of a block, which process each token separately after attention, and separate layers for groups
-of inputs.
+"""Feed-forward layers of a block, which process each token separately after attention, and layers with separate weights
+for groups of inputs.
 
 In YAML: `feed_forward: gelu`, `feed_forward: {use: swiglu, ratio: 2.67}`;
 `own_layers: {groups: [[image], [text, title]]}`.
@@ -23,8 +23,8 @@ from .linear import Linear, laid_together, linear
 
 
 class FeedForward(nn.Module):
-    """Base class of the feed-forward layers: (b, n, d) to (b, n, d), each token separately. `down` is the matrix from
-    the hidden width back to d."""
+    """Base class of the feed-forward layers. A layer maps (b, n, d) to (b, n, d), each token separately. `down` is its
+    last matrix, from the hidden width to d."""
 
     down: Linear
 
@@ -40,8 +40,8 @@ def hidden_width(width: int, ratio: float, multiple_of: int = 1) -> int:
 
 
 class TwoMatrices(FeedForward, ABC):
-    """Base class of layers with two matrices and an activation between them, as in Vaswani et al. 2017
-    (arXiv:1706.03762). The hidden width h is `ratio` times the width d."""
+    """Base class of layers with two matrices and an activation between them (Vaswani et al. 2017, arXiv:1706.03762).
+    The hidden width h is `ratio` times the width d."""
 
     def __init__(self, width: int, bias: bool = True, *, ratio: float = 4):
         super().__init__()
@@ -51,7 +51,7 @@ class TwoMatrices(FeedForward, ABC):
 
     @abstractmethod
     def activation(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
-        """Applies the elementwise function between the matrices."""
+        """Returns the result of the elementwise function between the two matrices."""
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         return self.down(self.activation(self.up(x)))
@@ -85,9 +85,9 @@ class SquaredRelu(TwoMatrices):
 
 
 class Swiglu(FeedForward):
-    """SiLU gate times a linear branch (Shazeer 2020, arXiv:2002.05202). It has three matrices; with ratio 8/3 they have
-    the same number of parameters as two matrices with ratio 4. The hidden width is rounded up to a multiple of
-    `multiple_of`."""
+    """SiLU gate times a linear branch (Shazeer 2020, arXiv:2002.05202). The layer has three matrices; with ratio 8/3
+    they have about the number of parameters of two matrices with ratio 4. The hidden width is `ratio` times the width,
+    rounded up to a multiple of `multiple_of`."""
 
     activation = staticmethod(F.silu)
 
@@ -107,19 +107,20 @@ class Swiglu(FeedForward):
 
 
 class Geglu(Swiglu):
-    """GELU gate (tanh approximation) times a linear branch (Shazeer 2020, arXiv:2002.05202), as in T5 version 1.1."""
+    """GELU gate (tanh approximation) times a linear branch (Shazeer 2020, arXiv:2002.05202). T5 version 1.1 uses it."""
 
     activation = staticmethod(partial(F.gelu, approximate="tanh"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnLayers:
-    """Separate weights for `groups` of inputs. The `layers` (`feed_forward` and the four matrices of attention) exist
-    once per group, and each token uses the layers of its group, without a router. Attention still connects the tokens
-    of all groups. Separate feed-forward layers are those of VLMo (Bao et al. 2022, arXiv:2111.02358), all layers those
-    of Mixture-of-Transformers (Liang et al. 2025, arXiv:2411.04996). Every input is in one group; core tokens are in
-    the first. The number of operations per step does not change. Raises ValueError for fewer than two groups, an empty
-    group, an input in two groups, no layers, or a repeated layer."""
+    """Separate weights for `groups` of inputs. Each group is a list of names of inputs, and every input is in exactly
+    one group. `layers` names the layers that exist once per group: `feed_forward`, and the matrices `query`, `key`,
+    `value` and `out` of attention. Each token passes through the layers of the group of its input; core tokens belong
+    to the first group. Attention still connects the tokens of all groups. The number of operations per step does not
+    change. Only `feed_forward` is the design of VLMo (Bao et al. 2022, arXiv:2111.02358); all five layers are the
+    design of Mixture-of-Transformers (Liang et al. 2025, arXiv:2411.04996). Raises ValueError for fewer than two
+    groups, an empty group, an input that occurs twice, no layers, or a repeated layer."""
 
     groups: Sequence[Sequence[str]]
     layers: Sequence[Literal["feed_forward", "query", "key", "value", "out"]] = ("feed_forward",)
@@ -134,8 +135,9 @@ class OwnLayers:
             raise ValueError(f"layers must name at least one layer, and none twice, not {self.layers}")
 
     def numbered(self, names: Sequence[str]) -> list[list[int]]:
-        """Returns the numbers of the inputs of each group; the inputs `names` are numbered from 1. The first group also
-        has 0, the number of core tokens and padding. Raises ValueError unless `names` are the inputs of the groups."""
+        """Returns one list per group with the numbers of its inputs. `names` are all inputs of the model; they are
+        numbered from 1. The first list also contains 0, the number of core tokens and padding. Raises ValueError if the
+        groups lack one of `names` or contain another name."""
         inputs = {name for group in self.groups for name in group}
         if differing := inputs.symmetric_difference(names):
             text = f"groups must name each input once ({', '.join(names)})"
@@ -146,14 +148,15 @@ class OwnLayers:
 
 
 class EachInput(nn.Module):
-    """One copy of `layer` per group of inputs (`OwnLayers`); each token passes through the copy of its group."""
+    """One copy of `layer` for each group of inputs (`OwnLayers`). Each token passes through the copy of its group."""
 
     def __init__(self, layer: nn.Module, groups: int):
         super().__init__()
         self.layers = nn.ModuleList(copied(layer) for _ in range(groups))
 
     def forward(self, x: Float[Tensor, "b n d"], slots: Sequence[Tensor]) -> Float[Tensor, "b n v"]:
-        """`slots` are the slots of each group's tokens, as row * n + column (`slots_of`)."""
+        """Returns the outputs (b, n, v) of all tokens. `slots` has one tensor per group: the slots of the tokens of
+        this group, as row * n + column (`slots_of`)."""
         flat = x.flatten(0, 1)
         outputs = [layer(flat.index_select(0, group)) for layer, group in zip(self.layers, slots, strict=True)]
         merged = outputs[0].new_zeros(len(flat), outputs[0].shape[-1])
@@ -163,11 +166,13 @@ class EachInput(nn.Module):
 
 
 def slots_of(groups: Sequence[Sequence[int]], input: Int[Tensor, "b n"]) -> tuple[Tensor, ...]:
-    """Returns the slots of the tokens of each group of inputs, as row * n + column."""
+    """Returns one tensor per group: the slots of the tokens of this group, as row * n + column. `groups` are numbers of
+    inputs (`OwnLayers.numbered`), `input` is `Tokens.input`."""
     flat = input.flatten()
     return tuple(torch.isin(flat, torch.tensor(group, device=flat.device)).nonzero()[:, 0] for group in groups)
 
 
 def passed(layer: nn.Module, x: Float[Tensor, "b n d"], slots: Sequence[Tensor] | None) -> Float[Tensor, "b n v"]:
-    """Returns the output of a layer for all tokens, or of an `EachInput` with the `slots` of its groups."""
+    """Returns the output of a layer for all tokens. `slots` are the slots of each group of inputs (`slots_of`); they
+    are only used if the layer is an `EachInput`."""
     return layer(x, slots) if isinstance(layer, EachInput) else layer(x)

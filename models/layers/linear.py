@@ -1,7 +1,8 @@
 """Linear layers with faster matrix products for generation on a CPU.
 
-There PyTorch's product of a matrix with a single vector leaves most of the memory bandwidth unused, and its product
-with a few rows spends most of its time on rearranging the matrix. In all other cases the products are PyTorch's.
+On a CPU, PyTorch's product of a matrix with a single vector uses only a small part of the memory bandwidth, and
+PyTorch's product with a few rows spends most of its time on rearranging the matrix. This file computes these two
+products in another way; all other products are PyTorch's.
 """
 
 from __future__ import annotations
@@ -16,23 +17,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 LARGE = 2**17
-"""Matrices with fewer values stay in the cache of a processor core, where PyTorch's product is faster."""
+"""The minimum number of values of a matrix for `by_halves`. Smaller matrices stay in the cache of a processor core, and
+PyTorch's product is faster for them."""
 
 FEW = 64
 """The maximum number of rows (texts generated together) for which a rearranged copy of the matrix is faster."""
 
 LARGEST = 2**26
-"""Matrices with more values are not copied (256 MB in float32)."""
+"""The maximum number of values of a matrix that is copied (256 MB in float32)."""
 
 MINIMUM_SPEEDUP = 1.2
-"""`by_halves` is used if it is at least this many times faster; measurements vary by much less."""
+"""`by_halves` is used if it is more than this many times faster than PyTorch. Measurements vary by much less."""
 
 
 def by_halves(
     x: Float[Tensor, "*b d"], weight: Float[Tensor, "v d"], bias: Float[Tensor, "v"] | None
 ) -> Float[Tensor, "*b v"]:
-    """The product of one vector and a matrix with an even number of rows, as a batch of products with its two
-    halves."""
+    """Returns the product of one vector and a matrix with an even number of rows, computed as a batch of two products:
+    one for each half of the rows of the matrix."""
     rows, columns = weight.shape
     halves = weight.view(2, rows // 2, columns)  # faster than einops: these lines run for every matrix of every token
     vectors = x.as_strided((2, columns, 1), (0, 1, columns))
@@ -42,8 +44,9 @@ def by_halves(
 
 @functools.cache
 def halves_are_faster(columns: int, threads: int) -> bool:
-    """Whether `by_halves` is faster on this machine for matrices with this number of columns. It is measured once, on a
-    matrix that is too large for the processor's caches (2**25 values)."""
+    """Whether `by_halves` is more than `MINIMUM_SPEEDUP` times faster than PyTorch on this machine, for matrices with
+    this number of columns and this number of CPU threads. This is measured once, with a matrix that is too large for
+    the processor's caches (2**25 values)."""
     weight, x = torch.ones(2**25 // columns // 2 * 2, columns), torch.ones(columns)
 
     def seconds(product) -> float:
@@ -54,8 +57,8 @@ def halves_are_faster(columns: int, threads: int) -> bool:
 
 @functools.cache
 def can_prepack() -> bool:
-    """Whether this version of PyTorch can multiply by matrices that oneDNN has rearranged in advance, as compiled code
-    does (`freezing`)."""
+    """Whether this version of PyTorch can multiply by matrices that oneDNN has rearranged in advance. Compiled code
+    uses such matrices with the option `freezing`."""
     if not torch.backends.mkldnn.is_available():
         return False
     try:
@@ -71,19 +74,20 @@ def prepack(weight: Float[Tensor, "v d"]) -> Tensor:
 
 
 def by_prepacked(x: Float[Tensor, "b d"], packed: Tensor, bias: Float[Tensor, "v"] | None) -> Float[Tensor, "b v"]:
-    """The product of a few rows and a matrix that is a copy made by `prepack`."""
+    """Returns the product of a few rows and a matrix, whose copy `packed` was made by `prepack`."""
     return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
 
 
 def prepacked(
     weight: Float[Tensor, "v d"], bias: Float[Tensor, "v"] | None = None
 ) -> Callable[[Float[Tensor, "b d"]], Float[Tensor, "b v"]]:
-    """Returns `linear` with this matrix as a function of the rows, for generation. The matrix must not change later.
+    """Returns a function that maps rows (b, d) to their products with this matrix plus the bias, (b, v), for
+    generation. The matrix must not change afterwards.
 
-    Without gradients, 2 to `FEW` float32 rows on a CPU are multiplied by a rearranged copy, which is made at the first
-    use. This is 1.3 to 1.7 times faster for 32 rows and 2 to 5 times for 4 rows (8,000 x 256 and 1,024 x 256, float32,
-    torch 2.14, two Zen 4 cores). The copy saves time from the fourth token on: 64 tokens in 4 rows take 1.5 s instead
-    of 4.1 s with a core of the size of GPT-2 small.
+    Without gradients, 2 to `FEW` float32 rows on a CPU are multiplied by a rearranged copy of the matrix, which is made
+    at the first use. This is 1.3 to 1.7 times faster for 32 rows and 2 to 5 times for 4 rows (8,000 x 256 and 1,024 x
+    256, float32, torch 2.14, two Zen 4 cores). The copy saves time from the fourth token on: 64 tokens in 4 rows take
+    1.5 s instead of 4.1 s with a core of the size of GPT-2 small.
     """
     packed = None
 
@@ -101,11 +105,12 @@ def prepacked(
 def linear(
     x: Float[Tensor, "*b d"], weight: Float[Tensor, "v d"], bias: Float[Tensor, "v"] | None = None
 ) -> Float[Tensor, "*b v"]:
-    """`F.linear`. A single vector, as in generation, is multiplied by two halves of the matrix if that is faster.
+    """Returns the same result as `F.linear`. A single vector, which is the usual case in generation, is multiplied by
+    two halves of the matrix if this is faster (`by_halves`).
 
-    For one matrix and one vector PyTorch calls a routine that runs on one thread on some processors; for a batch it
-    calls another routine. For the matrices of GPT-2 small (float32, torch 2.14, two cores) the halves are 1.3 to 2.9
-    times faster on two machines, and 0.6 times as fast on a third.
+    For one matrix and one vector PyTorch calls a routine that runs on one thread on some processors; for a batch of
+    matrices PyTorch calls another routine. For the matrices of GPT-2 small (float32, torch 2.14, two cores) the halves
+    are 1.3 to 2.9 times faster on two machines, and 0.6 times as fast on a third.
     """
     if weight.numel() < LARGE or torch.is_grad_enabled() or x.numel() != weight.shape[1]:
         return F.linear(x, weight, bias)
@@ -120,8 +125,8 @@ def linear(
 
 
 def laid_together(*layers: nn.Linear) -> tuple[Float[Tensor, "v d"], Float[Tensor, "v"] | None]:
-    """Concatenates the weights and biases of linear layers with the same input (a copy), so that one product computes
-    all of them."""
+    """Returns the concatenated weights of linear layers and their concatenated biases (None if the first layer has no
+    bias), as copies. One product with the result computes the outputs of all layers for the same input."""
     weight = torch.cat([layer.weight for layer in layers])
     return weight, None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
 

@@ -10,21 +10,23 @@ from torch import Tensor, nn
 
 
 class Norm(nn.Module):
-    """Base class: maps (..., d) to (..., d). The first argument of a subclass is the width d."""
+    """Base class of normalisations, which map (..., d) to (..., d). The first argument of the constructor is d."""
 
 
 class LayerNorm(nn.LayerNorm, Norm):
-    """Zero mean and unit variance over the last axis, then optional gain and shift (arXiv:1607.06450)."""
+    """Normalises the last axis to zero mean and unit variance (arXiv:1607.06450). Then it multiplies by a learned gain
+    (if `gain`) and adds a learned shift (if `bias`). `epsilon` is added to the variance."""
 
     def __init__(self, width: int, *, gain: bool = True, bias: bool = True, epsilon: float = 1e-5):
         super().__init__(width, eps=epsilon, elementwise_affine=gain, bias=bias)
 
 
 class RmsNorm(nn.RMSNorm, Norm):
-    """Unit root mean square over the last axis, then optional gain (Zhang & Sennrich 2019, arXiv:1910.07467).
+    """Normalises the last axis to a root mean square of 1 (Zhang & Sennrich 2019, arXiv:1910.07467). Then it multiplies
+    by a learned gain (if `gain`). `epsilon` is added to the mean square.
 
-    Half-precision input is normalised in the dtype of the gain. PyTorch does the same, but on a CPU with a warning,
-    since it has no fused kernel for mixed dtypes there.
+    Half-precision input is normalised in the dtype of the gain. PyTorch does the same, but prints a warning on a CPU,
+    where it has no fused kernel for mixed dtypes.
     """
 
     def __init__(self, width: int, *, gain: bool = True, epsilon: float = 1e-6):
@@ -37,9 +39,10 @@ class RmsNorm(nn.RMSNorm, Norm):
 
 
 class Residual(nn.Module):
-    """Base class of residual connections, which add the output of a layer (the branch) to the residual stream, with
-    dropout and with stochastic depth per row. `layer_scale` multiplies the branch by a learned vector that is
-    initialised with this value (arXiv:2103.17239)."""
+    """Base class of residual connections. A residual connection adds the output of a layer (the branch) to its input
+    (the residual stream). In training it applies dropout to the branch and skips the branch of a row with probability
+    `skip` (stochastic depth). If `layer_scale` is a number, the branch is multiplied by a learned vector whose initial
+    values are this number (arXiv:2103.17239); null: no factor."""
 
     def __init__(
         self, width: int, norm: Callable[[int], Norm], dropout: float, skip: float, *, layer_scale: float | None = None
@@ -49,7 +52,8 @@ class Residual(nn.Module):
         self.scale = None if layer_scale is None else nn.Parameter(torch.full((width,), layer_scale))
 
     def drop(self, branch: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Returns the branch after scaling, dropout and stochastic depth, which drops rows with probability `skip`."""
+        """Returns the branch after `layer_scale`, dropout and stochastic depth. In training, stochastic depth sets each
+        row of the branch to zero with probability `skip` and divides the other rows by 1 - `skip`."""
         branch = self.dropout(branch if self.scale is None else branch * self.scale)
         if not self.training or not self.skip:
             return branch
@@ -58,8 +62,8 @@ class Residual(nn.Module):
 
 
 class PreNorm(Residual):
-    """Normalises the input of the layer, x + f(norm(x)): GPT-2 and most later models (Xiong et al. 2020,
-    arXiv:2002.04745)."""
+    """Normalises the input of the layer f and returns x + f(norm(x)) (Xiong et al. 2020, arXiv:2002.04745). GPT-2 and
+    most later models do this."""
 
     normalises_output = False
 
@@ -68,7 +72,8 @@ class PreNorm(Residual):
 
 
 class PostNorm(Residual):
-    """Normalises the sum, norm(x + f(x)): the original transformer (arXiv:1706.03762) and BERT."""
+    """Normalises the sum and returns norm(x + f(x)) for the layer f. The original transformer (arXiv:1706.03762) and
+    BERT do this."""
 
     normalises_output = True
 

@@ -20,30 +20,31 @@ from torch import Tensor, nn
 from ..batch import Chunks
 
 Wavelength = Annotated[float, Field(ge=1, le=1e12)]
-"""The wavelengths grow geometrically from 2 pi towards 2 pi times this value, in the unit of the position (tokens,
-seconds)."""
+"""The longest wavelength, divided by 2 pi. The wavelengths grow geometrically from 2 pi towards 2 pi times this value,
+in the unit of the position (tokens, patches or seconds)."""
 
 
 class AbsolutePosition(nn.Module):
-    """Base class of the embeddings that are added to the tokens of an input. Maps the indices of the tokens in their
-    items, from 0, to vectors: (t) to (t, d). `length` is the maximum number of tokens per item (default: the context).
+    """Base class of the embeddings that are added to the tokens of an input. It maps the index of each token within its
+    item (from 0) to a vector: (t) to (t, d). `length` is the maximum number of tokens per item; null: the context.
     """
 
     period: int = 1
-    """If a generated text exceeds the context, a multiple of this number of tokens is cut, so that the remaining tokens
-    keep their index modulo `period`; 1: any number may be cut."""
+    """If a generated text exceeds the context, the number of tokens that are removed is a multiple of `period`. Then
+    the other tokens keep their index modulo `period`. 1: any number of tokens may be removed."""
 
     def __init__(self, width: int, context: int, length: int | None = None):
         super().__init__()
         self.length = length or context
 
     def of(self, chunks: Chunks) -> Float[Tensor, "*t d"]:
-        """Returns the position embeddings of the tokens of an input."""
+        """Returns the position embedding of each token in `chunks`."""
         return self(chunks.index)
 
 
 class Learned(AbsolutePosition):
-    """One learned vector per index, as in GPT-2 and ViT."""
+    """One learned vector for each index of a token within its item. GPT-2 and ViT use this embedding. `length` is the
+    number of vectors; null: the context."""
 
     def __init__(self, width: int, context: int, *, length: int | None = None):
         super().__init__(width, context, length)
@@ -54,9 +55,10 @@ class Learned(AbsolutePosition):
 
 
 class LearnedSecond(Learned):
-    """One learned vector per second of a token's time coordinate, for example for the time steps of a decision
-    transformer (Chen et al. 2021, arXiv:2106.01345). `length` is the number of vectors; later seconds use the last one.
-    Raises ValueError for tokens without a coordinate in seconds."""
+    """One learned vector for each second of a token's time coordinate, which is rounded down to full seconds. A
+    decision transformer (Chen et al. 2021, arXiv:2106.01345) uses it for time steps. `length` is the number of vectors
+    (null: the context); all later seconds use the last vector. Raises ValueError if the tokens do not have exactly one
+    coordinate."""
 
     def of(self, chunks: Chunks) -> Float[Tensor, "*t d"]:
         if chunks.coordinates is None or chunks.coordinates.shape[1] != 1:
@@ -65,8 +67,10 @@ class LearnedSecond(Learned):
 
 
 class Periodic(AbsolutePosition):
-    """The sum of learned vectors for the index modulo each of `periods`. For a music score with 4 notes (voices) per
-    step and 16 steps per bar, the periods 4 and 64 encode the voice and the position in the bar, for any length."""
+    """The sum of learned vectors, one for each of `periods`. The vector of a period p depends on the index of the token
+    modulo p. For a music score with 4 notes (voices) per step and 16 steps per bar, the periods 4 and 64 encode the
+    voice and the position in the bar, for any number of bars. Raises ValueError if `periods` is empty or contains a
+    number below 2 or above 65,536."""
 
     def __init__(self, width: int, context: int, *, periods: list[int], length: int | None = None):
         super().__init__(width, context, length)
@@ -81,15 +85,16 @@ class Periodic(AbsolutePosition):
 
 
 class Sinusoidal(AbsolutePosition):
-    """Sines and cosines with geometrically spaced wavelengths, interleaved as in Vaswani et al. 2017
-    (arXiv:1706.03762)."""
+    """Fixed sines and cosines of the index of a token (Vaswani et al. 2017, arXiv:1706.03762). Sines and cosines
+    alternate from channel to channel. The wavelengths grow geometrically; `longest` is the longest one, divided by 2
+    pi."""
 
     def __init__(self, width: int, context: int, *, length: int | None = None, longest: Wavelength = 10_000.0):
         super().__init__(width, context, length)
         self.register_buffer("table", self.waves(width, longest), persistent=False)
 
     def waves(self, width: int, longest: float) -> Float[Tensor, "l d"]:
-        """Returns the table with one vector per index below l = `length`."""
+        """Returns a table (l, d) with one vector for each index from 0 to l - 1, where l is `length`."""
         order = torch.arange(self.length, dtype=torch.float64)[:, None]
         angle = order * torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(longest) / width))
         return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width].float()
@@ -99,8 +104,8 @@ class Sinusoidal(AbsolutePosition):
 
 
 class SinesThenCosines(Sinusoidal):
-    """Sinusoidal embeddings with the sines in the first half of the channels and the cosines in the second, as in
-    Whisper. Raises ValueError for a width that is odd or below 4."""
+    """Sinusoidal embeddings with the sines in the first half of the channels and the cosines in the second half.
+    Whisper uses this order. Raises ValueError for a width that is odd or below 4."""
 
     def waves(self, width, longest):
         if width % 2 or width < 4:
@@ -111,12 +116,13 @@ class SinesThenCosines(Sinusoidal):
 
 
 class GridPosition(nn.Module):
-    """Base class of the embeddings that are added to the tokens of an image. Maps row and column, in patches from 0, to
-    vectors: (t, 2) to (t, d). `grid` holds the numbers of rows and columns of all images; None if their sizes vary."""
+    """Base class of the embeddings that are added to the tokens of an image. It maps the row and the column of each
+    patch (from 0) to a vector: (t, 2) to (t, d). `grid` is (rows, columns), the numbers of patches of every image; None
+    if the sizes of the images vary."""
 
 
 class LearnedGrid(GridPosition):
-    """One learned vector per cell of a grid of fixed size, as in ViT (Dosovitskiy et al. 2021, arXiv:2010.11929).
+    """One learned vector for each patch of an image of fixed size (ViT, Dosovitskiy et al. 2021, arXiv:2010.11929).
     Raises ValueError if the sizes of the images vary."""
 
     def __init__(self, width: int, grid: tuple[int, int] | None):
@@ -134,16 +140,17 @@ class LearnedGrid(GridPosition):
 
 
 def interpolated(table: Float[Tensor, "p d"], grid: tuple[int, int], size: tuple[int, int]) -> Float[Tensor, "q d"]:
-    """Resamples a table of learned vectors from `grid` (rows, columns) to a grid of `size` by bicubic interpolation
-    with antialiasing, as in timm."""
+    """Returns a table of learned vectors for `size` (rows, columns), resampled from a table for `grid` (rows, columns)
+    by bicubic interpolation with antialiasing. timm uses the same method."""
     image = rearrange(table.float(), "(row column) d -> 1 d row column", row=grid[0])
     resized = F.interpolate(image, size=size, mode="bicubic", antialias=True)
     return rearrange(resized, "1 d row column -> (row column) d").to(table.dtype)
 
 
 class SinusoidalGrid(GridPosition):
-    """Fixed sines and cosines of column and row, with a quarter of the width each, for images of any size (`sincos2d`
-    of big_vision; Beyer et al. 2022, arXiv:2205.01580). Raises ValueError if the width is not a multiple of 4."""
+    """Fixed embeddings for images of any size (`sincos2d` of big_vision; Beyer et al. 2022, arXiv:2205.01580). The
+    channels are four quarters: sines of the column, cosines of the column, sines of the row, cosines of the row. The
+    longest wavelength is `longest` times 2 pi patches. Raises ValueError if the width is not a multiple of 4."""
 
     def __init__(self, width: int, grid: tuple[int, int] | None, *, longest: Wavelength = 10_000.0):
         super().__init__()

@@ -1,4 +1,5 @@
-"""Finite scalar quantisation: a few numbers, each rounded to one of a few values, form a code."""
+"""Finite scalar quantisation: a vector of a few numbers is rounded, and each combination of rounded numbers is a
+code."""
 
 from __future__ import annotations
 
@@ -11,19 +12,19 @@ from torch import Tensor, nn
 
 
 class FiniteScalarQuantizer(nn.Module):
-    """Maps vectors of len(levels) numbers to the nearest of prod(levels) codes (Mentzer et al. 2023, arXiv:2309.15505).
-    There is no learned codebook, so no entry of it can become unused.
+    """Maps vectors of len(levels) numbers to prod(levels) codes (Mentzer et al. 2023, arXiv:2309.15505). There is no
+    learned codebook, so no entry of a codebook can become unused.
 
-    Each number is bounded by a tanh and rounded to one of `levels` values; the backward pass treats rounding as the
-    identity. With levels 3 and 3:
+    Number i of a vector is bounded by a tanh and rounded to one of `levels[i]` values. The backward pass treats the
+    rounding as the identity. With levels 3 and 3:
 
         x   -4.0  0.1        bounded and rounded   -1  0        code   0 + 3 * 1 = 3
 
-    An even number of levels has no middle level. As in the paper, the tanh is shifted so that 0 is rounded to the upper
-    of the two middle levels. With two levels this is the highest level, where the tanh is flat (gradient 0.001);
-    therefore two levels are not shifted and are the signs.
+    An even number of levels has no middle level. Therefore the tanh is shifted (in the paper, too), and 0 is rounded to
+    the upper one of the two middle levels. For two levels the upper one is the highest level, where the tanh is flat
+    (gradient 0.001). Therefore the tanh is not shifted for two levels, and the result is the sign of the number.
 
-    Raises ValueError for a number of levels below 2, and for more than 2**16 codes.
+    Raises ValueError if `levels` is empty or has a number below 2, and if prod(levels) is above 2**16.
     """
 
     def __init__(self, levels: Sequence[int]):
@@ -38,7 +39,7 @@ class FiniteScalarQuantizer(nn.Module):
         self.register_buffer("basis", torch.tensor(basis), persistent=False)
 
     def forward(self, x: Float[Tensor, "t l"]) -> Float[Tensor, "t l"]:
-        """Returns the quantised vectors; each number is from -1 to 1."""
+        """Returns the quantised vectors, whose numbers are from -1 to 1."""
         x, half = x.float(), (self.levels - 1) * (1 + 1e-3) / 2
         offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
         shift = torch.where(self.levels == 2, 0.0, offset / half).atanh()
@@ -47,11 +48,11 @@ class FiniteScalarQuantizer(nn.Module):
         return rounded / (self.levels // 2)
 
     def ids(self, quantized: Float[Tensor, "t l"]) -> Int[Tensor, "t"]:
-        """Returns the codes of quantised vectors, from 0 to prod(levels) - 1."""
+        """Returns the code of each quantised vector, an integer from 0 to prod(levels) - 1."""
         digits = (quantized * (self.levels // 2)).round().long() + self.levels // 2
         return (digits * self.basis).sum(-1)
 
     def vectors(self, ids: Int[Tensor, "t"]) -> Float[Tensor, "t l"]:
-        """Returns the quantised vectors of codes."""
+        """Returns the quantised vector of each code."""
         digits = ids[:, None] // self.basis % self.levels
         return (digits - self.levels // 2) / (self.levels // 2)

@@ -15,35 +15,36 @@ from .positions import Wavelength
 
 
 class RelativePosition(nn.Module):
-    """Base class; it adds no positions itself. The arguments are the number of heads, their width (`channels`) and the
-    names of the position axes of the tokens."""
+    """Base class of relative positions. The base class itself adds no positions. The arguments of the constructor are
+    the number of heads, the number of channels per head, and the names of the position axes of the tokens."""
 
     def __init__(self, heads: int, channels: int, axes: tuple[str, ...] = ("order",)):
         super().__init__()
         self.axes = axes
 
     def rotation(self, tokens: Tokens) -> tuple[Tensor, Tensor] | None:
-        """Returns cosine and sine of the rotation angles of queries and keys, (b, 1, n, c/2) each; None: no angles."""
+        """Returns (cosine, sine) of the angles by which queries and keys are rotated, (b, 1, n, c/2) each; None: no
+        rotation."""
         return None
 
     def bias(self, queries: Tokens, keys: Tokens) -> Float[Tensor, "b h n m"] | None:
-        """Returns the bias that is added to the scores; None: no bias."""
+        """Returns the bias that is added to the attention scores; its first size may be 1. None: no bias."""
         return None
 
     @property
     def has_bias(self) -> bool:
-        """Whether there is a bias; not all attention kernels support one."""
+        """Whether `bias` is overridden. Not all attention kernels support a bias."""
         return type(self).bias is not RelativePosition.bias
 
 
 class Rotary(RelativePosition):
     """Rotates queries and keys by angles that grow with the position (Su et al. 2021, arXiv:2104.09864).
 
-    Channels i and i + c/2 of a head with c channels form a pair (the layout of GPT-NeoX and Llama). Pair k of an axis
-    rotates by the angle position * base^(-2k / share). `per_axis` sets the share, the number of channels, of each
-    position axis, for example `{order: 16, row: 8, column: 8}`; channels beyond their sum are not rotated. By default
-    all channels belong to the running order. Raises ValueError for an unknown axis, an odd share or number of channels,
-    or if the sum of the shares exceeds the number of channels.
+    Channels i and i + c/2 of a head with c channels form a pair (the layout of GPT-NeoX and Llama). `per_axis` maps the
+    name of a position axis to its share, a number of channels, for example `{order: 16, row: 8, column: 8}`. Pair k of
+    an axis rotates by the angle position * base^(-2k / share). If the sum of all shares is below c, the remaining
+    channels are not rotated. null: all channels belong to the running order. Raises ValueError if an axis is unknown, a
+    share or c is odd, a share is negative, or the sum of the shares exceeds c.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class Rotary(RelativePosition):
         self.register_buffer("axis", F.pad(axis.long(), rest), persistent=False)
 
     def _apply(self, fn, recurse=True):
-        """Moves the buffers between devices but keeps float32, because neighbouring positions are equal in bfloat16."""
+        """Moves the buffers to another device but keeps the frequencies in float32. In bfloat16, neighbouring positions
+        would have equal angles."""
         frequency = self.frequency
         super()._apply(fn, recurse)
         self.frequency = frequency.to(self.frequency.device)
@@ -80,19 +82,22 @@ class Rotary(RelativePosition):
 
 
 def rotate(x: Float[Tensor, "b h n c"], rotation: tuple[Tensor, Tensor]) -> Float[Tensor, "b h n c"]:
-    """Rotates each pair of channels (i, i + c/2) by its angle, in float32 or wider; a zero angle changes nothing."""
+    """Returns x with each pair of channels (i, i + c/2) rotated by its angle. `rotation` is (cosine, sine). The product
+    is computed in float32 or a wider dtype; the result has the dtype of x."""
     cosine, sine = rotation
     first, second = x.to(torch.promote_types(x.dtype, cosine.dtype)).chunk(2, dim=-1)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).to(x.dtype)
 
 
 class RelativeBias(RelativePosition):
-    """A learned bias per head and bucket of distances in the running order (T5, Raffel et al. 2019, arXiv:1910.10683).
+    """A learned bias for each head and each bucket of distances in the running order (T5, Raffel et al. 2019,
+    arXiv:1910.10683).
 
-    Half of the buckets (of each direction, if `bidirectional`) hold a single distance each. The other buckets grow
-    logarithmically up to `longest` tokens; all larger distances are in the last bucket. Without `bidirectional` all
-    later keys are in bucket 0. Raises ValueError if there is no bucket for a single distance, or if `longest` does not
-    exceed the number of such buckets.
+    If `bidirectional`, one half of the `buckets` is for later keys and the other half for earlier keys; otherwise all
+    buckets are for earlier keys, and all later keys are in bucket 0. Of the buckets of a direction, the first half hold
+    a single distance each. The second half grow logarithmically up to `longest` tokens; all larger distances are in the
+    last bucket. Raises ValueError if no bucket holds a single distance, or if `longest` does not exceed the number of
+    buckets that hold a single distance.
     """
 
     def __init__(
@@ -110,8 +115,8 @@ class RelativeBias(RelativePosition):
         self.buckets, self.longest, self.bidirectional = buckets, longest, bidirectional
 
     def bucket(self, distance: Int[Tensor, "*t"]) -> Int[Tensor, "*t"]:
-        """Returns the bucket (0 to `buckets` - 1) of each `distance`, the running order of the key minus that of the
-        query."""
+        """Returns the bucket (0 to `buckets` - 1) of each `distance`: the running order of the key minus the running
+        order of the query."""
         count, offset = self.buckets, torch.zeros_like(distance)
         if self.bidirectional:
             count //= 2
@@ -130,8 +135,8 @@ class RelativeBias(RelativePosition):
 
 
 class Alibi(RelativePosition):
-    """Decreases the scores linearly with the distance in the running order, in both directions, with a fixed slope per
-    head (Press et al. 2021, arXiv:2108.12409)."""
+    """Subtracts a number from each score that is proportional to the distance between query and key in the running
+    order, in both directions. Each head has a fixed slope (Press et al. 2021, arXiv:2108.12409)."""
 
     def __init__(self, heads: int, channels: int, axes: tuple[str, ...] = ("order",)):
         super().__init__(heads, channels, axes)

@@ -42,30 +42,31 @@ from .recording.making import (
 from .time_steps import Sample, TimeSteps
 
 TOGETHER = 64
-"""The default number of episodes that are played in parallel."""
+"""The default maximum number of episodes that are played in parallel."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Playing:
-    """How a trained model plays: `episodes` episodes for each target return. Raises ValueError for a number that is out
-    of range."""
+    """How a trained model plays. Raises ValueError if `temperature` is negative or not finite, if `episodes` or
+    `together` is below 1, or if a target return is not finite."""
 
     environment: str | None = None
     """The name of a gymnasium environment; null: the environment of the training data."""
     settings: dict[str, bool | int | float | str] = field(default_factory=dict)
-    """Keyword arguments of the environment; they override those of the training data."""
+    """Keyword arguments of the environment. In the environment of the training data, these values are added to the
+    settings of the data and replace settings of the same name."""
     targets: tuple[float, ...] = ()
-    """The target returns; empty: the model is not conditioned on a return."""
+    """The target returns. Empty: the model is not conditioned on a return."""
     episodes: int = 20
-    """Episodes per target return."""
+    """The number of episodes per target return."""
     temperature: float = 1.0
-    """The temperature at which actions are sampled; 0: the most likely action."""
+    """The temperature at which actions that are categories are sampled; 0: the most likely action is taken."""
     seed: int = 1
-    """The seed of the episodes and of the sampled actions."""
+    """The random seed of the start states and of the sampled actions."""
     together: int = TOGETHER
-    """Episodes in parallel."""
+    """The maximum number of episodes that are played in parallel."""
     plan: Planning | None = None
-    """How actions are planned by beam search; null: without planning."""
+    """Settings with which actions are planned by beam search; null: actions are not planned."""
 
     def __post_init__(self):
         if not 0 <= self.temperature < math.inf or min(self.together, self.episodes) < 1:
@@ -76,13 +77,13 @@ class Playing:
 
     @property
     def metric_targets(self) -> dict[str, float | None]:
-        """The target return of each metric: {"return_at_500": 500.0}, or {"return": None} without targets."""
+        """The target return of each metric: `{"return_at_500": 500.0}`, or `{"return": None}` if `targets` is empty."""
         return {f"return_at_{target:g}": target for target in self.targets} or {"return": None}
 
 
 @dataclass
 class Game:
-    """One episode in progress."""
+    """One episode that is being played."""
 
     environment: Any
     number: int
@@ -90,20 +91,21 @@ class Game:
     """The seed with which the environment was reset."""
     random: np.random.Generator
     return_to_go: float | None
-    """The target return minus the rewards so far; None: there is no target return."""
+    """The target return minus the sum of the rewards so far. None: the model is not conditioned on a return."""
     observations: list[Observed] = field(default_factory=list)
     actions: list[np.ndarray] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     returns_to_go: list[float] = field(default_factory=list)
-    """The return to go at each step; NaN without a target return."""
+    """The return to go at each step; NaN if `return_to_go` is None."""
 
     def observe(self, observation: Observed) -> None:
-        """Append the next observation and the return to go."""
+        """Appends the next observation and the return to go."""
         self.observations.append(observation)
         self.returns_to_go.append(self.return_to_go if self.return_to_go is not None else np.nan)
 
     def column(self, name: str, step: int) -> Any:
-        """Returns the value of a data column at a step, as in the data set `episodes`; None if there is none yet."""
+        """Returns the value of a column of the data set `episodes` at a step. Returns None if the action or reward of
+        the step is not known yet, if there is no target return, or if no observed array has this name."""
         if name == "action":
             return self.actions[step] if step < len(self.actions) else None
         if name == "reward":
@@ -115,12 +117,11 @@ class Game:
 
 @dataclass(frozen=True, kw_only=True)
 class Player:
-    """An agent that acts by the task `task` of a model. `columns` maps the model's inputs to data columns (see the data
-    set `episodes`).
+    """An agent that acts by a task of a model. `columns` maps the model's inputs to columns of the data set `episodes`.
 
-    Actions that are categories are sampled at `temperature` (0: the most likely one). Actions that are numbers are the
-    prediction, clipped to the limits of the space. The random numbers of an episode depend only on `seed`, `stream` and
-    the number of the episode."""
+    Actions that are categories are sampled at `temperature` (0: the most likely action). Actions that are numbers are
+    the prediction of the model, clipped to the limits of the action space. The random numbers of an episode depend only
+    on `seed`, `stream` and the number of the episode."""
 
     model: Model
     task: NextItem
@@ -133,19 +134,19 @@ class Player:
     temperature: float = 1.0
     seed: int = 0
     stream: int = PLAYS
-    """The stream of random numbers: PLAYS, or ACTS for episodes that are recorded."""
+    """The stream of random numbers: PLAYS for episodes of an evaluation, ACTS for episodes that are recorded."""
     dtype: torch.dtype = torch.float32
     planner: Planner | None = None
-    """Chooses the actions by planning; None: without planning."""
+    """Chooses the actions by planning. None: actions are not planned."""
 
     @torch.inference_mode()
     def play(
         self, environments: Sequence[Any], numbers: Sequence[int], target: float | None = None,
         watch: Callable[[Any], None] = lambda environment: None,
     ) -> list[Episode]:  # fmt: skip
-        """Play the episodes with these numbers in parallel, one in each environment. `target` is the target return;
-        None: the model is not conditioned on a return. `watch` is called with the first environment before each of its
-        steps."""
+        """Plays the episodes with these numbers in parallel, one episode in each environment, and returns the episodes
+        in the order of `numbers`. `target` is the target return. None: the model is not conditioned on a return.
+        `watch` is called with the first environment before each step in this environment."""
         games = [self._begin(environment, number, target) for environment, number in zip(environments, numbers)]
         time_steps, episodes = TimeSteps(self.model, self.choppers, self.dtype), {}
         active, first = list(games), 0  # `first` is the first step in the cache
@@ -182,7 +183,7 @@ class Player:
         return game
 
     def _act(self, game: Game, action: np.ndarray) -> Episode | None:
-        """Take one step in the environment. Returns the episode if it ends with this step."""
+        """Takes one step in the environment. Returns the episode if it ends with this step, else None."""
         check_action(action, self.space)
         observation, reward, ended, cut, _ = game.environment.step(int(action) if self.space.size else action)
         game.actions.append(action)
@@ -198,8 +199,9 @@ class Player:
     # ------------------------------------------------------------------------------------------------------- inputs
 
     def _items(self, game: Game, steps: Mapping[str, Sequence[int]]) -> Sample:
-        """Returns the decoded items of a game with their times, by input. `steps` has the steps to read of each column,
-        under `other` those of all columns that it does not name; texts are included if `text` contains step 0."""
+        """Returns the decoded items of a game with their times as (input, item) pairs. `steps` maps a data column to
+        the steps that are read. The key `other` contains the steps of all columns that are not keys. Texts are included
+        only if `steps["text"]` contains 0."""
         items = []
         for name, column in self.columns.items():
             if column in game.observations[0].texts:
@@ -215,11 +217,12 @@ class Player:
         return items
 
     def _history(self, game: Game, first: int) -> Sample:
-        """Returns all items of a game from the step `first` on, and its texts."""
+        """Returns all items of a game from the step `first` to the current step, and the texts of the game."""
         return self._items(game, {"other": range(first, len(game.observations)), "text": (0,)})
 
     def _new_items(self, game: Game, step: int) -> Sample:
-        """Returns the items since the action of a step: this action, its reward, and the next observation."""
+        """Returns the items that became known by the action of the step `step`: this action, its reward, and the
+        observation and return to go of the next step."""
         return self._items(game, {"action": (step,), "reward": (step,), "other": (step + 1,)})
 
     # ------------------------------------------------------------------------------------------------------ actions
@@ -227,8 +230,8 @@ class Player:
     def _actions(
         self, time_steps: TimeSteps, hidden: Tensor, planned: SetPlan, games: Sequence[Game]
     ) -> Iterator[np.ndarray]:
-        """Yield the action of each game. It is predicted at the last token of the task's input `at`, or planned from
-        there."""
+        """Yields the action of each game. The action is predicted from the output at the last token of the input
+        `task.at`, or planned from this output."""
         rows, n, _ = hidden.shape
         slots = planned.chunks[self.task.at].slots
         last = torch.full((rows,), -1).scatter_reduce(0, slots // n, slots, "amax")
@@ -251,7 +254,8 @@ class Player:
             yield np.asarray(min(int(category), len(logits) - 1))
 
     def _clipped(self, action: np.ndarray) -> np.ndarray:
-        """Returns a numeric action clipped to the limits of the space, with the dtype of the space."""
+        """Returns a numeric action in the dtype of the action space, clipped to the limits of the space if there are
+        limits."""
         if self.space.low is not None:
             low, high = (np.reshape(limits, self.space.shape) for limits in (self.space.low, self.space.high))
             action = np.clip(action, low, high)
@@ -259,9 +263,10 @@ class Player:
 
 
 def environment_of(run: TrainedModel, playing: Playing) -> tuple[str, Mapping[str, Any]]:
-    """Returns the name of the environment to play and its settings, which include those of the training data if the
-    data are from the same environment. Raises RunError if no environment is named, or if the data name code outside
-    chopmix that the configuration does not trust."""
+    """Returns the name of the environment to play and its keyword arguments. If it is the environment of the training
+    data, the keyword arguments include those of the data. Raises RunError or DataError if `playing` names no
+    environment and the environment of the data is unknown. Raises RunError if the data name code outside chopmix that
+    the configuration does not trust."""
     of_data = environment_of_data(run, needed=playing.environment is None)
     if of_data is None or playing.environment not in (None, of_data[0]):
         return playing.environment or "", playing.settings
@@ -281,9 +286,9 @@ def environment_of(run: TrainedModel, playing: Playing) -> tuple[str, Mapping[st
 
 
 def environment_of_data(run: TrainedModel, needed: bool) -> tuple[str, Mapping[str, Any]] | None:
-    """Returns the environment of the episodes that the run was trained on, and its settings. If the episodes do not
-    exist any more, both are read from the run's `data.json`. Returns None if they are unknown; raises RunError or
-    DataError instead if they are `needed`."""
+    """Returns the name and the keyword arguments of the environment of the episodes on which the run was trained. If
+    the episodes do not exist any more, both are read from the file `data.json` of the run. If the environment is
+    unknown, returns None, or raises RunError or DataError if `needed` is True."""
     dataset = episodes_in(run)
     try:
         environment = None if dataset is None else (dataset.source.about.environment, dataset.source.about.options)
@@ -305,15 +310,16 @@ def environment_of_data(run: TrainedModel, needed: bool) -> tuple[str, Mapping[s
 
 
 def episodes_in(run: TrainedModel) -> Episodes | None:
-    """Returns the data set of episodes that the run was trained on, which may be a member of a mixture; None if there
-    is none."""
+    """Returns the data set of episodes on which the run was trained. It may be a member of a mixture. Returns None if
+    the run has no such data set."""
     members = run.dataset().members() if run.has_dataset else ()
     return next((dataset for dataset in members if isinstance(dataset, Episodes)), None)
 
 
 def episode_columns(run: TrainedModel) -> dict[str, str]:
-    """Returns the data columns of the inputs that read episodes, without the inputs that read other data sets of a
-    mixture. Returns those of all inputs if the episodes do not exist any more."""
+    """Returns the data columns of the inputs that read episodes, by input. Inputs that read other data sets of a
+    mixture are left out. If the episodes do not exist any more, or if the run was not trained on episodes, returns the
+    columns of all inputs."""
     columns, dataset = run.wiring.columns, episodes_in(run)
     try:
         names = columns.values() if dataset is None else dataset.columns
@@ -323,8 +329,9 @@ def episode_columns(run: TrainedModel) -> dict[str, str]:
 
 
 def action_task(run: TrainedModel, spaces: Spaces) -> tuple[str, NextItem]:
-    """Returns the name of the task that predicts actions, and the task: the `next_item` whose target reads the column
-    `action`. Raises RunError if there is no such task, or if its actions differ from those of the environment."""
+    """Returns the name of the task that predicts actions, and this task. It is the first `next_item` task whose target
+    reads the column `action`. Raises RunError if there is no such task, if its actions differ in kind or number from
+    those of the environment, or if the run does not read its inputs in the order of time."""
     columns = run.wiring.columns
     for name, task in run.tasks.items():
         if task.needs.supervised_at and columns[task.target] == "action":
@@ -343,8 +350,9 @@ def action_task(run: TrainedModel, spaces: Spaces) -> tuple[str, NextItem]:
 
 
 def planner_of(run: TrainedModel, act: NextItem, spaces: Spaces, planning: Planning) -> Planner:
-    """Returns the planner of a run. Raises RunError if its tasks do not predict a complete step, if they predict
-    numbers instead of categories, or if the horizon does not fit into the context."""
+    """Returns the planner of a run. Raises RunError if the tasks do not predict the action, the reward, the return and
+    every observation of a step, if one of these except the return is predicted as numbers instead of categories, or if
+    the horizon does not fit into the context."""
     columns = run.wiring.columns
     predicted = {
         columns[task.target]: Predicted(task, run.model.heads[name])
@@ -368,12 +376,12 @@ def planner_of(run: TrainedModel, act: NextItem, spaces: Spaces, planning: Plann
 
 
 def is_conditioned(run: TrainedModel) -> bool:
-    """Whether the run reads a target return before it acts."""
+    """Returns whether the run reads a target return before the action of a step."""
     return bool(target_inputs(run))
 
 
 def target_inputs(run: TrainedModel) -> list[str]:
-    """The inputs that read the return before the action."""
+    """Returns the inputs that read the return before the action of a step."""
     offsets: dict[str, list[float]] = {}
     columns = episode_columns(run)
     for name, column in columns.items():
@@ -383,7 +391,8 @@ def target_inputs(run: TrainedModel) -> list[str]:
 
 
 def check_target(run: TrainedModel, target: float | None) -> None:
-    """Raises RunError if the run needs a target return and there is none, or if there is one that it does not read."""
+    """Raises RunError if `target` is not None but the run is not conditioned on returns, or if `target` is None but the
+    run is conditioned on returns by an input that training never dropped."""
     columns = episode_columns(run)
     reader = next((name for name, column in columns.items() if column == "return"), None)
     if target is not None and not is_conditioned(run):
@@ -396,8 +405,8 @@ def check_target(run: TrainedModel, target: float | None) -> None:
 
 
 def check_observations(run: TrainedModel, spaces: Spaces, environment: Any, target: float | None = None) -> None:
-    """Raises RunError if an input reads a column that the environment does not have, or cannot read its values or the
-    target return; also as `check_target`."""
+    """Raises RunError if an input reads a column that the environment does not have, if an input cannot read the values
+    of the environment or the target return, and in the cases of `check_target`."""
     columns = episode_columns(run)
     check_target(run, target)
     possible = {"return", "reward", "action", "step", *spaces.observations, *spaces.texts}
@@ -427,9 +436,9 @@ def episodes_of(
     run: TrainedModel, playing: Playing, target: float | None, numbers: Sequence[int], watch: Watch | None = None,
     stream: int = PLAYS,
 ) -> Iterator[Episode]:  # fmt: skip
-    """Play the episodes with these numbers and yield them in order. `watch` is called with the environment of the first
-    before each of its steps; `stream` is as in `Player`. Raises RunError if the run does not fit the environment,
-    DataError if there is no such environment."""
+    """Plays the episodes with these numbers and yields the episodes in order. `watch` is called with the environment of
+    the first episode before each step of this episode. `stream` is a parameter of `Player`. Raises RunError if the run
+    does not fit the environment, and DataError if the environment cannot be created."""
     name, settings = environment_of(run, playing)
     count = min(playing.together, len(numbers))
     environments = [make_environment(name, settings, render=watch is not None and not i) for i in range(count)]
@@ -449,7 +458,7 @@ def episodes_of(
 def player_of(
     run: TrainedModel, playing: Playing, target: float | None, environment: Any, stream: int = PLAYS
 ) -> Player:
-    """The agent that plays episodes with this run. Raises RunError if it does not fit the environment."""
+    """Returns the agent that plays episodes with this run. Raises RunError if the run does not fit the environment."""
     spaces = spaces_of(environment)
     name, task = action_task(run, spaces)
     planner = playing.plan and planner_of(run, task, spaces, playing.plan)
@@ -463,7 +472,8 @@ def player_of(
 
 
 def configured(config: Config) -> Playing:
-    """The settings `evaluation.play` of a configuration; the defaults if it has none."""
+    """Returns the settings `evaluation.play` of a configuration, or the default settings if the configuration has
+    none."""
     play = config.evaluation.also.get("play")
     return play() if play else Playing()
 
@@ -478,8 +488,8 @@ def check_plays(run: TrainedModel, playing: Playing) -> None:
 
 
 def target_warnings(returns: Mapping[str, float] | None, targets: Sequence[float]) -> list[str]:
-    """Returns a warning for each target return outside the range of the training data. `returns` has the `worst` and
-    the `best` return of the data; None: there are no warnings."""
+    """Returns a warning for each target return outside the range of the training data. `returns` contains the lowest
+    (`worst`) and the highest (`best`) return of the data. None: no warnings are returned."""
     return [
         f"the target return {target:g} is outside the range of the training data, {returns['worst']:g} to "
         f"{returns['best']:g}"
@@ -489,8 +499,9 @@ def target_warnings(returns: Mapping[str, float] | None, targets: Sequence[float
 
 
 def agent_kind(run: TrainedModel) -> str:
-    """The kind of agent: `target return` if the run is conditioned on returns, else `cloning` (of actions) or `cloning
-    of the best 10%`."""
+    """Returns the kind of agent: `target return` if the run is conditioned on returns, else `cloning` (the run imitates
+    actions). If the run was trained only on a share of the episodes with the highest returns, this share is added:
+    `cloning of the best 10%`."""
     if is_conditioned(run):
         return "target return"
     dataset = episodes_in(run)
@@ -499,8 +510,9 @@ def agent_kind(run: TrainedModel) -> str:
 
 
 def figures_of(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Returns the mean return of several episodes, its standard error, the lowest (`least`) and the highest (`most`)
-    return, the share of episodes with a positive return (`rewarded`), and the mean number of steps."""
+    """Returns figures of several episodes: the mean `return`, its standard `error`, the lowest return (`least`), the
+    highest return (`most`), the share of episodes with a positive return (`rewarded`), and the mean number of
+    `steps`."""
     values = np.array([episode.value for episode in episodes])
     error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
     return {
@@ -510,15 +522,16 @@ def figures_of(episodes: Sequence[Episode]) -> dict[str, float]:
 
 
 def play_metrics(run: TrainedModel, playing: Playing) -> dict[str, float]:
-    """The mean return for each target return, by the names of `Playing.metric_targets`."""
+    """Plays `playing.episodes` episodes for each target return, and returns the mean returns by the names of
+    `Playing.metric_targets`."""
     numbers = range(playing.episodes)
     played = {name: list(episodes_of(run, playing, target, numbers)) for name, target in playing.metric_targets.items()}
     return {name: float(figures_of(episodes)["return"]) for name, episodes in played.items()}
 
 
 def data_figures(run: TrainedModel) -> dict[str, float] | None:
-    """The mean, the worst and the best return of the training episodes; None if the episodes do not exist and would
-    have to be recorded again."""
+    """Returns the mean, the lowest (`worst`) and the highest (`best`) return of the training episodes. Returns None if
+    the run was not trained on episodes, or if the episodes do not exist any more."""
     dataset = episodes_in(run)
     if dataset is None or not dataset.source.is_available:
         return None

@@ -12,14 +12,16 @@ def add_settings(command: argparse.ArgumentParser) -> None:
 
 
 def seed_number(text: str) -> int:
-    """The value of the option --seed. Raises ArgumentTypeError unless it is an integer of at least 0."""
+    """Returns the value of the option --seed as a number. Raises ArgumentTypeError unless the text is an integer of at
+    least 0."""
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"must be an integer of at least 0, not {text}")
     return int(text)
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The values of --setting by key, parsed as YAML. Raises RunError for a text that is not KEY=VALUE."""
+    """Returns the values of the options --setting by key. Values are parsed as YAML. Raises RunError if a text does not
+    have the form KEY=VALUE, or if a value is not a number, a boolean or a text."""
     import yaml
 
     from ...experiment.run_folder import RunError

@@ -1,5 +1,6 @@
-"""Planning: a model of episodes whose items are categories generates possible futures by beam search, and its agent
-takes the first action of the best one (the trajectory transformer, Janner et al. 2021, arXiv:2106.02039)."""
+"""Planning for models of episodes whose items are categories (the trajectory transformer, Janner et al. 2021,
+arXiv:2106.02039). The model generates possible futures by beam search, and the agent takes the first action of the best
+future."""
 
 from __future__ import annotations
 
@@ -18,9 +19,10 @@ from .time_steps import TimeSteps
 
 @dataclass(frozen=True, kw_only=True)
 class Planning:
-    """Beam search over future steps: `horizon` steps, after each of which the `beams` best plans are kept. Each plan is
-    continued with `expand` different actions, in the first step with `beams` actions. Raises ValueError for a number
-    outside 1 to 2**20."""
+    """Settings of beam search over future steps. A plan is a sequence of future actions, with predicted rewards and
+    observations, of `horizon` steps. In each step, every plan is extended with up to `expand` different sampled actions
+    (in the first step with up to `beams` actions), and the `beams` best plans are kept. Raises ValueError if `beams`,
+    `horizon` or `expand` is not from 1 to 2**20."""
 
     beams: int = 16
     horizon: int = 12
@@ -36,7 +38,8 @@ class Planning:
 
     @classmethod
     def of(cls, text: str) -> Planning:
-        """Parse a text such as `beams:16,horizon:12`. Raises ValueError for any other text."""
+        """Returns the settings that a text such as `beams:16,horizon:12` describes. Keys that are missing keep their
+        defaults. Raises ValueError if the text has another form or a number is out of range."""
         names = [field.name for field in fields(cls)]
         numbers = {}
         for part in text.split(","):
@@ -49,18 +52,18 @@ class Planning:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A task that predicts the next item, and its head."""
+    """A task that predicts the next item, and the head of this task."""
 
     task: NextItem
     head: Callable[[Tensor], Tensor]
 
     def log_probabilities(self, hidden: Float[Tensor, "b d"]) -> Float[Tensor, "b v"]:
-        """The log-probability of every category."""
+        """Returns the log-probability of every category in nats."""
         return self.head(hidden).float().log_softmax(-1)
 
     def expectation(self, hidden: Float[Tensor, "b d"]) -> Float[Tensor, "b"]:
-        """The expected number: the mean over categories, each of which stands for its number, or the predicted
-        number."""
+        """Returns the expected number of each row. If the target is a category, this is the mean of the category
+        numbers, weighted by probability. Otherwise it is the predicted number."""
         if not self.task.chopper.choices:
             return self.task.chopper.measured(self.head(hidden).float())[:, 0]
         probabilities = self.log_probabilities(hidden).exp()
@@ -70,9 +73,9 @@ class Predicted:
 
 @dataclass(frozen=True, kw_only=True)
 class Planner:
-    """Plans with a model whose tasks predict all items of a step, each from the items before it: the action (`act`),
-    the `reward`, the return to go including this reward (`value`), then the `observations` of the next step, in this
-    order. All but the value are read as categories; no input reads the value."""
+    """Plans with a model whose tasks predict all items of a step, each item from the preceding items. The order is: the
+    action (`act`), the `reward`, the return to go including this reward (`value`), and the `observations` of the next
+    step. All items except the value are categories. The model predicts the value, but no token reads the value."""
 
     act: Predicted
     reward: Predicted
@@ -82,15 +85,16 @@ class Planner:
 
     @property
     def token_count(self) -> int:
-        """The generated tokens of each plan."""
+        """The number of tokens that are generated for each plan."""
         return self.planning.horizon * (2 + len(self.observations))
 
     @torch.inference_mode()
     def actions(
         self, time_steps: TimeSteps, hidden: Float[Tensor, "g d"], step: int, random: Sequence[np.random.Generator]
     ) -> Int[np.ndarray, "g"]:
-        """The first action of the best plan of each game. `hidden` has the vector of each game at which its action is
-        predicted, `random` a generator of random numbers for each game."""
+        """Returns the first action of the best plan of each of g games. `hidden` contains for each game the output
+        vector from which its action is predicted. `random` contains one random generator per game. `step` is the number
+        of the current step."""
         device, games = hidden.device, len(hidden)
         plans = time_steps
         at, total = {self.act.task.at: hidden}, torch.zeros(games, device=device)
@@ -120,22 +124,23 @@ class Planner:
     def _sampled_actions(
         self, hidden: Float[Tensor, "b d"], count: int, random: Sequence[np.random.Generator], most: int
     ) -> tuple[Int[Tensor, "r"], Int[Tensor, "r"]]:
-        """Sample up to `most` different actions for each plan by their probabilities; each game has `count` plans.
-        Returns the actions and the row of the plan that each continues."""
+        """Samples up to `most` different actions for each plan, by their probabilities. `count` is the number of plans
+        per game. Returns the actions, and for each action the row of its plan."""
         logs = self.act.log_probabilities(hidden)
         most = min(most, logs.shape[1])
         drawn = (logs + gumbel(logs, count, random)).topk(most, dim=1).indices
         return drawn.flatten(), torch.arange(len(logs), device=hidden.device).repeat_interleave(most)
 
     def _best(self, score: Float[Tensor, "g w"]) -> Int[Tensor, "r"]:
-        """The rows of the best plans of each game, game after game."""
+        """Returns the rows of the best plans, game by game. `score` has shape (games, plans per game)."""
         kept = score.topk(min(self.planning.beams, score.shape[1]), dim=1).indices
         return (kept + torch.arange(len(score), device=score.device)[:, None] * score.shape[1]).flatten()
 
     def _observe(
         self, plans: TimeSteps, at: Mapping[str, Tensor], step: int, random: Sequence[np.random.Generator]
     ) -> dict[str, Tensor]:
-        """Sample and read the observations of a step for each plan."""
+        """Samples the observations of a step for each plan and reads these observations. Returns `at` (the output
+        vectors by input) with the vectors of the observations added."""
         at = dict(at)
         for observation in self.observations:
             logs = observation.log_probabilities(at[observation.task.at])
@@ -145,7 +150,8 @@ class Planner:
 
 
 def gumbel(logs: Float[Tensor, "b v"], count: int, random: Sequence[np.random.Generator]) -> Float[Tensor, "b v"]:
-    """Gumbel noise: the category with the largest sum of log-probability and noise is a sample. The `count` rows of
-    each game use its own generator, so that no game changes another."""
+    """Returns Gumbel noise. The category with the largest sum of log-probability and noise is a random sample. `count`
+    is the number of rows per game. Each game uses its own random generator, so the games do not influence each
+    other."""
     noise = np.concatenate([generator.gumbel(size=(count, logs.shape[1])) for generator in random])
     return torch.from_numpy(noise).to(logs)

@@ -1,4 +1,5 @@
-"""Checks of a configuration that reads episodes: training must read each step as an agent reads it during play."""
+"""Checks of a configuration that reads episodes. In training, the model must read each step in the order in which an
+agent reads the step during play."""
 
 from __future__ import annotations
 
@@ -10,13 +11,14 @@ from ...tasks.base import Needs, Problems, Task, Wiring
 from ...tokenizers.base import SECONDS
 
 AFTER = ("reward", "action")
-"""The columns of an episode that are known only after its agent has acted."""
+"""The columns of an episode that are known only after the action of the step."""
 
 
 def step_problems(wiring: Wiring, columns: Mapping[str, str]) -> Problems:
-    """Yields problems of the inputs that read episodes; `columns` maps them to the columns of the episodes. In each
-    step all observations must come before the action and the reward after it, and no token may read a later input.
-    Otherwise a model is trained on values that an agent does not know yet, or in another order than during play."""
+    """Yields problems of the inputs that read episodes. `columns` maps these inputs to the columns of the episodes. In
+    each step all observations must come before the action, the reward must come after the action, and no token may read
+    an input of a later time. Otherwise a model is trained on values that an agent does not know yet, or in another
+    order than during play."""
     inputs = {name: wiring.inputs[name] for name in columns}
     offset = {name: part.options.get("offset") or 0.0 for name, part in inputs.items()}
     tasks = {name: (task.target, *needs.supervised_at) for name, task, needs in _next_items(wiring)}
@@ -44,14 +46,15 @@ def step_problems(wiring: Wiring, columns: Mapping[str, str]) -> Problems:
 
 
 def _next_items(wiring: Wiring) -> Iterator[tuple[str, Task, Needs]]:
-    """Yields name, task and needs of each task that predicts the next item at the tokens of one other input."""
+    """Yields (name, task, needs) for each task that predicts at the tokens of exactly one other input."""
     for name, needs in wiring.needs.items():
         if len(needs.supervised_at) == 1:
             yield name, wiring.tasks[name], needs
 
 
 def masked_inputs(attention: str | Sequence[str]) -> frozenset[str]:
-    """The inputs that no layer reads: every expression of `model.attention` excludes them by `!from(...)`."""
+    """Returns the inputs that no layer reads. These are the inputs that every expression of `model.attention` excludes
+    by `!from(...)`."""
     texts = [attention] if isinstance(attention, str) else attention
     excluded = [" ".join(re.findall(r"!\s*from\s*\(([^()]*)\)", text)) for text in texts]
     names = [frozenset(re.split(r"[\s,]+", text)) for text in excluded]
@@ -59,7 +62,8 @@ def masked_inputs(attention: str | Sequence[str]) -> frozenset[str]:
 
 
 def _counted_tokens(wiring: Wiring) -> Problems:
-    """Yields the options of the main core by which it counts the tokens between two others, and what to use instead."""
+    """Yields the options of the main core whose result depends on the number of tokens between two tokens, with an
+    option that can replace them."""
     position = wiring.model["position"]
     counts = position is not None and issubclass(position.target, (Rotary, RelativeBias, Alibi))
     if counts and "order" in (position.options.get("per_axis") or ("order",)):
@@ -70,7 +74,7 @@ def _counted_tokens(wiring: Wiring) -> Problems:
 
 
 def _not_step_by_step(wiring: Wiring, names: Collection[str]) -> Problems:
-    """Yields the inputs that cannot be read step by step, as an agent receives them."""
+    """Yields the inputs that cannot be read one step at a time, which is how an agent receives the values."""
     ahead, in_time = wiring.ahead, wiring.in_time
     for name in names:
         options = wiring.inputs[name].options
@@ -84,14 +88,16 @@ def _not_step_by_step(wiring: Wiring, names: Collection[str]) -> Problems:
 
 
 def _has_steps(wiring: Wiring, name: str) -> bool:
-    """Whether an input has a value at every step, unlike an instruction, which stays the same."""
+    """Returns whether an input has a value at every step. An instruction, for example, has only one value per
+    episode."""
     return SECONDS in wiring.inputs[name].target.Chopper.axes
 
 
 def _out_of_step(
     wiring: Wiring, names: Collection[str], columns: Mapping[str, str], offset: Mapping[str, float], action: str
 ) -> Problems:
-    """Yields the inputs whose offset within a step differs from the time at which an agent knows them."""
+    """Yields the inputs whose offset does not fit the time at which an agent knows their values. `offset` contains the
+    offset of each input within a step, in steps. `action` is the input that reads the action."""
     observations = [name for name in wiring.in_time if name in names and columns[name] not in AFTER]
     moving = [name for name in observations if _has_steps(wiring, name)]
     for name in observations:

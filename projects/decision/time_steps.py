@@ -1,4 +1,4 @@
-"""Reading in time: a model reads episodes step by step and keeps the keys and values of earlier steps in a cache."""
+"""Step-by-step reading of episodes. The keys and values of earlier steps are kept in a cache."""
 
 from __future__ import annotations
 
@@ -19,37 +19,38 @@ from ...tokenizers.base import Chopper, axes_of, chopped
 from ...tokenizers.chopping.packing import place
 
 Sample = Sequence[tuple[str, Any]]
-"""The items of one sample: (input name, item) pairs, with items as `Chopper.decode` returns them."""
+"""The items of one sample as (input name, item) pairs. An item is a result of `Chopper.decode`."""
 
 
 @dataclass
 class TimeSteps:
-    """Several samples that a model reads step by step, one in each row of a batch. If the samples have different
-    numbers of tokens in a step, the shorter ones are padded on the left."""
+    """Several samples that a model reads step by step, one sample in each row of a batch. If the samples have different
+    numbers of tokens in a step, the rows with fewer tokens are padded on the left."""
 
     model: Model
     choppers: Mapping[str, Chopper]
     dtype: torch.dtype = torch.float32
-    """The dtype of the cache, in which attention is computed."""
+    """The dtype of the cache and of the computation of attention."""
     rows: list[int] = field(default_factory=list)
     """The number of the sample in each row, from 0."""
     _cache: Cache | None = None
     _token_counts: dict[str, Int[Tensor, "b"]] = field(default_factory=dict)
-    """The tokens of each input in the cache, per row; under the empty name those of all inputs."""
+    """The number of tokens of each input in the cache, for each row. The key "" contains the number of tokens of all
+    inputs."""
 
     @property
     def length(self) -> int:
-        """The tokens of each row in the cache, including padding."""
+        """The number of tokens of each row in the cache, including padding."""
         return self._cache.length if self._cache else 0
 
     def begin(self, samples: Sequence[Sample]) -> tuple[Float[Tensor, "b n d"], SetPlan]:
-        """Empty the cache and read the first step (or steps) of new samples."""
+        """Empties the cache and reads the first steps of new samples. Returns the same pair as `read`."""
         self.rows, self._cache, self._token_counts = list(range(len(samples))), None, {}
         return self.read(samples, first=True)
 
     def read(self, samples: Sequence[Sample], first: bool = False) -> tuple[Float[Tensor, "b n d"], SetPlan]:
-        """Read the next items of the samples, one sample per row. Returns the output of the core and the set of these
-        tokens. Raises ValueError if the context is exceeded."""
+        """Reads the next items of the samples, one sample per row. Returns the output of the core for these items, with
+        shape (rows, tokens, width), and the set of their tokens. Raises ValueError if the context is exceeded."""
         planned = self._continued(self._placed(samples, first))
         return self._read(planned), planned
 
@@ -65,22 +66,23 @@ class TimeSteps:
         return self.model.read(batch, self._cache).main
 
     def read_ids(self, name: str, ids: Int[Tensor, "b"], second: float) -> Float[Tensor, "b d"]:
-        """Read one more token in each row: the category `ids[row]` of the input `name`. Returns the output of the
-        core."""
+        """Reads one more token in each row: the category `ids[row]` of the input `name` at the time `second`. Returns
+        the output of the core at this token."""
         item = self.choppers[name].decode({"values": np.zeros(1, dtype=np.int64), "seconds": [second]})
         planned = _repeated(self._placed([[(name, item)]], first=False), name, ids.cpu())
         return self._read(self._continued(planned))[:, -1]
 
     def fork(self, rows: Sequence[int], extra: int) -> TimeSteps:
-        """An independent copy of these rows, which may contain a row several times, with space for `extra` more
-        tokens."""
+        """Returns an independent copy of the rows `rows`, with space for `extra` more tokens per row. A row may occur
+        several times in `rows`."""
         device = next(self.model.parameters()).device
         cache = self._cache.fork(torch.tensor(list(rows), device=device), extra)
         counts = {name: count[list(rows)] for name, count in self._token_counts.items()}
         return replace(self, rows=[self.rows[row] for row in rows], _cache=cache, _token_counts=counts)
 
     def _placed(self, samples: Sequence[Sample], first: bool) -> SetPlan:
-        """The tokens as a set with one row per sample."""
+        """Returns the tokens of the samples as a set with one row per sample. `first`: the core's own tokens are placed
+        in front of each row."""
         parts = [[(name, chopped(name, self.choppers[name], item)) for name, item in sample] for sample in samples]
         core_tokens = self.model.own
         return place(
@@ -90,8 +92,8 @@ class TimeSteps:
         )  # fmt: skip
 
     def _continued(self, planned: SetPlan) -> SetPlan:
-        """The set with positions in the running order and indices within each input that continue those of the tokens
-        in the cache."""
+        """Returns the set with changed positions: the positions in the running order, and the indices within each
+        input, continue those of the tokens in the cache."""
         tokens, (rows, n) = planned.tokens, planned.tokens.shape
         count = (tokens.sample != PADDING).sum(1)
         position = tokens.position.clone()
@@ -105,13 +107,13 @@ class TimeSteps:
         return replace(planned, tokens=replace(tokens, sample=sample, position=position), chunks=chunks)
 
     def _add_tokens(self, name: str, count: Int[Tensor, "b"]) -> Int[Tensor, "b"]:
-        """Add new tokens of an input to the counts. Returns the counts per row without the new tokens."""
+        """Adds the number of new tokens of an input to the counts. Returns the counts per row before this addition."""
         before = self._token_counts.get(name, torch.zeros_like(count))
         self._token_counts[name] = before + count
         return before
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Keep these rows in this order, and remove the others."""
+        """Keeps only the rows `rows` of the cache, in this order."""
         self.rows = [self.rows[row] for row in rows]
         self._token_counts = {name: count[list(rows)] for name, count in self._token_counts.items()}
         device = next(self.model.parameters()).device
@@ -119,7 +121,8 @@ class TimeSteps:
 
 
 def _repeated(planned: SetPlan, name: str, ids: Int[Tensor, "b"]) -> SetPlan:
-    """A set of one row and one token, repeated in one row for each of the ids."""
+    """Returns a set with one row of one token for each of the `ids`. The rows are copies of the single token of
+    `planned` with another id."""
     n, chunks = len(ids), planned.chunks[name]
     sample = torch.arange(1, n + 1)[:, None]
     tokens = replace(

@@ -1,4 +1,5 @@
-"""The result of learning in context as a table and a picture: the error after k examples, compared with baselines."""
+"""The results of learning in context as a table (CSV) and a picture (PNG): the error after k examples, compared with
+baselines, or the accuracy after k examples."""
 
 from __future__ import annotations
 
@@ -37,19 +38,22 @@ BASELINES_BY_KIND = {
     Linear: ("least squares", "ridge", "nearest neighbours"), Sparse: ("least squares", "ridge", "lasso"),
     Network: ("ridge", "nearest neighbours", "network kernel"), Tree: ("ridge", "nearest neighbours", "greedy tree"),
 }  # fmt: skip
-"""The baselines for each kind of function. User-defined kinds use ridge and nearest neighbours."""
+"""The names of the baselines for each kind of function. The baselines for user-defined kinds are ridge and nearest
+neighbours."""
 SHIFTS = {"points twice as far": {"scale": 2.0}, "values three times as large": {"weights": 3.0}}
-"""Data outside the training distribution, by name: the option that is multiplied, and the factor."""
+"""Data outside the training distribution, by name: the option of the data set `in_context` that is multiplied, and the
+factor."""
 FITTED, SCORED = 4000, 1000
-"""The numbers of functions to which the probe of the layers is fitted, and on which it is scored."""
+"""FITTED: the number of functions to which the probe of the layers is fitted. SCORED: the number of functions on which
+the probe is scored."""
 SAMPLES_PER_SEED, SEEDS = 1_000_000, 1000
-"""Each training seed has its own block of this many samples for evaluation. The blocks repeat after `SEEDS` seeds,
-because sample numbers have 32 bits."""
+"""Each training seed has its own block of SAMPLES_PER_SEED samples for evaluation. Two seeds that differ by a multiple
+of SEEDS have the same block, because sample numbers have only 32 bits."""
 TABLE, PICTURE = "in_context.csv", "in_context.png"
 
 
 def check_learns(run: TrainedModel, samples: int) -> None:
-    """Raises RunError if the run was not trained to learn from examples, or if `samples` is out of range."""
+    """Raises RunError if the run was not trained to learn from examples, or if `samples` is not from 4 to 1,000,000."""
     if not 4 <= samples <= SAMPLES_PER_SEED:
         raise RunError(f"the number of samples must be from 4 to {SAMPLES_PER_SEED:,}, not {samples:,}")
     check_data(run.dataset(), run)
@@ -59,8 +63,9 @@ def measure_and_write(
     run: TrainedModel, folder: Path, samples: int, say: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], Scores]:  # fmt: skip
     """Measures what the run learns in its context on `samples` samples, and writes `in_context.csv` and
-    `in_context.png` into `folder`. Returns the rows of the curves and, for linear functions, the scores of the probe of
-    the layers. The scores are also the last rows of the CSV. Raises RunError as `check_learns` does."""
+    `in_context.png` into `folder`. Returns the rows of the table and the scores of the probe of the layers. The scores
+    are empty unless the functions are linear; they are also the last rows of the CSV. Raises RunError in the cases of
+    `check_learns`."""
     check_learns(run, samples)
     rows, probed, picture = curves_of(run.dataset(), run, samples, say)
     write_text(folder / TABLE, table_text([*rows, *probe_rows(probed)]), within=run.folder)
@@ -70,14 +75,15 @@ def measure_and_write(
 
 @singledispatch
 def check_data(dataset: Dataset, run: TrainedModel) -> None:
-    """Raises RunError if the run was not trained to learn from examples on this data set."""
-    raise RunError(f"{run.folder} was not trained to learn from examples (the data sets `in_context` and `rules`)")
+    """Raises RunError if the run was not trained to learn from examples. A run on `in_context` needs a task that
+    predicts at another input (`next_item`); a run on `rules` needs a task of `answer_tasks`."""
+    raise RunError(f"{run.folder} was not trained to learn from examples (data set in_context or rules)")
 
 
 @check_data.register
 def _(dataset: InContext, run: TrainedModel) -> None:
     if not any(task.needs.supervised_at for task in run.tasks.values()):
-        raise RunError(f"{run.folder} was not trained to learn from examples (the data sets `in_context` and `rules`)")
+        raise RunError(f"{run.folder} was not trained to learn from examples (data set in_context or rules)")
 
 
 @check_data.register
@@ -91,7 +97,8 @@ def _(dataset: Rules, run: TrainedModel) -> None:
 def curves_of(
     dataset: Dataset, run: TrainedModel, samples: int, say: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], Scores, bytes]:  # fmt: skip
-    """Returns the rows of the table, the scores of the probe of the layers, and the picture (PNG)."""
+    """Returns the rows of the table, the scores of the probe of the layers (empty for rules and for functions that are
+    not linear), and the picture (content of a PNG file)."""
     raise NotImplementedError
 
 
@@ -108,21 +115,22 @@ def _(dataset: Rules, run, samples, say):
 
 
 def answer_tasks(run: TrainedModel) -> list[str]:
-    """Returns the names of the tasks that generate the answer and have the metric `exact_match`."""
+    """Returns the names of the tasks that generate the input `answer` and have the metric `exact_match`."""
     generating = {name: task for name, task in run.tasks.items() if task.needs.generates}
     return [name for name, task in generating.items() if task.target == "answer" and "exact_match" in task.metrics]
 
 
 def new_samples(run: TrainedModel, dataset: MadeDataset, split: str, count: int, first: int = 0) -> Whole:
-    """Returns `count` samples of a split, from the number `first` on, that the run has never used. Their numbers follow
-    those of the training and validation samples. Runs with different seeds get different samples."""
+    """Returns a data set of `count` samples of a split that the run has never used. The sample numbers follow those of
+    the training and validation samples, in the block of the run's seed; the first `first` numbers of the block are
+    skipped."""
     start = max(dataset.samples, dataset.held_back) + SAMPLES_PER_SEED * (run.seed % SEEDS) + first
     return Whole(Chosen(dataset.make(split, start + count), range(start, start + count)), dataset.columns)
 
 
 def followed(run: TrainedModel, samples: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Returns the rows of a table: the accuracy of answers after 0, 1, 2, 4 and 8 examples in the prompt, for training
-    rules and for held-out rules (val, test)."""
+    """Returns rows with the accuracy of answers after 0, 1, 2, 4 and 8 examples in the prompt, for rules of each split
+    (train, val, test). Numbers of examples that do not fit into the context are left out."""
     rows, (name, *_) = [], answer_tasks(run)
     for split in Rules.splits:
         for examples in COUNTS:
@@ -143,7 +151,7 @@ def followed(run: TrainedModel, samples: int, say: Callable[[str], None]) -> lis
 
 
 def plot_rules(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Returns a PNG of the accuracy by the number of examples, with standard errors."""
+    """Returns the content of a PNG file that shows the accuracy by the number of examples, with standard errors."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2, 3.4), layout="constrained")
@@ -158,9 +166,9 @@ def plot_rules(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def learned(run: TrainedModel, functions: int, say: Callable[[str], None]) -> tuple[dict[str, Errors], Scores]:
-    """Returns the errors on the training distribution and on shifted data. The number of functions is `functions`, half
-    of which select the settings of the baselines. For linear functions it also returns the scores of the probe, with
-    twice as many examples as dimensions."""
+    """Returns the errors by data distribution (as trained, and shifted), and the scores of the probe. Of `functions`
+    functions, the first half selects the settings of the baselines. The scores are measured after 2 * dimension
+    examples. They are empty if the functions are not linear or if the samples have no more examples than that."""
     dataset = run.dataset()
     names, errors = BASELINES_BY_KIND.get(type(dataset.kind), ("ridge", "nearest neighbours")), {}
     for data, factors in {"as trained": {}, **SHIFTS}.items():
@@ -178,8 +186,8 @@ def learned(run: TrainedModel, functions: int, say: Callable[[str], None]) -> tu
 def _outputs(
     run: TrainedModel, dataset: InContext, factors: Mapping[str, float], count: int, first: int = 0, depth: int = 0
 ) -> Seen:
-    """Returns the outputs of the model for `count` functions of val, from the number `first` on. `factors` multiply
-    options of the data set."""
+    """Returns the outputs of the model for `count` functions of val, which are the samples from the number `first` on
+    in the block of the run. `factors` contains factors of options of the data set, by option."""
     name, task = next((name, task) for name, task in run.tasks.items() if task.needs.supervised_at)
     options = {key: getattr(dataset, key) for key in ("dimension", "examples", "noise", "scale", "weights", "samples")}
     options |= {key: factor * options[key] for key, factor in factors.items()}
@@ -188,8 +196,9 @@ def _outputs(
 
 
 def curve_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns lines with the errors on the training distribution after half of the examples and after all: of the
-    model, of each baseline, and their paired difference."""
+    """Returns two lines with errors on the training distribution: after half of the examples and after all examples. A
+    line contains the errors of the model and of each baseline, and the paired differences between the model and the
+    baselines. Returns no lines for rules."""
     trained = [row for row in rows if row.get("where") == "as trained"]
     lines = []
     for row in [trained[len(trained) // 2], trained[-1]] if trained else ():
@@ -202,7 +211,8 @@ def curve_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def probe_rows(probed: Scores) -> list[dict[str, Any]]:
-    """Returns the scores of the probe as rows of a table: R2 by position and number of layers."""
+    """Returns the scores of the probe as rows of a table, with R2 by the position of the vectors and the number of
+    layers."""
     return [
         {"where": f"ridge's weights, read off {where}", "layers": layers, "R2": score, "R2" + ERROR: error}
         for where, scores in probed.items()
@@ -211,7 +221,7 @@ def probe_rows(probed: Scores) -> list[dict[str, Any]]:
 
 
 def probe_lines(probed: Scores) -> list[str]:
-    """Returns the scores of the probe as one line per position."""
+    """Returns the scores of the probe as text, one line per position of the vectors."""
     counts = f"linear map fitted to {FITTED:,} functions, scored on {SCORED:,}"
     return [
         f"R2 of ridge's weights predicted from each layer at {where} ({counts}): "
@@ -221,7 +231,7 @@ def probe_lines(probed: Scores) -> list[str]:
 
 
 def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the rows as the content of a CSV file."""
+    """Returns the rows as the content of a CSV file. Columns are the keys of all rows."""
     text = io.StringIO()
     table = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     table.writeheader()
@@ -236,7 +246,8 @@ def _png(figure: Any) -> bytes:
 
 
 def plot_functions(errors_by_data: Mapping[str, Errors], probed: Scores) -> bytes:
-    """Returns a PNG with one panel per data distribution and one for the probe. The bands show one standard error."""
+    """Returns the content of a PNG file with one panel per data distribution, and one panel for the probe if there are
+    scores. The bands show one standard error."""
     from matplotlib.figure import Figure
 
     panels = len(errors_by_data) + bool(probed)

@@ -1,4 +1,4 @@
-"""Random functions that a model must learn from the examples in its context (`datasets/in_context.py`)."""
+"""Random functions for the data set `in_context`. A model must learn the function from the examples in its context."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float64
 
 NUMBERS = 2**24
-"""The maximum number of values in a sample, and of weights in its function."""
+"""The maximum number of values in a sample, and the maximum number of weights of a network."""
 Drawn = Callable[[Float64[np.ndarray, "k d"]], Float64[np.ndarray, "k"]]
-"""A function from points (k, d) to values (k,)."""
+"""A drawn function. It maps points with shape (k, d) to values with shape (k,)."""
 
 
 class Function(ABC):
@@ -19,11 +19,12 @@ class Function(ABC):
 
     @abstractmethod
     def drawn(self, dimension: int, random: np.random.Generator) -> Drawn:
-        """Draws a random function of points with this dimension."""
+        """Draws a random function of points with `dimension` coordinates. Raises ValueError if the kind of function
+        does not allow this dimension."""
 
 
 class Linear(Function):
-    """The dot product with normally distributed weights."""
+    """The dot product of the point with normally distributed weights."""
 
     def drawn(self, dimension: int, random: np.random.Generator) -> Drawn:
         weights = random.normal(size=dimension)
@@ -31,7 +32,8 @@ class Linear(Function):
 
 
 class Sparse(Function):
-    """The dot product with normally distributed weights, of which all but `nonzero` are 0."""
+    """The dot product of the point with weights. `nonzero` of the weights are normally distributed, the other weights
+    are 0."""
 
     def __init__(self, *, nonzero: int = 3):
         if nonzero < 1:
@@ -47,8 +49,8 @@ class Sparse(Function):
 
 
 class Network(Function):
-    """A network with one layer of `hidden` ReLUs and a linear output, with normally distributed weights. It is scaled
-    so that the values have the same mean square as those of `linear`."""
+    """A network with one layer of `hidden` ReLUs and a linear output. The weights are normally distributed. The output
+    is scaled such that its mean square equals that of `linear`."""
 
     def __init__(self, *, hidden: int = 20):
         if hidden < 1:
@@ -64,8 +66,8 @@ class Network(Function):
 
 
 class Tree(Function):
-    """A binary decision tree of depth `depth`. Each node tests whether one coordinate is positive; the values of the
-    leaves are normally distributed."""
+    """A binary decision tree of depth `depth`, from 1 to 16. Each inner node tests whether one coordinate of the point
+    is positive. The values of the leaves are normally distributed."""
 
     def __init__(self, *, depth: int = 3):
         if not 1 <= depth <= 16:
@@ -73,7 +75,7 @@ class Tree(Function):
         self.depth = depth
 
     def drawn(self, dimension: int, random: np.random.Generator) -> Drawn:
-        first = 2**self.depth  # nodes are numbered by level: the root is 1, the first leaf is this
+        first = 2**self.depth  # nodes are numbered by level: the root is 1, the first leaf is `first`
         coordinates, leaves = random.integers(dimension, size=first), random.normal(size=first)
 
         def value(x: Float64[np.ndarray, "k d"]) -> Float64[np.ndarray, "k"]:

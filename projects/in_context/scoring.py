@@ -1,6 +1,6 @@
 """Evaluation of learning in context: the error after k examples, compared with baselines that are fitted to the same
-examples, and a linear probe that reads the weights of ridge regression from the layers. All results have standard
-errors."""
+examples, and a linear probe. The probe predicts the weights of ridge regression from the vectors of each layer. All
+results have standard errors."""
 
 from __future__ import annotations
 
@@ -18,36 +18,40 @@ from ...tasks.next_item import NextItem
 from .rivals import BASELINES, errors_of, ridge_weights
 
 ERROR = " se"
-"""The suffix of the names of columns with standard errors."""
+"""The suffix of the names of columns that contain standard errors."""
 
 PENALTY = 1e-4
-"""The penalty of the ridge regression of the probe, relative to the mean square of its vectors."""
+"""The penalty of the ridge regression with which the probe is fitted, relative to the mean square of the vectors."""
 
 Errors = Mapping[str, Float[Tensor, "m k"]]
-"""The squared errors of m functions after 0, 1, 2, ... examples. Keys: `model` and the names of baselines."""
+"""The squared errors of m functions (rows) after 0, 1, 2, ... examples (columns), by `model` and the names of
+baselines."""
 Scores = Mapping[str, Sequence[tuple[float, float]]]
-"""R2 and its standard error before the first layer and after each layer, by the position of the vectors."""
+"""The pairs (R2, standard error of R2) of the probe before the first layer and after each layer. Keys are the positions
+of the vectors, as in `Seen.vectors`."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """n functions with k points and values each, and the outputs of the model for them."""
+    """The points and values of n functions with k examples each, and the outputs of the model for these functions."""
 
     x: Float[Tensor, "n k d"]
     y: Float[Tensor, "n k"]
     predicted: Float[Tensor, "n k"]
-    """The predicted value at each point, from the preceding pairs."""
+    """The value at each point that the model predicts from the preceding pairs of points and values."""
     depth: int = 0
-    """The number of examples before the vectors."""
+    """The number of examples that the model reads before the position at which `vectors` are taken. 0: there are no
+    vectors."""
     vectors: Mapping[str, Float[Tensor, "l n w"]] = field(default_factory=dict)
-    """The vectors of width w before the first layer and after each layer: at `the next point`, and the mean over the
-    preceding values (`the mean of the values`)."""
+    """The vectors of width w before the first layer and after each layer, by position. `the next point`: the vector at
+    the point after the first `depth` examples. `the mean of the values`: the mean of the vectors at the values of these
+    examples."""
 
 
 @torch.no_grad()
 def model_outputs(model: Model, name: str, task: NextItem, split: SampleSplit, depth: int = 0, rows: int = 64) -> Seen:
-    """Runs the model on all samples of a split. With `depth`, also returns the vectors after that number of
-    examples."""
+    """Runs the model on all samples of a split and returns the outputs. If `depth` is not 0, the result also contains
+    the vectors after that number of examples. `rows` is the number of samples per forward pass."""
     columns: dict[str, list[Tensor]] = {key: [] for key in ("x", "y", "predicted")}
     vectors: dict[str, list[Tensor]] = {"the next point": [], "the mean of the values": []}
     outputs: list[Tensor] = []
@@ -78,8 +82,9 @@ def model_outputs(model: Model, name: str, task: NextItem, split: SampleSplit, d
 def errors_by_name(
     outputs: Seen, baselines: Sequence[str], tuned: int, say: Callable[[str], None]
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Returns the squared errors of the model and of each baseline on all functions except the first `tuned`, which
-    select the settings of the baselines. Calls `say` with the name of each baseline before it is fitted."""
+    """Returns the squared errors of the model and of each baseline on all functions except the first `tuned`. The first
+    `tuned` functions select the settings of the baselines. Calls `say` with the name of each baseline before the
+    baseline is fitted."""
     errors = {"model": (outputs.predicted - outputs.y)[tuned:].square()}
     for name in baselines:
         say(name)
@@ -88,14 +93,14 @@ def errors_by_name(
 
 
 def with_error(values: Float[Tensor, "m"]) -> tuple[float, float]:
-    """Returns the mean and its standard error."""
+    """Returns (mean of the values, standard error of the mean)."""
     return float(values.mean()), float(values.std() / len(values) ** 0.5)
 
 
 def probe(outputs: Seen, weight: float, fitted: int) -> Scores:
-    """Returns how well a linear map predicts the weights of ridge regression from the vectors of each layer (as Akyurek
-    et al. 2023, arXiv:2211.15661). The map is fitted by ridge regression to the first `fitted` functions; R2 is
-    computed on the others."""
+    """Returns how well a linear map predicts the weights of ridge regression with the penalty `weight` from the vectors
+    of each layer (Akyurek et al. 2023, arXiv:2211.15661). The map is fitted by ridge regression to the first `fitted`
+    functions. R2 is computed on the remaining functions."""
     targets = ridge_weights(outputs.x[:, : outputs.depth], outputs.y[:, : outputs.depth], weight)
     variance = (targets[fitted:] - targets[fitted:].mean(0)).square().sum(1)
 
@@ -113,9 +118,10 @@ def probe(outputs: Seen, weight: float, fitted: int) -> Scores:
 
 
 def rows_of(lines: Mapping[str, Errors]) -> list[dict[str, Any]]:
-    """Returns the errors by data distribution, `{"as trained": {"model": errors, "ridge": errors}}`, as rows of a
-    table. A row contains, for one number of examples, the mean squared errors, the differences between the model and
-    each baseline, and their standard errors. The differences are paired: both errors are of the same functions."""
+    """Returns the errors as rows of a table. `lines` contains the errors by data distribution: `{"as trained":
+    {"model": errors, "ridge": errors}}`. A row is for one number of examples and contains the mean squared errors, the
+    differences between the model and each baseline, and the standard errors of both. The standard error of a difference
+    is that of the paired differences on the same functions."""
     rows = []
     for where, errors in lines.items():
         for k in range(errors["model"].shape[1]):

@@ -1,9 +1,10 @@
 """Whisper's decoding of one window: special tokens, rules for the next token, beam search and sampling.
 
-The rules are those of OpenAI's code (github.com/openai/whisper, `whisper/decoding.py`); tests compare texts and
-log-probabilities with it. `generate` of transformers uses other rules. It does not renormalize the probabilities of the
-allowed tokens, so that log-probabilities are lower. It divides by the length including the end token. It continues as
-long as an unfinished text can become better than the worst finished text, which causes long repetitions on silence."""
+The rules are those of OpenAI's code (github.com/openai/whisper, `whisper/decoding.py`); tests compare the texts and
+log-probabilities with the results of this code. The method `generate` of transformers uses other rules. It does not
+renormalize the probabilities of the allowed tokens, so its log-probabilities are lower. It divides log-probabilities by
+a length that includes the end token. It continues as long as an unfinished text can become better than the worst
+finished text, which causes long repetitions on silence."""
 
 from __future__ import annotations
 
@@ -41,19 +42,20 @@ CODES = {" ".join(words[:-1]): words[-1] for words in map(str.split, NAMES.split
 
 
 def code_of(language: str) -> str:
-    """Returns the code of a language from its code, name or token: `de` for `de`, `German` and `<|de|>`. Other texts
-    are returned in lower case without a check."""
+    """Returns the code of a language. The code, the English name and the token are accepted: `de` is returned for `de`,
+    `German` and `<|de|>`. Any other text is returned in lower case without a check."""
     plain = language.removeprefix("<|").removesuffix("|>").lower()
     return CODES.get(plain, plain)
 
 
 SHORTEST = 8
-"""The minimum context length in tokens. The special ids at the beginning of a text must fit into it."""
+"""The minimum context length of the model in tokens. The special ids at the beginning of a text must fit into the
+context."""
 
 
 class Protocol(Published):
-    """Whisper's special ids. Raises pydantic's ValidationError (a ValueError) if an id is not valid, or if `language`
-    is not in `languages`."""
+    """Whisper's special ids. Raises pydantic's ValidationError (a ValueError) if a value has a wrong type or is out of
+    range, or if `language` is not a key of `languages`."""
 
     start: Id
     end: Id
@@ -63,17 +65,17 @@ class Protocol(Published):
     no_speech: Id
     no_timestamps: Id
     timestamps: Id
-    """The id of the timestamp 0.00. The later timestamps follow it."""
+    """The id of the timestamp 0.00. The ids of the later timestamps follow this id."""
     languages: dict[str, Id] = {}
-    """Ids of languages by code, such as `de`. Empty for an English-only model."""
+    """The ids of the languages by code, such as `de`. Empty for a model that supports only English."""
     suppressed: list[Id] = []
     """Ids that are never generated."""
     suppressed_first: list[Id] = []
     """Ids that are never generated as the first id."""
     latest_start: Annotated[int, Field(ge=0, lt=2**24)] | None = 50
-    """The latest first timestamp of a window, in steps of 0.02 s (50: 1 s); None: no limit."""
+    """The maximum first timestamp of a window, in steps of 0.02 s (50: 1 s). None: no limit."""
     language: str | None = None
-    """The code of the language for which the model was fine-tuned; None: the language is detected."""
+    """The code of the language for which the model was fine-tuned. None: the language is detected."""
 
     @model_validator(mode="after")
     def _language_is_listed(self) -> Protocol:
@@ -83,7 +85,7 @@ class Protocol(Published):
 
     @property
     def highest(self) -> int:
-        """The largest of all these ids."""
+        """The largest of all special ids, including the suppressed ids."""
         ids = (self.start, self.end, self.transcribe, self.translate, self.previous, self.no_speech, self.no_timestamps)
         return max(*ids, self.timestamps, *self.languages.values(), *self.suppressed, *self.suppressed_first)
 
@@ -92,20 +94,20 @@ class Said(NamedTuple):
     """The decoded text of one window."""
 
     ids: list[int]
-    """The ids without the end, including timestamps."""
+    """The ids of the text, including timestamps, without the end."""
     log: float
-    """The mean log-probability of the tokens in nats. The end counts as a token."""
+    """The mean log-probability of the ids in nats. The end is counted as one of the ids."""
     no_speech: float
     """The probability that the window contains no speech."""
     temperature: float
-    """The temperature of the decoding."""
+    """The temperature at which the text was decoded."""
     compression: float
-    """The compression ratio of the text with zlib."""
+    """The zlib compression ratio of the text (see the function `compression`)."""
 
 
 def compression(text: str) -> float:
-    """Returns the zlib compression ratio of the UTF-8 text without surrounding white space. Repetitive texts have a
-    ratio above 2.4."""
+    """Returns the zlib compression ratio of the text in UTF-8 without surrounding white space: the number of bytes
+    divided by the number of compressed bytes. A ratio above 2.4 usually means that the text is repetitive."""
     raw = text.strip().encode()
     return len(raw) / len(zlib.compress(raw))
 
@@ -114,11 +116,11 @@ def compression(text: str) -> float:
 
 
 class Rules:
-    """Masks the ids that Whisper's protocol does not allow as the next id, in every row of scores.
+    """Sets the scores of all ids that Whisper's protocol does not allow as the next id to minus infinity.
 
-    Timestamps occur in pairs (one ends a segment, the next begins another) and never decrease. A timestamp is forced if
-    the sum of the probabilities of all timestamps is larger than the probability of every other token. Without
-    `timestamps` only suppressed ids are masked."""
+    Timestamps occur in pairs (the first ends a segment, the second begins the next segment) and never decrease. A
+    timestamp is forced if the sum of the probabilities of all timestamps is larger than the probability of every other
+    token. If `timestamps` is False, only suppressed ids are masked."""
 
     def __init__(self, protocol: Protocol, timestamps: bool, device: torch.device | str = "cpu"):
         self.protocol, self.timestamps = protocol, timestamps
@@ -127,8 +129,9 @@ class Rules:
         self.never_first = torch.tensor(protocol.suppressed_first, dtype=torch.long, device=device)
 
     def __call__(self, scores: Float[Tensor, "b v"], texts: Sequence[Sequence[int]]) -> Float[Tensor, "b v"]:
-        """Returns the scores in float32 with minus infinity for ids that are not allowed. `texts` are the generated ids
-        of each row, of equal length. The scores may be changed in place."""
+        """Returns the scores in float32, with minus infinity for ids that are not allowed. `texts` contains the ids
+        that were generated so far in each row; all rows have the same length. The argument `scores` may be changed in
+        place."""
         scores, zero = scores.float(), self.protocol.timestamps
         if not texts[0]:  # all rows have equal length
             scores.index_fill_(1, self.never_first, -torch.inf)
@@ -143,8 +146,8 @@ class Rules:
         return scores
 
     def _forbidden_ranges(self, text: Sequence[int]) -> list[tuple[int, int | None]]:
-        """Returns the ranges [low, high) of ids that must not follow a text. If high is None, the range extends to the
-        end of the vocabulary."""
+        """Returns the ranges [low, high) of ids that must not follow a text. If `high` is None, the range extends to
+        the end of the vocabulary."""
         zero = self.protocol.timestamps
         if not text:  # the first id is a timestamp that is not late
             latest = self.protocol.latest_start
@@ -166,12 +169,13 @@ class Rules:
 
 
 Candidate = Found
-"""A candidate text of a window: its ids without the end, and their log-probability among the allowed ids. If the text
-has ended, the log-probability of the end is included."""
+"""A candidate for the text of a window: its ids without the end, and the sum of the log-probabilities of its ids,
+renormalized over the allowed ids. If the text has ended, the log-probability of the end is included."""
 
 
 class Branch(NamedTuple):
-    """A continuation of a text: the log-probability of the complete text, its row, and the next id."""
+    """A continuation of an unfinished text: the log-probability of the continued text, the row of the unfinished text,
+    and the next id."""
 
     log: float
     row: int
@@ -179,8 +183,9 @@ class Branch(NamedTuple):
 
 
 def likeliest(candidates: Sequence[Candidate], length_penalty: float | None) -> Candidate:
-    """Returns the best candidate by `Transcribing.length_penalty`; the first one of equals. Lengths do not include the
-    end. An empty text has length 1."""
+    """Returns the candidate with the highest score. If several have this score, returns the first of them. The score is
+    the log-probability divided by a function of the length (see `Transcribing.length_penalty`). The length does not
+    include the end. If `length_penalty` is None, an empty text has length 1."""
 
     def score(candidate: Candidate) -> float:
         length = len(candidate.ids)
@@ -190,8 +195,7 @@ def likeliest(candidates: Sequence[Candidate], length_penalty: float | None) -> 
 
 
 def finite_scores(session: Session) -> Float[Tensor, "b v"]:
-    """Returns the scores of the next id of each row. Raises ValueError if the maximum of a row is not finite, which is
-    also the case if a score is NaN."""
+    """Returns the scores of the next id of each row. Raises ValueError if the maximum of a row is infinite or NaN."""
     scores = session.scores()
     finite(scores.amax(-1))
     return scores
@@ -199,12 +203,12 @@ def finite_scores(session: Session) -> Float[Tensor, "b v"]:
 
 def search_texts(session: Session, rules: Rules, most: int, *, beams: int, patience: float = 1.0) -> list[Candidate]:
     """Returns the texts of a beam search: the finished texts in the order in which they ended. If there are fewer than
-    `beams`, unfinished texts follow, best first.
+    `beams` finished texts, the best unfinished texts follow, best first, up to `beams` texts in total.
 
-    Each step continues every unfinished text with its `beams + 1` most likely ids. The continuations are taken best
-    first, until `beams` of them are unfinished; those that end a text are finished. The search ends as soon as
-    `round(beams * patience)` texts are finished, or after `most` tokens including the end. Raises ValueError if the
-    vocabulary is not larger than the number of beams."""
+    Each step computes the `beams + 1` most likely continuations of every unfinished text. The continuations are taken
+    in the order of their log-probability, until `beams` continuations without the end have been taken. Continuations
+    with the end are finished texts. The search ends when `round(beams * patience)` texts are finished, or after `most`
+    tokens including the end. Raises ValueError if the vocabulary is not larger than `beams`."""
     wanted, end = round(beams * patience), rules.protocol.end
     finished: list[Candidate] = []
     running, scores = Beams([[]], [0.0], [0]), finite_scores(session)
@@ -225,16 +229,17 @@ def search_texts(session: Session, rules: Rules, most: int, *, beams: int, patie
 
 
 class Beams(NamedTuple):
-    """The unfinished texts of a beam search, by row of the session."""
+    """The unfinished texts of a beam search. Each text is in one row of the session."""
 
     texts: list[list[int]]
     logs: list[float]
     """The log-probabilities of the texts."""
     order: list[int]
-    """The rows, best first."""
+    """The numbers of the rows, in descending order of the log-probability."""
 
     def branches(self, logs: Float[Tensor, "b v"], count: int) -> list[Branch]:
-        """Returns the `count` most likely continuations of each text, from the log-probabilities of the next id."""
+        """Returns the `count` most likely continuations of each text. `logs` contains the log-probabilities of the next
+        id."""
         values, ids = largest(logs, count)
         values = values + torch.tensor(self.logs, device=logs.device)[:, None]
         values, ids = torch.stack(
@@ -243,8 +248,9 @@ class Beams(NamedTuple):
         return [Branch(log, row, int(id)) for row in self.order for log, id in zip(values[row], ids[row])]
 
     def continued(self, going: Sequence[Branch]) -> tuple[Beams, list[int]]:
-        """Returns the beams after these branches (best first), and the previous row of each row. The best branch of
-        every row stays in its row, so that its cache is not copied."""
+        """Returns the beams after the continuations `going` (best first), and for each new row the row of its previous
+        text. The best continuation of every row stays in this row, which means that its cache does not have to be
+        copied."""
         rows = seated(going)
         texts, order = (
             [[*self.texts[branch.row], branch.id] for branch in rows],
@@ -253,14 +259,15 @@ class Beams(NamedTuple):
         return Beams(texts, [branch.log for branch in rows], order), [branch.row for branch in rows]
 
     def candidates(self) -> list[Candidate]:
-        """Returns all texts, best first. Of equal texts the later one is first."""
+        """Returns all texts, best first. If two texts have the same log-probability, the later text is first."""
         rows = sorted(self.order, key=lambda row: self.logs[row])[::-1]
         return [Candidate(self.texts[row], self.logs[row]) for row in rows]
 
 
 def select(branches: Sequence[Branch], beams: int, end: int) -> tuple[list[Branch], list[Branch]]:
-    """Returns the branches that end a text and the first `beams` branches that do not, best first. Ends after the last
-    of these `beams` branches, and ends with probability 0, are dropped."""
+    """Returns (continuations with the end, continuations without the end), best first. The second list contains the
+    best `beams` continuations. Continuations with the end are dropped if they are less likely than all of these, or if
+    their probability is 0."""
     ended: list[Branch] = []
     going: list[Branch] = []
     for branch in sorted(branches, key=lambda branch: -branch.log):
@@ -278,7 +285,8 @@ def sample_texts(
     generator: torch.Generator | None = None,
 ) -> list[Candidate]:  # fmt: skip
     """Draws `count` texts at a temperature above 0. A text has at most `most` tokens including the end. The
-    log-probabilities are those at temperature 1. Raises ValueError if scores are not finite."""
+    log-probabilities in the result are computed at temperature 1. Raises ValueError if the maximum score of a row is
+    infinite or NaN."""
     end, scores = rules.protocol.end, finite_scores(session).repeat_interleave(count, dim=0)
     session.expand(count)
     texts: list[list[int]] = [[] for _ in range(count)]

@@ -1,5 +1,5 @@
-"""Transcription with an imported Whisper: of one sound, and of the files of `chopmix transcribe RUN FILE...`, which are
-written as text, JSON or subtitles (SRT, VTT)."""
+"""Transcription with an imported Whisper: of one sound (`transcribe`), and of the files of `chopmix transcribe RUN
+FILE...`. The transcripts of files are written as text, JSON or subtitles (SRT, VTT)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from .transcription import Segment, Transcriber, Transcribing, Transcript, vocab
 
 
 def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
-    """Returns the transcriber of an imported Whisper and the chopper that computes its spectrograms. Raises RunError if
-    the run is not a Whisper, and DataError if its special ids are damaged."""
+    """Returns the transcriber of an imported Whisper, and the chopper that computes its spectrograms. Raises RunError
+    if the run is not a Whisper or its context is shorter than `SHORTEST`, and DataError if its special ids cannot be
+    read or are outside the vocabulary."""
     task, text = run.text_task()
     sounds = [name for name, chopper in run.choppers.items() if isinstance(chopper, AudioStemChopper)]
     encoding = run.choppers[text].vocabulary
@@ -45,8 +46,9 @@ def transcriber_of(run: Run) -> tuple[Transcriber, AudioStemChopper]:
 
 
 def protocol_of(run: Run, text: str, vocabulary: int) -> Protocol:
-    """Returns Whisper's special ids, which are stored with the encoding of the input `text`. Raises DataError if they
-    are damaged or outside the `vocabulary`, and RunError if the context is shorter than `SHORTEST`."""
+    """Returns Whisper's special ids, which are stored with the encoding of the input `text`. `vocabulary` is the
+    vocabulary size of the model. Raises DataError if the ids cannot be read or are not below `vocabulary`, and RunError
+    if the context of the model is shorter than `SHORTEST`."""
     file = run.folder / "assets" / run.config.wiring.owners[text] / "encoding.json"
     protocol = as_record(json.dumps(run.choppers[text].vocabulary.frame["whisper"]), Protocol, f"{file}: whisper")
     if protocol.highest >= vocabulary:
@@ -59,10 +61,11 @@ def protocol_of(run: Run, text: str, vocabulary: int) -> Protocol:
 def transcribe(
     run: Run, source: Any, how: Transcribing = Transcribing(), advance: Callable[[float, float], None] | None = None
 ) -> Transcript:
-    """Transcribes one sound of any length: a path, the bytes of a file, or (samples, rate in hertz). The language of
-    the returned transcript is detected immediately; the segments are decoded during iteration. After each segment,
-    `advance` is called with the completed and the total seconds. Raises ValueError if the sound cannot be read, or if
-    the model does not support the language."""
+    """Transcribes one sound of any length. `source` is a path, the bytes of a sound file, or a pair (samples, rate in
+    hertz). The language is detected before this function returns; the segments are decoded during the iteration over
+    the returned transcript. After each segment, `advance` is called with the completed and the total number of seconds.
+    Raises ValueError if the sound cannot be read, or if the model does not support the language or translation, and
+    RunError or DataError in the cases of `transcriber_of`."""
     transcriber, chopper = transcriber_of(run)
     transcriber.check(how)
     clip = AudioStemChopper(mels=chopper.mels, longest=1e9, fill=None).decode(source)
@@ -76,7 +79,8 @@ def transcribe(
 def _with_progress(
     segments: Iterable[Segment], total: float, advance: Callable[[float, float], None] | None
 ) -> Iterator[Segment]:
-    """Yields the segments. Calls `advance` after each segment and at the end."""
+    """Yields the segments. Calls `advance` before each segment is yielded and at the end, with the completed and the
+    total number of seconds."""
     for segment in segments:
         if advance:
             advance(segment.end, total)
@@ -89,13 +93,13 @@ def _with_progress(
 
 
 def as_text(segments: Iterable[Segment]) -> str:
-    """Returns one line per segment."""
+    """Returns the texts of the segments, one line per segment."""
     return "".join(f"{segment.text}\n" for segment in segments)
 
 
 def as_json(transcript: Transcript) -> str:
     """Returns a JSON object: `{"language": "en", "text": "...", "segments": [{"start": 0.0, "end": 2.5, "text": "...",
-    ...}]}`, with times in seconds."""
+    ...}]}`. `start` and `end` are in seconds."""
     segments = list(transcript)
     parts = [
         {"start": s.start, "end": s.end, "text": s.text, "mean_log_probability": round(s.decoding.log, 4),
@@ -122,7 +126,8 @@ def as_vtt(segments: Iterable[Segment]) -> str:
 
 
 def clock(seconds: float, point: str) -> str:
-    """Returns hours, minutes, seconds and milliseconds: `clock(62.5, ",")` is `00:01:02,500`."""
+    """Returns a time as hours, minutes, seconds and milliseconds. `point` separates the milliseconds: `clock(62.5,
+    ",")` is `00:01:02,500`."""
     ms = round(seconds * 1000)
     return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{point}{ms % 1000:03}"
 
@@ -133,10 +138,10 @@ FORMATS = {"txt": as_text, "json": as_json, "srt": as_srt, "vtt": as_vtt}
 def write_transcripts(
     run: Run, files: Sequence[str], how: Transcribing, formats: Sequence[str], folder: Path | None
 ) -> int:
-    """Transcribes files, prints the segments, and writes them to `NAME.FORMAT` in `folder` or in the folder of each
-    file. `formats` are keys of FORMATS. A file that cannot be read is reported and skipped. Returns the number of
-    skipped files. Raises RunError if two files have the same output path, and ValueError if the model does not support
-    the language."""
+    """Transcribes files, prints the segments, and writes the transcripts to `NAME.FORMAT` in `folder` (None: in the
+    folder of each file). `formats` are keys of FORMATS. A file that cannot be read or whose transcript cannot be
+    written is reported and skipped. Returns the number of skipped files. Raises RunError in the cases of
+    `transcriber_of` and `output_names`, and ValueError if the model does not support the language or translation."""
     transcriber, _ = transcriber_of(run)
     transcriber.check(how)
     outputs = output_names(files, formats, folder) if formats else {}
@@ -167,7 +172,7 @@ def write_transcripts(
 
 
 def progress_bar(console: Console) -> Progress:
-    """Returns a progress bar on standard error for one file."""
+    """Returns a progress bar for one file, which is shown on standard error if standard error is a terminal."""
     name, done = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[done]}", markup=False)
     columns = (name, BarColumn(), done, TimeRemainingColumn())
     redirect = sys.stdout.isatty()  # not if standard output is a file
@@ -177,8 +182,9 @@ def progress_bar(console: Console) -> Progress:
 
 
 def output_names(files: Sequence[str], formats: Sequence[str], folder: Path | None) -> dict[str, Path]:
-    """Returns the path of each transcript without extension, such as `talks/a` for `talks/a.mp3`, and creates the
-    folders. Raises RunError if two files have the same path, or if a folder cannot be written to."""
+    """Returns the output path of each file without extension, such as `talks/a` for `talks/a.mp3`, and creates the
+    folders. Raises RunError if two different files have the same output path, or if a folder cannot be created or
+    written to."""
     paths = {file: (folder or Path(file).parent) / Path(file).stem for file in files}
     owners: dict[Path, str] = {}
     for file, out in paths.items():

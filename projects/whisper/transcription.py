@@ -1,9 +1,10 @@
-"""Transcription of complete files with Whisper, window by window of 30 seconds, and the segments in each window.
+"""Transcription of complete files with Whisper in windows of 30 seconds, and the segments in each window.
 
 Follows Radford et al. 2022 (arXiv:2212.04356, section 4.5) and OpenAI's code (github.com/openai/whisper,
-`whisper/transcribe.py`); tests compare the segments with it. The next window begins at the last timestamp. A window
-with an unlikely or repetitive text is decoded again at a higher temperature. There are two differences: no segment ends
-after the file, and segments without text or length are dropped, whereas OpenAI's code keeps them as empty segments."""
+`whisper/transcribe.py`); tests compare the segments with the results of this code. The next window begins at the last
+timestamp. A window with an unlikely or repetitive text is decoded again at a higher temperature. There are two
+differences from OpenAI's code. No segment ends after the file. Segments without text or with length 0 are dropped,
+whereas OpenAI's code keeps them as empty segments."""
 
 from __future__ import annotations
 
@@ -43,9 +44,9 @@ class Segment(NamedTuple):
     start: float
     end: float
     raw: str
-    """The generated text, including a leading space in languages that use spaces."""
+    """The generated text. In languages that use spaces, it begins with a space."""
     decoding: Said
-    """The decoding of the complete window."""
+    """The result of decoding the complete window of the segment."""
     ids: list[int]
     """The ids of the tokens, including timestamps."""
 
@@ -57,11 +58,12 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class Transcript:
-    """The segments of a file in order. `Transcriber.transcribe` decodes them during iteration, so that they can be
-    iterated over only once."""
+    """The segments of a file in order. The transcripts that `Transcriber.transcribe` returns can be iterated over only
+    once, because the segments are decoded during the iteration."""
 
     language: str
-    """The code of the language: from the settings, detected, or the only language of the model."""
+    """The code of the language. The language is that of the settings, or is detected, or is the only language of the
+    model."""
     segments: Iterable[Segment]
 
     def __iter__(self) -> Iterator[Segment]:
@@ -69,8 +71,9 @@ class Transcript:
 
 
 def window_planner(choppers: Mapping[str, Chopper], sound: str, text: str) -> Callable[[Tensor, Sequence[int]], Batch]:
-    """Returns a function that creates a batch of one sample: a spectrogram (mels, frames) for the encoder's input
-    `sound`, with two frames per token, and ids for the decoder's input `text`."""
+    """Returns a function that creates a batch of one sample from a spectrogram and ids. The spectrogram has shape
+    (mels, frames) and two frames per token; the encoder reads it as the input `sound`. The decoder reads the ids as the
+    input `text`."""
     axes, sound_chopper, end = axes_of(choppers.values()), choppers[sound], choppers[text].vocabulary.end
 
     def plan(window: Tensor, ids: Sequence[int]) -> Batch:
@@ -85,49 +88,51 @@ def window_planner(choppers: Mapping[str, Chopper], sound: str, text: str) -> Ca
 
 
 STEP = 0.02
-"""The difference between two timestamps in seconds."""
+"""The difference between two successive timestamps in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transcribing:
-    """Settings for transcription. The defaults are those of OpenAI's command line. Raises ValueError if a value is out
-    of range."""
+    """Settings for transcription. The defaults are those of OpenAI's command line. Raises ValueError if `beams`,
+    `patience`, `length_penalty`, `best_of` or `temperatures` is out of range."""
 
     language: str | None = None
-    """The code or name of the language, such as `de` or `German`. None: the language for which the model was
+    """The code or English name of the language, such as `de` or `German`. None: the language for which the model was
     fine-tuned, or else the language that is detected in the first 30 s."""
     translate: bool = False
     """Whether to translate into English instead of transcribing."""
     timestamps: bool = True
-    """Whether to decode timestamps. Without them a window is one segment."""
+    """Whether to decode timestamps. False: a window is one segment."""
     beams: int = 5
-    """The number of beams at temperature 0, from 1 to MOST_BEAMS; 1: greedy decoding."""
+    """The number of beams at temperature 0, from 1 to MOST_BEAMS; 1: greedy search."""
     patience: float = 1.0
-    """The search ends after `round(beams * patience)` finished texts (Kasai et al. 2022, arXiv:2204.05424)."""
+    """The beam search ends when `round(beams * patience)` texts are finished (Kasai et al. 2022, arXiv:2204.05424)."""
     length_penalty: float | None = None
-    """Texts are ranked by log-probability divided by ((5 + length) / 6) ** length_penalty, from 0 to 1 (Wu et al. 2016,
-    arXiv:1609.08144). None: by log-probability divided by length."""
+    """Texts are ranked by log-probability divided by ((5 + length) / 6) ** length_penalty, with a value from 0 to 1 (Wu
+    et al. 2016, arXiv:1609.08144). None: texts are ranked by log-probability divided by length."""
     best_of: int = 5
-    """The number of sampled texts at a temperature above 0, from 1 to MOST_BEAMS; the best one is used."""
+    """The number of texts that are sampled at a temperature above 0, from 1 to MOST_BEAMS. The best text is used."""
     seed: int = 0
     """The random seed of sampling."""
     temperatures: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    """Tried in this order until the text of a window is neither repetitive nor unlikely; each 0 or from 1e-6 to 1e6."""
+    """The temperatures that are tried in this order, until the text of a window is neither repetitive nor unlikely.
+    Each temperature is 0 or from 1e-6 to 1e6."""
     compression: float | None = 2.4
     """A text is repetitive if its zlib compression ratio is above this value; None: no check."""
     confidence: float | None = -1.0
-    """A text is unlikely if its mean log-probability (nats per token) is below this value; None: no check."""
+    """A text is unlikely if its mean log-probability in nats per token is below this value. None: no check."""
     silence: float | None = 0.6
-    """A window is silent if the probability of no speech is above this value and the text is unlikely; None: no
-    check."""
+    """A window is silent if the probability of no speech is above this value and the mean log-probability of the text
+    is not above `confidence`. None: no window is silent."""
     follow: bool = True
-    """Whether the preceding text is the prompt of the next window, except after a temperature above 0.5."""
+    """Whether the prompt of a window contains the preceding text. After a window that was decoded at a temperature
+    above 0.5, the text up to the end of this window is left out of all later prompts."""
     initial_prompt: str | None = None
-    """The prompt of the first window, such as names that occur in the file. With `follow`, later windows keep it in
-    front of the preceding text as long as it fits."""
+    """The prompt of the first window, such as names that occur in the file. With `follow`, the prompt of a later window
+    consists of the initial prompt and the preceding text. If they do not fit, their beginning is left out."""
     carry_initial_prompt: bool = False
-    """Whether the prompt of every window contains the complete initial prompt, followed by as much of the preceding
-    text as fits."""
+    """Whether the prompt of every window begins with the complete initial prompt, followed by the end of the preceding
+    text that fits."""
 
     def __post_init__(self):
         if self.beams < 1 or self.best_of < 1:
@@ -146,24 +151,26 @@ class Transcribing:
             )
 
     def needs_retry(self, decoding: Said) -> bool:
-        """Returns whether to try the next temperature, because the text is repetitive or unlikely and the window is not
-        silent."""
+        """Returns whether to try the next temperature: whether the text is repetitive or unlikely. Returns False if the
+        text is unlikely and the probability of no speech is above `silence`."""
         unlikely = self.confidence is not None and decoding.log < self.confidence
         if unlikely and self.silence is not None and decoding.no_speech > self.silence:
             return False
         return unlikely or (self.compression is not None and decoding.compression > self.compression)
 
     def is_silent(self, decoding: Said) -> bool:
-        """Returns whether a window contains no speech. It has no segments then."""
+        """Returns whether a window is silent (see `silence`). A silent window has no segments. If `confidence` is None,
+        only the probability of no speech is compared."""
         confident = self.confidence is not None and decoding.log > self.confidence
         return self.silence is not None and decoding.no_speech > self.silence and not confident
 
 
 class Transcriber:
-    """Transcribes a spectrogram of any length in windows of `frames` frames with `hop` seconds each.
+    """Transcribes a spectrogram of any length in windows of `frames` frames. A frame lasts `hop` seconds.
 
-    `plan` creates the batch of one window for a `Session` from its spectrogram (mels, frames) and the first ids of its
-    text. `encoding` is the encoding of the text, which the task `task` generates as the input `input`."""
+    `plan` is a function that creates the batch of one window for a `Session`, from the spectrogram of the window (mels,
+    frames) and the first ids of its text. `encoding` encodes the text. The task `task` generates the text as the input
+    `input`."""
 
     def __init__(
         self, model: Model, protocol: Protocol, plan: Callable[[Tensor, Sequence[int]], Batch],
@@ -177,9 +184,9 @@ class Transcriber:
     # -------------------------------------------------------------------------------------------------- complete files
 
     def transcribe(self, spectrogram: Float[Tensor, "mels frames"], length: int, how: Transcribing) -> Transcript:
-        """Returns the transcript of a file, whose segments are decoded during iteration. `length` is the number of
-        frames of the file; the spectrogram has one more window of silence at the end. Raises ValueError if the model
-        does not support the language or translation."""
+        """Returns the transcript of a file. The segments are decoded during the iteration over the transcript. `length`
+        is the number of frames of the file. `spectrogram` contains one more window of silence at the end. Raises
+        ValueError if the model does not support the language or translation."""
         self.check(how)
         language = self.language(how) or self.detect(spectrogram)[0]
         return Transcript(language, self._segments(spectrogram, length, language, how))
@@ -203,7 +210,8 @@ class Transcriber:
                 start = len(history)
 
     def check(self, how: Transcribing) -> None:
-        """Raises ValueError if the model does not support the language or translation."""
+        """Raises ValueError if the model does not support the language, or if translation is selected and the model
+        supports only English."""
         languages = self.protocol.languages
         if not languages and (how.translate or (how.language and code_of(how.language) != "en")):
             raise ValueError("this model supports only English: other languages and translation are not possible")
@@ -211,15 +219,17 @@ class Transcriber:
             raise ValueError(f"no language {how.language!r}; possible: {', '.join(languages)}")
 
     def language(self, how: Transcribing) -> str | None:
-        """Returns the code of the language, or None if it must be detected."""
+        """Returns the code of the language: `en` for a model that supports only English, or else the language of the
+        settings, or else the language for which the model was fine-tuned. Returns None if all are unknown; the language
+        must be detected then."""
         if not self.protocol.languages:
             return "en"
         return code_of(how.language) if how.language else self.protocol.language
 
     @torch.inference_mode()
     def detect(self, spectrogram: Float[Tensor, "mels frames"]) -> tuple[str, dict[str, float]]:
-        """Returns the code of the most likely language of the first window, and the probability of each language by
-        code."""
+        """Returns the code of the most likely language of the first window, and a mapping from language codes to
+        probabilities."""
         window, languages = padded(spectrogram[:, : self.frames], self.frames), self.protocol.languages
         session = Session(self.model, self.plan(window, [self.protocol.start]), most=1, **self.names)
         values = finite_scores(session)[0, list(languages.values())].float().softmax(-1).tolist()
@@ -234,9 +244,9 @@ class Transcriber:
         return self.model.context // 2 - 1
 
     def prompt(self, context: Sequence[int], language: str | None, how: Transcribing) -> list[int]:
-        """Returns the first ids of the text of a window: `<|startofprev|>` and the last ids of the preceding text
-        `context` (if any), the start, the language and the task (for a multilingual model), and `<|notimestamps|>`
-        (without timestamps)."""
+        """Returns the ids at the beginning of the text of a window. `context` contains the ids of the preceding text.
+        The result consists of: `<|startofprev|>` and the last ids of `context` (unless `context` is empty), the start,
+        the language and the task (only for a multilingual model), and `<|notimestamps|>` (only without timestamps)."""
         p = self.protocol
         ids = [p.previous, *context[-self.most_context :], p.start] if context else [p.start]
         if p.languages:
@@ -244,8 +254,8 @@ class Transcriber:
         return ids if how.timestamps else [*ids, p.no_timestamps]
 
     def _carried(self, prompt: Sequence[int], history: Sequence[int], start: int) -> list[int]:
-        """Returns the initial prompt, followed by as many of the last ids of `history[start:]` as fit. `history` begins
-        with the prompt."""
+        """Returns the initial prompt `prompt`, followed by as many of the last ids of `history[start:]` as fit.
+        `history` begins with the initial prompt, which is not repeated."""
         room = max(0, self.most_context - len(prompt))
         return [*prompt, *history[max(len(prompt), start, len(history) - room) :]]
 
@@ -256,9 +266,9 @@ class Transcriber:
         self, window: Tensor, context: Sequence[int], language: str | None, how: Transcribing,
         generator: torch.Generator | None = None,
     ) -> Said:  # fmt: skip
-        """Decodes one window with shape (mels, up to `frames`). The text is that of the first temperature at which it
-        is neither repetitive nor unlikely, or that of the last temperature. `context` are the ids of the preceding
-        text; the default `generator` has the seed `how.seed`."""
+        """Decodes one window with shape (mels, n), where n is at most `frames`. Returns the text of the first
+        temperature for which `Transcribing.needs_retry` is False, or the text of the last temperature. `context`
+        contains the ids of the preceding text. If `generator` is None, a generator with the seed `how.seed` is used."""
         batch = self.plan(padded(window, self.frames), self.prompt(context, language, how))
         generator, source = generator or self._generator(how), None
         for temperature in how.temperatures:
@@ -273,8 +283,8 @@ class Transcriber:
     def decode_at(
         self, batch: Batch, source: TokenSet | None, temperature: float, how: Transcribing, generator: torch.Generator
     ) -> tuple[Said, TokenSet]:
-        """Decodes a window at one temperature. Also returns the encoder's output, which is the `source` of the next
-        call."""
+        """Decodes a window at one temperature. Returns the decoded text and the output of the encoder. `source` is the
+        output of the encoder from an earlier call for the same window; None: the encoder is run."""
         p, begin = self.protocol, batch.main.chunks[self.names["input"]].values.view(-1).tolist()
         most = min(self.model.context // 2, self.model.context - len(begin) + 1)  # the last token is not an input
         session = Session(self.model, batch, most=most - 1, source=source, **self.names)
@@ -294,10 +304,11 @@ class Transcriber:
 
     def cut(self, decoding: Said, offset: int, size: int, timed: bool) -> tuple[list[Segment], int]:
         """Returns the segments of a window, and the number of frames after which the next window begins. The window
-        begins at the frame `offset` of the file and contains `size` frames of the file. `timed`: with timestamps.
+        begins at the frame `offset` of the file and contains `size` frames of the file. `timed`: the text was decoded
+        with timestamps.
 
-        0.00 a 2.00 2.00 b 5.00    segments a (0 to 2 s) and b (2 to 5 s); the next window follows this window 0.00 a
-        2.00 2.00 b         segment a (0 to 2 s); the next window begins at 2 s"""
+        0.00 a 2.00 2.00 b 5.00    segments a (0 to 2 s) and b (2 to 5 s); the next window follows this window
+        0.00 a 2.00 2.00 b         segment a (0 to 2 s); the next window begins at 2 s"""
         p, ids = self.protocol, decoding.ids
         times = [id >= p.timestamps for id in ids]
         pairs = [n for n in range(1, len(ids)) if times[n - 1] and times[n]]
@@ -316,14 +327,14 @@ class Transcriber:
         return self._segments_of(parts, offset, size, decoding), completed
 
     def _frames(self, id: int) -> int:
-        """Returns the frame of a window at a timestamp id."""
+        """Returns the number of frames from the beginning of the window to the timestamp `id`."""
         return round((id - self.protocol.timestamps) * STEP / self.hop)
 
     def _segments_of(
         self, parts: list[tuple[int, int, list[int]]], offset: int, size: int, decoding: Said
     ) -> list[Segment]:  # fmt: skip
-        """Returns the segments of `parts` (first frame, end frame, ids), cut at the end of the window. Segments without
-        text or length are dropped."""
+        """Returns the segments of `parts`, which are tuples (first frame, end frame, ids). Segments are cut at the end
+        of the window. Segments without text or with length 0 are dropped."""
         segments = []
         for start, end, ids in parts:
             start, end = min(start, size), min(end, size)
@@ -335,10 +346,11 @@ class Transcriber:
 
 
 def vocabulary_of(model: Model, input: str) -> int:
-    """Returns the vocabulary size of the input `input`, including timestamps, which may be missing in the tokenizer."""
+    """Returns the vocabulary size of the input `input` in the model. It includes the timestamps, which the tokenizer
+    may not contain."""
     return model.tokenizer(input).embedding.num_embeddings
 
 
 def padded(window: Float[Tensor, "mels n"], frames: int) -> Float[Tensor, "mels {frames}"]:
-    """Pads a window with zeros at the end to `frames` frames."""
+    """Returns the window with zeros added at the end, up to `frames` frames."""
     return torch.nn.functional.pad(window, (0, frames - window.shape[1]))

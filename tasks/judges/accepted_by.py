@@ -1,4 +1,4 @@
-"""A judge that scores generated items with the classifier of another run: class accuracy and diversity."""
+"""A judge that scores generated items with the classifier of another run: share of the correct class, and diversity."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from ..measuring.spread import NEIGHBOURS, class_variance, coverage, halves, rec
 from ..run_judge import RunJudge
 
 MOST = 5_000
-"""The largest number of items whose neighbours are searched; the time grows with its square."""
+"""The largest number of items whose nearest neighbours are searched. The time of the search grows with the square of
+this number."""
 
 
 class AcceptedBy(RunJudge):
     """The share of generated items that the classifier of a trained run assigns to the requested class.
 
-    A generator can raise this share by generating only the most typical items. Its coverage of the true items is
-    therefore measured as well, on the vectors that the classifier pools of each item, the input of its last linear
-    layer (k = 5): `_recall`, the share of true items that lie among generated ones (Kynkaanniemi et al. 2019), and
-    `_coverage`, the share that has a generated item near it (Naeem et al. 2020). Both use `_compared` generated items
-    and equally many true ones (those whose generated item is complete, at most 5,000). `_variance` is the diversity of
-    a class: the mean over classes of the trace of the covariance. `_recall_real` and `_coverage_real` compare one half
-    of the true items with the other, and `_variance_real` is the variance of the true items: the values of a perfect
-    generator.
+    A generator can increase this share by generating only the most typical items. The judge therefore also measures how
+    well the generated items cover the true items. It compares the vectors that the classifier pools for each item, the
+    input of its last linear layer (with k = 5 neighbours). `_recall`: the share of true items that lie among generated
+    items (Kynkaanniemi et al. 2019). `_coverage`: the share of true items with a generated item in their neighbourhood
+    (Naeem et al. 2020). `_compared`: the number of generated items, and of true items, that are compared: the samples
+    whose generated item is complete, at most 5,000. `_variance`: the diversity within a class, the trace of the
+    covariance, averaged over the classes. `_recall_real` and `_coverage_real` compare one half of the true items with
+    the other half, and `_variance_real` is the variance of the true items: a perfect generator would reach these
+    values.
     """
 
     figure, answer = Figure("share of items", larger_is_better=True), "class"
@@ -66,5 +68,6 @@ class AcceptedBy(RunJudge):
         return super().counts(figures, items) | dict.fromkeys(spread, int(figures.get("_compared", 0)))
 
     def vectors(self, items: Sequence[Any]) -> Float[Tensor, "n d"] | None:
-        """Returns the vectors that the classifier pools of the items; None without items, or if it does not pool."""
+        """Returns the vectors (n, d) that the classifier pools for the items. Returns None if there are no items, or if
+        the task of the run does not pool."""
         return self.part.pooled(self.task, [{self.input: item} for item in items]) if items else None

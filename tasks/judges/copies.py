@@ -16,13 +16,14 @@ from ..judging import Figure, Generated, Judge, TrainingItems
 
 
 class Copies(Judge):
-    """Measures whether generated items are copies of training items; all items must have the same length.
+    """Measures whether generated items are copies of training items. All items must have the same number of ids.
 
-    The distance of an item is the number of ids in which it differs from the nearest training item. The figure (named
-    as in the YAML) is the probability that a complete generated item has a smaller distance than a true item of the
-    split, both drawn at random; ties count half. It is 0.5 if generated items are as near as true ones, and 1 if all
-    are copies. `_exact`: the share that equals a training item; `_exact_real`: the same for the true items. If no
-    generated item is complete, only `_exact_real` is returned.
+    The distance of an item is the number of ids in which it differs from the nearest training item. The figure with the
+    name of the judge is a probability: that a random complete generated item has a smaller distance than a random true
+    item of the split (equal distances count half). It is 0.5 if generated items are as near to the training items as
+    true items are, and 1 if all of them are copies and no true item is. `_exact`: the share of generated items that
+    equal a training item. `_exact_real`: the share of true items that equal a training item. If no generated item is
+    complete, only `_exact_real` is returned.
     """
 
     encoded = True
@@ -62,6 +63,6 @@ class Copies(Judge):
         return figures
 
     def distances(self, items: Sequence[Any], vocabulary: Vocabulary) -> np.ndarray:
-        """Returns the number of ids in which each item differs from its nearest training item, (n)."""
+        """Returns the distances (n): the number of ids in which each item differs from its nearest training item."""
         ids = [np.array(vocabulary.encode(item), np.uint16) for item in items]
         return np.array([(self.training != item_ids).sum(1).min() for item_ids in ids])

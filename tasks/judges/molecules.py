@@ -1,4 +1,4 @@
-"""A judge that measures with RDKit whether generated molecules are valid, unique and novel."""
+"""A judge that measures with RDKit how many generated molecules are valid, unique and novel."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from ...tokenizers.encoding.base import Vocabulary
 from ..judging import Figure, Generated, Judge, TrainingItems
 
 LONGEST = 2000
-"""The largest number of letters of a SMILES that is parsed. RDKit takes 0.1 s for it, and 0.8 s for twice as many."""
+"""The largest number of characters of a SMILES that is parsed. RDKit takes 0.1 s for this length, and 0.8 s for twice
+this length."""
 
 
 class Molecules(Judge):
-    """The share of generated SMILES that RDKit parses as a molecule (`_valid`), the share of distinct ones among these
-    (`_unique`), and the share of the distinct ones that is not in the training data (`_novel`), as defined by MOSES
-    (Polykovskiy et al. 2020, arXiv:1811.12823). Two SMILES are the same molecule if their canonical forms are equal;
-    for `_novel`, the SMILES of the training data are not converted. A SMILES of more than `LONGEST` letters is not
-    valid. Needs the extra `molecules`."""
+    """Three shares, as defined by MOSES (Polykovskiy et al. 2020, arXiv:1811.12823). `_valid`: the share of generated
+    SMILES that RDKit parses as a molecule. `_unique`: the number of distinct molecules, divided by the number of valid
+    SMILES. `_novel`: the share of the distinct molecules that are not in the training data. Two SMILES are the same
+    molecule if their canonical forms are equal; the SMILES of the training data are compared as they are, without
+    conversion. A SMILES of more than `LONGEST` characters is not valid. This judge needs the extra `molecules`."""
 
     def __init__(self):
         self.training_digests = np.zeros(0, np.uint64)
@@ -59,8 +60,8 @@ class Molecules(Judge):
 
 
 def canonical(smiles: str) -> str | None:
-    """Returns RDKit's canonical form of a SMILES; None if it is invalid or has more than `LONGEST` letters. Raises
-    DataError if RDKit is not installed."""
+    """Returns RDKit's canonical form of a SMILES. Returns None if RDKit cannot parse it, if it is empty, or if it has
+    more than `LONGEST` characters. Raises DataError if RDKit is not installed."""
     try:
         from rdkit import Chem, rdBase
     except ImportError:
@@ -71,7 +72,7 @@ def canonical(smiles: str) -> str | None:
 
 
 def texts(items: Iterable[Any]) -> Iterator[str]:
-    """Yields the items. Raises ValueError if one is not a text."""
+    """Yields the items unchanged. Raises ValueError if an item is not a text."""
     for item in items:
         if not isinstance(item, str):
             raise ValueError(f"molecules must be texts (SMILES); an item of the target is {described(item)}")
@@ -79,5 +80,5 @@ def texts(items: Iterable[Any]) -> Iterator[str]:
 
 
 def digest(smiles: str) -> int:
-    """Returns the first 8 bytes of the sha256 of a text as an integer."""
+    """Returns the first 8 bytes of the SHA-256 of a text as an unsigned integer."""
     return int.from_bytes(hashlib.sha256(smiles.encode()).digest()[:8], "little")

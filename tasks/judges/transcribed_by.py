@@ -10,7 +10,8 @@ from ..run_judge import RunJudge
 
 
 class TranscribedBy(RunJudge):
-    """The word error rate of a trained run (CTC) on generated items, relative to the requested text."""
+    """The word error rate of a trained CTC run on generated sounds, compared with the requested text. An incomplete
+    item counts as an empty transcript."""
 
     figure, answer = Figure("errors per word"), "text"
 

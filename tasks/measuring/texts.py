@@ -1,4 +1,5 @@
-"""Metrics of hypotheses compared with reference texts: exact match, BLEU, chrF, word and character error rates."""
+"""Metrics of generated or recognised texts (hypotheses) compared with reference texts: exact match, BLEU, chrF, word
+and character error rates."""
 
 from __future__ import annotations
 
@@ -8,11 +9,11 @@ from typing import Any, Literal
 from ..base import Metric
 
 TextMetric = Literal["exact_match", "bleu", "chrf", "wer", "cer"]
-"""The possible values of `metrics` in a YAML."""
+"""The names of the text metrics, for `metrics` in a YAML."""
 
 
 def as_text(value: Any) -> str:
-    """Returns a column's value as text: UTF-8 bytes are decoded, other values converted by `str`."""
+    """Returns a column's value as text. Bytes are decoded as UTF-8, all other values are converted by `str`."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
@@ -37,10 +38,10 @@ def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
 
 
 def wer(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Returns the word error rate of a split, computed by jiwer: substitutions, deletions and insertions (including
-    those into empty references), divided by the number of words of all references.
+    """Returns the word error rate of a split, computed by jiwer: the number of substitutions, deletions and insertions
+    of words (including insertions into empty references), divided by the number of words of all references.
 
-    Both sides are normalised: lower case, no punctuation, single spaces.
+    Hypotheses and references are normalised: lower case, no punctuation, single spaces.
     """
     import jiwer
 
@@ -48,7 +49,7 @@ def wer(hypotheses: Sequence[str], references: Sequence[str]) -> float:
 
 
 def cer(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Returns the character error rate, with the same normalisation as `wer`."""
+    """Returns the character error rate of a split: like `wer`, but for characters instead of words."""
     import jiwer
 
     return float(jiwer.cer(_normalised(references), _normalised(hypotheses)))

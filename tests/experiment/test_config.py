@@ -104,6 +104,17 @@ def test_text_that_looks_like_a_number_stays_text(plain):
     assert config_from_tree(yaml.safe_load(yaml.safe_dump(config.tree))).evaluation.prompt == "1e-4"
 
 
+def test_a_removed_input_is_removed_everywhere(plain):
+    """Also where `data.columns` and `training.input_dropout` name it."""
+    more = [
+        "inputs.image={use: image, size: 32}",
+        "data.columns={image: picture}",
+        "training.input_dropout={image: 0.1}",
+    ]
+    tree = load_config(plain, [*more, "inputs.image=null"]).tree
+    assert "image" not in tree["inputs"] and not tree["data"]["columns"]
+
+
 @pytest.mark.parametrize("none", ["null", "none", "~"])
 def test_no_position(plain, none):
     assert load_config(plain, [f"inputs.text.position={none}"]).inputs["text"].options["position"] is None

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from checkout import CONFIGS
 from chopmix.experiment import build as model
-from chopmix.experiment.settings.config import config_from_tree, load_config
+from chopmix.experiment.settings.config import _without, config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.files.trust import Trust
 
@@ -45,7 +45,7 @@ def lines_of(path, *overrides: str) -> list[str]:
 def test_no_clip_is_known_to_its_end_where_attention_follows_time(plain, sound):
     given = (f"inputs.sound={sound}", "model.attention=same_sample & causal(seconds)")
     assert any("inputs.sound: each token depends on the complete clip" in line for line in lines_of(plain, *given))
-    assert not any("whole clip" in line for line in lines_of(plain, given[0], "model.attention=causl"))
+    assert not any("complete clip" in line for line in lines_of(plain, given[0], "model.attention=causl"))
 
 
 # ---- what is wrong -------------------------------------------------------------------------------------------------
@@ -345,11 +345,12 @@ def test_classes_from_outside(plain, outside):
         ("inputs.lidar={use: 'NAME:LidarTokenizer', beam: "
          "4}", "lidar.beam: LidarTokenizer has no such key; did you mean"),
         ("inputs.lidar={use: 'NAME:LidarTokenizer', gain: 0}", "lidar.gain: must be greater than 0, not 0"),
-        ("inputs.lidar=NAME:LidarChopper", "lidar: 'NAME:LidarChopper' is no tokenizer: a torch module with a Chopper"),
+        ("inputs.lidar=NAME:LidarChopper", "lidar: 'NAME:LidarChopper' is not a subclass of torch.nn.Module with a "
+         "class Chopper"),
         ("inputs.lidar=NAME:Narrow", "lidar: Narrow takes (chopper, width); expected: (chopper, width, "
          "context, *, YAML keys)"),
-        ("inputs.lidar=collections:OrderedDict", "lidar: 'collections:OrderedDict' is no tokenizer: a torch "
-         "module with a Chopper"),
+        ("inputs.lidar=collections:OrderedDict", "lidar: 'collections:OrderedDict' is not a subclass of torch.nn.Module "
+         "with a class Chopper"),
         ("model.block.norm=NAME:Moons", "norm: 'NAME:Moons' is not a subclass of Norm"),
         ("data.dataset=subprocess:Popen", "dataset: 'subprocess:Popen' is not a subclass of Dataset"),
         ("inputs.lidar=NAME:LidarTokeniser", "has no class 'LidarTokeniser'; did you mean 'LidarTokenizer'?"),
@@ -390,3 +391,9 @@ def test_a_model_that_does_not_fit_into_memory_is_told_as_such(monkeypatch):
         monkeypatch.setattr(model, "_build_model", fails)
         with pytest.raises(kind):
             model.build_model(load_config(CONFIGS / "quickstart.yaml"), {}, {})
+
+
+def test_a_wrong_value_is_removed_at_the_deepest_mapping():
+    """A path may lead into a value that is no mapping, such as a number where options are expected."""
+    tree = {"training": {"clip": 1.5, "seed": 0}}
+    assert _without(tree, [("training", "clip", "norm"), ("training", "clip", 0)]) == {"training": {"seed": 0}}

@@ -20,6 +20,7 @@ from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import assemble
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
+from chopmix.models.contract import ContractError
 from chopmix.models.tokens import plain_tokens
 from chopmix.training.log import Progress
 
@@ -120,7 +121,7 @@ def test_low_rank_adapters_change_nothing_at_step_0_and_are_trained_alone(folder
 def test_every_page_is_short_and_linked():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     pages = sorted(PAGES.glob("*.py"))
-    assert len(pages) == 11
+    assert len(pages) == 12
     for page in pages:
         assert len(page.read_text().splitlines()) <= 40, page
         assert f"[`docs/add/{page.name}`](docs/add/{page.name})" in text
@@ -143,6 +144,21 @@ def test_a_task_of_angles(folder, capsys):
     row = run.dataset().open("val")[0]
     (answer,) = run.predict([{"scan": row["scan"]}])
     assert abs((answer["heading"]["degrees"] - row["direction"] + 180) % 360 - 180) < 60
+
+
+def test_a_metric_of_an_existing_task(folder):
+    sections = {
+        "tasks": {"direction": {"use": "metric:TopTwo", "target": "word"}}, "model": {"attention": "same_sample"},
+        "checkpoints": {"best": "val/top2_accuracy"}, "training": {"steps": 60},
+    }  # fmt: skip
+    file = configured(folder, "modality", sections)
+    tree = yaml.safe_load(file.read_text())
+    tree["inputs"].pop("word")
+    file.write_text(yaml.safe_dump(tree))
+    assert main(["train", str(file), "data.dataset.samples=256"]) == 0
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    (line,) = (line for line in lines if line["step"] == 60 and "val/accuracy" in line)
+    assert 0.5 < line["val/top2_accuracy"] <= 1 and line["val/accuracy"] <= line["val/top2_accuracy"]
 
 
 def test_an_evaluator_a_judge_and_a_logger(folder):
@@ -229,7 +245,7 @@ CONTRACTS = {
     ),
     "a schedule returns None": (
         {"training": {"schedule": {"use": "broken:Nothing"}}},
-        r"training\.schedule: Nothing returned None at step 0; expected: a number of at least 0",
+        r"training\.schedule: Nothing returned None at step 0; expected: a finite number of at least",
     ),
     "a task has no head": (
         {"tasks": {"word": {"use": "broken:Headless", "target": "word"}}},
@@ -284,6 +300,22 @@ class Tensors(LanguageModeling):
     def metrics(self):
         return super().metrics | {"all": chopmix.Metric("x", of_outputs=lambda output, values: output.mean())}
 """
+
+
+def test_a_task_answers_each_sample(folder):
+    (folder / "broken.py").write_text(
+        "from task import Angle\n\n\nclass Silent(Angle):\n"
+        "    def answers(self, output, targets, batch):\n        return []\n"
+    )
+    sections = {"tasks": {"heading": {"use": "broken:Silent", "target": "direction"}},
+                "model": {"attention": "same_sample"}, "training": {"steps": 1}}  # fmt: skip
+    assert main(["train", str(configured(folder, "modality", sections)), "evaluation.generated=0"]) == 0
+    run = load_run(folder / "run", trust=[*TRUSTED, "task", "broken"])
+    row = run.dataset().open("val")[0]
+    message = r"tasks\.heading: Silent\.answers returned 0 values for 1 samples; expected: a dictionary for each sample"
+    with pytest.raises(ContractError, match=message):
+        run.predict([{"scan": row["scan"], "word": row["word"]}])
+    sys.modules.pop("broken")
 
 
 @pytest.mark.parametrize("broken", CONTRACTS)

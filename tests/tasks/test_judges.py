@@ -60,7 +60,9 @@ def test_a_run_judges_what_was_asked_for(tmp_path):
     again = AcceptedBy(run="gone")
     again.load(tmp_path / "a", lambda folder: part())
     assert again.judge(found, PATCHES)[""] == 1 / 3
-    with pytest.raises(DataError, match="a/run is not the run that scored earlier items; restore that run"):
+    with pytest.raises(
+        DataError, match="a/run is not the run that was saved to score generated items; restore the original"
+    ):
         AcceptedBy(run="gone").load(tmp_path / "a", lambda folder: replace(part(), content="1"))
     with pytest.raises(DataError, match="run, the run of a judge, is missing; copy complete run folders"):
         AcceptedBy(run="gone").load(tmp_path / "b", lambda folder: part())
@@ -186,7 +188,7 @@ def test_samples_without_a_label_are_not_judged(kind, answer, wrong, missing):
     assert judge.judge(known + unlabelled, PATCHES) == right | {"_unlabelled": 2}
     cut = judge.judge([*known, Generated(None, white, {"label": 7}), *unlabelled], PATCHES)
     assert cut == right | {"": 0.5, "_unlabelled": 2}
-    with pytest.raises(DataError, match="none of the 2 samples has a value in column 'label', so that generated ite"):
+    with pytest.raises(DataError, match="none of the 2 samples has a value in column 'label', so generated ite"):
         judge.judge(unlabelled, PATCHES)
 
 

@@ -139,7 +139,7 @@ def test_what_libsndfile_does_not_read_goes_through_ffmpeg(tmp_path, monkeypatch
     torch.testing.assert_close(CHOPPER.decode(recording.read_bytes()), torch.from_numpy(wave), atol=1e-4, rtol=0)
     assert "-i pipe:0 " in (tmp_path / "given").read_text()
     program.write_text("#!/bin/sh\necho 'moov atom not found' >&2\nexit 1\n")
-    with pytest.raises(ValueError, match="a.m4a: ffmpeg fails: moov atom not found"):
+    with pytest.raises(ValueError, match="a.m4a: ffmpeg failed: moov atom not found"):
         CHOPPER.decode(recording)
 
 

@@ -391,7 +391,7 @@ def test_a_table_takes_8_bytes_a_number(monkeypatch):
     monkeypatch.setattr("chopmix.tokenizers.sensor.VALUES", 4)
     two = SensorChopper(channels=2)
     assert len(two.decode(b"0,1\n1,2\n3,4\n")) == 2
-    with pytest.raises(DataError, match="it contains more than 4 numbers"):
+    with pytest.raises(DataError, match="the file contains more than 4 numbers"):
         two.decode(b"0,1\n1,2\n3,4\n5,6\n")
 
 

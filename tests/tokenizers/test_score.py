@@ -188,3 +188,12 @@ def test_no_prompt_begins_a_score():
     GeneratedSamples(prompt="").check(trained, print)
     with pytest.raises(ValueError, match="evaluation.prompt: 'music' is not a text; prompts are only for texts"):
         GeneratedSamples(prompt="text").check(trained, print)
+
+
+def test_pitches_are_not_rounded():
+    chopper = ScorePreprocessor(voices=1).fit(tuple, Role())
+    assert chopper.decode([[60.0], [61.0]]).tolist() == [[60], [61]]
+    with pytest.raises(
+        ValueError, match="a score must be an array of whole numbers .* values that are not whole numbers"
+    ):
+        chopper.decode([[60.7], [61.0]])

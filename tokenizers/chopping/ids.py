@@ -1,4 +1,4 @@
-"""Items as ids: the special ids at their start and end, and the embedding table."""
+"""Base classes of the tokenizers whose tokens are ids: the chopper adds special ids, the embedder is a table."""
 
 from __future__ import annotations
 
@@ -20,32 +20,35 @@ from ..encoding.base import Vocabulary
 
 @dataclass(frozen=True, kw_only=True)
 class IdChopper(Chopper):
-    """Converts items to the ids of a vocabulary, one token per id. An item with the ids 7 and 3 in a vocabulary where
-    16 starts and ends an item:
+    """Converts items to the ids of a vocabulary, one token per id. Example: an item with the ids 7 and 3 in a
+    vocabulary where the id 16 starts and ends an item (and in which `before` is (16,) and `after` is empty):
 
-    generated     values  16  7   3     next_ids  7  3  16
-    input only    values  16  7   3     between the vocabulary's `before` (here 16) and `after` (here empty)
+        generated     values  16  7  3     next_ids  7  3  16     start, then the item
+        input only    values  16  7  3     next_ids  7  3  16     before, the item, after; no task uses next_ids
     """
 
     vocabulary: Vocabulary = field()  # without `field()` the None of the base class would be its default
     generated: bool = True
-    """Whether a task generates the items; else they are only input, between the vocabulary's `before` and `after`."""
+    """Whether a task generates the items. If False, the items are only an input."""
     notes: ClassVar[Notes | None] = None
-    """The ids that open and close notes, if items can contain notes; else None."""
+    """The ids that open and close notes (`use: noted_text`); None if items cannot contain notes."""
     closing: tuple[int, ...] = ()
-    """Ids appended to an item that is only input, after the vocabulary's `after`."""
+    """Ids that are appended, after the vocabulary's `after`, to an item that is only an input."""
 
     def encoded(self, item: Any) -> list[int]:
-        """Returns the ids of an item without special ids; an item that is a sequence of ids is not changed."""
+        """Returns the ids of an item without special ids. If the item is already a sequence of ids, returns it as a
+        list."""
         return list(item) if isinstance(item, tuple | list) else self.vocabulary.encode(item)
 
     def with_marks(self, names: Iterable[str]) -> IdChopper:
-        """Returns a chopper that converts marks in an item to the special ids of these roles. Only texts have marks."""
+        """Returns a chopper that converts marks (texts such as `[MASK]`) to the special ids with the roles `names`.
+        Only `TextChopper` does this; the base class returns itself."""
         return self
 
     def chop(self, item: Any) -> Chunk:
-        """Returns the ids of one item with their special ids, as in the example of the class, and the id that follows
-        each; the last one is followed by the end id. Raises ValueError if the vocabulary cannot encode the item."""
+        """Returns the ids of one item with special ids (see the example of the class). `next_ids` holds the id after
+        each token; the last token is followed by the end id. Raises ValueError if the vocabulary cannot encode the
+        item."""
         vocabulary, ids = self.vocabulary, self.encoded(item)
         if self.generated:
             ids = [vocabulary.start, *vocabulary.opening, *ids]
@@ -57,9 +60,10 @@ class IdChopper(Chopper):
 class IdTokenizer(nn.Module):
     """Maps ids to vectors: a learned embedding table, plus an absolute position if `position` is not null.
 
-    `pad_vocabulary_to` rounds the number of rows up to a multiple (64 makes matrix products on a GPU faster); the extra
-    rows are never targets and never sampled. `scaled` multiplies the embeddings by the square root of the width before
-    the position is added, as in Vaswani et al. 2017. `norm` normalises each token's vector.
+    `pad_vocabulary_to` rounds the number of rows of the table up to a multiple of this number (64 makes matrix products
+    on a GPU faster). The additional rows are never targets and never sampled. `scaled` multiplies the embeddings by the
+    square root of the width before the position is added (Vaswani et al. 2017). `norm` normalises the vector of each
+    token.
     """
 
     def __init__(
@@ -79,12 +83,12 @@ class IdTokenizer(nn.Module):
 
     @property
     def longest(self) -> int | None:
-        """The maximum number of tokens per item for which there are positions; None: unlimited."""
+        """The maximum number of tokens per item for which the position embedding has entries; None: unlimited."""
         return None if self.position is None else self.position.length
 
     @property
     def period(self) -> int:
-        """A generated text that exceeds the context is cut by multiples of this number of tokens."""
+        """If a generated text exceeds the context, tokens near its start are removed, in a multiple of this number."""
         return 1 if self.position is None else self.position.period
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "*t d"]:

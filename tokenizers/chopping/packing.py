@@ -1,4 +1,5 @@
-"""Packing: samples are assigned to rows by their token counts, before anything is embedded."""
+"""Packing: samples are assigned to the rows of a batch by their numbers of tokens, before anything is embedded. A slot
+is a position in a row."""
 
 from __future__ import annotations
 
@@ -18,16 +19,17 @@ from ..base import SECONDS, Chopper, Chunk, chopped
 Sample = Sequence[tuple[str, Any]]
 """One sample: (input name, item) pairs in the order of their tokens in the set."""
 Chopped = Sequence[tuple[str, Chunk]]
-"""One chopped sample: (input name, chunk) pairs in the same order."""
+"""One chopped sample: (input name, chunk) pairs in the order of their tokens in the set."""
 Run = tuple[int, int, int, int, int]
-"""The tokens of one item: first slot, number of tokens, number of the input, of the sample, and of the item."""
+"""The tokens of one item: (first slot, number of tokens, number of the input, number of the sample, number of the
+item)."""
 
 
 def first_fit(counts: Sequence[int], context: int) -> list[int]:
-    """Returns the row of each sample: the longest samples first, each in the first row with enough free slots (Johnson
-    1973).
+    """Returns the row of each sample. Samples are assigned in order of decreasing length, each to the first row with
+    enough free slots (Johnson 1973). `counts` are the numbers of tokens of the samples; a row has `context` slots.
 
-    `first_fit([3, 5, 2, 4], context=7)` is [1, 0, 0, 1]. Raises ValueError if a sample is longer than a row.
+    `first_fit([3, 5, 2, 4], context=7)` is [1, 0, 0, 1]. Raises ValueError if a sample has more than `context` tokens.
     """
     free = np.full(len(counts), context)
     rows = [0] * len(counts)
@@ -42,14 +44,14 @@ def first_fit(counts: Sequence[int], context: int) -> list[int]:
 CANDIDATES = 12
 """The number of row lengths that are compared for every batch, in addition to the context."""
 BREAK_EVEN = 512
-"""The row length, in tokens, at which attention costs as much as all other layers together. It fits a core of width
-128; for a wider core the true value is larger."""
+"""The row length, in tokens, at which attention costs as much as all other layers together. The value is that of a core
+of width 128. For a wider core the true value is larger."""
 
 
 def cheapest_rows(counts: Sequence[int], context: int) -> list[int]:
-    """Returns the row of each sample, for the row length with the lowest computing cost (`_cost`). Candidates are the
-    context, and lengths from the longest sample up to the maximum of the context and twice the longest sample. Raises
-    ValueError if a sample is longer than the context."""
+    """Returns the row of each sample, for the row length with the lowest computing cost (`_cost`). The candidates are
+    the context, and `CANDIDATES` lengths from the longest sample to the larger one of the context and twice the longest
+    sample. Raises ValueError if a sample has more than `context` tokens."""
     if not counts:
         return []
     longest = max(counts)
@@ -60,7 +62,8 @@ def cheapest_rows(counts: Sequence[int], context: int) -> list[int]:
 
 
 def _cost(rows: Sequence[int], counts: Sequence[int]) -> float:
-    """The computing cost, up to a factor: the slots, padding included, times (`BREAK_EVEN` + the row length)."""
+    """Returns the computing cost up to a constant factor: number of slots (padding included) * (`BREAK_EVEN` + row
+    length)."""
     used = np.bincount(rows, weights=counts, minlength=1)
     return float(len(used) * used.max() * (BREAK_EVEN + used.max()))
 
@@ -69,7 +72,7 @@ def pack(
     samples: Sequence[Sample], choppers: Mapping[str, Chopper], context: int,
     axes: Sequence[str] = ("order",), rows: Sequence[int] | None = None,
 ) -> SetPlan:  # fmt: skip
-    """Chop samples, then assign their tokens to slots, as `place` does."""
+    """Chops samples, then assigns their tokens to slots with `place`."""
     parts = [[(name, chopped(name, choppers[name], item)) for name, item in sample] for sample in samples]
     return place(parts, choppers, context, axes, rows=rows)
 
@@ -78,7 +81,7 @@ def place(
     samples: Sequence[Chopped], choppers: Mapping[str, Chopper], context: int, axes: Sequence[str] = ("order",), *,
     rows: Sequence[int] | None = None, core: int = 0, trim: bool = False, right: bool = False, in_time: bool = False,
 ) -> SetPlan:  # fmt: skip
-    """Assign the tokens of chopped samples to slots in rows of `context` slots.
+    """Returns the set of chopped samples, whose tokens are assigned to slots in rows of `context` slots.
 
     Example: two samples in one row of 10, each with `core=1` class token: an image of two patches with the text "hi",
     and the text "x". The choppers are {"image": ..., "text": ...}; every text begins with its start token.
@@ -92,14 +95,14 @@ def place(
         chunks["image"].slots  1 2             chunks["text"].slots   3 4 5 7 8
         chunks["image"].index  0 1             chunks["text"].index   0 1 2 0 1      .counts  3 2
 
-    Inputs are numbered from 1 in the order of `choppers`; input 0 and sample 0 are defined in `Tokens`. Raises
-    ValueError if a sample is longer than a row.
+    Inputs are numbered from 1 in the order of `choppers`. Input 0 is the core and padding, sample 0 is padding. Raises
+    ValueError if a sample has more than `context` tokens, unless `rows` is given.
 
         axes     position axes of the set
-        rows     the row of each sample, if it is fixed: one row per sample in the two sets of an encoder-decoder
+        rows     the row of each sample; None: chosen here. An encoder-decoder has one row per sample in both sets
         core     number of class and register tokens at the start of each sample
-        trim     choose the cheapest row length (`cheapest_rows`) unless `rows` is fixed, and drop unused columns
-        right    align rows to the right: the padding comes first
+        trim     choose the cheapest row length (`cheapest_rows`) unless `rows` is given, and drop unused columns
+        right    align rows to the right, with the padding first
         in_time  sort the tokens of each sample by time (`ordered_in_time`)
     """
     counts = [core + sum(chunk.count for _, chunk in sample) for sample in samples]
@@ -118,14 +121,14 @@ def place(
 
 
 def ordered_in_time(planned: SetPlan, axis: int) -> SetPlan:
-    """The set with the tokens of every sample sorted by time (the coordinates on `axis`), so that with `causal` no
-    token attends to the future. Example: states at 0 and 1 s, actions 0.5 s later:
+    """Returns the set with the tokens of every sample sorted by time, the coordinate with the index `axis`. In the
+    sorted set the graph `causal` lets no token attend to the future. Example: states at 0 and 1 s, actions 0.5 s later:
 
         by input    seconds  0    1    0.5  1.5        slots of states 0 1, of actions 2 3
         by time     seconds  0    0.5  1    1.5                        0 2             1 3
 
-    The order of tokens with the same time does not change. Core tokens stay first; tokens without a time come last, as
-    in `causal(seconds)`.
+    The order of tokens with equal times does not change. Core tokens remain first, and tokens without a time become the
+    last ones, like in `causal(seconds)`.
     """
     tokens = planned.tokens
     shape, sample = tokens.shape, tokens.sample.flatten()
@@ -143,7 +146,8 @@ def ordered_in_time(planned: SetPlan, axis: int) -> SetPlan:
 
 
 def _plan(samples, choppers, axes, shape, starts: Sequence[int], core: int) -> SetPlan:
-    """The set in which sample i begins at slot `starts[i]`; `shape` is (rows, slots per row)."""
+    """Returns the set in which sample i begins at slot `starts[i]` (slots are numbered row after row). `shape` is
+    (rows, slots per row)."""
     runs: list[Run] = []
     chunk_slots: dict[str, list[tuple[Chunk, int]]] = {}
     numbers = {name: number for number, name in enumerate(choppers, start=1)}
@@ -167,7 +171,8 @@ def _plan(samples, choppers, axes, shape, starts: Sequence[int], core: int) -> S
 
 
 def _descriptors(shape: tuple[int, int], runs: Sequence[Run], axes: int) -> Tokens:
-    """The descriptors of a set of runs; all other slots are padding. `axes`: the number of position axes."""
+    """Returns the token descriptors of a set with these runs of tokens. All other slots are padding. `axes` is the
+    number of position axes."""
     slot, length, *values = torch.tensor(runs, dtype=torch.long).reshape(-1, 5).unbind(1)
     slots = spread(slot, length)
     fields = [torch.zeros(shape[0] * shape[1], dtype=torch.long) for _ in values]
@@ -180,14 +185,15 @@ def _descriptors(shape: tuple[int, int], runs: Sequence[Run], axes: int) -> Toke
 
 
 def spread(starts: Tensor, lengths: Tensor) -> Tensor:
-    """Concatenated ranges, the i-th with `lengths[i]` numbers from `starts[i]` on: (3, 7), (2, 1) -> 3, 4, 7."""
+    """Returns concatenated ranges. Range i has `lengths[i]` numbers and begins with `starts[i]`: (3, 7), (2, 1) -> 3,
+    4, 7."""
     ends = lengths.cumsum(0)
     return torch.arange(int(ends[-1]) if len(ends) else 0) + (starts - ends + lengths).repeat_interleave(lengths)
 
 
 def _chunks(chopper: Chopper, chunk_slots: Sequence[tuple[Chunk, int]]) -> Chunks:
-    """The input of an embedder, from pairs (chunk, first slot). Coordinates, next ids and seeds are None if any chunk
-    has none."""
+    """Returns the input of an embedder for pairs (chunk, first slot). Each of `coordinates`, `next_ids` and `seeds` is
+    None if it is missing in at least one chunk."""
     items = [chunk for chunk, _ in chunk_slots]
     counts = torch.tensor([chunk.count for chunk in items])
 

@@ -1,9 +1,10 @@
-"""Encodings, which convert text to ids and back: bytes, characters, a byte-level BPE trained on the corpus, tiktoken's
-encodings, numbers.
+"""Vocabularies, and encodings: the vocabularies that convert text to ids and back. This file contains bytes, characters
+and numbers; BPE, tiktoken's encodings and imported tokenizers are in the other files of this folder.
 
 An encoding treats a document as *data*: `<|endoftext|>` inside a document is 13 ordinary characters. Every encoding has
-one special id, `start`: it precedes every document, and generation begins with it. Decoding returns exactly the text
-that was encoded (except for `DirectoryEncoding`). Text that an encoding cannot represent raises UnencodableText."""
+a special id `start`, which precedes every document and with which generation begins. Decoding returns exactly the text
+that was encoded (except for `DirectoryEncoding`). Encoding raises UnencodableText for a text that an encoding cannot
+represent."""
 
 from __future__ import annotations
 
@@ -29,42 +30,43 @@ from ..media.lettering import lettered
 
 
 class Unit(NamedTuple):
-    """The unit in which the loss of an item is reported, so that models with different tokens can be compared."""
+    """The unit in which the loss is reported. The unit is independent of the tokens, so models with different tokens
+    can be compared."""
 
     metric: str
     """The name of the metric: `bits_per_byte`."""
     description: str
     """The unit, for messages: `bits per byte of text`."""
     in_bits: bool = True
-    """Whether the metric is in bits, else in nats."""
+    """True: the metric is in bits. False: the metric is in nats."""
 
 
 BITS_PER_BYTE = Unit("bits_per_byte", "bits per byte of text")
 
 
 class Vocabulary:
-    """Base of all vocabularies. A subclass defines `size`, `start`, `specials`, `encode` and `restore`, and overrides
-    other members if needed."""
+    """Base of all vocabularies, which convert items to ids and back. A subclass defines `size`, `start`, `specials`,
+    `encode` and `restore`, and overrides other members where the default does not fit."""
 
     unit: ClassVar[Unit] = BITS_PER_BYTE
     endings: ClassVar[tuple[str, ...]] = ()
-    """The suffixes of the files that an item can be written to, such as `.png`; the first is the default."""
+    """The suffixes of the files to which an item can be written, such as `.png`. The first suffix is the default."""
     rate: int | None = None
-    """The sampling rate in hertz, if items are sounds."""
+    """The sampling rate in hertz if items are sounds; otherwise None."""
     size: int
-    """The number of ids, including special ids and gaps."""
+    """The number of ids, including special ids and gaps (unused ids)."""
     start: int
-    """The special id that precedes every item; generation begins with it."""
+    """The special id that precedes every item. Generation begins with this id."""
     specials: Mapping[int, str]
-    """The printable names of the special ids."""
+    """The printable name of each special id."""
     frame: Mapping[str, Any] = {}
-    """The ids around an item, if they differ from the default: `end`, `ends`, `opening`, `before`, `after` and `roles`,
-    as the properties of these names. For texts also `prompt`, the ids before a text that is continued, and `strip`,
-    whether white space around generated text is removed."""
+    """Settings that replace the defaults of the properties `end`, `ends`, `opening`, `before`, `after` and `roles`. For
+    texts the frame may also contain `prompt`, the ids before a text that is continued, and `strip`, whether white space
+    around generated text is removed."""
 
     @property
     def length(self) -> int | None:
-        """The number of ids of every item; None if it varies."""
+        """The number of ids of every item; None if items differ in their number of ids."""
         return None
 
     @property
@@ -74,12 +76,12 @@ class Vocabulary:
 
     @property
     def ends(self) -> frozenset[int]:
-        """All special ids that end a generated item; most models have only one."""
+        """All special ids that end a generated item. Most models have only one such id."""
         return frozenset(self.frame.get("ends", (self.end,)))
 
     @property
     def opening(self) -> tuple[int, ...]:
-        """The ids that follow `start` in every generated item (Whisper's language and task)."""
+        """The ids that follow `start` in every generated item, for example the language and the task in Whisper."""
         return tuple(self.frame.get("opening", ()))
 
     @property
@@ -94,33 +96,37 @@ class Vocabulary:
 
     @property
     def roles(self) -> Mapping[str, int]:
-        """Special ids by their role in tasks: `mask`, `sentinel_0`, ..."""
+        """The special ids by their role in tasks (`mask`, `sentinel_0`, ...)."""
         return self.frame.get("roles", {})
 
     def encode(self, item: Any) -> list[int]:
-        """Returns the ids of an item, without special ids. Raises ValueError if the vocabulary cannot represent it."""
+        """Returns the ids of an item, without special ids. Raises ValueError if the vocabulary cannot represent the
+        item."""
         raise NotImplementedError
 
     def restore(self, ids: Iterable[int]) -> Any:
-        """Returns the item of these ids (the inverse of `encode`), ignoring special ids. Raises ValueError if an id is
-        outside the vocabulary, or if the ids do not form an item."""
+        """Returns the item of these ids (the inverse of `encode`). Special ids are ignored. Raises ValueError if an id
+        is outside the vocabulary, or if no item has these ids."""
         raise NotImplementedError
 
     def units(self, item: Any) -> float:
-        """Returns the size of an item in its unit: the divisor of the metric `unit.metric`."""
+        """Returns the size of an item, for example in bytes of text. The loss is divided by this number to give the
+        metric `unit.metric`."""
         raise NotImplementedError
 
     def content(self, item: Any, ending: str) -> bytes:
-        """Returns the content of a file that holds the item; `ending` is one of `endings`."""
+        """Returns the bytes of a file with this item; `ending` is one of `endings`."""
         raise NotImplementedError
 
     def picture(self, ids: Sequence[int], mask: int) -> UInt8[Tensor, "c h w"]:
-        """Returns an image of a draft, in which some ids may still be the `mask`; by default the text of its ids."""
+        """Returns an image of an incompletely generated item, in which some ids may be the id `mask`. The base class
+        shows the ids as text."""
         return lettered("".join("░" if id == mask else self.shown(id) for id in ids))
 
     @property
     def well_formed(self) -> Constraint | None:
-        """The constraint under which only complete items are generated; None if every sequence of ids is allowed."""
+        """The constraint on generated ids with which every result of a generation can be restored to an item; None if
+        every sequence of ids can be restored."""
         return None
 
     def shown(self, id: int) -> str:
@@ -129,21 +135,24 @@ class Vocabulary:
 
     @cached_property
     def plain(self) -> np.ndarray:
-        """Whether each id is part of an item's content, not a special or framing id: booleans (v,)."""
+        """Booleans (v,): True for the ids of the content of an item, False for special ids and for ids in `before` or
+        `after`."""
         excluded = {*self.specials, *self.before, *self.after, self.start, self.end}
         return np.array([number not in excluded for number in range(self.size)])
 
     @property
     def used(self) -> np.ndarray:
-        """Whether each id is in use; the others are gaps in the numbering: booleans (v,)."""
+        """Booleans (v,): False for unused ids, the gaps in the numbering. Encodings also return False for special
+        ids."""
         return np.ones(self.size, dtype=bool)
 
     def restored(self, ids: Sequence[int]) -> dict[str, Any]:
-        """Returns the item with these ids as part of a JSON answer: {"text": ...} for a text, else {"ids": [...]}."""
+        """Returns the part of a JSON answer for an item with these ids: {"text": ...} for a text, otherwise {"ids":
+        [...]} without special ids."""
         return {"ids": [id for id in ids if self.plain[id]]}
 
     def known(self, ids: Iterable[int]) -> list[int]:
-        """Returns the ids as a list. Raises ValueError if one is outside the vocabulary."""
+        """Returns the ids as a list. Raises ValueError if an id is outside the vocabulary."""
         listed = [int(i) for i in ids]
         if invalid := [i for i in listed if not 0 <= i < self.size]:
             raise ValueError(f"id {invalid[0]} is outside {self.title}, which has {self.size} ids")
@@ -156,18 +165,18 @@ class Vocabulary:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A sha256 (hex) of everything that determines the ids of an item."""
+        """A sha256 (hex) of all settings that determine the ids of an item."""
         settings = sorted((field.name, repr(getattr(self, field.name))) for field in fields(self))
         return hashlib.sha256(repr((type(self).__name__, settings)).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodedVocabulary(Vocabulary):
-    """Base of the vocabularies whose ids are, in this order: the codes of item parts, the id that starts and ends an
-    item, and the special ids of the roles `own`. A subclass defines `start`, which is also the number of codes."""
+    """Base of the vocabularies in which every id below `start` is the code of a part of an item, such as a patch. The
+    id `start` starts and ends an item; the special ids of the roles `own` follow. A subclass defines `start`."""
 
     kind: ClassVar[str]
-    """The kind of item, which names the start id: `image` gives `<|image|>`."""
+    """The kind of item. The start id is named after it: `image` gives `<|image|>`."""
     own: tuple[str, ...] = ()
     """The roles of additional special ids, such as `mask`."""
 
@@ -192,11 +201,12 @@ MOST = 2**24
 """The largest number of ids of an encoding."""
 
 START = "<|endoftext|>"
-"""The printable name of the start token, as in GPT-2: it ends a document and starts the next."""
+"""The printable name of the start token, like in GPT-2. This token ends a document and starts the next one."""
 
 
 class UnencodableText(ValueError):
-    """Text that an encoding cannot represent. Its `args`: the part that fails, its character position, and why."""
+    """Raised for text that an encoding cannot represent. `args` are the part of the text that fails, the position of
+    its first character, and the reason."""
 
     def __str__(self) -> str:
         return "{} at position {} {}".format(*self.args)
@@ -204,8 +214,8 @@ class UnencodableText(ValueError):
 
 @contextmanager
 def no_panic(what: str) -> Iterator[None]:
-    """A context that raises DataError for every error of a Rust library inside it; `what` begins the message. These
-    libraries raise plain Exception, and PanicException, which is not a subclass of Exception."""
+    """Context manager: raises DataError in place of every Exception and every PanicException inside the `with` block;
+    `what` begins the message. Rust libraries raise PanicException, which is not a subclass of Exception."""
     try:
         yield
     except BaseException as error:
@@ -215,8 +225,8 @@ def no_panic(what: str) -> Iterator[None]:
 
 
 def well_formed(text: str) -> str:
-    """Returns the text unchanged. Raises UnencodableText if it contains a lone surrogate (half of a pair), which is not
-    valid Unicode."""
+    """Returns the text unchanged. Raises UnencodableText if the text contains a lone surrogate, which UTF-8 cannot
+    represent."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -227,17 +237,19 @@ def well_formed(text: str) -> str:
 
 class Encoding(Vocabulary):
     """Base of all encodings, the vocabularies whose items are texts. A subclass defines the attributes below, `encode`,
-    and `parts` if it has more to save."""
+    and `parts` if more than the name is needed to load the encoding."""
 
     endings = (".txt", ".smi")
     name: str
-    """The name in a YAML: `bytes`, `characters`, `bpe`, `numbers`, or one of tiktoken's; `directory` if imported."""
+    """The name in a YAML (`bytes`, `characters`, `bpe`, `numbers` or a tiktoken encoding), or `directory` in an
+    imported model."""
     pieces: Sequence[bytes]
     """The bytes of each id; empty for special ids and for gaps in the numbering."""
 
     def prompted(self, text: str | None) -> list[int]:
-        """Returns the ids of a text to continue, after the start token or the ids that a published model's tokenizer
-        uses instead (possibly none). Without a text, returns the ids that begin a new document."""
+        """Returns the ids of a text that is to be continued, preceded by the `prompt` ids of the frame (default: the
+        start token). If `text` is None or empty, returns the `prompt` ids, or the start token if there are no `prompt`
+        ids."""
         prefix = self.frame.get("prompt", (self.start,))
         return [*prefix, *self.encode(text)] if text else [*(prefix or (self.start,))]
 
@@ -247,7 +259,8 @@ class Encoding(Vocabulary):
         return text.strip() if self.frame.get("strip") else text
 
     def stream(self, before: Sequence[int] = ()) -> TextStream:
-        """Returns a stream that converts ids to text one at a time, following the ids `before`."""
+        """Returns a stream that converts ids to text one at a time. `before` are the ids that precede the first id of
+        the stream."""
         return TextStream(self)
 
     @property
@@ -281,32 +294,34 @@ class Encoding(Vocabulary):
         raise NotImplementedError
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Returns the ids of several texts, computed in parallel if the encoding supports it."""
+        """Returns the ids of each text. Some encodings compute the texts in parallel."""
         return [self.encode(text) for text in texts]
 
     def decode_bytes(self, ids: Iterable[int], specials: bool = False) -> bytes:
-        """Returns the bytes of ids. Special ids are skipped, or written as their printable names with `specials`.
-        Raises ValueError if an id is outside the vocabulary."""
+        """Returns the bytes of ids. Special ids are skipped; with `specials` the printable names of special ids are
+        returned instead. Raises ValueError if an id is outside the vocabulary."""
         valid = self.known(ids)
         names = {i: self.specials.get(i, f"<|{i}|>").encode() for i in set(valid)} if specials else {}
         return b"".join(self.pieces[i] or names.get(i, b"") for i in valid)
 
     def decode(self, ids: Iterable[int], specials: bool = False) -> str:
-        """Returns the text of ids, with U+FFFD for bytes that are not UTF-8; otherwise like `decode_bytes`."""
+        """Returns the result of `decode_bytes` as text, with U+FFFD in place of bytes that are not UTF-8."""
         return self.decode_bytes(ids, specials).decode(errors="replace")
 
     def parts(self) -> dict[str, str | int]:
-        """Returns the fields of `encoding.json` other than name and fingerprint, from which the encoding is rebuilt."""
+        """Returns the fields of `encoding.json`, other than `name` and `fingerprint`, that are needed to load the
+        encoding."""
         return {}
 
     @cached_property
     def fingerprint(self) -> str:
-        """A sha256 (hex) of everything that determines the ids of a text: the vocabulary and the `rules`."""
+        """A sha256 (hex) of the vocabulary and the `rules`, which determine the ids of a text."""
         vocabulary, rules = self.vocabulary_fingerprint, self.rules()
         return hashlib.sha256(f"{vocabulary} {rules}".encode()).hexdigest() if rules else vocabulary
 
     def rules(self) -> str:
-        """Returns what determines ids in addition to the vocabulary, the name and the pattern; empty if nothing."""
+        """Returns a text that, in addition to the vocabulary, the name and the pattern, determines the ids of texts;
+        empty if nothing else does."""
         return ""
 
     @cached_property
@@ -324,24 +339,26 @@ class Encoding(Vocabulary):
         return hash(self.fingerprint)
 
     def save(self, folder: Path) -> None:
-        """Writes `encoding.json` to `folder`, which is created if missing. A BPE also writes `ranks.tiktoken`, a
-        DirectoryEncoding `tokenizer.json`."""
+        """Writes `encoding.json` to `folder`, which is created if missing. BPE also writes `ranks.tiktoken`, and
+        DirectoryEncoding also writes `tokenizer.json`."""
         parts = {"name": self.name, **self.parts(), "fingerprint": self.fingerprint}
         write_text(Path(folder) / "encoding.json", json.dumps(parts, ensure_ascii=False, indent=1))
 
 
 class TextStream:
-    """Converts ids to text one at a time; the bytes of an incomplete character are held back."""
+    """Converts ids to text one at a time. The bytes of an incomplete character are returned when the character is
+    complete."""
 
     def __init__(self, encoding: Encoding):
         self.encoding, self.decoder = encoding, codecs.getincrementaldecoder("utf-8")("replace")
 
     def write(self, id: int) -> str:
-        """Returns the text that one more id adds; later ids never change it."""
+        """Returns the text that one more id adds. Later ids never change this text."""
         return self.decoder.decode(self.encoding.decode_bytes([id]))
 
     def finish(self) -> str:
-        """Returns the rest after the last id: U+FFFD for an incomplete character."""
+        """Returns the remaining text after the last id: U+FFFD for an incomplete character, otherwise an empty
+        string."""
         return self.decoder.decode(b"", final=True)
 
 
@@ -361,7 +378,8 @@ class CharacterEncoding(Encoding):
     ids n 0, o 1, start 2."""
 
     def __init__(self, symbols: str):
-        """`symbols`: all characters. Raises ValueError if there are none, or if they are unsorted or not unique."""
+        """`symbols`: all characters. Raises ValueError if `symbols` is empty, not sorted by code point, or contains a
+        character twice."""
         if not well_formed(symbols) or list(symbols) != sorted(set(symbols)):
             raise ValueError("a character vocabulary needs at least one character, each once, in code point order")
         self.name, self.symbols, self.start, self.specials = "characters", symbols, len(symbols), {len(symbols): START}
@@ -382,8 +400,8 @@ class CharacterEncoding(Encoding):
 
 
 class NumberEncoding(Encoding):
-    """Ids that are the data themselves, written as `<12><7><0>`: for text that was tokenized elsewhere, or data other
-    than text."""
+    """Data that already consists of ids, written as `<12><7><0>`: text that was tokenized elsewhere, or data other than
+    text."""
 
     def __init__(self, vocabulary: int, start: int | None = None, frame: Mapping[str, Any] | None = None):
         """`vocabulary`: the number of ids, 2 to `MOST`. The id `start` (by default the last one) and the ids of the
@@ -416,7 +434,8 @@ class NumberEncoding(Encoding):
 
 
 class Numbers(Sequence[bytes]):
-    """The pieces `<0>`, `<1>`, ..., created on access because there may be millions; empty for the ids in `special`."""
+    """The sequence of the pieces `<0>`, `<1>`, ..., with empty pieces for the ids in `special`. Pieces are created on
+    access, because there may be millions of them."""
 
     def __init__(self, count: int, special: Mapping[int, str]):
         self.count, self.special = count, special

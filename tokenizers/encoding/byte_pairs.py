@@ -1,4 +1,4 @@
-"""Byte-pair encodings: tiktoken's, and one trained on the user's corpus."""
+"""Byte-pair encodings: the encodings of tiktoken, and an encoding trained on the user's corpus."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from ...files.trust import EVERYTHING, Trust
 from ...files.writing import write_text
 from .base import START, Encoding, no_panic, well_formed
 
-# As in GPT-4's pattern, a word includes one preceding character and digits are grouped in threes. Unlike it, the
-# punctuation at the end of a line, its newlines and the indentation of the next line form one piece, except for the
-# space that belongs to the next word: ":\n           " + " return". With 4,096 ids this saves 6 % of the tokens of
-# Python source and 1 % of those of novels. Possessive quantifiers (*+, ++) keep the time linear for long white space.
+# Like in GPT-4's pattern, a word includes one preceding character, and digits are grouped in threes. Unlike in GPT-4's
+# pattern, the punctuation at the end of a line, the newlines and the indentation of the next line form one piece,
+# except for the space that belongs to the next word: ":\n           " + " return". With 4,096 ids this saves 6 % of the
+# tokens of Python source and 1 % of the tokens of novels. Possessive quantifiers (*+, ++) keep the matching time linear
+# for long white space.
 PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)"
     r"|[^\r\n\p{L}\p{N}]?\p{L}+"
@@ -36,14 +37,14 @@ PATTERN = (
 # The pattern of GPT-2 in tiktoken's syntax, used to export its vocabulary.
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 
-# A run of white space is cut into parts of LONGEST: a million characters overflow the stack of tiktoken's matcher.
+# White space is cut into parts of LONGEST characters, because a million characters overflow tiktoken's stack.
 LONGEST = 2**17
 
 LONG_SPACE = re.compile(rf"\s(?<!\s\s)\s{{{LONGEST},}}")  # matches only at the beginning of a run: the time is linear
 
 
 class BytePairs(Encoding):
-    """Base of the encodings that tiktoken computes."""
+    """Base of the encodings that the library tiktoken computes."""
 
     def __init__(self, coder: tiktoken.Encoding):
         self.name, self.start, self._coder = coder.name, coder.eot_token, coder
@@ -65,8 +66,9 @@ class BytePairs(Encoding):
 
 
 class Extended(Encoding):
-    """The encoding `base` with one more special id for each of the `added_roles`, after its last id: the mask of a
-    BERT, the sentinels of a T5. Byte ids (257) with the role `mask`: id 257, printed as `<|mask|>`."""
+    """The encoding `base` with one additional special id for each of the `added_roles`, after the last id of `base`.
+    Roles are for example the mask of a BERT and the sentinels of a T5. The encoding `bytes` has 257 ids; with the role
+    `mask` the id 257 is added, which is printed as `<|mask|>`."""
 
     def __init__(self, base: Encoding, added_roles: Sequence[str]):
         self.base, self.added_roles = base, tuple(added_roles)
@@ -102,7 +104,7 @@ class Extended(Encoding):
 
 
 class PaddedPieces(Sequence[bytes]):
-    """The `pieces`, followed by `padding` empty ones."""
+    """The sequence `pieces`, followed by `padding` empty pieces."""
 
     def __init__(self, pieces: Sequence[bytes], padding: int):
         self.pieces, self.padding = pieces, padding
@@ -119,9 +121,10 @@ class TiktokenEncoding(BytePairs):
     """A public encoding of tiktoken: gpt2, r50k_base, cl100k_base, o200k_base, ..."""
 
     def __init__(self, name: str, trust: Trust = EVERYTHING):
-        """Reads the ranks from the folder TIKTOKEN_CACHE_DIR (if unset, from `$CHOPMIX_DATA/bpe` if it exists), or
-        downloads them if `trust` allows the host. Raises ValueError if the name is unknown or the ranks are not
-        available; the message names the files and the folder to put them in."""
+        """Reads the ranks (the file that numbers the pieces) from the folder TIKTOKEN_CACHE_DIR. If this variable is
+        not set, reads `$CHOPMIX_DATA/bpe` if that folder exists. Missing ranks are downloaded if `trust` allows the
+        host. Raises ValueError if the name is unknown, the download is not allowed (DataError), or the ranks are not
+        available; the last message names the files and the folder for them."""
         known_name(name)
         folder = Path(os.environ.get("CHOPMIX_DATA") or "missing", "bpe")
         if "TIKTOKEN_CACHE_DIR" not in os.environ and folder.is_dir():
@@ -143,8 +146,8 @@ class TiktokenEncoding(BytePairs):
 
 
 def known_name(name: str) -> None:
-    """Raises ValueError if no encoding has this name; the message lists the possible names. `directory`, the encoding
-    of an imported model, is accepted too."""
+    """Raises ValueError if no encoding has this name. The message lists the possible names. The name `directory`, the
+    encoding of imported models, is also accepted."""
     possible = ["bytes", "characters", "bpe", "numbers", *sorted(tiktoken.list_encoding_names())]
     if name not in (*possible, "directory"):
         near = difflib.get_close_matches(name, possible, n=1)
@@ -159,7 +162,8 @@ def ranks_folder() -> Path:
 
 
 def rank_files(name: str) -> dict[str, str]:
-    """Returns the URLs of a public encoding's ranks by their file names in tiktoken's cache (the sha1 of the URL)."""
+    """Returns a mapping from file names in tiktoken's cache (the sha1 of the URL) to the URLs of a public encoding's
+    ranks."""
     store = "https://openaipublic.blob.core.windows.net/"
     base = {"p50k_edit": "p50k_base", "o200k_harmony": "o200k_base"}.get(name, name)
     gpt2 = ["gpt-2/encodings/main/vocab.bpe", "gpt-2/encodings/main/encoder.json"]
@@ -171,8 +175,8 @@ class BpeEncoding(BytePairs):
     """A byte-level BPE trained on the user's corpus; see `train_bpe`."""
 
     def __init__(self, ranks: dict[bytes, int], pattern: str = PATTERN):
-        """`ranks` number all 256 bytes and the merged pieces from 0 without a gap; the next id is the start token.
-        Raises ValueError if they do not. `pattern`: the regular expression that splits text into words."""
+        """`ranks` maps all 256 bytes and the merged pieces to their ids, from 0 without a gap; otherwise ValueError is
+        raised. The next id is the start token. `pattern` is the regular expression that splits text into words."""
         if sorted(ranks.values()) != list(range(len(ranks))) or any(bytes([b]) not in ranks for b in range(256)):
             raise ValueError("the ranks of a byte-level BPE number all 256 bytes and the merged pieces without a gap")
         self.ranks, self.pattern = ranks, pattern
@@ -189,17 +193,18 @@ class BpeEncoding(BytePairs):
 
 
 def byte_letters() -> dict[str, int]:
-    """Returns the byte of each letter in a vocabulary of GPT-2's format: a printable byte is written as itself, the
-    others (with the space, chr(288)) as letters from chr(256) on."""
+    """Returns a mapping from letters to bytes for vocabularies in GPT-2's format. In this format a printable byte is
+    written as the same character. Other bytes and the space are written as letters from chr(256) on (the space as
+    chr(288))."""
     printable = [b for b in range(256) if chr(b).isprintable() and b != 32]
     others = sorted(set(range(256)) - set(printable))
     return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
 def train_bpe(texts: Iterable[str], vocabulary: int) -> BpeEncoding:
-    """Trains a byte-level BPE with Hugging Face's trainer. Ids 0 to 255 are the bytes, followed by the merges in the
-    order in which they were learned. `vocabulary` counts all ids: bytes, merges, the start token. Raises ValueError if
-    it is below 257, or if the corpus yields fewer ids."""
+    """Returns a byte-level BPE, trained with Hugging Face's trainer. Ids 0 to 255 are the bytes. The merged pieces
+    follow in the order in which they were learned. `vocabulary` is the number of all ids: bytes, merged pieces and the
+    start token. Raises ValueError if `vocabulary` is below 257, or if the corpus yields fewer ids."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     if vocabulary < 257:

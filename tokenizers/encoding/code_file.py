@@ -1,4 +1,5 @@
-"""A file of codes: the ids that a trained run assigns to items, computed once and read by all later processes."""
+"""A file of codes, the ids that a trained run assigns to items. Codes are computed once; all later processes read the
+file."""
 
 from __future__ import annotations
 
@@ -25,17 +26,19 @@ from ...files.writing import make_folder, not_written, sweep_partials
 class CodeFile:
     """The codes of items, indexed by a hash of the item's content.
 
-    The safetensors file at `path` (None: memory only) holds `keys` (n, 16), the hash of each item; `ids` (n, length),
-    its codes; and `raw` (m, 32), the key of a raw value followed by the key of the item that it decodes to, so that it
-    is not decoded again. New entries stay in memory until `save`."""
+    The safetensors file at `path` (None: no file, memory only) holds three tensors. `keys` (n, 16) is the hash of each
+    item. `ids` (n, length) holds the codes of each item. `raw` (m, 32) holds, for raw values, the key of the raw value
+    and the key of its decoded item; a raw value with an entry need not be decoded again. New entries are kept in memory
+    until `save`."""
 
     path: Path | None
     length: int
-    """The number of ids of an item."""
+    """The number of codes of each item."""
     codes: int
-    """The number of possible codes; ids are below it."""
+    """The number of possible codes: every code is from 0 to `codes` - 1."""
     table: tuple[dict[bytes, int], np.ndarray] = field(init=False)
-    """The row of each key, and the ids (n, length); replaced in one assignment because other threads may read it."""
+    """(row of `ids` by key, ids (n, length)). The tuple is replaced in one assignment, because other threads may read
+    it."""
     new: dict[bytes, list[int]] = field(default_factory=dict)
     raw: dict[bytes, bytes] = field(default_factory=dict)
     new_raw: dict[bytes, bytes] = field(default_factory=dict)
@@ -57,14 +60,15 @@ class CodeFile:
         return self.table[1]
 
     def _read(self) -> None:
-        """Adds the entries of the file."""
+        """Adds the entries of the file, if it exists and is not damaged."""
         if self.path is not None and os.path.isfile(self.path):
             with suppress(DataError):  # the codes of a damaged file are computed again
                 self._merge(read_tensors(self.path))
 
     def _merge(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Adds the entries of `tensors`. Existing entries keep their rows, since other threads may be reading them.
-        Tensors of the wrong form are ignored: the codes of a damaged file are computed again."""
+        """Adds the entries of `tensors`. Existing entries keep their rows, because other threads may read them at the
+        same time. Tensors with another dtype or shape, and codes out of range, are ignored; these codes are computed
+        again."""
         keys, ids, raw = (tensors.get(name) for name in ("keys", "ids", "raw"))
         if (
             not _is_table(keys, torch.uint8, 16)
@@ -85,7 +89,8 @@ class CodeFile:
         return key in self.rows or key in self.new
 
     def decoded(self, raw: bytes | None) -> bytes | None:
-        """Returns the key of the item that the raw value with key `raw` decodes to; None if there is no entry."""
+        """Returns the key of the decoded item of the raw value with the key `raw`; None if `raw` is None or has no
+        entry."""
         return None if raw is None else self.raw.get(raw) or self.new_raw.get(raw)
 
     def get(self, key: bytes) -> list[int] | None:
@@ -99,8 +104,8 @@ class CodeFile:
         return len(self.ids) > 1 and bool((self.ids == self.ids[0, 0]).all())
 
     def save(self) -> None:
-        """Writes the new entries to the file, together with those that other processes have saved since it was read.
-        Raises OSError if that fails."""
+        """Writes the new entries to the file. Entries that other processes have saved since the last reading are kept.
+        Does nothing without a path or without new entries. Raises OSError if the file cannot be written."""
         new, new_raw = dict(self.new), dict(self.new_raw)  # copies: another thread may add entries
         if self.path is None or not (new or new_raw):
             return
@@ -134,7 +139,7 @@ def _is_table(tensor: torch.Tensor | None, dtype: torch.dtype, width: int) -> bo
 
 
 def opened_lock(path: Path) -> Any:
-    """Opens the lock file. Raises OSError with its path if that fails."""
+    """Opens the lock file. Raises OSError with the path if the file cannot be opened."""
     try:
         return open(path, "a+")
     except OSError as error:
@@ -156,8 +161,9 @@ def key_of(item: torch.Tensor) -> bytes:
 
 
 def raw_key(raw: Any) -> bytes | None:
-    """Returns the key of a raw value that is not decoded yet, a 16-byte hash: of the path, size and change times of a
-    file, or of the content of bytes, arrays and numbers. None for a missing file and for other types."""
+    """Returns the key of a raw value, a hash of 16 bytes. For a path it is the hash of the path, size and change times
+    of the file; for bytes, arrays, tensors, numbers and tuples of these, it is the hash of the content. Returns None
+    for a missing file, for arrays of objects, for tensors other than uint8 and float32, and for all other types."""
     if isinstance(raw, str | os.PathLike):
         with suppress(OSError, ValueError):
             file = os.stat(raw)
@@ -179,7 +185,7 @@ def raw_key(raw: Any) -> bytes | None:
 
 
 def counted(items: Iterable[Any], title: str) -> Iterator[Any]:
-    """Yields the items and shows a progress line with their count on standard error, if that is a terminal."""
+    """Yields the items. If standard error is a terminal, shows the number of items on a progress line there."""
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     description = TextColumn("{task.description}", markup=False)

@@ -1,7 +1,7 @@
 """A Hugging Face tokenizer in a separate process, with limits on its time and memory.
 
-A `tokenizer.json` from someone else is not trusted: its regular expressions may never finish, its replacements may turn
-one letter into a gigabyte, and a panic of the library prints a backtrace and may end the process.
+A `tokenizer.json` from someone else is not trusted. Its regular expressions may never finish, and its replacements may
+turn one letter into a gigabyte. A panic of the library prints a backtrace and may end the process.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from ...files.reading import DataError
 from ..encoding import coder_program
 
 SECONDS, SPEED, GROWTH = 2.0, 20_000, 2**30
-"""The limits of a request: `SECONDS` of CPU time, plus one second for every `SPEED` characters (or ids), and `GROWTH`
-bytes of memory in addition to the tokenizer itself."""
+"""The limits of a request: `SECONDS` of CPU time plus one second for every `SPEED` characters (or ids), and `GROWTH`
+bytes of memory in addition to the memory of the loaded tokenizer."""
 
 
 class CoderProcess:
-    """The process of one tokenizer, started at the first request. Threads may share it. Requests raise DataError if the
-    tokenizer fails or exceeds its time or memory."""
+    """A process with one tokenizer, which starts at the first request. Threads may share the object. Requests raise
+    DataError if the tokenizer fails or exceeds the limits of time or memory."""
 
     def __init__(self, text: str):
         """`text`: the content of the `tokenizer.json`."""
         self.text, self.lock = text, threading.Lock()
         self.process: subprocess.Popen | None = None
         self.owner = os.getpid()
-        """The id of the process that started it; a forked process starts another one."""
+        """The id of the process that started the tokenizer's process. A fork of this process starts another one."""
 
     def encode(self, texts: Sequence[str], specials: bool = False) -> list[list[int]]:
-        """Returns the ids of each text; with `specials`, the special ids of the tokenizer's template are added."""
+        """Returns the ids of each text. With `specials` the tokenizer adds the special ids of its template."""
         return self._ask({"encode": list(texts), "specials": specials}, sum(map(len, texts)))
 
     def decode(self, ids: Sequence[int], specials: bool) -> str:
-        """Returns the text of ids, including the names of special ids if `specials`."""
+        """Returns the text of ids. With `specials` the text includes the names of special ids."""
         return self._ask({"decode": list(ids), "specials": specials}, len(ids))
 
     def _ask(self, request: dict[str, Any], size: int) -> Any:
@@ -84,7 +84,8 @@ def _line(value: Any) -> bytes:
 
 
 def _why(status: int, seconds: float) -> str:
-    """Returns why a process ended without an answer; `status` is its exit status."""
+    """Returns the reason why a process ended without an answer. `status` is the exit status of the process, `seconds`
+    the limit of the request."""
     if status == -signal.SIGPROF:
         return f"it takes more than {seconds:.0f} seconds; its regular expressions are too slow"
     return f"it takes more than {GROWTH / 2**20:,.0f} MiB of memory, or fails ({status})"

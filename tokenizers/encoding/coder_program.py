@@ -4,8 +4,8 @@
                                                       or {"decode": [7, 2], "specials": false, "seconds": 5.0}
     out   {"result": [[7, 2]]}, {"result": "a text"} or {"error": "why"}, one per line
 
-Its argument is the number of bytes of memory that requests may use in addition to the tokenizer itself. It does not
-import chopmix, which would take seconds.
+The argument of the program is the number of bytes of memory that requests may use in addition to the loaded tokenizer.
+The program does not import chopmix, because this would take seconds.
 """
 
 import json
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def answered(coder, request: dict) -> list[list[int]] | str:
-    """Returns the ids of texts (`encode`) or the text of ids (`decode`)."""
+    """Returns the ids of each text for a request `encode`, and the text of the ids for a request `decode`."""
     if "decode" in request:
         return coder.decode(request["decode"], skip_special_tokens=not request["specials"])
     return [coded.ids for coded in coder.encode_batch(request["encode"], add_special_tokens=request["specials"])]

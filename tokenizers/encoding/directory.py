@@ -15,27 +15,28 @@ from .byte_pairs import byte_letters
 from .coder_process import CoderProcess
 
 SPACE = "\u2581"
-"""The letter that SentencePiece uses for a space."""
+"""The character that SentencePiece writes for a space."""
 REPLACEMENT = "\ufffd"
-"""The character to which bytes that do not (yet) form a character are decoded."""
+"""The replacement character: the result of decoding bytes that are not (yet) a character."""
 
 VOCABULARY = 2**26
 """The largest size of a tokenizer's file in bytes (64 MiB; the largest published file has 35 MiB)."""
 
 BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-"""The pieces of single bytes in a vocabulary with byte fallback: `<0x0A>` for a newline."""
+"""Matches the pieces of single bytes in a vocabulary with byte fallback, such as `<0x0A>` for a newline."""
 
 
 class DirectoryEncoding(Encoding):
     """A Hugging Face `tokenizer.json`, with the special ids that its model expects around a text.
 
-    Unlike all other encodings it may lose information: decoding does not restore what the tokenizer normalises (case,
-    accents, white space), because published models were trained on normalised text.
+    This encoding, unlike all others, may lose information. The tokenizer normalises a text (case, accents, white space)
+    because the published model was trained on normalised text. Decoding returns the normalised text.
     """
 
     def __init__(self, text: str, start: int, frame: Mapping[str, Any]):
         """`text`: the content of the `tokenizer.json`; `start`: the id with which generated text begins; `frame`: see
-        `Vocabulary`. Raises DataError if `text` is not a tokenizer or if the id of a role is not a special token."""
+        `Vocabulary`. Raises DataError if `text` is not a tokenizer, if an id is `MOST` or more, or if the id of a role
+        is not a special token."""
         coder = coder_of(text, "tokenizer.json")
         self.text, self.vocabulary, self.process = text, coder.get_vocab(), CoderProcess(text)
         self.name, self.start, self.frame = "directory", start, dict(frame)
@@ -49,8 +50,8 @@ class DirectoryEncoding(Encoding):
 
     @cached_property
     def pieces(self) -> list[bytes]:
-        """The bytes of each id alone; empty for special ids and gaps. A WordPiece that begins a word has a leading
-        space."""
+        """The bytes of each id alone; empty for special ids and for unused ids. A WordPiece at the beginning of a word
+        has a leading space."""
         letters = byte_letters()
         falls_back = '"ByteFallback"' in self.text or re.search(r'"byte_fallback":\s*true', self.text)  # as in Llama 2
         of_bytes, of_words = '"ByteLevel"' in self.text, '"WordPiece"' in self.text  # as in GPT-2, as in BERT
@@ -110,8 +111,8 @@ class DirectoryEncoding(Encoding):
 
 
 class DecodedStream(TextStream):
-    """A stream for a `decode` in which the text of a piece depends on the pieces before it (the first piece of a text
-    loses its space, bytes join to characters): all ids are decoded each time, and only the new text is returned."""
+    """A stream for encodings in which the text of an id depends on the ids before it: the first piece of a text loses
+    its space, and bytes join to characters. Every call decodes all ids and returns only the new text."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str], before: Sequence[int] = ()):
         self.decode, self.ids = decode, list(before)
@@ -131,8 +132,8 @@ class DecodedStream(TextStream):
 
 
 def coder_of(text: str, where: str) -> Any:
-    """Returns the `tokenizers.Tokenizer` of a `tokenizer.json`'s content. Raises DataError if it is not a tokenizer or
-    has more than `MOST` ids; `where` begins the message."""
+    """Returns the `tokenizers.Tokenizer` of a `tokenizer.json` with the content `text`. Raises DataError if the content
+    is not a tokenizer, and like `check_ids`; `where` begins the message."""
     from tokenizers import Tokenizer
 
     with no_panic(f"{where} is not a tokenizer"):
@@ -142,8 +143,8 @@ def coder_of(text: str, where: str) -> Any:
 
 
 def check_ids(coder: Any, where: str) -> None:
-    """Raises DataError if a tokenizer has an id of `MOST` or more: the `tokenizers` library allocates memory for all
-    ids up to the highest one. `where` begins the message."""
+    """Raises DataError if a tokenizer has no ids, or an id of `MOST` or more, because the library `tokenizers`
+    allocates memory for all ids up to the highest one. `where` begins the message."""
     highest = max(coder.get_vocab().values(), default=-1)
     if not 0 <= highest < MOST:
         raise DataError(f"{where}: its highest id is {highest:,}; possible: 0 to {MOST - 1:,}")

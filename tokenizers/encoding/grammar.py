@@ -21,12 +21,13 @@ KEPT = 4096
 
 
 class Grammar(Constraint):
-    """Decides which ids of an encoding may follow the ids of an incomplete text.
+    """A constraint for generation: decides which ids of an encoding may follow the ids of an incomplete text.
 
-    `grammar` is a file, `.lark` (a context-free grammar in llguidance's dialect of Lark) or `.json` (a JSON Schema;
-    generated JSON has at most one space between two tokens, unless its "x-guidance" says otherwise), or a regular
-    expression that the complete text must match: `[0-9]+[+][0-9]+=[0-9]+`. Raises ValueError if the grammar is invalid,
-    DataError if the library is missing or the file cannot be read.
+    `grammar` is the path of a file, or a regular expression that the complete text must match, such as
+    `[0-9]+[+][0-9]+=[0-9]+`. A `.lark` file contains a context-free grammar in llguidance's dialect of Lark, a `.json`
+    file a JSON Schema. Generated JSON has at most one space between two tokens of JSON, unless the key "x-guidance" of
+    the schema sets otherwise. Raises DataError if the library is missing or the file cannot be read, and ValueError if
+    llguidance rejects the grammar or the grammar allows no text of the vocabulary.
     """
 
     def __init__(self, encoding: Encoding, grammar: str):
@@ -59,7 +60,8 @@ class Grammar(Constraint):
         return is_allowed
 
     def is_whole(self, text: str) -> bool:
-        """Returns whether a text that begins as the grammar allows is complete."""
+        """Returns whether the grammar allows a text to end after its last character. Raises ValueError if the grammar
+        does not allow the text at all."""
         return bool(self._state(tuple(self.encoding.encode(text))).is_accepting())
 
     def _state(self, ids: tuple[int, ...]) -> Any:
@@ -76,7 +78,8 @@ class Grammar(Constraint):
 
 
 def _compiled(matcher: Any, grammar: str) -> str:
-    """Returns a grammar in the form that the library takes. Raises ValueError if a JSON Schema is not JSON."""
+    """Returns a grammar in the format of llguidance. Raises DataError if a file cannot be read, and ValueError if
+    llguidance rejects the grammar."""
     if grammar.endswith(".lark"):
         return matcher.grammar_from_lark(read_text(Path(grammar)))
     if grammar.endswith(".json"):
@@ -85,7 +88,7 @@ def _compiled(matcher: Any, grammar: str) -> str:
 
 
 def _pieces(llguidance: Any, encoding: Encoding) -> Any:
-    """Returns the encoding in the form that the library takes: the bytes of each id, the names of special ids."""
+    """Returns the encoding as an `llguidance.LLTokenizer`, with the bytes of each id and the names of special ids."""
 
     class Pieces:
         eos_token_id, bos_token_id = encoding.end, encoding.start
@@ -101,6 +104,7 @@ def _pieces(llguidance: Any, encoding: Encoding) -> Any:
 
 
 def _first_line(error: str) -> str:
-    """Returns the first line of an error, followed by its later lines that begin with "error: "."""
+    """Returns the first line of an error message and all later lines that begin with "error: " (without this prefix),
+    as one line."""
     first, *others = error.strip().splitlines() or ["it is not a grammar"]
     return " ".join([first, *(line.removeprefix("error: ") for line in others if line.startswith("error: "))])

@@ -1,4 +1,4 @@
-"""Creates encodings by name, and loads saved ones."""
+"""Creates encodings by name, and loads saved encodings."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from .directory import VOCABULARY, DirectoryEncoding
 def make_encoding(
     name: str, vocabulary: int | None, texts: Callable[[], Iterable[str]], trust: Trust = EVERYTHING
 ) -> Encoding:
-    """Returns the encoding that a YAML names. `texts` returns the training corpus and is called only for `characters`
-    and `bpe`. `vocabulary`, the number of ids including the start token, is required for `bpe` and `numbers` and not
-    allowed for others. The ranks of a public encoding are downloaded if `trust` allows the host. Raises ValueError if
-    the name is unknown, or if the vocabulary is missing, not allowed or impossible."""
+    """Returns the encoding with a name from a YAML. `texts` returns the training texts and is called only for
+    `characters` and `bpe`. `vocabulary` is the number of ids including the start token; it is required for `bpe` and
+    `numbers`, and must be None for all other names. The ranks of a public encoding are downloaded if `trust` allows the
+    host. Raises ValueError if the name is unknown, if `vocabulary` is missing, out of range or not allowed, and if a
+    corpus or the ranks do not suffice."""
     if name == "bpe":
         if vocabulary is None:
-            raise ValueError("encoding: bpe needs vocabulary: the number of ids to learn, such as 4096")
+            raise ValueError("encoding: bpe needs vocabulary: the total number of ids (at least 257), such as 4096")
         return train_bpe(map(well_formed, texts()), vocabulary)
     if name == "numbers":
         if vocabulary is None:
@@ -46,7 +47,7 @@ Id = Annotated[int, Field(ge=0, lt=MOST)]
 
 
 class Frame(Record):
-    """The ids around the texts of a published model: the `frame` of an `encoding.json`; its keys are those of
+    """The key `frame` of an `encoding.json`: the ids around the texts of a published model. The fields are explained in
     `Vocabulary.frame`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -59,7 +60,7 @@ class Frame(Record):
     roles: dict[str, Id] | None = None
     strip: bool | None = None
     whisper: dict[str, Any] | None = None
-    """The protocol of Whisper, read by `projects/whisper/transcription.py`."""
+    """Settings of Whisper, which are read by `projects/whisper/transcription.py`."""
 
 
 class EncodingRecord(Record):
@@ -77,8 +78,8 @@ class EncodingRecord(Record):
 
 
 def load_encoding(folder: Path, trust: Trust = NOTHING) -> Encoding:
-    """Loads the encoding that `Encoding.save` wrote to a folder. Raises DataError if a file is missing or damaged, or
-    if the fingerprint differs."""
+    """Returns the encoding that `Encoding.save` has written to a folder. Raises DataError if a file is missing or
+    damaged, if ranks are not available, or if the fingerprint of the loaded encoding is not the saved one."""
     file = Path(folder) / "encoding.json"
     parts = read_record(file, EncodingRecord)
     try:

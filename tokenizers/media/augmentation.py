@@ -1,7 +1,8 @@
-"""Augmentation of images and spectrograms during training, computed for complete batches on the device.
+"""Augmentation (random changes) of images and spectrograms during training, computed for whole batches on the device.
 
-All random numbers of an item depend only on its seed, which is derived from the run's seed, the epoch and the sample.
-The change of an item therefore does not depend on its batch or process, and differs from epoch to epoch.
+All random numbers for an item depend only on the seed of the item, which is computed from the seed of the run, the
+epoch and the sample. Therefore an item is changed in the same way in every batch and process, and differently in every
+epoch.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ Seeds = Int[Tensor, "s"]
 
 
 def uniform(seeds: Seeds, numbers: int, stream: int = 0) -> Float[Tensor, "{numbers} s"]:
-    """Returns uniform random numbers in [0, 1), `numbers` for each seed: a hash of seed and counter (SplitMix64, Steele
-    et al. 2014), the same in every batch and on every device. Different `stream` numbers give independent draws."""
+    """Returns uniform random numbers in [0, 1): `numbers` numbers (rows) for each seed (columns). Each number is a hash
+    of the seed and a counter (SplitMix64, Steele et al. 2014), and therefore equal in every batch and on every device.
+    Different values of `stream` give independent numbers."""
 
     def mixed(x: Tensor, shift: int, factor: int) -> Tensor:
         return (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * factor  # the mask makes it a logical shift
@@ -35,11 +37,11 @@ def uniform(seeds: Seeds, numbers: int, stream: int = 0) -> Float[Tensor, "{numb
 class ImageAugmentation(nn.Module):
     """Random changes of images. `shift`: translation by up to this many pixels, filled with black. `rotate`: rotation
     by up to this many degrees. `zoom`: scaling by up to this share (0.1: 0.9 to 1.1 times). `flip`: horizontal flip
-    with probability 0.5. `operations`: the number of RandAugment operations (Cubuk et al. 2019, arXiv:1909.13719;
-    torchvision's operations), of strength `magnitude`, 0 to 30. `erase`: a rectangle of up to this share of the area
-    becomes grey (Zhong et al. 2017, arXiv:1708.04896). `transforms`: other transforms of torchvision.transforms.v2 that
-    keep the image size, by name with their arguments: `[{use: ColorJitter, brightness: 0.4}, {use: RandomGrayscale, p:
-    0.1}]`; they are applied to one image at a time."""
+    with probability 0.5. `operations`: the number of RandAugment operations per image (Cubuk et al. 2019,
+    arXiv:1909.13719); `magnitude`: the strength of these operations, 0 to 30. `erase`: a rectangle of up to this share
+    of the area becomes grey (Zhong et al. 2017, arXiv:1708.04896). `transforms`: a list of other transforms of
+    torchvision.transforms.v2 with their arguments, such as `[{use: ColorJitter, brightness: 0.4}, {use:
+    RandomGrayscale, p: 0.1}]`. Transforms must keep the size of images, and are applied to one image at a time."""
 
     def __init__(
         self, *, shift: int = 0, flip: bool = False, rotate: float = 0.0, zoom: float = 0.0,
@@ -59,7 +61,8 @@ class ImageAugmentation(nn.Module):
             self._uncompiled = torch.compiler.disable(ImageAugmentation.by_torchvision)
 
     def forward(self, images: Images, seeds: Seeds) -> Tensor:
-        """Changes every image by its seed; images with equal seeds (the frames of a clip) are changed equally."""
+        """Returns the images (s, channels, height, width), each changed at random by its seed. Images with equal seeds
+        (the frames of a video) are changed equally. The dtype is that of `moved`."""
         with torch.autocast(images.device.type, enabled=False):  # 16 bits round positions by up to half a pixel of 256
             if self.flip:
                 (chosen,) = uniform(seeds, 1, stream=1)
@@ -79,8 +82,8 @@ class ImageAugmentation(nn.Module):
         return erased(images, self.erase, uniform(seeds, 3, stream=4)) if self.erase else images
 
     def by_torchvision(self, images: Images, seeds: Seeds) -> Images:
-        """Applies the `transforms`. They draw from torch's global generators, which are seeded for every image. (On a
-        GPU this synchronises once per batch to read the seeds.)"""
+        """Applies the `transforms`. The transforms use torch's global generators, so these are seeded for every image.
+        On a GPU, reading the seeds synchronises once per batch."""
         changed = []
         with torch.random.fork_rng([images.device] if images.is_cuda else []):
             for image, seed in zip(images, seeds.tolist()):
@@ -89,13 +92,14 @@ class ImageAugmentation(nn.Module):
         return torch.cat(changed)
 
     def transformed(self, image: Images) -> Images:
-        """Applies all `transforms` to one image. Raises ValueError if one does not accept uint8 or changes the size."""
+        """Applies all `transforms` to one image (1, channels, height, width). Raises ValueError if a transform raises
+        an error for the uint8 image, or changes the shape."""
         for transform in self.transforms:
             where = f"augment.transforms: {type(transform).__name__}"
             try:
                 changed = transform(image)
             except (TypeError, ValueError, RuntimeError) as error:
-                raise ValueError(f"{where} does not accept images of integers (uint8): {error}") from None
+                raise ValueError(f"{where} failed on an image (uint8, values 0 to 255): {error}") from None
             if changed.shape != image.shape:
                 change = f"changes the shape {tuple(image.shape[1:])} to {tuple(changed.shape[1:])}"
                 raise ValueError(f"{where} {change}; it must keep the size (set size: {list(image.shape[2:])})")
@@ -104,8 +108,8 @@ class ImageAugmentation(nn.Module):
 
 
 def torchvision_transform(part: dict[str, Any]) -> nn.Module:
-    """Returns the transform of torchvision.transforms.v2 that `use` names, created with the other keys as arguments.
-    Raises ValueError if the name or an argument is unknown."""
+    """Returns a transform of torchvision.transforms.v2. The key `use` of `part` is the name of the class, and the other
+    keys are the arguments. Raises ValueError if the name or an argument is unknown, or an argument is missing."""
     from torchvision.transforms import v2
 
     name, options = part.get("use"), {key: value for key, value in part.items() if key != "use"}
@@ -120,8 +124,9 @@ def torchvision_transform(part: dict[str, Any]) -> nn.Module:
 
 
 def shifted(images: Tensor, most: int, drawn: Float[Tensor, "2 s"]) -> Tensor:
-    """Translates every image by an integer number of pixels, at most `most` in each direction; the rest is black.
-    `drawn`, in [0, 1), sets the offset up and to the left (0: `most` pixels down and to the right)."""
+    """Translates every image by an integer number of pixels, at most `most` in each direction, and fills the rest with
+    black. `drawn` holds random numbers in [0, 1): the vertical shift (0: `most` pixels down, almost 1: `most` pixels
+    up) and the horizontal shift (0: right, almost 1: left)."""
     s, _, height, width = images.shape
     padded = F.pad(images, (most, most, most, most))
     down, right = (drawn * (2 * most + 1)).long()[:, :, None]
@@ -132,12 +137,12 @@ def shifted(images: Tensor, most: int, drawn: Float[Tensor, "2 s"]) -> Tensor:
 
 
 def turned(images: Tensor, degrees: Float[Tensor, "s"], scale: Float[Tensor, "s"]) -> Tensor:
-    """Rotates every image clockwise about its centre by its angle and enlarges it by its factor `scale`; the rest is
-    black. Images need not be square. Returns float32."""
+    """Rotates image i clockwise about its centre by `degrees[i]`, and enlarges it by the factor `scale[i]`. The rest
+    becomes black. Images need not be square. Returns float32."""
     height, width = images.shape[-2:]
     angle = degrees * torch.pi / 180
     cos, sin, zero = angle.cos() / scale, angle.sin() / scale, torch.zeros_like(angle)
-    # affine_grid measures both sides from -1 to 1, so that a rotation in pixels must be rescaled by the aspect ratio
+    # affine_grid measures both sides from -1 to 1; a rotation in pixels must therefore be rescaled by the aspect ratio
     across, down = sin * height / width, sin * width / height
     matrix = torch.stack([torch.stack([cos, across, zero], -1), torch.stack([-down, cos, zero], -1)], 1)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
@@ -145,8 +150,8 @@ def turned(images: Tensor, degrees: Float[Tensor, "s"], scale: Float[Tensor, "s"
 
 
 def erased(images: Tensor, most: float, drawn: Float[Tensor, "3 s"]) -> Tensor:
-    """Makes a rectangle of up to the share `most` of the area of every image grey (128). `drawn`, in [0, 1): the area
-    of the rectangle as a share of `most`, and its vertical and horizontal position."""
+    """Makes a rectangle in every image grey (128). `most` is the largest area of the rectangle as a share of the image.
+    `drawn` holds random numbers in [0, 1): the area as a share of `most`, the vertical and the horizontal position."""
     height, width = images.shape[-2:]
     share = (drawn[0] * most).sqrt()
     top, left = drawn[1:] * (1 - share)
@@ -159,9 +164,9 @@ def erased(images: Tensor, most: float, drawn: Float[Tensor, "3 s"]) -> Tensor:
 
 class SpectrogramAugmentation(nn.Module):
     """SpecAugment (Park et al. 2019, arXiv:1904.08779). In each clip, `stripes` bands of up to `mels` mel channels and
-    `stripes` bands of up to `frames` frames are set to the mean, 0. First, the mel channels of each clip are stretched
-    by up to `warp` (0.1: 0.9 to 1.1 times), which sounds like a different speaker (vocal tract length perturbation,
-    Jaitly and Hinton 2013)."""
+    `stripes` bands of up to `frames` frames are set to 0, the mean. Before that, the mel channels of each clip are
+    stretched by up to `warp` (0.1: 0.9 to 1.1 times). A stretched clip sounds like a different speaker (vocal tract
+    length perturbation, Jaitly and Hinton 2013)."""
 
     def __init__(self, *, mels: int = 8, frames: int = 8, stripes: int = 1, warp: float = 0.0):
         super().__init__()
@@ -172,7 +177,8 @@ class SpectrogramAugmentation(nn.Module):
     def forward(
         self, spectrogram: Float[Tensor, "f m"], lengths: Int[Tensor, "s"], seeds: Seeds
     ) -> Float[Tensor, "f m"]:
-        """Augments the concatenated spectrograms of clips; `lengths`: the number of frames of each clip."""
+        """Returns the augmented spectrograms of clips. The spectrograms are concatenated along the frames; `lengths`
+        holds the number of frames of each clip."""
         device, bins = spectrogram.device, spectrogram.shape[1]
         clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=len(spectrogram))
         if self.warp:
@@ -193,8 +199,8 @@ class SpectrogramAugmentation(nn.Module):
 
 
 def stretched(spectrogram: Float[Tensor, "f m"], factor: Float[Tensor, "f"]) -> Float[Tensor, "f m"]:
-    """Resamples every frame along its channels: channel c gets the value at c * factor, interpolated linearly; the last
-    channel is repeated beyond the end."""
+    """Returns every frame, resampled along its mel channels: channel c gets the value at channel c * `factor`,
+    interpolated linearly. Positions beyond the last channel get the value of the last channel."""
     last = spectrogram.shape[1] - 1
     source = (torch.arange(last + 1, device=spectrogram.device) * factor[:, None]).clamp(max=last)
     below = source.long().clamp(max=last - 1)

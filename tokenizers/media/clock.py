@@ -1,4 +1,4 @@
-"""Measurements over time: at a fixed rate, or with an explicit time for each measurement."""
+"""Streams (measurements over time), with a fixed rate or with an explicit time for each measurement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...files.reading import DataError
 from .files import as_tensor
 
 LATEST = 1e6
-"""The largest absolute time in seconds: beyond it, float32 cannot distinguish times that are 0.1 s apart."""
+"""The largest absolute time in seconds. Above this time float32 cannot distinguish times that are 0.1 s apart."""
 
 
 class Clocked(NamedTuple):
@@ -22,19 +22,20 @@ class Clocked(NamedTuple):
     values: Tensor
     """The measurements, (times, ...)."""
     seconds: Float[Tensor, "t"]
-    """The time of each measurement, strictly increasing."""
+    """The time of each measurement in seconds, strictly increasing."""
 
     def __len__(self) -> int:
         return len(self.values)
 
 
 Stream = Tensor | Clocked
-"""Measurements (times, ...): at the rate of the YAML, the first one at 0 seconds, or with their own times."""
+"""Measurements (times, ...): a tensor without times (the YAML sets the rate, the first measurement is at 0 seconds), or
+a `Clocked` with times."""
 
 
 def split_clock(raw: Any) -> tuple[Any, Any]:
-    """Splits a raw stream into values and seconds, without checking them; the seconds are None if it is not a mapping.
-    Raises DataError if a mapping has no `values` or no `seconds`."""
+    """Returns (values, seconds) of a raw stream, without checks. If `raw` is not a mapping, returns (raw, None). Raises
+    DataError if a mapping has no `values` or no `seconds`."""
     if not isinstance(raw, Mapping):
         return raw, None
     if missing := [name for name in ("values", "seconds") if raw.get(name) is None]:
@@ -43,8 +44,9 @@ def split_clock(raw: Any) -> tuple[Any, Any]:
 
 
 def with_clock(values: Tensor, seconds: Any) -> Stream:
-    """Returns the stream of these measurements and times; the values alone if `seconds` is None. Raises DataError if
-    the times do not increase strictly, differ in number from the measurements, or exceed LATEST."""
+    """Returns `values` with their times as a `Clocked`; only `values` if `seconds` is None. Raises DataError if the
+    times are not numbers, do not increase strictly, differ in number from the values, or if the absolute value of a
+    time exceeds LATEST."""
     if seconds is None:
         return values
     times = as_tensor(seconds, "seconds").flatten()
@@ -52,7 +54,9 @@ def with_clock(values: Tensor, seconds: Any) -> Stream:
         raise DataError(f"there are {len(times)} seconds, but {len(values)} measurements")
     if not bool((times.abs() <= LATEST).all()):
         invalid = next(time for time in times.tolist() if not abs(time) <= LATEST)
-        raise DataError(f"seconds must lie between -{LATEST:,.0f} and {LATEST:,.0f}, not {invalid:g}")
+        raise DataError(
+            f"the times of a stream (seconds) must be between -{LATEST:,.0f} and {LATEST:,.0f}, not {invalid:g}"
+        )
     steps = times.diff()
     if len(steps) and not bool((steps > 0).all()):
         at = int((steps <= 0).nonzero()[0, 0])
@@ -64,7 +68,8 @@ def with_clock(values: Tensor, seconds: Any) -> Stream:
 
 
 def clock_of(stream: Stream, rate: float) -> tuple[Tensor, Float[Tensor, "t"]]:
-    """Returns the measurements of a stream and their times: its own, or `rate` measurements per second from 0 on."""
+    """Returns (measurements, times in seconds) of a stream. The times of a stream without times are 0, 1 / `rate`, 2 /
+    `rate`, ..."""
     if isinstance(stream, Clocked):
         return stream.values, stream.seconds
     return stream, torch.arange(len(stream), dtype=torch.float32) / rate

@@ -23,21 +23,21 @@ from ...files.reading import ITEM, DataError, Source, open_regular
 
 PIXELS, FRAME, MOVING = 2**26, 2**24, 2**29
 """The largest number of pixels of an image (8,192 x 8,192), of a frame of an animation (4,096 x 4,096), and of all
-frames of an animation (64 of 3,840 x 2,160). Decoding takes 7 to 13 bytes per pixel, up to 25 for JPEG 2000 and up to
-32 for animations."""
+frames of an animation together (64 frames of 3,840 x 2,160). Decoding needs 7 to 13 bytes of memory per pixel, up to 25
+for JPEG 2000 and up to 32 for animations."""
 
 FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA",
     "TIFF", "WEBP",
 )  # fmt: skip
-"""Pillow's names of the formats that are read. EPS is excluded because Pillow runs Ghostscript on it. Icons (ICNS, ICO)
-are excluded because their header does not limit the size of the image inside."""
+"""Pillow's names of the formats that are read. EPS is excluded because Pillow runs Ghostscript on EPS files. Icons
+(ICNS, ICO) are excluded because the header of an icon does not limit the size of the image inside."""
 
 SCANS = 100
 """The largest number of scans in a JPEG. Each scan decodes all pixels again; a usual progressive JPEG has about ten."""
 
 TILE = 322, 323
-"""The TIFF tags of a tile's width and height: an image of few pixels may be stored in a tile of any size."""
+"""The TIFF tags of the width and the height of a tile. A small image may be stored in a very large tile."""
 
 SAMPLES, BLOCK, RATE = 2**27, 2**20, 10_000_000
 """The largest number of samples per channel of a sound (2 hours 19 minutes at 16 kHz, 50 minutes at 44.1 kHz; 512 MiB),
@@ -45,8 +45,9 @@ the number of samples that are read at once, and the highest sampling rate in he
 
 
 def read_picture(raw: Source) -> Any:
-    """Returns an image (PIL, loaded), rotated by its EXIF orientation; of an animation the first frame. Raises
-    DataError if the file is missing, damaged or not an image, or if it has more than `PIXELS` pixels."""
+    """Returns a decoded PIL image, rotated according to its EXIF orientation. An animation is read as its first frame.
+    Raises DataError if the file is missing, damaged, not an image in one of `FORMATS`, or larger than `ITEM` bytes,
+    `PIXELS` pixels or `SCANS` scans."""
     from PIL import ImageOps
 
     with opened_picture(raw, "image") as picture:
@@ -55,15 +56,16 @@ def read_picture(raw: Source) -> Any:
 
 
 def picture_bytes(image: UInt8[Tensor, "c h w"], ending: str = ".png") -> bytes:
-    """Returns a grey or colour image as the content of a file with the suffix `ending`."""
+    """Returns the bytes of a file, in the format of the suffix `ending`, with a grey or colour image."""
     return animation_bytes([image], ending)
 
 
 def animation_bytes(
     images: Sequence[UInt8[Tensor, "c h w"]], ending: str = ".gif", seconds: float = 0.2, last: float = 2.0
 ) -> bytes:
-    """Returns images of one size as the content of an animation (`.gif`) that shows each one for `seconds` and the
-    final one for `last` seconds. Formats without animation get the first image."""
+    """Returns the bytes of an animation of images that have the same size. Each image is shown for `seconds` seconds,
+    the final image for `last` seconds. `ending` is the suffix of the format. In a format without animation only the
+    first image is written."""
     from PIL import Image
 
     frames = [Image.fromarray(image.permute(1, 2, 0).squeeze(2).cpu().numpy()) for image in images]
@@ -76,8 +78,8 @@ def animation_bytes(
 
 
 def read_animation(raw: Source, most: int) -> Iterator[Any]:
-    """Yields the first `most` frames of an animation (PIL, RGB). Raises DataError like `read_picture`, and if the
-    frames have more than `MOVING` pixels in total."""
+    """Yields the first `most` frames of an animation as PIL images in RGB. Raises DataError like `read_picture`, if a
+    frame has more than `FRAME` pixels, and if the frames have more than `MOVING` pixels in total."""
     from PIL import ImageSequence
 
     with opened_picture(raw, "video") as picture:
@@ -92,8 +94,8 @@ def read_animation(raw: Source, most: int) -> Iterator[Any]:
 
 @contextmanager
 def opened_picture(raw: Source, what: str) -> Iterator[Any]:
-    """A context with an image (PIL) that is not decoded yet. All errors inside it are raised as DataError; `what` names
-    the file in messages (`image`, `video`)."""
+    """Context manager: opens a PIL image without decoding it. Every Exception inside the `with` block is raised as
+    DataError. `what` is the noun for the file in messages (`image`, `video`)."""
     from PIL import Image, UnidentifiedImageError
 
     path = "" if isinstance(raw, bytes) else os.fspath(raw)
@@ -118,7 +120,7 @@ def opened_picture(raw: Source, what: str) -> Iterator[Any]:
 
 
 def check_pixels(picture: Any, most: int = PIXELS) -> None:
-    """Raises ValueError if an image (PIL) or its tiles have more than `most` pixels."""
+    """Raises ValueError if a PIL image or one of its tiles has more than `most` pixels."""
     tags = getattr(picture, "tag_v2", {})
     sizes = [picture.size] + ([tuple(tags[tag] for tag in TILE)] if all(tag in tags for tag in TILE) else [])
     width, height = max(sizes, key=math.prod)
@@ -127,7 +129,7 @@ def check_pixels(picture: Any, most: int = PIXELS) -> None:
 
 
 def check_scans(picture: Any, file: io.BufferedIOBase) -> None:
-    """Raises ValueError if a JPEG has more than `SCANS` scans."""
+    """Raises ValueError if the image is a JPEG with more than `SCANS` scans. `file` is the open file of the image."""
     if picture.format not in ("JPEG", "MPO"):
         return
     offset = file.tell()
@@ -139,20 +141,20 @@ def check_scans(picture: Any, file: io.BufferedIOBase) -> None:
 
 
 FFMPEG = {b"ftyp": 4, b"\x1aE\xdf\xa3": 0, b"\xff\xf1": 0, b"\xff\xf9": 0, b"\x30\x26\xb2\x75": 0}
-"""Signatures of files that libsndfile does not read (mp4 and m4a; webm and mkv; two of aac; wma), and the offset of
-each one in bytes."""
+"""Signatures (first bytes) of file formats that libsndfile does not read: mp4 and m4a; webm and mkv; aac (two
+signatures); wma. The value is the offset of the signature in the file, in bytes."""
 
 SECONDS, CONVERTED = 600, 2**30
-"""The seconds that ffmpeg may take for one file, and the largest size of its output in bytes: 46 minutes of stereo at
-48 kHz take half of it."""
+"""The seconds that ffmpeg may take for one file, and the largest size of the output in bytes (93 minutes of stereo at
+48 kHz)."""
 
 
 def read_sound(raw: Source) -> tuple[Float[np.ndarray, "t"], int]:
-    """Returns the samples of a file, from -1 to 1, averaged over its channels, and its sampling rate in hertz. Raises
-    DataError if the file is missing, damaged or not a sound, if it has more than `SAMPLES` samples, or if it needs
-    ffmpeg and that is not installed.
+    """Returns (samples, rate) of a file: samples (t,) from -1 to 1, averaged over the channels, and the sampling rate
+    in hertz. Raises DataError if the file is missing, damaged or not a sound, if it has more than `SAMPLES` samples per
+    channel or a rate above `RATE`, or if ffmpeg is needed but is not installed or fails.
 
-    The file is read in blocks, so that a header with a wrong, large number of samples takes no memory.
+    The file is read in blocks, because a wrong number of samples in the header could otherwise exhaust the memory.
     """
     import soundfile
 
@@ -175,8 +177,8 @@ def read_sound(raw: Source) -> tuple[Float[np.ndarray, "t"], int]:
 
 
 def _samples(file: io.BufferedIOBase) -> tuple[np.ndarray, int]:
-    """Returns samples and rate of an open file. Raises ValueError if the rate is out of range or there are too many
-    samples, and the errors of soundfile."""
+    """Returns (samples, rate) of an open file. Raises ValueError if the rate is not from 1 to `RATE`, or if there are
+    more than `SAMPLES` samples per channel. Errors of soundfile are not caught."""
     import soundfile
 
     with soundfile.SoundFile(file) as sound:
@@ -195,8 +197,9 @@ def _samples(file: io.BufferedIOBase) -> tuple[np.ndarray, int]:
 
 
 def _through_ffmpeg(raw: Source, prefix: str) -> tuple[np.ndarray, int]:
-    """Returns samples and rate like `read_sound`, converted by ffmpeg; `prefix` begins messages. Raises DataError if
-    ffmpeg is not installed, fails, takes longer than `SECONDS`, or writes more than `CONVERTED` bytes."""
+    """Returns (samples, rate) like `read_sound`, from a file that ffmpeg converts. `prefix` begins messages. Raises
+    DataError if ffmpeg is not installed, fails, takes longer than `SECONDS`, or writes about `CONVERTED` bytes or more,
+    and if `_samples` raises ValueError for the result."""
     if shutil.which("ffmpeg") is None:
         raise DataError(f"{prefix}this kind of file (mp4, m4a, webm, aac, wma) needs ffmpeg, which is not installed "
                         "here; wav, flac, ogg, opus and mp3 do not need it")  # fmt: skip
@@ -215,7 +218,7 @@ def _through_ffmpeg(raw: Source, prefix: str) -> tuple[np.ndarray, int]:
         converted.seek(0)
         if done.returncode or not size:
             lines = done.stderr.decode(errors="replace").strip().splitlines()
-            raise DataError(f"{prefix}ffmpeg fails: {lines[-1] if lines else 'without a message'}")
+            raise DataError(f"{prefix}ffmpeg failed{f': {lines[-1]}' if lines else ' without a message'}")
         if size > CONVERTED - BLOCK:
             raise DataError(f"{prefix}ffmpeg writes more than {CONVERTED:,} bytes of samples; cut it into parts")
         try:
@@ -225,8 +228,8 @@ def _through_ffmpeg(raw: Source, prefix: str) -> tuple[np.ndarray, int]:
 
 
 def as_tensor(values: Any, where: str) -> Tensor:
-    """Converts numbers, nested lists of numbers or arrays to a float32 tensor. Raises DataError if a value is not a
-    number or rows differ in length; `where` begins the message."""
+    """Returns a number, a nested list of numbers or an array as a float32 tensor. Raises DataError if a value is not a
+    real number, or if rows differ in length. `where` begins the message."""
     try:
         array = np.asarray(values)
         if array.dtype.kind == "c":

@@ -9,14 +9,15 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 COLUMNS, ROWS = 64, 40
-"""The largest number of characters in a line, and of lines in an image."""
+"""The largest number of characters in a line, and the largest number of lines in an image; further lines are
+dropped."""
 SIZE = 14
 """The font size in pixels."""
 
 
 def lettered(text: str) -> UInt8[Tensor, "c h w"]:
-    """Returns an image of a text in dark letters on white; `░`, which marks unknown tokens, is a grey box. Texts with
-    equal numbers of lines give images of equal size."""
+    """Returns an image of a text in dark letters on white. The character `░`, which stands for an unknown token, is
+    drawn as a grey box. Texts with equal numbers of lines give images of equal size."""
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 

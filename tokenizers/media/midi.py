@@ -13,7 +13,7 @@ import numpy as np
 from ...files.reading import DataError, Source, read_bytes
 
 SILENCE = -1
-"""The pitch of a voice that is silent."""
+"""The value in place of a pitch while a voice is silent."""
 BPM, TICKS = 80, 120
 """Quarters per minute, and MIDI ticks per step (a sixteenth)."""
 MOST, BYTES = 100_000, 2**20
@@ -32,7 +32,8 @@ def notes_of(voice: Sequence[int]) -> list[tuple[int, int, int]]:
 
 
 def midi_bytes(voices: Sequence[Sequence[tuple[int, int, int]]]) -> bytes:
-    """Returns the content of a MIDI file with one track per voice; notes as in `notes_of`."""
+    """Returns the bytes of a MIDI file with one track per voice. A voice is a list of notes in the format of
+    `notes_of`."""
     mido = mido_library()
     file = mido.MidiFile(ticks_per_beat=4 * TICKS)
     for notes in voices:
@@ -49,21 +50,22 @@ def midi_bytes(voices: Sequence[Sequence[tuple[int, int, int]]]) -> bytes:
 
 
 class Note(NamedTuple):
-    """A note of a MIDI file; times in steps (sixteenths)."""
+    """A note of a MIDI file. `first` is the first step (sixteenth) in which the note sounds."""
 
     pitch: int
     first: int
     end: int
-    """The step after the last one."""
+    """The step after the last step in which the note sounds."""
     channel: int = 0
 
 
 def read_midi(raw: Source, voices: int) -> np.ndarray:
-    """Returns the score (t, voices) of a MIDI file: the pitch of every voice in every sixteenth. The voices are the
-    tracks, or the channels of the tracks, or the notes of chords of `voices` notes, the highest one first.
+    """Returns the score (t, voices) of a MIDI file: the pitch of every voice in every sixteenth, or `SILENCE`. The
+    first one of these parts whose number is `voices`, and in each of which only one pitch sounds at a time, are the
+    voices: the tracks, the tracks with notes, the channels of the tracks. Otherwise, if `voices` notes or none sound in
+    every sixteenth, these notes are the voices, the highest note first.
 
-    Raises DataError if the file cannot be read, if it has another number of voices, or if two notes of one voice sound
-    in the same sixteenth.
+    Raises DataError if the file cannot be read, is larger than `BYTES` or longer than `MOST`, or has no such voices.
     """
     content = raw if isinstance(raw, bytes) else read_bytes(raw, BYTES)
     if len(content) > BYTES:
@@ -111,7 +113,7 @@ def overlaps(notes: Sequence[Note]) -> bool:
 
 
 def filled(parts: Sequence[Sequence[Note]], length: int) -> np.ndarray:
-    """Returns the score (length, voices) of voices without chords."""
+    """Returns the score (length, voices) of the notes of each voice, in which only one pitch sounds at a time."""
     score = np.full((length, len(parts)), SILENCE)
     for voice, notes in enumerate(parts):
         for note in notes:
@@ -120,7 +122,7 @@ def filled(parts: Sequence[Sequence[Note]], length: int) -> np.ndarray:
 
 
 def counts(notes: Sequence[Note], length: int) -> np.ndarray:
-    """Returns the number of notes that sound in each step, (length,)."""
+    """Returns an array (length,): the number of notes that sound in each step."""
     changes = np.zeros(length + 1, dtype=np.int64)
     np.add.at(changes, [note.first for note in notes], 1)
     np.add.at(changes, [note.end for note in notes], -1)
@@ -128,8 +130,8 @@ def counts(notes: Sequence[Note], length: int) -> np.ndarray:
 
 
 def chords(notes: Sequence[Note], length: int, voices: int) -> np.ndarray:
-    """Returns the score (length, voices) of notes of which in every step `voices` or none sound; the highest note is
-    the first voice."""
+    """Returns the score (length, voices) of notes. In every step, `voices` notes or none must sound. The highest note
+    is the first voice."""
     score, column = np.full((length, voices), SILENCE), np.zeros(length, dtype=np.int64)
     for note in notes:
         steps = np.arange(note.first, note.end)
@@ -141,9 +143,10 @@ def chords(notes: Sequence[Note], length: int, voices: int) -> np.ndarray:
 def track_notes(track: Any, step: float) -> list[Note]:
     """Returns the notes of a MIDI track; `step` is the length of a sixteenth in ticks.
 
-    If a pitch has equally many begin and end events, the n-th end belongs to the n-th beginning, because a note may
-    begin before the end event of the preceding one. Otherwise a note ends at the first end event after its beginning.
-    In both cases it ends at the latest when the next note of its pitch begins or the track ends.
+    A note may begin before the end event of the preceding note of its pitch. Therefore, if a pitch has as many end
+    events as begin events and no end precedes its beginning, the n-th end belongs to the n-th beginning. Otherwise a
+    note ends at the first end event after its beginning. A note also ends when the next note of its pitch begins, and
+    at the end of the track.
     """
     now, begun, ended = 0, defaultdict(list), defaultdict(list)
     for message in track:

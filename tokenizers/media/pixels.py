@@ -12,11 +12,12 @@ from ...files.reading import shown
 
 
 class Normalized(nn.Module):
-    """Normalises patches of pixels (t, p) with values from 0 to 255: (value / 255 - mean) / std, per channel.
+    """Maps patches of pixels (t, p) with values from 0 to 255 to (value / 255 - mean) / std, per channel.
 
-    A row holds p = frames * channels * area values: all `area` pixels of a channel, channel after channel, frame after
-    frame. `mean` and `std` are one number, or one for each channel. Raises ValueError if their number differs, or if a
-    std is not more than 0.
+    A row holds p = frames * channels * area values: first all `area` pixels of the first channel of the first frame,
+    then the next channel, and after all channels the next frame. `mean` and `std` are one number or a list of one
+    number per channel. Raises ValueError if a list has another length than 1 or `channels`, or if a std is not more
+    than 0.
     """
 
     def __init__(self, mean: float | list[float], std: float | list[float], channels: int, area: int, frames: int = 1):
@@ -36,8 +37,9 @@ class Normalized(nn.Module):
 
 
 def draw_patches(canvas: Any, picture: Tensor, patch_size: int, frame: int = 0) -> None:
-    """Draws an image (height, width, channels) and the grid of its patches on matplotlib's Axes, with a bold line every
-    `frame` pixels if several frames are drawn next to each other."""
+    """Draws an image (height, width, channels) and the grid of its patches on matplotlib's Axes `canvas`. `frame` is
+    the width in pixels of one frame if the image consists of frames side by side: a bold line is drawn between
+    frames."""
     canvas.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=255)
     height, width = picture.shape[:2]
     for line in range(0, height + 1, patch_size):

@@ -1,7 +1,8 @@
-"""RandAugment (Cubuk et al. 2019, arXiv:1909.13719) for batches: one of torchvision's operations for each image.
+"""RandAugment (Cubuk et al. 2019, arXiv:1909.13719) for batches: each image gets one of torchvision's operations.
 
-On a CPU an operation is computed only for the images that drew it. On a GPU this would require a synchronisation, so
-all operations are computed for all images and each image keeps one. Both variants return the same pixels.
+On a CPU an operation is computed only for the images for which it is selected. On a GPU this selection would require a
+synchronisation. Therefore all operations are computed for all images, and one result per image is kept. The CPU and the
+GPU variant return the same pixels.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from torch import Tensor
 Images = UInt8[Tensor, "s channels height width"]
 
 STRONGEST = 30
-"""The largest magnitude of RandAugment, as in torchvision."""
+"""The largest magnitude of RandAugment, equal to torchvision's."""
 
 
 def rand_augmented(images: Images, which: Float[Tensor, "s"], side: Float[Tensor, "s"], magnitude: int) -> Images:
-    """Applies one RandAugment operation to every image. `which`, in [0, 1), selects one of 14 operations, the last of
-    which is the identity; `side`, in [0, 1], selects the direction of operations that have two."""
+    """Applies one RandAugment operation to every image. `which`, in [0, 1), selects one of 14 operations; the last
+    operation is the identity. `side`, in [0, 1], selects the direction of an operation that has two directions (above
+    0.5: forward). `magnitude` is from 0 to `STRONGEST`."""
     strength, (height, width) = magnitude / STRONGEST, images.shape[-2:]
     number = (which * 14).long()
     if images.is_cuda:
@@ -38,9 +40,9 @@ def rand_augmented(images: Images, which: Float[Tensor, "s"], side: Float[Tensor
 
 
 def augmented_together(images: Images, number: Int[Tensor, "s"], sign: Float[Tensor, "s"], strength: float) -> Images:
-    """`rand_augmented` for a GPU: computes all operations for all images; each image keeps the result of operation
-    `number`. Shears, translations and rotations are one resampling with a matrix per image; the four blends use a
-    factor per image."""
+    """The variant of `rand_augmented` for a GPU: computes all operations for all images, and returns for each image the
+    result of operation `number`. Shears, translations and rotations are computed as one resampling with a matrix per
+    image, and the four blends (brightness, saturation, contrast, sharpness) with a factor per image."""
     from torchvision.transforms.v2 import functional as T
 
     bits, (height, width) = round(8 - 4 * strength), images.shape[-2:]
@@ -57,8 +59,9 @@ def augmented_together(images: Images, number: Int[Tensor, "s"], sign: Float[Ten
 
 
 def shears_and_turns(number: Tensor, sign: Tensor, strength: float, height: int, width: int) -> tuple[Tensor, ...]:
-    """Returns the matrix of every image's shear, translation or rotation (operations 0 to 4) as six tensors (s,): the
-    pixel (x, y), relative to the centre, gets the value at (x * a + y * b + c, x * d + y * e + f), like torchvision."""
+    """Returns the matrices of the shears, translations and rotations (operations 0 to 4) as six tensors a, b, c, d, e,
+    f of shape (s,). The pixel (x, y), relative to the centre, gets the value at (x * a + y * b + c, x * d + y * e + f),
+    like in torchvision. Other operations get the identity."""
     shear, angle = 0.3 * strength, math.radians(30.0 * strength)
     across, down = (int(150 / 331 * side * strength) for side in (width, height))
     zero = torch.zeros_like(sign)
@@ -73,8 +76,8 @@ def shears_and_turns(number: Tensor, sign: Tensor, strength: float, height: int,
 
 
 def resampled_by(images: Images, *matrix: Float[Tensor, "s"]) -> Images:
-    """Resamples every image by its matrix (`shears_and_turns`) from the nearest pixel; outside the image it is grey.
-    Does not use matrix products, which TF32 would round."""
+    """Resamples every image by its matrix (see `shears_and_turns`) with the nearest pixel. Pixels whose source is
+    outside the image become grey (128). No matrix products are used, because TF32 would round them."""
     height, width = images.shape[-2:]
     a, b, c, d, e, f = (entry[:, None, None] for entry in matrix)
     x = torch.arange(width, device=images.device) + (1 - width) / 2
@@ -86,8 +89,9 @@ def resampled_by(images: Images, *matrix: Float[Tensor, "s"]) -> Images:
 
 
 def blended(images: Float[Tensor, "s c h w"], factor: Float[Tensor, "s 1 1 1"]) -> list[Images]:
-    """Blends every image by its factor with black, its grey image, its mean grey and its smoothed image. Returns
-    torchvision's brightness, saturation, contrast and sharpness."""
+    """Returns four versions of the images, equal to torchvision's brightness, saturation, contrast and sharpness: every
+    image is blended, by its factor, with black, with its grey version, with its mean grey value, and with its smoothed
+    version."""
     grey = images
     if images.shape[1] == 3:
         red, green, blue = images.unbind(1)
@@ -102,8 +106,8 @@ def blended(images: Float[Tensor, "s c h w"], factor: Float[Tensor, "s 1 1 1"]) 
 
 
 def operations(strength: float, height: int, width: int) -> list[tuple[Callable, Callable | None]]:
-    """Returns torchvision's RandAugment operations at a strength from 0 to 1, as (forward, backward), or as
-    (operation, None) if it has no direction. The identity is not included."""
+    """Returns torchvision's RandAugment operations with a strength from 0 to 1, without the identity. An operation with
+    two directions is a pair (forward, backward), an operation without direction is (operation, None)."""
     from torchvision.transforms.v2 import functional as T
 
     def affine(images: Images, changes: dict[str, Any]) -> Images:
@@ -135,6 +139,7 @@ def operations(strength: float, height: int, width: int) -> list[tuple[Callable,
 
 
 def where_chosen(change: Callable[[Tensor], Tensor], images: Tensor, chosen: Tensor) -> Tensor:
-    """Returns the images with `change` applied to the `chosen` ones, booleans (s,), and computed only for these."""
+    """Returns the images; those with True in `chosen` (booleans (s,)) are replaced by the result of `change`, which is
+    computed only for these images."""
     indices = chosen.nonzero()[:, 0]
     return images.index_copy(0, indices, change(images[indices])) if len(indices) else images

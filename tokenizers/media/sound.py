@@ -27,8 +27,9 @@ from .synthesizer import sound_bytes
 class WaveAugmentation:
     """Random changes of a clip during training. `shift`: up to this many seconds earlier or later, filled with silence.
     `speed`: up to this share faster or slower (0.1: 0.9 to 1.1 times). `gain`: up to this many dB louder or softer.
-    `noise`: white noise at a signal-to-noise ratio drawn from [lowest, highest] dB. `colour`: a random smooth filter
-    that changes each part of the spectrum by up to this many dB, as another microphone would."""
+    `noise`: white noise with a random signal-to-noise ratio between two numbers, [lowest, highest] dB; null: no noise.
+    `colour`: a random smooth filter changes each part of the spectrum by up to this many dB, like another
+    microphone."""
 
     shift: float = 0.0
     speed: float = 0.0
@@ -64,7 +65,8 @@ KNOTS = 8
 
 
 def coloured(clip: Clip, decibels: np.ndarray) -> Clip:
-    """Applies a zero-phase filter to the clip; `decibels` are its gains from the lowest frequency to the highest."""
+    """Applies a zero-phase filter to the clip. `decibels` are the gains of the filter from the lowest to the highest
+    frequency."""
     spectrum = torch.fft.rfft(clip)
     # logarithmic: low frequencies take a larger part of the curve, as in mels
     points = np.log1p(np.linspace(0, 8, len(spectrum))) / math.log(9)
@@ -75,17 +77,18 @@ def coloured(clip: Clip, decibels: np.ndarray) -> Clip:
 FILLED = 2**25
 """The largest number of samples to which clips are padded (`fill`)."""
 MOST = {"rate": 1_000_000, "mels": 4096, "hop": 10**6, "window": 10**6, "longest": 10**12}
-"""The largest values of a sound's options (hertz, channels, seconds), so that no arithmetic overflows."""
+"""The largest values of the options of a sound (hertz, channels, seconds). Larger values could overflow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoundChopper(Chopper):
-    """Base of the choppers of sound, which decode to mono clips at `rate` hertz. In seconds: `hop` between the frames
-    of the spectrogram, `window` of each frame, `longest` (longer clips are cut). `mels`: channels of the spectrogram.
-    `trim`: windows at both ends of a clip that are more than this many dB below its loudest window are removed; times
-    count from the cut. `fill`: shorter clips are padded to `longest` with silence. `normalize`: the mean and std of the
-    log-mel energies are those of the training `data`, or of each `clip` (which removes the loudness and the colour of
-    the microphone). With `trim` or `normalize: clip`, every token depends on the complete clip."""
+    """Base of the choppers of sound. Sounds are decoded to mono clips at `rate` hertz. `hop`: seconds between two
+    frames of the spectrogram. `window`: seconds of sound in each frame. `longest`: seconds after which longer clips are
+    cut. `mels`: the number of channels of the spectrogram. `trim`: windows at both ends of a clip that are more than
+    this many dB below the loudest window of the clip are removed (null: none); time 0 is then the start of the rest.
+    `fill`: clips shorter than `longest` are padded with silence to this length. `normalize`: the log-mel energies are
+    normalised with mean and std of the training data (`data`) or of each clip (`clip`). `clip` removes the loudness and
+    the colour of the microphone. With `trim` or `normalize: clip`, every token depends on the complete clip."""
 
     kind: ClassVar[str] = "sound"
     endings: ClassVar[tuple[str, ...]] = (".wav", ".mp3")
@@ -135,9 +138,10 @@ class SoundChopper(Chopper):
         return f"{sound_lengths(raws)}, resampled to {self.rate:,} Hz, {super().summary(raws)}"
 
     def decode(self, raw: Any) -> Clip:
-        """Returns the mono clip, from -1 to 1, of a path, a file's bytes (wav, flac, ogg, opus, mp3; mp4, webm, aac and
-        wma if ffmpeg is installed), or (samples, rate) with samples (t,) or (t, channels), see `as_shares`. Raises
-        ValueError if it cannot be read, or if it has no samples or samples that are not finite."""
+        """Returns a mono clip (t,), from -1 to 1, at `rate` hertz. `raw` is a path, the bytes of a file, or (samples,
+        rate) with samples (t,) or (t, channels), see `as_shares`. Files are wav, flac, ogg, opus or mp3, and also mp4,
+        webm, aac or wma if ffmpeg is installed. Raises ValueError if the sound cannot be read, has no samples or has
+        samples that are not finite, and like `resampled`."""
         if isinstance(raw, Tensor):
             return self.cut(raw)
         if not isinstance(raw, tuple | bytes | str | os.PathLike):
@@ -158,7 +162,8 @@ class SoundChopper(Chopper):
         return sound_bytes(item.numpy(), ending, self.rate)
 
     def cut(self, clip: Clip) -> Clip:
-        """Returns the clip, cut to `longest`; with `fill`, shorter clips are padded to it."""
+        """Returns the clip, cut to `longest` seconds. With `fill`, a shorter clip is padded with silence to this
+        length."""
         most = round(self.longest * self.rate)
         if self.fill:
             return F.pad(clip[:most], (0, max(0, most - len(clip))))
@@ -169,8 +174,9 @@ class SoundChopper(Chopper):
 
 
 def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
-    """Returns the clip from the first to the last window of `window` samples whose energy is at most `decibels` below
-    that of the loudest window. A silent clip is returned unchanged."""
+    """Returns the clip without quiet windows at its start and end. The windows have `window` samples. A window is quiet
+    if its energy is at least `decibels` dB below the energy of the loudest window. A constant clip is returned
+    unchanged."""
     mean, missing = clip.mean(), -len(clip) % window
     parts = (F.pad(part - mean, (0, -len(part) % window)) for part in clip.split(max(BLOCK // window, 1) * window))
     energy = torch.cat([part.view(-1, window).square().sum(1) for part in parts])
@@ -180,8 +186,8 @@ def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
 
 
 def samples_and_rate(raw: tuple) -> tuple[Float[np.ndarray, "t"], int | float]:
-    """Returns the samples of (samples, rate), converted by `as_shares` and averaged over channels, and the rate. Raises
-    DataError if `raw` has another form."""
+    """Returns (samples, rate): the samples (t,) after `as_shares`, averaged over channels, and the rate in hertz.
+    Raises DataError if `raw` is not a pair of real numbers (t,) or (t, channels) and a rate from 1 to `RATE`."""
     expected = "the sound cannot be read: (samples, rate) must be numbers (t,) or (t, channels) and a rate in hertz"
     if len(raw) != 2 or isinstance(raw[1], bool) or not isinstance(raw[1], int | float | np.number):
         raise DataError(f"{expected}, not {shown(raw)}")
@@ -193,8 +199,8 @@ def samples_and_rate(raw: tuple) -> tuple[Float[np.ndarray, "t"], int | float]:
 
 
 def as_shares(samples: np.ndarray) -> np.ndarray:
-    """Converts samples to float32. Integers are scaled to -1 to 1 by the range of their type (uint8: (value - 128) /
-    128); floating-point numbers are not scaled."""
+    """Returns samples as float32. Integers are scaled to -1 to 1 by the range of their type (uint8: (value - 128) /
+    128). Floating-point numbers are not scaled."""
     if not np.issubdtype(samples.dtype, np.integer):
         return samples.astype(np.float32)
     half = 2.0 ** (8 * samples.dtype.itemsize - 1)
@@ -205,18 +211,19 @@ def as_shares(samples: np.ndarray) -> np.ndarray:
 Clip = Float[Tensor, "_samples"]
 
 ZEROS, ROLLOFF, LONG = 6, 0.99, 2**22
-"""The number of zero crossings of the sinc on each side, its cutoff as a share of half the lower rate (both as in
-torchaudio), and the number of samples that are filtered at once."""
+"""The number of zero crossings of the sinc on each side, the cutoff frequency as a share of half the lower rate (both
+equal to torchaudio's), and the number of samples that are filtered at once."""
 
 
 def resampled(clip: Clip, rate: int | float, new_rate: int, late: bool = False) -> Clip:
-    """Resamples the clip from `rate` to `new_rate`, both in hertz.
+    """Returns the clip, resampled from `rate` to `new_rate`, both in hertz.
 
-    The filter has rate * new_rate / gcd^2 numbers, gigabytes for 11,027 Hz. The ratio of the rates is therefore
-    rounded to a denominator of at most 512. To 16,000 Hz, it is exact from the usual rates, differs by 2.5 millionths
-    from 11,027 Hz, and by at most 0.1 % if it is next to a simple ratio, as from 16,016 Hz. The filter is symmetric and
-    reads 0.4 ms of later samples at 16 kHz; with `late` the clip is delayed by this time, so that no sample depends on
-    later ones. Raises ValueError if `rate` is more than 512 times `new_rate`.
+    An exact filter has rate * new_rate / gcd^2 numbers, which is gigabytes for 11,027 Hz. The ratio of the rates is
+    therefore rounded to a fraction with a denominator of at most 512. For a new rate of 16,000 Hz the ratio is exact
+    for the usual rates, has an error of 2.5 millionths for 11,027 Hz, and an error of at most 0.1 % if the ratio is
+    near a simple fraction (16,016 Hz). The filter is symmetric and reads 0.4 ms of later samples at 16 kHz. With `late`
+    the clip is delayed by this time, so no sample depends on later samples. Raises ValueError if `rate` is more than
+    512 times `new_rate`, and like `in_blocks`.
 
     Equal to `torchaudio.functional.resample` at the rounded ratio.
     """
@@ -230,8 +237,8 @@ def resampled(clip: Clip, rate: int | float, new_rate: int, late: bool = False) 
 
 
 def in_blocks(clip: Clip, old: int, new: int, delay: int) -> Clip:
-    """Returns `filtered(clip, old, new)`, delayed by `delay` new samples. A long clip is filtered in blocks, which
-    takes less memory. Raises DataError if the result has more than `SAMPLES` samples."""
+    """Returns `filtered(clip, old, new)`, delayed by `delay` samples at the new rate. A long clip is filtered in
+    blocks, which needs less memory. Raises DataError if the result has more than `SAMPLES` samples."""
     if len(clip) * new // old > SAMPLES:
         ratio = f"at its new rate, {new} samples for every {old},"
         raise DataError(f"the sound cannot be read: {ratio} it has more than {SAMPLES:,} samples; cut it into parts")
@@ -256,17 +263,17 @@ def filtered(clip: Clip, old: int, new: int) -> Clip:
     filters, reach = polyphase(old, new, clip.dtype)
     padded = F.pad(clip, (reach, reach + old))
     samples = F.conv1d(padded[None, None], filters, stride=old).transpose(1, 2).flatten()
-    # float32, as in torchaudio, so that lengths are those of the clips that earlier runs were trained on
+    # float32 like in torchaudio: clips keep the lengths with which earlier runs were trained
     return samples[: math.ceil(np.float32(new * len(clip) / old))]
 
 
 @lru_cache(maxsize=4)
 def polyphase(old: int, new: int, dtype: torch.dtype) -> tuple[Float[Tensor, "new 1 taps"], int]:
-    """Returns the filters of the `new` output samples per `old` input samples, and the number of input samples that
-    they read before these.
+    """Returns (filters, reach). `filters` are the filters of the `new` output samples per `old` input samples. Before
+    these input samples the filters read `reach` more samples.
 
-    Output sample j is at the time j / new, input sample k at k / old. The times are multiplied by the cutoff, so that
-    the zero crossings of the sinc are at 1, 2, ..., `ZEROS`.
+    Output sample j is at the time j / new, input sample k is at the time k / old. The times are multiplied by the
+    cutoff frequency; then the zero crossings of the sinc are at 1, 2, ..., `ZEROS`.
     """
     cutoff = ROLLOFF * min(old, new)
     reach = math.ceil(ZEROS * old / cutoff)

@@ -24,7 +24,7 @@ from .augmentation import SpectrogramAugmentation
 from .sound import Clip, SoundChopper
 
 RANGE = 7.0
-"""The range below a clip's loudest log-mel energy that is kept with `normalize: clip` (natural logarithm; 7: 30 dB)."""
+"""With `normalize: clip`, log-mel energies more than this below the largest one of the clip are raised (7.0: 30 dB)."""
 
 
 class Statistics(Record):
@@ -36,7 +36,7 @@ class Statistics(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class SpectrogramChopper(SoundChopper):
-    """Base of the choppers whose embedder normalises a spectrogram. `statistics`: mean and std of the log-mel energies;
+    """Base of the choppers whose embedder normalises a spectrogram. `statistics`: [mean, std] of the log-mel energies;
     null: computed from the training data."""
 
     fits_on: ClassVar[int | None] = 500
@@ -47,8 +47,9 @@ class SpectrogramChopper(SoundChopper):
         raise NotImplementedError
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> SpectrogramChopper:
-        """Returns the chopper with its `statistics`, which are computed from at most `fits_on` training sounds if they
-        are not set. Sounds that cannot be read are skipped. Raises ValueError if none can be read."""
+        """Returns the chopper with `statistics`. If the YAML does not set `statistics`, they are computed from the
+        training sounds (at most `fits_on` sounds). Sounds that cannot be read are skipped. Raises ValueError if no
+        sound can be read."""
         if self.statistics:
             return self
         mel, total = self.spectrum(), torch.zeros(3, dtype=torch.float64)
@@ -69,7 +70,8 @@ class SpectrogramChopper(SoundChopper):
 
 
 class SpectrogramEmbedder(nn.Module):
-    """Base of the embedders of spectrograms, which normalise them, and augment them during training, on the device."""
+    """Base of the embedders of spectrograms. Spectrograms are normalised, and also augmented during training, on the
+    device."""
 
     def __init__(self, chopper: SpectrogramChopper, augment: Callable[[], SpectrogramAugmentation] | None):
         super().__init__()
@@ -78,22 +80,24 @@ class SpectrogramEmbedder(nn.Module):
         self.augment = augment() if augment else None
 
     def spectrogram(self, chunks: Chunks, lengths: Int[Tensor, "s"]) -> Float[Tensor, "f mels"]:
-        """Returns the concatenated, normalised spectrograms of the chunks; `lengths`: the number of frames of each."""
+        """Returns the normalised (in training also augmented) spectrograms of the chunks, concatenated along the
+        frames. `lengths` holds the number of frames of each chunk."""
         mel = self.mel(chunks.values)
         mel = normalized(mel, lengths) if self.per_clip else (mel - self.mean) / self.std
         return self.augment(mel, lengths, chunks.seeds) if self.augment is not None and self.training else mel
 
 
 def draw_spectrogram(canvas: Any, values: Float[Tensor, "f mels"], seconds: float) -> None:
-    """Draws a spectrogram of a clip of this many seconds on matplotlib's Axes."""
+    """Draws the spectrogram of a clip of `seconds` seconds on matplotlib's Axes `canvas`."""
     extent = (0, seconds, 0, values.shape[1])
     canvas.imshow(values.T.numpy(), origin="lower", aspect="auto", cmap="magma", extent=extent)
     canvas.set(xlabel="seconds", ylabel="mel channel")
 
 
 def normalized(spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"]) -> Float[Tensor, "f mels"]:
-    """Normalises every clip: from each channel its mean over time is subtracted, and the result is divided by the std
-    of the clip. `lengths`: the number of frames of each clip.
+    """Returns the spectrograms, normalised per clip: the mean over time is subtracted from each channel, then the
+    result is divided by the std of the clip. The clips are concatenated along the frames; `lengths` holds the number of
+    frames of each clip.
 
     First, values more than `RANGE` below the loudest value of the clip are raised to that limit, because the noise
     between words depends on the microphone.
@@ -123,8 +127,9 @@ LOWEST = 20.0
 def mel_banks(
     bins: int, mels: int, rate: int, scale: Scale = "htk", equal_area: bool = False
 ) -> Float[Tensor, "bins mels"]:
-    """Returns triangular mel filters from 0 Hz to half the rate. `bins`: the number of frequencies of a spectrum,
-    equally spaced from 0 Hz to `rate // 2`. `equal_area`: every triangle has area 1 (over hertz) instead of height 1.
+    """Returns `mels` triangular filters from 0 Hz to half the rate. `bins` is the number of frequencies of the
+    spectrum, which are equally spaced from 0 Hz to `rate // 2`. With `equal_area` every triangle has area 1 (over
+    hertz) instead of height 1.
 
     Equal to `torchaudio.functional.melscale_fbanks`. Warns if a channel is so narrow that it contains no frequency.
     """
@@ -153,7 +158,8 @@ def frequency_of(mel: Float[Tensor, "n"], scale: Scale) -> Float[Tensor, "n"]:
 
 
 def triangles(points: Float[Tensor, "p"], corners: Float[Tensor, "c"]) -> Float[Tensor, "p c-2"]:
-    """Returns the heights at `points` of the triangles over each three consecutive `corners`."""
+    """Returns the height of every triangle at every one of `points`. Triangle i rises from corner i to corner i + 1 and
+    falls to corner i + 2."""
     rising = (points[:, None] - corners[:-2]) / (corners[1:-1] - corners[:-2])
     falling = (corners[2:] - points[:, None]) / (corners[2:] - corners[1:-1])
     return torch.minimum(rising, falling).clamp(min=0)
@@ -181,9 +187,9 @@ MOMENTUM = 0.99
 def griffin_lim(magnitudes: Float[Tensor, "bins frames"], window: Float[Tensor, "w"], hop: int, length: int) -> Clip:
     """Returns a clip of `length` samples whose windows, one every `hop` samples, have approximately these magnitudes.
 
-    The initial phases are drawn from torch's generator. Each round computes the sound of the current phases, and takes
-    the phases of that sound's spectrogram minus a share of the preceding round's spectrogram. Equal to
-    `torchaudio.functional.griffinlim` with `rand_init`.
+    The initial phases are drawn from torch's generator. Each round computes the sound with the current phases, then
+    subtracts a share of the preceding round's spectrogram from the spectrogram of this sound. The phases of the
+    difference are the new phases. Equal to `torchaudio.functional.griffinlim` with `rand_init`.
     """
     size = 2 * (len(magnitudes) - 1)
     sizes = {"n_fft": size, "hop_length": hop, "win_length": len(window), "window": window}

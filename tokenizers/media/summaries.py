@@ -33,8 +33,9 @@ def span(values: Iterable[float], unit: str = "") -> str:
 
 
 def picture_sizes(raws: Sequence[Any]) -> tuple[str, bool]:
-    """Returns the sizes and modes of images, `40 x 32 pixels RGB` or `30 x 20 to 300 x 200 pixels RGB or grey`, and
-    whether one of them has colours. Images that cannot be read are skipped. Raises DataError if none can be read."""
+    """Returns (text, coloured). The text contains sizes and modes: `40 x 32 pixels RGB` or `30 x 20 to 300 x 200 pixels
+    RGB or grey`. `coloured` is False if all modes are grey, black and white or 16 bits. Images that cannot be read are
+    skipped. Raises DataError if no image can be read."""
     pictures = [size for raw in raws if (size := picture_size(raw))]
     if not pictures:
         raise DataError("no image can be read")
@@ -46,7 +47,8 @@ def picture_sizes(raws: Sequence[Any]) -> tuple[str, bool]:
 
 
 def picture_size(raw: Any) -> tuple[int, int, str] | None:
-    """Returns width, height and mode of an image, read from its file's header; None if it cannot be read."""
+    """Returns (width, height, mode) of an image. Files are read only up to the header. Returns None if the image cannot
+    be read, or if an array or tensor does not have 2 or 3 dimensions."""
     from PIL import Image
 
     if isinstance(raw, Tensor | np.ndarray):
@@ -64,8 +66,8 @@ def picture_size(raw: Any) -> tuple[int, int, str] | None:
 
 
 def sound_lengths(raws: Sequence[Any]) -> str:
-    """Returns the lengths and rates of sounds: `0.4 to 1.2 seconds at 44,100 Hz`. Sounds that cannot be read are
-    skipped. Raises DataError if none can be read."""
+    """Returns the lengths and rates of sounds as text: `0.4 to 1.2 seconds at 44,100 Hz`. Sounds that soundfile cannot
+    read are skipped. Raises DataError if no sound can be read."""
     import soundfile
 
     sounds = []

@@ -1,4 +1,4 @@
-"""A simple synthesiser: notes are sums of decaying harmonics, similar to an organ."""
+"""A simple synthesiser. A note is a sum of decaying harmonics, similar to an organ."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ RATE = 22_050
 HARMONICS = np.array([1.0, 0.5, 0.3, 0.15, 0.08, 0.04])
 """The amplitude of each harmonic of a note."""
 ATTACK, RELEASE = 0.02, 0.08
-"""The seconds in which a note fades in, and in which it fades out."""
+"""The duration of the fade-in and of the fade-out of a note, in seconds."""
 
 
 def synthesized(voices: Sequence[Sequence[tuple[int, int, int]]], step: float) -> Float[np.ndarray, "t"]:
-    """Returns the sound, from -1 to 1, of voices of notes (MIDI pitch, first step, number of steps); `step` is the
-    length of a step in seconds."""
+    """Returns the sound of all voices, from -0.9 to 0.9, at `RATE`. A voice is a list of notes (MIDI pitch, first step,
+    number of steps). `step` is the length of a step in seconds."""
     length = max((first + steps for notes in voices for _, first, steps in notes), default=1) * step + 2 * RELEASE
     sound = np.zeros(int(length * RATE) + 1, np.float32)
     for pitch, first, steps in (note for notes in voices for note in notes):
@@ -39,7 +39,8 @@ def note_of(frequency: float, seconds: float) -> Float[np.ndarray, "t"]:
 
 
 def sound_bytes(sound: Float[np.ndarray, "t"], ending: str = ".wav", rate: int = RATE) -> bytes:
-    """Returns a sound, from -1 to 1, as the content of a file: `.wav` (16 bits) or `.mp3`."""
+    """Returns the bytes of a `.mp3` file, or for any other `ending` of a `.wav` file (16 bits), with a sound from -1 to
+    1."""
     import soundfile
 
     content = io.BytesIO()

@@ -14,7 +14,7 @@ from ..logger import Logger
 
 
 class TensorBoard(Logger):
-    """Writes event files that `tensorboard --logdir RUN` shows."""
+    """Writes event files to `RUN/tensorboard`. Start `tensorboard --logdir RUN` to see them."""
 
     board: Any = None
 
@@ -42,7 +42,7 @@ class TensorBoard(Logger):
 
 
 def write_board(folder: Path, rows: Sequence[Sequence[Cell]], step: int) -> None:
-    """Write pictures and sounds to event files in `folder`."""
+    """Writes the pictures and sounds of the rows of a sheet to event files in `folder`, for this step."""
     from torch.utils.tensorboard.writer import SummaryWriter
 
     with SummaryWriter(folder) as board:
@@ -50,7 +50,8 @@ def write_board(folder: Path, rows: Sequence[Sequence[Cell]], step: int) -> None
 
 
 def add_rows(board: Any, rows: Sequence[Sequence[Cell]], step: int) -> None:
-    """Add the pictures and sounds of the rows of a sheet."""
+    """Adds the pictures and sounds in `rows` to `board`, a `SummaryWriter`. Each name is the caption and the row
+    number."""
     for number, row in enumerate(rows, start=1):
         for cell in row:
             name = f"{cell.caption}/{number}"

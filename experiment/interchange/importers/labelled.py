@@ -1,4 +1,5 @@
-"""`chopmix import` of models without text: timm's Vision Transformers, transformers' Audio Spectrogram Transformer."""
+"""`chopmix import` of models without text: timm's Vision Transformers and transformers' Audio Spectrogram
+Transformer."""
 
 from __future__ import annotations
 
@@ -12,12 +13,13 @@ from ...run_folder import RunError
 from ..directory import TIMM, Directory, Imported
 
 PLAIN = "patch_drop", "norm_pre", "attn_pool"
-"""Parts of a timm model that must be absent or the identity, since they are not reproduced."""
+"""Parts of a timm model that must be missing or the identity, since chopmix does not reproduce them."""
 
 
 def import_vit(source: Directory) -> Imported:
-    """A timm directory: `config.json` with `architecture`, `num_classes`, `global_pool`, `model_args`,
-    `pretrained_cfg`. Raises RunError for fewer than two classes, PublishedError if there is not one name per class."""
+    """Returns the import of a timm directory. Its `config.json` has `architecture`, `num_classes`, `global_pool`,
+    `model_args` and `pretrained_cfg`. Raises RunError for fewer than two classes; PublishedError if the number of class
+    names is not the number of classes, or if timm's model is not reproduced exactly."""
     config = Vit.read(source.config)
     check_classes(source, config.classes)
     check_size(source, config)
@@ -29,8 +31,9 @@ def import_vit(source: Directory) -> Imported:
 
 
 def import_ast(source: Directory) -> Imported:
-    """A transformers AST directory: `config.json`, and `preprocessor_config.json` if mean and std are not those of
-    AudioSet. Raises RunError for fewer than two classes, PublishedError if `id2label` does not name every class."""
+    """Returns the import of a transformers AST directory: `config.json`, and `preprocessor_config.json` if mean and
+    standard deviation are not those of AudioSet. Raises RunError for fewer than two classes, PublishedError if
+    `id2label` does not name every class."""
     features = AstFeatures.read(read_json(source.path / FEATURES) if source.has(FEATURES) else {}, FEATURES)
     config = Ast.read(source.config).model_copy(update={"features": features})
     count = len(source.tensors.get("classifier.dense.bias", ()))
@@ -48,8 +51,9 @@ def check_classes(source: Directory, count: int) -> None:
 
 
 def check_size(source: Directory, config: Vit) -> None:
-    """Raises RunError if there are more layers than tensors, or more classes than any tensor has rows. Otherwise timm's
-    model and the names of the classes would take minutes and gigabytes."""
+    """Raises RunError if `config.json` has more layers than there are tensors, or more classes than the largest number
+    of rows of a tensor. Without this check a wrong `config.json` could make the import create a huge model or a huge
+    list of class names, with minutes of time and gigabytes of memory."""
     layers, rows = config.model_args.depth or 0, max(len(value) for value in source.tensors.values() if value.dim())
     if layers > len(source.tensors):
         raise RunError(f"{source.path}: {layers:,} layers, but the weights have only {len(source.tensors):,} tensors")
@@ -63,8 +67,8 @@ def check_size(source: Directory, config: Vit) -> None:
 
 
 def completed(config: Vit) -> Vit:
-    """The record with every argument that timm's architecture name implies, read from timm's own model. Raises
-    PublishedError if timm cannot create the model, or a part is not reproduced exactly."""
+    """Returns the record with all arguments that timm's architecture name implies. They are read from timm's model.
+    Raises PublishedError if timm cannot create the model, or if a part of the model is not reproduced exactly."""
     model = timm_model(config)
     check(model)
     block, patch = model.blocks[0], model.patch_embed
@@ -87,8 +91,8 @@ def completed(config: Vit) -> Vit:
 
 
 def timm_model(config: Vit) -> nn.Module:
-    """timm's model on the `meta` device, without memory for weights. Raises PublishedError if timm has no
-    `VisionTransformer` of this name."""
+    """Returns timm's model on the `meta` device, where weights take no memory. Raises PublishedError if timm has no
+    `VisionTransformer` with this name and these arguments."""
     import timm
 
     name = config.architecture
@@ -107,7 +111,7 @@ def timm_model(config: Vit) -> nn.Module:
 
 
 def check(model: nn.Module) -> None:
-    """Raises PublishedError for a part of a timm model that is not reproduced exactly."""
+    """Raises PublishedError if a part of a timm model is not reproduced exactly."""
     block, prefix = model.blocks[0], model.num_prefix_tokens
     for name in PLAIN:
         part = getattr(model, name, None)
@@ -127,4 +131,4 @@ def check(model: nn.Module) -> None:
 
 
 IMPORTERS = {TIMM: import_vit, "audio-spectrogram-transformer": import_ast}
-"""The importers by the `model_type` of `config.json`."""
+"""The importer for each `model_type` in `config.json`."""

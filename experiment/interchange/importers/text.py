@@ -22,15 +22,16 @@ NUMBERS = "numbers such as <5><7> (the directory has none)"
 
 
 def first(value: int | list[int] | None, otherwise: int) -> int:
-    """The first of the ids that a directory names (one, several or none), else `otherwise`."""
+    """Returns the first id in a field of `config.json` such as `eos_token_id`. The field is an id, a list of ids or
+    missing. Returns `otherwise` if the field contains no id."""
     if isinstance(value, list):
         return value[0] if value else otherwise
     return otherwise if value is None else value
 
 
 def import_gpt2(source: Directory) -> Imported:
-    """A GPT-2. Without a tokenizer in the directory, and with at least GPT2_VOCABULARY ids, it uses tiktoken's
-    `gpt2`."""
+    """Returns the import of a GPT-2. If the directory has no tokenizer, the encoding is tiktoken's `gpt2`, or, with
+    fewer than GPT2_VOCABULARY ids, numbers."""
     config, tokenizer = Gpt2.read(source.config), tokenizer_of(source)
     start = first(config.bos_token_id, first(config.eos_token_id, config.vocab_size - 1))
     if tokenizer is not None:
@@ -50,7 +51,7 @@ def import_gpt2(source: Directory) -> Imported:
 
 
 def import_llama(source: Directory) -> Imported:
-    """A Llama. Its `eos_token_id` may be a list: any of these ids ends a text."""
+    """Returns the import of a Llama. If `eos_token_id` is a list, each of its ids ends a text."""
     config, tokenizer = Llama.read(source.config), tokenizer_of(source)
     start = first(config.bos_token_id, 1)
     eos = config.eos_token_id
@@ -62,8 +63,8 @@ def import_llama(source: Directory) -> Imported:
 
 
 def import_masked(source: Directory, kind: type[Architecture]) -> Imported:
-    """A masked language model, such as a BERT, with its head if it has one. Raises RunError if its tokenizer lacks one
-    of `Architecture.special_tokens`."""
+    """Returns the import of a masked language model of the architecture `kind`, such as a BERT, with its head if the
+    directory has one. Raises RunError if the tokenizer lacks a token in `Architecture.special_tokens`."""
     config, tokenizer = kind.read(source.config), tokenizer_of(source)
     size, defaults = config.vocab_size, [id for _, id in kind.special_tokens.values()]
     ids = [id % size for id in defaults] if size > max(defaults) else range(len(defaults))
@@ -79,7 +80,7 @@ def import_masked(source: Directory, kind: type[Architecture]) -> Imported:
 
 
 def import_t5(source: Directory) -> Imported:
-    """A T5 of version 1.0 or 1.1."""
+    """Returns the import of a T5 of version 1.0 or 1.1."""
     config, tokenizer = T5.read(source.config), tokenizer_of(source)
     start = first(config.decoder_start_token_id, first(config.pad_token_id, 0))
     end = first(config.eos_token_id, 1)
@@ -89,9 +90,9 @@ def import_t5(source: Directory) -> Imported:
 
 
 def encoding_of(tokenizer: Tokenizer | None, size: int, start: int, frame: Mapping[str, Any]) -> tuple[Encoding, str]:
-    """The encoding of a directory's tokenizer and its file, for messages; without a tokenizer an encoding of bare
-    numbers (`<5><7>`). `size`: the rows of the model's embedding table; `start` and `frame`: see `Encoding`. Raises
-    RunError for a special id outside the table."""
+    """Returns (encoding, file): the encoding of a directory's tokenizer, and its file name for messages. If `tokenizer`
+    is None, the encoding reads and writes bare numbers (`<5><7>`). `size` is the number of rows of the model's
+    embedding table; `start` and `frame`: see `Encoding`. Raises RunError for a special id outside this table."""
     invalid = [id for id in (start, frame["end"], *frame.get("roles", {}).values()) if not 0 <= id < size]
     if invalid:
         raise RunError(f"config.json: the special id {invalid[0]} is outside its vocab_size ({size})")
@@ -101,8 +102,8 @@ def encoding_of(tokenizer: Tokenizer | None, size: int, start: int, frame: Mappi
 
 
 def sentinels(specials: Mapping[int, str]) -> dict[str, int]:
-    """The sentinels of a T5 by the roles that span corruption needs: `{32099: "<extra_id_0>"}` becomes
-    `{"sentinel_0": 32099}`."""
+    """Returns the ids of a T5's sentinels by the names that span corruption uses: `{32099: "<extra_id_0>"}` becomes
+    `{"sentinel_0": 32099}`. `specials` maps ids to texts."""
     matches = {id: re.fullmatch(r"<extra_id_(\d+)>", text) for id, text in specials.items()}
     return {f"sentinel_{match[1]}": id for id, match in matches.items() if match}
 
@@ -110,4 +111,4 @@ def sentinels(specials: Mapping[int, str]) -> dict[str, int]:
 IMPORTERS = {
     "gpt2": import_gpt2, "llama": import_llama, "t5": import_t5,
 }  # fmt: skip
-"""The importers by the `model_type` of `config.json`."""
+"""The importer for each `model_type` in `config.json`."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HELP = "let a run play in an environment, with a target return"
 AFTER = "evaluate"
 FIGURES = {"least": "min", "most": "max", "rewarded": "rewarded", "steps": "steps"}
-"""Further figures of the table: key and header."""
+"""Further figures of the printed table: the key in `figures_of`, and the header of the column."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -77,8 +77,8 @@ def run(options: argparse.Namespace) -> None:
 def play(
     options: argparse.Namespace, loaded: Run, playing: Playing, data: Mapping[str, float] | None
 ) -> tuple[list[dict[str, Any]], Film]:  # fmt: skip
-    """Returns the figures of the run for each target return, with and without planning, and those of the runs of
-    `--against`; and a film of the first episode, which is empty without `--record`."""
+    """Returns (rows, film). The rows contain the figures of the run for each target return, with and without planning,
+    and those of the runs of `--against`. The film shows the first episode; it is empty without `--record`."""
     from dataclasses import replace
 
     from ....commands.options.progress import progress
@@ -111,7 +111,8 @@ def play(
 
 
 def playing_of(options: argparse.Namespace, loaded: Run) -> Playing:
-    """How the run plays: by the options; without an option, by its configuration."""
+    """Returns how the run plays. An option that is not set is taken from `evaluation.play` of the configuration. Raises
+    RunError if both `--plan` and `--temperature` are set."""
     from ....experiment.run_folder import RunError
     from ..agent import Playing, configured
     from ..planning import Planning
@@ -130,7 +131,8 @@ def playing_of(options: argparse.Namespace, loaded: Run) -> Playing:
 
 
 def table_of(rows: list[Mapping[str, Any]], data: Mapping[str, float] | None) -> Table:
-    """A table of the figures of each run and target return, with the returns of the training data in the last row."""
+    """Returns a table with one row per run, target return and plan. If `data` is not None, the last row contains the
+    returns of the training data."""
     from rich.table import Table
 
     table = Table("run", "agent", "plan", "target", "return", *FIGURES.values())
@@ -154,14 +156,15 @@ def table_of(rows: list[Mapping[str, Any]], data: Mapping[str, float] | None) ->
 
 @dataclass
 class Film:
-    """The rendered frames (h, w, 3) of an episode, each shown for `seconds`."""
+    """The rendered frames of an episode, with shape (h, w, 3). Each frame is shown for `seconds`."""
 
     frames: list[Any] = field(default_factory=list)
     seconds: float = 0.05
 
     def take(self, environment: Any) -> None:
-        """Add the current frame of an environment. The speed is that of its metadata (`render_fps`), at most 50 frames
-        per second, since viewers slow down faster GIFs. Raises RunError if it renders no image."""
+        """Adds the current frame of an environment. The number of frames per second is `render_fps` of the
+        environment's metadata, at most 50, because viewers slow down faster GIFs. Raises RunError if the environment
+        does not render an array (h, w, channels)."""
         import numpy as np
 
         from ....experiment.run_folder import RunError
@@ -174,7 +177,7 @@ class Film:
         self.frames.append(frame)
 
     def write(self, path: Path) -> None:
-        """Write the frames to an animated GIF."""
+        """Writes the frames to an animated GIF."""
         import torch
 
         from ....files.writing import write_bytes

@@ -81,8 +81,8 @@ def run(options: argparse.Namespace) -> None:
 def player(
     options: argparse.Namespace, loaded: Run, settings: dict[str, Any]
 ) -> tuple[Callable[[range], Iterator[Episode]], dict[str, Any]]:
-    """Returns a function that plays the episodes in a range of numbers, and the settings of the environment, which
-    include those of the training data if the data are from the same environment."""
+    """Returns a function that plays the episodes in a range of numbers, and the keyword arguments of the environment.
+    If the environment is that of the training data, the keyword arguments include those of the data."""
     from ....experiment.run_folder import say_aside
     from ..agent import Playing, check_plays, configured, data_figures, environment_of, episodes_of, target_warnings
     from ..recording.making import ACTS

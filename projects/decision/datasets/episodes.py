@@ -1,4 +1,4 @@
-"""The data set `episodes`: windows of episodes in which agents act in an environment, as columns with times."""
+"""The data set `episodes`: windows of episodes of an agent in an environment, as columns with times."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ..steps import step_problems
 
 
 class Windows(ByColumn):
-    """Parts of episodes: sample i has the steps of the episode `episodes[i]` from the step `firsts[i]` on, at most
-    `window` steps (0: all remaining steps)."""
+    """Windows of episodes. Sample i contains the steps of the episode number `episodes[i]` from the step `firsts[i]`
+    on, at most `window` steps (0: all remaining steps)."""
 
     def __init__(self, played: Played, episodes: Int[np.ndarray, "s"], firsts: Int[np.ndarray, "s"], window: int):
         self.played, self.episodes, self.firsts, self.window = played, episodes, firsts, window
@@ -54,7 +54,8 @@ class Windows(ByColumn):
         return Fingerprint(self.episodes, self.firsts, self.window, arrays, played.observations, played.texts).hex
 
     def balanced(self, bins: int) -> Float[np.ndarray, "s"]:
-        """Sampling weights with which returns from `bins` ranges of equal width are drawn equally often."""
+        """Returns sampling weights for which returns from each of `bins` ranges of equal width are drawn equally
+        often."""
         values = self.played.values[self.episodes]
         low, high = values.min(), values.max()
         numbers = np.minimum((values - low) / max(high - low, 1e-9) * bins, bins - 1).astype(int)
@@ -76,17 +77,17 @@ class _Keys(Sequence[str]):
 
 
 class Episodes(SampleDataset):
-    """Windows of at most `window` steps (0: complete episodes) of the episodes of a source, `of`: `{use: recorded,
-    environment: CartPole-v1, policy: script, noise: [0, 1], episodes: 300}`, `{use: folder, path: DIR}` or `{use:
-    minari, path: DIR}`. A tenth of the episodes, chosen by hash, is the validation split. In training a window begins
-    at any step; windows of the validation split do not overlap.
+    """Windows of at most `window` steps (0: complete episodes) of the episodes of a source. The source is the option
+    `of`: `{use: recorded, environment: CartPole-v1, policy: script, noise: [0, 1], episodes: 300}`, `{use: folder,
+    path: DIR}` or `{use: minari, path: DIR}`. A tenth of the episodes, chosen by hash, is the validation split. In
+    training a window may begin at any step; windows of the validation split do not overlap.
 
-    Columns with a value and a time for each of t steps: `return` (the return to go), `reward`, `action`, `step`, and
-    each observation by its name (`observation` if there is only one; `observation.step` for one with the name of a
-    column above). Columns with one value per episode: observed texts, such as a `mission`, and `score`, the return of
-    the episode. `best` keeps this share of the training episodes, those with the highest returns; `balance` draws
-    returns from this number of ranges of equal width equally often (0: no balancing).
-    """
+    Some columns have a value and a time (the number of the step) for each step: `return` (the return to go), `reward`,
+    `action`, `step`, and each observation by its name. A single observation is named `observation`; an observation with
+    the name of another column, such as `step`, is named `observation.step`. Other columns have one value per episode:
+    observed texts, such as a `mission`, and `score`, the return of the episode. `best` is the share of the training
+    episodes that is kept, which are those with the highest returns. `balance` is a number of ranges of equal width;
+    returns from each range are drawn equally often in training (0: no balancing)."""
 
     splits = ("train", "val")
     renamable = False
@@ -133,7 +134,7 @@ class Episodes(SampleDataset):
         }
 
     def chosen(self, split: str) -> Int[np.ndarray, "e"]:
-        """The numbers of the episodes of a split. Raises DataError if there are none."""
+        """Returns the numbers of the episodes of a split. Raises DataError if the split is empty."""
         keys = [f"{self.source.about.environment} {number}" for number in range(len(self.played))]
         for_val = chosen_for_val(keys)
         numbers = np.flatnonzero([("val" if key == for_val else split_by_hash(key)) == split for key in keys])

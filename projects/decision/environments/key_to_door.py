@@ -1,5 +1,5 @@
-"""Key to door: an agent that takes the key in the first room can open the door in the third, many steps later (Mesnard
-et al. 2021, arXiv:2011.09464; Chen et al. 2021, arXiv:2106.01345)."""
+"""Key to door: an agent that takes the key in the first room can open the door in the third room, many steps later
+(Mesnard et al. 2021, arXiv:2011.09464; Chen et al. 2021, arXiv:2106.01345)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 SIDE = 5
-"""Rows and columns of a room."""
+"""The number of rows and of columns of a room."""
 STAY = 10
-"""Steps in each of the three rooms."""
+"""The number of steps in each of the three rooms."""
 EMPTY, AGENT, KEY, DOOR = range(4)
 MOVES = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])
-"""Up, down, left, right, as changes of row and column."""
+"""The moves up, down, left and right, as changes of row and column."""
 
 
 class KeyToDoor(gymnasium.Env):
@@ -45,7 +45,8 @@ class KeyToDoor(gymnasium.Env):
         return self._observation(), {}
 
     def _random_cells(self) -> Int[np.ndarray, "2 2"]:
-        """Two different random cells as (row, column): of the agent, and of the thing in the room."""
+        """Returns two different random cells as (row, column): the cell of the agent, and the cell of the key or
+        door."""
         return np.stack(np.divmod(self.np_random.choice(SIDE**2, 2, replace=False), SIDE), axis=1)
 
     @property
@@ -55,7 +56,7 @@ class KeyToDoor(gymnasium.Env):
 
     @property
     def shows_thing(self) -> bool:
-        """Whether the room shows a key or a door."""
+        """Whether the current room shows a key or a door."""
         return self.room == 2 or (self.room == 0 and not self.has_key)
 
     def _observation(self) -> UInt8[np.ndarray, "5 5"] | dict[str, np.int64]:

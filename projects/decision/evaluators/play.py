@@ -10,8 +10,8 @@ from ..agent import Playing, check_plays, episodes_in, play_metrics, target_warn
 
 @dataclass(frozen=True, kw_only=True)
 class Play(Playing, Evaluator):
-    """The model plays `episodes` episodes for each target return at every evaluation. The mean returns are the metrics
-    `val/return_at_TARGET`, or `val/return` without targets."""
+    """Plays `episodes` episodes for each target return at every evaluation. The mean returns are the metrics
+    `val/return_at_TARGET`, or `val/return` if `targets` is empty."""
 
     def metrics(self):
         return {f"val/{name}": True for name in self.metric_targets}

@@ -7,7 +7,7 @@ from ..pretrained.decision import Decision
 
 
 def import_decision(source: Directory) -> Imported:
-    """Read the `config.json` of a decision transformer directory."""
+    """Returns the imported model of a decision transformer directory, from its `config.json`."""
     return Imported(what="decision transformer", architecture=Decision.read(source.config))
 
 

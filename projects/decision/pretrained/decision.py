@@ -12,13 +12,14 @@ from ....models.pretrained.base import At, Count, Depth, Heads, Rename, Width, p
 from ....models.pretrained.gpt2 import ACTIVATIONS, Gpt2Blocks, gpt2_blocks
 
 READ = {"return": "return", "observation": "state", "action": "action"}
-"""Our inputs, in the order of a step, and their names in transformers."""
+"""The inputs in the order of a step, with their names in transformers."""
 NORM, SECONDS = {"use": "layer_norm", "epsilon": 1e-5}, {"use": "learned_second"}
 
 
 class Decision(Gpt2Blocks):
-    """A decision transformer's `config.json`. The model expects numbers that are already normalised: its files contain
-    neither the mean and the scale of the observations (`inputs.observation.mean`, `scale`) nor the scale of returns."""
+    """The `config.json` of a decision transformer. The model expects numbers that are already normalised. Its files
+    contain neither the mean and scale of the observations (`inputs.observation.mean`, `scale`) nor the scale of the
+    returns."""
 
     kinds = ("decision_transformer",)
     reference = "DecisionTransformerModel"
@@ -46,7 +47,7 @@ class Decision(Gpt2Blocks):
     ] = "relu"
 
     def tree(self):
-        """All numbers have mean 0 and scale 1, since they are already normalised."""
+        """Sets the mean of all numbers to 0 and their scale to 1, because the numbers are already normalised."""
         tree = super().tree()
         for name, count in (("return", 1), ("observation", self.state_dim), ("action", self.act_dim)):
             for option, value in (("mean", 0.0), ("scale", 1.0)):
@@ -54,9 +55,9 @@ class Decision(Gpt2Blocks):
         return tree
 
     def names(self):
-        """The reference adds the vector of the time step to all three tokens of a step, normalises them with PyTorch's
-        default epsilon, and adds the vector of position 0. Our model has one table, one norm and one vector for each
-        input, which are copies."""
+        """In the reference, all three tokens of a step share the vector of the time step, the norm (with PyTorch's
+        default epsilon) and the vector of position 0. Our model has a table, a norm and a vector for each input, which
+        are copies."""
         ours = [f"tokenizers.{name}." for name in READ]
         lines = [
             Rename("embed_timestep.weight", tuple(f"{prefix}position.table.weight" for prefix in ours), copies, common),
@@ -76,18 +77,19 @@ class Decision(Gpt2Blocks):
         return [*lines, *gpt2_blocks("encoder."), *renames("", "heads.", heads)]
 
     def position_table(self, *vectors: Tensor) -> Tensor:
-        """The table of positions, of which only the first is used."""
+        """Returns a table of positions for the reference. Only its first row is used; all other rows are 0."""
         first = common(*vectors)
         return torch.cat([first[None], first.new_zeros(self.n_positions - 1, len(first))])
 
 
 def copies(value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Three references to a tensor, one for each input."""
+    """Returns three references to a tensor, one for each input."""
     return value, value, value
 
 
 def common(*values: Tensor) -> Tensor:
-    """The tensor that all values are equal to. Raises ValueError if they differ, as after training."""
+    """Returns the first of several tensors that must be equal. Raises ValueError if they differ, which can be the case
+    after training."""
     if any(not torch.equal(values[0], other) for other in values[1:]):
         raise ValueError("return, observation and action must share positions, norms and types, but they differ")
     return values[0]

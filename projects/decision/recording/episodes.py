@@ -27,30 +27,31 @@ from .making import Observed, Space, Spaces, first_outside
 
 FORMAT = 1
 UNKNOWN = "unknown"
-"""The environment of episodes that do not name it."""
+"""The name of the environment if the recording of the episodes does not contain the name."""
 PART = 100
-"""Episodes per file."""
+"""The number of episodes per file."""
 OBSERVATION = "observation."
-"""The prefix of the arrays of observations in a file."""
+"""The prefix of the names of observation arrays in a file."""
 
 
 class Episode(NamedTuple):
     """One episode of t steps."""
 
     observations: Mapping[str, np.ndarray]
-    """The observations before each action by name, (t, ...)."""
+    """The observations before each action by name, with shape (t, ...)."""
     texts: Mapping[str, str]
-    """The observed texts by name, such as a mission."""
+    """The observed texts by name, for example a mission."""
     actions: np.ndarray
-    """(t,) categories, or (t, ...) numbers."""
+    """Categories with shape (t,), or numbers with shape (t, ...)."""
     rewards: Float[np.ndarray, "t"]
     """The reward after each action."""
     ended: bool = True
-    """Whether the environment terminated the episode; False: it was truncated after the maximum number of steps."""
+    """True: the environment terminated the episode. False: the episode was truncated after the maximum number of
+    steps."""
     seed: int = 0
     """The seed with which the environment was reset."""
     given_up: int = 0
-    """The number of start states on which the agent gave up before this one."""
+    """The number of start states on which the agent gave up before this episode."""
 
     @property
     def value(self) -> float:
@@ -59,8 +60,8 @@ class Episode(NamedTuple):
 
 
 def episode_of(steps: list[Observed], actions: list, rewards: list[float], ended: bool, seed: int) -> Episode:
-    """One episode with these observations, actions and rewards. Raises DataError if a text changes, or if the shape of
-    an observation changes."""
+    """Returns an episode with these observations, actions and rewards, one of each per step. Raises DataError if a text
+    changes from step to step, or if an array of the first step is missing or has another shape at a later step."""
     for number, step in enumerate(steps):
         if step.texts != steps[0].texts:
             names = sorted({*steps[0].texts, *step.texts})
@@ -77,7 +78,7 @@ def episode_of(steps: list[Observed], actions: list, rewards: list[float], ended
 
 
 class About(Record):
-    """The file `episodes.json`."""
+    """The content of the file `episodes.json`."""
 
     format: int
     environment: str
@@ -87,13 +88,14 @@ class About(Record):
     seed: int = 0
     spaces: Spaces
     episodes: Annotated[int, Field(ge=1)]
-    """The number of episodes of the finished recording."""
+    """The number of episodes when the recording is finished."""
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """One or more episodes. The n steps of all episodes are concatenated; `lengths` has the number of steps of each.
-    Raises DataError if an episode has no steps, if an array does not have n steps, or if a reward is not finite."""
+    """One or more episodes. The n steps of all episodes are concatenated; `lengths` contains the number of steps of
+    each episode. Raises DataError if an episode has no steps, if the actions, the rewards or an observation do not have
+    n steps, or if a reward is not finite."""
 
     observations: Mapping[str, np.ndarray]
     texts: Mapping[str, Sequence[str]]
@@ -120,16 +122,17 @@ class Episodes:
 
     @cached_property
     def starts(self) -> Int[np.ndarray, "e"]:
-        """The first step of each episode."""
+        """The index of the first step of each episode among the n steps."""
         return np.cumsum(self.lengths) - self.lengths
 
     def location(self, step: int) -> str:
-        """The episode of one of the n steps, and the step in it: `episode 3, step 12`."""
+        """Returns the episode and the step in this episode as text, `episode 3, step 12`. `step` is an index among the
+        n steps of all episodes."""
         episode = int(np.searchsorted(self.starts, step, side="right")) - 1
         return f"episode {episode}, step {step - int(self.starts[episode])}"
 
     def check_actions(self, space: Space) -> None:
-        """Raises DataError if an action is outside the space."""
+        """Raises DataError if an action is not finite or is outside the limits of the space."""
         if (step := first_outside(self.actions, space)) is not None:
             limits = (0, space.size - 1) if space.size is not None else (space.low, space.high)
             low, high = (list(limit) if isinstance(limit, tuple) else limit for limit in limits)
@@ -147,7 +150,7 @@ class Episodes:
 
     @cached_property
     def values(self) -> Float[np.ndarray, "e"]:
-        """The return of each episode."""
+        """The return (sum of rewards) of each episode."""
         return self.to_go[self.starts]
 
     def __getitem__(self, number: int) -> Episode:
@@ -159,7 +162,7 @@ class Episodes:
 
 
 def joined(episodes: Sequence[Episode]) -> Episodes:
-    """One or more episodes as one object."""
+    """Returns one or more episodes as one `Episodes` object."""
     first = episodes[0]
     return Episodes(
         observations={n: np.concatenate([e.observations[n] for e in episodes]) for n in first.observations},
@@ -173,13 +176,13 @@ def joined(episodes: Sequence[Episode]) -> Episodes:
 
 
 def part_of(folder: Path, number: int) -> Path:
-    """The file of a part."""
+    """Returns the path of the file with the number `number`."""
     return folder / f"part-{number:05}.safetensors"
 
 
 def write_part(folder: Path, number: int, episodes: Sequence[Episode]) -> None:
-    """Write one part. If writing fails, no incomplete file remains. Raises OSError, which names the file, if writing
-    fails."""
+    """Writes one file with the episodes. If writing fails, raises OSError with the path of the file; no incomplete file
+    remains."""
     part = joined(episodes)
     arrays = {"actions": part.actions, "rewards": part.rewards.astype(np.float64), "lengths": part.lengths,
               "ended": part.ended, "seeds": part.seeds, "given_up": part.given_up}  # fmt: skip
@@ -198,12 +201,13 @@ def write_part(folder: Path, number: int, episodes: Sequence[Episode]) -> None:
 
 
 def as_bytes(texts: Sequence[str]) -> torch.Tensor:
-    """The bytes of a JSON list of texts, since safetensors stores only numbers."""
+    """Returns texts as the bytes of a JSON list, because safetensors stores only numbers."""
     return torch.frombuffer(bytearray(json.dumps(list(texts)).encode()), dtype=torch.uint8)
 
 
 def read_about(folder: Path) -> About:
-    """The `episodes.json` of a folder. Raises DataError if there is none, or if it has another format."""
+    """Returns the content of `episodes.json` of a folder. Raises DataError if the file does not exist, cannot be read,
+    or has another format number."""
     file = folder / "episodes.json"
     if not os.path.exists(file):
         raise DataError(f"{folder} contains no episodes: there is no episodes.json. `chopmix record` writes one")
@@ -214,7 +218,8 @@ def read_about(folder: Path) -> About:
 
 
 def read_part(path: Path) -> Episodes:
-    """The episodes of one part. Raises DataError if the file is damaged, or if its values have other types."""
+    """Returns the episodes of one file. Raises DataError if the file cannot be read, or if an array is missing or has
+    another type or shape than `write_part` writes."""
     tensors = read_tensors(path)
     try:
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
@@ -234,8 +239,9 @@ def read_part(path: Path) -> Episodes:
 
 
 def check_types(arrays: Mapping[str, np.ndarray], texts: Mapping[str, Any]) -> None:
-    """Raises DataError if an array of a part has a wrong type or shape, or if there is not one text for each episode;
-    KeyError if an array is missing."""
+    """Raises DataError if there are no episodes, if an array has another type or shape than `write_part` writes, or if
+    the number of texts differs from the number of episodes. Raises KeyError if the array `lengths`, `seeds`,
+    `given_up`, `ended` or `rewards` is missing."""
     episodes = arrays["lengths"].size
     if not episodes:
         raise DataError("it contains no episodes")
@@ -253,13 +259,14 @@ def check_types(arrays: Mapping[str, np.ndarray], texts: Mapping[str, Any]) -> N
 
 
 def parts_in(folder: Path, count: int) -> list[Path]:
-    """The files of a recording of `count` episodes, up to the first missing one."""
+    """Returns the existing files of a recording of `count` episodes, in order, up to the first missing file."""
     files = (part_of(folder, number) for number in range(-(-count // PART)))
     return list(takewhile(Path.exists, files))
 
 
 def read_episodes(folder: Path) -> tuple[About, Episodes]:
-    """All episodes of a folder. Raises DataError if parts are missing, damaged or of different recordings."""
+    """Returns the content of `episodes.json` and all episodes of a folder. Raises DataError if a file is missing or
+    cannot be read, if it has another number of episodes than expected, or if the files contain different arrays."""
     about = read_about(folder)
     files = parts_in(folder, about.episodes)
     if len(files) * PART < about.episodes:
@@ -283,6 +290,7 @@ def read_episodes(folder: Path) -> tuple[About, Episodes]:
 
 
 def _shapes(part: Episodes) -> set[tuple[str, Any]]:
-    """The names of a part's arrays and texts, with the shape of one step."""
+    """Returns the names of the arrays and texts of a file as a set of pairs (name, shape of one step). The shape of a
+    text is `text`."""
     arrays = {"actions": part.actions, **part.observations}
     return {(name, array.shape[1:]) for name, array in arrays.items()} | {(name, "text") for name in part.texts}

@@ -1,4 +1,4 @@
-"""Environments, created by gymnasium from their names, and their spaces of observations and actions."""
+"""Environments, which gymnasium creates from their names, and the spaces of their observations and actions."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ if TYPE_CHECKING:
     import gymnasium
 
 EPISODE_COLUMNS = ("return", "reward", "action", "step", "score")
-"""The columns that all episodes have, in addition to the observations."""
+"""The data columns of all episodes. The observations are further columns."""
 
 
 class Space(Record):
-    """The space of an observation or of the action: `size` categories, or numbers of this `shape` if `size` is None."""
+    """The space of an observation or of the action. The values are `size` categories, or numbers of the shape `shape`
+    if `size` is None."""
 
     shape: tuple[int, ...]
     dtype: str
     size: int | None = None
     low: tuple[float, ...] | None = None
     high: tuple[float, ...] | None = None
-    """The limits of numbers, flattened; None unless all are finite."""
+    """The limits of the numbers, flattened. None unless all limits are finite and there are at most 64."""
 
 
 class Spaces(Record):
-    """The spaces of an environment: `observations` by name (`observation` if there is only one), the names of observed
-    `texts`, which stay the same in an episode, and the `action`."""
+    """The spaces of an environment: the spaces of `observations` by name (`observation` if there is only one), the
+    names of observed `texts`, and the space of the `action`. A text stays the same in an episode."""
 
     observations: dict[str, Space]
     texts: tuple[str, ...]
@@ -44,20 +45,22 @@ class Spaces(Record):
 
 
 class Observed(NamedTuple):
-    """One observation: arrays and texts by name."""
+    """One observation of an environment: arrays and texts by name."""
 
     arrays: dict[str, np.ndarray]
     texts: dict[str, str]
 
 
 def column_of(name: str) -> str:
-    """The column of an observation: its name, or `observation.step` for the name of a column that all episodes have."""
+    """Returns the data column of an observation. It is the name of the observation. If the name is one of
+    EPISODE_COLUMNS, such as `step`, it is `observation.step`."""
     return f"observation.{name}" if name in EPISODE_COLUMNS else name
 
 
 def observed(value: Any) -> Observed:
-    """An observation as arrays and texts by name; a single one is named `observation`. Arrays are copied, since an
-    environment may change them in place later. Raises DataError if a part is not an array."""
+    """Returns an observation as arrays and texts by data column. If the observation is not a mapping, its name is
+    `observation`. Arrays are copied, because an environment may change its arrays later. Raises DataError if a part of
+    the observation cannot be converted to an array."""
     parts = value if isinstance(value, Mapping) else {"observation": value}
     texts = {column_of(name): part for name, part in parts.items() if isinstance(part, str)}
     arrays = {}
@@ -72,7 +75,8 @@ def observed(value: Any) -> Observed:
 
 
 def spaces_of(environment: gymnasium.Env) -> Spaces:
-    """The spaces of an environment. Raises DataError for a space that is neither categories, nor numbers, nor texts."""
+    """Returns the spaces of an environment. Raises DataError if a space is neither `Discrete` from 0, nor `Box`, nor
+    texts, or if two observations have the same data column."""
     from gymnasium import spaces
 
     space = environment.observation_space
@@ -85,7 +89,8 @@ def spaces_of(environment: gymnasium.Env) -> Spaces:
 
 
 def _is_text(space: Any) -> bool:
-    """Whether a space contains texts: `Text` of gymnasium, or a space without shape and parts, such as BabyAI's."""
+    """Returns whether a space contains texts. These are the space `Text` of gymnasium, and spaces without a shape and
+    without parts, such as the space of BabyAI."""
     from gymnasium import spaces
 
     parts = ("spaces", "feature_space", "node_space")
@@ -103,8 +108,8 @@ def _space(space: Any, what: str) -> Space:
 
 
 def box_space(shape: tuple[int, ...], dtype: str, low: Any, high: Any) -> Space:
-    """The space of numbers between these limits. Limits are dropped if one is not finite or if there are more than
-    64."""
+    """Returns the space of numbers between the limits `low` and `high`. The limits are dropped if one of them is not
+    finite, if there are more than 64, or if there are not equally many of both."""
     low, high = (np.asarray(limit, dtype=float).flatten() for limit in (low, high))
     kept = len(low) == len(high) <= 64 and bool(np.isfinite(low).all() and np.isfinite(high).all())
     limits = {"low": tuple(map(float, low)), "high": tuple(map(float, high))} if kept else {}
@@ -112,7 +117,8 @@ def box_space(shape: tuple[int, ...], dtype: str, low: Any, high: Any) -> Space:
 
 
 def check_action(action: np.ndarray, space: Space) -> None:
-    """Raises DataError if an action is outside the space."""
+    """Raises DataError if an action has another type or shape than the space, is not finite, or is outside the limits
+    of the space."""
     if action.dtype.kind not in ("iub" if space.size is not None else "iufb"):
         expected = "an integer" if space.size is not None else "numbers"
         raise DataError(f"an action must be {expected}, not {action.tolist()!r}")
@@ -126,7 +132,8 @@ def check_action(action: np.ndarray, space: Space) -> None:
 
 
 def first_outside(actions: np.ndarray, space: Space) -> int | None:
-    """The index of the first of t actions (t, ...) that is outside the space; None if all are inside."""
+    """Returns the index of the first action outside the space, or None if all actions are inside. `actions` contains
+    one action per row."""
     flat = actions.reshape(len(actions), -1)
     bad = ~np.isfinite(flat).all(1)
     if space.size is not None:
@@ -137,26 +144,28 @@ def first_outside(actions: np.ndarray, space: Space) -> int | None:
 
 
 def plug_ins() -> dict[str, str]:
-    """The environments in the folders `environments/` of all projects, by their names in gymnasium: key_to_door.py has
-    the class KeyToDoor, which is registered as `chopmix/KeyToDoor-v0`."""
+    """Returns the environments in the folders `environments/` of all projects, as `module:Class` by their names in
+    gymnasium. For example, the class KeyToDoor in key_to_door.py has the name `chopmix/KeyToDoor-v0`."""
     classes = {"".join(map(str.title, stem.split("_"))): module for stem, module in modules_of("environments").items()}
     return {f"chopmix/{name}-v0": f"{module}:{name}" for name, module in classes.items()}
 
 
 REGISTERED_BY = {"BabyAI-": "minigrid", "MiniGrid-": "minigrid", "ALE/": "ale_py"}
-"""The packages that register environments, by the prefix of their names."""
+"""The packages that register environments, by the prefix of the environments' names."""
 
 LONGEST = 100_000
-"""The maximum number of steps of an episode; a longer one raises DataError."""
+"""The maximum number of steps of an episode. A longer episode raises DataError."""
 
 ACTS, NOISE, PLAYS = 23, 24, 25
-"""Streams of random numbers: for the start and the actions of a recorded episode; for the share of its random actions;
-for the start and the actions of an episode in an evaluation, which therefore has another start than recorded ones."""
+"""Streams of random numbers, which differ for the same seed and episode. ACTS: the start state and the actions of a
+recorded episode. NOISE: the share of random actions of a recorded episode. PLAYS: the start state and the actions of an
+episode of an evaluation. An evaluation therefore has other start states than a recording."""
 
 
 def make_environment(name: str, options: Mapping[str, Any] | None = None, render: bool = False) -> gymnasium.Env:
-    """Create the gymnasium environment `name` (also `package.module:Name-v0`) with these options. Raises DataError if a
-    package is missing, the name is unknown, or the environment does not accept the options."""
+    """Creates the gymnasium environment `name`, which may have the form `package.module:Name-v0`. `options` are its
+    keyword arguments. Raises DataError if a package is missing, if the name is unknown, or if the environment does not
+    accept the options."""
     try:
         import gymnasium
     except ImportError:
@@ -183,13 +192,14 @@ def make_environment(name: str, options: Mapping[str, Any] | None = None, render
 
 
 def reset(environment: gymnasium.Env, seed: int) -> Observed:
-    """The first observation of an episode. Output that the environment prints, such as BabyAI's, is discarded."""
+    """Resets the environment with a seed and returns the first observation. Output that the environment prints is
+    discarded."""
     with contextlib.redirect_stdout(io.StringIO()):
         return observed(environment.reset(seed=seed)[0])
 
 
 def reward_of(reward: Any) -> float:
-    """A reward as a float. Raises DataError unless it is a finite number."""
+    """Returns a reward as a float. Raises DataError unless the reward is a finite number."""
     try:
         number = float(reward)
     except (TypeError, ValueError):
@@ -200,7 +210,7 @@ def reward_of(reward: Any) -> float:
 
 
 def check_length(steps: int) -> None:
-    """Raises DataError if an episode has reached LONGEST steps and has not ended."""
+    """Raises DataError if an episode that has not ended has at least LONGEST steps."""
     if steps >= LONGEST:
         remedy = "limit it with --setting max_episode_steps=1000 (in a YAML: settings)"
         raise DataError(f"an episode has not ended after {LONGEST:,} steps; {remedy}")

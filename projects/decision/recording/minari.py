@@ -24,7 +24,7 @@ from .making import Space, Spaces, box_space, column_of
 
 
 class Metadata(Record):
-    """The fields of `metadata.json` that are used."""
+    """The fields of `metadata.json` that chopmix uses."""
 
     total_episodes: int
     data_format: str = "hdf5"
@@ -34,24 +34,26 @@ class Metadata(Record):
     """The specification of the gymnasium environment, as JSON."""
     observation_space: str | None = None
     action_space: str | None = None
-    """The two spaces, as JSON: `{"type": "Box", "shape": [4], ...}`."""
+    """The spaces of the observations and of the actions, as JSON texts: `{"type": "Box", "shape": [4], ...}`."""
 
     def space(self, field: str, folder: Path) -> Mapping[str, Any]:
-        """The description of one of the two spaces; empty if there is none."""
+        """Returns the description of the space `field` (`observation_space` or `action_space`). Returns an empty
+        mapping if the field is empty or does not contain a mapping."""
         text = getattr(self, field)
         space = parse_json(text, f"{folder}: {field}") if text else {}
         return space if isinstance(space, Mapping) else {}
 
     def observation_spaces(self, folder: Path) -> dict[str, Mapping[str, Any]]:
-        """The descriptions of the observations by name; empty if there are none."""
+        """Returns the descriptions of the observations by name. A single observation has the name `observation`.
+        Returns an empty mapping if a `Dict` space has no mapping `subspaces`."""
         space = self.space("observation_space", folder)
         parts = space.get("subspaces") if space.get("type") == "Dict" else {"observation": space}
         return {n: part for n, part in parts.items() if isinstance(part, Mapping)} if isinstance(parts, Mapping) else {}
 
 
 def read_metadata(folder: Path) -> tuple[Path, Metadata]:
-    """Returns the folder of the data and its metadata. Raises DataError if the folder is not a Minari data set, or if
-    its format is not supported."""
+    """Returns the folder that contains the data, and the metadata. Raises DataError if the folder has no
+    `metadata.json`, if this file cannot be read, or if the data format is not hdf5."""
     data = folder / "data" if os.path.isdir(folder / "data") else folder
     if not os.path.isfile(data / "metadata.json"):
         raise DataError(f"{folder} is not a Minari data set: there is no data/metadata.json")
@@ -62,7 +64,8 @@ def read_metadata(folder: Path) -> tuple[Path, Metadata]:
 
 
 def environment_in(metadata: Metadata, folder: Path) -> tuple[str, dict[str, Any]]:
-    """The name of the environment, `unknown` if the metadata do not name it, and its keyword arguments."""
+    """Returns the name of the environment (`unknown` if the metadata do not contain the name) and its keyword
+    arguments. `render_mode` and values of None are left out; `max_episode_steps` is added."""
     spec = parse_json(metadata.env_spec, f"{folder}: env_spec") if metadata.env_spec else {}
     if not isinstance(spec, Mapping):
         return UNKNOWN, {}
@@ -75,7 +78,7 @@ def environment_in(metadata: Metadata, folder: Path) -> tuple[str, dict[str, Any
 
 
 def about_folder(folder: Path) -> About:
-    """The description of a folder, with the spaces of its first episode."""
+    """Returns the description of the episodes in a folder. The observation spaces are those of the first episode."""
     data, metadata = read_metadata(folder)
     first = _episodes(data, metadata, min(metadata.total_episodes, 1))[0]
     described = {column_of(name): space for name, space in metadata.observation_spaces(data).items()}
@@ -90,14 +93,16 @@ def about_folder(folder: Path) -> About:
 
 
 def _size(space: Mapping[str, Any]) -> int | None:
-    """The number of categories of a described space; None for numbers, or if the first category is not 0."""
+    """Returns the number of categories of a described space. Returns None if the space is not `Discrete`, or if its
+    first category is not 0."""
     size = space.get("n") if space.get("type") == "Discrete" and not space.get("start") else None
     return size if isinstance(size, int) else None
 
 
 def _action(data: Path, metadata: Metadata, actions: np.ndarray) -> Space:
-    """The space of the actions: as described, or else that of the first episode's actions. Raises DataError if the
-    first category is not 0, or if the number of categories is unknown."""
+    """Returns the space of the actions. Shape and dtype are those of the array `actions`; the number of categories and
+    the limits are those of the description. Raises DataError if the first category is not 0, or if the actions are
+    integers and their number of categories is unknown."""
     space = metadata.space("action_space", data)
     if space.get("type") == "Discrete" and space.get("start"):
         raise DataError(f"{data}: the categories of actions start at {space['start']}; they must start at 0")
@@ -109,8 +114,9 @@ def _action(data: Path, metadata: Metadata, actions: np.ndarray) -> Space:
 
 
 def read_folder(folder: Path) -> Episodes:
-    """All episodes of a folder. Raises DataError if it is damaged, if an action is outside the described space, if a
-    reward is not finite, or if its episodes have different observations or actions."""
+    """Returns all episodes of a folder. Raises DataError if the files cannot be read, if an action is outside the
+    described space, if a reward is not finite, or if the names or shapes of observations or actions differ between
+    episodes."""
     data, metadata = read_metadata(folder)
     episodes = _episodes(data, metadata, metadata.total_episodes)
     space = _action(data, metadata, episodes[0].actions)
@@ -145,15 +151,16 @@ def _episodes(data: Path, metadata: Metadata, count: int) -> list[Episode]:
 
 
 class Room:
-    """A memory limit for the arrays of a file of `size` bytes: 100 times its size, at least 256 MiB. A file with more
-    data is regarded as a decompression bomb."""
+    """A limit for the total memory of the arrays that are read from a file. `size` is the number of bytes of the file.
+    The limit is 100 times `size`, at least 256 MiB. A file with more data is regarded as a decompression bomb."""
 
     def __init__(self, size: int):
         self.size, self.most = size, max(100 * size, 2**28)
         self.left = self.most
 
     def take(self, count: int, what: str) -> None:
-        """Subtract `count` bytes that will be read. Raises DataError if they exceed the limit."""
+        """Subtracts `count` bytes that will be read from the remaining memory. Raises DataError if the limit is
+        exceeded."""
         self.left -= count
         if self.left < 0:
             limit = f"all arrays of a file of {self.size:,} bytes may hold at most {self.most:,} bytes"
@@ -161,17 +168,17 @@ class Room:
 
 
 FILTERS = {"gzip": 1, "shuffle": 2, "fletcher32": 3}
-"""The supported compression filters, with their numbers in HDF5. Other filters allocate as much memory as the file
-demands."""
+"""The supported compression filters, with their numbers in HDF5. Other filters are refused, because they can allocate
+any amount of memory that the file demands."""
 DENSEST = 1032
 """The maximum compression ratio of gzip."""
 NUMBER = 8
-"""The bytes per number of a step in memory, even if there are fewer in the file."""
+"""The minimum number of bytes that are counted for each row of an array, even if a row has fewer bytes in the file."""
 
 
 def member(group: Any, name: str, location: str) -> Any:
-    """A group or an array in a group. Raises KeyError if it is missing, DataError if it is a link, which may refer to
-    another file."""
+    """Returns the group or array `name` of a group. Raises KeyError if it does not exist, and DataError if it is a
+    link, because a link may refer to another file."""
     import h5py
 
     if not group.id.links.exists(name.encode()):
@@ -182,8 +189,8 @@ def member(group: Any, name: str, location: str) -> Any:
 
 
 def check_array(array: Any, what: str, room: Room) -> None:
-    """Raises DataError if this is not an array, if it is stored in other files, or if it exceeds the memory limit. No
-    data are read."""
+    """Raises DataError if `array` is not an array, has no shape, is stored in other files, uses a filter that is not in
+    FILTERS, or exceeds the memory limit. No data are read."""
     import h5py
 
     if not isinstance(array, h5py.Dataset):
@@ -206,15 +213,17 @@ def check_array(array: Any, what: str, room: Room) -> None:
 
 
 def largest_chunk(array: Any) -> int:
-    """The bytes of the largest compressed chunk in the file; a chunk may decompress to more than its shape needs."""
+    """Returns the number of bytes of the largest chunk of an array in the file. A chunk may decompress to more bytes
+    than its shape needs."""
     sizes = [0]
     array.id.chunk_iter(lambda chunk: sizes.append(chunk.size))
     return max(sizes)
 
 
 def read(array: Any, count: int, what: str, room: Room) -> np.ndarray:
-    """Read the first `count` rows of an array that `check_array` accepts. Rows of variable length (images and texts)
-    are read a few at a time, since many rows may refer to the same bytes of the file."""
+    """Returns the first `count` rows of an array that `check_array` accepts. Rows of variable length (images and texts)
+    are read in blocks, and each block is subtracted from the memory limit, because many rows may refer to the same
+    bytes of the file."""
     if array.dtype.kind != "O":
         return array[:count]
     rows: list[Any] = []
@@ -229,8 +238,8 @@ def read(array: Any, count: int, what: str, room: Room) -> np.ndarray:
 
 
 def _episode(file: Any, number: int, spaces: Mapping[str, Mapping[str, Any]], location: str, room: Room) -> Episode:
-    """Read one episode. It has one more observation than actions; the last observation is dropped. `spaces` has the
-    descriptions of the observations."""
+    """Returns the episode number `number`. In the file, an episode has one more observation than actions; the last
+    observation is dropped. `spaces` contains the descriptions of the observations by name."""
     group = member(file, f"episode_{number}", location)
     parts = {name: member(group, name, location) for name in ("actions", "rewards", "terminations", "truncations")}
     if isinstance(parts["actions"], Mapping):
@@ -264,7 +273,9 @@ def _episode(file: Any, number: int, spaces: Mapping[str, Mapping[str, Any]], lo
         if _is_bytes(values, space):
             if min(space["shape"][:2]) < 32:
                 grid = f"a grid of shape {tuple(space['shape'])}, stored as JPEG, which changes its values"
-                raise DataError(f"{what} is {grid}. Record it again with Minari 0.5.4 or later, which stores numbers")
+                raise DataError(
+                    f"{what} is {grid}. Record it again with Minari 0.5.4 or later, which stores the exact values"
+                )
             room.take(len(values) * math.prod(space["shape"]), what)
             arrays[column_of(name)] = _pictures(values, space, what)
         elif values.dtype.kind in "OS":
@@ -278,7 +289,8 @@ def _episode(file: Any, number: int, spaces: Mapping[str, Mapping[str, Any]], lo
 
 
 def _text(values: np.ndarray, what: str) -> str:
-    """The text of an episode. Raises DataError if it changes from step to step, or if these are not texts."""
+    """Returns the text of an episode. Raises DataError if the values are not texts, or if the text changes from step to
+    step."""
     if not isinstance(values[0], bytes | str):
         raise DataError(f"{what} is stored as bytes, but metadata.json (observation_space) does not describe them")
     if (changed := np.flatnonzero(values != values[0])).size:
@@ -287,7 +299,8 @@ def _text(values: np.ndarray, what: str) -> str:
 
 
 def _is_bytes(values: np.ndarray, space: Mapping[str, Any]) -> bool:
-    """Whether the values are the bytes of images: one image per step, of different lengths or of the same length."""
+    """Returns whether the values are the bytes of images, one image per step. The images have different lengths (rows
+    of objects), or all the same length (a uint8 array with two axes)."""
     shape = space.get("shape") or []
     is_image = space.get("type") == "Box" and space.get("dtype") == "uint8" and len(shape) in (2, 3)
     is_image = is_image and all(isinstance(side, int) and side > 0 for side in shape)
@@ -295,8 +308,8 @@ def _is_bytes(values: np.ndarray, space: Mapping[str, Any]) -> bool:
 
 
 def _pictures(values: np.ndarray, space: Mapping[str, Any], what: str) -> np.ndarray:
-    """Decode images, (t, h, w) or (t, h, w, channels), from their bytes. Raises DataError if one is damaged, or if its
-    shape is not that of the space."""
+    """Returns images with shape (t, h, w) or (t, h, w, channels), decoded from their bytes. Raises DataError if an
+    image cannot be decoded, or if its shape is not the shape of the space."""
     pictures = []
     for number, data in enumerate(values):
         try:

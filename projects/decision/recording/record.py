@@ -1,5 +1,5 @@
-"""Recording: agents play episodes, which are written to a folder of files. An interrupted recording continues with the
-unfinished parts. The files depend only on the options, not on the number of processes."""
+"""Recording of episodes. Agents play episodes, which are written to the files (parts) of a folder. An interrupted
+recording continues with the missing parts. The files depend only on the options, not on the number of processes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from .making import ACTS, NOISE, check_action, check_length, make_environment, o
 from .scripts import Agent, GaveUp, agent_of
 
 STARTS = 100
-"""The maximum number of start states per episode if the agent gives up."""
+"""The maximum number of start states that are tried for an episode if the agent gives up."""
 
 
 def play_episode(
     environment, make_agent: Callable[..., Agent], seed: int, number: int, noise: tuple[float, float] = (0.0, 0.0)
 ) -> Episode:
-    """Play one episode, which is a function of `seed` and its `number`. A share of its actions is random; the share is
-    drawn between the two numbers of `noise`. If the agent gives up, the episode is played from another start state.
-    Raises DataError for an action outside the space, or if the agent gives up on STARTS start states."""
+    """Plays and returns one episode, which depends only on `seed` and on `number`, the number of the episode. Some of
+    its actions are random: their share is drawn between the two numbers of `noise`. If the agent gives up, the episode
+    is played from another start state. Raises DataError if an action is outside the space, or if the agent gives up on
+    STARTS start states."""
     for given_up in range(STARTS):
         try:
             episode = _play_once(environment, make_agent, [seed, number], given_up, noise)
@@ -42,8 +43,8 @@ def play_episode(
 def _play_once(
     environment, make_agent: Callable[..., Agent], key: list[int], attempt: int, noise: tuple[float, float]
 ) -> Episode:
-    """Play one episode from the start state number `attempt`. The number 0 does not change the random numbers, so that
-    recordings of earlier versions can be continued."""
+    """Plays and returns one episode from the start state number `attempt`. `key` is [seed, number of the episode]. With
+    `attempt` 0 the random numbers are those of earlier versions, so earlier recordings can be continued."""
     random = np.random.default_rng([*key, ACTS, attempt])
     share = np.random.default_rng([*key, NOISE, attempt]).uniform(*noise)
     start = int(random.integers(2**31))
@@ -64,8 +65,8 @@ def _play_once(
 
 
 def about_of(environment: str, options: dict, policy: str, noise: tuple[float, float], seed: int, n: int) -> About:
-    """The contents of `episodes.json` for these `n` episodes. Raises DataError if the environment cannot be created, a
-    share of noise is outside 0 to 1, or `n` is less than 1."""
+    """Returns the content of `episodes.json` for a recording of `n` episodes. Raises DataError if the environment
+    cannot be created, if `noise` is not two numbers from 0 to 1 in ascending order, or if `n` is less than 1."""
     if not 0 <= noise[0] <= noise[1] <= 1:
         raise DataError(f"noise must be two numbers from 0 to 1, the smaller first, not {noise[0]:g} and {noise[1]:g}")
     if n < 1:
@@ -78,7 +79,8 @@ def about_of(environment: str, options: dict, policy: str, noise: tuple[float, f
 
 
 def begin_folder(folder: Path, about: About) -> None:
-    """Write `episodes.json` to a new folder. Raises DataError for a folder with other episodes."""
+    """Writes `episodes.json` to the folder. Raises DataError if the folder contains a recording with other options or
+    with more episodes, or if episodes must be added and the last part of the recording has fewer than PART episodes."""
     if os.path.exists(folder / "episodes.json"):
         existing = read_about(folder)
         different = [name for name in About.model_fields if getattr(existing, name) != getattr(about, name)]
@@ -91,21 +93,22 @@ def begin_folder(folder: Path, about: About) -> None:
     make_folder(folder)
     sweep_partials(folder / "episodes.json")
     for name in {file.name[1:].partition(".safetensors")[0] for file in folder.glob(".part-*")}:
-        sweep_partials(folder / f"{name}.safetensors")  # of a process that was killed while writing
+        sweep_partials(folder / f"{name}.safetensors")  # remains of a process that was killed while writing
     write_text(folder / "episodes.json", about.model_dump_json(indent=2) + "\n")
 
 
 def numbers_of(part: int, episodes: int) -> range:
-    """The numbers of the episodes in a part of a recording of `episodes` episodes."""
+    """Returns the numbers of the episodes in the part `part` of a recording of `episodes` episodes."""
     return range(part * PART, min((part + 1) * PART, episodes))
 
 
 def record(
     folder: Path, about: About, play: Callable[[range], Iterator[Episode]] | None = None, workers: int = 1
 ) -> Iterator[int]:
-    """Write the missing parts of a folder. Yields the number of episodes so far, after each episode, or after each part
-    if there are several `workers` (processes). `play` plays the episodes with the given numbers, in one process; None:
-    the agent that `about.policy` names plays. Raises DataError as `begin_folder` and `agent_of` do."""
+    """Writes the missing parts of a folder. Yields the number of episodes so far, at the beginning and after each
+    episode. With more than one worker process (`workers`), yields it after each part. `play` is a function that plays
+    the episodes with the given numbers, in this process. None: the agent that `about.policy` names plays. Raises
+    DataError in the cases of `begin_folder` and `agent_of`, and if an episode cannot be played."""
     parts = range(-(-about.episodes // PART))
     missing = [part for part in parts if not os.path.exists(part_of(folder, part))]
     if missing and play is None:
@@ -128,7 +131,7 @@ def record(
 
 
 def _play_by_policy(about: About, numbers: range) -> Iterator[Episode]:
-    """Play the episodes with these numbers with the agent that `about.policy` names."""
+    """Plays the episodes with these numbers with the agent that `about.policy` names, and yields the episodes."""
     agent, environment = agent_of(about.policy, about.environment), make_environment(about.environment, about.options)
     for number in numbers:
         yield play_episode(environment, agent, about.seed, number, about.noise)
@@ -136,15 +139,16 @@ def _play_by_policy(about: About, numbers: range) -> Iterator[Episode]:
 
 
 def _record_part(folder: Path, about: About, part: int) -> int:
-    """Play and write a part in a worker process. Returns the number of its episodes."""
+    """Plays and writes the part `part` in a worker process. Returns the number of episodes in this part."""
     episodes = [*_play_by_policy(about, numbers_of(part, about.episodes))]
     write_part(folder, part, episodes)
     return len(episodes)
 
 
 def _record_in_parallel(folder: Path, about: About, parts: list[int], count: int, workers: int) -> Iterator[int]:
-    """Write these parts in several processes. Yields the number of episodes so far after each part. If it is stopped,
-    the parts that are not started are skipped."""
+    """Writes the parts `parts` in several processes. Yields the number of episodes so far after each part. `count` is
+    the number of episodes that exist already. If the iteration is stopped, parts that have not been started are
+    skipped."""
     pool = workers_of(min(workers, len(parts)))
     try:
         with deaf():
@@ -159,7 +163,7 @@ def _record_in_parallel(folder: Path, about: About, parts: list[int], count: int
 
 
 def recorded(folder: Path, about: About) -> Episodes:
-    """The episodes of a folder. Missing episodes are recorded first, with messages on standard error."""
+    """Returns the episodes of a folder. Missing episodes are recorded first, with messages on standard error."""
     parts = range(-(-about.episodes // PART))
     if not all(os.path.exists(part_of(folder, part)) for part in parts):
         title = f"recording {about.episodes:,} episodes of {about.environment}, played by {about.policy}"
@@ -174,7 +178,8 @@ def recorded(folder: Path, about: About) -> Episodes:
 
 
 def given_up_message(episodes: Episodes) -> str:
-    """A sentence about the start states on which the agent gave up; empty if there are none."""
+    """Returns a sentence about the number of start states on which the agent gave up. The text is empty if the number
+    is 0."""
     count = int(episodes.given_up.sum())
     starts = f"the agent gave up on {count:,} of {count + len(episodes):,} start states"
     return f"{starts}; these episodes were played from other start states" if count else ""

@@ -1,4 +1,4 @@
-"""Agents that are not models: one that acts at random, and scripts that play some environments well."""
+"""Agents that are not models: an agent that acts at random, and scripts that play some environments well."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class GaveUp(Exception):
-    """Raised by an agent that cannot continue. The episode is played again from another start state."""
+    """Raised by an agent that cannot continue an episode. The episode is then played again from another start state."""
 
 
 class Agent(ABC):
-    """Base of agents. An agent plays one episode in an environment that has been reset."""
+    """Base class of agents. An agent plays one episode in an environment that has been reset."""
 
     last_action: Any = None
-    """The action of the preceding step: the one that `act` returned, or a random one that replaced it (`--noise`). None
-    at the first step."""
+    """The action that was executed in the preceding step: the result of `act`, or the random action that replaced this
+    result (`--noise`). None at the first step."""
 
     def __init__(self, environment: gymnasium.Env, random: np.random.Generator):
         self.environment, self.random = environment, random
@@ -35,7 +35,8 @@ class Agent(ABC):
         """Returns the action at an observation. Raises GaveUp if the agent cannot continue."""
 
     def random_action(self) -> Any:
-        """Returns a random action: uniform within the limits of the space, normally distributed without limits."""
+        """Returns a random action. A discrete action is uniform. A number with two finite limits is uniform between the
+        limits. Any other number is normally distributed and clipped to its finite limit, if there is one."""
         space = self.environment.action_space
         if hasattr(space, "n"):
             return int(self.random.integers(space.n))
@@ -93,8 +94,8 @@ class FindsDoor(Agent):
 
 
 class BabyBot(Agent):
-    """BabyAI: the bot of the minigrid package, which has access to the complete state of the environment. It gives up
-    if, for example, a random action has opened a box."""
+    """BabyAI: the bot of the minigrid package, which can read the complete state of the environment. The bot gives up,
+    for example, if a random action has opened a box."""
 
     def __init__(self, environment: gymnasium.Env, random: np.random.Generator):
         super().__init__(environment, random)
@@ -113,12 +114,13 @@ SCRIPTS: dict[str, Callable[..., Agent]] = {
     "CartPole-v0": BalancesPole, "CartPole-v1": BalancesPole, "Pendulum-v1": SwingsPendulum,
     "chopmix/KeyToDoor-v0": FindsDoor,
 }  # fmt: skip
-"""The scripts by environment."""
+"""The scripts by the name of the environment."""
 
 
 def agent_of(policy: str, environment: str) -> Callable[[gymnasium.Env, np.random.Generator], Agent]:
-    """The agent class that `--policy` names: `random`, `script`, `bot`, or a user-defined package.module:Class. Raises
-    DataError if the environment has no script or no bot, or if the class cannot be imported."""
+    """Returns the agent class for the value of `--policy`: `random`, `script`, `bot`, or a user-defined
+    package.module:Class. Raises DataError if the environment has no script or no bot, if the class cannot be imported
+    or is not a subclass of `Agent`, or if the value has none of these forms."""
     if policy == "random":
         return Random
     if policy == "script":

@@ -1,4 +1,4 @@
-"""Sources of episodes: recorded by chopmix when they are first needed, or read from a folder."""
+"""Sources of episodes. Episodes are recorded by chopmix when they are first needed, or are read from a folder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from .minari import about_folder, read_folder
 
 
 class Source(ABC):
-    """Base of the sources of episodes."""
+    """Base class of the sources of episodes."""
 
     @property
     @abstractmethod
     def about(self) -> About:
-        """The environment, the policy, and the spaces of observations and actions."""
+        """The description of the episodes: environment, policy, spaces of observations and actions, seed and number of
+        episodes."""
 
     @abstractmethod
     def read(self) -> Episodes:
@@ -29,19 +30,19 @@ class Source(ABC):
     @property
     @abstractmethod
     def is_available(self) -> bool:
-        """Whether all episodes exist, so that nothing has to be recorded."""
+        """Whether all episodes exist, which means that nothing has to be recorded."""
 
     @property
     def options(self) -> dict[str, object]:
-        """The options in the YAML."""
+        """The options of the source in the YAML, by name."""
         return {name: value for name, value in vars(self).items() if name != "about"}
 
 
 class Recorded(Source):
-    """Episodes that an agent plays when they are first needed; they are kept in the cache. `policy` is `random`,
-    `script`, `bot` or package.module:Class. A share of the actions of each episode is random; it is drawn between the
-    two numbers of `noise`. `settings` are the keyword arguments of the environment. `chopmix record` records the same
-    episodes to a folder."""
+    """Episodes that an agent plays when they are first needed. The episodes are then kept in the cache. `policy` is
+    `random`, `script`, `bot` or package.module:Class. Some actions of each episode are random: their share is drawn
+    between the two numbers of `noise`, which are from 0 to 1. `settings` are the keyword arguments of the environment.
+    `chopmix record` with the same options writes the same episodes to a folder."""
 
     def __init__(
         self, *, environment: str, policy: str = "random", episodes: int = 1000, seed: int = 0,
@@ -58,7 +59,7 @@ class Recorded(Source):
 
     @property
     def folder(self) -> Path:
-        """The folder in the cache; its name is a hash of the options."""
+        """The folder in the cache. Its name is a hash of the options."""
         options = self.about.model_dump_json().encode()
         return cache_folder() / "episodes" / hashlib.sha256(options).hexdigest()[:16]
 
@@ -73,14 +74,15 @@ class Recorded(Source):
 
 
 class Folder(Source):
-    """Episodes in the folder `path`, which `chopmix record` wrote. A relative path may also be inside $CHOPMIX_DATA."""
+    """Episodes in the folder `path`, which `chopmix record` wrote. A relative path is looked up in the working
+    directory, then in $CHOPMIX_DATA."""
 
     def __init__(self, *, path: str):
         self.path = path
 
     @property
     def folder(self) -> Path:
-        """The existing folder. Raises DataError if there is none."""
+        """The existing folder. Raises DataError if no folder exists at `path`."""
         for folder in (Path(self.path).expanduser(), data_root() / self.path):
             if os.path.isdir(folder):
                 return folder
@@ -102,7 +104,8 @@ class Folder(Source):
 
 
 class Minari(Folder):
-    """Episodes of a Minari data set in HDF5 format. `path` is its folder, such as one in `~/.minari/datasets`."""
+    """Episodes of a Minari data set in HDF5 format. `path` is the folder of the data set, such as one in
+    `~/.minari/datasets`. A relative path is looked up in the working directory, then in $CHOPMIX_DATA."""
 
     @cached_property
     def about(self) -> About:

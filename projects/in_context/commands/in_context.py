@@ -1,8 +1,8 @@
 """`chopmix in_context RUN`: measures what a model learns from the examples in its context.
 
-For functions: the error after k examples, compared with ridge regression and other baselines, and a probe of the
-layers. For rules: the accuracy of the answers. All results have standard errors. The command writes a CSV and a picture
-into the folder of the run."""
+For functions, these are the error after k examples, compared with ridge regression and other baselines, and the scores
+of a linear probe of the layers. For rules, it is the accuracy of the answers. All results have standard errors. The
+command writes a CSV and a picture into the folder of the run, or into the folder of `--out`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Pairs of x and f(x) with a different f in every sample. To predict the next f(x), a model must learn f from the
-preceding pairs, as regression does (Garg et al. 2022, arXiv:2208.01066). Nothing is downloaded."""
+"""Pairs of x and f(x) with a different function f in every sample. To predict the next f(x), a model must learn f from
+the preceding pairs, which is a regression (Garg et al. 2022, arXiv:2208.01066). Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ..functions import NUMBERS, Function, Linear
 
 
 class Functions(Made):
-    """Samples with one function each: normally distributed points and the values of the function at these points."""
+    """Samples with a different random function each. The points are normally distributed and multiplied by `scale`. The
+    values of the function at these points are multiplied by `weights`, then noise is added."""
 
     def __init__(self, split: str, count: int, options: InContext):
         super().__init__(split, count, "function")
@@ -38,10 +39,10 @@ class Functions(Made):
 
 class InContext(MadeDataset):
     """Columns: `x` with shape (examples, dimension) and `y` with shape (examples, 1). Every sample has a different
-    random `function` of one kind: `linear`, `{use: sparse, nonzero: 3}`, `{use: network, hidden: 20}` or `{use: tree,
-    depth: 3}`. `noise` is the standard deviation of the noise that is added to the values. `scale` multiplies the
-    points and `weights` multiplies the values without noise; with them a model can be evaluated outside its training
-    distribution. `samples` is the number of samples per epoch."""
+    random function. `function` is the kind of function: `linear`, `{use: sparse, nonzero: 3}`, `{use: network, hidden:
+    20}` or `{use: tree, depth: 3}`. `noise` is the standard deviation of the noise that is added to the values. `scale`
+    multiplies the points, and `weights` multiplies the values before noise is added; values other than those of the
+    training evaluate a model outside its training distribution. `samples` is the number of samples per epoch."""
 
     columns = ("x", "y")
 
@@ -64,7 +65,7 @@ class InContext(MadeDataset):
 
     @property
     def options(self) -> dict[str, object]:
-        """The options of this data set, which a run stores."""
+        """The options of this data set, which are stored with a run."""
         plain = {name: getattr(self, name) for name in ("dimension", "examples", "noise", "scale", "weights")}
         return {"function": [type(self.kind).__name__, vars(self.kind)], "samples": self.samples} | plain
 

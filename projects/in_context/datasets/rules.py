@@ -1,11 +1,11 @@
-"""Rules that a model must learn from examples. Each sample has a different rule, example words before and after the
-rule was applied, and a word to which the rule must be applied.
+"""Rules that a model must learn from examples. Each sample has a different rule. Its prompt contains example words
+before and after the rule was applied, and a word to which the rule must be applied.
 
     prompt   ntb>cgo bhn>oec tbh>          the rule: b, h, n and t become o, e, c and g
     answer   goe
 
-No rule of val or test is in train, but a rule with few letters may be a part of a longer rule in train. Nothing is
-downloaded."""
+No rule of val or test is also a rule of train, but a rule with few letters may be a part of a longer rule of train.
+Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ....data.base import share_by_hash
 from ....data.samples import Made, MadeDataset
 
 LENGTH = 3
-"""The number of letters of a word, which are all different."""
+"""The number of letters of a word. All letters of a word are different."""
 MOST = 6
 """The maximum number of letters of a rule. The minimum is LENGTH."""
 COUNTS = (0, 1, 2, 4, 8)
@@ -29,7 +29,7 @@ COUNTS = (0, 1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class Rule:
-    """Letters and their replacements: `Rule("bhnt", "oecg")` replaces b by o."""
+    """Letters and their replacements, in the same order. `Rule("bhnt", "oecg")` replaces b by o and h by e."""
 
     letters: str
     others: str
@@ -42,12 +42,13 @@ class Rule:
 
 
 def split_of(rule: Rule) -> str:
-    """Returns the split of a rule. One tenth of the rules is in val and one tenth in test."""
+    """Returns the split (`train`, `val` or `test`) of a rule. The split is chosen by a hash; one tenth of the rules is
+    in val and one tenth in test."""
     return {0: "val", 1: "test"}.get(int(share_by_hash(str(rule)) * 10), "train")
 
 
 def drawn(split: str, random: np.random.Generator) -> Rule:
-    """Draws a rule of a split. Its letters are in alphabetical order."""
+    """Returns a random rule of the split `split`. Its letters are in alphabetical order."""
     count = int(random.integers(LENGTH, MOST + 1))
     while True:
         letters, others = (random.permutation(list(LETTERS))[:count] for _ in range(2))
@@ -57,12 +58,13 @@ def drawn(split: str, random: np.random.Generator) -> Rule:
 
 
 def word_of(rule: Rule, random: np.random.Generator) -> str:
-    """Draws a word of different letters of the rule."""
+    """Returns a random word of LENGTH different letters of the rule."""
     return "".join(random.permutation(list(rule.letters))[:LENGTH])
 
 
 class Prompts(Made):
-    """Samples with one rule and `examples` examples each; None: a random number from COUNTS."""
+    """Samples with one rule each. `examples` is the number of examples in a prompt; None: a random number from
+    COUNTS."""
 
     def __init__(self, split: str, count: int, examples: int | None):
         super().__init__(split, count, "rule")
@@ -88,11 +90,12 @@ class Prompts(Made):
 
 
 class Rules(MadeDataset):
-    """Columns: `prompt` (examples and the word to change), `answer` and `rule`. `examples` is the number of examples in
-    a prompt, 0 to 64; null: a random choice of 0, 1, 2, 4 or 8. `samples` is the number of samples per epoch.
+    """Columns: `prompt` (examples and the word to change), `answer` (the changed word) and `rule`. `examples` is the
+    number of examples in a prompt, from 0 to 64; null: a random choice of 0, 1, 2, 4 or 8. `samples` is the number of
+    samples per epoch.
 
-    Each rule uses only a few letters. A model can therefore first learn which letters occur, and then which of them is
-    correct (benchmarks/LOG.md describes other variants)."""
+    Each rule uses only a few letters. A model can therefore first learn which letters occur in the examples, and then
+    which of these letters is correct (benchmarks/LOG.md describes other variants)."""
 
     columns = ("prompt", "answer", "rule")
 

@@ -1,5 +1,5 @@
-"""Measures what the model learns from the examples in its context, once at the end of training, as `chopmix in_context`
-does: `evaluation: {in_context: 1000}`."""
+"""The evaluator `in_context`, which measures once at the end of training what the model learns from the examples in its
+context: `evaluation: {in_context: 1000}`. The command `chopmix in_context` measures the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from ..curves import PICTURE, TABLE, check_learns, curve_lines, measure_and_writ
 
 
 class LearnedInContext(Evaluator):
-    """`samples` is the number of samples. A table (CSV) and a picture are written into the folder of the run."""
+    """Measures what the model learns from the examples in its context. `samples` is the number of samples, from 4 to
+    1,000,000. A table (CSV) and a picture (PNG) are written into the folder of the run."""
 
     when = "saved"
     short = "samples"

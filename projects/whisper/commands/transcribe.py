@@ -1,4 +1,5 @@
-"""`chopmix transcribe RUN FILE...`: prints the speech in sound files as text and writes it in the selected formats."""
+"""`chopmix transcribe RUN FILE...`: prints the speech in sound files as text and writes the text in the selected
+formats."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Returns the exit status: 1 if a file cannot be read, else 0."""
+    """Returns the exit status: 1 if at least one file cannot be transcribed, else 0."""
     from ..transcribing import write_transcripts
     from ..transcription import Transcribing
 

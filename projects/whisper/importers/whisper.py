@@ -1,4 +1,4 @@
-"""`chopmix import` of a Whisper directory: weights, tokenizer, and special tokens of the decoder."""
+"""`chopmix import` of a Whisper directory: weights, tokenizer, and the special ids of the decoder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ NAMES = {
     "translate": ("<|translate|>",), "previous": ("<|startofprev|>",), "no_speech": ("<|nospeech|>", "<|nocaptions|>"),
     "no_timestamps": ("<|notimestamps|>",),
 }  # fmt: skip
-"""The special tokens by field of `Protocol`. The first name that the tokenizer contains is used."""
+"""The names of the special tokens, by field of `Protocol`. If there are several names, the first name that the
+tokenizer contains is used."""
 MODEL = "<|startoflm|>"
-"""A training token that is never generated. Some tokenizers do not contain it."""
+"""A special token of the training that is never generated. Some tokenizers do not contain this token."""
 MULTILINGUAL = 51865
-"""The minimum vocabulary size of multilingual models. English-only models have one id fewer."""
+"""The minimum vocabulary size of multilingual models. Models that support only English have one id less."""
 Added = RootModel[dict[str, Id]]
-"""`added_tokens.json`: the ids by token."""
+"""The content of `added_tokens.json`: ids by token."""
 
 
 class Generation(Published):
@@ -40,8 +41,10 @@ class Generation(Published):
 
 
 def import_whisper(source: Directory) -> Imported:
-    """Imports a Whisper of any size. By default a text begins with the start, `<|en|>` and `<|transcribe|>` (only in a
-    multilingual model), and `<|notimestamps|>`. Raises RunError if the directory has no tokenizer."""
+    """Returns the imported model of a Whisper directory of any model size. By default a generated text begins with the
+    start, `<|en|>` (without English: the first language) and `<|transcribe|>`, and `<|notimestamps|>`. For a model that
+    supports only English, the language and `<|transcribe|>` are left out. Raises RunError if the directory has no
+    tokenizer."""
     config, tokenizer = Whisper.read(source.config), with_added(source)
     tokenizer.check_fits(tokenizer.coder.get_vocab_size(), config.vocab_size)
     protocol = protocol_of(source, tokenizer, config)
@@ -55,9 +58,9 @@ def import_whisper(source: Directory) -> Imported:
 
 
 def with_added(source: Directory) -> Tokenizer:
-    """Returns the tokenizer of the directory. If it consists of `vocab.json` and `merges.txt`, the tokens of
-    `added_tokens.json` are added. Raises RunError if there is no tokenizer, or if an added token would get another
-    id."""
+    """Returns the tokenizer of the directory. If the tokenizer consists of `vocab.json` and `merges.txt`, the tokens of
+    `added_tokens.json` are added. Raises RunError if there is no tokenizer, or if an added token would get another id
+    than in `added_tokens.json`."""
     from tokenizers import AddedToken
 
     tokenizer = tokenizer_of(source)
@@ -81,10 +84,11 @@ def with_added(source: Directory) -> Tokenizer:
 
 
 def protocol_of(source: Directory, tokenizer: Tokenizer, config: Whisper) -> Protocol:
-    """Returns Whisper's special ids from the tokenizer. The suppressed ids are those of `generation_config.json` or
-    `config.json`, and the tokens that occur only in prompts.
+    """Returns Whisper's special ids from the tokenizer. The suppressed ids are those of `generation_config.json` (or
+    else of `config.json`) and the ids of tokens that occur only in prompts.
 
-    Raises RunError if the tokenizer does not contain a token, or if an id is outside `vocab_size`."""
+    Raises RunError if the tokenizer contains none of the names of a field in NAMES, or if an id is not below
+    `vocab_size`."""
     roles: dict[str, int] = {}
     for role, names in NAMES.items():
         ids = [id for id in map(tokenizer.id, names) if id is not None]
@@ -116,8 +120,8 @@ def protocol_of(source: Directory, tokenizer: Tokenizer, config: Whisper) -> Pro
 
 
 def tokens_between(tokenizer: Tokenizer, start: int, end: int) -> dict[str, int]:
-    """Returns the ids strictly between two ids by token. In Whisper's vocabulary the languages are between
-    `<|startoftranscript|>` and `<|translate|>`."""
+    """Returns the ids strictly between the ids `start` and `end`, by token. In Whisper's vocabulary the languages are
+    between `<|startoftranscript|>` and `<|translate|>`."""
     names = {id: tokenizer.coder.id_to_token(id) for id in range(start + 1, end)}
     return {name: id for id, name in names.items() if name is not None}
 

@@ -30,11 +30,11 @@ TEXT = {
     "embed_positions": "tokenizers.text.position.table",
 }  # fmt: skip
 FRAME = 0.02
-"""The seconds of sound per token of the encoder."""
+"""The duration of sound per token of the encoder, in seconds."""
 
 
 class Whisper(Architecture):
-    """The `config.json` of a Whisper."""
+    """The `config.json` of a Whisper model."""
 
     kinds = ("whisper",)
     reference = "WhisperForConditionalGeneration"
@@ -82,8 +82,9 @@ class Whisper(Architecture):
         return super().from_tree(tree, tensors, legend, {"pad_token_id": legend.ends[0]})
 
     def names(self):
-        """Keys have no bias in Whisper. Here the bias is zero at first; it adds the same value to all scores of a
-        query, which has no effect on attention. The positions of the encoder are fixed sines and cosines."""
+        """In Whisper, the linear map of the keys has no bias. In our model, this bias is 0 after the import. A bias
+        adds the same value to all scores of a query, which does not change attention. The positions of the encoder are
+        fixed sines and cosines."""
         encoder, decoder = "model.encoder.layers.{layer}.", "model.decoder.layers.{layer}."
         keys = [(f"{encoder}self_attn", f"{ENCODER_BLOCK}attention"), (f"{decoder}self_attn", f"{BLOCK}attention"),
                 (f"{decoder}encoder_attn", f"{BLOCK}cross_attention")]  # fmt: skip
@@ -102,7 +103,8 @@ class Whisper(Architecture):
         ]  # fmt: skip
 
     def files(self, frame):
-        """Adds the file of the feature extractor, and the special ids if the encoding has Whisper's protocol."""
+        """Adds the configuration of the feature extractor, and `generation_config.json` if the encoding stores
+        Whisper's special ids."""
         seconds = self.max_source_positions * FRAME
         features = {
             "feature_extractor_type": "WhisperFeatureExtractor", "feature_size": self.num_mel_bins,
@@ -116,7 +118,8 @@ class Whisper(Architecture):
 
 
 def check_waves(table: Tensor, count: int) -> None:
-    """Raises ValueError if the positions of the encoder are not the `count` fixed sines and cosines of Whisper."""
+    """Raises ValueError if `table` does not have `count` rows or does not contain the fixed sines and cosines of
+    Whisper."""
     if len(table) != count:
         raise ValueError(f"model.encoder.embed_positions are {len(table)}, but max_source_positions is {count}")
     expected = SinesThenCosines(table.shape[1], len(table)).table
@@ -126,7 +129,8 @@ def check_waves(table: Tensor, count: int) -> None:
 
 
 def generation_config(protocol: Protocol) -> dict[str, Any]:
-    """Returns the content of `generation_config.json` for a protocol. This is the inverse of `protocol_of`."""
+    """Returns the content of `generation_config.json` for these special ids. It is the inverse of the function
+    `protocol_of` of the importer."""
     return {
         "decoder_start_token_id": protocol.start, "bos_token_id": protocol.end, "eos_token_id": protocol.end,
         "pad_token_id": protocol.end, "no_timestamps_token_id": protocol.no_timestamps,
