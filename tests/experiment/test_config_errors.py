@@ -349,8 +349,8 @@ def test_classes_from_outside(plain, outside):
          "class Chopper"),
         ("inputs.lidar=NAME:Narrow", "lidar: Narrow takes (chopper, width); expected: (chopper, width, "
          "context, *, YAML keys)"),
-        ("inputs.lidar=collections:OrderedDict", "lidar: 'collections:OrderedDict' is not a subclass of torch.nn.Module "
-         "with a class Chopper"),
+        ("inputs.lidar=collections:OrderedDict", "lidar: 'collections:OrderedDict' is not a subclass of "
+         "torch.nn.Module with a class Chopper"),
         ("model.block.norm=NAME:Moons", "norm: 'NAME:Moons' is not a subclass of Norm"),
         ("data.dataset=subprocess:Popen", "dataset: 'subprocess:Popen' is not a subclass of Dataset"),
         ("inputs.lidar=NAME:LidarTokeniser", "has no class 'LidarTokeniser'; did you mean 'LidarTokenizer'?"),

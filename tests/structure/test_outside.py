@@ -329,10 +329,9 @@ def test_a_broken_contract_is_named(folder, broken, capsys):
     sys.modules.pop("broken")
 
 
+@pytest.mark.skipif(not (ROOT / "projects" / "decision").is_dir(), reason="needs the project decision")
 def test_an_environment_is_recorded_and_an_agent_is_trained(folder, capsys):
     pytest.importorskip("gymnasium")
-    if not (ROOT / "projects" / "decision").is_dir():
-        pytest.skip("needs the project decision")
     shutil.copy(PAGES / "environment.py", folder)
     options = ["--policy", "random", "--episodes", "40", "--out", "light"]
     assert main(["record", "environment:Light-v0", *options]) == 0
