@@ -100,7 +100,8 @@ class Rename(NamedTuple):
     `{layer}` is a number, `{leaf}` is `weight` or `bias`, and a part in [brackets] is optional in their names.
     `to_ours` maps their tensors to our tensors, `to_theirs` maps ours to theirs. If a side has several names, these
     functions have several arguments or results. If several lines have the same name in `ours`, the tensors named in
-    `theirs` are copies and must be equal. If `ours` is empty, the line names a tensor that is not needed.
+    `theirs` are copies and must be equal; an export uses the first of these lines. If `ours` is empty, the line names a
+    tensor that is not needed.
     """
 
     theirs: str | tuple[str, ...]
