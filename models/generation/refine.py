@@ -1,7 +1,8 @@
-"""Refinement: it fills in the masks of a draft in several steps, by confidence or in random order.
+"""Refinement: replaces the masks of a draft by ids in several steps, in the order of confidence or in random order.
 
-One step reads the complete draft and fills in several tokens at once, each independently of the others. More steps are
-slower but better. With one token per step, in random order, this is the model whose likelihood masked diffusion bounds.
+One step reads the complete draft and fills in several tokens at once, independently of each other. More steps take
+longer but give better results. With one token per step and random order, the probability of a text is the likelihood
+for which masked diffusion computes a bound.
 """
 
 from __future__ import annotations
@@ -21,22 +22,23 @@ from ..model import Model
 from .sampling import Sampling
 
 NOISE = 4.5
-"""The scale of the noise on confidences at the first step; it decreases to 0 at the last step (MaskGIT)."""
+"""The scale of the random noise that is added to confidences. It decreases to 0 at the last step (MaskGIT)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refining:
-    """Options of refinement. `steps` is the number of steps (at most one per mask is used); `by` is the order of the
-    tokens: `confidence` or `random`.
+    """Options of refinement. `steps` is the maximum number of steps; an item with fewer masks takes one step per mask.
+    `by` is the order in which tokens are filled in: `confidence` or `random`.
 
-    `through` names inputs that are generated first, by their tasks, if a sample does not have them or they are dropped.
-    One step draws its tokens independently of each other; with these inputs they agree (to speak the digit of an image:
-    `through: [word]`). `drafts` is the number of drafts per item; the draft from which the model predicts the inputs of
-    `through` best is kept. `tokens` is the number of masks of a text if no other option determines it.
+    `through` names inputs that are generated first, by the tasks that predict them, if a sample lacks these inputs or
+    they are dropped. One step draws its tokens independently of each other; tokens that all depend on the same
+    generated input agree better (to speak the digit of an image: `through: [word]`). `drafts` is the number of drafts
+    per item; the draft from which the model predicts the inputs of `through` best is kept. `tokens` is the number of
+    masks of a text, if no other option determines this number.
 
-    By confidence, the share of masks decreases with the cosine of the time, so that the first steps choose few tokens
-    (Chang et al. 2022, arXiv:2202.04200); in random order it decreases linearly. Raises ValueError if steps, drafts or
-    tokens are below 1, and for several drafts without inputs in `through`.
+    With `confidence`, the share of masks decreases like a cosine, so the first steps fill in few tokens (Chang et al.
+    2022, arXiv:2202.04200). With `random` the share decreases linearly. Raises ValueError if steps, drafts or tokens
+    are below 1, or if `drafts` is above 1 and `through` is empty.
     """
 
     steps: int = 16
@@ -56,12 +58,12 @@ class Refining:
             raise ValueError(f"tokens must be at least 1, not {self.tokens}")
 
     def progress(self, masks: Int[Tensor, "s"], step: int) -> Float[Tensor, "s"]:
-        """Returns the share of completed steps after this step (from 0) for items with these numbers of masks. An item
-        takes at most one step per mask."""
+        """Returns for each item the share of its steps that are completed after `step` (from 0), up to 1. `masks` are
+        the numbers of masks of the items at the start. An item takes at most one step per mask."""
         return ((step + 1) / masks.double().clamp(1, self.steps)).clamp(max=1)
 
     def left(self, masks: Int[Tensor, "s"], step: int) -> Int[Tensor, "s"]:
-        """Returns how many masks of each item are left after this step (from 0); after the last step none is left."""
+        """Returns for each item the number of masks that are left after `step` (from 0); 0 after its last step."""
         if self.by == "random":
             steps = masks.clamp(1, self.steps)
             return masks * (steps - step - 1).clamp(min=0) // steps
@@ -70,10 +72,11 @@ class Refining:
 
 
 class Draft:
-    """The tokens of one `input` in the main set of `batch`. The tokens with the id `mask` are filled in.
+    """The tokens of the input `input` in the main set of `batch`. The tokens with the id `mask` are filled in.
 
-    `task` names the head that computes the scores, `vocabulary` is the number of ids, `never` marks ids that are never
-    filled in. `without` holds the same samples without their other inputs, for guidance.
+    `task` is the name of the task whose head computes the scores. `vocabulary` is the number of ids. `never` is True
+    for ids that are never filled in. `without` has the same samples without their other inputs, for guidance; None: no
+    guidance.
     """
 
     def __init__(
@@ -96,22 +99,23 @@ class Draft:
 
     @property
     def masked(self) -> Bool[Tensor, "t"]:
-        """Whether each token is still masked."""
+        """True for each token that is still masked."""
         return self.ids == self.mask
 
     @property
     def scored(self) -> Bool[Tensor, "t"]:
-        """Whether each token has a loss; special ids and the padding after the last window of a corpus have none."""
+        """True for each token that has a loss. Ids in `never` have no loss, and padding has no loss."""
         return ~self.never[self.ids] & ~self.padding
 
     def items(self) -> list[list[int]]:
-        """Returns the current ids of every item."""
+        """Returns the current ids of every item, including ids of masks."""
         return [ids.tolist() for ids in self.ids.cpu().split(self.counts.tolist())]
 
     @torch.inference_mode()
     def scores(self, guidance: float = 1.0, at: Bool[Tensor, "t"] | None = None) -> Float[Tensor, "m v"]:
-        """Returns the log-probabilities of the ids for every masked token (or for the tokens `at`), minus infinity for
-        the ids `never`. With `guidance` they are normalised again. Raises ValueError if the scores are not finite."""
+        """Returns the log-probabilities of all ids for every token where `at` is True (None: for every masked token);
+        minus infinity for ids in `never`. If `guidance` is not 1 and there is a batch `without`, the result is guided
+        and normalised again. Raises ValueError if the model's scores are NaN or infinite."""
         at = self.masked if at is None else at
         scores, guided = self._read(self.batches[0], at), guidance != 1 and len(self.batches) > 1
         if guided:
@@ -134,7 +138,7 @@ class Draft:
         self, refining: Refining, sampling: Sampling = Sampling(), guidance: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Iterator[list[list[int]]]:  # fmt: skip
-        """Fills in all masks; yields the ids of every item after each step."""
+        """Fills in all masks in up to `refining.steps` steps. Yields the ids of every item after each step."""
         masks = torch.bincount(self.item[self.masked], minlength=len(self.counts))
         for step in range(refining.steps):
             at = self.masked
@@ -156,10 +160,11 @@ class Draft:
 
 
 def keep_masked(order: Float[Tensor, "m"], item: Int[Tensor, "m"], left: Int[Tensor, "s"]) -> Bool[Tensor, "m"]:
-    """Returns whether each masked token stays masked: in every item the `left` tokens with the smallest values of
-    `order` stay, but not all of them, so that every step fills in a token.
+    """Returns for each of m masked tokens whether it stays masked. `order` has one value per masked token, `item` the
+    number of its item, and `left` one number per item. In item i the `left[i]` tokens with the smallest values of
+    `order` stay masked, but at least one token of every item does not, so every step fills in a token.
 
-    order 3 1 2 5, item 0 0 0 1, left 1 1: the token with order 1 stays masked, the last token does not.
+    Example: order 3 1 2 5, item 0 0 0 1, left 1 1. The token with order 1 stays masked, the last token does not.
     """
     by_value = order.argsort()
     sorted_items = by_value[item[by_value].argsort(stable=True)]
@@ -172,9 +177,9 @@ def keep_masked(order: Float[Tensor, "m"], item: Int[Tensor, "m"], left: Int[Ten
 
 @torch.inference_mode()
 def chain_nats(draft: Draft) -> float:
-    """Returns the sum of the nats of the true tokens of a draft without masks, from left to right: each token is
-    predicted from the preceding ones, while it and all later tokens are masked. Needs one forward pass per token of the
-    longest item."""
+    """Returns the negative log-likelihood in nats of the tokens of a draft without masks, summed over all items. The
+    tokens of an item are predicted from left to right: for each prediction, the predicted token and all later tokens
+    are masked. Only tokens in `Draft.scored` count. Needs one forward pass per token of the longest item."""
     true, total = draft.ids.clone(), 0.0
     counts = draft.counts.to(draft.device)
     starts = counts.cumsum(0) - counts
@@ -191,7 +196,8 @@ def chain_nats(draft: Draft) -> float:
 
 @torch.inference_mode()
 def hidden_nats(draft: Draft) -> Float[Tensor, "s"]:
-    """Returns the nats of the true tokens of each item of a draft without masks, if all tokens are masked at once."""
+    """Returns the negative log-likelihood in nats of the tokens of each item, (s,), for a draft without masks. All
+    tokens in `Draft.scored` are masked at the same time and predicted in one forward pass."""
     true, scored = draft.ids.clone(), draft.scored
     draft.ids = torch.where(scored, draft.mask, true)
     logs = draft.scores(at=scored).gather(1, true[scored][:, None])[:, 0]

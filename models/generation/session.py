@@ -1,8 +1,9 @@
 """A session: rows of text that a model generates token by token.
 
-The text is the only input of its set, or it follows the other inputs of its sample (a caption after its image), or it
-is in the set of a decoder, which reads the encoder's output by cross-attention (a translation). Keys and values are
-cached. Without the cache the scores are the same, but the complete set is processed again for every token.
+There are three cases: the text is the only input of its set; the text follows other inputs of the same sample (a
+caption after an image); or the text is in the set of a decoder, which reads the encoder's output by cross-attention (a
+translation). Keys and values are cached. Without the cache the scores are the same, but the complete set is processed
+again for every token.
 """
 
 from __future__ import annotations
@@ -28,18 +29,19 @@ class Session:
     """Rows of text that a model generates. Call `scores` for the scores of the next ids, `append` the chosen ids, and
     repeat.
 
-    `batch` holds one sample per row, with padding at the start; in its main set each sample ends with the prompt, a
-    text of the input `input`. `task` names the head that computes the scores; `vocabulary` is the number of ids, and
-    scores of padding ids are removed. `most` is the number of tokens to generate, which limits the size of the cache
-    (None: up to the context length). `source` is the encoder's output, if another session of the same samples has
-    computed it. `cached=False` disables the cache. Raises ValueError if a sample does not end with its text.
+    `batch` has one sample per row, with padding at the start of shorter rows. In the main set each sample ends with the
+    prompt, a text of the input `input`. `task` is the name of the task whose head computes the scores. `vocabulary` is
+    the number of ids; the head's scores beyond this number are removed. `most` is the number of tokens to generate,
+    which limits the size of the cache; None: up to the context length. `source` is the encoder's output, if another
+    session has already computed it for the same samples. `cached=False` disables the cache. Raises ValueError if a
+    sample does not end with its text.
 
-    When the context is full, there are three cases. If later tokens do not read some cached tokens in any layer, as
-    with `causal & window(64)`, these tokens are dropped, and generation can continue without a limit. Otherwise, if the
-    text is the only input of its row, it is cut to about its last half, which is processed again from position 0 (with
-    or without a cache). Notes are kept (`Notes`); for positions with a period (`Periodic`) the first token is kept and
-    complete periods are cut. In all other cases generation ends: for rows with other inputs, if two periods do not fit
-    into the context, and for periods together with notes.
+    When the context is full, there are three cases. First, if in no layer later tokens read some of the cached tokens
+    (with `causal & window(64)`, for example), these tokens are dropped, and generation can continue without a limit.
+    Second, if the text is the only input of its row, about the first half of the text is removed, and the last half is
+    processed again from position 0 (with or without a cache). Notes are then kept (`Notes`). For positions with a
+    period (`Periodic`), the first token is kept and a multiple of the period is removed. In all other cases generation
+    ends: for rows with other inputs, for a period above half of the context, and for periods together with notes.
     """
 
     def __init__(
@@ -66,14 +68,15 @@ class Session:
         cls, model: Model, rows: Sequence[Sequence[int]], *, input: str, task: str, vocabulary: int,
         most: int | None = None, cached: bool = True,
     ) -> Session:  # fmt: skip
-        """Returns a session that continues rows of ids without other inputs, each cut to the context (`fitting`)."""
+        """Returns a session for rows of ids without other inputs. Each row is a prompt, cut to the context length by
+        `fitting`."""
         planned = text_set(model, input, padded([fitting(model, input, row) for row in rows]))
         return cls(model, Batch(main=planned), input=input, task=task, vocabulary=vocabulary, most=most, cached=cached)
 
     # ---------------------------------------------------------------------------------------------------------- start
 
     def _begin(self, planned: SetPlan) -> None:
-        """Starts with this set, of which no token is processed yet, and with an empty cache."""
+        """Sets the state of a session in which no token of the set `planned` is processed and the cache is empty."""
         self.planned, (self.rows, n) = planned, planned.tokens.shape
         self.width = n
         room = max(self.model.context, n) - n
@@ -87,7 +90,8 @@ class Session:
         self.fast = self.cached and no_padding and self.notes is None and Decoder.fits(self.core)
 
     def _prompt_ids(self) -> Int[Tensor, "b p"]:
-        """Returns the ids of the prompts; shorter ones are padded with -1 at the start."""
+        """Returns the ids of the prompts. Shorter prompts are padded with -1 at the start. Raises ValueError if a
+        sample does not end with its text."""
         chunks, n = self.planned.chunks[self.input], self.columns
         if chunks.slots is not None:
             last = chunks.slots[chunks.counts.cumsum(0) - 1]
@@ -100,14 +104,15 @@ class Session:
 
     @torch.inference_mode()
     def _read_source(self, planned: SetPlan) -> TokenSet:
-        """Returns the encoder's output for its set, which is computed once."""
+        """Returns the encoder's output for the encoder's set `planned`. It is computed once per session."""
         return self.model.encode(self.model.plan_first(planned, dtype=self.dtype, device=self.device).to(self.device))
 
     # ----------------------------------------------------------------------------------------------------- generation
 
     @torch.inference_mode()
     def scores(self) -> Float[Tensor, "b v"]:
-        """Returns the scores of the next id of each row. Call it once at the start and once after every `append`."""
+        """Returns the scores of the next id of each row. Call this method once at the start and once after every
+        `append`."""
         if self.decoder is not None:
             scores = [self._step(column) for column in range(self.processed, self.columns)][-1]
         else:
@@ -117,12 +122,13 @@ class Session:
 
     @torch.inference_mode()
     def prompt_scores(self, column: int) -> Float[Tensor, "b v"]:
-        """Returns the scores of the id after the token in this column of the prompt's set. Call `scores` once first."""
+        """Returns for each row the scores of the id that follows the token in this column of the prompt's set. `scores`
+        must have been called once before."""
         return self.head(self.hidden[:, column])[:, : self.vocabulary]
 
     def append(self, ids: Int[Tensor, "b"]) -> None:
-        """Appends one id to each row; if the context is full, tokens are dropped first. Raises ValueError if that is
-        not possible."""
+        """Appends one id to each row. If the context is full and tokens can be dropped or cut (see above), this is done
+        first. Raises ValueError if later tokens may read all tokens of a full context and the text cannot be cut."""
         length = self.cache.length if self.drops and self.cache else self.columns
         if (self.slides or self.drops) and length >= self.model.context:
             self._make_room()
@@ -130,7 +136,8 @@ class Session:
         self.columns += 1
 
     def _can_drop(self) -> bool:
-        """Whether no layer reads tokens at a distance of the context length, so that the cache can drop them."""
+        """Returns whether the cache can drop old tokens: no layer reads a token at a distance of the context length,
+        and the embedder has no maximum number of tokens (`longest` is None)."""
         context, embedder = self.model.context, self.model.tokenizer(self.input)
         number = self.model.inputs.index(self.input) + 1
         row = plain_tokens(1, context + 1, axes=self.core.axes, input=number)
@@ -138,14 +145,14 @@ class Session:
         return unlimited and not lasting(self.core.graphs, row)[0, 1]
 
     def _can_be_cut(self) -> bool:
-        """Whether a text that is the only input of its row can be cut to about half of the context without changing the
-        meaning of its positions."""
+        """Returns whether a text that is the only input of its row can be cut to about half of the context: its
+        positions have no period, or there are no notes and the period is at most half of the context."""
         return self.period == 1 or (self.notes is None and self.period <= self.model.context // 2)
 
     @torch.inference_mode()
     def _make_room(self) -> None:
-        """Drops the columns that no later token reads. If later tokens may read all columns, cuts the text if it is the
-        only input of its row."""
+        """Drops the columns that no later token reads. If there are too few of these columns, cuts the text. Raises
+        ValueError if the text cannot be cut (`slides` is False)."""
         if self.drops:
             tokens = self._complete().tokens if self.cache is None else self.cache.tokens
             kept = lasting(self.core.graphs, tokens).any(dim=0).nonzero()[:, 0]
@@ -165,8 +172,8 @@ class Session:
         self._begin(text_set(self.model, self.input, ids, numbers))
 
     def _forward(self) -> Tensor:
-        """Returns the scores after the last column, by the core's forward pass over all new columns (without a cache:
-        over all columns)."""
+        """Returns the scores after the last column. Runs the core's forward pass over all columns that are not
+        processed yet; without a cache, over all columns."""
         planned = self._complete() if self.cache is None else self._pending()
         options = {"dtype": self.dtype, "device": self.device}
         planned = self.model.plan_inputs(planned, **options)
@@ -186,7 +193,7 @@ class Session:
         return self.head(hidden[:, -1])
 
     def _step(self, column: int) -> Tensor:
-        """Returns the scores after the token in this column of each row, by the fast `Decoder`."""
+        """Returns the scores after the token in this column of each row, computed by the fast `Decoder`."""
         index, ids = self.counts + (column - self.width), self.ids[:, column - self.columns]
         x = self.model.tokenizer(self.input)(Chunks(values=self._to_device(ids), index=self._to_device(index)))
         if self.input in self.model.types:
@@ -196,8 +203,9 @@ class Session:
     # ----------------------------------------------------------------------------------------------- sets of tokens
 
     def _tokens(self, start: int) -> Tokens:
-        """Returns the descriptors of the appended tokens from column `start` on. They are those of the last token of
-        the prompt, but the running order is the column, and all other coordinates except those of notes are NaN."""
+        """Returns the descriptors of the appended tokens from column `start` on. Input, sample and item are those of
+        the last token of the prompt. The running order is the column. The coordinate of notes is computed; all other
+        coordinates are NaN."""
         columns = torch.arange(start, self.columns)
         tokens = self.last.select(slice(None), torch.zeros_like(columns))
         position = torch.full_like(tokens.position, torch.nan)
@@ -207,22 +215,22 @@ class Session:
         return replace(tokens, position=position)
 
     def _appended(self, start: int) -> Chunks:
-        """Returns the appended ids from column `start` on."""
+        """Returns the chunks of the appended ids from column `start` on."""
         number = torch.arange(start, self.columns) - self.width
         return Chunks(values=self.ids[:, start - self.columns :], index=self.counts[:, None] + number)
 
     def _pending(self) -> SetPlan:
-        """Returns the appended tokens that are not processed yet."""
+        """Returns a set with the appended tokens that are not processed yet."""
         return SetPlan(tokens=self._tokens(self.processed), chunks={self.input: self._appended(self.processed)})
 
     def _complete(self) -> SetPlan:
-        """Returns the prompt's set with all appended tokens at the end of its rows."""
+        """Returns the set of the prompts, with all appended tokens at the end of its rows."""
         planned, (b, n), end = self.planned, self.planned.tokens.shape, self.columns
         if end == n:
             return planned
 
         def moved(slots: Tensor) -> Tensor:
-            """Renumbers slots for the longer rows."""
+            """Returns the numbers of the same slots in the longer rows."""
             return slots // n * end + slots % n
 
         tokens, new = self._tokens(n), self._appended(n)
@@ -241,8 +249,8 @@ class Session:
     # --------------------------------------------------------------------------------------------------------- beams
 
     def expand(self, beams: int) -> None:
-        """Repeats every row `beams` times, as neighbouring rows (in the fast `Decoder` they share the encoder's
-        output). Raises ValueError for several beams without a cache."""
+        """Repeats every row `beams` times; the copies are neighbouring rows. In the fast `Decoder` the copies share the
+        encoder's output. Raises ValueError if `beams` is above 1 and the session has no cache."""
         if beams > 1:
             if not self.cached:
                 raise ValueError(
@@ -254,7 +262,7 @@ class Session:
                 self._select_source(torch.arange(len(self.source_tokens.sample)).repeat_interleave(beams))
 
     def inherit(self, parents: Int[Tensor, "b"]) -> None:
-        """Replaces every row b by a copy of the previous row `parents[b]`, which belongs to the same sample."""
+        """Replaces every row b by a copy of row `parents[b]`. Both rows must belong to the same sample."""
         rows = (parents != torch.arange(len(parents))).nonzero()[:, 0]
         if len(rows):
             sources = parents[rows]
@@ -262,8 +270,8 @@ class Session:
             self.cache.copy(self._to_device(sources), self._to_device(rows))
 
     def keep(self, samples: Sequence[int]) -> None:
-        """Keeps these samples (by number among the remaining ones, from 0), each with its beams; the others are
-        complete."""
+        """Keeps only the samples with these numbers, with all their beams. The texts of all other samples are complete.
+        A number counts the samples that are still in the session, from 0."""
         kept = torch.tensor(samples)
         rows = (kept[:, None] * self.beams + torch.arange(self.beams)).flatten()
         self._select(rows)
@@ -273,7 +281,7 @@ class Session:
             self._select_source(rows)
 
     def _to_device(self, values: Tensor) -> Tensor:
-        """Copies values to the model's device without waiting for its computations."""
+        """Returns `values` on the model's device. The CPU does not wait for the copy."""
         return values.to(self.device, non_blocking=True)
 
     def _select(self, rows: Tensor) -> None:
@@ -286,13 +294,15 @@ class Session:
 
 
 def period_of(model: Model, input: str) -> int:
-    """Returns the number of tokens by whose multiples the text of an input is cut; 1 if the embedder defines none."""
+    """Returns the period of the input's positions: a text is only cut by a multiple of this number of tokens. Returns 1
+    if the embedder has no attribute `period`."""
     return getattr(model.tokenizer(input), "period", 1)
 
 
 def cut(ids: Sequence[int], most: int, period: int = 1) -> list[int] | None:
-    """Returns the last ids of a text, at most `most`. With a `period` above 1 the first id is kept, and a multiple of
-    `period` ids after it is removed. None if no such text is short enough.
+    """Returns the last ids of a text, at most `most` ids. If `period` is above 1 and the text is too long, the first id
+    is kept, and after it the smallest sufficient multiple of `period` ids is removed. Returns None if the text has too
+    few ids for this.
 
     period 1, most 4    7 0 1 0 1 0 1    0 1 0 1
     period 2, most 4    7 0 1 0 1 0 1    7 0 1
@@ -304,7 +314,7 @@ def cut(ids: Sequence[int], most: int, period: int = 1) -> list[int] | None:
 
 
 def fitting(model: Model, input: str, ids: Sequence[int]) -> list[int]:
-    """Cuts a prompt to the context length with `cut`. Raises ValueError if this is not possible."""
+    """Returns the ids of a prompt, cut to the context length by `cut`. Raises ValueError if `cut` returns None."""
     period = period_of(model, input)
     prompt = cut(ids, model.context, period)
     if prompt is None:
@@ -314,14 +324,15 @@ def fitting(model: Model, input: str, ids: Sequence[int]) -> list[int]:
 
 
 def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "b n"]:
-    """Returns rows of ids as a tensor; shorter rows are padded with -1 at the start."""
+    """Returns rows of ids as one tensor. Shorter rows are padded with -1 at the start."""
     longest = max(map(len, rows))
     return torch.tensor([[*[-1] * (longest - len(row)), *row] for row in rows])
 
 
 def text_set(model: Model, input: str, ids: Int[Tensor, "b n"], notes: Float[Tensor, "b n"] | None = None) -> SetPlan:
-    """Returns rows of ids as a set of a model. Each row is one item of `input`; -1 at the start of a row is padding.
-    `notes` are the numbers of the tokens' notes, needed if the ids are only the end of a text.
+    """Returns a set of the model with these rows of ids. Each row is one item of the input `input`; the id -1 at the
+    start of a row is padding. `notes` has the number of the note of each token (NaN: none), which is needed if the ids
+    are only the end of a text; None: computed from the ids.
 
         ids     7  3  5      sample   1  1  1      index  0  1  2
                -1 -1  4               0  0  2                   0

@@ -1,4 +1,4 @@
-"""The Audio Spectrogram Transformer. Reference: transformers' `ASTForAudioClassification`."""
+"""The Audio Spectrogram Transformer (AST). The reference is `ASTForAudioClassification` of transformers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Small = Annotated[int, Field(ge=1, le=512)]
 
 
 class AstFeatures(Published):
-    """The `preprocessor_config.json` of an AST. The default mean and standard deviation are those of AudioSet."""
+    """The `preprocessor_config.json` of an AST. None as `mean` or `std` means the value of AudioSet."""
 
     sampling_rate: Annotated[int, Field(ge=1, le=10_000_000)] = 16_000
     do_normalize: Literal[True] = True
@@ -33,12 +33,12 @@ class AstFeatures(Published):
 
     @property
     def statistics(self) -> list[float]:
-        """Mean and standard deviation of the training spectrograms."""
+        """[mean, standard deviation] of the training spectrograms."""
         return [-4.2677393 if self.mean is None else self.mean, 4.5689974 if self.std is None else self.std]
 
 
 class Ast(Architecture):
-    """The `config.json` of an AST, with its `preprocessor_config.json` as `features`."""
+    """The `config.json` of an AST; the field `features` has its `preprocessor_config.json`."""
 
     kinds = ("audio-spectrogram-transformer",)
     reference = "ASTForAudioClassification"
@@ -86,8 +86,8 @@ class Ast(Architecture):
         return super().from_tree(tree, tensors, legend, {"id2label": labels, "features": features})
 
     def names(self):
-        """Our two core tokens are the class token and the distillation token, each plus its position embedding. Our
-        model has a matrix instead of the convolution of patches."""
+        """Our two core tokens are the class token and the distillation token; each of them includes its position
+        embedding. Our model embeds patches with a matrix instead of a convolution."""
         below = f"{BASE}embeddings."
         added = tuple(below + name for name in ("position_embeddings", "cls_token", "distillation_token"))
         return [

@@ -1,7 +1,8 @@
-"""Base classes for importing and exporting published models: a `config.json` as a typed record, and a table of tensor
-names for both directions. "Theirs" refers to the published model, "ours" to a `Model` and its YAML.
+"""Base classes for importing and exporting published models. An architecture is a `config.json` as a typed record, and
+a table that maps names of tensors in both directions. "Theirs" refers to the published model (in the format of
+transformers or timm), "ours" refers to a `Model` and its YAML.
 
-An architecture is pure data and opens no files. `experiment/interchange/` reads and writes the directories.
+An architecture opens no files. `experiment/interchange/` reads and writes the directories.
 """
 
 from __future__ import annotations
@@ -26,33 +27,34 @@ Epsilon = Annotated[float, Field(gt=0, lt=1)]
 
 BLOCK, ENCODER_BLOCK = "cores.main.blocks.{layer}.", "cores.encoder.blocks.{layer}."
 HEADS = {True: "tied", False: "unembedding"}
-"""Our head for each value of their `tie_word_embeddings`."""
+"""Maps their `tie_word_embeddings` to the name of our head."""
 OLDER = {"gamma": "weight", "beta": "bias"}
-"""The names of gain and shift of normalisations in the first published BERT models, and our names for them."""
+"""Maps the names of gain and shift of normalisations in the first published BERT models to our names."""
 
 
 class PublishedError(ValueError):
-    """A published model cannot be reproduced exactly; nothing is approximated. The message names the file and the
-    option that prevent it."""
+    """A published model cannot be reproduced exactly. It is then not imported at all. The message names the file and
+    the option that prevent the import."""
 
 
 P = TypeVar("P", bound="Published")
 
 
 class Published(BaseModel):
-    """Base class of the records of a published model's JSON files: typed and bounded fields with the defaults of
-    transformers.
+    """Base class of the records that describe the JSON files of a published model. The fields have types and bounds,
+    and the defaults of transformers.
 
-    A field of type `Literal` only accepts values that are reproduced exactly. Keys without a field are ignored, because
-    they do not change the output of the model.
+    A field of type `Literal` only accepts values that are reproduced exactly. Keys of the file that are no fields are
+    ignored, because they do not change the output of the model.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, protected_namespaces=())
 
     @classmethod
     def read(cls: type[P], values: Any, file: str = "config.json") -> P:
-        """Returns the values of a JSON file as a record. Raises PublishedError if the file is not a mapping, or for the
-        first option that is missing, out of bounds or not reproduced exactly."""
+        """Returns the values of a JSON file as a record. Raises PublishedError if `values` is not a mapping, or if an
+        option is missing, out of bounds or not reproduced exactly. The message names the first such option. `file` is
+        the name of the file in the message."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -69,7 +71,7 @@ class Published(BaseModel):
 
 
 class Legend(NamedTuple):
-    """The special ids of the texts of a run, and the names of its classes."""
+    """The special ids of the texts of a run, and the names of the classes of the run."""
 
     start: int = 0
     ends: Sequence[int] = (0,)
@@ -80,7 +82,7 @@ class Legend(NamedTuple):
 
     @property
     def end(self) -> int | list[int]:
-        """The ids that end a text, in the form of a `config.json`: one id or a list."""
+        """The ids that end a text, as in a `config.json`: the id if there is one, else a list of ids."""
         return list(self.ends) if len(self.ends) > 1 else self.ends[0]
 
 
@@ -90,15 +92,16 @@ def same(value: Tensor) -> Tensor:
 
 
 class Rename(NamedTuple):
-    """One line of a table of names: it maps their tensors to ours and back.
+    """One line of a table of names. It maps their tensors to our tensors and back.
 
         Rename("h.{layer}.ln_1.{leaf}", "cores.main.blocks.{layer}.add_attention.norm.{leaf}")
         Rename("h.{layer}.attn.c_attn.{leaf}", (query, key, value), to_ours=split, to_theirs=join)
 
-    `{layer}` is a number, `{leaf}` is `weight` or `bias`, and a part in [brackets] is optional in their names. If a
-    side has several names, they are the arguments or the results of `to_ours` and `to_theirs`. If several lines have
-    the same tensor of ours, their tensors are copies, which must be equal; the first is exported. A line without a
-    tensor of ours names a tensor that is not needed.
+    `{layer}` is a number, `{leaf}` is `weight` or `bias`, and a part in [brackets] is optional in their names.
+    `to_ours` maps their tensors to our tensors, `to_theirs` maps ours to theirs. If a side has several names, these
+    functions have several arguments or results. If several lines have the same name in `ours`, the tensors named in
+    `theirs` are copies and must be equal; an export uses the first of these lines. If `ours` is empty, the line names a
+    tensor that is not needed.
     """
 
     theirs: str | tuple[str, ...]
@@ -106,19 +109,22 @@ class Rename(NamedTuple):
     to_ours: Callable[..., Any] = same
     to_theirs: Callable[..., Any] = same
     warn: bool = False
-    """Whether to warn that this tensor is not imported, because other models use it (BERT's pooler)."""
+    """Whether to warn that this tensor is not imported. True for tensors that some uses of the model need, such as
+    BERT's pooler."""
 
 
 def renames(
     theirs: str, ours: str, names: Mapping[str, str], to_ours: Callable = same, to_theirs: Callable = same
 ) -> list[Rename]:  # fmt: skip
-    """Returns the lines for layers with a weight and an optional bias. `names` maps their layers to ours, for example
-    `{"ln_1": "add_attention.norm"}`; `theirs` and `ours` are the prefixes."""
+    """Returns the lines of the table for layers with a weight and an optional bias. `names` maps the names of their
+    layers to the names of ours, for example `{"ln_1": "add_attention.norm"}`; `theirs` and `ours` are prefixes of all
+    names."""
     return [Rename(f"{theirs}{a}.{{leaf}}", f"{ours}{b}.{{leaf}}", to_ours, to_theirs) for a, b in names.items()]
 
 
 def patches(theirs: str, ours: str, channels: int, side: int) -> list[Rename]:
-    """Returns the lines for a convolution of square patches, (d, c, p, p); our tensor is a matrix (d, c * p * p)."""
+    """Returns the lines of the table for the embedding of square patches. Their tensor is a convolution (d, c, p, p),
+    our tensor is a matrix (d, c * p * p). `channels` is c, `side` is p."""
     return [
         Rename(f"{theirs}.weight", f"{ours}.weight", lambda v: rearrange(v, "d c p q -> d (c p q)"),
                lambda v: rearrange(v, "d (c p q) -> d c p q", c=channels, p=side)),
@@ -127,22 +133,23 @@ def patches(theirs: str, ours: str, channels: int, side: int) -> list[Rename]:
 
 
 class At:
-    """The path of a `config.json` value in our YAML: `n_embd: Annotated[Width, At("model.width")]`.
+    """The path in our YAML that belongs to a value of a `config.json`: `n_embd: Annotated[Width, At("model.width")]`.
 
-    Importing writes all of the dotted `paths`, exporting reads the first one; `values` maps their values to ours. In
-    addition to the sections of the YAML, a path may start with `sizes` (`rows` of the embedding table, `inner` width,
-    `places`: rows of the position table) or with `legend` (the fields of `Legend`, and `end`).
+    An import writes the value to all dotted `paths`; an export reads the value from the first path. `values` maps their
+    values to our values; None: the values are equal. A path starts with a section of the YAML, with `sizes` (see
+    `sizes_of`), or with `legend` (a field of `Legend`, or `end`).
     """
 
     def __init__(self, *paths: str, values: Mapping[Any, Any] | None = None):
         self.paths, self.values = paths, values
 
     def ours(self, value: Any) -> Any:
-        """Returns the value in our YAML for their value."""
+        """Returns the value in our YAML that belongs to their `value`."""
         return value if self.values is None else self.values[value]
 
     def theirs(self, tree: Mapping[str, Any]) -> list[Any]:
-        """Returns their value for a complete YAML, in a list; an empty list if there is no such value."""
+        """Returns a list with their value for a YAML in which all keys are set. The list is empty if `values` has no
+        counterpart of the value in the YAML. Raises KeyError or TypeError if the YAML lacks the path."""
         value = tree
         for name in self.paths[0].split("."):
             value = value[name]
@@ -152,12 +159,13 @@ class At:
 
 
 def agrees(ours: Any, value: Any) -> bool:
-    """Whether `value` equals `ours`; a mapping must have at least the options of `ours`."""
+    """Returns whether `value` equals `ours`. If `ours` is a dict, `value` may have further keys."""
     return ours.items() <= value.items() if isinstance(ours, dict) else ours == value
 
 
 def put(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Writes a value to a tree at a dotted path; a mapping is merged into an existing one."""
+    """Writes `value` to nested dictionaries at a dotted path, in place. If `value` is a dictionary, it is merged into
+    an existing dictionary."""
     *above, last = path.split(".")
     for name in above:
         tree = tree.setdefault(name, {})
@@ -165,8 +173,8 @@ def put(tree: dict[str, Any], path: str, value: Any) -> None:
 
 
 class Architecture(Published):
-    """Base class of the published architectures: a `config.json`, its translation to our YAML, and the names of its
-    tensors."""
+    """Base class of the published architectures. The fields are those of the `config.json`; the methods translate them
+    to our YAML and back, and return the table of the names of tensors."""
 
     kinds: ClassVar[tuple[str, ...]]
     """The values of `model_type` in a `config.json` that belong to this architecture."""
@@ -174,21 +182,21 @@ class Architecture(Published):
     """The class in transformers or timm whose outputs are reproduced."""
 
     special_tokens: ClassVar[Mapping[str, tuple[str, int]]] = {}
-    """Of a masked language model: the tokens `start`, `end` and `mask`, each with its text, and its id if the directory
-    has no tokenizer (-1: the last one). Such an architecture needs no importer."""
+    """For a masked language model: maps `start`, `end` and `mask` to the text and the id of this token. The id is used
+    if the directory has no tokenizer; -1 is the last id. An architecture with special tokens needs no importer."""
 
     yaml: ClassVar[Mapping[str, Any]]
-    """The options of our YAML that are the same for all models of the architecture, by dotted paths."""
+    """The options of our YAML that are equal for all models of the architecture. Maps dotted paths to values."""
 
     @classmethod
     def mapped_fields(cls) -> dict[str, At]:
-        """Returns the fields with a counterpart in our YAML, and the path of each."""
+        """Maps the name of each field that has a counterpart in our YAML to its `At`."""
         fields = cls.model_fields.items()
         return {name: at for name, field in fields for at in field.metadata if isinstance(at, At)}
 
     def tree(self) -> dict[str, Any]:
-        """Returns the sections `inputs`, `model` and `tasks` of our YAML. Raises PublishedError for a combination of
-        options that is not reproduced."""
+        """Returns the sections `inputs`, `model` and `tasks` of our YAML as nested dictionaries. Raises PublishedError
+        if a combination of options is not reproduced exactly."""
         tree: dict[str, Any] = {}
         for path, value in self.yaml.items():
             put(tree, path, value)
@@ -205,27 +213,29 @@ class Architecture(Published):
     def from_tree(
         cls, tree: Mapping[str, Any], tensors: Mapping[str, Tensor], legend: Legend, others: Mapping[str, Any] = {}
     ) -> Architecture:
-        """The inverse of `tree`: returns the configuration of a run with this resolved YAML, these tensors (by our
-        names) and this `legend`. `others` are fields that do not follow from the YAML. If the run has another
-        architecture, this raises LookupError, TypeError or ValueError, or the `tree` of the result differs."""
+        """The inverse of `tree`. Returns the `config.json` of a run with this resolved YAML (`tree`), these tensors (by
+        our names) and this `legend`. `others` maps fields that do not follow from the YAML to their values. If the run
+        has another architecture, the method raises LookupError, TypeError or ValueError, or the method `tree` of the
+        result returns another YAML."""
         values = {**tree, "sizes": sizes_of(tensors), "legend": legend._asdict() | {"end": legend.end}}
         mapped = {name: at for name, at in cls.mapped_fields().items() if name not in others}
         return cls(**{name: value for name, at in mapped.items() for value in at.theirs(values)}, **others)
 
     def names(self) -> list[Rename]:
-        """Returns the table of names, with all tensors of ours and of theirs."""
+        """Returns the table of names, with the names of all our tensors and of all their tensors."""
         raise NotImplementedError
 
     def files(self, frame: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Returns the JSON files that describe the model, by file name. `frame` is the data that is stored with the
-        encoding of its text."""
+        """Returns the contents of the JSON files that describe the model, by file name. `frame` is the data that is
+        stored with the encoding of the model's text."""
         header = {"architectures": [self.reference], "model_type": self.kinds[0]}
         return {"config.json": header | self.model_dump(exclude_none=True)}
 
 
 def sizes_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """Returns the sizes that a YAML does not contain, because they follow from a vocabulary or a ratio: `rows` of the
-    embedding table, `places` (rows of the position table) and `inner`, the width inside feed-forward layers."""
+    """Returns sizes that our YAML does not contain, because they follow from a vocabulary or a ratio: `rows` (rows of
+    the embedding table), `places` (rows of the position table) and `inner` (the hidden width of feed-forward layers). A
+    size is missing if there is no such tensor. `tensors` has our names."""
     up = f"{BLOCK}feed_forward.up.weight".format(layer=0)
     names = {"rows": ".embedding.weight", "places": "text.position.table.weight", "inner": up}
     sizes = {name: [len(value) for key, value in tensors.items() if key.endswith(end)] for name, end in names.items()}
@@ -233,21 +243,22 @@ def sizes_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 class Translated(NamedTuple):
-    """The result of `translate`: tensors under the names of the other side."""
+    """The result of `translate`. `tensors` has the translated tensors with the names of the other side."""
 
     tensors: dict[str, Tensor]
     unknown: list[str]
-    """The names of tensors that no line of the table matches."""
+    """The names of the given tensors that no line of the table matches."""
     ignored_tensors: list[str]
-    """The names of tensors that are not needed, but that need a warning."""
+    """The names of tensors in lines with `Rename.warn`. They are not translated, and the user should know this."""
     called: dict[str, str]
-    """The actual name of each tensor by its name in the table, which includes optional parts: `wte.weight` for
-    `transformer.wte.weight`."""
+    """Maps the name of each tensor in the table, with optional parts, to the name of the given tensor:
+    `transformer.wte.weight` to `wte.weight`."""
 
 
 def translate(table: Sequence[Rename], tensors: Mapping[str, Tensor], back: bool = False) -> Translated:
-    """Returns their tensors under the keys of our `Model`; with `back`, our tensors under their names. Raises
-    ValueError if one of several tensors that belong together is missing, or if a copy differs."""
+    """Translates tensors by the lines of `table`. `tensors` has their names and the result has the names of our
+    `Model`; with `back` it is the other way round. Raises ValueError if only some of the tensors of a line exist, or if
+    two tensors that must be copies differ."""
     sides = [tuple(map(_tuple, (line.ours, line.theirs) if back else (line.theirs, line.ours))) for line in table]
     patterns = [(_pattern(name), (n, m)) for n, (names, _) in enumerate(sides) for m, name in enumerate(names)]
     groups: dict[tuple, dict[int, str]] = {}

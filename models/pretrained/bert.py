@@ -1,4 +1,4 @@
-"""BERT and RoBERTa. Reference: transformers' `BertForMaskedLM` and `RobertaForMaskedLM`."""
+"""BERT and RoBERTa. The references are `BertForMaskedLM` and `RobertaForMaskedLM` of transformers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ class Bert(Architecture):
         "cls.predictions.transform.dense": "linear", "cls.predictions.transform.LayerNorm": "norm",
     }  # fmt: skip
     bias: ClassVar[tuple[str, str]] = ("cls.predictions.bias", "cls.predictions.decoder")
-    """Their names of the bias of the head, and of the layer with copies of this bias and of the embedding table."""
+    """Their name of the bias of the head, and their name of a layer with copies of this bias and the embedding
+    table."""
     ignored_tensors: ClassVar[tuple[str, ...]] = ("bert.pooler.dense", "cls.seq_relationship")
-    """Layers that are not imported; they are only used for next-sentence prediction and sentence embeddings."""
+    """The names of layers that are not imported. Only next-sentence prediction and sentence embeddings use them."""
 
     yaml = {
         "inputs.text": {"use": "text", "position": {"use": "learned"}, "norm": {"use": "layer_norm"}},
@@ -80,8 +81,8 @@ class Bert(Architecture):
         return super().from_tree(tree, tensors, legend, {"max_position_embeddings": rows})
 
     def names(self):
-        """All tokens of a single text have segment 0, so the vector of this segment is added to the positions. In a
-        model that was saved without its head, the keys have no prefix `bert.` (or `roberta.`)."""
+        """All tokens of a single text have segment 0, so the vector of segment 0 is added to the position embeddings.
+        The prefix `bert.` (or `roberta.`) is optional, because a model that was saved without its head lacks it."""
         kind, first = self.kinds[0], self.first_position
         base, (bias, copies) = f"[{kind}.]", self.bias
 

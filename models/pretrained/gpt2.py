@@ -20,12 +20,12 @@ TABLE, POSITIONS = "tokenizers.text.embedding.weight", "tokenizers.text.position
 
 
 def transposed(value: Tensor) -> Tensor:
-    """Transposes a matrix, between (in, out) in GPT-2 and our (out, in); returns a bias unchanged."""
+    """Returns a matrix transposed: GPT-2 stores (in, out), our model (out, in). Returns a bias unchanged."""
     return value.T if value.dim() == 2 else value
 
 
 class Gpt2Blocks(Architecture):
-    """The options of a `config.json` for GPT-2's blocks, which other architectures also use."""
+    """The fields of a `config.json` for the blocks of GPT-2. Other architectures also have these blocks."""
 
     n_layer: Annotated[Depth, At("model.depth")] = 12
     n_head: Annotated[Heads, At("model.heads")] = 12
@@ -70,7 +70,7 @@ class Gpt2(Gpt2Blocks):
 
 
 def gpt2_blocks(base: str) -> list[Rename]:
-    """Returns the lines for the blocks and the final norm; their names start with `base`."""
+    """Returns the lines of the table for the blocks and the final norm. `base` is the prefix of their names."""
     theirs, parts = base + "h.{layer}.", ("query", "key", "value")
     return [
         *renames(base, "cores.main.", {"ln_f": "norm"}),

@@ -1,4 +1,4 @@
-"""Llama. Reference: transformers' `LlamaForCausalLM`."""
+"""Llama. The reference is `LlamaForCausalLM` of transformers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAYER = {
 
 
 class Rope(Published):
-    """The options of the rotary embedding, `rope_parameters` in newer versions of transformers."""
+    """The options of the rotary embedding: the value of `rope_parameters` in newer versions of transformers."""
 
     rope_type: Literal["default"] = "default"
     rope_theta: Base | None = None

@@ -1,4 +1,4 @@
-"""T5, versions 1.0 and 1.1. Reference: transformers' `T5ForConditionalGeneration`."""
+"""T5, versions 1.0 and 1.1. The reference is `T5ForConditionalGeneration` of transformers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ DISTANCE = At("model.position.longest", "model.encoder.position.longest")
 DROPOUT = At("model.dropout.residual", "model.dropout.embedding", "model.dropout.attention")
 ACTIVATION = At("model.block.feed_forward.use", values={"relu": "relu", "gated-gelu": "geglu"})
 LONGEST = 512
-"""The context length of encoder and decoder; T5 itself has relative positions and no limit."""
+"""The context length of encoder and decoder in our YAML. T5 itself has relative positions and no maximum length."""
 
 
 class T5(Architecture):
-    """The `config.json` of a T5. It does not determine whether the weights contain an untied head: first call `settled`
-    with the weights."""
+    """The `config.json` of a T5. The file does not determine whether the weights contain an untied head. Therefore call
+    `settled` with the weights before `tree` and `names`."""
 
     kinds = ("t5",)
     reference = "T5ForConditionalGeneration"
@@ -63,8 +63,9 @@ class T5(Architecture):
     eos_token_id: Annotated[Id | list[Id] | None, At("legend.end")] = 1
 
     def settled(self, theirs: dict[str, Tensor]) -> T5:
-        """Returns a copy with the value of `tie_word_embeddings` that follows from their tensors: True if there is no
-        head, or if it equals the embedding table. Raises PublishedError for scaled outputs with an untied head."""
+        """Returns a copy in which `tie_word_embeddings` and `scale_decoder_outputs` are set. `tie_word_embeddings`
+        follows from their tensors: it is True if there is no head, or if the head equals the embedding table. Raises
+        PublishedError if the outputs are scaled and the head is untied."""
         head = theirs.get("lm_head.weight")
         tied = head is None or torch.equal(head, theirs.get("shared.weight", torch.zeros(0)))
         scaled = self.tie_word_embeddings if self.scale_decoder_outputs is None else self.scale_decoder_outputs
@@ -111,11 +112,11 @@ class T5(Architecture):
 
     @property
     def gated(self) -> bool:
-        """Whether the feed-forward layers have a gate, as in version 1.1."""
+        """Whether the feed-forward layers have a gate: False in version 1.0, True in version 1.1."""
         return self.feed_forward_proj == "gated-gelu"
 
     @property
     def forward(self) -> dict[str, str]:
-        """The names of the feed-forward layers: theirs, mapped to ours."""
+        """Maps their names of the feed-forward layers to our names."""
         others = ".wi" if self.gated else (".wi_0", ".wi_1")
         return {theirs: ours for theirs, ours in FORWARD.items() if not theirs.endswith(others)}

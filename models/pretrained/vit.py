@@ -1,4 +1,4 @@
-"""Vision Transformers. Reference: timm's `VisionTransformer` (`vit_*`, `deit_*`)."""
+"""Vision Transformers. The reference is `VisionTransformer` of timm (`vit_*`, `deit_*`)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ LAYER = {
 ENDS = {"norm": "cores.main.norm", "fc_norm": "heads.label.pooling.norm", "head": "heads.label.linear"}
 POSITIONS, PREFIX = "tokenizers.image.position.table.weight", "own.weight"
 PLAIN = "vit_base_patch16_224"
-"""The architecture name of exported models; their `model_args` contain all differences from it."""
+"""The architecture name of exported models. Their `model_args` contain all differences from this architecture."""
 Side = Annotated[int, Field(ge=1, le=2**14)]
 PerChannel = Field(min_length=1, max_length=16)
 
 
 class VitArguments(Published):
-    """The arguments of an architecture that `model_args` in a timm `config.json` may change; others are errors."""
+    """The arguments of an architecture that `model_args` in a `config.json` of timm may change. Other arguments are
+    errors. None: not changed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
 
@@ -56,7 +57,7 @@ class VitArguments(Published):
 
 
 class VitData(Published):
-    """The preparation of images: `pretrained_cfg`, with the defaults of `PretrainedCfg` in timm."""
+    """The preparation of images: the value of `pretrained_cfg`, with the defaults of `PretrainedCfg` in timm."""
 
     mean: Annotated[list[FiniteFloat], PerChannel] = [0.485, 0.456, 0.406]
     std: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], PerChannel] = [0.229, 0.224, 0.225]
@@ -70,8 +71,9 @@ class VitData(Published):
 class Vit(Architecture):
     """The `config.json` of a ViT, in the format of timm.
 
-    The name of the architecture implies arguments that only timm contains. `tree` and `names` need a record with
-    complete `model_args`, which `experiment/interchange/importers/labelled.py` adds.
+    The file contains the name of an architecture, and only timm knows the arguments of this architecture. `tree` and
+    `names` need a record whose `model_args` contain all arguments; `experiment/interchange/importers/labelled.py` adds
+    them.
     """
 
     kinds = ()
@@ -82,24 +84,24 @@ class Vit(Architecture):
     global_pool: Literal["", "token", "avg"] | None = None
     model_args: VitArguments = VitArguments()
     pretrained_cfg: VitData | None = None
-    """None: the preparation of images that timm uses for this architecture."""
+    """The preparation of images. None: the preparation that timm uses for this architecture."""
     label_names: list[str] | None = None
     epsilon: Epsilon = Field(1e-6, exclude=True)
-    """The epsilon of the layer norms, which follows from the name of the architecture."""
+    """The epsilon of the layer norms. It follows from the name of the architecture and is not in the file."""
 
     @property
     def classes(self) -> int:
-        """The number of classes."""
+        """The number of classes; 1000 if the file contains none."""
         counts = self.num_classes, self.pretrained_cfg and self.pretrained_cfg.num_classes
         return next((count for count in counts if count is not None), 1000)
 
     @property
     def labels(self) -> list[str] | None:
-        """The names of the classes; None if the file contains none."""
+        """The names of the classes; None if the file contains no names."""
         return self.label_names or (self.pretrained_cfg.label_names if self.pretrained_cfg else None)
 
     def arguments(self) -> dict[str, Any]:
-        """Returns the arguments with which timm builds the model."""
+        """Returns the keyword arguments with which timm creates the model."""
         model_args = self.model_args.model_dump(exclude_none=True)
         pool = {} if self.global_pool is None else {"global_pool": self.global_pool}
         return {"num_classes": self.classes, **model_args, **pool}
@@ -153,8 +155,8 @@ class Vit(Architecture):
         )  # fmt: skip
 
     def names(self):
-        """Our model has a matrix instead of the convolution of patches. The class token and its position embedding
-        (which DeiT III does not have) are one vector."""
+        """Our model embeds patches with a matrix instead of a convolution. Our core token is the sum of the class token
+        and its position embedding. In DeiT III the class token has no position embedding."""
         args, theirs, parts = self.model_args, "blocks.{layer}.", ("query", "key", "value")
         prefix = int(args.class_token and not args.no_embed_class)
         if prefix:
@@ -181,11 +183,12 @@ class Vit(Architecture):
 
 
 def repeated(value: float | Sequence[float], count: int) -> list[float]:
-    """Returns a list of `count` numbers (sides or channels); a single number stands for all of them."""
+    """Returns a list of numbers (sides or channels). If `value` is a single number, it is repeated `count` times."""
     return [value] * count if isinstance(value, int | float) else list(value)
 
 
 def ratio_of(inner: int, width: int) -> float:
-    """Returns the `mlp_ratio` from which timm, which rounds down, computes exactly the width `inner`."""
+    """Returns the `mlp_ratio` from which timm computes exactly the hidden width `inner`: timm rounds `width` times this
+    ratio down."""
     ratio = inner / width
     return ratio if int(width * ratio) == inner else math.nextafter(ratio, math.inf)
