@@ -137,8 +137,7 @@ def cell(chopper: Chopper, name: str, item: Any) -> Cell:
     vocabulary = chopper.vocabulary
     if vocabulary is None or chopper.kind == "text":
         return Cell(f"{name}: {item}" if isinstance(item, str) else name)
-    possible = vocabulary.endings
-    ending = next((ending for ending in PICTURES + SOUNDS if ending in possible), possible[0])
+    ending = next((end for end in PICTURES + SOUNDS if end in vocabulary.endings), vocabulary.endings[0])
     return Cell(name, ending, vocabulary.content(vocabulary.restore(vocabulary.encode(item)), ending))
 
 
