@@ -115,7 +115,7 @@ def test_ids_are_forbidden_and_forced(runs, tmp_path):
         (
             "refiner",
             ["--prompt", "seven"],
-            "--prompt is for texts, but 'image' is not a text; --given FILE --fill PLACES keeps a part",
+            "--prompt is for texts, but 'image' is not a text; --given FILE --fill POSITIONS keeps a part",
         ),
         ("writer", ["--force", "x"], "--force: 'x' is not an integer; write --forbid 3,7 and --force 0:3,1:7"),
         ("writer", ["--forbid", "red"], "--forbid: 'red' is not an integer; write --forbid 3,7"),
