@@ -103,7 +103,9 @@ def unpacked(path: str, target: Path) -> str:
             while part := source.read1(PART):
                 size += file.write(part)
                 if size > most:
-                    raise OSError(f"it unpacks to more than {most:,} bytes; unpack it yourself if this is intended")
+                    partial.unlink(missing_ok=True)
+                    raise DataError(f"{path} was not unpacked: its content has more than {most:,} bytes, as that of a "
+                                    "decompression bomb. If you trust the file, unpack it yourself")  # fmt: skip
         if not partial.stat().st_size:
             raise EOFError("it is empty")
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:

@@ -137,13 +137,14 @@ def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | No
     """Write the vectors of a split to a file, or, if `output` is None, as JSON lines to standard output. Returns the
     number of samples that could not be read.
 
-        .npy        float32 (samples, d) in the order of the data set, NaN for a sample that could not be read; with
-                    `pool="tokens"` (tokens, d), plus a `.csv` of the same name with row, key, input and token of each
-        .csv        columns key (, input, token), 0, 1, 2, ..., one per number of the vector
-        .parquet    columns key (, input, token), vector; JSON lines have the same keys
+        .npy        float32 (samples, d) in the order of the data set; a sample that could not be read is a row of NaN
+        .csv        columns key, 0, 1, 2, ... (one column per number of the vector)
+        .parquet    columns key, vector; JSON lines have the same keys
 
-    The columns in parentheses exist with `pool="tokens"`. Raises RunError for another extension, OSError if the file
-    cannot be written."""
+    With `pool="tokens"` there is one row per token, and none for a sample that could not be read. The columns input and
+    token follow the key; a `.npy` file (tokens, d) has a `.csv` file of the same name with row, key, input and token of
+    each token. Raises RunError for another extension and for `.parquet` without pyarrow, OSError if the file cannot be
+    written."""
     if output is not None and output.suffix not in ENDINGS:
         raise RunError(f"--output {output}: possible endings: {', '.join(ENDINGS)}")
     samples = embedded(run, split, pool)

@@ -108,7 +108,7 @@ class Run(TrainedModel):
             if any(parameter.startswith(f"heads.{name}.") for parameter in self.missing):
                 raise RunError(
                     f"{self.folder}: the imported directory has no head for {name!r}, so predictions would be random. "
-                    "`chopmix embed` writes the model's vectors; a head can be trained (from: RUN)"
+                    f"Use `chopmix embed`, which needs no head, or train a head: `from: {self.folder}` in a YAML"
                 )
 
     @property

@@ -67,7 +67,7 @@ class RunJudge(Judge):
         except (ValueError, OSError) as error:
             raise ValueError(f"{problem}: {error}") from error
         if true and not any(answers):
-            raise ValueError(f"{problem}: task {self.task!r} returns no {self.answer} for them")
+            raise ValueError(f"{problem}: task {self.task!r} returns no {self.answer} for any of them")
 
     def check_answers(self, column: Iterable[Any]) -> None:
         """Raises ValueError if one of the first READ values of a data column is not a possible answer of the run."""

@@ -149,7 +149,7 @@ class ImageChopper(Chopper):
             values = np.asarray(picture).clip(0, 65535).astype(np.float64)
             picture = Image.fromarray((values / 257).astype(np.uint8))
         elif picture.mode == "F":
-            raise ValueError("the range of its floating-point pixels is unknown; store them in 8 or 16 bits")
+            raise ValueError("the image has floating-point pixels, whose range is unknown; convert it to 8 or 16 bits")
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)

@@ -188,6 +188,7 @@ def attribution_of(
     the `inputs`. `complete` is the evaluation with all inputs; only its numbers of samples are used."""
     with_all = by_subset[inputs]
     samples = {subset: figures.samples for subset, figures in by_subset.items()}
+    check_counts(name, samples, inputs)
     nats = {
         subset: float(figures.sums.get("nats", figures.sums["loss"])) / samples[subset]
         for subset, figures in by_subset.items()

@@ -157,7 +157,7 @@ class Rules:
         begun = ended and (len(text) < 2 or text[-2] >= zero)
         if begun:  # a text token must follow
             ranges.append((zero, None))
-        elif ended:  # another timestamp or the end must follow
+        elif ended:  # the next token must be a timestamp or the end token
             ranges.append((0, self.protocol.end))
         last = next((id for id in reversed(text) if id >= zero), None)
         if last is not None:  # a segment has a positive length; the next may begin at its end

@@ -34,6 +34,7 @@ from types import TracebackType
 from typing import Any
 from unittest import mock
 
+from checkout import PACKAGES
 from chopmix.commands import cli
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.tokenizers.encoding import coder_program
@@ -47,18 +48,7 @@ GROWTH, ROOM = 2**30, 2**32
 """Bytes by which an input may make the process grow, and by which it cannot, since the system gives no more
 addresses."""
 ROOT = Path(cli.__file__).parent.parent
-FOLDERS = (
-    "chopmix",
-    "models",
-    "tokenizers",
-    "tasks",
-    "data",
-    "inference",
-    "training",
-    "experiment",
-    "commands",
-    "projects",
-)
+FOLDERS = ("chopmix", *PACKAGES[1:])
 STATUS = Path("/proc/self/status")
 """What Linux tells of a process's memory; elsewhere memory is not judged."""
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

@@ -51,7 +51,9 @@ def test_a_bert_without_a_head_gives_the_vectors_of_transformers(bare):
         for ours, own in zip(found, expected, strict=True):
             torch.testing.assert_close(ours, want(own), atol=1e-5, rtol=1e-5)
     for refused in (lambda: run.predict(samples), lambda: run.evaluate()):
-        with pytest.raises(RunError, match="has no head for 'mlm', so predictions would be random. `chopmix embed`"):
+        with pytest.raises(
+            RunError, match="has no head for 'mlm', so predictions would be random. Use `chopmix embed`"
+        ):
             refused()
 
 

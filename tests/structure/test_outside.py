@@ -146,6 +146,14 @@ def test_a_task_of_angles(folder, capsys):
     row = run.dataset().open("val")[0]
     (answer,) = run.predict([{"scan": row["scan"]}])
     assert abs((answer["heading"]["degrees"] - row["direction"] + 180) % 360 - 180) < 60
+    options = [
+        "training.steps=1",
+        "training.input_dropout=0.5",
+        "evaluation.attribution=true",
+        f"out={folder / 'again'}",
+    ]
+    assert main(["train", str(file), *options]) == 2  # without its input a sample has no supervised target
+    assert "task 'heading' has 0 targets without scan" in capsys.readouterr().err
 
 
 def test_a_metric_of_an_existing_task(folder):

@@ -1,6 +1,7 @@
 """How many files a reader meets on the way of a command, and how often the way leads from package to package.
 
-A change that adds a stage may raise a target, in a commit that says why."""
+The aims are 55 files and 60 moves to the first step, 32 and 25 for a loaded run; the tests hold what is reached. A
+change that adds a stage may raise a target, in a commit that says why."""
 
 import pytest
 from checkout import ROOT

@@ -92,7 +92,7 @@ def test_a_run_without_classes_is_no_judge():
     ("answers", "told"),
     [
         (lambda sample: {"value": 3}, "it fails for true items: runs/judge: task 'digit' returns no class, but value"),
-        (lambda sample: {}, "it fails for true items: task 'digit' returns no class for them"),
+        (lambda sample: {}, "it fails for true items: task 'digit' returns no class for any of them"),
         (lambda sample: int("x"), "cannot score generated items, because it fails for true items: invalid literal"),
     ],
 )

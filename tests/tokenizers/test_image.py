@@ -83,7 +83,7 @@ def test_sixteen_bits_cmyk_palettes_animations_and_transparency_are_read():
         ("missing.png", "the image cannot be read: missing.png does not exist"),
         (
             encoded(Image.fromarray(np.ones((8, 8), dtype=np.float32)), "TIFF"),
-            "the range of its floating-point pixels is unknown",
+            "the image has floating-point pixels, whose range is unknown",
         ),
         (np.zeros((8, 8, 3)), "must hold whole numbers from 0 to 255"),
         (np.zeros((8, 8, 2), dtype=np.uint8), "2 channels; possible: 1 or 3"),

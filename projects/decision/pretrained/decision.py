@@ -91,5 +91,8 @@ def common(*values: Tensor) -> Tensor:
     """Returns the first of several tensors that must be equal. Raises ValueError if they differ, which can be the case
     after training."""
     if any(not torch.equal(values[0], other) for other in values[1:]):
-        raise ValueError("return, observation and action must share positions, norms and types, but they differ")
+        raise ValueError(
+            "the target format has one position table, one LayerNorm and one type embedding for return, "
+            "observation and action, but those of this run differ (as after training)"
+        )
     return values[0]
