@@ -80,7 +80,7 @@ def scores(run: Run, values: Tensor, task: str) -> Tensor:
 
 def answers(run: Run, samples: list[dict], task: str) -> Tensor:
     """Returns our outputs for samples, in their order."""
-    split = replace(run.given(samples), tasks=run.tasks)
+    split = replace(run.as_split(samples), tasks=run.tasks)
     return run.model(run.model.plan(split.batch(split.all())))[task]
 
 

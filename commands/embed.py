@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     if options.data:
         split = split_of(loaded, options.data, options.split)
     else:
-        split = loaded.given(parse_samples(options.input, loaded), asked=False)
+        split = loaded.as_split(parse_samples(options.input, loaded), for_prediction=False)
     say_aside(loaded.name)
     output = Path(options.output) if options.output else None
     return int(write_embeddings(loaded, split, options.pool, output) == len(split))

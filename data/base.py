@@ -134,6 +134,12 @@ class Dataset:
 D = TypeVar("D", bound=Dataset)
 
 
+def check_locations(**locations: Any) -> None:
+    """Raises ValueError if the location of a split is an empty text, list or mapping. None is allowed."""
+    if empty := [split for split, location in locations.items() if location is not None and not location]:
+        raise ValueError(f"{empty[0]} names no file; remove it, or name at least one file")
+
+
 def undivided(dataset: D, where: str | Iterable[str]) -> D:
     """Implements `Dataset.whole` for a data set with the options `train`, `val` and `test`. `where` is the location of
     `train`: a text, or several texts."""

@@ -1,4 +1,5 @@
-"""Decodes samples one by one, and records the samples and inputs that cannot be used."""
+"""Decodes samples one by one. Records bad samples, samples that a task excludes from its loss, and inputs that are
+dropped because they do not fit into the context."""
 
 from __future__ import annotations
 
@@ -117,8 +118,8 @@ class Skipped:
         return cls(BadSamples(split, keys, bad_share, say), LeftOut(say), Counter())
 
     def everywhere(self, processes: Processes) -> Skipped:
-        """Returns the combined record of all processes. Every process must call this method. A sample that several
-        processes have read counts once."""
+        """Returns the samples and inputs that any process has skipped. Every process must call this method. A bad or
+        left-out sample that several processes have read counts once; the numbers of dropped items are added."""
         count = self.dropped.total() + len(self.bad) + sum(map(len, self.left_out.values()))
         if processes.world_size == 1 or not processes.agree([count])[0]:
             return self
@@ -140,7 +141,8 @@ class Skipped:
         return [f"{self.bad.split}: {len(self.bad):,} of {total:,} samples are bad"] * bool(self.bad) + self.shortened()
 
     def shortened(self) -> list[str]:
-        """Returns a list with one sentence about the dropped items; an empty list if no item was dropped."""
+        """Returns one sentence with the number of items of each input that were dropped because they do not fit into
+        the context, in a list; an empty list if there are none."""
         dropped = [f"{name} of {count:,}" for name, count in self.dropped.items()]
         problem = "inputs dropped because they do not fit into the context"
         return [f"{self.bad.split}: {problem}: {', '.join(dropped)} samples"] * bool(dropped)

@@ -35,7 +35,8 @@ class Sampler:
         self._epochs: dict[tuple[int, int], Order] = {}
 
     def plan(self, seed: int, step: int) -> list[SampleIndex]:
-        """Returns the indices of one global batch, for all processes. The result depends only on the arguments."""
+        """Returns a `SampleIndex` (seed, epoch, number) for each sample of a global batch, which is the samples of all
+        processes in one step. The result depends only on the arguments."""
         raise NotImplementedError
 
     def drawn(self, seed: int, epoch: int) -> Order:

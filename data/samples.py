@@ -16,7 +16,7 @@ import numpy as np
 
 from ..files.reading import DataError
 from ..models.contract import ContractError, described
-from .base import Dataset, chosen_for_val, split_by_hash, undivided
+from .base import Dataset, check_locations, chosen_for_val, split_by_hash, undivided
 from .fingerprint import Fingerprint
 
 SPREAD = 64
@@ -93,8 +93,8 @@ class Samples:
         return self._numbered(range(len(self)), name)
 
     def column(self, name: str) -> Iterator[Any]:
-        """Yields the values of one column, in order, without samples that have no value or cannot be read. Classes,
-        vocabularies and statistics are fitted on these values."""
+        """Yields the values of one column, in order, without samples that have no value or cannot be read. Class names,
+        vocabularies and statistics are computed from these values."""
         return (value for _, value in self.numbered(name))
 
     def drawn(self, name: str, most: int) -> Iterator[Any]:
@@ -287,11 +287,13 @@ def share(samples: Samples, split: str) -> Chosen:
 
 
 class OwnFiles(SampleDataset):
-    """Base class of data sets of user files. `train`, `val` and `test` are the locations of the files. Without `val`, a
-    tenth of train is used for validation (selected by the hash of the key). Without `test`, there is no test split. A
-    subclass implements `read`, and calls this `__init__`."""
+    """Base class of data sets of user files. `train`, `val` and `test` tell `read` where the files of a split are, such
+    as a path, or a mapping from columns to paths. Without `val`, about a tenth of the samples of train (at least one)
+    is used for validation, selected by the hash of their keys. Without `test`, there is no test split. A subclass
+    implements `read`, and calls this `__init__`."""
 
     def __init__(self, train: Any, val: Any, test: Any):
+        check_locations(train=train, val=val, test=test)
         self.train, self.val, self.test = train, val, test
         self.splits = ("train", "val") if test is None else ("train", "val", "test")
 

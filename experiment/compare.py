@@ -111,7 +111,7 @@ def draw_curves(groups: Sequence[Group], file: Path) -> None:
     metrics = [name for name, values in last.items() if any(isinstance(value, float) for value in values)][:9]
     if not metrics:
         names = ", ".join(group.name for group in groups)
-        raise RunError(f"{names} have no metric in common: there is no curve to draw")
+        raise RunError(f"there is no curve to draw: {names} have no common metric with values that are not integers")
     columns = min(3, len(metrics))
     rows = -(-len(metrics) // columns)
     with rc_context({"text.parse_math": False}):  # a `$` in a name does not begin a formula

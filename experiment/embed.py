@@ -26,7 +26,7 @@ from ..models.arithmetic import computing_type, finite
 from ..models.batch import Batch, SetPlan
 from ..training.objective import autocast
 from .build import read_samples
-from .own_data import whole_data
+from .own_data import named_dataset
 from .run import Run
 from .run_folder import RunError, say_aside
 
@@ -63,7 +63,7 @@ def embed(run: Run, samples: Sequence[Mapping[str, Any]], pool: Pool = "mean", r
     `pool`: `mean` over all tokens of a sample, including class and register tokens (the pooling of Sentence-BERT,
     Reimers & Gurevych 2019), or `first`, the first token, which is the class token if the model has one. `rows` is the
     number of samples that are read at a time."""
-    split = run.given(samples, asked=False)
+    split = run.as_split(samples, for_prediction=False)
     vectors_by_key: dict[str, Tensor] = {sample.key: sample.vectors for sample in embedded(run, split, pool, rows)}
     select = (lambda vectors: vectors) if pool == "tokens" else (lambda vectors: vectors[0])
     return [select(vectors_by_key[key]) if key in vectors_by_key else None for key in split.samples.keys]
@@ -122,7 +122,7 @@ def split_of(run: Run, data: str, split: str) -> SampleSplit:
     without labels. Raises RunError or DataError if the data cannot be read."""
     columns, corpus = run.reads()
     inputs = {name: kind for name, kind in columns.items() if kind != "label"}
-    dataset = whole_data(data, split, inputs, corpus)
+    dataset = named_dataset(data, split, inputs, corpus)
     samples = dataset.opened(split) if dataset.holds_samples else documents_of(dataset, split, next(iter(inputs)))
     return read_samples(run.config, samples, split, run.choppers, say_aside)
 
@@ -145,16 +145,16 @@ def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | No
     token follow the key; a `.npy` file (tokens, d) has a `.csv` file of the same name with row, key, input and token of
     each token. Raises RunError for another extension and for `.parquet` without pyarrow, OSError if the file cannot be
     written."""
-    if output is not None and output.suffix not in ENDINGS:
+    if output is not None and output.suffix.lower() not in ENDINGS:
         raise RunError(f"--output {output}: possible endings: {', '.join(ENDINGS)}")
     samples = embedded(run, split, pool)
     if output is None:
         for sample in samples:
             for row in rows_of(sample, pool):
                 print(json.dumps(row), flush=True)
-    elif output.suffix == ".npy":
+    elif output.suffix.lower() == ".npy":
         write_array(list(samples), list(split.samples.keys), pool, output)
-    elif output.suffix == ".csv":
+    elif output.suffix.lower() == ".csv":
         with atomic_file(output, "w", newline="") as file:
             write_table((row for sample in samples for row in rows_of(sample, pool)), file)
     else:

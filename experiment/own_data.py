@@ -1,10 +1,10 @@
 """`--data`: a data set from the command line.
 
     mnist    {use: image_folder, train: photos}     a data set as in a YAML
-    photos/                                         a folder: class folders of images, shards, texts, `save_to_disk`
-    list.jsonl    list.csv    list.tsv              a manifest
+    photos/                                         a folder: class folders of images, shards, texts
+    list.jsonl    list.csv    list.tsv              a manifest: one sample per line
     test-{000..004}.tar    test-*.tar               shards
-    rows.parquet    rows.arrow                      a table of the `datasets` library
+    rows.parquet    rows.arrow                      a table of the `datasets` library; also a folder of `save_to_disk`
     book.txt    books/*.txt                         texts
 
 Every split contains all samples, unless the data set has separate splits. With `{use: image_folder, train: photos}`,
@@ -42,7 +42,7 @@ from .settings.schema import Choice
 MANIFESTS = (".jsonl", ".csv", ".tsv")
 
 
-def whole_data(data: str, split: str, columns: Mapping[str, str], corpus: bool = False) -> Dataset:
+def named_dataset(data: str, split: str, columns: Mapping[str, str], corpus: bool = False) -> Dataset:
     """Returns the data set that `--data` names: a folder, tar shards, a manifest, a table, text files, or a data set as
     in a YAML. `columns` maps the columns that the run reads to their kinds (`image`, `sound`, `text`, `label`, or
     `file` for any other kind): `{"image": "image", "digit": "label"}`. `corpus`: whether the run reads a text corpus.

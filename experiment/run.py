@@ -223,9 +223,10 @@ class Run(TrainedModel):
         target: str | None = None, say: Callable[[str], None] = say_aside, **options: Any,
     ) -> Iterator[list[str]]:  # fmt: skip
         """Yields lists with the next part of every text, until all texts are complete. There is one text per prompt,
-        or, with `inputs`, one text per sample; then only one prompt is allowed, with which every text begins. `target`,
-        `say` and `options` are those of `generate`. Raises RunError if no task generates text token by token, or if the
-        encoder has no input; DataError if a sample cannot be read; TypeError for an unknown option."""
+        or, with `inputs`, one text per sample; then only one prompt is allowed, which every text continues. A prompt is
+        not part of what is yielded. `target`, `say` and `options` are those of `generate`. Raises RunError if no task
+        generates text token by token, or if the encoder has no input; DataError if a sample cannot be read; TypeError
+        for an unknown option."""
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         return streamed(self, prompts, samples_of(inputs), target, Generating.of(options), say)
 
@@ -258,11 +259,11 @@ class Run(TrainedModel):
             say(line)
         return predictions[0] if isinstance(samples, Mapping) else predictions
 
-    def given(self, samples: Sample | Sequence[Sample], asked: bool = True) -> SampleSplit:
-        """Returns samples in memory (one mapping, or a list of mappings) as a split. If `asked`, the samples are
-        chopped as for prediction: the text of a mask token is read as this token and filled in. Otherwise they are
+    def as_split(self, samples: Sample | Sequence[Sample], for_prediction: bool = True) -> SampleSplit:
+        """Returns samples in memory (one mapping, or a list of mappings) as a split. If `for_prediction`, the samples
+        are chopped as for prediction: the text of a mask token is read as this token and filled in. Otherwise they are
         chopped as for training. Raises RunError for an input that the run does not have."""
-        return given_split(self, samples_of(samples), asked)
+        return memory_split(self, samples_of(samples), for_prediction)
 
     def evaluate(
         self, split: str = "val", dataset: Dataset | None = None, rows: int = 64,
@@ -345,9 +346,9 @@ def check_size(config: Config, folder: Path, step: int, choppers: Mapping[str, C
 
 
 def open_part(folder: str | Path, trust: Trust = NOTHING) -> RunPart:
-    """Returns the best checkpoint of a trained run, on the CPU, for use as a part of another run (for example a frozen
-    encoder). Only code of chopmix and of the modules that `trust` allows is executed. Raises RunError, ConfigError or
-    CheckpointError if the run cannot be opened."""
+    """Loads the best checkpoint of a trained run on the CPU. Returns it as a `RunPart`, the model with its choppers and
+    tasks, for use in another run (for example as a frozen encoder). Only code of chopmix and of the modules that
+    `trust` allows is executed. Raises RunError, ConfigError or CheckpointError if the run cannot be opened."""
     folder = Path(folder)
     run = open_run(folder, "best", "cpu", trust)
     config, model, choppers, tasks = run.config, run.model, run.choppers, run.tasks
@@ -443,7 +444,7 @@ def report_missing(run: Run, samples: Sequence[Sample], tasks: Collection[str], 
         say(f"{share}{', '.join(targets)} {'is' if len(targets) == 1 else 'are'} {how} (--input NAME=VALUE)")
 
 
-def given_split(run: Run, samples: Sequence[Sample], for_prediction: bool = True) -> SampleSplit:
+def memory_split(run: Run, samples: Sequence[Sample], for_prediction: bool = True) -> SampleSplit:
     """Returns samples in memory as a split with the keys "sample 1", "sample 2", ... A sample maps inputs to raw
     values.
 
@@ -454,11 +455,14 @@ def given_split(run: Run, samples: Sequence[Sample], for_prediction: bool = True
         raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
     choppers: Mapping[str, Chopper] = run.choppers
     for task in run.tasks.values() if for_prediction else ():
-        choppers = {**choppers, **{name: change(choppers[name]) for name, change in task.needs.asked.items()}}
+        choppers = {
+            **choppers,
+            **{name: change(choppers[name]) for name, change in task.needs.prediction_choppers.items()},
+        }
     labels = [column for task in run.tasks.values() for column in task.needs.columns]
     keys = [f"sample {number + 1}" for number in range(len(samples))]
     columns = {name: name for name in run.choppers}
-    split = read_samples(run.config, Listed(keys, samples), "given", choppers, lambda text: None, columns, labels)
+    split = read_samples(run.config, Listed(keys, samples), "memory", choppers, lambda text: None, columns, labels)
     encoded = split.inputs.encoded
     for number, sample in enumerate(samples):
         values = [sample.get(name) for name in encoded]
@@ -484,7 +488,7 @@ def predicted_split(
 ) -> SampleSplit:
     """Returns samples in memory as a split for the predictions of these tasks. A sample without any of their inputs is
     bad. `say` is called with a message about the inputs that the other samples lack."""
-    split, inputs = given_split(run, samples), readable(run, tasks)
+    split, inputs = memory_split(run, samples), readable(run, tasks)
     for number, sample in enumerate(samples):
         if all(sample.get(name) is None for name in inputs):
             split.skipped.bad.setdefault(number, f"it has none of the inputs {', '.join(inputs)}")
@@ -536,7 +540,7 @@ def split_of(
     keys = [f"sample {number + 1}" for number in range(len(samples))]
     columns = {name: name for name in choppers}
     labels = [column for task in tasks.values() for column in task.needs.columns]
-    return read_samples(config, Listed(keys, samples), "given", choppers, lambda text: None, columns, labels)
+    return read_samples(config, Listed(keys, samples), "memory", choppers, lambda text: None, columns, labels)
 
 
 Prompts = Sequence[str | None]
@@ -567,7 +571,7 @@ def streamed(
     if not continues(run, task):
         raise RunError(f"{run.folder} generates complete items of {task.target!r}, which cannot be streamed")
     if any(samples):
-        split = given_split(run, samples)
+        split = memory_split(run, samples)
         indices = sorted(split.all(), key=lambda index: index.number)
         return stream_texts(run.model, name, task, split, indices, replace(how, prompt=one_of(prompts)))
     return stream_prompts(run.model, name, task, prompts, how, say)
@@ -613,7 +617,7 @@ def generated_items(run: Run, name: str, prompts: Prompts, samples: Sequence[Sam
     if task.needs.refines and not run.config.on_samples:
         id_lists = generate_unprompted(run.model, name, task, count, how)
     else:
-        split = given_split(run, samples or [{}] * count)
+        split = memory_split(run, samples or [{}] * count)
         indices = sorted(split.all(), key=lambda index: index.number)
         by_number = generate_items(run.model, run.tasks, name, split, indices, how)
         if split.skipped.bad:

@@ -389,7 +389,10 @@ def larger_is_better(metric: str, directions: Mapping[str, bool]) -> bool:
     """Returns whether larger values of a metric are better, according to `directions`. Raises ValueError if
     `directions` does not contain the metric."""
     if metric not in directions:
-        raise ValueError(f"{metric!r} is no metric by which runs can be compared; possible: {', '.join(directions)}")
+        raise ValueError(
+            f"{metric!r} is unknown, or does not define whether larger values are better; possible: "
+            f"{', '.join(directions)}"
+        )
     return directions[metric]
 
 

@@ -144,8 +144,8 @@ class Written:
 
 
 class WrittenText(Written):
-    """The generated text of one row, which is returned in complete characters and ends before the first `stop` text. A
-    stop text may begin and end inside a token."""
+    """Converts the generated ids of one row to text, id by id. Only complete characters are returned. The text ends
+    before the first `stop` text. A stop text may begin and end inside a token."""
 
     def __init__(self, texts: TextStream, ends: Collection[int], stop: Sequence[str] = ()):
         super().__init__(ends)
@@ -498,8 +498,8 @@ def restored(task: Task, ids: Sequence[int]) -> Any:
 
 
 def draft_of(model: Model, name: str, task: MaskedDiffusion, batch: Batch, without: Batch | None = None) -> Draft:
-    """Returns the draft of a batch, in which the items of the task's target contain masks. `without` is the same batch
-    without the other inputs, for classifier-free guidance (None: no guidance)."""
+    """Returns the draft of a batch. The items of the task's target in this batch already contain the masks. `without`
+    is the same batch without the other inputs, for classifier-free guidance (None: no guidance)."""
     never = torch.from_numpy(~(task.plain & task.vocabulary.used))
     return Draft(model, batch, input=task.target, task=name, vocabulary=task.vocabulary.size, mask=task.mask,
                  never=never, without=without)  # fmt: skip
@@ -594,7 +594,7 @@ def cost_of_reading(
 
 
 def chain_of(model: Model, name: str, task: MaskedDiffusion, batch: Batch) -> tuple[float, float]:
-    """Returns (loss, tokens): the left-to-right loss in nats of the true items of a batch, added up, and their number
-    of tokens."""
+    """Returns (loss, tokens), summed over the true items of a batch: the negative log-likelihood in nats, where each
+    token is predicted from the tokens before it, and the number of predicted tokens."""
     draft = draft_of(model, name, task, batch)
     return chain_nats(draft), float(draft.scored.sum())

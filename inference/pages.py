@@ -123,8 +123,8 @@ def rows_of(
 
 def samples_with(split: SampleSplit, task: Task, count: int) -> list[SampleIndex]:
     """Returns the indices of at most `count` samples that have a true item of the task's target, spread evenly over the
-    split. If no sample has a true item, returns the indices of other samples. For a task that refines drafts, the
-    result is empty instead, because a draft has the length of the true item."""
+    split. If no sample has a true item, returns the first `count` samples; for a task that refines drafts, returns an
+    empty list, because a draft has the length of the true item."""
     number = count
     while len(indices := with_item(split, split.first(number), task.target)) < count and number < len(split):
         number *= 4

@@ -16,7 +16,7 @@ from ..data.split import SampleSplit
 from ..models.arithmetic import finite
 from ..models.batch import Batch
 from ..models.model import Model, at
-from ..tasks.base import Task, answers_of, asking
+from ..tasks.base import Task, answers_of, prediction_copy
 from .generate import Generating, before, write
 
 
@@ -27,7 +27,7 @@ def predict(
     each task by task name, `{"digit": {...}}`, or `{"error": reason}` for a sample that cannot be read. Items are
     generated with the settings `how`. The answer is `{"text": ...}` for a generated text and `{"ids": [...]}` for
     another generated item. `rows` is the number of samples per forward pass."""
-    tasks = {name: asking(task) for name, task in tasks.items()}
+    tasks = {name: prediction_copy(task) for name, task in tasks.items()}
     predictions: list[dict[str, Any]] = [{} for _ in range(len(split))]
     all_indices, generator = split.all(), how.generator(model)
     for first in range(0, len(all_indices), rows):
@@ -71,7 +71,7 @@ def pooled_vectors(
     """Returns the pooled vector that the head of a task reads, for every sample of a split in order, with shape (n
     samples, width) on the CPU. The vector of a bad sample is NaN. Returns None if the head does not pool one vector per
     sample, or if all samples are bad."""
-    split, pooled = replace(split, tasks={name: asking(task)}), {}
+    split, pooled = replace(split, tasks={name: prediction_copy(task)}), {}
     for first in range(0, len(split), rows):
         batch = split.batch([SampleIndex(0, 0, number) for number in range(len(split))][first : first + rows])
         if not (numbers := [split.reader.number(key) for key in batch.first.keys]):

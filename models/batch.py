@@ -110,13 +110,16 @@ class SetPlan:
     layer.
 
     Example: a sample with an image of 1 x 2 patches and the caption "ab", and a sample with the text "c", packed into
-    one row of 10 slots. Each sample begins with a class token; the inputs are image (1) and text (2):
+    one row of 10 slots. Each sample begins with a class token; the inputs are image (1) and text (2). Slots are counted
+    from 0; the last slot is padding. In `tokens.input`, 0 means that the token belongs to no input. The chunk of the
+    image contains a tensor of shape (1, 1, 4, 8): images, channels, height, width. The chunk of the text contains the
+    ids of both texts; 256 is the start token. `own` contains the slots of the class tokens, one row per sample:
 
         tokens.input     0  1  1  2  2  2  0  2  2  0
         tokens.sample    1  1  1  1  1  1  2  2  2  0
         tokens.item      1  2  2  3  3  3  4  5  5  0
-        chunks["image"]  values (1, 1, 4, 8)        slots 1 2          counts 2
-        chunks["text"]   values 256 97 98 256 99    slots 3 4 5 7 8    counts 3 2
+        chunks["image"]  shape (1, 1, 4, 8)         slots 1 2          counts 2
+        chunks["text"]   ids 256 97 98 256 99       slots 3 4 5 7 8    counts 3 2
         own              [[0], [6]]
         samples          2
     """
@@ -150,7 +153,8 @@ class SetPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One micro-batch: a planned set for each core, and the targets of each task."""
+    """One micro-batch: a `SetPlan` for each transformer (the main one, and the encoder if there is one), and the
+    targets of each task."""
 
     main: SetPlan
     """The set of the main core: the decoder, or the only core."""
@@ -179,7 +183,8 @@ class Batch:
         return self.encoder if targets.of_encoder else self.main
 
     def with_set_of(self, targets: Targets, planned: SetPlan) -> Batch:
-        """Returns the batch with `planned` instead of `set_of(targets)`."""
+        """Returns a copy of the batch in which `planned` replaces the set of `targets`: the set of the encoder if
+        `targets.of_encoder`, else the main set."""
         return replace(self, encoder=planned) if targets.of_encoder else replace(self, main=planned)
 
     def to(self, device: torch.device | str) -> Batch:

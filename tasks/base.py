@@ -255,7 +255,7 @@ class Needs:
     window: Callable[[int, int], int] = whole_context
     """Returns the number of tokens in a window of a corpus. Its arguments are the context lengths of the core and of
     the encoder, in tokens; the second is 0 without an encoder."""
-    asked: Mapping[str, Callable[[Chopper], Chopper]] = field(default_factory=dict)
+    prediction_choppers: Mapping[str, Callable[[Chopper], Chopper]] = field(default_factory=dict)
     """A function for each input in the mapping: it receives the chopper of the input and returns the chopper for
     `predict`. That chopper can, for example, read marks in a text as masks."""
 
@@ -286,7 +286,7 @@ class Task:
     data."""
     learned: Any = None
     """The result of `fit`."""
-    asks: bool = False
+    for_prediction: bool = False
     """Whether the task is used for `predict` instead of training or evaluation. The task then hides nothing."""
 
     @property
@@ -312,12 +312,12 @@ class Task:
         raise NotImplementedError
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Returns (batch, targets): the batch as the model reads it, and the supervised slots with their targets. The
-        task may hide values in this batch, such as masked words; random choices depend only on the seeds of the
-        samples. The method is called on the CPU, before the embedding.
+        """Returns (batch, targets): the batch as the model reads it, and the targets with their slots, the token
+        positions at which the head predicts them. The task may hide values in this batch, such as masked words; random
+        choices depend only on the seeds of the samples. The method is called on the CPU, before the embedding.
 
-        Every input can be absent, also the target of the task: from a sample, or from all samples of a batch (the input
-        is then not in `chunks`). Samples without the target have no targets.
+        Every input, also the target of the task, can be absent from a sample or from all samples of a batch. In the
+        second case it is not in `chunks`. Samples without the target have no targets.
         """
         raise NotImplementedError
 
@@ -372,10 +372,10 @@ class Task:
         raise NotImplementedError
 
 
-def asking(task: Task) -> Task:
+def prediction_copy(task: Task) -> Task:
     """Returns a copy of the task for `predict`; the copy hides nothing."""
     task = copy(task)
-    task.asks = True
+    task.for_prediction = True
     return task
 
 

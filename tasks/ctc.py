@@ -199,7 +199,7 @@ class Ctc(Task):
         `source` has only `error`."""
         chunks, answers, start = batch.set_of(targets).chunks.get(self.source), [], 0
         for logs in self.rows(output, targets):
-            if self.asks and not len(logs):
+            if self.for_prediction and not len(logs):
                 answers.append({"error": f"{self.source!r} is missing"})
                 continue
             symbols = self.read_off(logs)

@@ -116,10 +116,11 @@ class MaskedDiffusion(MaskedModeling):
         return np.sort(random.permutation(slots)[:count])
 
     def amount(self, seed: tuple[int, ...]) -> float:
-        """Returns the hidden share of a sample, in [0, 1), before it is scaled to `least` to `most`. `seed` consists of
-        the run's seed, the epoch, and the number of the sample. The shares are evenly distributed over the samples of
-        an epoch, which reduces the variance of the mean over a split. Each block of SHUFFLED samples uses the next
-        multiples of GOLDEN in a random order that depends on the input, so the shares of two inputs are independent."""
+        """Returns a number u in [0, 1) for a sample. The share of its tokens that is hidden is `least + (most - least)
+        * u`. `seed` consists of the run's seed, the epoch, and the number of the sample. The numbers are evenly
+        distributed over the samples of an epoch, which reduces the variance of the mean loss over a split: u = (start +
+        k * GOLDEN) mod 1, where each block of SHUFFLED samples uses the next SHUFFLED values of k in a random order.
+        `start` and the order depend on the name of the target input, so the numbers of two inputs are independent."""
         (*epoch, number), input_hash = seed, zlib.crc32(self.target.encode())
         first = np.random.default_rng([*epoch, input_hash]).random()
         block, offset = divmod(number, SHUFFLED)
@@ -134,7 +135,7 @@ class MaskedDiffusion(MaskedModeling):
             return hiding_any(self).targets(batch)
         batch, targets = super().targets(batch)
         planned = batch.set_of(targets)
-        if self.asks:
+        if self.for_prediction:
             return batch, targets
         if self.target not in planned.chunks:
             return batch, replace(targets, weights=torch.zeros(0))

@@ -60,7 +60,10 @@ class MaskedModeling(Task):
     def needs(self) -> Needs:
         marks = ("mask",)
         return Needs(
-            inputs=(self.target,), special_ids=marks, hides="masked", asked={self.target: lambda c: c.with_marks(marks)}
+            inputs=(self.target,),
+            special_ids=marks,
+            hides="masked",
+            prediction_choppers={self.target: lambda c: c.with_marks(marks)},
         )
 
     @property
@@ -118,7 +121,7 @@ class MaskedModeling(Task):
         the hidden tokens."""
         chunks = planned.chunks[self.target]
         values, hidden = chunks.values.clone(), torch.full_like(chunks.values, IGNORED)
-        if self.asks:
+        if self.for_prediction:
             hidden = torch.where(values == self.mask, values, hidden)
             return replace(planned, chunks={**planned.chunks, self.target: replace(chunks, hidden=hidden)})
         flat, originals = values.view(-1).numpy(), hidden.view(-1).numpy()

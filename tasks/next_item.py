@@ -119,7 +119,7 @@ class NextItem(Task):
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         if getattr(self.choppers[self.at], "empty", ()):
             raise ValueError(
-                f"the input {self.at!r} skips `empty` values, so that a time step may have no token of it; set `at` to "
+                f"the input {self.at!r} drops pieces (option `empty`), so a time step may have no token; set `at` to "
                 "an input with a token in every time step"
             )
         if self.bounded and self.chopper.choices:
@@ -134,11 +134,11 @@ class NextItem(Task):
         target, at = (planned.chunks.get(name) for name in (self.target, self.at))
         choices, numbers = self.chopper.choices, len(self.chopper.numbers)
         unknown = torch.full((1,), IGNORED) if choices else torch.full((1, numbers), torch.nan)
-        if at is None or (target is None and not self.asks):
+        if at is None or (target is None and not self.for_prediction):
             none = torch.zeros(0, dtype=torch.long)
             return batch, Targets(values=unknown[:0], slots=none, carriers=none, groups=none)
         paired = pairs(planned, self.at, self.target, axes_of(self.choppers.values()).index(SECONDS))
-        kept = torch.ones_like(paired.supervised, dtype=torch.bool) if self.asks else paired.following >= 0
+        kept = torch.ones_like(paired.supervised, dtype=torch.bool) if self.for_prediction else paired.following >= 0
         supervised, following = paired.supervised[kept], paired.following[kept]
         values, carriers = unknown.repeat(len(supervised), *[1] * (unknown.dim() - 1)), torch.full_like(supervised, -1)
         if target is not None:

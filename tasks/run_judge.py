@@ -89,12 +89,13 @@ class RunJudge(Judge):
         content = folder / "content.txt"
         if content.exists() and read_text(content) != self.part.content:
             raise DataError(
-                f"{folder / 'run'} is not the run that was saved to score generated items; restore the original folder"
+                f"{folder / 'run'} has other weights than when this judge was saved; restore the original folder"
             )
 
     def use(self, part: RunPart) -> None:
-        """Makes `part` the run that answers. Raises ValueError if it does not have the configured input or task, or if
-        none is configured and the run does not have exactly one."""
+        """Sets `part` as the run that answers for generated items. Raises ValueError if the run does not have the
+        configured input, or if no input is configured and the run does not have exactly one; the same applies to the
+        task."""
         for kind, name, possible in ("input", self.input, part.choppers), ("task", self.task, part.tasks):
             if (name not in possible) if name else len(possible) != 1:
                 problem = f"has no {kind} {name!r}" if name else f"has {len(possible)} {kind}s: set `{kind}`"

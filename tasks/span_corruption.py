@@ -49,7 +49,7 @@ class SpanCorruption(SequenceToSequence):
     def needs(self) -> Needs:
         return replace(
             super().needs, inputs=(self.source, self.target), makes=(self.target,), special_ids=self.marks,
-            hides="denoised", window=self.window, asked={self.source: self.for_predict},
+            hides="denoised", window=self.window, prediction_choppers={self.source: self.for_predict},
         )  # fmt: skip
 
     @cached_property

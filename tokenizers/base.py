@@ -255,7 +255,7 @@ class Chopper(Preprocessor):
 
     def measured(self, values: Float[Tensor, "t p"]) -> Float[Tensor, "t p"]:
         """Returns normalised `numbers` converted to their units of measurement."""
-        raise ValueError(f"{type(self).__name__}: its tokens hold no numbers")
+        raise ValueError(f"{type(self).__name__} does not define `measured`: its tokens are not measured numbers")
 
     endings: ClassVar[tuple[str, ...]] = ()
     """The file name extensions that `content` supports, such as `.png`."""

@@ -29,15 +29,16 @@ MAX_ROWS = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class CategoryChopper(Chopper):
-    """Converts categories to tokens. Every time step holds one category, a number from 0 to `size` - 1, or a grid of
-    categories of the given `shape`. `cut` is the number of leading axes along which a grid is cut into pieces. Each
-    piece becomes one token: with `shape: [7, 7, 3]` a grid becomes 1 token of 147 categories (cut: 0), 7 tokens of 21
-    (cut: 1), or 49 tokens of 3 (cut: 2). Pieces whose first category is in `empty` are dropped. The times of the steps
-    are read from the data (`seconds`). If the data contains no times, there are `rate` time steps per second, the first
-    at 0 seconds.
+    """Converts categories to tokens. A category is a number from 0 to `size` - 1. Every time step has one category, or
+    a grid of categories of the given `shape`. `cut` is the number of leading axes along which a grid is cut into
+    pieces. Each piece becomes one token: with `shape: [7, 7, 3]` a grid becomes 1 token of 147 categories (cut: 0), 7
+    tokens of 21 (cut: 1), or 49 tokens of 3 (cut: 2). Pieces whose first category is in `empty` are dropped. The times
+    of the steps are read from the data (`seconds`). If the data contains no times, there are `rate` time steps per
+    second, the first at 0 seconds.
 
     Left: three actions, with `size: 2`. Middle and right: two grids of 2 x 2 cells, with `size: 3`, without `cut` and
-    with `cut: 1`. Category c at position p of a grid has the value 3 p + c.
+    with `cut: 1`. Category c at position p of the complete grid (row by row, from 0) has the value 3 p + c. The
+    coordinate of a token is the time of its step in seconds; here `rate` is 1.
 
         values       [[0], [1], [1]]    [[2, 3, 6, 10], [2, 3, 7, 10]]    [[2, 3], [6, 10], [2, 3], [7, 10]]
         coordinates  0  1  2            0  1                              0  0  1  1

@@ -209,7 +209,10 @@ class ImageChopper(Chopper):
     @property
     def slice_shape(self) -> tuple[int, int]:
         if self.grid is None:
-            raise ValueError("reconstruction of images needs a 'size'")
+            raise ValueError(
+                "reconstruction needs the option 'size' of the image input, so that all images have the same number of "
+                "patches"
+            )
         return self.grid[0] * self.grid[1], self.channels * self.patch_size**2
 
     def slices(self, chunks: Chunks) -> Float[Tensor, "t p"]:

@@ -91,7 +91,8 @@ class ScoreVocabulary(CodedVocabulary):
         steps = plain[: len(plain) // self.per_step * self.per_step].view(-1, self.per_step)
         notes = steps[:, self.chords :]
         if (notes > self.silence).any() or (self.chords and (steps[:, 0] <= self.silence).any()):
-            raise ValueError("notes and chords are not in the right order")
+            order = "one chord, then one note per voice" if self.chords else "one note per voice"
+            raise ValueError(f"every step must be {order}; the id of a chord is in the place of a note or the reverse")
         return torch.where(notes == self.silence, SILENCE, notes + self.lowest)
 
     def units(self, item: Int[Tensor, "t voices"]) -> float:
@@ -189,9 +190,11 @@ class Excerpt:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreChopper(IdChopper):
-    """Converts scores to the ids of their notes. In an excerpt the first note is not a target unless the score begins
-    with it, and the target after the last id is the first id of the following step. Example: the ids 2 and 0, followed
-    by 1, from the middle of a score of one voice with `start` = 4:
+    """Converts scores to ids: the notes of each step, after the chord of the step if the option `chords` is set. In an
+    excerpt that does not begin at the start of the score, the first id is not a target. If the score continues after
+    the excerpt, the target at the last position is the first id of the next step. Example: an excerpt from the middle
+    of a score of one voice. Its ids are 2 and 0, and the next id of the score is 1. The id of the start token is 4, and
+    -100 marks a position without a target:
 
         values  4  2  0     next_ids  -100  0  1
     """

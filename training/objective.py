@@ -80,7 +80,7 @@ class Objective(nn.Module):
             }  # fmt: skip
 
     def loss(self, name: str, output: Tensor, targets: Targets) -> Tensor:
-        """Returns the summed loss of the task `name` times the weight of the task, a scalar."""
+        """Returns the sum of all loss terms of the task `name`, times the weight of the task, a scalar."""
         return self.tasks[name].weight * sum(self.terms(name, output, targets).values())
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:

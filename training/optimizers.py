@@ -237,7 +237,8 @@ class TorchOptimizer(torch.optim.Optimizer):
                 parameter.grad = None if set_to_none or parameter.grad is None else torch.zeros_like(parameter.grad)
 
     def fits(self, parameter: Tensor, quantities: Mapping[str, Tensor]) -> bool:
-        """Returns whether `quantities` have the names, shapes and dtypes of this optimizer's state of the parameter."""
+        """Returns whether `quantities`, the stored state tensors of `parameter` by name, have the names, shapes and
+        dtypes that this optimizer expects. Counters can have any floating-point dtype."""
         return quantities.keys() == {*self.like_parameter, *self.counters} and all(
             (value.is_floating_point() and value.numel() == 1) if name in self.counters
             else (value.shape, value.dtype) == (parameter.shape, parameter.dtype) for name, value in quantities.items()

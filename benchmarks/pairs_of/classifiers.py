@@ -22,7 +22,7 @@ def classified(folder: Path, setting: str, theirs: nn.Module, logits: Loss, samp
     import_directory(folder, folder.parent / "run")
     run = load_run(folder.parent / "run", device="cpu")
     task, labels = run.tasks["label"], torch.arange(len(samples))
-    split = replace(run.given(samples), tasks=run.tasks)
+    split = replace(run.as_split(samples), tasks=run.tasks)
 
     def loss() -> Tensor:
         batch = planned(run, split.batch(split.all(), training=True))

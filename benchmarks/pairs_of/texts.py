@@ -169,7 +169,7 @@ def t5(folder: Path, setting: str, file: None) -> Pair:
     run, theirs = t5_models(folder)
     values, answers = torch.randint(5, 8000, (16, 95)), torch.randint(5, 8000, (16, 47))
     samples = [{"source": numbers(row), "target": numbers(out)} for row, out in zip(values, answers)]
-    split, task = replace(run.given(samples), tasks=run.tasks), run.tasks["answer"]
+    split, task = replace(run.as_split(samples), tasks=run.tasks), run.tasks["answer"]
     end = torch.ones(16, 1, dtype=torch.long)
     inputs, labels = torch.cat([values, end], 1), torch.cat([answers, end], 1)
 

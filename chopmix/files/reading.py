@@ -109,8 +109,9 @@ def as_text(content: bytes | bytearray, where: str, line: int = 1) -> str:
 
 
 def utf8(content: bytes | bytearray, where: str, line: int = 1) -> str:
-    """Returns UTF-8 bytes as text. Raises DataError if a byte is not UTF-8; the message names the first such byte and
-    its line. `where` begins the message. `line` is the number of the first line of `content`."""
+    """Returns UTF-8 bytes as text. Raises DataError if a byte is not UTF-8; the message contains the value, the
+    position in `content` and the line of the first such byte. `where` begins the message. `line` is the number of the
+    first line of `content`."""
     try:
         return content.decode()
     except UnicodeDecodeError as error:

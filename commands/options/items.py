@@ -39,9 +39,9 @@ def write_items(
     check: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Generates `--count` items for each sample or prompt and writes them to `--output`. Without `--output`, texts are
-    printed. For an empty line of `--prompts` the text is empty. Calls `check` with each generated text. Raises RunError
-    if the items cannot be written to files with this extension, if the file exists, or if items other than texts have
-    no `--output`."""
+    printed. For an empty line of `--prompts`, nothing is generated, and an empty text is written. After a text is
+    written, `check` is called with it, and can print a warning. Raises RunError if the items cannot be written to files
+    with this extension, if the file exists, or if items other than texts have no `--output`."""
     from ...files.writing import write_bytes
     from ...tokenizers.media.files import animation_bytes
 
@@ -201,9 +201,9 @@ def check_positions(positions: Iterable[int], length: int | None) -> None:
 
 
 def draft_of_options(options: argparse.Namespace, run: Run, target: str) -> dict[str, Any]:
-    """Returns `{"draft": ids}` for `--given` and `--fill`: the ids of an item, with masks at the positions of `--fill`.
-    Empty without these options. Raises RunError if only one of the options is set, if items are texts, if the item
-    cannot be read, or if a position is outside the item."""
+    """Returns `{"draft": ids}`: the ids of the item in the file `--given`, with masks at the positions `--fill`.
+    Returns an empty dictionary if neither option is set. Raises RunError if only one of the options is set, if items
+    are texts, if the item cannot be read, or if `--fill` is not a list of positions inside the item."""
     from ...experiment.run_folder import RunError
 
     if options.given is None and options.fill is None:

@@ -52,9 +52,9 @@ def lines_of(path: Path) -> list[str]:
 
 class ParallelText(OwnFiles):
     """`train`, `val` and `test` each map column names to files: `{en: train.en, de: train.de}`. Files with the ending
-    `.gz` or `.xz` are unpacked. All files of a split must have the same number of lines. Without `val`, a tenth of
-    train is used for validation (selected by the hash of the line number). Raises ValueError if `val` or `test` has
-    other columns than `train`."""
+    `.gz` or `.xz` are decompressed while they are read. All files of a split must have the same number of lines.
+    Without `val`, about a tenth of the lines of train (at least one) is used for validation, selected by the hash of
+    the line number. Raises ValueError if `val` or `test` has other columns than `train`."""
 
     def __init__(
         self, *, train: dict[str, str], val: dict[str, str] | None = None, test: dict[str, str] | None = None

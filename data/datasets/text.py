@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...files.reading import DataError, as_text, matching, read_lines, read_packed_text
 from ...files.records import parse_json
-from ..base import Dataset, Document, chosen_for_val, split_by_hash, undivided
+from ..base import Dataset, Document, check_locations, chosen_for_val, split_by_hash, undivided
 from ..fingerprint import hash_files
 
 
@@ -16,16 +16,17 @@ class Text(Dataset):
     """`train`, `val` and `test` are files, lists of files, or patterns such as `essays/**/*.txt`.
 
     A `.jsonl` file has one JSON object per line, with the text of a document under the key `field`; any other file is
-    one document. Files with the ending `.gz` or `.xz` are unpacked. Without `val`, a tenth of `train` is used for
-    validation. If `train` is a single file that is not JSONL, it is the last tenth of its characters; otherwise these
-    documents are selected by the hash of their keys (at least one document). `documents` raises DataError if a file of
-    `val` or `test` is also in `train`, or if a split has no text.
+    one document. Files with the ending `.gz` or `.xz` are decompressed while they are read. Without `val`, a tenth of
+    `train` is used for validation. If `train` is a single file that is not JSONL, it is the last tenth of its
+    characters; otherwise these documents are selected by the hash of their keys (at least one document). `documents`
+    raises DataError if a file of `val` or `test` is also in `train`, or if a split has no text.
     """
 
     def __init__(
         self, *, train: str | list[str], val: str | list[str] | None = None, test: str | list[str] | None = None,
         field: str = "text",
     ):  # fmt: skip
+        check_locations(train=train, val=val, test=test)
         self.train, self.val, self.test, self.field = train, val, test, field
         self.splits = ("train", "val") if test is None else ("train", "val", "test")
 
@@ -41,7 +42,7 @@ class Text(Dataset):
         if not has_text:
             rest = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
             source = "train" if split == "val" else "it"
-            divided = not self.val and (split == "val" or (split == "train" and _is_jsonl(paths[0])))
+            divided = self.val is None and (split == "val" or (split == "train" and _is_jsonl(paths[0])))
             hint = f"; a tenth of {source} is used for validation: set val, or use more text" if divided else ""
             raise DataError(f"{split}: no text in {paths[0]}{rest}{hint}")
 

@@ -1,6 +1,7 @@
-"""An evaluator: the norm of each input's embedding, at every evaluation.
+"""An evaluator: the sum of the norms of the parameters of each input's tokenizer, at every evaluation. `scan` is the
+name of an input.
 
-evaluation: {also: {norms: {use: evaluator:Norms}}}
+evaluation: {also: {norms: {use: evaluator:Norms, inputs: [scan]}}}
 checkpoints: {best: val/norm/scan}
 """
 

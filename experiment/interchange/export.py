@@ -127,7 +127,8 @@ def architecture_of(run: Run) -> Architecture:
 
 
 def resolved(architecture: Architecture, run: Run) -> Mapping[str, Any]:
-    """Returns the YAML tree of an architecture with all defaults, and with the encodings of the run."""
+    """Returns the YAML tree of an architecture with all defaults. The options `encoding` and `vocabulary` of its text
+    inputs are those of the run."""
     tree = architecture.tree()
     for name, options in tree["inputs"].items():
         encoding = {key: run.config.tree["inputs"][name].get(key) for key in ("encoding", "vocabulary")}

@@ -18,16 +18,13 @@ from torch import nn
 from ...models.attention.grammar import parse_graph
 from ...models.attention.graph import Graph
 from ...models.layers.positions import LearnedSecond, Sinusoidal
-from ...tasks.base import Needs, Task, Wiring
+from ...tasks.base import Needs, Problems, Task, Wiring
 from ...tokenizers.base import SECONDS, Part, Role, constructor_problem, position_axes
 from ...tokenizers.encoding.byte_pairs import known_name
 from .document import Problem, Where
 from .hints import nearest, shown
 from .registry import imported
 from .sections import BUILT_IN, Checkpoints, Data, Evaluation, Logging, Training
-
-Found = tuple[Where, str]
-"""The path of a problem in the YAML, and its message."""
 
 ROWS = 2**20
 """The largest number of rows in a step."""
@@ -39,7 +36,7 @@ MOST = {
 a message instead of a long computation. All other integers may be up to 2**48."""
 
 
-def at_least(section: str, values: Mapping[str, Any], *names: str, least: float | None = None) -> Iterator[Found]:
+def at_least(section: str, values: Mapping[str, Any], *names: str, least: float | None = None) -> Problems:
     """Yields a problem for each value of a section that is below `least` (None: that is not above 0), or that is an
     integer above its maximum (MOST). `values` are the settings of the section, `names` those that are checked. null is
     not a problem."""
@@ -59,14 +56,14 @@ def in_cores(model: Part, name: str) -> dict[tuple[str, ...], Any]:
     return settings | ({("model", "encoder", name): getattr(encoder, name)} if encoder else {})
 
 
-def model_sizes(model: Part) -> Iterator[Found]:
+def model_sizes(model: Part) -> Problems:
     yield from at_least("model", model.options, "width", "depth", "heads", "context", least=1)
     yield from at_least("model", model.options, "core_tokens", least=0)
     if encoder := model.options["encoder"]:
         yield from at_least("model.encoder", vars(encoder), "depth", "context", least=1)
 
 
-def training_sizes(training: Training) -> Iterator[Found]:
+def training_sizes(training: Training) -> Problems:
     yield from at_least("training", vars(training), "learning_rate", "clip")
     if (training.steps is None) == (training.minutes is None):
         yield ("training",), "needs either 'steps' or 'minutes' (a budget of time)"
@@ -84,23 +81,23 @@ def training_sizes(training: Training) -> Iterator[Found]:
         yield ("training", "ema"), f"must be between 0 and 1, not {training.ema}; null: no average"
 
 
-def evaluation_sizes(evaluation: Evaluation) -> Iterator[Found]:
+def evaluation_sizes(evaluation: Evaluation) -> Problems:
     yield from at_least("evaluation", vars(evaluation), "every", "rows", least=1)
     yield from at_least("evaluation", vars(evaluation), "sample_tokens", "generated", least=0)
 
 
-def checkpoint_sizes(checkpoints: Checkpoints) -> Iterator[Found]:
+def checkpoint_sizes(checkpoints: Checkpoints) -> Problems:
     yield from at_least("checkpoints", vars(checkpoints), "every", "keep", "average", least=1)
     average, keep = checkpoints.average, checkpoints.keep
     if average is not None and average > keep:
         yield ("checkpoints", "keep"), f"must be at least {average} (checkpoints.average), not {keep}"
 
 
-def logging_sizes(logging: Logging) -> Iterator[Found]:
+def logging_sizes(logging: Logging) -> Problems:
     yield from at_least("logging", vars(logging), "every", least=1)
 
 
-def built_tasks(parts: Mapping[str, Part]) -> tuple[dict[str, Task], list[Found]]:
+def built_tasks(parts: Mapping[str, Part]) -> tuple[dict[str, Task], list[tuple[Where, str]]]:
     """Returns the tasks that accept their options, by name, and the problems of the other tasks."""
     tasks: dict[str, Task] = {}
 
@@ -115,7 +112,7 @@ def generated_by(tasks: Mapping[str, Part], needs: Mapping[str, Needs]) -> list[
     return [part.options["target"] for name, part in tasks.items() if needs[name].generates]
 
 
-def refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, device="cpu") -> Iterator[Found]:
+def refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, device="cpu") -> Problems:
     """Yields a problem at `path` if calling `part` with `arguments` raises ValueError or TypeError. RuntimeError is
     ignored. The state of the CPU's random number generator does not change.
 
@@ -130,7 +127,7 @@ def refusal(path: tuple[str, ...], part: Callable[..., Any], *arguments: Any, de
         return
 
 
-def inputs_can_be_built(inputs: dict[str, Part]) -> Iterator[Found]:
+def inputs_can_be_built(inputs: dict[str, Part]) -> Problems:
     """The chopper of every input accepts its options, and every embedder has the constructor that `Model` calls."""
     for name, part in inputs.items():
         yield from refusal(("inputs", name), lambda part=part: part.of(part.target.Chopper)())
@@ -138,7 +135,7 @@ def inputs_can_be_built(inputs: dict[str, Part]) -> Iterator[Found]:
             yield ("inputs", name), problem
 
 
-def encodings_fit(inputs: dict[str, Part]) -> Iterator[Found]:
+def encodings_fit(inputs: dict[str, Part]) -> Problems:
     """The `encoding` of every text exists. The encodings `bpe` and `numbers` have a `vocabulary` (a number of ids, for
     `bpe` at least 257); all other encodings have none."""
     for name, part in inputs.items():
@@ -149,6 +146,7 @@ def encodings_fit(inputs: dict[str, Part]) -> Iterator[Found]:
             known_name(encoding)
         except ValueError as error:
             yield ("inputs", name, "encoding"), str(error)
+            continue
         if encoding in ("bpe", "numbers") and vocabulary is None:
             yield ("inputs", name, "encoding"), f"{encoding} needs 'vocabulary', the number of ids, such as 4096"
         elif encoding == "bpe" and vocabulary < 257:
@@ -159,7 +157,7 @@ def encodings_fit(inputs: dict[str, Part]) -> Iterator[Found]:
             yield ("inputs", name, "vocabulary"), message
 
 
-def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Iterator[Found]:
+def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Problems:
     """Images with `augment` have a `size`, since augmentation needs batches of images of one shape."""
     for name, part in inputs.items():
         options = part.options
@@ -170,9 +168,7 @@ def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Iterator[Found]:
             yield ("inputs", name, "augment"), message
 
 
-def encoder_fits(
-    inputs: dict[str, Part], model: Part, tasks: dict[str, Part], needs: dict[str, Needs]
-) -> Iterator[Found]:
+def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part], needs: dict[str, Needs]) -> Problems:
     """A task with cross-attention needs an encoder. If there is an encoder, at least one task generates an input, at
     least one input is not generated (so the encoder can read it), and there are no core tokens."""
     encoder, generated = model.options["encoder"], generated_by(tasks, needs)
@@ -192,7 +188,7 @@ def encoder_fits(
 
 def absolute_positions_fit(
     inputs: dict[str, Part], model: Part, tasks: dict[str, Part], needs: dict[str, Needs]
-) -> Iterator[Found]:
+) -> Problems:
     """The `length` of an absolute position embedding is at least the context of the core that reads the input
     (`LearnedSecond` is exempt). With sinusoidal positions the width is even."""
     width, encoder = model.options["width"], model.options["encoder"]
@@ -210,7 +206,7 @@ def absolute_positions_fit(
             yield ("model", "width"), f"must be even for sinusoidal positions (inputs.{name}.position), not {width}"
 
 
-def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part], needs: dict[str, Needs]) -> Iterator[Found]:
+def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part], needs: dict[str, Needs]) -> Problems:
     """The `target` of a task that predicts an input is an existing input."""
     for name, part in tasks.items():
         target = part.options.get("target")
@@ -218,7 +214,7 @@ def targets_are_inputs(inputs: dict[str, Part], tasks: dict[str, Part], needs: d
             yield ("tasks", name, "target"), f"no input is named {target!r}{nearest(target, inputs)}"
 
 
-def tokens_are_hidden_once(needs: dict[str, Needs]) -> Iterator[Found]:
+def tokens_are_hidden_once(needs: dict[str, Needs]) -> Problems:
     """No two tasks mask or denoise the same input. Otherwise each of the two tasks would be trained on tokens that the
     other task replaced."""
     hidden: dict[str, str] = {}
@@ -231,7 +227,7 @@ def tokens_are_hidden_once(needs: dict[str, Needs]) -> Iterator[Found]:
 
 def answers_are_not_read(
     inputs: dict[str, Part], model: Part, tasks: dict[str, Part], data: Data, needs: dict[str, Needs]
-) -> Iterator[Found]:
+) -> Problems:
     """No input reads a data column that a task predicts, unless the task hides its target (by a shift or a mask). If
     there is an encoder, generated inputs are exempt, since the encoder does not read them."""
     generated = generated_by(tasks, needs)
@@ -245,7 +241,7 @@ def answers_are_not_read(
             yield ("tasks", name, "target"), f"{leak}; {advice}"
 
 
-def time_is_kept(wiring: Wiring, model: Part) -> Iterator[Found]:
+def time_is_kept(wiring: Wiring, model: Part) -> Problems:
     """No token depends on a complete clip, since the clip includes the token's future. This condition holds for the
     attention `causal(seconds)`, and for `causal` if tokens are ordered by time and a task predicts the next token."""
     settings = in_cores(model, "attention").values()
@@ -268,13 +264,13 @@ def time_is_kept(wiring: Wiring, model: Part) -> Iterator[Found]:
                 yield ("inputs", name), message
 
 
-def order_is_known(inputs: dict[str, Part], data: Data) -> Iterator[Found]:
+def order_is_known(inputs: dict[str, Part], data: Data) -> Problems:
     """With `data.order: seconds`, at least one input has positions in seconds."""
     if data.order == SECONDS and SECONDS not in position_axes(inputs):
         yield ("data", "order"), "no input has a time: set the `offset` of one, or use order: inputs"
 
 
-def generated_items_have_no_offset(inputs: dict[str, Part], needs: dict[str, Needs]) -> Iterator[Found]:
+def generated_items_have_no_offset(inputs: dict[str, Part], needs: dict[str, Needs]) -> Problems:
     """An input that a task generates token by token, or refines, has no `offset` (a time in seconds)."""
     for name, task_needs in needs.items():
         for input in task_needs.inputs if task_needs.generates or task_needs.refines else ():
@@ -286,8 +282,9 @@ def wire(
     inputs: Mapping[str, Part], shares: Mapping[str, str], tasks: Mapping[str, Task], model: Part, data: Data,
     training: Training,
 ) -> Wiring:  # fmt: skip
-    """Returns the wiring of a configuration. The sections are checked and the tasks are built. `shares` maps each input
-    that is written `{same_as: OTHER}` to OTHER, the input whose tokenizer it uses."""
+    """Returns the `Wiring` of a configuration: the facts that depend neither on data nor on a model. The caller has
+    already checked the sections and built the tasks. `shares` maps each input that is written `{same_as: OTHER}` to
+    OTHER, the input whose tokenizer it uses."""
     owners = {name: shares.get(name, name) for name in inputs}
     needs = {name: task.needs for name, task in tasks.items()}
     generated = tuple(task.target for name, task in tasks.items() if needs[name].generates)
@@ -341,7 +338,7 @@ def cross_problems(
     return problems, valid.get("wiring")
 
 
-def parts_fit(wiring: Wiring, data: Data, evaluation: Evaluation) -> Iterator[Found]:
+def parts_fit(wiring: Wiring, data: Data, evaluation: Evaluation) -> Problems:
     """All sections together fit each task, the data set and each further evaluator. No further evaluator has the name
     of a built-in evaluator."""
     for name, task in wiring.tasks.items():
@@ -355,7 +352,7 @@ def parts_fit(wiring: Wiring, data: Data, evaluation: Evaluation) -> Iterator[Fo
         yield from problems or part().problems(name, wiring)
 
 
-def names_fit_modules(inputs: dict[str, Part] | None = None, tasks: dict[str, Part] | None = None) -> Iterator[Found]:
+def names_fit_modules(inputs: dict[str, Part] | None = None, tasks: dict[str, Part] | None = None) -> Problems:
     """There is at least one input and one task. The names of inputs and tasks are ASCII identifiers that are not
     attributes of torch modules. The names of judges under `metrics` are ASCII identifiers, since a judge stores files
     in a folder of its name."""
@@ -375,7 +372,7 @@ def names_fit_modules(inputs: dict[str, Part] | None = None, tasks: dict[str, Pa
                 yield path, f"{judge!r} is not a valid name: letters, digits and _ only, with a letter first"
 
 
-def heads_divide(model: Part) -> Iterator[Found]:
+def heads_divide(model: Part) -> Problems:
     """`heads` divides `width`, or `head_width` is set. `key_value_heads` divides `heads`."""
     width, heads, block = model.options["width"], model.options["heads"], model.options["block"].options
     if width % heads and block.get("head_width") is None:
@@ -393,7 +390,7 @@ def _divisors(number: int, near: int) -> str:
     return " or ".join(str(d) for d in divisors if d)
 
 
-def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iterator[Found]:
+def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Problems:
     """There is at least one attention expression in each core. Every expression can be parsed, and names only inputs
     and axes that exist."""
     for path, setting in in_cores(model, "attention").items():
@@ -407,7 +404,7 @@ def attention_parses(model: Part, inputs: dict[str, Part] | None = None) -> Iter
                     yield (*path, *([] if isinstance(setting, str) else [index])), str(error)
 
 
-def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Found]:
+def relative_position_fits(inputs: dict[str, Part], model: Part) -> Problems:
     """`position` of the model and of the encoder accepts the number of heads, the channels per head and the position
     axes."""
     width, heads = model.options["width"], model.options["heads"]
@@ -417,21 +414,21 @@ def relative_position_fits(inputs: dict[str, Part], model: Part) -> Iterator[Fou
             yield from refusal(path, position, heads, channels, position_axes(inputs))
 
 
-def block_can_be_built(model: Part) -> Iterator[Found]:
+def block_can_be_built(model: Part) -> Problems:
     """`block` accepts its options at this width and number of heads."""
     block, width, heads = (model.options[name] for name in ("block", "width", "heads"))
     if not list(heads_divide(model)):
         yield from refusal(("model", "block"), block, width, heads, device="meta")
 
 
-def samples_or_tokens(data: Data, training: Training) -> Iterator[Found]:
+def samples_or_tokens(data: Data, training: Training) -> Problems:
     """For a text corpus `samples_per_step` is not set."""
     if data.dataset is not None and not holds_samples(data) and training.samples_per_step is not None:
         message = f"dataset {data.dataset.use!r} is a text corpus: set 'tokens_per_step' instead"
         yield ("training", "samples_per_step"), message
 
 
-def rows_can_be_planned(model: Part, training: Training) -> Iterator[Found]:
+def rows_can_be_planned(model: Part, training: Training) -> Problems:
     """The tokens of a step fill at most ROWS rows of `context` tokens."""
     context, tokens = model.options["context"], training.tokens_per_step
     if tokens and context > 0 and tokens > context * ROWS:
@@ -446,14 +443,14 @@ def holds_samples(data: Data) -> bool:
     return is_part and data.dataset.target.holds_samples
 
 
-def core_tokens_have_room(model: Part, data: Data) -> Iterator[Found]:
+def core_tokens_have_room(model: Part, data: Data) -> Problems:
     """With a text corpus there are no core tokens, since the windows of the text fill the rows completely."""
     if model.options["core_tokens"] and data.dataset is not None and not holds_samples(data):
         corpus = f"dataset {data.dataset.use!r} is a text corpus"
         yield ("model", "core_tokens"), f"must be 0: {corpus}, whose windows contain only tokens of the text"
 
 
-def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training) -> Iterator[Found]:
+def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training) -> Problems:
     """`training.input_dropout` and `data.columns` name only existing inputs. The shares of `input_dropout` are at least
     0 and below 1."""
     dropout = training.input_dropout
@@ -470,7 +467,7 @@ def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training
 
 def steps_are_rows(
     model: Part, training: Training, data: Data | None = None, needs: dict[str, Needs] | None = None
-) -> Iterator[Found]:
+) -> Problems:
     """For a text corpus, `tokens_per_step` is a multiple of the tokens of a row, and `rows_per_micro_batch` is at most
     the rows of a step. A row has as many tokens as the longest window that a task reads, by default the context."""
     context, tokens, encoder = model.options["context"], training.tokens_per_step, model.options["encoder"]
@@ -488,12 +485,12 @@ def steps_are_rows(
         yield ("training", "rows_per_micro_batch"), f"must be at most the {step_rows} rows of a step, not {rows}"
 
 
-def schedule_fits(training: Training) -> Iterator[Found]:
+def schedule_fits(training: Training) -> Problems:
     """`schedule` accepts its options for this number of steps (1000 if `steps` is null)."""
     yield from refusal(("training", "schedule"), training.schedule, training.steps or 1000)
 
 
-Check = Callable[..., Iterator[Found]]
+Check = Callable[..., Problems]
 SINGLE_CHECKS: tuple[Check, ...] = (
     names_fit_modules, model_sizes, training_sizes, evaluation_sizes,
     checkpoint_sizes, logging_sizes,

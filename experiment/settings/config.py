@@ -1,8 +1,8 @@
 """Reads a YAML file into a checked `Config`. All problems of the file are reported at once, each with its line and the
 possible values.
 
-`document.py` reads the file. `schema.py` checks each section against the signatures of the classes that the section
-names. `checks.py` checks the sections against each other. A YAML needs only the settings that differ from the
+`document.py` reads the file. `schema.py` checks the keys of each section against the parameters of the classes in
+`use`. `checks.py` checks the sections against each other. A YAML needs only the settings that differ from the
 defaults."""
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = 
     if in_run:
         _begin_run_config(document, folder)
     elif is_run_file and tree.pop("out", None) and not any(override.startswith("out=") for override in overrides):
-        reason = "a file named config.yaml may belong to a foreign run"
+        reason = "a file named config.yaml may belong to a run that is not trusted"
         document.problems.append(Problem((), f"out: {reason}: rename it, or set out=FOLDER on the command line"))
     document.rename()
     for override in overrides:
@@ -134,8 +134,8 @@ def load_run_config(folder: Path, trust: Trust = NOTHING) -> Config:
 
 def _begin_run_config(document: Document, folder: Path) -> None:
     """Check and remove the format number in the configuration of a run. Set `out` to the run's folder, since the run
-    may have been moved; if the file does not have the name `config.yaml`, set `out` to None. Raises ConfigError for
-    another format number."""
+    may have been moved, or to None if the configuration was read from a file that is not named `config.yaml`. Raises
+    ConfigError if this version of chopmix does not read the format."""
     if problem := other_format(document.tree.pop("format", 1)):
         raise ConfigError(document.file, [Problem((), problem)])
     document.tree["out"] = str(folder) if Path(document.file).name == "config.yaml" else None

@@ -146,8 +146,8 @@ class Renaming(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The message without the path: `is called data.dataset now` for a key, `'same_span' is called 'same_item' now`
-        for a value."""
+        """The message without the path of the old key or value at its beginning: `is called data.dataset now` for a
+        key, `'same_span' is called 'same_item' now` for a value."""
         if self.path[-1] == self.old:
             return f"is called {'.'.join(map(str, self.moved))} now"
         return f"{self.old!r} is called {self.new!r} now"
@@ -167,7 +167,7 @@ def rename(tree: Any) -> list[Renaming]:
                 continue
             if word:
                 mapping[key] = with_value(mapping[key], (*path, key), word, new_path, renamings)
-            elif not is_foreign(mapping):
+            elif not is_user_class(mapping):
                 renamings.append(with_key(mapping, path, key, new_path.rpartition(".")[2]))
     with_references(tree, (), renamings)
     return renamings
@@ -184,7 +184,7 @@ def mappings(tree: Any, parents: list[str], path: tuple[str, ...] = ()) -> Itera
         yield from mappings(tree.get(key), parents[1:], (*path, key))
 
 
-def is_foreign(part: Mapping[str, Any]) -> bool:
+def is_user_class(part: Mapping[str, Any]) -> bool:
     """Returns whether a mapping contains the options of a class outside chopmix."""
     use = part.get("use")
     return isinstance(use, str) and ":" in use and not use.startswith("chopmix.")

@@ -51,8 +51,8 @@ OURS = __name__.partition(".")[0]
 
 
 def problem(message: str, *path: str | int, kind: str = "config") -> ValidationError:
-    """Returns a pydantic error with one problem. `path` is relative to the value that is read. `kind` is the type of
-    the pydantic error."""
+    """Returns a pydantic error with one problem. `path` contains the keys from the value that is being validated to the
+    wrong part; it is empty for the value itself. `kind` is the type of the pydantic error."""
     error: InitErrorDetails = {"type": PydanticCustomError(kind, message), "loc": path, "input": None}
     return ValidationError.from_exception_data("configuration", [error])
 
@@ -189,8 +189,8 @@ Keys = dict[str, tuple[Any, Any]]
 
 
 def halves(target: Target) -> tuple[Target, ...]:
-    """Returns the callables whose keys are in one mapping of the YAML: the chopper and the tokenizer for a tokenizer,
-    else only `target`."""
+    """Returns the classes or functions whose parameters are the keys of one mapping in the YAML. For a tokenizer, these
+    are its chopper and the tokenizer itself; for anything else, only `target`."""
     return (target.Chopper, target) if hasattr(target, "Chopper") else (target,)
 
 

@@ -1,12 +1,13 @@
 """Attribution: measures how many bits each input contributes to the prediction, by evaluations with subsets of the
 inputs.
 
-The value of a set S of inputs is the reduction of the loss in bits per sample, compared with a model that reads no
-inputs: v(S) = (nats(no inputs) - nats(S)) / ln 2. The share of an input is the increase of the value when the input is
-added, averaged over all orders in which the inputs can be added (Shapley 1953). The shares add up to the value of all
-inputs. Example: if v(image) = 3, v(text) = 1 and v(image and text) = 6, the share of the image is (3 + 5) / 2 = 4 and
-the share of the text is (1 + 3) / 2 = 2. If there are too many subsets, the average is taken over some random orders
-and the reverse of each of these orders (Castro et al. 2009). The shares still add up."""
+The value of a set S of inputs is the number of bits by which these inputs reduce the mean loss per sample, compared
+with the same model without any of these inputs: v(S) = (nats(no inputs) - nats(S)) / ln 2, where nats(S) is the mean
+loss with the inputs S. The share of an input, in bits, is the increase of the value when the input is added, averaged
+over all orders in which the inputs can be added (Shapley 1953). The shares add up to the value of all inputs. Example:
+if v(image) = 3, v(text) = 1 and v(image and text) = 6, the share of the image is (3 + 5) / 2 = 4 and the share of the
+text is (1 + 3) / 2 = 2. If there are too many subsets, the average is taken over some random orders and the reverse of
+each of these orders (Castro et al. 2009). The shares still add up."""
 
 from __future__ import annotations
 
@@ -139,11 +140,11 @@ def measure_attribution(
     model: Model, tasks: Mapping[str, Task], split: SampleSplit, *, rows: int = 64, generated: int | None = None,
     processes: Processes | None = None,
 ) -> dict[str, Attribution]:  # fmt: skip
-    """Returns the `Attribution` of each task, by evaluations of the task with every subset of the inputs that can be
-    dropped and that occur in samples with a target. Tasks without such inputs are left out. With more than `MOST`
-    inputs, only the subsets of `some_orders` are evaluated. The model always reads the inputs that the task itself
-    needs. It reads inputs that other tasks predict only if they are in the subset. `rows` and `generated` are
-    parameters of `measured`.
+    """Returns the `Attribution` of each task. An input is varied if the task does not need it and if it occurs in
+    samples with a target. The task is evaluated with every subset of these inputs. With more than `MOST` inputs, only
+    some subsets are evaluated (see `some_orders`). Tasks without such inputs are left out. The model always reads the
+    inputs that the task itself needs. It reads inputs that other tasks predict only if they are in the subset. `rows`
+    and `generated` are parameters of `measured`.
 
     Raises NothingToWithholdError (a ValueError) if the result is empty, and ValueError if the number of targets of a
     task depends on the subset."""
@@ -239,7 +240,8 @@ def targets_of(figures: TaskFigures | None) -> float:
 
 def check_counts(task: str, counts: Mapping[Subset, float], inputs: Subset) -> None:
     """Raises ValueError if the number of targets of a task depends on the subset of inputs, because the losses cannot
-    be compared then. `counts` contains the number of targets by subset; `inputs` is the subset of all inputs."""
+    be compared then. `counts` contains the number of targets by subset. `inputs` is the key of the complete set of
+    inputs."""
     for subset, count in counts.items():
         if count != counts[inputs]:
             missing = " and ".join(name for name in inputs if name not in subset)
@@ -343,9 +345,9 @@ def subset_table(task: str, attribution: Attribution, truth: Sequence[Outcome] |
 def truth_of(
     wiring: Wiring, dataset: SampleDataset, split: str, task: Task, inputs: Collection[str]
 ) -> list[Outcome] | None:
-    """Returns the joint probability table of these inputs and the target of the task. Returns None if the target column
-    is not the answer of the table, if the data set has no table for the split, if an input is not in the table, or if
-    the task predicts only parts of an item."""
+    """Returns the joint probability table of these inputs and the target of the task. Returns None if the target of the
+    task is not the `truth_column` of the data set, if the data set has no table for the split, if an input is not in
+    the table, or if the task predicts only parts of an item."""
     columns, needs = wiring.columns, task.needs
     if columns.get(task.target, task.target) != dataset.truth_column:
         return None

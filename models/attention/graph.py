@@ -196,8 +196,8 @@ class Not(Graph):
 
 @dataclass(frozen=True)
 class Causal(Graph):
-    """A token reads the tokens whose position on `axis` is not larger than its own. Axis 0 is the running order;
-    another axis can be seconds.
+    """A token reads the tokens whose position on `axis` is not larger than its own. Axis 0 is the number of the token
+    within its sample (0, 1, 2, ...); another axis can be the time in seconds.
 
     Tokens without a coordinate on the axis (a class token, a text among sensors) come after all others: they read all
     tokens, and tokens with a coordinate do not read them. Otherwise a token could read its own future through them.

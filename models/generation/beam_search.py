@@ -63,7 +63,7 @@ class Search:
         return self.beams == 1 and not self.no_repeat
 
 
-class Found(NamedTuple):
+class Hypothesis(NamedTuple):
     """The result for one text: its ids without prompt and end, and the log-probability `log` of ids and end in nats."""
 
     ids: list[int]
@@ -73,14 +73,14 @@ class Found(NamedTuple):
 @torch.inference_mode()
 def beam_search(
     session: Session | Guided, ends: Collection[int], most: int, search: Search, constraint: Constraint | None = None
-) -> list[Found]:
-    """Returns the best continuation of every row of the session, one `Found` per row. `ends` are the ids that end a
-    text, `most` is the maximum number of generated tokens, including the end, and `constraint` restricts the generated
-    ids. `no_repeat` also applies to the ids of the prompt. Raises ValueError if the model's scores are NaN or infinite,
+) -> list[Hypothesis]:
+    """Returns the best continuation of every row of the session, one `Hypothesis` per row. `ends` are the ids that
+    end a text, `most` is the maximum number of generated tokens, including the end, and `constraint` restricts the
+    generated ids. `no_repeat` also applies to the ids of the prompt. Raises ValueError if the model's scores are NaN or infinite,
     or if no id is allowed next."""
     scores = session.scores()
     beams, rows = search.beams, len(scores)
-    results = [Found([], 0.0)] * rows
+    results = [Hypothesis([], 0.0)] * rows
     texts = [Beams([id for id in row if id >= 0], beams) for row in session.ids.tolist()]
     active, device, allowed = list(range(rows)), scores.device, Allowed(constraint)
     running = torch.full((rows, beams), NEVER, device=device)
@@ -167,10 +167,10 @@ class Beams:
         self.ids = [self.ids[beam] + [id] for _, beam, id in continuing]
         return continuing
 
-    def best(self) -> Found:
+    def best(self) -> Hypothesis:
         """Returns the best finished text, without its prompt."""
         _, log, ids = self.finished[0]
-        return Found(ids[self.prompt :], log)
+        return Hypothesis(ids[self.prompt :], log)
 
 
 def continuations(

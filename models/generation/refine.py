@@ -1,8 +1,8 @@
 """Refinement: replaces the masks of a draft by ids in several steps, in the order of confidence or in random order.
 
 One step reads the complete draft and fills in several tokens at once, independently of each other. More steps take
-longer but give better results. With one token per step and random order, the probability of a text is the likelihood
-for which masked diffusion computes a bound.
+longer but give better results. With one token per step and random order, the loss of masked diffusion in an evaluation
+is an upper bound of the negative log-likelihood of a text.
 """
 
 from __future__ import annotations

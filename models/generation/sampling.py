@@ -106,9 +106,9 @@ def draw(
     session: Session | Guided, most: int, sampling: Sampling = Sampling(), generator: torch.Generator | None = None,
     allowed: Allowed = Allowed(),
 ) -> Iterator[Int[Tensor, "b"]]:  # fmt: skip
-    """Generates text. Yields `most` times the next id of every row, on the CPU, and appends these ids to the session;
-    the caller may stop earlier. Only ids that `allowed` permits are drawn. Raises ValueError if the model's scores are
-    NaN or infinite, or if no id is allowed in a row."""
+    """Generates text. Yields `most` times the next id of every row, on the CPU; the caller may stop earlier. All ids
+    except the last are appended to the session. Only ids that `allowed` permits are drawn. Raises ValueError if the
+    model's scores are NaN or infinite, or if no id is allowed in a row."""
     prompt_length = session.ids.shape[1]
     for number in range(most):
         scores = session.scores()

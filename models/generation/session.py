@@ -96,7 +96,10 @@ class Session:
         if chunks.slots is not None:
             last = chunks.slots[chunks.counts.cumsum(0) - 1]
             if len(last) != self.rows or not (last % n == n - 1).all():
-                raise ValueError(f"every sample must end with its text {self.input!r}, so that it can be continued")
+                raise ValueError(
+                    f"the last tokens of every sample must be those of its input {self.input!r}, so that this text can "
+                    "be continued"
+                )
         longest = int(self.counts.max())
         ids = torch.full((self.rows, longest), -1)
         ids[torch.arange(longest) >= longest - self.counts[:, None]] = chunks.values.flatten()
@@ -220,7 +223,7 @@ class Session:
         return Chunks(values=self.ids[:, start - self.columns :], index=self.counts[:, None] + number)
 
     def _pending(self) -> SetPlan:
-        """Returns a set with the appended tokens that are not processed yet."""
+        """Returns a `SetPlan` with the appended tokens that are not processed yet."""
         return SetPlan(tokens=self._tokens(self.processed), chunks={self.input: self._appended(self.processed)})
 
     def _complete(self) -> SetPlan:
@@ -254,7 +257,8 @@ class Session:
         if beams > 1:
             if not self.cached:
                 raise ValueError(
-                    "beam search needs the cache; without it only sampling and greedy decoding are possible"
+                    "beam search needs the cache of keys and values, which is switched off (--no-cache, cached=False); "
+                    "sampling and greedy decoding are possible without it"
                 )
             self.beams = beams
             self._select(torch.arange(self.rows).repeat_interleave(beams))
@@ -319,7 +323,10 @@ def fitting(model: Model, input: str, ids: Sequence[int]) -> list[int]:
     prompt = cut(ids, model.context, period)
     if prompt is None:
         text = f"a prompt of {len(ids)} tokens does not fit into the context of {model.context}"
-        raise ValueError(f"{text}, and its positions have a period of {period}; shorten the prompt")
+        raise ValueError(
+            f"{text}, and it cannot be cut automatically, because only multiples of {period} tokens can be removed; "
+            "shorten the prompt"
+        )
     return prompt
 
 

@@ -26,7 +26,8 @@ in the unit of the position (tokens, patches or seconds)."""
 
 class AbsolutePosition(nn.Module):
     """Base class of the embeddings that are added to the tokens of an input. It maps the index of each token within its
-    item (from 0) to a vector: (t) to (t, d). `length` is the maximum number of tokens per item; null: the context.
+    item (from 0) to a vector: (t) to (t, d). `length` is the maximum number of tokens per item. If it is null, this is
+    the context of the model.
     """
 
     period: int = 1

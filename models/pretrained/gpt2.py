@@ -25,7 +25,8 @@ def transposed(value: Tensor) -> Tensor:
 
 
 class Gpt2Blocks(Architecture):
-    """The fields of a `config.json` for the blocks of GPT-2. Other architectures also have these blocks."""
+    """The fields of `config.json` that describe the transformer blocks of GPT-2. Base class of the architectures with
+    these blocks: GPT-2 and the Decision Transformer."""
 
     n_layer: Annotated[Depth, At("model.depth")] = 12
     n_head: Annotated[Heads, At("model.heads")] = 12

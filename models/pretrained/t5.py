@@ -85,7 +85,10 @@ class T5(Architecture):
     def from_tree(cls, tree, tensors, legend):
         head = tree["tasks"]["answer"]["head"]
         if head == {"use": "tied", "scaled": False}:
-            raise PublishedError("a T5 with a tied head needs scaled outputs")
+            raise PublishedError(
+                "a T5 with a tied head scales its outputs; this run has scaled: false in tasks.answer.head, so it "
+                "cannot be exported"
+            )
         inner = len(tensors[f"{BLOCK}attention.query.weight".format(layer=0)])
         others = {"d_kv": inner // tree["model"]["heads"], "scale_decoder_outputs": head["use"] == "tied"}
         return super().from_tree(tree, tensors, legend, others)

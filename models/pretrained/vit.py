@@ -1,4 +1,4 @@
-"""Vision Transformers. The reference is `VisionTransformer` of timm (`vit_*`, `deit_*`)."""
+"""Vision Transformers. The models give the outputs of `VisionTransformer` of timm (`vit_*`, `deit_*`)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PerChannel = Field(min_length=1, max_length=16)
 
 
 class VitArguments(Published):
-    """The arguments of an architecture that `model_args` in a `config.json` of timm may change. Other arguments are
-    errors. None: not changed."""
+    """The arguments that `model_args` in a `config.json` of timm can change. Any other argument raises an error. None:
+    not changed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
 
@@ -155,8 +155,9 @@ class Vit(Architecture):
         )  # fmt: skip
 
     def names(self):
-        """Our model embeds patches with a matrix instead of a convolution. Our core token is the sum of the class token
-        and its position embedding. In DeiT III the class token has no position embedding."""
+        """The names of all parameters. Two differences from timm are converted: our model embeds patches with a matrix,
+        timm with a convolution; our class token (`own.weight`) is the sum of timm's class token and its position
+        embedding. In DeiT III the class token has no position embedding, so both are equal."""
         args, theirs, parts = self.model_args, "blocks.{layer}.", ("query", "key", "value")
         prefix = int(args.class_token and not args.no_embed_class)
         if prefix:

@@ -45,7 +45,10 @@ class Planning:
         for part in text.split(","):
             name, _, number = part.partition(":")
             if name not in names or not number.isdecimal() or len(number) > 15:
-                raise ValueError(f"a plan must have the form {cls()}, not {shown(text)}")
+                raise ValueError(
+                    f"a plan must be a list of key:number pairs such as {cls()}, in which keys may be missing; not "
+                    f"{shown(text)}"
+                )
             numbers[name] = int(number)
         return cls(**numbers)
 

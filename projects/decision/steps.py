@@ -96,8 +96,10 @@ def _has_steps(wiring: Wiring, name: str) -> bool:
 def _out_of_step(
     wiring: Wiring, names: Collection[str], columns: Mapping[str, str], offset: Mapping[str, float], action: str
 ) -> Problems:
-    """Yields the inputs whose offset does not fit the time at which an agent knows their values. `offset` contains the
-    offset of each input within a step, in steps. `action` is the input that reads the action."""
+    """Yields a problem (path, message) for each input whose offset contradicts the order in which an agent learns the
+    values: the observations of a step come before its action and its reward, and these come before the observations of
+    the next step. `offset` contains the offset of each input within a step, in steps. `action` is the input that reads
+    the action."""
     observations = [name for name in wiring.in_time if name in names and columns[name] not in AFTER]
     moving = [name for name in observations if _has_steps(wiring, name)]
     for name in observations:

@@ -25,8 +25,8 @@ from .functions import Linear, Network, Sparse, Tree
 from .scoring import (
     ERROR,
     Errors,
+    ModelOutputs,
     Scores,
-    Seen,
     errors_by_name,
     model_outputs,
     probe,
@@ -185,7 +185,7 @@ def learned(run: TrainedModel, functions: int, say: Callable[[str], None]) -> tu
 
 def _outputs(
     run: TrainedModel, dataset: InContext, factors: Mapping[str, float], count: int, first: int = 0, depth: int = 0
-) -> Seen:
+) -> ModelOutputs:
     """Returns the outputs of the model for `count` functions of val, which are the samples from the number `first` on
     in the block of the run. `factors` contains factors of options of the data set, by option."""
     name, task = next((name, task) for name, task in run.tasks.items() if task.needs.supervised_at)
@@ -196,9 +196,9 @@ def _outputs(
 
 
 def curve_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns two lines with errors on the training distribution: after half of the examples and after all examples. A
-    line contains the errors of the model and of each baseline, and the paired differences between the model and the
-    baselines. Returns no lines for rules."""
+    """Returns two lines with mean squared errors on the training distribution: after half of the examples, and after
+    all examples except the last one. A line contains the errors of the model and of each baseline, and the difference
+    model minus baseline on the same functions, with standard errors. Returns no lines for the data set `rules`."""
     trained = [row for row in rows if row.get("where") == "as trained"]
     lines = []
     for row in [trained[len(trained) // 2], trained[-1]] if trained else ():

@@ -28,11 +28,11 @@ Errors = Mapping[str, Float[Tensor, "m k"]]
 baselines."""
 Scores = Mapping[str, Sequence[tuple[float, float]]]
 """The pairs (R2, standard error of R2) of the probe before the first layer and after each layer. Keys are the positions
-of the vectors, as in `Seen.vectors`."""
+of the vectors, as in `ModelOutputs.vectors`."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class ModelOutputs:
     """The points and values of n functions with k examples each, and the outputs of the model for these functions."""
 
     x: Float[Tensor, "n k d"]
@@ -49,7 +49,9 @@ class Seen:
 
 
 @torch.no_grad()
-def model_outputs(model: Model, name: str, task: NextItem, split: SampleSplit, depth: int = 0, rows: int = 64) -> Seen:
+def model_outputs(
+    model: Model, name: str, task: NextItem, split: SampleSplit, depth: int = 0, rows: int = 64
+) -> ModelOutputs:
     """Runs the model on all samples of a split and returns the outputs. If `depth` is not 0, the result also contains
     the vectors after that number of examples. `rows` is the number of samples per forward pass."""
     columns: dict[str, list[Tensor]] = {key: [] for key in ("x", "y", "predicted")}
@@ -76,11 +78,11 @@ def model_outputs(model: Model, name: str, task: NextItem, split: SampleSplit, d
     for hook in hooks:
         hook.remove()
     joined = {position: torch.cat(parts, dim=1) for position, parts in vectors.items() if parts}
-    return Seen(**{key: torch.cat(parts) for key, parts in columns.items()}, depth=depth, vectors=joined)
+    return ModelOutputs(**{key: torch.cat(parts) for key, parts in columns.items()}, depth=depth, vectors=joined)
 
 
 def errors_by_name(
-    outputs: Seen, baselines: Sequence[str], tuned: int, say: Callable[[str], None]
+    outputs: ModelOutputs, baselines: Sequence[str], tuned: int, say: Callable[[str], None]
 ) -> dict[str, Tensor]:  # fmt: skip
     """Returns the squared errors of the model and of each baseline on all functions except the first `tuned`. The first
     `tuned` functions select the settings of the baselines. Calls `say` with the name of each baseline before the
@@ -97,7 +99,7 @@ def with_error(values: Float[Tensor, "m"]) -> tuple[float, float]:
     return float(values.mean()), float(values.std() / len(values) ** 0.5)
 
 
-def probe(outputs: Seen, weight: float, fitted: int) -> Scores:
+def probe(outputs: ModelOutputs, weight: float, fitted: int) -> Scores:
     """Returns how well a linear map predicts the weights of ridge regression with the penalty `weight` from the vectors
     of each layer (Akyurek et al. 2023, arXiv:2211.15661). The map is fitted by ridge regression to the first `fitted`
     functions. R2 is computed on the remaining functions."""

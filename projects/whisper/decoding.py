@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ...models.arithmetic import finite
-from ...models.generation.beam_search import Found, largest, seated
+from ...models.generation.beam_search import Hypothesis, largest, seated
 from ...models.generation.session import Session
 from ...models.pretrained.base import Id, Published
 
@@ -90,7 +90,7 @@ class Protocol(Published):
         return max(*ids, self.timestamps, *self.languages.values(), *self.suppressed, *self.suppressed_first)
 
 
-class Said(NamedTuple):
+class Decoding(NamedTuple):
     """The decoded text of one window."""
 
     ids: list[int]
@@ -168,7 +168,7 @@ class Rules:
 # ------------------------------------------------------------------------------------------------- decoding of a window
 
 
-Candidate = Found
+Candidate = Hypothesis
 """A candidate for the text of a window: its ids without the end, and the sum of the log-probabilities of its ids,
 renormalized over the allowed ids. If the text has ended, the log-probability of the end is included."""
 

@@ -26,9 +26,9 @@ from ...tokenizers.base import Chopper, Chunk, axes_of
 from ...tokenizers.chopping.packing import place
 from ...tokenizers.encoding.base import Encoding
 from .decoding import (
+    Decoding,
     Protocol,
     Rules,
-    Said,
     code_of,
     compression,
     finite_scores,
@@ -45,7 +45,7 @@ class Segment(NamedTuple):
     end: float
     raw: str
     """The generated text. In languages that use spaces, it begins with a space."""
-    decoding: Said
+    decoding: Decoding
     """The result of decoding the complete window of the segment."""
     ids: list[int]
     """The ids of the tokens, including timestamps."""
@@ -150,7 +150,7 @@ class Transcribing:
                 f"temperatures must be at least one number, each 0 or from 1e-6 to 1e6, not {self.temperatures}"
             )
 
-    def needs_retry(self, decoding: Said) -> bool:
+    def needs_retry(self, decoding: Decoding) -> bool:
         """Returns whether to try the next temperature: whether the text is repetitive or unlikely. Returns False if the
         text is unlikely and the probability of no speech is above `silence`."""
         unlikely = self.confidence is not None and decoding.log < self.confidence
@@ -158,7 +158,7 @@ class Transcribing:
             return False
         return unlikely or (self.compression is not None and decoding.compression > self.compression)
 
-    def is_silent(self, decoding: Said) -> bool:
+    def is_silent(self, decoding: Decoding) -> bool:
         """Returns whether a window is silent (see `silence`). A silent window has no segments. If `confidence` is None,
         only the probability of no speech is compared."""
         confident = self.confidence is not None and decoding.log > self.confidence
@@ -265,7 +265,7 @@ class Transcriber:
     def hear(
         self, window: Tensor, context: Sequence[int], language: str | None, how: Transcribing,
         generator: torch.Generator | None = None,
-    ) -> Said:  # fmt: skip
+    ) -> Decoding:  # fmt: skip
         """Decodes one window with shape (mels, n), where n is at most `frames`. Returns the text of the first
         temperature for which `Transcribing.needs_retry` is False, or the text of the last temperature. `context`
         contains the ids of the preceding text. If `generator` is None, a generator with the seed `how.seed` is used."""
@@ -282,7 +282,7 @@ class Transcriber:
 
     def decode_at(
         self, batch: Batch, source: TokenSet | None, temperature: float, how: Transcribing, generator: torch.Generator
-    ) -> tuple[Said, TokenSet]:
+    ) -> tuple[Decoding, TokenSet]:
         """Decodes a window at one temperature. Returns the decoded text and the output of the encoder. `source` is the
         output of the encoder from an earlier call for the same window; None: the encoder is run."""
         p, begin = self.protocol, batch.main.chunks[self.names["input"]].values.view(-1).tolist()
@@ -297,12 +297,12 @@ class Transcriber:
         ids, log = likeliest(candidates, how.length_penalty)
         first = session.prompt_scores(begin.index(p.start))[0].float().softmax(-1)
         text = self.decode([id for id in ids if id < p.timestamps])
-        decoding = Said(ids, log / (len(ids) + 1), float(first[p.no_speech]), temperature, compression(text))
+        decoding = Decoding(ids, log / (len(ids) + 1), float(first[p.no_speech]), temperature, compression(text))
         return decoding, source
 
     # ------------------------------------------------------------------------------------------------------ segments
 
-    def cut(self, decoding: Said, offset: int, size: int, timed: bool) -> tuple[list[Segment], int]:
+    def cut(self, decoding: Decoding, offset: int, size: int, timed: bool) -> tuple[list[Segment], int]:
         """Returns the segments of a window, and the number of frames after which the next window begins. The window
         begins at the frame `offset` of the file and contains `size` frames of the file. `timed`: the text was decoded
         with timestamps.
@@ -331,7 +331,7 @@ class Transcriber:
         return round((id - self.protocol.timestamps) * STEP / self.hop)
 
     def _segments_of(
-        self, parts: list[tuple[int, int, list[int]]], offset: int, size: int, decoding: Said
+        self, parts: list[tuple[int, int, list[int]]], offset: int, size: int, decoding: Decoding
     ) -> list[Segment]:  # fmt: skip
         """Returns the segments of `parts`, which are tuples (first frame, end frame, ids). Segments are cut at the end
         of the window. Segments without text or with length 0 are dropped."""

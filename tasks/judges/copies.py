@@ -38,6 +38,8 @@ class Copies(Judge):
 
     def fit(self, open_run: Callable[[str | Path], RunPart], data: TrainingItems) -> None:
         ids = [*data.items()]
+        if not ids:
+            raise ValueError("copies: the training data has no complete item")
         if len({len(item_ids) for item_ids in ids}) != 1:
             raise ValueError("copies: the items of the training data differ in length; all must have the same length")
         self.training = np.array(ids, np.uint16)

@@ -9,6 +9,7 @@ import sys
 import tarfile
 import tracemalloc
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from chopmix.data.datasets.arithmetic import Arithmetic, answer
 from chopmix.data.datasets.dtmf import HIGH, LOW, RATE, Dtmf
 from chopmix.data.datasets.image_folder import ImageFolder
 from chopmix.data.datasets.manifest import Manifest
+from chopmix.data.datasets.text import Text
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.reader import ItemCache
 from chopmix.data.sampler import SampleIndex
@@ -688,3 +690,11 @@ print(len(cache.items), resident() - before)
         int, subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.split()
     )
     assert 1000 < kept < 100_000 and taken < 44_000_000
+
+
+def test_an_empty_list_of_files_is_refused():
+    """An empty list used to mean "without a val split" for texts, and was an IndexError for shards."""
+    for dataset in (partial(Text, train="a.txt"), partial(Webdataset, train="a.tar", columns={"image": "jpg"})):
+        for split in ("train", "val", "test"):
+            with pytest.raises(ValueError, match=f"{split} names no file; remove it, or name at least one file"):
+                dataset(**{split: []})

@@ -25,7 +25,7 @@ from chopmix.data.datasets.speech_commands import INSIDE, LISTS, WORDS, SpeechCo
 from chopmix.data.datasets.torchvision_data import KNOWN, REFUSED, TorchvisionData
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.experiment.interchange.importers.labelled import completed
-from chopmix.experiment.own_data import whole_data
+from chopmix.experiment.own_data import named_dataset
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.files.reading import DataError
 from chopmix.models.pretrained.vit import Vit
@@ -285,11 +285,11 @@ def test_of_several_tables_the_one_of_the_split_is_read(datasets, root):
     made = datasets.DatasetDict({name: table(datasets, count) for name, count in names.items()})
     made.save_to_disk(str(root / "saved"))
     for split, count in {"train": 9, "val": 4, "test": 2}.items():
-        assert len(whole_data(str(root / "saved"), split, {"word": "text"}).opened(split)) == count
+        assert len(named_dataset(str(root / "saved"), split, {"word": "text"}).opened(split)) == count
     datasets.DatasetDict({"train": made["train"], "held": made["test"]}).save_to_disk(str(root / "other"))
-    assert len(whole_data(str(root / "other"), "held", {"word": "text"}).opened("held")) == 2
+    assert len(named_dataset(str(root / "other"), "held", {"word": "text"}).opened("held")) == 2
     with pytest.raises(DataError, match="has no table for the split 'test'; possible with --split: train, held"):
-        whole_data(str(root / "other"), "test", {"word": "text"})
+        named_dataset(str(root / "other"), "test", {"word": "text"})
 
 
 def test_hugging_face_classes_come_by_name(datasets):

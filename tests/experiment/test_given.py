@@ -139,7 +139,7 @@ def test_of_two_language_models_the_second_reads_the_first(folder, capsys):
     assert heard.out == f"{alone}\n" and "without" not in heard.err
     scores = []
     for text in ("chop chop", "token"):
-        split = run.given([{"text": text}])
+        split = run.as_split([{"text": text}])
         batch = split.read(split.all(), rows="one_each", replaced={"other": ()})
         with torch.no_grad():
             scores.append(run.model.read(run.model.plan(batch)).main[0, -1])

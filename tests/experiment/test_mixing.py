@@ -16,7 +16,7 @@ from chopmix.data.datasets.arithmetic import outcomes
 from chopmix.data.processes import Processes
 from chopmix.data.samples import Listed, MadeDataset, Outcome
 from chopmix.experiment.build import load_learned, open_split, save_learned
-from chopmix.experiment.own_data import Whole, whole_data
+from chopmix.experiment.own_data import Whole, named_dataset
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.run_folder import RunError, prepare_run
 from chopmix.experiment.settings.config import load_config
@@ -138,7 +138,7 @@ def test_a_run_of_texts_that_are_samples_takes_a_manifest_for_samples(mixed, tmp
     run = load_run(mixed(**alone).with_suffix(""))
     (tmp_path / "own.jsonl").write_text('{"answer": "1+1=2"}\n{"answer": "2+1=3"}\n')
     assert run.reads() == ({"answer": "text"}, False)
-    assert len(whole_data(str(tmp_path / "own.jsonl"), "val", *run.reads()).opened("val")) == 2
+    assert len(named_dataset(str(tmp_path / "own.jsonl"), "val", *run.reads()).opened("val")) == 2
 
 
 def test_samples_with_several_prompts_are_refused(mixed):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from checkout import ROOT
 from chopmix.data.base import Dataset
-from chopmix.experiment.own_data import dataset_of, whole_data
+from chopmix.experiment.own_data import dataset_of, named_dataset
 from chopmix.files.reading import DataError
 from PIL import Image
 
@@ -67,7 +67,7 @@ def test_of_data_of_which_only_train_is_named_all_are_evaluated(name, tmp_path, 
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     written = of_one_source(tmp_path / "own", name)
     for split in ("train", "val", "test"):
-        found = whole_data(written, split, {"image": "image"} if name == "image_folder" else {"text": "text"})
+        found = named_dataset(written, split, {"image": "image"} if name == "image_folder" else {"text": "text"})
         assert count(found, split) == 40
         where = {"image_folder": "", "webdataset": "/x.tar", "parallel_text": "/x.txt"}.get(name, "/x.jsonl")
         assert found.title(split) == f"{tmp_path}/own{where} (all)"
@@ -96,17 +96,17 @@ def test_splits_that_are_named_are_respected(tmp_path):
     for split, lines in (("train", 40), ("val", 3), ("test", 5)):
         (tmp_path / f"{split}.jsonl").write_text("\n".join(json.dumps({"text": str(n)}) for n in range(lines)))
     path = f"{{use: manifest, columns: [text], train: {tmp_path}/train.jsonl, "
-    both = whole_data(path + f"val: {tmp_path}/val.jsonl}}", "val", {"text": "text"})
+    both = named_dataset(path + f"val: {tmp_path}/val.jsonl}}", "val", {"text": "text"})
     assert [count(both, split) for split in ("train", "val")] == [40, 3] and both.title("val") == "manifest (val)"
     with pytest.raises(DataError, match="dataset 'manifest' has no split 'test'; possible: train, val"):
         both.opened("test")
-    held = whole_data(path + f"test: {tmp_path}/test.jsonl}}", "test", {"text": "text"})
+    held = named_dataset(path + f"test: {tmp_path}/test.jsonl}}", "test", {"text": "text"})
     assert count(held, "test") == 5 and 0 < count(held, "val") < 20
 
 
 def test_every_source_of_a_mixture_is_read_whole(tmp_path):
     own, other = of_one_source(tmp_path / "own", "manifest"), of_one_source(tmp_path / "other", "text")
-    found = whole_data(f"{{use: mixture, of: {{a: {own}, b: {other}, c: digits}}}}", "val", {"text": "text"})
+    found = named_dataset(f"{{use: mixture, of: {{a: {own}, b: {other}, c: digits}}}}", "val", {"text": "text"})
     samples = found.opened("val")
     assert [len(source.samples) for source in samples.mixture][:2] == [40, 40]
     assert found.title("val") == f"{tmp_path}/own/x.jsonl (all), {tmp_path}/other/x.jsonl (all), digits (val)"
@@ -127,7 +127,7 @@ def test_a_column_may_be_absent_from_the_first_sample(tmp_path, packed):
     else:
         path = tmp_path / "own.jsonl"
         path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    found = whole_data(str(path), "val", {"text": "text", "label": "label"}, False)
+    found = named_dataset(str(path), "val", {"text": "text", "label": "label"}, False)
     assert {*found.columns} == {"text", "label"} and list(found.opened("val").numbered("label")) == [(1, "x")]
 
 
@@ -136,6 +136,6 @@ def test_cells_of_a_table_are_numbers_or_files(tmp_path):
     (tmp_path / "3").write_text("5\n")
     (tmp_path / "own.csv").write_text('x,path,list\n1.5,3,"[1, 2]"\n2,a.npy,"[3, 4]"\n')
     wanted = dict.fromkeys(("x", "path", "list"), "file")
-    samples = whole_data(str(tmp_path / "own.csv"), "val", wanted, False).opened("val")
+    samples = named_dataset(str(tmp_path / "own.csv"), "val", wanted, False).opened("val")
     assert samples[0] == {"x": "1.5", "path": tmp_path / "3", "list": "[1, 2]"}
     assert samples[1] == {"x": "2", "path": tmp_path / "a.npy", "list": "[3, 4]"}

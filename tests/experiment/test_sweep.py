@@ -26,7 +26,9 @@ def test_by_a_return_the_largest_is_the_best(played, capsys):
 def test_a_metric_that_nobody_knows_orders_nothing(played):
     """No unknown metric is taken for one of which less is better."""
     unknown = load_config(CONFIGS / "decision/cartpole.yaml", ["checkpoints.best=val/nothing"])
-    with pytest.raises(ValueError, match="'val/nothing' is no metric by which runs can be compared; possible: "):
+    with pytest.raises(
+        ValueError, match="'val/nothing' is unknown, or does not define whether larger values are better; possible: "
+    ):
         sweep.print_results(unknown, {FAST: [{"step": 1, "val/nothing": 1.0}]}, [0], swept=True)
 
 

@@ -99,9 +99,9 @@ def test_mistakes_of_embed_are_told(bare, tmp_path, capsys):
         assert message in capsys.readouterr().err
     long = "cat " * 40
     assert (
-        main(["embed", run, "--input", f"text={long}", "--input", "text=cat", "--output", str(tmp_path / "c.npy")]) == 0
+        main(["embed", run, "--input", f"text={long}", "--input", "text=cat", "--output", str(tmp_path / "c.NPY")]) == 0
     )
-    found = np.load(tmp_path / "c.npy")
+    found = np.load(tmp_path / "c.NPY")
     assert np.isnan(found[0]).all() and np.isfinite(found[1]).all()
     assert "sample 1: " in capsys.readouterr().err
     assert main(["embed", run, "--input", f"text={long}", "--output", str(tmp_path / "c.npy")]) == 1

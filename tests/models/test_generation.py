@@ -453,7 +453,7 @@ def test_a_text_is_searched_for_on_the_command_line(run, capsys):
     assert main([*command, "--beams", "3", "--top-k", "2"]) == 2
     assert "--beams (beam search) and --top-k (random sampling) cannot be combined" in capsys.readouterr().err
     assert main([*command, "--beams", "3", "--no-cache"]) == 2
-    assert "beam search needs the cache; without it" in capsys.readouterr().err
+    assert "beam search needs the cache of keys and values, which is switched off" in capsys.readouterr().err
 
 
 def test_evaluate_on_the_command_line(run, capsys, tmp_path):

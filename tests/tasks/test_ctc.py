@@ -289,7 +289,7 @@ def test_a_decoder_beside_ctc_on_an_encoder_of_two_inputs(tmp_path):
         return answer
 
     def hidden(**changes) -> torch.Tensor:
-        given = run.given([{"sound": str(tmp_path / "val0.wav"), "hint": "n0", "text": "a"} | changes])
+        given = run.as_split([{"sound": str(tmp_path / "val0.wav"), "hint": "n0", "text": "a"} | changes])
         return run.model.read(run.model.plan(make_batch(given, given.all(), run.tasks))).main
 
     assert said().keys() == {"writes", "reads"}

@@ -91,7 +91,7 @@ def test_predictions_of_samples_that_lack_inputs(run, capsys):
 def test_targets_of_batches_that_lack_inputs(run):
     """In training: no error, and no target where there is nothing to predict."""
     if not run.config.on_samples:
-        batch = run.given([{"text": "chop mix set"}]).read([SampleIndex(0, 0, 0)])
+        batch = run.as_split([{"text": "chop mix set"}]).read([SampleIndex(0, 0, 0)])
         found = run.tasks["task"].targets(replace(batch, encoder=replace(batch.encoder, chunks={})))[1]
         assert len(found.values) == found.count == 0
         return
@@ -113,7 +113,7 @@ def test_targets_of_batches_that_lack_inputs(run):
 def batch_of(run: Run, count: int = 3):
     """A batch of the training split, with targets."""
     if not run.config.on_samples:
-        split = run.given([{"text": "chop mix set"}] * count, asked=False)
+        split = run.as_split([{"text": "chop mix set"}] * count, for_prediction=False)
         return replace(split, tasks=run.tasks).batch(split.all())
     split = open_split(run.config, run.config.data.dataset(), "train", run.choppers, run.tasks)
     return split.batch(split.all()[:count], training=True)

@@ -60,9 +60,7 @@ def test_a_run_judges_what_was_asked_for(tmp_path):
     again = AcceptedBy(run="gone")
     again.load(tmp_path / "a", lambda folder: part())
     assert again.judge(found, PATCHES)[""] == 1 / 3
-    with pytest.raises(
-        DataError, match="a/run is not the run that was saved to score generated items; restore the original"
-    ):
+    with pytest.raises(DataError, match="a/run has other weights than when this judge was saved; restore the original"):
         AcceptedBy(run="gone").load(tmp_path / "a", lambda folder: replace(part(), content="1"))
     with pytest.raises(DataError, match="run, the run of a judge, is missing; copy complete run folders"):
         AcceptedBy(run="gone").load(tmp_path / "b", lambda folder: part())
@@ -159,6 +157,8 @@ def test_copies_are_found(tmp_path):
         assert each.judge(alike, PATCHES) == {"": 0.5, "_exact": 0.0, "_exact_real": 0.0}
     with pytest.raises(ValueError, match="all must have the same length"):
         judge.fit(no_run, training([1, 2], [3]))
+    with pytest.raises(ValueError, match="the training data has no complete item"):
+        judge.fit(no_run, training())
     (tmp_path / "training-2.u16").write_bytes(b"123")
     with pytest.raises(DataError, match="the ids of training items are missing or damaged"):
         again.load(tmp_path, no_run)

@@ -179,7 +179,7 @@ def test_predict_fills_in_masks(tmp_path, capsys):
 
 def test_predict_writes_what_sentinels_stand_for(tmp_path):
     run = trained(tmp_path, t5_tree(tmp_path))
-    split = run.given([{"text": "the <|sentinel_0|> sat on<|sentinel_1|>"}])
+    split = run.as_split([{"text": "the <|sentinel_0|> sat on<|sentinel_1|>"}])
     encoder = split.read(split.all(), replaced={"spans": ""}).encoder.chunks["text"].values.tolist()
     text, sentinels = run.choppers["text"].vocabulary, run.tasks["task"].sentinels
     before, middle = [*text.before, *text.encode("the")], text.encode(" sat on")

@@ -163,7 +163,7 @@ def test_missing_inputs_and_questions():
     assert targets.count == 3 and targets.values.tolist() == [0, 1, 2] and targets.groups.tolist() == [0, 0, 0]
     targets = batch_of(choppers, [episode()[:2]], task).targets["act"]
     assert targets.count == 0 and len(targets.slots) == 0
-    task.asks = True
+    task.for_prediction = True
     batch = batch_of(choppers, [episode(2)[:2] + [("action", [1])], episode(1)[:2]], task)
     targets = batch.targets["act"]
     assert targets.values.tolist() == [1, -100, -100] and targets.groups.tolist() == [0, 0, 1]
@@ -205,14 +205,14 @@ def test_numbers_are_predicted_in_units_of_their_std():
         (
             ACTION,
             {"values": [1, 1], "seconds": [1.0, 0.5]},
-            "seconds must increase: measurement 1 is at 0.5 s, the one before it at 1 s",
+            "seconds must increase: measurement 1 (counted from 0) is at 0.5 s, the one before it at 1 s",
         ),
         (RETURN, {"values": [1, 1], "seconds": [1.0, 1.0]}, "seconds must increase"),
         (RETURN, {"values": [1, 1], "seconds": [1.0]}, "there are 1 seconds, but 2 measurements"),
         (RETURN, {"values": [1, 1], "seconds": [0, np.nan]}, "\\(seconds\\) must be between .*, not nan"),
         (RETURN, {"values": [1, 1], "seconds": [0, 1.7e9]}, "\\(seconds\\) must be between .*, not 1.7e"),
         (RETURN, {"values": [1, 1]}, "'seconds' is missing"),
-        (RETURN, b"seconds,0\n0.5,1\n0.2,1\n", "seconds must increase: measurement 1 is at 0.2 s"),
+        (RETURN, b"seconds,0\n0.5,1\n0.2,1\n", "seconds must increase: measurement 1 (counted from 0) is at 0.2 s"),
     ],
 )
 def test_what_cannot_be_read_is_said(chopper, raw, message):
@@ -298,7 +298,9 @@ def test_nothing_is_predicted_at_what_may_be_missing():
     task = NextItem(target="action", at="grid")
     grid = CategoryChopper(size=3, shape=(2, 2), cut=1, empty=(0,))
     task.choppers = {"grid": grid, "action": CategoryChopper(size=2, offset=0.6)}
-    with pytest.raises(ValueError, match="the input 'grid' skips `empty` values, so that a time step may have no"):
+    with pytest.raises(
+        ValueError, match=r"the input 'grid' drops pieces \(option `empty`\), so a time step may have no"
+    ):
         task.head({}, 8)
 
 

@@ -112,7 +112,7 @@ def trained(tmp_path_factory):
 
 
 def test_the_encoder_reads_the_source_and_the_decoder_the_target(trained):
-    split = trained.given([{"source": "one two", "target": "zwei"}, {"source": "red", "target": "rot"}])
+    split = trained.as_split([{"source": "one two", "target": "zwei"}, {"source": "red", "target": "rot"}])
     batch = make_batch(split, split.all(), trained.tasks)
     assert list(batch.sets) == ["encoder", "main"]
     assert set(batch.encoder.chunks) == {"source"} and set(batch.main.chunks) == {"target"}
@@ -126,7 +126,7 @@ def test_a_sample_never_hears_its_neighbours(trained):
     texts = [{"source": "one two", "target": "zwei eins"}, {"source": "three four red house", "target": "Haus"}]
     outputs = []
     for samples in (texts, [texts[0], {"source": "red red red", "target": "rot rot rot"}]):
-        split = trained.given(samples)
+        split = trained.as_split(samples)
         batch = make_batch(split, split.all(), trained.tasks)
         row = batch.main.keys.index("sample 1")
         count = batch.main.chunks["target"].counts[row]
@@ -138,7 +138,7 @@ def test_a_sample_never_hears_its_neighbours(trained):
 def test_the_decoder_does_hear_the_encoder(trained):
     hidden = []
     for source in ("one two", "two one"):
-        split = trained.given([{"source": source, "target": "zwei"}])
+        split = trained.as_split([{"source": source, "target": "zwei"}])
         hidden.append(trained.model.read(trained.model.plan(make_batch(split, split.all(), trained.tasks))).main)
     assert (hidden[0] - hidden[1]).abs().max() > 1e-3
 
@@ -146,7 +146,7 @@ def test_the_decoder_does_hear_the_encoder(trained):
 def test_a_later_target_is_never_heard(trained):
     hidden = []
     for target in ("zwei eins", "zwei rot!"[:8] + "s"):
-        split = trained.given([{"source": "one two", "target": target}])
+        split = trained.as_split([{"source": "one two", "target": target}])
         hidden.append(trained.model.read(trained.model.plan(make_batch(split, split.all(), trained.tasks))).main)
     torch.testing.assert_close(hidden[0][0, :6], hidden[1][0, :6], rtol=0, atol=0)
     assert (hidden[0][0, 6:] - hidden[1][0, 6:]).abs().max() > 1e-3
@@ -157,9 +157,9 @@ def test_a_later_target_is_never_heard(trained):
 
 def uncached(run, source: str, most: int) -> list[int]:
     """The greedy text, with everything read again for every token."""
-    split, encoding, ids = run.given([{"source": source, "target": ""}]), run.choppers["target"].vocabulary, []
+    split, encoding, ids = run.as_split([{"source": source, "target": ""}]), run.choppers["target"].vocabulary, []
     for _ in range(most):
-        split = run.given([{"source": source, "target": encoding.decode(ids)}])
+        split = run.as_split([{"source": source, "target": encoding.decode(ids)}])
         batch = make_batch(split, split.all(), run.tasks)
         scores = run.model(run.model.plan(batch))["translation"][-1]
         ids.append(int(scores[: encoding.size].argmax()))
@@ -186,7 +186,7 @@ def test_cached_is_uncached(tmp_path, position, residual):
 def texts(run, sources: list[str], search: Search, fast: bool, most: int = 12) -> list[list[int]]:
     """What a run writes, by the fast decoder or by the general path."""
     encoding = run.choppers["target"].vocabulary
-    split = run.given([{"source": source} for source in sources])
+    split = run.as_split([{"source": source} for source in sources])
     sets = split.read(split.all(), rows="one_each", replaced={"target": ""})
     session = Session(run.model, sets, input="target", task="translation", vocabulary=encoding.size, most=most)
     assert session.fast
@@ -202,7 +202,7 @@ def test_with_enough_beams_the_search_is_exhaustive(trained):
 
     def log_of(ids: list[int]) -> float:
         """The log-probability of a text: ended, but where it is as long as it may be."""
-        split = trained.given([{"source": "one", "target": encoding.decode(ids)}])
+        split = trained.as_split([{"source": "one", "target": encoding.decode(ids)}])
         with torch.no_grad():
             scores = trained.model(trained.model.plan(make_batch(split, split.all(), trained.tasks)))["translation"]
         logs = torch.cat([scores[:, :kept], scores[:, encoding.end : encoding.end + 1]], 1).log_softmax(-1)
@@ -211,7 +211,7 @@ def test_with_enough_beams_the_search_is_exhaustive(trained):
     every = [list(ids) for size in range(4) for ids in itertools.product(range(kept), repeat=size)]
     best = max(every, key=log_of)
     with torch.no_grad():
-        split = trained.given([{"source": "one"}])
+        split = trained.as_split([{"source": "one"}])
         sets = split.read(split.all(), rows="one_each", replaced={"target": ""})
         session = Session(trained.model, sets, input="target", task="translation", vocabulary=encoding.size, most=3)
         scores = session.scores

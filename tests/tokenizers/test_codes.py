@@ -166,7 +166,7 @@ def test_codes_that_have_collapsed_are_refused(runs, capsys, monkeypatch, tmp_pa
 def test_what_cannot_be_reconstructed(runs, capsys):
     change = ["inputs.image.size=null", "inputs.image.position=null"]
     assert main(["train", str(runs / "q.yaml"), *change, f"out={runs / 'bad'}"]) == 2
-    assert "reconstruction of images needs a 'size'" in capsys.readouterr().err
+    assert "reconstruction needs the option 'size' of the image input" in capsys.readouterr().err
     shutil.rmtree(runs / "bad", ignore_errors=True)
     assert Role().generated is False
 

@@ -75,7 +75,7 @@ def test_its_tokens_are_what_the_run_makes_of_them(mixed, teacher):  # noqa: F81
     run, source = load_run(file.with_suffix("")), load_run(teacher)
     data = run.dataset().open("val")
     samples = [{"image": data[number]["image"]} for number in range(3)]
-    batch = run.given(samples, asked=False).read(run.given(samples).all())
+    batch = run.as_split(samples, for_prediction=False).read(run.as_split(samples).all())
     chunks = run.model.plan_first(batch.first, dtype=torch.float32, device="cpu").chunks["image"]
     embedder = run.model.tokenizer("image")
     expected = torch.cat([vectors[1:] for vectors in embed(source, samples, pool="tokens")])  # without the class token

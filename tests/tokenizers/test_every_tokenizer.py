@@ -75,7 +75,7 @@ def samples_of(name, items):
 
 def scores(run, samples):
     """The logits of all targets if all samples are packed together, and the number of each target's sample."""
-    split = run.given(samples, asked=False)
+    split = run.as_split(samples, for_prediction=False)
     batch = make_batch(split, split.all(), run.tasks)
     logits, targets = run.model(run.model.plan(batch))["lm"], batch.targets["lm"]
     numbers = batch.main.tokens.sample.flatten()[targets.slots]
@@ -148,7 +148,7 @@ def test_an_absent_input_and_one_step(name):
     model = run.model.train()
     for samples in ([with_it, with_it], [with_it, without], [without, without]):
         model.zero_grad()
-        split = run.given(samples, asked=False)
+        split = run.as_split(samples, for_prediction=False)
         batch = make_batch(split, split.all(), run.tasks)
         targets = batch.targets["lm"]
         loss = run.tasks["lm"].terms(model(model.plan(batch))["lm"], targets)["loss"] / targets.count

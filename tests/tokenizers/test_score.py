@@ -61,7 +61,7 @@ def test_what_is_no_score_is_refused():
     vocabulary = ScoreVocabulary(voices=1, lowest=60, highest=62, chords=True)
     with pytest.raises(ValueError, match="pitch 63 is not from 60 to 62"):
         vocabulary.encode(torch.tensor([[63]]))
-    with pytest.raises(ValueError, match="notes and chords are not in the right order"):
+    with pytest.raises(ValueError, match="every step must be one "):
         vocabulary.restore([0, vocabulary.first_chord])
     chopper = ScorePreprocessor(voices=2).fit(tuple, Role())
     for wrong, told in (

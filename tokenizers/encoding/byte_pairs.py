@@ -146,8 +146,8 @@ class TiktokenEncoding(BytePairs):
 
 
 def known_name(name: str) -> None:
-    """Raises ValueError if no encoding has this name. The message lists the possible names. The name `directory`, the
-    encoding of imported models, is also accepted."""
+    """Raises ValueError if no encoding has this name. The message lists the possible names. The name `directory` (the
+    encoding of an imported model, which is read from its files) is also accepted, but the message does not list it."""
     possible = ["bytes", "characters", "bpe", "numbers", *sorted(tiktoken.list_encoding_names())]
     if name not in (*possible, "directory"):
         near = difflib.get_close_matches(name, possible, n=1)

@@ -15,7 +15,8 @@ import sys
 
 
 def main() -> None:
-    """Reads requests from standard input and writes answers to standard output."""
+    """Loads the tokenizer that the first line of standard input describes. Then answers each further line, a request to
+    encode or decode, with one line on standard output."""
     from tokenizers import Tokenizer
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the requesting process decides when this one ends

@@ -1,6 +1,6 @@
 """Grammars constrain generated text to a regular expression, a context-free grammar or a JSON Schema.
 
-The library llguidance (extra `grammar`) keeps the state of the grammar.
+The library llguidance (extra `grammar`) determines which ids may follow the generated text.
 """
 
 from __future__ import annotations

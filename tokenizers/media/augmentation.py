@@ -38,10 +38,11 @@ class ImageAugmentation(nn.Module):
     """Random changes of images. `shift`: translation by up to this many pixels, filled with black. `rotate`: rotation
     by up to this many degrees. `zoom`: scaling by up to this share (0.1: 0.9 to 1.1 times). `flip`: horizontal flip
     with probability 0.5. `operations`: the number of RandAugment operations per image (Cubuk et al. 2019,
-    arXiv:1909.13719); `magnitude`: the strength of these operations, 0 to 30. `erase`: a rectangle of up to this share
-    of the area becomes grey (Zhong et al. 2017, arXiv:1708.04896). `transforms`: a list of other transforms of
-    torchvision.transforms.v2 with their arguments, such as `[{use: ColorJitter, brightness: 0.4}, {use:
-    RandomGrayscale, p: 0.1}]`. Transforms must keep the size of images, and are applied to one image at a time."""
+    arXiv:1909.13719); `magnitude`: the strength of these operations, 0 to 30. `erase`: in every image, a rectangle at a
+    random position becomes grey; its area is random, up to this share of the image (Zhong et al. 2017,
+    arXiv:1708.04896). `transforms`: a list of other transforms of torchvision.transforms.v2 with their arguments, such
+    as `[{use: ColorJitter, brightness: 0.4}, {use: RandomGrayscale, p: 0.1}]`. Each of these transforms must keep the
+    shape of an image (channels, height, width), and is applied to one image at a time."""
 
     def __init__(
         self, *, shift: int = 0, flip: bool = False, rotate: float = 0.0, zoom: float = 0.0,

@@ -61,7 +61,8 @@ def with_clock(values: Tensor, seconds: Any) -> Stream:
     if len(steps) and not bool((steps > 0).all()):
         at = int((steps <= 0).nonzero()[0, 0])
         raise DataError(
-            f"seconds must increase: measurement {at + 1} is at {times[at + 1]:g} s, the one before it at "
+            f"seconds must increase: measurement {at + 1} (counted from 0) is at {times[at + 1]:g} s, the one before "
+            "it at "
             f"{times[at]:g} s"
         )
     return Clocked(values, times)

@@ -236,4 +236,6 @@ def as_tensor(values: Any, where: str) -> Tensor:
             raise TypeError("its numbers are complex")
         return torch.as_tensor(array.astype(np.float32, copy=False))
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{where}: not a table of numbers: {error}") from None
+        raise DataError(
+            f"{where}: not a number, nor an array or nested list of real numbers with rows of equal length: {error}"
+        ) from None

@@ -73,7 +73,7 @@ def read_midi(raw: Source, voices: int) -> np.ndarray:
     try:
         file = mido_library().MidiFile(file=io.BytesIO(content))
         if file.ticks_per_beat < 1:
-            raise ValueError(f"a quarter has {file.ticks_per_beat} ticks")
+            raise ValueError(f"its header has {file.ticks_per_beat} ticks per quarter note; at least 1 is needed")
         tracks = [track_notes(track, file.ticks_per_beat / 4) for track in file.tracks]
     except DataError:
         raise

@@ -186,8 +186,9 @@ def trimmed(clip: Clip, window: int, decibels: float) -> Clip:
 
 
 def samples_and_rate(raw: tuple) -> tuple[Float[np.ndarray, "t"], int | float]:
-    """Returns (samples, rate): the samples (t,) after `as_shares`, averaged over channels, and the rate in hertz.
-    Raises DataError if `raw` is not a pair of real numbers (t,) or (t, channels) and a rate from 1 to `RATE`."""
+    """Returns (samples, rate): the samples (t,) as float32, with integers scaled to -1 to 1 (see `as_shares`) and
+    channels averaged; and the rate in hertz. Raises DataError unless `raw` is a pair of an array of real numbers, (t,)
+    or (t, channels), and a rate from 1 to `RATE`."""
     expected = "the sound cannot be read: (samples, rate) must be numbers (t,) or (t, channels) and a rate in hertz"
     if len(raw) != 2 or isinstance(raw[1], bool) or not isinstance(raw[1], int | float | np.number):
         raise DataError(f"{expected}, not {shown(raw)}")

@@ -105,7 +105,8 @@ def timm_model(config: Vit) -> nn.Module:
         raise PublishedError(f"config.json: timm cannot create {name!r}: {error}") from None
     if type(model).__name__ != "VisionTransformer":
         raise PublishedError(
-            f"config.json: {name!r} is a {type(model).__name__}; possible: VisionTransformer (vit_*, deit_*)"
+            f"config.json: {name!r} is a {type(model).__name__}; only the vit_* and deit_* models of the class "
+            "VisionTransformer are supported"
         )
     return model
 
@@ -117,17 +118,21 @@ def check(model: nn.Module) -> None:
         part = getattr(model, name, None)
         if part is not None and not isinstance(part, nn.Identity):
             raise PublishedError(
-                f"config.json: {name} is {type(part).__name__}; only models without it are reproduced exactly"
+                f"config.json: the model has the part {name} ({type(part).__name__}), which chopmix does not support"
             )
     if prefix != int(model.has_class_token) or model.global_pool not in ("token", "avg"):
         raise PublishedError(
-            f"config.json: global_pool {model.global_pool!r} with {prefix} prefix tokens is not reproduced"
+            f"config.json: global_pool {model.global_pool!r} with {prefix} prefix tokens cannot be imported, because its "
+            "outputs cannot be reproduced exactly"
         )
     if type(block).__name__ != "Block" or type(block.mlp.act) is not nn.GELU or model.patch_embed.proj.bias is None:
         kind = f"blocks of {type(block).__name__} with {type(block.mlp.act).__name__}"
         raise PublishedError(f"config.json: {kind} are not reproduced exactly")
     if block.attn.qkv.bias is None:
-        raise PublishedError("config.json: queries without a bias are not reproduced if other matrices have one")
+        raise PublishedError(
+            "config.json: attention without biases of queries, keys and values cannot be imported if other layers "
+            "have biases"
+        )
 
 
 IMPORTERS = {TIMM: import_vit, "audio-spectrogram-transformer": import_ast}

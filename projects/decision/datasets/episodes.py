@@ -134,7 +134,7 @@ class Episodes(SampleDataset):
         }
 
     def chosen(self, split: str) -> Int[np.ndarray, "e"]:
-        """Returns the numbers of the episodes of a split. Raises DataError if the split is empty."""
+        """Returns the indices of the episodes in a split. Raises DataError if the split is empty."""
         keys = [f"{self.source.about.environment} {number}" for number in range(len(self.played))]
         for_val = chosen_for_val(keys)
         numbers = np.flatnonzero([("val" if key == for_val else split_by_hash(key)) == split for key in keys])

@@ -92,7 +92,7 @@ def common(*values: Tensor) -> Tensor:
     after training."""
     if any(not torch.equal(values[0], other) for other in values[1:]):
         raise ValueError(
-            "the target format has one position table, one LayerNorm and one type embedding for return, "
-            "observation and action, but those of this run differ (as after training)"
+            "return, observation and action share one position table, one LayerNorm and one type embedding in the "
+            "target format; those of this run are not equal (training makes them differ), so it cannot be exported"
         )
     return values[0]

@@ -115,8 +115,8 @@ def _action(data: Path, metadata: Metadata, actions: np.ndarray) -> Space:
 
 def read_folder(folder: Path) -> Episodes:
     """Returns all episodes of a folder. Raises DataError if the files cannot be read, if an action is outside the
-    described space, if a reward is not finite, or if the names or shapes of observations or actions differ between
-    episodes."""
+    action space that the metadata of the data set describes, if a reward is not finite, or if the names or shapes of
+    observations or actions differ between episodes."""
     data, metadata = read_metadata(folder)
     episodes = _episodes(data, metadata, metadata.total_episodes)
     space = _action(data, metadata, episodes[0].actions)

@@ -146,9 +146,9 @@ def _record_part(folder: Path, about: About, part: int) -> int:
 
 
 def _record_in_parallel(folder: Path, about: About, parts: list[int], count: int, workers: int) -> Iterator[int]:
-    """Writes the parts `parts` in several processes. Yields the number of episodes so far after each part. `count` is
-    the number of episodes that exist already. If the iteration is stopped, parts that have not been started are
-    skipped."""
+    """Writes the parts `parts` in several processes. After each part, yields the total number of episodes; it includes
+    the `count` episodes that existed before. If the iteration is stopped, running parts are completed, and the other
+    parts are not started."""
     pool = workers_of(min(workers, len(parts)))
     try:
         with deaf():

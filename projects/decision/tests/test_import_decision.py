@@ -50,7 +50,7 @@ def test_predictions_are_those_of_transformers(tmp_path, case):
         {name: {"values": window[name], "seconds": window["seconds"].astype(np.float32)} for name in run.choppers}
         for window in plays
     ]
-    split = run.given(samples)
+    split = run.as_split(samples)
     with torch.inference_mode():
         batch = run.model.plan(make_batch(split, split.all(), run.tasks))
         hidden = run.model.read(batch).main.flatten(0, 1)

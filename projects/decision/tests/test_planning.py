@@ -126,5 +126,7 @@ def test_plans_are_formatted_and_parsed():
     assert Planning.of("beams:4,horizon:7") == Planning(beams=4, horizon=7)
     assert Planning.of(str(Planning(expand=3))) == Planning(expand=3)
     for text in ("beams", "beams:x", "beam:3", "", "beams:-1", "beams:0", "beams:2000000", f"beams:{'1' * 5000}"):
-        with pytest.raises(ValueError, match="^(a plan must have the form|.* must be from 1 to 1,048,576).{,155}$"):
+        with pytest.raises(
+            ValueError, match="^(a plan must be a list of key:number pairs|.* must be from 1 to 1,048,576).{,195}$"
+        ):
             Planning.of(text)

@@ -65,7 +65,10 @@ def test_a_run_plays_and_its_episodes_are_filmed_and_measured(run, tmp_path, cap
         (["--setting", "sutton_barto_reward"], "a setting must have the form KEY=VALUE"),
         (["--setting", "gravity=3"], "environment 'CartPole-v1' cannot be created"),
         (["--plan", "beams:2"], "cannot plan: no task {use: next_item} predicts reward, return, observation"),
-        (["--plan", "beams"], "a plan must have the form beams:16,horizon:12,expand:2, not 'beams'"),
+        (
+            ["--plan", "beams"],
+            "a plan must be a list of key:number pairs such as beams:16,horizon:12,expand:2, in which keys may be missing; not 'beams'",
+        ),
         (["--plan", "beams:2,horizon:2", "--temperature", "1"], "--temperature is for sampled actions"),
         (["--target=nan"], "target returns must be finite numbers, not [nan]"),
         (["--record", "film.mp4"], "the name of the file must end in .gif"),

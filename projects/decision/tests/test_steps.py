@@ -233,7 +233,7 @@ def test_playing_reads_an_episode_as_training_does(request, monkeypatch, name, t
     steps = min(len(episode.rewards), 25)
     row = Windows(joined([episode]), np.array([0]), np.array([0]), steps)[0]
     row["return"]["values"] = 40.0 - np.concatenate([[0.0], np.cumsum(episode.rewards)[: steps - 1]])
-    split = run.given([{name: row[name] for name in run.choppers}])
+    split = run.as_split([{name: row[name] for name in run.choppers}])
     with torch.inference_mode():
         batch = run.model.plan(make_batch(split, split.all(), run.tasks))
         read = run.model.heads["act"](at(run.model.read(batch).main, batch.targets["act"]))

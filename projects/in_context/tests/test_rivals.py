@@ -18,7 +18,7 @@ from chopmix.projects.in_context.rivals import (
     relu_covariance,
     ridge,
 )
-from chopmix.projects.in_context.scoring import Seen, errors_by_name, probe, rows_of
+from chopmix.projects.in_context.scoring import ModelOutputs, errors_by_name, probe, rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
@@ -131,7 +131,7 @@ def test_errors_are_those_of_the_same_functions():
     points, values = torch.cat([x, query[:, None]], 1), torch.cat([y, truth[:, None]], 1)
     predicted = torch.stack([ridge(points[:, :k], values[:, :k], points[:, k], weight=1.0) for k in range(7)], 1)
     lines: list[str] = []
-    errors = errors_by_name(Seen(x=points, y=values, predicted=predicted), ["zero", "ridge"], 100, lines.append)
+    errors = errors_by_name(ModelOutputs(x=points, y=values, predicted=predicted), ["zero", "ridge"], 100, lines.append)
     assert lines == ["zero", "ridge"]
     torch.testing.assert_close(errors["model"], (predicted - values)[100:].square())
     torch.testing.assert_close(errors["zero"], values[100:].square())
@@ -153,7 +153,7 @@ def test_differences_are_paired():
         assert row["model - ridge se"] < 0.01 * row["model se"]
 
 
-def outputs_with_weights(n: int, share: float, seed: int) -> Seen:
+def outputs_with_weights(n: int, share: float, seed: int) -> ModelOutputs:
     """Returns outputs in which the vectors of the last layer contain the weights of the functions with noise. `share`
     is the explained share of the variance. The vectors of the first layer are only noise."""
     x, y, *_ = drawn(n, 6, 3, seed)
@@ -164,7 +164,7 @@ def outputs_with_weights(n: int, share: float, seed: int) -> Seen:
     mixed = (weights + noise) @ torch.linalg.qr(torch.randn(3, 3, generator=random, dtype=torch.float64)).Q
     empty = torch.randn(n, 3, generator=random, dtype=torch.float64)
     vectors = {name: torch.stack([empty, mixed]).float() for name in ("the next point", "the mean of the values")}
-    return Seen(x=x, y=y, predicted=y, depth=6, vectors=vectors)
+    return ModelOutputs(x=x, y=y, predicted=y, depth=6, vectors=vectors)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 1.0])

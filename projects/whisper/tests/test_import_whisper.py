@@ -24,7 +24,7 @@ from chopmix.files.reading import DataError
 from chopmix.models import heads
 from chopmix.models.generation import fast_decoder
 from chopmix.projects.whisper import transcription
-from chopmix.projects.whisper.decoding import CODES, Candidate, Said, sample_texts
+from chopmix.projects.whisper.decoding import CODES, Candidate, Decoding, sample_texts
 from chopmix.projects.whisper.transcribing import as_json, as_srt, transcribe, transcriber_of, write_transcripts
 from chopmix.projects.whisper.transcription import Segment, Transcribing, Transcript
 from chopmix.tokenizers.audio_stem import AudioStemChopper
@@ -304,7 +304,7 @@ def test_the_fine_tuned_language_is_the_default(directory, tmp_path):
 
 
 def test_no_spaces_are_added_to_texts():
-    decoding = Said([], 0.0, 0.0, 0.0, 1.0)
+    decoding = Decoding([], 0.0, 0.0, 0.0, 1.0)
     parts = [Segment(0.0, 1.0, "\u4eca\u65e5\u306f", decoding, []), Segment(1.0, 2.0, "\u3044\u3044", decoding, [])]
     assert json.loads(as_json(Transcript("ja", parts)))["text"] == "\u4eca\u65e5\u306f\u3044\u3044"
     parts = [Segment(0.0, 1.0, " So it", decoding, []), Segment(1.0, 2.0, " is.", decoding, [])]

@@ -24,9 +24,9 @@ from chopmix.experiment.run import Run, load_run
 from chopmix.models.generation.session import Session
 from chopmix.projects.whisper.decoding import (
     Candidate,
+    Decoding,
     Protocol,
     Rules,
-    Said,
     compression,
     likeliest,
     sample_texts,
@@ -282,7 +282,7 @@ def test_invalid_settings_are_refused():
 class Scripted(Transcriber):
     """Returns the decodings of a script, one for each window and temperature."""
 
-    def __init__(self, script: Sequence[Said], context: int = 40, **changes):
+    def __init__(self, script: Sequence[Decoding], context: int = 40, **changes):
         self.script, self.calls = list(script), []
         self.protocol, self.frames, self.hop = protocol(**changes), 3000, 0.01
         self.decode = lambda ids: "".join(f" {id}" for id in ids)
@@ -298,11 +298,11 @@ class Scripted(Transcriber):
         return "en", {"en": 1.0}
 
 
-def decoding(*ids: int, log: float = -0.1, no_speech: float = 0.0, compression: float = 1.0) -> Said:
-    return Said(list(ids), log, no_speech, 0.0, compression)
+def decoding(*ids: int, log: float = -0.1, no_speech: float = 0.0, compression: float = 1.0) -> Decoding:
+    return Decoding(list(ids), log, no_speech, 0.0, compression)
 
 
-def run_script(script: Sequence[Said], frames: int, context: int = 40, **options) -> tuple[list[Segment], Scripted]:
+def run_script(script: Sequence[Decoding], frames: int, context: int = 40, **options) -> tuple[list[Segment], Scripted]:
     transcriber = Scripted(script, context)
     return list(transcriber.transcribe(torch.zeros(4, frames + 3000), frames, Transcribing(**options))), transcriber
 

@@ -49,7 +49,7 @@ def directory(folder, options: dict):
 
 
 def read(run, sounds) -> torch.Tensor:
-    split = run.given([{"sound": (sound.numpy(), 16_000)} for sound in sounds])
+    split = run.as_split([{"sound": (sound.numpy(), 16_000)} for sound in sounds])
     with torch.inference_mode():
         return run.model(run.model.plan(make_batch(split, split.all(), run.tasks)))["label"]
 

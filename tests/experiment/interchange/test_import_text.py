@@ -142,7 +142,7 @@ def test_t5_gives_the_same_scores_and_texts(version, options, dtype, tolerance, 
     run = imported(theirs, tmp_path, dtype)
     theirs = theirs.to(dtype)
     samples = sources(run)
-    split = run.given(samples)
+    split = run.as_split(samples)
     batch = make_batch(split, split.all(), run.tasks)
     order = [int(key.split()[1]) - 1 for key in batch.main.keys]
     ids = [run.choppers["source"].chop(samples[n]["source"]).values for n in order]

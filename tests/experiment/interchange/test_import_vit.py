@@ -60,7 +60,7 @@ def test_logits_are_timms(tmp_path, name, dtype):
     run.model.to(dtype)
     height, width = run.choppers["image"].shape
     images = torch.randint(256, (3, 3, height, width), dtype=torch.uint8)
-    split = run.given([{"image": image} for image in images])
+    split = run.as_split([{"image": image} for image in images])
     batch = run.model.plan(make_batch(split, split.all(), run.tasks))
     with torch.inference_mode():
         ours = run.model(batch)["label"]
@@ -121,10 +121,10 @@ def test_pictures_are_prepared_as_timm_prepares_them(tmp_path, which, size):
     ("name", "options", "message"),
     [
         ("resnet18", {}, "'resnet18' is not one of timm's vision transformers"),
-        ("vit_tiny_patch16_224", {"reg_tokens": 2}, "prefix tokens is not reproduced"),
+        ("vit_tiny_patch16_224", {"reg_tokens": 2}, "prefix tokens cannot be imported"),
         ("vit_tiny_patch16_224", {"pre_norm": True}, "norm_pre is LayerNorm"),
         ("vit_tiny_patch16_224", {"not_an_option": 1}, "model_args.not_an_option is 1; Extra inputs are not permitted"),
-        ("vit_medium_patch16_gap_240", {}, "queries without a bias are not reproduced"),
+        ("vit_medium_patch16_gap_240", {}, "attention without biases of queries, keys and values"),
         ("no_such_model", {}, "'no_such_model' is not one of timm's vision transformers"),
     ],
 )
