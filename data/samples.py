@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -55,6 +57,10 @@ class Samples:
         have. This default returns all columns and ignores `names`; samples that read columns separately derive from
         `ByColumn`. Raises DataError if the sample cannot be read."""
         return self[number]
+
+    def select(self, numbers: Sequence[int]) -> Samples:
+        """Returns the samples with these numbers, in this order."""
+        return Chosen(self, numbers)
 
     def damaged(self) -> Iterator[tuple[int, str]]:
         """Yields (number, reason) for the samples that are known to be damaged before they are read. The default yields
@@ -138,12 +144,32 @@ class Outcome(NamedTuple):
     probability: float
 
 
+class Divider(Protocol):
+    """A rule that divides the samples of a data set into splits (`division.Division`)."""
+
+    splits: tuple[str, ...]
+    folds: int | None
+    columns: Sequence[str]
+    """The columns that the rule reads."""
+
+    def numbers(self, samples: Samples) -> dict[str, list[int]]:
+        """Returns the numbers of the samples in each split, by the name of the split."""
+
+    def notices(self, samples: Samples, numbers: Mapping[str, Sequence[int]]) -> list[str]:
+        """Returns sentences about this result that the user should read."""
+
+
+DatasetType = TypeVar("DatasetType", bound="SampleDataset")
+
+
 class SampleDataset(Dataset):
     """Base class of data sets of samples. A subclass implements `open` and `columns`."""
 
     holds_samples = True
     columns: tuple[str, ...] = ()
     """The names of the columns."""
+    division: Divider | None = None
+    """The rule that divides the samples into splits (`data.split`); None: `open` determines the splits."""
 
     def others(self) -> list[str]:
         """Returns the columns of the source that `columns` does not contain, for messages. The default returns none."""
@@ -158,12 +184,51 @@ class SampleDataset(Dataset):
         """Returns the result of `open` after a check of its type. Raises DataError if the split does not exist, and
         ContractError if `open` does not return `Samples`."""
         self.check_split(split)
-        samples = self.open(split)
+        samples = self._parts[split] if self.division else self.open(split)
         if not isinstance(samples, Samples):
             problem = f"data.dataset: {type(self).__name__}.open({split!r}) returned {described(samples)}"
             expected = "Samples, such as Listed(keys, rows) with a list of mappings from columns to values"
             raise ContractError(f"{problem}; expected: {expected}")
         return samples
+
+    def divided(self: DatasetType, division: Divider) -> DatasetType:
+        """Returns a copy of the data set whose samples are divided into splits by a rule. Raises DataError if the data
+        set has its own splits (but folds can divide them), or if a column of the rule does not exist."""
+        self.check_divisible(division)
+        dataset = copy(self)
+        dataset.division, dataset.splits = division, division.splits
+        if missing := [name for name in division.columns if name not in dataset.columns]:
+            unused = self.others()
+            if not set(missing) <= set(unused):
+                possible = ", ".join((*dataset.columns, *unused))
+                raise DataError(f"data.split: dataset {self.name!r} has no column {missing[0]!r}; possible: {possible}")
+            dataset.columns = (*dataset.columns, *missing)
+        return dataset
+
+    def check_divisible(self, division: Divider) -> None:
+        """Raises DataError if the data set has its own splits, which this rule cannot divide."""
+        if not division.folds:
+            own = ", ".join(split for split in self.splits if split != "train")
+            raise DataError(f"data.split: dataset {self.name!r} has its own splits ({own}); remove data.split")
+
+    def undivided(self) -> Samples:
+        """Returns the samples that `division` divides: those of train and val."""
+        return Joined({split: self.open(split) for split in ("train", "val")})
+
+    @cached_property
+    def _division(self) -> tuple[Samples, dict[str, list[int]]]:
+        """All samples, and the numbers of the samples in each split."""
+        samples = self.undivided()
+        return samples, self.division.numbers(samples)
+
+    @cached_property
+    def _parts(self) -> dict[str, Samples]:
+        samples, numbers = self._division
+        return {split: samples.select(part) for split, part in numbers.items()}
+
+    def notices(self) -> list[str]:
+        """Returns sentences about the splits that the user should read before training."""
+        return self.division.notices(*self._division) if self.division else []
 
     truth_column: str = ""
     """The column whose values are the answers in `truth`; empty without a known distribution."""
@@ -278,12 +343,47 @@ class Hidden(Changed):
         return {name: None if name == hidden else value for name, value in row.items()}
 
 
-def share(samples: Samples, split: str) -> Chosen:
+@dataclass(frozen=True)
+class Joined(ByColumn):
+    """The samples of several `parts`, one part after another. A key begins with the name of the part: `val: a.png`."""
+
+    parts: Mapping[str, Samples]
+
+    @cached_property
+    def keys(self) -> Sequence[str]:
+        return [f"{name}: {key}" for name, samples in self.parts.items() for key in samples.keys]
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return np.cumsum([len(samples) for samples in self.parts.values()]).tolist()
+
+    def _find(self, number: int) -> tuple[Samples, int]:
+        """Returns (the part that contains a sample, the number of the sample in this part)."""
+        index = bisect_right(self._ends, number)
+        return list(self.parts.values())[index], number - ([0, *self._ends])[index]
+
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        samples, index = self._find(number)
+        return samples.row(index, names)
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        return Fingerprint({name: samples.fingerprint(labels) for name, samples in self.parts.items()}).hex
+
+    def damaged(self) -> Iterator[tuple[int, str]]:
+        for samples, end in zip(self.parts.values(), self._ends, strict=True):
+            yield from ((end - len(samples) + number, reason) for number, reason in samples.damaged())
+
+    def caches(self, number: int) -> bool:
+        samples, index = self._find(number)
+        return samples.caches(index)
+
+
+def share(samples: Samples, split: str) -> Samples:
     """Returns the part of the training samples for the split `train` or `val`, for data sets without a separate
     validation split. About a tenth of the samples, and at least one, is in `val`, selected by the hash of the key."""
     only = chosen_for_val(samples.keys)
     splits = ("val" if key == only else split_by_hash(key) for key in samples.keys)
-    return Chosen(samples, [number for number, part in enumerate(splits) if part == split])
+    return samples.select([number for number, part in enumerate(splits) if part == split])
 
 
 class OwnFiles(SampleDataset):
@@ -306,6 +406,17 @@ class OwnFiles(SampleDataset):
         self.check_split(split)
         where = getattr(self, split)
         return share(self.read(self.train), split) if self.val is None and split != "test" else self.read(where)
+
+    def check_divisible(self, division: Divider) -> None:
+        own = [split for split in ("val", "test") if getattr(self, split) is not None]
+        if own and not division.folds:
+            raise DataError(
+                f"data.split: the data set has files for {' and '.join(own)} (dataset.{own[0]}); remove these, or "
+                "remove data.split"
+            )
+
+    def undivided(self) -> Samples:
+        return self.read(self.train) if self.val is None else super().undivided()
 
     def whole(self) -> OwnFiles:
         return undivided(self, self.train.values() if isinstance(self.train, Mapping) else self.train)

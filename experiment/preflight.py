@@ -123,6 +123,21 @@ def corpus_lines(name: str, train: Split, val: Split) -> Iterator[str]:
     yield f"data: {name}, {parts[0]} to train; {parts[1]} to validate"
 
 
+def lines_about_balance(balance: str | None, split: Split, tasks: Mapping[str, Task]) -> list[str]:
+    """Returns a line for each task whose classes have very different numbers of training samples. `balance` is the
+    column whose classes are drawn with equal probability (`data.balance`)."""
+    if split.samples is None or balance:
+        return []
+    columns = {name: column for name, task in tasks.items() for column in list(task.needs.columns)[:1]}
+    advice = {name: tasks[name].imbalance(split.samples.column(column)) for name, column in columns.items()}
+    return [
+        f"tasks.{name}: {text}; tasks.{name}.class_weights: balanced gives all classes the same influence on the loss, "
+        f"data.balance: {columns[name]} draws them with the same probability"
+        for name, text in advice.items()
+        if text
+    ]
+
+
 def sizes(split: Split, purpose: str) -> str:
     """Returns the number of samples of a split as text; for a mixture also the number from each of its data sets:
     `108 samples to train (80 digits, 28 words)`."""

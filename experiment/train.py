@@ -44,6 +44,7 @@ from .preflight import (
     check_leaks,
     check_mixup,
     data_lines,
+    lines_about_balance,
     lines_about_inputs,
     lines_about_unused_inputs,
 )
@@ -316,6 +317,8 @@ def about_inputs(experiment: Experiment) -> list[str]:
     depends."""
     config, data, split = experiment.config, experiment.data, experiment.data.splits["train"]
     lines = data_lines(data.dataset.name, data.splits, config.wiring.columns, data.tasks)
+    lines += data.dataset.notices()
+    lines += lines_about_balance(config.data.balance, split, data.tasks)
     lines += lines_about_inputs(split, data.tasks, config.wiring.columns, config.wiring.encoded)
     return lines + lines_about_unused_inputs(experiment.model, split, list(data.choppers), config.training.seed)
 

@@ -85,7 +85,7 @@ class Config:
         dataset = self.data.dataset()
         for address in dataset.addresses():
             self.trust.check_address(address)
-        return dataset
+        return dataset.divided(self.data.split) if self.data.split else dataset
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = NOTHING) -> Config:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from torch import nn
 
 from ...data.base import Dataset
+from ...data.division import Division
 from ...inference.evaluator import Evaluator
 from ...models.model import Model
 from ...models.transformer import Transformer
@@ -35,6 +36,13 @@ class Data:
     columns: dict[str, str] = field(default_factory=dict)
     """The column of the data set that an input reads, by input name: `{camera: image}`. An input that is not listed
     reads the column that has the name of the input."""
+    split: Division | None = None
+    """The division of the samples into train, val and test, for a data set without separate files for val and test:
+    `{val: 0.1, test: 0.1, stratify: label, group: speaker}`. null: a tenth of train is used for validation, selected by
+    the hash of the keys, unless the data set has its own val split."""
+    balance: str | None = None
+    """A column of classes, all of which training draws with the same probability, with replacement. null: every sample
+    is read once per epoch."""
     bad_share: float = 0.0
     """The largest share of bad samples, from 0 to 1. A sample is bad if it cannot be read, or if a task rejects its
     target. If the share of bad samples is larger, the run stops."""
