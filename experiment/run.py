@@ -462,7 +462,9 @@ def memory_split(run: Run, samples: Sequence[Sample], for_prediction: bool = Tru
     labels = [column for task in run.tasks.values() for column in task.needs.columns]
     keys = [f"sample {number + 1}" for number in range(len(samples))]
     columns = {name: name for name in run.choppers}
-    split = read_samples(run.config, Listed(keys, samples), "memory", choppers, lambda text: None, columns, labels)
+    split = read_samples(
+        run.config, Listed(keys, samples), "input samples", choppers, lambda text: None, columns, labels
+    )
     encoded = split.inputs.encoded
     for number, sample in enumerate(samples):
         values = [sample.get(name) for name in encoded]
@@ -540,7 +542,7 @@ def split_of(
     keys = [f"sample {number + 1}" for number in range(len(samples))]
     columns = {name: name for name in choppers}
     labels = [column for task in tasks.values() for column in task.needs.columns]
-    return read_samples(config, Listed(keys, samples), "memory", choppers, lambda text: None, columns, labels)
+    return read_samples(config, Listed(keys, samples), "input samples", choppers, lambda text: None, columns, labels)
 
 
 Prompts = Sequence[str | None]

@@ -76,8 +76,8 @@ def beam_search(
 ) -> list[Hypothesis]:
     """Returns the best continuation of every row of the session, one `Hypothesis` per row. `ends` are the ids that
     end a text, `most` is the maximum number of generated tokens, including the end, and `constraint` restricts the
-    generated ids. `no_repeat` also applies to the ids of the prompt. Raises ValueError if the model's scores are NaN or infinite,
-    or if no id is allowed next."""
+    generated ids. `no_repeat` also applies to the ids of the prompt. Raises ValueError if the model's scores are NaN or
+    infinite, or if no id is allowed next."""
     scores = session.scores()
     beams, rows = search.beams, len(scores)
     results = [Hypothesis([], 0.0)] * rows

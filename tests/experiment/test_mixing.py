@@ -158,7 +158,8 @@ def test_predictions_tell_what_had_no_room(mixed, capsys):
     capsys.readouterr()
     short.predict([{name: raw[name] for name in ("image", "operator", "sound")}], max_tokens=1)
     assert (
-        "given: inputs dropped because they do not fit into the context: sound of 1 samples" in capsys.readouterr().err
+        "input samples: inputs dropped because they do not fit into the context: sound of 1 samples"
+        in capsys.readouterr().err
     )
 
 

@@ -141,7 +141,9 @@ def test_a_period_that_the_context_is_too_short_for_ends_the_music_there():
     assert session.most == CONTEXT - 4 and len(list(draw(session, session.most))) == CONTEXT - 4
     longer = Session.of_texts(made, [melody(30)], input="text", task="lm", vocabulary=9)
     assert longer.ids[0].tolist() == [8, *melody(30)[1 + 18 :]], "cut by two periods of 9"
-    with pytest.raises(ValueError, match="a prompt of 18 tokens does not fit into the context of 16, .* period of 21"):
+    with pytest.raises(
+        ValueError, match="a prompt of 18 tokens does not fit into the context of 16, .* only multiples of 21 tokens"
+    ):
         made = model(absolute=partial(Periodic, periods=[3, 7]))
         Session.of_texts(made, [melody(17)], input="text", task="lm", vocabulary=9)
 

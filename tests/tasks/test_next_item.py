@@ -205,14 +205,14 @@ def test_numbers_are_predicted_in_units_of_their_std():
         (
             ACTION,
             {"values": [1, 1], "seconds": [1.0, 0.5]},
-            "seconds must increase: measurement 1 (counted from 0) is at 0.5 s, the one before it at 1 s",
+            "seconds must increase: measurement 1 .counted from 0. is at 0.5 s, the one before it at 1 s",
         ),
         (RETURN, {"values": [1, 1], "seconds": [1.0, 1.0]}, "seconds must increase"),
         (RETURN, {"values": [1, 1], "seconds": [1.0]}, "there are 1 seconds, but 2 measurements"),
         (RETURN, {"values": [1, 1], "seconds": [0, np.nan]}, "\\(seconds\\) must be between .*, not nan"),
         (RETURN, {"values": [1, 1], "seconds": [0, 1.7e9]}, "\\(seconds\\) must be between .*, not 1.7e"),
         (RETURN, {"values": [1, 1]}, "'seconds' is missing"),
-        (RETURN, b"seconds,0\n0.5,1\n0.2,1\n", "seconds must increase: measurement 1 (counted from 0) is at 0.2 s"),
+        (RETURN, b"seconds,0\n0.5,1\n0.2,1\n", "seconds must increase: measurement 1 .counted from 0. is at 0.2 s"),
     ],
 )
 def test_what_cannot_be_read_is_said(chopper, raw, message):

@@ -122,8 +122,8 @@ def check(model: nn.Module) -> None:
             )
     if prefix != int(model.has_class_token) or model.global_pool not in ("token", "avg"):
         raise PublishedError(
-            f"config.json: global_pool {model.global_pool!r} with {prefix} prefix tokens cannot be imported, because its "
-            "outputs cannot be reproduced exactly"
+            f"config.json: global_pool {model.global_pool!r} with {prefix} prefix tokens cannot be imported, because "
+            "its outputs cannot be reproduced exactly"
         )
     if type(block).__name__ != "Block" or type(block.mlp.act) is not nn.GELU or model.patch_embed.proj.bias is None:
         kind = f"blocks of {type(block).__name__} with {type(block.mlp.act).__name__}"

@@ -67,7 +67,8 @@ def test_a_run_plays_and_its_episodes_are_filmed_and_measured(run, tmp_path, cap
         (["--plan", "beams:2"], "cannot plan: no task {use: next_item} predicts reward, return, observation"),
         (
             ["--plan", "beams"],
-            "a plan must be a list of key:number pairs such as beams:16,horizon:12,expand:2, in which keys may be missing; not 'beams'",
+            "a plan must be a list of key:number pairs such as beams:16,horizon:12,expand:2, in which keys may be "
+            "missing; not 'beams'",
         ),
         (["--plan", "beams:2,horizon:2", "--temperature", "1"], "--temperature is for sampled actions"),
         (["--target=nan"], "target returns must be finite numbers, not [nan]"),

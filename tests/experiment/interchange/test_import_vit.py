@@ -122,7 +122,7 @@ def test_pictures_are_prepared_as_timm_prepares_them(tmp_path, which, size):
     [
         ("resnet18", {}, "'resnet18' is not one of timm's vision transformers"),
         ("vit_tiny_patch16_224", {"reg_tokens": 2}, "prefix tokens cannot be imported"),
-        ("vit_tiny_patch16_224", {"pre_norm": True}, "norm_pre is LayerNorm"),
+        ("vit_tiny_patch16_224", {"pre_norm": True}, "the model has the part norm_pre .LayerNorm."),
         ("vit_tiny_patch16_224", {"not_an_option": 1}, "model_args.not_an_option is 1; Extra inputs are not permitted"),
         ("vit_medium_patch16_gap_240", {}, "attention without biases of queries, keys and values"),
         ("no_such_model", {}, "'no_such_model' is not one of timm's vision transformers"),
