@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from ..data.samples import Listed, Samples
 from ..data.split import SampleSplit
-from ..files.writing import not_written, partial_name, sweep_partials
+from ..files.writing import atomic_file
 from ..models.arithmetic import computing_type, finite
 from ..models.batch import Batch, SetPlan
 from ..training.objective import autocast
@@ -147,6 +146,8 @@ def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | No
     written."""
     if output is not None and output.suffix.lower() not in ENDINGS:
         raise RunError(f"--output {output}: possible endings: {', '.join(ENDINGS)}")
+    if output is not None and "\0" in str(output):
+        raise RunError(f"{str(output)!r} cannot be the name of a file")
     samples = embedded(run, split, pool)
     if output is None:
         for sample in samples:
@@ -214,22 +215,3 @@ def write_parquet(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
         ) from None
     with atomic_file(output, "wb") as file:
         parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows]), file)
-
-
-@contextmanager
-def atomic_file(path: Path, mode: str, **options: Any) -> Iterator[Any]:
-    """Returns a context with an open temporary file. At the end of the context the file is renamed to `path`. Raises
-    OSError with the path if the file cannot be written, RunError if `path` contains a null character."""
-    partial = partial_name(path)
-    if "\0" in str(path):
-        raise RunError(f"{str(path)!r} cannot be the name of a file")
-    sweep_partials(path)
-    try:
-        with open(partial, mode, **options) as file:
-            yield file
-        partial.replace(path)
-    except OSError as error:
-        raise not_written(path, error) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
