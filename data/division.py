@@ -67,13 +67,11 @@ class Division:
         split has no samples, if a sample has no value in the column `group` or `order`, if a class has fewer samples
         than there are folds, or if a column does not exist."""
         everything = np.arange(len(samples))
-        shares = {"train": 1 - self.val - self.test, "val": self.val, "test": self.test}
+        shares = {"train": 1 - self.test} if self.folds else {"train": 1 - self.val - self.test, "val": self.val}
+        shares |= {"test": self.test} if self.test else {}
+        numbers = dict(zip(shares, self.divided(samples, everything, list(shares.values())), strict=True))
         if self.folds:
-            shares = {"train": 1 - self.test, "test": self.test}
-        parts = self.divided(samples, everything, [shares[split] for split in shares])
-        numbers = dict(zip(shares, parts))
-        if self.folds:
-            folds = self.divided(samples, numbers["train"], [1 / self.folds] * self.folds)
+            folds = self.divided(samples, numbers["train"], [1 / self.folds] * self.folds, whole=False)
             self.check_folds(samples, folds)
             numbers["val"] = folds[self.fold]
             numbers["train"] = np.sort(np.concatenate([f for n, f in enumerate(folds) if n != self.fold]))
@@ -82,8 +80,11 @@ class Division:
                 raise DataError(f"data.split: the split {split} has no samples: {self.reason(samples)}")
         return {split: numbers[split].tolist() for split in self.splits}
 
-    def divided(self, samples: Samples, numbers: np.ndarray, shares: Sequence[float]) -> list[np.ndarray]:
-        """Returns the numbers of the samples in each of several parts with these shares (their sum is 1), ascending."""
+    def divided(
+        self, samples: Samples, numbers: np.ndarray, shares: Sequence[float], whole: bool = True
+    ) -> list[np.ndarray]:
+        """Returns the numbers of the samples in each of several parts with these shares (their sum is 1), ascending.
+        `whole`: the first part, train, should contain every class."""
         if self.order:
             parts = by_order(values_of(samples, self.order, numbers, "order"), shares)
         else:
@@ -91,7 +92,7 @@ class Division:
             groups = values_of(samples, self.group, numbers, "group") if self.group else None
             if groups is None:
                 hashes = np.array([share_by_hash(samples.keys[number]) for number in numbers.tolist()])
-                parts = by_class(classes, hashes, shares)
+                parts = by_class(classes, hashes, shares, whole)
             else:
                 parts = by_group(classes, [str(group) for group in groups], shares)
         return [numbers[parts == part] for part in range(len(shares))]
@@ -157,16 +158,16 @@ def classes_of(samples: Samples, column: str, numbers: np.ndarray) -> np.ndarray
     return np.unique(values, return_inverse=True)[1]
 
 
-def by_class(classes: np.ndarray, hashes: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+def by_class(classes: np.ndarray, hashes: np.ndarray, shares: Sequence[float], whole: bool) -> np.ndarray:
     """Returns the part of each sample. The samples are sorted by class, then by hash, and dealt to the parts: each
     sample goes to the part that is furthest below its share of the samples so far. Every part thus has its share of all
-    samples and of each class, up to a few samples. If the first part has more than half of the samples (train), it also
-    has the first sample of each class, so that no class is missing in it."""
+    samples and of each class, up to a few samples. With `whole`, the first part has
+    the first sample of each class, so no class is missing in it."""
     order, parts, counts = np.lexsort([hashes, classes]), np.empty(len(classes), dtype=int), [0] * len(shares)
-    previous, keeps = -1, shares[0] > 0.5
+    previous = -1
     for rank, (sample, label) in enumerate(zip(order.tolist(), classes[order].tolist()), start=1):
         lacking = [rank * share - count for share, count in zip(shares, counts)]
-        parts[sample] = part = 0 if keeps and label != previous else lacking.index(max(lacking))
+        parts[sample] = part = 0 if whole and label != previous else lacking.index(max(lacking))
         counts[part] += 1
         previous = label
     return parts

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -144,6 +144,7 @@ class Outcome(NamedTuple):
     probability: float
 
 
+@runtime_checkable
 class Divider(Protocol):
     """A rule that divides the samples of a data set into splits (`division.Division`)."""
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import ceil
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -63,6 +64,11 @@ class Split:
     def all(self) -> list[SampleIndex]:
         """Returns the index of every sample (or window) once, for evaluation."""
         raise NotImplementedError
+
+    def steps_of(self, epochs: float, seed: int) -> int:
+        """Returns the number of training steps in which `epochs * len(self)` samples (or windows) are read, rounded up.
+        If the steps have different numbers of samples (a token budget), the steps of complete epochs are counted."""
+        return max(1, ceil(epochs * len(self) / self.rows))
 
     def by_source(self) -> dict[str, list[SampleIndex]]:
         """Returns the indices of `all`, by the name of the source in a mixture. If the split is not a mixture, all
@@ -182,6 +188,13 @@ class SampleSplit(Split):
         sorted by length; otherwise by number."""
         numbers = np.lexsort(self.reader.lengths.T).tolist() if self.inputs.encoded else range(len(self.samples))
         return [SampleIndex(0, 0, number) for number in numbers]
+
+    def steps_of(self, epochs: float, seed: int) -> int:
+        if not isinstance(self.sampler, SimilarLengths):
+            return super().steps_of(epochs, seed)
+        complete, rest = divmod(epochs, 1)
+        steps = sum(len(self.sampler.epoch(seed, epoch)) for epoch in range(int(complete)))
+        return max(1, steps + ceil(rest * len(self.sampler.epoch(seed, int(complete)))) if rest else steps)
 
     def keep(self) -> None:
         for chopper in self.choppers.values():

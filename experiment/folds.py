@@ -57,7 +57,7 @@ def print_folds(folder: Path, summaries: Sequence[Mapping[str, float]], folds: i
         for file in files:
             lines.write(file.read_text())
     counts = [len(file.read_text().splitlines()) for file in files[:folds]]
-    names = [name for name in summaries[0] if name not in ("step", "seconds")]
+    names = [name for name in summaries[0] if name not in ("step", "seconds", "best_step")]
     table = Table("fold", "samples", *names, title=f"{folds} folds", title_justify="left")
     values = {name: [statistics.mean(run[name] for run in summaries[fold::folds]) for fold in range(folds)]
               for name in names}  # fmt: skip

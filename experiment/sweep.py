@@ -127,7 +127,9 @@ def print_results(
     task learned from the data (its classes)."""
     first = next(iter(summaries.values()))[0]
     names = [
-        name for name in first if name != "step" and all(name in run for runs in summaries.values() for run in runs)
+        name
+        for name in first
+        if name not in ("step", "best_step") and all(name in run for runs in summaries.values() for run in runs)
     ]
     if not swept:
         (runs,) = summaries.values()

@@ -156,7 +156,7 @@ class Classification(Task):
         if self.class_weights or len(counts) < 2:
             return ""
         (most, largest), (least, smallest) = counts.most_common()[0], counts.most_common()[-1]
-        sizes = f"the class {shown(most)} has {largest:,} training samples, the class {shown(least)} {smallest:,}"
+        sizes = f"{largest:,} training samples of {shown(most)}, {smallest:,} of {shown(least)}"
         return sizes if largest > IMBALANCED * smallest else ""
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:

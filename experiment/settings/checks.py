@@ -65,8 +65,12 @@ def model_sizes(model: Part) -> Problems:
 
 def training_sizes(training: Training) -> Problems:
     yield from at_least("training", vars(training), "learning_rate", "clip")
-    if (training.steps is None) == (training.minutes is None):
-        yield ("training",), "needs either 'steps' or 'minutes' (a budget of time)"
+    lengths = [name for name in ("steps", "minutes", "epochs") if getattr(training, name) is not None]
+    if len(lengths) != 1:
+        has = f", not {' and '.join(lengths)}" if lengths else ""
+        yield ("training",), f"needs one of 'steps', 'epochs' and 'minutes' (a budget of time){has}"
+    if training.epochs is not None and not 0 < training.epochs <= 1_000_000:
+        yield ("training", "epochs"), f"must be above 0 and at most 1,000,000, not {training.epochs:g}"
     if training.minutes is not None and not 0 < training.minutes <= 10_000_000:
         yield ("training", "minutes"), f"must be above 0 and at most 10,000,000, not {training.minutes:g}"
     sizes = "steps", "tokens_per_step", "samples_per_step", "rows_per_micro_batch"

@@ -249,7 +249,7 @@ def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:
 
 STAND_INS = {
     ("model", "width"): 2_882_880, ("model", "depth"): 1, ("model", "heads"): 1, ("model", "context"): 1,
-    ("training", "steps"): 2**40, ("training", "minutes"): None,
+    ("training", "steps"): 2**40, ("training", "minutes"): None, ("training", "epochs"): None,
 }  # fmt: skip
 """Replacements for required numbers that are invalid, so that the checks across sections can still run. The
 replacements pass these checks: for example, every usual number of heads divides this width."""

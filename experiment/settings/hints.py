@@ -12,23 +12,23 @@ from ...files.plugins import projects
 
 GROUPS: dict[str, str] = {
     "epochs epoch num_epochs max_epochs n_epochs num_train_epochs": (
-        "write training.steps (or training.minutes); one epoch has (training samples) / training.samples_per_step steps"
+        "write training.epochs, training.steps or training.minutes"
     ),
     "batch_size batch bs train_batch_size per_device_train_batch_size": (
         "write training.samples_per_step, or for a text corpus training.tokens_per_step"
     ),
     "lr rate base_lr": "write training.learning_rate",
     "early_stopping early_stop patience stop": (
-        "training does not stop early; the best checkpoint (checkpoints.best: val/loss) is kept and used"
+        "write training.stop: {metric: val/loss, patience: 5}; the best checkpoint (checkpoints.best) is always kept"
     ),
     "class_weights class_weight balanced balance sampler weighted_sampler pos_weight": (
-        "classes are not weighted; repeat the samples of rare classes in the training data"
+        "write class_weights: balanced in the task (classification), or data.balance: COLUMN"
     ),
     "wandb mlflow logger loggers report_to callbacks": (
         "metrics are written to RUN/metrics.jsonl and, with logging.tensorboard, for TensorBoard"
     ),
     "folds k_folds kfold k_fold cv stratify group split val_split test_size": (
-        "data are split by hash, or by the files that data.dataset.train, val and test name"
+        "write data.split: {val: 0.1, test: 0.1, stratify: COLUMN, group: COLUMN}, or on the command line --folds 5"
     ),
     "fp16 bf16 amp mixed_precision dtype": "write training.precision: auto, fast, float32 or bfloat16",
     "detection object_detection detr yolo segmentation semantic_segmentation instance_segmentation": (

@@ -17,6 +17,7 @@ from ...models.model import Model
 from ...models.transformer import Transformer
 from ...tasks.base import Task
 from ...tokenizers.base import Part, Preprocessor
+from ...training.early_stop import EarlyStop
 from ...training.logger import Logger
 from ...training.mixup import Mixup
 from ...training.optimizers import AdamW, Optimizer
@@ -69,6 +70,12 @@ class Training:
     minutes: float | None = None
     """A time limit in minutes that replaces `steps`. At the start some steps are timed, and the time limit is converted
     to a number of steps."""
+    epochs: float | None = None
+    """The number of epochs, which replaces `steps`. One epoch has as many samples (for a text corpus: windows) as the
+    training split."""
+    stop: EarlyStop | None = None
+    """Early stopping: `{metric: val/loss, patience: 5}` ends the training if the metric does not improve in 5
+    evaluations in a row. null: the training ends at the last step."""
     tokens_per_step: int | None = None
     """The number of tokens in one update. For a text corpus: a multiple of `model.context`. For a data set of samples:
     the largest number of tokens, including padding; the samples of an update then have similar lengths."""
