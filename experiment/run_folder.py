@@ -224,7 +224,7 @@ def strict(tree: dict) -> dict:
     """Returns the part of a configuration that must not change when a run resumes: all sections except `logging`,
     `evaluation`, `checkpoints` and `out`, without the keys in `free` of `training` and `data`."""
     sections = {key: value for key, value in tree.items() if key not in ("logging", "evaluation", "checkpoints", "out")}
-    free = ("steps", "minutes", "epochs", "stop", "device", "rows_per_micro_batch", "bad_share")
+    free = ("steps", "minutes", "epochs", "stop", "device", "rows_per_micro_batch", "bad_share", "workers")
     return sections | {part: {k: v for k, v in tree[part].items() if k not in free} for part in ("training", "data")}
 
 

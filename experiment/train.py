@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 
 from ..data.base import Dataset
+from ..data.feed import Thread, Workers
 from ..data.loader import Loader
 from ..data.processes import Processes
 from ..data.split import Split
@@ -40,6 +41,7 @@ from ..training.optimizers import freeze
 from ..training.schedules import checked
 from ..training.stop import StopRequest, orderly_end
 from .build import Resolved, build_evaluators, build_model, build_optimizer, choppers_and_tasks, open_split, resolve
+from .feeds import CpuPlan, number_of_workers, stores_results
 from .preflight import (
     check_balance,
     check_best,
@@ -159,13 +161,23 @@ def build_learner(config: Config, data: OpenedData, processes: Processes, precis
     )  # fmt: skip
 
 
-def build_loader(config: Config, data: OpenedData, processes: Processes) -> Loader:
+def build_loader(
+    config: Config, data: OpenedData, processes: Processes, objective: Objective, say: Callable[[str], None]
+) -> Loader:
     """Returns the loader that reads the training split, one step at a time. With mixup, neighbouring pairs of samples
-    stay in one process."""
-    settings = config.training
+    stay in one process. The feed of the loader also reads the other splits, for evaluations."""
+    settings, device = config.training, processes.device
+    workers = number_of_workers(config.data.workers, data.splits["train"], settings.seed, settings.steps)
+    if workers:
+        plan = CpuPlan(objective.model.without_weights(), objective.precision) if device.type == "cpu" else None
+        feed = Workers(data.splits, workers, plan, pinned=device.type == "cuda", say=say)
+    else:
+        feed = Thread(data.splits, threads=stores_results(data.splits["train"]))
+    for split in data.splits.values():
+        split.read_by(feed)
     return Loader(
         data.splits["train"], processes, seed=settings.seed, steps=settings.steps,
-        rows_per_micro_batch=settings.rows_per_micro_batch, together=2 if settings.mixup else 1,
+        rows_per_micro_batch=settings.rows_per_micro_batch, together=2 if settings.mixup else 1, feed=feed,
     )  # fmt: skip
 
 
@@ -206,7 +218,7 @@ def build_trainer(
     log = Log(progress, processes, Costs(learner.model).flops)
     say = progress.say if processes.is_first else lambda text: None
     return Trainer(
-        learner=learner, loader=build_loader(config, data, processes),
+        learner=learner, loader=build_loader(config, data, processes, learner.replica.objective, say),
         evaluation=build_evaluation(config, data, processes, learner.replica.objective, say),
         saver=build_saver(config, data, processes.is_first, check), log=log, stop=StopRequest(),
         steps=config.training.steps, every=every, early_stop=config.training.stop,
@@ -271,6 +283,7 @@ def fit(experiment: Experiment) -> dict[str, float]:
     Returns the last validation metrics. If the loss or the weights are not finite, the run returns once to its newest
     undamaged checkpoint; the second time RunError is raised."""
     state, trainer = resume(experiment), experiment.trainer
+    trainer.loader.feed.start()
     preflight(experiment)
     introduce(experiment)
     start(experiment)

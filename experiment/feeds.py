@@ -1,0 +1,77 @@
+"""How the data of a run are read ahead (`data.workers`): the number of worker processes, and what they plan."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+import torch
+
+from ..data.reader import CACHED, ITEM_BYTES, memory_of
+from ..data.split import Request, SampleSplit, Split
+from ..files.reading import DataError
+from ..models.batch import Batch
+from ..models.model import Model
+from ..tokenizers.base import Chopper
+
+MOST = 16
+"""The largest number of workers per process with `data.workers: auto`."""
+CHEAP = 0.002
+"""The number of seconds of reading per step below which `auto` means no workers."""
+
+
+@dataclass(frozen=True)
+class CpuPlan:
+    """Plans batches on the CPU, in a worker process. `model` has no weights (`Model.without_weights`), `precision` is
+    that of the forward pass."""
+
+    model: Model
+    precision: str
+
+    def __call__(self, batch: Batch) -> Batch:
+        return self.model.plan(batch, dtype=getattr(torch, self.precision)) if batch.targets else batch
+
+
+def stores_results(split: Split) -> str:
+    """Returns the first input whose chopper computes with a trained run and stores the results (`Chopper.keep`). Empty
+    if there is none. Worker processes cannot share such results."""
+    choppers = split.choppers if isinstance(split, SampleSplit) else {}
+    return next((name for name, chopper in choppers.items() if type(chopper).keep is not Chopper.keep), "")
+
+
+def number_of_workers(setting: int | str, split: Split, seed: int, steps: int) -> int:
+    """Returns the number of worker processes of this process for a setting `data.workers`. `split` is the training
+    split. Raises DataError if workers are not possible, or if there are more workers than samples."""
+    stored = stores_results(split)
+    if setting != "auto":
+        if setting and stored:
+            raise DataError(
+                f"data.workers is {setting}, but inputs.{stored} stores the results of a trained run, which worker "
+                "processes cannot share; set data.workers: 0"
+            )
+        if setting > len(split):
+            raise DataError(f"data.workers is {setting}, but {split.name} has only {len(split)} {split.unit}")
+        return setting
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = min(cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1, MOST, len(split))
+    if stored or most < 1 or not isinstance(split, SampleSplit) or fits_cache(split, steps):
+        return 0
+    started = time.perf_counter()
+    split.recording().answered(Request(indices=split.plan(seed, 0), training=True))
+    return most if time.perf_counter() - started > CHEAP else 0
+
+
+def fits_cache(split: SampleSplit, steps: int) -> bool:
+    """Returns whether all decoded samples fit into the cache of a split, and are read more than once."""
+    sizes = []
+    for index in split.first(8):
+        try:
+            sizes.append(ITEM_BYTES + sum(map(memory_of, split.item(index.number)[0].values())))
+        except (ValueError, OSError):
+            continue
+    samples = split.samples
+    cached = all(samples.caches(index.number) for index in split.first(8))
+    return (
+        cached and bool(sizes) and sum(sizes) / len(sizes) * len(samples) < CACHED and steps * split.rows > len(split)
+    )
