@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from ..files.reading import DataError
+from ..files.records import as_numbers
 from ..models.contract import ContractError, described
 from .base import Dataset, check_locations, chosen_for_val, split_by_hash, undivided
 from .fingerprint import Fingerprint
@@ -169,6 +171,8 @@ class SampleDataset(Dataset):
     holds_samples = True
     columns: tuple[str, ...] = ()
     """The names of the columns."""
+    joined: Mapping[str, Sequence[str]] = MappingProxyType({})
+    """Additional columns, each of which consists of several columns (`Channels`)."""
     division: Divider | None = None
     """The rule that divides the samples into splits (`data.split`); None: `open` determines the splits."""
 
@@ -190,20 +194,35 @@ class SampleDataset(Dataset):
             problem = f"data.dataset: {type(self).__name__}.open({split!r}) returned {described(samples)}"
             expected = "Samples, such as Listed(keys, rows) with a list of mappings from columns to values"
             raise ContractError(f"{problem}; expected: {expected}")
-        return samples
+        return Channels(samples, self.joined) if self.joined else samples
+
+    def with_channels(self: DatasetType, joined: Mapping[str, Sequence[str]]) -> DatasetType:
+        """Returns a copy of the data set with additional columns, each of which consists of several columns. Raises
+        DataError if a column does not exist."""
+        dataset = copy(self).with_columns([column for columns in joined.values() for column in columns], "data.columns")
+        dataset.joined = joined
+        return dataset
+
+    def with_columns(self: DatasetType, names: Sequence[str], key: str) -> DatasetType:
+        """Returns the data set, or a copy that also reads the columns `names` of its source. Raises DataError if one of
+        them does not exist; `key` is the setting that names them."""
+        missing = dict.fromkeys(name for name in names if name not in self.columns)
+        unused = self.others() if missing else []
+        if not {*missing} <= {*unused}:
+            wrong, possible = next(name for name in missing if name not in unused), (*self.columns, *unused)
+            raise DataError(f"{key}: dataset {self.name!r} has no column {wrong!r}; possible: {', '.join(possible)}")
+        if not missing:
+            return self
+        dataset = copy(self)
+        dataset.columns = (*self.columns, *missing)
+        return dataset
 
     def divided(self: DatasetType, division: Divider) -> DatasetType:
         """Returns a copy of the data set whose samples are divided into splits by a rule. Raises DataError if the data
         set has its own splits (but folds can divide them), or if a column of the rule does not exist."""
         self.check_divisible(division)
-        dataset = copy(self)
+        dataset = copy(self.with_columns(division.columns, "data.split"))
         dataset.division, dataset.splits = division, division.splits
-        if missing := [name for name in division.columns if name not in dataset.columns]:
-            unused = self.others()
-            if not set(missing) <= set(unused):
-                possible = ", ".join((*dataset.columns, *unused))
-                raise DataError(f"data.split: dataset {self.name!r} has no column {missing[0]!r}; possible: {possible}")
-            dataset.columns = (*dataset.columns, *missing)
         return dataset
 
     def check_divisible(self, division: Divider) -> None:
@@ -326,6 +345,46 @@ class Renamed(Changed):
         columns = picked(self.columns, names)
         raw = self.samples.row(number, {self.sources[name].partition(".")[0] for name in columns})
         return {name: read(raw) for name, read in columns.items()}
+
+
+@dataclass(frozen=True)
+class Channels(Changed):
+    """The same samples with new columns, each of which contains the values of several columns as the channels of one
+    stream: `joined` {"motion": ["x", "y"]} makes [[1, 5], [2, 6]] from x [1, 2] and y [5, 6], and [[1, 5]] from 1 and
+    5. A missing value of some of the columns is NaN; if all are missing, so is the new value."""
+
+    joined: Mapping[str, Sequence[str]]
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        names = dict.fromkeys(source for label in labels for source in self.joined.get(label, [label]))
+        options = [{name: list(sources) for name, sources in self.joined.items()}]
+        return Fingerprint("Channels", self.samples.fingerprint(list(names)), options).hex
+
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        sources = None
+        if names is not None:
+            sources = {source for name in names for source in self.joined.get(name, [name])}
+        row = dict(self.samples.row(number, sources))
+        for name, columns in self.joined.items():
+            if names is None or name in names:
+                row[name] = channels([row.get(column) for column in columns], columns)
+        return picked(row, names)
+
+
+def channels(values: Sequence[Any], columns: Sequence[str]) -> np.ndarray | None:
+    """Returns the values of several columns as one stream (times, channels); None if all values are missing. Raises
+    DataError if a value is not a number or a list of numbers, or if the lists have different lengths."""
+    streams = [None if value is None else np.atleast_1d(np.asarray(as_numbers(value))) for value in values]
+    lengths = {len(stream) for stream in streams if stream is not None}
+    for stream, column in zip(streams, columns, strict=True):
+        if stream is not None and (stream.ndim != 1 or stream.dtype.kind not in "biuf"):
+            raise DataError(f"column {column!r} must have a number, or a list of numbers")
+    if len(lengths) > 1:
+        raise DataError(f"columns {', '.join(columns)} have different numbers of values: {sorted(lengths)}")
+    if not lengths:
+        return None
+    missing = np.full(lengths.pop(), np.nan)
+    return np.stack([missing if stream is None else stream.astype(np.float32) for stream in streams], axis=1)
 
 
 @dataclass(frozen=True)

@@ -48,11 +48,11 @@ def check_columns(config: Config, dataset: SampleDataset) -> None:
         needed |= {f"tasks.{name}.target": column for column in needs.columns}
         needed |= {f"tasks.{name}.metrics": column for column in needs.compared}
     for path, column in needed.items():
-        if column not in dataset.columns:
+        if column not in (*dataset.columns, *dataset.joined):
             mapping = f"{{{path.split('.')[1]}: {dataset.columns[0]}}}"
             hint = f" (data.columns selects another column: {mapping})" if path.startswith("inputs") else ""
             if path.startswith("inputs") and config.inputs[path.split(".")[1]].target.Chopper.kind == "file":
-                hint += "; store several channels in one column, as files (.npy, .csv) or lists of numbers"
+                hint += f"; several columns are channels of one stream: data.columns: {{{path.split('.')[1]}: [x, y]}}"
             possible = ", ".join(dataset.columns) + hint
             raise DataError(f"{path}: dataset {dataset.name!r} has no column {column!r}; possible: {possible}")
 
@@ -68,7 +68,7 @@ def check_present(config: Config, dataset: SampleDataset) -> None:
     """Raises DataError if no sample of the training split has a value in the column of an input."""
     samples = dataset.opened("train")
     for name, column in config.wiring.columns.items():
-        if column in dataset.columns and next(iter(samples.column(column)), None) is None:
+        if column in (*dataset.columns, *dataset.joined) and next(iter(samples.column(column)), None) is None:
             unused = dataset.others()
             raise DataError(
                 f"inputs.{name}: none of the {len(samples)} training samples has a value in column {column!r}"

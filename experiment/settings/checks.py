@@ -238,8 +238,8 @@ def answers_are_not_read(
     visible = [input for input in inputs if input not in generated or not model.options["encoder"]]
     for name, task_needs in needs.items():
         columns = () if task_needs.hides else (*task_needs.columns,)
-        for reader in [input for input in visible if data.columns.get(input, input) in columns]:
-            column = data.columns.get(reader, reader)
+        for reader in [input for input in visible if data.column(input) in columns]:
+            column = data.column(reader)
             advice = "remove the input, let it read another column (data.columns), or use a task that hides its target"
             leak = f"is the column {column!r}, which the input {reader!r} reads: the model would see its target"
             yield ("tasks", name, "target"), f"{leak}; {advice}"
@@ -296,7 +296,7 @@ def wire(
     return Wiring(
         inputs=inputs, model=model.options, graphs=dict(graphs_of(inputs, model)), order=data.order, tasks=tasks,
         needs=needs, owners=owners, generated=generated, axes=position_axes(inputs),
-        columns={name: data.columns.get(name, name) for name in inputs},
+        columns={name: data.column(name) for name in inputs},
         roles={name: role_of(name, owners, generated, needs) for name in inputs},
         encoded=tuple(name for name in inputs if encoder and name not in generated),
         optional=frozenset(n for n in inputs if (dropout.get(n) if isinstance(dropout, Mapping) else dropout)),

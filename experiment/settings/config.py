@@ -85,6 +85,8 @@ class Config:
         dataset = self.data.dataset()
         for address in dataset.addresses():
             self.trust.check_address(address)
+        if joined := {name: columns for name, columns in self.data.columns.items() if not isinstance(columns, str)}:
+            dataset = dataset.with_channels(joined)
         return dataset.divided(self.data.split) if self.data.split else dataset
 
 

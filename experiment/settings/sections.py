@@ -34,9 +34,17 @@ class Data:
     dataset: Callable[[], Dataset] | None = None
     """The data set: a name (a file of `data/datasets/`), or `{use: NAME, ...}` with options. Required, except in a run
     that `chopmix import` wrote."""
-    columns: dict[str, str] = field(default_factory=dict)
-    """The column of the data set that an input reads, by input name: `{camera: image}`. An input that is not listed
-    reads the column that has the name of the input."""
+    columns: dict[str, str | list[str]] = field(default_factory=dict)
+    """The column of the data set that an input reads, by input name: `{camera: image}`. A sensor can read several
+    columns as its channels: `{motion: [x, y, z]}`. An input that is not listed reads the column that has the name of
+    the input."""
+
+    def column(self, name: str) -> str:
+        """Returns the data column of the input `name`. Several columns are joined to a column with the name of the
+        input."""
+        column = self.columns.get(name, name)
+        return column if isinstance(column, str) else name
+
     split: Division | None = None
     """The division of the samples into train, val and test, for a data set without separate files for val and test:
     `{val: 0.1, test: 0.1, stratify: label, group: speaker}`. null: a tenth of train is used for validation, selected by
