@@ -16,6 +16,7 @@ from pathlib import Path
 import chopmix
 import pytest
 from checkout import ROOT
+from chopmix.files.plugins import modules_of, projects
 
 FUNCTIONS = {"load", "train", "evaluate", "predict", "generate"}
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
@@ -131,9 +132,10 @@ def built(source: Path, kind: str, settings: dict[str, str]) -> Path:
     return wheel
 
 
-def test_the_wheel_holds_every_file(source):
+def test_the_wheel_holds_every_file(source, tmp_path):
     with zipfile.ZipFile(built(source, "wheel", {})) as wheel:
         held = {name for name in wheel.namelist() if name.startswith("chopmix/")}
+        wheel.extractall(tmp_path)
     folders = {name: package for package, name in SETTINGS["package-dir"].items() if package != "chopmix"}
     files = {
         f"chopmix/{file.relative_to(ROOT)}"
@@ -143,6 +145,11 @@ def test_the_wheel_holds_every_file(source):
     }
     files |= {str(file.relative_to(ROOT)) for file in (ROOT / "chopmix").rglob("*.py")} | {"chopmix/py.typed"}
     assert len(files) > 100 and held == files
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from chopmix.files.plugins import *; " + (
+        "print(sorted(modules_of('commands')), sorted(modules_of('data.datasets')), projects())"
+    )
+    here = sorted(modules_of("commands")), sorted(modules_of("data.datasets")), projects()
+    assert python(code, tmp_path).split() == " ".join(map(str, here)).split()  # plug-ins are found in a wheel
 
 
 USER = """\

@@ -239,7 +239,7 @@ def test_several_processes_that_are_asked_to_stop_do_so_at_the_next_step(tiny):
 
 def test_killed_at_any_moment_nothing_is_lost(tiny):
     """SIGKILL in the middle of a run: the next start resumes from the last checkpoint and ends bit-equal."""
-    changes = {"training": {"steps": 300}, "evaluation": {"every": 50}, "checkpoints": {"every": 5}}
+    changes = {"training": {"steps": 160}, "evaluation": {"every": 50}, "checkpoints": {"every": 5}}
     killed, whole = tiny("killed", **changes), tiny("whole", **changes)
     command = [sys.executable, str(ROOT / "train.py"), str(killed)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -249,12 +249,12 @@ def test_killed_at_any_moment_nothing_is_lost(tiny):
         time.sleep(0.01)
     process.kill()
     process.wait()
-    assert checkpoint.read_step(out, "last") < 300
+    assert checkpoint.read_step(out, "last") < 160
     resumed = trainer(killed)
     fit(resumed)
     assert len({(line["step"], *sorted(line)) for line in lines(out)}) == len(lines(out))  # nothing twice
     fit(trainer(whole))
-    assert_same_checkpoint(out, load_config(whole).out, 300)
+    assert_same_checkpoint(out, load_config(whole).out, 160)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
