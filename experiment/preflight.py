@@ -23,8 +23,8 @@ def check_best(
     key: str = "checkpoints.best",
 ) -> None:  # fmt: skip
     """Raises ValueError if `best`, the value of the setting `key`, is not a metric of the validation split or of the
-    `evaluators`. If `generated` (`evaluation.generated`) is 0, metrics of generated items are not possible. For a text corpus
-    (`corpus`), metrics that compare generated texts with those of samples are not possible."""
+    `evaluators`. If `generated` (`evaluation.generated`) is 0, metrics of generated items are not possible. For a text
+    corpus (`corpus`), metrics that compare generated texts with those of samples are not possible."""
     possible = list(directions(tasks, "val", evaluators))
     for name, task in tasks.items() if not generated or corpus else ():
         prefix = f"val/{name}/" if len(tasks) > 1 else "val/"
@@ -52,7 +52,8 @@ def check_balance(balance: str | None, tasks: Mapping[str, Task]) -> None:
     for name, task in tasks.items():
         if balance in task.needs.columns and getattr(task, "class_weights", None):
             raise ValueError(
-                f"data.balance and tasks.{name}.class_weights both balance the classes in column {balance!r}; remove one"
+                f"data.balance and tasks.{name}.class_weights both balance the classes in column {balance!r}; remove "
+                "one"
             )
 
 

@@ -106,8 +106,8 @@ def split_at_commas(text: str) -> list[str]:
 
 def folder_of(base: Path, setting: Setting, seed: int | None, fold: int | None = None) -> Path:
     """Returns the folder of one run of a sweep: `base/learning_rate=1e-3,depth=6/seed-0/fold-2` for the setting
-    `("training.learning_rate=1e-3", "model.depth=6")`, seed 0 and fold 2. If a value contains characters that are not allowed
-    in file names, they are replaced, and a hash of the value is added, so two values never share a folder."""
+    `("training.learning_rate=1e-3", "model.depth=6")`, seed 0 and fold 2. If a value contains characters that are not
+    allowed in file names, they are replaced, and a hash of the value is added, so two values never share a folder."""
     names = []
     for key, _, value in (override.partition("=") for override in setting):
         plain = re.sub(r"[^\w.=+-]", "_", value)

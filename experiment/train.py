@@ -635,8 +635,8 @@ def read_stored(file: Path, kind: type[StoredSteps]) -> StoredSteps | None:
 
 
 def counted(config: Config, steps: int = STAND_IN) -> Config:
-    """Returns the configuration with this number of steps if it has `minutes` or `epochs`, else unchanged. For functions
-    that need `training.steps`."""
+    """Returns the configuration with this number of steps if it has `minutes` or `epochs`, else unchanged. For
+    functions that need `training.steps`."""
     training = config.training
     return (
         config

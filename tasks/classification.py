@@ -65,9 +65,9 @@ class Classification(Task):
     samples without a label. This loss compares all these samples of the global batch; it is low if the predictions are
     confident and all classes are equally frequent (minus the mutual information: Krause et al. 2010; Liang et al. 2020,
     arXiv:2002.08546). `class_weights: balanced`: in training, the loss of a sample is multiplied by (samples) /
-    (classes * samples of its class), so that all classes have the same influence. `pooling`: how the vectors of a sample's tokens become one vector: `mean_pooling`,
-    `attention_pooling`, or, with `model.core_tokens`, `class_token` or `core_tokens`.
-    """
+    (classes * samples of its class), so that all classes have the same influence. `pooling`: how the vectors of a
+    sample's tokens become one vector: `mean_pooling`, `attention_pooling`, or, with `model.core_tokens`, `class_token`
+    or `core_tokens`."""
 
     Learned = Classes
 
@@ -92,8 +92,9 @@ class Classification(Task):
         return Needs(columns={self.target: self.encoded}, whole_batch=self.unlabelled > 0)
 
     def fit(self, data: TrainingColumns) -> Classes | CountedClasses:
-        """Returns the sorted classes, with `class_weights` also their counts. Raises DataError if there are fewer than two classes, if a value is not a label
-        (see `labels`), or if `unlabelled` is not 0 although all samples have a label."""
+        """Returns the sorted classes, with `class_weights` also their counts. Raises DataError if there are fewer than
+        two classes, if a value is not a label (see `labels`), or if `unlabelled` is not 0 although all samples have a
+        label."""
         classes, labelled = Counter(), 0
         for value in data.column(self.target):
             classes.update(self.labels(value))

@@ -347,8 +347,8 @@ def _prepare(path: Path, folder: Path, time: str, streams: Mapping[str, Sequence
                 at = int(np.flatnonzero(~(steps > 0))[0])
                 before = seconds[at - 1] if at else previous
                 raise DataError(
-                    f"{path}, row {rows + at + 1:,}: the time {moment(seconds[at], dates)} is not after that of the row "
-                    f"before it, {moment(before, dates)}; sort the table by {time!r}, with one row for each time"
+                    f"{path}, row {rows + at + 1:,}: the time {moment(seconds[at], dates)} is not after that of "
+                    f"the row before it, {moment(before, dates)}; sort the table by {time!r}, with one row for each time"
                 )
             written.add("time", seconds)
             for name, columns in streams.items():
