@@ -105,7 +105,6 @@ class Workers(Feed):
         self.pinned, self.limit, self.say, self.largest = pinned, limit, say, 0
         self.numbers, self.turns = count(), {True: count(), False: count()}
         self.done: dict[int, tuple[int, Exception | None]] = {}
-        self.discarded: set[int] = set()
         self.workers: list[Worker] = []
 
     def start(self) -> None:
@@ -120,6 +119,9 @@ class Workers(Feed):
             self.start()
         number, index = next(self.numbers), next(self.turns[request.training]) % len(self.workers)
         worker = self.workers[index]
+        with worker.lock:
+            while not worker.slots[request.training] and worker.discarded:
+                self.receive(worker, request.text(split))
         ticket = Ticket(number, index, worker.take_slot(request.training), request.text(split))
         worker.send((number, ticket.slot, split, request), ticket.text)
         return ticket
@@ -148,8 +150,8 @@ class Workers(Feed):
             if is_first:
                 ahead = self.ahead(training=True)
                 self.say(f"data.workers: {self.number} processes read ahead, {ahead} batches of {size / 1e6:.1f} MB")
-        if number in self.discarded:
-            self.discarded.discard(number)
+        if number in worker.discarded:
+            worker.discarded.discard(number)
             worker.free(slot)
         else:
             self.done[number] = size, error
@@ -158,7 +160,7 @@ class Workers(Feed):
         worker = self.workers[ticket.worker]
         with worker.lock:
             if self.done.pop(ticket.number, None) is None:
-                self.discarded.add(ticket.number)
+                worker.discarded.add(ticket.number)
             else:
                 worker.free(ticket.slot)
 
@@ -182,6 +184,8 @@ class Worker:
         self.arenas = [Arena() for _ in range(2 * AHEAD)]
         self.slots = {True: deque(range(AHEAD)), False: deque(range(AHEAD, 2 * AHEAD))}
         """The free arenas, for training (True) and for everything else (False)."""
+        self.discarded: set[int] = set()
+        """The numbers of the requests that were given up, and whose messages have not arrived."""
         self.lock, self.name = threading.Lock(), name
         self.process = context.Process(target=serve, args=(other, self.arenas), daemon=True, name=f"chopmix {name}")
         self.process.start()
@@ -242,7 +246,7 @@ def serve(connection: Connection, arenas: list[Arena]) -> None:
     while True:
         try:
             number, slot, name, request = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             os._exit(0)
         try:
             batches, events = splits[name].answered(request)

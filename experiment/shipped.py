@@ -59,7 +59,9 @@ def copy_configs(name: str, folder: Path) -> list[Path]:
     is no such configuration, or if a file with another content exists."""
     name = name.removeprefix("configs/").removesuffix(".yaml")
     if name not in names():
-        raise RunError(f"there is no configuration {name!r}; {nearest(name, names())}; `chopmix init` lists all")
+        raise RunError(
+            f"there is no configuration {name!r}{nearest(name, names(), list_all=False)}; `chopmix init` lists all"
+        )
     files = []
     for needed in needed_by(name):
         file, content = folder / "configs" / f"{needed}.yaml", (CONFIGS / f"{needed}.yaml").read_bytes()

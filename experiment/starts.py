@@ -49,6 +49,16 @@ class Start:
     best: str
     found: list[str] = field(default_factory=list)
     """Sentences about the data, for the terminal."""
+    samples: int = 0
+    """The number of samples; 0 for texts."""
+
+    @property
+    def epochs(self) -> str:
+        """The comment on the number of steps."""
+        read = self.training["steps"] * self.training.get("samples_per_step", 0)
+        return (
+            f"  # reads each of {self.samples:,} samples about {read / self.samples:.1f} times" if self.samples else ""
+        )
 
     def text(self) -> str:
         """Returns the YAML. `{command}` in the header is replaced when the file is written."""
@@ -76,7 +86,8 @@ tasks:
 data:
 {textwrap.indent(chr(10).join(self.data), "  ")}
 training:
-{chr(10).join(f"  {key}: {value}" for key, value in training.items())}
+  steps: {training["steps"]}{self.epochs}
+{chr(10).join(f"  {key}: {value}" for key, value in training.items() if key != "steps")}
   learning_rate: 0.02
   optimizer: {{use: muon, embeddings: 0.5, heads: 0.2, others: 0.1, weight_decay: 0.05}}
   schedule: {{use: warmup_stable_decay, decay: 0.7}}
@@ -190,7 +201,8 @@ def images(path: Path, encoder: str | None = None) -> Start:
     data += ["bad_share: 0.1  # at most a tenth of the images may be unreadable"] * bool(bad)
     return Start(
         header=["Which class does an image show?"], inputs=lines, model=model_of(tokens + 1, len(samples)), data=data,
-        tasks=classification(counts, "label"), training=training_of(len(samples)), best="val/accuracy", found=found,
+        tasks=classification(counts, "label"), training=training_of(len(samples)),
+        samples=len(samples), best="val/accuracy", found=found,
     )  # fmt: skip
 
 
@@ -296,7 +308,8 @@ def sounds(path: Path, encoder: str | None = None) -> Start:
     data += ["bad_share: 0.1  # at most a tenth of the sounds may be unreadable"] * bool(bad)
     return Start(
         header=[f"What is the {label} of a sound?"], inputs=lines, model=model_of(tokens + 1, len(rows)), data=data,
-        tasks=start["tasks"], training=training_of(len(rows), 800), best=start["best"], found=start["found"],
+        tasks=start["tasks"], training=training_of(len(rows), 800), samples=len(rows),
+        best=start["best"], found=start["found"],
     )  # fmt: skip
 
 
@@ -391,8 +404,8 @@ def table(path: Path, encoder: str | None = None) -> Start:
         raise RunError(f"{path} has no column of numbers except the time; its columns are {', '.join(names)}")
     streams = streams_of({name: columns[name] for name in channels}, step)
     rows = 32 if len(seconds) > 3000 else 8
-    window, samples = rows * step, int(len(seconds) / max(rows // 2, 1))
-    stride = window / 2
+    every = int(np.clip(len(seconds) // 2000, 1, rows // 2))
+    window, stride, samples = rows * step, every * step, max(0, len(seconds) - rows) // every + 1
     found = [
         f"{len(seconds):,} rows, one every {duration(step)}; {len(channels)} channels in {len(streams)} stream(s)",
         f"windows of {duration(window)}, a new one every {duration(stride)}: about {samples:,} samples",
@@ -424,7 +437,8 @@ def table(path: Path, encoder: str | None = None) -> Start:
     question = f"What is the {label} in a window of measurements?" if label else "What are the next measurements?"
     return Start(
         header=[question], inputs=inputs, model=model_of(tokens + 1, samples, attention=attention),
-        tasks=tasks, data=[*dataset, *split], training=training_of(int(samples * 0.7)), best=best, found=found,
+        tasks=tasks, data=[*dataset, *split], training=training_of(int(samples * 0.7)), samples=samples,
+        best=best, found=found,
     )  # fmt: skip
 
 

@@ -27,6 +27,10 @@ from ..samples import ByColumn, Columns, Divider, OwnFiles, Samples
 UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 """The units of durations, in seconds."""
 DURATION = re.compile(r"\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([a-z]*)\s*")
+DATES = [
+    f"{date}{time}" for date in ("%Y/%m/%d", "%d.%m.%Y", "%Y-%m-%d") for time in (" %H:%M:%S", " %H:%M", "")
+]  # fmt: skip
+"""The formats of dates in addition to ISO 8601."""
 FORMAT = 1
 """The number of the format of prepared tables."""
 
@@ -348,7 +352,7 @@ def _prepare(path: Path, folder: Path, time: str, streams: Mapping[str, Sequence
                 before = seconds[at - 1] if at else previous
                 raise DataError(
                     f"{path}, row {rows + at + 1:,}: the time {moment(seconds[at], dates)} is not after that of "
-                    f"the row before it, {moment(before, dates)}; sort the table by {time!r}, with one row for each time"
+                    f"the row before it, {moment(before, dates)}; sort the table by {time!r}, one row per time"
                 )
             written.add("time", seconds)
             for name, columns in streams.items():
@@ -436,6 +440,7 @@ def parts_of(path: Path, time: str, streams: Mapping[str, Sequence[str]], texts:
         types = dict.fromkeys(texts, arrow.string()) | {c: arrow.float64() for s in streams.values() for c in s}
         options = csv.ConvertOptions(
             include_columns=list(columns), column_types=types, strings_can_be_null=True,
+            timestamp_parsers=[csv.ISO8601, *DATES],
             null_values=["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"],
         )  # fmt: skip
         with csv.open_csv(path, convert_options=options) as reader:

@@ -40,7 +40,7 @@ GROUPS: dict[str, str] = {
     ),
     "accelerator gpus gpu cuda": "write training.device: auto, cpu or cuda",
     "weight_decay wd": "write training.optimizer: {use: adamw, weight_decay: 0.1}",
-    "dropout": "write model.block: {dropout: 0.1}",
+    "dropout": "write model.dropout: 0.1",
     "grad_clip gradient_clip_val max_grad_norm": "write training.clip",
     "hidden_size n_embd d_model embed_dim": "write model.width",
     "layers n_layer n_layers num_layers num_hidden_layers": "write model.depth",

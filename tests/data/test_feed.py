@@ -66,9 +66,11 @@ def test_arenas_return_what_was_written(values):
 
 def split_of(count: int = 24, bad=(), share: float = 1.0, lines=None, name: str = "train", tasks=None):
     """Texts; those with the numbers `bad` cannot be read, and each seventh one is too long for the context."""
-    rows = [{"text": 3 if n in bad else "chop " * (9 if n % 7 == 6 else n % 4 + 1), "hint": "x"} for n in range(count)]
-    inputs = Inputs(columns={"text": "text", "hint": "hint"}, too_long="drop")
-    choppers = {name: TextChopper(vocabulary=ByteEncoding()) for name in ("text", "hint")}
+    rows = [
+        {"text": b"\xff" if n in bad else "chop " * (9 if n % 7 == 6 else n % 4 + 1), "hint": "x"} for n in range(count)
+    ]
+    inputs = Inputs(columns={"hint": "hint", "text": "text"}, too_long="drop")
+    choppers = {name: TextChopper(vocabulary=ByteEncoding()) for name in ("hint", "text")}
     collator = Collator(choppers=choppers, inputs=inputs, context=24)
     say = (lambda text: None) if lines is None else lines.append
     keys = [f"key {number}" for number in range(count)]
@@ -205,7 +207,7 @@ def test_workers_change_neither_weights_nor_metrics(tmp_path, capsys):
     (tmp_path / "x.yaml").write_text(f"""
 inputs: {{image: {{use: image, patch_size: 4, channels: 1, size: 8, augment: {{use: image_augmentation, shift: 1}}}},
          words: {{use: text, encoding: bytes}}}}
-model: {{width: 16, depth: 1, heads: 2, context: 32, attention: same_sample, block: {{dropout: 0.1}}}}
+model: {{width: 16, depth: 1, heads: 2, context: 32, attention: same_sample, dropout: 0.1}}
 tasks: {{label: {{use: classification, target: label}}}}
 data: {{dataset: {{use: manifest, train: {tmp_path}/list.csv, columns: [image, words, label], files: [image]}},
         bad_share: 0.5}}
