@@ -3,7 +3,6 @@ trains as it is."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import textwrap
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from ..data.datasets.idx import IMAGES, Idx
 from ..data.datasets.image_folder import ImageFolder
@@ -28,7 +28,7 @@ INSPECTED = 500
 SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif"}
 GROUPS = ("speaker", "subject", "patient", "person", "group", "session", "user", "machine")
 """Names of columns by which train and val are separated, if a table has one of them."""
-TARGETS = ("label", "class", "target", "category", "state", "y")
+TARGETS = ("label", "class", "target", "category", "state")
 """Names of columns that are probably the target."""
 TIMES = ("time", "timestamp", "datetime", "date", "seconds", "t")
 """Names of columns that are probably the time."""
@@ -106,9 +106,10 @@ def training_of(samples: int, most: int = 1500) -> dict[str, Any]:
 
 def quoted(value: object) -> str:
     """Returns a text as it is written in a YAML, also inside of braces."""
-    return (
-        str(value) if re.fullmatch(r"[A-Za-z_./~][\w./~-]*", str(value)) else json.dumps(str(value), ensure_ascii=False)
-    )
+    text = str(value)
+    if re.fullmatch(r"[A-Za-z_./~][\w./~-]*", text) and yaml.safe_load(text) == text:
+        return text
+    return yaml.safe_dump(text, default_style='"', width=10**9).strip()
 
 
 def model_of(context: int, samples: int, **more: Any) -> dict[str, Any]:

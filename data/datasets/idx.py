@@ -67,4 +67,4 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
     if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) - start != math.prod(shape):
         raise DataError(f"{path} is not a complete IDX file of bytes with {dimensions} dimension(s)")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(bytearray(content), np.uint8, offset=start).reshape(shape)

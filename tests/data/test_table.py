@@ -188,7 +188,9 @@ def test_a_sensor_log_trains_from_a_yaml(tmp_path, capsys):
     """Two rates, a missing channel, a pause, labels; then columns of a manifest as channels of a sensor."""
     path = write(tmp_path, log(600, pause=200))
     (tmp_path / "x.yaml").write_text(f"""
-inputs: {{fast: {{use: sensor, channels: {{x: null, y: null}}, rate: 10, window: 4}}, slow: {{use: sensor, channels: 1}}}}
+inputs:
+  fast: {{use: sensor, channels: {{x: null, y: null}}, rate: 10, window: 4}}
+  slow: {{use: sensor, channels: 1}}
 model: {{width: 16, depth: 1, heads: 2, context: 32, attention: same_sample}}
 tasks: {{state: {{use: classification, target: state}}}}
 data:

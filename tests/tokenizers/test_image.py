@@ -325,7 +325,8 @@ def test_a_side_has_so_many_pixels():
 
 
 @given(seed=st.integers(0, 2**32), size=st.tuples(st.integers(1, 70), st.integers(1, 70)), quality=st.integers(20, 100),
-       colour=st.booleans(), progressive=st.booleans(), orientation=st.integers(0, 8), subsampling=st.integers(0, 2))  # fmt: skip
+       colour=st.booleans(), progressive=st.booleans(), orientation=st.integers(0, 8),
+       subsampling=st.integers(0, 2))  # fmt: skip
 def test_jpegs_have_the_pixels_that_pillow_decodes(seed, size, quality, colour, progressive, orientation, subsampling):
     """torchvision decodes them, in less time."""
     noise = np.random.default_rng(seed).integers(0, 255, (size[0] // 8 + 1, size[1] // 8 + 1, 3), dtype=np.uint8)

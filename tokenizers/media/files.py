@@ -59,7 +59,7 @@ def read_picture(raw: Source) -> Any:
 def read_jpeg(raw: Source) -> UInt8[Tensor, "c h w"] | None:
     """Returns the pixels of a JPEG in colour or grey, decoded by torchvision, which is faster than Pillow and gives the
     same pixels, with its EXIF orientation. Returns None for any other file, and for a JPEG that torchvision cannot
-    decode, for example because it is damaged. Raises DataError if it has too many pixels or scans."""
+    decode, for example because it is damaged or has too many pixels."""
     try:
         with io.BytesIO(raw) if isinstance(raw, bytes) else open_regular(raw, ITEM) as file:
             content = file.read(2)
@@ -76,14 +76,13 @@ def read_jpeg(raw: Source) -> UInt8[Tensor, "c h w"] | None:
     if ignored not in warnings.filters:
         warnings.filterwarnings("ignore", "The image decoding", DeprecationWarning)
 
-    with opened_picture(content, "image") as picture:  # reads the header and checks the sizes
-        mode = {"RGB": ImageReadMode.RGB, "L": ImageReadMode.GRAY}.get(picture.mode if picture.format == "JPEG" else "")
-    if mode is None:
-        return None
     try:
+        with opened_picture(content, "image") as picture:  # reads the header and checks the sizes
+            modes = {"RGB": ImageReadMode.RGB, "L": ImageReadMode.GRAY} if picture.format == "JPEG" else {}
+            mode = modes.get(picture.mode)
         data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        return decode_jpeg(data, mode=mode, apply_exif_orientation=True)
-    except RuntimeError:  # damaged: Pillow says what is wrong
+        return None if mode is None else decode_jpeg(data, mode=mode, apply_exif_orientation=True)
+    except (DataError, RuntimeError):  # Pillow's reader says what is wrong
         return None
 
 
