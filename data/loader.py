@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -134,6 +134,11 @@ class Loader:
             indices = self.split.plan(self.seed, self.batch_number(step))
             for part in self.parts(self.processes.share(indices, self.together), len(indices)):
                 yield step, bool(part), Request(indices=part or indices[:1], training=True)
+
+    def planned(self, step: int) -> list[Batch]:
+        """Returns the micro-batches of this process in a step, read now and in this thread."""
+        requests = takewhile(lambda part: part[0] == step, self.requests(step))
+        return [replace(batch, real=real) for _, real, request in requests for batch in self.split.answer(request)]
 
     def batch_number(self, step: int) -> int:
         """Returns the number of the global batch that a step reads: the number of the step, plus the counts in

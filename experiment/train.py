@@ -172,7 +172,7 @@ def build_loader(
         plan = CpuPlan(objective.model.without_weights(), objective.precision) if device.type == "cpu" else None
         feed = Workers(data.splits, workers, plan, pinned=device.type == "cuda", say=say)
     else:
-        feed = Thread(data.splits, threads=stores_results(data.splits["train"]))
+        feed = Thread(data.splits, threads=bool(stores_results(data.splits["train"])))
     for split in data.splits.values():
         split.read_by(feed)
     return Loader(
@@ -283,11 +283,11 @@ def fit(experiment: Experiment) -> dict[str, float]:
     Returns the last validation metrics. If the loss or the weights are not finite, the run returns once to its newest
     undamaged checkpoint; the second time RunError is raised."""
     state, trainer = resume(experiment), experiment.trainer
-    trainer.loader.feed.start()
     preflight(experiment)
     introduce(experiment)
     start(experiment)
-    with trainer.loader, trainer.stop:  # the loader's thread always ends here, even if Ctrl-C arrived during its start
+    with trainer.loader, trainer.stop:  # the loader's threads always end here, even if Ctrl-C arrived during their start
+        trainer.loader.feed.start()
         while True:
             try:
                 with metrics_file(experiment, state) as trainer.log.record:
