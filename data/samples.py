@@ -60,9 +60,9 @@ class Samples:
         `ByColumn`. Raises DataError if the sample cannot be read."""
         return self[number]
 
-    def select(self, numbers: Sequence[int]) -> Samples:
+    def select(self, numbers: Sequence[int] | np.ndarray) -> Samples:
         """Returns the samples with these numbers, in this order."""
-        return Chosen(self, numbers)
+        return Chosen(self, np.asarray(numbers, dtype=np.int64))
 
     def damaged(self) -> Iterator[tuple[int, str]]:
         """Yields (number, reason) for the samples that are known to be damaged before they are read. The default yields
@@ -274,25 +274,41 @@ class Chosen(ByColumn):
     """A subset of other samples, selected by their `numbers`, in this order."""
 
     samples: Samples
-    numbers: Sequence[int]
+    numbers: Sequence[int] | np.ndarray
 
-    @cached_property
+    @property
     def keys(self) -> Sequence[str]:
-        keys = self.samples.keys
-        return [keys[number] for number in self.numbers]
+        return ChosenKeys(self.samples.keys, self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
-        return self.samples.row(self.numbers[number], names)
+        return self.samples.row(int(self.numbers[number]), names)
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
-        return Fingerprint(self.samples.fingerprint(labels), list(self.numbers)).hex
+        return Fingerprint(self.samples.fingerprint(labels), list(map(int, self.numbers))).hex
 
     def damaged(self) -> Iterator[tuple[int, str]]:
         reasons = dict(self.samples.damaged())
         return ((index, reasons[number]) for index, number in enumerate(self.numbers) if number in reasons)
 
     def caches(self, number: int) -> bool:
-        return self.samples.caches(self.numbers[number])
+        return self.samples.caches(int(self.numbers[number]))
+
+
+@dataclass(frozen=True)
+class ChosenKeys(Sequence[str]):
+    """The keys with these numbers, in this order."""
+
+    keys: Sequence[str]
+    numbers: Sequence[int] | np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, number: int) -> str:
+        return self.keys[int(self.numbers[number])]
 
 
 @dataclass(frozen=True)
@@ -442,8 +458,8 @@ def share(samples: Samples, split: str) -> Samples:
     """Returns the part of the training samples for the split `train` or `val`, for data sets without a separate
     validation split. About a tenth of the samples, and at least one, is in `val`, selected by the hash of the key."""
     only = chosen_for_val(samples.keys)
-    splits = ("val" if key == only else split_by_hash(key) for key in samples.keys)
-    return samples.select([number for number, part in enumerate(splits) if part == split])
+    in_val = np.fromiter((key == only or split_by_hash(key) == "val" for key in samples.keys), bool, len(samples))
+    return samples.select(np.flatnonzero(in_val == (split == "val")))
 
 
 class OwnFiles(SampleDataset):

@@ -286,7 +286,10 @@ def fit(experiment: Experiment) -> dict[str, float]:
     preflight(experiment)
     introduce(experiment)
     start(experiment)
-    with trainer.loader, trainer.stop:  # the loader's threads always end here, even if Ctrl-C arrived during their start
+    with (
+        trainer.loader,
+        trainer.stop,
+    ):  # the loader's threads always end here, even if Ctrl-C arrived during their start
         trainer.loader.feed.start()
         while True:
             try:
