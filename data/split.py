@@ -170,8 +170,8 @@ class Split:
             for ticket in tickets:
                 self.feed.discard(ticket)
 
-    def read_by(self, feed: Feed) -> None:
-        """Sets the feed of this split."""
+    def read_by(self, feed: Feed | None) -> None:
+        """Sets the feed of this split (None: no feed)."""
         object.__setattr__(self, "feed", feed)
 
     def answered(self, request: Request) -> tuple[list[Batch], Events]:

@@ -19,12 +19,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..data.samples import Listed, Samples
-from ..data.split import SampleSplit
+from ..data.split import Request, SampleSplit
 from ..files.writing import atomic_file
 from ..models.arithmetic import computing_type, finite
 from ..models.batch import Batch, SetPlan
 from ..training.objective import autocast
 from .build import read_samples
+from .feeds import read_ahead
 from .own_data import named_dataset
 from .run import Run
 from .run_folder import RunError, say_aside
@@ -73,10 +74,11 @@ def embedded(run: Run, split: SampleSplit, pool: Pool, rows: int = 64) -> Iterat
     set, or, for a model with an encoder, from short to long samples. `rows` is the number of samples that are read at a
     time."""
     places = split.all()
-    for first in range(0, len(places), rows):
-        batch = split.read(places[first : first + rows])
-        if batch.first.keys:
-            yield from _embedded(run, batch, pool)
+    requests = (Request(indices=places[first : first + rows]) for first in range(0, len(places), rows))
+    with read_ahead(split, run.config.data.workers):
+        for (batch,) in split.answers(requests):
+            if batch.first.keys:
+                yield from _embedded(run, batch, pool)
 
 
 def _embedded(run: Run, batch: Batch, pool: Pool) -> Iterator[Embedded]:

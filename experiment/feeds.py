@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
+from ..data.feed import Thread, Workers
 from ..data.reader import CACHED, ITEM_BYTES, memory_of
 from ..data.split import Request, SampleSplit, Split
 from ..files.reading import DataError
@@ -53,13 +56,48 @@ def number_of_workers(setting: int | str, split: Split, seed: int, steps: int) -
         if setting > len(split):
             raise DataError(f"data.workers is {setting}, but {split.name} has only {len(split)} {split.unit}")
         return setting
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most = min(cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1, MOST, len(split))
+    most = most_workers(split)
     if stored or most < 1 or not isinstance(split, SampleSplit) or fits_cache(split, steps):
         return 0
     started = time.perf_counter()
     split.recording().answered(Request(indices=split.plan(seed, 0), training=True))
     return most if time.perf_counter() - started > CHEAP else 0
+
+
+SECONDS = 20.0
+"""The number of seconds of reading above which `auto` reads a split with workers when it is evaluated or embedded."""
+
+
+@contextmanager
+def read_ahead(split: Split, setting: int | str) -> Iterator[None]:
+    """Reads the requests of a split ahead of time inside a `with` statement: with the number of workers of a setting
+    `data.workers`, or, without workers, in a thread. `auto` means workers only if reading takes long. A split that has
+    a feed keeps it."""
+    if split.feed is not None:
+        yield
+        return
+    number = 0 if setting == "auto" or stores_results(split) else min(int(setting), len(split))
+    if setting == "auto" and isinstance(split, SampleSplit) and not stores_results(split):
+        indices = split.first(8)
+        started = time.perf_counter()
+        split.recording().answered(Request(indices=indices))
+        cost = (time.perf_counter() - started) / max(len(indices), 1) * len(split)
+        number = most_workers(split) if cost > SECONDS else 0
+    feed = (
+        Workers({split.name: split}, number) if number > 0 else Thread({split.name: split}, bool(stores_results(split)))
+    )
+    split.read_by(feed)
+    try:
+        yield
+    finally:
+        split.read_by(None)
+        feed.close()
+
+
+def most_workers(split: Split) -> int:
+    """Returns the largest number of workers per process with `data.workers: auto`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1, MOST, len(split)))
 
 
 def fits_cache(split: SampleSplit, steps: int) -> bool:
