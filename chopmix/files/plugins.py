@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = __name__.partition(".")[0]
 """The root package, `chopmix`."""
 FOLDER = next(folder for folder in Path(__file__).parents[1:3] if (folder / "models").is_dir())
-"""The folder that contains the packages (`models/`, `tokenizers/`, ...): the folder `chopmix/` of an installed wheel, or
-the top level of a checkout."""
+"""The folder that contains the packages (`models/`, `tokenizers/`, ...): the folder `chopmix/` of an installed wheel,
+or the top level of a checkout."""
 
 
 def projects() -> list[str]:
