@@ -97,7 +97,7 @@ checkpoints: {{best: {self.best}}}
 """
 
 
-def training_of(samples: int, most: int = 1500) -> dict[str, Any]:
+def training_of(samples: int, most: int = 1000) -> dict[str, Any]:
     """Returns the batch size and the number of steps for a number of training samples: about 30 epochs, but at least
     200 and at most `most` steps."""
     batch = 64 if samples >= 640 else max(4, samples // 10)
@@ -309,7 +309,7 @@ def sounds(path: Path, encoder: str | None = None) -> Start:
     data += ["bad_share: 0.1  # at most a tenth of the sounds may be unreadable"] * bool(bad)
     return Start(
         header=[f"What is the {label} of a sound?"], inputs=lines, model=model_of(tokens + 1, len(rows)), data=data,
-        tasks=start["tasks"], training=training_of(len(rows), 800), samples=len(rows),
+        tasks=start["tasks"], training=training_of(len(rows), 600), samples=len(rows),
         best=start["best"], found=start["found"],
     )  # fmt: skip
 
@@ -497,7 +497,7 @@ def text(path: Path, encoder: str | None = None) -> Start:
     vocabulary = 257 if size < 200_000 else 1024 if size < 2_000_000 else 4096
     encoding = "bytes" if vocabulary == 257 else f"bpe, vocabulary: {vocabulary}"
     context = 128 if size < 200_000 else 256
-    steps = int(np.clip(size / (3.5 if vocabulary > 257 else 1) * 8 / 2048, 200, 600))
+    steps = int(np.clip(size / (3.5 if vocabulary > 257 else 1) * 8 / 2048, 200, 400))
     return Start(
         header=["A language model."], found=[f"{len(files):,} file(s), {size:,} bytes"],
         inputs=[f"text: {{use: text, encoding: {encoding}, position: null}}"],

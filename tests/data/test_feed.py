@@ -227,3 +227,9 @@ logging: {{every: 1, tensorboard: false}}
     assert metrics_of(tmp_path / "0") == metrics_of(tmp_path / "2")
     states = [json.loads((folder / "state.json").read_text()) for folder in (plain, read)]
     assert states[0]["bad"] == states[1]["bad"] and states[0]["bad"]
+    for command, output in (("evaluate", "--json"), ("embed", "--output")):  # run 2 reads with workers here, too
+        files = [tmp_path / f"{command}-{workers}.{'json' if command == 'evaluate' else 'npy'}" for workers in (0, 2)]
+        for workers, file in zip((0, 2), files, strict=True):
+            data = ["--data", str(tmp_path / "list.csv")]
+            assert main([command, str(tmp_path / str(workers)), *data, output, str(file)]) == 0
+        assert files[0].read_bytes() == files[1].read_bytes()

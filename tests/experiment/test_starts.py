@@ -100,7 +100,7 @@ def test_data_train_as_written(kind, here, capsys):
     tree = yaml.safe_load(text)
     assert {name: task["use"] for name, task in tree["tasks"].items()} == tasks and found in text
     steps = tree["training"]["steps"]
-    assert 200 <= steps <= 1500
+    assert 200 <= steps <= 1000
     assert main(["train", "x.yaml", "training.steps=3", "out=run"]) == 0
     assert (here / "run" / "summary.json").exists()
     if kind == "photos":
