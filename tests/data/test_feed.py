@@ -6,12 +6,15 @@ import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.arena import ALIGNED, Arena
 from chopmix.data.collate import Collator, Inputs
@@ -23,8 +26,10 @@ from chopmix.experiment.feeds import number_of_workers
 from chopmix.files.reading import DataError
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.text import TextChopper
+from chopmix.training import checkpoints as checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
+from ranks import train_together
 
 DTYPES = [torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.float64, torch.int32]
 TENSORS = st.builds(
@@ -233,3 +238,54 @@ logging: {{every: 1, tensorboard: false}}
             data = ["--data", str(tmp_path / "list.csv")]
             assert main([command, str(tmp_path / str(workers)), *data, output, str(file)]) == 0
         assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def write_run(folder: Path, steps: int = 12) -> Path:
+    """The YAML of a run on a manifest of texts."""
+    rows = [json.dumps({"text": "chop " * (n % 5 + 1), "label": "ab"[n % 2]}) for n in range(40)]
+    (folder / "list.jsonl").write_text("\n".join(rows))
+    file = folder / "x.yaml"
+    file.write_text(f"""
+inputs: {{text: {{use: text, encoding: bytes}}}}
+model: {{width: 16, depth: 1, heads: 2, context: 32, attention: same_sample}}
+tasks: {{label: {{use: classification, target: label}}}}
+data: {{dataset: {{use: manifest, train: {folder}/list.jsonl, columns: [text, label]}}, workers: 1}}
+training: {{steps: {steps}, samples_per_step: 6, precision: float32}}
+evaluation: {{every: 6}}
+checkpoints: {{every: 2}}
+logging: {{every: 1, tensorboard: false}}
+""")
+    return file
+
+
+@pytest.mark.system
+def test_two_processes_with_a_worker_each_have_the_losses_of_one(tmp_path):
+    file = write_run(tmp_path)
+    assert main(["train", str(file), "data.workers=0", f"out={tmp_path}/one"]) == 0
+    done = train_together(tmp_path, 2, str(file), f"out={tmp_path}/two")
+    assert done.returncode == 0, done.stderr
+    losses = [[line.get("train/loss") for line in metrics_of(tmp_path / name)] for name in ("one", "two")]
+    assert [value for value in losses[1] if value] == pytest.approx([value for value in losses[0] if value], rel=1e-5)
+
+
+@pytest.mark.system
+@pytest.mark.skipif(not Path("/proc").exists(), reason="lists processes")
+def test_a_killed_run_leaves_no_worker_behind_and_resumes_bit_equal(tmp_path):
+    file = write_run(tmp_path, steps=400)
+    command = [sys.executable, str(ROOT / "train.py"), str(file), "data.workers=2"]
+    process = subprocess.Popen([*command, f"out={tmp_path}/killed"], stderr=subprocess.DEVNULL)
+    while not (checkpoint.read_step(tmp_path / "killed", "last") or 0) >= 10:
+        assert process.poll() is None
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 10
+    while any(os.path.exists(f"/proc/{child}") for child in children) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not [child for child in children if os.path.exists(f"/proc/{child}")]
+    for name in ("killed", "whole"):
+        assert main(["train", str(file), f"out={tmp_path}/{name}"]) == 0
+    files = [tmp_path / name / "checkpoints" / "step-00000400" / "model.safetensors" for name in ("killed", "whole")]
+    assert files[0].read_bytes() == files[1].read_bytes()
