@@ -22,6 +22,8 @@ MOST = 16
 """The largest number of workers per process with `data.workers: auto`."""
 CHEAP = 0.002
 """The number of seconds of reading per step below which `auto` means no workers."""
+SECONDS = 20.0
+"""The number of seconds of reading in total below which `auto` means no workers, which take seconds to start."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,8 @@ def number_of_workers(setting: int | str, split: Split, seed: int, steps: int) -
         return 0
     started = time.perf_counter()
     split.recording().answered(Request(indices=split.plan(seed, 0), training=True))
-    return most if time.perf_counter() - started > CHEAP else 0
-
-
-SECONDS = 20.0
-"""The number of seconds of reading above which `auto` reads a split with workers when it is evaluated or embedded."""
+    cost = time.perf_counter() - started
+    return most if cost > CHEAP and cost * steps > SECONDS else 0
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Data:
     workers: Literal["auto"] | int = "auto"
     """The number of processes that read and chop the samples of this process ahead of time; 0: a thread reads them.
     `auto`: one less than the number of cores (at most 16), but 0 if reading takes little time or the samples fit into
-    the memory. The number changes no result."""
+    memory. The number changes no result."""
     bad_share: float = 0.0
     """The largest share of bad samples, from 0 to 1. A sample is bad if it cannot be read, or if a task rejects its
     target. If the share of bad samples is larger, the run stops."""
