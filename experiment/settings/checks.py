@@ -427,6 +427,8 @@ def block_can_be_built(model: Part) -> Problems:
 
 def samples_or_tokens(data: Data, training: Training) -> Problems:
     """For a text corpus `samples_per_step` is not set."""
+    if data.workers != "auto" and not 0 <= data.workers <= 1024:
+        yield ("data", "workers"), f"must be auto, or from 0 to 1,024, not {data.workers}"
     if data.dataset is not None and not holds_samples(data) and training.samples_per_step is not None:
         message = f"dataset {data.dataset.use!r} is a text corpus: set 'tokens_per_step' instead"
         yield ("training", "samples_per_step"), message

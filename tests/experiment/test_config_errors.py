@@ -207,6 +207,13 @@ WRONG = [
         "inputs.text.vocabulary=300",
         "inputs.text.vocabulary: is for encodings bpe and numbers only; 'bytes' has a fixed vocabulary",
     ),
+    ("data.workers=-1", "data.workers: must be auto, or from 0 to 1,024, not -1"),
+    ("training.stop={patience: 0}", "training.stop: patience must be from 1 to 1,000,000"),
+    (
+        "training.epochs=2",
+        "training: needs one of 'steps', 'epochs' and 'minutes' (a budget of time), not steps and epochs",
+    ),
+    ("data.split={val: 2}", "data.split: val and test must be shares with a sum below 1, not 2 and 0"),
     (
         "inputs.train={use: image}",
         "inputs.train: 'train' is not a valid name: torch modules have an attribute of this name",
