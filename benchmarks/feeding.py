@@ -99,7 +99,8 @@ def compare_images(folder: Path, count: int, pairs: int) -> dict:
         rates.append((count / mine, count / peer))
     mine, peer = np.median(rates, axis=0)
     return {"what": "images", "ours_per_cpu_second": round(mine), "torchvision_per_cpu_second": round(peer),
-            "ratio": round(float(np.median(ratios)), 3), "lowest": round(min(ratios), 3), "highest": round(max(ratios), 3)}  # fmt: skip
+            "ratio": round(float(np.median(ratios)), 3), "lowest": round(min(ratios), 3),
+            "highest": round(max(ratios), 3)}  # fmt: skip
 
 
 def compare_workers(folder: Path, count: int, pairs: int) -> dict:
@@ -127,7 +128,8 @@ def compare_workers(folder: Path, count: int, pairs: int) -> dict:
     costs = {workers: float(np.median(values)) for workers, values in cpu.items()}
     return {"what": "workers", "images_per_second": {str(w): round(rate) for w, rate in medians.items()},
             "cpu_ms_per_image": {str(w): round(1000 * cost, 3) for w, cost in costs.items()},
-            "two_to_one": round(medians[2] / medians[1], 3), "cpu_two_to_none": round(costs[2] / costs[0], 3)}  # fmt: skip
+            "two_to_one": round(medians[2] / medians[1], 3),
+            "cpu_two_to_none": round(costs[2] / costs[0], 3)}  # fmt: skip
 
 
 def worker_seconds(process: int) -> float:

@@ -426,7 +426,7 @@ def block_can_be_built(model: Part) -> Problems:
 
 
 def samples_or_tokens(data: Data, training: Training) -> Problems:
-    """For a text corpus `samples_per_step` is not set."""
+    """For a text corpus `samples_per_step` is not set. `workers` is a possible number."""
     if data.workers != "auto" and not 0 <= data.workers <= 1024:
         yield ("data", "workers"), f"must be auto, or from 0 to 1,024, not {data.workers}"
     if data.dataset is not None and not holds_samples(data) and training.samples_per_step is not None:
