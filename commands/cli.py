@@ -31,7 +31,9 @@ ORDER = (
 
 FLAGS = {
     "": ("out",), "data": ("dataset",), "model": ("depth", "width", "heads", "context"),
-    "training": ("steps", "seed", "learning_rate", "precision", "device", "samples_per_step", "tokens_per_step"),
+    "training": (
+        "steps", "epochs", "seed", "learning_rate", "precision", "device", "samples_per_step", "tokens_per_step",
+    ),
 }  # fmt: skip
 """YAML keys that users often write as flags (`--steps 300`), by section (`""`: the top level). The error message
 suggests the key instead."""

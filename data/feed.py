@@ -79,6 +79,7 @@ class Thread(Feed):
         return 1
 
     def close(self) -> None:
+        self.leave()
         if self.executor:
             self.executor.shutdown(cancel_futures=True)
 
@@ -170,6 +171,7 @@ class Workers(Feed):
         return max(1, min(most, self.limit // self.largest if self.largest else self.number))
 
     def close(self) -> None:
+        self.leave()
         for worker in self.workers:
             worker.end()
 

@@ -195,6 +195,8 @@ class Recorder(Skipped):
         return cls(known, LeftOut(silent), Counter(), allowed=bad.share * len(bad.sample_keys) - len(bad))
 
     def note_bad(self, number: int, error: Exception, training: bool = False) -> None:
+        if number in self.bad:
+            return
         self.events.append(("note_bad", (number, DataError(str(error)), training)))
         if len({arguments[0] for name, arguments in self.events if name == "note_bad"}) > self.allowed:
             raise TooManyBadError(str(error))

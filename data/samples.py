@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from bisect import bisect_right
 from collections import defaultdict
@@ -269,7 +270,7 @@ class SampleDataset(Dataset):
         return {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chosen(ByColumn):
     """A subset of other samples, selected by their `numbers`, in this order."""
 
@@ -297,8 +298,17 @@ class Chosen(ByColumn):
         return self.samples.caches(int(self.numbers[number]))
 
 
-@dataclass(frozen=True)
-class ChosenKeys(Sequence[str]):
+class Keys(Sequence[str]):
+    """Base class of keys that are computed when they are needed."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenKeys(Keys):
     """The keys with these numbers, in this order."""
 
     keys: Sequence[str]

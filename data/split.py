@@ -75,8 +75,17 @@ class Feed:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Ends the threads or processes of the feed."""
+        """Ends the threads or processes of the feed, and removes the feed from its splits."""
         raise NotImplementedError
+
+    splits: Mapping[str, Split]
+    """The splits by name."""
+
+    def leave(self) -> None:
+        """Removes the feed from its splits, which then read in the calling thread."""
+        for split in self.splits.values():
+            if split.feed is self:
+                split.read_by(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,16 +371,17 @@ class SampleSplit(Split):
     def _sample(self, index: SampleIndex, training: bool, inputs, replaced) -> ChoppedSample | None:
         """Returns a chopped sample. If the sample is bad, returns the next good sample in training, and None in an
         evaluation. Raises DataError if more samples are bad than allowed, or if all are bad."""
+        first = None
         for _ in range(len(self.samples)):
             try:
                 return self.chop(index, training, inputs, replaced)
-            except (ValueError, OSError, RuntimeError) as raised:  # a user-defined tokenizer may raise any of these
-                error = raised
+            except (ValueError, OSError, RuntimeError) as error:  # a user-defined tokenizer may raise any of these
+                first = first or error
                 self.skipped.note_bad(index.number, error, training)
             if not training:
                 return None
             index = index._replace(number=(index.number + 1) % len(self.samples))
-        raise DataError(f"{self.name}: all samples are bad; the last: {error}")
+        raise DataError(f"{self.name}: all samples are bad; the first: {first}")
 
 
 def sampler_of(samples: Samples, reader: Reader, rows: int, budget: int | None) -> Sampler:

@@ -40,7 +40,7 @@ class Idx(OwnFiles):
         return samples
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class IdxSamples(ByColumn):
     """The samples of one pair of files: `images` (samples, height, width) and `labels` (samples)."""
 

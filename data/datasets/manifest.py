@@ -19,7 +19,7 @@ import numpy as np
 from ...files.reading import PACKED, DataError, read_lines, text_lines
 from ...files.records import parse_json
 from ..fingerprint import Fingerprint
-from ..samples import BYTES, FILES, ByColumn, Columns, Listed, OwnFiles, Samples, picked
+from ..samples import BYTES, FILES, ByColumn, Columns, Keys, Listed, OwnFiles, Samples, picked
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 """The delimiter of the columns, by the ending of the file."""
@@ -80,7 +80,7 @@ class Manifest(OwnFiles):
         return [name for name in row if name not in (*self.columns, "key")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows(ByColumn):
     """The rows of a manifest, each of which is read from the file when it is needed; only their positions are in
     memory. `starts` are the positions of the rows in the file, in bytes, and `lines` the numbers of their last lines.
@@ -147,8 +147,8 @@ class Rows(ByColumn):
         return fingerprint.hex
 
 
-@dataclass(frozen=True)
-class RowKeys(Sequence[str]):
+@dataclass(frozen=True, eq=False)
+class RowKeys(Keys):
     """The keys of the rows of a manifest: the values under `key`, or `line 7`."""
 
     rows: Rows

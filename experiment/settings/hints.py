@@ -11,23 +11,23 @@ from typing import Any, NamedTuple
 from ...files.plugins import projects
 
 GROUPS: dict[str, str] = {
-    "epochs epoch num_epochs max_epochs n_epochs num_train_epochs": (
+    "epoch num_epochs max_epochs n_epochs num_train_epochs": (
         "write training.epochs, training.steps or training.minutes"
     ),
     "batch_size batch bs train_batch_size per_device_train_batch_size": (
         "write training.samples_per_step, or for a text corpus training.tokens_per_step"
     ),
     "lr rate base_lr": "write training.learning_rate",
-    "early_stopping early_stop patience stop": (
+    "early_stopping early_stop patience": (
         "write training.stop: {metric: val/loss, patience: 5}; the best checkpoint (checkpoints.best) is always kept"
     ),
-    "class_weights class_weight balanced balance sampler weighted_sampler pos_weight": (
+    "class_weights class_weight balanced sampler weighted_sampler pos_weight": (
         "write class_weights: balanced in the task (classification), or data.balance: COLUMN"
     ),
     "wandb mlflow logger loggers report_to callbacks": (
         "metrics are written to RUN/metrics.jsonl and, with logging.tensorboard, for TensorBoard"
     ),
-    "folds k_folds kfold k_fold cv stratify group split val_split test_size": (
+    "folds k_folds kfold k_fold cv stratify group val_split test_size": (
         "write data.split: {val: 0.1, test: 0.1, stratify: COLUMN, group: COLUMN}, or on the command line --folds 5"
     ),
     "fp16 bf16 amp mixed_precision dtype": "write training.precision: auto, fast, float32 or bfloat16",
@@ -50,7 +50,7 @@ GROUPS: dict[str, str] = {
     "optim": "write training.optimizer: adamw or muon",
     "scheduler lr_scheduler": "write training.schedule",
     "warmup warmup_steps warmup_iters": "write training.schedule: {use: cosine, warmup: 100}",
-    "workers num_workers": "data are read by a thread of the training process",
+    "num_workers n_workers": "write data.workers: auto, or a number of processes",
 }
 """The advice for names that other libraries use. A key contains several names, separated by spaces."""
 HINTS = {word: hint for words, hint in GROUPS.items() for word in words.split()}
