@@ -46,7 +46,7 @@ def test_no_hint_hides_a_key_or_is_given_twice():
 
 
 def test_several_columns_are_no_channel(tiny, tmp_path, capsys):
-    rows = "".join(f"{n},{n / 2},a\n" for n in range(20))
+    rows = "".join(f"{n},{n / 2},{'ab'[n % 2]}\n" for n in range(20))
     (tmp_path / "log.csv").write_text("x,y,state\n" + rows)
     changes = {
         "inputs": {"vibration": {"use": "sensor", "channels": 2}, "text": None},
