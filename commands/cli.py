@@ -24,13 +24,16 @@ from ..files.plugins import modules_of
 from ..files.printing import printable
 
 ORDER = (
-    "train", "generate", "predict", "evaluate", "embed", "inspect", "examples", "compare", "import", "export", "schema",
+    "init", "new", "train", "generate", "predict", "evaluate", "embed", "inspect", "examples", "compare", "import",
+    "export", "schema",
 )  # fmt: skip
 """The order of the commands in `--help`. The command of a project follows the command that its `AFTER` names."""
 
 FLAGS = {
     "": ("out",), "data": ("dataset",), "model": ("depth", "width", "heads", "context"),
-    "training": ("steps", "seed", "learning_rate", "precision", "device", "samples_per_step", "tokens_per_step"),
+    "training": (
+        "steps", "epochs", "seed", "learning_rate", "precision", "device", "samples_per_step", "tokens_per_step",
+    ),
 }  # fmt: skip
 """YAML keys that users often write as flags (`--steps 300`), by section (`""`: the top level). The error message
 suggests the key instead."""

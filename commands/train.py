@@ -19,6 +19,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seeds", metavar="0,1,2", help="train once per seed; print mean and standard deviation")
     command.add_argument("--sweep", action="append", metavar="KEY=A,B",
                          help="train once per value and print a table; repeatable: all combinations")  # fmt: skip
+    command.add_argument("--folds", type=int, metavar="N",
+                         help="cross-validation: train once per fold of train and val; print a table")  # fmt: skip
+    command.add_argument("--group", metavar="COLUMN", help="with --folds: keep samples with the same value together")
+    command.add_argument("--stratify", metavar="COLUMN", help="with --folds: the same proportions of classes in all")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
         dry_run(config)
         return 0
-    status = train_several(options, train, trust) if options.seeds or options.sweep else train(config)[1]
+    several = options.seeds or options.sweep or options.folds or options.group or options.stratify
+    status = train_several(options, train, trust) if several else train(config)[1]
     Processes.stop()
     return leave(status)

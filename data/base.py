@@ -120,6 +120,20 @@ class Dataset:
         `val` would be a part of it. Otherwise returns the data set itself."""
         return self
 
+    def with_channels(self, joined: Mapping[str, Sequence[str]]) -> Dataset:
+        """Returns a copy with additional columns, each of which consists of several columns (`data.columns`). Raises
+        DataError if this is not possible, as for a text corpus."""
+        raise DataError(f"data.columns: dataset {self.name!r} is a text corpus, which has no columns")
+
+    def divided(self, division: Any) -> Dataset:
+        """Returns a copy whose samples are divided into splits by a rule (`data.split`). Raises DataError if this is
+        not possible, as for a text corpus."""
+        raise DataError(f"data.split: dataset {self.name!r} is a text corpus; name separate files for val instead")
+
+    def notices(self) -> list[str]:
+        """Returns sentences about the splits that the user should read before training; none by default."""
+        return []
+
     def title(self, split: str) -> str:
         """Returns the name of a split for messages: `mnist (val)`, or `photos (all)` if every split contains all
         samples."""

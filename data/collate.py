@@ -4,7 +4,6 @@ which are predicted, encoded, or dropped."""
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -119,8 +118,7 @@ class Collator:
 
     With `too_long: drop`, the items of a sample that does not fit are dropped, the last item first. An item (one input
     of one sample) is dropped as a whole. Predicted inputs are never dropped, and at least one item remains; if the
-    sample still does not fit, it is bad. `axes` contains the names of the position axes of the set; `say` is called
-    with the text of each notice.
+    sample still does not fit, it is bad. `axes` contains the names of the position axes of the set.
     """
 
     choppers: Mapping[str, Chopper]
@@ -133,9 +131,8 @@ class Collator:
     """Whether the tokens of a sample are sorted by their time in seconds, instead of input after input."""
     core: int = 0
     """The number of tokens of each sample that belong to the core (class and register tokens)."""
-    say: Callable[[str], None] = print
-    dropped: Counter = field(default_factory=Counter)
-    """By input, the number of items that were dropped so far because they do not fit into the context."""
+    note_dropped: Callable[[str, str], None] = lambda name, text: print(text)
+    """Called with the input and a sentence for each item that is dropped because it does not fit into the context."""
 
     def chop(
         self, item: Mapping[str, Any], key: str, index: SampleIndex, training: bool, only: Collection[str] | None
@@ -221,8 +218,6 @@ class Collator:
             names = " and ".join(reversed(dropped))
             raise DataError(f"it has {length} tokens, more than {limit}; data.too_long: drop would drop its {names}")
         for name, count in dropped.items() if kept.keys() - self.inputs.targets else ():
-            if not self.dropped[name]:
-                notice = f"its {name} ({count} tokens) is dropped (reported once per input)"
-                self.say(f"sample {key!r} has {length} tokens, more than {limit}: {notice}")
-            self.dropped[name] += 1
+            notice = f"its {name} ({count} tokens) is dropped (reported once per input)"
+            self.note_dropped(name, f"sample {key!r} has {length} tokens, more than {limit}: {notice}")
         return kept

@@ -1,19 +1,23 @@
 """The training loader. For each step, it loads the part of the global batch that belongs to this process, as
-micro-batches. A thread reads the next step in advance."""
+micro-batches. The following micro-batches are read in advance."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice, takewhile
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..models.batch import Batch
+from .feed import Thread
 from .processes import Processes
+from .reader import Events
 from .sampler import SampleIndex
-from .split import Split
+from .split import Feed, Request, Split
 
 
 class Share(NamedTuple):
@@ -29,34 +33,50 @@ class Share(NamedTuple):
     """The number of processes that called `load` with `stops` for this step."""
 
 
+class Submitted(NamedTuple):
+    """A micro-batch that the feed reads."""
+
+    step: int
+    real: bool
+    """False: the micro-batch is not counted (see `Batch.real`)."""
+    ticket: Any
+
+
 class Loader:
     """Loads the training split step by step. The loader has no state that must be saved, because the batch of a step
     depends only on the seed and the number of the step.
 
-    `steps` is the number of steps of the run. A micro-batch has at most `rows_per_micro_batch` samples or windows
-    (None: all that this process reads in a step). `together` neighbouring samples always stay in the same micro-batch;
-    mixup needs 2, because it mixes pairs. The attribute `skipped` contains pairs (step, count): from this step on,
-    `count` further global batches are skipped, because training diverged on them. With (100, 3), step 100 reads batch
-    103.
+    `feed` reads the split ahead (None: in a thread). `steps` is the number of steps of the run. A micro-batch has at
+    most `rows_per_micro_batch` samples or windows (None: all that this process reads in a step). `together`
+    neighbouring samples always stay in the same micro-batch; mixup needs 2, because it mixes pairs. The attribute
+    `skipped` contains pairs (step, count): from this step on, `count` further global batches are skipped, because
+    training diverged on them. With (100, 3), step 100 reads batch 103.
     """
 
     def __init__(
         self, split: Split, processes: Processes, *, seed: int, steps: int, rows_per_micro_batch: int | None = None,
-        together: int = 1,
+        together: int = 1, feed: Feed | None = None,
     ):  # fmt: skip
         self.split, self.processes, self.seed, self.steps = split, processes, seed, steps
         self.rows_per_micro_batch, self.together = rows_per_micro_batch, together
+        self.feed = feed or Thread({split.name: split})
         self.skipped: list[tuple[int, int]] = []
         self.waited = 0.0
         """The seconds spent in `load` so far."""
-        self.planner, self.ahead = ThreadPoolExecutor(1), {}
+        self.collector, self.ahead = ThreadPoolExecutor(1), {}
+        self.submitted: deque[Submitted] = deque()
+        self.remaining: Iterator[tuple[int, bool, Request]] = iter(())
+        self.next_step = -1
+        """The step whose micro-batches are the next ones in `submitted` and `remaining`; -1: none."""
 
     def __enter__(self) -> Loader:
         return self
 
     def __exit__(self, *exception) -> None:
-        """Waits for the thread, and ends it."""
-        self.planner.shutdown()
+        """Ends the thread and the feed."""
+        self.collector.shutdown(wait=False, cancel_futures=True)
+        self.feed.close()
+        self.collector.shutdown()
 
     def load(self, step: int, stops: bool = False) -> Share:
         """Returns the share of this process in a step. Every process must call this method. `stops` is the vote of this
@@ -64,15 +84,17 @@ class Loader:
         more bad samples than allowed, ends all processes: the process in which it occurs raises this error, all other
         processes raise ElsewhereError."""
         started, batches, error = time.perf_counter(), [], None
-        future = self.ahead.pop(step, None)
+        future = self.ahead.pop(step, None) or self.collector.submit(self.collect, step)
         try:
-            batches = future.result() if isinstance(future, Future) else self.planned(step)
+            for micro_batches, events, real in future.result():
+                self.split.skipped.replay(events)
+                batches += [replace(batch, real=real) for batch in micro_batches]
         except (ValueError, OSError, RuntimeError) as raised:
             error = raised
         local = [sum(batch.targets[name].count for batch in batches if batch.real) for name in self.split.tasks]
         *counts, votes = self.processes.agree([*local, float(stops)], error)
         if step + 1 < self.steps:
-            self.ahead = {step + 1: self.planner.submit(self.planned, step + 1)}
+            self.ahead = {step + 1: self.collector.submit(self.collect, step + 1)}
         self.waited += time.perf_counter() - started
         targets = {name: max(float(n), 1.0) for name, n in zip(self.split.tasks, counts, strict=True)}
         return Share(batches, targets, votes)
@@ -80,15 +102,43 @@ class Loader:
     def forget(self) -> None:
         """Discards the micro-batches that were read in advance. Must be called after `skipped` is changed."""
         self.ahead = {}
+        self.collector.submit(self.restart, -1).result()
+
+    def collect(self, step: int) -> list[tuple[list[Batch], Events, bool]]:
+        """Returns (batches, notes on skipped data, `Batch.real`) of each micro-batch of this process in a step, and
+        submits micro-batches of the following steps. Called in the thread `collector`."""
+        if step != self.next_step:
+            self.restart(step)
+        results = []
+        while True:
+            missing = self.feed.ahead(training=True) + 1 - len(self.submitted)
+            for at, real, request in islice(self.remaining, max(missing, 0)):
+                self.submitted.append(Submitted(at, real, self.feed.submit(self.split.name, request)))
+            if not self.submitted or self.submitted[0].step != step:
+                self.next_step = step + 1
+                return results
+            results.append((*self.feed.result(self.submitted[0].ticket), self.submitted[0].real))
+            self.submitted.popleft()
+
+    def restart(self, step: int) -> None:
+        """Discards all submitted micro-batches, and continues with those of another step (-1: none)."""
+        while self.submitted:
+            self.feed.discard(self.submitted.popleft().ticket)
+        self.remaining, self.next_step = self.requests(step) if step >= 0 else iter(()), step
+
+    def requests(self, first: int) -> Iterator[tuple[int, bool, Request]]:
+        """Yields (step, `Batch.real`, request) for the micro-batches of this process, from the step `first` on. If the
+        processes have different numbers of samples, a micro-batch can have no samples. It then contains the first
+        sample of the global batch, has `real=False`, and is not counted."""
+        for step in range(first, self.steps):
+            indices = self.split.plan(self.seed, self.batch_number(step))
+            for part in self.parts(self.processes.share(indices, self.together), len(indices)):
+                yield step, bool(part), Request(indices=part or indices[:1], training=True)
 
     def planned(self, step: int) -> list[Batch]:
-        """Returns the micro-batches of this process in a step. If the processes have different numbers of samples, a
-        micro-batch can have no samples. It then contains the first sample of the global batch, has `real=False`, and is
-        not counted."""
-        indices = self.split.plan(self.seed, self.batch_number(step))
-        parts = self.parts(self.processes.share(indices, self.together), len(indices))
-        batches = [self.split.batch(part or indices[:1], training=True) for part in parts]
-        return [replace(batch, real=bool(part)) for batch, part in zip(batches, parts, strict=True)]
+        """Returns the micro-batches of this process in a step, read now and in this thread."""
+        requests = takewhile(lambda part: part[0] == step, self.requests(step))
+        return [replace(batch, real=real) for _, real, request in requests for batch in self.split.answer(request)]
 
     def batch_number(self, step: int) -> int:
         """Returns the number of the global batch that a step reads: the number of the step, plus the counts in

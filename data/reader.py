@@ -3,9 +3,11 @@ dropped because they do not fit into the context."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -98,9 +100,13 @@ class LeftOut(dict[str, dict[str, str]]):
                     self.say(f"{key} cannot be aligned and is excluded from the loss: {reason} ({len(reasons)} so far)")
 
 
+Events = list[tuple[str, tuple[Any, ...]]]
+"""Notes on skipped data, in order: the name of a method of `Skipped`, and its arguments."""
+
+
 @dataclass(frozen=True)
 class Skipped:
-    """The samples and inputs of a split that were not used so far."""
+    """The samples and inputs of a split that were not used so far. Notes are made with the methods `note_...`."""
 
     bad: BadSamples
     """The samples that cannot be read or do not fit into the context."""
@@ -116,6 +122,25 @@ class Skipped:
         """Returns an empty record. `keys` contains the keys of all samples; it is empty for a stream, in which nothing
         is skipped. `bad_share` is the share of the samples, 0 to 1, that may be bad."""
         return cls(BadSamples(split, keys, bad_share, say), LeftOut(say), Counter())
+
+    def note_bad(self, number: int, error: Exception, training: bool = False) -> None:
+        """See `BadSamples.note`."""
+        self.bad.note(number, error, training)
+
+    def note_left_out(self, task: str, samples: Mapping[str, str]) -> None:
+        """See `LeftOut.note`."""
+        self.left_out.note(task, samples)
+
+    def note_dropped(self, name: str, text: str) -> None:
+        """Counts an item of the input `name` that was dropped, and reports the first one with the sentence `text`."""
+        if not self.dropped[name]:
+            self.bad.say(f"{self.bad.split}: {text}")
+        self.dropped[name] += 1
+
+    def replay(self, events: Events) -> None:
+        """Makes the notes that a `Recorder` recorded. Raises DataError if more samples are now bad than allowed."""
+        for name, arguments in events:
+            getattr(self, name)(*arguments)
 
     def everywhere(self, processes: Processes) -> Skipped:
         """Returns the samples and inputs that any process has skipped. Every process must call this method. A bad or
@@ -146,6 +171,51 @@ class Skipped:
         dropped = [f"{name} of {count:,}" for name, count in self.dropped.items()]
         problem = "inputs dropped because they do not fit into the context"
         return [f"{self.bad.split}: {problem}: {', '.join(dropped)} samples"] * bool(dropped)
+
+
+class TooManyBadError(DataError):
+    """A `Recorder` has recorded more bad samples than the split allows."""
+
+
+@dataclass(frozen=True)
+class Recorder(Skipped):
+    """Records notes instead of reporting them, where batches are read ahead: they are made (`Skipped.replay`) when the
+    batch is used. `bad` contains the samples that are known to be bad; recorded ones are not added. Raises
+    TooManyBadError if the recorded samples are more than the split allows."""
+
+    allowed: float = math.inf
+    """The number of samples that may be recorded as bad for one request."""
+    events: Events = field(default_factory=list)
+
+    @classmethod
+    def of(cls, bad: BadSamples) -> Recorder:
+        """Returns an empty recorder that knows the same bad samples."""
+        known = BadSamples(bad.split, (), bad.share, silent)
+        known.update(bad)
+        return cls(known, LeftOut(silent), Counter(), allowed=bad.share * len(bad.sample_keys) - len(bad))
+
+    def note_bad(self, number: int, error: Exception, training: bool = False) -> None:
+        if number in self.bad:
+            return
+        self.events.append(("note_bad", (number, DataError(str(error)), training)))
+        if len({arguments[0] for name, arguments in self.events if name == "note_bad"}) > self.allowed:
+            raise TooManyBadError(str(error))
+
+    def note_left_out(self, task: str, samples: Mapping[str, str]) -> None:
+        self.events.append(("note_left_out", (task, dict(samples))))
+
+    def note_dropped(self, name: str, text: str) -> None:
+        self.events.append(("note_dropped", (name, text)))
+
+    def taken(self) -> Events:
+        """Returns the events, and forgets them."""
+        events = list(self.events)
+        self.events.clear()
+        return events
+
+
+def silent(text: str) -> None:
+    """Prints nothing."""
 
 
 CACHED = 2**30
@@ -193,13 +263,23 @@ class Reader:
         checks: Mapping[str, Sequence[Callable[[Any], None]]] | None = None,
     ):  # fmt: skip
         self.samples, self.choppers, self.inputs, self.bad, self.checks = samples, choppers, inputs, bad, checks or {}
-        self.cache, self.training_cache = ItemCache(), ItemCache()
+        self.cache, self.training_cache = ItemCache(CACHED), ItemCache(CACHED)
         self.columns = {*inputs.columns.values(), *inputs.labels}
         """The data columns that are read from each sample."""
         self.differs = any(type(chopper).read is not Chopper.read for chopper in choppers.values())
         """Whether a chopper defines `Chopper.read`. Training then decodes items with `read`, for example only a part of
         a sound, instead of `decode`."""
         self._numbers: dict[str, int] = {}
+
+    def with_bad(self, bad: BadSamples, cache: bool) -> Reader:
+        """Returns a copy of the reader with this record of bad samples. `cache`: it shares the caches of this reader;
+        otherwise it caches nothing."""
+        reader = copy(self)
+        reader.bad, reader._numbers = bad, {}
+        reader.__dict__.pop("lengths", None)
+        if not cache:
+            reader.cache = reader.training_cache = ItemCache(0)
+        return reader
 
     def item(self, number: int, training: bool = False) -> Item:
         """Returns (decoded inputs by input name, labels by column) of a sample. With `training`, items are decoded by

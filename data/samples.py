@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import operator
 import os
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from ..files.reading import DataError
+from ..files.records import as_numbers
 from ..models.contract import ContractError, described
 from .base import Dataset, check_locations, chosen_for_val, split_by_hash, undivided
 from .fingerprint import Fingerprint
@@ -55,6 +60,10 @@ class Samples:
         have. This default returns all columns and ignores `names`; samples that read columns separately derive from
         `ByColumn`. Raises DataError if the sample cannot be read."""
         return self[number]
+
+    def select(self, numbers: Sequence[int] | np.ndarray) -> Samples:
+        """Returns the samples with these numbers, in this order."""
+        return Chosen(self, np.asarray(numbers, dtype=np.int64))
 
     def damaged(self) -> Iterator[tuple[int, str]]:
         """Yields (number, reason) for the samples that are known to be damaged before they are read. The default yields
@@ -138,12 +147,35 @@ class Outcome(NamedTuple):
     probability: float
 
 
+@runtime_checkable
+class Divider(Protocol):
+    """A rule that divides the samples of a data set into splits (`division.Division`)."""
+
+    splits: tuple[str, ...]
+    folds: int | None
+    columns: Sequence[str]
+    """The columns that the rule reads."""
+
+    def numbers(self, samples: Samples) -> dict[str, list[int]]:
+        """Returns the numbers of the samples in each split, by the name of the split."""
+
+    def notices(self, samples: Samples, numbers: Mapping[str, Sequence[int]]) -> list[str]:
+        """Returns sentences about this result that the user should read."""
+
+
+DatasetType = TypeVar("DatasetType", bound="SampleDataset")
+
+
 class SampleDataset(Dataset):
     """Base class of data sets of samples. A subclass implements `open` and `columns`."""
 
     holds_samples = True
     columns: tuple[str, ...] = ()
     """The names of the columns."""
+    joined: Mapping[str, Sequence[str]] = MappingProxyType({})
+    """Additional columns, each of which consists of several columns (`Channels`)."""
+    division: Divider | None = None
+    """The rule that divides the samples into splits (`data.split`); None: `open` determines the splits."""
 
     def others(self) -> list[str]:
         """Returns the columns of the source that `columns` does not contain, for messages. The default returns none."""
@@ -158,12 +190,66 @@ class SampleDataset(Dataset):
         """Returns the result of `open` after a check of its type. Raises DataError if the split does not exist, and
         ContractError if `open` does not return `Samples`."""
         self.check_split(split)
-        samples = self.open(split)
+        samples = self._parts[split] if self.division else self.open(split)
         if not isinstance(samples, Samples):
             problem = f"data.dataset: {type(self).__name__}.open({split!r}) returned {described(samples)}"
             expected = "Samples, such as Listed(keys, rows) with a list of mappings from columns to values"
             raise ContractError(f"{problem}; expected: {expected}")
-        return samples
+        return Channels(samples, self.joined) if self.joined else samples
+
+    def with_channels(self: DatasetType, joined: Mapping[str, Sequence[str]]) -> DatasetType:
+        """Returns a copy of the data set with additional columns, each of which consists of several columns. Raises
+        DataError if a column does not exist."""
+        dataset = copy(self).with_columns([column for columns in joined.values() for column in columns], "data.columns")
+        dataset.joined = joined
+        return dataset
+
+    def with_columns(self: DatasetType, names: Sequence[str], key: str) -> DatasetType:
+        """Returns the data set, or a copy that also reads the columns `names` of its source. Raises DataError if one of
+        them does not exist; `key` is the setting that names them."""
+        missing = dict.fromkeys(name for name in names if name not in self.columns)
+        unused = self.others() if missing else []
+        if not {*missing} <= {*unused}:
+            wrong, possible = next(name for name in missing if name not in unused), (*self.columns, *unused)
+            raise DataError(f"{key}: dataset {self.name!r} has no column {wrong!r}; possible: {', '.join(possible)}")
+        if not missing:
+            return self
+        dataset = copy(self)
+        dataset.columns = (*self.columns, *missing)
+        return dataset
+
+    def divided(self: DatasetType, division: Divider) -> DatasetType:
+        """Returns a copy of the data set whose samples are divided into splits by a rule. Raises DataError if the data
+        set has its own splits (but folds can divide them), or if a column of the rule does not exist."""
+        self.check_divisible(division)
+        dataset = copy(self.with_columns(division.columns, "data.split"))
+        dataset.division, dataset.splits = division, division.splits
+        return dataset
+
+    def check_divisible(self, division: Divider) -> None:
+        """Raises DataError if the data set has its own splits, which this rule cannot divide."""
+        if not division.folds:
+            own = ", ".join(split for split in self.splits if split != "train")
+            raise DataError(f"data.split: dataset {self.name!r} has its own splits ({own}); remove data.split")
+
+    def undivided(self) -> Samples:
+        """Returns the samples that `division` divides: those of train and val."""
+        return Joined({split: self.open(split) for split in ("train", "val")})
+
+    @cached_property
+    def _division(self) -> tuple[Samples, dict[str, list[int]]]:
+        """All samples, and the numbers of the samples in each split."""
+        samples = self.undivided()
+        return samples, self.division.numbers(samples)
+
+    @cached_property
+    def _parts(self) -> dict[str, Samples]:
+        samples, numbers = self._division
+        return {split: samples.select(part) for split, part in numbers.items()}
+
+    def notices(self) -> list[str]:
+        """Returns sentences about the splits that the user should read before training."""
+        return self.division.notices(*self._division) if self.division else []
 
     truth_column: str = ""
     """The column whose values are the answers in `truth`; empty without a known distribution."""
@@ -184,30 +270,55 @@ class SampleDataset(Dataset):
         return {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chosen(ByColumn):
     """A subset of other samples, selected by their `numbers`, in this order."""
 
     samples: Samples
-    numbers: Sequence[int]
+    numbers: Sequence[int] | np.ndarray
 
-    @cached_property
+    @property
     def keys(self) -> Sequence[str]:
-        keys = self.samples.keys
-        return [keys[number] for number in self.numbers]
+        return ChosenKeys(self.samples.keys, self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
-        return self.samples.row(self.numbers[number], names)
+        return self.samples.row(int(self.numbers[number]), names)
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
-        return Fingerprint(self.samples.fingerprint(labels), list(self.numbers)).hex
+        return Fingerprint(self.samples.fingerprint(labels), list(map(int, self.numbers))).hex
 
     def damaged(self) -> Iterator[tuple[int, str]]:
         reasons = dict(self.samples.damaged())
         return ((index, reasons[number]) for index, number in enumerate(self.numbers) if number in reasons)
 
     def caches(self, number: int) -> bool:
-        return self.samples.caches(self.numbers[number])
+        return self.samples.caches(int(self.numbers[number]))
+
+
+class Keys(Sequence[str]):
+    """Base class of keys that are computed when they are needed."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenKeys(Keys):
+    """The keys with these numbers, in this order."""
+
+    keys: Sequence[str]
+    numbers: Sequence[int] | np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, number: int) -> str:
+        return self.keys[int(self.numbers[number])]
 
 
 @dataclass(frozen=True)
@@ -263,6 +374,46 @@ class Renamed(Changed):
 
 
 @dataclass(frozen=True)
+class Channels(Changed):
+    """The same samples with new columns, each of which contains the values of several columns as the channels of one
+    stream: `joined` {"motion": ["x", "y"]} makes [[1, 5], [2, 6]] from x [1, 2] and y [5, 6], and [[1, 5]] from 1 and
+    5. A missing value of some of the columns is NaN; if all are missing, so is the new value."""
+
+    joined: Mapping[str, Sequence[str]]
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        names = dict.fromkeys(source for label in labels for source in self.joined.get(label, [label]))
+        options = [{name: list(sources) for name, sources in self.joined.items()}]
+        return Fingerprint("Channels", self.samples.fingerprint(list(names)), options).hex
+
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        sources = None
+        if names is not None:
+            sources = {source for name in names for source in self.joined.get(name, [name])}
+        row = dict(self.samples.row(number, sources))
+        for name, columns in self.joined.items():
+            if names is None or name in names:
+                row[name] = channels([row.get(column) for column in columns], columns)
+        return picked(row, names)
+
+
+def channels(values: Sequence[Any], columns: Sequence[str]) -> np.ndarray | None:
+    """Returns the values of several columns as one stream (times, channels); None if all values are missing. Raises
+    DataError if a value is not a number or a list of numbers, or if the lists have different lengths."""
+    streams = [None if value is None else np.atleast_1d(np.asarray(as_numbers(value))) for value in values]
+    lengths = {len(stream) for stream in streams if stream is not None}
+    for stream, column in zip(streams, columns, strict=True):
+        if stream is not None and (stream.ndim != 1 or stream.dtype.kind not in "biuf"):
+            raise DataError(f"column {column!r} must have a number, or a list of numbers")
+    if len(lengths) > 1:
+        raise DataError(f"columns {', '.join(columns)} have different numbers of values: {sorted(lengths)}")
+    if not lengths:
+        return None
+    missing = np.full(lengths.pop(), np.nan)
+    return np.stack([missing if stream is None else stream.astype(np.float32) for stream in streams], axis=1)
+
+
+@dataclass(frozen=True)
 class Hidden(Changed):
     """The same samples, but the value of column `name` is None in the samples with the numbers `hidden`."""
 
@@ -278,12 +429,47 @@ class Hidden(Changed):
         return {name: None if name == hidden else value for name, value in row.items()}
 
 
-def share(samples: Samples, split: str) -> Chosen:
+@dataclass(frozen=True)
+class Joined(ByColumn):
+    """The samples of several `parts`, one part after another. A key begins with the name of the part: `val: a.png`."""
+
+    parts: Mapping[str, Samples]
+
+    @cached_property
+    def keys(self) -> Sequence[str]:
+        return [f"{name}: {key}" for name, samples in self.parts.items() for key in samples.keys]
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return np.cumsum([len(samples) for samples in self.parts.values()]).tolist()
+
+    def _find(self, number: int) -> tuple[Samples, int]:
+        """Returns (the part that contains a sample, the number of the sample in this part)."""
+        index = bisect_right(self._ends, number)
+        return list(self.parts.values())[index], number - ([0, *self._ends])[index]
+
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        samples, index = self._find(number)
+        return samples.row(index, names)
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        return Fingerprint({name: samples.fingerprint(labels) for name, samples in self.parts.items()}).hex
+
+    def damaged(self) -> Iterator[tuple[int, str]]:
+        for samples, end in zip(self.parts.values(), self._ends, strict=True):
+            yield from ((end - len(samples) + number, reason) for number, reason in samples.damaged())
+
+    def caches(self, number: int) -> bool:
+        samples, index = self._find(number)
+        return samples.caches(index)
+
+
+def share(samples: Samples, split: str) -> Samples:
     """Returns the part of the training samples for the split `train` or `val`, for data sets without a separate
     validation split. About a tenth of the samples, and at least one, is in `val`, selected by the hash of the key."""
     only = chosen_for_val(samples.keys)
-    splits = ("val" if key == only else split_by_hash(key) for key in samples.keys)
-    return Chosen(samples, [number for number, part in enumerate(splits) if part == split])
+    in_val = np.fromiter((key == only or split_by_hash(key) == "val" for key in samples.keys), bool, len(samples))
+    return samples.select(np.flatnonzero(in_val == (split == "val")))
 
 
 class OwnFiles(SampleDataset):
@@ -306,6 +492,17 @@ class OwnFiles(SampleDataset):
         self.check_split(split)
         where = getattr(self, split)
         return share(self.read(self.train), split) if self.val is None and split != "test" else self.read(where)
+
+    def check_divisible(self, division: Divider) -> None:
+        own = [split for split in ("val", "test") if getattr(self, split) is not None]
+        if own and not division.folds:
+            raise DataError(
+                f"data.split: the data set has files for {' and '.join(own)} (dataset.{own[0]}); remove these, or "
+                "remove data.split"
+            )
+
+    def undivided(self) -> Samples:
+        return self.read(self.train) if self.val is None else super().undivided()
 
     def whole(self) -> OwnFiles:
         return undivided(self, self.train.values() if isinstance(self.train, Mapping) else self.train)

@@ -11,7 +11,7 @@ import re
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -328,19 +328,19 @@ class ShardDataset(SampleDataset):
 def renamed(shards: Shards, sources: Mapping[str, str]) -> Samples:
     """Returns the samples of shards with new columns. `sources` maps each column to the extension of its member, or to
     a value inside a JSON member: `{"image": "png", "speaker": "json.speaker"}`."""
-    return Renamed(shards, {name: reader(source) for name, source in sources.items()}, dict(sources))
+    return Renamed(shards, {name: Member(source) for name, source in sources.items()}, dict(sources))
 
 
-def reader(source: str) -> Callable[[Columns], Any]:
-    """Returns a function that receives the members of a sample and returns the value of a column. `source` is an
-    extension such as `png`, or `json.text.fr` for a value inside a JSON member. The function returns None if the sample
-    has no such value."""
-    first, *inner = source.split(".")
+@dataclass(frozen=True)
+class Member:
+    """Receives the members of a sample and returns the value of a column. `source` is an extension such as `png`, or
+    `json.text.fr` for a value inside a JSON member. Returns None if the sample has no such value."""
 
-    def read(row: Columns) -> Any:
+    source: str
+
+    def __call__(self, row: Columns) -> Any:
+        first, *inner = self.source.split(".")
         value = row.get(first)
         for key in inner:
             value = value.get(key) if isinstance(value, dict) else None
         return value
-
-    return read

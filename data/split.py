@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
+from math import ceil
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -15,7 +17,7 @@ from ..models.batch import Batch
 from ..tasks.base import Task, with_targets, with_targets_apart
 from ..tokenizers.base import Chopper
 from .collate import Collator, Inputs, Parts
-from .reader import Reader, Skipped
+from .reader import Events, Reader, Recorder, Skipped, TooManyBadError
 from .sampler import Mixed, SampleIndex, Sampler, Shuffled, SimilarLengths, Weighted
 from .samples import Samples
 
@@ -30,6 +32,63 @@ def spread(indices: Sequence[SampleIndex], number: int) -> list[SampleIndex]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is read from a split at once (see `Split.answer`)."""
+
+    indices: Sequence[SampleIndex]
+    training: bool = False
+    """Whether this is a micro-batch for training, with all tasks and inputs."""
+    tasks: Sequence[str] | None = None
+    """The names of the tasks that are evaluated; None: the batch has no targets."""
+    inputs: Collection[str] | None = None
+    """The inputs that are read in addition to the predicted ones; None: all inputs."""
+    targets: Collection[str] | None = None
+    """The predicted inputs; None: those of the split."""
+
+    def text(self, split: str) -> str:
+        """Returns a description for messages: `8 samples of train, the first number 17`."""
+        return f"{len(self.indices)} samples of {split}, the first with the number {self.indices[0].number}"
+
+
+class Feed:
+    """Base class of what reads the requests for several splits ahead of time (see `feed.py`)."""
+
+    def start(self) -> None:
+        """Starts the threads or processes of the feed. Later notes on bad samples do not reach them."""
+        raise NotImplementedError
+
+    def submit(self, split: str, request: Request) -> Any:
+        """Submits a request for the split with this name. Returns a ticket for `result`."""
+        raise NotImplementedError
+
+    def result(self, ticket: Any) -> tuple[list[Batch], Events]:
+        """Waits for a request. Returns its batches, and the notes on skipped data for `Skipped.replay`. Raises the
+        error that reading raised."""
+        raise NotImplementedError
+
+    def discard(self, ticket: Any) -> None:
+        """Gives up a request whose result is not needed."""
+        raise NotImplementedError
+
+    def ahead(self, training: bool) -> int:
+        """Returns the number of requests that should be submitted in addition to the one that is used next."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends the threads or processes of the feed, and removes the feed from its splits."""
+        raise NotImplementedError
+
+    splits: Mapping[str, Split]
+    """The splits by name."""
+
+    def leave(self) -> None:
+        """Removes the feed from its splits, which then read in the calling thread."""
+        for split in self.splits.values():
+            if split.feed is self:
+                split.read_by(None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Split:
     """Base class of all splits. `plan` selects the samples of a step, `batch` reads them. The same indices result in
     the same batch in every process.
@@ -40,6 +99,8 @@ class Split:
     name: str
     skipped: Skipped
     tasks: Mapping[str, Task] = field(default_factory=dict)
+    feed: Feed | None = field(default=None, repr=False, compare=False)
+    """What reads the requests of `answers` ahead of time; None: they are read when they are used."""
 
     unit: ClassVar[str] = "samples"
     """What a batch consists of, for messages: `samples`, or `rows of 256` (tokens)."""
@@ -63,6 +124,11 @@ class Split:
     def all(self) -> list[SampleIndex]:
         """Returns the index of every sample (or window) once, for evaluation."""
         raise NotImplementedError
+
+    def steps_of(self, epochs: float, seed: int) -> int:
+        """Returns the number of training steps in which `epochs * len(self)` samples (or windows) are read, rounded up.
+        If the steps have different numbers of samples (a token budget), the steps of complete epochs are counted."""
+        return max(1, ceil(epochs * len(self) / self.rows))
 
     def by_source(self) -> dict[str, list[SampleIndex]]:
         """Returns the indices of `all`, by the name of the source in a mixture. If the split is not a mixture, all
@@ -90,8 +156,64 @@ class Split:
         its loss are recorded in `skipped`."""
         batch = with_targets(self.read(indices, training=training, inputs=inputs), self.tasks)
         for name, targets in batch.targets.items():
-            self.skipped.left_out.note(name, targets.left_out)
+            self.skipped.note_left_out(name, targets.left_out)
         return batch
+
+    def answers(self, requests: Iterable[Request]) -> Iterator[list[Batch]]:
+        """Yields the batches of each request, in order. If the split has a feed, the following requests are read ahead.
+        Notes on skipped data are made when the batches are used."""
+        if self.feed is None:
+            yield from map(self.answer, requests)
+            return
+        tickets, remaining = deque(), iter(requests)
+        try:
+            while True:
+                missing = self.feed.ahead(training=False) + 1 - len(tickets)
+                tickets.extend(self.feed.submit(self.name, request) for request in islice(remaining, max(missing, 0)))
+                if not tickets:
+                    return
+                batches, events = self.feed.result(tickets.popleft())
+                self.skipped.replay(events)
+                yield batches
+        finally:
+            for ticket in tickets:
+                self.feed.discard(ticket)
+
+    def read_by(self, feed: Feed | None) -> None:
+        """Sets the feed of this split (None: no feed)."""
+        object.__setattr__(self, "feed", feed)
+
+    def answered(self, request: Request) -> tuple[list[Batch], Events]:
+        """Returns (the batches of a request, the notes on skipped data that were made meanwhile). For a split that
+        `recording` has returned."""
+        try:
+            return self.answer(request), self.skipped.taken()
+        except TooManyBadError:
+            return [], self.skipped.taken()
+
+    def answer(self, request: Request) -> list[Batch]:
+        """Returns the batches of a request."""
+        if request.targets is not None:
+            return self.predicting(request.targets).answer(replace(request, targets=None))
+        if request.training:
+            return [self.batch(request.indices, training=True)]
+        if request.tasks is None:
+            return [self.read(request.indices, inputs=request.inputs)]
+        return self.batches(request.indices, {name: self.tasks[name] for name in request.tasks}, request.inputs)
+
+    def recording(self, cache: bool = False) -> Split:
+        """Returns a copy of the split that records notes on skipped data (`answered`), and that can be pickled if its
+        samples, choppers and tasks can. `cache`: decoded items are cached in memory."""
+        return replace(self, skipped=Recorder.of(self.skipped.bad), feed=None)
+
+    def parts(self) -> dict[str, Any]:
+        """Returns the parts of the split that user-defined classes may replace, by their names in messages."""
+        return {f"tasks.{name}": task for name, task in self.tasks.items()}
+
+    def predicting(self, targets: Collection[str]) -> Split:
+        """Returns a copy of the split whose predicted inputs are `targets`. A split reads its predicted inputs in
+        addition to any selection of inputs. A corpus is returned unchanged."""
+        return self
 
     def batches(
         self, indices: Sequence[SampleIndex], tasks: Mapping[str, Task], inputs: Collection[str] | None = None
@@ -102,7 +224,7 @@ class Split:
         batches = with_targets_apart(self.read(indices, inputs=inputs), tasks)
         for batch in batches:
             for name, targets in batch.targets.items():
-                self.skipped.left_out.note(name, targets.left_out)
+                self.skipped.note_left_out(name, targets.left_out)
         return batches
 
     def keep(self) -> None:
@@ -183,9 +305,31 @@ class SampleSplit(Split):
         numbers = np.lexsort(self.reader.lengths.T).tolist() if self.inputs.encoded else range(len(self.samples))
         return [SampleIndex(0, 0, number) for number in numbers]
 
+    def steps_of(self, epochs: float, seed: int) -> int:
+        if not isinstance(self.sampler, SimilarLengths):
+            return super().steps_of(epochs, seed)
+        complete, rest = divmod(epochs, 1)
+        steps = sum(len(self.sampler.epoch(seed, epoch)) for epoch in range(int(complete)))
+        return max(1, steps + ceil(rest * len(self.sampler.epoch(seed, int(complete)))) if rest else steps)
+
     def keep(self) -> None:
         for chopper in self.choppers.values():
             chopper.keep()
+
+    def recording(self, cache: bool = False) -> SampleSplit:
+        recorder = Recorder.of(self.skipped.bad)
+        reader = self.reader.with_bad(recorder.bad, cache)
+        collator = replace(self.collator, note_dropped=recorder.note_dropped)
+        sampler = Shuffled(len(self.samples), 1)  # requests name their samples
+        return replace(self, skipped=recorder, reader=reader, collator=collator, sampler=sampler, feed=None)
+
+    def parts(self) -> dict[str, Any]:
+        choppers = {f"inputs.{name}": chopper for name, chopper in self.choppers.items()}
+        return {"data.dataset": self.samples} | choppers | super().parts()
+
+    def predicting(self, targets: Collection[str]) -> SampleSplit:
+        inputs = replace(self.inputs, targets=targets)
+        return replace(self, collator=replace(self.collator, inputs=inputs))
 
     def item(self, number: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """Returns (decoded inputs by input name, labels by column) of a sample. Raises DataError or OSError if the
@@ -227,15 +371,17 @@ class SampleSplit(Split):
     def _sample(self, index: SampleIndex, training: bool, inputs, replaced) -> ChoppedSample | None:
         """Returns a chopped sample. If the sample is bad, returns the next good sample in training, and None in an
         evaluation. Raises DataError if more samples are bad than allowed, or if all are bad."""
+        first = None
         for _ in range(len(self.samples)):
             try:
                 return self.chop(index, training, inputs, replaced)
             except (ValueError, OSError, RuntimeError) as error:  # a user-defined tokenizer may raise any of these
-                self.skipped.bad.note(index.number, error, training)
+                first = first or error
+                self.skipped.note_bad(index.number, error, training)
             if not training:
                 return None
             index = index._replace(number=(index.number + 1) % len(self.samples))
-        raise DataError(f"{self.name}: all samples are bad; the first: {self.skipped.bad[0]}")
+        raise DataError(f"{self.name}: all samples are bad; the first: {first}")
 
 
 def sampler_of(samples: Samples, reader: Reader, rows: int, budget: int | None) -> Sampler:
@@ -272,7 +418,7 @@ def sample_split(
         for column, check in task.needs.columns.items():
             checks.setdefault(column, []).append(check)
     skipped = Skipped.of(name, samples.keys, bad_share, say)
-    collator = replace(collator, say=lambda text: say(f"{name}: {text}"), dropped=skipped.dropped)
+    collator = replace(collator, note_dropped=skipped.note_dropped)
     reader = Reader(samples, collator.choppers, collator.inputs, skipped.bad, checks)
     sampler = sampler_of(samples, reader, rows or 1, budget)
     return SampleSplit(name=name, skipped=skipped, reader=reader, collator=collator, sampler=sampler, tasks=tasks or {})

@@ -17,6 +17,7 @@ from torch import nn
 from ..data.base import Dataset, cache_folder
 from ..data.collate import Collator, Inputs
 from ..data.corpus import StreamSplit, prepare, prepared_folder
+from ..data.division import balanced
 from ..data.samples import SampleDataset, Samples
 from ..data.split import SampleSplit, Split, sample_split
 from ..files.reading import DataError
@@ -47,20 +48,27 @@ def check_columns(config: Config, dataset: SampleDataset) -> None:
         needed |= {f"tasks.{name}.target": column for column in needs.columns}
         needed |= {f"tasks.{name}.metrics": column for column in needs.compared}
     for path, column in needed.items():
-        if column not in dataset.columns:
+        if column not in (*dataset.columns, *dataset.joined):
             mapping = f"{{{path.split('.')[1]}: {dataset.columns[0]}}}"
             hint = f" (data.columns selects another column: {mapping})" if path.startswith("inputs") else ""
             if path.startswith("inputs") and config.inputs[path.split(".")[1]].target.Chopper.kind == "file":
-                hint += "; store several channels in one column, as files (.npy, .csv) or lists of numbers"
+                hint += f"; several columns are channels of one stream: data.columns: {{{path.split('.')[1]}: [x, y]}}"
             possible = ", ".join(dataset.columns) + hint
             raise DataError(f"{path}: dataset {dataset.name!r} has no column {column!r}; possible: {possible}")
+
+
+def check_column(dataset: SampleDataset, column: str, key: str) -> None:
+    """Raises DataError if the data set lacks a column that the setting `key` names."""
+    if column not in dataset.columns:
+        possible = ", ".join(dataset.columns)
+        raise DataError(f"{key}: dataset {dataset.name!r} has no column {column!r}; possible: {possible}")
 
 
 def check_present(config: Config, dataset: SampleDataset) -> None:
     """Raises DataError if no sample of the training split has a value in the column of an input."""
     samples = dataset.opened("train")
     for name, column in config.wiring.columns.items():
-        if column in dataset.columns and next(iter(samples.column(column)), None) is None:
+        if column in (*dataset.columns, *dataset.joined) and next(iter(samples.column(column)), None) is None:
             unused = dataset.others()
             raise DataError(
                 f"inputs.{name}: none of the {len(samples)} training samples has a value in column {column!r}"
@@ -250,6 +258,9 @@ def open_samples(
     column, or if the share of bad samples is larger than `data.bad_share`."""
     check_columns(config, dataset)
     samples, dropout = dataset.opened(split), config.training.input_dropout
+    if config.data.balance and split == "train":
+        check_column(dataset, config.data.balance, "data.balance")
+        samples = balanced(samples, config.data.balance)
     shares = dropout if isinstance(dropout, dict | str) else dict.fromkeys(config.inputs, dropout)
     labels = dict.fromkeys(name for task in tasks.values() for name in (*task.needs.columns, *task.needs.compared))
     opened_split = sample_split(

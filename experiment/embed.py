@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,12 +19,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..data.samples import Listed, Samples
-from ..data.split import SampleSplit
-from ..files.writing import not_written, partial_name, sweep_partials
+from ..data.split import Request, SampleSplit
+from ..files.writing import atomic_file
 from ..models.arithmetic import computing_type, finite
 from ..models.batch import Batch, SetPlan
 from ..training.objective import autocast
 from .build import read_samples
+from .feeds import read_ahead
 from .own_data import named_dataset
 from .run import Run
 from .run_folder import RunError, say_aside
@@ -74,10 +74,11 @@ def embedded(run: Run, split: SampleSplit, pool: Pool, rows: int = 64) -> Iterat
     set, or, for a model with an encoder, from short to long samples. `rows` is the number of samples that are read at a
     time."""
     places = split.all()
-    for first in range(0, len(places), rows):
-        batch = split.read(places[first : first + rows])
-        if batch.first.keys:
-            yield from _embedded(run, batch, pool)
+    requests = (Request(indices=places[first : first + rows]) for first in range(0, len(places), rows))
+    with read_ahead(split, run.config.data.workers):
+        for (batch,) in split.answers(requests):
+            if batch.first.keys:
+                yield from _embedded(run, batch, pool)
 
 
 def _embedded(run: Run, batch: Batch, pool: Pool) -> Iterator[Embedded]:
@@ -147,6 +148,8 @@ def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | No
     written."""
     if output is not None and output.suffix.lower() not in ENDINGS:
         raise RunError(f"--output {output}: possible endings: {', '.join(ENDINGS)}")
+    if output is not None and "\0" in str(output):
+        raise RunError(f"{str(output)!r} cannot be the name of a file")
     samples = embedded(run, split, pool)
     if output is None:
         for sample in samples:
@@ -214,22 +217,3 @@ def write_parquet(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
         ) from None
     with atomic_file(output, "wb") as file:
         parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows]), file)
-
-
-@contextmanager
-def atomic_file(path: Path, mode: str, **options: Any) -> Iterator[Any]:
-    """Returns a context with an open temporary file. At the end of the context the file is renamed to `path`. Raises
-    OSError with the path if the file cannot be written, RunError if `path` contains a null character."""
-    partial = partial_name(path)
-    if "\0" in str(path):
-        raise RunError(f"{str(path)!r} cannot be the name of a file")
-    sweep_partials(path)
-    try:
-        with open(partial, mode, **options) as file:
-            yield file
-        partial.replace(path)
-    except OSError as error:
-        raise not_written(path, error) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)

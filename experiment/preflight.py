@@ -19,19 +19,20 @@ from ..tokenizers.media.clock import clock_of
 
 
 def check_best(
-    best: str, tasks: Mapping[str, Task], generated: int, evaluators: Sequence[Evaluator] = (), corpus: bool = False
-) -> None:
-    """Raises ValueError if `best` (`checkpoints.best`) is not a metric of the validation split or of the `evaluators`.
-    If `generated` (`evaluation.generated`) is 0, metrics of generated items are not possible. For a text corpus
-    (`corpus`), metrics that compare generated texts with those of samples are not possible."""
+    best: str, tasks: Mapping[str, Task], generated: int, evaluators: Sequence[Evaluator] = (), corpus: bool = False,
+    key: str = "checkpoints.best",
+) -> None:  # fmt: skip
+    """Raises ValueError if `best`, the value of the setting `key`, is not a metric of the validation split or of the
+    `evaluators`. If `generated` (`evaluation.generated`) is 0, metrics of generated items are not possible. For a text
+    corpus (`corpus`), metrics that compare generated texts with those of samples are not possible."""
     possible = list(directions(tasks, "val", evaluators))
     for name, task in tasks.items() if not generated or corpus else ():
         prefix = f"val/{name}/" if len(tasks) > 1 else "val/"
-        for key, metric in task.metrics.items() if generates(task) else ():
+        for metric_name, metric in task.metrics.items() if generates(task) else ():
             if (not generated and metric.measured_on != "samples") or (corpus and metric.of_texts):
-                possible.remove(prefix + key)
+                possible.remove(prefix + metric_name)
     if best not in possible:
-        raise ValueError(f"checkpoints.best is {best!r}; possible: {', '.join(possible)}")
+        raise ValueError(f"{key} is {best!r}; possible: {', '.join(possible)}")
 
 
 def check_mixup(tasks: Mapping[str, Task], mixup: bool) -> None:
@@ -42,6 +43,17 @@ def check_mixup(tasks: Mapping[str, Task], mixup: bool) -> None:
             raise ValueError(
                 f"tasks.{name}: its loss compares the samples of a batch with each other, which training.mixup mixes; "
                 "remove training.mixup"
+            )
+
+
+def check_balance(balance: str | None, tasks: Mapping[str, Task]) -> None:
+    """Raises ValueError if the classes of a task are both drawn with equal probability (`data.balance`) and weighted
+    (`class_weights`)."""
+    for name, task in tasks.items():
+        if balance in task.needs.columns and getattr(task, "class_weights", None):
+            raise ValueError(
+                f"data.balance and tasks.{name}.class_weights both balance the classes in column {balance!r}; remove "
+                "one"
             )
 
 
@@ -121,6 +133,20 @@ def corpus_lines(name: str, train: Split, val: Split) -> Iterator[str]:
     """Yields the line about a text corpus."""
     parts = [f"{len(split.file.ids):,} tokens from {split.file.bytes:,} bytes" for split in (train, val)]
     yield f"data: {name}, {parts[0]} to train; {parts[1]} to validate"
+
+
+def lines_about_balance(balance: str | None, split: Split, tasks: Mapping[str, Task]) -> list[str]:
+    """Returns a line for each task whose classes have very different numbers of training samples. `balance` is the
+    column whose classes are drawn with equal probability (`data.balance`)."""
+    if split.samples is None or balance:
+        return []
+    columns = {name: column for name, task in tasks.items() for column in list(task.needs.columns)[:1]}
+    advice = {name: tasks[name].imbalance(split.samples.column(column)) for name, column in columns.items()}
+    return [
+        f"tasks.{name}: {text}; consider tasks.{name}.class_weights: balanced, or data.balance: {columns[name]}"
+        for name, text in advice.items()
+        if text
+    ]
 
 
 def sizes(split: Split, purpose: str) -> str:

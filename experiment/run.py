@@ -52,6 +52,7 @@ from ..training import checkpoints as checkpoint
 from ..training.loggers.tensorboard import write_board
 from ..training.objective import autocast
 from .build import build_model, choppers_and_tasks, open_split, precision_of, read_samples
+from .feeds import read_ahead
 from .run_folder import RunError as RunError
 from .run_folder import check_assets, listed, load_weights, read_config, say_aside, valid_step, write_model_run
 from .settings.config import Config
@@ -663,7 +664,8 @@ def evaluated(
         raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
     data, folder = run.open(split, dataset), output or writable(run.folder)
     with run.arithmetic():
-        result = measured(run.model, run.tasks, data, rows=rows, pictures=folder, inputs=inputs)
+        with read_ahead(data, run.config.data.workers):
+            result = measured(run.model, run.tasks, data, rows=rows, pictures=folder, inputs=inputs)
         result.check()
         if folder:
             write_sheet(run, data, folder)

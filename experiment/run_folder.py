@@ -203,26 +203,28 @@ def check_links(folder: Path) -> None:
 
 
 def summary_of(folder: Path, steps: int) -> dict[str, float] | None:
-    """Returns the content of `summary.json` if the run is finished and its last step is `steps`; otherwise None. Raises
-    CheckpointError if the file is damaged.
+    """Returns the content of `summary.json` if the run is finished, at the step `steps` or by early stopping; otherwise
+    None. Raises CheckpointError if a file is damaged.
 
         {"step": 900, "seconds": 78.2, "val/loss": 0.1}
     """
-    file = folder / "summary.json"
-    if checkpoint.read_step(folder, "last") != steps or not os.path.exists(file):
+    file, last = folder / "summary.json", checkpoint.read_step(folder, "last")
+    if last is None or not os.path.exists(file):
+        return None
+    if last != steps and not checkpoint.read_state(folder, last).stopped_early:
         return None
     try:
         summary = read_record(file, Summary).root
     except DataError as error:
         raise checkpoint.CheckpointError(f"{error}; delete it and run the same command again to write it") from None
-    return summary if summary.get("step") == steps else None
+    return summary if summary.get("step") == last else None
 
 
 def strict(tree: dict) -> dict:
     """Returns the part of a configuration that must not change when a run resumes: all sections except `logging`,
     `evaluation`, `checkpoints` and `out`, without the keys in `free` of `training` and `data`."""
     sections = {key: value for key, value in tree.items() if key not in ("logging", "evaluation", "checkpoints", "out")}
-    free = ("steps", "minutes", "device", "rows_per_micro_batch", "bad_share")
+    free = ("steps", "minutes", "epochs", "stop", "device", "rows_per_micro_batch", "bad_share", "workers")
     return sections | {part: {k: v for k, v in tree[part].items() if k not in free} for part in ("training", "data")}
 
 

@@ -1,5 +1,5 @@
-"""Trains one configuration several times: for several seeds (`--seeds 0,1,2`), and for several values of settings
-(`--sweep key=a,b`).
+"""Trains one configuration several times: for several seeds (`--seeds 0,1,2`), for several values of settings
+(`--sweep key=a,b`), and for several folds of the data (`--folds 5`, cross-validation).
 
 Every run has a separate folder inside `out`. If the same command is repeated, finished runs are skipped and the stopped
 run continues."""
@@ -23,6 +23,7 @@ from ..files.printing import figure_text, plain_console
 from ..files.trust import NOTHING, Trust
 from ..inference.evaluation import directions, larger_is_better
 from .build import build_evaluators, choppers_and_tasks
+from .folds import division_of, print_folds, write_predictions
 from .run import open_part
 from .run_folder import RunError
 from .settings.config import Config, load_config
@@ -36,21 +37,27 @@ Train = Callable[[Config], tuple[dict[str, float], int]]
 def train_several(options: argparse.Namespace, train: Train, trust: Trust = NOTHING) -> int:
     """Train every combination of the swept values with every seed, then print the metrics, the best combination first.
     Returns the exit status; if a run has another status than 0, no more runs are trained. `options` has the attributes
-    `config`, `overrides`, `seeds` and `sweep`. Raises RunError if `seeds` or `sweep` does not have the required
-    form."""
-    base = load_config(options.config, options.overrides, trust)
+    `config`, `overrides`, `seeds`, `sweep`, `folds`, `group` and `stratify`. Raises RunError if `seeds` or `sweep` does
+    not have the required form, or if a column is named without `folds`."""
+    base, division = load_config(options.config, options.overrides, trust), division_of(options)
     seeds = seeds_of(options.seeds) if options.seeds else [base.training.seed]
+    is_first = Processes.start(base.training.device).is_first
     summaries: dict[Setting, list[dict[str, float]]] = {}
     for setting in settings_of(options.sweep or ()):
-        for seed in seeds:
-            folder = folder_of(base.out, setting, seed if options.seeds else None)
-            run_overrides = [*options.overrides, *setting, f"training.seed={seed}", f"out={folder}"]
+        for seed, fold in itertools.product(seeds, range(options.folds) if options.folds else [None]):
+            folder = folder_of(base.out, setting, seed if options.seeds else None, fold)
+            folds = [] if fold is None else [*division, f"data.split.fold={fold}"]
+            run_overrides = [*options.overrides, *folds, *setting, f"training.seed={seed}", f"out={folder}"]
             config = load_config(options.config, run_overrides, trust)
             summary, status = train(config)
             if status:
                 return status
             summaries.setdefault(setting, []).append(summary)
-    if Processes.start(base.training.device).is_first:
+            if fold is not None and is_first:
+                write_predictions(config, trust)
+        if options.folds and not options.sweep and is_first:
+            print_folds(folder_of(base.out, setting, None), summaries[setting], options.folds)
+    if is_first and (options.sweep or not options.folds):
         print_results(config, summaries, seeds, swept=bool(options.sweep))
     return 0
 
@@ -97,16 +104,18 @@ def split_at_commas(text: str) -> list[str]:
     return values
 
 
-def folder_of(base: Path, setting: Setting, seed: int | None) -> Path:
-    """Returns the folder of one run of a sweep: `base/learning_rate=1e-3,depth=6/seed-0` for the setting
-    `("training.learning_rate=1e-3", "model.depth=6")` and seed 0. If a value contains characters that are not allowed
-    in file names, they are replaced, and a hash of the value is added, so two values never share a folder."""
+def folder_of(base: Path, setting: Setting, seed: int | None, fold: int | None = None) -> Path:
+    """Returns the folder of one run of a sweep: `base/learning_rate=1e-3,depth=6/seed-0/fold-2` for the setting
+    `("training.learning_rate=1e-3", "model.depth=6")`, seed 0 and fold 2. If a value contains characters that are not
+    allowed in file names, they are replaced, and a hash of the value is added, so two values never share a folder."""
     names = []
     for key, _, value in (override.partition("=") for override in setting):
         plain = re.sub(r"[^\w.=+-]", "_", value)
         code = "" if plain == value else f"-{hashlib.sha256(value.encode()).hexdigest()[:6]}"
         names.append(f"{key.rpartition('.')[2]}={plain}{code}")
-    return Path(base, *([",".join(names)] if names else []), *([f"seed-{seed}"] if seed is not None else []))
+    parts = [",".join(names)] if names else []
+    parts += [f"{name}-{number}" for name, number in (("seed", seed), ("fold", fold)) if number is not None]
+    return Path(base, *parts)
 
 
 def print_results(
@@ -118,7 +127,9 @@ def print_results(
     task learned from the data (its classes)."""
     first = next(iter(summaries.values()))[0]
     names = [
-        name for name in first if name != "step" and all(name in run for runs in summaries.values() for run in runs)
+        name
+        for name in first
+        if name not in ("step", "best_step") and all(name in run for runs in summaries.values() for run in runs)
     ]
     if not swept:
         (runs,) = summaries.values()

@@ -10,15 +10,17 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import torch
 from pydantic import Field
 
 from ..data.base import Dataset
+from ..data.feed import Thread, Workers
 from ..data.loader import Loader
 from ..data.processes import Processes
 from ..data.split import Split
+from ..files.printing import figure_text
 from ..files.reading import DataError
 from ..files.records import Record, read_record
 from ..files.writing import write_bytes, write_json
@@ -39,11 +41,14 @@ from ..training.optimizers import freeze
 from ..training.schedules import checked
 from ..training.stop import StopRequest, orderly_end
 from .build import Resolved, build_evaluators, build_model, build_optimizer, choppers_and_tasks, open_split, resolve
+from .feeds import CpuPlan, number_of_workers, stores_results
 from .preflight import (
+    check_balance,
     check_best,
     check_leaks,
     check_mixup,
     data_lines,
+    lines_about_balance,
     lines_about_inputs,
     lines_about_unused_inputs,
 )
@@ -156,13 +161,23 @@ def build_learner(config: Config, data: OpenedData, processes: Processes, precis
     )  # fmt: skip
 
 
-def build_loader(config: Config, data: OpenedData, processes: Processes) -> Loader:
+def build_loader(
+    config: Config, data: OpenedData, processes: Processes, objective: Objective, say: Callable[[str], None]
+) -> Loader:
     """Returns the loader that reads the training split, one step at a time. With mixup, neighbouring pairs of samples
-    stay in one process."""
-    settings = config.training
+    stay in one process. The feed of the loader also reads the other splits, for evaluations."""
+    settings, device = config.training, processes.device
+    workers = number_of_workers(config.data.workers, data.splits["train"], settings.seed, settings.steps)
+    if workers:
+        plan = CpuPlan(objective.model.without_weights(), objective.precision) if device.type == "cpu" else None
+        feed = Workers(data.splits, workers, plan, pinned=device.type == "cuda", say=say)
+    else:
+        feed = Thread(data.splits, threads=bool(stores_results(data.splits["train"])))
+    for split in data.splits.values():
+        split.read_by(feed)
     return Loader(
         data.splits["train"], processes, seed=settings.seed, steps=settings.steps,
-        rows_per_micro_batch=settings.rows_per_micro_batch, together=2 if settings.mixup else 1,
+        rows_per_micro_batch=settings.rows_per_micro_batch, together=2 if settings.mixup else 1, feed=feed,
     )  # fmt: skip
 
 
@@ -203,10 +218,10 @@ def build_trainer(
     log = Log(progress, processes, Costs(learner.model).flops)
     say = progress.say if processes.is_first else lambda text: None
     return Trainer(
-        learner=learner, loader=build_loader(config, data, processes),
+        learner=learner, loader=build_loader(config, data, processes, learner.replica.objective, say),
         evaluation=build_evaluation(config, data, processes, learner.replica.objective, say),
         saver=build_saver(config, data, processes.is_first, check), log=log, stop=StopRequest(),
-        steps=config.training.steps, every=every,
+        steps=config.training.steps, every=every, early_stop=config.training.stop,
     )  # fmt: skip
 
 
@@ -271,7 +286,11 @@ def fit(experiment: Experiment) -> dict[str, float]:
     preflight(experiment)
     introduce(experiment)
     start(experiment)
-    with trainer.loader, trainer.stop:  # the loader's thread always ends here, even if Ctrl-C arrived during its start
+    with (
+        trainer.loader,
+        trainer.stop,
+    ):  # the loader's threads always end here, even if Ctrl-C arrived during their start
+        trainer.loader.feed.start()
         while True:
             try:
                 with metrics_file(experiment, state) as trainer.log.record:
@@ -289,8 +308,12 @@ def preflight(experiment: Experiment) -> None:
     config, data, evaluation = experiment.config, experiment.data, experiment.trainer.evaluation
     settings, train = config.training, experiment.data.splits["train"]
     check_mixup(data.tasks, settings.mixup is not None)
-    check_best(config.checkpoints.best, data.tasks, config.evaluation.generated, evaluation.evaluators,
-               corpus=train.samples is None)  # fmt: skip
+    names = {"checkpoints.best": config.checkpoints.best}
+    names |= {"training.stop.metric": settings.stop.metric} if settings.stop and settings.stop.metric else {}
+    for key, name in names.items():
+        check_best(name, data.tasks, config.evaluation.generated, evaluation.evaluators, corpus=train.samples is None,
+                   key=key)  # fmt: skip
+    check_balance(config.data.balance, data.tasks)
     data.dataset.check(config.wiring)
     for evaluator in evaluation.evaluators:
         evaluator.check(evaluation.trained(0), experiment.say)
@@ -316,6 +339,8 @@ def about_inputs(experiment: Experiment) -> list[str]:
     depends."""
     config, data, split = experiment.config, experiment.data, experiment.data.splits["train"]
     lines = data_lines(data.dataset.name, data.splits, config.wiring.columns, data.tasks)
+    lines += data.dataset.notices()
+    lines += lines_about_balance(config.data.balance, split, data.tasks)
     lines += lines_about_inputs(split, data.tasks, config.wiring.columns, config.wiring.encoded)
     return lines + lines_about_unused_inputs(experiment.model, split, list(data.choppers), config.training.seed)
 
@@ -381,8 +406,11 @@ def load(experiment: Experiment, step: int) -> State:
 
 def restore_state(experiment: Experiment, step: int, state: State) -> None:
     """Set the trainer, its log and its loader to the step and state of a checkpoint."""
-    trainer, at_end = experiment.trainer, step == experiment.trainer.steps
-    trainer.step, trainer.evaluated = step, state.evaluated
+    trainer = experiment.trainer
+    trainer.step, trainer.evaluated, trainer.patience = step, state.evaluated, state.patience
+    if state.stopped_early:
+        trainer.end_at_current_step()
+    at_end = step == trainer.steps
     trainer.best = state.best if state.best and state.best.metric == trainer.saver.best else None
     trainer.finished, trainer.averaged = state.finished and at_end, state.averaged and at_end
     trainer.log.resume(state.seconds, state.unreported)
@@ -513,6 +541,9 @@ def summarize(experiment: Experiment, metrics: dict[str, float]) -> tuple[dict[s
     trainer, folder = experiment.trainer, experiment.folder
     trainer.saver.check()
     summary = {"step": trainer.step, "seconds": round(trainer.log.seconds, 2), **metrics}
+    best = trainer.best
+    if best:
+        summary["best_step"] = best.step
     stopped = trainer.stop.signal if trainer.step < trainer.steps else None
     if stopped:
         saved = f"saved {folder} at step {trainer.step:,}; the same command goes on from there"
@@ -520,7 +551,10 @@ def summarize(experiment: Experiment, metrics: dict[str, float]) -> tuple[dict[s
         experiment.say(f"{stopped.name}: {saved if trainer.step else unstarted}")
     elif experiment.processes.is_first:
         write_json(folder / "summary.json", summary, within=folder)
-        experiment.say(f"done: {folder}, {trainer.step:,} steps in {duration(trainer.log.seconds)}")
+        experiment.say(
+            f"done: {folder}, {trainer.step:,} steps in {duration(trainer.log.seconds)}"
+            + (f"; best {best.metric} {figure_text(best.metrics[best.metric])} at step {best.step:,}" if best else "")
+        )
     return summary, 128 + stopped if stopped else 0
 
 
@@ -530,6 +564,13 @@ SHARE, SECONDS = 0.02, 20.0
 """The timed steps take about this share of the time limit, but at most this number of seconds."""
 STAND_IN = 1000
 """The number of steps in the configuration of a run with `minutes`, until the real number of steps is computed."""
+
+
+class EpochSteps(Record):
+    """The content of a run's `epochs.json`."""
+
+    epochs: Annotated[float, Field(gt=0)]
+    steps: Annotated[int, Field(gt=0)]
 
 
 class Budget(Record):
@@ -544,15 +585,21 @@ class Budget(Record):
         return max(1, int(self.minutes * 60 / self.seconds_per_step))
 
 
+StoredSteps = TypeVar("StoredSteps", Budget, EpochSteps)
+
+
 def with_steps(config: Config, processes: Processes, progress: Progress) -> Config:
-    """Returns the configuration with `training.steps`. A configuration without `minutes` is returned unchanged.
-    Otherwise the number of steps is computed from the run's `budget.json`. If this file does not exist, some steps of a
-    temporary model are timed, and the file is written. Raises CheckpointError if the file is damaged."""
+    """Returns the configuration with `training.steps`. A configuration with `steps` is returned unchanged. With
+    `minutes`, the number of steps is computed from the run's `budget.json`. If this file does not exist, some steps of
+    a temporary model are timed, and the file is written. With `epochs`, see `with_steps_of_epochs`. Raises
+    CheckpointError if the file is damaged."""
     minutes = config.training.minutes
+    if config.training.epochs is not None:
+        return with_steps_of_epochs(config, config.training.epochs, processes, progress)
     if minutes is None:
         return config
     file = Path(config.out) / "budget.json"
-    budget = processes.broadcast(read_budget(file) if processes.is_first else None)
+    budget = processes.broadcast(read_stored(file, Budget) if processes.is_first else None)
     if budget is None:
         budget = Budget(minutes=minutes, seconds_per_step=seconds_per_step(config, processes, progress))
         budget = processes.broadcast(budget)
@@ -565,20 +612,40 @@ def with_steps(config: Config, processes: Processes, progress: Progress) -> Conf
     return counted(config, budget.steps)
 
 
-def read_budget(file: Path) -> Budget | None:
-    """Returns the content of a run's `budget.json`; None if the file does not exist. Raises CheckpointError if the file
-    is damaged."""
+def with_steps_of_epochs(config: Config, epochs: float, processes: Processes, progress: Progress) -> Config:
+    """Returns the configuration with the number of steps of `epochs` epochs. It is read from the run's `epochs.json`.
+    If this file does not exist, or is for another number of epochs, the steps are counted in the training data, and the
+    file is written. Raises CheckpointError if the file is damaged."""
+    file = Path(config.out) / "epochs.json"
+    stored = processes.broadcast(read_stored(file, EpochSteps) if processes.is_first else None)
+    if stored is None or stored.epochs != epochs:
+        split = open_data(counted(config), processes, lambda text: None).splits["train"]
+        stored = EpochSteps(epochs=epochs, steps=split.steps_of(epochs, config.training.seed))
+        if processes.is_first:
+            write_json(file, stored.model_dump(), within=file.parent)
+            progress.say(f"{epochs:g} epochs of {len(split):,} {split.unit}: {stored.steps:,} steps")
+    progress.steps = stored.steps
+    return counted(config, stored.steps)
+
+
+def read_stored(file: Path, kind: type[StoredSteps]) -> StoredSteps | None:
+    """Returns the content of a run's `budget.json` or `epochs.json`; None if the file does not exist. Raises
+    CheckpointError if the file is damaged."""
     try:
-        return read_record(file, Budget) if file.exists() else None
+        return read_record(file, kind) if file.exists() else None
     except DataError as error:
-        raise CheckpointError(f"{error}; delete it and run the same command again to time some steps") from None
+        raise CheckpointError(f"{error}; delete it and run the same command again to write it") from None
 
 
 def counted(config: Config, steps: int = STAND_IN) -> Config:
-    """Returns the configuration with this number of steps if it has `minutes`, else unchanged. For functions that need
-    `training.steps`."""
+    """Returns the configuration with this number of steps if it has `minutes` or `epochs`, else unchanged. For
+    functions that need `training.steps`."""
     training = config.training
-    return config if training.minutes is None else replace(config, training=replace(training, steps=steps))
+    return (
+        config
+        if training.minutes is None and training.epochs is None
+        else replace(config, training=replace(training, steps=steps))
+    )
 
 
 def seconds_per_step(config: Config, processes: Processes, progress: Progress) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..data.processes import Processes
 from ..data.sampler import SampleIndex
-from ..data.split import Split, spread
+from ..data.split import Request, Split, spread
 from ..files.reading import DataError
 from ..models.arithmetic import computing_type
 from ..models.batch import Batch, SetPlan
@@ -313,7 +313,8 @@ def generate_share(
             pairs[name] = generated_share(model, tasks, name, split, chosen, processes, inputs, max(rows, 64))
         if task.needs.refines:
             chain = spread(indices, min(len(chosen), CHAINS))
-            ((_, task_split, task_inputs),) = passes(tasks, [name], split, inputs)
+            ((_, targets, task_inputs),) = passes(tasks, [name], inputs)
+            task_split = split if targets is None else split.predicting(targets)
             for source, source_indices in split.by_source().items():
                 numbers = {index.number for index in source_indices}
                 of_source = [index for index in chain if index.number in numbers]
@@ -403,29 +404,22 @@ def own_inputs(tasks: Mapping[str, Task], name: str) -> frozenset[str]:
     return frozenset(input for task in evaluated for input in (*task.needs.inputs, *task.needs.supervised_at))
 
 
-Pass = tuple[dict[str, Task], Split, Collection[str] | None]
-"""One pass over a split: the tasks that are evaluated by name, the split, and the inputs that are read (None: all)."""
+Pass = tuple[dict[str, Task], Collection[str] | None, Collection[str] | None]
+"""One pass over a split: the tasks that are evaluated by name, the predicted inputs (None: those of the split), which
+are always read, and the inputs that are read (None: all)."""
 
 
-def passes(tasks: Mapping[str, Task], names: Sequence[str], split: Split, inputs: Collection[str] | None) -> list[Pass]:
+def passes(tasks: Mapping[str, Task], names: Sequence[str], inputs: Collection[str] | None) -> list[Pass]:
     """Returns the passes over a split in which the tasks `names` are evaluated. If `inputs` is None, one pass reads all
     inputs. Otherwise the model reads the selected `inputs` and the inputs that the evaluated task itself needs, but no
     input that is only the target of another task. Tasks that need the same inputs share a pass."""
     makers = {name: task for name, task in tasks.items() if task.needs.makes}
     if inputs is None:
-        return [({**makers, **{name: tasks[name] for name in names}}, split, None)]
+        return [({**makers, **{name: tasks[name] for name in names}}, None, None)]
     groups: dict[frozenset[str], dict[str, Task]] = {}
     for name in names:
         groups.setdefault(own_inputs(tasks, name), {**makers})[name] = tasks[name]
-    return [(group, predicting(split, needed), {*inputs, *needed}) for needed, group in groups.items()]
-
-
-def predicting(split: Split, targets: Collection[str]) -> Split:
-    """Returns a copy of the split whose predicted inputs are `targets`. A split reads its predicted inputs in addition
-    to any selection of inputs. A corpus is returned unchanged."""
-    if split.samples is None:
-        return split
-    return replace(split, collator=replace(split.collator, inputs=replace(split.inputs, targets=targets)))
+    return [(group, needed, {*inputs, *needed}) for needed, group in groups.items()]
 
 
 def summed(
@@ -440,10 +434,13 @@ def summed(
     sums: Sums = {name: {} for name in names}
     input_count = 0 if split.samples is None else len(split.choppers)
     collectors = (pairs, outputs) if indices else ({}, {})
-    for group, group_split, group_inputs in passes(tasks, names, split, inputs):
+    split = split if split.feed else replace(split, tasks=tasks)
+    for group, targets, group_inputs in passes(tasks, names, inputs):
         # a process without samples reads one sample with weight 0, because all processes need the same keys
-        for first in range(0, max(len(indices), 1), rows):
-            for batch in group_split.batches(indices[first : first + rows] or split.all()[:1], group, group_inputs):
+        parts = [indices[first : first + rows] for first in range(0, len(indices), rows)] or [split.all()[:1]]
+        requests = [Request(indices=part, tasks=[*group], inputs=group_inputs, targets=targets) for part in parts]
+        for batches in split.answers(requests):
+            for batch in batches:
                 masks = {name: tasks[name].supervised(batch, t) for name, t in batch.targets.items() if name in sums}
                 for name, batch_sums in summed_of_batch(model, tasks, masks, batch, input_count, *collectors).items():
                     for key, value in batch_sums.items():

@@ -3,7 +3,7 @@ task, a prediction is a class with probabilities, numbers, a text or ids."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..data.sampler import SampleIndex
-from ..data.split import SampleSplit
+from ..data.split import Request, SampleSplit
 from ..models.arithmetic import finite
 from ..models.batch import Batch
 from ..models.model import Model, at
@@ -28,18 +28,20 @@ def predict(
     generated with the settings `how`. The answer is `{"text": ...}` for a generated text and `{"ids": [...]}` for
     another generated item. `rows` is the number of samples per forward pass."""
     tasks = {name: prediction_copy(task) for name, task in tasks.items()}
+    split, generator = replace(split, tasks=tasks), how.generator(model)
     predictions: list[dict[str, Any]] = [{} for _ in range(len(split))]
-    all_indices, generator = split.all(), how.generator(model)
-    for first in range(0, len(all_indices), rows):
-        indices = all_indices[first : first + rows]
-        for name, task in tasks.items():
-            if task.needs.generates:
-                items = write(model, name, task, split, indices, how, generator=generator)
-                answers = {number: answer_of(task, ids, how) for number, ids in items.items()}
-            else:
-                answers = direct_answers(model, name, task, split, indices)
-            for number, answer in answers.items():
+    all_indices = split.all()
+    parts = [all_indices[first : first + rows] for first in range(0, len(all_indices), rows)]
+    generating = {name: task for name, task in tasks.items() if task.needs.generates}
+    for indices in parts:
+        for name, task in generating.items():
+            for number, ids in write(model, name, task, split, indices, how, generator=generator).items():
+                predictions[number][name] = answer_of(task, ids, how)
+    for name in (name for name in tasks if name not in generating):
+        for (batch,) in split.answers(Request(indices=indices, tasks=[name]) for indices in parts):
+            for number, answer in direct_answers(model, name, tasks[name], split, batch).items():
                 predictions[number][name] = answer
+    predictions = [{name: each[name] for name in tasks if name in each} for each in predictions]
     return [answer or {"error": split.skipped.bad[number]} for number, answer in enumerate(predictions)]
 
 
@@ -52,11 +54,8 @@ def answer_of(task: Task, ids: list[int], how: Generating) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def direct_answers(
-    model: Model, name: str, task: Task, split: SampleSplit, indices: Sequence[SampleIndex]
-) -> dict[int, dict[str, Any]]:
-    """Returns the answers of one task by sample number, computed in one forward pass. Bad samples are left out."""
-    batch = replace(split, tasks={name: task}).batch(indices)
+def direct_answers(model: Model, name: str, task: Task, split: SampleSplit, batch: Batch) -> dict[int, dict[str, Any]]:
+    """Returns the answers of one task to the samples of a batch by sample number, computed in one forward pass."""
     numbers = [split.reader.number(key) for key in batch.first.keys]
     if not numbers:
         return {}

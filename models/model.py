@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -177,7 +178,10 @@ class Model(nn.Module):
         """Returns the batch with an attention layout for every layer. Call it once per batch, with the batch on the CPU
         and outside the compiled region. `dtype` and `device` are those of attention in the forward pass.
 
-        Raises LeakError if a supervised slot depends on the token that contains its target."""
+        A batch that has layouts already is returned unchanged. Raises LeakError if a supervised slot depends on the
+        token that contains its target."""
+        if batch.main.layouts:
+            return batch
         self.leak_check.check(batch, *self.graphs)
         main, encoder = self.plan_inputs(batch.main, dtype=dtype, device=device), batch.encoder
         layouts = self.core.plan(main.tokens, None, dtype, device)
@@ -186,6 +190,14 @@ class Model(nn.Module):
             encoder = self.plan_first(encoder, dtype=dtype, device=device)
             main = replace(main, cross=self.core.plan_cross(main.tokens, encoder.tokens, dtype, device))
         return replace(batch, main=main, encoder=encoder)
+
+    def without_weights(self) -> Model:
+        """Returns a copy of the model that can only plan batches: its parameters and buffers have no memory."""
+        copies: dict[int, Tensor] = {}
+        for tensor in (*self.parameters(), *self.buffers()):
+            empty = tensor.detach().to("meta")
+            copies[id(tensor)] = nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty
+        return deepcopy(self, copies)
 
     def plan_first(self, planned: SetPlan, *, dtype: torch.dtype = torch.float32, device="cpu") -> SetPlan:
         """Returns the set `planned` of the core `first` with an attention layout for every layer of this core."""

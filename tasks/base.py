@@ -4,7 +4,7 @@ are in its head (`models/heads.py`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -363,6 +363,11 @@ class Task:
     def summary(self, values: Sequence[Any]) -> str:
         """Returns a short description of the values of the task's first data column, which is printed before training,
         such as `28 circle, 26 square, 6 triangle`. The default returns an empty text."""
+        return ""
+
+    def imbalance(self, values: Iterable[Any]) -> str:
+        """Returns a sentence without a full stop if the classes in the values of the target column (of all training
+        samples) have very different numbers of samples. The default returns an empty text."""
         return ""
 
     def answers(self, output: Tensor, targets: Targets, batch: Batch) -> list[dict[str, Any]]:

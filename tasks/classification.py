@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, cached_property, partial
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from pydantic import Field, RootModel, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, RootModel, StrictBool, StrictFloat, StrictInt, StrictStr
 from torch import Tensor, nn
 
 from ..files.reading import DataError, shown
@@ -26,6 +26,16 @@ class Classes(RootModel[Annotated[tuple[StrictBool | StrictInt | StrictFloat | S
     """The content of the assets file `classes.json`: the classes, in the order of the logits."""
 
 
+class CountedClasses(BaseModel):
+    """The content of the assets file `countedclasses.json`: the classes, in the order of the logits, and the number of
+    training samples of each."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    root: Annotated[tuple[StrictBool | StrictInt | StrictFloat | StrictStr, ...], Field(min_length=2)]
+    counts: tuple[PositiveInt, ...]
+
+
 def is_label(value: Any) -> bool:
     """Returns whether a value can be a label: a text, a boolean, or a number that is not NaN."""
     return isinstance(value, str | int | float) and value == value
@@ -33,6 +43,11 @@ def is_label(value: Any) -> bool:
 
 LISTED = 12
 """The largest number of classes whose counts are printed before training."""
+
+
+IMBALANCED = 4
+"""The advice to weight the classes is given if the largest class has more than this number of times the samples of the
+smallest."""
 
 
 CONFUSED = 2000
@@ -49,31 +64,38 @@ class Classification(Task):
     classes (Szegedy et al. 2016, arXiv:1512.00567). `unlabelled`: the weight, 0 or more, of an additional loss on the
     samples without a label. This loss compares all these samples of the global batch; it is low if the predictions are
     confident and all classes are equally frequent (minus the mutual information: Krause et al. 2010; Liang et al. 2020,
-    arXiv:2002.08546). `pooling`: how the vectors of a sample's tokens become one vector: `mean_pooling`,
-    `attention_pooling`, or, with `model.core_tokens`, `class_token` or `core_tokens`.
-    """
+    arXiv:2002.08546). `class_weights: balanced`: in training, the loss of a sample is multiplied by (samples) /
+    (classes * samples of its class), so that all classes have the same influence. `pooling`: how the vectors of a
+    sample's tokens become one vector: `mean_pooling`, `attention_pooling`, or, with `model.core_tokens`, `class_token`
+    or `core_tokens`."""
 
     Learned = Classes
 
     def __init__(
         self, *, target: str, pooling: Callable[..., Pooling] = MeanPooling, label_smoothing: float = 0.0,
-        several: bool = False, unlabelled: float = 0.0, weight: float = 1.0,
+        several: bool = False, unlabelled: float = 0.0, class_weights: Literal["balanced"] | None = None,
+        weight: float = 1.0,
     ):  # fmt: skip
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
         if not 0 <= unlabelled < math.inf or (unlabelled and several):
             raise ValueError(f"unlabelled must be 0 or more, and 0 with several: true, not {unlabelled}")
         self.target, self.pooling, self.several, self.weight = target, pooling, several, weight
-        self.smoothing, self.unlabelled = label_smoothing, unlabelled
+        self.smoothing, self.unlabelled, self.class_weights = label_smoothing, unlabelled, class_weights
+        if class_weights and several:
+            raise ValueError("class_weights is for one label per sample; remove it, or several: true")
+        if class_weights:
+            self.Learned = CountedClasses
 
     @property
     def needs(self) -> Needs:
         return Needs(columns={self.target: self.encoded}, whole_batch=self.unlabelled > 0)
 
-    def fit(self, data: TrainingColumns) -> Classes:
-        """Returns the sorted classes. Raises DataError if there are fewer than two classes, if a value is not a label
-        (see `labels`), or if `unlabelled` is not 0 although all samples have a label."""
-        classes, labelled = set(), 0
+    def fit(self, data: TrainingColumns) -> Classes | CountedClasses:
+        """Returns the sorted classes, with `class_weights` also their counts. Raises DataError if there are fewer than
+        two classes, if a value is not a label (see `labels`), or if `unlabelled` is not 0 although all samples have a
+        label."""
+        classes, labelled = Counter(), 0
         for value in data.column(self.target):
             classes.update(self.labels(value))
             labelled += 1
@@ -86,7 +108,10 @@ class Classification(Task):
             raise DataError(
                 f"column {self.target!r} has {len(classes)} classes in the training data; at least 2 are needed"
             )
-        return Classes(tuple(sorted(classes, key=lambda label: (isinstance(label, str), label))))
+        ordered = tuple(sorted(classes, key=lambda label: (isinstance(label, str), label)))
+        if self.class_weights:
+            return CountedClasses(root=ordered, counts=tuple(classes[label] for label in ordered))
+        return Classes(ordered)
 
     def labels(self, value: Any) -> list[str | int | float]:
         """Returns the labels in a value of the target column. Raises DataError if a label is not a text or number (or
@@ -126,6 +151,14 @@ class Classification(Task):
         if len(counts) > LISTED:
             return f"{len(counts)} classes of {span(counts.values(), 'sample(s)')}"
         return ", ".join(f"{count:,} {label}" for label, count in counts.most_common()) or "no labels"
+
+    def imbalance(self, values: Iterable[Any]) -> str:
+        counts = Counter(label for value in values for label in self.labels(value))
+        if self.class_weights or len(counts) < 2:
+            return ""
+        (most, largest), (least, smallest) = counts.most_common()[0], counts.most_common()[-1]
+        sizes = f"{largest:,} training samples of {shown(most)}, {smallest:,} of {shown(least)}"
+        return sizes if largest > IMBALANCED * smallest else ""
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
         return PooledLinear(self.pooling(width), width, len(self.classes))
@@ -168,7 +201,7 @@ class Classification(Task):
     def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
         """Returns `loss` (cross-entropy); with `unlabelled` also the term `unlabelled`, minus the weight times the
         mutual information of the samples without a label."""
-        terms = {"loss": self.loss(output.float(), targets.values, self.smoothing)}
+        terms = {"loss": self.loss(output.float(), targets.values, self.smoothing, self.weights(output.device))}
         if self.unlabelled:
             information = mutual_information(output.float(), targets.values == IGNORED)
             terms["unlabelled"] = -self.unlabelled * information
@@ -177,16 +210,24 @@ class Classification(Task):
     def chance(self) -> float:
         return len(self.classes) * math.log(2) if self.several else math.log(len(self.classes))
 
-    def loss(self, scores: Tensor, values: Tensor, smoothing: float) -> Tensor:
+    def weights(self, device: torch.device) -> Float[Tensor, "v"] | None:
+        """The factor of the loss of a sample, by class; None without `class_weights`."""
+        return balanced_weights(self.learned.counts, device) if self.class_weights else None
+
+    def loss(self, scores: Tensor, values: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
         """Returns the sum of the cross-entropy over the samples with a label, in nats. With `several`, it is the binary
-        cross-entropy, summed over classes and samples."""
+        cross-entropy, summed over classes and samples. `weights` (v): a factor for each sample, by its class."""
         if values.is_floating_point() and self.several:
             supervised = values[:, :1] != IGNORED
             smoothed = values * (1 - smoothing) + smoothing / 2
             losses = F.binary_cross_entropy_with_logits(scores, smoothed.clamp(0, 1), reduction="none")
             return (losses * supervised).sum()
         # the values are class indices, or with mixup the probabilities of all classes
-        return F.cross_entropy(scores, values, reduction="sum", ignore_index=IGNORED, label_smoothing=smoothing)
+        options = {"ignore_index": IGNORED, "label_smoothing": smoothing}
+        if weights is None:
+            return F.cross_entropy(scores, values, reduction="sum", **options)
+        factors = values @ weights if values.is_floating_point() else weights[values.clamp(min=0)]
+        return (F.cross_entropy(scores, values, reduction="none", **options) * factors).sum()
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
         """Returns sums over the samples with a label. `nats`: the loss without smoothing. `top1`, `top5`: the numbers
@@ -241,6 +282,14 @@ class Classification(Task):
             "class": self.classes[order[0]],
             "probabilities": {str(self.classes[i]): round(float(probabilities[i]), 4) for i in order},
         }
+
+
+@cache
+def balanced_weights(counts: tuple[int, ...], device: torch.device) -> Float[Tensor, "v"]:
+    """Returns (samples) / (classes * samples of the class) for each class. The mean of these factors over all samples
+    is 1. `counts` are the numbers of samples of the classes."""
+    sizes = torch.tensor(counts, dtype=torch.float32)
+    return (sizes.sum() / (len(sizes) * sizes)).to(device)
 
 
 def f1(sums: Mapping[str, Tensor]) -> float:

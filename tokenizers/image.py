@@ -19,7 +19,7 @@ from ..models.batch import Chunks
 from ..models.layers.positions import GridPosition, LearnedGrid
 from .base import Chopper, Chunk, Example
 from .media.augmentation import ImageAugmentation
-from .media.files import picture_bytes, read_picture
+from .media.files import picture_bytes, read_jpeg, read_picture
 from .media.pixels import Normalized, draw_patches
 from .media.summaries import picture_sizes
 
@@ -128,6 +128,10 @@ class ImageChopper(Chopper):
         if not isinstance(raw, bytes | str | os.PathLike | Image.Image):
             expected = "it must be a path or the bytes of a file"
             raise DataError(f"the image cannot be read: {expected}, not {type(raw).__name__}")
+        if not isinstance(raw, Image.Image):
+            pixels = read_jpeg(raw)
+            if pixels is not None and (self.channels == 3 or len(pixels) == 1):
+                return self._channels(pixels)
         picture = raw if isinstance(raw, Image.Image) else read_picture(raw)
         pixels = torch.empty(self.channels, picture.height, picture.width, dtype=torch.uint8)
         rows = max(1, BAND_PIXELS // max(picture.width, 1))

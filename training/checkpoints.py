@@ -19,6 +19,7 @@ from ..files.reading import DataError, shown
 from ..files.records import Record, partial_tensors, read_record, read_tensors, write_tensors
 from ..files.writing import delete, flush, make_folder, partial_name, write_json
 from ..files.writing import sweep as sweep_files
+from .early_stop import Patience
 
 FORMAT, OLDEST = 2, 2
 """The number of the format that is written, and of the oldest format that is read. A version that writes format 3 or a
@@ -102,6 +103,10 @@ class State(Formatted):
     """Whether `ema.safetensors` holds the mean of the last checkpoints (`checkpoints.average`)."""
     finished: bool = False
     """Whether everything that follows the last step (averaging, the last evaluation, attribution) is done."""
+    patience: Patience = Patience()
+    """The evaluations so far, for early stopping."""
+    stopped_early: bool = False
+    """Whether early stopping ended the training at this step."""
     records: list[dict[str, int | float]] = []
     """The lines of `metrics.jsonl` that belong to this step."""
     unreported: Unreported = Unreported()

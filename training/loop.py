@@ -9,9 +9,9 @@ of targets in the global batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from ..data.loader import Loader, Share
 from ..data.processes import Processes, seed_of
 from ..files.printing import figure_text
 from .checkpoints import Best, Saver
+from .early_stop import EarlyStop, Patience
 from .ema import Ema
 from .evaluation import Evaluations
 from .log import Log
@@ -101,11 +102,17 @@ class Trainer:
     log: Log
     stop: StopRequest
     steps: int
-    """The number of steps of the complete run."""
+    """The number of steps of the complete run. Early stopping sets it to the current step."""
     every: Every
+    early_stop: EarlyStop | None = None
+    """When the training ends before the last step; None: never."""
     step: int = field(default=0, init=False)
     """The number of completed steps."""
     best: Best | None = field(default=None, init=False)
+    patience: Patience = field(default_factory=Patience, init=False)
+    """The evaluations so far, for early stopping."""
+    stopped_early: bool = field(default=False, init=False)
+    """Whether early stopping has ended the training at the current step."""
     evaluated: int = field(default=-1, init=False)
     """The last step after which the model was evaluated; -1: none."""
     averaged: bool = field(default=False, init=False)
@@ -199,12 +206,33 @@ class Trainer:
             measured = any(name.rpartition("/")[0] == task for name in metrics if name != "val/loss")
             why = "val has too few samples for it" if measured else "no sample of val has a target of its task"
             raise ValueError(f"checkpoints.best is {self.saver.best!r}, but {why}; measured: {', '.join(metrics)}")
-        value = metrics[self.saver.best]
-        score = -value if self.evaluation.larger_is_better(self.saver.best) else value
+        score = self.score(self.saver.best, metrics)
         if math.isfinite(score) and (self.best is None or score <= self.best.judged):  # the newer of two equal scores
             self.best = Best(step=self.step, metric=self.saver.best, judged=score, metrics=metrics)
             self.save()
+        if self.early_stop and self.step < self.steps:
+            self.check_early_stop(self.early_stop, metrics)
         return metrics
+
+    def score(self, name: str, metrics: Mapping[str, float]) -> float:
+        """Returns the value of a metric, with the sign changed if larger values are better."""
+        return -metrics[name] if self.evaluation.larger_is_better(name) else metrics[name]
+
+    def check_early_stop(self, early_stop: EarlyStop, metrics: Mapping[str, float]) -> None:
+        """Makes the current step the last step if the metric has not improved for the number of evaluations that
+        `training.stop` allows. Raises ValueError if the evaluation has no value for the metric."""
+        name = early_stop.metric or self.saver.best
+        if name not in metrics:
+            raise ValueError(f"training.stop.metric is {name!r}; measured: {', '.join(metrics)}")
+        self.patience = self.patience.after(self.score(name, metrics), early_stop.improvement)
+        if self.patience.waited >= early_stop.patience:
+            self.log.say(f"step {self.step:,}: {name} has not improved for {self.patience.waited} evaluations: stop")
+            self.end_at_current_step()
+
+    def end_at_current_step(self) -> None:
+        """Makes the current step the last step of the run."""
+        self.steps, self.saver = self.step, replace(self.saver, steps=self.step)
+        self.stopped_early = True
 
     def catch_up_evaluation(self) -> dict[str, float]:
         """Makes the evaluation of the current step, if it is due and a stop prevented it, and saves a checkpoint.
@@ -236,6 +264,8 @@ class Trainer:
                 "evaluated": self.evaluated,
                 "averaged": self.averaged,
                 "finished": self.finished,
+                "patience": self.patience.model_dump(),
+                "stopped_early": self.stopped_early,
                 "records": log.record.lines_of(self.step),
                 "unreported": log.unreported.model_dump(),
                 "skipped": self.loader.skipped,

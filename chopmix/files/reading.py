@@ -159,6 +159,12 @@ def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
         yield line
 
 
+def read_packed(path: str | os.PathLike) -> bytes:
+    """Returns the content of a file (plain, `.gz`, `.tgz` or `.xz`). Raises DataError if the file cannot be read, or if
+    a compressed file unpacks to more than 100 times its size (see `unpacked_most`)."""
+    return b"".join(_pieces(path, lambda file: file.read(BLOCK)))
+
+
 def read_packed_text(path: str | os.PathLike) -> str:
     """Returns the text of a UTF-8 file (plain, `.gz`, `.tgz` or `.xz`) without a byte order mark. Newlines are not
     changed. Lines may have any length. Raises DataError if the file cannot be read, is not UTF-8, or if a compressed

@@ -9,8 +9,8 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,23 @@ def partial_name(path: Path) -> Path:
     if os.path.isdir(path):  # os.path.isdir never raises, unlike Path.is_dir
         raise not_written(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     return path.parent / f".{path.name}.{socket.gethostname()}.{secrets.token_hex(4)}.{os.getpid()}"
+
+
+@contextmanager
+def atomic_file(path: Path, mode: str = "w", **options: Any) -> Iterator[Any]:
+    """Returns a context with an open temporary file. At the end of the context the file is renamed to `path`. After an
+    exception, the temporary file is deleted. `options` are those of `open`. Raises OSError with the path if the file
+    cannot be written."""
+    partial = partial_name(path)
+    sweep_partials(path)
+    try:
+        with open(partial, mode, **options) as file:
+            yield file
+        partial.replace(path)
+    except OSError as error:
+        raise not_written(path, error) from error
+    finally:
+        delete(partial)
 
 
 def sweep(files: Iterable[Path], every_host: bool = False) -> None:

@@ -4,6 +4,7 @@ are not in train."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,12 @@ class ArithmeticSpeech(MadeDataset):
 
     def make(self, split: str, count: int) -> Problems:
         images, sounds = Mnist().open(split), Fsdd().open(split)
-        spoken = ByLabel(sounds)
+        return Problems(split, count, images, Spoken(sounds), sources=[images, sounds])
 
-        def sound(digit: int, random: np.random.Generator) -> Any:
-            return spoken.value(spoken.drawn(digit, random), "sound")
 
-        return Problems(split, count, images, sound, sources=[images, sounds])
+@dataclass(frozen=True)
+class Spoken(ByLabel):
+    """Returns a random recording of a digit."""
+
+    def __call__(self, digit: int, random: np.random.Generator) -> Any:
+        return self.value(self.drawn(digit, random), "sound")

@@ -15,11 +15,11 @@ from typing import Any
 from ...files.reading import DataError
 from ..base import cache_folder, undivided
 from ..fingerprint import Fingerprint
-from ..samples import BYTES, ByColumn, Columns, SampleDataset, Samples, share
+from ..samples import BYTES, ByColumn, Columns, OwnFiles, Samples
 from ..tables import READERS, check_arrow, check_once, check_table, local_path, saved_files, split_files
 
 
-class HuggingFace(SampleDataset):
+class HuggingFace(OwnFiles):
     """`path` is a name on the hub (`uoft-cs/cifar10`), a folder that `save_to_disk` wrote, a folder of data files, or
     one data file (parquet, csv, tsv, json, jsonl, arrow). `subset` is the name of the configuration; it is needed if
     there are several configurations without a default.
@@ -34,23 +34,17 @@ class HuggingFace(SampleDataset):
         self, *, path: str, subset: str | None = None, train: str = "train", val: str | None = None,
         test: str | None = None,
     ):  # fmt: skip
-        self.path, self.subset, self.train, self.val, self.test = path, subset, train, val, test
-        self.splits = ("train", "val") if test is None else ("train", "val", "test")
+        super().__init__(train, val, test)
+        self.path, self.subset = path, subset
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the training split."""
         return tuple(self.table(self.train).column_names)
 
-    def open(self, split: str) -> Samples:
-        self.check_split(split)
-        name = getattr(self, split) or self.train
-        table, files = undecoded(self.table(name))
-        rows = Rows([f"{name} {number}" for number in range(len(table))], table, files, class_names(table))
-        if self.val is not None or split == "test":
-            return rows
-        chosen = share(rows, split)
-        return replace(rows, keys=chosen.keys, table=table.select(chosen.numbers))
+    def read(self, where: str) -> Samples:
+        table, files = undecoded(self.table(where))
+        return Rows([f"{where} {number}" for number in range(len(table))], table, files, class_names(table))
 
     def addresses(self) -> list[str]:
         return [] if os.path.exists(self.location) else [f"hf://datasets/{self.path}"]
@@ -128,6 +122,9 @@ class Rows(ByColumn):
             self._narrowed[columns] = self.table.select_columns(list(columns))
         row = self._narrowed[columns][number] if columns else {}
         return {name: self.converted(name, value) for name, value in row.items()}
+
+    def select(self, numbers: Sequence[int]) -> Samples:
+        return replace(self, keys=[self.keys[number] for number in numbers], table=self.table.select(numbers))
 
     @cached_property
     def _narrowed(self) -> dict[tuple[str, ...], Any]:

@@ -4,14 +4,22 @@ values in the file are data or paths of files."""
 from __future__ import annotations
 
 import csv
+import io
 import os
-from collections.abc import Iterator
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from ...files.reading import DataError, read_lines, text_lines
+import numpy as np
+
+from ...files.reading import PACKED, DataError, read_lines, text_lines
 from ...files.records import parse_json
-from ..samples import Listed, OwnFiles, Samples
+from ..fingerprint import Fingerprint
+from ..samples import BYTES, FILES, ByColumn, Columns, Keys, Listed, OwnFiles, Samples, picked
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 """The delimiter of the columns, by the ending of the file."""
@@ -40,62 +48,168 @@ class Manifest(OwnFiles):
             raise ValueError(f"files: {unknown[0]!r} is not among the columns ({', '.join(columns)})")
 
     def read(self, where: str | Path) -> Samples:
-        """Returns all samples of a manifest. Raises DataError if a line is invalid (see `rows_of`), if there are no
-        samples, or if two samples have the same key."""
-        path, keys, rows = Path(os.path.expanduser(where)), [], []
-        for number, row in rows_of(path):
-            keys.append(str(row.get("key", f"line {number}")))
-            rows.append({name: self._value(path, name, row.get(name)) for name in self.columns})
-        if not rows:
+        """Returns all samples of a manifest, which is read once to find its rows. Raises DataError if a line is invalid
+        (see `rows_of`), if there are no samples, or if two samples have the same key."""
+        path = Path(os.path.expanduser(where))
+        starts, lines, hashes, keyed, ending = array("q"), array("q"), array("q"), False, path.suffix.lower()
+        for start, number, row in located_rows(path):
+            starts.append(start)
+            lines.append(number)
+            keyed = keyed or "key" in row
+            hashes.append(hash(str(row.get("key", f"line {number}"))))
+        if not starts:
             raise DataError(f"{path} holds no samples")
-        if len(set(keys)) != len(keys):
-            previous: set[str] = set()
-            duplicate = next(key for key in keys if key in previous or previous.add(key))
-            raise DataError(f"{path}: the key {duplicate!r} occurs twice")
-        return Listed(keys, rows)
+        stat = path.stat()
+        if len(np.unique(hashes)) < len(hashes):
+            counts = Counter(str(row.get("key", f"line {number}")) for number, row in rows_of(path))
+            if (key := counts.most_common(1)[0])[1] > 1:
+                raise DataError(f"{path}: the key {key[0]!r} occurs twice")
+        header = (
+            next(csv.reader(text_lines(read_lines(path), ""), delimiter=TABLES[ending])) if ending in TABLES else ()
+        )
+        samples = Rows(path, self.columns, tuple(self.files or ()), np.array(starts), np.array(lines), keyed,
+                       tuple(header), (stat.st_size, stat.st_mtime_ns))  # fmt: skip
+        if ending in PACKED:  # a compressed file cannot be read from the middle
+            rows = [(number, samples.cells(row)) for number, row in rows_of(path)]
+            keys = [str(row.get("key", f"line {number}")) for number, row in rows_of(path)]
+            return Listed(keys, [row for _, row in rows])
+        return samples
 
     def others(self) -> list[str]:
         _, row = next(rows_of(Path(os.path.expanduser(self.train))))
         return [name for name in row if name not in (*self.columns, "key")]
 
-    def _value(self, path: Path, name: str, value: Any) -> Any:
-        """Returns a value of the column `name`. In the columns `files`, paths are joined to the folder of the manifest,
-        also in lists; values of any other type are unchanged."""
-        if name not in (self.files or ()):
+
+@dataclass(frozen=True, eq=False)
+class Rows(ByColumn):
+    """The rows of a manifest, each of which is read from the file when it is needed; only their positions are in
+    memory. `starts` are the positions of the rows in the file, in bytes, and `lines` the numbers of their last lines.
+    `files` are the columns of paths. `keyed`: there is a column `key`."""
+
+    path: Path
+    columns: tuple[str, ...]
+    files: tuple[str, ...]
+    starts: np.ndarray
+    lines: np.ndarray
+    keyed: bool
+    header: tuple[str, ...]
+    """The columns of a CSV or TSV file; empty for JSONL."""
+    version: tuple[int, int]
+    """The size and the modification time of the file."""
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def keys(self) -> Sequence[str]:
+        return RowKeys(self)
+
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        return picked(self.cells(self.complete(number)), names)
+
+    def complete(self, number: int) -> dict[str, Any]:
+        """Returns all columns of a row, as they are in the file. Raises DataError if the file has changed."""
+        start = int(self.starts[number])
+        with open(self.path, "rb") as file:
+            stat = os.fstat(file.fileno())
+            if (stat.st_size, stat.st_mtime_ns) != self.version:
+                raise DataError(f"{self.path} changed after its rows were counted; start again")
+            file.seek(start)
+            content = file.read(int(self.starts[number + 1]) - start if number + 1 < len(self.starts) else -1)
+        where = f"{self.path}, line {self.lines[number]}"
+        if self.path.suffix.lower() not in TABLES:
+            return parse_json(content.strip(), where)
+        reader = csv.reader(text_lines(io.BytesIO(content), where), delimiter=TABLES[self.path.suffix.lower()])
+        return {name: value or None for name, value in zip(self.header, next(reader), strict=True)}
+
+    def cells(self, row: Mapping[str, Any]) -> Columns:
+        """Returns the columns that are read. Paths are joined to the folder of the manifest, also in lists."""
+        return {name: self._cell(name, row.get(name)) for name in self.columns}
+
+    def _cell(self, name: str, value: Any) -> Any:
+        if name not in self.files:
             return value
         if isinstance(value, list):
-            return [self._value(path, name, element) for element in value]
-        return path.parent / value if isinstance(value, str) else value
+            return [self._cell(name, element) for element in value]
+        return self.path.parent / value if isinstance(value, str) else value
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        """Returns a hash of the manifest and of the files that it names: of their contents if these are few (see
+        `Listed.fingerprint`), otherwise of their sizes and times."""
+        paths = (
+            (value for row in self for value in row.values() if isinstance(value, os.PathLike)) if self.files else ()
+        )
+        first = list(islice(paths, FILES + 1))
+        few = len(first) <= FILES and sum(os.path.getsize(path) for path in first if os.path.exists(path)) <= BYTES
+        fingerprint = Fingerprint("Rows", self.path, list(self.columns), list(self.files), contents=few)
+        for path in chain(first, paths):
+            fingerprint.add(path)
+        return fingerprint.hex
+
+
+@dataclass(frozen=True, eq=False)
+class RowKeys(Keys):
+    """The keys of the rows of a manifest: the values under `key`, or `line 7`."""
+
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> str:
+        number = range(len(self.rows))[number]
+        line = f"line {self.rows.lines[number]}"
+        return str(self.rows.complete(number).get("key", line)) if self.rows.keyed else line
+
+
+def located_rows(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Yields (position in bytes, line number, row) of a manifest; see `rows_of`."""
+    position = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal position
+        for line in read_lines(path):
+            position += len(line)
+            yield line
+
+    start = 0
+    for number, row in rows_in(path, counted()):
+        if row is not None:
+            yield start, number, row
+        start = position
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields (line number, row) of a manifest. Lines are numbered from 1, rows map columns to values, and blank lines
-    are skipped. Raises DataError if a line is not a JSON object, or in a CSV or TSV file, if `table_rows` does."""
+    are skipped. Raises DataError if a line is not a JSON object, or in a CSV or TSV file, if `table_lines` does."""
+    return ((number, row) for number, row in rows_in(path, read_lines(path)) if row is not None)
+
+
+def rows_in(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yields (line number, row) of the lines of a manifest; None for a blank line and for the header of a table."""
     if path.suffix.lower() in TABLES:
-        yield from table_rows(path)
+        yield from table_lines(path, lines)
         return
-    for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
-            continue
-        row = parse_json(line, f"{path}, line {number}")
-        if not isinstance(row, dict):
+    for number, line in enumerate(lines, start=1):
+        row = parse_json(line, f"{path}, line {number}") if line.strip() else None
+        if row is not None and not isinstance(row, dict):
             raise DataError(f"{path}, line {number}: expected a mapping, not {type(row).__name__}")
         yield number, row
 
 
-def table_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (number of the row's last line, row) of a CSV or TSV file. Rows map the columns in the header to texts, or
-    to None for an empty field. Raises DataError if the header is missing or has a name twice, if a row has more or
-    fewer fields than the header, or if the file is not valid CSV."""
-    reader = csv.reader(text_lines(read_lines(path), str(path)), delimiter=TABLES[path.suffix.lower()])
+def table_lines(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yields (number of the row's last line, row) of the lines of a CSV or TSV file. Rows map the columns in the header
+    to texts, or to None for an empty field. Raises DataError if the header is missing or has a name twice, if a row has
+    more or fewer fields than the header, or if the file is not valid CSV."""
+    reader = csv.reader(text_lines(lines, str(path)), delimiter=TABLES[path.suffix.lower()])
     try:
         header = next(reader, [])
         if not header or len(set(header)) != len(header):
             raise DataError(f"{path}: its first line must name every column, each once")
+        yield reader.line_num, None
         for row in reader:
             if len(row) != len(header) and row:
                 raise DataError(f"{path}, line {reader.line_num} has {len(row)} fields, the header {len(header)}")
-            if row:
-                yield reader.line_num, {name: value or None for name, value in zip(header, row)}
+            yield reader.line_num, {name: value or None for name, value in zip(header, row)} if row else None
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}") from None

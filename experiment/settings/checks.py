@@ -65,8 +65,12 @@ def model_sizes(model: Part) -> Problems:
 
 def training_sizes(training: Training) -> Problems:
     yield from at_least("training", vars(training), "learning_rate", "clip")
-    if (training.steps is None) == (training.minutes is None):
-        yield ("training",), "needs either 'steps' or 'minutes' (a budget of time)"
+    lengths = [name for name in ("steps", "minutes", "epochs") if getattr(training, name) is not None]
+    if len(lengths) != 1:
+        has = f", not {' and '.join(lengths)}" if lengths else ""
+        yield ("training",), f"needs one of 'steps', 'epochs' and 'minutes' (a budget of time){has}"
+    if training.epochs is not None and not 0 < training.epochs <= 1_000_000:
+        yield ("training", "epochs"), f"must be above 0 and at most 1,000,000, not {training.epochs:g}"
     if training.minutes is not None and not 0 < training.minutes <= 10_000_000:
         yield ("training", "minutes"), f"must be above 0 and at most 10,000,000, not {training.minutes:g}"
     sizes = "steps", "tokens_per_step", "samples_per_step", "rows_per_micro_batch"
@@ -234,8 +238,8 @@ def answers_are_not_read(
     visible = [input for input in inputs if input not in generated or not model.options["encoder"]]
     for name, task_needs in needs.items():
         columns = () if task_needs.hides else (*task_needs.columns,)
-        for reader in [input for input in visible if data.columns.get(input, input) in columns]:
-            column = data.columns.get(reader, reader)
+        for reader in [input for input in visible if data.column(input) in columns]:
+            column = data.column(reader)
             advice = "remove the input, let it read another column (data.columns), or use a task that hides its target"
             leak = f"is the column {column!r}, which the input {reader!r} reads: the model would see its target"
             yield ("tasks", name, "target"), f"{leak}; {advice}"
@@ -292,7 +296,7 @@ def wire(
     return Wiring(
         inputs=inputs, model=model.options, graphs=dict(graphs_of(inputs, model)), order=data.order, tasks=tasks,
         needs=needs, owners=owners, generated=generated, axes=position_axes(inputs),
-        columns={name: data.columns.get(name, name) for name in inputs},
+        columns={name: data.column(name) for name in inputs},
         roles={name: role_of(name, owners, generated, needs) for name in inputs},
         encoded=tuple(name for name in inputs if encoder and name not in generated),
         optional=frozenset(n for n in inputs if (dropout.get(n) if isinstance(dropout, Mapping) else dropout)),
@@ -422,7 +426,9 @@ def block_can_be_built(model: Part) -> Problems:
 
 
 def samples_or_tokens(data: Data, training: Training) -> Problems:
-    """For a text corpus `samples_per_step` is not set."""
+    """For a text corpus `samples_per_step` is not set. `workers` is a possible number."""
+    if data.workers != "auto" and not 0 <= data.workers <= 1024:
+        yield ("data", "workers"), f"must be auto, or from 0 to 1,024, not {data.workers}"
     if data.dataset is not None and not holds_samples(data) and training.samples_per_step is not None:
         message = f"dataset {data.dataset.use!r} is a text corpus: set 'tokens_per_step' instead"
         yield ("training", "samples_per_step"), message

@@ -85,7 +85,9 @@ class Config:
         dataset = self.data.dataset()
         for address in dataset.addresses():
             self.trust.check_address(address)
-        return dataset
+        if joined := {name: columns for name, columns in self.data.columns.items() if not isinstance(columns, str)}:
+            dataset = dataset.with_channels(joined)
+        return dataset.divided(self.data.split) if self.data.split else dataset
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = NOTHING) -> Config:
@@ -249,7 +251,7 @@ def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:
 
 STAND_INS = {
     ("model", "width"): 2_882_880, ("model", "depth"): 1, ("model", "heads"): 1, ("model", "context"): 1,
-    ("training", "steps"): 2**40, ("training", "minutes"): None,
+    ("training", "steps"): 2**40, ("training", "minutes"): None, ("training", "epochs"): None,
 }  # fmt: skip
 """Replacements for required numbers that are invalid, so that the checks across sections can still run. The
 replacements pass these checks: for example, every usual number of heads divides this width."""

@@ -11,24 +11,24 @@ from typing import Any, NamedTuple
 from ...files.plugins import projects
 
 GROUPS: dict[str, str] = {
-    "epochs epoch num_epochs max_epochs n_epochs num_train_epochs": (
-        "write training.steps (or training.minutes); one epoch has (training samples) / training.samples_per_step steps"
+    "epoch num_epochs max_epochs n_epochs num_train_epochs": (
+        "write training.epochs, training.steps or training.minutes"
     ),
     "batch_size batch bs train_batch_size per_device_train_batch_size": (
         "write training.samples_per_step, or for a text corpus training.tokens_per_step"
     ),
     "lr rate base_lr": "write training.learning_rate",
-    "early_stopping early_stop patience stop": (
-        "training does not stop early; the best checkpoint (checkpoints.best: val/loss) is kept and used"
+    "early_stopping early_stop patience": (
+        "write training.stop: {metric: val/loss, patience: 5}; the best checkpoint (checkpoints.best) is always kept"
     ),
-    "class_weights class_weight balanced balance sampler weighted_sampler pos_weight": (
-        "classes are not weighted; repeat the samples of rare classes in the training data"
+    "class_weights class_weight balanced sampler weighted_sampler pos_weight": (
+        "write class_weights: balanced in the task (classification), or data.balance: COLUMN"
     ),
     "wandb mlflow logger loggers report_to callbacks": (
         "metrics are written to RUN/metrics.jsonl and, with logging.tensorboard, for TensorBoard"
     ),
-    "folds k_folds kfold k_fold cv stratify group split val_split test_size": (
-        "data are split by hash, or by the files that data.dataset.train, val and test name"
+    "folds k_folds kfold k_fold cv stratify group val_split test_size": (
+        "write data.split: {val: 0.1, test: 0.1, stratify: COLUMN, group: COLUMN}, or on the command line --folds 5"
     ),
     "fp16 bf16 amp mixed_precision dtype": "write training.precision: auto, fast, float32 or bfloat16",
     "detection object_detection detr yolo segmentation semantic_segmentation instance_segmentation": (
@@ -40,7 +40,7 @@ GROUPS: dict[str, str] = {
     ),
     "accelerator gpus gpu cuda": "write training.device: auto, cpu or cuda",
     "weight_decay wd": "write training.optimizer: {use: adamw, weight_decay: 0.1}",
-    "dropout": "write model.block: {dropout: 0.1}",
+    "dropout": "write model.dropout: 0.1",
     "grad_clip gradient_clip_val max_grad_norm": "write training.clip",
     "hidden_size n_embd d_model embed_dim": "write model.width",
     "layers n_layer n_layers num_layers num_hidden_layers": "write model.depth",
@@ -50,7 +50,7 @@ GROUPS: dict[str, str] = {
     "optim": "write training.optimizer: adamw or muon",
     "scheduler lr_scheduler": "write training.schedule",
     "warmup warmup_steps warmup_iters": "write training.schedule: {use: cosine, warmup: 100}",
-    "workers num_workers": "data are read by a thread of the training process",
+    "num_workers n_workers": "write data.workers: auto, or a number of processes",
 }
 """The advice for names that other libraries use. A key contains several names, separated by spaces."""
 HINTS = {word: hint for words, hint in GROUPS.items() for word in words.split()}

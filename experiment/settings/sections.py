@@ -11,11 +11,13 @@ from typing import Annotated, Any, Literal
 from torch import nn
 
 from ...data.base import Dataset
+from ...data.division import Division
 from ...inference.evaluator import Evaluator
 from ...models.model import Model
 from ...models.transformer import Transformer
 from ...tasks.base import Task
 from ...tokenizers.base import Part, Preprocessor
+from ...training.early_stop import EarlyStop
 from ...training.logger import Logger
 from ...training.mixup import Mixup
 from ...training.optimizers import AdamW, Optimizer
@@ -32,9 +34,28 @@ class Data:
     dataset: Callable[[], Dataset] | None = None
     """The data set: a name (a file of `data/datasets/`), or `{use: NAME, ...}` with options. Required, except in a run
     that `chopmix import` wrote."""
-    columns: dict[str, str] = field(default_factory=dict)
-    """The column of the data set that an input reads, by input name: `{camera: image}`. An input that is not listed
-    reads the column that has the name of the input."""
+    columns: dict[str, str | list[str]] = field(default_factory=dict)
+    """The column of the data set that an input reads, by input name: `{camera: image}`. A sensor can read several
+    columns as its channels: `{motion: [x, y, z]}`. An input that is not listed reads the column that has the name of
+    the input."""
+
+    def column(self, name: str) -> str:
+        """Returns the data column of the input `name`. Several columns are joined to a column with the name of the
+        input."""
+        column = self.columns.get(name, name)
+        return column if isinstance(column, str) else name
+
+    split: Division | None = None
+    """The division of the samples into train, val and test, for a data set without separate files for val and test:
+    `{val: 0.1, test: 0.1, stratify: label, group: speaker}`. null: a tenth of train is used for validation, selected by
+    the hash of the keys, unless the data set has its own val split."""
+    balance: str | None = None
+    """A column of classes, all of which training draws with the same probability, with replacement. null: every sample
+    is read once per epoch."""
+    workers: Literal["auto"] | int = "auto"
+    """The number of processes that read and chop the samples of this process ahead of time; 0: a thread reads them.
+    `auto`: one less than the number of cores (at most 16), but 0 if reading takes little time or the samples fit into
+    memory. The number changes no result."""
     bad_share: float = 0.0
     """The largest share of bad samples, from 0 to 1. A sample is bad if it cannot be read, or if a task rejects its
     target. If the share of bad samples is larger, the run stops."""
@@ -61,6 +82,12 @@ class Training:
     minutes: float | None = None
     """A time limit in minutes that replaces `steps`. At the start some steps are timed, and the time limit is converted
     to a number of steps."""
+    epochs: float | None = None
+    """The number of epochs, which replaces `steps`. One epoch has as many samples (for a text corpus: windows) as the
+    training split."""
+    stop: EarlyStop | None = None
+    """Early stopping: `{metric: val/loss, patience: 5}` ends the training if the metric does not improve in 5
+    evaluations in a row. null: the training ends at the last step."""
     tokens_per_step: int | None = None
     """The number of tokens in one update. For a text corpus: a multiple of `model.context`. For a data set of samples:
     the largest number of tokens, including padding; the samples of an update then have similar lengths."""

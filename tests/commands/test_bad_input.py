@@ -248,7 +248,7 @@ def test_a_file_of_vectors_that_no_file_can_be(tmp_path):
     too_long, odd = atomic_file(tmp_path / f"{'a' * 300}.npy", "wb"), atomic_file(tmp_path / "a\0b.npy", "wb")
     with pytest.raises(OSError, match=r"\.npy cannot be written: File name too long"), too_long:
         pass
-    with pytest.raises(ValueError, match="cannot be the name of a file"), odd:
+    with pytest.raises(ValueError, match="null byte"), odd:
         pass
     with pytest.raises(OSError, match="cannot be written: embedded null byte"):
         make_folder(tmp_path / "a\0b")

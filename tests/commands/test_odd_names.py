@@ -78,7 +78,7 @@ SILENT = {"predict", "generate", "schema", "inspect", "play", "in_context", "tra
 
 
 def test_all_commands_are_tried():
-    assert {each.split()[0] for each in COMMANDS} | {"schema"} == set(command_modules())
+    assert {each.split()[0] for each in COMMANDS} | {"schema", "init", "new"} == set(command_modules())
 
 
 @pytest.mark.parametrize("name", NAMES)

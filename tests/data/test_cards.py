@@ -62,6 +62,8 @@ SAMPLES = {
     "stamps",
     "torchvision_data",
     "webdataset",
+    "idx",
+    "table",
 }
 
 

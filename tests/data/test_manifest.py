@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from chopmix.data.datasets.manifest import table_rows
+from chopmix.data.datasets.manifest import rows_of
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.files.reading import DataError
@@ -42,16 +42,16 @@ def test_rows_are_those_of_the_whole_text(tmp_path_factory, text):
     expected = rows_of_the_whole(text)
     if isinstance(expected, str):
         with pytest.raises(DataError) as error:
-            list(table_rows(file))
+            list(rows_of(file))
         assert expected in str(error.value)
     else:
-        assert list(table_rows(file)) == expected
+        assert list(rows_of(file)) == expected
 
 
 def test_a_table_with_what_is_no_utf8(tmp_path):
     (tmp_path / "table.csv").write_bytes(b"a,b\n1,2\n\xff,3\n")
     with pytest.raises(DataError, match=r"table.csv, line 3: byte 0 \(0xff\) is not valid UTF-8"):
-        list(table_rows(tmp_path / "table.csv"))
+        list(rows_of(tmp_path / "table.csv"))
 
 
 def test_columns_that_a_manifest_has_are_told_where_one_is_empty(tmp_path, monkeypatch):

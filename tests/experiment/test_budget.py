@@ -64,8 +64,8 @@ def test_a_larger_budget_goes_on(file):
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["training.minutes=null"], "training: needs either 'steps' or 'minutes'"),
-        (["training.steps=3"], "training: needs either 'steps' or 'minutes'"),
+        (["training.minutes=null"], "training: needs one of 'steps', 'epochs' and 'minutes'"),
+        (["training.steps=3"], "training: needs one of 'steps', 'epochs' and 'minutes'"),
         (["training.minutes=-1"], "training.minutes: must be above 0 and at most 10,000,000, not -1"),
     ],
 )
@@ -81,7 +81,7 @@ def test_a_damaged_budget_is_named(file):
     train(config)
     (file.parent / "a/budget.json").write_text('{"minutes": 1, "seconds_per_step": 0}')
     with pytest.raises(
-        CheckpointError, match=r"budget\.json: seconds_per_step.*; delete it and run the same command again to time"
+        CheckpointError, match=r"budget\.json: seconds_per_step.*; delete it and run the same command again to write"
     ):
         train(config)
 

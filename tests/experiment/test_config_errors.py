@@ -127,7 +127,7 @@ WRONG = [
     ("training.schedule={use: 3}", "training.schedule: 'use' must be a name, not 3; possible: constant, cosine"),
     ("training.schedule.warmup=30", "training.schedule: warmup (30) must lie between 0 and the number of steps (20)"),
     ("training.rows_per_micro_batch=5", "training.rows_per_micro_batch: must be at most the 4 rows of a step, not 5"),
-    ("training=3", "training: must be a mapping (possible keys: steps, minutes, tokens_per_step"),
+    ("training=3", "training: must be a mapping (possible keys: steps, minutes, epochs, stop, tokens"),
     ("trainign.steps=3", "trainign: there is no such section; did you mean 'training'?"),
     ("zzz=3", "zzz: there is no such section; possible: inputs, model, tasks"),
     ("evaluation.every=0", "evaluation.every: must be at least 1, not 0"),
@@ -207,6 +207,9 @@ WRONG = [
         "inputs.text.vocabulary=300",
         "inputs.text.vocabulary: is for encodings bpe and numbers only; 'bytes' has a fixed vocabulary",
     ),
+    ("data.workers=-1", "data.workers: must be auto, or from 0 to 1,024, not -1"),
+    ("training.stop={patience: 0}", "training.stop: patience must be from 1 to 1,000,000"),
+    ("data.split={val: 2}", "data.split: val and test must be shares with a sum below 1, not 2 and 0"),
     (
         "inputs.train={use: image}",
         "inputs.train: 'train' is not a valid name: torch modules have an attribute of this name",

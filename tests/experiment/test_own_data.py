@@ -9,6 +9,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from checkout import ROOT
 from chopmix.data.base import Dataset
@@ -40,6 +41,14 @@ def of_one_source(folder: Path, name: str) -> str:
                 member.size = len(content)
                 file.addfile(member, io.BytesIO(content))
         return f"{{use: webdataset, train: {folder}/x.tar, columns: {{text: txt}}}}"
+    if name == "idx":
+        for kind, array in (("images-idx3", np.zeros((40, 2, 2), np.uint8)), ("labels-idx1", np.zeros(40, np.uint8))):
+            header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+            (folder / f"train-{kind}-ubyte").write_bytes(header + array.tobytes())
+        return f"{{use: idx, train: {folder}/train-images-idx3-ubyte}}"
+    if name == "table":
+        (folder / "x.csv").write_text("\n".join(["time,x", *(f"{number},{number}" for number in range(40))]))
+        return f"{{use: table, train: {folder}/x.csv, time: time, window: 1, streams: {{x: {{columns: [x]}}}}}}"
     lines = [json.dumps({"text": f"line {number}"}) for number in range(40)]
     (folder / "x.jsonl").write_text("\n".join(lines))
     (folder / "x.txt").write_text("\n".join(f"line {number}" for number in range(40)))
@@ -51,7 +60,7 @@ def of_one_source(folder: Path, name: str) -> str:
     return f"{{use: {name}, train: {folder}/x.jsonl{more[name]}}}"
 
 
-DIVIDED = ["image_folder", "manifest", "parallel_text", "text", "webdataset", "hugging_face"]
+DIVIDED = ["image_folder", "manifest", "parallel_text", "text", "webdataset", "hugging_face", "idx", "table"]
 
 
 def count(dataset: Dataset, split: str) -> int:
@@ -69,10 +78,17 @@ def test_of_data_of_which_only_train_is_named_all_are_evaluated(name, tmp_path, 
     for split in ("train", "val", "test"):
         found = named_dataset(written, split, {"image": "image"} if name == "image_folder" else {"text": "text"})
         assert count(found, split) == 40
-        where = {"image_folder": "", "webdataset": "/x.tar", "parallel_text": "/x.txt"}.get(name, "/x.jsonl")
+        where = {
+            "image_folder": "",
+            "webdataset": "/x.tar",
+            "parallel_text": "/x.txt",
+            "table": "/x.csv",
+            "idx": "/train-images-idx3-ubyte",
+        }.get(name, "/x.jsonl")
         assert found.title(split) == f"{tmp_path}/own{where} (all)"
     divided = dataset_of(written)
-    assert 0 < count(divided, "val") < 20 and count(divided, "train") + count(divided, "val") == 40
+    gap = name == "table"  # a window between train and val is in none of them
+    assert 0 < count(divided, "val") < 20 and count(divided, "train") + count(divided, "val") == 40 - gap
     assert divided.title("val") == f"{name} (val)"
 
 

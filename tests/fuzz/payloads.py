@@ -46,7 +46,8 @@ KINDS: dict[str, set[str]] = {
     "a run's folder": {"codes.run", "encoded.run", "accepted_by.run", "transcribed_by.run", ".from"},
     "a path or an address": {
         ".out", "folder.path", "minari.path", "hugging_face.path",
-        *(f"{owner}.{split}" for owner in ("image_folder", "manifest", "parallel_text", "text", "webdataset")
+        *(f"{owner}.{split}" for owner in ("image_folder", "manifest", "parallel_text", "text", "webdataset",
+                                             "idx", "table")
           for split in ("train", "val", "test")),
     },
     "an expression": {"model.attention", "Encoder.attention"},
@@ -68,6 +69,8 @@ KINDS: dict[str, set[str]] = {
         "hugging_face.train", "hugging_face.val", "hugging_face.test", "manifest.columns", "manifest.files",
         "speech_commands.words", "text.field", "webdataset.columns", "mixture.share", "mixture.columns", "Data.columns",
         "Training.input_dropout", "Training.freeze", "Training.train_only", "Checkpoints.best",
+        "TableLabel.column", "TableStream.columns", "table.time", "table.window", "table.stride", "table.streams",
+        "table.files", "Division.group", "Division.order", "Division.stratify", "Data.balance", "EarlyStop.metric",
     },
     "a text": {"noted_text.notes", "Evaluation.prompt", "samples.prompt"},
 }  # fmt: skip

@@ -114,6 +114,7 @@ SMALL = {
     "tokenizers.media.lettering": "letters as pictures",
     "tasks.measuring.spread": "recall, coverage and variance of what is generated",
     "training.schedules": "the learning rate over the steps",
+    "experiment.shipped": "the configurations of chopmix, and copies of them",
     "experiment.interchange.import_run": "the command import",
     "projects.decision.options": "the option --setting of two commands",
 }

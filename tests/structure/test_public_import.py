@@ -143,6 +143,7 @@ def test_the_wheel_holds_every_file(source, tmp_path):
         for file in (ROOT / name).rglob("*.py")
         if "tests" not in file.parts
     }
+    files |= {f"chopmix/{file.relative_to(ROOT)}" for file in (ROOT / "configs").rglob("*.yaml")}
     files |= {str(file.relative_to(ROOT)) for file in (ROOT / "chopmix").rglob("*.py")} | {"chopmix/py.typed"}
     assert len(files) > 100 and held == files
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from chopmix.files.plugins import *; " + (

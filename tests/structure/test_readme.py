@@ -238,6 +238,7 @@ def test_every_command_is_in_a_section_that_is_tried():
     tried = {
         "Quickstart",
         "Adding an input to a trained model",
+        "Your own images, sounds, tables and texts",
         "Your own text and GPT-2",
         "Encoders and encoder-decoders",
         "Generation",
@@ -248,7 +249,16 @@ def test_every_command_is_in_a_section_that_is_tried():
 
 
 def test_every_data_set_has_its_terms():
-    own = {"text", "parallel_text", "webdataset", "image_folder", "manifest", "mixture"}  # of whoever uses them
+    own = {
+        "text",
+        "parallel_text",
+        "webdataset",
+        "image_folder",
+        "manifest",
+        "mixture",
+        "idx",
+        "table",
+    }  # of whoever uses them
     names = {file.stem for file in (ROOT / "data" / "datasets").glob("*.py")} - own
     told = set(re.findall(r"`(\w+)`", SECTIONS["Data sets and their licences"]))
     assert len(names) >= 22 and names <= told

@@ -10,6 +10,7 @@ import torch
 from chopmix.models.layers.positions import LearnedGrid, SinusoidalGrid
 from chopmix.tokenizers.chopping.packing import pack
 from chopmix.tokenizers.image import ImageChopper, ImageTokenizer, patches
+from chopmix.tokenizers.media import files
 from chopmix.tokenizers.media.augmentation import ImageAugmentation, shifted, turned, uniform
 from chopmix.tokenizers.media.rand_augment import STRONGEST, operations
 from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
@@ -321,3 +322,22 @@ def test_a_side_has_so_many_pixels():
     assert ImageChopper(size=2**14, patch_size=2)
     with pytest.raises(ValueError, match="must be at most 16,384 pixels"):
         ImageChopper(size=(16, 2**63), patch_size=2)
+
+
+@given(seed=st.integers(0, 2**32), size=st.tuples(st.integers(1, 70), st.integers(1, 70)), quality=st.integers(20, 100),
+       colour=st.booleans(), progressive=st.booleans(), orientation=st.integers(0, 8),
+       subsampling=st.integers(0, 2))  # fmt: skip
+def test_jpegs_have_the_pixels_that_pillow_decodes(seed, size, quality, colour, progressive, orientation, subsampling):
+    """torchvision decodes them, in less time."""
+    noise = np.random.default_rng(seed).integers(0, 255, (size[0] // 8 + 1, size[1] // 8 + 1, 3), dtype=np.uint8)
+    picture, exif, file = Image.fromarray(noise).resize(size[::-1]), Image.Exif(), io.BytesIO()
+    exif[274] = orientation
+    options = {"quality": quality, "progressive": progressive, "subsampling": subsampling if colour else 0}
+    (picture if colour else picture.convert("L")).save(file, "JPEG", exif=exif, **options)
+    chopper = ImageChopper(patch_size=4, channels=3)
+    decoded = chopper.decode(file.getvalue())
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("chopmix.tokenizers.image.read_jpeg", lambda raw: None)
+        assert torch.equal(decoded, chopper.decode(file.getvalue()))
+    assert files.read_jpeg(file.getvalue()) is not None
+    assert files.read_jpeg(file.getvalue()[: len(file.getvalue()) // 2]) is None or size[0] * size[1] < 64

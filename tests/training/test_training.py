@@ -279,7 +279,7 @@ def test_a_second_ctrl_c_ends_at_once_also_while_the_thread_that_reads_ahead_is_
         started(thread)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(made.trainer, "update", lambda: made.trainer.loader.planner.submit(int))
+    monkeypatch.setattr(made.trainer, "update", lambda: made.trainer.loader.collector.submit(int))
     monkeypatch.setattr(threading.Thread, "start", interrupted)
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,33 @@
+"""`chopmix new KIND DATA`: inspects data and writes a configuration that trains on them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "write a YAML file for your images, sounds, table or texts"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("kind", choices=("images", "sounds", "table", "text"), help="the kind of data")
+    command.add_argument("data", type=Path, metavar="DATA",
+                         help="images: a folder with one folder per class; sounds: such a folder, or a list (CSV, "
+                              "JSONL) "
+                         "of paths and labels; table: a CSV or parquet file; text: a file or a folder")  # fmt: skip
+    command.add_argument("--output", type=Path, metavar="FILE", help="the YAML file (default: NAME.yaml)")
+    command.add_argument("--encoder", metavar="RUN", help="use a trained run as a frozen encoder of images or sounds")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Returns the exit status 0."""
+    from ..experiment.run_folder import RunError
+    from ..experiment.starts import write_start
+
+    if options.encoder and options.kind not in ("images", "sounds"):
+        raise RunError(f"--encoder is for images and sounds, not for {options.kind}")
+    file, start = write_start(options.kind, options.data, options.output, options.encoder)
+    for line in start.found:
+        print(line)
+    print(f"written: {file}\n\n  chopmix train {file} --dry-run    # checks everything and prints the costs")
+    print(f"  chopmix train {file}")
+    return 0

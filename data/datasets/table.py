@@ -1,0 +1,507 @@
+"""Tables of measurements over time (CSV or parquet), cut into windows: one row per time, one column per channel."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ...files.reading import DataError, shown
+from ...files.records import read_json
+from ...files.writing import make_folder, partial_name, write_json
+from ..base import cache_folder
+from ..fingerprint import Fingerprint, file_fingerprint
+from ..samples import ByColumn, Columns, Divider, OwnFiles, Samples
+
+UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+"""The units of durations, in seconds."""
+DURATION = re.compile(r"\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([a-z]*)\s*")
+DATES = [
+    f"{date}{time}" for date in ("%Y/%m/%d", "%d.%m.%Y", "%Y-%m-%d") for time in (" %H:%M:%S", " %H:%M", "")
+]  # fmt: skip
+"""The formats of dates in addition to ISO 8601."""
+FORMAT = 1
+"""The number of the format of prepared tables."""
+
+
+def seconds_of(duration: str | float, name: str) -> float:
+    """Returns a duration in seconds: 0.25 for "250 ms", 7200 for "2 h", 5 for 5 or "5". Raises ValueError for other
+    texts, and if the duration is not more than 0."""
+    match = DURATION.fullmatch(str(duration))
+    if not match or match[2] not in ("", *UNITS):
+        raise ValueError(f"{name} must be a number of seconds, or a number with {', '.join(UNITS)}, not {duration!r}")
+    seconds = float(match[1]) * UNITS.get(match[2], 1.0)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"{name} must be more than 0, not {duration!r}")
+    return seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableStream:
+    """The channels of one sensor. `rate` is their number of measurements per second: each window then has the same
+    number of measurements, and NaN where one is missing. null: a window has the measurements of the table and their
+    times. Raises ValueError if there is no column, or if `rate` is not more than 0."""
+
+    columns: list[str]
+    rate: float | None = None
+
+    def __post_init__(self):
+        if not self.columns or len(set(self.columns)) < len(self.columns):
+            raise ValueError("columns must name at least one column, each once")
+        if self.rate is not None and not 0 < self.rate < float("inf"):
+            raise ValueError(f"rate must be more than 0, not {self.rate}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableLabel:
+    """A column whose value in a window is its label. `at`: the `first`, the `last` or the most frequent (`most`) value
+    of the window. Missing values are not counted."""
+
+    column: str
+    at: Literal["first", "last", "most"] = "last"
+
+
+class Table(OwnFiles):
+    """`train`, `val` and `test` are tables: CSV files with a header, or parquet files. Every row has a time in the
+    column `time`, a number of seconds or a date with time, which increases from row to row.
+
+    A sample is a window of `window` (such as `5 s`, `250 ms` or `1 h`); a new window begins every `stride` (null: when
+    the window before it ends). A pause that is longer than a window ends it: no window contains such a pause. `streams`
+    are the sensors; a sample has {"values": (times, channels), "seconds": (times,)} for each of them, with the time
+    since the start of the window, or only the values if the stream has a `rate`. A missing cell is a missing value
+    (NaN). `files` are columns of paths, relative to the folder of the table, of which the window has the last one.
+    `label` is the column of the label. The key of a sample is the time of its first and last measurement.
+
+        {use: table, train: log.csv, time: time, window: 5 s, stride: 2.5 s, label: {column: state, at: last},
+         streams: {vibration: {columns: [x, y, z], rate: 10}, climate: {columns: [temp, pressure], rate: 2}}}
+
+    Without `val`, the last tenth of the windows of train is used for validation, without the windows that begin less
+    than one window after the end of the training windows; `data.split: {val: 0.2, test: 0.2}` is also a division by
+    time, unless it has `group` or `stratify`. The table is read in parts, and stored in the cache folder. Raises
+    ValueError if a duration or a column is invalid."""
+
+    def __init__(
+        self, *, train: str, val: str | None = None, test: str | None = None, time: str, window: str | float,
+        stride: str | float | None = None, streams: dict[str, TableStream], files: list[str] | None = None,
+        label: TableLabel | None = None,
+    ):  # fmt: skip
+        super().__init__(train, val, test)
+        self.time, self.streams, self.files, self.label = time, streams, files or [], label
+        self.window, self.stride = window, stride
+        self.size = seconds_of(window, "window")
+        self.step = self.size if stride is None else seconds_of(stride, "stride")
+        names = [*streams, *self.files, *([label.column] if label else [])]
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"{twice[0]!r} is the name of two columns of the samples; rename the stream")
+        if not streams:
+            raise ValueError("streams must name at least one sensor")
+        self.columns = tuple(names)
+
+    def others(self) -> list[str]:
+        used = {self.time, *self.columns, *(column for stream in self.streams.values() for column in stream.columns)}
+        return [name for name in column_names(self._path(self.train)) if name not in used]
+
+    def _path(self, where: str) -> Path:
+        return Path(os.path.expanduser(where))
+
+    def read(self, where: str) -> Windows:
+        path = self._path(where)
+        known = {*self.streams, *self.files}
+        labels = {name: "last" for name in self.columns if name not in known}
+        if self.label:
+            labels[self.label.column] = self.label.at
+        prepared = prepare_table(path, self.time, self.streams, self.files, list(labels))
+        windows = Windows(prepared, path, dict(self.streams), tuple(self.files), labels, self.size, self.step)
+        if not len(windows):
+            raise DataError(f"{path} has no window of {self.window}: no part without a pause is that long")
+        return windows
+
+    def open(self, split: str) -> Samples:
+        self.check_split(split)
+        where = getattr(self, split)
+        if self.val is not None or split == "test":
+            return self.read(where)
+        windows = self.read(self.train)
+        return windows.select(in_time(windows, {"train": 0.9, "val": 0.1})[split])
+
+    def divided(self, division: Divider) -> Table:
+        if not getattr(division, "group", None) and not getattr(division, "stratify", None):
+            division = InTime(division.splits, {"val": division.val, "test": division.test}, division.folds)
+        return super().divided(division)
+
+
+@dataclass(frozen=True)
+class InTime:
+    """A division of windows by time (see `in_time`). `shares` are the shares of val and test."""
+
+    splits: tuple[str, ...]
+    shares: Mapping[str, float]
+    folds: int | None = None
+    columns: tuple[str, ...] = ()
+
+    def numbers(self, samples: Samples) -> dict[str, list[int]]:
+        if self.folds:
+            raise DataError("folds of a table need a column of groups (--group), since its windows are ordered in time")
+        return in_time(
+            samples, {"train": 1 - sum(self.shares.values()), **{s: self.shares[s] for s in self.splits[1:]}}
+        )
+
+    def notices(self, samples: Samples, numbers: Mapping[str, Sequence[int]]) -> list[str]:
+        left_out = len(samples) - sum(map(len, numbers.values()))
+        return [f"data.split: {left_out:,} windows between the splits are not used"] if left_out else []
+
+
+def in_time(windows: Windows, shares: Mapping[str, float]) -> dict[str, list[int]]:
+    """Returns the numbers of the windows in each split, the earliest in the first split. A split begins one window
+    after the end of the last window of the previous split. Raises DataError if a split has no windows."""
+    numbers, first = {}, 0
+    ends = np.round(np.cumsum(list(shares.values())) * len(windows)).astype(int)
+    starts = windows.starts
+    for split, end in zip(shares, ends.tolist()):
+        numbers[split] = list(range(first, end))
+        if not numbers[split]:
+            raise DataError(
+                f"the split {split} has no windows: {len(windows)} windows are too few for a division in time, with a "
+                "gap of one window between two splits"
+            )
+        first = int(np.searchsorted(starts, starts[end - 1] + 2 * windows.size, side="left"))
+    return numbers
+
+
+@dataclass(frozen=True)
+class Windows(ByColumn):
+    """The windows of a prepared table, in the order of time. `folder` is the prepared table; `labels` maps columns of
+    labels to the value that a window has (see `TableLabel`)."""
+
+    folder: Path
+    path: Path
+    streams: Mapping[str, TableStream]
+    files: tuple[str, ...]
+    labels: Mapping[str, str]
+    size: float
+    step: float
+    chosen: tuple[int, ...] | None = None
+    """The numbers of the windows, if these are only some of all windows."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """The times at which the windows start, in seconds."""
+        starts = starts_of(self._array("time"), self.size, self.step)
+        return starts if self.chosen is None else starts[list(self.chosen)]
+
+    @cached_property
+    def keys(self) -> Sequence[str]:
+        times, starts = self._array("time"), self.starts
+        firsts = np.searchsorted(times, starts - tolerance(times), side="left")
+        lasts = np.searchsorted(times, starts + self.size - tolerance(times), side="left") - 1
+        dates = self._about["dates"]
+        return [f"{moment(times[first], dates)} to {moment(times[last], dates)}" for first, last in zip(firsts, lasts)]
+
+    def select(self, numbers: Sequence[int]) -> Windows:
+        numbers = numbers if self.chosen is None else [self.chosen[number] for number in numbers]
+        return replace(self, chosen=tuple(numbers))
+
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        start, row = float(self.starts[number]), {}
+        for name, stream in self.streams.items():
+            if names is None or name in names:
+                row[name] = self._measurements(name, stream, start)
+        for name in self.files:
+            if names is None or name in names:
+                value = self._value(name, start, "last")
+                row[name] = None if value is None else self.path.parent / str(value)
+        for name, at in self.labels.items():
+            if names is None or name in names:
+                row[name] = self._value(name, start, at)
+        return row
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        streams = {name: asdict(stream) for name, stream in self.streams.items()}
+        options = [streams, list(self.files), dict(self.labels), self.size, self.step, list(self.chosen or ())]
+        return Fingerprint("Windows", self._about["source"], options).hex
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        return read_json(self.folder / "about.json")
+
+    def _array(self, name: str) -> np.ndarray:
+        """Returns a prepared array, which is not read into memory."""
+        if name not in self._arrays:
+            self._arrays[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return self._arrays[name]
+
+    @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def _range(self, name: str, start: float) -> tuple[np.ndarray, slice]:
+        """Returns the times of a column or stream, and the part of them in the window that starts at `start`."""
+        times, allowed = self._array(f"{name}.time"), tolerance(self._array("time"))
+        first, end = np.searchsorted(times, [start - allowed, start + self.size - allowed], side="left")
+        return times, slice(int(first), int(end))
+
+    def _measurements(self, name: str, stream: TableStream, start: float) -> Any:
+        times, part = self._range(f"stream-{name}", start)
+        if part.start == part.stop:
+            return None
+        values, seconds = np.array(self._array(f"stream-{name}")[part]), times[part] - start
+        if stream.rate is None:
+            return {"values": values, "seconds": np.maximum(seconds, 0.0)}
+        count = max(1, round(self.size * stream.rate))
+        grid = np.full((count, len(stream.columns)), np.nan, np.float32)
+        for slot, row in zip(np.clip(np.round(seconds * stream.rate), 0, count - 1).astype(int).tolist(), values):
+            grid[slot] = np.where(np.isnan(row), grid[slot], row)  # the last measurement of the slot
+        return grid
+
+    def _value(self, name: str, start: float, at: str) -> Any:
+        _, part = self._range(f"column-{name}", start)
+        codes = self._array(f"column-{name}")[part].tolist()
+        if not codes:
+            return None
+        code = {"first": codes[0], "last": codes[-1]}.get(at)
+        return self._about["values"][name][Counter(codes).most_common(1)[0][0] if code is None else code]
+
+
+def tolerance(times: np.ndarray) -> float:
+    """Returns the time by which two times may differ that are meant to be equal: a thousandth of the median step."""
+    return 1e-3 * typical_step(times)
+
+
+def typical_step(times: np.ndarray) -> float:
+    """Returns the median time between two rows, from the first 100,000 rows; 0 for one row."""
+    steps = np.diff(times[:100_000])
+    return float(np.median(steps)) if len(steps) else 0.0
+
+
+def starts_of(times: np.ndarray, size: float, step: float) -> np.ndarray:
+    """Returns the starts of all windows. A part of the table without a pause longer than `size` has windows that start
+    at its first time and every `step` seconds, as long as they end at most one typical step after its last time."""
+    extra = typical_step(times)
+    breaks = np.flatnonzero(np.diff(times) > size) + 1
+    starts = []
+    for first, end in zip([0, *breaks.tolist()], [*breaks.tolist(), len(times)]):
+        length = times[end - 1] + extra - times[first]
+        count = int(np.floor((length - size) / step + 1e-6)) + 1 if length >= size * (1 - 1e-9) else 0
+        starts.append(times[first] + step * np.arange(count))
+    starts = np.concatenate(starts)
+    filled = np.searchsorted(times, starts + size - 1e-3 * extra) > np.searchsorted(times, starts - 1e-3 * extra)
+    return starts[filled]
+
+
+def moment(seconds: float, dates: bool) -> str:
+    """Returns a time as text: `12.5 s`, or `2026-11-30T08:00:12.500` for a date."""
+    if not dates:
+        return f"{seconds:.10g} s"
+    return datetime.fromtimestamp(float(seconds), UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+
+
+# ----------------------------------------------------------------------------------------------------- preparing tables
+
+
+def prepare_table(
+    path: Path, time: str, streams: Mapping[str, TableStream], files: Sequence[str], labels: Sequence[str]
+) -> Path:
+    """Returns the folder with the prepared columns of a table; it is written if it does not exist: `time.npy` (rows),
+    for each stream `stream-NAME.npy` (measurements, channels) without the rows in which all channels are missing, and
+    for each column of labels or files `column-NAME.npy` (values), the index of each value in `about.json`; each with
+    its times in `....time.npy`. Raises DataError if the table cannot be read, a column is missing, a value is not a
+    number, or the times do not increase."""
+    if not os.path.isfile(path):
+        raise DataError(f"there is no table {str(path)!r}")
+    stat = path.stat()
+    wanted = {name: stream.columns for name, stream in streams.items()}
+    described = repr((FORMAT, str(path.absolute()), stat.st_size, stat.st_mtime_ns, time, wanted, files, labels))
+    folder = cache_folder() / "tables" / hashlib.sha256(described.encode()).hexdigest()[:32]
+    if os.path.exists(folder / "about.json"):
+        return folder
+    make_folder(folder.parent)
+    partial = partial_name(folder)
+    make_folder(partial)
+    try:
+        _prepare(path, partial, time, wanted, [*files, *labels])
+        with suppress(OSError):  # another process was faster
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _prepare(path: Path, folder: Path, time: str, streams: Mapping[str, Sequence[str]], texts: Sequence[str]) -> None:
+    values: dict[str, dict[str, int]] = {name: {} for name in texts}
+    rows, previous, dates = 0, -np.inf, False
+    with Columnwise(folder) as written:
+        for batch in parts_of(path, time, streams, texts):
+            seconds, dates = times_of(batch.column(time), time, path, rows)
+            steps = np.diff(seconds, prepend=previous)
+            if len(steps) and not (steps > 0).all():
+                at = int(np.flatnonzero(~(steps > 0))[0])
+                before = seconds[at - 1] if at else previous
+                raise DataError(
+                    f"{path}, row {rows + at + 1:,}: the time {moment(seconds[at], dates)} is not after that of "
+                    f"the row before it, {moment(before, dates)}; sort the table by {time!r}, one row per time"
+                )
+            written.add("time", seconds)
+            for name, columns in streams.items():
+                numbers = np.stack([numbers_of(batch.column(c), c, path, rows) for c in columns], axis=1)
+                present = ~np.isnan(numbers).all(axis=1)
+                written.add(f"stream-{name}", numbers[present])
+                written.add(f"stream-{name}.time", seconds[present])
+            for name in texts:
+                cells = batch.column(name).to_pylist()
+                known = [number for number, cell in enumerate(cells) if cell not in (None, "")]
+                codes = values[name]
+                written.add(
+                    f"column-{name}", np.array([codes.setdefault(cells[n], len(codes)) for n in known], np.int32)
+                )
+                written.add(f"column-{name}.time", seconds[known])
+            rows += len(seconds)
+            previous = seconds[-1] if len(seconds) else previous
+    if not rows:
+        raise DataError(f"{path} has no rows")
+    about = {
+        "dates": dates, "source": file_fingerprint(path),
+        "values": {name: typed(list(codes)) for name, codes in values.items()},
+    }  # fmt: skip
+    write_json(folder / "about.json", about)
+
+
+class Columnwise:
+    """Writes arrays in parts: `add` appends to the file `NAME.npy` in a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.files, self.shapes = folder, {}, {}
+
+    def __enter__(self) -> Columnwise:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for name, file in self.files.items():
+            self._header(name)
+            file.close()
+
+    def add(self, name: str, part: np.ndarray) -> None:
+        """Appends rows to an array."""
+        if name not in self.files:
+            self.files[name] = open(self.folder / f"{name}.npy", "wb")
+            self.shapes[name] = 0, part.shape[1:], part.dtype
+            self._header(name)
+        self.files[name].write(np.ascontiguousarray(part).tobytes())
+        rows, shape, dtype = self.shapes[name]
+        self.shapes[name] = rows + len(part), shape, dtype
+
+    def _header(self, name: str) -> None:
+        """Writes the header of the file, whose size does not depend on the number of rows."""
+        rows, shape, dtype = self.shapes[name]
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (rows, *shape)}
+        self.files[name].seek(0)
+        np.lib.format.write_array_header_1_0(self.files[name], header)
+
+
+def column_names(path: Path) -> list[str]:
+    """Returns the names of the columns of a table. Raises DataError if it cannot be read."""
+    csv, parquet = arrow_readers()
+    try:
+        if path.suffix.lower() == ".parquet":
+            return list(parquet.read_schema(path).names)
+        with csv.open_csv(path) as reader:
+            return list(reader.schema.names)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def parts_of(path: Path, time: str, streams: Mapping[str, Sequence[str]], texts: Sequence[str]) -> Iterator[Any]:
+    """Yields record batches with the needed columns of a table. Raises DataError if the table cannot be read or lacks a
+    column."""
+    csv, parquet = arrow_readers()
+    names, columns = column_names(path), dict.fromkeys([time, *(c for s in streams.values() for c in s), *texts])
+    if missing := [name for name in columns if name not in names]:
+        raise DataError(f"{path} has no column {missing[0]!r}; possible: {', '.join(names)}")
+    try:
+        if path.suffix.lower() == ".parquet":
+            with parquet.ParquetFile(path) as file:
+                yield from file.iter_batches(columns=list(columns))
+            return
+        import pyarrow as arrow
+
+        types = dict.fromkeys(texts, arrow.string()) | {c: arrow.float64() for s in streams.values() for c in s}
+        options = csv.ConvertOptions(
+            include_columns=list(columns), column_types=types, strings_can_be_null=True,
+            timestamp_parsers=[csv.ISO8601, *DATES],
+            null_values=["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"],
+        )  # fmt: skip
+        with csv.open_csv(path, convert_options=options) as reader:
+            yield from reader
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def arrow_readers() -> tuple[Any, Any]:
+    """Returns the modules (csv, parquet) of pyarrow. Raises DataError if it is not installed."""
+    try:
+        from pyarrow import csv, parquet
+    except ImportError:
+        raise DataError("the data set table needs the library pyarrow: pip install 'chopmix[table]'") from None
+    return csv, parquet
+
+
+def times_of(column: Any, name: str, path: Path, rows: int) -> tuple[np.ndarray, bool]:
+    """Returns (times in seconds, whether they are dates). Dates become seconds since 1970. Raises DataError if a time
+    is missing, or is neither a number nor a date."""
+    import pyarrow as arrow
+
+    if column.null_count:
+        at = column.is_null().to_pylist().index(True)
+        raise DataError(f"{path}, row {rows + at + 1:,}: there is no time in column {name!r}")
+    if arrow.types.is_timestamp(column.type) or arrow.types.is_date(column.type):
+        return column.cast(arrow.timestamp("us")).cast(arrow.int64()).to_numpy(zero_copy_only=False) / 1e6, True
+    if arrow.types.is_integer(column.type) or arrow.types.is_floating(column.type):
+        seconds = column.cast(arrow.float64()).to_numpy(zero_copy_only=False)
+        if not np.isfinite(seconds).all():
+            raise DataError(f"{path}: the times in column {name!r} must be finite")
+        return seconds, False
+    raise DataError(
+        f"{path}: the times in column {name!r} must be numbers of seconds, or dates such as 2026-11-30 08:00:00, not "
+        f"{shown(column[0].as_py())}"
+    )
+
+
+def numbers_of(column: Any, name: str, path: Path, rows: int) -> np.ndarray:
+    """Returns the values of a channel as float32; a missing or infinite value is NaN. Raises DataError if they are not
+    numbers."""
+    import pyarrow as arrow
+
+    kinds = arrow.types
+    if not any(
+        is_kind(column.type) for is_kind in (kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_null)
+    ):
+        raise DataError(f"{path}: the channel {name!r} must have numbers, not {shown(column[0].as_py())}")
+    if kinds.is_boolean(column.type):
+        column = column.cast(arrow.int8())
+    numbers = column.cast(arrow.float64()).to_numpy(zero_copy_only=False).astype(np.float32)
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def typed(values: list[Any]) -> list[Any]:
+    """Returns texts as whole numbers if all of them are, else as numbers if all of them are, else unchanged. Values
+    that are neither texts nor numbers become texts."""
+    if not all(isinstance(value, str) for value in values):
+        return [value if isinstance(value, str | int | float) else str(value) for value in values]
+    for kind in (int, float):
+        with suppress(ValueError, TypeError):
+            if len({kind(value) for value in values}) == len(values):
+                return [kind(value) for value in values]
+    return values

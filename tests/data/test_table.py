@@ -1,0 +1,215 @@
+"""Tables of measurements over time: windows, pauses, missing cells, labels, and the division by time."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from datetime import datetime, timedelta
+
+import numpy as np
+import pytest
+from chopmix.commands.cli import main
+from chopmix.data.datasets.table import Table, TableLabel, TableStream, seconds_of
+from chopmix.data.division import Division
+from chopmix.experiment.starts import duration
+from chopmix.files.reading import DataError
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("pyarrow")
+
+STREAMS = {"fast": TableStream(columns=["x", "y"], rate=10), "slow": TableStream(columns=["t"])}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+
+
+def log(rows: int = 400, pause: int = 0) -> list[dict]:
+    """Ten rows a second; `t` is measured in each fifth row; a pause of 9 s after the row `pause`; the state changes
+    every two seconds."""
+    return [
+        {"time": round(n / 10 + (9 if pause and n > pause else 0), 3), "x": n, "y": -n if n % 7 else None,
+         "t": n / 5 if n % 5 == 0 else None, "camera": f"{n}.png" if n % 20 == 0 else None, "state": "ab"[n // 20 % 2]}
+        for n in range(rows)
+    ]  # fmt: skip
+
+
+def write(folder, rows: list[dict], ending: str = ".csv"):
+    path = folder / f"log{ending}"
+    if ending == ".csv":
+        lines = [",".join("" if value is None else str(value) for value in row.values()) for row in rows]
+        path.write_text("\n".join([",".join(rows[0]), *lines]))
+    else:
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=50)
+    return str(path)
+
+
+def table(path: str, **changes) -> Table:
+    options = {"time": "time", "window": "2 s", "stride": "1 s", "streams": STREAMS, "files": ["camera"]}
+    return Table(train=path, label=TableLabel(column="state"), **options | changes)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_windows_have_their_measurements(tmp_path, ending):
+    samples = table(write(tmp_path, log(), ending)).read(str(tmp_path / f"log{ending}"))
+    assert len(samples) == 39 and samples.keys[:2] == ["0 s to 1.9 s", "1 s to 2.9 s"]
+    row = samples[3]  # from 3 to 5 seconds
+    assert row["fast"].shape == (20, 2) and row["fast"][:, 0].tolist() == list(range(30, 50))
+    assert np.flatnonzero(np.isnan(row["fast"][:, 1])).tolist() == [n - 30 for n in range(30, 50) if n % 7 == 0]
+    assert row["slow"]["values"][:, 0].tolist() == [6, 7, 8, 9]
+    np.testing.assert_allclose(row["slow"]["seconds"], [0, 0.5, 1, 1.5], atol=1e-9)
+    assert row["camera"] == tmp_path / "40.png" and row["state"] == "a" and samples[2]["state"] == "b"
+    assert samples.row(3, ("state",)) == {"state": "a"}
+    copy = pickle.loads(pickle.dumps(samples))
+    assert np.array_equal(copy[3]["fast"], row["fast"], equal_nan=True) and len(pickle.dumps(samples)) < 2000
+    assert samples.fingerprint() == copy.fingerprint() != samples.select([0]).fingerprint()
+
+
+@given(gaps=st.lists(st.sampled_from([0.1, 0.1, 0.1, 0.2, 3.0]), min_size=5, max_size=120), window=st.floats(0.3, 2.5),
+       stride=st.floats(0.1, 3.0))  # fmt: skip
+def test_no_window_contains_a_pause(gaps, window, stride, tmp_path_factory):
+    times = np.round(np.cumsum([0.0, *gaps]), 3)
+    folder = tmp_path_factory.mktemp("table")
+    path = write(folder, [{"time": time, "x": time} for time in times])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CHOPMIX_CACHE", str(folder))
+        dataset = Table(
+            train=path, time="time", window=window, stride=stride, streams={"x": TableStream(columns=["x"])}
+        )
+        try:
+            samples = dataset.read(path)
+        except DataError as error:
+            assert "has no window of" in str(error)
+            return
+        starts = samples.starts
+        assert (np.diff(starts) > 0).all()
+        for number, start in enumerate(starts):
+            inside = times[(times >= start - 1e-6) & (times < start + window - 1e-6)]
+            assert len(inside) and (np.diff(inside) <= window).all()
+            seconds = samples[number]["x"]["seconds"]
+            assert (seconds >= 0).all() and (seconds < window).all() and abs(len(seconds) - len(inside)) <= 1
+
+
+def test_splits_follow_in_time_with_a_gap_of_a_window(tmp_path):
+    path = write(tmp_path, log())
+    for dataset, splits in ((table(path), ("train", "val")), (table(path).divided(Division(val=0.2, test=0.2)), 3)):
+        parts = {split: dataset.opened(split) for split in dataset.splits}
+        assert len(parts) == (splits if isinstance(splits, int) else len(splits))
+        ends = -np.inf
+        for part in parts.values():
+            assert part.starts[0] >= ends + 2.0 - 1e-9
+            ends = part.starts[-1] + 2.0
+    assert dataset.notices()
+    grouped = table(path).divided(Division(val=0.5, group="state"))  # "unless told otherwise"
+    assert set(grouped.opened("val").column("state")) != set(grouped.opened("train").column("state"))
+    with pytest.raises(DataError, match="the split val has no windows: 1 windows are too few"):
+        table(path, window="40 s").opened("val")
+    with pytest.raises(DataError, match="folds of a table need a column of groups"):
+        table(path).divided(Division(folds=3)).opened("val")
+
+
+def test_dates_are_times(tmp_path):
+    start = datetime(2026, 3, 1)
+    for form in ("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M", "%d.%m.%Y %H:%M"):
+        rows = [{"date": (start + timedelta(hours=n)).strftime(form), "x": n} for n in range(48)]
+        path = write(tmp_path, rows)
+        os.utime(path, (1, hash(form) % 10**6))
+        dataset = Table(train=path, time="date", window="1 d", streams={"x": TableStream(columns=["x"])})
+        samples = dataset.read(path)
+        assert samples.keys == [
+            "2026-03-01T00:00:00.000 to 2026-03-01T23:00:00.000", "2026-03-02T00:00:00.000 to 2026-03-02T23:00:00.000",
+        ]  # fmt: skip
+        assert samples[1]["x"]["seconds"].tolist() == [3600.0 * n for n in range(24)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[5].update(time=0.1), r"row 6: the time 0.1 s is not after that of the row before it, 0.4 s"),
+        (lambda rows: rows[5].update(time=rows[4]["time"]), "row 6: the time 0.4 s is not after"),
+        (lambda rows: rows[5].update(time=None), "row 6: there is no time in column 'time'"),
+        (lambda rows: rows[5].update(x="much"), "cannot be read: .*much"),
+        (lambda rows: [row.pop("t") for row in rows], "has no column 't'; possible: time, x, y, camera, state"),
+        (lambda rows: rows.clear() or rows.append({"time": "", "x": ""}), "has no column|no time|must be numbers"),
+        (lambda rows: [row.update(time=f"at {row['time']}") for row in rows], "must be numbers of seconds, or dates"),
+    ],
+)
+def test_tables_that_cannot_be_read_are_named(tmp_path, change, message):
+    rows = log(60)
+    change(rows)
+    with pytest.raises(DataError, match=message):
+        table(write(tmp_path, rows)).opened("train")
+    assert not list((tmp_path / "cache").rglob("*.npy"))  # nothing is left behind
+
+
+def test_options_that_mean_nothing_are_refused(tmp_path):
+    path = write(tmp_path, log())
+    for changes, message in (
+        (
+            {"window": "5 parsecs"},
+            "window must be a number of seconds, or a number with ms, s, min, h, d, not '5 parsecs'",
+        ),
+        ({"stride": 0}, "stride must be more than 0"),
+        ({"streams": {}}, "streams must name at least one sensor"),
+        ({"files": ["state"]}, "'state' is the name of two columns"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            table(path, **changes)
+    with pytest.raises(ValueError, match="columns must name at least one column"):
+        TableStream(columns=[])
+    with pytest.raises(DataError, match="there is no table"):
+        table(str(tmp_path / "no.csv")).opened("train")
+    with pytest.raises(DataError, match="has no window of 100 s"):
+        table(path, window="100 s").opened("train")
+
+
+@given(seconds=st.sampled_from([0.001, 0.25, 1.0, 59.0, 90.0, 3600.0, 7200.0, 86400.0]) | st.floats(0.001, 1e6))
+def test_durations_are_read_as_they_are_written(seconds):
+    assert seconds_of(duration(seconds), "window") == pytest.approx(seconds, rel=1e-5)
+
+
+def test_a_changed_table_is_prepared_again(tmp_path):
+    path = write(tmp_path, log())
+    first = table(path).opened("train")
+    rows = log()
+    rows[3]["x"] = 1000
+    write(tmp_path, rows)
+    os.utime(path, (2, 2))
+    second = table(path).opened("train")
+    assert first.fingerprint() != second.fingerprint() and second[0]["fast"][3, 0] == 1000
+
+
+def test_a_sensor_log_trains_from_a_yaml(tmp_path, capsys):
+    """Two rates, a missing channel, a pause, labels; then columns of a manifest as channels of a sensor."""
+    path = write(tmp_path, log(600, pause=200))
+    (tmp_path / "x.yaml").write_text(f"""
+inputs:
+  fast: {{use: sensor, channels: {{x: null, y: null}}, rate: 10, window: 4}}
+  slow: {{use: sensor, channels: 1}}
+model: {{width: 16, depth: 1, heads: 2, context: 32, attention: same_sample}}
+tasks: {{state: {{use: classification, target: state}}}}
+data:
+  dataset: {{use: table, train: {path}, time: time, window: 2 s, stride: 0.5 s, label: {{column: state, at: most}},
+            streams: {{fast: {{columns: [x, y], rate: 10}}, slow: {{columns: [t]}}}}}}
+training: {{steps: 4, samples_per_step: 8}}
+out: {tmp_path}/run
+""")
+    assert main(["train", str(tmp_path / "x.yaml"), "data.workers=1"]) == 0
+    assert "fast: 20 measurement(s) of 2 channel(s)" in capsys.readouterr().err
+    (tmp_path / "m.jsonl").write_text(
+        "\n".join(
+            f'{{"x": [{n}, 1], "y": [2, {n}], "z": {n}, "w": {n % 5}, "state": "{"ab"[n % 2]}"}}' for n in range(20)
+        )
+    )
+    columns = "data.columns={fast: [x, y], slow: [z]}"
+    dataset = f"data.dataset={{use: manifest, train: {tmp_path}/m.jsonl, columns: [state]}}"
+    assert main(["train", str(tmp_path / "x.yaml"), columns, dataset, f"out={tmp_path}/other"]) == 0
+    assert "fast: 2 measurement(s) of 2 channel(s)" in capsys.readouterr().err
+    wrong = "data.columns={fast: [x, q], slow: [z]}"
+    assert main(["train", str(tmp_path / "x.yaml"), wrong, dataset, f"out={tmp_path}/wrong"]) == 2
+    assert "data.columns: dataset 'manifest' has no column 'q'; possible: state, x, y, z, w" in capsys.readouterr().err

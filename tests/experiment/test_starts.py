@@ -1,0 +1,198 @@
+"""`chopmix new` and `chopmix init`: configurations for data that were not prepared for them train as they are
+written."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import math
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from checkout import CONFIGS, ROOT
+from chopmix.commands.cli import main
+from chopmix.data.datasets.idx import Idx
+from chopmix.experiment.shipped import listed, names, needed_by
+from chopmix.experiment.starts import duration, image_sizes, quoted
+from chopmix.files.reading import DataError
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def idx(folder, count: int = 60, name: str = "train") -> None:
+    """Images whose brightness tells the class."""
+    labels = np.arange(count, dtype=np.uint8) % 3
+    images = np.random.default_rng(0).integers(0, 80, (count, 12, 10), dtype=np.uint8) + labels[:, None, None] * 80
+    for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+        header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+        with gzip.open(folder / f"{name}-{kind}-ubyte.gz", "wb") as file:
+            file.write(header + array.tobytes())
+
+
+def photos(folder) -> None:
+    for number in range(40):
+        path = folder / "my photos" / ["red, or so", "blue"][number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        colour = [(200, 30, 30), (30, 30, 200)][number % 2]
+        Image.new("RGB", (80 + number, 100), colour).save(path)
+    (folder / "my photos" / "blue" / "broken.png").write_bytes(b"nothing")
+
+
+def sounds(folder) -> None:
+    rows = [["file", "speaker", "label"]]
+    for number in range(40):
+        wave = np.sin(np.arange(4000) * (0.2 + 0.3 * (number % 2))) * 0.5
+        soundfile.write(folder / f"{number}.wav", wave, 8000)
+        rows.append([f"{number}.wav", f"s{number % 5}", ["low", "high"][number % 2]])
+    with open(folder / "list.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def log(folder, label: bool = True) -> None:
+    rows = ["time,x,y,t" + ",state" * label]
+    for number in range(600):
+        state = "ab"[number // 60 % 2]
+        cells = [number / 10, math.sin(number) + (state == "b") * 3, number % 7, "" if number % 5 else number / 9]
+        rows.append(",".join(map(str, [*cells, *([state] if label else [])])))
+    (folder / "log.csv").write_text("\n".join(rows))
+
+
+def texts(folder) -> None:
+    (folder / "books" / "more").mkdir(parents=True)
+    for number in range(4):
+        (folder / "books" / "more" / f"{number}.txt").write_text("chop everything and mix it " * 60)
+
+
+KINDS = {
+    "idx": (idx, ["images", "."], {"label": "classification"}, "60 images of 10 x 12 pixels, grey"),
+    "photos": (
+        photos,
+        ["images", "my photos"],
+        {"label": "classification"},
+        "41 images of 80 x 100 to 119 x 100 pixels",
+    ),
+    "sounds": (sounds, ["sounds", "list.csv"], {"label": "classification"}, "40 sounds of 0.5 to 0.5 s at 8,000 Hz"),
+    "table": (log, ["table", "log.csv"], {"state": "classification"}, "600 rows, one every 100 ms; 3 channels in 2"),
+    "forecast": (lambda folder: log(folder, False), ["table", "log.csv"], {"next": "next_item"}, "600 rows"),
+    "text": (texts, ["text", "books"], {"lm": "language_modeling"}, "4 file(s), 6,480 bytes"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_data_train_as_written(kind, here, capsys):
+    make, words, tasks, found = KINDS[kind]
+    make(here)
+    assert main(["new", *words, "--output", "x.yaml"]) == 0
+    output = capsys.readouterr().out
+    assert found in output and "written: x.yaml" in output and "chopmix train x.yaml" in output
+    text = (here / "x.yaml").read_text()
+    tree = yaml.safe_load(text)
+    assert {name: task["use"] for name, task in tree["tasks"].items()} == tasks and found in text
+    steps = tree["training"]["steps"]
+    assert 200 <= steps <= 1000
+    assert main(["train", "x.yaml", "training.steps=3", "out=run"]) == 0
+    assert (here / "run" / "summary.json").exists()
+    if kind == "photos":
+        assert tree["data"]["bad_share"] == 0.1
+    if kind == "sounds":
+        assert tree["data"]["split"]["group"] == "speaker"
+    assert main(["new", *words, "--output", "x.yaml"]) == 2
+    assert "x.yaml exists already; name another file with --output" in capsys.readouterr().err
+
+
+def test_a_folder_of_sounds_gets_a_manifest_and_a_run_is_an_encoder(here, capsys):
+    for number in range(24):
+        path = here / "birds" / ["owl", "wren"][number % 2] / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.sin(np.arange(2000) * (0.1 + number % 2)), 8000)
+    assert main(["new", "sounds", "birds"]) == 0
+    assert (here / "birds.csv").read_text().split()[:2] == ["sound,label", "birds/owl/0.wav,owl"]
+    assert main(["train", "birds.yaml", "training.steps=2", "out=runs/birds"]) == 0
+    assert main(["new", "sounds", "birds.csv", "--encoder", "runs/birds", "--output", "again.yaml"]) == 0
+    assert main(["train", "again.yaml", "training.steps=2", "out=runs/again"]) == 0
+    capsys.readouterr()
+    assert main(["new", "text", "birds.csv", "--encoder", "runs/birds"]) == 2
+    assert "--encoder is for images and sounds, not for text" in capsys.readouterr().err
+    photos(here)
+    assert main(["new", "images", "my photos", "--encoder", "runs/birds"]) == 2
+    assert "this run has no input of the kind 'image'; it has sound" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "message"),
+    [
+        (["images", "gone"], {}, "there is no file or folder 'gone'"),
+        (["images", "."], {"a.txt": "x"}, "has no images in folders named by class"),
+        (["images", "."], {"a/1.png": "x", "b/1.png": "x"}, "none of the images can be read"),
+        (["sounds", "l.csv"], {"l.csv": "a,b\n1,2\n"}, "no column holds paths of existing files; the columns are a, b"),
+        (["sounds", "."], {"a.txt": "x"}, "has no sounds in folders named by class"),
+        (["sounds", "l.csv"], {"l.csv": "a,b\nl.csv,x\nl.csv,y\n"}, "none of the sounds in column 'a' can be read"),
+        (["sounds", "l.csv"], {"l.csv": "a\nl.csv\n"}, "no column is a target"),
+        (["table", "l.csv"], {"l.csv": "time,x\n0,a\n1,b\n2,c\n"}, "has no column of numbers except the time"),
+        (
+            ["table", "l.csv"],
+            {"l.csv": "when,x\nnow,1\nthen,2\n"},
+            "the times in column 'when' must be numbers of seconds",
+        ),
+        (["text", "."], {"a.bin": "x"}, "has no texts"),
+        (["text", "a.txt"], {"a.txt": "x"}, "has only 1 bytes of text; at least 2,000 are needed"),
+    ],
+)
+def test_data_that_cannot_be_used_are_named(words, content, message, here, capsys):
+    for name, text in content.items():
+        (here / name).parent.mkdir(exist_ok=True)
+        (here / name).write_text(text)
+    assert main(["new", *words, "--output", "x.yaml"]) == 2
+    assert message in capsys.readouterr().err and not (here / "x.yaml").exists()
+
+
+def test_idx_files_that_are_damaged_are_refused(here):
+    idx(here)
+    path = here / "train-images-idx3-ubyte.gz"
+    dataset = Idx(train=str(path))
+    assert len(dataset.opened("train")) + len(dataset.opened("val")) == 60
+    assert dataset.opened("train")[0]["image"].shape == (12, 10)
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-5]))
+    with pytest.raises(DataError, match="is not a complete IDX file of bytes with 3 dimension"):
+        dataset.opened("train")
+    with pytest.raises(DataError, match="must contain 'images-idx3'"):
+        Idx(train=str(here / "x")).opened("train")
+
+
+@given(text=st.text(max_size=12) | st.sampled_from(["null", "1e3", "yes", "a, b", "a: b", "~", "#x"]))
+def test_texts_are_quoted_for_yaml(text):
+    assert yaml.safe_load(f"{{a: [{quoted(text)}, b]}}")["a"][0] == text
+
+
+@given(side=st.integers(1, 5000))
+def test_sizes_of_images(side):
+    size, patch = image_sizes(side)
+    assert size % patch == 0 and size <= 64 and (size // patch) ** 2 <= 196 and (side > 32 or size == side)
+
+
+def test_configurations_are_copied_with_those_that_they_need(here, capsys):
+    assert names() == sorted(file.relative_to(CONFIGS).with_suffix("").as_posix() for file in CONFIGS.rglob("*.yaml"))
+    assert all(title for _, title in listed()) and needed_by("mix/gpt2_sees")[-1] == "mix/gpt2_sees"
+    assert main(["init", "generate/digits", "copy"]) == 0
+    output = capsys.readouterr().out.split()
+    assert output[2::3] == ["copy/configs/generate/digits_judge.yaml", "copy/configs/generate/digits.yaml"]
+    assert (here / output[2]).read_bytes() == (ROOT / "configs/generate/digits_judge.yaml").read_bytes()
+    assert main(["init", "configs/generate/digits.yaml", "copy"]) == 0  # again, and by its path
+    (here / "copy/configs/generate/digits.yaml").write_text("inputs: {}")
+    assert main(["init", "generate/digits", "copy"]) == 2
+    assert "exists already with another content" in capsys.readouterr().err
+    assert main(["init", "generate/digit"]) == 2
+    assert "there is no configuration 'generate/digit'; did you mean 'generate/digits'?" in capsys.readouterr().err
+    assert main(["init"]) == 0 and "quickstart" in capsys.readouterr().out
+    assert json.dumps(duration(90.0)) == '"1.5 min"'

@@ -1,0 +1,72 @@
+"""How long a run trains: epochs, and early stopping."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from chopmix.commands.cli import main
+from chopmix.training.early_stop import EarlyStop, Patience
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(scores=st.lists(st.floats(allow_nan=True), max_size=20), improvement=st.sampled_from([0.0, 0.5]))
+def test_patience_counts_the_evaluations_since_the_last_improvement(scores, improvement):
+    patience, best, waited = Patience(), math.inf, 0
+    for score in scores:
+        if math.isfinite(score) and (best == math.inf or score < best - improvement):
+            best, waited = score, 0
+        else:
+            waited += 1
+        patience = patience.after(score, improvement)
+        assert patience.waited == waited and (patience.best if patience.best is not None else math.inf) == best
+        assert Patience.model_validate_json(patience.model_dump_json()) == patience
+
+
+def test_numbers_out_of_range_are_refused():
+    for options in ({"patience": 0}, {"improvement": -1}, {"improvement": math.nan}):
+        with pytest.raises(ValueError, match="patience must be from 1"):
+            EarlyStop(**options)
+
+
+def test_a_run_stops_early_and_is_finished(tiny, capsys):
+    """It ends with the evaluation that was one too many, and the same command does not train again; a run that was
+    killed in between ends at the same step."""
+    changes = {"training": {"steps": 60, "stop": {"patience": 2, "improvement": 100.0}}, "evaluation": {"every": 4}}
+    file = tiny("early", **changes)
+    assert main(["train", str(file)]) == 0
+    output = capsys.readouterr().err
+    assert "step 12: val/loss has not improved for 2 evaluations: stop" in output and "at step" in output
+    folder = file.parent / "runs" / "early"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["step"] == 12 and summary["best_step"] in (4, 8, 12)
+    assert main(["train", str(file)]) == 0
+    assert "is finished" in capsys.readouterr().err
+    (folder / "summary.json").unlink()
+    assert main(["train", str(file)]) == 0  # killed after the last checkpoint, before the summary
+    assert {**json.loads((folder / "summary.json").read_text()), "seconds": 0} == summary | {"seconds": 0}
+    again = tiny("again", **changes)
+    assert main(["train", str(again), "checkpoints.every=6"]) == 0
+    state = json.loads((file.parent / "runs/again/checkpoints/step-00000012/state.json").read_text())
+    assert state["stopped_early"] and state["patience"] == {"best": state["patience"]["best"], "waited": 2}
+    capsys.readouterr()
+    assert main(["train", str(again), "training.stop.metric=val/speed", "out=" + str(folder.parent / "x")]) == 2
+    assert "training.stop.metric is 'val/speed'; possible: val/loss" in capsys.readouterr().err
+
+
+def test_epochs_become_steps(tiny, capsys):
+    file = tiny("epochs", training={"steps": None, "epochs": 1.5})
+    assert main(["train", str(file)]) == 0
+    folder = file.parent / "runs" / "epochs"
+    stored, summary = (json.loads((folder / name).read_text()) for name in ("epochs.json", "summary.json"))
+    assert stored["steps"] == summary["step"]
+    assert "1.5 epochs of" in capsys.readouterr().err
+    assert main(["train", str(file), "training.epochs=2"]) == 0  # more epochs continue the run
+    assert json.loads((folder / "summary.json").read_text())["step"] > summary["step"]
+    assert main(["train", str(file), "training.steps=3"]) == 2
+    assert (
+        "needs one of 'steps', 'epochs' and 'minutes' (a budget of time), not steps and epochs"
+        in capsys.readouterr().err
+    )
