@@ -48,7 +48,9 @@ def ours(folder: Path) -> SampleSplit:
     """Returns the images of a folder as a split."""
     samples = ImageFolder(train=str(folder)).read(str(folder))
     choppers = {"image": ImageChopper(patch_size=16, size=SIZE)}
-    collator = Collator(choppers=choppers, inputs=Inputs(columns={"image": "image"}), context=196, axes=("order", "row", "column"))
+    collator = Collator(
+        choppers=choppers, inputs=Inputs(columns={"image": "image"}), context=196, axes=("order", "row", "column")
+    )
     return sample_split(samples, "train", collator, rows=BATCH)
 
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -29,6 +30,12 @@ MAX_SIDE = 2**14
 """The maximum height and width of `size`, in pixels."""
 BAND_PIXELS = 2**20
 """The number of pixels of a PIL image that are converted at once."""
+
+
+@lru_cache(maxsize=64)
+def grid_coordinates(rows: int, columns: int) -> Float[Tensor, "t 2"]:
+    """Returns the row and the column of each patch, row by row. The result is shared and must not be changed."""
+    return torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,9 +182,8 @@ class ImageChopper(Chopper):
         """Returns the resized image (1, channels, height, width), with the row and column of each patch as
         coordinates."""
         rows, columns = self.grid or self._native(item)
-        coordinates = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).float()
         image = self.resized(item, rows * self.patch_size, columns * self.patch_size)
-        return Chunk(image[None], rows * columns, coordinates)
+        return Chunk(image[None], rows * columns, grid_coordinates(rows, columns))
 
     def resized(self, item: Image, height: int, width: int) -> Tensor:
         """Returns the image, resized to `height` x `width` pixels according to `fit_size`, `crop` and

@@ -76,14 +76,35 @@ def read_jpeg(raw: Source) -> UInt8[Tensor, "c h w"] | None:
     if ignored not in warnings.filters:
         warnings.filterwarnings("ignore", "The image decoding", DeprecationWarning)
 
-    try:
-        with opened_picture(content, "image") as picture:  # reads the header and checks the sizes
-            modes = {"RGB": ImageReadMode.RGB, "L": ImageReadMode.GRAY} if picture.format == "JPEG" else {}
-            mode = modes.get(picture.mode)
-        data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        return None if mode is None else decode_jpeg(data, mode=mode, apply_exif_orientation=True)
-    except (DataError, RuntimeError):  # Pillow's reader says what is wrong
+    header = jpeg_header(content)
+    if header is None or math.prod(header[:2]) > PIXELS or content.count(b"\xff\xda") > SCANS:
         return None
+    try:
+        data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        mode = ImageReadMode.RGB if header[2] == 3 else ImageReadMode.GRAY
+        return decode_jpeg(data, mode=mode, apply_exif_orientation=True)
+    except RuntimeError:  # Pillow's reader says what is wrong
+        return None
+
+
+def jpeg_header(content: bytes) -> tuple[int, int, int] | None:
+    """Returns (height, width, channels) of a JPEG in colour or grey with 8 bits. Returns None for any other JPEG, and
+    if the header is damaged. The header is a sequence of segments: a marker of two bytes and a size of two bytes."""
+    start = 2
+    while start + 9 < len(content) and content[start] == 0xFF:
+        marker, size = content[start + 1], int.from_bytes(content[start + 2 : start + 4], "big")
+        if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
+            bits, height, width, channels = content[start + 4], *sizes_in(content, start + 5), content[start + 9]
+            return (height, width, channels) if bits == 8 and channels in (1, 3) and height and width else None
+        if marker in (0xD8, 0xD9, 0xDA) or size < 2:
+            return None
+        start += 2 + size
+    return None
+
+
+def sizes_in(content: bytes, start: int) -> tuple[int, int]:
+    """Returns the two integers of two bytes each from `start` on."""
+    return int.from_bytes(content[start : start + 2], "big"), int.from_bytes(content[start + 2 : start + 4], "big")
 
 
 def picture_bytes(image: UInt8[Tensor, "c h w"], ending: str = ".png") -> bytes:
