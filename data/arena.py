@@ -35,6 +35,11 @@ class Arena:
     def __reduce__(self) -> tuple[Callable[[Any], Arena], tuple[Any]]:
         return _received, (reduction.DupFd(self.file),)
 
+    def close(self) -> None:
+        """Closes the file in this process. The arena cannot be used afterwards."""
+        self.memory = None
+        os.close(self.file)
+
     def _mapped(self, size: int) -> mmap.mmap:
         """Returns the memory of the file, which must have at least `size` bytes."""
         if self.memory is None or len(self.memory) < size:
@@ -76,7 +81,13 @@ def _received(duplicate: Any) -> Arena:
 def reserve(file: int, size: int) -> None:
     """Makes a file at least `size` bytes large, with the memory for them. Raises OSError if there is too little."""
     if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, 0, size)  # without it, a write to memory that does not exist would kill the process
+        try:
+            os.posix_fallocate(
+                file, 0, size
+            )  # without it, a write to memory that does not exist would kill the process
+        except OSError as error:
+            hint = "use fewer data.workers or smaller batches, or a larger /dev/shm (docker run --shm-size)"
+            raise OSError(error.errno, f"no shared memory for a batch of {size:,} bytes; {hint}") from None
     else:
         os.ftruncate(file, size)
 

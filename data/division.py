@@ -161,8 +161,8 @@ def classes_of(samples: Samples, column: str, numbers: np.ndarray) -> np.ndarray
 def by_class(classes: np.ndarray, hashes: np.ndarray, shares: Sequence[float], whole: bool) -> np.ndarray:
     """Returns the part of each sample. The samples are sorted by class, then by hash, and dealt to the parts: each
     sample goes to the part that is furthest below its share of the samples so far. Every part thus has its share of all
-    samples and of each class, up to a few samples. With `whole`, the first part has
-    the first sample of each class, so no class is missing in it."""
+    samples and of each class, up to a few samples. With `whole`, the first part has the first sample of
+    each class, so no class is missing in it."""
     order, parts, counts = np.lexsort([hashes, classes]), np.empty(len(classes), dtype=int), [0] * len(shares)
     previous = -1
     for rank, (sample, label) in enumerate(zip(order.tolist(), classes[order].tolist()), start=1):

@@ -46,7 +46,7 @@ class Ticket(NamedTuple):
     slot: int
     """The number of the arena of the worker in which the batches will be."""
     text: str
-    """What is read, for messages: `8 samples of train, the first 'a.png'`."""
+    """What is read, for messages: `8 samples of train, the first with the number 17`."""
 
 
 class Thread(Feed):
@@ -238,6 +238,8 @@ class Worker:
         self.connection.close()
         self.process.kill()
         self.process.join()
+        for arena in self.arenas:
+            arena.close()
 
 
 def serve(connection: Connection, arenas: list[Arena]) -> None:

@@ -46,7 +46,7 @@ class Request:
     """The predicted inputs; None: those of the split."""
 
     def text(self, split: str) -> str:
-        """Returns a description for messages: `8 samples of train, the first number 17`."""
+        """Returns a description for messages: `8 samples of train, the first with the number 17`."""
         return f"{len(self.indices)} samples of {split}, the first with the number {self.indices[0].number}"
 
 

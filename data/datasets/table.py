@@ -86,10 +86,10 @@ class Table(OwnFiles):
         {use: table, train: log.csv, time: time, window: 5 s, stride: 2.5 s, label: {column: state, at: last},
          streams: {vibration: {columns: [x, y, z], rate: 10}, climate: {columns: [temp, pressure], rate: 2}}}
 
-    Without `val`, the last tenth of the windows of train is used for validation, without the windows that begin less
-    than one window after the end of the training windows; `data.split: {val: 0.2, test: 0.2}` is also a division by
-    time, unless it has `group` or `stratify`. The table is read in parts, and stored in the cache folder. Raises
-    ValueError if a duration or a column is invalid."""
+    Without `val`, the last tenth of the windows of train is used for validation. A window that begins less than one
+    window after the end of the last training window is in neither split. `data.split: {val: 0.2, test: 0.2}` is also a
+    division by time, unless it has `group` or `stratify`. The table is read in parts, and stored in the cache folder.
+    Raises ValueError if a duration or a column is invalid."""
 
     def __init__(
         self, *, train: str, val: str | None = None, test: str | None = None, time: str, window: str | float,
