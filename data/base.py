@@ -190,7 +190,11 @@ def chosen_for_val(keys: Iterable[str]) -> str | None:
     return lowest
 
 
-def split_by_hash(key: str, val_share: float = 0.1) -> str:
+VAL_SHARE = 0.1
+"""The share of the samples that are used for validation if there is no separate validation split."""
+
+
+def split_by_hash(key: str, val_share: float = VAL_SHARE) -> str:
     """Returns `val` for about the share `val_share` of all keys, otherwise `train`. The split of a key does not depend
     on other keys."""
     return "val" if share_by_hash(key) < val_share else "train"

@@ -13,6 +13,7 @@ import numpy as np
 from ..files.reading import DataError, shown
 from .base import share_by_hash
 from .fingerprint import Fingerprint
+from .keys import shares_of
 from .samples import Changed, Columns, Samples
 
 
@@ -91,7 +92,7 @@ class Division:
             classes = classes_of(samples, self.stratify, numbers) if self.stratify else np.zeros(len(numbers), int)
             groups = values_of(samples, self.group, numbers, "group") if self.group else None
             if groups is None:
-                hashes = np.array([share_by_hash(samples.keys[number]) for number in numbers.tolist()])
+                hashes = shares_of(samples.keys)[numbers]
                 parts = by_class(classes, hashes, shares, whole)
             else:
                 parts = by_group(classes, [str(group) for group in groups], shares)

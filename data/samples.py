@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from bisect import bisect_right
 from collections import defaultdict
@@ -21,8 +20,9 @@ import numpy as np
 from ..files.reading import DataError
 from ..files.records import as_numbers
 from ..models.contract import ContractError, described
-from .base import Dataset, check_locations, chosen_for_val, split_by_hash, undivided
+from .base import VAL_SHARE, Dataset, check_locations, undivided
 from .fingerprint import Fingerprint
+from .keys import ChosenKeys, shares_of
 
 SPREAD = 64
 """The number of samples, spread evenly over a split, whose complete content is part of the fingerprint of the split."""
@@ -298,29 +298,6 @@ class Chosen(ByColumn):
         return self.samples.caches(int(self.numbers[number]))
 
 
-class Keys(Sequence[str]):
-    """Base class of keys that are computed when they are needed."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-@dataclass(frozen=True, eq=False)
-class ChosenKeys(Keys):
-    """The keys with these numbers, in this order."""
-
-    keys: Sequence[str]
-    numbers: Sequence[int] | np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, number: int) -> str:
-        return self.keys[int(self.numbers[number])]
-
-
 @dataclass(frozen=True)
 class Listed(ByColumn):
     """Samples in memory, with one key and one row each: `Listed(["a", "b"], [{"text": "ja", "label": 1}, {"text": "no",
@@ -467,8 +444,10 @@ class Joined(ByColumn):
 def share(samples: Samples, split: str) -> Samples:
     """Returns the part of the training samples for the split `train` or `val`, for data sets without a separate
     validation split. About a tenth of the samples, and at least one, is in `val`, selected by the hash of the key."""
-    only = chosen_for_val(samples.keys)
-    in_val = np.fromiter((key == only or split_by_hash(key) == "val" for key in samples.keys), bool, len(samples))
+    shares = shares_of(samples.keys)
+    in_val = shares < VAL_SHARE
+    if len(shares) and not in_val.any():
+        in_val[shares.argmin()] = True
     return samples.select(np.flatnonzero(in_val == (split == "val")))
 
 

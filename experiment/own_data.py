@@ -28,8 +28,9 @@ from ..data.datasets.image_folder import ENDINGS, read_folder
 from ..data.datasets.manifest import Manifest, rows_of
 from ..data.datasets.text import Text
 from ..data.samples import Columns, Renamed, SampleDataset, Samples
-from ..data.shards import Shards, expand, renamed
+from ..data.shards import Shards, renamed
 from ..data.tables import READERS
+from ..data.tar_files import expand
 from ..files.reading import DataError
 from ..files.records import as_numbers
 from ..files.trust import EVERYTHING

@@ -107,10 +107,11 @@ COMPARED_VAL, COMPARED_TRAIN = 64, 1000
 
 
 def data_lines(
-    name: str, splits: Mapping[str, Split], columns: Mapping[str, str], tasks: Mapping[str, Task]
+    name: str, splits: Mapping[str, Split], columns: Mapping[str, str], tasks: Mapping[str, Task], balance: str | None
 ) -> list[str]:
     """Returns lines about the splits `train` and `val` of the data set `name`: their sizes, a summary of each input and
-    of each task's target column, and a warning about overlaps. `columns` maps inputs to data columns."""
+    of each task's target column, and warnings about classes of very different sizes and about overlaps. `columns` maps
+    inputs to data columns. `balance` is the column whose classes are drawn with equal probability (`data.balance`)."""
     train, val = splits["train"], splits["val"]
     if train.samples is None or val.samples is None:
         return list(corpus_lines(name, train, val))
@@ -119,13 +120,16 @@ def data_lines(
     for input_name, chopper in train.choppers.items():
         raws = [value for row in rows if (value := row.get(columns[input_name])) is not None]
         lines.append(f"{input_name}: {input_line(chopper, raws, len(rows))}")
-    targets = {column: task for task in tasks.values() for column in list(task.needs.columns)[:1]}
-    for column, task in targets.items():
-        summaries = {
-            purpose: summary_of(task, split.samples, column) for purpose, split in (("train", train), ("validate", val))
-        }
-        if all(summaries.values()):
-            lines.append(f"{column}: {'; '.join(f'{text} to {purpose}' for purpose, text in summaries.items())}")
+    for task_name, task in tasks.items():
+        for column in list(task.needs.columns)[:1]:
+            values = {"train": list(train.samples.column(column)), "validate": list(val.samples.column(column))}
+            summaries = {purpose: summary_of(task, some) for purpose, some in values.items()}
+            line = f"{column}: {'; '.join(f'{text} to {purpose}' for purpose, text in summaries.items())}"
+            if all(summaries.values()) and line not in lines:  # two tasks can predict one column
+                lines.append(line)
+            if not balance and (text := task.imbalance(values["train"])):
+                advice = f"consider tasks.{task_name}.class_weights: balanced, or data.balance: {column}"
+                lines.append(f"tasks.{task_name}: {text}; {advice}")
     return lines + list(overlap_lines(train, val, columns))
 
 
@@ -133,20 +137,6 @@ def corpus_lines(name: str, train: Split, val: Split) -> Iterator[str]:
     """Yields the line about a text corpus."""
     parts = [f"{len(split.file.ids):,} tokens from {split.file.bytes:,} bytes" for split in (train, val)]
     yield f"data: {name}, {parts[0]} to train; {parts[1]} to validate"
-
-
-def lines_about_balance(balance: str | None, split: Split, tasks: Mapping[str, Task]) -> list[str]:
-    """Returns a line for each task whose classes have very different numbers of training samples. `balance` is the
-    column whose classes are drawn with equal probability (`data.balance`)."""
-    if split.samples is None or balance:
-        return []
-    columns = {name: column for name, task in tasks.items() for column in list(task.needs.columns)[:1]}
-    advice = {name: tasks[name].imbalance(split.samples.column(column)) for name, column in columns.items()}
-    return [
-        f"tasks.{name}: {text}; consider tasks.{name}.class_weights: balanced, or data.balance: {columns[name]}"
-        for name, text in advice.items()
-        if text
-    ]
 
 
 def sizes(split: Split, purpose: str) -> str:
@@ -179,11 +169,11 @@ def input_line(chopper: Chopper, raws: Sequence[Any], count: int) -> str:
     return summary + f" (in {len(raws)} of {count} inspected samples)" * (len(raws) < count)
 
 
-def summary_of(task: Task, samples: Samples, column: str) -> str:
+def summary_of(task: Task, values: Sequence[Any]) -> str:
     """Returns a task's summary of the values in its target column. Empty if the task has no summary, or if a value
     cannot be read."""
     try:
-        return task.summary(list(samples.column(column)))
+        return task.summary(values)
     except (ValueError, OSError):
         return ""
 

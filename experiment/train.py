@@ -48,7 +48,6 @@ from .preflight import (
     check_leaks,
     check_mixup,
     data_lines,
-    lines_about_balance,
     lines_about_inputs,
     lines_about_unused_inputs,
 )
@@ -338,9 +337,8 @@ def about_inputs(experiment: Experiment) -> list[str]:
     input is dropped, the inputs that read the target column of a task, and the inputs on which no prediction
     depends."""
     config, data, split = experiment.config, experiment.data, experiment.data.splits["train"]
-    lines = data_lines(data.dataset.name, data.splits, config.wiring.columns, data.tasks)
+    lines = data_lines(data.dataset.name, data.splits, config.wiring.columns, data.tasks, config.data.balance)
     lines += data.dataset.notices()
-    lines += lines_about_balance(config.data.balance, split, data.tasks)
     lines += lines_about_inputs(split, data.tasks, config.wiring.columns, config.wiring.encoded)
     return lines + lines_about_unused_inputs(experiment.model, split, list(data.choppers), config.training.seed)
 

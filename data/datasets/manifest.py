@@ -19,7 +19,8 @@ import numpy as np
 from ...files.reading import PACKED, DataError, read_lines, text_lines
 from ...files.records import parse_json
 from ..fingerprint import Fingerprint
-from ..samples import BYTES, FILES, ByColumn, Columns, Keys, Listed, OwnFiles, Samples, picked
+from ..keys import Keys
+from ..samples import BYTES, FILES, ByColumn, Columns, Listed, OwnFiles, Samples, picked
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 """The delimiter of the columns, by the ending of the file."""

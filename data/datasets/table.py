@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,10 +17,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ...files.reading import DataError, shown
-from ...files.records import read_json
-from ...files.writing import make_folder, partial_name, write_json
 from ..base import cache_folder
 from ..fingerprint import Fingerprint, file_fingerprint
+from ..prepared import Arrays, Columnwise, prepared
 from ..samples import ByColumn, Columns, Divider, OwnFiles, Samples
 
 UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -31,7 +29,7 @@ DATES = [
     f"{date}{time}" for date in ("%Y/%m/%d", "%d.%m.%Y", "%Y-%m-%d") for time in (" %H:%M:%S", " %H:%M", "")
 ]  # fmt: skip
 """The formats of dates in addition to ISO 8601."""
-FORMAT = 1
+FORMAT = 2
 """The number of the format of prepared tables."""
 
 
@@ -121,8 +119,8 @@ class Table(OwnFiles):
         labels = {name: "last" for name in self.columns if name not in known}
         if self.label:
             labels[self.label.column] = self.label.at
-        prepared = prepare_table(path, self.time, self.streams, self.files, list(labels))
-        windows = Windows(prepared, path, dict(self.streams), tuple(self.files), labels, self.size, self.step)
+        arrays = prepare_table(path, self.time, self.streams, self.files, list(labels))
+        windows = Windows(arrays, path, dict(self.streams), tuple(self.files), labels, self.size, self.step)
         if not len(windows):
             raise DataError(f"{path} has no window of {self.window}: no part without a pause is that long")
         return windows
@@ -181,10 +179,10 @@ def in_time(windows: Windows, shares: Mapping[str, float]) -> dict[str, list[int
 
 @dataclass(frozen=True)
 class Windows(ByColumn):
-    """The windows of a prepared table, in the order of time. `folder` is the prepared table; `labels` maps columns of
+    """The windows of a prepared table, in the order of time. `arrays` is the prepared table; `labels` maps columns of
     labels to the value that a window has (see `TableLabel`)."""
 
-    folder: Path
+    arrays: Arrays
     path: Path
     streams: Mapping[str, TableStream]
     files: tuple[str, ...]
@@ -200,15 +198,15 @@ class Windows(ByColumn):
     @cached_property
     def starts(self) -> np.ndarray:
         """The times at which the windows start, in seconds."""
-        starts = starts_of(self._array("time"), self.size, self.step)
+        starts = starts_of(self.arrays["time"], self.size, self.step)
         return starts if self.chosen is None else starts[list(self.chosen)]
 
     @cached_property
     def keys(self) -> Sequence[str]:
-        times, starts = self._array("time"), self.starts
+        times, starts = self.arrays["time"], self.starts
         firsts = np.searchsorted(times, starts - tolerance(times), side="left")
         lasts = np.searchsorted(times, starts + self.size - tolerance(times), side="left") - 1
-        dates = self._about["dates"]
+        dates = self.arrays.about["dates"]
         return [f"{moment(times[first], dates)} to {moment(times[last], dates)}" for first, last in zip(firsts, lasts)]
 
     def select(self, numbers: Sequence[int]) -> Windows:
@@ -232,25 +230,11 @@ class Windows(ByColumn):
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         streams = {name: asdict(stream) for name, stream in self.streams.items()}
         options = [streams, list(self.files), dict(self.labels), self.size, self.step, list(self.chosen or ())]
-        return Fingerprint("Windows", self._about["source"], options).hex
-
-    @cached_property
-    def _about(self) -> dict[str, Any]:
-        return read_json(self.folder / "about.json")
-
-    def _array(self, name: str) -> np.ndarray:
-        """Returns a prepared array, which is not read into memory."""
-        if name not in self._arrays:
-            self._arrays[name] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
-        return self._arrays[name]
-
-    @cached_property
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {}
+        return Fingerprint("Windows", self.arrays.about["source"], options).hex
 
     def _range(self, name: str, start: float) -> tuple[np.ndarray, slice]:
         """Returns the times of a column or stream, and the part of them in the window that starts at `start`."""
-        times, allowed = self._array(f"{name}.time"), tolerance(self._array("time"))
+        times, allowed = self.arrays[f"{name}.time"], tolerance(self.arrays["time"])
         first, end = np.searchsorted(times, [start - allowed, start + self.size - allowed], side="left")
         return times, slice(int(first), int(end))
 
@@ -258,7 +242,7 @@ class Windows(ByColumn):
         times, part = self._range(f"stream-{name}", start)
         if part.start == part.stop:
             return None
-        values, seconds = np.array(self._array(f"stream-{name}")[part]), times[part] - start
+        values, seconds = np.array(self.arrays[f"stream-{name}"][part]), times[part] - start
         if stream.rate is None:
             return {"values": values, "seconds": np.maximum(seconds, 0.0)}
         count = max(1, round(self.size * stream.rate))
@@ -269,11 +253,11 @@ class Windows(ByColumn):
 
     def _value(self, name: str, start: float, at: str) -> Any:
         _, part = self._range(f"column-{name}", start)
-        codes = self._array(f"column-{name}")[part].tolist()
+        codes = self.arrays[f"column-{name}"][part].tolist()
         if not codes:
             return None
         code = {"first": codes[0], "last": codes[-1]}.get(at)
-        return self._about["values"][name][Counter(codes).most_common(1)[0][0] if code is None else code]
+        return self.arrays.about["values"][name][Counter(codes).most_common(1)[0][0] if code is None else code]
 
 
 def tolerance(times: np.ndarray) -> float:
@@ -314,11 +298,11 @@ def moment(seconds: float, dates: bool) -> str:
 
 def prepare_table(
     path: Path, time: str, streams: Mapping[str, TableStream], files: Sequence[str], labels: Sequence[str]
-) -> Path:
-    """Returns the folder with the prepared columns of a table; it is written if it does not exist: `time.npy` (rows),
-    for each stream `stream-NAME.npy` (measurements, channels) without the rows in which all channels are missing, and
-    for each column of labels or files `column-NAME.npy` (values), the index of each value in `about.json`; each with
-    its times in `....time.npy`. Raises DataError if the table cannot be read, a column is missing, a value is not a
+) -> Arrays:
+    """Returns the prepared columns of a table; they are written to the cache folder if they are not there: `time`
+    (rows), for each stream `stream-NAME` (measurements, channels) without the rows in which all channels are missing,
+    and for each column of labels or files `column-NAME` (values), the index of each value in `about["values"]`; each
+    with its times in `....time`. Raises DataError if the table cannot be read, a column is missing, a value is not a
     number, or the times do not increase."""
     if not os.path.isfile(path):
         raise DataError(f"there is no table {str(path)!r}")
@@ -326,89 +310,44 @@ def prepare_table(
     wanted = {name: stream.columns for name, stream in streams.items()}
     described = repr((FORMAT, str(path.absolute()), stat.st_size, stat.st_mtime_ns, time, wanted, files, labels))
     folder = cache_folder() / "tables" / hashlib.sha256(described.encode()).hexdigest()[:32]
-    if os.path.exists(folder / "about.json"):
-        return folder
-    make_folder(folder.parent)
-    partial = partial_name(folder)
-    make_folder(partial)
-    try:
-        _prepare(path, partial, time, wanted, [*files, *labels])
-        with suppress(OSError):  # another process was faster
-            partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return folder
+    return prepared(folder, lambda written: _prepare(path, written, time, wanted, [*files, *labels]))
 
 
-def _prepare(path: Path, folder: Path, time: str, streams: Mapping[str, Sequence[str]], texts: Sequence[str]) -> None:
+def _prepare(
+    path: Path, written: Columnwise, time: str, streams: Mapping[str, Sequence[str]], texts: Sequence[str]
+) -> None:
     values: dict[str, dict[str, int]] = {name: {} for name in texts}
     rows, previous, dates = 0, -np.inf, False
-    with Columnwise(folder) as written:
-        for batch in parts_of(path, time, streams, texts):
-            seconds, dates = times_of(batch.column(time), time, path, rows)
-            steps = np.diff(seconds, prepend=previous)
-            if len(steps) and not (steps > 0).all():
-                at = int(np.flatnonzero(~(steps > 0))[0])
-                before = seconds[at - 1] if at else previous
-                raise DataError(
-                    f"{path}, row {rows + at + 1:,}: the time {moment(seconds[at], dates)} is not after that of "
-                    f"the row before it, {moment(before, dates)}; sort the table by {time!r}, one row per time"
-                )
-            written.add("time", seconds)
-            for name, columns in streams.items():
-                numbers = np.stack([numbers_of(batch.column(c), c, path, rows) for c in columns], axis=1)
-                present = ~np.isnan(numbers).all(axis=1)
-                written.add(f"stream-{name}", numbers[present])
-                written.add(f"stream-{name}.time", seconds[present])
-            for name in texts:
-                cells = batch.column(name).to_pylist()
-                known = [number for number, cell in enumerate(cells) if cell not in (None, "")]
-                codes = values[name]
-                written.add(
-                    f"column-{name}", np.array([codes.setdefault(cells[n], len(codes)) for n in known], np.int32)
-                )
-                written.add(f"column-{name}.time", seconds[known])
-            rows += len(seconds)
-            previous = seconds[-1] if len(seconds) else previous
+    for batch in parts_of(path, time, streams, texts):
+        seconds, dates = times_of(batch.column(time), time, path, rows)
+        steps = np.diff(seconds, prepend=previous)
+        if len(steps) and not (steps > 0).all():
+            at = int(np.flatnonzero(~(steps > 0))[0])
+            before = seconds[at - 1] if at else previous
+            raise DataError(
+                f"{path}, row {rows + at + 1:,}: the time {moment(seconds[at], dates)} is not after that of "
+                f"the row before it, {moment(before, dates)}; sort the table by {time!r}, one row per time"
+            )
+        written.add("time", seconds)
+        for name, columns in streams.items():
+            numbers = np.stack([numbers_of(batch.column(c), c, path, rows) for c in columns], axis=1)
+            present = ~np.isnan(numbers).all(axis=1)
+            written.add(f"stream-{name}", numbers[present])
+            written.add(f"stream-{name}.time", seconds[present])
+        for name in texts:
+            cells = batch.column(name).to_pylist()
+            known = [number for number, cell in enumerate(cells) if cell not in (None, "")]
+            codes = values[name]
+            written.add(f"column-{name}", np.array([codes.setdefault(cells[n], len(codes)) for n in known], np.int32))
+            written.add(f"column-{name}.time", seconds[known])
+        rows += len(seconds)
+        previous = seconds[-1] if len(seconds) else previous
     if not rows:
         raise DataError(f"{path} has no rows")
-    about = {
+    written.about = {
         "dates": dates, "source": file_fingerprint(path),
         "values": {name: typed(list(codes)) for name, codes in values.items()},
     }  # fmt: skip
-    write_json(folder / "about.json", about)
-
-
-class Columnwise:
-    """Writes arrays in parts: `add` appends to the file `NAME.npy` in a folder."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.files, self.shapes = folder, {}, {}
-
-    def __enter__(self) -> Columnwise:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for name, file in self.files.items():
-            self._header(name)
-            file.close()
-
-    def add(self, name: str, part: np.ndarray) -> None:
-        """Appends rows to an array."""
-        if name not in self.files:
-            self.files[name] = open(self.folder / f"{name}.npy", "wb")
-            self.shapes[name] = 0, part.shape[1:], part.dtype
-            self._header(name)
-        self.files[name].write(np.ascontiguousarray(part).tobytes())
-        rows, shape, dtype = self.shapes[name]
-        self.shapes[name] = rows + len(part), shape, dtype
-
-    def _header(self, name: str) -> None:
-        """Writes the header of the file, whose size does not depend on the number of rows."""
-        rows, shape, dtype = self.shapes[name]
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (rows, *shape)}
-        self.files[name].seek(0)
-        np.lib.format.write_array_header_1_0(self.files[name], header)
 
 
 def column_names(path: Path) -> list[str]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from ...files.reading import DataError
 from ...files.trust import is_remote
 from ..samples import OwnFiles, Samples
-from ..shards import Shards, expand, renamed
+from ..shards import Shards, renamed
+from ..tar_files import expand
 
 
 class Webdataset(OwnFiles):

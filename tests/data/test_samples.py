@@ -25,8 +25,9 @@ from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.reader import ItemCache
 from chopmix.data.sampler import SampleIndex
 from chopmix.data.samples import Chosen, Hidden, Listed, Made, Renamed, share
-from chopmix.data.shards import Shards, expand
+from chopmix.data.shards import Shards
 from chopmix.data.split import SampleSplit, sample_split
+from chopmix.data.tar_files import expand
 from chopmix.experiment.own_data import Whole
 from chopmix.files.reading import DataError
 from chopmix.tokenizers.base import Chunk
@@ -408,15 +409,6 @@ def test_damaged_and_missing_shards_are_named(cache):
             len(Shards((str(cache / f"{broken}.tar.gz"),)))
     with pytest.raises(DataError, match="no shard at"):
         expand(str(cache / "none-*.tar"))
-
-
-@pytest.mark.parametrize("members", [{"txt": "why"}, {"txt": [-1, 3]}, {"txt": [512, 2**40]}, {"txt": [512]}])
-def test_an_index_that_does_not_fit_its_shard_is_made_anew(cache, members):
-    path = tar(cache / "s.tar", {"0.txt": b"zero"})
-    assert Shards((path,))[0] == {"txt": "zero"}
-    (index,) = (cache / "cache" / "shards").glob("*.json")
-    index.write_text(json.dumps({"path": path, "samples": [["0", members]]}))
-    assert Shards((path,))[0] == {"txt": "zero"}
 
 
 def test_a_name_that_is_no_text_and_sizes_that_are_none(cache):

@@ -18,7 +18,7 @@ import timm
 import torch
 from checkout import CONFIGS
 from chopmix.commands.cli import main
-from chopmix.data import shards
+from chopmix.data import shard_index
 from chopmix.data.datasets.cifar10_full import Cifar10Full
 from chopmix.data.datasets.hugging_face import HuggingFace, Rows, class_names, undecoded
 from chopmix.data.datasets.speech_commands import INSIDE, LISTS, WORDS, SpeechCommands
@@ -385,8 +385,8 @@ def test_remote_shards_are_local_ones(root, monkeypatch, memory_protocol, ending
         assert [theirs[n] for n in range(len(theirs))] == [ours[n] for n in range(len(ours))]
         assert theirs[0]["image"] == png(theirs[0]["n"])
     kept = {file: file.stat().st_mtime_ns for file in (root.parent / "cache" / "shards").iterdir()}
-    assert len(kept) == 4 * (2 if ending == "tar.gz" else 1)
-    monkeypatch.setattr(shards, "members", None)  # whoever would read a shard through again, fails
+    assert len(kept) == 4 * (2 if ending == "tar.gz" else 1) + 2  # two indexes
+    monkeypatch.setattr(shard_index, "members", None)  # whoever would read a shard through again, fails
     assert len(remote.open("train")) + len(remote.open("val")) == 40
     assert kept == {file: file.stat().st_mtime_ns for file in (root.parent / "cache" / "shards").iterdir()}
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.data.datasets.hugging_face import HuggingFace
-from chopmix.data.shards import open_file
 from chopmix.data.tables import split_files, split_of
+from chopmix.data.tar_files import open_file
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import ConfigError, load_config, load_run_config

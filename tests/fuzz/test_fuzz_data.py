@@ -19,7 +19,8 @@ from chopmix.data.corpus import HEADER, MAGIC, prepare, prepared_folder
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.text import Text
 from chopmix.data.datasets.webdataset import Webdataset
-from chopmix.data.shards import expand, shard_index
+from chopmix.data.shard_index import shard_index
+from chopmix.data.tar_files import expand
 from chopmix.experiment.build import build_choppers, build_model, build_tasks, open_split
 from chopmix.experiment.settings.config import Config, config_from_tree
 from chopmix.tokenizers.encoding.base import ByteEncoding
@@ -242,12 +243,14 @@ def test_shards(judge, data, given):
         (folder / f"odd-0{ending}").write_bytes(content)
         judge.check("shards", lambda: learn(PICTURES, shard_set(f"odd-*{ending}"), folder), f"{ending} {content!r}")
     elif kind == "pattern":
-        judge.check("shards", lambda: [shard_index(path) for path in expand(content)[:3]], f"expand({content!r})")
+        judge.check("shards", lambda: shard_index(expand(content)[:3]), f"expand({content!r})")
     else:
         (folder / "odd-0.tar").write_bytes(TARS[0])
-        shard_index("odd-0.tar")
-        (index,) = (folder / "cache" / "shards").glob("*.json")
-        index.write_text(content, errors="surrogatepass")
+        shard_index(["odd-0.tar"])
+        (record,) = (folder / "cache" / "shards").glob("*.json")
+        (about,) = (folder / "cache" / "shards").glob("index-*/about.json")
+        for file in (record, about):
+            file.write_text(content, errors="surrogatepass")
         judge.check("shards", lambda: learn(PICTURES, shard_set("odd-0.tar"), folder), f"cached index {content!r}")
 
 
