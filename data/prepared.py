@@ -3,16 +3,14 @@ memory when they are read, so that processes share them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, TypeVar
 
 import numpy as np
-from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ..files.printing import plain_console
 from ..files.reading import LARGE, DataError
 from ..files.records import read_json
 from ..files.writing import delete, make_folder, partial_name, sweep_partials, write_json
@@ -112,14 +110,3 @@ def prepared(folder: Path, write: Callable[[Columnwise], None], kind: type[A] = 
     finally:
         delete(partial)
     return kind(folder)
-
-
-@contextmanager
-def counting_bar(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """Shows a progress bar with a count and the time, if standard error is a terminal. Returns a context with a
-    function that adds one to the count."""
-    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), MofNCompleteColumn(), TimeElapsedColumn()
-    console = plain_console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)

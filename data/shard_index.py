@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from ..files.progress import counted
 from ..files.reading import LARGE, PACKED, DataError, regular, utf8
 from ..files.records import Record, parse_json, read_record
 from ..files.trust import is_remote
@@ -24,7 +25,7 @@ from ..files.writing import make_folder, sweep, write_text
 from .base import cache_folder, share_by_hash
 from .fingerprint import Fingerprint, file_fingerprint
 from .keys import Keys
-from .prepared import Arrays, Columnwise, counting_bar, prepared
+from .prepared import Arrays, Columnwise, prepared
 from .tar_files import DAMAGED, members, open_file, unpacked, version
 from .workers import deaf, workers_of
 
@@ -89,8 +90,12 @@ class ShardIndex(Arrays):
             raise ValueError("the arrays have different lengths")
         if (self["place"] < 0).any() or (self["extension"] >= len(self.extensions)).any():
             raise ValueError("a member has no position or extension")
-        if missing := [path for path in self.sources if not is_remote(path) and not os.path.isfile(path)]:
-            raise ValueError(f"{missing[0]} is missing")
+        sizes = np.array(
+            [np.iinfo(np.int64).max if is_remote(path) else os.path.getsize(path) for path in self.sources]
+        )
+        members_of_shard = np.diff(self["first_member"], append=len(self["place"]))
+        if (self["place"][:, 0] > np.repeat(sizes, members_of_shard) - self["place"][:, 1]).any():
+            raise ValueError("a member is not in its shard")
 
     def shard(self, number: int) -> int:
         """Returns the number of the shard with this sample."""
@@ -239,9 +244,8 @@ def records_of(paths: Sequence[str], versions: Sequence[str]) -> Iterator[ShardR
     make_folder(folder)
     sweep(folder.iterdir())
     missing = [(path, changed) for path, changed in zip(paths, versions) if not stored_record(path, changed)]
-    with counting_bar("tar shards", len(missing)) as advance:
-        for _ in made_records(missing):
-            advance()
+    for _ in counted(made_records(missing), "tar shards", len(missing)):
+        pass
     for path, changed in zip(paths, versions):
         record = stored_record(path, changed)
         if record is None:

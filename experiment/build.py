@@ -16,10 +16,11 @@ from torch import nn
 
 from ..data.base import Dataset, cache_folder
 from ..data.collate import Collator, Inputs
-from ..data.corpus import StreamSplit, prepare, prepared_folder
+from ..data.corpus import StreamSplit
 from ..data.division import balanced
 from ..data.samples import SampleDataset, Samples
 from ..data.split import SampleSplit, Split, sample_split
+from ..data.tokenizing import prepare, prepared_folder
 from ..files.reading import DataError
 from ..files.records import Record, read_record
 from ..files.writing import write_json

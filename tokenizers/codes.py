@@ -15,6 +15,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from ..files.progress import counted
 from ..files.reading import DataError
 from ..models.generation.constraints import Constraint, Length
 from ..models.heads import Head
@@ -22,7 +23,7 @@ from .base import Chopper, Example, Preprocessor, Role, RunPart, axes_of, choppe
 from .chopping.ids import IdChopper, IdTokenizer
 from .chopping.packing import place
 from .encoding.base import CodedVocabulary, Unit
-from .encoding.code_file import CodeFile, counted, key_of, raw_key
+from .encoding.code_file import CodeFile, key_of, raw_key
 from .media.sound import WaveAugmentation
 
 BATCH_SIZE = 64

@@ -61,7 +61,7 @@ OTHER = ("experiment.yaml", "training.seed=1", "model.width=24")
 """Another configuration in the same folder."""
 PLAIN = ("experiment.yaml", "training.ema=null", "checkpoints.average=null")
 """The language model without moving averages, whose samples therefore come from the trained weights."""
-WORKERS = {"chopmix.data.corpus:WORK": 64, "chopmix.data.corpus:PART": 64}
+WORKERS = {"chopmix.data.tokenizing:WORK": 64, "chopmix.data.tokenizing:PART": 64}
 """Sizes of units of work that are small enough for the text of the language model to keep worker processes busy."""
 
 

@@ -213,3 +213,31 @@ out: {tmp_path}/run
     wrong = "data.columns={fast: [x, q], slow: [z]}"
     assert main(["train", str(tmp_path / "x.yaml"), wrong, dataset, f"out={tmp_path}/wrong"]) == 2
     assert "data.columns: dataset 'manifest' has no column 'q'; possible: state, x, y, z, w" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["cut", "deleted", "about", "folder"])
+def test_a_damaged_prepared_table_is_prepared_again(tmp_path, damage):
+    path = write(tmp_path, log())
+    samples = table(path).read(path)
+    keys, values = list(samples.keys), samples[3]["fast"].copy()
+    (folder,) = (tmp_path / "cache" / "tables").iterdir()
+    file = folder / ("about.json" if damage == "about" else "stream-fast.npy")
+    if damage == "folder":
+        for inside in folder.iterdir():
+            inside.unlink()
+    elif damage == "deleted":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:200])
+    again = table(path).read(path)
+    assert again.keys == keys
+    np.testing.assert_array_equal(again[3]["fast"], values)
+
+
+def test_a_prepared_table_that_disappears_is_named_in_another_process(tmp_path):
+    path = write(tmp_path, log())
+    packed = pickle.dumps(table(path).read(path))
+    (folder,) = (tmp_path / "cache" / "tables").iterdir()
+    (folder / "time.npy").unlink()
+    with pytest.raises(DataError, match=r"the prepared data in .* are damaged \(.*time\.npy.*\); delete this folder"):
+        pickle.loads(packed)

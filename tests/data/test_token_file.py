@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkout import TESTS
-from chopmix.data import corpus as preparing
+from chopmix.data import tokenizing as preparing
 from chopmix.data.base import Dataset, Document
-from chopmix.data.corpus import HEADER, TokenFile, prepare, prepared_folder
+from chopmix.data.token_file import HEADER, TokenFile, TokenFiles
+from chopmix.data.tokenizing import prepare, prepared_folder
 from chopmix.files.reading import DataError
 from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding, Encoding
 from chopmix.tokenizers.encoding.stored import make_encoding
@@ -39,6 +40,10 @@ class Given(Dataset):
 
     def __init__(self, *, texts: list[str], broken_after: int | None = None):
         self.texts, self.broken_after = texts, broken_after
+
+    @property
+    def options(self):
+        return {"texts": self.texts}
 
     def documents(self, split: str) -> Iterator[Document]:
         for number, text in enumerate(self.texts):
@@ -62,7 +67,7 @@ class Numbers(Encoding):
         return [ord(symbol) * 1000 for symbol in text]
 
 
-def made(texts: list[str], encoding: Encoding, folder, workers: int | None = 1) -> TokenFile:
+def made(texts: list[str], encoding: Encoding, folder, workers: int | None = 1) -> TokenFiles:
     return prepare(Given(texts=texts), "train", encoding, folder, workers=workers, progress=False)
 
 
@@ -104,7 +109,7 @@ def test_processes_write_the_same_file(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "WORK", 5000)
     monkeypatch.setattr(preparing, "SMALL", 2)
     together = made(texts, BPE, tmp_path / "together", workers=2)
-    assert alone.path.read_bytes() == together.path.read_bytes()
+    assert alone.files[0].path.read_bytes() == together.files[0].path.read_bytes()
     with pytest.raises(DataError, match=r"document 'doc-15': lone surrogate U\+D800 at position 2 "):
         made([*texts, "ab\ud800"], BPE, tmp_path / "together", workers=2)
 
@@ -139,8 +144,8 @@ def test_ids_beyond_the_vocabulary_are_refused(tmp_path):
 
 def test_a_file_is_reused_until_text_or_encoding_change(tmp_path):
     first = made([WORDS], BPE, tmp_path)
-    written = first.path.stat().st_mtime_ns
-    assert made([WORDS], BPE, tmp_path).path.stat().st_mtime_ns == written
+    written = first.files[0].path.stat().st_mtime_ns
+    assert made([WORDS], BPE, tmp_path).files[0].path.stat().st_mtime_ns == written
     assert prepare(Given(texts=[WORDS]), "train", BPE, tmp_path).ids[:].tolist() == first.ids[:].tolist()
     assert made([WORDS], ByteEncoding(), tmp_path).header.encoding == "bytes"
     assert made([WORDS + "!"], ByteEncoding(), tmp_path).bytes == len(WORDS) + 1
@@ -149,7 +154,9 @@ def test_a_file_is_reused_until_text_or_encoding_change(tmp_path):
 
 def test_prepared_folders_differ_by_all_that_makes_the_files(tmp_path, monkeypatch):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
-    datasets = [Given(texts=["a"]), Given(texts=["b"]), Given(texts=["a"], broken_after=3)]
+    other = Given(texts=["a"])
+    other.source_hash = lambda split: "another"
+    datasets = [Given(texts=["a"]), Given(texts=["b"]), other]
     folders = {prepared_folder(dataset, encoding) for dataset in datasets for encoding in (BPE, ByteEncoding())}
     assert len(folders) == 6 and prepared_folder(datasets[0], BPE) in folders
     assert all(folder.parent == tmp_path and folder.name.startswith("test_token_file-") for folder in folders)
@@ -165,7 +172,7 @@ def test_a_file_that_is_cut_while_it_is_read_is_told(tmp_path):
     """A mapped file would end the process (SIGBUS)."""
     file = made([WORDS * 1000], BPE, tmp_path)
     whole = file.ids[:]
-    os.truncate(file.path, HEADER + 100)
+    os.truncate(file.files[0].path, HEADER + 100)
     with pytest.raises(DataError, match="was cut short while it was being read"):
         file.ids[len(whole) - 10 :]
     assert file.ids[:10].tolist() == whole[:10].tolist()
@@ -191,7 +198,7 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path[:0] = {tests!r}
-from chopmix.data import corpus as preparing
+from chopmix.data import tokenizing as preparing
 from test_token_file import BPE, WORDS, Given
 preparing.WORK, preparing.SMALL = 2000, 2
 if __name__ == "__main__":
@@ -260,7 +267,7 @@ def test_no_worker_outlives_the_process_that_asked_for_it(tmp_path, how):
 
 def test_damage_is_told_and_repaired(tmp_path):
     file = made([WORDS], BPE, tmp_path)
-    whole, path = file.path.read_bytes(), file.path
+    whole, path = file.files[0].path.read_bytes(), file.files[0].path
     header = json.loads(whole[8:HEADER])
 
     def with_header(**changed) -> bytes:
@@ -279,7 +286,7 @@ def test_damage_is_told_and_repaired(tmp_path):
         path.write_bytes(content)
         with pytest.raises(DataError, match=message):
             TokenFile.open(path)
-        assert made([WORDS], BPE, tmp_path).path.read_bytes() == whole
+        assert made([WORDS], BPE, tmp_path).files[0].path.read_bytes() == whole
     with pytest.raises(DataError, match="missing.tokens cannot be read: No such file"):
         TokenFile.open(tmp_path / "missing.tokens")
 
@@ -293,7 +300,7 @@ def test_an_end_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
 def test_a_full_disk_is_named_and_leaves_the_old_file(call, tmp_path, monkeypatch):
-    old = made([WORDS], BPE, tmp_path).path.read_bytes()
+    old = made([WORDS], BPE, tmp_path).files[0].path.read_bytes()
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -346,3 +353,59 @@ class Deadly(ByteEncoding):
 
     def encode(self, text):
         os._exit(1)
+
+
+# -------------------------------------------------------------------------------------------------------- several files
+
+
+@pytest.fixture
+def small_files(monkeypatch):
+    """Files of about 200 tokens, and batches of 50 characters."""
+    for name, value in (("SHARD", 200), ("WORK", 50), ("PART", 40)):
+        monkeypatch.setattr(preparing, name, value)
+
+
+TEXTS = [WORDS * (n % 5) + str(n) for n in range(60)]
+
+
+def test_a_list_of_files_is_read_like_one_file(tmp_path, small_files, monkeypatch):
+    several = made(TEXTS, BPE, tmp_path / "several")
+    monkeypatch.setattr(preparing, "SHARD", 2**28)
+    one = made(TEXTS, BPE, tmp_path / "one")
+    assert len(one.files) == 1 and len(several.files) > 3
+    assert several.starts.tolist() == one.starts.tolist() and several.bytes == one.bytes
+    assert several.header.model_copy(update={"last": True}) == one.header
+    ids, n = one.ids[:].tolist(), len(one.ids)
+    assert len(several.ids) == n and several.ids.parts[0].dtype == several.ids[5:5].dtype
+    for first in range(0, n, 37):
+        for last in (first, first + 1, first + 150, first + 500, n):
+            assert several.ids[first:last].tolist() == ids[first:last]
+    assert [several.document(i).tolist() for i in range(60)] == [one.document(i).tolist() for i in range(60)]
+    assert pickle.loads(pickle.dumps(several)).ids[:].tolist() == ids
+    assert made(TEXTS, BPE, tmp_path / "several").files[0].path == several.files[0].path
+
+
+@pytest.mark.parametrize("broken_after", [20, 45, 59])
+def test_an_ended_preparation_continues_after_its_last_complete_file(tmp_path, small_files, broken_after):
+    expected = made(TEXTS, BPE, tmp_path / "complete")
+    with pytest.raises(KeyboardInterrupt):
+        prepare(Given(texts=TEXTS, broken_after=broken_after), "train", BPE, tmp_path / "part", progress=False)
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "part").iterdir()}
+    assert kept and not any(name.startswith(".") for name in kept)
+    resumed = made(TEXTS, BPE, tmp_path / "part")
+    assert {name: (tmp_path / "part" / name).stat().st_mtime_ns for name in kept} == kept
+    for file, other in zip(resumed.files, expected.files, strict=True):
+        assert file.path.read_bytes() == other.path.read_bytes()
+
+
+def test_a_file_of_a_list_that_is_damaged_is_written_again(tmp_path, small_files):
+    files = made(TEXTS, BPE, tmp_path).files
+    contents = [file.path.read_bytes() for file in files]
+    for number in (0, 2, len(files) - 1):
+        files[number].path.write_bytes(contents[number][:-3])
+        with pytest.raises(DataError, match=r"is cut short"):
+            TokenFiles.open(tmp_path, "train")
+        assert [file.path.read_bytes() for file in made(TEXTS, BPE, tmp_path).files] == contents
+    files[1].path.unlink()
+    with pytest.raises(DataError, match=r"train\.1\.tokens cannot be read"):
+        TokenFiles.open(tmp_path, "train")

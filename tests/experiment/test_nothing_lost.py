@@ -15,8 +15,8 @@ import pytest
 import torch
 from bounded import measured
 from chopmix.commands.cli import main
-from chopmix.data.corpus import prepare
 from chopmix.data.datasets.text import Text
+from chopmix.data.tokenizing import prepare
 from chopmix.experiment.examples import write_value
 from chopmix.experiment.run_folder import LockedError, run_lock
 from chopmix.files.locking import lock

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from batching import make_batch
 from chopmix.data.base import Dataset
-from chopmix.data.corpus import HEADER, MAGIC, prepare, prepared_folder
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.text import Text
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.shard_index import shard_index
 from chopmix.data.tar_files import expand
+from chopmix.data.token_file import HEADER, MAGIC
+from chopmix.data.tokenizing import prepare, prepared_folder
 from chopmix.experiment.build import build_choppers, build_model, build_tasks, open_split
 from chopmix.experiment.settings.config import Config, config_from_tree
 from chopmix.tokenizers.encoding.base import ByteEncoding
@@ -377,7 +378,7 @@ def token_files(data, whole_judge) -> list[bytes]:
     whole_judge.folder()
     folder = prepared_folder(TOKEN_CORPUS, ByteEncoding())
     return [
-        prepare(TOKEN_CORPUS, split, ByteEncoding(), folder, workers=1, progress=False).path.read_bytes()
+        prepare(TOKEN_CORPUS, split, ByteEncoding(), folder, workers=1, progress=False).files[0].path.read_bytes()
         for split in ("train", "val")
     ]
 

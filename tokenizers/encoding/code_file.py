@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 
 from ...files.locking import lock
-from ...files.printing import plain_console
 from ...files.reading import DataError
 from ...files.records import partial_tensors, read_tensors
 from ...files.writing import make_folder, not_written, sweep_partials
@@ -182,14 +180,3 @@ def raw_key(raw: Any) -> bytes | None:
         keys = [raw_key(element) for element in raw]
         return None if None in keys else _hash(b"tuple " + b"".join(keys))
     return None
-
-
-def counted(items: Iterable[Any], title: str) -> Iterator[Any]:
-    """Yields the items. If standard error is a terminal, shows the number of items on a progress line there."""
-    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    description = TextColumn("{task.description}", markup=False)
-    columns = (SpinnerColumn(), description, MofNCompleteColumn(), TimeElapsedColumn())
-    is_terminal = sys.stderr.isatty()
-    with Progress(*columns, console=plain_console(stderr=True), transient=True, disable=not is_terminal) as bar:
-        yield from bar.track(items, description=title)

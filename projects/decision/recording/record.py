@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ....data.workers import deaf, workers_of
+from ....files.progress import counted
 from ....files.reading import DataError
 from ....files.writing import make_folder, sweep_partials, write_text
-from ....tokenizers.encoding.code_file import counted
 from .episodes import FORMAT, PART, About, Episode, Episodes, episode_of, part_of, read_about, read_episodes, write_part
 from .making import ACTS, NOISE, check_action, check_length, make_environment, observed, reset, reward_of, spaces_of
 from .scripts import Agent, GaveUp, agent_of

@@ -1,0 +1,39 @@
+"""Progress lines on standard error, which are shown only if it is a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .printing import plain_console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+def counted(items: Iterable[Any], title: str, total: int | None = None) -> Iterator[Any]:
+    """Yields the items, and shows their number. `total` is their number, if `len(items)` is not."""
+    from rich.progress import MofNCompleteColumn
+
+    with _bar(MofNCompleteColumn()) as bar:
+        yield from bar.track(items, total, description=title)
+
+
+@contextmanager
+def counted_bytes(title: str, enabled: bool = True) -> Iterator[Callable[[int], None]]:
+    """Shows a number of bytes and a speed, if `enabled`. Returns a context with a function that adds a number of
+    bytes."""
+    from rich.progress import DownloadColumn, TransferSpeedColumn
+
+    with _bar(DownloadColumn(), TransferSpeedColumn(), enabled=enabled) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda size: bar.update(task, advance=size)
+
+
+def _bar(*columns: Any, enabled: bool = True) -> Progress:
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = plain_console(stderr=True)
+    every = SpinnerColumn(), TextColumn("{task.description}", markup=False), *columns, TimeElapsedColumn()
+    return Progress(*every, console=console, transient=True, disable=not (enabled and console.is_terminal))

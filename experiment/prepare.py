@@ -1,0 +1,43 @@
+"""`chopmix prepare CONFIG`: prepares the data of a configuration, so that its runs start at once."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from ..data.processes import Processes
+from ..data.split import Split
+from ..training.log import duration
+from .build import open_split
+from .settings.config import Config
+from .train import counted, open_data
+
+
+def prepare_data(config: Config, say: Callable[[str], None] = print) -> None:
+    """Opens all splits of the data set of a configuration. What this stores in the cache folder is used by all runs
+    with the same data: indexes of tar shards, tables, token files, unpacked archives, and the codes of other runs. If
+    it is interrupted, the next call continues. Raises the errors of training for data that cannot be used."""
+    started = time.perf_counter()
+    processes = Processes.start("cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        config = counted(replace(config, out=Path(folder)))
+        data = open_data(config, processes, say)
+        splits = dict(data.splits)
+        for name in data.dataset.splits:
+            if name not in splits:
+                splits[name] = open_split(config, data.dataset, name, data.choppers, data.tasks, say=say)
+    for name, split in splits.items():
+        split.keep()
+        say(f"{name}: {size_of(split)}, fingerprint {split.fingerprint[:12]}")
+    say(f"{data.dataset.name} is prepared after {duration(time.perf_counter() - started)}")
+
+
+def size_of(split: Split) -> str:
+    """Returns the size of a split as text: `1,000 samples`, or `5,000 tokens from 20,000 bytes in 1 file`."""
+    if split.samples is not None:
+        return f"{len(split.samples):,} samples"
+    files = len(split.file.files)
+    return f"{len(split.file.ids):,} tokens from {split.file.bytes:,} bytes in {files} file{'s' * (files > 1)}"
