@@ -20,8 +20,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Returns the exit status 0."""
+    from ..experiment.new.write import write_start
     from ..experiment.run_folder import RunError
-    from ..experiment.starts import write_start
 
     if options.encoder and options.kind not in ("images", "sounds"):
         raise RunError(f"--encoder is for images and sounds, not for {options.kind}")

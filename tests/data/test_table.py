@@ -11,7 +11,7 @@ import pytest
 from chopmix.commands.cli import main
 from chopmix.data.datasets.table import Table, TableLabel, TableStream, seconds_of
 from chopmix.data.division import Division
-from chopmix.experiment.starts import duration
+from chopmix.experiment.new.table import duration
 from chopmix.files.reading import DataError
 from hypothesis import given
 from hypothesis import strategies as st

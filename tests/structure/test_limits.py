@@ -120,7 +120,18 @@ SMALL = {
     "projects.decision.options": "the option --setting of two commands",
 }
 """Files with one importer and fewer than 60 lines that are not blank, outside of plug-in folders: their subjects."""
-PLUGINS = ("pretrained", "datasets", "commands", "judges", "evaluators", "importers", "graphs", "blocks", "loggers")
+PLUGINS = (
+    "pretrained",
+    "datasets",
+    "commands",
+    "judges",
+    "evaluators",
+    "importers",
+    "graphs",
+    "blocks",
+    "loggers",
+    "new",
+)
 
 
 def test_small_files_with_one_importer_have_a_subject_of_their_own():

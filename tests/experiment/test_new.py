@@ -15,8 +15,10 @@ import yaml
 from checkout import CONFIGS, ROOT
 from chopmix.commands.cli import main
 from chopmix.data.datasets.idx import Idx
+from chopmix.experiment.new.images import image_sizes
+from chopmix.experiment.new.start import quoted
+from chopmix.experiment.new.table import duration
 from chopmix.experiment.shipped import listed, names, needed_by
-from chopmix.experiment.starts import duration, image_sizes, quoted
 from chopmix.files.reading import DataError
 from hypothesis import given
 from hypothesis import strategies as st

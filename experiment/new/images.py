@@ -1,0 +1,99 @@
+"""`chopmix new images`: a classifier of images in folders named by class, or in IDX files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from ...data.datasets.idx import IMAGES, Idx
+from ...data.datasets.image_folder import ImageFolder
+from ...data.samples import Samples
+from ...files.reading import DataError
+from ...tokenizers.media.files import read_picture
+from .start import (
+    INSPECTED,
+    Start,
+    classes_line,
+    classification,
+    encoder_input,
+    model_of,
+    quoted,
+    split_of,
+    training_of,
+)
+
+
+def images(path: Path, encoder: str | None = None) -> Start:
+    """Returns the configuration of an image classifier. `path` is a folder with one folder of images per class, or a
+    folder with IDX files. `encoder` is a trained run with an image input, which is used as a frozen encoder. Raises
+    DataError or RunError if there are no images of at least two classes."""
+    idx = sorted(path.glob(f"*{IMAGES}*"))
+    if idx:
+        named = {split: next((file for file in idx if split in file.name), None) for split in ("train", "t10k", "test")}
+        train = named["train"] or idx[0]
+        test = named["t10k"] or named["test"]
+        samples = Idx(train=str(train)).read(str(train))
+        dataset = f"{{use: idx, train: {quoted(train)}" + (f", test: {quoted(test)}" if test else "") + "}"
+        own_test = test is not None
+    else:
+        samples, own_test = ImageFolder(train=str(path)).read(str(path)), False
+        dataset = f"{{use: image_folder, train: {quoted(path)}}}"
+    counts = Counter(samples.column("label"))
+    sizes, colour, bad = inspected_images(samples)
+    sides = np.array(sizes)
+    side = int(np.median(sides.min(axis=1)))
+    same = len(set(sizes)) == 1
+    size, patch = image_sizes(side)
+    found = [
+        f"{len(samples):,} images of {sides[:, 1].min()} x {sides[:, 0].min()}"
+        + ("" if same else f" to {sides[:, 1].max()} x {sides[:, 0].max()}")
+        + f" pixels, {'in colour' if colour else 'grey'}{f'; {bad} of {len(sizes) + bad} cannot be read' * bool(bad)}",
+        classes_line(counts),
+    ]
+    tokens = (size // patch) ** 2
+    shift = max(1, size // 14)
+    flip = ", flip: true" if colour else ""
+    lines = [
+        "image:", "  use: image", f"  size: {size}  # images are scaled to this size",
+        f"  patch_size: {patch}  # {tokens} tokens per image", f"  channels: {3 if colour else 1}",
+        f"  augment: {{use: image_augmentation, shift: {shift}{flip}}}",
+    ]  # fmt: skip
+    if encoder:
+        name, tokens = encoder_input(encoder, "image")
+        lines = [
+            f"image: {{use: encoded, run: {quoted(encoder)}, input: {name}}}  # frozen: its weights are not trained"
+        ]
+    data = [f"dataset: {dataset}"] + ([] if own_test else split_of(counts, "label"))
+    data += ["bad_share: 0.1  # at most a tenth of the images may be unreadable"] * bool(bad)
+    return Start(
+        header=["Which class does an image show?"], inputs=lines, model=model_of(tokens + 1, len(samples)), data=data,
+        tasks=classification(counts, "label"), training=training_of(len(samples)),
+        samples=len(samples), best="val/accuracy", found=found,
+    )  # fmt: skip
+
+
+def inspected_images(samples: Samples) -> tuple[list[tuple[int, int]], bool, int]:
+    """Returns (the sizes (height, width) of some images, whether one of them has colours, the number of images that
+    cannot be read). Raises DataError if none can be read."""
+    sizes, colour, bad = [], False, 0
+    for number in np.linspace(0, len(samples) - 1, min(INSPECTED, len(samples))).astype(int).tolist():
+        value = samples.row(number, ("image",))["image"]
+        try:
+            array = value if isinstance(value, np.ndarray) else np.asarray(read_picture(value).convert("RGB"))
+        except (ValueError, OSError):
+            bad += 1
+            continue
+        sizes.append(array.shape[:2])
+        colour = colour or (array.ndim == 3 and bool((array != array[..., :1]).any()))
+    if not sizes:
+        raise DataError("none of the images can be read")
+    return sizes, colour, bad
+
+
+def image_sizes(side: int) -> tuple[int, int]:
+    """Returns (size, patch size) for images with this shorter side: about 8 x 8 patches, at most 64 x 64 pixels."""
+    size = side if side <= 32 else 32 if side < 48 else 64
+    divisors = [patch for patch in range(1, size + 1) if size % patch == 0 and size // patch <= 14]
+    return size, min(divisors, key=lambda patch: abs(size / patch - 8))

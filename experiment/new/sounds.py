@@ -1,0 +1,114 @@
+"""`chopmix new sounds`: a classifier of sounds, or a regression, from a list of paths and labels."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...data.datasets.manifest import rows_of
+from ...files.reading import DataError
+from ...files.writing import atomic_file
+from ..run_folder import RunError
+from .start import GROUPS, INSPECTED, Start, encoder_input, labelled, model_of, quoted, target_of, training_of
+
+SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif"}
+
+
+def sounds(path: Path, encoder: str | None = None) -> Start:
+    """Returns the configuration of a sound classifier, or of a regression. `path` is a manifest (CSV, TSV or JSONL)
+    with a column of paths and a column of labels, or a folder with one folder of sounds per class; for a folder the
+    manifest `FOLDER.csv` is written. Raises DataError or RunError if there are no sounds, or no labels."""
+    manifest = path if path.is_file() else write_manifest(path)
+    rows = [row for _, row in rows_of(manifest)]
+    if not rows:
+        raise DataError(f"{manifest} has no rows")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    file = next((name for name in names if holds_files(manifest, rows, name)), None)
+    if file is None:
+        raise RunError(f"{manifest}: no column holds paths of existing files; the columns are {', '.join(names)}")
+    label = target_of(rows, [name for name in names if name not in (file, "key")])
+    group = next((name for name in names if name.lower() in GROUPS and name not in (file, label)), None)
+    rates, lengths, bad = inspected_sounds(manifest, rows, file)
+    rate = min(rates.most_common(1)[0][0], 16000)
+    longest = float(np.ceil(np.percentile(lengths, 95) * 10) / 10)
+    frames = int(np.clip(round(longest / 0.01 / 64), 2, 40))
+    tokens = int(np.ceil((longest / 0.01 + 1) / frames)) + 1
+    found = [
+        f"{len(rows):,} sounds of {min(lengths):.1f} to {max(lengths):.1f} s at "
+        f"{', '.join(f'{hertz:,} Hz' for hertz in rates)}"
+        + f"; {bad} of {len(lengths) + bad} cannot be read"
+        * bool(bad)
+    ]
+    values = [row[label] for row in rows if row.get(label) not in (None, "")]
+    columns = ", ".join(map(quoted, [file, label, *([group] if group else [])]))
+    dataset = f"{{use: manifest, train: {quoted(manifest)}, columns: [{columns}], files: [{quoted(file)}]}}"
+    start = labelled(values, label, group, len(rows), found)
+    lines = [
+        "sound:", "  use: audio", f"  rate: {rate}", "  mels: 40",
+        f"  frames: {frames}  # 10 ms each: about {tokens - 1} tokens",
+        f"  longest: {longest}  # seconds; longer sounds are cut", "  position: null",
+        "  augment_wave: {shift: 0.1, speed: 0.1, gain: 6, noise: [15, 40]}",
+        "  augment: {use: spectrogram_augmentation, mels: 8, frames: 8, stripes: 1}",
+    ]  # fmt: skip
+    if encoder:
+        name, tokens = encoder_input(encoder, "sound")
+        lines = [
+            f"sound: {{use: encoded, run: {quoted(encoder)}, input: {name}}}  # frozen: its weights are not trained"
+        ]
+    data = [
+        f"dataset: {dataset}",
+        *([f"columns: {{sound: {quoted(file)}}}"] if file != "sound" else []),
+        *start["data"],
+    ]
+    data += ["bad_share: 0.1  # at most a tenth of the sounds may be unreadable"] * bool(bad)
+    return Start(
+        header=[f"What is the {label} of a sound?"], inputs=lines, model=model_of(tokens + 1, len(rows)), data=data,
+        tasks=start["tasks"], training=training_of(len(rows), 600), samples=len(rows),
+        best=start["best"], found=start["found"],
+    )  # fmt: skip
+
+
+def inspected_sounds(manifest: Path, rows: Sequence[Mapping[str, Any]], file: str) -> tuple[Counter, list[float], int]:
+    """Returns (the sampling rates of some sounds, their durations in seconds, the number of sounds that cannot be
+    read). Raises DataError if none can be read."""
+    import soundfile
+
+    rates, lengths, bad = Counter(), [], 0
+    for number in np.linspace(0, len(rows) - 1, min(INSPECTED, len(rows))).astype(int).tolist():
+        try:
+            info = soundfile.info(str(manifest.parent / str(rows[number][file])))
+        except (RuntimeError, OSError, TypeError):
+            bad += 1
+            continue
+        rates[info.samplerate] += 1
+        lengths.append(info.duration)
+    if not lengths:
+        raise DataError(f"{manifest}: none of the sounds in column {file!r} can be read")
+    return rates, lengths, bad
+
+
+def write_manifest(folder: Path) -> Path:
+    """Writes the manifest of a folder with one folder of sounds per class, next to the folder. Returns its path."""
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SOUNDS and file.parent != folder)
+    if not files:
+        raise DataError(f"{folder} has no sounds in folders named by class; possible: {', '.join(sorted(SOUNDS))}")
+    manifest = folder.with_name(f"{folder.name}.csv")
+    if manifest.exists():
+        raise RunError(f"{manifest} exists already; use it instead of the folder: chopmix new sounds {manifest}")
+    with atomic_file(manifest, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sound", "label"])
+        writer.writerows([os.path.relpath(path, manifest.parent), path.relative_to(folder).parts[0]] for path in files)
+    return manifest
+
+
+def holds_files(manifest: Path, rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Returns whether most of the first values of a column are paths of existing files."""
+    values = [row.get(name) for row in rows[:50] if isinstance(row.get(name), str)]
+    return 2 * sum(os.path.isfile(manifest.parent / value) for value in values) > len(rows[:50])

@@ -1,0 +1,188 @@
+"""A configuration for data of the user, as text, and what all kinds of data have in common: the sizes of the model, the
+number of steps, the target column, the division into splits."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ..run_folder import RunError
+
+INSPECTED = 500
+"""The largest number of files that are opened to find sizes, rates and durations."""
+GROUPS = ("speaker", "subject", "patient", "person", "group", "session", "user", "machine")
+"""Names of columns by which train and val are separated, if a table has one of them."""
+TARGETS = ("label", "class", "target", "category", "state")
+"""Names of columns that are probably the target."""
+
+
+@dataclass
+class Start:
+    """A configuration as text, and what was found in the data."""
+
+    header: list[str]
+    """The lines of the comment at the beginning of the file, without `#`."""
+    inputs: list[str]
+    """The lines of each section, without the name of the section and its indentation."""
+    model: Mapping[str, Any]
+    tasks: list[str]
+    data: list[str]
+    training: Mapping[str, Any]
+    best: str
+    found: list[str] = field(default_factory=list)
+    """Sentences about the data, for the terminal."""
+    samples: int = 0
+    """The number of samples; 0 for texts."""
+
+    @property
+    def epochs(self) -> str:
+        """The comment on the number of steps."""
+        read = self.training["steps"] * self.training.get("samples_per_step", 0)
+        return (
+            f"  # reads each of {self.samples:,} samples about {read / self.samples:.1f} times" if self.samples else ""
+        )
+
+    def text(self) -> str:
+        """Returns the YAML. `{command}` in the header is replaced when the file is written."""
+        model, training = self.model, self.training
+        comment = "\n".join(f"# {line}" for line in (*self.header, *self.found))
+        return f"""{comment}
+inputs:
+{textwrap.indent(chr(10).join(self.inputs), "  ")}
+model:
+  width: {model["width"]}
+  depth: {model["depth"]}
+  heads: {model["width"] // 32}
+  context: {model["context"]}  # the largest number of tokens in a sample
+  attention: {model["attention"]}
+  position: {model["position"]}
+  block:
+    norm: {{use: layer_norm, gain: false}}
+    query_key_norm: {{use: layer_norm, gain: false}}
+    feed_forward: squared_relu
+    bias: false
+  initialization: zero_projections
+  dropout: {model["dropout"]}
+tasks:
+{textwrap.indent(chr(10).join(self.tasks), "  ")}
+data:
+{textwrap.indent(chr(10).join(self.data), "  ")}
+training:
+  steps: {training["steps"]}{self.epochs}
+{chr(10).join(f"  {key}: {value}" for key, value in training.items() if key != "steps")}
+  learning_rate: 0.02
+  optimizer: {{use: muon, embeddings: 0.5, heads: 0.2, others: 0.1, weight_decay: 0.05}}
+  schedule: {{use: warmup_stable_decay, decay: 0.7}}
+  clip: null
+evaluation: {{every: {max(1, training["steps"] // 8)}}}
+checkpoints: {{best: {self.best}}}
+"""
+
+
+def training_of(samples: int, most: int = 1000) -> dict[str, Any]:
+    """Returns the batch size and the number of steps for a number of training samples: about 30 epochs, but at least
+    200 and at most `most` steps."""
+    batch = 64 if samples >= 640 else max(4, samples // 10)
+    return {"steps": int(np.clip(30 * samples / batch, 200, most)), "samples_per_step": batch}
+
+
+def quoted(value: object) -> str:
+    """Returns a text as it is written in a YAML, also inside of braces."""
+    text = str(value)
+    if re.fullmatch(r"[A-Za-z_./~][\w./~-]*", text) and yaml.safe_load(text) == text:
+        return text
+    return yaml.safe_dump(text, default_style='"', width=10**9).strip()
+
+
+def model_of(context: int, samples: int, **more: Any) -> dict[str, Any]:
+    """Returns the sizes of a model for inputs of `context` tokens."""
+    small = samples < 2000
+    sizes = {"width": 64 if small else 96, "depth": 4, "dropout": 0.2 if small else 0.1, "context": context}
+    return sizes | {"attention": "same_sample", "position": "rotary"} | more
+
+
+def classes_line(counts: Counter) -> str:
+    """Returns a sentence about the classes and their numbers of samples."""
+    listed = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common(12))
+    return f"{len(counts)} classes: {listed}{', ...' if len(counts) > 12 else ''}"
+
+
+def classification(counts: Counter, column: str) -> list[str]:
+    """Returns the lines of a task that predicts the classes in a column. Raises RunError for fewer than two classes."""
+    if len(counts) < 2:
+        raise RunError(f"there is only one class, {next(iter(counts), 'none')!r}; at least two are needed")
+    balanced = max(counts.values()) > 4 * min(counts.values())
+    weights = ", class_weights: balanced" if balanced else ""
+    return [f"{name_of(column)}: {{use: classification, target: {quoted(column)}, label_smoothing: 0.1{weights}}}"]
+
+
+def name_of(column: str) -> str:
+    """Returns a valid name of a task for a column."""
+    name = "".join(character if character.isalnum() else "_" for character in column)
+    return (
+        f"{name}_class"
+        if name in ("train", "type", "half", "float", "double", "name") or not name[0].isalpha()
+        else name
+    )
+
+
+def split_of(counts: Counter | None, column: str | None, group: str | None = None) -> list[str]:
+    """Returns the line of the division into splits."""
+    columns = ([f"stratify: {quoted(column)}"] if counts else []) + ([f"group: {quoted(group)}"] if group else [])
+    if counts and min(counts.values()) < 3:
+        columns = columns[1:]
+    return [f"split: {{{', '.join(['val: 0.1', 'test: 0.1', *columns])}}}"]
+
+
+def target_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Returns the column that is probably the target: one with such a name, else the column with the fewest different
+    values (at least two). Raises RunError if there is no such column."""
+    numbers = {name: len({str(row.get(name)) for row in rows if row.get(name) not in (None, "")}) for name in names}
+    candidates = [name for name in names if numbers[name] >= 2 and name.lower() not in GROUPS] or [
+        name for name in names if numbers[name] >= 2
+    ]
+    if not candidates:
+        raise RunError(f"no column is a target: {', '.join(names) or 'there are no other columns'}")
+    named = [name for name in candidates if name.lower() in TARGETS]
+    return named[0] if named else min(candidates, key=numbers.__getitem__)
+
+
+def labelled(values: Sequence[Any], label: str, group: str | None, samples: int, found: list[str]) -> dict[str, Any]:
+    """Returns the task, the division, the best metric and sentences for the values of a target column: a class, or a
+    number if there are many different numbers."""
+    if len(set(map(str, values))) > 30 and all(map(is_number, values)):
+        numbers = [float(value) for value in values]
+        found = [*found, f"{label}: numbers from {min(numbers):g} to {max(numbers):g}"]
+        return {"tasks": [f"{name_of(label)}: {{use: regression, target: {quoted(label)}}}"], "best": "val/loss",
+                "data": split_of(None, None, group), "found": found}  # fmt: skip
+    counts = Counter(map(str, values))
+    return {"tasks": classification(counts, label), "best": "val/accuracy", "data": split_of(counts, label, group),
+            "found": [*found, classes_line(counts)]}  # fmt: skip
+
+
+def is_number(value: Any) -> bool:
+    try:
+        return bool(np.isfinite(float(value)))
+    except (TypeError, ValueError):
+        return False
+
+
+def encoder_input(run: str, kind: str) -> tuple[str, int]:
+    """Returns (the name of the input of a run that reads this kind of data, the run's context). Raises RunError if
+    there is none."""
+    from ..run import load_run
+
+    loaded = load_run(run)
+    names = [name for name, chopper in loaded.choppers.items() if chopper.kind == kind]
+    if not names:
+        raise RunError(
+            f"--encoder {run}: this run has no input of the kind {kind!r}; it has {', '.join(loaded.choppers)}"
+        )
+    return names[0], loaded.model.context

@@ -1,0 +1,136 @@
+"""`chopmix new table`: a classifier of windows of measurements, or a model of the next measurements."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..run_folder import RunError
+from .start import TARGETS, Start, classes_line, classification, is_number, model_of, quoted, training_of
+
+TIMES = ("time", "timestamp", "datetime", "date", "seconds", "t")
+"""Names of columns that are probably the time."""
+MOST_ROWS = 200_000
+"""The number of rows that are inspected, except for their times."""
+MOST_CLASSES = 30
+"""A column with more different values is not a column of classes."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in a table: the values of its first rows by column, the column of times, the number of rows, the
+    median time between two rows in seconds, the column of classes (if there is one), and the channels."""
+
+    columns: Mapping[str, Sequence[Any]]
+    time: str
+    rows: int
+    step: float
+    label: str | None
+    channels: list[str]
+
+
+def inspected(path: Path) -> Found:
+    """Returns what is in a table. Raises DataError or RunError if it cannot be read, or if it has no column of times or
+    no channel."""
+    from ...data.datasets.table import column_names, parts_of, times_of
+
+    names = column_names(path)
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    for batch in parts_of(path, names[0], {}, names[1:]):
+        for name in names:
+            columns[name] += batch.column(name).to_pylist()
+        if len(columns[names[0]]) > MOST_ROWS:
+            break
+    time = next((name for name in names if name.lower() in TIMES), names[0])
+    seconds = np.concatenate([times_of(b.column(time), time, path, 0)[0] for b in parts_of(path, time, {}, [])])
+    step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0
+    if step <= 0:
+        raise RunError(f"{path}: the times in column {time!r} do not increase")
+    numeric = [name for name in names if name != time and mostly_numbers(columns[name])]
+    texts = [name for name in names if name not in (time, *numeric) and 2 <= len(known(columns[name])) <= MOST_CLASSES]
+    whole = [name for name in numeric if name.lower() in TARGETS and len(known(columns[name])) <= MOST_CLASSES]
+    label = next((name for name in (*texts, *whole) if name.lower() in TARGETS), texts[0] if texts else None)
+    channels = [name for name in numeric if name != label]
+    if not channels:
+        raise RunError(f"{path} has no column of numbers except the time; its columns are {', '.join(names)}")
+    return Found(columns, time, len(seconds), step, label, channels)
+
+
+def table(path: Path, encoder: str | None = None) -> Start:
+    """Returns the configuration for a table of measurements over time: it classifies windows if the table has a column
+    of classes, and predicts the next measurements otherwise. Raises DataError or RunError if the table cannot be
+    read, or has no column of times or no channel."""
+    found = inspected(path)
+    streams = streams_of({name: found.columns[name] for name in found.channels}, found.step)
+    rows = 32 if found.rows > 3000 else 8
+    every = int(np.clip(found.rows // 2000, 1, rows // 2))
+    window, stride = rows * found.step, every * found.step
+    samples = max(0, found.rows - rows) // every + 1
+    lines = [
+        f"{found.rows:,} rows, one every {duration(found.step)}; {len(found.channels)} channels in {len(streams)} "
+        "stream(s)",
+        f"windows of {duration(window)}, a new one every {duration(stride)}: about {samples:,} samples",
+    ]
+    parts = ", ".join(f"{name}: {{columns: [{', '.join(map(quoted, c))}]}}" for name, (c, _) in streams.items())
+    data = [
+        "dataset:", "  use: table", f"  train: {quoted(path)}", f"  time: {quoted(found.time)}",
+        f"  window: {duration(window)}", f"  stride: {duration(stride)}", f"  streams: {{{parts}}}",
+    ]  # fmt: skip
+    if found.label:
+        counts = Counter(str(value) for value in found.columns[found.label] if value not in (None, ""))
+        data.append(f"  label: {{column: {quoted(found.label)}, at: last}}")
+        tasks, best, attention = classification(counts, found.label), "val/accuracy", "same_sample"
+        lines.append(classes_line(counts))
+        question = f"What is the {found.label} in a window of measurements?"
+    else:
+        name = next(iter(streams))
+        tasks, best = [f"next: {{use: next_item, target: {name}, at: {name}}}"], "val/loss"
+        attention, question = "same_sample & causal", "What are the next measurements?"
+    inputs = [
+        f"{name}: {{use: sensor, channels: {{{', '.join(f'{quoted(c)}: null' for c in stream)}}}, position: null}}"
+        for name, (stream, _) in streams.items()
+    ]
+    tokens = sum(int(np.ceil(rows * share)) + 1 for _, share in streams.values())
+    data.append("split: {val: 0.15, test: 0.15}  # in the order of time, with a gap of one window")
+    return Start(
+        header=[question], inputs=inputs, model=model_of(tokens + 1, samples, attention=attention), tasks=tasks,
+        data=data, training=training_of(int(samples * 0.7)), samples=samples, best=best, found=lines,
+    )  # fmt: skip
+
+
+def known(values: Iterable[Any]) -> set[str]:
+    return {str(value) for value in values if value not in (None, "")}
+
+
+def mostly_numbers(values: Sequence[Any]) -> bool:
+    """Returns whether all values that are not missing are numbers, and there is at least one."""
+    present = [value for value in values if value not in (None, "")]
+    return bool(present) and all(map(is_number, present))
+
+
+def streams_of(columns: Mapping[str, Sequence[Any]], step: float) -> dict[str, tuple[list[str], float]]:
+    """Returns the streams: channels that are measured in the same rows form one stream. Maps the name of each stream to
+    (its channels, the share of rows with a measurement)."""
+    groups: dict[bytes, list[str]] = {}
+    for name, values in columns.items():
+        present = np.array([value not in (None, "") for value in values])
+        rare = present.mean() < 0.8
+        groups.setdefault(np.packbits(present).tobytes() if rare else b"", []).append(name)
+    streams = {}
+    for number, names in enumerate(groups.values(), start=1):
+        share = float(np.mean([value not in (None, "") for value in columns[names[0]]]))
+        streams["sensor" if len(groups) == 1 else f"sensor_{number}"] = names, share
+    return streams
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration as the data set `table` reads it: `5 s`, `250 ms`, `12 h`."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if seconds >= size and abs(seconds / size - round(seconds / size, 2)) < 1e-9:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds * 1000:g} ms"

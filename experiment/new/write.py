@@ -1,0 +1,35 @@
+"""Configurations for data of the user (`chopmix new`): the data are inspected, and a commented YAML is written that
+trains as it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ...files.writing import write_bytes
+from ..run_folder import RunError
+from .images import images
+from .sounds import sounds
+from .start import Start
+from .table import table
+from .text import text
+
+KINDS: Mapping[str, Callable[[Path, str | None], Start]] = {
+    "images": images, "sounds": sounds, "table": table, "text": text,
+}  # fmt: skip
+"""The kinds of data, and the function that inspects them."""
+
+
+def write_start(kind: str, path: Path, output: Path | None, encoder: str | None) -> tuple[Path, Start]:
+    """Inspects data and writes the configuration (default: `NAME.yaml` in the working directory). Returns (file,
+    configuration). Raises RunError if the file exists, or if there are no data at `path`."""
+    if not os.path.exists(path):
+        raise RunError(f"there is no file or folder {str(path)!r}")
+    file = output or Path(f"{path.stem or path.absolute().name}.yaml")
+    if file.exists():
+        raise RunError(f"{file} exists already; name another file with --output")
+    start = KINDS[kind](path, encoder)
+    start.header.append(f"  chopmix train {file}")
+    write_bytes(file, start.text().encode())
+    return file, start
