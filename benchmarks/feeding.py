@@ -22,7 +22,8 @@ import torch
 from chopmix.data.collate import Collator, Inputs
 from chopmix.data.datasets.image_folder import ImageFolder
 from chopmix.data.feed import Thread, Workers
-from chopmix.data.split import Request, SampleSplit, sample_split
+from chopmix.data.request import Request
+from chopmix.data.split import SampleSplit, sample_split
 from chopmix.tokenizers.image import ImageChopper
 from PIL import Image
 from results import write_results

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from chopmix.data.base import Dataset, Document
 from chopmix.data.processes import Processes
-from chopmix.data.samples import Listed, SampleDataset
+from chopmix.data.sample_dataset import SampleDataset
+from chopmix.data.samples import Listed
 from chopmix.experiment.settings.config import Config, load_config
 from chopmix.experiment.train import Experiment, assemble, counted, start
 from chopmix.tasks.classification import Classification

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .data.base import Dataset as Dataset
     from .data.base import Document as Document
+    from .data.sample_dataset import SampleDataset as SampleDataset
     from .data.samples import Listed as Listed
-    from .data.samples import SampleDataset as SampleDataset
     from .data.samples import Samples as Samples
     from .experiment.interface import evaluate as evaluate
     from .experiment.interface import generate as generate
@@ -57,7 +57,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "data.base": ("Dataset", "Document"),
-    "data.samples": ("Listed", "SampleDataset", "Samples"),
+    "data.sample_dataset": ("SampleDataset",),
+    "data.samples": ("Listed", "Samples"),
     "experiment.run_folder": ("RunError",),
     "experiment.interface": ("evaluate", "generate", "load", "predict", "train"),
     "experiment.run": ("Run",),

@@ -24,7 +24,8 @@ from ..files.reading import DataError
 from ..models.batch import Batch
 from .arena import Arena
 from .reader import Events, silent
-from .split import Feed, Request, Split
+from .request import Feed, Request
+from .split import Split
 from .workers import deaf, end_with_parent
 
 AHEAD = 3

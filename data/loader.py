@@ -16,8 +16,9 @@ from ..models.batch import Batch
 from .feed import Thread
 from .processes import Processes
 from .reader import Events
+from .request import Feed, Request
 from .sampler import SampleIndex
-from .split import Feed, Request, Split
+from .split import Split
 
 
 class Share(NamedTuple):

@@ -11,7 +11,8 @@ from typing import Any
 from ..files.reading import DataError
 from ..files.trust import is_remote
 from .base import data_root
-from .samples import ByColumn, Columns, Renamed, SampleDataset, Samples, picked, share
+from .sample_dataset import SampleDataset, share
+from .samples import ByColumn, Columns, Renamed, Samples, picked
 from .shard_index import ShardIndex, decoded, local_version, shard_index
 from .tar_files import open_file
 

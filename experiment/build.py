@@ -18,7 +18,8 @@ from ..data.base import Dataset, cache_folder
 from ..data.collate import Collator, Inputs
 from ..data.corpus import StreamSplit
 from ..data.division import balanced
-from ..data.samples import SampleDataset, Samples
+from ..data.sample_dataset import SampleDataset
+from ..data.samples import Samples
 from ..data.split import SampleSplit, Split, sample_split
 from ..data.tokenizing import prepare, prepared_folder
 from ..files.reading import DataError

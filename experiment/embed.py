@@ -18,15 +18,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..data.request import Request
 from ..data.samples import Listed, Samples
-from ..data.split import Request, SampleSplit
+from ..data.split import SampleSplit
 from ..files.writing import atomic_file
 from ..models.arithmetic import computing_type, finite
 from ..models.batch import Batch, SetPlan
 from ..training.objective import autocast
 from .build import read_samples
-from .feeds import read_ahead
 from .own_data import named_dataset
+from .read_ahead import read_ahead
 from .run import Run
 from .run_folder import RunError, say_aside
 

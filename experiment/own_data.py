@@ -27,7 +27,8 @@ from ..data.datasets.hugging_face import HuggingFace
 from ..data.datasets.image_folder import ENDINGS, read_folder
 from ..data.datasets.manifest import Manifest, rows_of
 from ..data.datasets.text import Text
-from ..data.samples import Columns, Renamed, SampleDataset, Samples
+from ..data.sample_dataset import SampleDataset
+from ..data.samples import Columns, Renamed, Samples
 from ..data.shards import Shards, renamed
 from ..data.tables import READERS
 from ..data.tar_files import expand

@@ -52,7 +52,7 @@ from ..training import checkpoints as checkpoint
 from ..training.loggers.tensorboard import write_board
 from ..training.objective import autocast
 from .build import build_model, choppers_and_tasks, open_split, precision_of, read_samples
-from .feeds import read_ahead
+from .read_ahead import read_ahead
 from .run_folder import RunError as RunError
 from .run_folder import check_assets, listed, load_weights, read_config, say_aside, valid_step, write_model_run
 from .settings.config import Config

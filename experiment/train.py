@@ -41,7 +41,6 @@ from ..training.optimizers import freeze
 from ..training.schedules import checked
 from ..training.stop import StopRequest, orderly_end
 from .build import Resolved, build_evaluators, build_model, build_optimizer, choppers_and_tasks, open_split, resolve
-from .feeds import CpuPlan, number_of_workers, stores_results
 from .preflight import (
     check_balance,
     check_best,
@@ -51,6 +50,7 @@ from .preflight import (
     lines_about_inputs,
     lines_about_unused_inputs,
 )
+from .read_ahead import CpuPlan, number_of_workers, stores_results
 from .run import Run, load_run, open_part
 from .run_folder import (
     RunError,

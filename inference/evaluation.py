@@ -14,8 +14,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..data.processes import Processes
+from ..data.request import Request
 from ..data.sampler import SampleIndex
-from ..data.split import Request, Split, spread
+from ..data.split import Split, spread
 from ..files.reading import DataError
 from ..models.arithmetic import computing_type
 from ..models.batch import Batch, SetPlan

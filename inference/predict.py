@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..data.request import Request
 from ..data.sampler import SampleIndex
-from ..data.split import Request, SampleSplit
+from ..data.split import SampleSplit
 from ..models.arithmetic import finite
 from ..models.batch import Batch
 from ..models.model import Model, at

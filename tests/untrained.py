@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from chopmix.data.samples import Listed, SampleDataset
+from chopmix.data.sample_dataset import SampleDataset
+from chopmix.data.samples import Listed
 from chopmix.experiment.build import build_model, choppers_and_tasks
 from chopmix.experiment.run import Run, open_part
 from chopmix.experiment.settings.config import config_from_tree

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ..samples import ByLabel, Made, MadeDataset, Outcome, Samples
+from ..made import ByLabel, Made, MadeDataset
+from ..sample_dataset import Outcome
+from ..samples import Samples
 from .digits import Digits
 from .dtmf import RATE, tone
 

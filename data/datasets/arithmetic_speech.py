@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..samples import ByLabel, MadeDataset, Outcome
+from ..made import ByLabel, MadeDataset
+from ..sample_dataset import Outcome
 from .arithmetic import Problems, outcomes
 from .fsdd import Fsdd
 from .mnist import Mnist

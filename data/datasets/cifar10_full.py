@@ -18,7 +18,8 @@ import numpy as np
 from ...files.reading import DataError
 from ..base import data_root
 from ..fingerprint import hash_files
-from ..samples import ByColumn, Columns, SampleDataset, Samples, picked, share
+from ..sample_dataset import SampleDataset, share
+from ..samples import ByColumn, Columns, Samples, picked
 
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"

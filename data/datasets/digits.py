@@ -12,7 +12,8 @@ import numpy as np
 
 from ...files.reading import DataError, read_bytes
 from ..base import share_by_hash
-from ..samples import Listed, SampleDataset, Samples
+from ..sample_dataset import SampleDataset
+from ..samples import Listed, Samples
 
 
 class Digits(SampleDataset):

@@ -11,7 +11,8 @@ from typing import Any
 
 from ...files.reading import DataError, read_bytes
 from ..base import data_root, share_by_hash
-from ..samples import Listed, SampleDataset, Samples
+from ..sample_dataset import SampleDataset
+from ..samples import Listed, Samples
 
 FILE = "NotoColorEmoji.ttf"
 INSTALLED = Path("/usr/share/fonts/truetype/noto")

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from ...files.reading import DataError
 from ..mixture import Equalized
-from ..samples import Chosen, Hidden, Samples, share
+from ..sample_dataset import share
+from ..samples import Chosen, Hidden, Samples
 from ..shards import ShardDataset
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from ...files.reading import DataError
 from ..base import cache_folder, undivided
 from ..fingerprint import Fingerprint
-from ..samples import BYTES, ByColumn, Columns, OwnFiles, Samples
+from ..sample_dataset import OwnFiles
+from ..samples import BYTES, ByColumn, Columns, Samples
 from ..tables import READERS, check_arrow, check_once, check_table, local_path, saved_files, split_files
 
 

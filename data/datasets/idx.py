@@ -13,7 +13,8 @@ import numpy as np
 
 from ...files.reading import DataError, read_packed
 from ..fingerprint import Fingerprint, file_fingerprint
-from ..samples import ByColumn, Columns, OwnFiles, Samples, picked
+from ..sample_dataset import OwnFiles
+from ..samples import ByColumn, Columns, Samples, picked
 
 IMAGES, LABELS = "images-idx3", "labels-idx1"
 """The parts of the names of the two files of a split."""

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from ...files.reading import DataError
-from ..samples import Listed, OwnFiles, Samples
+from ..sample_dataset import OwnFiles
+from ..samples import Listed, Samples
 
 OTHERS = 10_000
 """The number of files and folders other than images that a folder may always contain. A folder with more than this

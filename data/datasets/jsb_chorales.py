@@ -11,7 +11,8 @@ from pydantic import Field
 from ...files.reading import DataError
 from ...files.records import Record, read_record
 from ..base import data_root
-from ..samples import Listed, SampleDataset, Samples
+from ..sample_dataset import SampleDataset
+from ..samples import Listed, Samples
 
 Chorale = list[Annotated[list[Annotated[int, Field(ge=-1, le=127)]], Field(min_length=4, max_length=4)]]
 """A list of time steps. Each time step has four MIDI pitches, soprano first; -1 is silence."""

@@ -20,7 +20,8 @@ from ...files.reading import PACKED, DataError, read_lines, text_lines
 from ...files.records import parse_json
 from ..fingerprint import Fingerprint
 from ..keys import Keys
-from ..samples import BYTES, FILES, ByColumn, Columns, Listed, OwnFiles, Samples, picked
+from ..sample_dataset import OwnFiles
+from ..samples import BYTES, FILES, ByColumn, Columns, Listed, Samples, picked
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 """The delimiter of the columns, by the ending of the file."""

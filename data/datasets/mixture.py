@@ -10,7 +10,8 @@ from ...files.reading import DataError
 from ...tokenizers.base import Part
 from ..base import Dataset
 from ..mixture import MixedSamples, Source, pieces_of
-from ..samples import SampleDataset, Samples
+from ..sample_dataset import SampleDataset
+from ..samples import Samples
 
 
 class Mixture(SampleDataset):

@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from ...files.reading import DataError
-from ..samples import Listed, SampleDataset, Samples
+from ..sample_dataset import SampleDataset
+from ..samples import Listed, Samples
 
 
 class Motions(SampleDataset):

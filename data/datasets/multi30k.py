@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from ...files.reading import DataError
 from ..base import data_root
-from ..samples import SampleDataset, Samples
+from ..sample_dataset import SampleDataset
+from ..samples import Samples
 from .parallel_text import Lines
 
 NAMES = {"train": "train", "val": "val", "test": "test2016"}

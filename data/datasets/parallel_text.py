@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ...files.reading import DataError, read_lines, utf8
 from ..fingerprint import Fingerprint
-from ..samples import ByColumn, Columns, OwnFiles, Samples, picked
+from ..sample_dataset import OwnFiles
+from ..samples import ByColumn, Columns, Samples, picked
 
 
 class Lines(ByColumn):

@@ -6,7 +6,8 @@ import re
 from functools import cached_property
 
 from ...files.reading import DataError
-from ..samples import Listed, SampleDataset, Samples
+from ..sample_dataset import SampleDataset
+from ..samples import Listed, Samples
 from .books import Books
 
 LAST = 0.1

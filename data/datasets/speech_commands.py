@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ...files.reading import DataError, read_text
 from ..base import data_root
-from ..samples import Listed, SampleDataset, Samples
+from ..sample_dataset import SampleDataset
+from ..samples import Listed, Samples
 
 WORDS = (
     "backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward", "four", "go", "happy",

@@ -20,7 +20,8 @@ from ...files.reading import DataError, shown
 from ..base import cache_folder
 from ..fingerprint import Fingerprint, file_fingerprint
 from ..prepared import Arrays, Columnwise, prepared
-from ..samples import ByColumn, Columns, Divider, OwnFiles, Samples
+from ..sample_dataset import Divider, OwnFiles
+from ..samples import ByColumn, Columns, Samples
 
 UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 """The units of durations, in seconds."""

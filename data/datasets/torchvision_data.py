@@ -10,7 +10,8 @@ from typing import Any
 
 from ...files.reading import DataError
 from ..base import data_root
-from ..samples import ByColumn, Columns, SampleDataset, Samples, picked, share
+from ..sample_dataset import SampleDataset, share
+from ..samples import ByColumn, Columns, Samples, picked
 
 FLAG = {"train": {"train": True}, "test": {"train": False}}
 NAMED = {"train": {"split": "train"}, "test": {"split": "test"}}

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from ..samples import Made, MadeDataset, Outcome
+from ..made import Made, MadeDataset
+from ..sample_dataset import Outcome
 
 LIKELY = {"siren": 0.2, "ahead": 0.55, "closing": 0.55, "left_taken": 0.5, "right_taken": 0.5, "east": 0.5,
           "crossing_east": 0.5, "truck": 0.75, "fast": 0.75}  # fmt: skip

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from ...files.reading import DataError
 from ...files.trust import is_remote
-from ..samples import OwnFiles, Samples
+from ..sample_dataset import OwnFiles
+from ..samples import Samples
 from ..shards import Shards, renamed
 from ..tar_files import expand
 

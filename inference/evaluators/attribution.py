@@ -21,7 +21,7 @@ import numpy as np
 from rich.table import Table
 
 from ...data.processes import Processes
-from ...data.samples import Outcome, SampleDataset
+from ...data.sample_dataset import Outcome, SampleDataset
 from ...data.split import SampleSplit, Split
 from ...models.model import Model
 from ...tasks.base import Task, Wiring

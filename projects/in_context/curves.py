@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ...data.base import Dataset
-from ...data.samples import Chosen, MadeDataset
+from ...data.made import MadeDataset
+from ...data.samples import Chosen
 from ...experiment.own_data import Whole
 from ...experiment.run_folder import RunError
 from ...files.writing import write_bytes, write_text

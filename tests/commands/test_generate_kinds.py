@@ -8,7 +8,8 @@ import mido
 import numpy as np
 import pytest
 from chopmix.commands.cli import main
-from chopmix.data.samples import Listed, SampleDataset
+from chopmix.data.sample_dataset import SampleDataset
+from chopmix.data.samples import Listed
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train

@@ -22,7 +22,8 @@ from chopmix.data.datasets import tiny_shakespeare
 from chopmix.data.datasets.text import Text
 from chopmix.data.fingerprint import hash_files
 from chopmix.data.mixture import Equalized
-from chopmix.data.samples import Listed, share
+from chopmix.data.sample_dataset import share
+from chopmix.data.samples import Listed
 from chopmix.experiment.settings.registry import registry_of
 from chopmix.files import reading as files
 from chopmix.files.plugins import modules_of

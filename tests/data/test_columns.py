@@ -21,8 +21,9 @@ from chopmix.data.datasets import arithmetic
 from chopmix.data.datasets.table import TableLabel, TableStream
 from chopmix.data.division import Balanced
 from chopmix.data.fingerprint import Fingerprint
+from chopmix.data.made import ByLabel, Made
 from chopmix.data.mixture import Source
-from chopmix.data.samples import ByColumn, ByLabel, Changed, Channels, Joined, Made, Samples
+from chopmix.data.samples import ByColumn, Changed, Channels, Joined, Samples
 from chopmix.data.shards import Shards
 from chopmix.experiment.own_data import Whole, folder_data
 from chopmix.projects.decision.recording.episodes import About, Episode, joined

@@ -19,10 +19,11 @@ from chopmix.commands.cli import main
 from chopmix.data.arena import ALIGNED, Arena
 from chopmix.data.collate import Collator, Inputs
 from chopmix.data.feed import AHEAD, Thread, Workers
+from chopmix.data.request import Request
 from chopmix.data.sampler import SampleIndex
 from chopmix.data.samples import Listed
-from chopmix.data.split import Request, sample_split
-from chopmix.experiment.feeds import number_of_workers
+from chopmix.data.split import sample_split
+from chopmix.experiment.read_ahead import number_of_workers
 from chopmix.files.reading import DataError
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.text import TextChopper

@@ -17,8 +17,9 @@ from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.parallel_text import Lines
 from chopmix.data.division import Balanced
 from chopmix.data.fingerprint import Fingerprint
+from chopmix.data.made import Made
 from chopmix.data.mixture import Equalized, MixedSamples, Source
-from chopmix.data.samples import ByColumn, Changed, Channels, Chosen, Hidden, Joined, Listed, Made, Renamed, Samples
+from chopmix.data.samples import ByColumn, Changed, Channels, Chosen, Hidden, Joined, Listed, Renamed, Samples
 from chopmix.data.shards import Shards
 from chopmix.projects.decision.datasets.episodes import Windows
 from chopmix.projects.decision.recording.episodes import Episode, joined

@@ -11,8 +11,9 @@ from chopmix.commands.cli import main
 from chopmix.data.collate import Collator, Inputs
 from chopmix.data.datasets.mixture import Mixture
 from chopmix.data.mixture import MixedSamples, Source, pieces_of
+from chopmix.data.sample_dataset import SampleDataset
 from chopmix.data.sampler import BLOCK, Mixed, Shuffled
-from chopmix.data.samples import Listed, SampleDataset
+from chopmix.data.samples import Listed
 from chopmix.data.split import sample_split
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, json_schema, load_config

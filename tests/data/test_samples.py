@@ -22,9 +22,11 @@ from chopmix.data.datasets.image_folder import ImageFolder
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.datasets.text import Text
 from chopmix.data.datasets.webdataset import Webdataset
+from chopmix.data.made import Made
 from chopmix.data.reader import ItemCache
+from chopmix.data.sample_dataset import share
 from chopmix.data.sampler import SampleIndex
-from chopmix.data.samples import Chosen, Hidden, Listed, Made, Renamed, share
+from chopmix.data.samples import Chosen, Hidden, Listed, Renamed
 from chopmix.data.shards import Shards
 from chopmix.data.split import SampleSplit, sample_split
 from chopmix.data.tar_files import expand

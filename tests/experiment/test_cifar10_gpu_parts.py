@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from checkout import ROOT
 from chopmix.commands.cli import main
-from chopmix.data.samples import Listed, SampleDataset
+from chopmix.data.sample_dataset import SampleDataset
+from chopmix.data.samples import Listed
 from chopmix.experiment.run import load_run
 from PIL import Image
 

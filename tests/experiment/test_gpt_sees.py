@@ -10,7 +10,8 @@ import yaml
 from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.base import data_root
-from chopmix.data.samples import Listed, SampleDataset
+from chopmix.data.sample_dataset import SampleDataset
+from chopmix.data.samples import Listed
 from chopmix.experiment.build import open_split
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config

@@ -13,8 +13,10 @@ from batching import asked, fitted, summed
 from chopmix.commands.cli import main
 from chopmix.commands.options.shared import parse_samples
 from chopmix.data.datasets.arithmetic import outcomes
+from chopmix.data.made import MadeDataset
 from chopmix.data.processes import Processes
-from chopmix.data.samples import Listed, MadeDataset, Outcome
+from chopmix.data.sample_dataset import Outcome
+from chopmix.data.samples import Listed
 from chopmix.experiment.build import load_learned, open_split, save_learned
 from chopmix.experiment.own_data import Whole, named_dataset
 from chopmix.experiment.run import Run, load_run

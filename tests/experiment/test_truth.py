@@ -44,7 +44,7 @@ def test_the_table_is_for_the_task_that_predicts_the_answer_and_by_the_names_of_
 
 def test_training_ends_with_attribution_for_tasks_that_no_table_is_about(tmp_path, monkeypatch):
     """It ended in a KeyError."""
-    monkeypatch.setattr("chopmix.data.samples.MadeDataset.held_back", 12)
+    monkeypatch.setattr("chopmix.data.made.MadeDataset.held_back", 12)
     (tmp_path / "x.yaml").write_text(TREE)
     more = ["evaluation={attribution: true, sample_tokens: 0}", "logging={tensorboard: false}"]
     summary, status = train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}", *more]))

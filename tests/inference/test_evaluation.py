@@ -10,7 +10,8 @@ import pytest
 import torch
 from chopmix.data.datasets.mixture import Mixture
 from chopmix.data.processes import ElsewhereError, Processes
-from chopmix.data.samples import Listed, SampleDataset
+from chopmix.data.sample_dataset import SampleDataset
+from chopmix.data.samples import Listed
 from chopmix.experiment.build import TrainingData, open_split
 from chopmix.experiment.run_folder import prepare_run
 from chopmix.experiment.settings.config import load_config

@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 
 from ....data.base import chosen_for_val, split_by_hash
 from ....data.fingerprint import Fingerprint
-from ....data.samples import ByColumn, Columns, SampleDataset, picked
+from ....data.sample_dataset import SampleDataset
+from ....data.samples import ByColumn, Columns, picked
 from ....files.reading import DataError
 from ..recording.episodes import Episodes as Played
 from ..recording.making import EPISODE_COLUMNS

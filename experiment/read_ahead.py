@@ -12,7 +12,8 @@ import torch
 
 from ..data.feed import Thread, Workers
 from ..data.reader import CACHED, ITEM_BYTES, memory_of
-from ..data.split import Request, SampleSplit, Split
+from ..data.request import Request
+from ..data.split import SampleSplit, Split
 from ..files.reading import DataError
 from ..models.batch import Batch
 from ..models.model import Model
