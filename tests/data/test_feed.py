@@ -290,3 +290,71 @@ def test_a_killed_run_leaves_no_worker_behind_and_resumes_bit_equal(tmp_path):
         assert main(["train", str(file), f"out={tmp_path}/{name}"]) == 0
     files = [tmp_path / name / "checkpoints" / "step-00000400" / "model.safetensors" for name in ("killed", "whole")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+COMBINED = {
+    "a loss over all micro-batches": {
+        "tasks": {"label": {"use": "classification", "target": "label", "unlabelled": 0.5}},
+        "training": {"rows_per_micro_batch": 2},
+    },
+    "several tasks, one of which hides tokens": {
+        "tasks": {
+            "label": {"use": "classification", "target": "label"},
+            "mlm": {"use": "masked_modeling", "target": "text"},
+            "kind": {"use": "classification", "target": "kind"},
+        },
+    },
+    "weighted classes, mixed samples, and averages": {
+        "tasks": {"kind": {"use": "classification", "target": "kind", "class_weights": "balanced"}},
+        "training": {"mixup": {"mixup": 0.6, "cutmix": 1.0}, "ema": 0.9},
+        "inputs": {"image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8}},
+    },
+    "drawn by class": {"data": {"balance": "kind"}},
+    "divided, and stopped early": {
+        "data": {"split": {"val": 0.2, "test": 0.2, "stratify": "kind", "group": "who"}},
+        "training": {"steps": None, "epochs": 8, "stop": {"patience": 1, "improvement": 9.0}},
+        "checkpoints": {"average": 2},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("name", COMBINED)
+def test_workers_in_combination_change_nothing(tmp_path, name):
+    from PIL import Image
+
+    for n in range(120):
+        noise = np.random.default_rng(n).integers(0, 255, (8, 8), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{n}.png")
+    rows = [
+        {
+            "image": f"{n}.png",
+            "text": "chop " * (n % 5 + 1),
+            "kind": "xyz"[n % 3 * (n % 5 > 0)],
+            "who": f"person {n % 20}",
+        }
+        | ({} if n % 4 == 3 else {"label": "ab"[n % 2 if n % 3 else 0]})
+        for n in range(120)
+    ]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    tree = {
+        "inputs": {"text": {"use": "text", "encoding": "bytes"}},
+        "model": {"width": 16, "depth": 1, "heads": 2, "context": 40, "attention": "same_sample", "dropout": 0.1},
+        "tasks": {"kind": {"use": "classification", "target": "kind"}},
+        "data": {
+            "dataset": {"use": "manifest", "train": f"{tmp_path}/list.jsonl",
+                        "columns": ["image", "text", "label", "kind", "who"], "files": ["image"]},
+        },
+        "training": {"steps": 8, "samples_per_step": 8, "precision": "float32"},
+        "evaluation": {"every": 4}, "checkpoints": {"every": 4}, "logging": {"every": 1, "tensorboard": False},
+    }  # fmt: skip
+    for section, changes in COMBINED[name].items():
+        tree[section] = changes if section in ("inputs", "tasks") else tree[section] | changes
+    (tmp_path / "x.yaml").write_text(json.dumps(tree))
+    for workers in (0, 2):
+        assert main(["train", str(tmp_path / "x.yaml"), f"data.workers={workers}", f"out={tmp_path}/{workers}"]) == 0
+    states = [sorted((tmp_path / str(workers)).glob("checkpoints/*/*.safetensors")) for workers in (0, 2)]
+    assert len(states[0]) == len(states[1]) >= 2
+    for plain, read in zip(*states):
+        assert plain.parent.name == read.parent.name and plain.read_bytes() == read.read_bytes()
+    assert metrics_of(tmp_path / "0") == metrics_of(tmp_path / "2")

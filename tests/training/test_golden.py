@@ -38,10 +38,11 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def golden_run(kind: str, data: Path, out: Path) -> dict[str, Any]:
+def golden_run(kind: str, data: Path, out: Path, workers: int = 0) -> dict[str, Any]:
     """What a run of a kind comes to: every figure of its log, the gradients of its first step, its last weights."""
     file = out.with_suffix(".yaml")
-    file.write_text(json.dumps(experiment(kind, data, out)))
+    tree = experiment(kind, data, out)
+    file.write_text(json.dumps(tree | {"data": tree["data"] | {"workers": workers}}))
     config = load_config(file)
     prepare_run(config, config.out)
     made = assemble(config, Processes.start(), Progress(4, stream=io.StringIO()))
@@ -91,6 +92,14 @@ def test_runs_are_those_of_before(kind, data, tmp_path, request, monkeypatch):
         assert found == kept[kind][machine]
     for expected in kept[kind].values():
         assert numbers(found) == pytest.approx(numbers(expected), rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("kind", KINDS)
+def test_workers_change_no_run(kind, data, tmp_path, monkeypatch):
+    """Two worker processes read, chop and plan all batches."""
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    assert golden_run(kind, data, tmp_path / "2", workers=2) == golden_run(kind, data, tmp_path / "0")
 
 
 def written(kept: dict[str, dict[str, Any]]) -> str:

@@ -6,10 +6,13 @@ import json
 import math
 
 import pytest
+import torch
 from chopmix.commands.cli import main
 from chopmix.training.early_stop import EarlyStop, Patience
+from chopmix.training.loop import Learner
 from hypothesis import given
 from hypothesis import strategies as st
+from ranks import train_together
 
 
 @given(scores=st.lists(st.floats(allow_nan=True), max_size=20), improvement=st.sampled_from([0.0, 0.5]))
@@ -70,3 +73,38 @@ def test_epochs_become_steps(tiny, capsys):
         "needs one of 'steps', 'epochs' and 'minutes' (a budget of time), not steps and epochs"
         in capsys.readouterr().err
     )
+
+
+@pytest.mark.system
+def test_two_processes_stop_early_at_the_same_step(tiny, tmp_path):
+    changes = {"training": {"steps": 60, "stop": {"patience": 2, "improvement": 100.0}}, "evaluation": {"every": 4},
+               "checkpoints": {"average": 2, "every": 4}}  # fmt: skip
+    file = tiny("early", **changes)
+    assert main(["train", str(file), f"out={tmp_path}/one"]) == 0
+    done = train_together(tmp_path, 2, str(file), f"out={tmp_path}/two")
+    assert done.returncode == 0, done.stderr
+    one, two = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "two"))
+    assert one["step"] == two["step"] == 12
+    assert two["val/loss"] == pytest.approx(one["val/loss"], rel=1e-4)
+
+
+@pytest.mark.system
+def test_a_run_that_returns_to_a_checkpoint_counts_its_evaluations_once(tiny, monkeypatch, capsys):
+    """The loss of step 10 is not finite; the evaluation of step 8 was the first without an improvement."""
+    changes = {"training": {"steps": 60, "stop": {"patience": 2, "improvement": 100.0}}, "evaluation": {"every": 4},
+               "checkpoints": {"every": 4}}  # fmt: skip
+    update, failed = Learner.update, []
+
+    def once_not_finite(learner, step, share):
+        if step == 10 and not failed:
+            failed.append(step)
+            with torch.no_grad():
+                next(learner.model.parameters()).fill_(math.nan)
+        return update(learner, step, share)
+
+    monkeypatch.setattr(Learner, "update", once_not_finite)
+    file = tiny("back", **changes)
+    assert main(["train", str(file)]) == 0
+    output = capsys.readouterr().err
+    assert "back to the checkpoint of step 8" in output and failed == [10]
+    assert json.loads((file.parent / "runs/back/summary.json").read_text())["step"] == 12
