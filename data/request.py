@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..models.batch import Batch
 from .reader import Events
 from .sampler import SampleIndex
-
-if TYPE_CHECKING:
-    from .split import Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +58,8 @@ class Feed:
         """Ends the threads or processes of the feed, and removes the feed from its splits."""
         raise NotImplementedError
 
-    splits: Mapping[str, Split]
-    """The splits by name."""
+    splits: Mapping[str, Any]
+    """The splits (`split.Split`) by name."""
 
     def leave(self) -> None:
         """Removes the feed from its splits, which then read in the calling thread."""

@@ -197,8 +197,8 @@ def metrics_of(folder: Path) -> list[dict]:
     return [{key: value for key, value in line.items() if not any(word in key for word in MEASURED)} for line in lines]
 
 
-def test_workers_change_neither_weights_nor_metrics(tmp_path, capsys):
-    """With images that cannot be read, dropped inputs, augmentation and two micro-batches a step."""
+def write_images(tmp_path):
+    """A YAML with images, some of which cannot be read, dropped inputs, augmentation and two micro-batches a step."""
     from PIL import Image
 
     rows = ["image,words,label"]
@@ -222,6 +222,10 @@ evaluation: {{every: 4, rows: 2}}
 checkpoints: {{every: 4}}
 logging: {{every: 1, tensorboard: false}}
 """)
+
+
+def test_workers_change_neither_weights_nor_metrics(tmp_path, capsys):
+    write_images(tmp_path)
     outputs = []
     for workers in (0, 2):
         assert main(["train", str(tmp_path / "x.yaml"), f"data.workers={workers}", f"out={tmp_path}/{workers}"]) == 0
@@ -233,7 +237,14 @@ logging: {{every: 1, tensorboard: false}}
     assert metrics_of(tmp_path / "0") == metrics_of(tmp_path / "2")
     states = [json.loads((folder / "state.json").read_text()) for folder in (plain, read)]
     assert states[0]["bad"] == states[1]["bad"] and states[0]["bad"]
-    for command, output in (("evaluate", "--json"), ("embed", "--output")):  # run 2 reads with workers here, too
+
+
+@pytest.mark.system
+def test_evaluations_and_vectors_are_the_same_with_workers(tmp_path):
+    write_images(tmp_path)
+    for workers in (0, 2):
+        assert main(["train", str(tmp_path / "x.yaml"), f"data.workers={workers}", f"out={tmp_path}/{workers}"]) == 0
+    for command, output in (("evaluate", "--json"), ("embed", "--output")):
         files = [tmp_path / f"{command}-{workers}.{'json' if command == 'evaluate' else 'npy'}" for workers in (0, 2)]
         for workers, file in zip((0, 2), files, strict=True):
             data = ["--data", str(tmp_path / "list.csv")]

@@ -220,6 +220,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("evaluate", "run"), ("evaluate", "run", "--subsets"), ("generate", "run", "--max-tokens", "2"),
     ("predict", "run", "--input", "image=../data/image-0.png"), ("embed", "run", "--input", "text=chop"),
     ("play", "run", "--episodes", "1"), ("in_context", "run", "--functions", "2"), ("compare", "run"),
+    ("prepare", "run/config.yaml"),
     ("train", "run", "training.steps=5"), ("train", "run/config.yaml", "--dry-run"), ("export", "run", "output/x"),
     ("train", "own.yaml", "from=run", "out=output/y"),
     ("record", "CartPole-v1", "--policy", "run", "--episodes", "1", "--out", "output/z"),

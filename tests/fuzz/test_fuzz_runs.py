@@ -436,6 +436,7 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
         "--seeds": numbers | texts,
         "--sweep": texts | st.sampled_from(("training.seed=1,1", "model.width=8,x", "=", "out=a,b")),
     },
+    "prepare": {"--trust": texts},
     "import": {"--partly": None},
     "export": {**READING},
     "schema": {},
