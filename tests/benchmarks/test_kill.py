@@ -32,7 +32,11 @@ def reference(campaign):
     return campaign.reference("lm")
 
 
-@pytest.mark.parametrize("place", PLACES)
+LARGER = list(PLACES)[2:4]
+"""Tried in the larger tier."""
+
+
+@pytest.mark.parametrize("place", [pytest.param(p, marks=[pytest.mark.system] * (p in LARGER)) for p in PLACES])
 def test_a_run_that_is_killed_ends_like_one_that_was_not(campaign, reference, place):
     kind, end, which, *how = PLACES[place]
     numbers = [n for n, (did, path) in enumerate(reference.operations) if did == kind and path.endswith(end)]

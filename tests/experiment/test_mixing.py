@@ -523,7 +523,10 @@ def test_numbers_are_learned_in_deviations_and_reported_in_units(tmp_path):
         Regression(target="y", loss="cubic")
 
 
-@pytest.mark.parametrize("pooling", ["mean_pooling", "attention_pooling", "class_token"])
+@pytest.mark.parametrize(
+    "pooling",
+    ["class_token", *(pytest.param(p, marks=pytest.mark.system) for p in ("mean_pooling", "attention_pooling"))],
+)
 def test_digits_are_classified_from_a_yaml(mixed, pooling):
     file = mixed(
         "digits", inputs={"image": TREE["inputs"]["image"] | {"augment": None}}, data={"dataset": "digits"},
@@ -973,6 +976,7 @@ def test_rates_fall_with_the_distance_to_the_heads(mixed):
 # ---------------------------------------------------------------------------------------------- several processes
 
 
+@pytest.mark.system
 def test_two_processes_have_the_losses_of_one(mixed, tmp_path):
     """Five samples over two processes in micro-batches of one, ragged answers, pictures and sounds changed at
     random, inputs withheld on one rank and not the other: with AdamW only sums are rounded differently."""

@@ -93,6 +93,7 @@ def pendulum(tmp_path_factory):
         yield folder / "run", small
 
 
+@pytest.mark.system
 def test_the_pendulum_can_be_pushed_as_hard_as_in_the_data(pendulum, tmp_path, capsys):
     run = pendulum[0]
     learned = json.loads((run / "assets" / "task-act" / "bounds.json").read_text())
@@ -103,6 +104,7 @@ def test_the_pendulum_can_be_pushed_as_hard_as_in_the_data(pendulum, tmp_path, c
     assert not main(["play", str(run), "--target=-500", "--episodes", "1"])
 
 
+@pytest.mark.system
 def test_a_run_without_its_range_is_refused(pendulum, tmp_path, capsys):
     """One whose files are incomplete, or of an earlier version, whose `bounded` was another; also when it goes on."""
     run, small = pendulum
@@ -120,6 +122,7 @@ def test_a_run_without_its_range_is_refused(pendulum, tmp_path, capsys):
     assert not (tmp_path / "run" / "assets" / "task-act").exists(), "nothing is fitted again"
 
 
+@pytest.mark.system
 def test_a_range_that_was_learned_is_not_exported(pendulum, tmp_path):
     pytest.importorskip("transformers")
     from transformers import DecisionTransformerConfig, DecisionTransformerModel

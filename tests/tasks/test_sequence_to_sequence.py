@@ -168,8 +168,17 @@ def uncached(run, source: str, most: int) -> list[int]:
     return ids
 
 
-@pytest.mark.parametrize("position", ["rotary", "relative_bias", None])
-@pytest.mark.parametrize("residual", ["pre_norm", "post_norm"])
+LARGER = pytest.mark.system
+
+
+@pytest.mark.parametrize(
+    ("position", "residual"),
+    [("rotary", "pre_norm"), ("relative_bias", "post_norm"), (None, "pre_norm")]
+    + [
+        pytest.param(*each, marks=LARGER)
+        for each in (("rotary", "post_norm"), ("relative_bias", "pre_norm"), (None, "post_norm"))
+    ],
+)
 def test_cached_is_uncached(tmp_path, position, residual):
     overrides = [f"model.position={'null' if position is None else position}", f"model.block.residual={residual}"]
     overrides += ["training.steps=15", "training.learning_rate=6e-3", "evaluation.every=15"]
@@ -492,7 +501,9 @@ def test_packed_files_and_bad_bytes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "tolerance"), [("{use: adamw}", 1e-6), ("{use: muon}", 1e-2)], ids=["AdamW", "Muon"]
+    ("optimizer", "tolerance"),
+    [("{use: adamw}", 1e-6), pytest.param("{use: muon}", 1e-2, marks=LARGER)],
+    ids=["AdamW", "Muon"],
 )
 def test_two_processes_have_the_losses_of_one(tmp_path, optimizer, tolerance):
     """Batches under a token budget, whose number of samples differs from step to step, shared and in

@@ -239,10 +239,10 @@ def in_evaluation(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
 
 
 FEW = (
-    "quickstart", "lm/shakespeare_char", "speech/digit_strings_seq2seq", "speech/digit_strings_ctc", "diffusion/digits",
-    "generate/digits", "bert/books", "t5/books", "decision/cartpole", "mix/vehicle", "in_context/linear",
+    "quickstart", "speech/digit_strings_seq2seq", "speech/digit_strings_ctc", "diffusion/digits", "bert/books",
+    "decision/cartpole", "mix/vehicle",
 )  # fmt: skip
-"""Configurations in which every task and every kind of attention is; the others are tried in the larger tier."""
+"""One configuration of every kind; the others are tried in the larger tier."""
 NAMES = [str(path.relative_to(ROOT / "configs").with_suffix("")) for path in CONFIGS]
 
 
@@ -392,7 +392,7 @@ def writer(**options: Any) -> Model:
     return Model(tokenizers, Cores(core), {"lm": head}, context=8).eval()
 
 
-@pytest.mark.parametrize("half", [True, False], ids=["halves", "float32"])
+@pytest.mark.parametrize("half", [True, pytest.param(False, marks=pytest.mark.system)], ids=["halves", "float32"])
 @pytest.mark.parametrize("rows", [[[8, 1]], [[8], [8, 1, 2]]], ids=["one", "ragged"])
 @pytest.mark.parametrize(
     "options",

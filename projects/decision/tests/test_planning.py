@@ -91,7 +91,7 @@ def score(agent: Player, history, actions, step: int) -> float:
     return total + float(predicted["return"].expectation(hidden[None])) - likeliest
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.system) for seed in (1, 2, 3))])
 @torch.inference_mode()
 def test_the_best_of_all_plans_is_chosen(seed):
     agent = player(Planning(beams=16, horizon=2, expand=4), seed)
