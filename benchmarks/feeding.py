@@ -144,7 +144,7 @@ def worker_seconds(process: int) -> float:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("what", choices=("images", "workers"))
-    options.add_argument("--count", type=int, default=1024)
+    options.add_argument("--count", type=int, default=2048)
     options.add_argument("--pairs", type=int, default=6)
     chosen = options.parse_args()
     torch.set_num_threads(1)

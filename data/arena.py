@@ -7,6 +7,7 @@ import mmap
 import os
 import pickle
 import tempfile
+import weakref
 from collections.abc import Callable
 from multiprocessing import reduction
 from typing import Any
@@ -69,9 +70,21 @@ class Arena:
         """Returns a copy of the object that `write` has written; all its tensors are views of one tensor. `size` is the
         result of `write`; `pinned`: the tensors are in page-locked memory, from which a GPU copies faster."""
         copied = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
-        copied.numpy()[:] = np.frombuffer(self._mapped(size), np.uint8, size)
-        length, start = copied[:16].view(torch.int64).tolist()
-        return _Unpickler(io.BytesIO(copied[16 : 16 + length].numpy()), copied[start:]).load()
+        copied.copy_(torch.frombuffer(self._mapped(size), dtype=torch.uint8, count=size))
+        return restored(copied)
+
+    def lend(self, size: int, release: Callable[[], None]) -> Any:
+        """Returns the object that `write` has written without a copy. `release` is called when none of its tensors is
+        used any more; until then the arena must not be written."""
+        memory = memoryview(self._mapped(size))  # torch keeps it as long as a tensor uses it
+        weakref.finalize(memory, release).atexit = False
+        return restored(torch.frombuffer(memory, dtype=torch.uint8, count=size))
+
+
+def restored(content: Tensor) -> Any:
+    """Returns the object in the bytes of an arena, with tensors that are views of these bytes."""
+    length, start = content[:16].view(torch.int64).tolist()
+    return _Unpickler(io.BytesIO(content[16 : 16 + length].numpy()), content[start:]).load()
 
 
 def _received(duplicate: Any) -> Arena:

@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
@@ -30,6 +31,10 @@ from .workers import deaf, end_with_parent
 
 AHEAD = 3
 """The largest number of requests of one kind (training, or anything else) that one worker has at the same time."""
+LENT = 2
+"""The largest number of batches of one worker and kind that are used where the worker wrote them, without a copy."""
+SLOTS = AHEAD + LENT
+"""The number of arenas of one worker and kind."""
 IN_FLIGHT = 2**30
 """The number of bytes (1 GiB) of the batches that are read ahead, at most; one batch can be larger."""
 
@@ -97,7 +102,7 @@ class Workers(Feed):
     called with a line about these batches.
 
     Request k for training is read by worker k modulo `number`, and so is request k of all others. A worker writes the
-    batches of a request into one of its arenas, and this process copies them out."""
+    batches of a request into one of its arenas. This process uses them there, or copies them if few arenas are free."""
 
     def __init__(
         self, splits: Mapping[str, Split], number: int, plan: Plan | None = None, pinned: bool = False,
@@ -137,12 +142,15 @@ class Workers(Feed):
                     break
                 self.receive(worker, ticket.text)
         size, error = self.done.pop(ticket.number)
-        try:
-            if error is not None:
-                raise error
-            return worker.arenas[ticket.slot].read(size, self.pinned)
-        finally:
+        if error is not None:
             worker.free(ticket.slot)
+            raise error
+        arena = worker.arenas[ticket.slot]
+        if not self.pinned and worker.can_lend(ticket.slot):
+            return arena.lend(size, partial(worker.free, ticket.slot))
+        result = arena.read(size, self.pinned)
+        worker.free(ticket.slot)
+        return result
 
     def receive(self, worker: Worker, text: str) -> None:
         """Waits for the next message of a worker."""
@@ -184,9 +192,11 @@ class Worker:
     def __init__(self, content: bytes, name: str):
         context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads of this process hold
         self.connection, other = context.Pipe()
-        self.arenas = [Arena() for _ in range(2 * AHEAD)]
-        self.slots = {True: deque(range(AHEAD)), False: deque(range(AHEAD, 2 * AHEAD))}
+        self.arenas = [Arena() for _ in range(2 * SLOTS)]
+        self.slots = {True: deque(range(SLOTS)), False: deque(range(SLOTS, 2 * SLOTS))}
         """The free arenas, for training (True) and for everything else (False)."""
+        self.lent: set[int] = set()
+        """The arenas whose batches are used by this process."""
         self.discarded: set[int] = set()
         """The numbers of the requests that were given up, and whose messages have not arrived."""
         self.lock, self.name = threading.Lock(), name
@@ -205,7 +215,16 @@ class Worker:
 
     def free(self, slot: int) -> None:
         """Marks an arena as free."""
-        self.slots[slot < AHEAD].append(slot)
+        self.lent.discard(slot)
+        self.slots[slot < SLOTS].appendleft(slot)  # memory that was used last is in the cache of the processor
+
+    def can_lend(self, slot: int) -> bool:
+        """Returns whether a batch can be used in its arena; it is then counted until its arena is free."""
+        kind = slot < SLOTS
+        if sum((other < SLOTS) == kind for other in list(self.lent)) >= LENT:
+            return False
+        self.lent.add(slot)
+        return True
 
     def send(self, message: Any, text: str) -> None:
         """Sends a message to the process."""

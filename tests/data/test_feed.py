@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
@@ -18,7 +19,7 @@ from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.arena import ALIGNED, Arena
 from chopmix.data.collate import Collator, Inputs
-from chopmix.data.feed import AHEAD, Thread, Workers
+from chopmix.data.feed import AHEAD, SLOTS, Thread, Workers
 from chopmix.data.request import Request
 from chopmix.data.sampler import SampleIndex
 from chopmix.data.samples import Listed
@@ -130,6 +131,23 @@ def test_two_kinds_of_requests_are_read_at_once(two_workers):
     ahead = [two_workers.submit("train", request) for request in first[:4]]
     assert equal(list(other.answers(second)), [split_of(bad={1}, name="other").answer(request) for request in second])
     assert equal([two_workers.result(t)[0] for t in ahead], [split_of(bad={3, 11, 12}).answer(r) for r in first[:4]])
+
+
+def test_batches_that_are_kept_do_not_change(two_workers):
+    """Batches are used where a worker wrote them, until none of their tensors is used."""
+    requests = requests_of(split_of(), training=False) * 4
+    expected = [split_of(bad={3, 11, 12}).answer(request) for request in requests]
+    split = split_of(bad={3, 11, 12})
+    split.read_by(two_workers)
+    kept = [(n, batches) for n, batches in enumerate(split.answers(requests)) if n % 3 == 0 or n < 6]
+    for _ in range(3):
+        assert equal(list(split.answers(requests)), expected)
+        for n, batches in enumerate(split.answers(requests)):
+            assert equal(batches, expected[n])
+    assert len(kept) > 10 and all(equal(batches, expected[n]) for n, batches in kept)
+    del kept, batches
+    gc.collect()
+    assert all(len(worker.slots[kind]) == SLOTS for worker in two_workers.workers for kind in (True, False))
 
 
 def test_more_bad_samples_than_allowed_are_an_error_in_order(two_workers):

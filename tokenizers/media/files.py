@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -77,25 +77,40 @@ def read_jpeg(raw: Source) -> UInt8[Tensor, "c h w"] | None:
         warnings.filterwarnings("ignore", "The image decoding", DeprecationWarning)
 
     header = jpeg_header(content)
-    if header is None or math.prod(header[:2]) > PIXELS or content.count(b"\xff\xda") > SCANS:
+    if header is None or header.height * header.width > PIXELS:
+        return None
+    if not header.single_scan and content.count(b"\xff\xda") > SCANS:
         return None
     try:
         data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        mode = ImageReadMode.RGB if header[2] == 3 else ImageReadMode.GRAY
+        mode = ImageReadMode.RGB if header.channels == 3 else ImageReadMode.GRAY
         return decode_jpeg(data, mode=mode, apply_exif_orientation=True)
     except RuntimeError:  # Pillow's reader says what is wrong
         return None
 
 
-def jpeg_header(content: bytes) -> tuple[int, int, int] | None:
-    """Returns (height, width, channels) of a JPEG in colour or grey with 8 bits. Returns None for any other JPEG, and
-    if the header is damaged. The header is a sequence of segments: a marker of two bytes and a size of two bytes."""
-    start = 2
+class JpegHeader(NamedTuple):
+    """The size of a JPEG in pixels, its channels, and whether all its pixels are in one scan."""
+
+    height: int
+    width: int
+    channels: int
+    single_scan: bool
+
+
+def jpeg_header(content: bytes) -> JpegHeader | None:
+    """Returns the header of a JPEG in colour or grey with 8 bits. Returns None for any other JPEG, and if the header is
+    damaged. The header is a sequence of segments: a marker of two bytes and a size of two bytes."""
+    start, frame = 2, None
     while start + 9 < len(content) and content[start] == 0xFF:
         marker, size = content[start + 1], int.from_bytes(content[start + 2 : start + 4], "big")
         if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
             bits, height, width, channels = content[start + 4], *sizes_in(content, start + 5), content[start + 9]
-            return (height, width, channels) if bits == 8 and channels in (1, 3) and height and width else None
+            if frame is not None or bits != 8 or channels not in (1, 3) or not height or not width:
+                return None
+            frame = height, width, channels, marker != 0xC2
+        if marker == 0xDA and frame is not None:  # the first scan; a sequential one with all channels is the only one
+            return JpegHeader(*frame[:3], single_scan=frame[3] and content[start + 4] == frame[2])
         if marker in (0xD8, 0xD9, 0xDA) or size < 2:
             return None
         start += 2 + size
