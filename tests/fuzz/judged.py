@@ -40,7 +40,7 @@ from chopmix.experiment.settings.document import ConfigError
 from chopmix.tokenizers.encoding import coder_program
 
 FORMATS = ("configurations", "overrides", "dry runs", "images", "sounds", "sensors", "scores", "fonts", "grammars",
-           "shards", "manifests", "corpora", "imports", "runs", "command lines",
+           "shards", "manifests", "logs", "idx files", "divisions", "corpora", "imports", "runs", "command lines",
            "payloads", "systems", "data options", "plans", "episodes", "minari", "clocks", "codes")  # fmt: skip
 SECONDS = 10.0
 """Seconds of the processor that one input may take."""

@@ -15,9 +15,12 @@ from typing import Any
 import pytest
 from batching import make_batch
 from chopmix.data.base import Dataset
+from chopmix.data.datasets.idx import Idx
 from chopmix.data.datasets.manifest import Manifest
+from chopmix.data.datasets.table import Table, TableLabel, TableStream
 from chopmix.data.datasets.text import Text
 from chopmix.data.datasets.webdataset import Webdataset
+from chopmix.data.division import Division
 from chopmix.data.shard_index import shard_index
 from chopmix.data.tar_files import expand
 from chopmix.data.token_file import HEADER, MAGIC
@@ -327,6 +330,98 @@ def test_manifests(judge, data, given):
     whole = ".jsonl" in ending
     dataset = Manifest(train=f"odd{ending}", columns=COLUMNS if whole else TABLED, files=FILES)
     judge.check("manifests", lambda: learn(SAMPLES if whole else FROM_TABLES, dataset, folder), f"{ending} {content!r}")
+
+
+# ---------------------------------------------------------------------------------------------------- tables over time
+
+LOG = "time,x,y,t,state\n" + "".join(
+    f"{n / 10},{n % 7},{-n if n % 5 else ''},{n if n % 4 == 0 else ''},{'ab'[n // 20 % 2]}\n" for n in range(200)
+)
+DATED = "time;x;y;t;state\n".replace(";", ",") + "".join(
+    f"2026-11-30 08:00:{n // 10:02}.{n % 10},{n},{n / 3},,{'ab'[n // 20 % 2]}\n" for n in range(100)
+)
+STREAMS = {"fast": TableStream(columns=["x", "y"], rate=10), "slow": TableStream(columns=["t"])}
+MEASURED = experiment(
+    {"fast": {"use": "sensor", "channels": 2}, "slow": {"use": "sensor", "channels": 1}},
+    {"state": {"use": "classification", "target": "state"}}, {"samples_per_step": 4},
+)  # fmt: skip
+
+
+def as_parquet(text: str) -> bytes:
+    """A log as a parquet file."""
+    csv, parquet = pytest.importorskip("pyarrow.csv"), pytest.importorskip("pyarrow.parquet")
+    content = io.BytesIO()
+    parquet.write_table(csv.read_csv(io.BytesIO(text.encode())), content, row_group_size=30)
+    return content.getvalue()
+
+
+logs = st.tuples(
+    st.sampled_from((".csv", ".CSV", "")),
+    changed_text([LOG, DATED]).map(lambda text: text.encode(errors="surrogatepass")) | changed_bytes([LOG.encode()]),
+) | st.deferred(lambda: st.tuples(st.just(".parquet"), changed_bytes([as_parquet(LOG), as_parquet(DATED)])))
+
+
+@fuzzed(
+    30, given=st.tuples(logs, st.sampled_from(["1 s", "250 ms", "1 h", "3"]), st.sampled_from([None, "0.5 s", "9 s"]))
+)
+def test_logs(judge, data, given):
+    pytest.importorskip("pyarrow")
+    (ending, content), window, stride = given
+    folder = judge.folder()
+    (folder / f"odd{ending}").write_bytes(content)
+
+    def read() -> None:
+        label = TableLabel(column="state", at="most")
+        dataset = Table(
+            train=f"odd{ending}", time="time", window=window, stride=stride, streams=STREAMS, label=label
+        )  # fmt: skip
+        learn(MEASURED, dataset, folder)
+        learn(MEASURED, dataset.divided(Division(val=0.2, test=0.2)), folder / "divided")
+
+    judge.check("logs", read, f"{ending} {window} {stride} {content!r}")
+
+
+# ------------------------------------------------------------------------------------------------ IDX files, divisions
+
+DRAWN = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (30, 8, 8)) + bytes(range(64)) * 30
+MARKED = bytes([0, 0, 8, 1]) + (30).to_bytes(4, "big") + bytes(n % 3 for n in range(30))
+DIGITS = experiment(
+    {"image": IMAGE | {"channels": 1}}, {"digit": {"use": "classification", "target": "label"}}, {"samples_per_step": 4}
+)
+
+
+@fuzzed(
+    30,
+    given=st.tuples(changed_bytes([DRAWN], most=1), st.just(MARKED))
+    | st.tuples(st.just(DRAWN), changed_bytes([MARKED], most=1)),
+)
+def test_idx_files(judge, data, given):
+    folder = judge.folder()
+    for name, content in zip(("odd-images-idx3-ubyte", "odd-labels-idx1-ubyte"), given, strict=True):
+        (folder / name).write_bytes(content)
+    judge.check("idx files", lambda: learn(DIGITS, Idx(train="odd-images-idx3-ubyte"), folder), repr(given))
+
+
+shares = st.sampled_from([0.3] * 12 + [0.0, 0.1, 0.5, 0.9, 1.0, -0.1, 1e-9, float("nan"), 2])
+names = st.sampled_from([None] * 12 + ["label", "note", "image", "number", "tags", "missing", "key", ""])
+numbers_of_folds = st.sampled_from([None] * 6 + [2] * 3 + [0, 1, 8, 10**9])
+
+
+@fuzzed(30, given=st.tuples(jsonl | st.just(lines(ROWS)), shares, shares, names, names, names, numbers_of_folds))
+def test_divisions(judge, data, given):
+    content, val, test, stratify, group, order, folds = given
+    folder = judge.folder()
+    (folder / "odd.jsonl").write_text(content, errors="surrogatepass")
+    for each in ROWS:
+        for name in MAKERS:
+            shutil.copy(f"../data/{each[name]}", folder)
+
+    def read() -> None:
+        division = Division(val=val, test=test, stratify=stratify, group=group, order=order, folds=folds, fold=0)
+        dataset = Manifest(train="odd.jsonl", columns=COLUMNS, files=FILES).divided(division)
+        learn(SAMPLES, dataset, folder)
+
+    judge.check("divisions", read, repr(given))
 
 
 # -------------------------------------------------------------------------------------------------------------- corpora
