@@ -78,7 +78,7 @@ class Manifest(OwnFiles):
         return samples
 
     def others(self) -> list[str]:
-        _, row = next(rows_of(Path(os.path.expanduser(self.train))))
+        _, row = next(rows_of(Path(os.path.expanduser(self.train))), (0, {}))
         return [name for name in row if name not in (*self.columns, "key")]
 
 

@@ -407,7 +407,9 @@ def times_of(column: Any, name: str, path: Path, rows: int) -> tuple[np.ndarray,
         at = column.is_null().to_pylist().index(True)
         raise DataError(f"{path}, row {rows + at + 1:,}: there is no time in column {name!r}")
     if arrow.types.is_timestamp(column.type) or arrow.types.is_date(column.type):
-        return column.cast(arrow.timestamp("us")).cast(arrow.int64()).to_numpy(zero_copy_only=False) / 1e6, True
+        return column.cast(arrow.timestamp("us"), safe=False).cast(arrow.int64()).to_numpy(
+            zero_copy_only=False
+        ) / 1e6, True
     if arrow.types.is_integer(column.type) or arrow.types.is_floating(column.type):
         seconds = column.cast(arrow.float64()).to_numpy(zero_copy_only=False)
         if not np.isfinite(seconds).all():

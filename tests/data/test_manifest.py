@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
-from chopmix.data.datasets.manifest import rows_of
+from chopmix.data.datasets.manifest import Manifest, rows_of
+from chopmix.data.division import Division
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.files.reading import DataError
@@ -67,3 +68,10 @@ def test_columns_that_a_manifest_has_are_told_where_one_is_empty(tmp_path, monke
     Path("x.yaml").write_text(json.dumps(tree))
     with pytest.raises(DataError, match="'sound'; dataset.columns does not name path, speaker, which the samples have"):
         train(load_config("x.yaml"))
+
+
+def test_a_division_of_an_empty_manifest_is_refused(tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    dataset = Manifest(train=str(tmp_path / "empty.jsonl"), columns=["text"])
+    with pytest.raises(DataError, match=r"has no column 'who'; possible: text"):
+        dataset.divided(Division(group="who"))

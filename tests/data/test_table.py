@@ -241,3 +241,17 @@ def test_a_prepared_table_that_disappears_is_named_in_another_process(tmp_path):
     (folder / "time.npy").unlink()
     with pytest.raises(DataError, match=r"the prepared data in .* are damaged \(.*time\.npy.*\); delete this folder"):
         pickle.loads(packed)
+
+
+def test_times_in_nanoseconds_are_rounded(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    start = np.datetime64("2026-11-30T08:00:00", "ns")
+    times = start + np.arange(100) * np.timedelta64(100_000_001, "ns")
+    columns = {"time": times, "x": np.arange(100.0), "y": np.arange(100.0), "t": np.arange(100.0)}
+    parquet.write_table(
+        pyarrow.table({**columns, "state": ["a"] * 100, "camera": ["1.png"] * 100}), tmp_path / "log.parquet"
+    )
+    samples = table(str(tmp_path / "log.parquet")).read(str(tmp_path / "log.parquet"))
+    assert samples.keys[0] == "2026-11-30T08:00:00.000 to 2026-11-30T08:00:01.900"
