@@ -121,9 +121,13 @@ class Division:
         return f"{len(samples)} samples have only {len(values)} different values in column {column!r}"
 
     def notices(self, samples: Samples, numbers: Mapping[str, Sequence[int]]) -> list[str]:
-        """Returns sentences about a division that differs much from the shares: a split with more than twice its share,
-        because a group is large, and classes that are missing in a split."""
+        """Returns the number of groups in each split, and sentences about a division that differs much from the shares:
+        a split with more than twice its share, because a group is large, and classes that are missing in a split."""
         lines, shares = [], {"val": 1 / self.folds if self.folds else self.val, "test": self.test}
+        if self.group:
+            groups = {s: len(set(values_of(samples, self.group, np.array(numbers[s])))) for s in self.splits}
+            listed = ", ".join(f"{count:,} in {split}" for split, count in groups.items())
+            lines.append(f"data.split: of the values in column {self.group!r}, {listed}; none is in two splits")
         for split in self.splits[1:]:
             share = len(numbers[split]) / len(samples)
             if self.group and share > 2 * shares[split]:
@@ -135,7 +139,8 @@ class Division:
                 train, other = (set(values_of(samples, self.stratify, np.array(numbers[s]))) for s in ("train", split))
                 for label in sorted(train ^ other, key=str):
                     where = split if label in train else "train"
-                    lines.append(f"data.split: {where} has no sample of the class {shown(label)}")
+                    missing = "sample without a class" if label is None else f"sample of the class {shown(label)}"
+                    lines.append(f"data.split: {where} has no {missing}")
         return lines
 
 

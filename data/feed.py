@@ -159,7 +159,8 @@ class Workers(Feed):
             is_first, self.largest = not self.largest, size
             if is_first:
                 ahead = self.ahead(training=True)
-                self.say(f"data.workers: {self.number} processes read ahead, {ahead} batches of {size / 1e6:.1f} MB")
+                processes = "1 process reads" if self.number == 1 else f"{self.number} processes read"
+                self.say(f"data.workers: {processes} ahead, {ahead} batches of {size / 1e6:.1f} MB")
         if number in worker.discarded:
             worker.discarded.discard(number)
             worker.free(slot)

@@ -129,7 +129,13 @@ class SampleDataset(Dataset):
 
     def notices(self) -> list[str]:
         """Returns sentences about the splits that the user should read before training."""
-        return self.division.notices(*self._division) if self.division else []
+        if not self.division:
+            return []
+        samples, numbers = self._division
+        lines = self.division.notices(samples, numbers)
+        if "test" in numbers:
+            lines = [f"data.split: {len(numbers['test']):,} samples for test, which training does not read", *lines]
+        return lines
 
     truth_column: str = ""
     """The column whose values are the answers in `truth`; empty without a known distribution."""

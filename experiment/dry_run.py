@@ -87,7 +87,8 @@ def batch_lines(experiment: Experiment) -> list[str]:
         optimizer_values=trainer.learner.optimizer.state_values(),
     )  # fmt: skip
     unit, padding = train.unit.split()[0], throughput.slots - throughput.tokens
-    length = f"{settings.steps:,} steps, {settings.steps * train.rows / len(train):.2f} epochs"
+    steps = settings.steps if settings.epochs is None else train.steps_of(settings.epochs, settings.seed)
+    length = f"{steps:,} steps, {settings.epochs or steps * train.rows / len(train):.2f} epochs"
     length = length if settings.minutes is None else f"{settings.minutes:g} minutes"
     return [
         f"a step: {train.rows} {train.unit} = {throughput.tokens:,} tokens and {padding:,} slots of padding "

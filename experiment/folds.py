@@ -34,8 +34,9 @@ def division_of(options: argparse.Namespace) -> list[str]:
 
 def write_predictions(config: Config, trust: Trust) -> None:
     """Write the predictions of the best checkpoint for the validation samples of a fold into `predictions.jsonl` in the
-    folder of the run, one sample per line: {"fold": 0, "key": "a.png", "label": "cat", "class": {"class": "cat", ...}},
-    with the values of the columns that tasks compare with, and the answer of each task."""
+    folder of the run, one sample per line: {"fold": 0, "key": "a.png", "targets": {"label": "cat"}, "kind": {"class":
+    "cat", ...}}, with the values of the columns that tasks predict, and the answer of each task by its name, or
+    "error" for a sample that cannot be read."""
     run = load_run(config.out, trust=trust.modules, remote=trust.hosts)
     split, file = run.open("val"), Path(config.out) / "predictions.jsonl"
     columns = dict.fromkeys(column for task in run.tasks.values() for column in task.needs.columns)
@@ -44,7 +45,8 @@ def write_predictions(config: Config, trust: Trust) -> None:
     with atomic_file(file, "w") as lines:
         for number, (key, answer) in enumerate(zip(split.samples.keys, answers, strict=True)):
             true = split.samples.row(number, columns) if columns else {}
-            row = {"fold": config.data.split.fold, "key": key, **{name: true.get(name) for name in columns}, **answer}
+            targets = {name: true.get(name) for name in columns}
+            row = {"fold": config.data.split.fold, "key": key, "targets": targets, **answer}
             lines.write(json.dumps(row) + "\n")
 
 
@@ -56,7 +58,8 @@ def print_folds(folder: Path, summaries: Sequence[Mapping[str, float]], folds: i
     with atomic_file(folder / FILE, "w") as lines:
         for file in files:
             lines.write(file.read_text())
-    counts = [len(file.read_text().splitlines()) for file in files[:folds]]
+    rows = [list(map(json.loads, file.read_text().splitlines())) for file in files[:folds]]
+    counts = [sum("error" not in row for row in rows_of_fold) for rows_of_fold in rows]
     names = [name for name in summaries[0] if name not in ("step", "seconds", "best_step")]
     table = Table("fold", "samples", *names, title=f"{folds} folds", title_justify="left")
     values = {name: [statistics.mean(run[name] for run in summaries[fold::folds]) for fold in range(folds)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from ..data.base import cache_folder
 from ..data.processes import Processes
 from ..data.split import Split
 from ..training.log import duration
@@ -20,7 +22,7 @@ def prepare_data(config: Config, say: Callable[[str], None] = print) -> None:
     """Opens all splits of the data set of a configuration. What this stores in the cache folder is used by all runs
     with the same data: indexes of tar shards, tables, token files, unpacked archives, and the codes of other runs. If
     it is interrupted, the next call continues. Raises the errors of training for data that cannot be used."""
-    started = time.perf_counter()
+    started, before = time.perf_counter(), stored()
     processes = Processes.start("cpu")
     with tempfile.TemporaryDirectory() as folder:
         config = counted(replace(config, out=Path(folder)))
@@ -31,8 +33,15 @@ def prepare_data(config: Config, say: Callable[[str], None] = print) -> None:
                 splits[name] = open_split(config, data.dataset, name, data.choppers, data.tasks, say=say)
     for name, split in splits.items():
         split.keep()
-        say(f"{name}: {size_of(split)}, fingerprint {split.fingerprint[:12]}")
-    say(f"{data.dataset.name} is prepared after {duration(time.perf_counter() - started)}")
+        say(f"{name}: {size_of(split)}")
+    new = len(stored() - before)
+    written = f"{new:,} new files in {cache_folder()}" if new else "nothing was missing or had to be stored"
+    say(f"{data.dataset.name} is prepared after {duration(time.perf_counter() - started)}: {written}")
+
+
+def stored() -> set[str]:
+    """Returns the paths of all files in the cache folder."""
+    return {os.path.join(folder, name) for folder, _, names in os.walk(cache_folder()) for name in names}
 
 
 def size_of(split: Split) -> str:

@@ -15,6 +15,7 @@ from ...tokenizers.media.files import read_picture
 from .start import (
     INSPECTED,
     Start,
+    advice,
     classes_line,
     classification,
     encoder_input,
@@ -22,6 +23,7 @@ from .start import (
     quoted,
     split_of,
     training_of,
+    unreadable,
 )
 
 
@@ -49,8 +51,9 @@ def images(path: Path, encoder: str | None = None) -> Start:
     found = [
         f"{len(samples):,} images of {sides[:, 1].min()} x {sides[:, 0].min()}"
         + ("" if same else f" to {sides[:, 1].max()} x {sides[:, 0].max()}")
-        + f" pixels, {'in colour' if colour else 'grey'}{f'; {bad} of {len(sizes) + bad} cannot be read' * bool(bad)}",
+        + f" pixels, {'in colour' if colour else 'grey'}{unreadable(bad, len(sizes))}",
         classes_line(counts),
+        *advice(counts),
     ]
     tokens = (size // patch) ** 2
     shift = max(1, size // 14)
@@ -74,16 +77,16 @@ def images(path: Path, encoder: str | None = None) -> Start:
     )  # fmt: skip
 
 
-def inspected_images(samples: Samples) -> tuple[list[tuple[int, int]], bool, int]:
-    """Returns (the sizes (height, width) of some images, whether one of them has colours, the number of images that
+def inspected_images(samples: Samples) -> tuple[list[tuple[int, int]], bool, list[str]]:
+    """Returns (the sizes (height, width) of some images, whether one of them has colours, the keys of the images that
     cannot be read). Raises DataError if none can be read."""
-    sizes, colour, bad = [], False, 0
+    sizes, colour, bad = [], False, []
     for number in np.linspace(0, len(samples) - 1, min(INSPECTED, len(samples))).astype(int).tolist():
         value = samples.row(number, ("image",))["image"]
         try:
             array = value if isinstance(value, np.ndarray) else np.asarray(read_picture(value).convert("RGB"))
         except (ValueError, OSError):
-            bad += 1
+            bad.append(samples.keys[number])
             continue
         sizes.append(array.shape[:2])
         colour = colour or (array.ndim == 3 and bool((array != array[..., :1]).any()))

@@ -15,7 +15,18 @@ from ...data.datasets.manifest import rows_of
 from ...files.reading import DataError
 from ...files.writing import atomic_file
 from ..run_folder import RunError
-from .start import GROUPS, INSPECTED, Start, encoder_input, labelled, model_of, quoted, target_of, training_of
+from .start import (
+    GROUPS,
+    INSPECTED,
+    Start,
+    encoder_input,
+    labelled,
+    model_of,
+    quoted,
+    target_of,
+    training_of,
+    unreadable,
+)
 
 SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif"}
 
@@ -41,9 +52,7 @@ def sounds(path: Path, encoder: str | None = None) -> Start:
     tokens = int(np.ceil((longest / 0.01 + 1) / frames)) + 1
     found = [
         f"{len(rows):,} sounds of {min(lengths):.1f} to {max(lengths):.1f} s at "
-        f"{', '.join(f'{hertz:,} Hz' for hertz in rates)}"
-        + f"; {bad} of {len(lengths) + bad} cannot be read"
-        * bool(bad)
+        f"{', '.join(f'{hertz:,} Hz' for hertz in rates)}" + unreadable(bad, len(lengths))
     ]
     values = [row[label] for row in rows if row.get(label) not in (None, "")]
     columns = ", ".join(map(quoted, [file, label, *([group] if group else [])]))
@@ -79,12 +88,12 @@ def inspected_sounds(manifest: Path, rows: Sequence[Mapping[str, Any]], file: st
     read). Raises DataError if none can be read."""
     import soundfile
 
-    rates, lengths, bad = Counter(), [], 0
+    rates, lengths, bad = Counter(), [], []
     for number in np.linspace(0, len(rows) - 1, min(INSPECTED, len(rows))).astype(int).tolist():
         try:
-            info = soundfile.info(str(manifest.parent / str(rows[number][file])))
+            info = soundfile.info(str(manifest.parent / str(rows[number].get(file))))
         except (RuntimeError, OSError, TypeError):
-            bad += 1
+            bad.append(str(rows[number].get(file)))
             continue
         rates[info.samplerate] += 1
         lengths.append(info.duration)

@@ -114,12 +114,29 @@ def classes_line(counts: Counter) -> str:
     return f"{len(counts)} classes: {listed}{', ...' if len(counts) > 12 else ''}"
 
 
+def unreadable(bad: Sequence[str], readable: int) -> str:
+    """Returns a part of a sentence about the inspected files that cannot be read; empty if there are none."""
+    rest = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+    return f"; {len(bad)} of {readable + len(bad)} cannot be read ({bad[0]}{rest})" if bad else ""
+
+
+def advice(counts: Counter | None, group: str | None = None) -> list[str]:
+    """Returns sentences about what was chosen for a target column: weighted classes, and a column of groups."""
+    weighted = ["class_weights: balanced, because the classes have very different numbers of samples"]
+    grouped = [f"split by {group!r}: no value of this column is in two splits"]
+    return weighted * (counts is not None and is_unequal(counts)) + grouped * (group is not None)
+
+
+def is_unequal(counts: Counter) -> bool:
+    """Returns whether the largest class has more than four times the samples of the smallest."""
+    return max(counts.values()) > 4 * min(counts.values())
+
+
 def classification(counts: Counter, column: str) -> list[str]:
     """Returns the lines of a task that predicts the classes in a column. Raises RunError for fewer than two classes."""
     if len(counts) < 2:
         raise RunError(f"there is only one class, {next(iter(counts), 'none')!r}; at least two are needed")
-    balanced = max(counts.values()) > 4 * min(counts.values())
-    weights = ", class_weights: balanced" if balanced else ""
+    weights = ", class_weights: balanced" if is_unequal(counts) else ""
     return [f"{name_of(column)}: {{use: classification, target: {quoted(column)}, label_smoothing: 0.1{weights}}}"]
 
 
@@ -159,12 +176,12 @@ def labelled(values: Sequence[Any], label: str, group: str | None, samples: int,
     number if there are many different numbers."""
     if len(set(map(str, values))) > 30 and all(map(is_number, values)):
         numbers = [float(value) for value in values]
-        found = [*found, f"{label}: numbers from {min(numbers):g} to {max(numbers):g}"]
+        found = [*found, f"{label}: numbers from {min(numbers):g} to {max(numbers):g}", *advice(None, group)]
         return {"tasks": [f"{name_of(label)}: {{use: regression, target: {quoted(label)}}}"], "best": "val/loss",
                 "data": split_of(None, None, group), "found": found}  # fmt: skip
     counts = Counter(map(str, values))
     return {"tasks": classification(counts, label), "best": "val/accuracy", "data": split_of(counts, label, group),
-            "found": [*found, classes_line(counts)]}  # fmt: skip
+            "found": [*found, classes_line(counts), *advice(counts, group)]}  # fmt: skip
 
 
 def is_number(value: Any) -> bool:

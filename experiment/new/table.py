@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..run_folder import RunError
-from .start import TARGETS, Start, classes_line, classification, is_number, model_of, quoted, training_of
+from .start import TARGETS, Start, advice, classes_line, classification, is_number, model_of, quoted, training_of
 
 TIMES = ("time", "timestamp", "datetime", "date", "seconds", "t")
 """Names of columns that are probably the time."""
@@ -85,7 +85,7 @@ def table(path: Path, encoder: str | None = None) -> Start:
         counts = Counter(str(value) for value in found.columns[found.label] if value not in (None, ""))
         data.append(f"  label: {{column: {quoted(found.label)}, at: last}}")
         tasks, best, attention = classification(counts, found.label), "val/accuracy", "same_sample"
-        lines.append(classes_line(counts))
+        lines += [classes_line(counts), *advice(counts)]
         question = f"What is the {found.label} in a window of measurements?"
     else:
         name = next(iter(streams))

@@ -67,7 +67,7 @@ def training_sizes(training: Training) -> Problems:
     yield from at_least("training", vars(training), "learning_rate", "clip")
     lengths = [name for name in ("steps", "minutes", "epochs") if getattr(training, name) is not None]
     if len(lengths) != 1:
-        has = f", not {' and '.join(lengths)}" if lengths else ""
+        has = f", not {' and '.join(lengths)}; set the others to null" if lengths else ""
         yield ("training",), f"needs one of 'steps', 'epochs' and 'minutes' (a budget of time){has}"
     if training.epochs is not None and not 0 < training.epochs <= 1_000_000:
         yield ("training", "epochs"), f"must be above 0 and at most 1,000,000, not {training.epochs:g}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from chopmix.commands.cli import main
 from chopmix.data.datasets.image_folder import ImageFolder
 from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.division import Division, balanced
@@ -121,8 +123,9 @@ def test_a_large_group_and_a_missing_class_are_reported():
     rows = [{"g": "large", "c": "x"}] * 60 + [{"g": "small", "c": "y"}] * 40
     division = Division(val=0.1, group="g", stratify="c")
     lines = division.notices(samples_of(rows), division.numbers(samples_of(rows)))
-    assert "val has 40% of the samples instead of 10%" in lines[0]
-    assert lines[1:] == [
+    assert lines[0] == "data.split: of the values in column 'g', 1 in train, 1 in val; none is in two splits"
+    assert "val has 40% of the samples instead of 10%" in lines[1]
+    assert lines[2:] == [
         "data.split: val has no sample of the class 'x'",
         "data.split: train has no sample of the class 'y'",
     ]
@@ -165,3 +168,27 @@ def test_classes_are_drawn_with_equal_probability():
     )
     with pytest.raises(DataError, match="data.balance is not possible for a mixture, or for samples with weights"):
         balanced(SimpleNamespace(mixture=[1], weights=None), "c")
+
+
+def test_predictions_of_folds_have_targets_and_bad_samples_are_not_counted(tmp_path, monkeypatch, capsys):
+    """The task has the name of its column."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"text": "chop " * (n % 3 + 1) if n != 4 else [1], "label": "ab"[n % 2]} for n in range(30)]
+    (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "x.yaml").write_text("""
+inputs: {text: {use: text, encoding: bytes}}
+model: {width: 16, depth: 1, heads: 2, context: 40, attention: same_sample}
+tasks: {label: {use: classification, target: label}}
+data: {dataset: {use: manifest, train: l.jsonl, columns: [text, label]}, bad_share: 0.2}
+training: {steps: 1, samples_per_step: 4}
+evaluation: {every: 1}
+logging: {tensorboard: false}
+""")
+    assert main(["train", "x.yaml", "--folds", "3"]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "runs/x/predictions.jsonl").read_text().splitlines()]
+    assert len(lines) == 30 and sum("error" in line for line in lines) == 1
+    for line in lines:
+        number = int(line["key"].removeprefix("line ")) - 1
+        assert line["targets"] == {"label": "ab"[number % 2]}
+        assert ("error" in line) == (number == 4) and ("error" in line or line["label"]["class"] in "ab")
+    assert any("all samples" in line and " 29 " in line for line in capsys.readouterr().out.splitlines())

@@ -66,11 +66,14 @@ def test_epochs_become_steps(tiny, capsys):
     stored, summary = (json.loads((folder / name).read_text()) for name in ("epochs.json", "summary.json"))
     assert stored["steps"] == summary["step"]
     assert "1.5 epochs of" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["train", str(file), "--dry-run"]) == 0
+    assert f"the run: {stored['steps']:,} steps, 1.50 epochs" in capsys.readouterr().out
     assert main(["train", str(file), "training.epochs=2"]) == 0  # more epochs continue the run
     assert json.loads((folder / "summary.json").read_text())["step"] > summary["step"]
     assert main(["train", str(file), "training.steps=3"]) == 2
     assert (
-        "needs one of 'steps', 'epochs' and 'minutes' (a budget of time), not steps and epochs"
+        "needs one of 'steps', 'epochs' and 'minutes' (a budget of time), not steps and epochs; set the others to null"
         in capsys.readouterr().err
     )
 
