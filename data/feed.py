@@ -200,7 +200,7 @@ class Worker:
         """The arenas whose batches are used by this process."""
         self.discarded: set[int] = set()
         """The numbers of the requests that were given up, and whose messages have not arrived."""
-        self.lock, self.name = threading.Lock(), name
+        self.lock, self.sending, self.name = threading.Lock(), threading.Lock(), name
         self.process = context.Process(target=serve, args=(other, self.arenas), daemon=True, name=f"chopmix {name}")
         self.process.start()
         other.close()
@@ -228,9 +228,10 @@ class Worker:
         return True
 
     def send(self, message: Any, text: str) -> None:
-        """Sends a message to the process."""
+        """Sends a message to the process. A long message is sent in parts, between which no other thread may send."""
         try:
-            self.connection.send(message)
+            with self.sending:
+                self.connection.send(message)
         except OSError:
             raise self.ended(text) from None
 

@@ -3,6 +3,7 @@ memory when they are read, so that processes share them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -66,6 +67,8 @@ class Columnwise:
     def __exit__(self, kind: type | None, *_: object) -> None:
         for name, file in self.files.items():
             self._header(name)
+            file.flush()
+            os.fsync(file.fileno())
             file.close()
         if kind is None:
             arrays = {name: ((rows, *shape), dtype.str) for name, (rows, shape, dtype) in self.shapes.items()}
@@ -98,15 +101,29 @@ def prepared(folder: Path, write: Callable[[Columnwise], None], kind: type[A] = 
     with suppress(DataError):
         return kind(folder)
     make_folder(folder.parent)
-    sweep_partials(folder)
-    delete(folder)
-    partial = partial_name(folder)
+    temporary = folder.with_suffix(".new")
+    sweep_partials(temporary)
+    partial = partial_name(temporary)
     make_folder(partial)
     try:
         with Columnwise(partial) as columns:
             write(columns)
-        with suppress(OSError):  # another process was faster
-            partial.rename(folder)
+        replace_folder(partial, folder, kind)
     finally:
         delete(partial)
     return kind(folder)
+
+
+def replace_folder(partial: Path, folder: Path, kind: type[Arrays]) -> None:
+    """Renames `partial` to `folder`, unless another process was faster. A damaged folder is removed first."""
+    for _ in range(3):
+        with suppress(OSError):  # it exists
+            partial.rename(folder)
+            return
+        with suppress(DataError):
+            kind(folder)
+            return
+        damaged = partial_name(folder.with_suffix(".new"))
+        with suppress(OSError):
+            folder.rename(damaged)
+        delete(damaged)

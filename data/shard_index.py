@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from ..files.progress import counted
-from ..files.reading import LARGE, PACKED, DataError, regular, utf8
+from ..files.reading import LARGE, PACKED, DataError, regular, shown, utf8
 from ..files.records import Record, parse_json, read_record
 from ..files.trust import is_remote
 from ..files.writing import make_folder, sweep, write_text
@@ -29,10 +29,12 @@ from .prepared import Arrays, Columnwise, prepared
 from .tar_files import DAMAGED, members, open_file, unpacked, version
 from .workers import deaf, workers_of
 
-FORMAT = 1
+FORMAT = 2
 """The number of the format of an index."""
 MOST_CLASSES = 2**16
 """The values of `cls` are part of the index if there are at most this many."""
+MOST_EXTENSIONS = 2**16
+"""The largest number of different extensions of members."""
 LONGEST_CLASS = 64
 """The values of `cls` are part of the index if they have at most this many bytes."""
 MANY = 100
@@ -47,7 +49,8 @@ class ShardRecord(Record):
     """The positions of the samples in one shard, which is stored as a JSON file in the cache folder."""
 
     path: str
-    """The uncompressed tar file: the shard, or its unpacked copy in the cache folder."""
+    """The absolute path (or the address) of the uncompressed tar file: the shard, or its unpacked copy in the cache
+    folder."""
     content: str
     """See `shard_version`."""
     samples: list[tuple[str, dict[str, tuple[Natural, Natural]] | dict[Literal["damaged"], str]]]
@@ -80,6 +83,8 @@ class ShardIndex(Arrays):
         self.fingerprint: str = self.about["fingerprint"]
         self.starts, self.count = self["starts"], len(self["key"])
         self.keys = ShardKeys(self)
+        if len({*map(len, (self.sources, self.versions, self.prefixes, self.starts))}) > 1:
+            raise ValueError("the lists of shards have different lengths")
         counts = np.diff(self.starts, append=self.count)
         for name, total in (("key", len(self["keys"])), ("member", len(self["place"]))):
             ends = np.repeat(self[f"first_{name}"], counts) + self[name]
@@ -166,11 +171,20 @@ def shard_index(paths: Sequence[str]) -> ShardIndex:
     created, from the stored records of unchanged shards and from new records, by several processes if there are many.
     Raises DataError if a shard does not exist, if its first member cannot be read, or if a shard contains a key
     twice."""
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{shown(path)}: the path of a shard must be UTF-8; rename it") from None
     versions = versions_of(paths)
-    names = [path if is_remote(path) else os.path.abspath(path) for path in paths]
-    described = Fingerprint(FORMAT, names, versions).hex
+    described = Fingerprint(FORMAT, list(paths), list(map(located, paths)), versions).hex
     folder = cache_folder() / "shards" / f"index-{described[:32]}"
     return prepared(folder, partial(write_index, paths=paths, versions=versions), ShardIndex)
+
+
+def located(path: str) -> str:
+    """Returns the absolute path of a local shard, and the address of a remote one."""
+    return path if is_remote(path) else os.path.abspath(path)
 
 
 def versions_of(paths: Sequence[str]) -> list[str]:
@@ -188,8 +202,8 @@ def version_of(path: str) -> str:
 
 
 def local_version(stat: os.stat_result) -> str:
-    """Returns the version of a local file: its size and the times of its last changes."""
-    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+    """Returns the version of a local file: its size and the time of its last change."""
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def shard_version(path: str) -> str:
@@ -200,8 +214,8 @@ def shard_version(path: str) -> str:
 
 def record_file(path: str, changed: str) -> Path:
     """Returns the file in which the record of a shard with this version is stored."""
-    name = path if is_remote(path) else os.path.abspath(path)
-    return cache_folder() / "shards" / f"{hashlib.sha256(f'{FORMAT} {name} {changed}'.encode()).hexdigest()[:32]}.json"
+    name = hashlib.sha256(f"{FORMAT} {located(path)} {changed}".encode()).hexdigest()[:32]
+    return cache_folder() / "shards" / f"{name}.json"
 
 
 def stored_record(path: str, changed: str) -> ShardRecord | None:
@@ -218,12 +232,17 @@ def make_record(path: str, changed: str) -> None:
     """Finds the members of a shard, and stores their record. Raises DataError if the shard does not exist or its first
     member cannot be read."""
     file = record_file(path, changed)
-    source = unpacked(path, file.with_suffix(".tar")) if Path(path).suffix in PACKED else path
+    source = unpacked(path, file.with_suffix(".tar").absolute()) if is_packed(path) else located(path)
     samples = list(members(source, path))
     with open_file(source) as tar:
         classes = [class_text(tar, parts) for _, parts in samples]
     record = ShardRecord(path=source, content=shard_version(path), samples=samples, classes=classes)
     write_text(file, record.model_dump_json())
+
+
+def is_packed(path: str) -> bool:
+    """Returns whether a shard is compressed, so that its unpacked copy is read."""
+    return Path(path).suffix in PACKED
 
 
 def class_text(tar: Any, parts: dict[str, Any]) -> str | None:
@@ -282,10 +301,16 @@ def write_index(columns: Columnwise, paths: Sequence[str], versions: Sequence[st
     sample = key_bytes = member_count = 0
     for record in records_of(paths, versions):
         names = [key.encode(errors="backslashreplace") for key, _ in record.samples]
-        damage += [(sample + n, parts[DAMAGED]) for n, (_, parts) in enumerate(record.samples) if DAMAGED in parts]
-        spans = [{} if DAMAGED in parts else parts for _, parts in record.samples]
+        reasons = [parts.get(DAMAGED) if isinstance(parts.get(DAMAGED), str) else None for _, parts in record.samples]
+        damage += [(sample + number, reason) for number, reason in enumerate(reasons) if reason is not None]
+        spans = [{} if reason is not None else parts for reason, (_, parts) in zip(reasons, record.samples)]
         codes = [extensions.setdefault(name, len(extensions)) for parts in spans for name in parts]
         places = [span for parts in spans for span in parts.values()]
+        if len(extensions) > MOST_EXTENSIONS:
+            raise DataError(
+                f"{record.path} has more than {MOST_EXTENSIONS:,} different extensions, such as "
+                f"{shown(next(reversed(extensions)))}: the key of a sample is the name of its files up to the first dot"
+            )
         columns.add("starts", np.array([sample]))
         columns.add("first_key", np.array([key_bytes]))
         columns.add("first_member", np.array([member_count]))

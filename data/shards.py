@@ -13,7 +13,7 @@ from ..files.trust import is_remote
 from .base import data_root
 from .sample_dataset import SampleDataset, share
 from .samples import ByColumn, Columns, Renamed, Samples, picked
-from .shard_index import ShardIndex, decoded, local_version, shard_index
+from .shard_index import ShardIndex, decoded, is_packed, local_version, shard_index
 from .tar_files import open_file
 
 
@@ -66,8 +66,8 @@ class Shards(ByColumn):
         shard = self.index.shard(number)
         path, source = self.paths[shard], self.index.sources[shard]
         with open_file(source) as file:
-            unpacked = source != path or is_remote(path)
-            if not unpacked and local_version(os.fstat(file.fileno())) != self.index.versions[shard]:
+            is_original = not is_remote(path) and not is_packed(path)
+            if is_original and local_version(os.fstat(file.fileno())) != self.index.versions[shard]:
                 raise DataError(f"{path} changed after its samples were counted; start again")
             file.seek(offset)
             content = file.read(size)

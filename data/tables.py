@@ -192,9 +192,7 @@ def check_table(file: Path) -> None:
     if file.suffix.lower() == ".arrow":
         check_arrow(file)
     if file.suffix.lower() == ".parquet":
-        most = max(100 * os.path.getsize(file), ROOM)
-        if (size := unpacked_size(file, most)) > most:
-            raise DataError(f"{file}: its columns unpack to {size:,} bytes or more; possible: up to {most:,}")
+        check_unpacked_size(file)
 
 
 def check_arrow(file: Path) -> None:
@@ -202,6 +200,14 @@ def check_arrow(file: Path) -> None:
     unpacked."""
     if any(map(is_compressed, messages(file))):
         raise DataError(f"{file}: its columns are compressed; write it without compression, or as parquet")
+
+
+def check_unpacked_size(file: Path) -> None:
+    """Raises DataError if a parquet file unpacks to more than 100 times its size and more than `ROOM` bytes, or if the
+    size of its texts cannot be counted."""
+    most = max(100 * os.path.getsize(file), ROOM)
+    if (size := unpacked_size(file, most)) > most:
+        raise DataError(f"{file}: its columns unpack to {size:,} bytes or more; possible: up to {most:,}")
 
 
 def unpacked_size(file: Path, most: int) -> int:

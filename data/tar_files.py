@@ -104,6 +104,9 @@ def unpacked(path: str, target: Path) -> str:
     return str(target)
 
 
+DIGITS = 255
+"""The maximum number of digits of a number in a long header of a tar file."""
+NUMBER = re.compile(rb"[0-9]{%d}" % (DIGITS + 1))
 WORDS = 100
 """The maximum number of words in the global header of a tar file."""
 
@@ -116,10 +119,14 @@ class Headers:
         self.file, self.seek, self.tell = file, file.seek, file.tell
 
     def read(self, size: int) -> bytes:
-        """Returns `size` bytes, or fewer at the end. Raises ReadError if `size` is larger than SMALL."""
-        if size > SMALL:
+        """Returns `size` bytes, or fewer at the end. Raises ReadError if `size` is negative or larger than SMALL, or if
+        a long header has a number of more than DIGITS digits, which `tarfile` would take long to read."""
+        if not 0 <= size <= SMALL:
             raise tarfile.ReadError(f"a header claims a size of {size:,} bytes")
-        return self.file.read(size)
+        content = self.file.read(size)
+        if size > tarfile.BLOCKSIZE and NUMBER.search(content):
+            raise tarfile.ReadError(f"a header has a number of more than {DIGITS} digits")
+        return content
 
 
 def members(source: str, path: str) -> Iterator[tuple[str, dict]]:
@@ -130,11 +137,12 @@ def members(source: str, path: str) -> Iterator[tuple[str, dict]]:
     key, parts = None, {}
     try:
         with open_file(source) as file, tarfile.open(fileobj=Headers(file), mode="r:") as tar:
-            size = file.seek(0, os.SEEK_END)
+            size, before = file.seek(0, os.SEEK_END), -1
             for member in tar:
+                is_negative, before = member.size < 0 or tar.offset <= before, tar.offset
                 if len(tar.pax_headers) > WORDS:  # tarfile copies them for every member
                     raise ValueError(f"its global header has more than {WORDS} words")
-                if not member.isfile():
+                if not member.isfile() and not is_negative:
                     continue
                 path_inside = member.name.encode(errors="backslashreplace").decode()  # it may be invalid UTF-8
                 folder, _, name = path_inside.rpartition("/")
@@ -144,8 +152,10 @@ def members(source: str, path: str) -> Iterator[tuple[str, dict]]:
                     yield key, parts
                     parts = {}
                 key = member_key
-                if member.size < 0:  # possible in a pax header
+                if is_negative:  # possible in a pax header, and in a header of an unknown type
                     raise ValueError(f"a member of {member.size} bytes")
+                if member.issparse():
+                    raise ValueError("it has a sparse member; pack it without --sparse")
                 if member.offset_data + member.size > size:
                     break
                 parts[extension.lower()] = (member.offset_data, member.size)

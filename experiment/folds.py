@@ -6,10 +6,12 @@ import argparse
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.table import Table
 
+from ..data.samples import Columns
 from ..files.printing import figure_text, plain_console
 from ..files.trust import Trust
 from ..files.writing import atomic_file
@@ -44,7 +46,9 @@ def write_predictions(config: Config, trust: Trust) -> None:
         answers = predict(run.model, run.tasks, split)
     with atomic_file(file, "w") as lines:
         for number, (key, answer) in enumerate(zip(split.samples.keys, answers, strict=True)):
-            true = split.samples.row(number, columns) if columns else {}
+            true: Columns = {}
+            with suppress(ValueError, OSError):  # a sample that cannot be read; its answer says so
+                true = split.samples.row(number, columns) if columns else {}
             targets = {name: true.get(name) for name in columns}
             row = {"fold": config.data.split.fold, "key": key, "targets": targets, **answer}
             lines.write(json.dumps(row) + "\n")
@@ -60,7 +64,8 @@ def print_folds(folder: Path, summaries: Sequence[Mapping[str, float]], folds: i
             lines.write(file.read_text())
     rows = [list(map(json.loads, file.read_text().splitlines())) for file in files[:folds]]
     counts = [sum("error" not in row for row in rows_of_fold) for rows_of_fold in rows]
-    names = [name for name in summaries[0] if name not in ("step", "seconds", "best_step")]
+    measured = set.intersection(*(set(summary) for summary in summaries))  # a fold may lack some
+    names = [name for name in summaries[0] if name in measured - {"step", "seconds", "best_step"}]
     table = Table("fold", "samples", *names, title=f"{folds} folds", title_justify="left")
     values = {name: [statistics.mean(run[name] for run in summaries[fold::folds]) for fold in range(folds)]
               for name in names}  # fmt: skip

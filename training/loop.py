@@ -206,12 +206,12 @@ class Trainer:
             measured = any(name.rpartition("/")[0] == task for name in metrics if name != "val/loss")
             why = "val has too few samples for it" if measured else "no sample of val has a target of its task"
             raise ValueError(f"checkpoints.best is {self.saver.best!r}, but {why}; measured: {', '.join(metrics)}")
+        if self.early_stop and self.step < self.steps:  # before the best is saved with its state
+            self.check_early_stop(self.early_stop, metrics)
         score = self.score(self.saver.best, metrics)
         if math.isfinite(score) and (self.best is None or score <= self.best.judged):  # the newer of two equal scores
             self.best = Best(step=self.step, metric=self.saver.best, judged=score, metrics=metrics)
             self.save()
-        if self.early_stop and self.step < self.steps:
-            self.check_early_stop(self.early_stop, metrics)
         return metrics
 
     def score(self, name: str, metrics: Mapping[str, float]) -> float:

@@ -22,6 +22,7 @@ from ..fingerprint import Fingerprint, file_fingerprint
 from ..prepared import Arrays, Columnwise, prepared
 from ..sample_dataset import Divider, OwnFiles
 from ..samples import ByColumn, Columns, Samples
+from ..tables import check_unpacked_size
 
 UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 """The units of durations, in seconds."""
@@ -30,7 +31,9 @@ DATES = [
     f"{date}{time}" for date in ("%Y/%m/%d", "%d.%m.%Y", "%Y-%m-%d") for time in (" %H:%M:%S", " %H:%M", "")
 ]  # fmt: skip
 """The formats of dates in addition to ISO 8601."""
-FORMAT = 2
+LATEST = 1e11
+"""The largest number of seconds of a time (the year 5138)."""
+FORMAT = 3
 """The number of the format of prepared tables."""
 
 
@@ -204,11 +207,19 @@ class Windows(ByColumn):
 
     @cached_property
     def keys(self) -> Sequence[str]:
-        times, starts = self.arrays["time"], self.starts
+        times, starts = self.arrays["time"], starts_of(self.arrays["time"], self.size, self.step)
         firsts = np.searchsorted(times, starts - tolerance(times), side="left")
         lasts = np.searchsorted(times, starts + self.size - tolerance(times), side="left") - 1
-        dates = self.arrays.about["dates"]
-        return [f"{moment(times[first], dates)} to {moment(times[last], dates)}" for first, last in zip(firsts, lasts)]
+        for moment_of in (moment, exact_moment):  # all windows have different keys
+            texts = [
+                [moment_of(time, self.arrays.about["dates"]) for time in times[n].tolist()] for n in (firsts, lasts)
+            ]
+            keys = [f"{first} to {last}" for first, last in zip(*texts)]
+            if len(set(keys)) == len(keys):
+                break
+        else:
+            keys = [f"{key} ({number})" for number, key in enumerate(keys)]
+        return keys if self.chosen is None else [keys[number] for number in self.chosen]
 
     def select(self, numbers: Sequence[int]) -> Windows:
         numbers = numbers if self.chosen is None else [self.chosen[number] for number in numbers]
@@ -235,15 +246,16 @@ class Windows(ByColumn):
 
     def _range(self, name: str, start: float) -> tuple[np.ndarray, slice]:
         """Returns the times of a column or stream, and the part of them in the window that starts at `start`."""
-        times, allowed = self.arrays[f"{name}.time"], tolerance(self.arrays["time"])
+        times, allowed = self.arrays[f"{name}-time"], tolerance(self.arrays["time"])
         first, end = np.searchsorted(times, [start - allowed, start + self.size - allowed], side="left")
         return times, slice(int(first), int(end))
 
     def _measurements(self, name: str, stream: TableStream, start: float) -> Any:
-        times, part = self._range(f"stream-{name}", start)
+        array = f"stream-{list(self.streams).index(name)}"
+        times, part = self._range(array, start)
         if part.start == part.stop:
             return None
-        values, seconds = np.array(self.arrays[f"stream-{name}"][part]), times[part] - start
+        values, seconds = np.array(self.arrays[array][part]), times[part] - start
         if stream.rate is None:
             return {"values": values, "seconds": np.maximum(seconds, 0.0)}
         count = max(1, round(self.size * stream.rate))
@@ -253,8 +265,9 @@ class Windows(ByColumn):
         return grid
 
     def _value(self, name: str, start: float, at: str) -> Any:
-        _, part = self._range(f"column-{name}", start)
-        codes = self.arrays[f"column-{name}"][part].tolist()
+        array = f"column-{[*self.files, *self.labels].index(name)}"
+        _, part = self._range(array, start)
+        codes = self.arrays[array][part].tolist()
         if not codes:
             return None
         code = {"first": codes[0], "last": codes[-1]}.get(at)
@@ -294,6 +307,13 @@ def moment(seconds: float, dates: bool) -> str:
     return datetime.fromtimestamp(float(seconds), UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
 
 
+def exact_moment(seconds: float, dates: bool) -> str:
+    """Returns a time as text like `moment`, with all its digits, or with microseconds."""
+    if not dates:
+        return f"{seconds!r} s"
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
 # ----------------------------------------------------------------------------------------------------- preparing tables
 
 
@@ -301,9 +321,9 @@ def prepare_table(
     path: Path, time: str, streams: Mapping[str, TableStream], files: Sequence[str], labels: Sequence[str]
 ) -> Arrays:
     """Returns the prepared columns of a table; they are written to the cache folder if they are not there: `time`
-    (rows), for each stream `stream-NAME` (measurements, channels) without the rows in which all channels are missing,
-    and for each column of labels or files `column-NAME` (values), the index of each value in `about["values"]`; each
-    with its times in `....time`. Raises DataError if the table cannot be read, a column is missing, a value is not a
+    (rows), for stream number N `stream-N` (measurements, channels) without the rows in which all channels are missing,
+    and for column number N of files and labels `column-N` (values), the index of each value in `about["values"]`; each
+    with its times in `...-time`. Raises DataError if the table cannot be read, a column is missing, a value is not a
     number, or the times do not increase."""
     if not os.path.isfile(path):
         raise DataError(f"there is no table {str(path)!r}")
@@ -311,7 +331,12 @@ def prepare_table(
     wanted = {name: stream.columns for name, stream in streams.items()}
     described = repr((FORMAT, str(path.absolute()), stat.st_size, stat.st_mtime_ns, time, wanted, files, labels))
     folder = cache_folder() / "tables" / hashlib.sha256(described.encode()).hexdigest()[:32]
-    return prepared(folder, lambda written: _prepare(path, written, time, wanted, [*files, *labels]))
+    try:
+        return prepared(folder, lambda written: _prepare(path, written, time, wanted, [*files, *labels]))
+    except DataError:
+        raise
+    except (ValueError, TypeError, KeyError, OverflowError) as error:  # of pyarrow, such as for lists in a column
+        raise DataError(f"{path} cannot be read: {error}") from None
 
 
 def _prepare(
@@ -330,17 +355,17 @@ def _prepare(
                 f"the row before it, {moment(before, dates)}; sort the table by {time!r}, one row per time"
             )
         written.add("time", seconds)
-        for name, columns in streams.items():
+        for number, columns in enumerate(streams.values()):
             numbers = np.stack([numbers_of(batch.column(c), c, path, rows) for c in columns], axis=1)
             present = ~np.isnan(numbers).all(axis=1)
-            written.add(f"stream-{name}", numbers[present])
-            written.add(f"stream-{name}.time", seconds[present])
-        for name in texts:
+            written.add(f"stream-{number}", numbers[present])
+            written.add(f"stream-{number}-time", seconds[present])
+        for index, name in enumerate(texts):
             cells = batch.column(name).to_pylist()
             known = [number for number, cell in enumerate(cells) if cell not in (None, "")]
             codes = values[name]
-            written.add(f"column-{name}", np.array([codes.setdefault(cells[n], len(codes)) for n in known], np.int32))
-            written.add(f"column-{name}.time", seconds[known])
+            written.add(f"column-{index}", np.array([codes.setdefault(cells[n], len(codes)) for n in known], np.int32))
+            written.add(f"column-{index}-time", seconds[known])
         rows += len(seconds)
         previous = seconds[-1] if len(seconds) else previous
     if not rows:
@@ -356,11 +381,15 @@ def column_names(path: Path) -> list[str]:
     csv, parquet = arrow_readers()
     try:
         if path.suffix.lower() == ".parquet":
-            return list(parquet.read_schema(path).names)
-        with csv.open_csv(path) as reader:
-            return list(reader.schema.names)
+            names = list(parquet.read_schema(path).names)
+        else:
+            with csv.open_csv(path) as reader:
+                names = list(reader.schema.names)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"{path} has the column {twice[0]!r} twice; rename one of them")
+    return names
 
 
 def parts_of(path: Path, time: str, streams: Mapping[str, Sequence[str]], texts: Sequence[str]) -> Iterator[Any]:
@@ -372,6 +401,7 @@ def parts_of(path: Path, time: str, streams: Mapping[str, Sequence[str]], texts:
         raise DataError(f"{path} has no column {missing[0]!r}; possible: {', '.join(names)}")
     try:
         if path.suffix.lower() == ".parquet":
+            check_unpacked_size(path)
             with parquet.ParquetFile(path) as file:
                 yield from file.iter_batches(columns=list(columns))
             return
@@ -411,9 +441,12 @@ def times_of(column: Any, name: str, path: Path, rows: int) -> tuple[np.ndarray,
             zero_copy_only=False
         ) / 1e6, True
     if arrow.types.is_integer(column.type) or arrow.types.is_floating(column.type):
-        seconds = column.cast(arrow.float64()).to_numpy(zero_copy_only=False)
-        if not np.isfinite(seconds).all():
-            raise DataError(f"{path}: the times in column {name!r} must be finite")
+        seconds = column.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False)
+        if not (np.abs(seconds) <= LATEST).all():
+            raise DataError(
+                f"{path}: the times in column {name!r} must be seconds, from {-LATEST:g} to {LATEST:g}; milliseconds "
+                "and nanoseconds must be converted"
+            )
         return seconds, False
     raise DataError(
         f"{path}: the times in column {name!r} must be numbers of seconds, or dates such as 2026-11-30 08:00:00, not "
@@ -433,7 +466,7 @@ def numbers_of(column: Any, name: str, path: Path, rows: int) -> np.ndarray:
         raise DataError(f"{path}: the channel {name!r} must have numbers, not {shown(column[0].as_py())}")
     if kinds.is_boolean(column.type):
         column = column.cast(arrow.int8())
-    numbers = column.cast(arrow.float64()).to_numpy(zero_copy_only=False).astype(np.float32)
+    numbers = column.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 

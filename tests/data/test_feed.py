@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -387,3 +388,27 @@ def test_workers_in_combination_change_nothing(tmp_path, name):
     for plain, read in zip(*states):
         assert plain.parent.name == read.parent.name and plain.read_bytes() == read.read_bytes()
     assert metrics_of(tmp_path / "0") == metrics_of(tmp_path / "2")
+
+
+def test_two_threads_never_send_at_once(two_workers, monkeypatch):
+    """Evaluation and training send requests to the same worker; a long message is sent in parts."""
+
+    class Parts:
+        inside, most = 0, 0
+
+        def send(self, message):
+            Parts.inside += 1
+            Parts.most = max(Parts.most, Parts.inside)
+            time.sleep(0.02)
+            Parts.inside -= 1
+
+    if not two_workers.workers:
+        two_workers.start()
+    worker = two_workers.workers[0]
+    monkeypatch.setattr(worker, "connection", Parts())
+    threads = [threading.Thread(target=worker.send, args=(number, "it")) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Parts.most == 1

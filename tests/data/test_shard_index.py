@@ -4,10 +4,12 @@ import io
 import json
 import pickle
 import tarfile
+import time
 
 import numpy as np
 import pytest
 from chopmix.data import shard_index
+from chopmix.data.prepared import Arrays, prepared
 from chopmix.data.shards import Shards
 from chopmix.files.reading import DataError
 from hypothesis import given, settings
@@ -184,3 +186,108 @@ def test_classes_that_are_too_many_or_too_long_are_read_from_the_shards(folder, 
     monkeypatch.setattr(shard_index, "LONGEST_CLASS", 1)
     assert [Shards((shard(folder / "other", range(6)),))[n]["cls"] for n in range(6)] == [0, 1, 2, 0, 1, 2]
     assert np.array_equal(samples.keys.shares(), Shards((shard(folder / "third", range(6)),)).keys.shares())
+
+
+def test_the_same_shards_by_other_paths_are_the_same_files(folder, monkeypatch):
+    """The index stores absolute paths; which names precede equal keys depends on the paths, not on what is cached."""
+    for name in ("one", "two"):
+        (folder / name / "shards").mkdir(parents=True)
+        shard(folder / name / "shards" / "x", range(3) if name == "one" else range(10, 13))
+    monkeypatch.chdir(folder / "one")
+    relative = Shards(("shards/x.tar",))
+    assert relative[0]["json"] == 0
+    monkeypatch.chdir(folder / "two")
+    assert Shards((str(folder / "one/shards/x.tar"),))[0]["json"] == 0
+    assert relative[1]["json"] == 1  # also after a change of the working directory
+    assert Shards(("shards/x.tar",))[0]["json"] == 10
+    for name in "ab":
+        (folder / name).mkdir()
+        shard(folder / name / "same", range(4))
+    monkeypatch.chdir(folder)
+    absolute = tuple(str(folder / name / "same.tar") for name in "ab")
+    assert Shards(("a/same.tar", "b/same.tar")).keys[0] == "a/same.tar/sample-000000"
+    assert Shards(absolute).keys[0] == f"{folder}/a/same.tar/sample-000000"
+    assert Shards(("a/same.tar", "b/same.tar")).fingerprint() != Shards(absolute).fingerprint()
+
+
+def test_a_change_of_permissions_is_no_change(folder):
+    paths = several(folder)
+    samples = Shards(paths)
+    assert samples[0]["json"] == 0
+    (folder / "part-0.tar").chmod(0o600)
+    assert samples[1]["json"] == 1
+
+
+def headers(*members) -> bytes:
+    """A tar of members (name, size in its header, type, content)."""
+    content = b""
+    for name, size, kind, body in members:
+        info = tarfile.TarInfo(name)
+        block = bytearray(info.tobuf())
+        block[124:136] = (size % 2**96).to_bytes(12, "big") if size < 0 else b"%011o\0" % size
+        block[156:157] = kind
+        block[148:156] = b"%06o\0 " % (256 + sum(block[:148]) + sum(block[156:]))
+        content += bytes(block) + body + bytes(-len(body) % 512)
+    return content + bytes(1024)
+
+
+@pytest.mark.parametrize(
+    "odd", [("z", -512, b"Z", b""), ("z", -1024, b"0", b""), ("p", 200_000, b"x", b"1" * 200_000),
+            ("p", 30_000, b"g", b"7" * 30_000)],
+)  # fmt: skip
+def test_headers_that_would_be_read_for_ever_are_damage(folder, odd):
+    (folder / "odd.tar").write_bytes(headers(("a.txt", 1, b"0", b"x"), odd, ("b.txt", 1, b"0", b"y")))
+    started = time.process_time()
+    samples = Shards((str(folder / "odd.tar"),))
+    with pytest.raises(DataError, match=r"odd\.tar is damaged or cut short"):
+        for number in range(len(samples)):
+            samples[number]
+    assert time.process_time() - started < 5
+
+
+def test_sparse_members_and_members_named_damaged(folder):
+    with tarfile.open(folder / "s.tar", "w", format=tarfile.GNU_FORMAT) as tar:
+        for name, kind in (("a.damaged", tarfile.REGTYPE), ("b.bin", tarfile.GNUTYPE_SPARSE)):
+            info = tarfile.TarInfo(name)
+            info.size, info.type = 3, kind
+            tar.addfile(info, io.BytesIO(b"one"))
+    samples = Shards((str(folder / "s.tar"),))
+    with pytest.raises(DataError, match="s.tar is damaged or cut short after 'a': it has a sparse member"):
+        list(map(samples.__getitem__, range(len(samples))))
+    shard_of_a = tarfile.open(folder / "t.tar", "w")
+    for name in ("a.damaged", "a.txt"):
+        info = tarfile.TarInfo(name)
+        info.size = 3
+        shard_of_a.addfile(info, io.BytesIO(b"one"))
+    shard_of_a.close()
+    assert Shards((str(folder / "t.tar"),))[0] == {"damaged": b"one", "txt": "one"}
+
+
+def test_too_many_extensions_and_names_that_are_no_text(folder, monkeypatch):
+    monkeypatch.setattr(shard_index, "MOST_EXTENSIONS", 2)
+    with pytest.raises(DataError, match="more than 2 different extensions, such as 'json'"):
+        len(Shards((shard(folder / "part", [1]),)))
+    with pytest.raises(DataError, match="the path of a shard must be UTF-8; rename it"):
+        len(Shards((str(folder / "\udcff.tar"),)))
+
+
+def test_a_folder_that_another_process_has_finished_meanwhile_is_used(tmp_path):
+    """Also instead of a damaged one."""
+    folder = tmp_path / "arrays"
+
+    def write(columns):
+        if len(made) == 1:  # the other process is faster
+            made.append("other")
+            prepared(folder, lambda other: other.add("x", np.arange(3)))
+            other = Arrays(folder)
+            made.append(other)
+        columns.add("x", np.arange(3))
+
+    made = ["first"]
+    arrays = prepared(folder, write)
+    assert arrays["x"].tolist() == [0, 1, 2] and len(made) == 3
+    inode = (folder / "x.npy").stat().st_ino
+    assert prepared(folder, write)["x"].tolist() == [0, 1, 2] and (folder / "x.npy").stat().st_ino == inode
+    (folder / "x.npy").write_bytes(b"")
+    assert prepared(folder, write)["x"].tolist() == [0, 1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["arrays"]

@@ -221,7 +221,7 @@ def test_a_damaged_prepared_table_is_prepared_again(tmp_path, damage):
     samples = table(path).read(path)
     keys, values = list(samples.keys), samples[3]["fast"].copy()
     (folder,) = (tmp_path / "cache" / "tables").iterdir()
-    file = folder / ("about.json" if damage == "about" else "stream-fast.npy")
+    file = folder / ("about.json" if damage == "about" else "stream-0.npy")
     if damage == "folder":
         for inside in folder.iterdir():
             inside.unlink()
@@ -255,3 +255,60 @@ def test_times_in_nanoseconds_are_rounded(tmp_path):
     )
     samples = table(str(tmp_path / "log.parquet")).read(str(tmp_path / "log.parquet"))
     assert samples.keys[0] == "2026-11-30T08:00:00.000 to 2026-11-30T08:00:01.900"
+
+
+def test_names_of_streams_and_columns_are_no_file_names(tmp_path):
+    rows = [
+        row | {"m/s": "ab"[n // 50], "e.time": f"{n}.png", "e": "cd"[n // 30 % 2]} for n, row in enumerate(log(100))
+    ]
+    path = write(tmp_path, rows)
+    streams = {"a/b": TableStream(columns=["x"]), "a": TableStream(columns=["y"]), "a.time": TableStream(columns=["t"]),
+               "x" * 300: TableStream(columns=["y", "x"])}  # fmt: skip
+    options = {"time": "time", "window": "1 s", "streams": streams, "files": ["e.time"]}
+    for column, labels in (("m/s", "aaaaabbbbb"), ("e", "cccdddcccd")):
+        samples = Table(train=path, label=TableLabel(column=column), **options).read(path)
+        assert "".join(samples.column(column)) == labels
+        assert samples[0]["a/b"]["values"][3, 0] == 3 and samples[9]["e.time"].name == "99.png"
+
+
+@pytest.mark.parametrize(("start", "window"), [(1.7e9, 0.5), (0.0, 0.1 + 0.2)])
+def test_windows_have_different_keys(tmp_path, start, window):
+    rows = [{"time": start + n / 100, "x": n, "y": 0, "t": 0, "state": "a", "camera": "1.png"} for n in range(1000)]
+    samples = table(write(tmp_path, rows), window=window, stride=None).read(str(tmp_path / "log.csv"))
+    assert len(set(samples.keys)) == len(samples) >= 15
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"time": [1_764_500_000_000, 1_764_500_000_100]},
+            "must be seconds, .* milliseconds and nanoseconds must be conv",
+        ),
+        ({"state": [["a"], ["b"]]}, "cannot be read: unhashable type: 'list'"),
+        ({"x": [{"a": 1}, {"a": 2}]}, "the channel 'x' must have numbers"),
+    ],
+)
+def test_columns_of_odd_types_are_named(tmp_path, columns, message):
+    import pyarrow
+    from pyarrow import parquet
+
+    good = {"time": [0.0, 0.1], "x": [1, 2**60], "y": [1, 2], "t": [1, 2], "state": ["a", "b"], "camera": ["1", "2"]}
+    parquet.write_table(pyarrow.table(good | columns), tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=message):
+        table(str(tmp_path / "log.parquet")).read(str(tmp_path / "log.parquet"))
+
+
+def test_a_column_that_occurs_twice_and_a_parquet_bomb_are_refused(tmp_path, monkeypatch):
+    import pyarrow
+    from pyarrow import parquet
+
+    (tmp_path / "log.csv").write_text("time,x,x,y,t,state,camera\n0,1,2,3,4,a,b\n")
+    with pytest.raises(DataError, match=r"log\.csv has the column 'x' twice"):
+        table(str(tmp_path / "log.csv")).read(str(tmp_path / "log.csv"))
+    monkeypatch.setattr("chopmix.data.tables.ROOM", 100_000)
+    long = {name: ["a" * 10_000] * 1000 for name in ("state", "camera")}
+    numbers = {name: np.arange(1000.0) for name in ("time", "x", "y", "t")}
+    parquet.write_table(pyarrow.table(numbers | long), tmp_path / "log.parquet")
+    with pytest.raises(DataError, match="its columns unpack to .* bytes or more"):
+        table(str(tmp_path / "log.parquet")).read(str(tmp_path / "log.parquet"))

@@ -31,7 +31,7 @@ from chopmix.tokenizers.audio import AudioChopper
 from chopmix.tokenizers.category import CategoryChopper
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.media import files
-from chopmix.tokenizers.media.files import check_pixels, read_picture, read_sound
+from chopmix.tokenizers.media.files import check_pixels, jpeg_header, read_picture, read_sound
 from chopmix.tokenizers.media.sound import resampled, trimmed
 from chopmix.tokenizers.sensor import SensorChopper
 from chopmix.tokenizers.video import VideoChopper
@@ -485,3 +485,22 @@ def test_a_jpeg_has_so_many_scans(scans):
             read_picture(raw)
     else:
         assert read_picture(raw).size == (64, 64)
+
+
+def hidden_frame(jpeg: bytes, marker: bytes) -> bytes:
+    """A JPEG whose comment holds another frame of 16 x 16 pixels, which a reader finds that takes the two bytes after
+    `marker` as a size. libjpeg takes this marker as one without a size."""
+    frame = b"\xff\xc0\x00\x11\x08\x00\x10\x00\x10\x03" + bytes([1, 17, 0, 2, 17, 0, 3, 17, 0])
+    scan = b"\xff\xda\x00\x0c\x03" + bytes([1, 0, 2, 0, 3, 0, 0, 63, 0])
+    first = 2 + 2 + 0xFFFE - 4 - 4  # of the first comment, so that the second begins where such a reader goes on
+    comments = b"\xff\xfe" + (first - 2).to_bytes(2, "big") + bytes(first - 4)
+    comments += b"\xff\xfe" + (len(frame + scan) + 18).to_bytes(2, "big") + frame + scan + bytes(16)
+    return jpeg[:2] + marker + comments + jpeg[2:]
+
+
+@pytest.mark.parametrize("marker", [b"\xff\x01", b"\xff\xd0", b"\xff\xd7", b"\xff\x00", b"\xff\xff", b"\xff\xc8"])
+def test_a_frame_in_a_comment_is_not_the_header(marker):
+    content = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(content, "JPEG")
+    assert jpeg_header(content.getvalue())[:3] == (48, 64, 3)
+    assert jpeg_header(hidden_frame(content.getvalue(), marker)) is None

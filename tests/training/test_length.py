@@ -9,7 +9,7 @@ import pytest
 import torch
 from chopmix.commands.cli import main
 from chopmix.training.early_stop import EarlyStop, Patience
-from chopmix.training.loop import Learner
+from chopmix.training.loop import Learner, Trainer
 from hypothesis import given
 from hypothesis import strategies as st
 from ranks import train_together
@@ -111,3 +111,22 @@ def test_a_run_that_returns_to_a_checkpoint_counts_its_evaluations_once(tiny, mo
     output = capsys.readouterr().err
     assert "back to the checkpoint of step 8" in output and failed == [10]
     assert json.loads((file.parent / "runs/back/summary.json").read_text())["step"] == 12
+
+
+def test_an_evaluation_that_is_the_best_counts_before_it_is_saved(tiny, monkeypatch):
+    """A run that is killed after the checkpoint of a best step has counted its evaluation."""
+    monkeypatch.setattr(Trainer, "score", lambda trainer, name, metrics: next(scores))
+    changes = {"training": {"steps": 60, "stop": {"patience": 2, "metric": "val/loss"}}, "evaluation": {"every": 4},
+               "checkpoints": {"every": 1000}}  # fmt: skip
+    saved, save = {}, Trainer.save
+
+    def noted(trainer):
+        saved[trainer.step] = trainer.patience
+        save(trainer)
+
+    scores = iter(score for score in [1.0, 2.0, 0.5, 1.5, 1.6] for _ in range(2))  # for the best, and for the stop
+    monkeypatch.setattr(Trainer, "save", noted)
+    file = tiny("saved", **changes)
+    assert main(["train", str(file)]) == 0
+    assert (saved[4].best, saved[4].waited) == (1.0, 0) and (saved[12].best, saved[12].waited) == (0.5, 0)
+    assert max(saved) == 20

@@ -89,6 +89,11 @@ def read_jpeg(raw: Source) -> UInt8[Tensor, "c h w"] | None:
         return None
 
 
+SEGMENTS = {0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}
+"""The markers that may precede the first scan of a JPEG: frames, tables, the restart interval, applications, comments.
+Each is followed by its size."""
+
+
 class JpegHeader(NamedTuple):
     """The size of a JPEG in pixels, its channels, and whether all its pixels are in one scan."""
 
@@ -111,7 +116,7 @@ def jpeg_header(content: bytes) -> JpegHeader | None:
             frame = height, width, channels, marker != 0xC2
         if marker == 0xDA and frame is not None:  # the first scan; a sequential one with all channels is the only one
             return JpegHeader(*frame[:3], single_scan=frame[3] and content[start + 4] == frame[2])
-        if marker in (0xD8, 0xD9, 0xDA) or size < 2:
+        if marker not in SEGMENTS or size < 2:  # libjpeg reads other markers differently
             return None
         start += 2 + size
     return None
