@@ -40,7 +40,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..experiment.own_data import named_dataset
+    from ..experiment.own_data import dataset_for
     from ..experiment.run import evaluated
     from ..experiment.run_folder import RunError, say_aside
     from ..files.printing import printable
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
 
     generation = {name: getattr(options, name) for name in ("guidance", "temperature", "steps", "drafts")}
     loaded = load(options).searching(**search_options(options)).generating(**generation)
-    dataset = named_dataset(options.data, options.split, *loaded.reads()) if options.data else None
+    dataset = dataset_for(loaded, options.data, options.split) if options.data else None
     if options.json and not os.path.isdir(Path(options.json).absolute().parent):
         raise RunError(f"--json {options.json}: the folder {Path(options.json).parent} does not exist")
     output = Path(options.output) if options.output else None

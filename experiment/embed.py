@@ -26,7 +26,7 @@ from ..models.arithmetic import computing_type, finite
 from ..models.batch import Batch, SetPlan
 from ..training.objective import autocast
 from .build import read_samples
-from .own_data import named_dataset
+from .own_data import dataset_for
 from .read_ahead import read_ahead
 from .run import Run
 from .run_folder import RunError, say_aside
@@ -122,10 +122,10 @@ def described(run: Run, planned: SetPlan) -> list[tuple[str, str]]:
 def split_of(run: Run, data: str, split: str) -> SampleSplit:
     """Returns a split of the data set that the command line names (see `own_data.py`), with the inputs of the run and
     without labels. Raises RunError or DataError if the data cannot be read."""
-    columns, corpus = run.reads()
-    inputs = {name: kind for name, kind in columns.items() if kind != "label"}
-    dataset = named_dataset(data, split, inputs, corpus)
-    samples = dataset.opened(split) if dataset.holds_samples else documents_of(dataset, split, next(iter(inputs)))
+    dataset = dataset_for(run, data, split, labels=False)
+    samples = (
+        dataset.opened(split) if dataset.holds_samples else documents_of(dataset, split, next(iter(run.reads()[0])))
+    )
     return read_samples(run.config, samples, split, run.choppers, say_aside)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from .own_data import named_dataset
+from .own_data import dataset_for
 from .run import Run, load_run
 from .settings.config import load_config
 from .train import train as train_config
@@ -64,7 +64,7 @@ def evaluate(run: Run | str | Path, split: str = "val", *, data: str | None = No
     the run's training is read. Otherwise `data` names a data set as `--data` of the command line does: `mnist`,
     `photos/`, `list.csv`. Raises RunError or DataError if the data cannot be read."""
     run = opened(run)
-    return run.evaluate(split, named_dataset(data, split, *run.reads()) if data else None)
+    return run.evaluate(split, dataset_for(run, data, split) if data else None)
 
 
 @overload

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import methodcaller
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
@@ -26,6 +26,7 @@ from ..data.base import Dataset
 from ..data.datasets.hugging_face import HuggingFace
 from ..data.datasets.image_folder import ENDINGS, read_folder
 from ..data.datasets.manifest import Manifest, rows_of
+from ..data.datasets.table import Table
 from ..data.datasets.text import Text
 from ..data.sample_dataset import SampleDataset
 from ..data.samples import Columns, Renamed, Samples
@@ -41,7 +42,29 @@ from .settings.hints import rename
 from .settings.registry import registry_of, trusting
 from .settings.schema import Choice
 
+if TYPE_CHECKING:
+    from .run import Run
+
 MANIFESTS = (".jsonl", ".csv", ".tsv")
+
+
+def dataset_for(run: Run, data: str, split: str, labels: bool = True) -> Dataset:
+    """Returns the data set that `--data` names (see `named_dataset`), with the columns that a run reads; `labels`: also
+    those that its tasks predict. A run on the data set `table` reads another table (CSV or parquet) in the same
+    windows. Columns that the run joins to channels (`data.columns`) are joined. Raises RunError or DataError like
+    `named_dataset`."""
+    kinds, corpus = run.reads()
+    kinds = {name: kind for name, kind in kinds.items() if labels or kind != "label"}
+    joined = {name: list(columns) for name, columns in run.config.data.columns.items() if not isinstance(columns, str)}
+    trained = run.config.data.dataset() if run.config.data.dataset else None
+    path = Path(os.path.expanduser(data))
+    if isinstance(trained, Table) and os.path.isfile(path) and path.suffix.lower() in (".csv", ".parquet"):
+        dataset: Dataset = trained.like(str(path), labels).whole()
+    else:
+        sources = {source: "file" for name in joined if name in kinds for source in joined[name]}
+        named = {name: kind for name, kind in kinds.items() if name not in joined} | sources
+        dataset = named_dataset(data, split, named, corpus)
+    return dataset.with_channels(joined) if joined else dataset
 
 
 def named_dataset(data: str, split: str, columns: Mapping[str, str], corpus: bool = False) -> Dataset:
@@ -97,7 +120,7 @@ MEMBERS = {
 preference."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Whole(SampleDataset):
     """A data set in which every split holds all samples."""
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,6 +114,11 @@ class Table(OwnFiles):
         used = {self.time, *self.columns, *(column for stream in self.streams.values() for column in stream.columns)}
         return [name for name in column_names(self._path(self.train)) if name not in used]
 
+    def like(self, train: str, label: bool = True) -> Table:
+        """Returns a data set with the same options for another table; without `label`, its column is not needed."""
+        others = {"train": train, "val": None, "test": None} | ({} if label else {"label": None})
+        return Table(**{**self.options, **others})
+
     def _path(self, where: str) -> Path:
         return Path(os.path.expanduser(where))
 
@@ -126,7 +131,10 @@ class Table(OwnFiles):
         arrays = prepare_table(path, self.time, self.streams, self.files, list(labels))
         windows = Windows(arrays, path, dict(self.streams), tuple(self.files), labels, self.size, self.step)
         if not len(windows):
-            raise DataError(f"{path} has no window of {self.window}: no part without a pause is that long")
+            times = arrays["time"]
+            breaks = np.flatnonzero(np.diff(times) > self.size) + 1
+            longest = max(part[-1] - part[0] for part in np.split(times, breaks))
+            raise DataError(f"{path} has no window of {self.window}: the longest part without a pause is {longest:g} s")
         return windows
 
     def open(self, split: str) -> Samples:
@@ -387,9 +395,15 @@ def column_names(path: Path) -> list[str]:
                 names = list(reader.schema.names)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
+    if len(names) == 1 and ";" in names[0]:
+        raise DataError(f"{path}: its columns must be separated by commas, not by semicolons")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"{path} has the column {twice[0]!r} twice; rename one of them")
     return names
+
+
+CONVERSION = re.compile(r"CSV column #(\d+): Row #(\d+): CSV conversion error to double: invalid value '(.*)'")
+"""The message of pyarrow for a cell that is not a number."""
 
 
 def parts_of(path: Path, time: str, streams: Mapping[str, Sequence[str]], texts: Sequence[str]) -> Iterator[Any]:
@@ -416,6 +430,9 @@ def parts_of(path: Path, time: str, streams: Mapping[str, Sequence[str]], texts:
         with csv.open_csv(path, convert_options=options) as reader:
             yield from reader
     except (OSError, ValueError) as error:
+        if wrong := CONVERSION.search(str(error)):
+            column, row, value = names[int(wrong[1])], int(wrong[2]), wrong[3]
+            raise DataError(f"{path}, line {row:,}: column {column!r} must have numbers, not {shown(value)}") from None
         raise DataError(f"{path} cannot be read: {error}") from None
 
 
@@ -437,9 +454,11 @@ def times_of(column: Any, name: str, path: Path, rows: int) -> tuple[np.ndarray,
         at = column.is_null().to_pylist().index(True)
         raise DataError(f"{path}, row {rows + at + 1:,}: there is no time in column {name!r}")
     if arrow.types.is_timestamp(column.type) or arrow.types.is_date(column.type):
-        return column.cast(arrow.timestamp("us"), safe=False).cast(arrow.int64()).to_numpy(
-            zero_copy_only=False
-        ) / 1e6, True
+        dates = column.cast(arrow.timestamp("us"), safe=False).cast(arrow.int64())
+        seconds = dates.to_numpy(zero_copy_only=False) / 1e6
+        if not (np.abs(seconds) <= LATEST).all():
+            raise DataError(f"{path}: the dates in column {name!r} must be before the year 5138")
+        return seconds, True
     if arrow.types.is_integer(column.type) or arrow.types.is_floating(column.type):
         seconds = column.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False)
         if not (np.abs(seconds) <= LATEST).all():
@@ -448,10 +467,21 @@ def times_of(column: Any, name: str, path: Path, rows: int) -> tuple[np.ndarray,
                 "and nanoseconds must be converted"
             )
         return seconds, False
+    values = column.to_pylist()
+    at = next((number for number, value in enumerate(values) if not is_time(value)), 0)
     raise DataError(
-        f"{path}: the times in column {name!r} must be numbers of seconds, or dates such as 2026-11-30 08:00:00, not "
-        f"{shown(column[0].as_py())}"
+        f"{path}, row {rows + at + 1:,}: the times in column {name!r} must be numbers of seconds, or dates such as "
+        f"2026-11-30 08:00:00, not {shown(values[at])}"
     )
+
+
+def is_time(value: Any) -> bool:
+    """Returns whether a cell is a number or a date in ISO 8601 or one of DATES."""
+    for read in (float, datetime.fromisoformat, *(partial(datetime.strptime, format=form) for form in DATES)):
+        with suppress(ValueError, TypeError):
+            read(value)
+            return True
+    return False
 
 
 def numbers_of(column: Any, name: str, path: Path, rows: int) -> np.ndarray:

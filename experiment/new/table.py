@@ -32,6 +32,8 @@ class Found:
     step: float
     label: str | None
     channels: list[str]
+    unused: list[str]
+    """Columns that are neither numbers, nor classes, nor the time."""
 
 
 def inspected(path: Path) -> Found:
@@ -47,10 +49,14 @@ def inspected(path: Path) -> Found:
         if len(columns[names[0]]) > MOST_ROWS:
             break
     time = next((name for name in names if name.lower() in TIMES), names[0])
-    seconds = np.concatenate([times_of(b.column(time), time, path, 0)[0] for b in parts_of(path, time, {}, [])])
-    step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0
-    if step <= 0:
-        raise RunError(f"{path}: the times in column {time!r} do not increase")
+    parts = [times_of(batch.column(time), time, path, 0)[0] for batch in parts_of(path, time, {}, [])]
+    seconds = np.concatenate([np.empty(0), *parts])
+    if len(seconds) < 2:
+        raise RunError(f"{path} has {len(seconds)} rows; at least two are needed")
+    if (np.diff(seconds) <= 0).any():
+        at = int(np.flatnonzero(np.diff(seconds) <= 0)[0]) + 2
+        raise RunError(f"{path}, row {at:,}: the time in column {time!r} is not after that of the row before it")
+    step = float(np.median(np.diff(seconds)))
     numeric = [name for name in names if name != time and mostly_numbers(columns[name])]
     texts = [name for name in names if name not in (time, *numeric) and 2 <= len(known(columns[name])) <= MOST_CLASSES]
     whole = [name for name in numeric if name.lower() in TARGETS and len(known(columns[name])) <= MOST_CLASSES]
@@ -58,7 +64,8 @@ def inspected(path: Path) -> Found:
     channels = [name for name in numeric if name != label]
     if not channels:
         raise RunError(f"{path} has no column of numbers except the time; its columns are {', '.join(names)}")
-    return Found(columns, time, len(seconds), step, label, channels)
+    unused = [name for name in names if name not in (time, label, *channels)]
+    return Found(columns, time, len(seconds), step, label, channels, unused)
 
 
 def table(path: Path, encoder: str | None = None) -> Start:
@@ -74,6 +81,7 @@ def table(path: Path, encoder: str | None = None) -> Start:
     lines = [
         f"{found.rows:,} rows, one every {duration(found.step)}; {len(found.channels)} channels in {len(streams)} "
         "stream(s)",
+        *[f"not used: {name!r}, in which not all values are numbers" for name in found.unused],
         f"windows of {duration(window)}, a new one every {duration(stride)}: about {samples:,} samples",
     ]
     parts = ", ".join(f"{name}: {{columns: [{', '.join(map(quoted, c))}]}}" for name, (c, _) in streams.items())

@@ -252,7 +252,7 @@ def test_sparse_members_and_members_named_damaged(folder):
             info.size, info.type = 3, kind
             tar.addfile(info, io.BytesIO(b"one"))
     samples = Shards((str(folder / "s.tar"),))
-    with pytest.raises(DataError, match="s.tar is damaged or cut short after 'a': it has a sparse member"):
+    with pytest.raises(DataError, match="s.tar is damaged or cut short after 'b': it has a sparse member"):
         list(map(samples.__getitem__, range(len(samples))))
     shard_of_a = tarfile.open(folder / "t.tar", "w")
     for name in ("a.damaged", "a.txt"):

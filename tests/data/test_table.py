@@ -133,7 +133,7 @@ def test_dates_are_times(tmp_path):
         (lambda rows: rows[5].update(time=0.1), r"row 6: the time 0.1 s is not after that of the row before it, 0.4 s"),
         (lambda rows: rows[5].update(time=rows[4]["time"]), "row 6: the time 0.4 s is not after"),
         (lambda rows: rows[5].update(time=None), "row 6: there is no time in column 'time'"),
-        (lambda rows: rows[5].update(x="much"), "cannot be read: .*much"),
+        (lambda rows: rows[5].update(x="much"), r"log.csv, line 7: column .x. must have numbers, not .much."),
         (lambda rows: [row.pop("t") for row in rows], "has no column 't'; possible: time, x, y, camera, state"),
         (lambda rows: rows.clear() or rows.append({"time": "", "x": ""}), "has no column|no time|must be numbers"),
         (lambda rows: [row.update(time=f"at {row['time']}") for row in rows], "must be numbers of seconds, or dates"),
@@ -312,3 +312,45 @@ def test_a_column_that_occurs_twice_and_a_parquet_bomb_are_refused(tmp_path, mon
     parquet.write_table(pyarrow.table(numbers | long), tmp_path / "log.parquet")
     with pytest.raises(DataError, match="its columns unpack to .* bytes or more"):
         table(str(tmp_path / "log.parquet")).read(str(tmp_path / "log.parquet"))
+
+
+RUN = """
+inputs: {{fast: {{use: sensor, channels: 2}}, slow: {{use: sensor, channels: 1}}}}
+model: {{width: 16, depth: 1, heads: 2, context: 64, attention: same_sample}}
+tasks: {{state: {{use: classification, target: state}}}}
+data: {{dataset: {{use: table, train: {path}, time: time, window: 2 s, stride: 1 s, label: {{column: state}},
+       streams: {{fast: {{columns: [x, y], rate: 10}}, slow: {{columns: [t]}}}}}}, split: {{val: 0.2, test: 0.2}}}}
+training: {{steps: 2, samples_per_step: 4}}
+logging: {{tensorboard: false}}
+"""
+
+
+def test_a_run_reads_another_table_in_the_same_windows(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text(RUN.format(path=write(tmp_path, log())))
+    assert main(["train", "x.yaml"]) == 0
+    (tmp_path / "new").mkdir()
+    rows = [{name: value for name, value in row.items() if name != "state"} for row in log(100)]
+    unlabelled = write(tmp_path / "new", rows)
+    assert main(["evaluate", "runs/x", "--data", str(tmp_path / "log.csv")]) == 0
+    assert "39 samples" in capsys.readouterr().out
+    assert main(["embed", "runs/x", "--data", unlabelled, "--output", "e.npy"]) == 0
+    assert np.load("e.npy").shape == (9, 16)
+    capsys.readouterr()
+    assert main(["evaluate", "runs/x", "--data", unlabelled]) == 2
+    assert "has no column 'state'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["time;x;y;t;state;camera", "0;1;2;3;a;1.png"], "must be separated by commas, not by semicolons"),
+        (["time,x,y,t,state,camera", "2026-11-30 08:00:00,1,2,3,a,1.png", "yesterday,1,2,3,a,1.png"],
+         r"row 2: the times in column 'time' must be numbers of seconds, or dates .*, not 'yesterday'"),
+        (["time,x,y,t,state,camera", "0,1,2,3,a,1.png", "1,1,2,3,a,1.png"], "the longest part without a pause is 1 s"),
+    ],
+)  # fmt: skip
+def test_odd_tables_are_named_in_one_sentence(tmp_path, lines, message):
+    (tmp_path / "log.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=message):
+        table(str(tmp_path / "log.csv"), window="1 h").read(str(tmp_path / "log.csv"))

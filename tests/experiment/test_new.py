@@ -198,3 +198,19 @@ def test_configurations_are_copied_with_those_that_they_need(here, capsys):
     assert "there is no configuration 'generate/digit'; did you mean 'generate/digits'?" in capsys.readouterr().err
     assert main(["init"]) == 0 and "quickstart" in capsys.readouterr().out
     assert json.dumps(duration(90.0)) == '"1.5 min"'
+
+
+def test_what_new_chose_is_said(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{n / 10},{n % 5},{'err' if n == 30 else n},{'a' if n % 6 else 'b'}" for n in range(200)]
+    (tmp_path / "log.csv").write_text("\n".join(["time,x,y,state", *rows]))
+    assert main(["new", "table", "log.csv"]) == 0
+    said = capsys.readouterr().out
+    assert "not used: 'y', in which not all values are numbers" in said and "class_weights: balanced, because" in said
+    (tmp_path / "empty.csv").write_text("time,x,state\n")
+    assert main(["new", "table", "empty.csv"]) == 2
+    assert "empty.csv has 0 rows; at least two are needed" in capsys.readouterr().err
+    (tmp_path / "back.csv").write_text("time,x\n0,1\n2,1\n1,1\n")
+    assert main(["new", "table", "back.csv"]) == 2
+    assert "back.csv, row 3: the time in column 'time' is not after" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkout import ROOT
+from chopmix.commands.cli import main
 from chopmix.data.base import Dataset
 from chopmix.experiment.own_data import dataset_of, named_dataset
 from chopmix.files.reading import DataError
@@ -155,3 +156,23 @@ def test_cells_of_a_table_are_numbers_or_files(tmp_path):
     samples = named_dataset(str(tmp_path / "own.csv"), "val", wanted, False).opened("val")
     assert samples[0] == {"x": "1.5", "path": tmp_path / "3", "list": "[1, 2]"}
     assert samples[1] == {"x": "2", "path": tmp_path / "a.npy", "list": "[3, 4]"}
+
+
+def test_a_run_with_joined_columns_reads_another_manifest(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"x": [n % 2, 1, 2], "y": [3, 4, n % 3], "state": "ab"[n % 2]} for n in range(30)]
+    for name, some in (("train", rows), ("other", rows[:7])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, some)))
+    (tmp_path / "x.yaml").write_text("""
+inputs: {motion: {use: sensor, channels: 2}}
+model: {width: 16, depth: 1, heads: 2, context: 16, attention: same_sample}
+tasks: {state: {use: classification, target: state}}
+data: {dataset: {use: manifest, train: train.jsonl, columns: [x, y, state]}, columns: {motion: [x, y]}}
+training: {steps: 1, samples_per_step: 4}
+logging: {tensorboard: false}
+""")
+    assert main(["train", "x.yaml"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "runs/x", "--data", "other.jsonl"]) == 0
+    assert "7 samples" in capsys.readouterr().out
+    assert main(["embed", "runs/x", "--data", "other.jsonl", "--output", "e.npy"]) == 0
