@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,10 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
         sample_folder = folder / str(position + 1)
         make_folder(sample_folder)
         present = [name for name in sorted({*columns.values(), *targets}) if row.get(name) is not None]
-        contents = {name: write_value(row[name], sample_folder, file_name(name)) for name in present}
+        channels = {columns[name]: channels_of(part) for name, part in config.inputs.items() if name in columns}
+        contents = {
+            name: write_value(row[name], sample_folder, file_name(name), channels.get(name, ())) for name in present
+        }
         write_json(sample_folder / "sample.json", contents)
         inputs = {name: column for name, column in columns.items() if column in contents and column not in targets}
         yield " ".join(
@@ -78,10 +81,17 @@ def file_name(column: str) -> str:
     return re.sub(r"^\.|[^\w.+-]", "_", column)
 
 
-def write_value(value: Any, folder: Path, name: str) -> Any:
+def channels_of(part: Any) -> Sequence[str]:
+    """Returns the names of the channels of a sensor input; empty if they are only counted, or for other inputs."""
+    channels = part.options.get("channels")
+    return list(channels) if isinstance(channels, Mapping) else ()
+
+
+def write_value(value: Any, folder: Path, name: str, channels: Sequence[str] = ()) -> Any:
     """Write a raw value to a file in `folder`, if it is not a text, a number or a class, and return the file's name. A
     path and the content of a file are copied, a sound (samples, rate) is written as WAV, an image as PNG, an array as
-    `as_array` does. Other values are returned as JSON values; nothing is written."""
+    `as_array` does, measurements with their times as CSV, whose columns are named by `channels`. Other values are
+    returned as JSON values; nothing is written."""
     if isinstance(value, Path):
         regular(value)
         shutil.copyfile(value, folder / f"{name}{value.suffix}")
@@ -97,6 +107,13 @@ def write_value(value: Any, folder: Path, name: str) -> Any:
         return f"{name}.wav"
     if isinstance(value, Image.Image):
         return as_picture(value, folder, name)
+    if isinstance(value, Mapping) and value.keys() == {"values", "seconds"}:
+        numbers = np.asarray(value["values"], float).reshape(len(value["seconds"]), -1)
+        names = channels or [str(number) for number in range(numbers.shape[1])]
+        rows = [["" if np.isnan(number) else repr(float(number)) for number in row] for row in numbers]
+        lines = [",".join([repr(float(time)), *row]) for time, row in zip(value["seconds"], rows)]
+        write_bytes(folder / f"{name}.csv", "\n".join([",".join(["seconds", *names]), *lines, ""]).encode())
+        return f"{name}.csv"
     if isinstance(value, np.ndarray | Tensor | list) and np.asarray(value).ndim:
         return as_array(np.asarray(value), folder, name)
     try:

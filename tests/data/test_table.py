@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import shlex
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -337,6 +339,11 @@ def test_a_run_reads_another_table_in_the_same_windows(tmp_path, monkeypatch, ca
     assert main(["embed", "runs/x", "--data", unlabelled, "--output", "e.npy"]) == 0
     assert np.load("e.npy").shape == (9, 16)
     capsys.readouterr()
+    assert main(["examples", "runs/x", "--number", "1"]) == 0
+    command = shlex.split(capsys.readouterr().out.splitlines()[0])
+    assert main([*command[1:], "--device", "cpu"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert answers["state"]["class"] in "ab"
     assert main(["evaluate", "runs/x", "--data", unlabelled]) == 2
     assert "has no column 'state'" in capsys.readouterr().err
 
