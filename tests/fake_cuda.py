@@ -18,6 +18,10 @@ from torch.utils._pytree import tree_leaves
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# The first backward pass of a process starts threads for all devices that there are, also fake ones; a process with
+# such threads cannot be forked. Without a device it starts none.
+torch.ones(1, requires_grad=True).sum().backward()
+
 
 class HostRead(RuntimeError):
     """The program on the CPU waits for the GPU, to look at a value that is computed there."""

@@ -71,7 +71,8 @@ def configured(path: Path, out: Path, *more: str) -> Config:
 
 def build(path: Path, out: Path, *more: str) -> Experiment:
     """What trains a configuration, on fake CUDA."""
-    made = assemble(configured(path, out, *more), Processes(0, 1, CUDA), Progress(1))
+    config = configured(path, out, "data.workers=0", *more)  # workers write to page-locked memory, which needs a driver
+    made = assemble(config, Processes(0, 1, CUDA), Progress(1))
     made.trainer.learner.replica.objective.train()
     return made
 
