@@ -39,7 +39,7 @@ class Found:
 def inspected(path: Path) -> Found:
     """Returns what is in a table. Raises DataError or RunError if it cannot be read, or if it has no column of times or
     no channel."""
-    from ...data.datasets.table import column_names, parts_of, times_of
+    from ...data.table_files import column_names, parts_of, times_of
 
     names = column_names(path)
     columns: dict[str, list[Any]] = {name: [] for name in names}
