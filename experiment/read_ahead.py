@@ -27,6 +27,10 @@ SECONDS = 20.0
 """The number of seconds of reading in total below which `auto` means no workers, which take seconds to start."""
 
 
+LEAST = 32
+"""The smallest number of samples per worker in an evaluation or prediction: workers take seconds to start."""
+
+
 @dataclass(frozen=True)
 class CpuPlan:
     """Plans batches on the CPU, in a worker process. `model` has no weights (`Model.without_weights`), `precision` is
@@ -71,18 +75,19 @@ def number_of_workers(setting: int | str, split: Split, seed: int, steps: int) -
 @contextmanager
 def read_ahead(split: Split, setting: int | str) -> Iterator[None]:
     """Reads the requests of a split ahead of time inside a `with` statement: with the number of workers of a setting
-    `data.workers`, or, without workers, in a thread. `auto` means workers only if reading takes long. A split that has
-    a feed keeps it."""
+    `data.workers`, or, without workers, in a thread. There are fewer workers if the split has few samples. `auto` means
+    workers only if reading takes long. A split that has a feed keeps it."""
     if split.feed is not None:
         yield
         return
-    number = 0 if setting == "auto" or stores_results(split) else min(int(setting), len(split))
-    if setting == "auto" and isinstance(split, SampleSplit) and not stores_results(split):
+    most = 0 if stores_results(split) else len(split) // LEAST
+    number = 0 if setting == "auto" else min(int(setting), most)
+    if setting == "auto" and isinstance(split, SampleSplit) and most:
         indices = split.first(8)
         started = time.perf_counter()
         split.recording().answered(Request(indices=indices))
         cost = (time.perf_counter() - started) / max(len(indices), 1) * len(split)
-        number = most_workers(split) if cost > SECONDS else 0
+        number = min(most_workers(split), most) if cost > SECONDS else 0
     feed = (
         Workers({split.name: split}, number) if number > 0 else Thread({split.name: split}, bool(stores_results(split)))
     )

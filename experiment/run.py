@@ -12,7 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ from ..inference.generate import (
 from ..inference.pages import draws, generated_rows, page
 from ..inference.predict import pooled_vectors, predict
 from ..models.model import Model
-from ..tasks.base import Task, Wiring
+from ..tasks.base import Task, Wiring, prediction_copy
 from ..tokenizers.base import Chopper, RunPart
 from ..training import checkpoints as checkpoint
 from ..training.loggers.tensorboard import write_board
@@ -255,7 +255,9 @@ class Run(TrainedModel):
         if not all_samples:
             return []
         split = predicted_split(self, all_samples, self.tasks, say)
-        predictions = predict(self.model, self.tasks, split, options)
+        split = replace(split, tasks={name: prediction_copy(task) for name, task in self.tasks.items()})
+        with read_ahead(split, self.config.data.workers) if len(split) > ROWS else nullcontext():
+            predictions = predict(self.model, self.tasks, split, options)
         for line in split.skipped.shortened():
             say(line)
         return predictions[0] if isinstance(samples, Mapping) else predictions

@@ -25,7 +25,9 @@ from chopmix.data.request import Request
 from chopmix.data.sampler import SampleIndex
 from chopmix.data.samples import Listed
 from chopmix.data.split import sample_split
+from chopmix.experiment import read_ahead
 from chopmix.experiment.read_ahead import number_of_workers
+from chopmix.experiment.run import load_run
 from chopmix.files.reading import DataError
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.text import TextChopper
@@ -259,7 +261,11 @@ def test_workers_change_neither_weights_nor_metrics(tmp_path, capsys):
 
 
 @pytest.mark.system
-def test_evaluations_and_vectors_are_the_same_with_workers(tmp_path):
+def test_evaluations_vectors_and_predictions_are_the_same_with_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(read_ahead, "LEAST", 1)
+    monkeypatch.setattr("chopmix.experiment.run.ROWS", 1)
+    started, start = [], Workers.start
+    monkeypatch.setattr(Workers, "start", lambda feed: (started.append(feed.number), start(feed)))
     write_images(tmp_path)
     for workers in (0, 2):
         assert main(["train", str(tmp_path / "x.yaml"), f"data.workers={workers}", f"out={tmp_path}/{workers}"]) == 0
@@ -269,6 +275,10 @@ def test_evaluations_and_vectors_are_the_same_with_workers(tmp_path):
             data = ["--data", str(tmp_path / "list.csv")]
             assert main([command, str(tmp_path / str(workers)), *data, output, str(file)]) == 0
         assert files[0].read_bytes() == files[1].read_bytes()
+    samples = [{"image": tmp_path / f"{number}.png", "words": "word " * (number % 4)} for number in range(30)]
+    answers = [load_run(tmp_path / str(workers)).predict(samples, say=str) for workers in (0, 2)]
+    assert answers[0] == answers[1] and {"error" in answer for answer in answers[0]} == {True, False}
+    assert len(started) == 4  # the training, evaluate, embed and predict
 
 
 def write_run(folder: Path, steps: int = 12) -> Path:
