@@ -195,7 +195,11 @@ class Collator:
             longest, limit = max(chunk.count for chunk in read.values()), f"the context of {self.context}"
             predicted = sum(chunk.count for chunk in kept.values())
             limit = f"{limit} minus its {predicted} predicted tokens" if kept else limit
-            raise DataError(f"none of its inputs fits: {longest} tokens are more than {limit}")
+            raise DataError(
+                f"none of its inputs fits: {longest} tokens are more than {limit}; enlarge model.context, or shorten "
+                "the "
+                "samples"
+            )
         return [(name, chunk) for name, chunk in parts.items() if name in kept]
 
     def _within(self, parts: dict[str, Chunk], core: int, context: int, key: str, owner: str = "") -> dict[str, Chunk]:

@@ -283,7 +283,8 @@ def test_a_target_is_never_predicted_from_nothing_because_nothing_else_had_room(
     planned = main(data, [SampleIndex(0, 0, 0), SampleIndex(0, 0, 1)])
     assert planned.keys == ("sample 1",) and not data.skipped.dropped
     assert data.skipped.bad[0] == (
-        "none of its inputs fits: 4 tokens are more than the context of 8 minus its 5 predicted tokens"
+        "none of its inputs fits: 4 tokens are more than the context of 8 minus its 5 predicted tokens; enlarge "
+        "model.context, or shorten the samples"
     )
 
 
