@@ -1,7 +1,7 @@
 """Measures how fast images are read without a model: per CPU second compared with torchvision, and with workers.
 
-    python benchmarks/feeding.py images          # ours and torchvision's ImageFolder, DataLoader and decoder, one
-    process python benchmarks/feeding.py workers         # batches per second with 0, 1 and 2 worker processes
+    python benchmarks/feeding.py images     # ours and torchvision's loader, with the same decoder, in one process
+    python benchmarks/feeding.py workers    # images per second with 0, 1 and 2 worker processes
 
 Both sides of `images` decode the same JPEG files of 500 x 375 pixels with torchvision's decoder, resize them to 224 x
 224 with the same function, and collate batches of 64; ours also chops and packs them into tokens. They run alternately,

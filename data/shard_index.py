@@ -257,8 +257,8 @@ def class_text(tar: Any, parts: dict[str, Any]) -> str | None:
 
 
 def records_of(paths: Sequence[str], versions: Sequence[str]) -> Iterator[ShardRecord]:
-    """Yields the record of each shard. Missing records are made first, each of which is stored at once: if the process
-    is killed, the next one continues."""
+    """Yields the record of each shard. Missing records are made first, each of which is stored immediately: if the
+    process is killed, the next one continues."""
     folder = cache_folder() / "shards"
     make_folder(folder)
     sweep(folder.iterdir())

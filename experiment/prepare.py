@@ -1,4 +1,4 @@
-"""`chopmix prepare CONFIG`: prepares the data of a configuration, so that its runs start at once."""
+"""`chopmix prepare CONFIG`: prepares the data of a configuration, so that its runs start quickly."""
 
 from __future__ import annotations
 
