@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from .options.answers import add_answers, output_of
 from .options.shared import DATA_HELP, add_checkpoint, add_inputs, load, parse_samples
 
 HELP = "write embeddings of samples: one vector per sample or per token"
@@ -19,22 +19,30 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--pool", choices=("mean", "first", "tokens"), default="mean",
         help="the mean over a sample's tokens (the default), its first token, or every token",
     )  # fmt: skip
-    command.add_argument("--output", metavar="FILE", help="a .npy, .csv or .parquet file (default: print JSON lines)")
+    add_answers(command, "a .npy, .csv, .jsonl or .parquet file (default: print JSON lines)")
     add_checkpoint(command)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Returns the exit status: 1 if no sample can be read, else 0."""
-    from ..experiment.embed import split_of, write_embeddings
+    """Returns the exit status: 1 if no sample can be read, 3 if some cannot be read and `--strict` is set, else 0."""
+    from ..experiment.answers import Count, Shard
+    from ..experiment.embed import ENDINGS, split_of, write_embeddings
+    from ..experiment.merge import record_of, write_record
     from ..experiment.run_folder import RunError, say_aside
 
-    loaded = load(options)
+    output, shard = output_of(options, ENDINGS), Shard.of(options.shard)
     if bool(options.input) == bool(options.data):
         raise RunError("pass either samples (--input NAME=VALUE) or a data set (--data DATA)")
+    if options.shard and (options.input or (options.pool == "tokens" and output and output.suffix.lower() == ".npy")):
+        raise RunError("--shard needs --data, and for --pool tokens a .csv, .jsonl or .parquet file")
+    loaded = load(options)
     if options.data:
-        split = split_of(loaded, options.data, options.split)
+        split = split_of(loaded, options.data, options.split, shard)
     else:
         split = loaded.as_split(parse_samples(options.input, loaded), for_prediction=False)
     say_aside(loaded.name)
-    output = Path(options.output) if options.output else None
-    return int(write_embeddings(loaded, split, options.pool, output) == len(split))
+    count = Count(len(split), write_embeddings(loaded, split, options.pool, output))
+    if options.shard and output:
+        data = f"{options.data} ({options.split})"
+        write_record(output, record_of(loaded, "embed", data, {"pool": options.pool}, shard, count.samples))
+    return count.status(options.strict)

@@ -5,15 +5,25 @@ printed:
     500 samples of parallel_text (val)
     val/second/loss 0.465812
     val/second/chain 0.471385 (64 samples)
+
+With `--report`, it also writes a page with the classes, the errors and the worst answers; with `--output`, the answer
+to each sample.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .options.shared import DATA_HELP, add_checkpoint, add_search, load, search_options, wide_console
+from .options.answers import add_answers, output_of, vectors_of
+from .options.shared import DATA_HELP, add_checkpoint, add_search, load, search_options, wide_console, with_output_hint
+
+if TYPE_CHECKING:
+    from ..data.base import Dataset
+    from ..experiment.run import Run
 
 HELP = "compute the metrics of a run on a complete split"
 GENERATING = (
@@ -35,29 +45,36 @@ def add_options(command: argparse.ArgumentParser) -> None:
     for flag, kind, metavar, text in GENERATING:
         command.add_argument(flag, type=kind, metavar=metavar, help=text)
     command.add_argument("--subsets", action="store_true", help="also measure how many bits each input contributes")
-    command.add_argument("--output", metavar="DIR", help="folder for pictures, pages, evaluations.jsonl; default: RUN")
+    command.add_argument(
+        "--report", metavar="DIR", nargs="?", const="",
+        help="write tables, pictures and the worst answers into this folder; default: RUN/report",
+    )  # fmt: skip
+    add_answers(command, "also write the answer to each sample: a .csv, .jsonl or .parquet file", shards=False)
     command.add_argument("--json", metavar="FILE", help="also write the metrics to this file")
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
+    """Returns the exit status: 3 if samples cannot be read and `--strict` is set, else 0."""
+    from ..experiment.answers import Count
     from ..experiment.own_data import dataset_for
     from ..experiment.run import evaluated
     from ..experiment.run_folder import RunError, say_aside
     from ..files.printing import printable
-    from ..files.writing import make_folder, write_json
+    from ..files.writing import write_json
     from ..inference.evaluators.attribution import tables, truth_of
 
+    answers_file = output_of(options)
     generation = {name: getattr(options, name) for name in ("guidance", "temperature", "steps", "drafts")}
     loaded = load(options).searching(**search_options(options)).generating(**generation)
     dataset = dataset_for(loaded, options.data, options.split) if options.data else None
     if options.json and not os.path.isdir(Path(options.json).absolute().parent):
         raise RunError(f"--json {options.json}: the folder {Path(options.json).parent} does not exist")
-    output = Path(options.output) if options.output else None
-    if output:
-        make_folder(output)
-    say_aside(loaded.name)
     inputs = options.inputs.split(",") if options.inputs is not None else None
-    evaluation = evaluated(loaded, options.split, dataset, inputs=inputs, output=output)
+    if inputs is not None and (options.report is not None or answers_file):
+        raise RunError("--inputs cannot be combined with --report and --output, which need all inputs")
+    report_folder = folder_of(options.report, loaded.folder)
+    say_aside(loaded.name)
+    evaluation = evaluated(loaded, options.split, dataset, inputs=inputs)
     record = {name: value for name, value in {"inputs": inputs, **generation}.items() if value not in (None, [])}
     record |= {"data": options.data or loaded.config.tree["data"]["dataset"], "split": options.split}
     record |= {"samples": evaluation.readable, "measured_on": evaluation.samples, **evaluation.metrics}
@@ -67,7 +84,9 @@ def run(options: argparse.Namespace) -> None:
         number = evaluation.samples.get(name, evaluation.readable)
         count = f" ({number:,} {evaluation.unit})" if number != evaluation.readable else ""
         print(printable(f"{name} {value if isinstance(value, int) else f'{value:.6g}'}{count}"))
-    loaded.record(record, output)
+    loaded.record(record, report_folder if options.report else None)
+    if options.report is not None or answers_file:
+        write_answers(loaded, options.split, dataset, title, report_folder, answers_file)
     if options.subsets:
         for name, attribution in loaded.attribution(options.split, dataset).items():
             data = dataset or loaded.dataset()
@@ -78,3 +97,49 @@ def run(options: argparse.Namespace) -> None:
             record["measured_on"] |= attribution.numbers(prefix)
     if options.json:
         write_json(Path(options.json), {"step": loaded.step, "checkpoint": loaded.which, **record})
+    return Count(evaluation.readable + evaluation.bad, evaluation.bad).status(options.strict)
+
+
+def folder_of(report: str | None, run: Path) -> Path | None:
+    """Returns the folder of the report, which is created; None without --report. Raises RunError if `RUN/report` is a
+    link: the run may come from elsewhere."""
+    from ..experiment.run_folder import RunError
+    from ..files.writing import make_folder
+
+    if report is None:
+        return None
+    folder = Path(report) if report else run / "report"
+    if not report and folder.is_symlink():
+        raise RunError(f"{folder} is a link; name another folder: --report DIR")
+    with with_output_hint("--report DIR"):
+        make_folder(folder)
+    return folder
+
+
+def write_answers(
+    run: Run, split: str, dataset: Dataset | None, title: str, folder: Path | None, file: Path | None
+) -> None:
+    """Predicts for all samples of a split; writes the answers into `file` and a report into `folder`."""
+    from ..experiment.answers import ahead_rows
+    from ..experiment.run import write_sheet
+    from ..experiment.run_folder import RunError, say_aside
+    from ..files.rows import row_file
+    from ..inference.answers import Answers
+    from ..inference.report import Report
+
+    data = run.open(split, dataset)
+    if data.samples is None:
+        raise RunError(f"{title} is a text corpus, which has no samples to answer; remove --report and --output")
+    report = Report(run, f"{run.name}: {title}")
+    answers = Answers(trained=run, split=data, samples=data.samples)
+    groups = report.collected(ahead_rows(answers, run), range(len(data)))
+    with row_file(file, vectors_of(run)) if file else nullcontext(len) as write:
+        for group in groups:
+            write(group)
+    if file:
+        say_aside(f"{file}: {report.number:,} rows")
+    if folder is not None:
+        for line in report.write(folder, split, data.samples, store=dataset is None and split == "val"):
+            say_aside(line)
+        if write_sheet(run, data, folder / f"{split}-samples.html"):
+            say_aside(f"generated items: {folder / f'{split}-samples.html'}")

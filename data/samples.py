@@ -196,6 +196,23 @@ class Changed(ByColumn):
 
 
 @dataclass(frozen=True)
+class Visible(Changed):
+    """The same samples with only some of their columns. They are read once and not cached."""
+
+    columns: Collection[str]
+
+    def fingerprint(self, labels: Collection[str] = ()) -> str:
+        return Fingerprint("Visible", self.samples.fingerprint(labels), sorted(self.columns)).hex
+
+    def row(self, number: int, names: Collection[str] | None = None) -> Columns:
+        visible = [name for name in self.columns if names is None or name in names]
+        return picked(self.samples.row(number, visible), visible)
+
+    def caches(self, number: int) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
 class Renamed(Changed):
     """The same samples with new columns. `columns` maps the name of each new column to a function that receives the raw
     sample and returns the value. `sources` maps the name to the raw column that this function reads, or to a value

@@ -7,9 +7,11 @@ the main core."""
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,10 +23,15 @@ from torch import Tensor
 from ..data.request import Request
 from ..data.samples import Listed, Samples
 from ..data.split import SampleSplit
+from ..files.arrays import array_file, header
+from ..files.printing import json_line
+from ..files.progress import counting
+from ..files.rows import UTF8, ending_of, row_file
 from ..files.writing import atomic_file
 from ..models.arithmetic import computing_type, finite
 from ..models.batch import Batch, SetPlan
 from ..training.objective import autocast
+from .answers import Shard, parts_of
 from .build import read_samples
 from .own_data import dataset_for
 from .read_ahead import read_ahead
@@ -34,7 +41,7 @@ from .run_folder import RunError, say_aside
 Pool = Literal["mean", "first", "tokens"]
 """`mean`: the mean over all tokens of a sample; `first`: the vector of the first token; `tokens`: the vectors of all
 tokens."""
-ENDINGS = (".npy", ".csv", ".parquet")
+ENDINGS = (".npy", ".csv", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,8 @@ class Embedded:
     """
 
     key: str
+    number: int
+    """The number of the sample in its split."""
     vectors: Float[Tensor, "t d"]
     inputs: tuple[str, ...] = ()
     """For each token, the name of its input, or `own` for class and register tokens. Empty if the vectors are
@@ -71,15 +80,14 @@ def embed(run: Run, samples: Sequence[Mapping[str, Any]], pool: Pool = "mean", r
 
 
 def embedded(run: Run, split: SampleSplit, pool: Pool, rows: int = 64) -> Iterator[Embedded]:
-    """Yields the vectors of a split's samples. Samples that cannot be read are omitted. The order is that of the data
-    set, or, for a model with an encoder, from short to long samples. `rows` is the number of samples that are read at a
-    time."""
-    places = split.all()
-    requests = (Request(indices=places[first : first + rows]) for first in range(0, len(places), rows))
-    with read_ahead(split, run.config.data.workers):
+    """Yields the vectors of a split's samples, in the order of the data set. Samples that cannot be read are omitted.
+    `rows` is the number of samples that are read at a time."""
+    requests = (Request(indices=part) for part in parts_of(len(split), rows))
+    with read_ahead(split, run.config.data.workers), counting("samples", len(split)) as count:
         for (batch,) in split.answers(requests):
             if batch.first.keys:
                 yield from _embedded(run, batch, pool)
+            count(rows)
 
 
 def _embedded(run: Run, batch: Batch, pool: Pool) -> Iterator[Embedded]:
@@ -90,14 +98,15 @@ def _embedded(run: Run, batch: Batch, pool: Pool) -> Iterator[Embedded]:
     samples = planned.tokens.sample.flatten()
     finite(hidden[samples.cpu() > 0])
     descriptions = described(run, planned) if pool == "tokens" else []
-    for number, key in enumerate(planned.keys, start=1):
-        slots = (samples == number).nonzero()[:, 0]
+    for order, (key, seed) in enumerate(zip(planned.keys, planned.seeds), start=1):
+        number, slots = seed[-1], (samples == order).nonzero()[:, 0]
         if pool == "tokens":
             labels = [descriptions[slot] for slot in slots.tolist()]
-            yield Embedded(key, hidden[slots], tuple(name for name, _ in labels), tuple(text for _, text in labels))
+            inputs, tokens = zip(*labels) if labels else ((), ())
+            yield Embedded(key, number, hidden[slots], inputs, tokens)
         else:
             vector = hidden[slots].mean(0) if pool == "mean" else hidden[slots[0]]
-            yield Embedded(key, vector[None])
+            yield Embedded(key, number, vector[None])
 
 
 def described(run: Run, planned: SetPlan) -> list[tuple[str, str]]:
@@ -119,14 +128,14 @@ def described(run: Run, planned: SetPlan) -> list[tuple[str, str]]:
 # ----------------------------------------------------------------------------------------------- from the command line
 
 
-def split_of(run: Run, data: str, split: str) -> SampleSplit:
-    """Returns a split of the data set that the command line names (see `own_data.py`), with the inputs of the run and
-    without labels. Raises RunError or DataError if the data cannot be read."""
+def split_of(run: Run, data: str, split: str, shard: Shard = Shard()) -> SampleSplit:
+    """Returns a shard of a split of the data set that the command line names (see `own_data.py`), with the inputs of
+    the run and without labels. Raises RunError or DataError if the data cannot be read."""
     dataset = dataset_for(run, data, split, labels=False)
     samples = (
         dataset.opened(split) if dataset.holds_samples else documents_of(dataset, split, next(iter(run.reads()[0])))
     )
-    return read_samples(run.config, samples, split, run.choppers, say_aside)
+    return read_samples(run.config, shard.of_samples(samples), split, run.choppers, say_aside)
 
 
 def documents_of(dataset: Any, split: str, name: str) -> Samples:
@@ -139,82 +148,80 @@ def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | No
     """Write the vectors of a split to a file, or, if `output` is None, as JSON lines to standard output. Returns the
     number of samples that could not be read.
 
-        .npy        float32 (samples, d) in the order of the data set; a sample that could not be read is a row of NaN
-        .csv        columns key, 0, 1, 2, ... (one column per number of the vector)
-        .parquet    columns key, vector; JSON lines have the same keys
+        .npy                 float32 (samples, d); a sample that could not be read is a row of NaN
+        .csv                 columns key, 0, 1, 2, ... (one column per number of the vector), error
+        .jsonl, .parquet     columns key, vector, error; JSON lines have `error` only for a sample with an error
 
-    With `pool="tokens"` there is one row per token, and none for a sample that could not be read. The columns input and
-    token follow the key; a `.npy` file (tokens, d) has a `.csv` file of the same name with row, key, input and token of
-    each token. Raises RunError for another extension and for `.parquet` without pyarrow, OSError if the file cannot be
-    written."""
-    if output is not None and output.suffix.lower() not in ENDINGS:
-        raise RunError(f"--output {output}: possible endings: {', '.join(ENDINGS)}")
+    The rows are in the order of the data set. With `pool="tokens"` there is one row per token, and the columns input
+    and token follow the key; a `.npy` file (tokens, d) has a `.csv` file of the same name with row, key, input and
+    token of each token, and no row for a sample that could not be read. Raises DataError for another ending and for
+    `.parquet` without pyarrow, OSError if the file cannot be written."""
+    ending = "" if output is None else ending_of(output, ENDINGS)
     if output is not None and "\0" in str(output):
         raise RunError(f"{str(output)!r} cannot be the name of a file")
     samples = embedded(run, split, pool)
     if output is None:
-        for sample in samples:
-            for row in rows_of(sample, pool):
-                print(json.dumps(row), flush=True)
-    elif output.suffix.lower() == ".npy":
-        write_array(list(samples), list(split.samples.keys), pool, output)
-    elif output.suffix.lower() == ".csv":
-        with atomic_file(output, "w", newline="") as file:
-            write_table((row for sample in samples for row in rows_of(sample, pool)), file)
+        for row in (row for group in rows_of(split, samples, pool) for row in group):
+            print(json_line(row), flush=True)
+    elif ending == ".npy":
+        (write_tokens if pool == "tokens" else write_array)(samples, output, len(split))
     else:
-        write_parquet([row for sample in samples for row in rows_of(sample, pool)], output)
+        with row_file(output) as write:
+            for group in rows_of(split, samples, pool, columns=ending == ".csv"):
+                write(group)
     for number, why in split.skipped.bad.items():
         say_aside(f"{split.samples.keys[number]}: {why}")
     return len(split.skipped.bad)
 
 
-def rows_of(sample: Embedded, pool: Pool) -> Iterator[dict[str, Any]]:
-    """Yields the rows of a sample: `{"key": "a.png", "vector": [...]}`. With `pool="tokens"` there is one row per
-    token, with two more keys: `input` (the name of the token's input) and `token` (the token's text or number)."""
-    for number, vector in enumerate(sample.vectors.tolist()):
-        token = {"input": sample.inputs[number], "token": sample.tokens[number]} if pool == "tokens" else {}
-        yield {"key": sample.key, **token, "vector": vector}
+def rows_of(
+    split: SampleSplit, samples: Iterable[Embedded], pool: Pool, columns: bool = False
+) -> Iterator[list[dict[str, Any]]]:
+    """Yields the rows of each sample: `{"key": "a.png", "vector": [...]}`. With `pool="tokens"` there is one row per
+    token, with two more keys: `input` (the name of the token's input) and `token` (the token's text or number). A
+    sample that cannot be read has one row, `{"key": "b.png", "error": reason}`. `columns`: instead of `vector`, each
+    number has a key: "0", "1", ..."""
+    following = 0
+    for sample in samples:
+        yield from (error_row(split, number) for number in range(following, sample.number))
+        following, rows = sample.number + 1, []
+        for number, vector in enumerate(sample.vectors.tolist()):
+            token = {"input": sample.inputs[number], "token": sample.tokens[number]} if pool == "tokens" else {}
+            values = {str(index): value for index, value in enumerate(vector)} if columns else {"vector": vector}
+            rows.append({"key": sample.key, **token, **values})
+        yield rows
+    yield from (error_row(split, number) for number in range(following, len(split)))
 
 
-def write_table(rows: Iterator[Mapping[str, Any]], file: Any) -> None:
-    """Write rows as CSV with a header. Each number of a vector has a column, with the name 0, 1, 2, ..."""
-    table = csv.writer(file)
-    for number, row in enumerate(rows):
-        *names, _ = row  # the last column is the vector
-        if number == 0:
-            table.writerow([*names, *range(len(row["vector"]))])
-        table.writerow([*(row[name] for name in names), *row["vector"]])
+def error_row(split: SampleSplit, number: int) -> list[dict[str, Any]]:
+    """Returns the row of a sample that cannot be read."""
+    return [{"key": split.samples.keys[number], "error": split.skipped.bad[number]}]
 
 
-def write_array(samples: Sequence[Embedded], keys: Sequence[str], pool: Pool, output: Path) -> None:
-    """Write vectors as `.npy` (see `write_embeddings`). `keys` are the keys of all samples in the order of the data
-    set, including samples that could not be read."""
-    if pool == "tokens":
-        with atomic_file(output.with_suffix(".csv"), "w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["row", "key", "input", "token"])
-            rows = ((sample.key, *token) for sample in samples for token in zip(sample.inputs, sample.tokens))
-            table.writerows((number, *row) for number, row in enumerate(rows))
-        array = torch.cat([sample.vectors for sample in samples]).numpy() if samples else np.zeros((0, 0), np.float32)
-    else:
-        width = samples[0].vectors.shape[1] if samples else 0
-        array = np.full((len(keys), width), np.nan, np.float32)
-        numbers = {key: number for number, key in enumerate(keys)}
+def write_array(samples: Iterator[Embedded], output: Path, count: int) -> None:
+    """Write one vector per sample as `.npy`. `count` is the number of samples, including those that cannot be read."""
+    first = next(samples, None)
+    width, following = 0 if first is None else first.vectors.shape[1], 0
+    with array_file(output, (count, width)) as write:
+        for sample in chain([] if first is None else [first], samples):
+            write(np.full((sample.number - following, width), np.nan))
+            write(sample.vectors[0].numpy())
+            following = sample.number + 1
+        write(np.full((count - following, width), np.nan))
+
+
+def write_tokens(samples: Iterator[Embedded], output: Path, count: int) -> None:
+    """Write one vector per token as `.npy`, and a `.csv` file that describes the rows."""
+    total, width = 0, 0
+    with atomic_file(output.with_suffix(".csv"), "w", newline="", **UTF8) as file, tempfile.TemporaryFile() as vectors:
+        table = csv.writer(file)
+        table.writerow(["row", "key", "input", "token"])
         for sample in samples:
-            array[numbers[sample.key]] = sample.vectors[0].numpy()
-    with atomic_file(output, "wb") as file:
-        np.save(file, array)
-
-
-def write_parquet(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """Write rows as a parquet file, in which the vectors are one column of lists. Raises RunError if `pyarrow` is not
-    installed."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise RunError(
-            f"--output {output}: parquet files need pyarrow: pip install pyarrow; or write .csv or .npy"
-        ) from None
-    with atomic_file(output, "wb") as file:
-        parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows]), file)
+            labels = enumerate(zip(sample.inputs, sample.tokens), start=total)
+            table.writerows((number, sample.key, *token) for number, token in labels)
+            vectors.write(sample.vectors.numpy().tobytes())
+            total, width = total + len(sample.vectors), sample.vectors.shape[1]
+        vectors.seek(0)
+        with atomic_file(output, "wb") as array:
+            np.lib.format.write_array_header_1_0(array, header((total, width)))
+            shutil.copyfileobj(vectors, array)

@@ -29,6 +29,7 @@ from ..data.samples import Listed
 from ..data.split import SampleSplit, Split
 from ..files.trust import NOTHING, Trust
 from ..files.writing import write_text
+from ..inference.answers import calibrated as with_calibration
 from ..inference.evaluation import Measured, measured
 from ..inference.evaluator import TrainedModel
 from ..inference.evaluators.attribution import Attribution, measure_attribution
@@ -45,6 +46,7 @@ from ..inference.generate import (
 )
 from ..inference.pages import draws, generated_rows, page
 from ..inference.predict import pooled_vectors, predict
+from ..inference.report import read_calibration
 from ..models.model import Model
 from ..tasks.base import Task, Wiring, prediction_copy
 from ..tokenizers.base import Chopper, RunPart
@@ -126,11 +128,14 @@ class Run(TrainedModel):
 
     def open(self, split: str, dataset: Dataset | None = None) -> Split:
         """Returns a split, with tasks and labels, of `dataset` or, if `dataset` is None, of the data set of the run's
-        training. Raises RunError if the run was imported and `dataset` is None, DataError if the data cannot be
-        read."""
+        training. Of `dataset`, any number of samples may be bad; they are reported and skipped. Raises RunError
+        if the run was imported and `dataset` is None, DataError if the data cannot be read."""
         if dataset is None and split in self.opened:
             return self.opened[split]
-        return open_split(self.config, dataset or self.dataset(), split, self.choppers, self.tasks)
+        config = self.config
+        if dataset is not None:
+            config = replace(config, data=replace(config.data, bad_share=1.0))
+        return open_split(config, dataset or self.dataset(), split, self.choppers, self.tasks)
 
     def reads(self) -> tuple[dict[str, str], bool]:
         """Returns the kind of each data column that the run reads (`image`, `sound`, `text`, `file` or `label`), and
@@ -183,7 +188,7 @@ class Run(TrainedModel):
             "sequence_to_sequence or masked_diffusion. `chopmix predict` prints its predictions"
         )
 
-    def record(self, result: Mapping[str, Any], folder: Path | None = None, option: str = "--output DIR") -> None:
+    def record(self, result: Mapping[str, Any], folder: Path | None = None, option: str = "--report DIR") -> None:
         """Append a result, with `step` and `checkpoint`, as one line to `evaluations.jsonl` in `folder` (None: the
         run's folder). If the file cannot be written, a message on standard error names `option`, the option of the
         command line that selects another folder."""
@@ -232,35 +237,54 @@ class Run(TrainedModel):
         return streamed(self, prompts, samples_of(inputs), target, Generating.of(options), say)
 
     @overload
-    def predict(self, samples: Sample, *, say: Callable[[str], None] = ..., **how: Any) -> dict[str, Any]: ...
+    def predict(
+        self, samples: Sample, *, say: Callable[[str], None] = ..., calibrated: bool = ..., **how: Any
+    ) -> dict[str, Any]: ...
     @overload
     def predict(
-        self, samples: Sequence[Sample], *, say: Callable[[str], None] = ..., **how: Any
+        self, samples: Sequence[Sample], *, say: Callable[[str], None] = ..., calibrated: bool = ..., **how: Any
     ) -> list[dict[str, Any]]: ...
     def predict(
-        self, samples: Sample | Sequence[Sample], *, say: Callable[[str], None] = say_aside, **how: Any
-    ) -> dict[str, Any] | list[dict[str, Any]]:
+        self, samples: Sample | Sequence[Sample], *, say: Callable[[str], None] = say_aside, calibrated: bool = False,
+        **how: Any,
+    ) -> dict[str, Any] | list[dict[str, Any]]:  # fmt: skip
         """Predict for samples. A sample maps inputs of the run to raw values: a path, the content of a file, an array,
         or a text.
 
         Returns one mapping per sample: the prediction of every task by task name (a class with probabilities, numbers,
         a text), or `{"error": reason}` if the sample cannot be read or has none of the inputs. For one sample instead
         of a list, returns one such mapping. `how`: fields of `inference.generate.Generating` and of `Sampling`. `say`
-        is called with messages, such as the inputs that samples lack; by default it prints to standard error. Raises
-        RunError for an input that no task reads, for a run that can only continue texts, and for a task whose head the
-        imported directory lacked; TypeError for an unknown option."""
+        is called with messages, such as the inputs that samples lack; by default it prints to standard error.
+        `calibrated`: the probabilities of classes are calibrated (see `calibration`). Raises RunError for an input that
+        no task reads, for a run that can only continue texts, and for a task whose head the imported directory lacked;
+        TypeError for an unknown option."""
         self.check_heads()
+        calibration = self.calibration() if calibrated else {}
         all_samples, options = samples_of(samples), Generating.of(how)
         check_predicts(self, all_samples, self.tasks)
         if not all_samples:
             return []
         split = predicted_split(self, all_samples, self.tasks, say)
         split = replace(split, tasks={name: prediction_copy(task) for name, task in self.tasks.items()})
-        with read_ahead(split, self.config.data.workers) if len(split) > ROWS else nullcontext():
+        ahead = read_ahead(split, self.config.data.workers) if len(split) > ROWS else nullcontext()
+        with ahead, self.arithmetic():
             predictions = predict(self.model, self.tasks, split, options)
+        predictions = [with_calibration(self, answer, calibration) for answer in predictions]
         for line in split.skipped.shortened():
             say(line)
         return predictions[0] if isinstance(samples, Mapping) else predictions
+
+    def calibration(self) -> dict[str, dict[str, float]]:
+        """Returns the values by task that calibrate the probabilities: {"digit": {"temperature": 1.4}}. The report on
+        the validation split stores them in the folder of the run. Raises RunError if there are none for this
+        checkpoint."""
+        calibration = read_calibration(self)
+        if not calibration:
+            raise RunError(
+                f"{self.folder} has no calibration for step {self.step:,}; `chopmix evaluate {self.folder} --report` "
+                "fits one, for tasks that predict one class"
+            )
+        return calibration
 
     def as_split(self, samples: Sample | Sequence[Sample], for_prediction: bool = True) -> SampleSplit:
         """Returns samples in memory (one mapping, or a list of mappings) as a split. If `for_prediction`, the samples
@@ -270,17 +294,15 @@ class Run(TrainedModel):
 
     def evaluate(
         self, split: str = "val", dataset: Dataset | None = None, rows: int = 64,
-        inputs: Collection[str] | None = None, output: Path | None = None,
+        inputs: Collection[str] | None = None,
     ) -> dict[str, float]:  # fmt: skip
         """Returns the metrics of all samples of a split, by names `split/metric`. The split is from `dataset`, or, if
         `dataset` is None, from the data set of the run's training.
 
         If `inputs` is not None, only these inputs and those that a task predicts are read. `rows` samples are read at a
-        time. Texts are generated with the search of their task (see `searching`). Files are written into `output`
-        (None: the run's folder): the confusion matrix of a classification, `confusion-<split>-<task>.png`, and a page
-        of generated items that are not text, `sheets/<split>.html`. Raises RunError for an unknown input and for a task
-        whose head the imported directory lacked, DataError if the data cannot be read."""
-        return evaluated(self, split, dataset, rows, inputs, output).metrics
+        time. Texts are generated with the search of their task (see `searching`). Raises RunError for an unknown input
+        and for a task whose head the imported directory lacked, DataError if the data cannot be read."""
+        return evaluated(self, split, dataset, rows, inputs).metrics
 
     def attribution(self, split: str = "val", dataset: Dataset | None = None) -> dict[str, Attribution]:
         """Returns the `Attribution` of each task by task name: the metrics of a split with every subset of the inputs,
@@ -456,12 +478,7 @@ def memory_split(run: Run, samples: Sequence[Sample], for_prediction: bool = Tru
     is an empty text. Raises RunError for an input that the run does not have."""
     if unknown := [name for sample in samples for name in sample if name not in run.choppers]:
         raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
-    choppers: Mapping[str, Chopper] = run.choppers
-    for task in run.tasks.values() if for_prediction else ():
-        choppers = {
-            **choppers,
-            **{name: change(choppers[name]) for name, change in task.needs.prediction_choppers.items()},
-        }
+    choppers = prediction_choppers(run) if for_prediction else run.choppers
     labels = [column for task in run.tasks.values() for column in task.needs.columns]
     keys = [f"sample {number + 1}" for number in range(len(samples))]
     columns = {name: name for name in run.choppers}
@@ -474,6 +491,15 @@ def memory_split(run: Run, samples: Sequence[Sample], for_prediction: bool = Tru
         if encoded and all(isinstance(value, NoneType | str | bytes) and not value for value in values):
             split.skipped.bad[number] = f"the encoder has no input: {' or '.join(encoded)} must not be empty"
     return split
+
+
+def prediction_choppers(run: Run) -> Mapping[str, Chopper]:
+    """Returns the choppers of all inputs for prediction: the text of a mask token is read as this token."""
+    choppers: Mapping[str, Chopper] = run.choppers
+    for task in run.tasks.values():
+        changes = task.needs.prediction_choppers.items()
+        choppers = {**choppers, **{name: change(choppers[name]) for name, change in changes}}
+    return choppers
 
 
 def check_predicts(run: Run, samples: Sequence[Sample], tasks: Collection[str]) -> None:
@@ -656,41 +682,38 @@ def draft_of_prompt(run: Run, task: Task, prompt: str, max_tokens: int | None) -
 
 
 def evaluated(
-    run: Run, split: str, dataset: Dataset | None, rows: int = 64, inputs: Collection[str] | None = None,
-    output: Path | None = None,
-) -> Measured:  # fmt: skip
+    run: Run, split: str, dataset: Dataset | None, rows: int = 64, inputs: Collection[str] | None = None
+) -> Measured:
     """Returns the metrics of a split, and the number of samples from which each metric was computed; see
     `Run.evaluate`."""
     run.check_heads()
     if unknown := [name for name in inputs or () if name not in run.choppers]:
         raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
-    data, folder = run.open(split, dataset), output or writable(run.folder)
-    with run.arithmetic():
-        with read_ahead(data, run.config.data.workers):
-            result = measured(run.model, run.tasks, data, rows=rows, pictures=folder, inputs=inputs)
-        result.check()
-        if folder:
-            write_sheet(run, data, folder)
+    data = run.open(split, dataset)
+    with run.arithmetic(), read_ahead(data, run.config.data.workers):
+        result = measured(run.model, run.tasks, data, rows=rows, inputs=inputs)
+    result.check()
     for line in data.skipped.lines():
         say_aside(line)
-    if folder is None:
-        say_aside(f"{run.folder}: images cannot be written there; --output DIR writes to another folder")
     return result
 
 
-def write_sheet(run: Run, data: Split, folder: Path) -> None:
-    """Write `sheets/<split>.html`, a page with generated items of a split, if a task generates items that are not text.
-    If `folder` contains a folder `tensorboard`, also write the items for TensorBoard, to `tensorboard/<split>`."""
-    if any(map(draws, run.tasks.values())) and data.samples is not None:
+def write_sheet(run: Run, data: Split, file: Path) -> bool:
+    """Write a page with generated items of a split, if a task generates items that are not text. If the folder of the
+    run contains a folder `tensorboard`, also write the items for TensorBoard, to `tensorboard/<split>`. Returns whether
+    the page was written."""
+    if not any(map(draws, run.tasks.values())) or data.samples is None:
+        return False
+    with run.arithmetic():
         rows = generated_rows(run.model, run.tasks, data, seed=0, most=run.config.evaluation.sample_tokens or 1)
-        sheet = page(f"{run.name}, {data.name}", rows)
-        write_text(folder / "sheets" / f"{data.name}.html", sheet, within=folder)
-        board = folder / "tensorboard"
-        if board.is_dir() and not board.is_symlink() and not (board / data.name).is_symlink():
-            try:
-                write_board(board / data.name, rows, run.step)
-            except OSError as error:
-                say_aside(f"{board / data.name}: not shown in TensorBoard: {error}")
+    write_text(file, page(f"{run.name}, {data.name}", rows), within=file.parent)
+    board = run.folder / "tensorboard"
+    if os.access(board, os.W_OK) and not board.is_symlink() and not (board / data.name).is_symlink():
+        try:
+            write_board(board / data.name, rows, run.step)
+        except OSError as error:
+            say_aside(f"{board / data.name}: not shown in TensorBoard: {error}")
+    return True
 
 
 def attributed(run: Run, split: str, dataset: Dataset | None) -> dict[str, Attribution]:
@@ -700,13 +723,3 @@ def attributed(run: Run, split: str, dataset: Dataset | None) -> dict[str, Attri
         raise RunError(f"{run.folder} reads a text corpus: it has no inputs to compare")
     with run.arithmetic():
         return measure_attribution(run.model, run.tasks, data)
-
-
-def writable(folder: Path) -> Path | None:
-    """Returns `folder` if images can be written into it, else None. It is also None if the file of an image or page
-    exists and is not a regular file: in a run from another source it may be a link, and its target would be
-    overwritten."""
-    files = [*folder.glob("confusion-*.png"), *folder.glob("sheets/*.html")]
-    irregular = [file for file in files if file.is_symlink() or not file.is_file()]
-    irregular += [path for path in [folder / "sheets"] if path.is_symlink()]
-    return folder if os.access(folder, os.W_OK) and not irregular else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -27,7 +26,6 @@ from ..tasks.judging import Generated, is_known
 from ..tasks.measuring.texts import as_text
 from .evaluator import Evaluator
 from .generate import CHAINS, chain_share, generated_share
-from .pages import draw_confusion
 
 Sums = dict[str, dict[str, Tensor]]
 """The sums from which metrics are computed, by task and by name of the sum: `loss`, `count` (the number of targets),
@@ -70,6 +68,8 @@ class Measured:
     split is not a mixture."""
     readable: int
     """The number of samples of the split (for a corpus: windows) that can be read."""
+    bad: int = 0
+    """The number of samples of the split that cannot be read."""
     unit: str = "samples"
     """What `readable` counts: `samples` or `windows`."""
 
@@ -114,13 +114,11 @@ class Measured:
 
 def evaluate_split(
     model: Model, tasks: Mapping[str, Task], split: Split, *, rows: int = 64, processes: Processes | None = None,
-    inputs: Collection[str] | None = None, generated: int | None = None, pictures: Path | None = None,
+    inputs: Collection[str] | None = None, generated: int | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Returns the metrics of a split by name. The parameters are those of `measured`, the names those of
     `Measured.metrics`. Raises DataError if no sample has a target, and in the cases of `measured`."""
-    result = measured(
-        model, tasks, split, rows=rows, processes=processes, inputs=inputs, generated=generated, pictures=pictures
-    )
+    result = measured(model, tasks, split, rows=rows, processes=processes, inputs=inputs, generated=generated)
     result.check()
     return result.metrics
 
@@ -129,7 +127,6 @@ def evaluate_split(
 def measured(
     model: Model, tasks: Mapping[str, Task], split: Split, *, names: Sequence[str] | None = None, rows: int = 64,
     processes: Processes | None = None, inputs: Collection[str] | None = None, generated: int | None = None,
-    pictures: Path | None = None,
 ) -> Measured:  # fmt: skip
     """Returns the metrics of a split for the tasks `names` (None: all tasks), and the sums from which they are
     computed.
@@ -138,9 +135,8 @@ def measured(
     the sums are added up. A value that one task hides from the model remains visible to the other tasks. `inputs`: the
     model reads only these inputs and the inputs that a task itself needs (None: all inputs). Metrics of generated items
     are computed on `generated` samples, spread evenly over the split (None: all samples with a true item; 0: these
-    metrics are not computed). `pictures` is a folder for confusion matrices: `confusion-<split>-<task>.png`. Raises
-    DataError if more samples are bad than the split allows, or if a task with metrics of generated or recognised items
-    has no such item."""
+    metrics are not computed). Raises DataError if more samples are bad than the split allows, or if a task with
+    metrics of generated or recognised items has no such item."""
     processes = processes or Processes(0, 1, next(model.parameters()).device)
     names = list(tasks if names is None else names)
     training = model.training
@@ -167,11 +163,6 @@ def measured(
         name: task_figures(name, tasks[name], split, totals[name], all_pairs.get(name), all_outputs.get(name))
         for name in names
     }
-    for name in names if pictures is not None else ():
-        if "confusion" in totals[name]:
-            draw_confusion(
-                totals[name]["confusion"], tasks[name].classes, pictures / f"confusion-{split.name}-{name}.png"
-            )
     sources = {
         source: {name: task_figures(name, tasks[name], split, sums[name]) for name in names}
         for source, sums in by_source.items()
@@ -181,7 +172,7 @@ def measured(
     return Measured(
         split=split.name, tasks=tasks, whole=with_metrics(whole),
         sources={source: with_metrics(by_task) for source, by_task in sources.items()},
-        readable=len(split.all()) - len(bad), unit="windows" if split.samples is None else "samples",
+        readable=len(split.all()) - len(bad), bad=len(bad), unit="windows" if split.samples is None else "samples",
     )  # fmt: skip
 
 

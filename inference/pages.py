@@ -1,4 +1,4 @@
-"""Pages with generated items, and pictures of confusion matrices, for evaluations."""
+"""Pages with generated items, and cells with the content of samples."""
 
 from __future__ import annotations
 
@@ -11,55 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import soundfile
+from PIL import Image
 from torch import Tensor
 
 from ..data.sampler import SampleIndex
 from ..data.split import SampleSplit, spread
-from ..files.printing import printable
-from ..files.writing import write_bytes
+from ..files.reading import read_bytes
 from ..models.generation.sampling import Sampling
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from .generate import Generating, generate_items, restored, with_item
-
-WRITTEN, NAMED = 40, 100
-"""WRITTEN: the maximum number of classes for which a confusion matrix shows the counts. NAMED: the maximum number of
-classes for which a confusion matrix shows the class names. With more than NAMED classes the picture does not become
-larger."""
-
-
-LETTERS = 40
-"""The maximum length in characters of a class name in a confusion matrix."""
-
-
-def draw_confusion(counts: Tensor, classes: Sequence, file: Path) -> None:
-    """Writes a picture (PNG) of a confusion matrix of n classes. Rows are true classes and columns are predicted
-    classes. A color is the count divided by the sum of its row. `counts` has n * n entries, row by row."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    n = len(classes)
-    matrix = counts.reshape(n, n).cpu()
-    shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
-    with rc_context({"text.parse_math": False}):  # class names may contain $
-        names = [printable(str(name)) for name in classes[:NAMED]]
-        names = [name if len(name) <= LETTERS else f"{name[: LETTERS - 3]}..." for name in names]
-        side = 1.5 + 0.45 * min(n, NAMED) + 0.08 * max(map(len, names), default=0)
-        figure = Figure(figsize=(side, side), layout="constrained")
-        canvas = figure.subplots()
-        canvas.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-        canvas.set(xlabel="predicted", ylabel="true")
-        for row, column in matrix.nonzero().tolist() if n <= WRITTEN else ():
-            color = "white" if shares[row, column] > 0.5 else "black"
-            canvas.text(column, row, int(matrix[row, column]), ha="center", va="center", color=color)
-        if n <= NAMED:
-            canvas.set_xticks(range(n), names, rotation=90)
-            canvas.set_yticks(range(n), names)
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=110)
-    write_bytes(file, content.getvalue(), within=file.parent)
-
 
 COUNT = 12
 """The default number of samples per task on a page."""
@@ -151,15 +115,66 @@ def page(title: str, rows: Sequence[Sequence[Cell]]) -> str:
     return f"<!doctype html>{head}<h1>{html.escape(title)}</h1><table>{body}</table>"
 
 
-def cell_html(entry: Cell) -> str:
-    """Returns a cell as an HTML `figure`, or only its caption if the cell has no content."""
+SIDE = 320
+"""The largest side of a picture of a sample in pixels; larger ones are reduced."""
+LARGEST = 2_000_000
+"""The largest size of a sound of a sample in bytes; larger ones are not shown."""
+STARTS = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3"}
+"""The ending of the file of a sound by its first bytes."""
+
+
+def media_cell(name: str, value: Any) -> Cell | None:
+    """Returns a cell for a raw value of a column, so that it can be seen or heard: the path or the content of a file,
+    an array of pixels (h, w) or (h, w, 3) or (c, h, w), or a sound (samples, rate). A short text is a caption. Returns
+    None for any other value, and for a file that cannot be read."""
+    if isinstance(value, str):
+        return Cell(f"{name}: {value[:200]}")
+    try:
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], int):
+            content = io.BytesIO()
+            soundfile.write(content, np.asarray(value[0]), value[1], format="WAV")
+            return sound_cell(name, content.getvalue(), ".wav")
+        if isinstance(value, np.ndarray | Tensor):
+            array = np.asarray(value)
+            array = array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] in (1, 3) else array
+            is_picture = array.dtype == np.uint8 and array.ndim in (2, 3) and array.shape[2:] in ((), (1,), (3,))
+            return picture_cell(name, Image.fromarray(array.squeeze())) if is_picture else None
+        if isinstance(value, Image.Image):
+            return picture_cell(name, value)
+        content_bytes = read_bytes(value) if isinstance(value, Path) else value
+        if not isinstance(content_bytes, bytes):
+            return None
+        if ending := next((ending for start, ending in STARTS.items() if content_bytes.startswith(start)), ""):
+            return sound_cell(name, content_bytes, ending)
+        with Image.open(io.BytesIO(content_bytes)) as picture:
+            return picture_cell(name, picture)
+    except (ValueError, OSError, TypeError, RuntimeError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def picture_cell(name: str, picture: Image.Image) -> Cell:
+    """Returns the cell of a picture, reduced to at most SIDE pixels."""
+    content, small = io.BytesIO(), picture.convert("RGB")
+    small.thumbnail((SIDE, SIDE))
+    small.save(content, "PNG")
+    return Cell(name, ".png", content.getvalue())
+
+
+def sound_cell(name: str, content: bytes, ending: str) -> Cell | None:
+    """Returns the cell of a sound, or None if it is too large."""
+    return Cell(name, ending, content) if len(content) <= LARGEST else None
+
+
+def cell_html(entry: Cell, style: str = "") -> str:
+    """Returns a cell as an HTML `figure`, or only its caption if the cell has no content. `style` is the class of a
+    picture in the style sheet."""
     caption = f"<figcaption>{html.escape(entry.caption)}</figcaption>"
     if not entry.content:
         return caption
     kind = mimetypes.types_map.get(entry.ending, "application/octet-stream")
     address = f"data:{kind};base64,{base64.b64encode(entry.content).decode()}"
     if entry.ending in PICTURES:
-        return f"<figure><img src='{address}'>{caption}</figure>"
+        return f"<figure><img class='{style}' src='{address}'>{caption}</figure>"
     if entry.ending in SOUNDS:
         return f"<figure><audio controls src='{address}'></audio>{caption}</figure>"
     return (

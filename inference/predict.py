@@ -3,8 +3,9 @@ task, a prediction is a class with probabilities, numbers, a text or ids."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import repeat, tee
 from typing import Any
 
 import torch
@@ -24,26 +25,41 @@ from .generate import Generating, before, write
 def predict(
     model: Model, tasks: Mapping[str, Task], split: SampleSplit, how: Generating = Generating(), rows: int = 64
 ) -> list[dict[str, Any]]:
-    """Returns one dictionary per sample of a split, in the order of the samples. The dictionary contains the answer of
-    each task by task name, `{"digit": {...}}`, or `{"error": reason}` for a sample that cannot be read. Items are
-    generated with the settings `how`. The answer is `{"text": ...}` for a generated text and `{"ids": [...]}` for
-    another generated item. `rows` is the number of samples per forward pass."""
+    """Returns one dictionary per sample of a split, in the order of the samples; see `stream_predictions`."""
+    order, predictions = split.all(), dict[int, dict[str, Any]]()
+    parts = [order[first : first + rows] for first in range(0, len(order), rows)]
+    for answers in stream_predictions(model, tasks, split, parts, how):
+        predictions |= answers
+    return [predictions[number] for number in range(len(split))]
+
+
+def stream_predictions(
+    model: Model, tasks: Mapping[str, Task], split: SampleSplit, parts: Iterable[Sequence[SampleIndex]],
+    how: Generating = Generating(),
+) -> Iterator[dict[int, dict[str, Any]]]:  # fmt: skip
+    """Yields the predictions for each of `parts`, the samples of one forward pass, by sample number. A prediction
+    contains the answer of each task by task name, `{"digit": {...}}`, or it is `{"error": reason}` for a sample that
+    cannot be read. Items are generated with the settings `how`. The answer is `{"text": ...}` for a generated text and
+    `{"ids": [...]}` for another generated item. Samples are read ahead (`SampleSplit.answers`) and not kept."""
     tasks = {name: prediction_copy(task) for name, task in tasks.items()}
     split, generator = replace(split, tasks=tasks), how.generator(model)
-    predictions: list[dict[str, Any]] = [{} for _ in range(len(split))]
-    all_indices = split.all()
-    parts = [all_indices[first : first + rows] for first in range(0, len(all_indices), rows)]
     generating = {name: task for name, task in tasks.items() if task.needs.generates}
-    for indices in parts:
+    direct = [name for name in tasks if name not in generating]
+    parts, requested = tee(parts)
+    batches = split.answers(Request(indices=part, tasks=direct) for part in requested) if direct else repeat([])
+    for part, batches_of_part in zip(parts, batches):
+        answers: dict[int, dict[str, Any]] = {index.number: {} for index in part}
         for name, task in generating.items():
-            for number, ids in write(model, name, task, split, indices, how, generator=generator).items():
-                predictions[number][name] = answer_of(task, ids, how)
-    for name in (name for name in tasks if name not in generating):
-        for (batch,) in split.answers(Request(indices=indices, tasks=[name]) for indices in parts):
-            for number, answer in direct_answers(model, name, tasks[name], split, batch).items():
-                predictions[number][name] = answer
-    predictions = [{name: each[name] for name in tasks if name in each} for each in predictions]
-    return [answer or {"error": split.skipped.bad[number]} for number, answer in enumerate(predictions)]
+            for number, ids in write(model, name, task, split, part, how, generator=generator).items():
+                answers[number][name] = answer_of(task, ids, how)
+        for batch in batches_of_part:
+            for name, of_task in direct_answers(model, tasks, batch).items():
+                for number, answer in of_task.items():
+                    answers[number][name] = answer
+        yield {
+            number: {name: by_task[name] for name in tasks if name in by_task} or {"error": split.skipped.bad[number]}
+            for number, by_task in answers.items()
+        }
 
 
 def answer_of(task: Task, ids: list[int], how: Generating) -> dict[str, Any]:
@@ -55,13 +71,17 @@ def answer_of(task: Task, ids: list[int], how: Generating) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def direct_answers(model: Model, name: str, task: Task, split: SampleSplit, batch: Batch) -> dict[int, dict[str, Any]]:
-    """Returns the answers of one task to the samples of a batch by sample number, computed in one forward pass."""
-    numbers = [split.reader.number(key) for key in batch.first.keys]
+def direct_answers(model: Model, tasks: Mapping[str, Task], batch: Batch) -> dict[str, dict[int, dict[str, Any]]]:
+    """Returns the answers of all tasks with targets in a batch, by task name and sample number, computed in one forward
+    pass."""
+    numbers = [seed[-1] for seed in batch.first.seeds]
     if not numbers:
         return {}
-    output = finite(model(planned(model, batch))[name])
-    return dict(zip(numbers, answers_of(name, task, output, batch.targets[name], batch)))
+    outputs = model(planned(model, batch))
+    return {
+        name: dict(zip(numbers, answers_of(name, tasks[name], finite(outputs[name]), targets, batch)))
+        for name, targets in batch.targets.items()
+    }
 
 
 @torch.inference_mode()

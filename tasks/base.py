@@ -21,6 +21,7 @@ from ..models.generation.beam_search import Search
 from ..models.heads import Head, VocabularyHead
 from ..tokenizers.base import SECONDS, Chopper, Part, Role, position_axes
 from .judging import Judge
+from .measuring.report import Reporter
 
 
 def with_targets(batch: Batch, tasks: Mapping[str, Task]) -> Batch:
@@ -276,6 +277,8 @@ class Task:
     """The search algorithm for tasks that generate or recognise texts."""
     texts: Sequence[str] = ()
     """The names of the configured metrics of generated or recognised texts, such as `wer`."""
+    vectors: ClassVar[Sequence[str]] = ()
+    """The keys of an answer whose lists have the same length for all samples. A table has one column per number."""
     judges: Mapping[str, Judge] = {}
     """The judges of generated items, by the names of their metrics."""
     choppers: Mapping[str, Chopper] = {}
@@ -302,6 +305,11 @@ class Task:
         """Returns an instance of `Learned` with what the task learns from the targets of the training data (their
         classes, their mean). The default returns None. Raises DataError if the data are not sufficient."""
         return None
+
+    def as_answer(self, value: Any) -> Any:
+        """Returns a value of the target column in the form of an answer: the text `"3"`, the name of a folder, as the
+        class 3. The default returns the value unchanged."""
+        return value
 
     def check_answer(self, text: str) -> None:
         """Raises ValueError if the task cannot return this text as an answer. The default accepts all texts."""
@@ -369,6 +377,16 @@ class Task:
         """Returns a sentence without a full stop if the classes in the values of the target column (of all training
         samples) have very different numbers of samples. The default returns an empty text."""
         return ""
+
+    def reporter(self) -> Reporter | None:
+        """Returns an object that collects the answers of a split for a report. The default returns None: there is no
+        report."""
+        return None
+
+    def calibrated(self, answer: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns an answer with calibrated probabilities. `saved` contains the values that the report on the
+        validation split stored (`Section.saved`). The default returns the answer unchanged."""
+        return dict(answer)
 
     def answers(self, output: Tensor, targets: Targets, batch: Batch) -> list[dict[str, Any]]:
         """Returns one dictionary per sample of the batch, in order, whose values can be written as JSON: {"class":

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, cached_property, partial
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -20,6 +21,9 @@ from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.base import Example
 from ..tokenizers.media.summaries import span
 from .base import Metric, Needs, Task, TrainingColumns, per_target
+from .measuring.calibration import with_temperature
+from .measuring.class_report import ClassReporter, LabelReporter
+from .measuring.report import Reporter
 
 
 class Classes(RootModel[Annotated[tuple[StrictBool | StrictInt | StrictFloat | StrictStr, ...], Field(min_length=2)]]):
@@ -48,10 +52,6 @@ LISTED = 12
 IMBALANCED = 4
 """The advice to weight the classes is given if the largest class has more than this number of times the samples of the
 smallest."""
-
-
-CONFUSED = 2000
-"""The largest number of classes for which a confusion matrix is computed."""
 
 
 class Classification(Task):
@@ -128,6 +128,11 @@ class Classification(Task):
     def classes(self) -> tuple[Any, ...]:
         """The classes, in the order of the logits."""
         return self.learned.root
+
+    def as_answer(self, value: Any) -> Any:
+        if isinstance(value, list | tuple | set):
+            return [self.as_answer(label) for label in value]
+        return self.by_text.get(value, value) if isinstance(value, str) else value
 
     def check_answer(self, text: str) -> None:
         names = [str(name) for name in self.classes]
@@ -230,58 +235,58 @@ class Classification(Task):
         return (F.cross_entropy(scores, values, reduction="none", **options) * factors).sum()
 
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
-        """Returns sums over the samples with a label. `nats`: the loss without smoothing. `top1`, `top5`: the numbers
-        of samples whose class has the highest logit, or one of the five highest. `confusion`, for at most `CONFUSED`
-        classes: counts (v * v), with the index (true class) * v + (predicted class). With `several`, the sums are
-        `nats` and the numbers of `predicted` labels, of `true` labels, and of labels that are both (`hits`)."""
+        """Returns sums over the samples with a label. `nats`: the loss without smoothing. `true`, `predicted` and
+        `hits` (v): by class, the numbers of samples of the class, of predictions of the class, and of samples that are
+        both. `top5`: the number of samples whose class is one of the five most likely. With `several`, the sums count
+        labels instead of samples, and there is no `top5`."""
         scores, values = output.float(), targets.values
         if self.several:
             supervised = values[:, :1] != IGNORED
             predicted, true = (scores > 0) & supervised, (values > 0.5) & supervised
-            return {
-                "nats": self.loss(scores, values, 0.0),
-                "hits": (predicted & true).sum(),
-                "predicted": predicted.sum(),
-                "true": true.sum(),
-            }
-        supervised = values != IGNORED
+            counts = {"hits": (predicted & true).sum(0), "predicted": predicted.sum(0), "true": true.sum(0)}
+            return {"nats": self.loss(scores, values, 0.0), **counts}
+        supervised, count = values != IGNORED, len(self.classes)
         scores, values = scores[supervised], values[supervised]
-        best = scores.topk(min(5, len(self.classes)), dim=1).indices == values[:, None]
-        sums = {"nats": self.loss(scores, values, 0.0), "top1": best[:, 0].sum(), "top5": best.any(1).sum()}
-        count = len(self.classes)
-        if count <= CONFUSED:
-            sums["confusion"] = torch.bincount(values * count + scores.argmax(1), minlength=count**2)
-        return sums
+        best = scores.topk(min(5, count), dim=1).indices
+        classes = {"hits": values[best[:, 0] == values], "predicted": best[:, 0], "true": values}
+        counts = {name: torch.bincount(chosen, minlength=count) for name, chosen in classes.items()}
+        top5 = (best == values[:, None]).any(1).sum()
+        return {"nats": self.loss(scores, values, 0.0), "top5": top5, **counts}
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """`loss` in nats per sample, without smoothing, and `accuracy`; also `top5_accuracy` if there are more than
-        five classes. With `several`, `loss` and the micro-averaged `f1`."""
-        loss = Metric("nats per sample", of_sums=partial(per_target, name="nats"))
-        if self.several:
-            return {"loss": loss, "f1": Metric("0 to 1", larger_is_better=True, of_sums=f1)}
-        sum_names = {"accuracy": "top1"} | ({"top5_accuracy": "top5"} if len(self.classes) > 5 else {})
-        return {"loss": loss} | {name: share_of(sum_name) for name, sum_name in sum_names.items()}
+        """`loss` in nats per sample, without smoothing, and `accuracy`; `balanced_accuracy`, the mean recall of the
+        classes that have samples; `macro_f1`, the mean F1 of the classes that have samples or are predicted; also
+        `top5_accuracy` if there are more than five classes. With `several`: `loss`, the micro-averaged `f1`, and
+        `macro_f1` over the labels."""
+        metrics = {"loss": Metric("nats per sample", of_sums=partial(per_target, name="nats"))}
+        shares = {"f1": f1} if self.several else {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
+        shares |= {"macro_f1": macro_f1}
+        metrics |= {name: Metric("0 to 1", larger_is_better=True, of_sums=share) for name, share in shares.items()}
+        return metrics if self.several or len(self.classes) <= 5 else metrics | {"top5_accuracy": share_of("top5")}
 
     def answers(self, output: Float[Tensor, "s v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
-        return [self.answer(scores) for scores in output]
-
-    def answer(self, scores: Float[Tensor, "v"]) -> dict[str, Any]:
-        """Returns the answer for one sample: the most likely class, and the probabilities of the five most likely
-        classes: {"class": "dog", "probabilities": {"dog": 0.9, "cat": 0.1}}. With `several`, `classes` contains the
-        classes with a probability above 0.5, and `probabilities` those of all classes."""
+        """Returns the most likely class of each sample, and the probabilities of all classes: {"class": "dog",
+        "probabilities": {"cat": 0.1, "dog": 0.9}}. With `several`, `classes` contains the classes with a probability
+        above 0.5: {"classes": ["dog"], "probabilities": {...}}."""
+        scores, names = output.float(), list(map(str, self.classes))
+        probabilities = (scores.sigmoid() if self.several else scores.softmax(-1)).tolist()
+        by_name = [dict(zip(names, row)) for row in probabilities]
         if self.several:
-            probabilities = scores.float().sigmoid()
-            return {
-                "classes": [name for name, p in zip(self.classes, probabilities.tolist()) if p > 0.5],
-                "probabilities": {str(name): round(p, 4) for name, p in zip(self.classes, probabilities.tolist())},
-            }
-        probabilities = scores.float().softmax(-1)
-        order = probabilities.topk(min(5, len(self.classes))).indices.tolist()
-        return {
-            "class": self.classes[order[0]],
-            "probabilities": {str(self.classes[i]): round(float(probabilities[i]), 4) for i in order},
-        }
+            likely = [[name for name, p in zip(self.classes, row) if p > 0.5] for row in probabilities]
+            return [{"classes": classes, "probabilities": row} for classes, row in zip(likely, by_name)]
+        best = scores.argmax(-1).tolist()
+        return [{"class": self.classes[number], "probabilities": row} for number, row in zip(best, by_name)]
+
+    def reporter(self) -> Reporter:
+        return LabelReporter(self.classes) if self.several else ClassReporter(self.classes)
+
+    def calibrated(self, answer: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+        if "temperature" not in saved or "probabilities" not in answer:
+            return dict(answer)
+        probabilities = np.array([[*answer["probabilities"].values()]])
+        row = with_temperature(probabilities, saved["temperature"])[0].tolist()
+        return {**answer, "probabilities": dict(zip(answer["probabilities"], row, strict=True))}
 
 
 @cache
@@ -294,7 +299,25 @@ def balanced_weights(counts: tuple[int, ...], device: torch.device) -> Float[Ten
 
 def f1(sums: Mapping[str, Tensor]) -> float:
     """Returns F1, the harmonic mean of precision and recall, over all labels of all samples (micro-averaged)."""
-    return float(2 * sums["hits"] / (sums["predicted"] + sums["true"]).clamp(min=1))
+    return float(2 * sums["hits"].sum() / (sums["predicted"].sum() + sums["true"].sum()).clamp(min=1))
+
+
+def accuracy(sums: Mapping[str, Tensor]) -> float:
+    """Returns the share of the samples whose class has the highest logit."""
+    return float(sums["hits"].sum() / sums["count"].clamp(min=1))
+
+
+def balanced_accuracy(sums: Mapping[str, Tensor]) -> float:
+    """Returns the mean recall of the classes that have samples."""
+    present = sums["true"] > 0
+    return float((sums["hits"][present] / sums["true"][present]).mean()) if present.any() else 0.0
+
+
+def macro_f1(sums: Mapping[str, Tensor]) -> float:
+    """Returns the mean F1 of the classes that have samples or are predicted."""
+    total = sums["true"] + sums["predicted"]
+    present = total > 0
+    return float((2 * sums["hits"][present] / total[present]).mean()) if present.any() else 0.0
 
 
 def share_of(name: str) -> Metric:

@@ -22,6 +22,8 @@ from ..models.heads import Head
 from ..models.layers.linear import Linear
 from ..tokenizers.base import Example
 from .base import Metric, Needs, Task, TrainingColumns, per_target
+from .measuring.report import Reporter
+from .measuring.text_report import TextReporter
 from .measuring.texts import MEANINGS, TextMetric, as_text
 
 
@@ -185,6 +187,9 @@ class Ctc(Task):
     def decoded(self, symbols: Sequence[int]) -> str:
         """Returns the text that consists of these symbols."""
         return "".join(self.symbols[number] for number in symbols)
+
+    def reporter(self) -> Reporter | None:
+        return TextReporter() if self.texts else None
 
     @property
     def metrics(self) -> dict[str, Metric]:

@@ -20,6 +20,8 @@ from ..tokenizers.base import Example
 from ..tokenizers.encoding.base import Unit, Vocabulary
 from .base import Metric, Needs, Task, metrics_of
 from .judging import Judge
+from .measuring.report import Reporter
+from .measuring.text_report import TextReporter
 from .measuring.texts import MEANINGS, TextMetric
 
 
@@ -87,6 +89,9 @@ class LanguageModeling(Task):
 
     def chance(self) -> float:
         return math.log(self.vocabulary.size)
+
+    def reporter(self) -> Reporter | None:
+        return TextReporter() if self.texts else None
 
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         return {"nats": nats(output, targets.values)} if self.smoothing else {}

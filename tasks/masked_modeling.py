@@ -232,7 +232,7 @@ class MaskedModeling(Task):
 
     def _candidates(self, ids: Tensor, probabilities: Tensor) -> list[dict[str, Any]]:
         pairs = zip(ids.tolist(), probabilities.tolist(), strict=True)
-        return [{"token": self.vocabulary.shown(id), "probability": round(p, 4)} for id, p in pairs]
+        return [{"token": self.vocabulary.shown(id), "probability": p} for id, p in pairs]
 
 
 def within_words(chunks: Sequence[bytes]) -> np.ndarray:

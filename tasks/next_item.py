@@ -186,9 +186,7 @@ class NextItem(Task):
             rows = output[targets.groups.to(output.device) == sample].float().cpu()
             if self.chopper.choices:
                 best = rows.softmax(-1).max(-1)
-                answers.append(
-                    {"next": best.indices.tolist(), "probabilities": [round(p, 4) for p in best.values.tolist()]}
-                )
+                answers.append({"next": best.indices.tolist(), "probabilities": best.values.tolist()})
             else:
                 answers.append({"next": self.chopper.measured(rows).tolist()})
         return answers

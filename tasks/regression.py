@@ -21,6 +21,8 @@ from ..tokenizers.base import Example
 from ..tokenizers.media.summaries import span
 from .base import Metric, Needs, Task, TrainingColumns, known_values
 from .measuring.number_errors import check_loss, errors, known_count, loss_of, metrics_of_numbers
+from .measuring.number_report import NumberReporter
+from .measuring.report import Reporter
 
 
 class Scale(Record):
@@ -51,6 +53,7 @@ class Regression(Task):
     """
 
     Learned = Scale
+    vectors = ("values",)
 
     def __init__(
         self, *, target: str, names: list[str] | None = None, pooling: Callable[..., Pooling] = MeanPooling,
@@ -169,6 +172,13 @@ class Regression(Task):
             return [f"_{name}" for name in self.names]
         count = len(self.learned.mean)
         return [f"_{number}" for number in range(count)] if count > 1 else [""]
+
+    def as_answer(self, value: Any) -> Any:
+        return as_numbers(value)
+
+    def reporter(self) -> Reporter:
+        mean, std = self.scale
+        return NumberReporter(self.names or [str(number) for number in range(len(mean))], std.tolist())
 
     def answers(self, output: Float[Tensor, "s v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
         """Returns the predicted numbers of every sample in the unit of the data: {"values": [1.5, 2.0]}, or with

@@ -19,6 +19,8 @@ import yaml
 from checkout import TESTS
 from chopmix.commands.cli import main
 from chopmix.files import trust
+from chopmix.inference.evaluator import Result
+from chopmix.inference.evaluators.report import ReportPage
 from hypothesis import settings
 
 torch.set_num_threads(1)
@@ -88,6 +90,21 @@ def merged(base, changes):
         both = isinstance(value, dict) and isinstance(found.get(key), dict) and "use" not in value
         found[key] = merged(found[key], value) if both else value
     return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_reports():
+    """Trainings write no report at their end, which takes half a second. Gives the method that writes it."""
+    write = ReportPage.run
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ReportPage, "run", lambda self, trained, say: Result())
+        yield write
+
+
+@pytest.fixture
+def reports(no_reports, monkeypatch):
+    """Trainings write a report at their end."""
+    monkeypatch.setattr(ReportPage, "run", no_reports)
 
 
 @pytest.fixture

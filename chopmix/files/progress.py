@@ -21,6 +21,16 @@ def counted(items: Iterable[Any], title: str, total: int | None = None) -> Itera
 
 
 @contextmanager
+def counting(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows a number of `total` items. Returns a context with a function that adds a number of finished items."""
+    from rich.progress import MofNCompleteColumn
+
+    with _bar(MofNCompleteColumn()) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda number: bar.update(task, advance=number)
+
+
+@contextmanager
 def counted_bytes(title: str, enabled: bool = True) -> Iterator[Callable[[int], None]]:
     """Shows a number of bytes and a speed, if `enabled`. Returns a context with a function that adds a number of
     bytes."""
@@ -32,8 +42,9 @@ def counted_bytes(title: str, enabled: bool = True) -> Iterator[Callable[[int], 
 
 
 def _bar(*columns: Any, enabled: bool = True) -> Progress:
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = plain_console(stderr=True)
-    every = SpinnerColumn(), TextColumn("{task.description}", markup=False), *columns, TimeElapsedColumn()
+    title = TextColumn("{task.description}", markup=False)
+    every = SpinnerColumn(), TimeRemainingColumn(), title, *columns, TimeElapsedColumn()
     return Progress(*every, console=console, transient=True, disable=not (enabled and console.is_terminal))

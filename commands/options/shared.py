@@ -104,27 +104,29 @@ def config_of(options: argparse.Namespace) -> Config:
     return load_config(options.config, options.overrides, trust_of(options))
 
 
-def add_inputs(command: argparse.ArgumentParser, required: bool = False) -> None:
-    """Adds the repeatable option --input NAME=VALUE."""
+def add_inputs(command: argparse.ArgumentParser, stdin: bool = False) -> None:
+    """Adds the repeatable option --input NAME=VALUE. `stdin`: its value may also be `-`."""
+    also = "; `-`: read JSON lines from standard input" if stdin else ""
     command.add_argument(
-        "--input", action="append", default=[], metavar="NAME=VALUE", required=required,
-        help="a file or a text for an input; repeat it for other inputs and for more samples",
+        "--input", action="append", default=[], metavar="NAME=VALUE",
+        help=f"a file, a text, or numbers such as [[20, 1013]]; repeat it for other inputs and more samples{also}",
     )  # fmt: skip
 
 
-def parse_samples(pairs: Sequence[str], run: Run) -> list[dict[str, str]]:
+def parse_samples(pairs: Sequence[str], run: Run) -> list[dict[str, Any]]:
     """Returns samples from `NAME=VALUE` pairs. If a name has several values, each value is for a separate sample. If a
     name has a single value, all samples have this value.
 
         ["image=a.png", "image=b.png", "operator=+"]
         [{"image": "a.png", "operator": "+"}, {"image": "b.png", "operator": "+"}]
 
-    A value with `*` is a pattern for file names, unless the input is a text. Raises RunError if two names have
-    different numbers of values above 1, if the value of an input that is not a text is a folder, or if a pair has no
-    `=`."""
+    A value with `*` is a pattern for file names, and a value that begins with `[` is a JSON list of numbers, unless the
+    input is a text. Raises RunError if two names have different numbers of values above 1, if the value of an input
+    that is not a text is a folder, or if a pair has no `=`."""
     from ...experiment.run_folder import RunError
+    from ...files.records import parse_json
 
-    values: dict[str, list[str]] = {}
+    values: dict[str, list[Any]] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
@@ -132,7 +134,9 @@ def parse_samples(pairs: Sequence[str], run: Run) -> list[dict[str, str]]:
         is_file = name in run.choppers and run.choppers[name].kind != "text"
         if is_file and os.path.isdir(value):
             raise RunError(f"--input {pair}: {value} is a folder. Pass its files: --input '{name}={value}/**/*.*'")
-        matched = matching(value) if "*" in value and is_file else []
+        matched: list[Any] = matching(value) if "*" in value and is_file else []
+        if is_file and value.startswith("[") and not matched and not os.path.exists(value):
+            matched = [parse_json(value, f"--input {name}")]
         values.setdefault(name, []).extend(matched or [value])
     count = max(map(len, values.values()))
     if unequal := [name for name, column in values.items() if len(column) not in (1, count)]:

@@ -148,6 +148,9 @@ class Evaluation:
     """The number of samples for which an evaluation generates items, to compute the metrics of generated items. The
     samples are spread evenly over the samples that have an item of the task. `chopmix evaluate` generates items for all
     samples."""
+    report: bool = True
+    """Whether a report on the validation split is written after training, to `RUN/report`: tables of classes, errors
+    and calibration, pictures, and the worst answers."""
     sample_tokens: int = 120
     """The number of tokens of the sample text that each evaluation generates; 0: no sample text."""
     prompt: str = ""
@@ -187,7 +190,7 @@ class Logging:
     """Further loggers by name: `{table: {use: mylab.loggers:Table, digits: 3}}`."""
 
 
-BUILT_IN = ("metrics", "samples")
+BUILT_IN = ("metrics", "report", "samples")
 """The evaluators of every run. Their options are keys of the section `evaluation`."""
 
 

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 from checkout import ROOT
 from chopmix.commands.cli import main
+from chopmix.commands.evaluate import folder_of
 from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.fingerprint import file_fingerprint
 from chopmix.experiment.embed import atomic_file
-from chopmix.experiment.run import Run, writable
+from chopmix.experiment.run import Run
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.files.printing import json_line, printable
@@ -224,14 +225,12 @@ def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(capsys, tmp_pat
     precious.write_text("precious")
     run = SimpleNamespace(folder=folder, step=3, which="last")
     Run.record(run, {"val/loss": 1.0})
-    assert json.loads((folder / "evaluations.jsonl").read_text())["val/loss"] == 1.0 and writable(folder) == folder
-    for place in ("evaluations.jsonl", "confusion-val-kind.png"):
-        (folder / place).unlink(missing_ok=True)
-        (folder / place).symlink_to(precious)
+    assert json.loads((folder / "evaluations.jsonl").read_text())["val/loss"] == 1.0
+    (folder / "evaluations.jsonl").unlink()
+    (folder / "evaluations.jsonl").symlink_to(precious)
     Run.record(run, {"val/loss": 1.0})
     told = capsys.readouterr().err
-    assert "evaluations.jsonl cannot be written" in told and "--output DIR writes to another folder" in told
-    assert writable(folder) is None
+    assert "evaluations.jsonl cannot be written" in told and "--report DIR writes to another folder" in told
     (folder / "evaluations.jsonl").unlink()
     os.mkfifo(folder / "evaluations.jsonl")
     Run.record(run, {"val/loss": 1.0})
@@ -239,9 +238,9 @@ def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(capsys, tmp_pat
     Run.record(run, {"val/loss": 1.0}, tmp_path)
     assert json.loads((tmp_path / "evaluations.jsonl").read_text())["val/loss"] == 1.0
     assert precious.read_text() == "precious"
-    (folder / "confusion-val-kind.png").unlink()
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert writable(folder) is None
+    (folder / "report").symlink_to(tmp_path)
+    with pytest.raises(RunError, match="report is a link; name another folder: --report DIR"):
+        folder_of("", folder)
 
 
 def test_a_file_of_vectors_that_no_file_can_be(tmp_path):

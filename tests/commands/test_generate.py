@@ -213,9 +213,9 @@ def test_an_animation_of_a_text_is_not_written_over_a_file(runs, tmp_path, capsy
 def test_evaluations_generate_as_they_are_asked_to(runs, tmp_path, run, more):
     figures, sheets = [], []
     for asked in ([], more, [*more, "--temperature", "0"]):
-        assert main(["evaluate", str(runs / run), "--json", str(tmp_path / "x.json"), *asked]) == 0
+        assert main(["evaluate", str(runs / run), "--report", "--json", str(tmp_path / "x.json"), *asked]) == 0
         figures.append(json.loads((tmp_path / "x.json").read_text()))
-        sheets.append((runs / run / "sheets" / "val.html").read_text())
+        sheets.append((runs / run / "report" / "val-samples.html").read_text())
     assert {"val/accepted", "val/accepted_real", "val/accepted_decoded"} <= figures[0].keys()
     for name in ("recall", "coverage", "variance"):  # of the vectors that the judge pools
         assert {f"val/accepted_{name}", f"val/accepted_{name}_real"} <= figures[0].keys()
@@ -226,13 +226,13 @@ def test_evaluations_generate_as_they_are_asked_to(runs, tmp_path, run, more):
 
 
 def test_a_refined_text_is_compared_with_that_of_the_sample(runs, tmp_path):
-    asked = ["--temperature", "0", "--json", str(tmp_path / "x.json")]
+    asked = ["--temperature", "0", "--json", str(tmp_path / "x.json"), "--report"]
     assert main(["evaluate", str(runs / "namer"), *asked]) == 0
     found = json.loads((tmp_path / "x.json").read_text())
     # of a text of one token the likeliest one is right as often as the token, which is always hidden
     assert 0 < found["val/name/exact_match"] == pytest.approx(found["val/name/accuracy"])
     assert found["val/name/judged"] > 100
-    page = (runs / "namer" / "sheets" / "val.html").read_text()  # of the other task, though texts come first
+    page = (runs / "namer" / "report" / "val-samples.html").read_text()  # of the other task, though texts come first
     assert page.count("<tr>") == 12 == page.count("generated")
 
 

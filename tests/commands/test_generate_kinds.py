@@ -263,7 +263,7 @@ def test_sounds_are_played_on_sheets_and_in_tensorboard(runs, run):
     pages = [*(runs / run / "sheets").glob("*.html")]
     assert pages and pages[0].read_text().count("<audio controls src='data:audio/") >= 2
     trust = ["--trust", "test_generate_kinds"] if run == "tunes" else []
-    assert main(["evaluate", str(runs / run), *trust]) == 0
+    assert main(["evaluate", str(runs / run), "--report", *trust]) == 0
     for folder in ("tensorboard", "tensorboard/val"):  # of the evaluations in training, and of the command's
         board = EventAccumulator(str(runs / run / folder), size_guidance={"audio": 0})
         board.Reload()

@@ -107,7 +107,7 @@ def test_a_model_that_continues_texts_predicts_nothing(tiny_run, capsys):
 
 def test_unreadable_samples_are_counted(folder, capsys):
     assert asked(folder, "predict", "sees", "--input", "image=gone.png", "--input", "image=also.png") == 1
-    assert "2 of 2 samples have no prediction because of errors\n" in capsys.readouterr().err
+    assert "2 of 2 samples have no result because of errors\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("command", "python"), [("predict", "predict"), ("generate", "generate")])

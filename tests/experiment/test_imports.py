@@ -32,9 +32,10 @@ text, images, folder = sys.argv[1:]
 run("train", text, "training.steps=2")
 run("evaluate", folder + "/runs/text")
 run("generate", folder + "/runs/text", "--max-tokens", "2")
-run("train", images, "out=" + folder + "/runs/images")
+run("train", images, "out=" + folder + "/runs/images", "evaluation.report=false")
 run("predict", folder + "/runs/images", "--input", "image=" + folder + "/a.png")
-run("evaluate", folder + "/runs/images", draws=True)  # a confusion matrix
+run("evaluate", folder + "/runs/images")
+run("evaluate", folder + "/runs/images", "--report", draws=True)  # a confusion matrix
 """
 
 

@@ -437,12 +437,14 @@ def test_classes_are_sorted_kept_and_judged(tmp_path):
     torch.testing.assert_close(task.terms(scores, targets)["loss"], expected)
     found_figures, sums = summed(task, scores, targets, count=2.0, loss=0.0), task.measure(scores, targets)
     assert tuple(found_figures) == tuple(task.metrics)
-    assert found_figures["accuracy"] == 0.5 and sums["confusion"].view(3, 3).tolist() == [
-        [0, 1, 0],
-        [0, 0, 0],
+    assert found_figures["accuracy"] == 0.5 and [sums[name].tolist() for name in ("hits", "predicted", "true")] == [
         [0, 0, 1],
+        [0, 1, 1],
+        [1, 0, 1],
     ]
-    assert task.answer(scores[0])["class"] == "dog"
+    assert found_figures["balanced_accuracy"] == 0.5 and found_figures["macro_f1"] == pytest.approx(1 / 3)
+    answer = task.answers(scores, targets, Batch(main=found))[0]
+    assert answer["class"] == "dog" and answer["probabilities"]["dog"] == float(scores[0].softmax(0)[2])
     with pytest.raises(DataError, match="'fox' in column 'label' is none of the 3 classes"):
         asked(task, replace(found, labels={"label": ["dog", "fox", "cat"]}))
     with pytest.raises(DataError, match="has 1 classes"):
@@ -497,10 +499,10 @@ def test_several_labels_are_judged_each_by_itself():
     assert targets.values[0].tolist() == [1, 0, 1] and targets.count == 1 and targets.classes == 0
     scores = torch.tensor([[2.0, -1.0, -1.0], [5.0, 5.0, 5.0]])
     sums = task.measure(scores, targets)
-    assert (int(sums["hits"]), int(sums["predicted"]), int(sums["true"])) == (1, 1, 2)
+    assert [int(sums[name].sum()) for name in ("hits", "predicted", "true")] == [1, 1, 2]
     expected = -sum(math.log(p) for p in (1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1))))
     assert float(sums["nats"]) == pytest.approx(expected, rel=1e-5)
-    assert task.answer(scores[0])["classes"] == ["cat"]
+    assert task.answers(scores, targets, Batch(main=found))[0]["classes"] == ["cat"]
 
 
 def test_numbers_are_learned_in_deviations_and_reported_in_units(tmp_path):

@@ -21,8 +21,8 @@ from chopmix.experiment.examples import write_value
 from chopmix.experiment.run_folder import LockedError, run_lock
 from chopmix.files.locking import lock
 from chopmix.files.records import write_tensors
+from chopmix.files.rows import row_file
 from chopmix.files.writing import partial_name, sweep_partials, write_bytes, write_json
-from chopmix.inference.pages import draw_confusion
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.encoding.code_file import CodeFile
 from chopmix.training import checkpoints as checkpoint
@@ -282,13 +282,14 @@ def sound(folder):
     write_value((np.zeros(999), 8000), folder, "sound")
 
 
-def confusion(folder):
-    draw_confusion(torch.eye(2).flatten(), range(2), folder / "confusion.png")
+def table(folder):
+    with row_file(folder / "table.csv") as write:
+        write([{"a": "b" * 9999}])
 
 
 WRITERS = {tensors: "x.safetensors", checkpoints: "step 5 could not be saved", metrics: "metrics.jsonl",
            codes: "x.safetensors", text: "x.json", content: "x.bin", sample: "array.npy", sound: "sound.wav",
-           confusion: "confusion.png"}  # fmt: skip
+           table: "table.csv"}  # fmt: skip
 
 
 @pytest.mark.parametrize("write", WRITERS)

@@ -238,7 +238,7 @@ SPECIAL: dict[str, Callable[[Path, Path], Any]] = {
     "a link to /dev/zero": lambda file, outside: (file.unlink(), file.symlink_to("/dev/zero")),
 }
 """What stands in a file's place."""
-WRITTEN = ["evaluations.jsonl", "confusion.png", "metrics.jsonl", "summary.json", ".lock", "best.json"]
+WRITTEN = ["evaluations.jsonl", "report", "calibration.json", "metrics.jsonl", "summary.json", ".lock", "best.json"]
 """Files that commands write into a run."""
 
 

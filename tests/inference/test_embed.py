@@ -72,7 +72,11 @@ def test_every_form_of_output_holds_the_same(bare, tmp_path, capsys):
     np.testing.assert_allclose(np.load(tmp_path / "a.npy"), pooled, atol=1e-5)
     assert main([*command, "--data", str(manifest), "--output", str(tmp_path / "a.csv")]) == 0
     rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
-    assert [row["key"] for row in rows] == ["t0", "t1", "t2", "t3"] and len(rows[0]) == 33
+    assert [row["key"] for row in rows] == ["t0", "t1", "t2", "t3"] and [*rows[0]] == [
+        "key",
+        *map(str, range(32)),
+        "error",
+    ]
     np.testing.assert_allclose([[float(row[str(n)]) for n in range(32)] for row in rows], pooled, atol=1e-5)
     assert main([*command, *given, "--pool", "tokens", "--output", str(tmp_path / "b.npy")]) == 0
     np.testing.assert_allclose(np.load(tmp_path / "b.npy"), torch.cat(expected).numpy(), atol=1e-5)
@@ -92,7 +96,10 @@ def test_mistakes_of_embed_are_told(bare, tmp_path, capsys):
     run = str(folder / "run")
     for arguments, message in [
         ([], "pass either samples (--input NAME=VALUE) or a data set (--data DATA)"),
-        (["--input", "text=a", "--output", "x.json"], "--output x.json: possible endings: .npy, .csv, .parquet"),
+        (
+            ["--input", "text=a", "--output", "x.json"],
+            "--output x.json: possible endings: .npy, .csv, .jsonl, .parquet",
+        ),
         (["--input", "image=a.png"], "has no input 'image'; possible: text"),
     ]:
         assert main(["embed", run, *arguments]) == 2

@@ -23,10 +23,12 @@ from chopmix.data.tar_files import WORDS, members
 from chopmix.experiment.interchange.tokenizers import merges_of
 from chopmix.files.reading import DataError, matching, read_lines, read_packed_text
 from chopmix.files.records import VALUES, as_numbers, read_array
-from chopmix.inference.pages import draw_confusion
+from chopmix.inference.report import drawn
 from chopmix.models.batch import Targets
 from chopmix.projects.decision.steps import masked_inputs
-from chopmix.tasks.classification import CONFUSED, Classes, Classification
+from chopmix.tasks.classification import Classes, Classification
+from chopmix.tasks.measuring.class_report import ClassReporter
+from chopmix.tasks.measuring.report import Picture
 from chopmix.tokenizers.audio import AudioChopper
 from chopmix.tokenizers.category import CategoryChopper
 from chopmix.tokenizers.image import ImageChopper
@@ -428,11 +430,10 @@ def test_a_pattern_does_not_walk_through_folders_in_every_way(tmp_path):
         matching(f"{tmp_path}/" + "**/a/" * 4)
 
 
-def test_names_of_classes_are_cut_in_pictures(tmp_path):
-    counts = torch.tensor([1, 0, 0, 1])
-    within(10, draw_confusion, counts, ["a" * 100_000, "$b"], tmp_path / "x.png")
-    with Image.open(tmp_path / "x.png") as picture:
-        assert picture.width < 2000
+def test_names_of_classes_are_cut_in_pictures():
+    picture = Picture("confusion", "", ClassReporter(["a" * 100_000, "$b"]).draw)
+    with Image.open(io.BytesIO(within(10, drawn, picture))) as image:
+        assert image.width < 2000
 
 
 def test_a_global_header_of_a_shard_has_a_limit(tmp_path):
@@ -444,14 +445,24 @@ def test_a_global_header_of_a_shard_has_a_limit(tmp_path):
         list(members(str(tmp_path / "a.tar"), "a.tar"))
 
 
-def test_confusions_of_many_classes_are_not_counted():
-    """40,000 classes would take 12 GB."""
+def test_a_report_on_many_classes_has_no_confusion_matrix():
+    """That of 40,000 classes would take 12 GB."""
+    for count in (3, 2001):
+        names = [str(number) for number in range(count)]
+        reporter = ClassReporter(names)
+        probabilities = dict(zip(names, [1.0] + [0.0] * (count - 1)))
+        for number in range(4):
+            reporter.add(number, str(number), "2", {"class": "0", "probabilities": probabilities})
+        section = reporter.section({}, store=True)
+        tables = {table.name for table in section.tables}
+        assert ("confusion" in tables) == (count == 3) and {"classes", "confusions", "thresholds"} <= tables
+        assert all(int(sums.numel()) <= count for sums in measured_sums(count).values())
+
+
+def measured_sums(count):
     task = Classification(target="x")
-    for count in (3, CONFUSED + 1):
-        task.learned = Classes([str(number) for number in range(count)])
-        values = torch.tensor([0, 2])
-        sums = task.measure(torch.zeros(2, count), Targets(values=values))
-        assert ("confusion" in sums) == (count == 3)
+    task.learned = Classes([str(number) for number in range(count)])
+    return task.measure(torch.zeros(2, count), Targets(values=torch.tensor([0, 2])))
 
 
 def test_clips_are_filled_up_to_a_limit():

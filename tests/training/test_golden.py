@@ -78,6 +78,11 @@ def numbers(found: dict[str, Any]) -> dict[str, float]:
     return named | {name: size for name, (size, _) in found["gradients"].items()}
 
 
+def known(found: dict[str, float], kept: dict[str, float]) -> dict[str, float]:
+    """The figures that are kept: a metric that is newer than the file is not compared."""
+    return {name: found.get(name) for name in found if name in kept}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_runs_are_those_of_before(kind, data, tmp_path, request, monkeypatch):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
@@ -89,9 +94,10 @@ def test_runs_are_those_of_before(kind, data, tmp_path, request, monkeypatch):
         kept[kind] = kept.get(kind, {}) | {machine: found}
         FILE.write_text(written(kept))
     if machine in kept[kind]:
-        assert found == kept[kind][machine]
+        figures = [known(*lines) for lines in zip(found["figures"], kept[kind][machine]["figures"], strict=True)]
+        assert found | {"figures": figures} == kept[kind][machine]
     for expected in kept[kind].values():
-        assert numbers(found) == pytest.approx(numbers(expected), rel=1e-3, abs=1e-6)
+        assert known(numbers(found), numbers(expected)) == pytest.approx(numbers(expected), rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.system

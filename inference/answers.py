@@ -1,0 +1,102 @@
+"""The predictions for the samples of a split as rows, with the known true values:
+
+{"key": "cat/1.jpg", "kind": {"class": "cat", "probabilities": {...}}, "targets": {"label": "cat"}}
+{"key": "cat/2.jpg", "targets": {"label": "cat"}, "error": "image: cat/2.jpg is cut short"}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..data.sampler import SampleIndex
+from ..data.samples import Samples
+from ..data.split import SampleSplit
+from ..files.progress import counting
+from ..tasks.base import Task
+from .evaluator import TrainedModel
+from .generate import Generating
+from .predict import stream_predictions
+
+RESERVED = ("key", "targets", "error", "fold")
+"""The columns of a row that are not the names of tasks."""
+
+
+def target_column(trained: TrainedModel, task: Task) -> str | None:
+    """Returns the data column with the true values of a task: labels, or texts that are generated. None: there is none
+    that could be compared with an answer."""
+    if task.needs.columns:
+        return next(iter(task.needs.columns))
+    is_text = task.needs.generates and trained.choppers[task.target].kind == "text"
+    return trained.wiring.columns[task.target] if is_text else None
+
+
+def plain(value: Any) -> Any:
+    """Returns a value as JSON allows it: an array becomes a list, bytes become text."""
+    if isinstance(value, np.ndarray | np.generic | Tensor):
+        return value.tolist()
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return value if isinstance(value, str | int | float | bool | list | dict | tuple) else str(value)
+
+
+def calibrated(
+    trained: TrainedModel, answer: Mapping[str, Any], calibration: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """Returns an answer of all tasks with calibrated probabilities. `calibration` contains the stored values by
+    task."""
+    changed = {name: trained.tasks[name].calibrated(answer[name], calibration[name])
+               for name in calibration if name in answer and name in trained.tasks}  # fmt: skip
+    return {**answer, **changed}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """The predictions of a model for a split, computed while they are read."""
+
+    trained: TrainedModel
+    split: SampleSplit
+    """The samples as the model reads them."""
+    samples: Samples
+    """The same samples, with the columns of the true values."""
+    how: Generating = Generating()
+    calibration: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The stored values by task with which probabilities are calibrated; empty: they are not."""
+
+    def rows(self, numbers: Sequence[int] | None = None) -> Iterator[list[dict[str, Any]]]:
+        """Yields the rows of the samples of each forward pass, in the order of the data set, with a progress bar.
+        `numbers`: the numbers of the samples (None: all)."""
+        trained, numbers = self.trained, range(len(self.split)) if numbers is None else numbers
+        parts = (
+            [SampleIndex(0, 0, number) for number in numbers[first : first + trained.rows]]
+            for first in range(0, len(numbers), trained.rows)
+        )
+        with trained.arithmetic(), counting("samples", len(numbers)) as count:
+            for answers in stream_predictions(trained.model, trained.tasks, self.split, parts, self.how):
+                yield [self.row(number, answer) for number, answer in answers.items()]
+                count(len(answers))
+
+    def row(self, number: int, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the row of a sample: its key, the answers, the known true values, and the error of a bad sample."""
+        row: dict[str, Any] = {"key": self.split.samples.keys[number]}
+        row |= calibrated(self.trained, answer, self.calibration)
+        if targets := self.true_values(number):
+            row["targets"] = targets
+        if error := row.pop("error", None):  # the last column
+            row["error"] = error
+        return row
+
+    def true_values(self, number: int) -> dict[str, Any]:
+        """Returns the known true values of a sample by column."""
+        columns = {
+            column: task for task in self.trained.tasks.values() if (column := target_column(self.trained, task))
+        }
+        row: Mapping[str, Any] = {}
+        with suppress(ValueError, OSError):  # a sample that cannot be read; its answer says so
+            row = self.samples.row(number, list(columns)) if columns else {}
+        return {name: task.as_answer(plain(row[name])) for name, task in columns.items() if row.get(name) is not None}

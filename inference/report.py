@@ -1,0 +1,197 @@
+"""A report on the predictions for a split: tables as CSV files, pictures, and one page with all of them and the worst
+answers.
+
+    report/val.html                   the page
+    report/val-digit-classes.csv      a table of the task `digit`
+    report/val-digit-confusion.png    a picture
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ..data.samples import Samples
+from ..files.printing import printable
+from ..files.records import Record, read_record
+from ..files.rows import row_file
+from ..files.writing import make_folder, write_bytes, write_json, write_text
+from ..tasks.measuring.report import Picture, Reporter, Section, Table
+from .answers import target_column
+from .evaluator import TrainedModel
+from .pages import Cell, cell_html, media_cell
+
+
+class Calibrations(Record):
+    """The file `calibration.json` of a run: values that its predictions use, such as temperatures."""
+
+    step: int
+    """The step of the weights with which the values were computed."""
+    tasks: dict[str, dict[str, float]]
+    """The values by task and name."""
+
+
+CALIBRATION = "calibration.json"
+
+
+class Report:
+    """Collects the rows of a split (`Answers.rows`) for the tasks that have a reporter."""
+
+    def __init__(self, trained: TrainedModel, title: str):
+        self.trained, self.title, self.number, self.failed = trained, title, 0, 0
+        self.reporters: dict[str, tuple[Reporter, str]] = {}
+        for name, task in trained.tasks.items():
+            column, reporter = target_column(trained, task), task.reporter()
+            if reporter is not None and column is not None:
+                self.reporters[name] = reporter, column
+
+    def collected(
+        self, groups: Iterable[list[dict[str, Any]]], numbers: Iterable[int]
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yields groups of rows unchanged, and adds them to the report. `numbers` are the numbers of their samples."""
+        following = iter(numbers)
+        for group in groups:
+            for row in group:
+                self.add(next(following), row)
+            yield group
+
+    def add(self, number: int, row: Mapping[str, Any]) -> None:
+        """Adds the row of a sample."""
+        self.number += 1
+        self.failed += "error" in row
+        targets = row.get("targets", {})
+        for name, (reporter, column) in self.reporters.items():
+            answer = row.get(name)
+            if answer is not None and "error" not in answer and column in targets:
+                reporter.add(number, row["key"], targets[column], answer)
+
+    def sections(self, store: bool) -> dict[str, Section]:
+        """Returns the report of each task by name. `store`: whether values are fitted for later predictions, because
+        these are the samples of the run's validation split."""
+        saved = read_calibration(self.trained)
+        return {name: reporter.section(saved.get(name, {}), store) for name, (reporter, _) in self.reporters.items()}
+
+    def write(
+        self, folder: Path, name: str, samples: Samples, store: bool = False, within: Path | None = None
+    ) -> list[str]:
+        """Writes the report into a folder, with the page `NAME.html`, and with `store` the calibration into the folder
+        of the run. Returns sentences for the terminal. Raises OSError if a file cannot be written."""
+        sections = self.sections(store)
+        make_folder(folder, within)
+        parts = [html_of(name, task, section, samples, folder) for task, section in sections.items()]
+        failed = f", {self.failed:,} of them without an answer" if self.failed else ""
+        head = f"<p>{self.number:,} samples{failed}</p>"
+        write_text(folder / f"{name}.html", page_of(f"{self.title}", head + "".join(parts)))
+        stored = {task: dict(section.saved) for task, section in sections.items() if section.saved}
+        if store and stored:
+            write_json(self.trained.folder / CALIBRATION, {"step": self.trained.step, "tasks": stored})
+        prefix = len(sections) > 1
+        lines = [f"{task}: {line}" if prefix else line for task, s in sections.items() for line in s.lines]
+        return [*map(printable, lines), f"report: {folder / f'{name}.html'}"]
+
+
+def read_calibration(trained: TrainedModel) -> dict[str, dict[str, float]]:
+    """Returns the stored values of the run's calibration by task. Returns nothing if there is no file, or if it belongs
+    to the weights of another step."""
+    if not os.path.isfile(trained.folder / CALIBRATION):
+        return {}
+    record = read_record(trained.folder / CALIBRATION, Calibrations)
+    return record.tasks if record.step == trained.step else {}
+
+
+def html_of(split: str, task: str, section: Section, samples: Samples, folder: Path) -> str:
+    """Writes the tables and pictures of a task as files. Returns its part of the page."""
+    parts = [f"<h2>{html.escape(task)}</h2>", *(f"<p>{html.escape(printable(line))}</p>" for line in section.lines)]
+    if not section.samples:
+        return "".join([*parts, "<p>No sample has an answer and a true value.</p>"])
+    files = f"{split}-{file_name(task)}"
+    figures = []
+    for picture in section.pictures:
+        content = drawn(picture)
+        write_bytes(folder / f"{files}-{picture.name}.png", content)
+        figures.append(f"<td>{cell_html(Cell(picture.title, '.png', content), 'plot')}</td>")
+    parts.append(f"<table><tr>{''.join(figures)}</tr></table>" if figures else "")
+    for table in section.tables:
+        with row_file(folder / f"{files}-{table.name}.csv", errors=False) as write:
+            write([dict(zip(table.columns, row, strict=True)) for row in table.rows])
+        parts.append(table_html(table, f"{files}-{table.name}.csv"))
+    if section.worst:
+        parts.append(f"<h3>The {len(section.worst)} worst answers</h3><div class=worst>")
+        parts += [mistake_html(samples, mistake.number, f"{mistake.key}: {mistake.text}") for mistake in section.worst]
+        parts.append("</div>")
+    return "".join(parts)
+
+
+def file_name(text: str) -> str:
+    """Returns a name with `_` instead of the characters that are not letters, digits, `-` or `_`."""
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in text)
+
+
+def drawn(picture: Picture) -> bytes:
+    """Returns a picture as PNG."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({"text.parse_math": False}):  # the names of classes may contain $
+        figure = Figure(figsize=picture.size, layout="constrained")
+        picture.draw(figure.subplots())
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=110)
+    return content.getvalue()
+
+
+def table_html(table: Table, file: str) -> str:
+    """Returns a table for a page, with a link to its file."""
+    title = f"<h3>{html.escape(table.title)}</h3>"
+    note = f"<p>{html.escape(printable(table.note))}. <a href='{html.escape(file)}'>{html.escape(file)}</a></p>"
+    shown = table.rows if table.shown is None else table.rows[: table.shown]
+    if not shown:
+        return title + note
+    head = "".join(f"<th>{html.escape(printable(str(name)))}</th>" for name in table.columns)
+    rows = "".join(f"<tr>{''.join(map(value_html, row))}</tr>" for row in shown)
+    more = f"<p>{len(table.rows) - len(shown):,} more rows in the file</p>" if len(shown) < len(table.rows) else ""
+    return f"{title}{note}<table class=figures><tr>{head}</tr>{rows}</table>{more}"
+
+
+def value_html(value: Any) -> str:
+    """Returns a cell of a table: numbers are aligned to the right, and a missing value is a dash."""
+    if value is None:
+        return "<td class=number>–</td>"
+    if isinstance(value, float):
+        return f"<td class=number>{value:.4g}</td>"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"<td class=number>{value:,}</td>"
+    return f"<td>{html.escape(printable(str(value)))}</td>"
+
+
+def mistake_html(samples: Samples, number: int, text: str) -> str:
+    """Returns a sample with a text below it. Values that can be seen or heard are shown; texts are quoted."""
+    row: Mapping[str, Any] = {}
+    with suppress(ValueError, OSError):
+        row = samples.row(number)
+    cells = [cell for name, value in row.items() if (cell := media_cell(name, value)) is not None]
+    shown = "".join(cell_html(cell) for cell in cells)
+    return f"<div class=sample>{shown}<p>{html.escape(printable(text))}</p></div>"
+
+
+STYLE = """
+:root{color-scheme:light dark} body{font-family:system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em}
+table.figures{border-collapse:collapse;font-size:small} .figures td,.figures th{padding:2px 8px;text-align:left;
+border-bottom:1px solid #8884} .figures td.number{text-align:right;font-variant-numeric:tabular-nums}
+.worst{display:flex;flex-wrap:wrap;gap:12px} .sample{width:180px;font-size:small;overflow-wrap:anywhere}
+.sample img{image-rendering:pixelated;width:160px} .sample audio{width:175px} figure{margin:0} img.plot{max-width:100%}
+"""
+
+
+def page_of(title: str, body: str) -> str:
+    """Returns an HTML page without external files, which follows the light or dark mode of the browser."""
+    head = "<meta charset=utf-8><meta name=viewport content='width=device-width'>"
+    title = html.escape(printable(title))
+    return (
+        f"<!doctype html><html lang=en>{head}<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>{body}</html>"
+    )
