@@ -29,6 +29,8 @@ from chopmix.commands.cli import main
 from chopmix.data.datasets import arithmetic, driving, python_stdlib, recall, tiny_shakespeare
 from chopmix.projects.in_context.datasets import in_context
 from PIL import Image
+from test_answers import TREE as IMAGES
+from test_answers import pictures
 from test_import_whisper import directory  # noqa: F401 (a fixture: a Whisper as transformers saves it)
 from test_import_whisper import sound as tones
 
@@ -239,6 +241,7 @@ def test_every_command_is_in_a_section_that_is_tried():
         "Quickstart",
         "Adding an input to a trained model",
         "Your own images, sounds, tables and texts",
+        "Answers in files, and reports",
         "Your own text and GPT-2",
         "Encoders and encoder-decoders",
         "Generation",
@@ -288,6 +291,20 @@ def test_adding_an_input_to_a_trained_model(checkout):
     assert json.loads((checkout / "runs" / "mix" / "driving" / "summary.json").read_text())["step"] == 2
 
 
+def test_answers_and_reports(checkout):
+    data = {"dataset": {"use": "image_folder", "train": str(pictures(checkout / "photos", 12))}}
+    (checkout / "photos.yaml").write_text(yaml.safe_dump(IMAGES | {"data": data, "out": "runs/photos"}))
+    pictures(checkout / "new", 3)
+    for file in [*(checkout / "new").rglob("*.png")]:
+        Image.open(file).save(file.with_suffix(".jpg"))
+        file.unlink()
+    assert main(["train", "photos.yaml"]) == 0
+    for words in commands("Answers in files, and reports"):
+        obey(words)
+    assert (checkout / "merged.csv").read_text().count("\n") == 10
+    assert (checkout / "runs" / "photos" / "report" / "val.html").is_file()
+
+
 def test_text_of_ones_own_and_gpt2(checkout):
     (checkout / "essays" / "deep").mkdir(parents=True)
     (checkout / "beginnings.txt").write_text("def read(self\n\nclass ")
@@ -323,7 +340,7 @@ def test_what_is_written_and_drawn(checkout):
         obey(words)
     made = {path.name for path in checkout.glob("*.*")}
     assert made >= {*(f"seven-{n}.png" for n in (1, 2, 3)), "two.png", "two.gif", "chorale.mid"}
-    assert (checkout / "runs" / "generate" / "digits" / "sheets" / "test.html").exists()
+    assert (checkout / "runs" / "generate" / "digits" / "report" / "test-samples.html").exists()
     (block,) = re.findall(r"```yaml\n(.*?)```", SECTIONS["Data"], re.DOTALL)
     four = yaml.safe_load((checkout / "configs" / "generalist" / "four.yaml").read_text())
     assert yaml.safe_load(block)["data"]["dataset"].keys() <= four["data"]["dataset"].keys()
