@@ -21,6 +21,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
                          help="train once per value and print a table; repeatable: all combinations")  # fmt: skip
     command.add_argument("--folds", type=int, metavar="N",
                          help="cross-validation: train once per fold of train and val; print a table")  # fmt: skip
+    command.add_argument("--jobs", type=int, default=1, metavar="N",
+                         help="with --seeds, --sweep, --folds: train N runs at the same time")  # fmt: skip
     command.add_argument("--group", metavar="COLUMN", help="with --folds: keep samples with the same value together")
     command.add_argument("--stratify", metavar="COLUMN", help="with --folds: the same proportions of classes in all")
 
@@ -28,6 +30,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Returns the exit status: 130 if Ctrl-C stopped the training, 143 if SIGTERM stopped it, else 0."""
     from ..data.processes import Processes, leave
+    from ..experiment.run_folder import RunError
     from ..experiment.settings.config import load_config
     from ..experiment.sweep import train_several
     from ..experiment.train import train
@@ -39,7 +42,11 @@ def run(options: argparse.Namespace) -> int:
 
         dry_run(config)
         return 0
+    if options.jobs < 1:
+        raise RunError(f"--jobs must be at least 1, not {options.jobs}")
     several = options.seeds or options.sweep or options.folds or options.group or options.stratify
+    if options.jobs > 1 and not several:
+        raise RunError("--jobs trains several runs at the same time; name them with --seeds, --sweep or --folds")
     status = train_several(options, train, trust) if several else train(config)[1]
     Processes.stop()
     return leave(status)

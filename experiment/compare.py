@@ -6,18 +6,24 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
 from rich.table import Table
 
 from ..files.printing import figure_text, printable
-from ..files.writing import make_folder, not_written
+from ..files.reading import read_text
+from ..files.rows import ending_of, row_file
+from ..files.writing import make_folder, not_written, write_text
 from ..training.log import read_metrics
+from .results import by_setting, main_metrics, read_results, short_setting
 from .run_folder import RunError
 
 Curve = list[tuple[int, float]]
 """(step, value) pairs in the order of the steps."""
+TABLES = (".csv", ".md", ".tex")
+"""The file extensions that `write_comparison` accepts."""
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 """The file extensions that `draw_curves` accepts."""
 
@@ -31,20 +37,63 @@ class Group:
     curves: Mapping[str, Mapping[str, Curve]]
     """The curves by seed, then by metric: `{"seed-0": {"val/loss": [(250, 1.9), (500, 1.7)]}}`. For a single run the
     key is `run` instead of the seed."""
+    best: str = ""
+    """The metric that selects the best checkpoint."""
 
     def last(self, metric: str) -> dict[str, float]:
         """Returns the last value of the metric by seed. Seeds without this metric are omitted."""
         return {seed: curves[metric][-1][1] for seed, curves in self.curves.items() if curves.get(metric)}
 
 
+def read_groups(folders: Sequence[Path]) -> list[Group]:
+    """Returns the curves of runs, of folders of seeds, and of sweeps: one group for each setting of a sweep. The names
+    are shortened to what differs. Raises RunError if a folder has no runs, DataError if a file is damaged."""
+    groups = [group for folder in folders for group in groups_of(folder)]
+    return [replace(group, name=name) for group, name in zip(groups, short_names([group.name for group in groups]))]
+
+
+def groups_of(folder: Path) -> list[Group]:
+    """Returns the groups of one folder."""
+    results = read_results(folder)
+    settings = by_setting(results) if results else {}
+    if results is None or [*settings] == [()]:
+        return [read_group(folder)]
+    groups = []
+    for setting, runs in settings.items():
+        seeds = {f"seed-{run.seed}" + ("" if run.fold is None else f"/fold-{run.fold}"): run for run in runs}
+        curves = {name: read_curves(folder / run.folder / "metrics.jsonl") for name, run in seeds.items()}
+        groups.append(Group(f"{folder}/{short_setting(setting)}", curves, results.best))
+    return groups
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Returns names without the folders that all of them begin with: `runs/a/x` and `runs/b` become `a/x` and `b`."""
+    parts = [name.split("/") for name in names]
+    common = 0
+    while len(parts) > 1 and all(len(each) > common + 1 and each[common] == parts[0][common] for each in parts):
+        common += 1
+    return ["/".join(each[common:]) for each in parts]
+
+
 def read_group(folder: Path) -> Group:
-    """Returns the curves of a run, or of all seeds in a folder. Raises RunError if there is no `metrics.jsonl`,
-    DataError if such a file is damaged."""
-    seeds = sorted(folder.glob("seed-*/metrics.jsonl")) if os.path.isdir(folder) else []
-    runs = seeds or [folder / "metrics.jsonl"]
+    """Returns the curves of a run, or of all seeds or folds in a folder. Raises RunError if there is no
+    `metrics.jsonl`, DataError if such a file is damaged."""
+    found = [sorted(folder.glob(f"{name}-*/metrics.jsonl")) for name in ("seed", "fold") if os.path.isdir(folder)]
+    runs = next(filter(None, found), [folder / "metrics.jsonl"])
     if not os.path.exists(runs[0]):
-        raise RunError(f"{folder} is not a run: it has no metrics.jsonl, and no seed-*/metrics.jsonl")
-    return Group(str(folder), {file.parent.name if len(runs) > 1 else "run": read_curves(file) for file in runs})
+        raise RunError(f"{folder} is not a run: it has no metrics.jsonl, and no seed-*/metrics.jsonl or sweep.json")
+    curves = {file.parent.name if len(runs) > 1 else "run": read_curves(file) for file in runs}
+    return Group(str(folder), curves, best_metric(runs[0].parent))
+
+
+def best_metric(run: Path) -> str:
+    """Returns the metric that selects the best checkpoint of a run, `checkpoints.best` in its `config.yaml`; empty if
+    the file does not say it."""
+    try:
+        tree = yaml.safe_load(read_text(run / "config.yaml"))
+        return str(tree["checkpoints"]["best"])
+    except (ValueError, OSError, KeyError, TypeError, yaml.YAMLError):
+        return ""
 
 
 def read_curves(file: Path) -> dict[str, Curve]:
@@ -66,16 +115,61 @@ def shared_metrics(groups: Sequence[Group]) -> list[str]:
 
 
 def comparison_table(groups: Sequence[Group]) -> Table:
-    """Returns a table with one row per shared metric. The columns are: for each group the mean ± standard deviation of
-    the last values; then, for each group except the first, the difference from the first group (see `paired`)."""
-    names = [group.name for group in groups]
-    columns = [*names, *(f"{name} - {names[0]}" for name in names[1:])]
-    table = Table("metric", *columns)
+    """Returns the table of `comparison` for a terminal."""
+    columns, rows = comparison(groups)
+    table = Table(*columns)
+    for metric, cells in rows:
+        table.add_row(metric, *map(spread, cells))
+    return table
+
+
+def comparison(groups: Sequence[Group]) -> tuple[list[str], list[tuple[str, list[list[float]]]]]:
+    """Returns (names of the columns, rows), with one row (metric, cells) per shared metric. The columns are: the
+    metric; for each group the last values of all seeds; then, for each group except the first, the differences from the
+    first group (see `paired`)."""
+    names, rows = [group.name for group in groups], []
     for metric in shared_metrics(groups):
         values = [group.last(metric) for group in groups]
         differences = [paired(values[0], group_values) for group_values in values[1:]]
-        table.add_row(metric, *map(spread, (list(v.values()) for v in values)), *map(spread, differences))
-    return table
+        rows.append((metric, [*(list(each.values()) for each in values), *differences]))
+    return ["metric", *names, *(f"{name} - {names[0]}" for name in names[1:])], rows
+
+
+def write_comparison(groups: Sequence[Group], file: Path) -> None:
+    """Write the comparison as a table: `.csv` (one row per metric and column, with mean, standard deviation and number
+    of seeds), `.md` (Markdown) or `.tex` (LaTeX). Raises DataError for another ending, OSError if the file cannot be
+    written."""
+    ending, (columns, rows) = ending_of(file, TABLES), comparison(groups)
+    if ending == ".csv":
+        with row_file(file, errors=False) as write:
+            for metric, cells in rows:
+                for name, values in zip(columns[1:], cells, strict=True):
+                    std = statistics.stdev(values) if len(values) > 1 else None
+                    mean = statistics.mean(values)
+                    write([{"metric": metric, "runs": name, "mean": mean, "std": std, "seeds": len(values)}])
+        return
+    texts = [columns, *([metric, *map(spread, cells)] for metric, cells in rows)]
+    lines = latex_lines(texts) if ending == ".tex" else markdown_lines(texts)
+    write_text(file, "\n".join([*lines, ""]))
+
+
+def markdown_lines(texts: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the lines of a Markdown table. The first row is the header."""
+    lines = ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in texts]
+    return [lines[0], "| --- " + "| ---: " * (len(texts[0]) - 1) + "|", *lines[1:]]
+
+
+LATEX = {character: f"\\{character}" for character in "_%&#${}"} | {
+    "±": r"$\pm$", "\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}",
+}  # fmt: skip
+"""The LaTeX code of characters that have a meaning in LaTeX."""
+
+
+def latex_lines(texts: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the lines of a LaTeX table (package booktabs). The first row is the header."""
+    lines = [" & ".join("".join(LATEX.get(c, c) for c in text) for text in row) + r" \\" for row in texts]
+    head = rf"\begin{{tabular}}{{l{'r' * (len(texts[0]) - 1)}}}"
+    return [head, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]
 
 
 def paired(first: Mapping[str, float], other: Mapping[str, float]) -> list[float]:
@@ -96,11 +190,18 @@ def spread(values: Sequence[float]) -> str:
     return text if is_constant else f"{text} ± {statistics.stdev(values):.2g} ({len(values)})"
 
 
+def is_curve(groups: Sequence[Group], metric: str) -> bool:
+    """Returns whether a metric has several points, and not always the same value."""
+    curves = [of_seed[metric] for group in groups for of_seed in group.curves.values() if metric in of_seed]
+    return any(len(curve) > 1 for curve in curves) and len({value for curve in curves for _, value in curve}) > 1
+
+
 def draw_curves(groups: Sequence[Group], file: Path) -> None:
-    """Draw a picture with a panel for the training loss and for each shared metric, at most nine panels. A group has
-    one colour, and each seed has a line. Metrics with only integer values, such as `val/judged`, are not drawn. Raises
-    RunError if the file extension is not in PICTURES or if there is no metric to draw, OSError if the file cannot be
-    written."""
+    """Draw a picture with a panel for the training loss and for the main metrics, at most nine panels: first the
+    metrics that select the best checkpoints. A group has one colour, and each seed has a line. Metrics with only
+    integer values, such as `val/judged`, are not drawn; metrics with one value in all runs or with a single point only
+    if there are no others. Raises RunError if the file extension is not in PICTURES or if there is no metric to draw,
+    OSError if the file cannot be written."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -108,7 +209,11 @@ def draw_curves(groups: Sequence[Group], file: Path) -> None:
         raise RunError(f"--picture {file}: possible endings: {', '.join(PICTURES)}")
     possible = "train/loss", *shared_metrics(groups)
     last = {name: [value for group in groups for value in group.last(name).values()] for name in possible}
-    metrics = [name for name, values in last.items() if any(isinstance(value, float) for value in values)][:9]
+    curved = [name for name, values in last.items() if any(isinstance(value, float) for value in values)]
+    bests = [group.best for group in groups]
+    ordered = [name for name in ("train/loss", *bests) if name in curved]
+    ordered += [name for name in main_metrics(curved, bests[0]) if is_curve(groups, name)]
+    metrics = list(dict.fromkeys(ordered or curved))[:9]
     if not metrics:
         names = ", ".join(group.name for group in groups)
         raise RunError(f"there is no curve to draw: {names} have no common metric with values that are not integers")

@@ -1,9 +1,23 @@
 """Comparison of runs: counts are shown as counts, and are no curves."""
 
 import json
+import shutil
+from functools import partial
+from pathlib import Path
 
 import pytest
-from chopmix.experiment.compare import comparison_table, draw_curves, read_group
+from chopmix.commands.cli import main
+from chopmix.experiment.compare import (
+    comparison_table,
+    draw_curves,
+    latex_lines,
+    read_group,
+    read_groups,
+    short_names,
+    write_comparison,
+)
+from chopmix.experiment.results import RunResult, keep_result, main_metrics, read_results
+from chopmix.files.reading import DataError
 
 
 @pytest.fixture
@@ -32,3 +46,70 @@ def test_counts_are_no_curves(groups, tmp_path, monkeypatch):
     monkeypatch.setattr("matplotlib.axes.Axes.set", lambda self, **named: titles.append(named.get("title")))
     draw_curves(groups, tmp_path / "x.png")
     assert titles == ["val/loss", "val/accuracy"]
+
+
+def test_tables_in_files(groups, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "one", "two", *(f"--output=t.{ending}" for ending in ("csv", "md", "tex"))]) == 0
+    lines = Path("t.csv").read_text().splitlines()
+    assert lines[0] == "metric,runs,mean,std,seeds" and lines[1].startswith("val/loss,one,1.05,0.07")
+    assert len(lines) == 1 + 3 * 3 and lines[3].startswith("val/loss,two - one,0.0,0.0,2")
+    assert Path("t.md").read_text().splitlines()[:3] == [
+        "| metric | one | two | two - one |", "| --- | ---: | ---: | ---: |",
+        "| val/loss | 1.05 ± 0.071 (2) | 1.05 ± 0.071 (2) | 0 ± 0 (2) |",
+    ]  # fmt: skip
+    latex = Path("t.tex").read_text()
+    assert r"val/loss & 1.05 $\pm$ 0.071 (2) &" in latex and latex.startswith(r"\begin{tabular}{lrrr}")
+    assert main(["compare", "one", "--output", "t.csv"]) == 2
+    assert "t.csv exists; choose another name, or replace it with --overwrite" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"possible endings: .csv, .md, .tex"):
+        write_comparison(groups, Path("t.docx"))
+
+
+def test_signs_of_latex_are_escaped():
+    assert latex_lines([["a_b%&#$"], ["x\\^~{}"]])[2] == r"a\_b\%\&\#\$ \\"
+    assert latex_lines([["a"], ["x\\^~{}"]])[4] == r"x\textbackslash{}\^{}\~{}\{\} \\"
+
+
+def result(folder, setting, seed, loss, fold=None) -> RunResult:
+    metrics = {"step": 3, "val/loss": loss}
+    return RunResult(folder=folder, setting=setting, seed=seed, fold=fold, metrics=metrics)
+
+
+def test_a_sweep_is_compared_by_its_settings(groups, tmp_path):
+    """The folders of the fixture stand for two runs of each of two settings."""
+    keep = partial(keep_result, tmp_path, "x.yaml", "val/accuracy")
+    for run, rate in (("two", "2"), ("one", "1")):
+        for seed in range(2):
+            keep(result(f"{run}/seed-{seed}", (f"training.learning_rate={rate}", "model.depth=3"), seed, 1.0))
+    names = [group.name for group in read_groups([tmp_path])]
+    assert names == ["learning_rate=1 depth=3", "learning_rate=2 depth=3"]
+    assert [group.best for group in read_groups([tmp_path])] == ["val/accuracy"] * 2
+    keep(result("one/seed-0", ("training.learning_rate=1", "model.depth=3"), 0, 0.5))  # trained again
+    results = read_results(tmp_path)
+    assert [run.metrics["val/loss"] for run in results.runs] == [0.5, 1.0, 1.0, 1.0]
+    header, *rows = (tmp_path / "sweep.csv").read_text().splitlines()
+    assert header == "folder,training.learning_rate,model.depth,seed,step,val/loss"
+    assert rows[0] == "one/seed-0,1,3,0,3,0.5" and len(rows) == 4
+    shutil.rmtree(tmp_path / "two" / "seed-1")
+    keep(result("one/seed-1", ("training.learning_rate=1", "model.depth=3"), 1, 1.0))
+    assert len(read_results(tmp_path).runs) == 3
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(DataError, match="sweep.json"):
+        read_groups([tmp_path])
+
+
+def test_names_are_shortened_to_what_differs():
+    assert short_names(["runs/a/x", "runs/a/y"]) == ["x", "y"] and short_names(["runs/a"]) == ["runs/a"]
+    assert short_names(["runs/a", "runs/a/b"]) == ["a", "a/b"] and short_names(["a", "b/c"]) == ["a", "b/c"]
+
+
+def test_the_metric_of_the_best_checkpoint_is_drawn_first(groups, tmp_path, monkeypatch):
+    for run in ("one", "two"):
+        (tmp_path / run / "seed-0" / "config.yaml").write_text("checkpoints: {best: val/accuracy}")
+    titles = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set", lambda self, **named: titles.append(named.get("title")))
+    draw_curves(read_groups([tmp_path / "one", tmp_path / "two"]), tmp_path / "x.png")
+    assert titles == ["val/accuracy", "val/loss"]
+    names = ["train/loss", "val/loss", "val/bits/image", "val/without_image/loss", "val/judged", "val/accuracy"]
+    assert main_metrics(names, "val/accuracy") == ["val/accuracy", "val/loss"]

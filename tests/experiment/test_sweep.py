@@ -1,8 +1,20 @@
-"""Sweeps: the order of the settings, by the metric that chooses the best checkpoint."""
+"""Sweeps: the order of the settings, by the metric that chooses the best checkpoint; results that are kept; several
+runs at the same time."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from checkout import CONFIGS
+from chopmix.commands.cli import main
 from chopmix.experiment import sweep
+from chopmix.experiment.jobs import Job, run_jobs
 from chopmix.experiment.settings.config import load_config
 
 FAST, SLOW = ("training.learning_rate=0.02",), ("training.learning_rate=0.00001",)
@@ -45,7 +57,7 @@ def test_counts_are_shown_as_counts(played, capsys, swept):
     runs = [{"step": 1, "val/return_at_500": 16.5 + seed, "val/judged": 1256} for seed in range(2)]
     sweep.print_results(played, {(): runs}, [0, 1], swept=swept)
     shown = capsys.readouterr().out
-    assert "1,256" in shown and "1256.0" not in shown and "17.0000" in shown
+    assert ("1,256" in shown) == (not swept) and "1256.0" not in shown and "17.0000" in shown
 
 
 def test_commas_inside_of_brackets_do_not_divide_values():
@@ -65,3 +77,66 @@ def test_every_setting_has_a_folder_of_its_own(tmp_path):
     assert sweep.folder_of(tmp_path, ("training.learning_rate=1e-3", "model.depth=6"), 0) == (
         tmp_path / "learning_rate=1e-3,depth=6" / "seed-0"
     )
+
+
+def sweep_table(folder) -> dict[str, dict[str, str]]:
+    with open(Path(folder, "sweep.csv"), newline="") as lines:
+        return {row["folder"]: row for row in csv.DictReader(lines)}
+
+
+def test_results_are_kept_and_runs_at_the_same_time_are_those_one_after_another(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    words = ["train", str(tiny()), "--sweep", "training.learning_rate=0.01,0.02", "--seeds", "0,1"]
+    assert main([*words, f"out={tmp_path / 'a'}"]) == 0
+    assert main([*words, f"out={tmp_path / 'b'}", "--jobs", "3"]) == 0
+    said = capsys.readouterr()
+    assert "4 of 4 runs finished" in said.err and "sorted by val/loss, best first" in said.out
+    one, three = (sweep_table(tmp_path / name) for name in "ab")
+    assert [*one] == [*three] and len(one) == 4
+    for folder, row in one.items():
+        assert float(row["val/loss"]) == float(three[folder]["val/loss"])
+        assert row["training.learning_rate"] in folder and row["seed"] == folder[-1]
+    assert (tmp_path / "b" / "learning_rate=0.01" / "seed-0.log").read_text().startswith(str(tmp_path / "b"))
+
+
+def test_a_failed_job_stops_the_others_and_is_named(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    jobs = [
+        Job("good", [str(tiny()), "training.steps=100000", f"out={tmp_path / 'good'}"], tmp_path / "good.log"),
+        Job("bad", [str(tmp_path / "none.yaml")], tmp_path / "bad.log"),
+        Job("later", [str(tiny()), f"out={tmp_path / 'later'}"], tmp_path / "later.log"),
+    ]
+    assert run_jobs(jobs, 2, lambda number: None) == 2
+    said = capsys.readouterr().err
+    assert "bad ended with status 2" in said and "none.yaml" in said and not (tmp_path / "later.log").exists()
+
+
+@pytest.mark.system
+def test_jobs_that_are_stopped_are_continued(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    file = tiny(training={"steps": 400}, checkpoints={"every": 20})
+    words = [sys.executable, "-m", "chopmix.commands.cli", "train", str(file), "--seeds", "0,1", "--jobs", "2"]
+    environment = os.environ | {"PYTHONPATH": str(Path(sweep.__file__).parents[1])}
+    process = subprocess.Popen([*words, f"out={tmp_path / 'a'}"], env=environment, start_new_session=True)
+    while not all((tmp_path / "a" / f"seed-{seed}" / "metrics.jsonl").exists() for seed in (0, 1)):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 128 + signal.SIGINT
+    assert "goes on from there" in (tmp_path / "a" / "seed-0.log").read_text()
+    assert subprocess.run([*words, f"out={tmp_path / 'a'}"], env=environment).returncode == 0
+    assert subprocess.run([*words, f"out={tmp_path / 'b'}"], env=environment).returncode == 0
+    for seed in (0, 1):
+        summaries = [json.loads((tmp_path / name / f"seed-{seed}" / "summary.json").read_text()) for name in "ab"]
+        assert summaries[0]["val/loss"] == summaries[1]["val/loss"] and summaries[0]["step"] == 400
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--jobs", "2"], "--jobs trains several runs at the same time; name them with --seeds, --sweep or --folds"),
+        (["--jobs", "0", "--seeds", "0,1"], "--jobs must be at least 1, not 0"),
+    ],
+)
+def test_odd_numbers_of_jobs(tiny, capsys, words, message):
+    assert main(["train", str(tiny()), *words]) == 2
+    assert message in capsys.readouterr().err
