@@ -19,12 +19,15 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from ..experiment.changes import read_changes
     from ..experiment.inspection import inspect_text, write_page
     from ..files.printing import printable
 
     config = config_of(options)
     if not config.on_samples:
         inspect_text(config)
+    for change in read_changes(config.out) if config.in_run else ():
+        print(*map(printable, change.lines()), sep="\n")
     page = config.out / "inspect.html" if config.in_run else Path(f"{config.path.stem}.html")
     with with_output_hint("--output FILE"):
         print(printable(str(write_page(config, Path(options.output or page)))))

@@ -15,6 +15,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. training.steps=500 model.depth=6"
     )
     add_trust(command)
+    command.add_argument(
+        "--change", action="append", default=[], metavar="KEY=VALUE",
+        help="change a setting of a run that is already trained for some steps; repeatable",
+    )  # fmt: skip
     command.add_argument("--dry-run", action="store_true", help="check everything, print the costs, run one step")
     command.add_argument("--seeds", metavar="0,1,2", help="train once per seed; print mean and standard deviation")
     command.add_argument("--sweep", action="append", metavar="KEY=A,B",
@@ -30,13 +34,16 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Returns the exit status: 130 if Ctrl-C stopped the training, 143 if SIGTERM stopped it, else 0."""
     from ..data.processes import Processes, leave
+    from ..experiment.changes import check_keys
     from ..experiment.run_folder import RunError
     from ..experiment.settings.config import load_config
     from ..experiment.sweep import train_several
     from ..experiment.train import train
 
     trust = trust_of(options)
-    config = load_config(options.config, options.overrides, trust)
+    config = load_config(options.config, [*options.overrides, *options.change], trust)
+    changed = [change.partition("=")[0] for change in options.change]
+    check_keys(changed, config.out)
     if options.dry_run:
         from ..experiment.dry_run import dry_run
 
@@ -47,6 +54,6 @@ def run(options: argparse.Namespace) -> int:
     several = options.seeds or options.sweep or options.folds or options.group or options.stratify
     if options.jobs > 1 and not several:
         raise RunError("--jobs trains several runs at the same time; name them with --seeds, --sweep or --folds")
-    status = train_several(options, train, trust) if several else train(config)[1]
+    status = train_several(options, train, trust) if several else train(config, changed)[1]
     Processes.stop()
     return leave(status)

@@ -15,7 +15,7 @@ from ..files.reading import DataError
 from ..models.batch import IGNORED, Batch, Chunks, SetPlan
 from ..models.tokens import PADDING, Tokens, plain_tokens
 from .reader import Skipped
-from .sampler import SampleIndex, Shuffled
+from .sampler import SampleIndex, Shuffled, Slots
 from .split import Split
 from .token_file import TokenFiles
 
@@ -62,6 +62,8 @@ class StreamSplit(Split):
     input: str = "text"
     separate: bool = False
     rows: int = 1
+    changes: tuple[tuple[int, int], ...] = ()
+    """Changes of `rows` during training, as pairs (batch, rows); see `sampler.Slots`."""
     skipped: Skipped = field(default_factory=lambda: Skipped.of(""), repr=False)
     _plain: dict[int, Tokens] = field(default_factory=dict, repr=False)
 
@@ -78,7 +80,15 @@ class StreamSplit(Split):
     @cached_property
     def sampler(self) -> Windows:
         """The sampler, which selects the windows of each step."""
-        return Windows(len(self.file.ids), self.context, self.rows)
+        windows = Windows(len(self.file.ids), self.context, self.rows)
+        return windows.changed(self.rows, self.changes)
+
+    @property
+    def slots(self) -> Slots | None:
+        return self.sampler.slots
+
+    def changed(self, rows: int, changes: Sequence[tuple[int, int]]) -> StreamSplit:
+        return replace(self, rows=rows, changes=tuple(changes))
 
     def __len__(self) -> int:
         """The number of windows in one training epoch."""

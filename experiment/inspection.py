@@ -27,6 +27,7 @@ from ..models.tokens import CORE, Tokens
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from .build import build_model, choppers_and_tasks, open_split
+from .changes import read_changes
 from .run import open_part
 from .settings.config import Config
 from .settings.document import dumped
@@ -59,7 +60,10 @@ def write_page(config: Config, file: Path) -> str:
     batch = split.batch(split.all()[:1])
     names = ["(core)", *config.inputs]
     parts = [
-        f"<h1>The tokens of {html.escape(config.path.name)}</h1>", items(split, split.all()[0].number, choppers),
+        f"<h1>The tokens of {html.escape(config.path.name)}</h1>",
+        *(f"<p>{html.escape(line)}</p>" for change in (read_changes(config.out) if config.in_run else ())
+          for line in change.lines()),
+        items(split, split.all()[0].number, choppers),
         *(part for token_set in parts_of(batch, model) for part in set_parts(*token_set, choppers, names)),
         *cross_parts(batch), proof(batch, model),
         "<h2>The targets</h2>", *(target_table(name, batch, choppers, config) for name in tasks),

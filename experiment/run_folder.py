@@ -169,10 +169,18 @@ def check_is_free(folder: Path) -> None:
         raise RunError(f"{folder} is not empty and not a run; choose another out=")
 
 
-def prepare_run(config: Config, folder: Path) -> None:
+Differences = Sequence[tuple[str, Any, Any]]
+"""The differences of two configurations: (key, old value, new value)."""
+
+
+def prepare_run(
+    config: Config, folder: Path, change: Callable[[Path, Differences, Differences], bool] = lambda *arguments: False
+) -> None:
     """Check that this process can train in the folder, which it has locked, and write `config.yaml`. If the folder is a
-    run without a checkpoint, what the run has fitted is deleted. Raises RunError with the differences if the folder is
-    a run of another configuration (see `strict`), and if the run is past `training.steps`."""
+    run without a checkpoint, what the run has fitted is deleted. `change` is called with the folder, the differences
+    from the configuration of the run that need the user's consent (see `strict`), and all other differences; it returns
+    whether the user requested them. Raises RunError with the differences if not, and if the run is past
+    `training.steps`."""
     check_is_free(folder)
     step, steps = max(checkpoint.steps(folder), default=0), config.training.steps
     if steps is not None and step > steps:
@@ -180,13 +188,18 @@ def prepare_run(config: Config, folder: Path) -> None:
     if os.path.exists(folder / "config.yaml") and not checkpoint.steps(folder):
         for name in ("assets", "checkpoints"):  # without a checkpoint training starts again
             shutil.rmtree(folder / name, ignore_errors=True)
-        for name in ("choices.json", "budget.json"):
+        for name in ("choices.json", "budget.json", "changes.json"):
             (folder / name).unlink(missing_ok=True)
     elif os.path.exists(folder / "config.yaml"):
-        differences = list(compare(strict(read_config(folder, config.trust).tree), strict(config.tree)))
-        if differences:
+        tree = read_config(folder, config.trust).tree
+        differences = list(compare(strict(tree), strict(config.tree)))
+        others = [each for each in compare(tree, config.tree) if each not in differences]
+        if not change(folder, differences, others) and differences:
             lines = "\n".join(f"  {path}: {old!r} in the run, {new!r} now" for path, old, new in differences)
-            raise RunError(f"{folder} is a run of another configuration; choose another out=\n{lines}")
+            raise RunError(
+                f"{folder} is a run of another configuration; choose another out=, or change a run with --change "
+                f"KEY=VALUE\n{lines}"
+            )
     checkpoint.sweep(folder)
     write_config(folder, config)
 

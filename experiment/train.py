@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -41,6 +41,7 @@ from ..training.optimizers import freeze
 from ..training.schedules import checked
 from ..training.stop import StopRequest, orderly_end
 from .build import Resolved, build_evaluators, build_model, build_optimizer, choppers_and_tasks, open_split, resolve
+from .changes import moved_back, note_change, read_changes, with_changes
 from .preflight import (
     check_balance,
     check_best,
@@ -66,8 +67,9 @@ from .settings.config import Config
 from .transfer import take_assets, take_weights
 
 
-def train(config: Config) -> tuple[dict[str, float], int]:
-    """Train one run, or continue it. Returns (summary, status): the run's summary (`step`, `seconds`, metrics) and the
+def train(config: Config, requested: Collection[str] = ()) -> tuple[dict[str, float], int]:
+    """Train one run, or continue it. `requested` are the keys of settings that may differ from those of the run (see
+    `changes.py`). Returns (summary, status): the run's summary (`step`, `seconds`, metrics) and the
     exit status, 0, or 130 (SIGINT) or 143 (SIGTERM) if the run was stopped by a signal. A finished run is not trained
     again.
 
@@ -83,7 +85,8 @@ def train(config: Config) -> tuple[dict[str, float], int]:
         check_is_free(folder)
     with run_lock(folder) if processes.is_first else nullcontext(lambda: None) as check:
         if processes.is_first:
-            prepare_run(config, folder)
+            prepare_run(config, folder, partial(note_change, requested=requested))
+            moved_back(folder)
         config = with_steps(config, processes, progress)
         summary = processes.broadcast(summary_of(folder, config.training.steps) if processes.is_first else None)
         if summary is not None:
@@ -118,6 +121,8 @@ def open_data(config: Config, processes: Processes, say: Callable[[str], None]) 
     choppers, tasks = fitted(config, dataset, processes, say)
     with processes.in_turn():
         splits = {name: open_split(config, dataset, name, choppers, tasks, say=say) for name in ("train", "val")}
+    changes = processes.broadcast(read_changes(Path(config.out)) if processes.is_first else None)
+    splits["train"] = with_changes(splits["train"], changes)
     return OpenedData(dataset, choppers, tasks, splits)
 
 
@@ -354,6 +359,9 @@ def resume(experiment: Experiment) -> State | None:
     if step is not None:
         state = load(experiment, step)
         experiment.say(f"resumed {experiment.folder} at step {step:,}")
+        for change in read_changes(experiment.folder) if processes.is_first else ():
+            for line in change.lines():
+                experiment.say(line)
         return state
     if config.from_run:
         if processes.is_first:

@@ -184,7 +184,8 @@ def test_each_source_is_evaluated_by_itself(file, tmp_path):
     summary, _ = train(load_config(file, [f"out={tmp_path / 'run'}"]))
     assert {name for name in summary if name.count("/") == 3} == {
         f"val/{source}/{task}/{metric}"
-        for source, task in (("a", "parity"), ("b", "other")) for metric in ("loss", "accuracy")
+        for source, task in (("a", "parity"), ("b", "other"))
+        for metric in ("loss", "accuracy", "balanced_accuracy", "macro_f1")
     }  # fmt: skip
     assert summary["val/a/parity/loss"] == summary["val/parity/loss"]  # the only source with that target
     line = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])

@@ -1,0 +1,137 @@
+"""Changes of settings of a run that has already been trained for some steps (`--change`).
+
+The file `changes.json` in the folder of a run lists them. A change takes effect at the step of the checkpoint from
+which the run was resumed. Training reads on where it was: no sample is skipped or repeated when the number of samples
+per step changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data.split import Split
+from ..files.reading import DataError
+from ..files.records import Record, read_record
+from ..files.writing import write_json
+from ..training import checkpoints as checkpoint
+from ..training.checkpoints import CheckpointError
+from .run_folder import Differences, RunError
+
+FILE = "changes.json"
+FREE = ("steps", "minutes", "epochs", "stop", "workers")
+CHANGEABLE = ("samples_per_step", "learning_rate", "schedule", "precision")
+"""The keys of `training` that can be changed with `--change`. The keys FREE can be changed by any command."""
+
+
+class Setting(Record):
+    """The old and the new value of a setting."""
+
+    old: Any
+    new: Any
+
+
+class Change(Record):
+    """A change of settings at a step."""
+
+    step: int
+    batch: int
+    """The number of the first global batch that is read with the new settings. It is larger than `step` if batches were
+    skipped because of a loss that was not finite."""
+    settings: dict[str, Setting]
+    """The settings by key, such as `training.samples_per_step`."""
+
+    def lines(self) -> list[str]:
+        """Returns one line per setting: `changed at step 100: training.samples_per_step 16 -> 32`."""
+        return [f"changed at step {self.step:,}: {key} {each.old} -> {each.new}" for key, each in self.settings.items()]
+
+
+class Changes(Record):
+    """The content of `changes.json`, in the order of the steps."""
+
+    changes: tuple[Change, ...] = ()
+
+
+def read_changes(folder: Path) -> tuple[Change, ...]:
+    """Returns the changes of a run. Raises CheckpointError if the file is damaged."""
+    if not os.path.isfile(folder / FILE):
+        return ()
+    try:
+        return read_record(folder / FILE, Changes).changes
+    except DataError as error:
+        raise CheckpointError(f"{error}; without it, the run cannot be continued") from None
+
+
+def check_keys(keys: Iterable[str], folder: Path) -> None:
+    """Raises RunError if one of the keys of `--change` cannot be changed in a run."""
+    possible = [f"training.{name}" for name in (*CHANGEABLE, *FREE) if name != "workers"] + ["data.workers"]
+    for key in keys:
+        if not any(key == name or key.startswith(f"{name}.") for name in possible):
+            raise RunError(
+                f"--change {key}: possible in a run that is trained: {', '.join(possible)}. For other changes start a "
+                f"new run with these weights: from={folder} out=OTHER"
+            )
+
+
+def note_change(folder: Path, differences: Differences, others: Differences, requested: Collection[str]) -> bool:
+    """Adds differences between the run's configuration and the new one to `changes.json`: `differences`, if all of them
+    were requested with `--change`, and those of the `others` that were. Returns whether all of `differences` were
+    requested. The change takes effect at the newest undamaged checkpoint."""
+
+    def is_requested(key: str) -> bool:
+        return any(key == name or key.startswith(f"{name}.") for name in requested)
+
+    if not all(is_requested(key) for key, _, _ in differences):
+        return False
+    differences = [*differences, *(each for each in others if is_requested(each[0]))]
+    if not differences:
+        return True
+    step = checkpoint.newest_valid(folder, lambda line: None)
+    if step is None:
+        raise RunError(f"{folder} has no checkpoint at which settings could be changed")
+    state = checkpoint.read_state(folder, step)
+    batch = step + sum(count for first, count in state.skipped if step >= first)
+    settings = {key: Setting(old=old, new=new) for key, old, new in differences}
+    earlier = [change for change in read_changes(folder) if change.step < step]
+    same = [change for change in read_changes(folder) if change.step == step]
+    for change in same:  # several changes at one step are one
+        settings = merged(change.settings, settings)
+    changes = Changes(changes=(*earlier, Change(step=step, batch=batch, settings=settings)))
+    write_json(folder / FILE, changes.model_dump(mode="json"))
+    for name in ("choices.json",) if "training.precision" in settings else ():
+        (folder / name).unlink(missing_ok=True)
+    if "training.samples_per_step" in settings:
+        (folder / "epochs.json").unlink(missing_ok=True)
+    return True
+
+
+def merged(first: dict[str, Setting], second: dict[str, Setting]) -> dict[str, Setting]:
+    """Returns two changes at the same step as one: from the old value of the first to the new value of the second."""
+    old = {key: first[key].old if key in first else each.old for key, each in second.items()}
+    return first | {key: Setting(old=old[key], new=each.new) for key, each in second.items()}
+
+
+def moved_back(folder: Path) -> tuple[Change, ...]:
+    """Returns the changes of a run that is about to be resumed. If a checkpoint was lost, a change after the newest
+    undamaged checkpoint takes effect at this checkpoint; `changes.json` is then written again."""
+    changes, step = read_changes(folder), checkpoint.newest_valid(folder, lambda line: None)
+    if not any(change.step > (step or 0) for change in changes):
+        return changes
+    kept = [change for change in changes if step is not None and change.step <= step]
+    later = [change for change in changes if change not in kept]
+    settings: dict[str, Setting] = {}
+    for change in later:
+        settings = merged(settings, change.settings)
+    if step is not None:
+        skipped = sum(count for first, count in checkpoint.read_state(folder, step).skipped if step >= first)
+        kept.append(Change(step=step, batch=step + skipped, settings=settings))
+    write_json(folder / FILE, Changes(changes=tuple(kept)).model_dump(mode="json"))
+    return tuple(kept)
+
+
+def with_changes(split: Split, changes: Sequence[Change]) -> Split:
+    """Returns the training split with the numbers of samples per step that the run had and has."""
+    key = "training.samples_per_step"
+    of_rows = [(change.batch, change.settings[key]) for change in changes if key in change.settings]
+    return split.changed(of_rows[0][1].old, [(batch, each.new) for batch, each in of_rows]) if of_rows else split

@@ -1,0 +1,223 @@
+"""Settings that are changed in a run that is already trained for some steps (`--change`)."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from chopmix.commands.cli import main
+from chopmix.data.sampler import Mixed, Shuffled, Slots, Weighted
+from chopmix.experiment import changes
+from chopmix.experiment.changes import Change, Setting, check_keys, moved_back, read_changes
+from chopmix.experiment.run_folder import RunError
+from chopmix.files.records import read_tensors
+from chopmix.training import checkpoints as checkpoint
+from hypothesis import given
+from hypothesis import strategies as st
+from test_answers import TREE, pictures
+
+CHANGES = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 9)), max_size=3, unique_by=lambda each: each[0]).map(
+    sorted
+)
+
+
+@given(st.integers(1, 9), CHANGES, st.integers(0, 60))
+def test_slots_follow_each_other_without_gaps(rows, made, count):
+    slots, following = Slots(rows, tuple(made)), 0
+    for batch in range(count):
+        expected = next((size for number, size in reversed(made) if number <= batch), rows)
+        assert slots.of(batch) == range(following, following + expected)
+        following += expected
+    if count:
+        last = slots.of(count - 1)
+        assert slots.batches(last.stop) == count and slots.batches(last.stop + 1) == count + 1
+        assert slots.batches(last.start + 1) == count
+
+
+@given(st.integers(1, 9), CHANGES, st.integers(1, 40), st.integers(0, 99))
+def test_every_sample_of_an_epoch_is_read_once_whatever_changes(rows, made, count, seed):
+    mixed = Mixed([count, 2 * count], [1, 2], rows).changed(rows, made)
+    sampler, drawn = Shuffled(count, 5).changed(rows, made), Weighted(np.arange(1, count + 1), 3).changed(rows, made)
+    read = [index for batch in range(50) for index in sampler.plan(seed, batch)]
+    for epoch in range(len(read) // count):
+        assert Counter(index.number for index in read if index.epoch == epoch) == Counter(range(count))
+    assert [index for batch in range(50) for index in mixed.plan(seed, batch)] == [
+        index for batch in range(len(read)) for index in Mixed([count, 2 * count], [1, 2], 1).plan(seed, batch)
+    ]
+    plain = Weighted(np.arange(1, count + 1), 1)
+    assert [index for batch in range(9) for index in drawn.plan(seed, batch)] == [
+        plain.plan(seed, number)[0] for number in range(drawn.slots.of(8).stop)
+    ]
+
+
+@pytest.fixture
+def yaml_file(tmp_path, monkeypatch):
+    """A configuration of 40 steps on 60 pictures, 16 per step, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    pictures(Path("photos"), 20)
+    data = {"dataset": {"use": "image_folder", "train": "photos", "val": "photos"}}
+    tree = TREE | {"data": data, "out": "run", "checkpoints": {"every": 4, "best": "val/loss"}}
+    tree["training"] = {**TREE["training"], "steps": 12, "precision": "float32"}
+    tree["evaluation"] = {"every": 100, "report": False}
+    Path("x.yaml").write_text(yaml.safe_dump(tree))
+    return "x.yaml"
+
+
+NEW = ("--change", "training.samples_per_step=10", "--change", "training.learning_rate=0.003",
+       "--change", "training.schedule={use: cosine, warmup: 1}", "--change", "training.steps=24")  # fmt: skip
+
+
+def weights(folder) -> dict[str, bytes]:
+    tensors = read_tensors(checkpoint.folder_of(Path(folder), 24) / "model.safetensors")
+    return {name: value.numpy().tobytes() for name, value in tensors.items()}
+
+
+def losses(folder) -> list[dict]:
+    lines = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
+    return [
+        {name: value for name, value in line.items() if name in ("step", "train/loss", "val/loss")} for line in lines
+    ]
+
+
+def test_a_changed_run_that_is_stopped_ends_like_one_that_is_not(yaml_file, monkeypatch, capsys):
+    assert main(["train", yaml_file]) == 0
+    shutil.copytree("run", "other")
+    assert main(["train", yaml_file, *NEW]) == 0
+    said = capsys.readouterr().err
+    assert "changed at step 12: training.samples_per_step 16 -> 10" in said and "resumed run at step 12" in said
+    others = ["out=other"]
+    from chopmix.training.loop import Trainer
+
+    update = Trainer.update
+
+    def stopped(self):
+        if self.step == 18:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return update(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "update", stopped)
+        assert main(["train", yaml_file, *others, *NEW]) == 143
+    assert checkpoint.steps(Path("other"))[-1] in (18, 19)
+    assert main(["train", yaml_file, *others, *NEW]) == 0  # the same command
+    assert weights("run") == weights("other") and losses("run") == losses("other")
+    (change,) = read_changes(Path("run"))
+    assert change.step == change.batch == 12
+    assert change.settings["training.steps"] == Setting(old=12, new=24)
+    assert change.settings["training.schedule.warmup"].new == 1 or "training.schedule" in change.settings
+    capsys.readouterr()
+    assert main(["inspect", "run/config.yaml"]) == 0
+    assert "changed at step 12: training.learning_rate 0.01 -> 0.003" in capsys.readouterr().out
+    assert "changed at step 12: training.samples_per_step 16 -&gt; 10" in Path("run/inspect.html").read_text()
+    assert main(["train", "run"]) == 0 and "is finished" in capsys.readouterr().err
+
+
+def test_the_samples_after_a_change_follow_those_before(yaml_file, monkeypatch):
+    from chopmix.data.loader import Loader
+
+    read, load = [], Loader.load
+
+    def noted(self, step, stops=False):
+        read.extend(self.split.plan(self.seed, self.batch_number(step)))
+        return load(self, step, stops)
+
+    monkeypatch.setattr(Loader, "load", noted)
+    assert main(["train", yaml_file]) == 0
+    assert main(["train", yaml_file, *NEW]) == 0
+    expected = Shuffled(60, 1)
+    assert read == [expected.plan(0, number)[0] for number in range(12 * 16 + 12 * 10)]
+
+
+def test_a_second_change_and_a_change_of_the_first(yaml_file):
+    assert main(["train", yaml_file]) == 0
+    first = ["--change", "training.samples_per_step=10", "--change", "training.steps=16"]
+    assert main(["train", yaml_file, *first]) == 0
+    second = [
+        "training.samples_per_step=10",
+        "--change",
+        "training.samples_per_step=7",
+        "--change",
+        "training.steps=20",
+    ]
+    assert main(["train", yaml_file, *second]) == 0
+    found = [(each.step, each.settings["training.samples_per_step"].new) for each in read_changes(Path("run"))]
+    assert found == [(12, 10), (16, 7)]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (
+            ["--change", "model.depth=2"],
+            "--change model.depth: possible in a run that is trained: training.samples_per",
+        ),
+        (["--change", "training.seed=2"], "from=run out=OTHER"),
+        (["training.learning_rate=0.1"], "or change a run with --change KEY=VALUE"),
+        (["--change", "training.learning_rate=0.1", "model.depth=2"], "model.depth: 1 in the run, 2 now"),
+        (["--change", "training.steps=3"], "is already at step 12, which is more than training.steps=3"),
+    ],
+)
+def test_other_changes_are_refused(yaml_file, capsys, words, message):
+    assert main(["train", yaml_file]) == 0
+    before = Path("run/config.yaml").read_bytes()
+    assert main(["train", yaml_file, *words]) == 2
+    assert message in capsys.readouterr().err
+    assert Path("run/config.yaml").read_bytes() == before and not Path("run/changes.json").exists()
+
+
+def test_a_run_with_a_token_budget_keeps_it(tmp_path):
+    with pytest.raises(RunError, match="--change training.tokens_per_step: possible"):
+        check_keys(["training.tokens_per_step"], tmp_path)
+
+
+def test_epochs_count_the_samples_of_all_steps(yaml_file, capsys):
+    words = ["training.steps=null", "training.epochs=4"]
+    assert main(["train", yaml_file, *words]) == 0  # 240 samples, 16 per step
+    more = ["training.steps=null", "--change", "training.epochs=6", "--change", "training.samples_per_step=10"]
+    assert main(["train", yaml_file, *more]) == 0  # and 120 more, 10 per step
+    assert checkpoint.read_step(Path("run"), "last") == 15 + 12
+
+
+def test_a_change_after_a_lost_checkpoint_is_made_at_the_last_one(tmp_path, monkeypatch):
+    setting = {"training.samples_per_step": Setting(old=16, new=10)}
+    later = {"training.samples_per_step": Setting(old=10, new=5), "training.steps": Setting(old=1, new=2)}
+    stored = changes.Changes(
+        changes=(Change(step=4, batch=4, settings=setting), Change(step=9, batch=9, settings=later))
+    )
+    (tmp_path / "changes.json").write_text(stored.model_dump_json())
+    monkeypatch.setattr(checkpoint, "newest_valid", lambda folder, say: 6)
+    monkeypatch.setattr(checkpoint, "read_state", lambda folder, step: type("State", (), {"skipped": [(2, 3)]}))
+    found = moved_back(tmp_path)
+    assert [(each.step, each.batch) for each in found] == [(4, 4), (6, 9)] and read_changes(tmp_path) == found
+    monkeypatch.setattr(checkpoint, "newest_valid", lambda folder, say: 3)
+    (moved,) = moved_back(tmp_path)
+    assert moved.step == 3 and moved.settings["training.samples_per_step"] == Setting(old=16, new=5)
+
+
+@pytest.mark.system
+def test_a_changed_run_that_is_killed_at_any_moment(yaml_file):
+    """The bits are those of a run that is not killed."""
+    assert main(["train", yaml_file]) == 0
+    words = [sys.executable, "-m", "chopmix.commands.cli", "train", yaml_file, *NEW]
+    environment = os.environ | {"PYTHONPATH": str(Path(changes.__file__).parents[1])}
+    for name in ("whole", "killed"):
+        shutil.copytree("run", name)
+    assert subprocess.run([*words, "out=whole"], env=environment).returncode == 0
+    seconds = 2.0
+    while not (Path("killed") / "summary.json").exists() or checkpoint.read_step(Path("killed"), "last") != 24:
+        process = subprocess.Popen([*words, "out=killed"], env=environment)
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+        seconds += 0.5
+        assert seconds < 60
+    assert weights("whole") == weights("killed") and losses("whole") == losses("killed")
