@@ -20,6 +20,7 @@ from ...experiment.run_folder import RunError
 from ...files.writing import write_bytes, write_text
 from ...inference.evaluation import measured
 from ...inference.evaluator import TrainedModel
+from ...models.arithmetic import finite
 from .datasets.in_context import InContext
 from .datasets.rules import COUNTS, Rules
 from .functions import Linear, Network, Sparse, Tree
@@ -169,13 +170,15 @@ def plot_rules(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def learned(run: TrainedModel, functions: int, say: Callable[[str], None]) -> tuple[dict[str, Errors], Scores]:
     """Returns the errors by data distribution (as trained, and shifted), and the scores of the probe. Of `functions`
     functions, the first half selects the settings of the baselines. The scores are measured after 2 * dimension
-    examples. They are empty if the functions are not linear or if the samples have no more examples than that."""
+    examples. They are empty if the functions are not linear or if the samples have no more examples than that. Raises
+    ValueError if the errors of the model are NaN or infinite."""
     dataset = run.dataset()
     names, errors = BASELINES_BY_KIND.get(type(dataset.kind), ("ridge", "nearest neighbours")), {}
     for data, factors in {"as trained": {}, **SHIFTS}.items():
         say(data)
         outputs = _outputs(run, dataset, factors, functions)
         errors[data] = errors_by_name(outputs, names, functions // 2, lambda name, data=data: say(f"{data}: {name}"))
+        finite(errors[data]["model"])
     depth = 2 * dataset.dimension
     if not isinstance(dataset.kind, Linear) or depth >= dataset.examples:
         return errors, {}

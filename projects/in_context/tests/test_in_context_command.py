@@ -260,3 +260,15 @@ def test_an_imported_run_is_refused(tmp_path, capsys):
     assert main(["in_context", str(tmp_path / "run")]) == 2
     message = "was imported. This command needs a run that was trained on the data set `in_context` or `rules`"
     assert message in (error := capsys.readouterr().err) and "--data" not in error
+
+
+@pytest.mark.parametrize("factor", [1e38, float("nan")])
+def test_damaged_weights_are_named(tmp_path, capsys, factor):
+    (tmp_path / "x.yaml").write_text(PAIRS)
+    train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"]))
+    run = load_run(tmp_path / "run")
+    with torch.no_grad():
+        for parameter in run.model.heads.parameters():
+            parameter.mul_(factor).add_(factor)
+    with pytest.raises(ValueError, match="the model's outputs are NaN or infinite"):
+        learned.measure_and_write(run, tmp_path, 20, print)
