@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import RootModel, StrictFloat, StrictInt
 
 from ..files.locking import lock
-from ..files.printing import printable
+from ..files.printing import log, printable
 from ..files.reading import DataError
 from ..files.records import Record, as_record, read_record
 from ..files.trust import NOTHING, Trust
@@ -106,6 +106,7 @@ def valid_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
 
 def say_aside(text: str) -> None:
     """Print a line to standard error, so standard output contains only results."""
+    log(printable(text))
     print(printable(text), file=sys.stderr)
 
 

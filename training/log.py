@@ -20,7 +20,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ..data.processes import Processes
-from ..files.printing import plain_console, printable
+from ..files.printing import log, plain_console, printable
 from ..files.reading import DataError, read_lines
 from ..files.records import parse_json
 from ..files.writing import not_written, write_text
@@ -165,7 +165,7 @@ class MetricsFile:
         except OSError as error:
             raise not_written(self.path, error) from error
         if self.loggers:
-            self.loggers.call("metrics", step, metrics)
+            self.loggers.call("on_metrics", step, metrics)
 
     def lines_of(self, step: int) -> list[dict[str, float]]:
         """Returns the lines of a step, for its checkpoint. Returns an empty list if `step` is not the current step."""
@@ -182,7 +182,7 @@ class MetricsFile:
             write_text(folder / "sheets" / f"step-{step:08}.html", page(f"{folder.name}, step {step:,}", samples.rows),
                        within=folder)  # fmt: skip
         if self.loggers:
-            self.loggers.call("samples", step, samples)
+            self.loggers.call("on_samples", step, samples)
 
     def __enter__(self) -> MetricsFile:
         return self
@@ -290,6 +290,7 @@ class Progress:
             f"MFU {flops / peak:.1%}" if peak else scaled(flops, "FLOP/s"),
             scaled(metrics["train/peak_memory_bytes"], "B"), f"{duration(left)} left",
         ])  # fmt: skip
+        log(line)
         if self.live:
             width = os.get_terminal_size(self.stream.fileno()).columns
             print(f"\r\033[K{line[: width - 1]}", end="", file=self.stream, flush=True)
@@ -299,6 +300,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Writes a text above the progress line, where it stays."""
         text = printable(text)
+        log(text)
         print(f"\r\033[K{text}" if self.live else text, file=self.stream, flush=True)
 
     def show_tables(self, *tables: Table) -> None:

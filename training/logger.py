@@ -4,10 +4,17 @@ A logger is a class in a file in `training/loggers/` or in the folder `loggers/`
 then the name of the file. Any other class is named by its module:
 
     logging: {also: {table: {use: mylab.loggers:Table, digits: 3}}}
+
+A class of your own need not derive from `Logger`. One method is enough:
+
+    class Printer:
+        def on_metrics(self, step, metrics):
+            print(step, metrics["train/loss"] if "train/loss" in metrics else metrics)
 """
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,20 +22,25 @@ from typing import Any
 from ..inference.pages import Samples
 
 
-class Logger:
+class Logger(ABC):
     """Base class of all loggers. The keyword-only parameters of the constructor are the logger's keys in a YAML. Only
     the first process calls the methods. If a method raises an exception, a warning is printed, the logger is not called
-    again, and the run continues."""
+    again, and the run continues. Every class with a method `on_metrics` counts as a subclass; its other methods may be
+    missing."""
+
+    @classmethod
+    def __subclasshook__(cls, candidate: type) -> Any:
+        return True if cls is Logger and callable(getattr(candidate, "on_metrics", None)) else NotImplemented
 
     def open(self, folder: Path, step: int, config: Mapping[str, Any]) -> None:
         """Called once, before all other methods. `folder` is the folder of the run, `config` is the resolved
         configuration. `step` is the step from which the run starts or resumes: remove values that an earlier process
         logged for later steps."""
 
-    def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+    def on_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Logs the metrics of a step. `metrics` maps a name, such as `train/loss` or `val/accuracy`, to a number."""
 
-    def samples(self, step: int, samples: Samples) -> None:
+    def on_samples(self, step: int, samples: Samples) -> None:
         """Logs the samples that the model generated in the evaluation at this step."""
 
     def close(self) -> None:
@@ -42,11 +54,11 @@ class Loggers:
         self.loggers, self.say = dict(loggers), say
 
     def call(self, method: str, *arguments: Any) -> None:
-        """Calls the method with this name of every logger. A logger that raises an exception is reported and
-        removed."""
+        """Calls the method with this name of every logger that has it. A logger that raises an exception is reported
+        and removed."""
         for name, logger in [*self.loggers.items()]:
             try:
-                getattr(logger, method)(*arguments)
+                getattr(logger, method, lambda *arguments: None)(*arguments)
             except Exception as error:
                 del self.loggers[name]
                 self.say(f"warning: logging.also.{name}: {type(logger).__name__}.{method} raised {error!r}; the run "

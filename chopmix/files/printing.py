@@ -6,6 +6,7 @@ This module does not import torch, because the command line reports wrong option
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Matches the characters that are escaped: control characters other than tab and newline, and lone surrogates. Python
 decodes bytes of file names that are not UTF-8 to lone surrogates."""
+
+
+LOGGER = logging.getLogger("chopmix")
+"""The logger of Python's `logging` that receives every printed message and progress line, at the level INFO, and
+warnings at the level WARNING. By default it has no handler that writes them a second time."""
+LOGGER.addHandler(logging.NullHandler())
+
+
+def log(text: str) -> None:
+    """Passes a message to `LOGGER`."""
+    LOGGER.log(logging.WARNING if text.startswith("warning") else logging.INFO, "%s", text)
 
 
 def printable(text: str) -> str:

@@ -23,7 +23,7 @@ class Table(chopmix.Logger):
         self.writer = csv.writer(self.file)
         self.writer.writerows(kept)
 
-    def metrics(self, step, metrics):
+    def on_metrics(self, step, metrics):
         self.writer.writerows((step, name, f"{value:.{self.digits}g}") for name, value in metrics.items())
         self.file.flush()
 

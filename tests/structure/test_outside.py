@@ -200,12 +200,12 @@ def test_an_evaluator_a_judge_and_a_logger(folder):
 def test_an_exception_of_a_logger_ends_the_logger_alone(folder, capsys):
     (folder / "broken.py").write_text(
         "import chopmix\n\n\nclass Broken(chopmix.Logger):\n"
-        "    def metrics(self, step, metrics):\n        raise ConnectionError('no network')\n"
+        "    def on_metrics(self, step, metrics):\n        raise ConnectionError('no network')\n"
     )
     file = configured(folder, "modality", {"logging": {"also": {"board": {"use": "broken:Broken"}}}})
     assert main(["train", str(file), "training.steps=2"]) == 0
     said = capsys.readouterr().err
-    warning = "warning: logging.also.board: Broken.metrics raised ConnectionError('no network'); the run continues "
+    warning = "warning: logging.also.board: Broken.on_metrics raised ConnectionError('no network'); the run continues "
     assert said.count(f"{warning}without this logger") == 1
     sys.modules.pop("broken")
 

@@ -21,7 +21,7 @@ class TensorBoard(Logger):
     def open(self, folder: Path, step: int, config: Mapping[str, Any]) -> None:
         self.folder, self.step = folder / "tensorboard", step
 
-    def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+    def on_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         if self.board is None:  # imported on first use, because the import takes a second
             from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -29,7 +29,7 @@ class TensorBoard(Logger):
         for name, value in metrics.items():
             self.board.add_scalar(name, value, step)
 
-    def samples(self, step: int, samples: Samples) -> None:
+    def on_samples(self, step: int, samples: Samples) -> None:
         if self.board is None:
             return
         if samples.text:
