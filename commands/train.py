@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from .options.shared import add_trust, trust_of
 
@@ -20,6 +21,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="change a setting of a run that is already trained for some steps; repeatable",
     )  # fmt: skip
     command.add_argument("--dry-run", action="store_true", help="check everything, print the costs, run one step")
+    command.add_argument("--full", action="store_true", help="with --dry-run: also print the YAML with all defaults")
     command.add_argument("--seeds", metavar="0,1,2", help="train once per seed; print mean and standard deviation")
     command.add_argument("--sweep", action="append", metavar="KEY=A,B",
                          help="train once per value and print a table; repeatable: all combinations")  # fmt: skip
@@ -35,7 +37,8 @@ def run(options: argparse.Namespace) -> int:
     """Returns the exit status: 130 if Ctrl-C stopped the training, 143 if SIGTERM stopped it, else 0."""
     from ..data.processes import Processes, leave
     from ..experiment.changes import check_keys
-    from ..experiment.run_folder import RunError
+    from ..experiment.next_steps import next_commands
+    from ..experiment.run_folder import RunError, say_aside
     from ..experiment.settings.config import load_config
     from ..experiment.sweep import train_several
     from ..experiment.train import train
@@ -47,13 +50,18 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         from ..experiment.dry_run import dry_run
 
-        dry_run(config)
+        dry_run(config, options.full)
         return 0
     if options.jobs < 1:
         raise RunError(f"--jobs must be at least 1, not {options.jobs}")
     several = options.seeds or options.sweep or options.folds or options.group or options.stratify
     if options.jobs > 1 and not several:
         raise RunError("--jobs trains several runs at the same time; name them with --seeds, --sweep or --folds")
-    status = train_several(options, train, trust) if several else train(config, changed)[1]
+    if several:
+        status = train_several(options, train, trust)
+    else:
+        status = train(config, changed)[1]
+        if not status and os.environ.get("RANK", "0") == "0":
+            say_aside("\n".join(["next:", *(f"  {command}" for command in next_commands(config))]))
     Processes.stop()
     return leave(status)

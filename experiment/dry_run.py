@@ -19,14 +19,15 @@ from .settings.document import dumped
 from .train import Experiment, about_inputs, assemble, counted, preflight, resume, start
 
 
-def dry_run(config: Config) -> None:
-    """Print the configuration with all defaults, its costs and the result of the leak check; then perform one training
-    step.
+def dry_run(config: Config, full: bool = False) -> None:
+    """Print the costs of a configuration and the result of the leak check; then perform one training step. `full`: also
+    print the configuration with all defaults.
 
     The run's folder is a temporary folder. Raises the errors that training raises before its first step."""
     processes = Processes.start(config.training.device)
     console = plain_console(soft_wrap=True, highlight=False, quiet=not processes.is_first)
-    console.print(dumped(config.tree).rstrip())
+    if full:
+        console.print(dumped(config.tree).rstrip())
     with tempfile.TemporaryDirectory() as folder:
         logging = replace(config.logging, tensorboard=False, also={})
         counted_config = counted(replace(config, out=Path(folder), logging=logging))

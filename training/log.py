@@ -117,6 +117,11 @@ class Log:
         if self.processes.is_first:
             self.progress.say(text)
 
+    def keep(self) -> None:
+        """Leaves the current progress line on the terminal."""
+        if self.processes.is_first:
+            self.progress.keep()
+
     def show(self, tables: Sequence[Table], lines: Sequence[str]) -> None:
         """Prints tables and then lines above the progress line. Only the first process prints."""
         if self.processes.is_first:
@@ -267,14 +272,40 @@ def shown_rates(metrics: Mapping[str, float]) -> str:
     return f"rate {metrics['train/learning_rate']:.2e}{others}"
 
 
+def fitting(parts: Sequence[str], columns: int) -> str:
+    """Returns the first parts of a line, separated by two spaces, that fit into `columns` characters."""
+    line = parts[0]
+    for part in parts[1:]:
+        if len(line) + 2 + len(part) > columns:
+            break
+        line = f"{line}  {part}"
+    return line[:columns]
+
+
+def broken(line: str, columns: int) -> str:
+    """Returns a line whose parts are separated by two spaces, broken before the parts that do not fit into `columns`
+    characters. Further lines are indented. A line without such parts is returned unchanged."""
+    lines = [""]
+    for part in line.split("  ") if "  " in line.strip() else [line]:
+        longer = f"{lines[-1]}  {part}" if lines[-1].strip() else lines[-1] + part
+        if len(longer) > columns and lines[-1].strip():
+            lines.append(f"    {part}")
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
+
+
 class Progress:
     """The progress line of a run of `steps` steps, on `stream` (by default standard error). On a terminal, one line is
-    redrawn. Otherwise separate lines are written, at least `quiet_seconds` apart, and always one at the last step."""
+    redrawn, which shows as many figures as fit; the remaining time is the first. Otherwise separate lines are written,
+    at least `quiet_seconds` apart, and always one at the last step."""
 
     def __init__(self, steps: int, *, quiet_seconds: float = 10.0, stream=None):
         self.stream = stream or sys.stderr
         self.steps, self.live = steps, self.stream.isatty()
         self.quiet_seconds, self.written = quiet_seconds, -1e9
+        self.line = ""
+        """The progress line that the terminal shows; empty: none."""
 
     def show(self, step: int, metrics: Mapping[str, float], device: torch.device) -> None:
         """Redraws or writes the line from the metrics of `Log.report`."""
@@ -284,24 +315,39 @@ class Progress:
         flops = metrics["train/flops_per_second"]
         peak = peak_flops(device)
         left = (self.steps - step) * metrics["train/seconds_per_step"]
-        line = "  ".join([
-            f"step {step:,}/{self.steps:,}", f"loss {metrics['train/loss']:.4f}",
+        parts = [
+            f"{duration(left)} left", f"step {step:,}/{self.steps:,}", f"loss {metrics['train/loss']:.4f}",
             shown_rates(metrics), scaled(metrics["train/tokens_per_second"], "tokens/s"),
             f"MFU {flops / peak:.1%}" if peak else scaled(flops, "FLOP/s"),
-            scaled(metrics["train/peak_memory_bytes"], "B"), f"{duration(left)} left",
-        ])  # fmt: skip
-        log(line)
+            scaled(metrics["train/peak_memory_bytes"], "B"),
+        ]  # fmt: skip
+        log("  ".join(parts))
         if self.live:
-            width = os.get_terminal_size(self.stream.fileno()).columns
-            print(f"\r\033[K{line[: width - 1]}", end="", file=self.stream, flush=True)
+            self.line = fitting(parts, self.columns - 1)
+            print(f"\r\033[K{self.line}", end="", file=self.stream, flush=True)
         else:
-            print(line, file=self.stream, flush=True)
+            print("  ".join(parts), file=self.stream, flush=True)
+
+    @property
+    def columns(self) -> int:
+        """The width of the terminal in characters."""
+        return os.get_terminal_size(self.stream.fileno()).columns
+
+    def keep(self) -> None:
+        """Leaves the current progress line on the terminal, above the following lines, so that the history of the loss
+        stays visible."""
+        if self.live and self.line:
+            print(file=self.stream, flush=True)
+            self.line = ""
 
     def say(self, text: str) -> None:
         """Writes a text above the progress line, where it stays."""
         text = printable(text)
         log(text)
+        if self.live:  # lines of metrics are broken between two metrics, not inside a number
+            text = "\n".join(broken(line, self.columns) for line in text.split("\n"))
         print(f"\r\033[K{text}" if self.live else text, file=self.stream, flush=True)
+        self.line = ""
 
     def show_tables(self, *tables: Table) -> None:
         """Writes tables above the progress line."""

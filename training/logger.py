@@ -14,7 +14,6 @@ A class of your own need not derive from `Logger`. One method is enough:
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,16 @@ from typing import Any
 from ..inference.pages import Samples
 
 
-class Logger(ABC):
+class Logger:
     """Base class of all loggers. The keyword-only parameters of the constructor are the logger's keys in a YAML. Only
     the first process calls the methods. If a method raises an exception, a warning is printed, the logger is not called
-    again, and the run continues. Every class with a method `on_metrics` counts as a subclass; its other methods may be
-    missing."""
+    again, and the run continues."""
 
-    @classmethod
-    def __subclasshook__(cls, candidate: type) -> Any:
-        return True if cls is Logger and callable(getattr(candidate, "on_metrics", None)) else NotImplemented
+    @staticmethod
+    def fits(candidate: type) -> bool:
+        """Returns whether a class that does not derive from `Logger` can be used as a logger: it has a method
+        `on_metrics`. Its other methods may be missing."""
+        return callable(getattr(candidate, "on_metrics", None))
 
     def open(self, folder: Path, step: int, config: Mapping[str, Any]) -> None:
         """Called once, before all other methods. `folder` is the folder of the run, `config` is the resolved

@@ -190,6 +190,7 @@ class Trainer:
         checkpoint if the metric `checkpoints.best` is as good as the best value so far or better. Returns the metrics
         by name. Raises NotFiniteError if a weight is not finite, and ValueError if the evaluation has no value for the
         metric `checkpoints.best`."""
+        self.log.keep()
         with self.learner.averaged():
             result = self.evaluation.run(self.step)
         metrics, samples = dict(result.metrics), result.samples

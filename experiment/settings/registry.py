@@ -124,10 +124,14 @@ class Folder(Registry):
 
 
 def folder_of(package: str, base: type, core: Sequence[type] = ()) -> Folder:
-    """Returns the registry of the subclasses of `base`, one per file of the package, and of the classes in `core`."""
+    """Returns the registry of the subclasses of `base`, one per file of the package, and of the classes in `core`. If
+    `base` has a method `fits`, other classes for which it returns True can be named too."""
+    fits_too = getattr(base, "fits", lambda value: False)
 
     def fits(value: Any) -> bool:
-        return inspect.isclass(value) and issubclass(value, base) and (value is not base or value in core)
+        if not inspect.isclass(value) or (value is base and value not in core):
+            return False
+        return issubclass(value, base) or fits_too(value)
 
     return Folder(package, base.__name__, fits, core)
 

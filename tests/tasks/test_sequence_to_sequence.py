@@ -430,7 +430,7 @@ def test_what_is_averaged_does_not_depend_on_interruptions(tmp_path):
 
 
 def test_dry_run_proves_and_counts(tmp_path, capsys):
-    assert main(["train", config(tmp_path), "--dry-run"]) == 0
+    assert main(["train", config(tmp_path), "--dry-run", "--full"]) == 0
     shown = capsys.readouterr().out
     assert "no leak in encoder" in shown and "no leak in main" in shown and "cores.encoder" in shown
     assert "same_as: source" in shown

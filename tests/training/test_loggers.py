@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from chopmix.commands.cli import main
 from chopmix.inference.pages import Cell, Samples
-from chopmix.training.logger import Logger
 
 MINE = """
 import json
@@ -45,18 +44,6 @@ def test_a_class_with_one_method_is_a_logger(tiny, tmp_path, mine, capsys):
     assert lines == [{name: value for name, value in line.items() if name != "seconds"} for line in written]
     assert main(["train", str(file), "out=other", "logging.also={x: {use: 'my_loggers:NoLogger'}}"]) == 2
     assert "'my_loggers:NoLogger' is not a subclass of Logger" in capsys.readouterr().err
-
-
-def test_every_class_with_on_metrics_counts_as_a_logger():
-    class Mine:
-        def on_metrics(self, step, metrics):
-            pass
-
-    class Derived(Logger):
-        pass
-
-    assert issubclass(Mine, Logger) and issubclass(Derived, Logger) and not issubclass(dict, Logger)
-    assert not issubclass(Mine, Derived)
 
 
 def test_messages_reach_the_logger_of_python(tiny, caplog, capsys):

@@ -560,7 +560,10 @@ def test_weights_that_are_no_numbers_are_met_by_an_evaluation_and_the_run_goes_b
 def test_dry_run_prints_everything_and_leaves_nothing(tiny, capsys):
     file = tiny("dry", training={"rows_per_micro_batch": 2})
     assert main(["train", str(file), "--dry-run"]) == 0
+    short = capsys.readouterr().out
+    assert main(["train", str(file), "--dry-run", "--full"]) == 0
     said = capsys.readouterr().out
+    assert short.startswith("model\n┏") and len(short.splitlines()) < 35
     assert yaml.safe_load(said.split("model\n┏")[0])["model"]["width"] == 32
     for part in (
         "cores.main",

@@ -1,7 +1,7 @@
 """Curves, texts, pictures and sounds for Weights & Biases (extra `wandb`).
 
-    logging: {also: {wandb: {use: wandb, project: digits}}}
-    logging: {also: {wandb: {use: wandb, mode: offline}}}      writes to RUN/wandb; `wandb sync` uploads it
+logging: {also: {wandb: {use: wandb, project: digits}}}
+logging: {also: {wandb: {use: wandb, mode: offline}}}      writes to RUN/wandb; `wandb sync` uploads it
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Wandb(Logger):
         self.board.log(dict(metrics), step=step)
 
     def on_samples(self, step: int, samples: Samples) -> None:
-        logged: dict[str, Any] = {"sample": self.wandb.Html(f"<pre>{html.escape(samples.text)}</pre>")} if samples.text else {}
+        logged: dict[str, Any] = (
+            {"sample": self.wandb.Html(f"<pre>{html.escape(samples.text)}</pre>")} if samples.text else {}
+        )
         for number, row in enumerate(samples.rows, start=1):
             for cell in row:
                 if cell.ending in PICTURES:
