@@ -40,7 +40,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
                          help="another run for the same table, such as one that clones; repeatable")  # fmt: skip
     command.add_argument("--seed", type=seed_number, default=1, metavar="N", help="the seed of the episodes; default 1")
     command.add_argument("--together", type=int, default=64, metavar="N", help="episodes in parallel; default 64")
-    command.add_argument("--record", metavar="FILE", help="write the first episode to this .gif file")
+    command.add_argument(
+        "--record", metavar="FILE", help="play the first episode first, and write it to this .gif file"
+    )
     command.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     add_checkpoint(command)
 
@@ -58,10 +60,10 @@ def run(options: argparse.Namespace) -> None:
     playing = playing_of(options, loaded)
     (name, settings), data = environment_of(loaded, playing), data_figures(loaded)
     say_aside(f"{loaded.name}, in {name}")
-    rows, film = play(options, loaded, playing, data)
-    wide_console().print(table_of(rows, data))
     if options.record:
-        film.write(Path(options.record))
+        record_first(Path(options.record), loaded, playing)
+    rows = play(options, loaded, playing, data)
+    wide_console().print(table_of(rows, data))
     record = {
         "environment": name,
         "settings": settings,
@@ -74,23 +76,34 @@ def run(options: argparse.Namespace) -> None:
         write_json(Path(options.json), {"played": rows, "data": data, **record})
 
 
+def record_first(file: Path, loaded: Run, playing: Playing) -> None:
+    """Plays the first episode alone and writes its film, before the other episodes are played."""
+    from ....experiment.run_folder import say_aside
+    from ..agent import check_plays, episodes_of
+
+    check_plays(loaded, playing)
+    film, target = Film(), next(iter(playing.metric_targets.values()))
+    (episode,) = episodes_of(loaded, playing, target, range(1), film.take)
+    film.write(file)
+    say_aside(f"{file}: the first episode, {len(episode.actions):,} steps, return {sum(episode.rewards):g}")
+
+
 def play(
     options: argparse.Namespace, loaded: Run, playing: Playing, data: Mapping[str, float] | None
-) -> tuple[list[dict[str, Any]], Film]:  # fmt: skip
-    """Returns (rows, film). The rows contain the figures of the run for each target return, with and without planning,
-    and those of the runs of `--against`. The film shows the first episode; it is empty without `--record`."""
+) -> list[dict[str, Any]]:
+    """Returns rows with the figures of the run for each target return, with and without planning, and those of the runs
+    of `--against`."""
     from dataclasses import replace
 
     from ....commands.options.progress import progress
     from ....experiment.run_folder import say_aside
     from ..agent import agent_kind, check_plays, episodes_of, figures_of, is_conditioned, target_warnings
 
-    rows, film = [], Film()
+    rows: list[dict[str, Any]] = []
     others = [load(argparse.Namespace(**vars(options) | {"run": folder})) for folder in options.others]
 
     def add_row(run: Run, target: float | None, plan: Planning | None) -> None:
-        watch = film.take if options.record and not film.frames else None
-        episodes = episodes_of(run, replace(playing, plan=plan), target, range(playing.episodes), watch)
+        episodes = episodes_of(run, replace(playing, plan=plan), target, range(playing.episodes))
         row = {"who": run.name, "acts by": agent_kind(run), "plan": plan and str(plan), "target": target}
         rows.append(row | figures_of([*progress(episodes, playing.episodes, "episodes")]))
 
@@ -107,7 +120,7 @@ def play(
         for target in settings.metric_targets.values():
             for plan in [playing.plan, None] if playing.plan and run is loaded else [None]:
                 add_row(run, target, plan)
-    return rows, film
+    return rows
 
 
 def playing_of(options: argparse.Namespace, loaded: Run) -> Playing:

@@ -22,7 +22,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("environment", metavar="ENVIRONMENT", help="a gymnasium environment: CartPole-v1")
     add_settings(command)
     command.add_argument("--policy", default="random", metavar="P",
-                         help="random (default), script, bot, package.module:Class, or a run's folder")  # fmt: skip
+                         help="random (default), script, bot, package.module:name, or a run's folder")  # fmt: skip
     command.add_argument("--episodes", type=int, default=1000, metavar="N", help="default 1,000")
     command.add_argument("--noise", type=float, nargs=2, default=(0.0, 0.0), metavar=("LOW", "HIGH"),
                          help="the share of random actions of an episode is drawn between these two")  # fmt: skip

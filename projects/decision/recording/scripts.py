@@ -48,6 +48,20 @@ class Agent(ABC):
         return np.where(bounded, drawn, wild).astype(space.dtype)
 
 
+class CallableAgent(Agent):
+    """Acts by a user-defined function, or an object that can be called, from an observation to an action. The
+    observation is the value that the environment returns: an array, or for several observations a mapping from their
+    names to arrays and texts."""
+
+    def __init__(self, environment: gymnasium.Env, random: np.random.Generator, call: Callable[[Any], Any]):
+        super().__init__(environment, random)
+        self.call = call
+
+    def act(self, observation: Observed) -> Any:
+        parts = {**observation.arrays, **observation.texts}
+        return self.call(parts["observation"] if [*parts] == ["observation"] else parts)
+
+
 class Random(Agent):
     """Acts at random."""
 
@@ -117,10 +131,23 @@ SCRIPTS: dict[str, Callable[..., Agent]] = {
 """The scripts by the name of the environment."""
 
 
+NEITHER = (
+    "it is neither a subclass of chopmix.Agent (with a method `act(self, observation)`) nor a function from an "
+    "observation to an action"
+)
+
+
+def dir_of(cls: type) -> set[str]:
+    """Returns the names that a class and its bases define, without those of `type`."""
+    return {name for base in cls.__mro__ for name in vars(base)}
+
+
 def agent_of(policy: str, environment: str) -> Callable[[gymnasium.Env, np.random.Generator], Agent]:
-    """Returns the agent class for the value of `--policy`: `random`, `script`, `bot`, or a user-defined
-    package.module:Class. Raises DataError if the environment has no script or no bot, if the class cannot be imported
-    or is not a subclass of `Agent`, or if the value has none of these forms."""
+    """Returns a function that creates the agent for the value of `--policy`: `random`, `script`, `bot`, or a
+    user-defined package.module:name. The name is a subclass of `Agent`, a function from an observation to an action, or
+    a class without arguments whose objects are such functions; each episode has a new object. Raises DataError if the
+    environment has no script or no bot, if the name cannot be imported or is none of these, or if the value has none of
+    these forms."""
     if policy == "random":
         return Random
     if policy == "script":
@@ -133,14 +160,15 @@ def agent_of(policy: str, environment: str) -> Callable[[gymnasium.Env, np.rando
         return BabyBot
     module, _, name = policy.partition(":")
     if not name:  # not a class: nothing is imported
-        raise DataError(f"policy {policy!r}: possible are random, script, bot, package.module:Class, a run's folder")
+        raise DataError(f"policy {policy!r}: possible are random, script, bot, package.module:name, a run's folder")
     search_here()
     try:
         agent = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        possible = "random, script, bot, package.module:Class, a run's folder"
+        possible = "random, script, bot, package.module:name, a run's folder"
         raise DataError(f"policy {policy!r}: {error}; possible are {possible}") from None
-    if not (isinstance(agent, type) and issubclass(agent, Agent)):
-        remedy = f"Write `from {Agent.__module__} import Agent` and `class {name}(Agent):` with a method"
-        raise DataError(f"policy {policy!r} is not a subclass of Agent. {remedy} `act(self, observation)`")
-    return agent
+    if isinstance(agent, type) and issubclass(agent, Agent):
+        return agent
+    if not callable(agent) or (isinstance(agent, type) and "__call__" not in dir_of(agent)):
+        raise DataError(f"policy {policy!r}: {NEITHER}")
+    return lambda environment, random: CallableAgent(environment, random, agent() if isinstance(agent, type) else agent)

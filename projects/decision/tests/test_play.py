@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
@@ -53,6 +54,62 @@ def test_a_run_plays_and_its_episodes_are_filmed_and_measured(run, tmp_path, cap
     assert "its training data" in output.out
     with Image.open(film) as frames:
         assert frames.n_frames >= 8
+        assert f"{film}: the first episode, " in output.err
+
+
+def test_the_film_is_written_before_the_other_episodes_are_played(run, tmp_path, monkeypatch):
+    from chopmix.projects.decision.commands import play
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(play, "play", interrupted)
+    assert main(["play", str(run), "--target", "10", "--record", str(tmp_path / "pole.gif")]) == 130
+    assert (tmp_path / "pole.gif").stat().st_size > 1000
+
+
+MINE = """
+import chopmix
+
+
+def right(observation):
+    assert observation.shape == (4,)
+    return 1
+
+
+class Counts:
+    def __init__(self):
+        self.steps = 0
+
+    def __call__(self, observation):
+        self.steps += 1
+        return self.steps % 2
+
+
+class Alternates(chopmix.Agent):
+    steps = 0
+
+    def act(self, observation):
+        self.steps += 1
+        return self.steps % 2
+
+
+counts = Counts()
+"""
+
+
+def test_any_function_of_an_observation_is_a_policy(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_agents.py").write_text(MINE)
+    actions = {}
+    for name in ("right", "Counts", "Alternates", "counts"):
+        words = ["record", "CartPole-v1", "--policy", f"my_agents:{name}", "--episodes", "3", "--out", name]
+        assert main(words) == 0
+        actions[name] = [episode.actions.tolist() for episode in read_episodes(tmp_path / name)[1]]
+    sys.modules.pop("my_agents")
+    assert all(set(episode) == {1} for episode in actions["right"])
+    assert actions["Counts"] == actions["Alternates"] and all(episode[:3] == [1, 0, 1] for episode in actions["Counts"])
+    assert [action for episode in actions["counts"] for action in episode][:5] == [1, 0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -180,10 +237,9 @@ def test_bad_options_of_record_are_reported(run, tmp_path, capsys):
         (["--policy", "{" * 500], "policy '{{{"),
         (["--policy", "a\0b"], "possible are random, script, bot"),
         (["--policy", "json:JSONDecoder"],
-         "policy 'json:JSONDecoder' is not a subclass of Agent. Write `from "
-         "chopmix.projects.decision.recording.scripts import Agent` and `class JSONDecoder(Agent):` "
-         "with a method `act(self, observation)`"),
-        (["--policy", "json:loads"], "policy 'json:loads' is not a subclass of Agent. Write"),
+         "policy 'json:JSONDecoder': it is neither a subclass of chopmix.Agent (with a method `act(self, "
+         "observation)`) nor a function from an observation to an action"),
+        (["--policy", "json:decoder"], "policy 'json:decoder': it is neither a subclass of chopmix.Agent"),
     ):  # fmt: skip
         assert main(["record", "CartPole-v1", *more, "--episodes", "2", "--out", str(tmp_path / "x")]) == 2
         assert message in capsys.readouterr().err and not (tmp_path / "x").exists()

@@ -177,7 +177,7 @@ def test_an_untrusted_run_executes_no_environment_and_no_policy(tmp_path, monkey
     tree["evaluation"]["play"] = {"environment": "Spot-v0", "settings": {"env_id": "evil_world:Evil-v0"}}
     with pytest.raises(ConfigError, match="evaluation.play.settings"):
         config_from_tree(tree, trust=Trust.of(["spot", "test_seen"]))
-    with pytest.raises(DataError, match="policy 'evil_world': possible are random, script, bot, package.module:Class"):
+    with pytest.raises(DataError, match="policy 'evil_world': possible are random, script, bot, package.module:name"):
         agent_of("evil_world", "CartPole-v1")
     assert "evil_world" not in sys.modules
 

@@ -387,7 +387,7 @@ def test_environments_and_policies_of_the_working_directory_are_recorded(tmp_pat
     row = Windows(episodes, np.array([0]), np.array([0]), 0)[0]
     assert row["step"]["values"].tolist() == [0, 1, 2] and row["observation.step"]["values"][2].tolist() == [2, 2]
     assert main(["record", odd, "--policy", "odd_steps:None_", "--episodes", "2", "--out", str(tmp_path / "y")]) == 2
-    assert "possible are random, script, bot, package.module:Class, a run's folder" in capsys.readouterr().err
+    assert "possible are random, script, bot, package.module:name, a run's folder" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore:.*WARN")
