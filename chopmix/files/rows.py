@@ -82,11 +82,14 @@ def row_file(path: Path, vectors: Collection[str] = (), errors: bool = True) -> 
 
 
 SURROGATE = re.compile(r"[\ud800-\udfff]")
+SEPARATOR = re.compile(r"[\x7f-\x9f\u2028\u2029]")
+"""Characters that some programs take for the end of a line, and other control characters that JSON does not escape."""
 
 
 def line_of(row: Row) -> str:
     """Returns a row as one line of JSON. A character that UTF-8 cannot represent becomes its escape as text."""
-    return SURROGATE.sub(lambda match: "\\" + ascii(match[0])[1:-1], json.dumps(row, ensure_ascii=False))
+    text = SEPARATOR.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(row, ensure_ascii=False))
+    return SURROGATE.sub(lambda match: "\\" + ascii(match[0])[1:-1], text)
 
 
 class CsvTable:

@@ -19,7 +19,18 @@ from chopmix.data.division import Balanced
 from chopmix.data.fingerprint import Fingerprint
 from chopmix.data.made import Made
 from chopmix.data.mixture import Equalized, MixedSamples, Source
-from chopmix.data.samples import ByColumn, Changed, Channels, Chosen, Hidden, Joined, Listed, Renamed, Samples
+from chopmix.data.samples import (
+    ByColumn,
+    Changed,
+    Channels,
+    Chosen,
+    Hidden,
+    Joined,
+    Listed,
+    Renamed,
+    Samples,
+    Visible,
+)
 from chopmix.data.shards import Shards
 from chopmix.projects.decision.datasets.episodes import Windows
 from chopmix.projects.decision.recording.episodes import Episode, joined
@@ -124,10 +135,11 @@ HELD = {
     "joined": lambda *a: Joined({"one": listed(None), "two": listed(*a)}),
     "balanced": lambda *a: Balanced(listed(*a), "number"),
     "channels": lambda *a: Channels(listed(*a), {"pair": ["number", "flag"]}),
+    "visible": lambda *a: Visible(listed(*a), COLUMNS),
     "equalised": lambda *a: Equalized(listed(*a), listed(None), "sound", str),
 }  # fmt: skip
 CLASSES = {Windows, Shards, Records, Lines, Rows, Listed, Chosen, Renamed, Hidden, MixedSamples, Equalized, Joined,
-           Balanced, Channels, manifests.Rows}  # fmt: skip
+           Balanced, Channels, Visible, manifests.Rows}  # fmt: skip
 PUBLISHED = {"Pairs", "IdxSamples", "Windows"}
 """Of torchvision: published files, which it checks itself. Idx files and tables: by the content of their files
 (test_starts, test_table)."""

@@ -353,6 +353,9 @@ READING = {
 }
 settings_given = texts | st.sampled_from(("grid=false", "grid=", "=3", "gravity=[1]", "a=b=c", "gravity=nan"))
 plans = texts | st.sampled_from(("beams:2", "beams:2,horizon:2", "beams:0", "horizon:99999", "expand:-1", "beams:2,"))
+ANSWERS = {"--output": outs, "--overwrite": None, "--strict": None}
+"""The options of the commands that write a row per sample."""
+shards = st.sampled_from(("0/1", "0/2", "1/2", "2/2", "x", "9/10", "-1/2"))
 OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
     "generate": {
         "--prompt": texts,
@@ -383,8 +386,28 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
         **SEARCH,
         **READING,
     },
-    "predict": {"--input": inputs, **SEARCH, **READING},
-    "evaluate": {"--data": datasets, "--split": splits, "--subsets": None, "--json": outs, **SEARCH, **READING},
+    "predict": {
+        "--input": inputs,
+        "--data": datasets,
+        "--split": splits,
+        "--calibrated": None,
+        "--threshold": numbers,
+        **ANSWERS,
+        "--shard": shards,
+        **SEARCH,
+        **READING,
+    },
+    "evaluate": {
+        "--data": datasets,
+        "--split": splits,
+        "--subsets": None,
+        "--json": outs,
+        "--report": outs,
+        **ANSWERS,
+        **SEARCH,
+        **READING,
+    },
+    "merge": {"--overwrite": None},
     "play": {
         "--environment": texts,
         "--target": numbers,
@@ -414,11 +437,12 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
         "--split": splits,
         "--input": inputs,
         "--pool": st.sampled_from(("mean", "first", "tokens", "x")),
-        "--output": outs,
+        **ANSWERS,
+        "--shard": shards,
         **READING,
     },
     "inspect": {"--output": outs, "--trust": texts},
-    "compare": {"--picture": outs},
+    "compare": {"--picture": outs, "--output": outs, "--overwrite": None},
     "examples": {"--split": splits, "--number": numbers, "--output": outs, "--trust": texts},
     "transcribe": {
         "--format": st.sampled_from(("srt", "json", "vtt", "txt", "x")),
@@ -433,6 +457,9 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
     },
     "train": {
         "--dry-run": None,
+        "--full": None,
+        "--jobs": st.sampled_from(("0", "1", "-1", "x")),
+        "--change": texts | st.sampled_from(("training.steps=3", "model.width=8", "training.samples_per_step=0", "=")),
         "--seeds": numbers | texts,
         "--sweep": texts | st.sampled_from(("training.seed=1,1", "model.width=8,x", "=", "out=a,b")),
     },
@@ -473,6 +500,7 @@ def command_lines(draw) -> tuple[str, tuple[str, ...]]:
         "train": [draw(st.sampled_from((f"{name}.yaml", "run", "missing.yaml", "\0")))],
         "schema": [],
         "import": ["run", draw(outs)],
+        "merge": [draw(outs), draw(files)],
         "transcribe": [draw(RUNS), draw(st.just("../data/sound-0.wav") | files)],
         "x": [draw(texts)],
     }.get(word, [draw(RUNS)])

@@ -110,7 +110,7 @@ def test_pictures_are_prepared_as_timm_prepares_them(tmp_path, which, size):
     with torch.inference_mode():
         torch.testing.assert_close(
             torch.tensor(list(answer["probabilities"].values())),
-            model(expected[None]).softmax(-1)[0].sort(descending=True)[0][:5],
+            model(expected[None]).softmax(-1)[0],
             atol=0.03,
             rtol=0,
         )
