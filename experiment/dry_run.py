@@ -26,6 +26,7 @@ def dry_run(config: Config, full: bool = False) -> None:
     The run's folder is a temporary folder. Raises the errors that training raises before its first step."""
     processes = Processes.start(config.training.device)
     console = plain_console(soft_wrap=True, highlight=False, quiet=not processes.is_first)
+    console.print(f"{config.path}: a dry run; a training would write to {config.out}")
     if full:
         console.print(dumped(config.tree).rstrip())
     with tempfile.TemporaryDirectory() as folder:

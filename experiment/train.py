@@ -465,12 +465,17 @@ def metrics_file(experiment: Experiment, state: State | None) -> MetricsFile:
 
 
 def open_loggers(experiment: Experiment) -> Loggers | None:
-    """Returns the loggers of the run, opened at its current step. In all processes except the first, returns None."""
+    """Returns the loggers of the run, opened at its current step. In all processes except the first, returns None.
+    Raises DataError if a logger connects to an address that the configuration must not use."""
     if not experiment.processes.is_first:
         return None
     config, logging = experiment.config, experiment.config.logging
     loggers = {"tensorboard": TensorBoard()} if logging.tensorboard else {}
-    opened = Loggers(loggers | {name: part() for name, part in logging.also.items()}, experiment.say)
+    loggers |= {name: part() for name, part in logging.also.items()}
+    for logger in loggers.values():
+        for address in getattr(logger, "addresses", tuple)():
+            config.trust.check_address(address)
+    opened = Loggers(loggers, experiment.say)
     opened.call("open", experiment.folder, experiment.trainer.step, config.tree)
     return opened
 

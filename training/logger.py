@@ -14,7 +14,7 @@ A class of your own need not derive from `Logger`. One method is enough:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,11 @@ class Logger:
         """Returns whether a class that does not derive from `Logger` can be used as a logger: it has a method
         `on_metrics`. Its other methods may be missing."""
         return callable(getattr(candidate, "on_metrics", None))
+
+    def addresses(self) -> Iterable[str]:
+        """Returns the remote addresses to which the logger connects, such as `https://example.org`; none by default. A
+        run from someone else connects to them only if the user allows it (`--remote`)."""
+        return ()
 
     def open(self, folder: Path, step: int, config: Mapping[str, Any]) -> None:
         """Called once, before all other methods. `folder` is the folder of the run, `config` is the resolved

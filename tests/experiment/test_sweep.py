@@ -84,9 +84,11 @@ def sweep_table(folder) -> dict[str, dict[str, str]]:
         return {row["folder"]: row for row in csv.DictReader(lines)}
 
 
+@pytest.mark.system
 def test_results_are_kept_and_runs_at_the_same_time_are_those_one_after_another(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     words = ["train", str(tiny()), "--sweep", "training.learning_rate=0.01,0.02", "--seeds", "0,1"]
+    words = [*words, "training.steps=4"]
     assert main([*words, f"out={tmp_path / 'a'}"]) == 0
     assert main([*words, f"out={tmp_path / 'b'}", "--jobs", "3"]) == 0
     said = capsys.readouterr()
@@ -99,6 +101,19 @@ def test_results_are_kept_and_runs_at_the_same_time_are_those_one_after_another(
     assert (tmp_path / "b" / "learning_rate=0.01" / "seed-0.log").read_text().startswith(str(tmp_path / "b"))
 
 
+def test_results_are_kept(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    words = ["train", str(tiny()), "--sweep", "training.learning_rate=0.01,0.02", "--seeds", "0,1", "training.steps=2"]
+    assert main([*words, f"out={tmp_path / 'a'}"]) == 0
+    rows = sweep_table(tmp_path / "a")
+    assert len(rows) == 4 and all(row["training.learning_rate"] in folder for folder, row in rows.items())
+    for folder, row in rows.items():
+        summary = json.loads((tmp_path / "a" / folder / "summary.json").read_text())
+        assert float(row["val/loss"]) == summary["val/loss"] and row["seed"] == folder[-1] and row["step"] == "2"
+    assert f"results: {tmp_path / 'a' / 'sweep.csv'}" in capsys.readouterr().out
+
+
+@pytest.mark.system
 def test_a_failed_job_stops_the_others_and_is_named(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     jobs = [

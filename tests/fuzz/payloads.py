@@ -69,6 +69,7 @@ KINDS: dict[str, set[str]] = {
         "hugging_face.train", "hugging_face.val", "hugging_face.test", "manifest.columns", "manifest.files",
         "speech_commands.words", "text.field", "webdataset.columns", "mixture.share", "mixture.columns", "Data.columns",
         "Training.input_dropout", "Training.freeze", "Training.train_only", "Checkpoints.best",
+        "wandb.project", "wandb.name", "wandb.entity",
         "TableLabel.column", "TableStream.columns", "table.time", "table.window", "table.stride", "table.streams",
         "table.files", "Division.group", "Division.order", "Division.stratify", "Data.balance", "EarlyStop.metric",
     },

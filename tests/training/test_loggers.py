@@ -95,3 +95,22 @@ def test_pictures_and_sounds_are_logged(tmp_path, monkeypatch):
     (folder,) = Path(tmp_path, "wandb").glob("offline-run-*")
     media = {path.suffix for path in (folder / "files" / "media").rglob("*.*")}
     assert media == {".png", ".wav", ".html"}
+
+
+def test_a_run_of_someone_else_connects_only_to_hosts_that_are_allowed(tiny, tmp_path, monkeypatch, capsys):
+    from chopmix.training.loggers.wandb import Wandb
+
+    opened = []
+    monkeypatch.setattr(Wandb, "open", lambda self, *arguments: opened.append(self))
+    monkeypatch.setattr(Wandb, "on_metrics", lambda *arguments: None)
+    monkeypatch.setattr(Wandb, "close", lambda self: None)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    assert (
+        main(["train", str(tiny()), "logging.also={board: {use: wandb}}", "training.steps=4"]) == 0
+    )  # the user's YAML
+    capsys.readouterr()
+    words = ["train", str(tmp_path / "runs/tiny"), "training.steps=6"]
+    assert main(words) == 2 and "--remote api.wandb.ai" in capsys.readouterr().err and len(opened) == 1
+    assert main([*words, "--remote", "api.wandb.ai"]) == 0 and len(opened) == 2
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert main(["train", str(tmp_path / "runs/tiny"), "training.steps=8"]) == 0 and len(opened) == 3

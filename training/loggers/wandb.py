@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import html
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from ...inference.pages import PICTURES, SOUNDS, Samples
 from ...tokenizers.media.files import read_picture, read_sound
 from ..logger import Logger
+
+
+def address() -> str:
+    """Returns the address of the server: the environment variable `WANDB_BASE_URL`, or the public server."""
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
 
 
 class Wandb(Logger):
@@ -28,6 +34,10 @@ class Wandb(Logger):
     ):  # fmt: skip
         self.project, self.name, self.entity, self.mode = project, name, entity, mode
 
+    def addresses(self) -> Iterable[str]:
+        mode = self.mode or os.environ.get("WANDB_MODE", "online")
+        return () if mode in ("offline", "disabled") else (address(),)
+
     def open(self, folder: Path, step: int, config: Mapping[str, Any]) -> None:
         """Starts the run. Raises ImportError if wandb is not installed."""
         import wandb
@@ -37,7 +47,8 @@ class Wandb(Logger):
         self.board = wandb.init(
             project=self.project, name=self.name or str(folder), entity=self.entity, mode=self.mode, dir=folder,
             id=identity, resume="allow", config=dict(config),
-            settings=wandb.Settings(console="off"),  # otherwise it reads what this process prints
+            # without `console`, it captures what this process prints; without `base_url`, it may read one in the folder
+            settings=wandb.Settings(console="off", base_url=address()),
         )  # fmt: skip
 
     def on_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
