@@ -27,11 +27,12 @@ ENDINGS = (".csv", ".jsonl", ".parquet", ".npy")
 
 
 class ShardRecord(Record):
-    """What a file with the rows of a shard contains. All fields except the last two are equal for all shards."""
+    """What a file with the rows of a shard contains. All fields except `run`, `index` and `samples` are equal for all
+    shards."""
 
     command: str
     run: str
-    """The folder and the checkpoint of the run."""
+    """The folder and the checkpoint of the run; the same run may have another path on another machine."""
     weights: str
     """A hash of the weights."""
     data: str
@@ -90,7 +91,7 @@ def check_shards(output: Path, records: Mapping[Path, ShardRecord]) -> None:
     for file, record in records.items():
         if file.suffix.lower() != output.suffix.lower():
             raise RunError(f"{file} cannot be merged into {output}: the files have different endings")
-        for name in ("command", "run", "weights", "data", "settings", "count"):
+        for name in ("command", "weights", "data", "settings", "count"):
             if (value := getattr(record, name)) != (expected := getattr(first, name)):
                 raise RunError(f"{file} and {first_file} do not belong together: {name} is {value}, not {expected}")
     indices = sorted(record.index for record in records.values())

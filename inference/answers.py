@@ -76,8 +76,13 @@ class Answers:
             [SampleIndex(0, 0, number) for number in numbers[first : first + trained.rows]]
             for first in range(0, len(numbers), trained.rows)
         )
-        with trained.arithmetic(), counting("samples", len(numbers)) as count:
-            for answers in stream_predictions(trained.model, trained.tasks, self.split, parts, self.how):
+        predictions = stream_predictions(trained.model, trained.tasks, self.split, parts, self.how)
+        with counting("samples", len(numbers)) as count:
+            while True:
+                with trained.arithmetic():  # not while the caller uses the rows
+                    answers = next(predictions, None)
+                if answers is None:
+                    return
                 yield [self.row(number, answer) for number, answer in answers.items()]
                 count(len(answers))
 

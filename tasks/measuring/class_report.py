@@ -54,7 +54,7 @@ class ClassReporter(Reporter):
         self.pairs[true, predicted] += 1
         confidence = probabilities[str(predicted)]
         self.confident.append((confidence, true == predicted))
-        if len(self.rows) < self.limit:
+        if len(self.rows) < self.limit and len(probabilities) == len(self.classes):  # not if two have the same text
             self.rows.append(np.fromiter(probabilities.values(), np.float32, len(self.classes)))
             self.targets.append(self.numbers[true])
         if true != predicted:
@@ -85,10 +85,14 @@ class ClassReporter(Reporter):
             tables.append(Table("confusion", "Confusion matrix", headline, confusion, note, shown=0))
             size = 2.0 + 0.32 * min(len(self.classes), NAMED)
             pictures = [Picture("confusion", f"Confusion matrix ({samples:,} samples)", self.draw, (size + 1, size))]
-        calibration = Calibration.of(np.stack(self.rows), np.array(self.targets), saved, store)
-        tables.append(calibration.table())
+        lines, stored = self.remarks(rows), {}
+        if self.rows:
+            calibration = Calibration.of(np.stack(self.rows), np.array(self.targets), saved, store)
+            tables.append(calibration.table())
+            pictures.append(Picture("calibration", "Reliability", partial(draw_reliability, calibration)))
+            lines += calibration.lines()
+            stored = {"temperature": calibration.temperature} if store and calibration.temperature else {}
         confidences, correct = (np.array(column) for column in zip(*self.confident))
-        pictures.append(Picture("calibration", "Reliability", partial(draw_reliability, calibration)))
         tables.append(
             Table(
                 "thresholds", "Accuracy of the answers with at least this probability (without calibration)",
@@ -96,8 +100,7 @@ class ClassReporter(Reporter):
                 f"{samples:,} samples",
             )
         )  # fmt: skip
-        stored = {"temperature": calibration.temperature} if store and calibration.temperature else {}
-        return Section(samples, tables, pictures, self.worst(), [*self.remarks(rows), *calibration.lines()], stored)
+        return Section(samples, tables, pictures, self.worst(), lines, stored)
 
     def remarks(self, rows: Sequence[Sequence[Any]]) -> list[str]:
         """Returns sentences about classes that are never predicted, and about labels that training did not contain."""

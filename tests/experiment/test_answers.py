@@ -228,7 +228,7 @@ def test_shards_that_do_not_belong_together_are_refused(here, capsys):
         "there are 4 files, but only 3 shards: a shard is given twice\n"
     )
     record = json.loads(record_file(Path("p1.csv")).read_text())
-    for name, value in (("weights", "other"), ("data", "elsewhere"), ("run", "other"), ("count", 4), ("samples", 9)):
+    for name, value in (("weights", "other"), ("data", "elsewhere"), ("count", 4), ("samples", 9)):
         record_file(Path("p1.csv")).write_text(json.dumps(record | {name: value}))
         status, message = refused("p0.csv", "p1.csv", "p2.csv")
         assert status == 2 and ("do not belong together" in message or "the data have changed" in message)

@@ -232,3 +232,11 @@ def test_the_texts_with_the_most_errors():
     assert rows["0%"]["per_character"] == 0 and rows["50%"]["per_character"] == pytest.approx(
         jiwer.cer("the cat", "the cot")
     )
+
+
+def test_classes_with_the_same_text_have_no_calibration():
+    reporter = ClassReporter([1, "1", "a"])
+    for number in range(50):
+        reporter.add(number, f"s{number}", "a", {"class": "a", "probabilities": {"1": 0.5, "a": 0.5}})
+    section = reporter.section({}, store=True)
+    assert "calibration" not in {table.name for table in section.tables} and section.samples == 50
