@@ -128,6 +128,7 @@ def many(count, path):
     return 0
 
 
+@pytest.mark.system
 def test_the_memory_does_not_grow_with_the_rows(tmp_path):
     """30,000 rows are 10 MB as Python objects."""
     few, lots = (measured(many, count, tmp_path / f"{count}.csv") for count in (10, 300))
