@@ -2,6 +2,8 @@
 
 import io
 import math
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
 
@@ -404,3 +406,17 @@ def test_unusual_pngs_are_left_to_pillow(kind):
         assert ImageChopper(patch_size=1, channels=3).decode(content).shape == (3, 5, 7)
     if kind == "transparent":
         assert (ImageChopper(patch_size=1, channels=3).decode(content) == 255).all()
+
+
+def test_few_pngs_do_not_import_torchvision():
+    """Its import takes a second."""
+    code = """
+import sys
+from chopmix.tokenizers.media import jpeg_png
+content = sys.stdin.buffer.read()
+jpeg_png.FEW = 3
+found = [jpeg_png.read_jpeg_png(content) is not None for _ in range(5)]
+assert found == [False, False, False, True, True], found
+"""
+    done = subprocess.run([sys.executable, "-c", code], input=png(0, (4, 4), "L"), capture_output=True)
+    assert done.returncode == 0, done.stderr

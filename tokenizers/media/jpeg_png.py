@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import warnings
 import zlib
+from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -15,6 +17,11 @@ from torch import Tensor
 
 from ...files.reading import ITEM, DataError, Source, open_regular
 from .files import PIXELS, SCANS
+
+FEW = 4000
+"""The number of PNG files that are left to Pillow before torchvision is imported, which takes a second: as long as it
+saves for these files."""
+_few = count()
 
 
 def read_jpeg_png(raw: Source) -> UInt8[Tensor, "c h w"] | None:
@@ -27,6 +34,8 @@ def read_jpeg_png(raw: Source) -> UInt8[Tensor, "c h w"] | None:
                 return None
             content += file.read()
     except (DataError, OSError):  # Pillow's reader says what is wrong
+        return None
+    if content.startswith(b"\x89") and "torchvision" not in sys.modules and next(_few) < FEW:
         return None
     try:
         from torchvision.io import ImageReadMode, decode_jpeg, decode_png
