@@ -182,6 +182,8 @@ class Collator:
         """Returns the items that fit into the contexts of the main set and of the encoder, in their order. Raises
         DataError if the predicted inputs alone are too long, if an item does not fit and `too_long` is `refuse`, if no
         unpredicted input fits, or if the sample has inputs of the encoder and none of these fits."""
+        if not self.inputs.encoded and self.core + sum(chunk.count for chunk in parts.values()) <= self.context:
+            return list(parts.items())
         encoded = {name: chunk for name, chunk in parts.items() if name in self.inputs.encoded}
         others = {name: chunk for name, chunk in parts.items() if name not in self.inputs.encoded}
         kept = self._within(encoded, 0, self.encoder_context, key, "encoder's ")

@@ -326,12 +326,18 @@ class SampleSplit(Split):
         new = {name: item(index.number) if callable(item) else item for name, item in (replaced or {}).items()}
         read = {name: value for name, value in {**items, **new}.items() if value is not None}
         parts = self.collator.chop(read, self.samples.keys[index.number], index, training, inputs)
-        units = Counter() if training else self._units({name: items[name] for name, _ in parts if name in items})
+        units = Counter() if training or not self._countable else self._units(items, parts)
         return ChoppedSample(index, parts, labels, units)
 
-    def _units(self, items: Mapping[str, Any]) -> Counter[str]:
-        vocabularies = {name: self.choppers[name].vocabulary for name in items}
-        return Counter({name: v.units(items[name]) for name, v in vocabularies.items() if v is not None})
+    @cached_property
+    def _countable(self) -> dict[str, Any]:
+        """The vocabularies of the inputs that have one."""
+        return {name: v for name, chopper in self.choppers.items() if (v := chopper.vocabulary) is not None}
+
+    def _units(self, items: Mapping[str, Any], parts: Parts) -> Counter[str]:
+        """Returns the size of each item of `parts` with a vocabulary: for texts the number of UTF-8 bytes."""
+        vocabularies = self._countable
+        return Counter({n: vocabularies[n].units(items[n]) for n, _ in parts if n in items and n in vocabularies})
 
     def _sample(self, index: SampleIndex, training: bool, inputs, replaced) -> ChoppedSample | None:
         """Returns a chopped sample. If the sample is bad, returns the next good sample in training, and None in an

@@ -98,10 +98,12 @@ def questions_for(
     if data is None:
         return Questions.of(run, run.dataset(), split, shard, calibrated)
     try:
-        dataset = dataset_for(run, data, split)
-    except ValueError:
-        dataset = dataset_for(run, data, split, labels=False)
-    return Questions.of(run, dataset, split, shard, calibrated)
+        return Questions.of(run, dataset_for(run, data, split), split, shard, calibrated)
+    except ValueError as error:
+        try:
+            return Questions.of(run, dataset_for(run, data, split, labels=False), split, shard, calibrated)
+        except ValueError:  # not because of the labels
+            raise error from None
 
 
 def ahead_rows(

@@ -6,16 +6,15 @@ import argparse
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from rich.table import Table
 
-from ..data.samples import Columns
 from ..files.printing import figure_text, plain_console
+from ..files.rows import row_file
 from ..files.trust import Trust
 from ..files.writing import atomic_file
-from ..inference.predict import predict
+from ..inference.answers import Answers
 from .run import load_run
 from .run_folder import RunError
 from .settings.config import Config
@@ -36,22 +35,14 @@ def division_of(options: argparse.Namespace) -> list[str]:
 
 def write_predictions(config: Config, trust: Trust) -> None:
     """Write the predictions of the best checkpoint for the validation samples of a fold into `predictions.jsonl` in the
-    folder of the run, one sample per line: {"fold": 0, "key": "a.png", "targets": {"label": "cat"}, "kind": {"class":
-    "cat", ...}}, with the values of the columns that tasks predict, and the answer of each task by its name, or
-    "error" for a sample that cannot be read."""
+    folder of the run, one sample per line: {"fold": 0, "key": "a.png", "kind": {"class": "cat", ...}, "targets":
+    {"label": "cat"}}, or with "error" for a sample that cannot be read (see `inference/answers.py`)."""
     run = load_run(config.out, trust=trust.modules, remote=trust.hosts)
-    split, file = run.open("val"), Path(config.out) / "predictions.jsonl"
-    columns = dict.fromkeys(column for task in run.tasks.values() for column in task.needs.columns)
-    with run.arithmetic():
-        answers = predict(run.model, run.tasks, split)
-    with atomic_file(file, "w") as lines:
-        for number, (key, answer) in enumerate(zip(split.samples.keys, answers, strict=True)):
-            true: Columns = {}
-            with suppress(ValueError, OSError):  # a sample that cannot be read; its answer says so
-                true = split.samples.row(number, columns) if columns else {}
-            targets = {name: true.get(name) for name in columns}
-            row = {"fold": config.data.split.fold, "key": key, "targets": targets, **answer}
-            lines.write(json.dumps(row) + "\n")
+    split = run.open("val")
+    answers = Answers(trained=run, split=split, samples=split.samples)
+    with row_file(Path(config.out) / FILE) as write:
+        for rows in answers.rows():
+            write([{"fold": config.data.split.fold, **row} for row in rows])
 
 
 def print_folds(folder: Path, summaries: Sequence[Mapping[str, float]], folds: int) -> None:

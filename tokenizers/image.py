@@ -20,7 +20,8 @@ from ..models.batch import Chunks
 from ..models.layers.positions import GridPosition, LearnedGrid
 from .base import Chopper, Chunk, Example
 from .media.augmentation import ImageAugmentation
-from .media.files import picture_bytes, read_jpeg, read_picture
+from .media.files import picture_bytes, read_picture
+from .media.jpeg_png import read_jpeg_png
 from .media.pixels import Normalized, draw_patches
 from .media.summaries import picture_sizes
 
@@ -136,7 +137,7 @@ class ImageChopper(Chopper):
             expected = "it must be a path or the bytes of a file"
             raise DataError(f"the image cannot be read: {expected}, not {type(raw).__name__}")
         if not isinstance(raw, Image.Image):
-            pixels = read_jpeg(raw)
+            pixels = read_jpeg_png(raw)
             if pixels is not None and (self.channels == 3 or len(pixels) == 1):
                 return self._channels(pixels)
         picture = raw if isinstance(raw, Image.Image) else read_picture(raw)

@@ -338,6 +338,11 @@ def test_a_run_reads_another_table_in_the_same_windows(tmp_path, monkeypatch, ca
     assert "39 samples" in capsys.readouterr().out
     assert main(["embed", "runs/x", "--data", unlabelled, "--output", "e.npy"]) == 0
     assert np.load("e.npy").shape == (9, 16)
+    for data, count, known in ((unlabelled, 9, False), (str(tmp_path / "log.csv"), 39, True)):
+        assert main(["predict", "runs/x", "--data", data, "--output", "p.jsonl", "--overwrite"]) == 0
+        answers = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+        assert len(answers) == count and all(("targets" in answer) == known for answer in answers)
+        assert answers[0]["key"] == "0 s to 1.9 s" and answers[0]["state"]["class"] in "ab"
     capsys.readouterr()
     assert main(["examples", "runs/x", "--number", "1"]) == 0
     command = shlex.split(capsys.readouterr().out.splitlines()[0])

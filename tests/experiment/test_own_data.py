@@ -175,4 +175,6 @@ logging: {tensorboard: false}
     capsys.readouterr()
     assert main(["evaluate", "runs/x", "--data", "other.jsonl"]) == 0
     assert "7 samples" in capsys.readouterr().out
+    assert main(["predict", "runs/x", "--data", "other.jsonl", "--output", "p.csv"]) == 0
+    assert (tmp_path / "p.csv").read_text().count("\n") == 8
     assert main(["embed", "runs/x", "--data", "other.jsonl", "--output", "e.npy"]) == 0

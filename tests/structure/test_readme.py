@@ -305,6 +305,7 @@ def test_answers_and_reports(checkout):
     assert (checkout / "runs" / "photos" / "report" / "val.html").is_file()
 
 
+@pytest.mark.system
 def test_text_of_ones_own_and_gpt2(checkout):
     (checkout / "essays" / "deep").mkdir(parents=True)
     (checkout / "beginnings.txt").write_text("def read(self\n\nclass ")
@@ -327,6 +328,7 @@ def test_text_of_ones_own_and_gpt2(checkout):
     }
 
 
+@pytest.mark.system
 def test_encoders_and_decoders(checkout, directory):  # noqa: F811
     (checkout / "whisper-tiny").symlink_to(directory[0] / "theirs")
     soundfile.write(checkout / "talk.mp3", tones(2.5), 16_000)
@@ -335,6 +337,7 @@ def test_encoders_and_decoders(checkout, directory):  # noqa: F811
     assert {path.suffix for path in checkout.glob("**/talk.*")} == {".mp3", ".srt", ".json"}
 
 
+@pytest.mark.system
 def test_what_is_written_and_drawn(checkout):
     for words in commands("Generation"):
         obey(words)

@@ -33,7 +33,8 @@ from chopmix.tokenizers.audio import AudioChopper
 from chopmix.tokenizers.category import CategoryChopper
 from chopmix.tokenizers.image import ImageChopper
 from chopmix.tokenizers.media import files
-from chopmix.tokenizers.media.files import check_pixels, jpeg_header, read_picture, read_sound
+from chopmix.tokenizers.media.files import check_pixels, read_picture, read_sound
+from chopmix.tokenizers.media.jpeg_png import jpeg_header
 from chopmix.tokenizers.media.sound import resampled, trimmed
 from chopmix.tokenizers.sensor import SensorChopper
 from chopmix.tokenizers.video import VideoChopper

@@ -2,16 +2,20 @@
 
 import io
 import math
+import subprocess
+import sys
+import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from chopmix.files.reading import DataError
 from chopmix.models.layers.positions import LearnedGrid, SinusoidalGrid
 from chopmix.tokenizers.chopping.packing import pack
 from chopmix.tokenizers.image import ImageChopper, ImageTokenizer, patches
-from chopmix.tokenizers.media import files
 from chopmix.tokenizers.media.augmentation import ImageAugmentation, shifted, turned, uniform
+from chopmix.tokenizers.media.jpeg_png import read_jpeg_png
 from chopmix.tokenizers.media.rand_augment import STRONGEST, operations
 from chopmix.tokenizers.video import VideoChopper, VideoTokenizer
 from hypothesis import given, settings
@@ -337,7 +341,82 @@ def test_jpegs_have_the_pixels_that_pillow_decodes(seed, size, quality, colour, 
     chopper = ImageChopper(patch_size=4, channels=3)
     decoded = chopper.decode(file.getvalue())
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("chopmix.tokenizers.image.read_jpeg", lambda raw: None)
+        patched.setattr("chopmix.tokenizers.image.read_jpeg_png", lambda raw: None)
         assert torch.equal(decoded, chopper.decode(file.getvalue()))
-    assert files.read_jpeg(file.getvalue()) is not None
-    assert files.read_jpeg(file.getvalue()[: len(file.getvalue()) // 2]) is None or size[0] * size[1] < 64
+    assert read_jpeg_png(file.getvalue()) is not None
+    assert read_jpeg_png(file.getvalue()[: len(file.getvalue()) // 2]) is None or size[0] * size[1] < 64
+
+
+def png(seed, size, mode, **options) -> bytes:
+    noise, file = np.random.default_rng(seed).integers(0, 255, (*size, 4), dtype=np.uint8), io.BytesIO()
+    picture = (
+        Image.fromarray(noise[..., 0].astype(np.uint16)) if mode == "I;16" else Image.fromarray(noise).convert(mode)
+    )
+    picture.save(file, "PNG", **options)
+    return file.getvalue()
+
+
+@given(
+    seed=st.integers(0, 2**32), size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    channels=st.sampled_from((1, 3)), mode=st.sampled_from(("L", "RGB", "RGBA", "LA", "P", "1", "I;16")),
+    level=st.integers(0, 9), cut=st.integers(0, 400), flipped=st.integers(0, 400),
+)  # fmt: skip
+def test_pngs_have_the_pixels_that_pillow_decodes(seed, size, channels, mode, level, cut, flipped):
+    """torchvision decodes the usual ones, in less time. A damaged file is refused by both."""
+    content = png(seed, size, mode, compress_level=level)
+    assert (read_jpeg_png(content) is not None) == (mode in ("L", "RGB"))
+    chopper = ImageChopper(patch_size=4, channels=channels)
+    changed = bytearray(content)
+    changed[flipped % len(content)] ^= 1 + seed % 255
+    for each in (content, content[: cut % len(content)], bytes(changed)):
+        found = decoded_or_error(chopper, each)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("chopmix.tokenizers.image.read_jpeg_png", lambda raw: None)
+            expected = decoded_or_error(chopper, each)
+        assert type(found) is type(expected)
+        assert torch.equal(found, expected) if isinstance(found, torch.Tensor) else str(found) == str(expected)
+
+
+def decoded_or_error(chopper, content):
+    try:
+        return chopper.decode(content)
+    except DataError as error:
+        return error
+
+
+@pytest.mark.parametrize("kind", ["orientation", "profile", "interlaced", "transparent", "animated"])
+def test_unusual_pngs_are_left_to_pillow(kind):
+    picture, file, options = Image.new("RGB", (5, 7), "red"), io.BytesIO(), {}
+    if kind == "orientation":
+        options["exif"] = Image.Exif()
+        options["exif"][274] = 6
+    if kind == "profile":
+        options["icc_profile"] = b"profile"
+    if kind == "transparent":
+        options["transparency"] = (255, 0, 0)
+    if kind == "animated":
+        options |= {"save_all": True, "append_images": [Image.new("RGB", (5, 7))]}
+    picture.save(file, "PNG", **options)
+    content = file.getvalue()
+    if kind == "interlaced":
+        header = content[12:28] + b"\1"
+        content = content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:]
+    assert read_jpeg_png(content) is None
+    if kind == "orientation":
+        assert ImageChopper(patch_size=1, channels=3).decode(content).shape == (3, 5, 7)
+    if kind == "transparent":
+        assert (ImageChopper(patch_size=1, channels=3).decode(content) == 255).all()
+
+
+def test_few_pngs_do_not_import_torchvision():
+    """Its import takes a second."""
+    code = """
+import sys
+from chopmix.tokenizers.media import jpeg_png
+content = sys.stdin.buffer.read()
+jpeg_png.FEW = 3
+found = [jpeg_png.read_jpeg_png(content) is not None for _ in range(5)]
+assert found == [False, False, False, True, True], found
+"""
+    done = subprocess.run([sys.executable, "-c", code], input=png(0, (4, 4), "L"), capture_output=True)
+    assert done.returncode == 0, done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -13,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,77 +53,6 @@ def read_picture(raw: Source) -> Any:
     with opened_picture(raw, "image") as picture:
         picture.load()
         return ImageOps.exif_transpose(picture)
-
-
-def read_jpeg(raw: Source) -> UInt8[Tensor, "c h w"] | None:
-    """Returns the pixels of a JPEG in colour or grey, decoded by torchvision, which is faster than Pillow and gives the
-    same pixels, with its EXIF orientation. Returns None for any other file, and for a JPEG that torchvision cannot
-    decode, for example because it is damaged or has too many pixels."""
-    try:
-        with io.BytesIO(raw) if isinstance(raw, bytes) else open_regular(raw, ITEM) as file:
-            content = file.read(2)
-            if content != b"\xff\xd8":
-                return None
-            content += file.read()
-    except (DataError, OSError):  # Pillow's reader says what is wrong
-        return None
-    try:
-        from torchvision.io import ImageReadMode, decode_jpeg
-    except ImportError:  # torchvision 0.29 announces that a later version has no decoder
-        return None
-    ignored = ("ignore", re.compile("The image decoding", re.IGNORECASE), DeprecationWarning, None, 0)
-    if ignored not in warnings.filters:
-        warnings.filterwarnings("ignore", "The image decoding", DeprecationWarning)
-
-    header = jpeg_header(content)
-    if header is None or header.height * header.width > PIXELS:
-        return None
-    if not header.single_scan and content.count(b"\xff\xda") > SCANS:
-        return None
-    try:
-        data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        mode = ImageReadMode.RGB if header.channels == 3 else ImageReadMode.GRAY
-        return decode_jpeg(data, mode=mode, apply_exif_orientation=True)
-    except RuntimeError:  # Pillow's reader says what is wrong
-        return None
-
-
-SEGMENTS = {0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE}
-"""The markers that may precede the first scan of a JPEG: frames, tables, the restart interval, applications, comments.
-Each is followed by its size."""
-
-
-class JpegHeader(NamedTuple):
-    """The size of a JPEG in pixels, its channels, and whether all its pixels are in one scan."""
-
-    height: int
-    width: int
-    channels: int
-    single_scan: bool
-
-
-def jpeg_header(content: bytes) -> JpegHeader | None:
-    """Returns the header of a JPEG in colour or grey with 8 bits. Returns None for any other JPEG, and if the header is
-    damaged. The header is a sequence of segments: a marker of two bytes and a size of two bytes."""
-    start, frame = 2, None
-    while start + 9 < len(content) and content[start] == 0xFF:
-        marker, size = content[start + 1], int.from_bytes(content[start + 2 : start + 4], "big")
-        if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
-            bits, height, width, channels = content[start + 4], *sizes_in(content, start + 5), content[start + 9]
-            if frame is not None or bits != 8 or channels not in (1, 3) or not height or not width:
-                return None
-            frame = height, width, channels, marker != 0xC2
-        if marker == 0xDA and frame is not None:  # the first scan; a sequential one with all channels is the only one
-            return JpegHeader(*frame[:3], single_scan=frame[3] and content[start + 4] == frame[2])
-        if marker not in SEGMENTS or size < 2:  # libjpeg reads other markers differently
-            return None
-        start += 2 + size
-    return None
-
-
-def sizes_in(content: bytes, start: int) -> tuple[int, int]:
-    """Returns the two integers of two bytes each from `start` on."""
-    return int.from_bytes(content[start : start + 2], "big"), int.from_bytes(content[start + 2 : start + 4], "big")
 
 
 def picture_bytes(image: UInt8[Tensor, "c h w"], ending: str = ".png") -> bytes:
