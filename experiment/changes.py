@@ -93,8 +93,9 @@ def note_change(folder: Path, differences: Differences, others: Differences, req
     state = checkpoint.read_state(folder, step)
     batch = step + sum(count for first, count in state.skipped if step >= first)
     settings = {key: Setting(old=old, new=new) for key, old, new in differences}
-    earlier = [change for change in read_changes(folder) if change.step < step]
-    same = [change for change in read_changes(folder) if change.step == step]
+    known = moved_back(folder)
+    earlier = [change for change in known if change.step < step]
+    same = [change for change in known if change.step == step]
     for change in same:  # several changes at one step are one
         settings = merged(change.settings, settings)
     changes = Changes(changes=(*earlier, Change(step=step, batch=batch, settings=settings)))

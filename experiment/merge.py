@@ -5,6 +5,7 @@ predicted, so that only shards that belong together are merged."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -70,6 +71,10 @@ def merge(output: Path, files: Sequence[Path]) -> int:
     """Merges the files of all shards into `output`, with the rows in the order of the data set. Returns the number of
     samples. Raises RunError if the files do not belong together or a shard is missing, DataError if a file is
     damaged."""
+    for file in files:
+        if not os.path.isfile(record_file(file)):
+            reason = f"there is no {record_file(file)}, which is written with a shard"
+            raise RunError(f"{file} is not a file of `--shard I/N`: {reason}")
     records = {file: read_record(record_file(file), ShardRecord) for file in files}
     check_shards(output, records)
     ordered = sorted(files, key=lambda file: records[file].index)

@@ -305,7 +305,7 @@ class Progress:
         self.steps, self.live = steps, self.stream.isatty()
         self.quiet_seconds, self.written = quiet_seconds, -1e9
         self.line = ""
-        """The progress line that the terminal shows; empty: none."""
+        """The progress line that the terminal shows; empty if it shows none."""
 
     def show(self, step: int, metrics: Mapping[str, float], device: torch.device) -> None:
         """Redraws or writes the line from the metrics of `Log.report`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,8 @@ MATRIX, PAIRS, NAMED, WRITTEN, LETTERS = 2000, 20, 60, 30, 30
 """MATRIX: the largest number of classes with a confusion matrix. PAIRS: the number of confusions that a page lists.
 NAMED and WRITTEN: the largest number of classes for which the picture shows the names of the classes and the counts.
 LETTERS: the longest name in the picture."""
+LISTED = 20
+"""The largest number of classes whose numbers of samples are stated below a table."""
 COLUMNS = ("class", "samples", "predicted", "correct", "precision", "recall", "f1")
 
 
@@ -71,8 +74,7 @@ class ClassReporter(Reporter):
             predicted[answer] += number
             hits[true_class] += number * (true_class == answer)
         rows = class_rows(self.classes, true, predicted, hits)
-        note = f"{samples:,} samples: " + ", ".join(f"{true[name]:,} {name}" for name in self.classes[:20])
-        note += f", and {len(self.classes) - 20} other classes" if len(self.classes) > 20 else ""
+        note = f"{samples:,} samples: {self.counted(true)}"
         tables = [Table("classes", "Classes, the lowest F1 first", COLUMNS, rows, note, shown=50)]
         if mistaken := [(pair, number) for pair, number in self.pairs.most_common() if pair[0] != pair[1]]:
             listed = [[*pair, number, number / true[pair[0]]] for pair, number in mistaken]
@@ -88,7 +90,8 @@ class ClassReporter(Reporter):
         lines, stored = self.remarks(rows), {}
         if self.rows:
             calibration = Calibration.of(np.stack(self.rows), np.array(self.targets), saved, store)
-            tables.append(calibration.table())
+            measured = Counter(self.classes[number] for number in calibration.targets.tolist())
+            tables.append(replace(calibration.table(), note=f"{calibration.table().note}; {self.counted(measured)}"))
             pictures.append(Picture("calibration", "Reliability", partial(draw_reliability, calibration)))
             lines += calibration.lines()
             stored = {"temperature": calibration.temperature} if store and calibration.temperature else {}
@@ -97,10 +100,15 @@ class ClassReporter(Reporter):
             Table(
                 "thresholds", "Accuracy of the answers with at least this probability (without calibration)",
                 ("threshold", "answered", "coverage", "accuracy"), threshold_rows(confidences, correct),
-                f"{samples:,} samples",
+                note,
             )
         )  # fmt: skip
         return Section(samples, tables, pictures, self.worst(), lines, stored)
+
+    def counted(self, numbers: Counter) -> str:
+        """Returns the number of samples of each class as text, of at most LISTED classes."""
+        others = f", and {len(self.classes) - LISTED} other classes" if len(self.classes) > LISTED else ""
+        return ", ".join(f"{numbers[name]:,} {name}" for name in self.classes[:LISTED]) + others
 
     def remarks(self, rows: Sequence[Sequence[Any]]) -> list[str]:
         """Returns sentences about classes that are never predicted, and about labels that training did not contain."""

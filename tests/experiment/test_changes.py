@@ -204,6 +204,18 @@ def test_a_change_after_a_lost_checkpoint_is_made_at_the_last_one(tmp_path, monk
     assert moved.step == 3 and moved.settings["training.samples_per_step"] == Setting(old=16, new=5)
 
 
+def test_a_further_change_after_a_lost_checkpoint_keeps_the_first_number_of_samples(tmp_path, monkeypatch):
+    """Otherwise the position in the epoch would be computed as if the run had begun with the second number."""
+    first = Change(step=12, batch=12, settings={"training.samples_per_step": Setting(old=16, new=10)})
+    (tmp_path / "changes.json").write_text(changes.Changes(changes=(first,)).model_dump_json())
+    monkeypatch.setattr(checkpoint, "newest_valid", lambda folder, say: 8)
+    monkeypatch.setattr(checkpoint, "read_state", lambda folder, step: type("State", (), {"skipped": []}))
+    key = "training.samples_per_step"
+    assert changes.note_change(tmp_path, [(key, 10, 5)], [], [key])
+    (found,) = read_changes(tmp_path)
+    assert (found.step, found.batch, found.settings[key]) == (8, 8, Setting(old=16, new=5))
+
+
 @pytest.mark.system
 def test_a_changed_run_that_is_killed_at_any_moment(yaml_file):
     """The bits are those of a run that is not killed."""

@@ -85,6 +85,7 @@ def test_a_row_for_every_class_the_worst_first():
     matrix = metrics.confusion_matrix(true, predicted, labels=NAMES)
     assert [[row[f"predicted {name}"] for name in NAMES] for row in confusion] == matrix.tolist()
     assert section.samples == 200 and all("200 samples" in table.note for table in section.tables)
+    assert all(f"{true.count('cow')} cow" in table.note for table in section.tables)  # also by class
     assert f"{true.count('cat')} cat" in section.tables[0].note
 
 
