@@ -4,6 +4,7 @@ optimizer and the evaluators. Also decides what the setting `auto` means on this
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -159,6 +160,16 @@ class TrainingData:
     def items(self, name: str) -> Iterator[Any]:
         """Returns the raw values of the input `name`. Samples without a value are omitted."""
         return self.samples.column(self.columns.get(name, name))
+
+    def pairs(self, input: str, column: str) -> Iterator[tuple[Any, Any]]:
+        """Returns the raw values of the input `input` and of one data column, of the samples that have both."""
+        source = self.columns.get(input, input)
+        for number, value in self.samples.numbered(column):
+            raw = None
+            with suppress(ValueError, OSError):  # reported as a bad sample when it is read
+                raw = self.samples.row(number, (source,)).get(source)
+            if raw is not None:
+                yield raw, value
 
 
 def choppers_and_tasks(

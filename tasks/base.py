@@ -196,7 +196,7 @@ def figures(metrics: Mapping[str, Metric], sums: Mapping[str, Tensor]) -> dict[s
 
 @runtime_checkable
 class TrainingColumns(Protocol):
-    """The training data for `Task.fit`. It is read one column at a time."""
+    """The training data for `Task.fit`. It is read one or two columns at a time."""
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -207,6 +207,10 @@ class TrainingColumns(Protocol):
     def items(self, name: str) -> Iterator[Any]:
         """Yields the values of one input before they are decoded, in the order of the samples. Samples without a value
         are skipped."""
+
+    def pairs(self, input: str, column: str) -> Iterator[tuple[Any, Any]]:
+        """Yields the value of one input, before it is decoded, and of one data column of each sample that has both, in
+        the order of the samples."""
 
     def say(self, text: str) -> None:
         """Print a remark about the data to the user."""
@@ -277,7 +281,7 @@ class Task:
     """The search algorithm for tasks that generate or recognise texts."""
     texts: Sequence[str] = ()
     """The names of the configured metrics of generated or recognised texts, such as `wer`."""
-    vectors: ClassVar[Sequence[str]] = ()
+    vectors: Sequence[str] = ()
     """The keys of an answer whose lists have the same length for all samples. A table has one column per number."""
     judges: Mapping[str, Judge] = {}
     """The judges of generated items, by the names of their metrics."""

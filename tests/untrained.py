@@ -17,10 +17,10 @@ WORDS = ("chop", "mix", "set", "token")
 
 class Everything(SampleDataset):
     """Samples with a text, another one, a picture, a stream of numbers and one of categories, a sound, a clip, a score,
-    a class and a number."""
+    a class, a number and the next numbers of the stream."""
 
     splits = ("train", "val")
-    columns = ("text", "other", "image", "wave", "moves", "sound", "clip", "tune", "label", "value")
+    columns = ("text", "other", "image", "wave", "moves", "sound", "clip", "tune", "label", "value", "future")
 
     def open(self, split):
         random = np.random.default_rng(0)
@@ -31,6 +31,7 @@ class Everything(SampleDataset):
                 "moves": random.integers(3, size=6), "sound": (random.normal(size=800).astype(np.float32) / 9, 8000),
                 "clip": random.integers(256, size=(3, 8, 8, 1), dtype=np.uint8),
                 "tune": random.integers(60, 64, size=(4, 2)), "label": WORDS[n % 2], "value": float(n),
+                "future": np.random.default_rng(n).normal(size=(4, 2)),
             }
             for n in range(8)
         ]  # fmt: skip

@@ -28,6 +28,7 @@ from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk, Example, Role, readable
 from .media.clock import Clocked, Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
+from .media.relative import relative
 from .media.summaries import span
 
 CLOCK = "seconds"
@@ -51,6 +52,11 @@ class SensorChopper(Chopper):
     name (`{speed: 12.5}`), or one number for all channels. The defaults are mean and std of the training data. NaN
     means that a value is missing. A learned vector represents a missing value.
 
+    With `relative`, the model reads numbers without the level and the scale of their stream: differences from the last
+    measurement of the stream or, with a `period` (24 for hourly measurements of a day), from the measurement one period
+    before, divided by their root mean square in the stream. What the model learns from one range of values then holds
+    for others. Every token depends on the whole stream, so the option is not possible with `causal(seconds)`.
+
     Five measurements of three channels, 10 per second, in windows of 2:
 
         values       (3, 6)            a row: channels 0, 1, 2 of the first measurement, then of the second
@@ -64,6 +70,8 @@ class SensorChopper(Chopper):
     categories: dict[str, int] | None = None
     mean: dict[str, float] | float | None = None
     scale: dict[str, float] | float | None = None
+    period: int | None = None
+    relative: bool = False
 
     def __post_init__(self):
         if not self.channels or (isinstance(self.channels, int) and self.channels < 1):
@@ -74,6 +82,8 @@ class SensorChopper(Chopper):
             raise ValueError(f"the number of channels times window must be at most {MAX_NUMBERS:,}, not {sizes}")
         if self.rate <= 0 or self.window < 1:
             raise ValueError(f"rate must be more than 0 and window at least 1, not {self.rate} and {self.window}")
+        if self.period is not None and self.period < 1:
+            raise ValueError(f"period must be at least 1 measurement, not {self.period}")
         options = {
             "categories": self.categories or {},
             "mean": self.by_channel("mean"),
@@ -92,6 +102,10 @@ class SensorChopper(Chopper):
     def names(self) -> list[str]:
         """The names of the channels, in the order of the columns."""
         return [str(n) for n in range(self.channels)] if isinstance(self.channels, int) else list(self.channels)
+
+    @property
+    def needs_whole(self) -> bool:
+        return self.relative
 
     def by_channel(self, option: Literal["mean", "scale"]) -> dict[str, float]:
         """Returns the `mean` or the `scale` by channel name, without the channels for which the option is not set."""
@@ -272,9 +286,11 @@ class SensorTokenizer(nn.Module):
         self.tables = nn.ModuleList(nn.Embedding(count * chopper.window, width) for count in categories.values())
         self.position = position(width, context) if position else None
         self.norm = norm(width) if norm else nn.Identity()
+        self.relative, self.period = chopper.relative, chopper.period
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
-        values, missing = chunks.values.nan_to_num(), chunks.values.isnan()
+        values = self.relative_values(chunks) if self.relative else chunks.values
+        values, missing = values.nan_to_num(), values.isnan()
         channels = rearrange(values, "t (w c) -> t w c", c=self.channels)
         numbers = channels[:, :, self.numbers] if self.numbers else torch.zeros_like(channels[:, :, :1])
         tokens = self.missing(missing.to(values.dtype)) + self.embedding(rearrange(numbers, "t w c -> t (w c)"))
@@ -284,6 +300,20 @@ class SensorTokenizer(nn.Module):
             ids = channels[:, :, channel].long() + torch.arange(self.window, device=values.device) * count
             tokens = tokens + (table(ids) * ~absent[:, :, channel, None]).sum(1)
         return self.norm(tokens if self.position is None else tokens + self.position.of(chunks))
+
+    def relative_values(self, chunks: Chunks) -> Float[Tensor, "t p"]:
+        """Returns the values of the tokens; those of channels with numbers are relative (`media/relative.py`)."""
+        rows, window, items = (
+            rearrange(chunks.values, "t (w c) -> (t w) c", w=self.window),
+            self.window,
+            len(chunks.counts),
+        )
+        numbers = torch.arange(items, device=rows.device)
+        item = numbers.repeat_interleave(chunks.counts * window, output_size=len(rows))
+        index = (chunks.index[:, None] * window + torch.arange(window, device=rows.device)).flatten()
+        changed = rows.clone()
+        changed[:, self.numbers] = relative(rows[:, self.numbers], item, index, items, self.period)
+        return rearrange(changed, "(t w) c -> t (w c)", w=window)
 
 
 EXAMPLE = Example(

@@ -23,6 +23,8 @@ from ..table_files import column_names, moment, prepare_table
 
 UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 """The units of durations, in seconds."""
+FUTURE = "_future"
+"""The end of the name of a column with the measurements of a stream after the window."""
 DURATION = re.compile(r"\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([a-z]*)\s*")
 
 
@@ -40,18 +42,35 @@ def seconds_of(duration: str | float, name: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class TableStream:
-    """The channels of one sensor. `rate` is their number of measurements per second: each window then has the same
-    number of measurements, and NaN where one is missing. null: a window has the measurements of the table and their
-    times. Raises ValueError if there is no column, or if `rate` is not more than 0."""
+    """The channels of one sensor. `rate` is their number of measurements per second, or `every` the time between two of
+    them (`1 h`): each window then has the same number of measurements, and NaN where one is missing. null: a window has
+    the measurements of the table and their times. Raises ValueError if there is no column, if `rate` is not more than
+    0, and if both `rate` and `every` are set."""
 
     columns: list[str]
     rate: float | None = None
+    every: str | float | None = None
 
     def __post_init__(self):
         if not self.columns or len(set(self.columns)) < len(self.columns):
             raise ValueError("columns must name at least one column, each once")
         if self.rate is not None and not 0 < self.rate < float("inf"):
             raise ValueError(f"rate must be more than 0, not {self.rate}")
+        if self.every is not None:
+            seconds_of(self.every, "every")
+            if self.rate is not None:
+                raise ValueError("set `rate` or `every`, not both")
+
+    @cached_property
+    def interval(self) -> float | None:
+        """The time between two measurements in seconds; None: the times of the table."""
+        if self.every is not None:
+            return seconds_of(self.every, "every")
+        return None if self.rate is None else 1 / self.rate
+
+    def count(self, seconds: float) -> int:
+        """Returns the number of measurements in a time, at least 1."""
+        return max(1, round(seconds / self.interval))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,27 +91,34 @@ class Table(OwnFiles):
     are the sensors; a sample has {"values": (times, channels), "seconds": (times,)} for each of them, with the time
     since the start of the window, or only the values if the stream has a `rate`. A missing cell is a missing value
     (NaN). `files` are columns of paths, relative to the folder of the table, of which the window has the last one.
-    `label` is the column of the label. The key of a sample is the time of its first and last measurement.
+    `label` is the column of the label. With `horizon` (`24 h`), each stream `s` that has a `rate` or `every` also has a
+    column `s_future`: its measurements (steps, channels) in the time after the window, for the task `forecast`; None if
+    there are none. The key of a sample is the time of its first and last measurement.
 
         {use: table, train: log.csv, time: time, window: 5 s, stride: 2.5 s, label: {column: state, at: last},
          streams: {vibration: {columns: [x, y, z], rate: 10}, climate: {columns: [temp, pressure], rate: 2}}}
 
     Without `val`, the last tenth of the windows of train is used for validation. A window that begins less than one
-    window after the end of the last training window is in neither split. `data.split: {val: 0.2, test: 0.2}` is also a
-    division by time, unless it has `group` or `stratify`. The table is read in parts, and stored in the cache folder.
-    Raises ValueError if a duration or a column is invalid."""
+    window (and `horizon`) after the end of the last training window is in neither split. `data.split: {val: 0.2, test:
+    0.2}` is also a division by time, unless it has `group` or `stratify`. The table is read in parts, and stored in the
+    cache folder. Raises ValueError if a duration or a column is invalid."""
 
     def __init__(
         self, *, train: str, val: str | None = None, test: str | None = None, time: str, window: str | float,
         stride: str | float | None = None, streams: dict[str, TableStream], files: list[str] | None = None,
-        label: TableLabel | None = None,
+        label: TableLabel | None = None, horizon: str | float | None = None,
     ):  # fmt: skip
         super().__init__(train, val, test)
         self.time, self.streams, self.files, self.label = time, streams, files or [], label
-        self.window, self.stride = window, stride
+        self.window, self.stride, self.horizon = window, stride, horizon
         self.size = seconds_of(window, "window")
         self.step = self.size if stride is None else seconds_of(stride, "stride")
-        names = [*streams, *self.files, *([label.column] if label else [])]
+        self.ahead = 0.0 if horizon is None else seconds_of(horizon, "horizon")
+        regular = [name for name, stream in streams.items() if stream.interval]
+        if self.ahead and not regular:
+            raise ValueError("horizon needs a stream with `every` or `rate`, whose measurements are evenly spaced")
+        futures = [name + FUTURE for name in regular] if self.ahead else []
+        names = [*streams, *self.files, *([label.column] if label else []), *futures]
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"{twice[0]!r} is the name of two columns of the samples; rename the stream")
         if not streams:
@@ -113,13 +139,10 @@ class Table(OwnFiles):
 
     def read(self, where: str) -> Windows:
         path = self._path(where)
-        known = {*self.streams, *self.files}
-        labels = {name: "last" for name in self.columns if name not in known}
-        if self.label:
-            labels[self.label.column] = self.label.at
+        labels = {self.label.column: self.label.at} if self.label else {}
         channels = {name: stream.columns for name, stream in self.streams.items()}
         arrays = prepare_table(path, self.time, channels, self.files, list(labels))
-        windows = Windows(arrays, path, dict(self.streams), tuple(self.files), labels, self.size, self.step)
+        windows = Windows(arrays, path, dict(self.streams), tuple(self.files), labels, self.size, self.step, self.ahead)
         if not len(windows):
             times = arrays["time"]
             breaks = np.flatnonzero(np.diff(times) > self.size) + 1
@@ -134,6 +157,11 @@ class Table(OwnFiles):
             return self.read(where)
         windows = self.read(self.train)
         return windows.select(in_time(windows, {"train": 0.9, "val": 0.1})[split])
+
+    def latest(self, where: str | None = None) -> Windows:
+        """Returns the window that ends with the last row of a table, as the only sample (None: the last of test, val
+        and train). Raises DataError if the table is shorter than a window."""
+        return replace(self.read(where or self.test or self.val or self.train), at_end=True)
 
     def divided(self, division: Divider) -> Table:
         if not getattr(division, "group", None) and not getattr(division, "stratify", None):
@@ -164,7 +192,8 @@ class InTime:
 
 def in_time(windows: Windows, shares: Mapping[str, float]) -> dict[str, list[int]]:
     """Returns the numbers of the windows in each split, the earliest in the first split. A split begins one window
-    after the end of the last window of the previous split. Raises DataError if a split has no windows."""
+    after the end of the last window of the previous split and its `ahead`. Raises DataError if a split has no
+    windows."""
     numbers, first = {}, 0
     ends = np.round(np.cumsum(list(shares.values())) * len(windows)).astype(int)
     starts = windows.starts
@@ -175,7 +204,7 @@ def in_time(windows: Windows, shares: Mapping[str, float]) -> dict[str, list[int
                 f"the split {split} has no windows: {len(windows)} windows are too few for a division in time, with a "
                 "gap of one window between two splits"
             )
-        first = int(np.searchsorted(starts, starts[end - 1] + 2 * windows.size, side="left"))
+        first = int(np.searchsorted(starts, starts[end - 1] + 2 * windows.size + windows.ahead, side="left"))
     return numbers
 
 
@@ -191,8 +220,12 @@ class Windows(ByColumn):
     labels: Mapping[str, str]
     size: float
     step: float
+    ahead: float = 0.0
+    """The time after a window, in seconds, whose measurements are in the columns of the future."""
     chosen: tuple[int, ...] | None = None
     """The numbers of the windows, if these are only some of all windows."""
+    at_end: bool = False
+    """Whether there is only one window, which ends with the last row."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}
@@ -200,12 +233,19 @@ class Windows(ByColumn):
     @cached_property
     def starts(self) -> np.ndarray:
         """The times at which the windows start, in seconds."""
-        starts = starts_of(self.arrays["time"], self.size, self.step)
+        starts = self._all_starts
         return starts if self.chosen is None else starts[list(self.chosen)]
+
+    @property
+    def _all_starts(self) -> np.ndarray:
+        times = self.arrays["time"]
+        if self.at_end:
+            return times[-1:] + typical_step(times) - self.size
+        return starts_of(times, self.size, self.step)
 
     @cached_property
     def keys(self) -> Sequence[str]:
-        times, starts = self.arrays["time"], starts_of(self.arrays["time"], self.size, self.step)
+        times, starts = self.arrays["time"], self._all_starts
         firsts = np.searchsorted(times, starts - tolerance(times), side="left")
         lasts = np.searchsorted(times, starts + self.size - tolerance(times), side="left") - 1
         for moment_of in (moment, exact_moment):  # all windows have different keys
@@ -227,7 +267,9 @@ class Windows(ByColumn):
         start, row = float(self.starts[number]), {}
         for name, stream in self.streams.items():
             if names is None or name in names:
-                row[name] = self._measurements(name, stream, start)
+                row[name] = self._measurements(name, stream, start, self.size)
+            if self.ahead and stream.interval and (names is None or name + FUTURE in names):
+                row[name + FUTURE] = self._measurements(name, stream, start + self.size, self.ahead)
         for name in self.files:
             if names is None or name in names:
                 value = self._value(name, start, "last")
@@ -238,33 +280,37 @@ class Windows(ByColumn):
         return row
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
-        streams = {name: asdict(stream) for name, stream in self.streams.items()}
+        streams = {
+            name: {key: value for key, value in asdict(stream).items() if value is not None or key == "rate"}
+            for name, stream in self.streams.items()
+        }
         options = [streams, list(self.files), dict(self.labels), self.size, self.step, list(self.chosen or ())]
+        options += [self.ahead, self.at_end] if self.ahead else []
         return Fingerprint("Windows", self.arrays.about["source"], options).hex
 
-    def _range(self, name: str, start: float) -> tuple[np.ndarray, slice]:
-        """Returns the times of a column or stream, and the part of them in the window that starts at `start`."""
+    def _range(self, name: str, start: float, size: float) -> tuple[np.ndarray, slice]:
+        """Returns the times of a column or stream, and the part of them in the `size` seconds from `start`."""
         times, allowed = self.arrays[f"{name}-time"], tolerance(self.arrays["time"])
-        first, end = np.searchsorted(times, [start - allowed, start + self.size - allowed], side="left")
+        first, end = np.searchsorted(times, [start - allowed, start + size - allowed], side="left")
         return times, slice(int(first), int(end))
 
-    def _measurements(self, name: str, stream: TableStream, start: float) -> Any:
+    def _measurements(self, name: str, stream: TableStream, start: float, size: float) -> Any:
         array = f"stream-{list(self.streams).index(name)}"
-        times, part = self._range(array, start)
+        times, part = self._range(array, start, size)
         if part.start == part.stop:
             return None
         values, seconds = np.array(self.arrays[array][part]), times[part] - start
-        if stream.rate is None:
+        if stream.interval is None:
             return {"values": values, "seconds": np.maximum(seconds, 0.0)}
-        count = max(1, round(self.size * stream.rate))
+        count = stream.count(size)
         grid = np.full((count, len(stream.columns)), np.nan, np.float32)
-        for slot, row in zip(np.clip(np.round(seconds * stream.rate), 0, count - 1).astype(int).tolist(), values):
+        for slot, row in zip(np.clip(np.round(seconds / stream.interval), 0, count - 1).astype(int).tolist(), values):
             grid[slot] = np.where(np.isnan(row), grid[slot], row)  # the last measurement of the slot
         return grid
 
     def _value(self, name: str, start: float, at: str) -> Any:
         array = f"column-{[*self.files, *self.labels].index(name)}"
-        _, part = self._range(array, start)
+        _, part = self._range(array, start, self.size)
         codes = self.arrays[array][part].tolist()
         if not codes:
             return None

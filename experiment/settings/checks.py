@@ -245,6 +245,20 @@ def answers_are_not_read(
             yield ("tasks", name, "target"), f"{leak}; {advice}"
 
 
+def hidden_values_stay_hidden(wiring: Wiring) -> Problems:
+    """A token that a task hides is not part of other tokens, as it would be if each of them depends on the complete
+    item."""
+    for name, needs in wiring.needs.items():
+        for input in [each for each in needs.inputs if needs.hides and each in wiring.inputs]:
+            part = wiring.inputs[input]
+            with suppress(ValueError, TypeError):  # inputs_can_be_built reports an input that cannot be built
+                if getattr(part.of(part.target.Chopper)(), "relative", False):
+                    message = (
+                        f"the task {name!r} predicts it, so its tokens must not depend on each other: relative: false"
+                    )
+                    yield ("inputs", input), message
+
+
 def time_is_kept(wiring: Wiring, model: Part) -> Problems:
     """No token depends on a complete clip, since the clip includes the token's future. This condition holds for the
     attention `causal(seconds)`, and for `causal` if tokens are ordered by time and a task predicts the next token."""
@@ -502,7 +516,7 @@ SINGLE_CHECKS: tuple[Check, ...] = (
     checkpoint_sizes, logging_sizes,
 )  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (
-    heads_divide, encoder_fits, attention_parses, time_is_kept, order_is_known,
+    heads_divide, encoder_fits, attention_parses, hidden_values_stay_hidden, time_is_kept, order_is_known,
     generated_items_have_no_offset, parts_fit, augmented_images_have_one_shape, relative_position_fits,
     block_can_be_built, absolute_positions_fit, inputs_can_be_built, encodings_fit,
     targets_are_inputs, answers_are_not_read, tokens_are_hidden_once, samples_or_tokens,

@@ -1,0 +1,357 @@
+"""Forecasting: predicts the next measurements of a stream directly, all steps at once, with quantiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field, FiniteFloat
+from torch import Tensor, nn
+
+from ..files.reading import DataError
+from ..files.records import Record, as_numbers
+from ..models.batch import Batch, Targets
+from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
+from ..tokenizers.base import Example
+from ..tokenizers.media.relative import differences
+from ..tokenizers.sensor import SensorChopper
+from .base import Metric, Needs, Task, TrainingColumns, known_values, per_target
+from .measuring.forecast_report import ForecastReporter
+from .measuring.report import Reporter
+
+BASELINES = ("last_value", "last_period")
+"""The baselines: the last value, and the value at the same time in the last period."""
+
+
+class Spread(Record):
+    """The content of the assets file `spread.json`: for each channel, the baseline with the smaller mean absolute error
+    in the training data, and for each step ahead the root mean square error of this baseline."""
+
+    baseline: Annotated[list[Literal["last_value", "last_period"]], Field(min_length=1)]
+    error: list[Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]]
+    """One list per channel, with one number per step ahead."""
+
+
+class Forecast(Task):
+    """Predicts the measurements of the input `input` (`use: sensor`) after its last one, which are in the data column
+    `target`, with the shape (steps, channels). The data set `table` with the option `horizon` has such a column.
+
+        inputs: {air: {use: sensor, channels: {temp: °F}, window: 6, period: 24, relative: true}}
+        tasks: {next: {use: forecast, target: air_future, input: air}}
+
+    All steps are predicted at once: the first `horizon` (null: all in the column) of the named `channels` (null: all),
+    each with the `quantiles`; the forecast itself is their median. The metrics compare it with two baselines: the last
+    value and, if the input has a `period`, the value at the same time in the last period. For each channel, the model
+    predicts the difference from the baseline that is better in the training data, in units of its error. If the input
+    is `relative`, these units are multiplied by the scale of its differences.
+
+    The loss is the mean over the quantiles q of twice the pinball loss max(q (y - p), (q - 1) (y - p)) of the
+    prediction p for the true value y (Koenker & Bassett 1978); for the median it is the absolute error. Predicted
+    quantiles are sorted, so they never cross (Chernozhukov et al. 2010, arXiv:0704.3649). Missing values (NaN) are
+    excluded. `pooling`: see `classification`. Raises ValueError for options that contradict each other.
+    """
+
+    Learned = Spread
+
+    def __init__(
+        self, *, target: str, input: str, channels: list[str] | None = None, horizon: int | None = None,
+        quantiles: Sequence[float] = (0.1, 0.5, 0.9),
+        pooling: Callable[..., Pooling] = MeanPooling, weight: float = 1.0,
+    ):  # fmt: skip
+        if sorted(set(quantiles)) != list(quantiles) or not all(0 < q < 1 for q in quantiles) or 0.5 not in quantiles:
+            raise ValueError(f"quantiles must increase from above 0 to below 1 and include 0.5, not {list(quantiles)}")
+        if horizon is not None and horizon < 1:
+            raise ValueError(f"horizon must be at least 1 step, not {horizon}")
+        if channels is not None and (not channels or len(set(channels)) < len(channels)):
+            raise ValueError("channels must name at least one channel, each once")
+        self.target, self.input, self.named, self.horizon = target, input, channels, horizon
+        self.quantiles, self.pooling, self.weight = tuple(quantiles), pooling, weight
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(columns={self.target: self.check}, supervised_at=(self.input,))
+
+    def problems(self, name, wiring):
+        if self.input not in wiring.inputs:
+            yield ("tasks", name, "input"), f"no input is named {self.input!r}; possible: {', '.join(wiring.inputs)}"
+        elif not issubclass(wiring.inputs[self.input].target.Chopper, SensorChopper):
+            yield ("tasks", name, "input"), f"the input {self.input!r} must be a stream of numbers, `use: sensor`"
+
+    @property
+    def chopper(self) -> SensorChopper:
+        """The chopper of the input. Raises ValueError if some of its channels are categories."""
+        chopper = self.choppers[self.input]
+        if not chopper.numbers:
+            raise ValueError(f"the input {self.input!r} has channels of categories; forecasts need numbers")
+        return chopper
+
+    @property
+    def period(self) -> int | None:
+        """The number of measurements in a period, the option of the input."""
+        return self.chopper.period
+
+    @cached_property
+    def channels(self) -> list[str]:
+        """The names of the predicted channels. Raises ValueError if the input lacks one of them."""
+        names = self.chopper.names
+        if missing := [name for name in self.named or () if name not in names]:
+            raise ValueError(f"the input {self.input!r} has no channel {missing[0]!r}; possible: {', '.join(names)}")
+        return self.named or names
+
+    @cached_property
+    def columns(self) -> list[int]:
+        """The numbers of the predicted channels among those of the input."""
+        return [self.chopper.names.index(name) for name in self.channels]
+
+    @property
+    def steps(self) -> int:
+        """The number of predicted steps."""
+        return len(self.learned.error[0])
+
+    @cached_property
+    def learned_tensors(self) -> tuple[Bool[Tensor, "c"], Float[Tensor, "h c"]]:
+        """Whether each channel is predicted from its last period (else from its last value), and the errors of the
+        baselines. Raises DataError if they belong to other channels."""
+        learned = self.learned
+        if len({len(row) for row in learned.error}) != 1 or not len(learned.error) == len(learned.baseline):
+            raise DataError("spread.json: every channel must have one baseline and equally many errors")
+        if len(learned.error) != len(self.channels):
+            raise DataError(f"spread.json has {len(learned.error)} channels, but the task {len(self.channels)}")
+        return torch.tensor([name == "last_period" for name in learned.baseline]), torch.tensor(learned.error).T
+
+    def future(self, value: Any) -> Float[Tensor, "h c"]:
+        """Returns the predicted steps and channels of a value of the target column. Raises DataError if it is no array
+        of numbers (steps, channels), or has too few steps."""
+        try:
+            array = torch.as_tensor(np.asarray(as_numbers(value), dtype=np.float32))
+        except (TypeError, ValueError, OverflowError):
+            raise DataError(f"column {self.target!r} must have arrays of numbers (steps, channels)") from None
+        array = array[:, None] if array.dim() == 1 else array
+        channels = self.chopper.names
+        if array.dim() != 2 or array.shape[1] != len(channels) or not len(array):
+            expected = f"(steps, {len(channels)}), with the channels {', '.join(channels)}"
+            raise DataError(f"column {self.target!r} must have the shape {expected}, not {tuple(array.shape)}")
+        steps = self.steps if self.learned else self.horizon or len(array)
+        if len(array) < steps:
+            raise DataError(f"column {self.target!r} has {len(array)} steps, fewer than the horizon, {steps}")
+        return array[:steps, self.columns].masked_fill(array[:steps, self.columns].isinf(), math.nan)
+
+    def check(self, value: Any) -> None:
+        """Raises DataError if a value of the target column is not valid (see `future`)."""
+        self.future(value)
+
+    def fit(self, data: TrainingColumns) -> Spread:
+        """Returns the better baseline of each channel and its errors. Raises DataError if no sample has both the input
+        and the target, if the input is shorter than a period, or if its last token would be padded."""
+        sums: Any = 0.0
+        count: Any = 0
+        squares: Any = 0.0
+        chopper = self.chopper
+        for raw, value in data.pairs(self.input, self.target):
+            try:
+                item, future = chopper.decode(raw), self.future(value)
+            except ValueError:  # reported as a bad sample when it is read
+                continue
+            if len(item) % chopper.window:
+                raise DataError(
+                    f"input {self.input!r}: its {len(item)} measurements are not a multiple of window "
+                    f"({chopper.window}), so its last token would not end where the forecast begins"
+                )
+            if self.period and self.period > len(item):
+                raise DataError(f"period {self.period} is longer than the {len(item)} measurements of {self.input!r}")
+            if np.ndim(count) and future.shape != count.shape:
+                raise DataError(f"column {self.target!r}: its values have {len(count)} and {len(future)} steps")
+            difference = (future - self.baselines(chopper.chop(item).values, len(future))).double()
+            known = ~future.isnan()
+            sums, squares = sums + difference.abs().nansum(1), squares + difference.square().nan_to_num()
+            count = count + known.long()
+        if not np.ndim(count):
+            raise DataError(f"no training sample has both the input {self.input!r} and the column {self.target!r}")
+        if empty := [name for name, known in zip(self.channels, count.sum(0).tolist()) if not known]:
+            raise DataError(f"column {self.target!r}: {empty[0]!r} has no value in the training data")
+        best = sums.argmin(0)  # a tie is that of the last value
+        chosen = squares[best, :, torch.arange(len(best))].T  # (h, c)
+        error = (chosen / count.clamp(min=1)).sqrt()
+        mean = (chosen.sum(0) / count.sum(0)).sqrt()
+        error = torch.where(error > 1e-6 * mean, error, torch.where(mean > 0, mean, torch.ones_like(mean)))
+        return Spread(baseline=[BASELINES[number] for number in best.tolist()], error=error.T.tolist())
+
+    def baselines(self, tokens: Float[Tensor, "t p"], steps: int) -> Float[Tensor, "2 h c"]:
+        """Returns the two BASELINES for the steps after an item of the input, from the values of its tokens. A missing
+        value of the last period is replaced by the last known value, and this one, if the item has none, by the
+        channel's mean in the training data."""
+        chopper = self.chopper
+        past = self.past(tokens)
+        mean = chopper.measured(torch.zeros(1, tokens.shape[1]))[0, self.columns]
+        known = ~past.isnan()
+        latest = (known * torch.arange(1, len(past) + 1)[:, None]).argmax(0, keepdim=True)
+        last = torch.where(known.any(0), past.gather(0, latest)[0], mean).expand(steps, -1)
+        if not self.period or self.period > len(past):
+            return torch.stack([last, last])
+        season = past[len(past) - self.period + torch.arange(steps) % self.period]
+        return torch.stack([last, torch.where(season.isnan(), last, season)])
+
+    def summary(self, values: Sequence[Any]) -> str:
+        return f"{len(values):,} futures of {self.steps} steps of {', '.join(self.channels)}" if self.learned else ""
+
+    def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
+        return PooledLinear(self.pooling(width), width, self.steps * len(self.channels) * len(self.quantiles))
+
+    def targets(self, batch: Batch) -> tuple[Batch, Targets]:
+        """Returns the unchanged batch, and the slots that the pooling reads with the targets: values (s, 4, h, c), for
+        each sample, step and channel the difference of the future from the chosen baseline, in units of its error (NaN
+        if missing), the two BASELINES (NaN without the input), and the scale of predicted differences. Only the values of the input's tokens, which the
+        model reads, enter the baselines. `count` is the number of known differences."""
+        slots, groups = slots_read(self.pooling, batch.first)
+        periodic, error = self.learned_tensors
+        values = torch.full((batch.first.samples, 4, self.steps, len(self.channels)), math.nan)
+        for planned in batch.sets.values():
+            if (chunk := planned.chunks.get(self.input)) is not None:
+                counts = chunk.counts.tolist()
+                firsts = torch.tensor([0, *counts[:-1]]).cumsum(0)
+                samples = planned.tokens.sample.flatten()[chunk.slots[firsts]] - 1
+                for sample, tokens in zip(samples.tolist(), chunk.values.split(counts)):
+                    values[sample, 1:3] = self.baselines(tokens, self.steps)
+                    values[sample, 3] = self.scale(tokens)
+        for sample, value in enumerate(batch.first.labels[self.target]):
+            if value is not None:
+                base = torch.where(periodic, values[sample, 2], values[sample, 1])
+                values[sample, 0] = (self.future(value) - base) / error
+        count = int((~values[:, 0].isnan()).sum())
+        return batch, Targets(
+            values=values, slots=slots, groups=groups, count=count, of_encoder=batch.encoder is not None
+        )
+
+    def scale(self, tokens: Float[Tensor, "t p"]) -> Float[Tensor, "c"]:
+        """Returns the factor of the predicted differences of an item. If the model reads the input `relative`, this is
+        the root mean square of the differences in the item (from one period before, or from the last value), divided
+        by that of the baseline's errors in the training data. Otherwise 1."""
+        periodic, error = self.learned_tensors
+        if not self.chopper.relative:
+            return torch.ones(len(periodic))
+        past = self.past(tokens)
+        found = differences(past, torch.zeros(len(past), dtype=torch.long), torch.arange(len(past)), 1, self.period)
+        typical = error.square().mean(0).sqrt()
+        return torch.where(periodic, found.season_scale[0], found.change_scale[0]) / typical
+
+    def past(self, tokens: Float[Tensor, "t p"]) -> Float[Tensor, "m c"]:
+        """Returns the values of the predicted channels in the unit of the data, one row per measurement."""
+        return self.chopper.measured(tokens).reshape(-1, len(self.chopper.names))[:, self.columns]
+
+    def supervised(self, batch: Batch, targets: Targets) -> Bool[Tensor, "s"]:
+        return known_values(targets.values[:, 0])
+
+    def predicted(self, output: Float[Tensor, "s v"], targets: Targets) -> Float[Tensor, "s h c q"]:
+        """Returns the quantiles of the differences from the baseline, sorted, in units of its error."""
+        quantiles = output.float().unflatten(1, (self.steps, len(self.channels), len(self.quantiles)))
+        return quantiles.sort(-1).values * targets.values[:, 3, ..., None]
+
+    def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
+        difference, predicted = targets.values[:, 0], self.predicted(output, targets)
+        is_present = ~difference.isnan()
+        loss = output.new_zeros((), dtype=torch.float32)
+        for number, quantile in enumerate(self.quantiles):
+            error = torch.where(is_present, difference - predicted[..., number], 0.0)
+            loss = loss + torch.maximum(quantile * error, (quantile - 1) * error).sum()
+        return {"loss": loss * (2 / len(self.quantiles))}
+
+    def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
+        """Returns sums over the samples and steps for each channel (c), in the unit of the data: the absolute errors of
+        the median (`median`) and of the two BASELINES, the count of values between the lowest and the highest quantile
+        (`inside`), and the count of known values (`known`)."""
+        periodic, error = (each.to(output.device) for each in self.learned_tensors)
+        difference, last, period, _ = targets.values.unbind(1)
+        is_present, predicted = ~difference.isnan(), self.predicted(output, targets)
+        future = torch.where(periodic, period, last) + difference * error
+        errors = {
+            "median": (predicted[..., self.quantiles.index(0.5)] - difference) * error,
+            "last_value": last - future, "last_period": period - future,
+        }  # fmt: skip
+        sums = {name: torch.where(is_present, each.abs(), 0.0).sum((0, 1)) for name, each in errors.items()}
+        inside = is_present & (predicted[..., 0] <= difference) & (difference <= predicted[..., -1])
+        return {**sums, "inside": inside.sum((0, 1)), "known": is_present.sum((0, 1))}
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """`loss`; for each channel the mean absolute error of the forecast in the unit of the data (`mae`) and those of
+        the baselines (`mae_last_value`, and with a `period` `mae_last_period`), and the share of the true values
+        between the lowest and the highest quantile (`coverage`). With several channels: `mae_NAME` and so on."""
+        metrics = {"loss": Metric("pinball loss, in errors of the baseline", of_sums=per_target)}
+        errors = {"mae": "median", "mae_last_value": "last_value"}
+        errors |= {"mae_last_period": "last_period"} if self.period else {}
+        for number, channel in enumerate(self.channels):
+            ending = f"_{channel}" if len(self.channels) > 1 else ""
+            for name, kind in errors.items():
+                ranked = False if kind == "median" else None
+                mean = partial(channel_mean, name=kind, number=number)
+                metrics[name + ending] = Metric("of the channel", ranked, of_sums=mean)
+            inside = partial(channel_mean, name="inside", number=number)
+            metrics[f"coverage{ending}"] = Metric("share of values", None, of_sums=inside)
+        return metrics
+
+    @property
+    def vectors(self) -> list[str]:
+        levels = [f"quantiles.{channel}.{quantile:g}" for channel in self.channels for quantile in self.quantiles]
+        return [*(f"{key}.{channel}" for key in ("values", *BASELINES) for channel in self.channels), *levels]
+
+    def as_answer(self, value: Any) -> Any:
+        """Returns a value of the target column as lists of numbers by channel."""
+        return by_channel(self.channels, self.future(value))
+
+    def reporter(self) -> Reporter:
+        return ForecastReporter(self.channels, self.quantiles, self.learned.error, bool(self.period))
+
+    def answers(self, output: Float[Tensor, "s v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
+        """Returns for every sample the forecast in the unit of the data, {"values": {"air": [12.5, ...]}} with one
+        number per step, in the same form the baselines `last_value` and (with a `period`) `last_period`, and
+        {"quantiles": {"air": {"0.1": [11.0, ...], ...}}}. The answer to a sample without the input is an error."""
+        periodic, error = self.learned_tensors
+        _, last, period, _ = targets.values.cpu().unbind(1)
+        base = torch.where(periodic, period, last)[..., None]
+        quantiles = base + self.predicted(output, targets).cpu() * error[..., None]
+        answers: list[dict[str, Any]] = []
+        for sample in range(batch.first.samples):
+            if last[sample].isnan().any():
+                answers.append({"error": f"the input {self.input!r} is missing"})
+                continue
+            answer = {"values": by_channel(self.channels, quantiles[sample, ..., self.quantiles.index(0.5)])}
+            answer |= {"last_value": by_channel(self.channels, last[sample])}
+            answer |= {"last_period": by_channel(self.channels, period[sample])} if self.period else {}
+            answer["quantiles"] = {
+                channel: by_channel([f"{quantile:g}" for quantile in self.quantiles], quantiles[sample, :, number])
+                for number, channel in enumerate(self.channels)
+            }
+            answers.append(answer)
+        return answers
+
+
+def by_channel(names: Sequence[str], values: Float[Tensor, "h c"]) -> dict[str, list[float | None]]:
+    """Returns the columns of an array by name; a missing number becomes None."""
+    columns = values.T.tolist()
+    return {name: [None if math.isnan(x) else x for x in column] for name, column in zip(names, columns, strict=True)}
+
+
+def channel_mean(sums: Mapping[str, Tensor], name: str, number: int) -> float:
+    """Returns the mean of the sum `name` over the known values of the channel with index `number`."""
+    return float(sums[name][number] / sums["known"][number].clamp(min=1))
+
+
+EXAMPLE = Example(
+    options={"target": "future", "input": "wave"},
+    inputs={
+        "wave": {
+            "use": "sensor",
+            "channels": {"a": "m", "b": "m"},
+            "rate": 2,
+            "window": 2,
+            "period": 3,
+            "relative": True,
+        },
+        "image": {"use": "image", "patch_size": 4, "channels": 1, "size": 8},
+    },
+)
