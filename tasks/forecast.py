@@ -39,7 +39,7 @@ class Spread(Record):
 
 class Forecast(Task):
     """Predicts the measurements of the input `input` (`use: sensor`) after its last one, which are in the data column
-    `target`, with the shape (steps, channels). The data set `table` with the option `horizon` has such a column.
+    `target`, with the shape (steps, channels). A stream of the data set `table` with a `horizon` has such a column.
 
         inputs: {air: {use: sensor, channels: {temp: °F}, window: 6, period: 24, relative: true}}
         tasks: {next: {use: forecast, target: air_future, input: air}}
@@ -205,8 +205,9 @@ class Forecast(Task):
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
         """Returns the unchanged batch, and the slots that the pooling reads with the targets: values (s, 4, h, c), for
         each sample, step and channel the difference of the future from the chosen baseline, in units of its error (NaN
-        if missing), the two BASELINES (NaN without the input), and the scale of predicted differences. Only the values of the input's tokens, which the
-        model reads, enter the baselines. `count` is the number of known differences."""
+        if missing), the two BASELINES (NaN without the input), and the scale of predicted differences. Only the values
+        of the input's tokens, which the model reads, enter the baselines. `count` is the number of known
+        differences."""
         slots, groups = slots_read(self.pooling, batch.first)
         periodic, error = self.learned_tensors
         values = torch.full((batch.first.samples, 4, self.steps, len(self.channels)), math.nan)

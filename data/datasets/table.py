@@ -44,12 +44,16 @@ def seconds_of(duration: str | float, name: str) -> float:
 class TableStream:
     """The channels of one sensor. `rate` is their number of measurements per second, or `every` the time between two of
     them (`1 h`): each window then has the same number of measurements, and NaN where one is missing. null: a window has
-    the measurements of the table and their times. Raises ValueError if there is no column, if `rate` is not more than
-    0, and if both `rate` and `every` are set."""
+    the measurements of the table and their times.
+
+    With `horizon` (`24 h`), the stream `s` also has the column `s_future`, for the task `forecast`: its measurements
+    (steps, channels) in this time after the window; None if there are none. Raises ValueError if there is no column, if
+    `rate` is not more than 0, if both `rate` and `every` are set, and for a `horizon` without them."""
 
     columns: list[str]
     rate: float | None = None
     every: str | float | None = None
+    horizon: str | float | None = None
 
     def __post_init__(self):
         if not self.columns or len(set(self.columns)) < len(self.columns):
@@ -60,6 +64,8 @@ class TableStream:
             seconds_of(self.every, "every")
             if self.rate is not None:
                 raise ValueError("set `rate` or `every`, not both")
+        if self.ahead and self.interval is None:
+            raise ValueError("horizon needs `every` or `rate`: the measurements must be evenly spaced")
 
     @cached_property
     def interval(self) -> float | None:
@@ -67,6 +73,11 @@ class TableStream:
         if self.every is not None:
             return seconds_of(self.every, "every")
         return None if self.rate is None else 1 / self.rate
+
+    @cached_property
+    def ahead(self) -> float:
+        """The horizon in seconds; 0 without one."""
+        return 0.0 if self.horizon is None else seconds_of(self.horizon, "horizon")
 
     def count(self, seconds: float) -> int:
         """Returns the number of measurements in a time, at least 1."""
@@ -91,33 +102,27 @@ class Table(OwnFiles):
     are the sensors; a sample has {"values": (times, channels), "seconds": (times,)} for each of them, with the time
     since the start of the window, or only the values if the stream has a `rate`. A missing cell is a missing value
     (NaN). `files` are columns of paths, relative to the folder of the table, of which the window has the last one.
-    `label` is the column of the label. With `horizon` (`24 h`), each stream `s` that has a `rate` or `every` also has a
-    column `s_future`: its measurements (steps, channels) in the time after the window, for the task `forecast`; None if
-    there are none. The key of a sample is the time of its first and last measurement.
+    `label` is the column of the label. The key of a sample is the time of its first and last measurement.
 
         {use: table, train: log.csv, time: time, window: 5 s, stride: 2.5 s, label: {column: state, at: last},
          streams: {vibration: {columns: [x, y, z], rate: 10}, climate: {columns: [temp, pressure], rate: 2}}}
 
     Without `val`, the last tenth of the windows of train is used for validation. A window that begins less than one
-    window (and `horizon`) after the end of the last training window is in neither split. `data.split: {val: 0.2, test:
+    window (and horizon) after the end of the last training window is in neither split. `data.split: {val: 0.2, test:
     0.2}` is also a division by time, unless it has `group` or `stratify`. The table is read in parts, and stored in the
     cache folder. Raises ValueError if a duration or a column is invalid."""
 
     def __init__(
         self, *, train: str, val: str | None = None, test: str | None = None, time: str, window: str | float,
         stride: str | float | None = None, streams: dict[str, TableStream], files: list[str] | None = None,
-        label: TableLabel | None = None, horizon: str | float | None = None,
+        label: TableLabel | None = None,
     ):  # fmt: skip
         super().__init__(train, val, test)
         self.time, self.streams, self.files, self.label = time, streams, files or [], label
-        self.window, self.stride, self.horizon = window, stride, horizon
+        self.window, self.stride = window, stride
         self.size = seconds_of(window, "window")
         self.step = self.size if stride is None else seconds_of(stride, "stride")
-        self.ahead = 0.0 if horizon is None else seconds_of(horizon, "horizon")
-        regular = [name for name, stream in streams.items() if stream.interval]
-        if self.ahead and not regular:
-            raise ValueError("horizon needs a stream with `every` or `rate`, whose measurements are evenly spaced")
-        futures = [name + FUTURE for name in regular] if self.ahead else []
+        futures = [name + FUTURE for name, stream in streams.items() if stream.ahead]
         names = [*streams, *self.files, *([label.column] if label else []), *futures]
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"{twice[0]!r} is the name of two columns of the samples; rename the stream")
@@ -142,7 +147,7 @@ class Table(OwnFiles):
         labels = {self.label.column: self.label.at} if self.label else {}
         channels = {name: stream.columns for name, stream in self.streams.items()}
         arrays = prepare_table(path, self.time, channels, self.files, list(labels))
-        windows = Windows(arrays, path, dict(self.streams), tuple(self.files), labels, self.size, self.step, self.ahead)
+        windows = Windows(arrays, path, dict(self.streams), tuple(self.files), labels, self.size, self.step)
         if not len(windows):
             times = arrays["time"]
             breaks = np.flatnonzero(np.diff(times) > self.size) + 1
@@ -220,8 +225,6 @@ class Windows(ByColumn):
     labels: Mapping[str, str]
     size: float
     step: float
-    ahead: float = 0.0
-    """The time after a window, in seconds, whose measurements are in the columns of the future."""
     chosen: tuple[int, ...] | None = None
     """The numbers of the windows, if these are only some of all windows."""
     at_end: bool = False
@@ -229,6 +232,11 @@ class Windows(ByColumn):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}
+
+    @property
+    def ahead(self) -> float:
+        """The time after a window, in seconds, whose measurements are in columns of the future."""
+        return max(stream.ahead for stream in self.streams.values())
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -268,8 +276,8 @@ class Windows(ByColumn):
         for name, stream in self.streams.items():
             if names is None or name in names:
                 row[name] = self._measurements(name, stream, start, self.size)
-            if self.ahead and stream.interval and (names is None or name + FUTURE in names):
-                row[name + FUTURE] = self._measurements(name, stream, start + self.size, self.ahead)
+            if stream.ahead and (names is None or name + FUTURE in names):
+                row[name + FUTURE] = self._measurements(name, stream, start + self.size, stream.ahead)
         for name in self.files:
             if names is None or name in names:
                 value = self._value(name, start, "last")
@@ -285,7 +293,7 @@ class Windows(ByColumn):
             for name, stream in self.streams.items()
         }
         options = [streams, list(self.files), dict(self.labels), self.size, self.step, list(self.chosen or ())]
-        options += [self.ahead, self.at_end] if self.ahead else []
+        options += [self.at_end] if self.at_end else []
         return Fingerprint("Windows", self.arrays.about["source"], options).hex
 
     def _range(self, name: str, start: float, size: float) -> tuple[np.ndarray, slice]:

@@ -276,8 +276,8 @@ def time_is_kept(wiring: Wiring, model: Part) -> Problems:
         with suppress(ValueError, TypeError):  # inputs_can_be_built reports an input that cannot be built
             if SECONDS in part.target.Chopper.axes and part.of(part.target.Chopper)().needs_whole:
                 message = (
-                    f"each token depends on the complete clip, but {used!r} must hide the future: use "
-                    "{use: audio}, normalize: data and no trim, or another attention"
+                    f"each token depends on the complete item, but {used!r} must hide the future: use "
+                    "{use: audio}, normalize: data and no trim, for a sensor relative: false, or another attention"
                 )
                 yield ("inputs", name), message
 

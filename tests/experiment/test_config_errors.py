@@ -44,7 +44,7 @@ def lines_of(path, *overrides: str) -> list[str]:
 @pytest.mark.parametrize("sound", ["{use: audio, normalize: clip}", "{use: audio_stem}"])
 def test_no_clip_is_known_to_its_end_where_attention_follows_time(plain, sound):
     given = (f"inputs.sound={sound}", "model.attention=same_sample & causal(seconds)")
-    assert any("inputs.sound: each token depends on the complete clip" in line for line in lines_of(plain, *given))
+    assert any("inputs.sound: each token depends on the complete item" in line for line in lines_of(plain, *given))
     assert not any("complete clip" in line for line in lines_of(plain, given[0], "model.attention=causl"))
 
 
@@ -221,7 +221,7 @@ WRONG = [
     ("tasks.lm={use: language_modeling}", "tasks.lm: LanguageModeling needs 'target': text"),
     (
         "tasks.lm.use=task",
-        "tasks.lm.use: nothing is named 'task'; possible: classification, ctc, language_modeling, "
+        "tasks.lm.use: nothing is named 'task'; possible: classification, ctc, forecast, language_modeling, "
         "masked_diffusion, masked_modeling, next_item, reconstruction, regression, "
         "sequence_to_sequence",
     ),

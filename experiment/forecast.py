@@ -1,0 +1,130 @@
+"""`chopmix predict RUN --horizon N`: the N steps after the last row of a table, as rows and as a picture.
+
+{"time": "2010-12-31T00:00:00.000", "step": 1, "channel": "temp", "value": 47.6, "quantiles": {"0.1": 47.4, "0.9":
+ 47.7}, "last_value": 48.2, "last_period": 47.8}
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ..data.datasets.table import Table
+from ..data.table_files import moment
+from ..files.writing import write_bytes
+from ..tasks.forecast import Forecast
+from ..tasks.measuring.forecast_report import LABELS
+from .run import Run
+from .run_folder import RunError
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextSteps:
+    """The forecast of one task from the end of a table."""
+
+    task: str
+    answer: Mapping[str, Any]
+    """The answer of the task (`Forecast.answers`)."""
+    past: Mapping[str, Float[np.ndarray, "m"]]
+    """The measurements in the last window by channel."""
+    past_times: Float[np.ndarray, "m"]
+    times: Float[np.ndarray, "h"]
+    """The times of the predicted steps in seconds."""
+    dates: bool
+    """Whether the times are seconds since 1970."""
+
+    def rows(self, with_task: bool) -> list[dict[str, Any]]:
+        """Returns one row per channel and step; `with_task`: with the name of the task."""
+        baselines = [name for name in ("last_value", "last_period") if name in self.answer]
+        return [
+            {**({"task": self.task} if with_task else {}),
+             "time": moment(time, self.dates), "step": step + 1, "channel": channel, "value": values[step],
+             "quantiles": {level: levels[step] for level, levels in self.answer["quantiles"][channel].items()},
+             **{name: self.answer[name][channel][step] for name in baselines}}
+            for channel, values in self.answer["values"].items()
+            for step, time in enumerate(self.times.tolist())
+        ]  # fmt: skip
+
+    def axis(self, times: Float[np.ndarray, "n"]) -> Any:
+        """Returns times as a picture shows them: as dates if they are dates, else as seconds."""
+        return [datetime.fromtimestamp(time, UTC) for time in times.tolist()] if self.dates else times
+
+    def draw(self, channel: str, canvas: Any) -> None:
+        """Draws a channel: its last window, and the forecast with its lowest and highest quantile."""
+        levels = list(self.answer["quantiles"][channel].items())
+        count, times = len(self.times), self.axis(self.times)
+        canvas.plot(self.axis(self.past_times), self.past[channel], color="0.3", label="measured")
+        if "last_period" in self.answer:
+            values, label = self.answer["last_period"][channel][:count], LABELS["last_period"]
+            canvas.plot(times, values, ":", color="C1", label=label)
+        canvas.plot(times, self.answer["values"][channel][:count], color="C0", label=LABELS["values"])
+        if len(levels) > 1:
+            (low, lowest), (high, highest) = levels[0], levels[-1]
+            band = {"color": "C0", "alpha": 0.25, "linewidth": 0, "label": f"quantiles {low} to {high}"}
+            canvas.fill_between(times, lowest[:count], highest[:count], **band)
+        canvas.set(ylabel=channel, xlabel="" if self.dates else "seconds")
+        canvas.legend(fontsize=8)
+
+
+def next_steps(run: Run, data: str | None, horizon: int) -> list[NextSteps]:
+    """Returns the forecast of each task `forecast` of a run for the `horizon` steps after the last row of the table
+    `data` (None: the last table of the run's training). Raises RunError if the run has no such task, was not trained on
+    a table, or forecasts fewer steps; DataError if the table cannot be read or is shorter than a window."""
+    tasks = {name: task for name, task in run.tasks.items() if isinstance(task, Forecast)}
+    if not tasks:
+        raise RunError(f"{run.folder} has no task `forecast`, so it has no --horizon")
+    if horizon < 1:
+        raise RunError(f"--horizon must be at least 1 step, not {horizon}")
+    for name, task in tasks.items():
+        if horizon > task.steps:
+            raise RunError(
+                f"--horizon {horizon}: the task {name!r} of {run.folder} was trained to forecast {task.steps} steps; "
+                "for more, train with a longer `horizon` of the stream"
+            )
+    table = run.config.data.dataset() if run.has_dataset else None
+    if not isinstance(table, Table):
+        raise RunError(f"{run.folder} was not trained on a table, so the time after its end is unknown; use --input")
+    if data is not None:
+        path = Path(os.path.expanduser(data))
+        if path.suffix.lower() not in (".csv", ".parquet"):
+            raise RunError(f"--data {data}: --horizon needs a table (.csv or .parquet)")
+        table = table.like(str(path), label=False)
+    window = table.latest()
+    row, start, dates = window.row(0), float(window.starts[0]), bool(window.arrays.about["dates"])
+    columns = run.wiring.columns
+    sample = {name: row[columns[name]] for name in run.choppers if row.get(columns[name]) is not None}
+    answer = run.predict(sample)
+    found = []
+    for name, task in tasks.items():
+        column, of_task = columns[task.input], answer.get(name, answer)
+        if "error" in of_task:
+            raise RunError(f"{window.keys[0]}: {of_task['error']}")
+        values, interval = row[column], table.streams[column].interval
+        past = {channel: values[:, number] for channel, number in zip(task.channels, task.columns)}
+        end = start + window.size
+        past_times, times = start + interval * np.arange(len(values)), end + interval * np.arange(horizon)
+        found.append(NextSteps(task=name, answer=of_task, past=past, past_times=past_times, times=times, dates=dates))
+    return found
+
+
+def write_picture(path: Path, forecasts: Sequence[NextSteps]) -> None:
+    """Writes a picture (PNG) with a row for each channel."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    parts = [(each, channel) for each in forecasts for channel in each.answer["values"]]
+    with rc_context({"text.parse_math": False}):  # a `$` in a name does not begin a formula
+        figure = Figure(figsize=(9.0, 1.2 + 2.8 * len(parts)), layout="constrained")
+        for canvas, (each, channel) in zip(figure.subplots(len(parts), squeeze=False)[:, 0], parts):
+            each.draw(channel, canvas)
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=110)
+    write_bytes(path, content.getvalue())
