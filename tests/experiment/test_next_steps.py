@@ -79,7 +79,7 @@ def test_the_future_is_the_time_after_the_window(here):
 
 
 @given(
-    window=st.integers(1, 60), horizon=st.integers(1, 30), stride=st.integers(1, 9), share=st.floats(0.1, 0.4)
+    window=st.integers(1, 12), horizon=st.integers(1, 12), stride=st.integers(1, 5), share=st.floats(0.2, 0.4)
 )  # fmt: skip
 def test_no_split_reads_what_the_split_before_it_predicts(window, horizon, stride, share, tmp_path_factory):
     folder = tmp_path_factory.mktemp("table")
