@@ -166,7 +166,7 @@ class Forecast(Task):
                 raise DataError(f"period {self.period} is longer than the {len(item)} measurements of {self.input!r}")
             if np.ndim(count) and future.shape != count.shape:
                 raise DataError(f"column {self.target!r}: its values have {len(count)} and {len(future)} steps")
-            difference = (future - self.baselines(chopper.chop(item).values, len(future))).double()
+            difference = (future - self.baselines(chopper.chop(item).values[None], len(future))[0]).double()
             known = ~future.isnan()
             sums, squares = sums + difference.abs().nansum(1), squares + difference.square().nan_to_num()
             count = count + known.long()
@@ -181,20 +181,24 @@ class Forecast(Task):
         error = torch.where(error > 1e-6 * mean, error, torch.where(mean > 0, mean, torch.ones_like(mean)))
         return Spread(baseline=[BASELINES[number] for number in best.tolist()], error=error.T.tolist())
 
-    def baselines(self, tokens: Float[Tensor, "t p"], steps: int) -> Float[Tensor, "2 h c"]:
-        """Returns the two BASELINES for the steps after an item of the input, from the values of its tokens. A missing
+    def past(self, tokens: Float[Tensor, "s t p"]) -> Float[Tensor, "s m c"]:
+        """Returns the values of the predicted channels in the unit of the data, one row per measurement."""
+        values = self.chopper.measured(tokens.flatten(0, 1))
+        return values.reshape(len(tokens), -1, len(self.chopper.names))[..., self.columns]
+
+    def baselines(self, tokens: Float[Tensor, "s t p"], steps: int) -> Float[Tensor, "s 2 h c"]:
+        """Returns the two BASELINES for the steps after items of the input, from the values of their tokens. A missing
         value of the last period is replaced by the last known value, and this one, if the item has none, by the
         channel's mean in the training data."""
-        chopper = self.chopper
         past = self.past(tokens)
-        mean = chopper.measured(torch.zeros(1, tokens.shape[1]))[0, self.columns]
-        known = ~past.isnan()
-        latest = (known * torch.arange(1, len(past) + 1)[:, None]).argmax(0, keepdim=True)
-        last = torch.where(known.any(0), past.gather(0, latest)[0], mean).expand(steps, -1)
-        if not self.period or self.period > len(past):
-            return torch.stack([last, last])
-        season = past[len(past) - self.period + torch.arange(steps) % self.period]
-        return torch.stack([last, torch.where(season.isnan(), last, season)])
+        mean = self.past(torch.zeros_like(tokens[:1, :1]))[0, 0]
+        known, count = ~past.isnan(), past.shape[1]
+        latest = (known * torch.arange(1, count + 1)[:, None]).argmax(1, keepdim=True)
+        last = torch.where(known.any(1, keepdim=True), past.gather(1, latest), mean).expand(-1, steps, -1)
+        if not self.period or self.period > count:
+            return torch.stack([last, last], 1)
+        season = past[:, count - self.period + torch.arange(steps) % self.period]
+        return torch.stack([last, torch.where(season.isnan(), last, season)], 1)
 
     def summary(self, values: Sequence[Any]) -> str:
         return f"{len(values):,} futures of {self.steps} steps of {', '.join(self.channels)}" if self.learned else ""
@@ -213,12 +217,12 @@ class Forecast(Task):
         values = torch.full((batch.first.samples, 4, self.steps, len(self.channels)), math.nan)
         for planned in batch.sets.values():
             if (chunk := planned.chunks.get(self.input)) is not None:
-                counts = chunk.counts.tolist()
-                firsts = torch.tensor([0, *counts[:-1]]).cumsum(0)
-                samples = planned.tokens.sample.flatten()[chunk.slots[firsts]] - 1
-                for sample, tokens in zip(samples.tolist(), chunk.values.split(counts)):
-                    values[sample, 1:3] = self.baselines(tokens, self.steps)
-                    values[sample, 3] = self.scale(tokens)
+                items = planned.tokens.sample.flatten()[chunk.slots[chunk.counts.cumsum(0) - 1]] - 1
+                for count in chunk.counts.unique().tolist():  # items of the same length together
+                    of_items = chunk.counts == count
+                    tokens = chunk.values[of_items.repeat_interleave(chunk.counts)].unflatten(0, (-1, count))
+                    values[items[of_items], 1:3] = self.baselines(tokens, self.steps)
+                    values[items[of_items], 3] = self.scale(tokens)[:, None].expand(-1, self.steps, -1)
         for sample, value in enumerate(batch.first.labels[self.target]):
             if value is not None:
                 base = torch.where(periodic, values[sample, 2], values[sample, 1])
@@ -228,21 +232,18 @@ class Forecast(Task):
             values=values, slots=slots, groups=groups, count=count, of_encoder=batch.encoder is not None
         )
 
-    def scale(self, tokens: Float[Tensor, "t p"]) -> Float[Tensor, "c"]:
-        """Returns the factor of the predicted differences of an item. If the model reads the input `relative`, this is
-        the root mean square of the differences in the item (from one period before, or from the last value), divided
-        by that of the baseline's errors in the training data. Otherwise 1."""
+    def scale(self, tokens: Float[Tensor, "s t p"]) -> Float[Tensor, "s c"]:
+        """Returns the factors of the predicted differences of items. If the model reads the input `relative`, a factor
+        is the root mean square of the differences in the item (from one period before, or from the last value), divided
+        by that of the baseline's errors in the training data. Otherwise it is 1."""
         periodic, error = self.learned_tensors
         if not self.chopper.relative:
-            return torch.ones(len(periodic))
+            return torch.ones(len(tokens), len(periodic))
         past = self.past(tokens)
-        found = differences(past, torch.zeros(len(past), dtype=torch.long), torch.arange(len(past)), 1, self.period)
-        typical = error.square().mean(0).sqrt()
-        return torch.where(periodic, found.season_scale[0], found.change_scale[0]) / typical
-
-    def past(self, tokens: Float[Tensor, "t p"]) -> Float[Tensor, "m c"]:
-        """Returns the values of the predicted channels in the unit of the data, one row per measurement."""
-        return self.chopper.measured(tokens).reshape(-1, len(self.chopper.names))[:, self.columns]
+        items, count = past.shape[:2]
+        item, index = torch.arange(items).repeat_interleave(count), torch.arange(count).repeat(items)
+        found = differences(past.flatten(0, 1), item, index, items, self.period)
+        return torch.where(periodic, found.season_scale, found.change_scale) / error.square().mean(0).sqrt()
 
     def supervised(self, batch: Batch, targets: Targets) -> Bool[Tensor, "s"]:
         return known_values(targets.values[:, 0])

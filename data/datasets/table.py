@@ -312,7 +312,11 @@ class Windows(ByColumn):
             return {"values": values, "seconds": np.maximum(seconds, 0.0)}
         count = stream.count(size)
         grid = np.full((count, len(stream.columns)), np.nan, np.float32)
-        for slot, row in zip(np.clip(np.round(seconds / stream.interval), 0, count - 1).astype(int).tolist(), values):
+        slots = np.clip(np.round(seconds / stream.interval), 0, count - 1).astype(int)
+        if (np.diff(slots) > 0).all():
+            grid[slots] = values
+            return grid
+        for slot, row in zip(slots.tolist(), values):
             grid[slot] = np.where(np.isnan(row), grid[slot], row)  # the last measurement of the slot
         return grid
 

@@ -34,13 +34,13 @@ def task_of(channels=("a", "b"), window=1, period=3, steps=4, baseline="last_per
 def test_baselines_are_those_of_a_loop(past, period, steps, window):
     task = task_of(["a"], window, period, steps)
     past += [math.nan] * (-len(past) % window)  # the chopper pads the last token with missing values
-    tokens = task.chopper.chop(task.chopper.decode(past)).values
+    tokens = task.chopper.chop(task.chopper.decode(past)).values[None]
     last = next((value for value in reversed(past) if not math.isnan(value)), 0.5)
     expected = []
     for step in range(steps):
         season = past[len(past) - period + step % period] if period and period <= len(past) else math.nan
         expected.append(last if math.isnan(season) else season)
-    found = task.baselines(tokens, steps)
+    found = task.baselines(tokens, steps)[0]
     assert found[0, :, 0].tolist() == pytest.approx([last] * steps, abs=1e-4)
     assert found[1, :, 0].tolist() == pytest.approx(expected, abs=1e-4)
 
@@ -56,8 +56,8 @@ def test_losses_and_metrics_are_those_of_scikit_learn(baseline, relative):
     future = torch.from_numpy(random.normal(size=(samples, steps, 2)).astype(np.float32))
     future[1, 2, 0] = future[3, :, 1] = math.nan
     for number, each in enumerate(past):
-        tokens = task.chopper.chop(task.chopper.decode(each)).values
-        values[number, 1:3], values[number, 3] = task.baselines(tokens, steps), task.scale(tokens)
+        tokens = task.chopper.chop(task.chopper.decode(each)).values[None]
+        values[number, 1:3], values[number, 3] = task.baselines(tokens, steps)[0], task.scale(tokens)[0]
     base = values[:, 1 + (baseline == "last_period")]
     values[:, 0] = (future - base) / error
     output = torch.from_numpy(random.normal(size=(samples, steps * 2 * 3)).astype(np.float32))
