@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Annotated, Any, Literal
 
@@ -26,6 +26,9 @@ from .measuring.report import Reporter
 
 BASELINES = ("last_value", "last_period")
 """The baselines: the last value, and the value at the same time in the last period."""
+
+FITTED = 256
+"""The number of items from which `fit` computes at a time."""
 
 
 class Spread(Record):
@@ -148,10 +151,28 @@ class Forecast(Task):
     def fit(self, data: TrainingColumns) -> Spread:
         """Returns the better baseline of each channel and its errors. Raises DataError if no sample has both the input
         and the target, if the input is shorter than a period, or if its last token would be padded."""
-        sums: Any = 0.0
-        count: Any = 0
-        squares: Any = 0.0
-        chopper = self.chopper
+        sums = squares = count = torch.zeros((), dtype=torch.float64)
+        for tokens, futures in self.stacked(data):
+            difference = (futures[:, None] - self.baselines(tokens, futures.shape[1])).double()
+            sums = sums + difference.abs().nansum((0, 2))
+            squares = squares + difference.square().nansum(0)
+            count = count + (~futures.isnan()).sum(0)
+        if not count.dim():
+            raise DataError(f"no training sample has both the input {self.input!r} and the column {self.target!r}")
+        if empty := [name for name, known in zip(self.channels, count.sum(0).tolist()) if not known]:
+            raise DataError(f"column {self.target!r}: {empty[0]!r} has no value in the training data")
+        best = sums.argmin(0)  # a tie is that of the last value
+        chosen = squares[best, :, torch.arange(len(best))].T  # (h, c)
+        error = (chosen / count.clamp(min=1)).sqrt()
+        mean = (chosen.sum(0) / count.sum(0)).sqrt()
+        error = torch.where(error > 1e-6 * mean, error, torch.where(mean > 0, mean, torch.ones_like(mean)))
+        return Spread(baseline=[BASELINES[number] for number in best.tolist()], error=error.T.tolist())
+
+    def stacked(self, data: TrainingColumns) -> Iterator[tuple[Float[Tensor, "s t p"], Float[Tensor, "s h c"]]]:
+        """Yields the values of the tokens of training items and their futures, of FITTED items of the same length
+        together. Raises DataError like `fit`."""
+        waiting: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        chopper, steps = self.chopper, 0
         for raw, value in data.pairs(self.input, self.target):
             try:
                 item, future = chopper.decode(raw), self.future(value)
@@ -164,22 +185,14 @@ class Forecast(Task):
                 )
             if self.period and self.period > len(item):
                 raise DataError(f"period {self.period} is longer than the {len(item)} measurements of {self.input!r}")
-            if np.ndim(count) and future.shape != count.shape:
-                raise DataError(f"column {self.target!r}: its values have {len(count)} and {len(future)} steps")
-            difference = (future - self.baselines(chopper.chop(item).values[None], len(future))[0]).double()
-            known = ~future.isnan()
-            sums, squares = sums + difference.abs().nansum(1), squares + difference.square().nan_to_num()
-            count = count + known.long()
-        if not np.ndim(count):
-            raise DataError(f"no training sample has both the input {self.input!r} and the column {self.target!r}")
-        if empty := [name for name, known in zip(self.channels, count.sum(0).tolist()) if not known]:
-            raise DataError(f"column {self.target!r}: {empty[0]!r} has no value in the training data")
-        best = sums.argmin(0)  # a tie is that of the last value
-        chosen = squares[best, :, torch.arange(len(best))].T  # (h, c)
-        error = (chosen / count.clamp(min=1)).sqrt()
-        mean = (chosen.sum(0) / count.sum(0)).sqrt()
-        error = torch.where(error > 1e-6 * mean, error, torch.where(mean > 0, mean, torch.ones_like(mean)))
-        return Spread(baseline=[BASELINES[number] for number in best.tolist()], error=error.T.tolist())
+            if len(future) != (steps := steps or len(future)):
+                raise DataError(f"column {self.target!r}: its values have {steps} and {len(future)} steps")
+            group = waiting.setdefault(len(item), [])
+            group.append((chopper.chop(item).values, future))
+            if len(group) == FITTED:
+                yield tuple(map(torch.stack, zip(*waiting.pop(len(item)))))
+        for group in waiting.values():
+            yield tuple(map(torch.stack, zip(*group)))
 
     def past(self, tokens: Float[Tensor, "s t p"]) -> Float[Tensor, "s m c"]:
         """Returns the values of the predicted channels in the unit of the data, one row per measurement."""

@@ -244,6 +244,11 @@ class Windows(ByColumn):
         starts = self._all_starts
         return starts if self.chosen is None else starts[list(self.chosen)]
 
+    @cached_property
+    def _tolerance(self) -> float:
+        """The time by which two times may differ that are meant to be equal: a thousandth of the median step."""
+        return 1e-3 * typical_step(self.arrays["time"])
+
     @property
     def _all_starts(self) -> np.ndarray:
         times = self.arrays["time"]
@@ -254,8 +259,8 @@ class Windows(ByColumn):
     @cached_property
     def keys(self) -> Sequence[str]:
         times, starts = self.arrays["time"], self._all_starts
-        firsts = np.searchsorted(times, starts - tolerance(times), side="left")
-        lasts = np.searchsorted(times, starts + self.size - tolerance(times), side="left") - 1
+        firsts = np.searchsorted(times, starts - self._tolerance, side="left")
+        lasts = np.searchsorted(times, starts + self.size - self._tolerance, side="left") - 1
         for moment_of in (moment, exact_moment):  # all windows have different keys
             texts = [
                 [moment_of(time, self.arrays.about["dates"]) for time in times[n].tolist()] for n in (firsts, lasts)
@@ -298,7 +303,7 @@ class Windows(ByColumn):
 
     def _range(self, name: str, start: float, size: float) -> tuple[np.ndarray, slice]:
         """Returns the times of a column or stream, and the part of them in the `size` seconds from `start`."""
-        times, allowed = self.arrays[f"{name}-time"], tolerance(self.arrays["time"])
+        times, allowed = self.arrays[f"{name}-time"], self._tolerance
         first, end = np.searchsorted(times, [start - allowed, start + size - allowed], side="left")
         return times, slice(int(first), int(end))
 
@@ -328,11 +333,6 @@ class Windows(ByColumn):
             return None
         code = {"first": codes[0], "last": codes[-1]}.get(at)
         return self.arrays.about["values"][name][Counter(codes).most_common(1)[0][0] if code is None else code]
-
-
-def tolerance(times: np.ndarray) -> float:
-    """Returns the time by which two times may differ that are meant to be equal: a thousandth of the median step."""
-    return 1e-3 * typical_step(times)
 
 
 def typical_step(times: np.ndarray) -> float:
