@@ -1,4 +1,4 @@
-"""`chopmix new table`: a classifier of windows of measurements, or a model of the next measurements."""
+"""`chopmix new table`: a classifier of windows of measurements, or a forecast of the next measurements."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ TIMES = ("time", "timestamp", "datetime", "date", "seconds", "t")
 """Names of columns that are probably the time."""
 MOST_ROWS = 200_000
 """The number of rows that are inspected, except for their times."""
+SHARE = 0.15
+"""The share of val and of test."""
+DAY = 86400.0
+"""The number of seconds in a day."""
 MOST_CLASSES = 30
 """A column with more different values is not a column of classes."""
 
@@ -34,6 +38,23 @@ class Found:
     channels: list[str]
     unused: list[str]
     """Columns that are neither numbers, nor classes, nor the time."""
+    regular: bool
+    """Whether almost all rows follow the row before them after the median time."""
+    times: Sequence[float]
+    """The times of all rows in seconds."""
+
+    def most_rows(self, window: float) -> int:
+        """Returns the largest number of rows in a time of `window` seconds."""
+        times = np.asarray(self.times)
+        return int((np.searchsorted(times, times + window * (1 - 1e-9)) - np.arange(len(times))).max())
+
+    @property
+    def period(self) -> int | None:
+        """The number of rows in a day, or in a week of daily rows; None if there are fewer than 4 or more than 288, or
+        fewer than ten periods."""
+        rows = 7.0 if abs(self.step - DAY) < 60 else DAY / self.step
+        period = round(rows)
+        return period if abs(rows - period) < 1e-6 and 4 <= period <= 288 and 10 * period <= self.rows else None
 
 
 def inspected(path: Path) -> Found:
@@ -65,16 +86,23 @@ def inspected(path: Path) -> Found:
     if not channels:
         raise RunError(f"{path} has no column of numbers except the time; its columns are {', '.join(names)}")
     unused = [name for name in names if name not in (time, label, *channels)]
-    return Found(columns, time, len(seconds), step, label, channels, unused)
+    regular = bool((np.abs(np.diff(seconds) - step) <= 0.01 * step).mean() > 0.95)
+    return Found(columns, time, len(seconds), step, label, channels, unused, regular, seconds)
 
 
 def table(path: Path, encoder: str | None = None) -> Start:
     """Returns the configuration for a table of measurements over time: it classifies windows if the table has a column
-    of classes, and predicts the next measurements otherwise. Raises DataError or RunError if the table cannot be
-    read, or has no column of times or no channel."""
+    of classes. Otherwise it forecasts the next measurements if the rows are evenly spaced in time, and else predicts
+    the measurement after each one. Raises DataError or RunError if the table cannot be read, or has no column of times
+    or no channel."""
     found = inspected(path)
     streams = streams_of({name: found.columns[name] for name in found.channels}, found.step)
-    rows = 32 if found.rows > 3000 else 8
+    rows, period = 32 if found.rows > 3000 else 8, None
+    forecasts = not found.label and found.regular
+    if forecasts:
+        fitting = [n for n in (3, 2) if found.period and fits(found.rows, n * found.period, found.period)]
+        period = found.period if fitting else None
+        rows = fitting[0] * period if fitting else rows
     every = int(np.clip(found.rows // 2000, 1, rows // 2))
     window, stride = rows * found.step, every * found.step
     samples = max(0, found.rows - rows) // every + 1
@@ -84,7 +112,11 @@ def table(path: Path, encoder: str | None = None) -> Start:
         *[f"not used: {name!r}, in which not all values are numbers" for name in found.unused],
         f"windows of {duration(window)}, a new one every {duration(stride)}: about {samples:,} samples",
     ]
-    parts = ", ".join(f"{name}: {{columns: [{', '.join(map(quoted, c))}]}}" for name, (c, _) in streams.items())
+    target, horizon = max(streams, key=lambda name: streams[name][1]), period or rows // 2
+    even = {target: f", every: {duration(found.step)}, horizon: {duration(horizon * found.step)}"} if forecasts else {}
+    parts = ", ".join(
+        f"{name}: {{columns: [{', '.join(map(quoted, c))}]{even.get(name, '')}}}" for name, (c, _) in streams.items()
+    )
     data = [
         "dataset:", "  use: table", f"  train: {quoted(path)}", f"  time: {quoted(found.time)}",
         f"  window: {duration(window)}", f"  stride: {duration(stride)}", f"  streams: {{{parts}}}",
@@ -95,20 +127,37 @@ def table(path: Path, encoder: str | None = None) -> Start:
         tasks, best, attention = classification(counts, found.label), "val/accuracy", "same_sample"
         lines += [classes_line(counts), *advice(counts)]
         question = f"What is the {found.label} in a window of measurements?"
+    elif forecasts:
+        tasks, best = [f"next: {{use: forecast, target: {target}_future, input: {target}}}"], "val/loss"
+        attention, question = "same_sample", f"What are the next {horizon} measurements?"
+        lines.append(
+            f"`chopmix predict RUN --horizon {horizon} --output next.csv --picture` forecasts from the last row"
+        )
     else:
-        name = next(iter(streams))
-        tasks, best = [f"next: {{use: next_item, target: {name}, at: {name}}}"], "val/loss"
+        tasks, best = [f"next: {{use: next_item, target: {target}, at: {target}}}"], "val/loss"
         attention, question = "same_sample & causal", "What are the next measurements?"
+    options, token = "position: null", 1
+    if forecasts:
+        token = next(size for size in (6, 5, 4, 3, 2, 1) if rows % size == 0)
+        options = f"window: {token}, {f'period: {period}, ' if period else ''}relative: true"
     inputs = [
-        f"{name}: {{use: sensor, channels: {{{', '.join(f'{quoted(c)}: null' for c in stream)}}}, position: null}}"
+        f"{name}: {{use: sensor, channels: {{{', '.join(f'{quoted(c)}: null' for c in stream)}}}, "
+        f"{options if name == target else 'position: null'}}}"
         for name, (stream, _) in streams.items()
     ]
-    tokens = sum(int(np.ceil(rows * share)) + 1 for _, share in streams.values())
-    data.append("split: {val: 0.15, test: 0.15}  # in the order of time, with a gap of one window")
+    most = rows if found.regular else found.most_rows(window)
+    tokens = sum(int(np.ceil(most * share / (token if name == target else 1))) + 1
+                 for name, (_, share) in streams.items())  # fmt: skip
+    data.append(f"split: {{val: {SHARE}, test: {SHARE}}}  # in the order of time, with a gap of one window")
     return Start(
         header=[question], inputs=inputs, model=model_of(tokens + 1, samples, attention=attention), tasks=tasks,
         data=data, training=training_of(int(samples * 0.7)), samples=samples, best=best, found=lines,
     )  # fmt: skip
+
+
+def fits(rows: int, window: int, horizon: int) -> bool:
+    """Returns whether a table of so many rows has enough windows for splits of 0.15 with gaps between them."""
+    return SHARE * (rows - window) > 1.3 * (2 * window + horizon)
 
 
 def known(values: Iterable[Any]) -> set[str]:

@@ -65,6 +65,7 @@ SAMPLES = {
     "webdataset",
     "idx",
     "table",
+    "temperatures",
 }
 
 

@@ -10,6 +10,7 @@ import lzma
 import sys
 import types
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,11 @@ def root(tmp_path_factory) -> Iterator[Path]:
         motions.load_basic_motions = lambda return_type: (np.zeros((20, 6, 100)), np.array(list("abcd") * 5))
         patch.setitem(sys.modules, "sktime", types.ModuleType("sktime"))
         patch.setitem(sys.modules, "sktime.datasets", motions)
+        (folder / "package" / "vega_datasets" / "_data").mkdir(parents=True)
+        (folder / "package" / "vega_datasets" / "__init__.py").touch()
+        hours = "".join(f"{datetime(2010, 1, 1) + timedelta(hours=n)},{n % 24}\n" for n in range(2500))
+        (folder / "package" / "vega_datasets" / "_data" / "seattle-temps.csv").write_text(f"date,temp\n{hours}")
+        patch.syspath_prepend(folder / "package")
         library = pytest.importorskip("datasets")
         patch.setattr(library.config, "HF_DATASETS_CACHE", str(folder / "hub"))
         library.disable_progress_bars()

@@ -7,6 +7,7 @@ import csv
 import gzip
 import json
 import math
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -61,6 +62,17 @@ def sounds(folder) -> None:
         csv.writer(file).writerows(rows)
 
 
+def uneven(folder) -> None:
+    rows = [f"{number + (number % 3) / 3:.3f},{math.sin(number)}" for number in range(400)]
+    (folder / "log.csv").write_text("\n".join(["time,x", *rows]))
+
+
+def hourly(folder) -> None:
+    hours = [datetime(2026, 3, 1) + timedelta(hours=n) for n in range(1440)]
+    rows = [f"{hour},{math.sin(n * math.pi / 12) + n % 5}" for n, hour in enumerate(hours)]
+    (folder / "log.csv").write_text("\n".join(["time,x", *rows]))
+
+
 def log(folder, label: bool = True) -> None:
     rows = ["time,x,y,t" + ",state" * label]
     for number in range(600):
@@ -86,7 +98,9 @@ KINDS = {
     ),
     "sounds": (sounds, ["sounds", "list.csv"], {"label": "classification"}, "40 sounds of 0.5 to 0.5 s at 8,000 Hz"),
     "table": (log, ["table", "log.csv"], {"state": "classification"}, "600 rows, one every 100 ms; 3 channels in 2"),
-    "forecast": (lambda folder: log(folder, False), ["table", "log.csv"], {"next": "next_item"}, "600 rows"),
+    "forecast": (lambda folder: log(folder, False), ["table", "log.csv"], {"next": "forecast"}, "600 rows"),
+    "hourly": (hourly, ["table", "log.csv"], {"next": "forecast"}, "--horizon 24 --output next.csv --picture"),
+    "uneven": (uneven, ["table", "log.csv"], {"next": "next_item"}, "400 rows"),
     "text": (texts, ["text", "books"], {"lm": "language_modeling"}, "4 file(s), 6,480 bytes"),
 }
 
@@ -105,6 +119,9 @@ def test_data_train_as_written(kind, here, capsys):
     assert 200 <= steps <= 1000
     assert main(["train", "x.yaml", "training.steps=3", "out=run"]) == 0
     assert (here / "run" / "summary.json").exists()
+    if kind == "hourly":
+        assert tree["inputs"]["sensor"]["period"] == 24
+        assert main(["predict", "run", "--horizon", "24", "--output", "next.csv", "--picture"]) == 0
     if kind == "photos":
         assert tree["data"]["bad_share"] == 0.1
     if kind == "sounds":
