@@ -4,10 +4,11 @@ pixels. All other files, and those that torchvision cannot decode, are left to P
 from __future__ import annotations
 
 import io
-import re
+import os
 import sys
-import warnings
 import zlib
+from collections.abc import Callable
+from functools import cache
 from itertools import count
 from typing import NamedTuple
 
@@ -28,32 +29,48 @@ def read_jpeg_png(raw: Source) -> UInt8[Tensor, "c h w"] | None:
     """Returns the pixels of a JPEG or PNG in colour or grey, with its EXIF orientation. Returns None for any other
     file, and for one that torchvision cannot decode, for example because it is damaged or has too many pixels."""
     try:
-        with io.BytesIO(raw) if isinstance(raw, bytes) else open_regular(raw, ITEM) as file:
+        with io.BytesIO(raw) if isinstance(raw, bytes) else open_regular(os.fspath(raw), ITEM) as file:
             content = file.read(2)
             if content not in (b"\xff\xd8", b"\x89P"):
                 return None
             content += file.read()
     except (DataError, OSError):  # Pillow's reader says what is wrong
         return None
-    if content.startswith(b"\x89") and "torchvision" not in sys.modules and next(_few) < FEW:
-        return None
-    try:
-        from torchvision.io import ImageReadMode, decode_jpeg, decode_png
-    except ImportError:  # torchvision 0.29 announces that a later version has no decoder
-        return None
-    ignored = ("ignore", re.compile("The image decoding", re.IGNORECASE), DeprecationWarning, None, 0)
-    if ignored not in warnings.filters:
-        warnings.filterwarnings("ignore", "The image decoding", DeprecationWarning)
     is_png = content.startswith(b"\x89")
-    channels = usual_png(content) if is_png else usual_jpeg(content)
-    if channels is None:
+    if is_png and "torchvision" not in sys.modules and next(_few) < FEW:
         return None
-    mode = ImageReadMode.RGB if channels == 3 else ImageReadMode.GRAY
+    channels = usual_png(content) if is_png else usual_jpeg(content)
+    if channels is None or (decode := decoders()) is None:
+        return None
     try:
         data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        return decode_png(data, mode=mode) if is_png else decode_jpeg(data, mode=mode, apply_exif_orientation=True)
+        return decode.png(data, MODES[channels], False) if is_png else decode.jpeg(data, MODES[channels], True)
     except RuntimeError:  # Pillow's reader says what is wrong
         return None
+
+
+class Decoders(NamedTuple):
+    """The decoders of torchvision: functions of the bytes, one of MODES, and whether the EXIF orientation is used."""
+
+    png: Callable[[Tensor, int, bool], Tensor]
+    jpeg: Callable[[Tensor, int, bool], Tensor]
+
+
+MODES = {1: 1, 3: 3}
+"""The numbers of the modes `GRAY` and `RGB` (`torchvision.io.ImageReadMode`) by the number of channels."""
+
+
+@cache
+def decoders() -> Decoders | None:
+    """Returns the operators behind `torchvision.io.decode_png` and `decode_jpeg`, without their Python code, which
+    takes a third of the time for a small image. Returns None if torchvision has none (0.29 announces their removal)."""
+    try:
+        from torchvision.io import ImageReadMode
+
+        found = Decoders(torch.ops.image.decode_png.default, torch.ops.image.decode_jpeg.default)
+    except (ImportError, AttributeError):
+        return None
+    return found if (ImageReadMode.GRAY.value, ImageReadMode.RGB.value) == (MODES[1], MODES[3]) else None
 
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
