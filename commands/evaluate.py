@@ -49,13 +49,14 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--report", metavar="DIR", nargs="?", const="",
         help="write tables, pictures and the worst answers into this folder; default: RUN/report",
     )  # fmt: skip
-    add_answers(command, "also write the answer to each sample: a .csv, .jsonl or .parquet file", shards=False)
+    add_answers(command, "also write the answer to each sample: a .csv, .jsonl or .parquet file")
     command.add_argument("--json", metavar="FILE", help="also write the metrics to this file")
 
 
 def run(options: argparse.Namespace) -> int:
     """Returns the exit status: 3 if samples cannot be read and `--strict` is set, else 0."""
-    from ..experiment.answers import Count
+    from ..experiment.answers import Count, Shard
+    from ..experiment.merge import record_of, write_record
     from ..experiment.own_data import dataset_for
     from ..experiment.run import evaluated
     from ..experiment.run_folder import RunError, say_aside
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     from ..files.writing import write_json
     from ..inference.evaluators.attribution import tables, truth_of
 
-    answers_file = output_of(options)
+    answers_file, shard = output_of(options), Shard.of(options.shard)
     generation = {name: getattr(options, name) for name in ("guidance", "temperature", "steps", "drafts")}
     loaded = load(options).searching(**search_options(options)).generating(**generation)
     dataset = dataset_for(loaded, options.data, options.split) if options.data else None
@@ -73,12 +74,14 @@ def run(options: argparse.Namespace) -> int:
     if inputs is not None and (options.report is not None or answers_file):
         raise RunError("--inputs cannot be combined with --report and --output, which need all inputs")
     report_folder = folder_of(options.report, loaded.folder)
+    title = (dataset or loaded.dataset()).title(options.split)
+    if options.shard:
+        dataset = shard.of_dataset(dataset or loaded.dataset(), options.split)
     say_aside(loaded.name)
     evaluation = evaluated(loaded, options.split, dataset, inputs=inputs)
     record = {name: value for name, value in {"inputs": inputs, **generation}.items() if value not in (None, [])}
     record |= {"data": options.data or loaded.config.tree["data"]["dataset"], "split": options.split}
     record |= {"samples": evaluation.readable, "measured_on": evaluation.samples, **evaluation.metrics}
-    title = (dataset or loaded.dataset()).title(options.split)
     print(printable(f"{evaluation.readable:,} {evaluation.unit} of {title}"))
     for name, value in evaluation.metrics.items():
         number = evaluation.samples.get(name, evaluation.readable)
@@ -87,6 +90,10 @@ def run(options: argparse.Namespace) -> int:
     loaded.record(record, report_folder if options.report else None)
     if options.report is not None or answers_file:
         write_answers(loaded, options.split, dataset, title, report_folder, answers_file)
+    if options.shard:
+        settings = {**generation, **search_options(options)}
+        number = evaluation.readable + evaluation.bad
+        write_record(answers_file, record_of(loaded, "evaluate", title, settings, shard, number))
     if options.subsets:
         for name, attribution in loaded.attribution(options.split, dataset).items():
             data = dataset or loaded.dataset()

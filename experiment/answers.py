@@ -17,7 +17,7 @@ from ..files.reading import DataError
 from ..inference.answers import RESERVED, Answers
 from ..tasks.base import prediction_copy
 from .build import read_samples
-from .own_data import dataset_for
+from .own_data import Whole, dataset_for
 from .read_ahead import read_ahead
 from .run import Run, check_predicts, prediction_choppers, readable
 from .run_folder import RunError, say_aside
@@ -45,6 +45,13 @@ class Shard(NamedTuple):
         if self.index >= len(samples):
             raise RunError(f"--shard {self.index}/{self.count}: there are only {len(samples):,} samples")
         return samples.select(np.arange(self.index, len(samples), self.count))
+
+    def of_dataset(self, dataset: Dataset, split: str) -> Dataset:
+        """Returns a data set with the samples of this shard of a split. Raises RunError for a text corpus."""
+        if not dataset.holds_samples:
+            raise RunError(f"{dataset.title(split)} is a text corpus, which has no samples to divide; remove --shard")
+        samples, columns = self.of_samples(dataset.opened(split)), (*dataset.columns, *dataset.joined)
+        return Whole(samples, columns, whole_of=f"{dataset.title(split)}, shard {self.index}/{self.count}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,17 +15,13 @@ if TYPE_CHECKING:
 
 
 def add_answers(
-    command: argparse.ArgumentParser, help: str = "a .csv, .jsonl or .parquet file (default: print)",
-    shards: bool = True,
+    command: argparse.ArgumentParser, help: str = "a .csv, .jsonl or .parquet file (default: print)"
 ) -> None:  # fmt: skip
-    """Adds --output, --overwrite, --strict and, with `shards`, --shard."""
+    """Adds --output, --overwrite, --strict and --shard."""
     command.add_argument("--output", metavar="FILE", help=help)
     command.add_argument("--overwrite", action="store_true", help="replace the file of --output if it exists")
     command.add_argument("--strict", action="store_true", help="exit with status 3 if a sample cannot be read")
-    if shards:
-        command.add_argument(
-            "--shard", metavar="I/N", help="only every N-th sample, from sample I; see `chopmix merge`"
-        )
+    command.add_argument("--shard", metavar="I/N", help="only every N-th sample, from sample I; see `chopmix merge`")
 
 
 def output_of(options: argparse.Namespace, endings: Sequence[str] = ENDINGS) -> Path | None:
