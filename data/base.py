@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +109,12 @@ class Dataset:
         """Returns facts about the source (version, bytes, counts) by name. They are printed, and stored with a run as
         JSON."""
         raise NotImplementedError
+
+    def command(self, run: str, columns: Collection[str]) -> str | None:
+        """Returns a command that uses a trained run of this data set, for the end of a training. `run` is its quoted
+        folder, `columns` are the columns that its inputs read. The default returns None: the tasks of the run
+        decide."""
+        return None
 
     def members(self) -> Sequence[Dataset]:
         """Returns the data sets of which a mixture consists; for any other data set, a list that contains only the data

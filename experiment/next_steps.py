@@ -14,7 +14,9 @@ def next_commands(config: Config) -> list[str]:
     split = " --split test" if "test" in dataset.splits else ""
     report = " --report" if config.on_samples else ""
     generating = [task for task in config.wiring.tasks.values() if task.needs.generates or task.needs.refines]
-    if not config.on_samples:
+    if command := dataset.command(run, {*config.wiring.columns.values()}):
+        use = command
+    elif not config.on_samples:
         use = f"chopmix generate {run} --prompt '...'" if generating else f"chopmix inspect {run}"
     elif len(generating) == len(config.wiring.tasks) and not config.wiring.encoded:
         target = generating[0].target

@@ -168,6 +168,10 @@ class Table(OwnFiles):
         and train). Raises DataError if the table is shorter than a window."""
         return replace(self.read(where or self.test or self.val or self.train), at_end=True)
 
+    def command(self, run: str, columns: Collection[str]) -> str | None:
+        steps = [stream.count(stream.ahead) for stream in self.streams.values() if stream.ahead]
+        return f"chopmix predict {run} --horizon {steps[0]} --output next.csv --picture" if steps else None
+
     def divided(self, division: Divider) -> Table:
         if not getattr(division, "group", None) and not getattr(division, "stratify", None):
             division = InTime(division.splits, {"val": division.val, "test": division.test}, division.folds)

@@ -181,7 +181,9 @@ def test_shards_are_merged_in_the_order_of_the_data(here, ending, count):
         pytest.importorskip("pyarrow")
     folder = pictures(Path("some"), 5)
     (folder / "black" / "003.png").write_bytes(b"broken")
-    commands = [["embed"]] if ending == ".npy" else [["predict"], ["evaluate"], ["embed"], ["embed", "--pool", "tokens"]]
+    commands = (
+        [["embed"]] if ending == ".npy" else [["predict"], ["evaluate"], ["embed"], ["embed", "--pool", "tokens"]]
+    )
     for command, *options in commands:
         words = [command, "run", "--data", "some", *options]
         assert main([*words, "--output", f"whole{ending}", "--overwrite"]) == 0

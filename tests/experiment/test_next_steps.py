@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from chopmix.commands.cli import main
 from chopmix.data.datasets.table import Table, TableStream, in_time
+from chopmix.experiment.next_steps import next_commands
 from chopmix.experiment.run import load_run
+from chopmix.experiment.settings.config import load_config
 from chopmix.files.rows import read_rows
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +59,11 @@ def here(world, monkeypatch):
     monkeypatch.chdir(world)
     monkeypatch.setenv("CHOPMIX_CACHE", str(world / "cache"))
     return world
+
+
+def test_the_end_of_a_training_names_the_forecast(here):
+    _, use, _ = next_commands(load_config("x.yaml"))
+    assert use == "chopmix predict runs/x --horizon 8 --output next.csv --picture"
 
 
 def table(path, **stream) -> Table:

@@ -134,6 +134,10 @@ class Episodes(SampleDataset):
             "returns": returns,
         }
 
+    def command(self, run: str, columns: Collection[str]) -> str | None:
+        target = f" --target {self.played.values.max():g}" if "return" in columns else ""
+        return f"chopmix play {run}{target} --record first.gif"
+
     def chosen(self, split: str) -> Int[np.ndarray, "e"]:
         """Returns the indices of the episodes in a split. Raises DataError if the split is empty."""
         keys = [f"{self.source.about.environment} {number}" for number in range(len(self.played))]

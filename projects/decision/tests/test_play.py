@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 from checkout import ROOT
 from chopmix.commands.cli import main
+from chopmix.experiment.next_steps import next_commands
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
+from chopmix.experiment.settings.config import load_config
 from chopmix.projects.decision.agent import Playing, episodes_of
 from chopmix.projects.decision.recording.episodes import read_episodes
 from chopmix.projects.decision.recording.making import make_environment
@@ -55,6 +57,15 @@ def test_a_run_plays_and_its_episodes_are_filmed_and_measured(run, tmp_path, cap
     with Image.open(film) as frames:
         assert frames.n_frames >= 8
         assert f"{film}: the first episode, " in output.err
+
+
+def test_the_end_of_a_training_names_a_command_that_plays(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    _, use, _ = next_commands(load_config(run / "config.yaml", [f"out={run}"]))
+    words = use.split()
+    assert words[:3] == ["chopmix", "play", str(run)] and words[3] == "--target" and words[5] == "--record"
+    assert not main([*words[1:], "--episodes", "1"])
+    assert (tmp_path / "first.gif").exists()
 
 
 def test_the_film_is_written_before_the_other_episodes_are_played(run, tmp_path, monkeypatch):
