@@ -97,12 +97,8 @@ def table(path: Path, encoder: str | None = None) -> Start:
     or no channel."""
     found = inspected(path)
     streams = streams_of({name: found.columns[name] for name in found.channels}, found.step)
-    rows, period = 32 if found.rows > 3000 else 8, None
-    forecasts = not found.label and found.regular
-    if forecasts:
-        fitting = [n for n in (3, 2) if found.period and fits(found.rows, n * found.period, found.period)]
-        period = found.period if fitting else None
-        rows = fitting[0] * period if fitting else rows
+    plan = forecast_plan(found)
+    rows = plan.rows if plan else default_rows(found.rows)
     every = int(np.clip(found.rows // 2000, 1, rows // 2))
     window, stride = rows * found.step, every * found.step
     samples = max(0, found.rows - rows) // every + 1
@@ -112,8 +108,10 @@ def table(path: Path, encoder: str | None = None) -> Start:
         *[f"not used: {name!r}, in which not all values are numbers" for name in found.unused],
         f"windows of {duration(window)}, a new one every {duration(stride)}: about {samples:,} samples",
     ]
-    target, horizon = max(streams, key=lambda name: streams[name][1]), period or rows // 2
-    even = {target: f", every: {duration(found.step)}, horizon: {duration(horizon * found.step)}"} if forecasts else {}
+    target = max(streams, key=lambda name: streams[name][1])
+    even = {}
+    if plan:
+        even = {target: f", every: {duration(found.step)}, horizon: {duration(plan.horizon * found.step)}"}
     parts = ", ".join(
         f"{name}: {{columns: [{', '.join(map(quoted, c))}]{even.get(name, '')}}}" for name, (c, _) in streams.items()
     )
@@ -127,26 +125,22 @@ def table(path: Path, encoder: str | None = None) -> Start:
         tasks, best, attention = classification(counts, found.label), "val/accuracy", "same_sample"
         lines += [classes_line(counts), *advice(counts)]
         question = f"What is the {found.label} in a window of measurements?"
-    elif forecasts:
+    elif plan:
         tasks, best = [f"next: {{use: forecast, target: {target}_future, input: {target}}}"], "val/loss"
-        attention, question = "same_sample", f"What are the next {horizon} measurements?"
+        attention, question = "same_sample", f"What are the next {plan.horizon} measurements?"
         lines.append(
-            f"`chopmix predict RUN --horizon {horizon} --output next.csv --picture` forecasts from the last row"
+            f"`chopmix predict RUN --horizon {plan.horizon} --output next.csv --picture` forecasts from the last row"
         )
     else:
         tasks, best = [f"next: {{use: next_item, target: {target}, at: {target}}}"], "val/loss"
         attention, question = "same_sample & causal", "What are the next measurements?"
-    options, token = "position: null", 1
-    if forecasts:
-        token = next(size for size in (6, 5, 4, 3, 2, 1) if rows % size == 0)
-        options = f"window: {token}, {f'period: {period}, ' if period else ''}relative: true"
     inputs = [
         f"{name}: {{use: sensor, channels: {{{', '.join(f'{quoted(c)}: null' for c in stream)}}}, "
-        f"{options if name == target else 'position: null'}}}"
+        f"{plan.options if plan and name == target else 'position: null'}}}"
         for name, (stream, _) in streams.items()
     ]
     most = rows if found.regular else found.most_rows(window)
-    tokens = sum(int(np.ceil(most * share / (token if name == target else 1))) + 1
+    tokens = sum(int(np.ceil(most * share / (plan.token if plan and name == target else 1))) + 1
                  for name, (_, share) in streams.items())  # fmt: skip
     data.append(f"split: {{val: {SHARE}, test: {SHARE}}}  # in the order of time, with a gap of one window")
     return Start(
@@ -155,9 +149,37 @@ def table(path: Path, encoder: str | None = None) -> Start:
     )  # fmt: skip
 
 
-def fits(rows: int, window: int, horizon: int) -> bool:
-    """Returns whether a table of so many rows has enough windows for splits of 0.15 with gaps between them."""
-    return SHARE * (rows - window) > 1.3 * (2 * window + horizon)
+@dataclass(frozen=True)
+class ForecastPlan:
+    """The sizes of a forecast, all in rows: of a window, of the horizon, of a period (None: no period), of a token."""
+
+    rows: int
+    horizon: int
+    period: int | None
+    token: int
+
+    @property
+    def options(self) -> str:
+        """The options of the tokenizer."""
+        return f"window: {self.token}, {f'period: {self.period}, ' if self.period else ''}relative: true"
+
+
+def forecast_plan(found: Found) -> ForecastPlan | None:
+    """Returns the sizes of a forecast: a horizon of one period after three or two of them, if the table is long enough
+    for three splits and the gaps between them, else half a default window after one. Returns None for a table with a
+    column of classes, or whose rows are not evenly spaced."""
+    if found.label or not found.regular:
+        return None
+    period, rows = found.period, default_rows(found.rows)
+    fitting = [n for n in (3, 2) if period and SHARE * (found.rows - n * period) > 1.3 * (2 * n + 1) * period]
+    period = period if fitting else None
+    rows = fitting[0] * period if period else rows
+    return ForecastPlan(rows, period or rows // 2, period, next(size for size in range(6, 0, -1) if rows % size == 0))
+
+
+def default_rows(rows: int) -> int:
+    """Returns the number of rows in a window of a table with `rows` rows."""
+    return 32 if rows > 3000 else 8
 
 
 def known(values: Iterable[Any]) -> set[str]:
