@@ -103,8 +103,10 @@ def forecast(options: argparse.Namespace) -> int:
         raise RunError("--picture needs --output FILE, or a name: --picture FILE")
     if picture is not None:
         picture = output.with_suffix(".png") if picture is True else Path(picture)
-        check_output(picture, options.overwrite, (".png",))
-    forecasts = next_steps(load(options), options.data, options.horizon)
+        check_output(picture, options.overwrite, (".png",), "--picture")
+    loaded = load(options)
+    say_aside(loaded.name)
+    forecasts = next_steps(loaded, options.data, options.horizon)
     rows = [row for each in forecasts for row in each.rows(len(forecasts) > 1)]
     if output is None:
         for row in rows:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,10 @@ from ..files.writing import write_bytes
 from ..tasks.forecast import Forecast
 from ..tasks.measuring.forecast_report import LABELS
 from .run import Run
-from .run_folder import RunError
+from .run_folder import RunError, say_aside
+
+NOTED = 0.1
+"""The share of missing measurements in the last window above which a note says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,8 @@ class NextSteps:
     past_times: Float[np.ndarray, "m"]
     times: Float[np.ndarray, "h"]
     """The times of the predicted steps in seconds."""
+    units: Mapping[str, str | None]
+    """The units of the channels."""
     dates: bool
     """Whether the times are seconds since 1970."""
 
@@ -62,6 +67,7 @@ class NextSteps:
         levels = list(self.answer["quantiles"][channel].items())
         count, times = len(self.times), self.axis(self.times)
         canvas.plot(self.axis(self.past_times), self.past[channel], color="0.3", label="measured")
+        canvas.axvline(self.axis(self.past_times)[-1], color="0.7", linewidth=1)
         if "last_period" in self.answer:
             values, label = self.answer["last_period"][channel][:count], LABELS["last_period"]
             canvas.plot(times, values, ":", color="C1", label=label)
@@ -70,13 +76,16 @@ class NextSteps:
             (low, lowest), (high, highest) = levels[0], levels[-1]
             band = {"color": "C0", "alpha": 0.25, "linewidth": 0, "label": f"quantiles {low} to {high}"}
             canvas.fill_between(times, lowest[:count], highest[:count], **band)
-        canvas.set(ylabel=channel, xlabel="" if self.dates else "seconds")
-        canvas.legend(fontsize=8)
+        unit = self.units.get(channel)
+        canvas.set(ylabel=f"{channel} ({unit})" if unit else channel, xlabel="" if self.dates else "seconds")
+        canvas.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False)
 
 
-def next_steps(run: Run, data: str | None, horizon: int) -> list[NextSteps]:
+def next_steps(
+    run: Run, data: str | None, horizon: int, say: Callable[[str], None] = say_aside
+) -> list[NextSteps]:  # fmt: skip
     """Returns the forecast of each task `forecast` of a run for the `horizon` steps after the last row of the table
-    `data` (None: the last table of the run's training). Raises RunError if the run has no such task, was not trained on
+    `data` (None: the last table of the run's training). `say` is called with notes about the last window. Raises RunError if the run has no such task, was not trained on
     a table, or forecasts fewer steps; DataError if the table cannot be read or is shorter than a window."""
     tasks = {name: task for name, task in run.tasks.items() if isinstance(task, Forecast)}
     if not tasks:
@@ -109,9 +118,17 @@ def next_steps(run: Run, data: str | None, horizon: int) -> list[NextSteps]:
             raise RunError(f"{window.keys[0]}: {of_task['error']}")
         values, interval = row[column], table.streams[column].interval
         past = {channel: values[:, number] for channel, number in zip(task.channels, task.columns)}
-        end = start + window.size
-        past_times, times = start + interval * np.arange(len(values)), end + interval * np.arange(horizon)
-        found.append(NextSteps(task=name, answer=of_task, past=past, past_times=past_times, times=times, dates=dates))
+        end, delay = start + window.size, window.delay(column)
+        missing = np.isnan(values[:, task.columns]).mean()
+        if missing > NOTED:
+            say(f"{missing:.0%} of the measurements of {task.input} in the last window, {window.keys[0]}, are missing")
+        past_times = start + delay + interval * np.arange(len(values))
+        times = end + delay + interval * np.arange(horizon)
+        channels = task.chopper.channels
+        found.append(
+            NextSteps(task=name, answer=of_task, past=past, past_times=past_times, times=times, dates=dates,
+                      units=channels if isinstance(channels, dict) else {})
+        )  # fmt: skip
     return found
 
 

@@ -283,6 +283,8 @@ class Task:
     """The names of the configured metrics of generated or recognised texts, such as `wer`."""
     vectors: Sequence[str] = ()
     """The keys of an answer whose lists have the same length for all samples. A table has one column per number."""
+    true_vectors: Sequence[str] = ()
+    """The same for the true values of the first data column (see `as_answer`); an empty text is the value itself."""
     judges: Mapping[str, Judge] = {}
     """The judges of generated items, by the names of their metrics."""
     choppers: Mapping[str, Chopper] = {}

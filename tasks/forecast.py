@@ -38,6 +38,23 @@ class Spread(Record):
     baseline: Annotated[list[Literal["last_value", "last_period"]], Field(min_length=1)]
     error: list[Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]]
     """One list per channel, with one number per step ahead."""
+    tokens: tuple[int, int]
+    """The smallest and the largest number of tokens of an item. Others have no forecast."""
+
+
+class QuantileHead(PooledLinear):
+    """Predicts quantiles (s, h, c, q) for each step and channel: pooled vectors are mapped linearly to numbers, which
+    are multiplied by the scale of the item (`targets.values[:, 3]`), plus a learned constant for each quantile except
+    the median, since a part of the errors, such as those of rounding, does not grow with the scale."""
+
+    def __init__(self, pooling: Pooling, width: int, shape: tuple[int, int, int], median: int):
+        super().__init__(pooling, width, math.prod(shape))
+        self.spread = nn.Parameter(torch.zeros(shape))
+        self.register_buffer("is_spread", torch.arange(shape[2]) != median, persistent=False)
+
+    def forward(self, x: Float[Tensor, "t d"], targets: Targets) -> Float[Tensor, "s h c q"]:
+        numbers = self.linear(self.pooled(x, targets)).float().unflatten(1, self.spread.shape)
+        return numbers * targets.values[:, 3, ..., None] + self.spread * self.is_spread
 
 
 class Forecast(Task):
@@ -100,10 +117,10 @@ class Forecast(Task):
 
     @cached_property
     def channels(self) -> list[str]:
-        """The names of the predicted channels. Raises ValueError if the input lacks one of them."""
+        """The names of the predicted channels. Raises DataError if the input lacks one of them."""
         names = self.chopper.names
         if missing := [name for name in self.named or () if name not in names]:
-            raise ValueError(f"the input {self.input!r} has no channel {missing[0]!r}; possible: {', '.join(names)}")
+            raise DataError(f"the input {self.input!r} has no channel {missing[0]!r}; possible: {', '.join(names)}")
         return self.named or names
 
     @cached_property
@@ -152,7 +169,9 @@ class Forecast(Task):
         """Returns the better baseline of each channel and its errors. Raises DataError if no sample has both the input
         and the target, if the input is shorter than a period, or if its last token would be padded."""
         sums = squares = count = torch.zeros((), dtype=torch.float64)
+        lengths = set()
         for tokens, futures in self.stacked(data):
+            lengths.add(tokens.shape[1])
             difference = (futures[:, None] - self.baselines(tokens, futures.shape[1])).double()
             sums = sums + difference.abs().nansum((0, 2))
             squares = squares + difference.square().nansum(0)
@@ -166,13 +185,14 @@ class Forecast(Task):
         error = (chosen / count.clamp(min=1)).sqrt()
         mean = (chosen.sum(0) / count.sum(0)).sqrt()
         error = torch.where(error > 1e-6 * mean, error, torch.where(mean > 0, mean, torch.ones_like(mean)))
-        return Spread(baseline=[BASELINES[number] for number in best.tolist()], error=error.T.tolist())
+        baseline = [BASELINES[number] for number in best.tolist()]
+        return Spread(baseline=baseline, error=error.T.tolist(), tokens=(min(lengths), max(lengths)))
 
     def stacked(self, data: TrainingColumns) -> Iterator[tuple[Float[Tensor, "s t p"], Float[Tensor, "s h c"]]]:
         """Yields the values of the tokens of training items and their futures, of FITTED items of the same length
         together. Raises DataError like `fit`."""
         waiting: dict[int, list[tuple[Tensor, Tensor]]] = {}
-        chopper, steps = self.chopper, 0
+        chopper, steps, _ = self.chopper, 0, self.columns
         for raw, value in data.pairs(self.input, self.target):
             try:
                 item, future = chopper.decode(raw), self.future(value)
@@ -201,8 +221,8 @@ class Forecast(Task):
 
     def baselines(self, tokens: Float[Tensor, "s t p"], steps: int) -> Float[Tensor, "s 2 h c"]:
         """Returns the two BASELINES for the steps after items of the input, from the values of their tokens. A missing
-        value of the last period is replaced by the last known value, and this one, if the item has none, by the
-        channel's mean in the training data."""
+        value of the last period is replaced by that of an earlier period, or if there is none by the last known value,
+        and this one, if the item has none, by the channel's mean in the training data."""
         past = self.past(tokens)
         mean = self.past(torch.zeros_like(tokens[:1, :1]))[0, 0]
         known, count = ~past.isnan(), past.shape[1]
@@ -210,14 +230,17 @@ class Forecast(Task):
         last = torch.where(known.any(1, keepdim=True), past.gather(1, latest), mean).expand(-1, steps, -1)
         if not self.period or self.period > count:
             return torch.stack([last, last], 1)
-        season = past[:, count - self.period + torch.arange(steps) % self.period]
+        first, season = count - self.period + torch.arange(steps) % self.period, torch.full_like(last, math.nan)
+        for start in range(0, count - self.period + 1, self.period):
+            season = torch.where(season.isnan(), past[:, first - start], season)
         return torch.stack([last, torch.where(season.isnan(), last, season)], 1)
 
     def summary(self, values: Sequence[Any]) -> str:
         return f"{len(values):,} futures of {self.steps} steps of {', '.join(self.channels)}" if self.learned else ""
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
-        return PooledLinear(self.pooling(width), width, self.steps * len(self.channels) * len(self.quantiles))
+        shape = self.steps, len(self.channels), len(self.quantiles)
+        return QuantileHead(self.pooling(width), width, shape, self.quantiles.index(0.5))
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
         """Returns the unchanged batch, and the slots that the pooling reads with the targets: values (s, 4, h, c), for
@@ -228,10 +251,12 @@ class Forecast(Task):
         slots, groups = slots_read(self.pooling, batch.first)
         periodic, error = self.learned_tensors
         values = torch.full((batch.first.samples, 4, self.steps, len(self.channels)), math.nan)
+        values[:, 3] = 1.0
         for planned in batch.sets.values():
             if (chunk := planned.chunks.get(self.input)) is not None:
                 items = planned.tokens.sample.flatten()[chunk.slots[chunk.counts.cumsum(0) - 1]] - 1
-                for count in chunk.counts.unique().tolist():  # items of the same length together
+                low, high = self.learned.tokens
+                for count in chunk.counts[(chunk.counts >= low) & (chunk.counts <= high)].unique().tolist():
                     of_items = chunk.counts == count
                     tokens = chunk.values[of_items.repeat_interleave(chunk.counts)].unflatten(0, (-1, count))
                     values[items[of_items], 1:3] = self.baselines(tokens, self.steps)
@@ -261,13 +286,8 @@ class Forecast(Task):
     def supervised(self, batch: Batch, targets: Targets) -> Bool[Tensor, "s"]:
         return known_values(targets.values[:, 0])
 
-    def predicted(self, output: Float[Tensor, "s v"], targets: Targets) -> Float[Tensor, "s h c q"]:
-        """Returns the quantiles of the differences from the baseline, sorted, in units of its error."""
-        quantiles = output.float().unflatten(1, (self.steps, len(self.channels), len(self.quantiles)))
-        return quantiles.sort(-1).values * targets.values[:, 3, ..., None]
-
-    def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
-        difference, predicted = targets.values[:, 0], self.predicted(output, targets)
+    def terms(self, output: Float[Tensor, "s h c q"], targets: Targets) -> dict[str, Tensor]:
+        difference, predicted = targets.values[:, 0], output.float().sort(-1).values
         is_present = ~difference.isnan()
         loss = output.new_zeros((), dtype=torch.float32)
         for number, quantile in enumerate(self.quantiles):
@@ -275,13 +295,13 @@ class Forecast(Task):
             loss = loss + torch.maximum(quantile * error, (quantile - 1) * error).sum()
         return {"loss": loss * (2 / len(self.quantiles))}
 
-    def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
+    def measure(self, output: Float[Tensor, "s h c q"], targets: Targets) -> dict[str, Tensor]:
         """Returns sums over the samples and steps for each channel (c), in the unit of the data: the absolute errors of
         the median (`median`) and of the two BASELINES, the count of values between the lowest and the highest quantile
         (`inside`), and the count of known values (`known`)."""
         periodic, error = (each.to(output.device) for each in self.learned_tensors)
         difference, last, period, _ = targets.values.unbind(1)
-        is_present, predicted = ~difference.isnan(), self.predicted(output, targets)
+        is_present, predicted = ~difference.isnan(), output.float().sort(-1).values
         future = torch.where(periodic, period, last) + difference * error
         errors = {
             "median": (predicted[..., self.quantiles.index(0.5)] - difference) * error,
@@ -310,6 +330,10 @@ class Forecast(Task):
         return metrics
 
     @property
+    def true_vectors(self) -> list[str]:
+        return self.channels
+
+    @property
     def vectors(self) -> list[str]:
         levels = [f"quantiles.{channel}.{quantile:g}" for channel in self.channels for quantile in self.quantiles]
         return [*(f"{key}.{channel}" for key in ("values", *BASELINES) for channel in self.channels), *levels]
@@ -321,18 +345,26 @@ class Forecast(Task):
     def reporter(self) -> Reporter:
         return ForecastReporter(self.channels, self.quantiles, self.learned.error, bool(self.period))
 
-    def answers(self, output: Float[Tensor, "s v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
+    @property
+    def reason(self) -> str:
+        """Why a sample has no forecast."""
+        low, high = (number * self.chopper.window for number in self.learned.tokens)
+        count = f"{low}" if low == high else f"{low} to {high}"
+        return f"the input {self.input!r} is missing, or does not have {count} measurements as in the training data"
+
+    def answers(self, output: Float[Tensor, "s h c q"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
         """Returns for every sample the forecast in the unit of the data, {"values": {"air": [12.5, ...]}} with one
         number per step, in the same form the baselines `last_value` and (with a `period`) `last_period`, and
-        {"quantiles": {"air": {"0.1": [11.0, ...], ...}}}. The answer to a sample without the input is an error."""
+        {"quantiles": {"air": {"0.1": [11.0, ...], ...}}}. The answer to a sample without the input, or with
+        another number of tokens than in the training data, is an error."""
         periodic, error = self.learned_tensors
         _, last, period, _ = targets.values.cpu().unbind(1)
         base = torch.where(periodic, period, last)[..., None]
-        quantiles = base + self.predicted(output, targets).cpu() * error[..., None]
+        quantiles = base + output.float().sort(-1).values.cpu() * error[..., None]
         answers: list[dict[str, Any]] = []
         for sample in range(batch.first.samples):
             if last[sample].isnan().any():
-                answers.append({"error": f"the input {self.input!r} is missing"})
+                answers.append({"error": self.reason})
                 continue
             answer = {"values": by_channel(self.channels, quantiles[sample, ..., self.quantiles.index(0.5)])}
             answer |= {"last_value": by_channel(self.channels, last[sample])}

@@ -54,6 +54,7 @@ class Regression(Task):
 
     Learned = Scale
     vectors = ("values",)
+    true_vectors = ("",)
 
     def __init__(
         self, *, target: str, names: list[str] | None = None, pooling: Callable[..., Pooling] = MeanPooling,

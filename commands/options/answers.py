@@ -37,21 +37,23 @@ def output_of(options: argparse.Namespace, endings: Sequence[str] = ENDINGS) -> 
     return Path(options.output)
 
 
-def check_output(path: Path, overwrite: bool, endings: Sequence[str] = ENDINGS) -> None:
-    """Raises RunError if a file cannot be written, or if it exists and may not be replaced."""
+def check_output(path: Path, overwrite: bool, endings: Sequence[str] = ENDINGS, option: str = "--output") -> None:
+    """Raises RunError if the file of an option cannot be written, or if it exists and may not be replaced."""
     from ...experiment.run_folder import RunError
 
     try:
         ending_of(path, endings)
         exists, in_folder = os.path.lexists(path), os.path.isdir(path.absolute().parent)
     except ValueError as error:  # also a name that no file can have
-        raise RunError(f"--output {error}") from None
+        raise RunError(f"{option} {error}") from None
     if not in_folder:
-        raise RunError(f"--output {path}: the folder {path.parent} does not exist")
+        raise RunError(f"{option} {path}: the folder {path.parent} does not exist")
     if exists and not overwrite:
-        raise RunError(f"--output {path} exists; choose another name, or replace it with --overwrite")
+        raise RunError(f"{option} {path} exists; choose another name, or replace it with --overwrite")
 
 
 def vectors_of(run: Run) -> list[str]:
-    """Returns the columns of the run's predictions that contain lists of a fixed length."""
-    return [f"{name}.{key}" for name, task in run.tasks.items() for key in task.vectors]
+    """Returns the columns of the run's predictions and of the true values that contain lists of a fixed length."""
+    answers = [f"{name}.{key}" for name, task in run.tasks.items() for key in task.vectors]
+    true = [(next(iter(task.needs.columns)), key) for task in run.tasks.values() for key in task.true_vectors]
+    return [*answers, *(f"targets.{column}.{key}".removesuffix(".") for column, key in true)]

@@ -152,7 +152,8 @@ class Table(OwnFiles):
             times = arrays["time"]
             breaks = np.flatnonzero(np.diff(times) > self.size) + 1
             longest = max(part[-1] - part[0] for part in np.split(times, breaks))
-            raise DataError(f"{path} has no window of {self.window}: the longest part without a pause is {longest:g} s")
+            span = f"{longest:g} s" + f" ({longest / 3600:g} h)" * int(longest >= 3600)
+            raise DataError(f"{path} has no window of {self.window}: the longest part without a pause is {span}")
         return windows
 
     def open(self, split: str) -> Samples:
@@ -203,7 +204,7 @@ def in_time(windows: Windows, shares: Mapping[str, float]) -> dict[str, list[int
     """Returns the numbers of the windows in each split, the earliest in the first split. A split begins one window
     after the end of the last window of the previous split and its `ahead`. Raises DataError if a split has no
     windows."""
-    numbers, first = {}, 0
+    numbers, first, gap = {}, 0, round((2 * windows.size + windows.ahead) / windows.step)
     ends = np.round(np.cumsum(list(shares.values())) * len(windows)).astype(int)
     starts = windows.starts
     for split, end in zip(shares, ends.tolist()):
@@ -211,7 +212,8 @@ def in_time(windows: Windows, shares: Mapping[str, float]) -> dict[str, list[int
         if not numbers[split]:
             raise DataError(
                 f"the split {split} has no windows: {len(windows)} windows are too few for a division in time, with a "
-                "gap of one window between two splits"
+                f"gap of one window between two splits, which leaves out {gap:,} windows; use a shorter window, or "
+                "larger shares (data.split)"
             )
         first = int(np.searchsorted(starts, starts[end - 1] + 2 * windows.size + windows.ahead, side="left"))
     return numbers
@@ -247,6 +249,23 @@ class Windows(ByColumn):
         """The times at which the windows start, in seconds."""
         starts = self._all_starts
         return starts if self.chosen is None else starts[list(self.chosen)]
+
+    @cached_property
+    def _jitter(self) -> dict[str, float]:
+        """For each stream with an interval, the time by which a measurement may be too early for its slot: half the
+        median time between two measurements, and at most half an interval."""
+        intervals = {f"stream-{number}": stream.interval for number, stream in enumerate(self.streams.values())}
+        return {
+            array: min(typical_step(self.arrays[f"{array}-time"]), interval) / 2
+            for array, interval in intervals.items()
+            if interval
+        }
+
+    def delay(self, name: str) -> float:
+        """Returns the time from the start of a slot of a stream with an interval to its last measurement, in seconds:
+        50 minutes for an interval of an hour and a measurement every ten minutes."""
+        times = self.arrays[f"stream-{list(self.streams).index(name)}-time"]
+        return max(self.streams[name].interval - typical_step(times), 0.0)
 
     @cached_property
     def _tolerance(self) -> float:
@@ -321,7 +340,8 @@ class Windows(ByColumn):
             return {"values": values, "seconds": np.maximum(seconds, 0.0)}
         count = stream.count(size)
         grid = np.full((count, len(stream.columns)), np.nan, np.float32)
-        slots = np.clip(np.round(seconds / stream.interval), 0, count - 1).astype(int)
+        slots = np.floor((seconds + self._jitter[array]) / stream.interval + 1e-9)
+        slots = np.clip(slots, 0, count - 1).astype(int)
         if (np.diff(slots) > 0).all():
             grid[slots] = values
             return grid
