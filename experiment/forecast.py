@@ -85,8 +85,9 @@ def next_steps(
     run: Run, data: str | None, horizon: int, say: Callable[[str], None] = say_aside
 ) -> list[NextSteps]:  # fmt: skip
     """Returns the forecast of each task `forecast` of a run for the `horizon` steps after the last row of the table
-    `data` (None: the last table of the run's training). `say` is called with notes about the last window. Raises RunError if the run has no such task, was not trained on
-    a table, or forecasts fewer steps; DataError if the table cannot be read or is shorter than a window."""
+    `data` (None: the last table of the run's training). `say` is called with notes about the last window. Raises
+    RunError if the run has no such task, was not trained on a table, or forecasts fewer steps; DataError if the table
+    cannot be read or is shorter than a window."""
     tasks = {name: task for name, task in run.tasks.items() if isinstance(task, Forecast)}
     if not tasks:
         raise RunError(f"{run.folder} has no task `forecast`, so it has no --horizon")

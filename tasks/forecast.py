@@ -49,12 +49,12 @@ class QuantileHead(PooledLinear):
 
     def __init__(self, pooling: Pooling, width: int, shape: tuple[int, int, int], median: int):
         super().__init__(pooling, width, math.prod(shape))
-        self.spread = nn.Parameter(torch.zeros(shape))
+        self.shape, self.spread = shape, nn.Parameter(torch.zeros(math.prod(shape)))
         self.register_buffer("is_spread", torch.arange(shape[2]) != median, persistent=False)
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets) -> Float[Tensor, "s h c q"]:
-        numbers = self.linear(self.pooled(x, targets)).float().unflatten(1, self.spread.shape)
-        return numbers * targets.values[:, 3, ..., None] + self.spread * self.is_spread
+        numbers = self.linear(self.pooled(x, targets)).float().unflatten(1, self.shape)
+        return numbers * targets.values[:, 3, ..., None] + self.spread.view(self.shape) * self.is_spread
 
 
 class Forecast(Task):

@@ -74,7 +74,7 @@ def test_losses_and_metrics_are_those_of_scikit_learn(baseline, relative):
     season = [each[3:] - each[:-3] if baseline == "last_period" else each - each[-1:] for each in past]
     scale = np.array([np.sqrt((each**2).mean(0)) / error if relative else [1.0, 1.0] for each in season])
     linear = (numbers @ head.linear.weight.T + head.linear.bias).detach().numpy().reshape(samples, steps, 2, 3)
-    spread = head.spread.detach().numpy() * [1, 0, 1]
+    spread = head.spread.detach().numpy().reshape(steps, 2, 3) * [1, 0, 1]
     quantiles = base.numpy()[..., None] + np.sort(linear * scale[:, None, :, None] + spread, -1) * error
     known = ~future.isnan().numpy()
     pinball = [
