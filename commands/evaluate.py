@@ -134,7 +134,7 @@ def write_answers(
     from ..inference.answers import Answers
     from ..inference.report import Report
 
-    data = run.open(split, dataset)
+    data = run.open(split, dataset, say=lambda text: None)  # the evaluation has named the bad samples
     if data.samples is None:
         raise RunError(f"{title} is a text corpus, which has no samples to answer; remove --report and --output")
     report = Report(run, f"{run.name}: {title}")

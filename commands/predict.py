@@ -70,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
         groups, title = ahead_rows(questions, loaded), questions.title
         say_aside(f"{loaded.name}; {title}: {len(questions.split):,} samples")
     if options.threshold is not None:
+        check_threshold(options.threshold, loaded)
         settings |= {"threshold": options.threshold}
         groups = ([abstaining(row, options.threshold) for row in group] for group in groups)
     if output is None:
@@ -155,6 +156,17 @@ def answer_to_line(run: Run, line: str, calibrated: bool) -> dict[str, Any]:
         return {**key, **run.predict([sample], say=lambda text: None, calibrated=calibrated)[0]}
     except ValueError as error:
         return {**key, "error": str(error)}
+
+
+def check_threshold(threshold: float, run: Run) -> None:
+    """Raises RunError if a threshold is no probability, or if no task of the run predicts one class."""
+    from ..experiment.run_folder import RunError
+    from ..tasks.classification import Classification
+
+    if not 0 < threshold <= 1:
+        raise RunError(f"--threshold must be a probability, more than 0 and at most 1, not {threshold:g}")
+    if not any(isinstance(task, Classification) and not task.several for task in run.tasks.values()):
+        raise RunError(f"--threshold is for tasks that predict one class; {run.folder} has none")
 
 
 def abstaining(row: Mapping[str, Any], threshold: float) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Returns the exit status: 130 if Ctrl-C stopped the training, 143 if SIGTERM stopped it, else 0."""
     from ..data.processes import Processes, leave
-    from ..experiment.changes import check_keys
+    from ..experiment.changes import check_keys, is_training_key
     from ..experiment.next_steps import next_commands
     from ..experiment.run_folder import RunError, say_aside
     from ..experiment.settings.config import load_config
@@ -44,8 +44,9 @@ def run(options: argparse.Namespace) -> int:
     from ..experiment.train import train
 
     trust = trust_of(options)
-    config = load_config(options.config, [*options.overrides, *options.change], trust)
-    changed = [change.partition("=")[0] for change in options.change]
+    changes = [f"training.{change}" if is_training_key(change) else change for change in options.change]
+    config = load_config(options.config, [*options.overrides, *changes], trust)
+    changed = [change.partition("=")[0] for change in changes]
     check_keys(changed, config.out)
     if options.dry_run:
         from ..experiment.dry_run import dry_run

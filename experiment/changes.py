@@ -63,6 +63,11 @@ def read_changes(folder: Path) -> tuple[Change, ...]:
         raise CheckpointError(f"{error}; without it, the run cannot be continued") from None
 
 
+def is_training_key(change: str) -> bool:
+    """Returns whether the text KEY=VALUE names a key of `training` that can be changed, without its section."""
+    return change.partition("=")[0] in {*CHANGEABLE, *FREE} - {"workers"}
+
+
 def check_keys(keys: Iterable[str], folder: Path) -> None:
     """Raises RunError if one of the keys of `--change` cannot be changed in a run."""
     possible = [f"training.{name}" for name in (*CHANGEABLE, *FREE) if name != "workers"] + ["data.workers"]

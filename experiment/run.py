@@ -49,6 +49,7 @@ from ..inference.predict import pooled_vectors, predict
 from ..inference.report import read_calibration
 from ..models.model import Model
 from ..tasks.base import Task, Wiring, prediction_copy
+from ..tasks.measuring.calibration import LEAST
 from ..tokenizers.base import Chopper, RunPart
 from ..training import checkpoints as checkpoint
 from ..training.loggers.tensorboard import write_board
@@ -126,16 +127,18 @@ class Run(TrainedModel):
             object.__setattr__(self, "source", self.config.dataset())
         return self.source
 
-    def open(self, split: str, dataset: Dataset | None = None) -> Split:
+    def open(
+        self, split: str, dataset: Dataset | None = None, say: Callable[[str], None] = say_aside
+    ) -> Split:  # fmt: skip
         """Returns a split, with tasks and labels, of `dataset` or, if `dataset` is None, of the data set of the run's
-        training. Of `dataset`, any number of samples may be bad; they are reported and skipped. Raises RunError
-        if the run was imported and `dataset` is None, DataError if the data cannot be read."""
+        training. Of `dataset`, any number of samples may be bad; they are reported to `say` and skipped. Raises
+        RunError if the run was imported and `dataset` is None, DataError if the data cannot be read."""
         if dataset is None and split in self.opened:
             return self.opened[split]
         config = self.config
         if dataset is not None:
             config = replace(config, data=replace(config.data, bad_share=1.0))
-        return open_split(config, dataset or self.dataset(), split, self.choppers, self.tasks)
+        return open_split(config, dataset or self.dataset(), split, self.choppers, self.tasks, say=say)
 
     def reads(self) -> tuple[dict[str, str], bool]:
         """Returns the kind of each data column that the run reads (`image`, `sound`, `text`, `file` or `label`), and
@@ -282,7 +285,8 @@ class Run(TrainedModel):
         if not calibration:
             raise RunError(
                 f"{self.folder} has no calibration for step {self.step:,}; `chopmix evaluate {self.folder} --report` "
-                "fits one, for tasks that predict one class"
+                "fits one for tasks that predict one class, if it reduces the loss of other samples; val needs at "
+                f"least {2 * LEAST} samples with some wrong answers"
             )
         return calibration
 

@@ -91,6 +91,11 @@ def train(config: Config, requested: Collection[str] = ()) -> tuple[dict[str, fl
         summary = processes.broadcast(summary_of(folder, config.training.steps) if processes.is_first else None)
         if summary is not None:
             if processes.is_first:
+                if requested:
+                    raise RunError(
+                        f"{folder} is finished at step {summary['step']:,}, so --change has no effect; train longer, "
+                        "too: --change training.steps=N"
+                    )
                 progress.say(f"{folder} is finished: {json.dumps(summary)}")
             return summary, 0
         experiment = assemble(config, processes, progress, check)
@@ -471,7 +476,14 @@ def open_loggers(experiment: Experiment) -> Loggers | None:
         return None
     config, logging = experiment.config, experiment.config.logging
     loggers = {"tensorboard": TensorBoard()} if logging.tensorboard else {}
-    loggers |= {name: part() for name, part in logging.also.items()}
+    for name, part in logging.also.items():
+        try:
+            loggers[name] = part()
+        except TypeError as error:
+            raise RunError(
+                f"logging.also.{name}: {error}; the keys of a logger are its keyword-only parameters: "
+                "def __init__(self, *, key=...)"
+            ) from error
     for logger in loggers.values():
         for address in getattr(logger, "addresses", tuple)():
             config.trust.check_address(address)

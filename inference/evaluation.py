@@ -97,7 +97,9 @@ class Measured:
         return samples
 
     def check(self) -> None:
-        """Raises DataError if no sample of the split has a target of any task."""
+        """Raises DataError if no sample of the split can be read, or if none has a target of any task."""
+        if self.bad and not self.readable:
+            raise DataError(f"split {self.split!r}: none of its {self.bad:,} samples can be read")
         if not self.whole:
             names = " or ".join(map(repr, self.tasks))
             raise DataError(f"split {self.split!r}: none of its {self.readable:,} samples has a target of task {names}")

@@ -26,6 +26,8 @@ class Logger:
     the first process calls the methods. If a method raises an exception, a warning is printed, the logger is not called
     again, and the run continues."""
 
+    described = "Logger, nor a class with a method on_metrics"
+
     @staticmethod
     def fits(candidate: type) -> bool:
         """Returns whether a class that does not derive from `Logger` can be used as a logger: it has a method

@@ -16,6 +16,7 @@ from .start import (
     INSPECTED,
     Start,
     advice,
+    bad_share_lines,
     classes_line,
     classification,
     encoder_input,
@@ -69,7 +70,7 @@ def images(path: Path, encoder: str | None = None) -> Start:
             f"image: {{use: encoded, run: {quoted(encoder)}, input: {name}}}  # frozen: its weights are not trained"
         ]
     data = [f"dataset: {dataset}"] + ([] if own_test else split_of(counts, "label"))
-    data += ["bad_share: 0.1  # at most a tenth of the images may be unreadable"] * bool(bad)
+    data += bad_share_lines(bad, len(sizes), "images")
     return Start(
         header=["Which class does an image show?"], inputs=lines, model=model_of(tokens + 1, len(samples)), data=data,
         tasks=classification(counts, "label"), training=training_of(len(samples)),

@@ -19,6 +19,7 @@ from .start import (
     GROUPS,
     INSPECTED,
     Start,
+    bad_share_lines,
     encoder_input,
     labelled,
     model_of,
@@ -75,7 +76,7 @@ def sounds(path: Path, encoder: str | None = None) -> Start:
         *([f"columns: {{sound: {quoted(file)}}}"] if file != "sound" else []),
         *start["data"],
     ]
-    data += ["bad_share: 0.1  # at most a tenth of the sounds may be unreadable"] * bool(bad)
+    data += bad_share_lines(bad, len(lengths), "sounds")
     return Start(
         header=[f"What is the {label} of a sound?"], inputs=lines, model=model_of(tokens + 1, len(rows)), data=data,
         tasks=start["tasks"], training=training_of(len(rows), 600), samples=len(rows),

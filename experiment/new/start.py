@@ -3,6 +3,7 @@ number of steps, the target column, the division into splits."""
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections import Counter
@@ -118,6 +119,13 @@ def unreadable(bad: Sequence[str], readable: int) -> str:
     """Returns a part of a sentence about the inspected files that cannot be read; empty if there are none."""
     rest = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
     return f"; {len(bad)} of {readable + len(bad)} cannot be read ({bad[0]}{rest})" if bad else ""
+
+
+def bad_share_lines(bad: Sequence[str], readable: int, what: str) -> list[str]:
+    """Returns the line of the section `data` that allows unreadable files, somewhat more than were found among the
+    inspected ones; no line if all could be read."""
+    share = max(0.1, math.ceil(30 * len(bad) / (readable + len(bad))) / 20)  # one and a half times, in steps of 0.05
+    return [f"bad_share: {share:g}  # at most this share of the {what} may be unreadable"] * bool(bad)
 
 
 def advice(counts: Counter | None, group: str | None = None) -> list[str]:

@@ -133,7 +133,7 @@ def folder_of(package: str, base: type, core: Sequence[type] = ()) -> Folder:
             return False
         return issubclass(value, base) or fits_too(value)
 
-    return Folder(package, base.__name__, fits, core)
+    return Folder(package, getattr(base, "described", base.__name__), fits, core)
 
 
 def registry_of(results: tuple[Any, ...]) -> Registry:

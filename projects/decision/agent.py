@@ -146,7 +146,7 @@ class Player:
     ) -> list[Episode]:  # fmt: skip
         """Plays the episodes with these numbers in parallel, one episode in each environment, and returns the episodes
         in the order of `numbers`. `target` is the target return. None: the model is not conditioned on a return.
-        `watch` is called with the first environment before each step in this environment."""
+        `watch` is called with the first environment before each step in this environment and after the last one."""
         games = [self._begin(environment, number, target) for environment, number in zip(environments, numbers)]
         time_steps, episodes = TimeSteps(self.model, self.choppers, self.dtype), {}
         active, first = list(games), 0  # `first` is the first step in the cache
@@ -160,6 +160,8 @@ class Player:
                     watch(game.environment)
                 if (episode := self._act(game, action)) is not None:
                     episodes[game.number] = episode
+                    if game is games[0]:
+                        watch(game.environment)
             rows = [row for row, game in enumerate(active) if game.number not in episodes]
             active = [active[row] for row in rows]
             if not active:
@@ -437,8 +439,8 @@ def episodes_of(
     stream: int = PLAYS,
 ) -> Iterator[Episode]:  # fmt: skip
     """Plays the episodes with these numbers and yields the episodes in order. `watch` is called with the environment of
-    the first episode before each step of this episode. `stream` is a parameter of `Player`. Raises RunError if the run
-    does not fit the environment, and DataError if the environment cannot be created."""
+    the first episode before each step of this episode and after the last one. `stream` is a parameter of `Player`.
+    Raises RunError if the run does not fit the environment, and DataError if the environment cannot be created."""
     name, settings = environment_of(run, playing)
     count = min(playing.together, len(numbers))
     environments = [make_environment(name, settings, render=watch is not None and not i) for i in range(count)]

@@ -98,6 +98,8 @@ class Calibration:
     probabilities: Float[np.ndarray, "n v"]
     """The probabilities of the samples on which the error is measured, without calibration."""
     targets: Int[np.ndarray, "n"]
+    rejected: float | None = None
+    """A fitted temperature that is not used, because it does not reduce the loss of the other half."""
 
     @classmethod
     def of(
@@ -106,7 +108,8 @@ class Calibration:
     ) -> Calibration:  # fmt: skip
         """Returns the calibration of these samples. With `store`, a random half of them is used to fit the temperature
         and the other half to measure the error; a temperature is fitted only if there are enough samples, and if some
-        answers of the first half are wrong. Without `store`, the stored temperature is measured on all samples."""
+        answers of the first half are wrong; it is used only if it reduces the loss of the other half. Without `store`,
+        the stored temperature is measured on all samples."""
         if not store or len(targets) < 2 * LEAST:
             return cls(None if store else saved.get("temperature"), 0, probabilities, targets)
         order = np.random.default_rng(0).permutation(len(targets))
@@ -114,6 +117,9 @@ class Calibration:
         if (probabilities[fitting].argmax(1) == targets[fitting]).all():  # the best temperature is then 0
             return cls(None, 0, probabilities, targets)
         temperature = fit_temperature(probabilities[fitting], targets[fitting])
+        others = probabilities[measuring], targets[measuring]
+        if nats(with_temperature(others[0], temperature), others[1]) >= nats(*others):
+            return cls(None, 0, probabilities, targets, rejected=temperature)
         return cls(temperature, len(fitting), probabilities[measuring], targets[measuring])
 
     @property
@@ -136,7 +142,12 @@ class Calibration:
         return nats(probabilities, self.targets), calibration_error(probabilities, self.targets)
 
     def lines(self) -> list[str]:
-        """Returns one sentence about the calibration error; none without a temperature."""
+        """Returns one sentence about the calibration error; none if no temperature was fitted."""
+        if self.rejected:
+            return [
+                f"no temperature is stored: {self.rejected:.3f}, fitted on one half of the samples, does not reduce "
+                "the loss of the other half"
+            ]
         if not self.temperature:
             return []
         before, after = self._figures(self.probabilities)[1], self._figures(self.calibrated)[1]

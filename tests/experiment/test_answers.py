@@ -348,3 +348,26 @@ def test_the_memory_does_not_grow_with_the_samples(world, tmp_path):
         Path(world, f"list{size}.csv").write_text("image\n" + "photos/black/000.png\n" * size)
     found = [measured(predict_folder, world, f"list{size}.csv", str(tmp_path / f"{size}.csv")).mib for size in sizes]
     assert all(b - a < 8 for a, b in pairwise(found)), found
+
+
+@pytest.mark.parametrize("threshold", ["70", "-1", "0", "nan"])
+def test_a_threshold_that_is_no_probability_is_refused(here, capsys, threshold):
+    assert main(["predict", "run", "--split", "val", "--threshold", threshold]) == 2
+    assert "--threshold must be a probability" in capsys.readouterr().err
+
+
+def test_an_evaluation_without_readable_samples_names_their_number_once(here, capsys):
+    folder = pictures(Path("broken"), 2)
+    for file in folder.rglob("*.png"):
+        file.write_bytes(b"no picture")
+    assert main(["evaluate", "run", "--data", "broken"]) == 2
+    said = capsys.readouterr()
+    assert "none of its 6 samples can be read" in said.err and said.out == ""
+
+
+def test_results_of_an_evaluation_are_not_mixed_with_notes(here, capsys):
+    folder = pictures(Path("noted"), 4)
+    (folder / "black" / "001.png").write_bytes(b"no picture")
+    assert main(["evaluate", "run", "--data", "noted", "--report", "r"]) == 0
+    said = capsys.readouterr()
+    assert "001.png" not in said.out and said.err.count("sample 'black/001.png' is bad") == 1

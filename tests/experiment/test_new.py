@@ -62,6 +62,13 @@ def sounds(folder) -> None:
         csv.writer(file).writerows(rows)
 
 
+def broken(folder) -> None:
+    photos(folder)
+    (folder / "my photos").rename(folder / "broken")
+    for file in sorted((folder / "broken").rglob("*.jpg"))[:8]:
+        file.write_bytes(b"no picture")
+
+
 def uneven(folder) -> None:
     rows = [f"{number + (number % 3) / 3:.3f},{math.sin(number)}" for number in range(400)]
     (folder / "log.csv").write_text("\n".join(["time,x", *rows]))
@@ -96,6 +103,7 @@ KINDS = {
         {"label": "classification"},
         "41 images of 80 x 100 to 119 x 100 pixels",
     ),
+    "broken": (broken, ["images", "broken"], {"label": "classification"}, "; 9 of 41 cannot be read"),
     "sounds": (sounds, ["sounds", "list.csv"], {"label": "classification"}, "40 sounds of 0.5 to 0.5 s at 8,000 Hz"),
     "table": (log, ["table", "log.csv"], {"state": "classification"}, "600 rows, one every 100 ms; 3 channels in 2"),
     "forecast": (lambda folder: log(folder, False), ["table", "log.csv"], {"next": "forecast"}, "600 rows"),
@@ -124,6 +132,8 @@ def test_data_train_as_written(kind, here, capsys):
         assert main(["predict", "run", "--horizon", "24", "--output", "next.csv", "--picture"]) == 0
     if kind == "photos":
         assert tree["data"]["bad_share"] == 0.1
+    if kind == "broken":
+        assert tree["data"]["bad_share"] == 0.35
     if kind == "sounds":
         assert tree["data"]["split"]["group"] == "speaker"
     assert main(["new", *words, "--output", "x.yaml"]) == 2

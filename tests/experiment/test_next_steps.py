@@ -2,6 +2,7 @@
 
 import json
 import math
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,31 @@ def test_a_run_that_does_not_forecast_has_no_horizon(here, capsys):
     assert main(["train", "y.yaml"]) == 0
     assert main(["predict", "runs/y", "--horizon", "3"]) != 0
     assert "runs/y has no task `forecast`" in capsys.readouterr().err
+
+
+def ramp(minutes: int, hours: int = 60) -> str:
+    """A table with the hours since its start at every `minutes`; the last row is at the end of an hour."""
+    times = [timedelta(minutes=minutes * n) for n in range(hours * 60 // minutes)]
+    return "\n".join(["time,temp,wind", *(f"{datetime(2026, 1, 1) + t},{t.total_seconds() / 3600},1" for t in times)])
+
+
+@pytest.mark.parametrize("minutes", [60, 30, 15, 10])
+def test_slots_of_a_finer_table_are_evenly_spaced(here, minutes):
+    """Every slot has the last measurement of its hour, whatever the rows are."""
+    Path("ramp.csv").write_text(ramp(minutes))
+    samples, last = table("ramp.csv").read("ramp.csv"), 1 - minutes / 60
+    row = samples[5]
+    np.testing.assert_allclose(row["air"][:, 0], 5 + last + np.arange(24), atol=1e-4)
+    np.testing.assert_allclose(row["air_future"][:, 0], 29 + last + np.arange(8), atol=1e-4)
+    assert main(["predict", "runs/x", "--horizon", "2", "--data", "ramp.csv", "--output", "r.csv", "--overwrite"]) == 0
+    rows = list(read_rows(Path("r.csv")))
+    end = datetime(2026, 1, 1) + timedelta(hours=60 + last)
+    assert [datetime.fromisoformat(row["time"]) for row in rows[:2]] == [end, end + timedelta(hours=1)]
+    assert float(rows[0]["last_value"]) == pytest.approx(59 + last, abs=1e-4)
+    assert float(rows[0]["last_period"]) == pytest.approx(52 + last, abs=1e-4)
+
+
+def test_a_window_with_missing_measurements_is_noted(here, capsys):
+    Path("coarse.csv").write_text(ramp(120))
+    assert main(["predict", "runs/x", "--horizon", "2", "--data", "coarse.csv"]) == 0
+    assert "50% of the measurements of air in the last window" in capsys.readouterr().err

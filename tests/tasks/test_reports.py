@@ -163,6 +163,16 @@ def test_the_error_is_measured_on_other_samples_than_those_of_the_fit():
         assert Calibration.of(few, none, {}, store=True).lines() == []
 
 
+def test_a_temperature_that_helps_only_one_half_is_not_stored():
+    """In the half that fits, wrong answers are confident; in the other half all answers are right."""
+    order = np.random.default_rng(0).permutation(80)
+    probabilities, targets = np.tile([0.99, 0.01], (80, 1)), np.zeros(80, int)
+    targets[order[:20]] = 1
+    found = Calibration.of(probabilities, targets, {}, store=True)
+    assert found.temperature is None and found.rejected > 2 and len(found.targets) == 80
+    assert found.lines()[0].startswith(f"no temperature is stored: {found.rejected:.3f}")
+
+
 def test_calibration_of_an_answer_is_that_of_the_logits():
     task, logits = classification(5), torch.randn(3, 5)
     answers = [{"class": "c0", "probabilities": dict(zip(task.classes, row.softmax(-1).tolist()))} for row in logits]

@@ -56,6 +56,8 @@ def run(options: argparse.Namespace) -> None:
 
     if options.record and Path(options.record).suffix != ".gif":
         raise RunError(f"--record {options.record}: the name of the file must end in .gif")
+    if options.environment and ":" in options.environment:  # a name on the command line is trusted
+        options.trust = [*(options.trust or ()), options.environment.partition(":")[0]]
     loaded = load(options)
     playing = playing_of(options, loaded)
     (name, settings), data = environment_of(loaded, playing), data_figures(loaded)

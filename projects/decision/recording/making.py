@@ -183,7 +183,10 @@ def make_environment(name: str, options: Mapping[str, Any] | None = None, render
         return gymnasium.make(name, **rendering, **(options or {}))
     except ImportError as error:
         missing = error.name or package or name.partition(":")[0]
-        raise DataError(f"environment {name!r} needs {missing!r}, which is not installed: {error}") from None
+        if not isinstance(error, ModuleNotFoundError):
+            raise DataError(f"environment {name!r}: {missing!r} cannot be imported: {error}") from None
+        hint = " (without .py)" if missing.endswith("py") and ".py:" in name else ""
+        raise DataError(f"environment {name!r} needs {missing!r}{hint}, which is not installed: {error}") from None
     except (gymnasium.error.Error, TypeError, ValueError, AssertionError) as error:
         unknown = isinstance(error, gymnasium.error.NameNotFound | gymnasium.error.NamespaceNotFound)
         remedy = f" For your own environment add the module that registers it: my_env:{name}"

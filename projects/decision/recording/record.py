@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,21 @@ def play_episode(
     raise DataError(f"episode {number}: the agent gave up on {STARTS} start states; the last reason is: {last}")
 
 
+@contextmanager
+def policy_errors() -> Iterator[None]:
+    """Returns a context for the code of a policy. Any exception except GaveUp and DataError becomes a DataError that
+    names the line in which it was raised."""
+    try:
+        yield
+    except (GaveUp, DataError):
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise DataError(
+            f"the policy failed: {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
+        ) from error
+
+
 def _play_once(
     environment, make_agent: Callable[..., Agent], key: list[int], attempt: int, noise: tuple[float, float]
 ) -> Episode:
@@ -49,9 +66,12 @@ def _play_once(
     share = np.random.default_rng([*key, NOISE, attempt]).uniform(*noise)
     start = int(random.integers(2**31))
     observation, space = reset(environment, start), spaces_of(environment).action
-    agent, steps, actions, rewards = make_agent(environment.unwrapped, random), [observation], [], []
+    with policy_errors():
+        agent = make_agent(environment.unwrapped, random)
+    steps, actions, rewards = [observation], [], []
     while True:
-        action = agent.act(observation)
+        with policy_errors():
+            action = agent.act(observation)
         action = agent.last_action = agent.random_action() if random.random() < share else action
         check_action(np.asarray(action), space)
         value, reward, ended, cut, _ = environment.step(action)

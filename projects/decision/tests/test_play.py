@@ -360,4 +360,4 @@ def test_a_film_has_the_frame_rate_of_its_environment(run, tmp_path, monkeypatch
     steps = json.loads((tmp_path / "x.json").read_text())["played"][0]["steps"]
     with Image.open(tmp_path / "x.gif") as film:
         durations = [frame.info["duration"] for frame in ImageSequence.Iterator(film)]  # equal frames are merged
-    assert sum(durations) == (steps - 1) * milliseconds + 1000
+    assert sum(durations) == steps * milliseconds + 1000, "the state after the last step is the last frame"

@@ -153,7 +153,7 @@ def test_an_episode_depends_only_on_its_number():
     assert len({episode.seed for episode in together}) == 4
     frames = []
     agent.play([make_environment("CartPole-v1", render=True)], [0], 30.0, lambda e: frames.append(e.render()))
-    assert len(frames) == len(together[0].rewards) and frames[0].ndim == 3
+    assert len(frames) == len(together[0].rewards) + 1 and frames[0].ndim == 3
 
 
 @given(st.integers(0, 2**31), st.integers(0, 10**6))
