@@ -29,7 +29,7 @@ from ..data.datasets.manifest import Manifest, rows_of
 from ..data.datasets.table import Table
 from ..data.datasets.text import Text
 from ..data.sample_dataset import SampleDataset
-from ..data.samples import Columns, Renamed, Samples
+from ..data.samples import Columns, Listed, Renamed, Samples
 from ..data.shards import Shards, renamed
 from ..data.tables import READERS
 from ..data.tar_files import expand
@@ -136,15 +136,18 @@ class Whole(SampleDataset):
 
 def folder_data(path: Path, columns: Mapping[str, str], split: str) -> Dataset:
     """Returns the data in a folder, as the first of these kinds that fits: a table that `save_to_disk` of the
-    `datasets` library wrote; tar shards; all files as texts, if the run reads exactly one text; images in class folders
-    (`photos/cat/1.jpg`). Raises RunError if the folder has class folders and the run does not read exactly one image.
-    Raises DataError if there are no images, or if no table has the name `split`."""
+    `datasets` library wrote; tar shards; all files as texts, if the run reads exactly one text; all files as sounds or
+    images, if the run reads exactly one of them and no labels; images in class folders (`photos/cat/1.jpg`). Raises
+    RunError if the folder has class folders and the run does not read exactly one image. Raises DataError if there are
+    no such files, or if no table has the name `split`."""
     if os.path.exists(path / "dataset_dict.json") or os.path.exists(path / "state.json"):
         return table_data(path, split)
     if shards := sorted(str(file) for file in path.iterdir() if file.name.lower().endswith(TARS)):
         return shard_data(shards, columns)
     if list(columns.values()) == ["text"]:
         return Text(train=f"{path}/**/*.*").whole()
+    if [*columns.values()] == ["sound"] or ([*columns.values()] == ["image"] and not has_class_folders(path)):
+        return files_data(path, next(iter(columns.items())))
     images, labels = [[name for name, kind in columns.items() if kind == wanted] for wanted in ("image", "label")]
     if len(images) != 1:
         raise RunError(
@@ -153,6 +156,24 @@ def folder_data(path: Path, columns: Mapping[str, str], split: str) -> Dataset:
     sources = {images[0]: "image"} | dict.fromkeys(labels, "label")
     readers = {name: methodcaller("get", source) for name, source in sources.items()}
     return Whole(Renamed(read_folder(path), readers, sources), tuple(sources), whole_of=str(path))
+
+
+def has_class_folders(path: Path) -> bool:
+    """Returns whether a folder has images only in folders inside it."""
+    return not any(entry.suffix.lower() in ENDINGS for entry in path.iterdir())
+
+
+def files_data(path: Path, column: tuple[str, str]) -> Dataset:
+    """Returns the images or sounds in a folder, at any depth, sorted by path. `column` is the name of the column and
+    its kind. Raises DataError if there are none."""
+    name, kind = column
+    endings = ENDINGS if kind == "image" else {f".{ending}" for ending in MEMBERS[kind]}
+    files = sorted(Path(root, file) for root, _, found in os.walk(path) for file in found
+                   if os.path.splitext(file)[1].lower() in endings)  # fmt: skip
+    if not files:
+        raise DataError(f"{path} has no {kind}s ({', '.join(sorted(endings))})")
+    keys = [file.relative_to(path).as_posix() for file in files]
+    return Whole(Listed(keys, [{name: file} for file in files]), (name,), whole_of=str(path))
 
 
 TRIED = 100

@@ -371,3 +371,20 @@ def test_results_of_an_evaluation_are_not_mixed_with_notes(here, capsys):
     assert main(["evaluate", "run", "--data", "noted", "--report", "r"]) == 0
     said = capsys.readouterr()
     assert "001.png" not in said.out and said.err.count("sample 'black/001.png' is bad") == 1
+
+
+def test_a_folder_of_files_without_classes_is_predicted(here, capsys):
+    flat = Path("flat")
+    flat.mkdir()
+    for number, file in enumerate(sorted(pictures(Path("sorted"), 2).rglob("*.png"))):
+        shutil.copy(file, flat / f"{number}.png")
+    (flat / "notes.txt").write_text("no picture")
+    assert main(["predict", "run", "--data", "flat", "--output", "f.csv"]) == 0
+    rows = rows_of("f.csv")
+    assert [row["key"] for row in rows] == [f"{number}.png" for number in range(6)]
+    assert all(row["shade.class"] in SHADES and "targets.label" not in row for row in rows)
+    (flat / "deep").mkdir()
+    for file in flat.glob("*.png"):
+        file.unlink()
+    assert main(["predict", "run", "--data", "flat"]) == 2
+    assert "flat has no images in folders named by class" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import pytest
 from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.base import Dataset
-from chopmix.experiment.own_data import dataset_of, named_dataset
+from chopmix.experiment.own_data import dataset_of, folder_data, named_dataset
 from chopmix.files.reading import DataError
 from PIL import Image
 
@@ -178,3 +178,14 @@ logging: {tensorboard: false}
     assert main(["predict", "runs/x", "--data", "other.jsonl", "--output", "p.csv"]) == 0
     assert (tmp_path / "p.csv").read_text().count("\n") == 8
     assert main(["embed", "runs/x", "--data", "other.jsonl", "--output", "e.npy"]) == 0
+
+
+def test_a_folder_of_sounds_needs_no_classes(tmp_path):
+    for name in ("b/2.wav", "a.flac", "notes.txt", "b/picture.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    samples = folder_data(tmp_path, {"path": "sound"}, "test").opened("test")
+    assert list(samples.keys) == ["a.flac", "b/2.wav"] and samples[1] == {"path": tmp_path / "b" / "2.wav"}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty has no sounds \(\.flac, "):
+        folder_data(tmp_path / "empty", {"path": "sound"}, "test")
