@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from typing import Any
 
+from ..files.trust import NOTHING
 from .settings.config import Config
+
+
+def outside_modules(tree: Any) -> Iterator[str]:
+    """Yields the modules of the code outside chopmix that a configuration names: `mylab` for `{use: mylab:Task}` and
+    for `{environment: mylab:Corridor-v0}`."""
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        if key in ("use", "environment") and isinstance(value, str) and ":" in value and NOTHING.refusal(value):
+            yield value.partition(":")[0]
+        elif isinstance(value, dict | list):
+            yield from outside_modules(value)
 
 
 def next_commands(config: Config) -> list[str]:
     """Returns three commands for a trained run: evaluate it, use it, look at it."""
-    run = shlex.quote(str(config.out))
+    modules = dict.fromkeys(outside_modules(config.tree))
+    trusted = "".join(f" --trust {shlex.quote(module)}" for module in modules)
+    run = shlex.quote(str(config.out)) + trusted
     dataset = config.dataset()
     split = " --split test" if "test" in dataset.splits else ""
     report = " --report" if config.on_samples else ""
