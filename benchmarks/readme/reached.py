@@ -125,6 +125,18 @@ REACHED = (
     ),
     Reached("sensor/motions", "four activities from six-axis motion sensors", more=lambda: folds()),
     Reached(
+        "sensor/temperatures",
+        "the temperature of the next 24 hours in Seattle, from the last 72",
+        (
+            Figure("test/mae"),
+            Figure("test/mae_last_period"),
+            Figure("test/coverage"),
+            Figure("test/mae", words="in San Francisco", of="sensor_temperatures_sf"),
+            Figure("test/mae_last_period", words="in San Francisco", of="sensor_temperatures_sf"),
+            Figure("test/coverage", words="in San Francisco", of="sensor_temperatures_sf"),
+        ),
+    ),
+    Reached(
         "mix/driving_camera",
         "steering and braking from a camera and the vehicle's state, which are not sufficient",
         (Figure("val/mae_steering"), Figure("val/mae_braking")),
