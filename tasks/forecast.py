@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from pydantic import Field, FiniteFloat
 from torch import Tensor, nn
@@ -43,18 +44,22 @@ class Spread(Record):
 
 
 class QuantileHead(PooledLinear):
-    """Predicts quantiles (s, h, c, q) for each step and channel: pooled vectors are mapped linearly to numbers, which
-    are multiplied by the scale of the item (`targets.values[:, 3]`), plus a learned constant for each quantile except
-    the median, since a part of the errors, such as those of rounding, does not grow with the scale."""
+    """Predicts increasing quantiles (s, h, c, q) for each step and channel from pooled vectors. The median is a linear
+    function; the other quantiles are at a distance from it that is a sum of positive numbers (compare Park et al. 2022,
+    arXiv:2111.06581). The median is multiplied by the scale of the item (`targets.values[:, 3]`), the distances by its
+    square root, since errors grow more slowly than the scale. `median` is the index of the median."""
 
     def __init__(self, pooling: Pooling, width: int, shape: tuple[int, int, int], median: int):
         super().__init__(pooling, width, math.prod(shape))
-        self.shape, self.spread = shape, nn.Parameter(torch.zeros(math.prod(shape)))
-        self.register_buffer("is_spread", torch.arange(shape[2]) != median, persistent=False)
+        self.shape, self.median = shape, median
 
     def forward(self, x: Float[Tensor, "t d"], targets: Targets) -> Float[Tensor, "s h c q"]:
         numbers = self.linear(self.pooled(x, targets)).float().unflatten(1, self.shape)
-        return numbers * targets.values[:, 3, ..., None] + self.spread.view(self.shape) * self.is_spread
+        gaps, scale = F.softplus(numbers), targets.values[:, 3, ..., None]
+        below = -gaps[..., : self.median].flip(-1).cumsum(-1).flip(-1)
+        above = gaps[..., self.median + 1 :].cumsum(-1)
+        median = numbers[..., self.median : self.median + 1]
+        return median * scale + torch.cat([below, torch.zeros_like(median), above], -1) * scale.sqrt()
 
 
 class Forecast(Task):
@@ -71,9 +76,8 @@ class Forecast(Task):
     is `relative`, these units are multiplied by the scale of its differences.
 
     The loss is the mean over the quantiles q of twice the pinball loss max(q (y - p), (q - 1) (y - p)) of the
-    prediction p for the true value y (Koenker & Bassett 1978); for the median it is the absolute error. Predicted
-    quantiles are sorted, so they never cross (Chernozhukov et al. 2010, arXiv:0704.3649). Missing values (NaN) are
-    excluded. `pooling`: see `classification`. Raises ValueError for options that contradict each other.
+    prediction p for the true value y (Koenker & Bassett 1978); for the median it is the absolute error. Missing values
+    (NaN) are excluded. `pooling`: see `classification`. Raises ValueError for options that contradict each other.
     """
 
     Learned = Spread
@@ -287,7 +291,7 @@ class Forecast(Task):
         return known_values(targets.values[:, 0])
 
     def terms(self, output: Float[Tensor, "s h c q"], targets: Targets) -> dict[str, Tensor]:
-        difference, predicted = targets.values[:, 0], output.float().sort(-1).values
+        difference, predicted = targets.values[:, 0], output.float()
         is_present = ~difference.isnan()
         loss = output.new_zeros((), dtype=torch.float32)
         for number, quantile in enumerate(self.quantiles):
@@ -301,7 +305,7 @@ class Forecast(Task):
         (`inside`), and the count of known values (`known`)."""
         periodic, error = (each.to(output.device) for each in self.learned_tensors)
         difference, last, period, _ = targets.values.unbind(1)
-        is_present, predicted = ~difference.isnan(), output.float().sort(-1).values
+        is_present, predicted = ~difference.isnan(), output.float()
         future = torch.where(periodic, period, last) + difference * error
         errors = {
             "median": (predicted[..., self.quantiles.index(0.5)] - difference) * error,
@@ -360,7 +364,7 @@ class Forecast(Task):
         periodic, error = self.learned_tensors
         _, last, period, _ = targets.values.cpu().unbind(1)
         base = torch.where(periodic, period, last)[..., None]
-        quantiles = base + output.float().sort(-1).values.cpu() * error[..., None]
+        quantiles = base + output.float().cpu() * error[..., None]
         answers: list[dict[str, Any]] = []
         for sample in range(batch.first.samples):
             if last[sample].isnan().any():

@@ -68,14 +68,14 @@ def test_losses_and_metrics_are_those_of_scikit_learn(baseline, relative):
     numbers = torch.from_numpy(random.normal(size=(samples, 16)).astype(np.float32))
     head = task.head({}, 16)
     torch.nn.init.normal_(head.linear.weight)
-    torch.nn.init.normal_(head.spread)
     targets = Targets(values=values, groups=torch.arange(samples), count=int((~future.isnan()).sum()))
     output = head(numbers, targets).detach()
     season = [each[3:] - each[:-3] if baseline == "last_period" else each - each[-1:] for each in past]
     scale = np.array([np.sqrt((each**2).mean(0)) / error if relative else [1.0, 1.0] for each in season])
     linear = (numbers @ head.linear.weight.T + head.linear.bias).detach().numpy().reshape(samples, steps, 2, 3)
-    spread = head.spread.detach().numpy().reshape(steps, 2, 3) * [1, 0, 1]
-    quantiles = base.numpy()[..., None] + np.sort(linear * scale[:, None, :, None] + spread, -1) * error
+    gaps, each = np.log1p(np.exp(linear)), scale[:, None, :, None]
+    spread = np.concatenate([-gaps[..., :1], np.zeros_like(gaps[..., :1]), gaps[..., 2:]], -1)
+    quantiles = base.numpy()[..., None] + (linear[..., 1:2] * each + spread * np.sqrt(each)) * error
     known = ~future.isnan().numpy()
     pinball = [
         2 * mean_pinball_loss(future.numpy()[known], quantiles[..., n][known], alpha=q) / error
