@@ -97,6 +97,24 @@ def test_losses_and_metrics_are_those_of_scikit_learn(baseline, relative):
         assert found[f"coverage_{channel}"] == pytest.approx(((low <= true) & (true <= high)).mean())
 
 
+@given(st.lists(st.integers(1, 99), min_size=0, max_size=5, unique=True), st.integers(0, 2**31 - 1))
+def test_quantiles_never_cross_and_the_median_is_linear(levels, seed):
+    quantiles = sorted({0.5, *(level / 100 for level in levels)})
+    task = task_of(quantiles=quantiles)
+    torch.manual_seed(seed)
+    head = task.head({}, 8)
+    torch.nn.init.normal_(head.linear.weight, std=9.0)
+    values = torch.full((3, 4, 4, 2), math.nan)
+    values[:, 3] = torch.tensor([1e-6, 1.0, 1e4])[:, None, None]
+    x = torch.randn(3, 8)
+    output = head(x, Targets(values=values, groups=torch.arange(3))).detach()
+    assert output.shape == (3, 4, 2, len(quantiles)) and output.isfinite().all()
+    assert (output.diff(dim=-1) >= 0).all()
+    middle = quantiles.index(0.5)
+    linear = head.linear(x).detach().view(3, 4, 2, -1)[..., middle]
+    torch.testing.assert_close(output[..., middle], linear * values[:, 3])
+
+
 def test_missing_values_do_not_change_the_gradient():
     task = task_of()
     values = torch.ones(2, 4, 4, 2)
