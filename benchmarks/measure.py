@@ -53,7 +53,7 @@ def row_of(folder: Path, metric: str | None, value: float, guidance: float | Non
         if split in run.dataset().splits:
             row |= run.evaluate(split)
             row |= guided(run, split, row, guidance)
-            row |= {f"{split}/samples": len(run.dataset().open(split))} if run.dataset().holds_samples else {}
+            row |= {f"{split}/samples": len(run.dataset().opened(split))} if run.dataset().holds_samples else {}
     for line in lines:
         row |= {name: figure for name, figure in line.items() if "/bits" in name or "/without_" in name}
     for name in ("waited", "padding"):

@@ -131,9 +131,9 @@ REACHED = (
             Figure("test/mae"),
             Figure("test/mae_last_period"),
             Figure("test/coverage"),
-            Figure("test/mae", words="in San Francisco", of="sensor_temperatures_sf"),
-            Figure("test/mae_last_period", words="in San Francisco", of="sensor_temperatures_sf"),
-            Figure("test/coverage", words="in San Francisco", of="sensor_temperatures_sf"),
+            Figure("test/mae", words="in San Francisco ", of="sensor_temperatures_sf"),
+            Figure("test/mae_last_period", words="in San Francisco ", of="sensor_temperatures_sf"),
+            Figure("test/coverage", words="in San Francisco ", of="sensor_temperatures_sf"),
         ),
     ),
     Reached(
