@@ -13,6 +13,7 @@ import yaml
 from rich.table import Table
 
 from ..files.printing import figure_text, printable
+from ..files.progress import counted
 from ..files.reading import read_text
 from ..files.rows import ending_of, row_file
 from ..files.writing import make_folder, not_written, write_text
@@ -48,7 +49,7 @@ class Group:
 def read_groups(folders: Sequence[Path]) -> list[Group]:
     """Returns the curves of runs, of folders of seeds, and of sweeps: one group for each setting of a sweep. The names
     are shortened to what differs. Raises RunError if a folder has no runs, DataError if a file is damaged."""
-    groups = [group for folder in folders for group in groups_of(folder)]
+    groups = [group for folder in counted(folders, "folders") for group in groups_of(folder)]
     return [replace(group, name=name) for group, name in zip(groups, short_names([group.name for group in groups]))]
 
 
@@ -221,7 +222,10 @@ def draw_curves(groups: Sequence[Group], file: Path) -> None:
     rows = -(-len(metrics) // columns)
     with rc_context({"text.parse_math": False}):  # a `$` in a name does not begin a formula
         figure = Figure(figsize=(4.2 * columns, 3 * rows), layout="constrained")
-        for panel, metric in zip(figure.subplots(rows, columns, squeeze=False).flat, metrics):
+        panels = [*figure.subplots(rows, columns, squeeze=False).flat]
+        for unused in panels[len(metrics) :]:
+            unused.set_axis_off()
+        for panel, metric in zip(panels, metrics):
             for number, group in enumerate(groups):
                 for index, curves in enumerate(group.curves.values()):
                     if metric in curves:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from ..data.split import Split
 from ..files.printing import plain_console, printable
+from ..files.progress import counting
 from ..files.writing import write_text
 from ..models.attention.graph import Graph
 from ..models.attention.mask import dense_mask, reach
@@ -55,20 +56,23 @@ def open_untrained(config: Config) -> tuple[dict[str, Chopper], dict[str, Task],
 def write_page(config: Config, file: Path) -> str:
     """Write the page for one sample of the validation split. Returns a sentence with the numbers of tokens, inputs and
     attention graphs. Raises DataError if the data cannot be read, OSError if the file cannot be written."""
-    choppers, tasks, split = open_untrained(config)
-    model = build_model(config, choppers, tasks)
-    batch = split.batch(split.all()[:1])
-    names = ["(core)", *config.inputs]
-    parts = [
-        f"<h1>The tokens of {html.escape(config.path.name)}</h1>",
-        *(f"<p>{html.escape(line)}</p>" for change in (read_changes(config.out) if config.in_run else ())
-          for line in change.lines()),
-        items(split, split.all()[0].number, choppers),
-        *(part for token_set in parts_of(batch, model) for part in set_parts(*token_set, choppers, names)),
-        *cross_parts(batch), proof(batch, model),
-        "<h2>The targets</h2>", *(target_table(name, batch, choppers, config) for name in tasks),
-        "<h2>The configuration</h2>", f"<pre>{html.escape(dumped(config.tree))}</pre>",
-    ]  # fmt: skip
+    with counting("parts of the page", 3) as count:
+        choppers, tasks, split = open_untrained(config)
+        count(1)
+        model = build_model(config, choppers, tasks)
+        batch = split.batch(split.all()[:1])
+        names = ["(core)", *config.inputs]
+        count(1)
+        parts = [
+            f"<h1>The tokens of {html.escape(config.path.name)}</h1>",
+            *(f"<p>{html.escape(line)}</p>" for change in (read_changes(config.out) if config.in_run else ())
+              for line in change.lines()),
+            items(split, split.all()[0].number, choppers),
+            *(part for token_set in parts_of(batch, model) for part in set_parts(*token_set, choppers, names)),
+            *cross_parts(batch), proof(batch, model),
+            "<h2>The targets</h2>", *(target_table(name, batch, choppers, config) for name in tasks),
+            "<h2>The configuration</h2>", f"<pre>{html.escape(dumped(config.tree))}</pre>",
+        ]  # fmt: skip
     title = html.escape(str(config.path))
     head = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
     write_text(file, printable(head + "\n".join(parts)))

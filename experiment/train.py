@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Collection
@@ -96,7 +95,10 @@ def train(config: Config, requested: Collection[str] = ()) -> tuple[dict[str, fl
                         f"{folder} is finished at step {summary['step']:,}, so --change has no effect; train longer, "
                         "too: --change training.steps=N"
                     )
-                progress.say(f"{folder} is finished: {json.dumps(summary)}")
+                metric = config.checkpoints.best
+                value = f"; {metric} {summary[metric]:.4f}" if metric in summary else ""
+                length = duration(summary["seconds"])
+                progress.say(f"{folder} is finished: {summary['step']:,} steps in {length}{value}")
             return summary, 0
         experiment = assemble(config, processes, progress, check)
         return summarize(experiment, fit(experiment))
