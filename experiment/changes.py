@@ -17,7 +17,7 @@ from ..files.records import Record, read_record
 from ..files.writing import write_json
 from ..training import checkpoints as checkpoint
 from ..training.checkpoints import CheckpointError
-from .run_folder import Differences, RunError
+from .run_folder import Differences, RunError, summary_of
 
 FILE = "changes.json"
 FREE = ("steps", "minutes", "epochs", "stop", "workers")
@@ -79,10 +79,24 @@ def check_keys(keys: Iterable[str], folder: Path) -> None:
             )
 
 
+def check_unfinished(folder: Path, requested: Collection[str]) -> None:
+    """Raises RunError if a run is finished, and the settings `requested` with `--change` do not make it longer."""
+    last = checkpoint.read_step(folder, "last") if requested and folder.is_dir() else None
+    longer = [f"training.{name}" for name in ("steps", "minutes", "epochs", "stop")]
+    if last is None or any(key == name or key.startswith(f"{name}.") for key in requested for name in longer):
+        return
+    if summary_of(folder, last) is not None:
+        raise RunError(
+            f"{folder} is finished at step {last:,}, so --change has no effect; train longer at the same time: "
+            "--change training.steps=N"
+        )
+
+
 def note_change(folder: Path, differences: Differences, others: Differences, requested: Collection[str]) -> bool:
     """Adds differences between the run's configuration and the new one to `changes.json`: `differences`, if all of them
     were requested with `--change`, and those of the `others` that were. Returns whether all of `differences` were
-    requested. The change takes effect at the newest undamaged checkpoint."""
+    requested. The change takes effect at the newest undamaged checkpoint. Raises RunError if the run is finished and
+    not made longer."""
 
     def is_requested(key: str) -> bool:
         return any(key == name or key.startswith(f"{name}.") for name in requested)
@@ -92,6 +106,7 @@ def note_change(folder: Path, differences: Differences, others: Differences, req
     differences = [*differences, *(each for each in others if is_requested(each[0]))]
     if not differences:
         return True
+    check_unfinished(folder, requested)
     step = checkpoint.newest_valid(folder, lambda line: None)
     if step is None:
         raise RunError(f"{folder} has no checkpoint at which settings could be changed")

@@ -90,11 +90,6 @@ def train(config: Config, requested: Collection[str] = ()) -> tuple[dict[str, fl
         summary = processes.broadcast(summary_of(folder, config.training.steps) if processes.is_first else None)
         if summary is not None:
             if processes.is_first:
-                if requested:
-                    raise RunError(
-                        f"{folder} is finished at step {summary['step']:,}, so --change has no effect; train longer, "
-                        "too: --change training.steps=N"
-                    )
                 metric = config.checkpoints.best
                 value = f"; {metric} {summary[metric]:.4f}" if metric in summary else ""
                 length = duration(summary["seconds"])
