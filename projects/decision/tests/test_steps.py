@@ -185,7 +185,7 @@ def test_a_clip_with_normalisation_over_all_frames_is_not_read_in_time():
             "action": {"use": "category", "size": 2, "offset": 0.6},
         }
         tree["data"]["dataset"] = {"use": "manifest", "train": "x.jsonl", "columns": ["observation", "action"]}
-        with pytest.raises(ConfigError, match=re.escape(f"the complete clip, but '{attention.split()[0]}' must hide")):
+        with pytest.raises(ConfigError, match=re.escape(f"the complete item, but '{attention.split()[0]}' must hide")):
             config_from_tree(tree)
         tree["inputs"]["observation"]["normalize"] = "data"
         config_from_tree(tree)
