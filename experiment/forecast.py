@@ -115,6 +115,11 @@ def next_steps(
     found = []
     for name, task in tasks.items():
         column, of_task = columns[task.input], answer.get(name, answer)
+        if column not in table.streams or table.streams[column].interval is None:
+            raise RunError(
+                f"{run.folder}: the input {task.input!r} is no stream of the table with `every` or `rate`, so the "
+                "times of the forecast are unknown; use --input"
+            )
         if "error" in of_task:
             raise RunError(f"{window.keys[0]}: {of_task['error']}")
         values, interval = row[column], table.streams[column].interval

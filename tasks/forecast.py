@@ -143,7 +143,9 @@ class Forecast(Task):
         baselines. Raises DataError if they belong to other channels."""
         learned = self.learned
         if len({len(row) for row in learned.error}) != 1 or not len(learned.error) == len(learned.baseline):
-            raise DataError("spread.json: every channel must have one baseline and equally many errors")
+            raise DataError(
+                "spread.json must have one baseline for each channel, and the same number of errors for all channels"
+            )
         if len(learned.error) != len(self.channels):
             raise DataError(f"spread.json has {len(learned.error)} channels, but the task {len(self.channels)}")
         return torch.tensor([name == "last_period" for name in learned.baseline]), torch.tensor(learned.error).T
@@ -247,11 +249,11 @@ class Forecast(Task):
         return QuantileHead(self.pooling(width), width, shape, self.quantiles.index(0.5))
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
-        """Returns the unchanged batch, and the slots that the pooling reads with the targets: values (s, 4, h, c), for
-        each sample, step and channel the difference of the future from the chosen baseline, in units of its error (NaN
-        if missing), the two BASELINES (NaN without the input), and the scale of predicted differences. Only the values
-        of the input's tokens, which the model reads, enter the baselines. `count` is the number of known
-        differences."""
+        """Returns the unchanged batch and the targets. Their slots are those that the pooling reads. Their values have
+        the shape (s, 4, h, c). For each sample, step and channel, the four numbers are: the difference of the future
+        value from the chosen baseline, in units of the baseline's error (NaN if it is missing); the two BASELINES (NaN
+        without the input); the scale of the predicted differences. The baselines are computed only from the tokens of
+        the input, which the model reads. `count` is the number of known differences."""
         slots, groups = slots_read(self.pooling, batch.first)
         periodic, error = self.learned_tensors
         values = torch.full((batch.first.samples, 4, self.steps, len(self.channels)), math.nan)
@@ -275,17 +277,19 @@ class Forecast(Task):
         )
 
     def scale(self, tokens: Float[Tensor, "s t p"]) -> Float[Tensor, "s c"]:
-        """Returns the factors of the predicted differences of items. If the model reads the input `relative`, a factor
-        is the root mean square of the differences in the item (from one period before, or from the last value), divided
-        by that of the baseline's errors in the training data. Otherwise it is 1."""
+        """Returns the factors by which the predicted differences of items are multiplied. If the input is `relative`, a
+        factor is the root mean square of the differences in the item (see `media/relative.py`), divided
+        by that of the baseline's errors in the training data. Otherwise, and if no difference is known, it is 1."""
         periodic, error = self.learned_tensors
         if not self.chopper.relative:
             return torch.ones(len(tokens), len(periodic))
-        past = self.past(tokens)
+        past = tokens.reshape(len(tokens), -1, len(self.chopper.names))[..., self.columns]  # normalised
         items, count = past.shape[:2]
         item, index = torch.arange(items).repeat_interleave(count), torch.arange(count).repeat(items)
         found = differences(past.flatten(0, 1), item, index, items, self.period)
-        return torch.where(periodic, found.season_scale, found.change_scale) / error.square().mean(0).sqrt()
+        zero, one = (self.past(torch.full_like(tokens[:1, :1], value))[0, 0] for value in (0.0, 1.0))
+        typical = error.square().mean(0).sqrt() / (one - zero)
+        return (torch.where(periodic, found.season_scale, found.change_scale) / typical).nan_to_num(1.0)
 
     def supervised(self, batch: Batch, targets: Targets) -> Bool[Tensor, "s"]:
         return known_values(targets.values[:, 0])

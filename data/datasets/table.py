@@ -164,10 +164,10 @@ class Table(OwnFiles):
         windows = self.read(self.train)
         return windows.select(in_time(windows, {"train": 0.9, "val": 0.1})[split])
 
-    def latest(self, where: str | None = None) -> Windows:
-        """Returns the window that ends with the last row of a table, as the only sample (None: the last of test, val
-        and train). Raises DataError if the table is shorter than a window."""
-        return replace(self.read(where or self.test or self.val or self.train), at_end=True)
+    def latest(self) -> Windows:
+        """Returns the window that ends with the last row of the last table (test, else val, else train), as the only
+        sample. Raises DataError if the table is shorter than a window."""
+        return replace(self.read(self.test or self.val or self.train), at_end=True)
 
     def command(self, run: str, columns: Collection[str]) -> str | None:
         steps = [stream.count(stream.ahead) for stream in self.streams.values() if stream.ahead]

@@ -115,6 +115,26 @@ def test_quantiles_never_cross_and_the_median_is_linear(levels, seed):
     torch.testing.assert_close(output[..., middle], linear * values[:, 3])
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+@pytest.mark.parametrize("baseline", ["last_value", "last_period"])
+def test_the_scale_depends_on_no_unit_and_is_1_without_differences(unit, baseline):
+    """The same stream in other units has the same scale; so has its token, whose values are normalised."""
+    random = np.random.default_rng(0)
+    stream = random.normal(size=(2, 6, 2))
+    stream[1, :3] = math.nan  # no value has one of the period before
+    stream[1, 3:, 1] = math.nan
+    chopper = SensorChopper(channels={"a": None, "b": None}, period=3, relative=True, mean=5 * unit, scale=2 * unit)
+    task = Forecast(target="future", input="wave")
+    task.choppers = {"wave": chopper}
+    task.learned = Spread(baseline=[baseline] * 2, error=[[2 * unit] * 4] * 2, tokens=(1, 99))
+    tokens = torch.stack([chopper.chop(chopper.decode(each * unit)).values for each in stream])
+    differences = stream[0, 3:] - stream[0, :-3] if baseline == "last_period" else stream[0] - stream[0, -1]
+    found = task.scale(tokens)
+    assert found[0].tolist() == pytest.approx((np.sqrt((differences**2).mean(0)) / 2).tolist(), rel=1e-3)
+    assert found[1, 1] == 1 and found.isfinite().all()
+    assert found[1, 0] == 1 or baseline == "last_value"
+
+
 def test_missing_values_do_not_change_the_gradient():
     task = task_of()
     values = torch.ones(2, 4, 4, 2)

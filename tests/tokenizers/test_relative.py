@@ -18,7 +18,7 @@ NUMBER = st.one_of(st.just(math.nan), st.floats(-100, 100, width=32))
 
 def mean_square(values: list[float]) -> float:
     known = [value**2 for value in values if not math.isnan(value)]
-    return max(math.sqrt(sum(known) / len(known)), SMALLEST) if known else 1.0
+    return max(math.sqrt(sum(known) / len(known)), SMALLEST) if known else math.nan
 
 
 @given(st.lists(st.lists(NUMBER, min_size=1, max_size=9), min_size=1, max_size=4), st.integers(1, 5) | st.none())

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 SMALLEST = 1e-6
-"""The smallest root mean square by which differences are divided. Smaller differences are zero or rounding errors."""
+"""The smallest root mean square by which differences of normalised values are divided. Smaller differences are zero or
+rounding errors."""
 
 
 class Differences(NamedTuple):
@@ -45,11 +46,11 @@ def differences(
 
 
 def scale_of(differences: Float[Tensor, "r c"], item: Int[Tensor, "r"], items: int) -> Float[Tensor, "s c"]:
-    """Returns the root mean square of the known differences of each item, at least SMALLEST; 1 if none is known."""
+    """Returns the root mean square of the known differences of each item, at least SMALLEST; NaN if none is known."""
     is_known, none = ~differences.isnan(), differences.new_zeros(items, differences.shape[1])
     count = none.index_add(0, item, is_known.to(none.dtype))
     squares = none.index_add(0, item, torch.where(is_known, differences, 0.0).square())
-    return torch.where(count > 0, (squares / count.clamp(min=1)).sqrt().clamp(min=SMALLEST), 1.0)
+    return torch.where(count > 0, (squares / count.clamp(min=1)).sqrt().clamp(min=SMALLEST), torch.nan)
 
 
 def relative(
