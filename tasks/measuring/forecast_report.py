@@ -30,7 +30,7 @@ class ForecastReporter(Reporter):
         self.samples, self.known = 0, np.zeros(shape, int)
         self.errors = {key: np.zeros(shape) for key in self.keys}
         self.below = {level: np.zeros(shape, int) for level in self.levels}
-        self.inside = np.zeros(shape, int)
+        self.inside, self.width = np.zeros(shape, int), np.zeros(shape)
 
     def add(self, number: int, key: str, true: Any, answer: Mapping[str, Any]) -> None:
         future = np.array([true[channel] for channel in self.channels], dtype=np.float64)
@@ -49,6 +49,7 @@ class ForecastReporter(Reporter):
             self.below[level] += known & (future <= values)
         lowest, highest = by_level[self.levels[0]], by_level[self.levels[-1]]
         self.inside += known & (lowest <= future) & (future <= highest)
+        self.width += np.where(known, highest - lowest, 0.0)
         values = np.array([answer["values"][channel] for channel in self.channels])
         badness = float(np.nanmean(np.abs(values - future) / self.scale))
         errors = np.nanmean(np.where(known, np.abs(values - future), np.nan), axis=1) if known.all() else None
@@ -59,9 +60,17 @@ class ForecastReporter(Reporter):
         if not self.samples:
             return Section(0)
         note = f"{self.samples:,} samples; `coverage` is the share of true values between the quantiles "
-        note += f"{self.levels[0]} and {self.levels[-1]}; the rows without a step are about all steps"
+        note += f"{self.levels[0]} and {self.levels[-1]}, `width` their mean distance; the rows without a step are about all steps"
         errors = [f"mae_{key}" if key != "values" else "mae" for key in self.keys]
-        columns = ["channel", "step", "samples", *errors, "coverage", *(f"below_{level}" for level in self.levels)]
+        columns = [
+            "channel",
+            "step",
+            "samples",
+            *errors,
+            "coverage",
+            "width",
+            *(f"below_{level}" for level in self.levels),
+        ]
         rows, lines, pictures = [], [], []
         for index, channel in enumerate(self.channels):
             by_step = {key: self.errors[key][index] / np.maximum(self.known[index], 1) for key in self.keys}
@@ -83,7 +92,7 @@ class ForecastReporter(Reporter):
     def row(self, channel: int, step: Any) -> list[Any]:
         """Returns the row of the table for a step (from 0), or for all steps."""
         known = int(self.known[channel, step].sum())
-        counts = [self.inside, *self.below.values()]
+        counts = [self.inside, self.width, *self.below.values()]
         return [
             self.channels[channel], "" if isinstance(step, slice) else step + 1, known,
             *(divided(float(self.errors[key][channel, step].sum()), known) for key in self.keys),

@@ -258,6 +258,8 @@ def test_the_report_counts_each_step():
     table = section.tables[0]
     assert table.columns[:7] == ["channel", "step", "samples", "mae", "mae_last_value", "mae_last_period", "coverage"]
     assert table.rows[0][:7] == ["a", "", 3, 1.0, 7 / 3, pytest.approx(4 / 3), pytest.approx(1 / 3)]
+    assert table.columns[7:] == ["width", "below_0.1", "below_0.5", "below_0.9"]
+    assert table.rows[0][7:] == [1.0, 0.0, pytest.approx(1 / 3), pytest.approx(1 / 3)]
     assert table.rows[1][:7] == ["a", 1, 2, 0.5, 1.5, 0.5, 0.5] and table.rows[2][:4] == ["a", 2, 1, 2.0]
     assert "0.75 times that of `same time in the last period`; 33% of the values" in section.lines[0]
     assert ForecastReporter(["a"], (0.5,), [[1.0]], periodic=False).section({}, store=False).samples == 0
