@@ -59,18 +59,13 @@ class ForecastReporter(Reporter):
     def section(self, saved: Mapping[str, Any], store: bool) -> Section:
         if not self.samples:
             return Section(0)
-        note = f"{self.samples:,} samples; `coverage` is the share of true values between the quantiles "
-        note += f"{self.levels[0]} and {self.levels[-1]}, `width` their mean distance; the rows without a step are about all steps"
+        note = (
+            f"{self.samples:,} samples; `coverage` is the share of true values between the quantiles {self.levels[0]} "
+            f"and {self.levels[-1]}, `width` their mean distance; the rows without a step are about all steps"
+        )
         errors = [f"mae_{key}" if key != "values" else "mae" for key in self.keys]
-        columns = [
-            "channel",
-            "step",
-            "samples",
-            *errors,
-            "coverage",
-            "width",
-            *(f"below_{level}" for level in self.levels),
-        ]
+        quantiles = ["coverage", "width", *(f"below_{level}" for level in self.levels)]
+        columns = ["channel", "step", "samples", *errors, *quantiles]
         rows, lines, pictures = [], [], []
         for index, channel in enumerate(self.channels):
             by_step = {key: self.errors[key][index] / np.maximum(self.known[index], 1) for key in self.keys}
