@@ -15,6 +15,8 @@ from .report import Table, divided
 
 BINS = 15
 """The number of bins of equal width of the expected calibration error."""
+LIMITS = 0.05, 20.0
+"""The range of temperatures. At its upper end all classes are about equally probable."""
 LEAST = 20
 """The smallest number of samples from which a temperature is fitted."""
 THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
@@ -35,9 +37,9 @@ def nats(probabilities: Float[np.ndarray, "n v"], targets: Int[np.ndarray, "n"])
 
 
 def fit_temperature(probabilities: Float[np.ndarray, "n v"], targets: Int[np.ndarray, "n"]) -> float:
-    """Returns the temperature from 0.05 to 20 with the lowest loss, by golden-section search over its logarithm: the
+    """Returns the temperature between the LIMITS with the lowest loss, by golden-section search over its logarithm: the
     loss is a convex function of the inverse temperature, so it has one minimum."""
-    low, high = math.log(0.05), math.log(20)
+    low, high = map(math.log, LIMITS)
     ratio = (math.sqrt(5) - 1) / 2
 
     def loss(log_temperature: float) -> float:
@@ -99,7 +101,8 @@ class Calibration:
     """The probabilities of the samples on which the error is measured, without calibration."""
     targets: Int[np.ndarray, "n"]
     rejected: float | None = None
-    """A fitted temperature that is not used, because it does not reduce the loss of the other half."""
+    """A fitted temperature that is not used, because it is one of the LIMITS or does not reduce the loss of the other
+    half."""
 
     @classmethod
     def of(
@@ -108,8 +111,8 @@ class Calibration:
     ) -> Calibration:  # fmt: skip
         """Returns the calibration of these samples. With `store`, a random half of them is used to fit the temperature
         and the other half to measure the error; a temperature is fitted only if there are enough samples, and if some
-        answers of the first half are wrong; it is used only if it reduces the loss of the other half. Without `store`,
-        the stored temperature is measured on all samples."""
+        answers of the first half are wrong; it is used only if it is none of the LIMITS and reduces the loss of the
+        other half. Without `store`, the stored temperature is measured on all samples."""
         if not store or len(targets) < 2 * LEAST:
             return cls(None if store else saved.get("temperature"), 0, probabilities, targets)
         order = np.random.default_rng(0).permutation(len(targets))
@@ -118,7 +121,8 @@ class Calibration:
             return cls(None, 0, probabilities, targets)
         temperature = fit_temperature(probabilities[fitting], targets[fitting])
         others = probabilities[measuring], targets[measuring]
-        if nats(with_temperature(others[0], temperature), others[1]) >= nats(*others):
+        at_limit = not LIMITS[0] * 1.01 < temperature < LIMITS[1] / 1.01
+        if at_limit or nats(with_temperature(others[0], temperature), others[1]) >= nats(*others):
             return cls(None, 0, probabilities, targets, rejected=temperature)
         return cls(temperature, len(fitting), probabilities[measuring], targets[measuring])
 
@@ -146,7 +150,7 @@ class Calibration:
         if self.rejected:
             return [
                 f"no temperature is stored: {self.rejected:.3f}, fitted on one half of the samples, does not reduce "
-                "the loss of the other half"
+                "the loss of the other half, or is the smallest or largest that is possible"
             ]
         if not self.temperature:
             return []

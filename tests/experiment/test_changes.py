@@ -120,10 +120,11 @@ def test_a_changed_run_that_is_stopped_ends_like_one_that_is_not(yaml_file, monk
     assert "changed at step 12: training.learning_rate 0.01 -> 0.003" in capsys.readouterr().out
     assert "changed at step 12: training.samples_per_step 16 -&gt; 10" in Path("run/inspect.html").read_text()
     assert main(["train", "run"]) == 0 and "run is finished: 24 steps in 0:" in capsys.readouterr().err
+    config = Path("run/config.yaml").read_bytes()
     for key in ("training.samples_per_step", "samples_per_step"):  # the section may be left out
         assert main(["train", "run", "--change", f"{key}=8"]) == 2
         assert "run is finished at step 24, so --change has no effect" in capsys.readouterr().err
-    assert len(read_changes(Path("run"))) == 1
+    assert len(read_changes(Path("run"))) == 1 and Path("run/config.yaml").read_bytes() == config
 
 
 def test_the_samples_after_a_change_follow_those_before(yaml_file, monkeypatch):

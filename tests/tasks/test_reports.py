@@ -173,6 +173,14 @@ def test_a_temperature_that_helps_only_one_half_is_not_stored():
     assert found.lines()[0].startswith(f"no temperature is stored: {found.rejected:.3f}")
 
 
+def test_a_temperature_at_the_limit_is_not_stored():
+    """The probabilities say nothing about the targets: equal ones are best."""
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet([0.02] * 3, 400)
+    found = Calibration.of(probabilities, random.integers(3, size=400), {}, store=True)
+    assert found.temperature is None and found.rejected > 19.8
+
+
 def test_calibration_of_an_answer_is_that_of_the_logits():
     task, logits = classification(5), torch.randn(3, 5)
     answers = [{"class": "c0", "probabilities": dict(zip(task.classes, row.softmax(-1).tolist()))} for row in logits]
