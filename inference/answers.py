@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -98,10 +99,13 @@ class Answers:
 
     def true_values(self, number: int) -> dict[str, Any]:
         """Returns the known true values of a sample by column."""
-        columns = {
-            column: task for task in self.trained.tasks.values() if (column := target_column(self.trained, task))
-        }
-        row: Mapping[str, Any] = {}
+        columns, row = self.target_columns, {}
         with suppress(ValueError, OSError):  # a sample that cannot be read; its answer says so
-            row = self.samples.row(number, list(columns)) if columns else {}
+            row = self.samples.row(number, columns.keys()) if columns else {}
         return {name: task.as_answer(plain(row[name])) for name, task in columns.items() if row.get(name) is not None}
+
+    @cached_property
+    def target_columns(self) -> dict[str, Task]:
+        """The data columns with true values, each with its task (see `target_column`)."""
+        tasks = self.trained.tasks.values()
+        return {column: task for task in tasks if (column := target_column(self.trained, task))}

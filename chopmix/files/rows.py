@@ -51,7 +51,7 @@ def flat(row: Row, vectors: Collection[str] = (), prefix: str = "") -> dict[str,
         column = prefix + name
         if column in vectors and isinstance(value, list):
             values |= {f"{column}.{number}": each for number, each in enumerate(value)}
-        elif not isinstance(value, Mapping):
+        elif not isinstance(value, dict):
             values[column] = value
         elif [*value] == ["error"]:
             values["error"] = "; ".join(filter(None, [values.get("error"), f"{column}: {value['error']}"]))

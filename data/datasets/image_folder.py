@@ -35,17 +35,17 @@ def read_folder(folder: Path) -> Samples:
     if not os.path.isdir(folder):
         raise DataError(f"there is no folder {str(folder)!r}")
     example = f"use a folder with one folder per class (such as {folder / 'cat' / '1.jpg'})"
-    files, others = [], 0
+    names, others = [], 0
     for class_folder in sorted(path for path in folder.iterdir() if os.path.isdir(path)):
-        for root, folders, names in os.walk(class_folder):
-            images = [Path(root, name) for name in names if os.path.splitext(name)[1].lower() in ENDINGS]
-            files += images
-            others += len(folders) + len(names) - len(images)
-            if others > max(OTHERS, 10 * len(files)):
-                counts = f"{len(files):,} images and {others:,} other files and folders up to {root}"
+        for root, folders, files in os.walk(class_folder):
+            images = [name for name in files if os.path.splitext(name)[1].lower() in ENDINGS]
+            inside = Path(root).relative_to(folder).as_posix()
+            names += [f"{inside}/{name}" for name in images]
+            others += len(folders) + len(files) - len(images)
+            if others > max(OTHERS, 10 * len(names)):
+                counts = f"{len(names):,} images and {others:,} other files and folders up to {root}"
                 raise DataError(f"{folder} is not a folder of images: it has {counts}; {example}")
-    if not files:
+    if not names:
         raise DataError(f"{folder} has no images in folders named by class; {example}")
-    files.sort()
-    names = [file.relative_to(folder).as_posix() for file in files]
-    return Listed(names, [{"image": file, "label": name.split("/")[0]} for file, name in zip(files, names)])
+    names.sort(key=lambda name: name.split("/"))
+    return Listed(names, [{"image": folder / name, "label": name.split("/")[0]} for name in names])
