@@ -101,6 +101,14 @@ def no_reports():
         yield write
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_fsync():
+    """Files are not forced to the disk: no test loses power."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture
 def reports(no_reports, monkeypatch):
     """Trainings write a report at their end."""

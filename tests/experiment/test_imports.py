@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from PIL import Image
 
 IMAGES = """
@@ -20,6 +21,7 @@ logging: {tensorboard: false}
 """
 CODE = """
 import sys
+import pytest
 from chopmix.commands.cli import main
 
 def run(*words, draws=False):
@@ -39,6 +41,7 @@ run("evaluate", folder + "/runs/images", "--report", draws=True)  # a confusion 
 """
 
 
+@pytest.mark.system
 def test_a_run_of_text_or_images_imports_no_compiler_and_nothing_that_draws_or_hears(tiny, tmp_path):
     """torch._dynamo and sympy take a second, matplotlib and torchaudio a third each."""
     training = {"steps": 2, "precision": "float32", "compile": False, "learning_rate": None, "schedule": "constant"}

@@ -85,6 +85,7 @@ def without(tmp_path_factory) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.system
 def test_a_sound_is_read_resampled_trained_on_and_answered(without):
     assert without["losses"].keys() == without["answers"].keys() == RUNS.keys()
     assert all(0 < loss < 20 for loss in without["losses"].values())

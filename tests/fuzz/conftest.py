@@ -1,6 +1,6 @@
 """`pytest tests/fuzz --inputs 10000`: how many inputs a format is tried with, and what became of them.
 
-Of 100 inputs, the default, it is always the same 100; of another number they are drawn at random, and the seed is told
+Of 50 inputs, the default, it is always the same 50; of another number they are drawn at random, and the seed is told
 (`--hypothesis-seed` repeats it). `--survey` goes on after a failure and lists every distinct one, each with its
 shortest input, where otherwise hypothesis looks for the smallest input of each. The input in progress stands in
 `last_input.txt` of a folder `chopmix-fuzz-...` in /dev/shm (else in the temporary folder), which is left there should
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-DEFAULT = 100
+DEFAULT = 50
 
 
 def pytest_addoption(parser):

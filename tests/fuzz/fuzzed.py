@@ -10,13 +10,13 @@ import hypothesis
 from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
-COUNT = 100
+COUNT = 50
 """Inputs a format; set by conftest.py."""
 SEED: str | None = None
 """What they are drawn by; None: always the same ones."""
 
 
-def fuzzed(default: int = 100, /, **strategies: st.SearchStrategy) -> Callable:
+def fuzzed(default: int = 50, /, **strategies: st.SearchStrategy) -> Callable:
     """Runs a test with COUNT inputs; with `default` where no other number was asked for."""
 
     def made(test: Callable) -> Callable:

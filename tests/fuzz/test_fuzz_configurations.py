@@ -244,7 +244,7 @@ def has_quick_steps(tree: dict) -> bool:
     return not isinstance(samples, int | float) or not 1000 < samples <= 2**20
 
 
-@fuzzed(30, tree=experiments().filter(has_quick_steps))
+@fuzzed(15, tree=experiments().filter(has_quick_steps))
 def test_dry_runs(judge, used, tree):
     judge.folder()
     text = dumped(tree)

@@ -154,7 +154,7 @@ def odd_directories(draw, directories: dict[str, dict[str, bytes]]) -> tuple[str
     return kind, changes
 
 
-@fuzzed(40, data=st.data())
+@fuzzed(20, data=st.data())
 def test_imports(judge, directories, data):
     kind, changes = data.draw(odd_directories(directories))
     folder = judge.folder()

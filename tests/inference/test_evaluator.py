@@ -119,6 +119,7 @@ def test_a_short_form_takes_no_value_that_the_evaluator_does_not_name(tiny, caps
     assert told in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.system
 def test_attribution_reads_as_many_rows_as_the_evaluation(tmp_path, monkeypatch):
     """It read 64 whatever `evaluation.rows` says, which a user lowers where memory is short."""
     found = []

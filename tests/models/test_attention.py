@@ -440,6 +440,7 @@ def test_flex_over_several_blocks_and_for_cached_queries(flex_on_a_cpu, graph):
     assert_flex_agrees(graph, rows.select(slice(None), slice(200, None)), rows, 4)
 
 
+@pytest.mark.system
 def test_flex_is_compiled_once_more_when_a_length_changes_and_then_never(flex_on_a_cpu, monkeypatch):
     """With a translation for each length, torch stops after eight and goes on without: the whole matrix of scores."""
     monkeypatch.setattr(attention, "_compiled_flex_attention", None)

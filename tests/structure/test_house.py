@@ -74,6 +74,7 @@ def test_message_passing_fits_on_a_page_and_runs():
     assert lines[-1] == "chops holds [3.0, 1.0] and receives [3.79, 0.21]"
 
 
+@pytest.mark.system
 def test_a_gpt_fits_on_two_pages_and_learns_a_line_by_heart():
     file = ROOT / "models" / "attention" / "tiny_gpt.py"
     assert len(file.read_text().splitlines()) < 120

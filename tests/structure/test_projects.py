@@ -72,6 +72,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("project", "words", "told"),
     [

@@ -165,6 +165,7 @@ number: int = chopmix.generate("runs/x", "a")
 """
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("kind", ["wheel", "editable"])
 def test_a_users_file_is_type_checked(source, kind, tmp_path):
     """Outside the checkout, strictly. mypy does not follow setuptools' finder, so that an editable installation must be

@@ -267,6 +267,7 @@ def test_every_data_set_has_its_terms():
     assert len(names) >= 22 and names <= told
 
 
+@pytest.mark.system
 def test_the_quickstart_and_what_follows_it(checkout, capsys):
     """Also from Python."""
     for words in commands("Quickstart"):

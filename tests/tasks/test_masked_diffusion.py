@@ -126,6 +126,7 @@ def counts_of(task, n, samples):
     return np.bincount([len(task.choose(np.zeros(n, int), task.random(place), place)) for place in places])
 
 
+@pytest.mark.system
 @given(least=st.floats(0, 1), most=st.floats(0, 1), n=st.integers(1, 30))
 def test_training_hides_shares_in_bounds_and_evaluations_any(least, most, n):
     least, most = sorted((least, most))

@@ -94,6 +94,7 @@ def test_a_text_takes_four_bytes_a_letter(tmp_path):
     assert found.value == 2**25 - 3 and found.mib < 300
 
 
+@pytest.mark.system
 def test_one_line_of_all(tmp_path):
     (tmp_path / "line.txt").write_bytes(b"a" * (2**24 + 1))
     assert refused(count_lines, tmp_path / "line.txt").endswith("line.txt has a line of more than 16,777,216 bytes")
@@ -104,6 +105,7 @@ def rows(file):
     return len(Manifest(train=str(file), columns=["a"]).read(file))
 
 
+@pytest.mark.system
 def test_a_line_of_json_that_is_nested(tmp_path):
     file = tmp_path / "bomb.jsonl.gz"
     file.write_bytes(gzip.compress(b'{"a": [' + b"[]," * 2**23 + b"1]}", 1))
@@ -369,6 +371,7 @@ def numbers(shape: tuple[int, ...], kind: str = "|i1", content: bytes = b"") -> 
 ARRAYS = {"sensor": SensorChopper(channels=1), "category": CategoryChopper(size=2)}
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", ARRAYS)
 def test_arrays_of_too_many_numbers_are_refused(name):
     told = refused(decoded, ARRAYS[name], numbers((2**25 + 1,)), within=OVERHEAD)
@@ -388,6 +391,7 @@ def test_the_size_of_an_array_is_counted_before_it_is_made(shape, kind):
         read_array(numbers(tuple(shape), kind), "it")
 
 
+@pytest.mark.system
 def test_a_table_takes_8_bytes_a_number(monkeypatch):
     found = measured(decoded, ARRAYS["sensor"], b"0\n" + b"1\n" * 10**6)
     assert found.value == ((10**6, 1), (10**6, 1)) and found.mib < OVERHEAD

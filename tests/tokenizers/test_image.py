@@ -408,6 +408,7 @@ def test_unusual_pngs_are_left_to_pillow(kind):
         assert (ImageChopper(patch_size=1, channels=3).decode(content) == 255).all()
 
 
+@pytest.mark.system
 def test_few_pngs_do_not_import_torchvision():
     """Its import takes a second."""
     code = """

@@ -60,6 +60,7 @@ def test_messages_reach_the_logger_of_python(tiny, caplog, capsys):
     assert caplog.records[-1].levelname == "WARNING"
 
 
+@pytest.mark.system
 def test_weights_and_biases_without_a_network(tiny, tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")

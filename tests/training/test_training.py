@@ -153,6 +153,7 @@ def torchrun(processes, config, *overrides, script=ROOT / "train.py"):
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.system
 def test_two_processes_have_the_losses_of_one_and_one_goes_on(tiny):
     """3 rows over 2 processes in micro-batches of 1: uneven shares, one of them empty; resumed by one process."""
     changes = {"training": {"tokens_per_step": 48, "rows_per_micro_batch": 1, "precision": "float32"}}
@@ -237,6 +238,7 @@ def test_several_processes_that_are_asked_to_stop_do_so_at_the_next_step(tiny):
     assert f"SIGTERM: saved {out} at step {checkpoint.read_step(out, 'last'):,}; the same command goes on" in said
 
 
+@pytest.mark.system
 def test_killed_at_any_moment_nothing_is_lost(tiny):
     """SIGKILL in the middle of a run: the next start resumes from the last checkpoint and ends bit-equal."""
     changes = {"training": {"steps": 160}, "evaluation": {"every": 50}, "checkpoints": {"every": 5}}
