@@ -258,7 +258,7 @@ def test_a_clip_through_the_stem_does_not_know_its_neighbours(frames):
 @pytest.mark.parametrize("offset", [1.0, -0.25, 1e7])
 @pytest.mark.parametrize("order", [1, -1])
 def test_patches_do_not_depend_on_the_offset(offset, order):
-    """Whatever is added to the times of the tokens: only attention reads it. Clips of different lengths in one batch."""
+    """Only attention reads what is added to the times of the tokens. Clips of different lengths in one batch."""
     chopper = AudioPatchesChopper(rate=8000, mels=16, patch_size=8, stride=8, statistics=(-5, 3))
     torch.manual_seed(0)
     model, axes = AudioPatchesTokenizer(chopper, 16, 64), ("order", "mel", "seconds")
