@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from chopmix.data.samples import Listed
 from chopmix.experiment.settings.config import Config, load_config
 from chopmix.experiment.train import Experiment, assemble, counted, start
 from chopmix.tasks.classification import Classification
+from chopmix.tasks.forecast import Forecast
 from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.category import CategoryChopper
 from chopmix.tokenizers.text import TextTokenizer
@@ -96,6 +98,14 @@ def makers(config: Config) -> dict[str, Callable[[np.random.Generator, int], Any
             if isinstance(task, Regression):
                 count = len(task.names or [0])
                 functions[column] = lambda random, _, count=count: random.standard_normal(count).tolist()
+            elif isinstance(task, Forecast):
+                part = config.inputs[task.input]
+                chopper = part.of(part.target.Chopper)()
+                steps, width = 2 * math.lcm(chopper.window, chopper.period or 1), len(chopper.names)
+                stream = config.data.columns.get(task.input, task.input)
+                functions[stream] = lambda random, _, shape=(steps, width): random.standard_normal(shape)
+                future = task.horizon or 4, width
+                functions[column] = lambda random, _, shape=future: random.standard_normal(shape)
             elif isinstance(task, Classification):
                 unlabelled = task.unlabelled
                 functions[column] = lambda _, n, some=unlabelled: None if some and n % 4 == 3 else "abc"[n % 3]
@@ -113,7 +123,8 @@ def on_stand_ins(config: Config, count: int = 24) -> Config:
         numbers = next((text["vocabulary"] - 1 for text in texts if text.get("encoding") == "numbers"), 0)
         dataset = Corpus(numbers)
     evaluation = replace(config.evaluation, also={})  # agents would need an environment
-    return replace(config, from_run=None, evaluation=evaluation, data=replace(config.data, dataset=lambda: dataset))
+    data = replace(config.data, dataset=lambda: dataset, split=None)
+    return replace(config, from_run=None, evaluation=evaluation, data=data)
 
 
 def quickly_encoded(config: Config) -> list[str]:

@@ -72,8 +72,8 @@ def merge(output: Path, files: Sequence[Path]) -> int:
     samples. Raises RunError if the files do not belong together or a shard is missing, DataError if a file is
     damaged."""
     for file in files:
-        if not os.path.isfile(record_file(file)):
-            reason = f"there is no {record_file(file)}, which is written with a shard"
+        if not file.name or not os.path.isfile(record_file(file)):
+            reason = f"there is no {file}.shard.json, which is written with a shard"
             raise RunError(f"{file} is not a file of `--shard I/N`: {reason}")
     records = {file: read_record(record_file(file), ShardRecord) for file in files}
     check_shards(output, records)

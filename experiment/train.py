@@ -92,8 +92,8 @@ def train(config: Config, requested: Collection[str] = ()) -> tuple[dict[str, fl
             if processes.is_first:
                 metric = config.checkpoints.best
                 value = f"; {metric} {summary[metric]:.4f}" if metric in summary else ""
-                length = duration(summary["seconds"])
-                progress.say(f"{folder} is finished: {summary['step']:,} steps in {length}{value}")
+                length = f" in {duration(summary['seconds'])}" if "seconds" in summary else ""
+                progress.say(f"{folder} is finished: {summary['step']:,} steps{length}{value}")
             return summary, 0
         experiment = assemble(config, processes, progress, check)
         return summarize(experiment, fit(experiment))

@@ -307,7 +307,7 @@ class Forecast(Task):
         """Returns sums over the samples and steps for each channel (c), in the unit of the data: the absolute errors of
         the median (`median`) and of the two BASELINES, the count of values between the lowest and the highest quantile
         (`inside`), and the count of known values (`known`)."""
-        periodic, error = (each.to(output.device) for each in self.learned_tensors)
+        periodic, error = (each.to(output.device, non_blocking=True) for each in self.learned_tensors)
         difference, last, period, _ = targets.values.unbind(1)
         is_present, predicted = ~difference.isnan(), output.float()
         future = torch.where(periodic, period, last) + difference * error

@@ -153,7 +153,7 @@ class Regression(Task):
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
         """Returns three sums (v) over the samples, for each number, in the unit of the data: `absolute` (absolute
         errors), `squares` (squared errors), and `known` (the count of targets that are not missing)."""
-        return errors((output.float() - targets.values) * self.scale[1].to(output.device))
+        return errors((output.float() - targets.values) * self.scale[1].to(output.device, non_blocking=True))
 
     @property
     def metrics(self) -> dict[str, Metric]:

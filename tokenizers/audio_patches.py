@@ -157,19 +157,17 @@ class AudioPatchesTokenizer(SpectrogramEmbedder):
         super().__init__(chopper, augment)
         self.std *= 2
         self.patch_size, self.stride, self.rows = chopper.patch_size, chopper.stride, chopper.rows
-        self.rate, self.hop = chopper.rate, chopper.hop_samples
-        self.end = (chopper.patch_size - 1) * chopper.hop_samples + chopper.window_samples - 1
         self.embedding = nn.Linear(chopper.patch_size**2, width)
         self.position = position(width, chopper.grid) if position else None
 
     def forward(self, chunks: Chunks) -> Float[Tensor, "t d"]:
         lengths = (chunks.counts // self.rows - 1) * self.stride + self.patch_size
         spectrogram = self.spectrogram(chunks, lengths)
-        row, seconds = chunks.coordinates.unbind(-1)
-        cell = torch.stack([row, ((seconds * self.rate - self.end) / (self.stride * self.hop)).round()], dim=-1)
-        patches = self.patches(spectrogram, lengths, cell.long(), chunks.counts)
+        columns = torch.repeat_interleave(chunks.counts // self.rows, chunks.counts, output_size=len(chunks.index))
+        cell = torch.stack([chunks.index // columns, chunks.index % columns], dim=-1)  # not the times: `offset`
+        patches = self.patches(spectrogram, lengths, cell, chunks.counts)
         tokens = self.embedding(patches.to(self.embedding.weight.dtype))
-        return tokens if self.position is None else tokens + self.position(cell)
+        return tokens if self.position is None else tokens + self.position(cell.float())
 
     def patches(
         self, spectrogram: Float[Tensor, "f mels"], lengths: Int[Tensor, "s"], cell: Int[Tensor, "t 2"],

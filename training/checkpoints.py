@@ -265,7 +265,7 @@ OLD = re.compile(r"\.(step-[0-9]+|model|optimizer|ema)\.[0-9]+")
 
 def sweep(run: Path) -> None:
     """Deletes incomplete files and folders that killed processes left in a run. The caller must hold the run's lock."""
-    patterns = ".*", "assets/**/.*", "sheets/.*", "checkpoints/.*", "checkpoints/step-*/.*"
+    patterns = ".*", "assets/**/.*", "sheets/.*", "report/.*", "checkpoints/.*", "checkpoints/step-*/.*"
     hidden = [file for pattern in patterns for file in run.glob(pattern)]
     sweep_files(hidden, every_host=True)
     for file in hidden:

@@ -241,6 +241,8 @@ def test_shards_that_do_not_belong_together_are_refused(here, capsys):
     Path("p1.csv").write_text("\n".join([*lines, lines[-1].replace("/00", "/99")]) + "\n")
     assert refused("p0.csv", "p1.csv", "p2.csv")[1] == "p1.csv has more rows than its record lists\n"
     assert "p0.jsonl" not in os.listdir() and "m.csv" not in os.listdir()
+    for name in (".", "..", "/"):
+        assert "is not a file of `--shard I/N`" in refused("p0.csv", name)[1]
     record_file(Path("p1.csv")).unlink()
     status, message = refused("p0.csv", "p1.csv", "p2.csv")
     assert status == 2 and "p1.csv is not a file of `--shard I/N`" in message

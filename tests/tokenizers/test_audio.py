@@ -1,13 +1,14 @@
 """Sound: whole slices, clips that do not touch each other, and what cannot be read is said."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 from chopmix.tokenizers.audio import AudioChopper, AudioTokenizer, LogMel
-from chopmix.tokenizers.audio_patches import AudioPatchesChopper
+from chopmix.tokenizers.audio_patches import AudioPatchesChopper, AudioPatchesTokenizer
 from chopmix.tokenizers.audio_stem import AudioStemChopper, AudioStemTokenizer
 from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.chopping.packing import pack
@@ -225,8 +226,6 @@ def test_settings_must_mean_something():
 
 def test_each_clip_is_normalised_by_itself():
     """Louder or softer, a clip becomes the same; its neighbours in the batch do not matter; silence stays finite."""
-    from dataclasses import replace
-
     torch.manual_seed(0)
     chopper = replace(CHOPPER, normalize="clip")
     model = AudioTokenizer(chopper, 16, 64)
@@ -254,3 +253,18 @@ def test_a_clip_through_the_stem_does_not_know_its_neighbours(frames):
         return model(pack(samples, {"sound": chopper}, 64, ("order", "seconds")).chunks["sound"])
 
     torch.testing.assert_close(embedded(*sounds), torch.cat([embedded(each) for each in sounds]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [1.0, -0.25, 1e7])
+@pytest.mark.parametrize("order", [1, -1])
+def test_patches_do_not_depend_on_the_offset(offset, order):
+    """Only attention reads what is added to the times of the tokens. Clips of different lengths in one batch."""
+    chopper = AudioPatchesChopper(rate=8000, mels=16, patch_size=8, stride=8, statistics=(-5, 3))
+    torch.manual_seed(0)
+    model, axes = AudioPatchesTokenizer(chopper, 16, 64), ("order", "mel", "seconds")
+    sounds = [clip(3000), clip(900), clip(2000)][::order]
+
+    def embedded(chopper):
+        return model(pack([[("sound", sound)] for sound in sounds], {"sound": chopper}, 64, axes).chunks["sound"])
+
+    assert torch.equal(embedded(replace(chopper, offset=offset)), embedded(chopper))

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -413,12 +414,28 @@ def test_every_metric_says_whether_larger_is_better():
     assert found == {(name, True) for name in larger} | {(name, False) for name in smaller}
 
 
+def test_what_a_killed_process_left_is_deleted(tmp_path):
+    """In every folder into which a training writes."""
+    for folder in ("", "assets/text", "sheets", "report", "checkpoints", "checkpoints/step-00000003"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / f".a.json.{socket.gethostname()}.0123abcd.{2**22 + 1}").touch()
+        (tmp_path / folder / "a.json").touch()
+    checkpoint.sweep(tmp_path)
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["a.json"] * 6
+
+
 def test_a_finished_run_prints_its_summary(tiny, capsys):
     file = tiny("finished")
     assert main(["train", str(file)]) == 0
     capsys.readouterr()
     assert main(["train", str(file)]) == 0
     assert "is finished" in capsys.readouterr().err
+    summary = file.parent / "runs" / "finished" / "summary.json"
+    values = json.loads(summary.read_text())
+    del values["seconds"]
+    summary.write_text(json.dumps(values))
+    assert main(["train", str(file)]) == 0
+    assert "is finished: 12 steps; val/loss" in capsys.readouterr().err
     assert main(["train", str(file), "training.steps=14"]) == 0  # more steps go on
     assert "resumed" in capsys.readouterr().err
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ....models.pretrained.base import At, Count, Depth, Heads, Rename, Width, put, renames
@@ -13,6 +14,8 @@ from ....models.pretrained.gpt2 import ACTIVATIONS, Gpt2Blocks, gpt2_blocks
 
 READ = {"return": "return", "observation": "state", "action": "action"}
 """The inputs in the order of a step, with their names in transformers."""
+Channels = Annotated[int, Field(ge=1, le=2**14)]
+"""The number of channels of observations or actions."""
 NORM, SECONDS = {"use": "layer_norm", "epsilon": 1e-5}, {"use": "learned_second"}
 
 
@@ -33,8 +36,8 @@ class Decision(Gpt2Blocks):
         "tasks.to_go": {"use": "next_item", "target": "return", "at": "action"},
     }  # fmt: skip
 
-    state_dim: Annotated[Count, At("inputs.observation.channels")] = 17
-    act_dim: Annotated[Count, At("inputs.action.channels")] = 4
+    state_dim: Annotated[Channels, At("inputs.observation.channels")] = 17
+    act_dim: Annotated[Channels, At("inputs.action.channels")] = 4
     hidden_size: Annotated[Width, At("model.width")] = 128
     max_ep_len: Annotated[Count, At(*(f"inputs.{name}.position.length" for name in READ))] = 4096
     action_tanh: Annotated[bool, At("tasks.act.bounded")] = True

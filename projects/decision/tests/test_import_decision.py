@@ -83,6 +83,7 @@ def test_an_exported_model_has_the_imported_weights(tmp_path):
         ({"activation_function": "tanh"}, "activation_function is 'tanh'; only 'gelu_new'"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
         ({"state_dim": 6}, "has shape"),
+        ({"act_dim": 2**24 - 1}, "act_dim"),  # a mean and a scale of each channel would take gigabytes
         ({"n_layer": 3}, "missing"),
     ],
 )
