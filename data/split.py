@@ -17,7 +17,7 @@ from ..models.batch import Batch
 from ..tasks.base import Task, with_targets, with_targets_apart
 from ..tokenizers.base import Chopper
 from .collate import Collator, Inputs, Parts
-from .reader import Events, Reader, Recorder, Skipped, TooManyBadError
+from .reader import Events, Reader, Recorder, Skipped, TooManyBadError, silent
 from .request import Feed, Request
 from .sampler import Mixed, SampleIndex, Sampler, Shuffled, SimilarLengths, Slots, Weighted
 from .samples import Samples
@@ -291,6 +291,11 @@ class SampleSplit(Split):
     def parts(self) -> dict[str, Any]:
         choppers = {f"inputs.{name}": chopper for name, chopper in self.choppers.items()}
         return {"data.dataset": self.samples} | choppers | super().parts()
+
+    def only(self, number: int) -> SampleSplit:
+        """Returns a split with only this sample, for an evaluation."""
+        samples = self.samples.select([number])
+        return sample_split(samples, self.name, self.collator, tasks=self.tasks, bad_share=1.0, say=silent)
 
     def predicting(self, targets: Collection[str]) -> SampleSplit:
         inputs = replace(self.inputs, targets=targets)

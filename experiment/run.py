@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..data.base import Dataset
 from ..data.processes import Processes
+from ..data.sampler import SampleIndex
 from ..data.samples import Listed
 from ..data.split import SampleSplit, Split
 from ..files.trust import NOTHING, Trust
@@ -45,8 +46,9 @@ from ..inference.generate import (
     stream_texts,
 )
 from ..inference.pages import draws, generated_rows, page
-from ..inference.predict import pooled_vectors, predict
+from ..inference.predict import planned, pooled_vectors, predict
 from ..inference.report import read_calibration
+from ..inference.tracing import Trace, batch_of, traced
 from ..models.model import Model
 from ..tasks.base import Task, Wiring, prediction_copy
 from ..tasks.measuring.calibration import LEAST
@@ -57,7 +59,18 @@ from ..training.objective import autocast
 from .build import build_model, choppers_and_tasks, open_split, precision_of, read_samples
 from .read_ahead import read_ahead
 from .run_folder import RunError as RunError
-from .run_folder import check_assets, listed, load_weights, read_config, say_aside, valid_step, write_model_run
+from .run_folder import (
+    check_assets,
+    found,
+    is_contained,
+    listed,
+    load_weights,
+    name_of,
+    read_config,
+    say_aside,
+    valid_step,
+    write_model_run,
+)
 from .settings.config import Config
 
 
@@ -103,7 +116,7 @@ class Run(TrainedModel):
     @property
     def name(self) -> str:
         """The folder, checkpoint and step, for messages: `runs/quickstart, best checkpoint: step 900`."""
-        return f"{self.folder}, {self.which} checkpoint: step {self.step:,}"
+        return f"{name_of(self.folder)}, {self.which} checkpoint: step {self.step:,}"
 
     def check_heads(self) -> None:
         """Raises RunError if the imported model directory lacked the head of a task. The predictions of such a task
@@ -193,8 +206,10 @@ class Run(TrainedModel):
 
     def record(self, result: Mapping[str, Any], folder: Path | None = None, option: str = "--report DIR") -> None:
         """Append a result, with `step` and `checkpoint`, as one line to `evaluations.jsonl` in `folder` (None: the
-        run's folder). If the file cannot be written, a message on standard error names `option`, the option of the
-        command line that selects another folder."""
+        run's folder; nothing is written for a run that chopmix contains). If the file cannot be written, a message on
+        standard error names `option`, the option of the command line that selects another folder."""
+        if folder is None and is_contained(self.folder):
+            return
         line = json.dumps({"step": self.step, "checkpoint": self.which, **result}) + "\n"
         # in a run from elsewhere, the file may be a link out of the folder, or a pipe that nobody reads
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -296,6 +311,16 @@ class Run(TrainedModel):
         chopped as for training. Raises RunError for an input that the run does not have."""
         return memory_split(self, samples_of(samples), for_prediction)
 
+    def trace(self, sample: Sample | str, task: str | None = None) -> Trace:
+        """Returns what the model computes for a sample, in float32: the attention weights and the vectors of every
+        layer (see `Trace`).
+
+        `sample` maps inputs, and columns with true values, to raw values; a text is the value of the only input. An
+        item that the run generates and that the sample lacks is generated first. `task`: a task whose targets the
+        batch must have, since a task that hides parts of the inputs is traced alone; None: the first task. Raises
+        RunError for an input that the run does not have, DataError if the sample cannot be read or is too long."""
+        return traced_sample(self, sample, task)
+
     def evaluate(
         self, split: str = "val", dataset: Dataset | None = None, rows: int = 64,
         inputs: Collection[str] | None = None,
@@ -319,8 +344,8 @@ def load_run(
     folder: str | Path, checkpoint: str = "best", device: str = "auto", trust: Collection[str] = (),
     remote: Collection[str] = (),
 ) -> Run:  # fmt: skip
-    """Open the folder of a trained run: its model (with averaged weights if the checkpoint has them), choppers and
-    tasks.
+    """Open the folder of a trained run, or a run that chopmix contains (`quickstart`): its model (with averaged weights
+    if the checkpoint has them), choppers and tasks.
 
     `checkpoint` is `best` or `last`. If this checkpoint is missing or damaged, another checkpoint is used, and a
     message is printed to standard error. `device`: `auto` (a GPU if there is one), `cpu` or `cuda`. No code in the
@@ -328,7 +353,7 @@ def load_run(
     `trust` names the modules of this code; data at a remote address are read only if `remote` names the host. Raises
     RunError if the folder is not a run, lacks files, or the device does not exist; ConfigError if the configuration is
     damaged; CheckpointError if all checkpoints are damaged."""
-    return open_run(Path(folder), checkpoint, device, Trust.of(trust, remote))
+    return open_run(found(folder), checkpoint, device, Trust.of(trust, remote))
 
 
 def open_run(folder: Path, which: str = "best", device: str = "auto", trust: Trust = NOTHING) -> Run:
@@ -480,10 +505,10 @@ def memory_split(run: Run, samples: Sequence[Sample], for_prediction: bool = Tru
     If `for_prediction`, the samples are chopped as for prediction: the text of a mask token is read as this token and
     filled in. Otherwise they are chopped as for training. A sample is bad if every input of the encoder is missing or
     is an empty text. Raises RunError for an input that the run does not have."""
-    if unknown := [name for sample in samples for name in sample if name not in run.choppers]:
+    labels = list(dict.fromkeys(column for task in run.tasks.values() for column in task.needs.columns))
+    if unknown := [name for sample in samples for name in sample if name not in (*run.choppers, *labels)]:
         raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
     choppers = prediction_choppers(run) if for_prediction else run.choppers
-    labels = [column for task in run.tasks.values() for column in task.needs.columns]
     keys = [f"sample {number + 1}" for number in range(len(samples))]
     columns = {name: name for name in run.choppers}
     split = read_samples(
@@ -718,6 +743,33 @@ def write_sheet(run: Run, data: Split, file: Path) -> bool:
         except OSError as error:
             say_aside(f"{board / data.name}: not shown in TensorBoard: {error}")
     return True
+
+
+def traced_sample(run: Run, sample: Sample | str, task: str | None) -> Trace:
+    """Returns the trace of a sample; see `Run.trace`."""
+    if isinstance(sample, str):
+        if len(run.choppers) > 1:
+            raise RunError(f"{run.folder} has the inputs {', '.join(run.choppers)}; a sample must be a mapping of them")
+        sample = {next(iter(run.choppers)): sample}
+    run.check_heads()
+    (sample,) = samples_of(sample)
+    for name, other in run.tasks.items():
+        read = {input: sample[input] for input in inputs_of_task(run, name) if input in sample}
+        if other.needs.generates and sample.get(other.target) is None and read:
+            sample = {**sample, other.target: run.generate(inputs=read, target=other.target)}
+    split = memory_split(run, [sample], for_prediction=False)
+    return traced_index(run, split, split.all()[0], run.tasks, task)
+
+
+def traced_index(
+    run: Run, split: Split, index: SampleIndex, tasks: Mapping[str, Task], task: str | None = None
+) -> Trace:
+    """Returns the trace of one sample of a split, or of one window of a corpus. Raises DataError if it is bad."""
+    batch = batch_of(split, index, tasks, task)
+    if run.precision == "float32":
+        return traced(run.model, tasks, batch)
+    with torch.inference_mode(), run.arithmetic():
+        return traced(run.model, tasks, batch, precise=run.model(planned(run.model, batch)))
 
 
 def attributed(run: Run, split: str, dataset: Dataset | None) -> dict[str, Attribution]:

@@ -11,6 +11,9 @@ FOLDER = next(folder for folder in Path(__file__).parents[1:3] if (folder / "mod
 """The folder that contains the packages (`models/`, `tokenizers/`, ...): the folder `chopmix/` of an installed wheel,
 or the top level of a checkout."""
 
+TRAINED = Path(__file__).parents[1] / "trained"
+"""The folder of the trained runs that chopmix contains."""
+
 
 def projects() -> list[str]:
     """Returns the sorted names of the installed projects. A project is a folder in `projects/` with the code of one
