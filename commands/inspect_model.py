@@ -1,18 +1,33 @@
-"""`chopmix inspect CONFIG`: writes an HTML page with the tokens, attention graphs and targets of one sample. For a text
-corpus it also prints the tokens and one batch."""
+"""`chopmix inspect CONFIG`: writes an HTML page with the tokens, attention graphs and targets of one sample; for a run,
+also with its learned attention and predictions. For a text corpus it also prints the tokens and one batch."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .options.shared import add_config, config_of, with_output_hint
+from .options.shared import add_config, add_inputs, config_of, parse_samples, trust_of, with_output_hint
 
-HELP = "show the tokens, attention graphs and targets of a sample"
+if TYPE_CHECKING:
+    from ..experiment.inspection import Shown
+
+HELP = "show the tokens and the attention of a sample"
+OF_RUN = ("input", "sample", "other", "task", "layers")
+"""The options that need a trained run."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     add_config(command)
+    command.add_argument("--sample", metavar="KEY", help="the key or the number of the sample (default: the first one)")
+    command.add_argument("--split", metavar="S", help="train, val (default) or test")
+    add_inputs(command)
+    command.add_argument("--other", metavar="KEY", help="the sample whose inputs replace those of the shown one")
+    command.add_argument("--task", metavar="NAME", help="the task whose targets are shown, if a task hides inputs")
+    command.add_argument("--layers", metavar="L", help="the layers whose attention the page contains, such as 1,4-6")
+    command.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     command.add_argument(
         "--output", metavar="FILE", help="output file (default: RUN/inspect.html; NAME.html for NAME.yaml)"
     )
@@ -20,14 +35,56 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ..experiment.changes import read_changes
-    from ..experiment.inspection import inspect_text, write_page
+    from ..experiment.inspection import Choice, inspect_text, write_page
+    from ..experiment.run_folder import output_folder
     from ..files.printing import printable
 
     config = config_of(options)
-    if not config.on_samples:
+    choice = Choice(split=options.split or "val", sample=options.sample, other=options.other, task=options.task,
+                    layers=layers_of(options.layers))  # fmt: skip
+    if not config.on_samples and config.data.dataset is not None:
         inspect_text(config)
     for change in read_changes(config.out) if config.in_run else ():
         print(*map(printable, change.lines()), sep="\n")
-    page = config.out / "inspect.html" if config.in_run else Path(f"{config.path.stem}.html")
+    shown = shown_of(options, config, choice)
+    page = output_folder(config.out) / "inspect.html" if config.in_run else Path(f"{config.path.stem}.html")
     with with_output_hint("--output FILE"):
-        print(printable(str(write_page(config, Path(options.output or page)))))
+        print(printable(str(write_page(shown, Path(options.output or page), choice))))
+
+
+def shown_of(options: argparse.Namespace, config, choice) -> Shown:
+    """Returns what the page is about: the trained run, or, for a YAML file or with overrides, the configuration. Raises
+    RunError if an option needs a trained run."""
+    from dataclasses import replace
+
+    from ..experiment.inspection import trained, untrained
+    from ..experiment.run import open_run
+    from ..experiment.run_folder import RunError, say_aside
+    from ..training.checkpoints import steps
+
+    if config.in_run and not options.overrides and steps(config.out):
+        run = open_run(config.out, options.checkpoint, options.device, trust_of(options))
+        if options.input:
+            samples = parse_samples(options.input, run)
+            if len(samples) != 1:
+                raise RunError(f"--input names {len(samples)} samples; the page shows one")
+            choice = replace(choice, inputs=samples[0])
+        return trained(run, choice)
+    if unusable := next((f"--{name}" for name in (*OF_RUN, "split") if getattr(options, name)), ""):
+        raise RunError(f"{unusable} needs the folder of a trained run, without KEY=VALUE")
+    if config.in_run:
+        say_aside(f"{config.out}: the page shows the configuration without its trained weights")
+    return untrained(config)
+
+
+def layers_of(text: str | None) -> list[int]:
+    """Returns the layers that a text such as `1,4-6` names; none for None. Raises RunError for another text."""
+    from ..experiment.run_folder import RunError
+
+    layers: list[int] = []
+    for part in text.split(",") if text else ():
+        match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip(), re.ASCII)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise RunError(f"--layers {text!r}: write numbers and ranges, such as 1,4-6")
+        layers += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return layers

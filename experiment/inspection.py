@@ -1,47 +1,101 @@
-"""`chopmix inspect CONFIG`: writes one HTML page with the tokens of one sample, its attention graphs and its targets.
-For a text corpus, it prints tokens in colours and one batch as training examples."""
+"""`chopmix inspect CONFIG`: writes one HTML page with the tokens of a sample, its attention graphs and its targets. For
+the folder of a run, the page also shows the attention that the model has learned, and what it predicts after each
+layer. For a text corpus, the command also prints tokens in colours and one batch as training examples."""
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.text import Text
+from torch import Tensor
 
-from ..data.split import Split
+from ..data.sampler import SampleIndex
+from ..data.split import SampleSplit, Split
 from ..files.printing import plain_console, printable
-from ..files.progress import counting
 from ..files.writing import write_text
+from ..inference.document import COLOURS, Line, bars, chart, document, escaped, section, table
+from ..inference.evaluators.attribution import measure_attribution
+from ..inference.explorer import Explorer, ShownSet, View, colour_of, shown_set, token_texts
+from ..inference.predict import stream_predictions
+from ..inference.tracing import Trace, batch_of, short_text, traced
 from ..models.attention.graph import Graph
 from ..models.attention.mask import dense_mask, reach
-from ..models.batch import IGNORED, Batch, SetPlan
+from ..models.batch import IGNORED, Batch
 from ..models.leaks import leaks
 from ..models.model import Model
-from ..models.tokens import CORE, Tokens
+from ..models.tokens import CORE, PADDING, Tokens
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from .build import build_model, choppers_and_tasks, open_split
 from .changes import read_changes
-from .run import open_part
+from .run import Run, Sample, memory_split, open_part, traced_index
+from .run_folder import RunError, name_of
 from .settings.config import Config
 from .settings.document import dumped
 
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62em;margin:2em auto;padding:0 1em;color:#222}
-h1,h2{line-height:1.2} img{max-width:100%} table{border-collapse:collapse} td,th{padding:.2em .8em;text-align:left;
-border-bottom:1px solid #ddd} .set span{display:inline-block;min-width:.9em;margin:1px;padding:0 .15em;color:#fff;
-font:12px monospace;white-space:pre} pre{background:#f5f5f5;padding:.7em;overflow:auto} .fine{color:#256029}
-.bad{color:#b00}"""
-COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")
+TEXT_COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")
 """The background colours of neighbouring tokens in the terminal."""
 FEW = 24
 """The largest number of targets of a task that the page lists."""
+CANDIDATES = 200
+"""The number of samples among which the one is searched whose inputs replace those of the shown sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a page shows. None: the first possible value."""
+
+    split: str = "val"
+    sample: str | None = None
+    """The key or the number of a sample, or of a window of a corpus."""
+    other: str | None = None
+    """The key or the number of the sample whose inputs replace those of the shown one."""
+    inputs: Sample | None = None
+    """A sample that is not from the data."""
+    task: str | None = None
+    layers: Sequence[int] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a page is about: a sample of a split, and the model that reads it."""
+
+    title: str
+    config: Config
+    split: Split
+    index: SampleIndex
+    model: Model
+    choppers: Mapping[str, Chopper]
+    tasks: Mapping[str, Task]
+    batch: Batch
+    """The sample with its targets."""
+    trace: Trace | None = None
+    """What the trained model computes; None for a configuration without a run."""
+    run: Run | None = None
+
+    @property
+    def key(self) -> str:
+        """The name of the sample."""
+        samples = self.split.samples
+        if samples is None:
+            return f"window {sorted(index.number for index in self.split.all()).index(self.index.number) + 1:,}"
+        return samples.keys[self.index.number]
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """The decoded inputs of the sample; empty for a window of a corpus."""
+        return {} if self.split.samples is None else self.split.item(self.index.number)[0]
+
+    @property
+    def labels(self) -> Mapping[str, Any]:
+        """The labels of the sample by column."""
+        return {} if self.split.samples is None else self.split.item(self.index.number)[1]
 
 
 def open_untrained(config: Config) -> tuple[dict[str, Chopper], dict[str, Task], Split]:
@@ -53,81 +107,404 @@ def open_untrained(config: Config) -> tuple[dict[str, Chopper], dict[str, Task],
     return choppers, tasks, open_split(config, dataset, "val", choppers, tasks)
 
 
-def write_page(config: Config, file: Path) -> str:
-    """Write the page for one sample of the validation split. Returns a sentence with the numbers of tokens, inputs and
-    attention graphs. Raises DataError if the data cannot be read, OSError if the file cannot be written."""
-    with counting("parts of the page", 3) as count:
-        choppers, tasks, split = open_untrained(config)
-        count(1)
-        model = build_model(config, choppers, tasks)
-        batch = split.batch(split.all()[:1])
-        names = ["(core)", *config.inputs]
-        count(1)
-        parts = [
-            f"<h1>The tokens of {html.escape(config.path.name)}</h1>",
-            *(f"<p>{html.escape(line)}</p>" for change in (read_changes(config.out) if config.in_run else ())
-              for line in change.lines()),
-            items(split, split.all()[0].number, choppers),
-            *(part for token_set in parts_of(batch, model) for part in set_parts(*token_set, choppers, names)),
-            *cross_parts(batch), proof(batch, model),
-            "<h2>The targets</h2>", *(target_table(name, batch, choppers, config) for name in tasks),
-            "<h2>The configuration</h2>", f"<pre>{html.escape(dumped(config.tree))}</pre>",
-        ]  # fmt: skip
-    title = html.escape(str(config.path))
-    head = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
-    write_text(file, printable(head + "\n".join(parts)))
+def untrained(config: Config) -> Shown:
+    """Returns the first validation sample of a configuration, for a page without a trained model."""
+    choppers, tasks, split = open_untrained(config)
+    index = split.all()[0]
+    return Shown(
+        title=f"The tokens and the attention graph of {config.path.name}", config=config, split=split, index=index,
+        tasks=tasks, model=build_model(config, choppers, tasks), choppers=choppers, batch=split.batch([index]),
+    )  # fmt: skip
+
+
+def trained(run: Run, choice: Choice) -> Shown:
+    """Returns a sample with everything that the trained model computes for it. Raises RunError for a run without its
+    data, for an unknown sample, task or layer, DataError if the sample is bad or too long."""
+    if choice.inputs is not None:
+        split: Split = memory_split(run, [choice.inputs], for_prediction=False)
+    elif not run.has_dataset:
+        raise RunError(f"{run.folder} was imported without data; name a sample: --input NAME=VALUE")
+    else:
+        split = run.open(choice.split)
+    index = index_of(split, choice.sample)
+    trace = traced_index(run, split, index, run.tasks, choice.task)
+    return Shown(
+        title=f"Attention and predictions of {name_of(run.folder)}", config=run.config, split=split, index=index,
+        run=run,
+        model=run.model, choppers=run.choppers, tasks=run.tasks, batch=trace.batch, trace=trace,
+    )  # fmt: skip
+
+
+def index_of(split: Split, name: str | None) -> SampleIndex:
+    """Returns the index of the sample with this key or number (None: the first readable one). Raises RunError if there
+    is none."""
+    indices = sorted(split.all(), key=lambda index: index.number)
+    keys = split.samples.keys if split.samples is not None else ()
+    if name is None:
+        return indices[0]
+    if name in keys:
+        return indices[keys.index(name)]
+    if name.isdecimal() and len(name) < 19 and 1 <= int(name) <= len(indices):
+        return indices[int(name) - 1]
+    raise RunError(f"{split.name} has no sample {name!r}; possible: a key, or a number from 1 to {len(indices):,}")
+
+
+def write_page(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
+    """Write the page. Returns a sentence with the numbers of tokens, inputs and attention graphs. Raises DataError if
+    the data cannot be read, OSError if the file cannot be written."""
+    config, batch = shown.config, shown.batch
+    explorer = explorer_of(shown)
+    interactive, remarks = explorer.html(choice.layers)
+    folder = shown.run.folder if shown.run else config.out if config.in_run else None
+    changes = read_changes(folder) if folder else ()
+    parts = [
+        *(f"<p>{escaped(line)}</p>" for change in changes for line in change.lines()),
+        f"<p class=soft>{escaped(caption(shown))}</p>",
+        *(answer_section(shown) if shown.trace else ()),
+        section(
+            "Attention", "<p>Select a token to see what it reads.</p>" * bool(shown.trace),
+            interactive, *(f"<p>{escaped(line)}</p>" for line in remarks), anchor="attention",
+        ),
+        *(layer_sections(shown, choice) if shown.trace else ()),
+        section("The sample", *item_parts(shown)),
+        section("The attention graph", *graph_parts(shown), *cross_parts(batch), proof(batch, shown.model)),
+        section("The targets", *(target_table(name, shown) for name in batch.targets)),
+        section("The configuration", f"<details><summary>{escaped(config.path)}</summary>"
+                f"<pre>{escaped(dumped(config.tree))}</pre></details>"),
+    ]  # fmt: skip
+    write_text(file, printable(document(shown.title, parts, "explorer.js")))
     tokens = sum(planned.tokens.shape[1] for planned in batch.sets.values())
-    graphs = sum(len(set(core.graphs)) for core in model.cores.values())
+    graphs = sum(len(set(core.graphs)) for core in shown.model.cores.values())
     return f"{file}: {tokens} tokens of {len(config.inputs)} input(s), {graphs} attention graph(s)"
 
 
-def items(split: Split, number: int, choppers: dict[str, Chopper]) -> str:
-    """Returns HTML with every input of sample `number`, drawn as it is cut into tokens, and the labels. Empty for a
-    text corpus."""
-    if split.samples is None:
+def caption(shown: Shown) -> str:
+    """Returns a sentence about the model and the sample."""
+    name = f"{shown.run.name}; " if shown.run else "a configuration without trained weights; "
+    return f"{name}sample {shown.key} of {shown.split.name}"
+
+
+# ------------------------------------------------------------------------------------------------------- the explorer
+
+
+def explorer_of(shown: Shown) -> Explorer:
+    """Returns the tokens of the sample with the attention graph and, for a trained model, its attention."""
+    batch, names, views = shown.batch, list(shown.model.inputs), list[View]()
+    title = {"encoder": "encoder", "main": "decoder"} if batch.encoder is not None else {"main": ""}
+    sets = {core: shown_set(title[core], planned, shown.inputs) for core, planned in batch.sets.items()}
+    numbers = {core: number for number, core in enumerate(sets)}
+    for core, number in numbers.items():
+        views += learned_views(shown.trace, core, numbers) if shown.trace else []
+        graphs, tokens = shown.model.cores[core].graphs, batch.sets[core].tokens.to("cpu").select(slice(0, 1))
+        views += [View(kind, layer, number, number, mask.float()[None]) for kind, layer, mask in masks(graphs, tokens)]
+    return Explorer(sets=list(sets.values()), views=views, choppers=shown.choppers, names=names,
+                    start=first_target(batch, numbers))  # fmt: skip
+
+
+def learned_views(trace: Trace, core: str, numbers: Mapping[str, int]) -> list[View]:
+    """Returns the attention, the cross-attention and the rollout of one core."""
+    number, traced = numbers[core], trace.cores[core]
+    views = [View("attention", layer, number, number, weights)
+             for layer, weights in enumerate(traced.attention, start=1) if len(weights)]  # fmt: skip
+    views += [View("cross", layer, number, numbers["encoder"], weights)
+              for layer, weights in enumerate(traced.cross, start=1)]  # fmt: skip
+    return [*views, View("rollout", 0, number, number, traced.rollout()[None])]
+
+
+def masks(graphs: Sequence[Graph], tokens: Tokens) -> list[tuple[str, int, Tensor]]:
+    """Returns (kind, layer, boolean matrix) for the first row: `graph`, the tokens that a token attends to, once for
+    each different graph (layer 0: all layers have the same graph); and `reachable`, the tokens whose information can
+    have reached a token, for each layer after which it changes, and for the last one."""
+    different = dict.fromkeys(graphs)
+    found = [("graph", 0 if len(different) == 1 else graphs.index(graph) + 1, dense_mask(graph, tokens, tokens)[0])
+             for graph in different]  # fmt: skip
+    before = None
+    for depth in range(1, len(graphs) + 1):
+        matrix = reach(graphs[:depth], tokens)[0]
+        if depth == len(graphs) or (before is not None and not torch.equal(matrix, before)):
+            found.append(("reachable", depth, matrix))
+        before = matrix
+    return found
+
+
+def first_target(batch: Batch, numbers: Mapping[str, int]) -> tuple[int, int]:
+    """Returns the set and the slot at which the first task predicts its first known value; the first slot if there is
+    none."""
+    for targets in batch.targets.values():
+        core = numbers["encoder" if targets.of_encoder else "main"]
+        if targets.groups is None and not targets.values.is_floating_point():
+            values = targets.values.flatten()
+            slots = torch.arange(len(values)) if targets.slots is None else targets.slots
+            if len(slots) == len(values) and (values != IGNORED).any():
+                return core, int(slots[values != IGNORED][0])
+        return core, 0 if targets.slots is None or not len(targets.slots) else int(targets.slots[0])
+    return 0, 0
+
+
+# ----------------------------------------------------------------------------------------------- the trained model
+
+
+def answer_section(shown: Shown) -> list[str]:
+    """Returns the predictions next to the true values, and how many bits each input contributes for this sample."""
+    run, trace, split = shown.run, shown.trace, shown.split
+    rows = []
+    answers = predictions(run, split, shown.index) if isinstance(split, SampleSplit) else {}
+    for name, task in shown.tasks.items():
+        if name not in trace.batch.targets and name not in answers:
+            continue
+        true = true_text(task, shown)
+        loss = f"{trace.loss(name, trace.outputs[name]):.3f}" if name in trace.outputs and true else "–"
+        predicted = short_text(answers[name]) if name in answers else trace.text_of(name, trace.outputs[name])
+        rows.append([escaped(name), f"<b>{escaped(predicted)}</b>", escaped(true) or "–", loss])
+    unit = "bits" if all(task.metrics["loss"].in_nats for task in shown.tasks.values()) else "loss"
+    parts = [table(["task", "prediction", "true value", unit], rows, numbers=1), contributions(shown)]
+    parts += [
+        f"<p class=soft>Computed in float32; the largest difference to the outputs of {escaped(name)} in "
+        f"{run.precision}: {difference:.2g}.</p>" for name, difference in trace.difference.items()
+    ]  # fmt: skip
+    return [section("The prediction", *parts, anchor="prediction")]
+
+
+def predictions(run: Run, split: SampleSplit, index: SampleIndex) -> dict[str, dict[str, Any]]:
+    """Returns the answer of each task for one sample, as `chopmix predict` gives it."""
+    with run.arithmetic():
+        answers = next(stream_predictions(run.model, run.tasks, split, [[index]]))[index.number]
+    return {} if "error" in answers else {name: answer for name, answer in answers.items() if "error" not in answer}
+
+
+def true_text(task: Task, shown: Shown) -> str:
+    """Returns the true value of a task in the sample as text; empty if it is unknown or not a text or label."""
+    for column in task.needs.columns:
+        if (value := shown.labels.get(column)) is not None:
+            return str(task.as_answer(value))
+    item = shown.inputs.get(task.target)
+    return item if isinstance(item, str) else ""
+
+
+def contributions(shown: Shown) -> str:
+    """Returns bars with the number of bits by which each input reduces the loss of this sample."""
+    if not isinstance(shown.split, SampleSplit):
         return ""
-    inputs, labels = split.item(number)
-    parts = [f"<h2>One sample: {html.escape(split.samples.keys[number])}</h2>"]
-    for name, item in inputs.items():
-        chopper = choppers[name]
-        count = chopper.count(item)
-        parts.append(f"<h3 style='color:{colour(name, choppers)}'>{html.escape(name)}: {count} tokens</h3>")
-        if isinstance(item, str):
-            parts.append(f"<p>{html.escape(repr(item))}</p>")
-        else:
-            parts.append(picture(lambda canvas, chopper=chopper, item=item: chopper.draw(canvas, item), (5, 2.6)))
-    parts += [f"<p>{html.escape(name)}: <b>{html.escape(str(value))}</b></p>" for name, value in labels.items()]
-    return "\n".join(parts)
+    split = shown.split.only(shown.index.number)
+    try:
+        with shown.run.arithmetic():
+            attributions = measure_attribution(shown.model, shown.tasks, split, generated=0)
+    except ValueError:  # no true value, or no input that can be dropped
+        return ""
+    colours = {name: COLOURS[colour_of(number)] for number, name in enumerate(shown.model.inputs, start=1)}
+    parts = []
+    for task, attribution in attributions.items():
+        values = {name: attribution.share(name) for name in attribution.inputs}
+        of = f" ({task})" if len(attributions) > 1 else ""
+        unit = "bits" if attribution.in_bits else "share of the loss"
+        parts.append(
+            f"<h3>What each input contributes to this prediction{escaped(of)}</h3>{bars(values, unit, colours)}"
+        )
+        if attribution.never_dropped:
+            names = " and ".join(attribution.never_dropped)
+            text = f"Training never dropped {names} (training.input_dropout is 0), so this value is not reliable."
+            parts.append(f"<p class=soft>{escaped(text)}</p>")
+    return "".join(parts)
 
 
-def target_table(name: str, batch: Batch, choppers: dict[str, Chopper], config: Config) -> str:
-    """Returns HTML with the targets of the task `name` in the batch: a table of the tokens at which the task predicts
-    and the ids that it must predict, or, if its target is not an input with ids, the label."""
-    targets, target = batch.targets[name], config.tasks[name].options.get("target")
-    vocabulary = choppers[target].vocabulary if target in choppers else None
-    if vocabulary is None or not {target} & {*batch.set_of(targets).chunks} or targets.values.is_floating_point():
-        (label, *_) = batch.set_of(targets).labels.get(target) or [None]
-        return f"<p>{html.escape(name)}: {html.escape(str(label))}</p>"
-    target_ids = targets.values.flatten().tolist()
-    input_ids = batch.set_of(targets).chunks[target].values.flatten().tolist()
-    if len(input_ids) != len(target_ids):  # only the masked slots are supervised
-        planned = batch.set_of(targets)
-        labels = labels_of(planned, planned.tokens, choppers)
-        pairs = [(f"slot {slot}, {labels[slot]}", id) for slot, id in zip(targets.slots.tolist(), target_ids)]
-    else:
-        pairs = [(repr(vocabulary.shown(context)), id) for context, id in zip(input_ids, target_ids)]
-    pairs = [(context, id) for context, id in pairs if id != IGNORED]
-    rows = "".join(
-        f"<tr><td>{html.escape(context)}</td><td>{html.escape(repr(vocabulary.shown(id)))}</td></tr>"
-        for context, id in pairs[:FEW]
+def layer_sections(shown: Shown, choice: Choice) -> list[str]:
+    """Returns what the heads would predict after each layer, and the effect of inputs of another sample."""
+    trace = shown.trace
+    tasks = list(trace.batch.targets)
+    lens = {name: trace.lens(name) for name in tasks}
+    depth = max(map(len, lens.values()), default=0)
+    rows = [
+        [str(layer), *(cell for name in tasks for cell in layer_cells(trace, name, lens[name], layer))]
+        for layer in range(depth)
+    ]
+    head = ["layers", *(column for name in tasks for column in (name, "bits"))]
+    text = "<p>What the heads predict from the vectors after each layer (the logit lens).</p>"
+    parts = [section("Layer by layer", text, table(head, rows), anchor="layers")]
+    if isinstance(shown.split, SampleSplit):
+        parts += replaced_section(shown, choice)
+    return parts
+
+
+def layer_cells(trace: Trace, task: str, outputs: Sequence[Tensor], layer: int) -> list[str]:
+    """Returns the cells of a task for one layer: the prediction and its loss."""
+    if layer >= len(outputs):
+        return ["", ""]
+    loss = trace.loss(task, outputs[layer])
+    return [escaped(trace.text_of(task, outputs[layer])), "–" if loss != loss else f"{loss:.3f}"]
+
+
+def replaced_section(shown: Shown, choice: Choice) -> list[str]:
+    """Returns, for each input, what the model predicts if its tokens have the vectors of another sample's input after
+    0, 1, ... layers. Empty if no other sample fits."""
+    trace, split = shown.trace, shown.split
+    task = choice.task or next(iter(trace.batch.targets))
+    targets = {each.target for each in shown.tasks.values()}
+    names = [name for planned in trace.batch.sets.values() for name in planned.chunks if name not in targets]
+    lines, rows = dict[str, list[float]](), []
+    for name in names:
+        found = other_input(shown, name, task, choice)
+        if found is None:
+            continue
+        other, outputs = found
+        lines[name] = [trace.loss(task, by_task[task]) for by_task in outputs]
+        texts = [trace.text_of(task, by_task[task]) for by_task in outputs]
+        rows.append([escaped(name), escaped(split.samples.keys[other]), *map(escaped, texts)])
+    if not rows:
+        return []
+    depth = max(map(len, rows)) - 2
+    colours = {name: COLOURS[colour_of(number)] for number, name in enumerate(shown.model.inputs, start=1)}
+    text = (
+        "<p>The tokens of one input get the vectors of the same input of another sample after 0, 1, ... layers. After "
+        "0 layers the input is replaced. When its replacement has no effect any more, the other tokens have read it: "
+        "the drop shows the layers that carry it.</p>"
     )
-    more = f"<p>The first {FEW} of {len(pairs):,}.</p>" if len(pairs) > FEW else ""
-    return f"<p>{html.escape(name)}</p><table><tr><th>token</th><th>target</th></tr>{rows}</table>{more}"
+    unit = "bits" if shown.tasks[task].metrics["loss"].in_nats else "loss"
+    has_loss = any(value == value for values in lines.values() for value in values)
+    shapes = {name: Line(range(len(values)), values) for name, values in lines.items()}
+    drawn = (
+        chart(shapes, colours, "layers before the replacement", f"{unit} of the true value", True) if has_loss else ""
+    )
+    cells = table(["input", "from sample", *(f"after {layer}" for layer in range(depth))], rows)
+    return [section("An input of another sample", text, drawn, cells, anchor="replaced")]
+
+
+def other_input(shown: Shown, name: str, task: str, choice: Choice) -> tuple[int, list[dict[str, Tensor]]] | None:
+    """Returns (number of the other sample, outputs after each layer): the first sample with an equal number of tokens
+    of the input that changes the prediction, or, if none does, the first one that differs. None: there is none."""
+    split, trace, first = shown.split, shown.trace, None
+    if choice.other is not None:
+        candidates = [index_of(split, choice.other).number]
+    else:
+        start = shown.index.number
+        candidates = [(start + step) % len(split) for step in range(1, min(len(split), CANDIDATES))]
+    before, tried = trace.text_of(task, trace.outputs[task]), 0
+    for number in candidates:
+        try:
+            item = split.item(number)[0].get(name)
+            count = None if item is None else shown.choppers[name].count(item)
+        except (ValueError, OSError):
+            continue
+        if item is None or count != len(trace.cores[trace.core_of(name)].slots(trace.input_number(name))):
+            if choice.other is not None:
+                raise RunError(
+                    f"--other {choice.other}: its {name} has {count or 0} tokens, another number than this sample"
+                )
+            continue
+        batch = batch_of(split, shown.index, shown.tasks, task, replaced={name: item})
+        outputs = trace.replaced(traced(shown.model, shown.tasks, batch), name)
+        first, tried = first or (number, outputs), tried + 1
+        if trace.text_of(task, outputs[0][task]) != before or tried == 8:
+            return number, outputs
+    return first
+
+
+# ---------------------------------------------------------------------------------------------------------- the sample
+
+
+def item_parts(shown: Shown) -> list[str]:
+    """Returns the texts and labels of the sample, the tokens of each set in order, and the number of tokens of each
+    input."""
+    parts = [
+        f"<p>{escaped(name)}: <b>{escaped(repr(item))}</b></p>"
+        for name, item in shown.inputs.items()
+        if isinstance(item, str)
+    ]
+    parts += [f"<p>{escaped(name)}: <b>{escaped(value)}</b></p>" for name, value in shown.labels.items()]
+    names = ["(core)", *shown.model.inputs]
+    for core, planned in shown.batch.sets.items():
+        of = (
+            f"The set of the {'encoder' if core == 'encoder' else 'decoder'}"
+            if shown.batch.encoder is not None
+            else "The set"
+        )
+        parts.append(f"<h3>{of}</h3>{counts_table(planned.tokens.select(slice(0, 1)), names)}")
+    return parts
+
+
+def counts_table(tokens: Tokens, names: Sequence[str]) -> str:
+    """Returns HTML with a table of the number of tokens of each input, and of their share of the set."""
+    total, rows = int((tokens.sample != PADDING).sum()), []
+    for number, name in enumerate(names):
+        count = int(((tokens.input == number) & (tokens.sample != PADDING)).sum())
+        if count or number != CORE:
+            dot = f"<span class=dot style='--tint:{COLOURS[colour_of(number)]}'></span>"
+            rows.append([f"{dot}{escaped(name)}", f"{count:,}", f"{count / max(total, 1):.0%}"])
+    return table(["input", "tokens", "share"], rows, numbers=2)
+
+
+def graph_parts(shown: Shown) -> list[str]:
+    """Returns the expression of the attention graph, and for each set how many tokens a token reads and can have heard
+    of after each layer."""
+    parts = [f"<p><code>{escaped(shown.config.model.options.get('attention', ''))}</code></p>"]
+    for core, planned in shown.batch.sets.items():
+        of = f"<h3>{'Encoder' if core == 'encoder' else 'Decoder'}</h3>" if shown.batch.encoder is not None else ""
+        parts.append(of + reach_table(shown.model.cores[core].graphs, planned.tokens.to("cpu").select(slice(0, 1))))
+    return parts
+
+
+def reach_table(graphs: Sequence[Graph], tokens: Tokens) -> str:
+    """Returns HTML with a table by layer: the average number of tokens that a token attends to, and the average and
+    largest number of tokens whose information can have reached a token."""
+    is_token, rows = tokens.sample[0] != PADDING, []
+    for depth, graph in enumerate(graphs, start=1):
+        attended = dense_mask(graph, tokens, tokens)[0][is_token].sum(1).float()
+        sources = reach(graphs[:depth], tokens)[0][is_token].sum(1).float()
+        rows.append([str(depth), f"{attended.mean():.1f}", f"{sources.mean():.1f}", f"{int(sources.max())}"])
+    head = ["layer", "attended to, on average", "reachable, on average", "at most"]
+    return table(head, rows, f"of {int(is_token.sum())} tokens", numbers=3)
+
+
+def cross_parts(batch: Batch) -> list[str]:
+    """Returns HTML with a sentence about cross-attention. Returns an empty list if there is no encoder."""
+    if batch.encoder is None:
+        return []
+    count = int((batch.encoder.tokens.sample[0] > 0).sum())
+    return [f"<p>In every layer each token of the decoder also attends to all {count} tokens of the encoder.</p>"]
+
+
+def proof(batch: Batch, model: Model) -> str:
+    """Returns HTML with a sentence about the number of targets that can reach the slot that predicts them, found by a
+    search through all layers."""
+    leaked = leaks(batch, *model.graphs)
+    bad, count = sum(map(len, leaked.values())), sum(targets.count for targets in batch.targets.values())
+    if bad:
+        return f"<p class=bad>{bad} of {count} targets can reach their own predictor: this graph leaks.</p>"
+    return f"<p class=good>None of the {count} targets can reach its own predictor, through all layers.</p>"
+
+
+def target_table(name: str, shown: Shown) -> str:
+    """Returns HTML with the targets of the task `name`: a table of the tokens at which the task predicts, the ids that
+    it must predict and, for a trained model, the most likely id; or, if its target is not an input with ids, the
+    label."""
+    batch, choppers = shown.batch, shown.choppers
+    targets, target = batch.targets[name], shown.tasks[name].target
+    planned = batch.set_of(targets)
+    vocabulary = choppers[target].vocabulary if target in choppers else None
+    if vocabulary is None or target not in planned.chunks or targets.values.is_floating_point():
+        (label, *_) = planned.labels.get(target) or [None]
+        return f"<p>{escaped(name)}: {escaped(label)}</p>"
+    ids, context = targets.values.flatten().tolist(), planned.chunks[target].values.flatten().tolist()
+    if len(context) == len(ids):
+        places = [repr(vocabulary.shown(id)) for id in context]
+    else:  # only the masked slots are supervised
+        texts, _ = token_texts(
+            ShownSet("", planned, {}, [[n] for n in range(planned.tokens.shape[1])]), choppers, shown.model.inputs
+        )
+        places = [f"slot {slot}, {texts[slot]}" for slot in targets.slots.tolist()]
+    rows = [[escaped(place), escaped(repr(vocabulary.shown(id)))] for place, id in zip(places, ids)]
+    head = ["token", "target"]
+    output = shown.trace.outputs.get(name) if shown.trace else None
+    if output is not None and output.dim() == 2 and len(output) == len(ids) and output.shape[1] >= vocabulary.size:
+        head += ["most likely", "probability of the target"]
+        shares = output[:, : vocabulary.size].float().softmax(-1).cpu()
+        for row, best, id, line in zip(rows, shares.argmax(-1).tolist(), ids, shares):
+            row += [escaped(repr(vocabulary.shown(best))), f"{line[id]:.3f}" if id != IGNORED else ""]
+    rows = [row for row, id in zip(rows, ids) if id != IGNORED]
+    more = f"<p>The first {FEW} of {len(rows):,}.</p>" if len(rows) > FEW else ""
+    return f"<h3>{escaped(name)}</h3>{table(head, rows[:FEW])}{more}"
 
 
 # ------------------------------------------------------------------------------------------------------ on the terminal
-
-
 def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
     """Print the first 160 tokens of the validation text in colours. Then print one batch of `rows` x `tokens` ids as
     training examples, each with a context and the next id (as Karpathy's lecture "Let's build GPT" does):
@@ -162,162 +539,5 @@ def coloured(encoding, ids: list[int]) -> Text:
     text = Text()
     for number, id in enumerate(ids):
         piece = encoding.decode([id], specials=True)
-        text.append(printable(piece).replace("\n", "⏎\n"), style=COLOURS[number % len(COLOURS)])
+        text.append(printable(piece).replace("\n", "⏎\n"), style=TEXT_COLOURS[number % len(TEXT_COLOURS)])
     return text
-
-
-INPUT_COLOURS = ("#9aa0a6", "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948")
-"""The colours of inputs, by the number of the input. Number 0 is for class and register tokens."""
-SHOWN = 400
-"""The largest number of tokens of a set that the page shows."""
-
-
-def parts_of(batch: Batch, model: Model) -> list[tuple[str, SetPlan, Sequence[Graph]]]:
-    """Returns (name, plan, graphs) for every set of a batch: first `encoder`, then `decoder`; if there is no encoder,
-    one set with an empty name. `graphs` are the attention graphs of the core that reads the set, one per layer."""
-    main, *encoder = model.graphs
-    if batch.encoder is None:
-        return [("", batch.main, main)]
-    return [("encoder", batch.encoder, *encoder), ("decoder", batch.main, main)]
-
-
-def set_parts(
-    set_name: str, planned: SetPlan, graphs: Sequence[Graph], choppers: dict[str, Chopper], names: Sequence[str]
-) -> list[str]:
-    """Returns HTML for the first row of a set. `set_name` is the name in `parts_of`. `names` contains the name for
-    class and register tokens, then the names of the inputs."""
-    tokens, of = planned.tokens.select(slice(0, 1)), f" of the {set_name}" if set_name else ""
-    cut = f"<p>The first {SHOWN} of its {tokens.shape[1]:,} tokens are shown.</p>" if tokens.shape[1] > SHOWN else ""
-    return [
-        f"<h2>The set{of}</h2>", cut, strip(planned, tokens, choppers, names), counts_table(tokens, names),
-        f"<h2>Attention{of}</h2>", *graph_parts(graphs, tokens),
-    ]  # fmt: skip
-
-
-def cross_parts(batch: Batch) -> list[str]:
-    """Returns HTML with a sentence about cross-attention. Returns an empty list if there is no encoder."""
-    if batch.encoder is None:
-        return []
-    count = int((batch.encoder.tokens.sample[0] > 0).sum())
-    return [f"<p>In every layer each token of the decoder also attends to all {count} tokens of the encoder.</p>"]
-
-
-def labels_of(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper]) -> list[str]:
-    """Returns a short text for every slot (position of a token) of the first row: the text of an id, or `·` for a slot
-    without an id."""
-    labels = ["·"] * tokens.shape[1]
-    for name, chunks in planned.chunks.items():
-        vocabulary = choppers[name].vocabulary
-        if vocabulary is None:
-            continue
-        values = chunks.values.flatten().tolist()
-        slots = range(len(values)) if chunks.slots is None else chunks.slots.tolist()
-        for slot, id in zip(slots, values):
-            if slot < len(labels):
-                labels[slot] = vocabulary.shown(id).replace("\n", "⏎")
-    return labels
-
-
-def strip(planned: SetPlan, tokens: Tokens, choppers: dict[str, Chopper], names: Sequence[str]) -> str:
-    """Returns HTML with the texts of the tokens in order, in the colours of their inputs."""
-    spans = [
-        f"<span style='background:{INPUT_COLOURS[input % len(INPUT_COLOURS)]}' title='{names[input]}'>"
-        f"{html.escape(label)}</span>"
-        for input, label in zip(tokens.input[0, :SHOWN].tolist(), labels_of(planned, tokens, choppers))
-    ]
-    return f"<p class=set>{''.join(spans)}</p>"
-
-
-def counts_table(tokens: Tokens, names: Sequence[str]) -> str:
-    """Returns HTML with a table of the number of tokens of each input, and of their share of the set."""
-    total = int((tokens.sample > 0).sum())
-    rows = []
-    for number, name in enumerate(names):
-        count = int(((tokens.input == number) & (tokens.sample > 0)).sum())
-        if count or number != CORE:
-            style = f"color:{INPUT_COLOURS[number % len(INPUT_COLOURS)]}"
-            share = f"{count / max(total, 1):.0%}"
-            rows.append(f"<tr><td style='{style}'>{html.escape(name)}</td><td>{count}</td><td>{share}</td></tr>")
-    return f"<table><tr><th>input</th><th>tokens</th><th>share</th></tr>{''.join(rows)}</table>"
-
-
-def graph_parts(graphs: Sequence[Graph], tokens: Tokens) -> list[str]:
-    """Returns HTML with each different attention graph as a matrix (rows are queries, columns are keys). Then follow
-    matrices of the tokens whose information can have reached each token: one matrix for every depth at which the matrix
-    changes, and for the last depth."""
-    parts = []
-    for graph in dict.fromkeys(graphs):
-        layers = ", ".join(str(layer + 1) for layer, other in enumerate(graphs) if other == graph)
-        parts.append(matrix(dense_mask(graph, tokens, tokens)[0], tokens, f"layer {layers}"))
-    reachable = [reach(graphs[:depth], tokens)[0] for depth in range(1, len(graphs) + 1)]
-    for depth, reach_matrix in enumerate(reachable, start=1):
-        if depth == len(reachable) or (depth > 1 and not torch.equal(reach_matrix, reachable[depth - 2])):
-            parts.append(matrix(reach_matrix, tokens, f"reachable after {depth} layer{'s' * (depth > 1)}"))
-    return ["<p>Rows attend to columns.</p>", *parts, reach_table(graphs, reachable, tokens)]
-
-
-def reach_table(graphs: Sequence[Graph], reachable: Sequence[torch.Tensor], tokens: Tokens) -> str:
-    """Returns HTML with a table by layer: the average number of tokens that a token attends to, and the average and
-    largest number of tokens whose information can have reached a token. `reachable` contains one boolean matrix (n, n)
-    per depth."""
-    is_token = tokens.sample[0] > 0
-    rows = []
-    for depth, (graph, sources) in enumerate(zip(graphs, reachable), start=1):
-        attended = dense_mask(graph, tokens, tokens)[0][is_token].sum(1).float()
-        sources = sources[is_token].sum(1).float()
-        cells = f"{depth}</td><td>{attended.mean():.1f}</td><td>{sources.mean():.1f}</td><td>{int(sources.max())}"
-        rows.append(f"<tr><td>{cells}</td></tr>")
-    return (
-        f"<p>Of {int(is_token.sum())} tokens:</p><table><tr><th>layer</th><th>attended to, on average</th>"
-        f"<th>reachable, on average</th><th>at most</th></tr>{''.join(rows)}</table>"
-    )
-
-
-def proof(batch: Batch, model: Model) -> str:
-    """Returns HTML with a sentence about the number of targets that can reach the slot that predicts them, found by a
-    search through all layers."""
-    leaked = leaks(batch, *model.graphs)
-    bad = sum(map(len, leaked.values()))
-    count = sum(targets.count for targets in batch.targets.values())
-    if bad:
-        return f"<p class=bad>{bad} of {count} targets can reach their own predictor: this graph leaks.</p>"
-    return f"<p class=fine>None of the {count} targets can reach its own predictor, through all layers.</p>"
-
-
-def matrix(mask: torch.Tensor, tokens: Tokens, title: str) -> str:
-    """Returns HTML with a boolean mask (n, n) as an image. The colours of the inputs are drawn along the upper and left
-    side."""
-
-    def draw(canvas: Any) -> None:
-        from matplotlib.colors import to_rgb
-
-        sides = torch.tensor(
-            [to_rgb(INPUT_COLOURS[number % len(INPUT_COLOURS)]) for number in tokens.input[0, :SHOWN].tolist()]
-        )
-        n = len(sides)
-        image = torch.ones(n + 2, n + 2, 3)
-        image[2:, 2:] = torch.where(mask[:SHOWN, :SHOWN, None], sides[None] * 0.9, torch.ones(3))
-        image[2:, 0], image[0, 2:] = sides, sides
-        canvas.imshow(image.numpy())
-        canvas.set(title=title, xticks=[], yticks=[])
-
-    return picture(draw, (3.4, 3.4))
-
-
-def picture(draw, size: tuple[float, float]) -> str:
-    """Returns HTML with a drawing as an embedded PNG. `draw` is a function that draws on matplotlib's Axes; `size` is
-    (width, height) in inches."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    file = io.BytesIO()
-    with rc_context({"text.parse_math": False}):  # a `$` in a name does not begin a formula
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure.subplots())
-        figure.savefig(file, format="png", dpi=110)
-    return f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
-
-
-def colour(name: str, choppers: Any) -> str:
-    """Returns the colour of the input `name`."""
-    return INPUT_COLOURS[(list(choppers).index(name) + 1) % len(INPUT_COLOURS)]

@@ -23,6 +23,7 @@ from ..models.generation.sampling import Sampling
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
+from .document import document, table
 from .generate import Generating, generate_items, restored, with_item
 
 COUNT = 12
@@ -108,11 +109,7 @@ def cell(chopper: Chopper, name: str, item: Any) -> Cell:
 def page(title: str, rows: Sequence[Sequence[Cell]]) -> str:
     """Returns an HTML page without external files, with one table row per sample. Pictures are enlarged without
     smoothing, and sounds have a player."""
-    body = "\n".join(f"<tr>{''.join(f'<td>{cell_html(entry)}</td>' for entry in row)}</tr>" for row in rows)
-    style = "body{font-family:sans-serif} td{padding:6px;vertical-align:bottom;text-align:center;max-width:40em} "
-    style += "img{image-rendering:pixelated;min-width:112px;background:#888} figcaption{font-size:small}"
-    head = f"<meta charset=utf-8><title>{html.escape(title)}</title><style>{style}</style>"
-    return f"<!doctype html>{head}<h1>{html.escape(title)}</h1><table>{body}</table>"
+    return document(title, [table([], [[cell_html(entry, "pixels") for entry in row] for row in rows])])
 
 
 SIDE = 320

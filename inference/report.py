@@ -23,6 +23,7 @@ from ..files.rows import row_file
 from ..files.writing import make_folder, write_bytes, write_json, write_text
 from ..tasks.measuring.report import Picture, Reporter, Section, Table
 from .answers import target_column
+from .document import document
 from .evaluator import TrainedModel
 from .pages import Cell, cell_html, media_cell
 
@@ -86,7 +87,7 @@ class Report:
         parts = [html_of(name, task, section, samples, folder) for task, section in sections.items()]
         failed = f", {self.failed:,} of them without an answer" if self.failed else ""
         head = f"<p>{self.number:,} samples{failed}</p>"
-        write_text(folder / f"{name}.html", page_of(f"{self.title}", head + "".join(parts)))
+        write_text(folder / f"{name}.html", document(self.title, [head, *parts]))
         stored = {task: dict(section.saved) for task, section in sections.items() if section.saved}
         if store and stored:
             write_json(self.trained.folder / CALIBRATION, {"step": self.trained.step, "tasks": stored})
@@ -114,14 +115,14 @@ def html_of(split: str, task: str, section: Section, samples: Samples, folder: P
     for picture in section.pictures:
         content = drawn(picture)
         write_bytes(folder / f"{files}-{picture.name}.png", content)
-        figures.append(f"<td>{cell_html(Cell(picture.title, '.png', content), 'plot')}</td>")
-    parts.append(f"<table><tr>{''.join(figures)}</tr></table>" if figures else "")
+        figures.append(cell_html(Cell(picture.title, ".png", content)))
+    parts.append(f"<div class=row>{''.join(figures)}</div>" if figures else "")
     for table in section.tables:
         with row_file(folder / f"{files}-{table.name}.csv", errors=False) as write:
             write([dict(zip(table.columns, row, strict=True)) for row in table.rows])
         parts.append(table_html(table, f"{files}-{table.name}.csv"))
     if section.worst:
-        parts.append(f"<h3>The {len(section.worst)} worst answers</h3><div class=worst>")
+        parts.append(f"<h3>The {len(section.worst)} worst answers</h3><div class=samples>")
         parts += [mistake_html(samples, mistake.number, f"{mistake.key}: {mistake.text}") for mistake in section.worst]
         parts.append("</div>")
     return "".join(parts)
@@ -155,7 +156,7 @@ def table_html(table: Table, file: str) -> str:
     head = "".join(f"<th>{html.escape(printable(str(name)))}</th>" for name in table.columns)
     rows = "".join(f"<tr>{''.join(map(value_html, row))}</tr>" for row in shown)
     more = f"<p>{len(table.rows) - len(shown):,} more rows in the file</p>" if len(shown) < len(table.rows) else ""
-    return f"{title}{note}<table class=figures><tr>{head}</tr>{rows}</table>{more}"
+    return f"{title}{note}<div class=scroll><table><tr>{head}</tr>{rows}</table></div>{more}"
 
 
 def value_html(value: Any) -> str:
@@ -177,21 +178,3 @@ def mistake_html(samples: Samples, number: int, text: str) -> str:
     cells = [cell for name, value in row.items() if (cell := media_cell(name, value)) is not None]
     shown = "".join(cell_html(cell) for cell in cells)
     return f"<div class=sample>{shown}<p>{html.escape(printable(text))}</p></div>"
-
-
-STYLE = """
-:root{color-scheme:light dark} body{font-family:system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em}
-table.figures{border-collapse:collapse;font-size:small} .figures td,.figures th{padding:2px 8px;text-align:left;
-border-bottom:1px solid #8884} .figures td.number{text-align:right;font-variant-numeric:tabular-nums}
-.worst{display:flex;flex-wrap:wrap;gap:12px} .sample{width:180px;font-size:small;overflow-wrap:anywhere}
-.sample img{image-rendering:pixelated;width:160px} .sample audio{width:175px} figure{margin:0} img.plot{max-width:100%}
-"""
-
-
-def page_of(title: str, body: str) -> str:
-    """Returns an HTML page without external files, which follows the light or dark mode of the browser."""
-    head = "<meta charset=utf-8><meta name=viewport content='width=device-width'>"
-    title = html.escape(printable(title))
-    return (
-        f"<!doctype html><html lang=en>{head}<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>{body}</html>"
-    )

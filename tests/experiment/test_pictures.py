@@ -9,7 +9,7 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.experiment.compare import paired, read_group, shared_metrics, spread
-from chopmix.experiment.inspection import graph_parts, write_page
+from chopmix.experiment.inspection import masks, reach_table, untrained, write_page
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
@@ -23,12 +23,15 @@ from test_mixing import DRIVING, TREE, mixed  # noqa: F401
 
 
 def test_the_page_shows_every_input_and_the_graph(mixed, tmp_path):  # noqa: F811
-    said = write_page(load_config(mixed()), tmp_path / "page.html")
+    said = write_page(untrained(load_config(mixed())), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
+    data = json.loads(re.search(r"<script type=application/json id=explorer-data>(.*?)</script>", page)[1])
     assert "tokens of 4 input(s), 1 attention graph(s)" in said
-    assert all(f"{name}: " in page for name in TREE["inputs"])
-    assert page.count("<img src") == 4  # image, sound, the graph of all layers, what is reachable
-    assert page.count("<tr><td>1</td><td>") == page.count("<tr><td>2</td><td>") == 1  # two layers of reach
+    (shown,) = data["sets"]
+    assert [each["name"] for each in shown["inputs"]] == [*TREE["inputs"]]
+    assert [each["name"] for each in shown["inputs"] if "picture" in each] == ["image", "sound"]
+    assert [view["kind"] for view in data["views"]] == ["graph", "reachable"]  # of all layers; after the last one
+    assert page.count("<tr><td>1</td><td class=number>") == page.count("<tr><td>2</td><td class=number>") == 1
     assert "None of the" in page and "can reach its own predictor" in page
     assert re.search(r"<tr><td>&#x27;=&#x27;</td><td>&#x27;", page)  # after '=' comes the result
 
@@ -36,14 +39,15 @@ def test_the_page_shows_every_input_and_the_graph(mixed, tmp_path):  # noqa: F81
 def test_what_was_heard_of_grows_layer_by_layer():
     tokens = plain_tokens(1, 6)
     graph = Window(2) & Causal()
-    parts = graph_parts([graph, graph, Causal()], tokens)
-    assert sum("<img" in part for part in parts) == 4  # two graphs; reachable after two layers, and after all
-    rows = re.findall(r"<td>(\d)</td><td>([\d.]+)</td><td>([\d.]+)</td><td>(\d)</td>", parts[-1])
+    shown = [(kind, layer) for kind, layer, _ in masks([graph, graph, Causal()], tokens)]
+    assert shown == [("graph", 1), ("graph", 3), ("reachable", 2), ("reachable", 3)]
+    text = reach_table([graph, graph, Causal()], tokens).replace(" class=number", "")
+    rows = re.findall(r"<td>(\d)</td><td>([\d.]+)</td><td>([\d.]+)</td><td>(\d)</td>", text)
     assert rows == [("1", "1.8", "1.8", "2"), ("2", "1.8", "2.5", "3"), ("3", "3.5", "3.5", "6")]
 
 
-def test_both_sets_of_a_translation_are_shown_and_long_ones_cut(tmp_path, monkeypatch):
-    monkeypatch.setattr("chopmix.experiment.inspection.SHOWN", 3)
+def test_both_sets_of_a_translation_are_shown_and_long_ones_pooled(tmp_path, monkeypatch):
+    monkeypatch.setattr("chopmix.inference.explorer.MOST", 3)
     for language, words in (("de", "eins zwei"), ("en", "one two")):
         (tmp_path / f"train.{language}").write_text("".join(f"{words} {n}\n" for n in range(40)))
     tree = {
@@ -60,21 +64,21 @@ def test_both_sets_of_a_translation_are_shown_and_long_ones_cut(tmp_path, monkey
         "out": str(tmp_path / "run"),
     }
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(tree))
-    write_page(load_config(tmp_path / "x.yaml"), tmp_path / "page.html")
+    write_page(untrained(load_config(tmp_path / "x.yaml")), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "The set of the encoder" in page and "The set of the decoder" in page
     assert re.search(r"each token of the decoder also attends to all \d+ tokens of the encoder", page)
-    assert re.search(r"The first 3 of its \d+ tokens are shown", page)
+    assert re.search(r"The encoder has \d+ tokens; neighbouring tokens are shown as one, 3 in total", page)
 
 
 def test_a_leak_is_shown_as_one(mixed, tmp_path):  # noqa: F811
     config = load_config(mixed(), ["model.attention=same_sample"])
-    write_page(config, tmp_path / "page.html")
+    write_page(untrained(config), tmp_path / "page.html")
     assert "this graph leaks" in (tmp_path / "page.html").read_text()
 
 
 def test_labels_and_the_cores_own_tokens_are_shown(mixed, tmp_path):  # noqa: F811
-    write_page(load_config(mixed("drive", **DRIVING)), tmp_path / "page.html")
+    write_page(untrained(load_config(mixed("drive", **DRIVING))), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "(core)" in page and re.search(r"control: \[-?\d", page)
 

@@ -50,8 +50,8 @@ def test_a_training_ends_with_a_report(trained, capsys):
     assert np.mean([float(row["recall"]) for row in rows]) == pytest.approx(metrics["val/balanced_accuracy"])
     assert np.mean([float(row["f1"]) for row in rows]) == pytest.approx(metrics["val/macro_f1"])
     page = (trained / "report" / "val.html").read_text()
-    assert "120 samples" in page and "color-scheme:light dark" in page and "http" not in page
-    assert page.count("class=sample") == 15 == page.count("white/0") + page.count("grey/0") + page.count("black/0")
+    assert "120 samples" in page and "color-scheme: light dark" in page and "http:" not in page
+    assert page.count("class=sample>") == 15 == page.count("white/0") + page.count("grey/0") + page.count("black/0")
     with Image.open(trained / "report" / "val-shade-confusion.png") as picture:
         assert min(picture.size) > 200
 

@@ -1,0 +1,159 @@
+"""HTML pages that need no other files: one style for light and dark mode, wide and narrow screens, and the scripts of
+`web/`. A page can load nothing from other hosts."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..files.printing import printable
+
+WEB = Path(__file__).parent / "web"
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+"""The content security policy of a page: everything that it shows is inside the page."""
+COLOURS = ("#8a8f98", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b0a000")
+"""The colours of inputs, which people with colour blindness can distinguish (Okabe & Ito 2008). Number 0 is for core
+tokens. In the style sheet they are called `--c0`, `--c1`, ..."""
+
+
+@cache
+def asset(name: str) -> str:
+    """Returns the text of a file in `web/`."""
+    return (WEB / name).read_text(encoding="utf-8")
+
+
+def escaped(value: Any) -> str:
+    """Returns a value as text that a page shows as it is."""
+    return html.escape(printable(str(value)))
+
+
+def document(title: str, body: Iterable[str], script: str = "") -> str:
+    """Returns an HTML page. `body` contains HTML; `script` is the name of a file in `web/`, or empty."""
+    head = (
+        "<meta charset=utf-8><meta name=viewport content='width=device-width, initial-scale=1'>"
+        f'<meta http-equiv=Content-Security-Policy content="{POLICY}">'
+    )
+    end = f"<script>{asset(script)}</script>" if script else ""
+    return (
+        f"<!doctype html><html lang=en><head>{head}<title>{escaped(title)}</title><style>{asset('style.css')}</style>"
+        f"</head><body><h1>{escaped(title)}</h1>{''.join(body)}{end}</body></html>"
+    )
+
+
+def section(title: str, *parts: str, anchor: str = "") -> str:
+    """Returns a part of a page with a heading. `anchor`: the name to which links lead."""
+    name = f" id='{anchor}'" if anchor else ""
+    return f"<section{name}><h2>{escaped(title)}</h2>{''.join(parts)}</section>"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", numbers: int = 0) -> str:
+    """Returns a table that scrolls on narrow screens. Cells contain HTML; the last `numbers` columns are aligned to the
+    right. Without a `head` there is no header row."""
+
+    def line(cells: Sequence[str], kind: str) -> str:
+        first = len(cells) - numbers
+        return "".join(
+            f"<{kind}{' class=number' * (index >= first)}>{cell}</{kind}>" for index, cell in enumerate(cells)
+        )
+
+    title = f"<caption>{escaped(caption)}</caption>" if caption else ""
+    top = f"<tr>{line([escaped(cell) for cell in head], 'th')}</tr>" if any(head) else ""
+    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
+    return f"<div class=scroll><table>{title}{top}{body}</table></div>"
+
+
+def bars(values: Mapping[str, float], unit: str, colours: Mapping[str, str], digits: int = 2) -> str:
+    """Returns a table with a bar for each value. `colours`: the colour of each name. Negative values have no bar."""
+    highest = max([*values.values(), 1e-9])
+    rows = [
+        [
+            f"<span class=dot style='--tint:{colours[name]}'></span>{escaped(name)}",
+            f"<span class=bar style='width:{max(value, 0) / highest * 12:.2f}rem;background:{colours[name]}'></span> "
+            f"{value:.{digits}f}",
+        ]
+        for name, value in values.items()
+    ]
+    return table(["input", unit], rows)
+
+
+def drawing(draw: Callable[[Any], None], size: tuple[float, float], bare: bool = False) -> str:
+    """Returns a drawing as the address of an embedded PNG. `draw` draws on matplotlib's Axes; `size` is its width and
+    height in inches. `bare`: without axes and margins, so that the drawing fills the picture."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    content = io.BytesIO()
+    with rc_context({"text.parse_math": False}):  # a `$` in a name does not begin a formula
+        figure = Figure(figsize=size, layout=None if bare else "constrained")
+        canvas = figure.add_axes((0, 0, 1, 1)) if bare else figure.subplots()
+        draw(canvas)
+        if bare:
+            canvas.set_axis_off()
+            canvas.margins(x=0)
+            canvas.set_aspect("auto")
+            if legend := canvas.get_legend():
+                legend.remove()
+        figure.savefig(content, format="png", dpi=110)
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+class Line(NamedTuple):
+    """A line of a chart: values `y` at `x`, and optionally the half width of a band around it."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    band: Sequence[float] = ()
+
+
+def chart(
+    lines: Mapping[str, Line], colours: Mapping[str, str], horizontal: str, title: str, zero: bool = False
+) -> str:
+    """Returns a line chart as SVG. `horizontal`: the title of the x axis. `zero`: the y axis begins at 0. Values that
+    are NaN are left out."""
+    width, height, left, bottom, right, top = 420, 230, 54, 40, 14, 12
+    points = [(x, y) for line in lines.values() for x, y in zip(line.x, line.y) if y == y]
+    edges = [y + sign * d for line in lines.values() for y, d in zip(line.y, line.band) if y == y for sign in (-1, 1)]
+    xs, ys = [x for x, _ in points] or [0.0], [*(y for _, y in points), *edges] or [0.0]
+    low, high = min(ys + [0.0] * zero), max(ys)
+    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+
+    def across(x: float) -> float:
+        return left + (x - min(xs)) / (max(xs) - min(xs) or 1) * (width - left - right)
+
+    def down(y: float) -> float:
+        return top + (high - y) / (high - low) * (height - bottom - top)
+
+    grid = "".join(
+        f"<path class=axis d='M{left} {down(mark):.1f}H{width - right}'/>"
+        f"<text text-anchor=end x={left - 6} y={down(mark) + 4:.1f}>{mark:.3g}</text>"
+        for mark in (low + (high - low) * part / 4 for part in range(5))
+    )
+    marks = sorted({*xs}) if len({*xs}) <= 8 else [min(xs) + (max(xs) - min(xs)) * part / 4 for part in range(5)]
+    steps = "".join(
+        f"<text text-anchor=middle x={across(mark):.1f} y={height - bottom + 16}>{mark:,.4g}</text>" for mark in marks
+    )
+    drawn = "".join(line_svg(line, colours[name], across, down) for name, line in lines.items())
+    names = "".join(f"<span class=dot style='--tint:{colours[name]}'></span>{escaped(name)} " for name in lines)
+    label = f"<text text-anchor=middle x={(left + width - right) / 2} y={height - 6}>{escaped(horizontal)}</text>"
+    return (
+        f"<figure><b>{escaped(title)}</b><svg viewBox='0 0 {width} {height}' style='width:100%;max-width:{width}px;"
+        f"display:block' role=img aria-label='{escaped(title)} by {escaped(horizontal)}'>{grid}{steps}{label}{drawn}"
+        f"</svg><figcaption>{names if len(lines) > 1 else ''}</figcaption></figure>"
+    )
+
+
+def line_svg(line: Line, colour: str, across: Callable[[float], float], down: Callable[[float], float]) -> str:
+    """Returns a line with its band as SVG. `across` and `down` map values to the coordinates of the picture."""
+    known = [(x, y, d) for x, y, d in zip(line.x, line.y, line.band or [0.0] * len(line.y)) if y == y]
+    path = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y, _ in known)
+    band = ""
+    if line.band:
+        upper = [f"{across(x):.1f},{down(y + d):.1f}" for x, y, d in known]
+        lower = [f"{across(x):.1f},{down(y - d):.1f}" for x, y, d in reversed(known)]
+        band = f"<polygon points='{' '.join(upper + lower)}' fill='{colour}' opacity=.2 />"
+    return f"{band}<polyline fill=none stroke='{colour}' stroke-width=2.2 points='{path}'/>"

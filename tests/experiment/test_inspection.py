@@ -1,0 +1,150 @@
+"""The page of a trained run: `chopmix inspect RUN`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from chopmix.commands.cli import main
+from chopmix.data.made import MadeDataset
+from chopmix.experiment.inspection import Choice, trained
+from chopmix.experiment.run import load_run
+from chopmix.experiment.run_folder import RunError
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.train import train
+from test_explorer import read_back
+from test_mixing import TREE
+
+
+@pytest.fixture(scope="module")
+def trained_run(tmp_path_factory):
+    """A run on sums of digits (image, operator, sound), trained for two steps."""
+    folder = tmp_path_factory.mktemp("inspected")
+    tree = TREE | {"training": TREE["training"] | {"steps": 2}, "out": str(folder / "run")}
+    (folder / "sums.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(MadeDataset, "held_back", 100)
+        train(load_config(folder / "sums.yaml"))
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained_run, tmp_path):
+    """A copy of the run."""
+    shutil.copytree(trained_run, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def said(capsys, *words: str) -> str:
+    assert main([*map(str, words)]) in (1, 2)
+    return capsys.readouterr().err
+
+
+def test_the_page_of_a_run_shows_what_it_learned(run, capsys):
+    assert main(["inspect", str(run)]) == 0
+    page = (run / "inspect.html").read_text()
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert headings == [
+        "The prediction", "Attention", "Layer by layer", "An input of another sample", "The sample",
+        "The attention graph", "The targets", "The configuration",
+    ]  # fmt: skip
+    data, weights = read_back(page)
+    loaded = load_run(run)
+    split = loaded.open("val")
+    trace = loaded.trace({name: split.samples[0][column] for name, column in loaded.wiring.columns.items()})
+    for layer, expected in enumerate(trace.main.attention, start=1):
+        for head, rows in enumerate(expected.numpy(), start=1):
+            assert (abs(weights[layer, head] - rows).max(1) <= rows.max(1) / 255 + 1e-7).all()
+    assert {view["kind"] for view in data["views"]} == {"attention", "rollout", "graph", "reachable"}
+    assert "What each input contributes to this prediction" in page and "<svg" in page
+    assert not re.search(r"(?:src|href)=['\"]?(?:https?:)?//", page) and len(page) < 500_000
+    assert "1 attention graph(s)" in capsys.readouterr().out
+
+
+def test_a_sample_of_the_data_or_of_the_user_is_chosen(run, tmp_path, capsys):
+    key = load_run(run).open("val").samples.keys[3]
+    pages = []
+    for number, words in enumerate((["--sample", key], ["--sample", "4"], ["--sample", "4", "--other", "6"])):
+        assert main(["inspect", str(run), *words, "--output", str(tmp_path / f"{number}.html")]) == 0
+        pages.append((tmp_path / f"{number}.html").read_text())
+    assert pages[0] == pages[1] and f"sample {key} of val" in pages[0]
+    assert main(["examples", str(run), "--split", "val", "--number", "1", "--output", str(tmp_path / "files")]) == 0
+    image = next((tmp_path / "files").rglob("*.png"))
+    words = [
+        "--input",
+        f"image={image}",
+        "--input",
+        "operator=+",
+        "--layers",
+        "2",
+        "--output",
+        str(tmp_path / "own.html"),
+    ]
+    assert main(["inspect", str(run), *words]) == 0
+    page = (tmp_path / "own.html").read_text()
+    assert "sample 1 of input samples" in page and "page contains 2; --layers selects others" in page
+    assert {layer for layer, _ in read_back(page)[1]} == {2}
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--sample", "none"], r"val has no sample 'none'; possible: a key, or a number from 1 to "),
+        (["--sample", "0"], "no sample '0'"),
+        (["--other", "99999999"], "no sample '99999999'"),
+        (["--task", "none"], "no task 'none'; possible: answer"),
+        (["--layers", "1,9"], "--layers 9: the model has the layers 1 to 2"),
+        (["--layers", "x"], "--layers 'x': write numbers and ranges, such as 1,4-6"),
+        (["--layers", "3-1"], "--layers '3-1': write numbers and ranges"),
+        (["--split", "none"], "no split 'none'"),
+        (["--input", "picture=a.png"], "has no input 'picture'; possible: image, operator, sound, answer"),
+        (["--input", "image=none.png"], "none.png does not exist"),
+        (["--input", "operator=" + "+" * 500], "is bad: "),
+        (["model.depth=3", "--sample", "1"], "--sample needs the folder of a trained run, without KEY=VALUE"),
+    ],
+)
+def test_what_the_run_does_not_have_is_refused(trained_run, capsys, words, message, tmp_path):
+    assert re.search(message, said(capsys, "inspect", trained_run, *words, "--output", tmp_path / "page.html"))
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_run_without_its_data_needs_a_sample(trained_run):
+    run = load_run(trained_run)
+    imported = replace(run, config=replace(run.config, data=replace(run.config.data, dataset=None)))
+    with pytest.raises(RunError, match="was imported without data; name a sample: --input NAME=VALUE"):
+        trained(imported, Choice())
+    assert trained(imported, Choice(inputs={"operator": "-", "answer": "3-2=1"})).key == "sample 1"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_that_cannot_be_written_is_named(run, capsys):
+    run.chmod(0o555)
+    try:
+        assert "choose another location with --output FILE" in said(capsys, "inspect", run)
+    finally:
+        run.chmod(0o755)
+
+
+def test_without_a_checkpoint_the_configuration_is_shown(run, capsys):
+    shutil.rmtree(run / "checkpoints")
+    assert main(["inspect", str(run)]) == 0
+    assert "the page shows the configuration without its trained weights" in capsys.readouterr().err
+    page = Path(run / "inspect.html").read_text()
+    assert "Layer by layer" not in page and {view["kind"] for view in read_back(page)[0]["views"]} == {
+        "graph",
+        "reachable",
+    }
+
+
+def test_a_text_corpus_has_a_page_of_its_learned_attention(tiny_run, tmp_path, capsys):
+    assert main(["inspect", str(tiny_run), "--sample", "2", "--output", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "sample window 2 of val" in page and "probability of the target" in page
+    assert "An input of another sample" not in page
+    assert {*read_back(page)[1]} == {(layer, head) for layer in (1, 2) for head in (1, 2, 3, 4)}
+    assert main(["inspect", str(tiny_run), "--input", "text=chop", "--output", str(tmp_path / "own.html")]) == 0
