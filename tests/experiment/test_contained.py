@@ -1,0 +1,83 @@
+"""The trained run that chopmix contains: `chopmix predict quickstart`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import chopmix
+import pytest
+import torch
+from chopmix.commands.cli import main
+from chopmix.experiment.run_folder import TRAINED, found, output_folder
+from chopmix.training.checkpoints import read_part
+
+FILES = [file for file in (TRAINED / "quickstart").rglob("*") if file.is_file()]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory; the contained run stays as it is."""
+    before = {file: file.read_bytes() for file in FILES}
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert before == {file: file.read_bytes() for file in (TRAINED / "quickstart").rglob("*") if file.is_file()}
+
+
+def test_it_is_small_and_its_weights_are_half_precise():
+    assert sum(file.stat().st_size for file in FILES) < 600_000
+    run = chopmix.load("quickstart", device="cpu")
+    stored = read_part(run.folder, run.step, "model")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    for name, tensor in run.model.state_dict().items():
+        assert tensor.dtype == torch.float32 and torch.equal(tensor, stored[name].float())
+    assert not any(str(Path.home()) in file.read_text() or "/tmp" in file.read_text() for file in FILES
+                   if file.suffix in (".yaml", ".json", ".jsonl"))  # fmt: skip
+
+
+def test_it_answers_at_once(here, capsys):
+    assert main(["examples", "quickstart", "--split", "test", "--number", "2", "--output", "examples"]) == 0
+    words = [
+        word
+        for name, ending in (("image", "png"), ("sound", "wav"))
+        for word in ("--input", f"{name}=examples/1/{name}.{ending}")
+    ]
+    capsys.readouterr()
+    assert main(["predict", "quickstart", "--input", "operator=+", *words]) == 0
+    answer = json.loads(capsys.readouterr().out)["answer"]["text"]
+    assert "+" in answer and "=" in answer
+
+
+def test_pages_and_reports_are_written_to_the_working_directory(here, capsys, reports):
+    assert main(["inspect", "quickstart"]) == 0 and Path("inspect.html").is_file()
+    assert main(["report", "quickstart"]) == 0 and Path("index.html").is_file()
+    assert "Curves" in Path("index.html").read_text()
+    assert sorted(os.listdir()) == ["index.html", "inspect.html"]
+
+
+@pytest.mark.system
+def test_an_evaluation_writes_its_report_to_the_working_directory(here):
+    assert main(["evaluate", "quickstart", "--split", "val", "--report"]) == 0
+    assert os.listdir() == ["report"] and not (TRAINED / "quickstart" / "calibration.json").exists()
+
+
+def test_a_local_folder_of_that_name_comes_first(here, capsys):
+    shutil.copytree(TRAINED / "quickstart", "quickstart")
+    assert found("quickstart") == Path("quickstart") and output_folder(found("quickstart")) == Path("quickstart")
+    shutil.rmtree("quickstart")
+    assert found("quickstart") == TRAINED / "quickstart" and output_folder(found("quickstart")) == Path()
+    Path("quickstart").write_text("a file")
+    assert main(["predict", "quickstart", "--input", "operator=+"]) == 2
+    assert "quickstart is not a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../trained/quickstart", "none", ".", "", "quickstart/assets", "/quickstart"])
+def test_no_other_name_leads_into_the_package(here, name):
+    assert found(name) == Path(name)
+
+
+def test_it_is_not_trained(here, capsys):
+    assert main(["train", "quickstart"]) == 2
+    assert "quickstart" in capsys.readouterr().err
