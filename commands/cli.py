@@ -24,8 +24,8 @@ from ..files.plugins import modules_of
 from ..files.printing import printable
 
 ORDER = (
-    "init", "new", "prepare", "train", "generate", "predict", "evaluate", "embed", "merge", "inspect", "examples",
-    "compare", "import", "export", "schema",
+    "init", "new", "prepare", "train", "generate", "predict", "evaluate", "embed", "merge", "inspect", "report",
+    "examples", "compare", "import", "export", "explain", "schema",
 )  # fmt: skip
 """The order of the commands in `--help`. The command of a project follows the command that its `AFTER` names."""
 

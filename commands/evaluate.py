@@ -110,12 +110,12 @@ def run(options: argparse.Namespace) -> int:
 def folder_of(report: str | None, run: Path) -> Path | None:
     """Returns the folder of the report, which is created; None without --report. Raises RunError if `RUN/report` is a
     link: the run may come from elsewhere."""
-    from ..experiment.run_folder import RunError
+    from ..experiment.run_folder import RunError, output_folder
     from ..files.writing import make_folder
 
     if report is None:
         return None
-    folder = Path(report) if report else run / "report"
+    folder = Path(report) if report else output_folder(run) / "report"
     if not report and folder.is_symlink():
         raise RunError(f"{folder} is a link; name another folder: --report DIR")
     with with_output_hint("--report DIR"):
@@ -129,7 +129,7 @@ def write_answers(
     """Predicts for all samples of a split; writes the answers into `file` and a report into `folder`."""
     from ..experiment.answers import ahead_rows
     from ..experiment.run import write_sheet
-    from ..experiment.run_folder import RunError, say_aside
+    from ..experiment.run_folder import RunError, is_contained, say_aside
     from ..files.rows import row_file
     from ..inference.answers import Answers
     from ..inference.report import Report
@@ -146,7 +146,8 @@ def write_answers(
     if file:
         say_aside(f"{file}: {report.number:,} rows")
     if folder is not None:
-        for line in report.write(folder, split, data.samples, store=dataset is None and split == "val"):
+        store = dataset is None and split == "val" and not is_contained(run.folder)
+        for line in report.write(folder, split, data.samples, store):
             say_aside(line)
         if write_sheet(run, data, folder / f"{split}-samples.html"):
             say_aside(f"generated items: {folder / f'{split}-samples.html'}")

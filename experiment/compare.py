@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.table import Table
@@ -17,6 +18,7 @@ from ..files.progress import counted
 from ..files.reading import read_text
 from ..files.rows import ending_of, row_file
 from ..files.writing import make_folder, not_written, write_text
+from ..inference.document import COLOURS
 from ..training.log import read_metrics
 from .results import by_setting, main_metrics, read_results, short_setting
 from .run_folder import RunError
@@ -25,6 +27,8 @@ Curve = list[tuple[int, float]]
 """(step, value) pairs in the order of the steps."""
 TABLES = (".csv", ".md", ".tex")
 """The file extensions that `write_comparison` accepts."""
+LINES = (*COLOURS[1:], COLOURS[0])
+"""The colours of groups."""
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 """The file extensions that `draw_curves` accepts."""
 
@@ -197,45 +201,82 @@ def is_curve(groups: Sequence[Group], metric: str) -> bool:
     return any(len(curve) > 1 for curve in curves) and len({value for curve in curves for _, value in curve}) > 1
 
 
+def main_curves(groups: Sequence[Group], most: int = 9) -> list[str]:
+    """Returns the metrics that are worth a curve, at most `most`: the training loss, the metrics that select the best
+    checkpoints, and the other main metrics of the tasks. Metrics with a single point, with one value in all runs or
+    with only integer values, such as `val/judged`, are left out."""
+    possible = "train/loss", *shared_metrics(groups)
+    last = {name: [value for group in groups for value in group.last(name).values()] for name in possible}
+    curved = [name for name, values in last.items()
+              if any(isinstance(value, float) for value in values) and is_curve(groups, name)]  # fmt: skip
+    bests = [group.best for group in groups]
+    ordered = [name for name in ("train/loss", *bests) if name in curved]
+    return list(dict.fromkeys([*ordered, *main_metrics(curved, bests[0])]))[:most]
+
+
+def mean_curve(curves: Sequence[Curve]) -> tuple[list[int], list[float], list[float]]:
+    """Returns (steps, means, standard deviations) of the curves of several seeds. At a step that only some seeds have,
+    the mean is over these."""
+    values: dict[int, list[float]] = {}
+    for curve in curves:
+        for step, value in curve:
+            values.setdefault(step, []).append(value)
+    steps = sorted(values)
+    deviations = [statistics.stdev(values[step]) if len(values[step]) > 1 else 0.0 for step in steps]
+    return steps, [statistics.mean(values[step]) for step in steps], deviations
+
+
 def draw_curves(groups: Sequence[Group], file: Path) -> None:
-    """Draw a picture with a panel for the training loss and for the main metrics, at most nine panels: first the
-    metrics that select the best checkpoints. A group has one colour, and each seed has a line. Metrics with only
-    integer values, such as `val/judged`, are not drawn; metrics with one value in all runs or with a single point only
-    if there are no others. Raises RunError if the file extension is not in PICTURES or if there is no metric to draw,
-    OSError if the file cannot be written."""
+    """Draw a picture with a panel for each metric of `main_curves`. A group has one colour: a line for the mean over
+    its seeds, a band of one standard deviation around it, and a thin line for each seed. Raises RunError if the file
+    extension is not in PICTURES or if there is no curve to draw, OSError if the file cannot be written."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     if file.suffix.lower() not in PICTURES:
         raise RunError(f"--picture {file}: possible endings: {', '.join(PICTURES)}")
-    possible = "train/loss", *shared_metrics(groups)
-    last = {name: [value for group in groups for value in group.last(name).values()] for name in possible}
-    curved = [name for name, values in last.items() if any(isinstance(value, float) for value in values)]
-    bests = [group.best for group in groups]
-    ordered = [name for name in ("train/loss", *bests) if name in curved]
-    ordered += [name for name in main_metrics(curved, bests[0]) if is_curve(groups, name)]
-    metrics = list(dict.fromkeys(ordered or curved))[:9]
+    metrics = main_curves(groups)
     if not metrics:
         names = ", ".join(group.name for group in groups)
-        raise RunError(f"there is no curve to draw: {names} have no common metric with values that are not integers")
+        raise RunError(f"there is no curve to draw: {names} have no common metric that changes from step to step")
     columns = min(3, len(metrics))
     rows = -(-len(metrics) // columns)
     with rc_context({"text.parse_math": False}):  # a `$` in a name does not begin a formula
-        figure = Figure(figsize=(4.2 * columns, 3 * rows), layout="constrained")
+        figure = Figure(figsize=(4.2 * columns, 3 * rows + 0.3), layout="constrained")
         panels = [*figure.subplots(rows, columns, squeeze=False).flat]
         for unused in panels[len(metrics) :]:
             unused.set_axis_off()
         for panel, metric in zip(panels, metrics):
             for number, group in enumerate(groups):
-                for index, curves in enumerate(group.curves.values()):
-                    if metric in curves:
-                        marker = "o" if len(curves[metric]) < 2 else None  # a single point has no line
-                        label = None if index else f" {printable(group.name)}"  # labels that begin with _ are hidden
-                        panel.plot(*zip(*curves[metric]), color=f"C{number}", marker=marker, label=label)
+                draw_group(panel, [curves[metric] for curves in group.curves.values() if metric in curves],
+                           LINES[number % len(LINES)])  # fmt: skip
             panel.set(title=printable(metric), xlabel="step")
-            panel.legend(fontsize=7)
+            panel.grid(alpha=0.3)
+            panel.spines[["top", "right"]].set_visible(False)
+        names = [printable(group.name) + seeds_of(group) for group in groups]
+        lines = [
+            Line2D([], [], color=LINES[number % len(LINES)], label=f" {name}") for number, name in enumerate(names)
+        ]
+        figure.legend(handles=lines, loc="outside lower center", ncols=min(len(names), 4), fontsize=8, frameon=False)
     make_folder(file.parent)
     try:
         figure.savefig(file, dpi=120)
     except (OSError, ValueError) as error:
         raise not_written(file, error) from error
+
+
+def seeds_of(group: Group) -> str:
+    """Returns ` (3 seeds)` for a group of several runs, else an empty text."""
+    return f" ({len(group.curves)} seeds)" if len(group.curves) > 1 else ""
+
+
+def draw_group(panel: Any, curves: Sequence[Curve], colour: str) -> None:
+    """Draws the curves of all seeds of a group on matplotlib's Axes `panel`."""
+    steps, means, deviations = mean_curve(curves)
+    panel.plot(steps, means, color=colour, linewidth=1.8)
+    if len(curves) > 1:
+        low, high = ([mean + sign * d for mean, d in zip(means, deviations)] for sign in (-1, 1))
+        panel.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
+        for curve in curves:
+            panel.plot(*zip(*curve), color=colour, linewidth=0.6, alpha=0.5)

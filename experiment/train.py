@@ -552,6 +552,19 @@ def evaluate_saved(experiment: Experiment) -> None:
         for evaluator in saved:
             report = result_of(evaluator, run, experiment.say)
             experiment.trainer.log.show(report.tables, report.lines)
+        if config.evaluation.report:
+            write_page_of(run, experiment.say)
+
+
+def write_page_of(run: Run, say: Callable[[str], None]) -> None:
+    """Write `RUN/index.html`. A page that cannot be written does not end the training with an error."""
+    from .run_page import write_run_page
+
+    try:
+        write_run_page(run, run.folder / "index.html")
+        say(f"page: {run.folder / 'index.html'}")
+    except (ValueError, OSError) as error:
+        say(f"{run.folder / 'index.html'} is not written: {error}")
 
 
 def summarize(experiment: Experiment, metrics: dict[str, float]) -> tuple[dict[str, Any], int]:

@@ -96,8 +96,8 @@ class Tied(VocabularyHead):
 
 
 class MaskedHead(VocabularyHead):
-    """BERT's head for masked language modelling. It applies a matrix, a GELU and a normalisation; then it computes
-    scores with the embedding table and adds a learned bias for each id."""
+    """BERT's head for masked language modelling. It applies a matrix, a GELU and the normalisation `norm`; then it
+    computes scores with the embedding table and adds a learned bias for each id."""
 
     def __init__(self, embedding: nn.Embedding, *, norm: Callable[[int], Norm] = LayerNorm):
         super().__init__(embedding)

@@ -35,7 +35,9 @@ class Encoder:
     context: int
     """The maximum number of tokens per sample that the encoder reads."""
     attention: str | list[str] = "same_sample"
+    """The attention graph of the encoder: one expression, or a list that is repeated over its layers."""
     position: Callable[..., RelativePosition] | None = None
+    """The relative positions in the attention of the encoder; null: none."""
 
 
 class Cores(NamedTuple):

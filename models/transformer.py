@@ -136,14 +136,20 @@ class BlockOptions:
     """The options of a block. The fields are the keys of `model.block` in a YAML."""
 
     norm: Callable[[int], Norm] = LayerNorm
+    """The normalisation of the vectors before (or after) each branch."""
     feed_forward: Callable[[int, bool], FeedForward] = Gelu
+    """The layer that processes each token separately, after attention."""
     residual: Callable[..., PreNorm | PostNorm] = PreNorm
     """The position of the normalisation: `pre_norm` or `post_norm`."""
     key_value_heads: int | None = None
-    """See `Attention` for `key_value_heads`, `query_key_norm`, `head_width` and `scaled`."""
+    """The number of key and value heads, which divides `heads`; null: `heads` (Ainslie et al. 2023,
+    arXiv:2305.13245)."""
     query_key_norm: Callable[[int], Norm] | None = None
+    """The normalisation of the queries and keys of every head; null: none (Henry et al. 2020, arXiv:2010.04245)."""
     head_width: int | None = None
+    """The number of channels of a head; null: width / heads."""
     scaled: bool = True
+    """Whether the scores are divided by the square root of the number of channels of a head (in T5 they are not)."""
     bias: bool = True
     """Whether the matrices of attention and of the feed-forward layer have biases."""
     own_layers: OwnLayers | None = None
@@ -203,6 +209,9 @@ class Transformer(nn.Module):
         x = torch.randn(2, 10, 64)
         y = Transformer(width=64, depth=2, heads=2, attention="causal")(x)      (2, 10, 64)
 
+    `width` is the number of channels of a token's vector, `depth` the number of blocks, and `heads` the number of
+    attention heads in each block. `block` selects the blocks and their options. `dropout` contains the probabilities
+    with which values are dropped in training: one number, or one for each place (`Dropout`).
     `attention` is one graph for all layers, or a list of graphs that is repeated over the layers, such as `[causal &
     window(256), causal]`. A graph is a `Graph` or an expression; an expression cannot contain inputs, and no axis
     except `order`. `position` adds relative positions to attention; None: no positions. `final_norm` normalises the

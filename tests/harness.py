@@ -18,6 +18,7 @@ import torch
 import yaml
 from checkout import TESTS
 from chopmix.commands.cli import main
+from chopmix.experiment import run_page
 from chopmix.files import trust
 from chopmix.inference.evaluator import Result
 from chopmix.inference.evaluators.report import ReportPage
@@ -94,10 +95,11 @@ def merged(base, changes):
 
 @pytest.fixture(scope="session", autouse=True)
 def no_reports():
-    """Trainings write no report at their end, which takes half a second. Gives the method that writes it."""
-    write = ReportPage.run
+    """Trainings write no report and no page at their end, which takes a second. Gives the functions that do."""
+    write = ReportPage.run, run_page.write_run_page
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ReportPage, "run", lambda self, trained, say: Result())
+        patched.setattr(run_page, "write_run_page", lambda run, file, group=None: None)
         yield write
 
 
@@ -111,8 +113,9 @@ def no_fsync():
 
 @pytest.fixture
 def reports(no_reports, monkeypatch):
-    """Trainings write a report at their end."""
-    monkeypatch.setattr(ReportPage, "run", no_reports)
+    """Trainings write a report and a page at their end."""
+    monkeypatch.setattr(ReportPage, "run", no_reports[0])
+    monkeypatch.setattr(run_page, "write_run_page", no_reports[1])
 
 
 @pytest.fixture

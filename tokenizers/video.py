@@ -34,7 +34,7 @@ class VideoChopper(Chopper):
     `fit_size`, as for the tokenizer `image`. The last frame is repeated until the last tubelet is full. Only the first
     `longest` frames are read. The coordinate `seconds` of a token is the time of its last frame. The times of the
     frames are read from the data (`{"values": ..., "seconds": ...}`). If the data contains no times, there are `rate`
-    frames per second, repeated frames included.
+    frames per second, repeated frames included. `channels`: 1 for grey, 3 for colour.
 
     Three colour frames with `size: 32` and default options, in tubelets of 2 x 16 x 16:
 

@@ -97,11 +97,12 @@ def add_config(command: argparse.ArgumentParser) -> None:
 
 
 def config_of(options: argparse.Namespace) -> Config:
-    """Returns the configuration of a YAML file or of the folder of a run, with overrides. Raises ConfigError with all
-    problems."""
+    """Returns the configuration of a YAML file, of the folder of a run, or of a run that chopmix contains, with
+    overrides. Raises ConfigError with all problems."""
+    from ...experiment.run_folder import found
     from ...experiment.settings.config import load_config
 
-    return load_config(options.config, options.overrides, trust_of(options))
+    return load_config(found(options.config), options.overrides, trust_of(options))
 
 
 def add_inputs(command: argparse.ArgumentParser, stdin: bool = False) -> None:

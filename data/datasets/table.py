@@ -42,9 +42,9 @@ def seconds_of(duration: str | float, name: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class TableStream:
-    """The channels of one sensor. `rate` is their number of measurements per second, or `every` the time between two of
-    them (`1 h`): each window then has the same number of measurements, and NaN where one is missing. null: a window has
-    the measurements of the table and their times.
+    """The channels of one sensor, which are the `columns` of the table. `rate` is their number of measurements per
+    second, or `every` the time between two of them (`1 h`): each window then has the same number of measurements, and
+    NaN where one is missing. null: a window has the measurements of the table and their times.
 
     With `horizon` (`24 h`), the stream `s` also has the column `s_future`, for the task `forecast`: its measurements
     (steps, channels) in this time after the window; None if there are none. Raises ValueError if there is no column, if
@@ -86,8 +86,8 @@ class TableStream:
 
 @dataclass(frozen=True, kw_only=True)
 class TableLabel:
-    """A column whose value in a window is its label. `at`: the `first`, the `last` or the most frequent (`most`) value
-    of the window. Missing values are not counted."""
+    """The `column` whose value in a window is its label. `at`: the `first`, the `last` or the most frequent (`most`)
+    value of the window. Missing values are not counted."""
 
     column: str
     at: Literal["first", "last", "most"] = "last"

@@ -227,12 +227,14 @@ def flat(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-def attribute_docstrings(target: Any) -> dict[str, str]:
+def attribute_docstrings(target: Any, every_class: bool = False) -> dict[str, str]:
     """Returns the docstrings after the fields of a dataclass and of its base classes, by field:
-    `{"every": "Steps between two checkpoints"}`. Classes that are not dataclasses, and classes whose source cannot be
-    read, are omitted."""
+    `{"every": "Steps between two checkpoints"}`. Classes that are not dataclasses (unless `every_class`), and classes
+    whose source cannot be read, are omitted."""
     docstrings: dict[str, str] = {}
-    for base in filter(is_dataclass, reversed(getattr(target, "__mro__", ()))):
+    for base in reversed(getattr(target, "__mro__", ())):
+        if not every_class and not is_dataclass(base):
+            continue
         try:
             tree: Any = ast.parse(textwrap.dedent(inspect.getsource(base)))
         except (OSError, TypeError, SyntaxError):

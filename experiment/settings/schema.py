@@ -160,6 +160,8 @@ def describe(annotation: Any) -> str:
     """Returns an annotation in words: `"a whole number or null"` for `int | None`, `"a list of values (text)"` for
     `list[str]`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Callable:
+        return f"{{use: {members(arguments[1])[0].__name__}, ...}}"
     if origin is Literal:
         return " or ".join(map(repr, arguments))
     if origin is Annotated:

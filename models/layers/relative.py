@@ -42,10 +42,10 @@ class Rotary(RelativePosition):
 
     Channels i and i + c/2 of a head with c channels form a pair (the layout of GPT-NeoX and Llama). `per_axis` maps the
     name of a position axis to its share, a number of channels, for example `{order: 16, row: 8, column: 8}`. Pair k of
-    an axis rotates by the angle position * base^(-2k / share). If the sum of all shares is below c, the remaining
-    channels are not rotated. null: all channels belong to the running order. Raises ValueError if an axis is unknown, a
-    share or c is odd, a share is negative, or the sum of the shares exceeds c.
-    """
+    an axis rotates by the angle position * `base`^(-2k / share); a larger `base` is for longer sequences. If the sum of
+    all shares is below c, the remaining channels are not rotated. null: all channels belong to the running order.
+    Raises ValueError if an axis is unknown, a share or c is odd, a share is negative, or the sum of the shares exceeds
+    c."""
 
     def __init__(
         self, heads: int, channels: int, axes: tuple[str, ...] = ("order",), *,

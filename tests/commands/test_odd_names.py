@@ -69,6 +69,7 @@ COMMANDS = {
     "compare": ["compare", "shades-NAME", "texts-NAME", "shades"],
     "embed": ["embed", "shades-NAME", "--input", "image=classes/dark/0.png", "--output", "NEW.npy"],
     "inspect": ["inspect", "texts-NAME"],
+    "report": ["report", "texts-NAME"],
     "examples": ["examples", "shades-NAME", "--split", "val", "--output", "NEW"],
     "export": ["export", "shades-NAME", "NEW"],
     "import": ["import", "NEW", "NEW-run"],
@@ -77,12 +78,12 @@ COMMANDS = {
     "in_context": ["in_context", "shades-NAME"],
     "record": ["record", "CartPole-v1", "--policy", "NEW", "--out", "NEW"],
 }
-SILENT = {"predict", "prepare", "generate", "schema", "inspect", "play", "in_context", "transcribe"}
+SILENT = {"predict", "prepare", "generate", "schema", "inspect", "report", "play", "in_context", "transcribe"}
 """Commands that do not print the name, or only say that they cannot do that with such a run."""
 
 
 def test_all_commands_are_tried():
-    assert {each.split()[0] for each in COMMANDS} | {"schema", "init", "new"} == set(command_modules())
+    assert {each.split()[0] for each in COMMANDS} | {"schema", "explain", "init", "new"} == set(command_modules())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -46,6 +46,7 @@ USES: dict[str, list[tuple[str, ...]]] = {
         ("evaluate", "run"),
         ("compare", "run"),
         ("inspect", "run"),
+        ("report", "run"),
         ("train", "lm.yaml"),
         ("train", "lm.yaml", "training.steps=5"),
         ("train", "lm.yaml", "from=run", "out=other"),
@@ -444,7 +445,17 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
         "--shard": shards,
         **READING,
     },
-    "inspect": {"--output": outs, "--trust": texts},
+    "inspect": {
+        "--sample": numbers | texts,
+        "--other": numbers | texts,
+        "--split": splits,
+        "--input": inputs,
+        "--task": texts,
+        "--layers": st.sampled_from(("1", "1-2", "0", "2-1", "9999", "x", "1,,2", "-1")),
+        "--output": outs,
+        **READING,
+    },
+    "report": {"--output": outs, **READING},
     "compare": {"--picture": outs, "--output": outs, "--overwrite": None},
     "examples": {"--split": splits, "--number": numbers, "--output": outs, "--trust": texts},
     "transcribe": {
@@ -470,6 +481,7 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy | None]] = {
     "import": {"--partly": None},
     "export": {**READING},
     "schema": {},
+    "explain": {},
     "x": {},
 }
 """The options of every command, and of one that there is not."""

@@ -108,6 +108,7 @@ def test_equals_do_not_import_each_other():
 
 SMALL = {
     "models.attention.message_passing": "attention in plain Python, a program to read first",
+    "models.attention.weights": "the weights that kernels do not return",
     "models.frozen": "a trained model inside another model",
     "models.reconstruction": "the head of an autoencoder",
     "tokenizers.encoding.coder_program": "the program in which a foreign tokenizer runs",

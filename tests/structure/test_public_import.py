@@ -144,6 +144,8 @@ def test_the_wheel_holds_every_file(source, tmp_path):
         if "tests" not in file.parts
     }
     files |= {f"chopmix/{file.relative_to(ROOT)}" for file in (ROOT / "configs").rglob("*.yaml")}
+    files |= {f"chopmix/{file.relative_to(ROOT)}" for file in (ROOT / "inference" / "web").iterdir()}
+    files |= {str(file.relative_to(ROOT)) for file in (ROOT / "chopmix" / "trained").rglob("*") if file.is_file()}
     files |= {str(file.relative_to(ROOT)) for file in (ROOT / "chopmix").rglob("*.py")} | {"chopmix/py.typed"}
     assert len(files) > 100 and held == files
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from chopmix.files.plugins import *; " + (

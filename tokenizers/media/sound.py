@@ -86,7 +86,8 @@ class SoundChopper(Chopper):
     frames of the spectrogram. `window`: seconds of sound in each frame. `longest`: seconds after which longer clips are
     cut. `mels`: the number of channels of the spectrogram. `trim`: windows at both ends of a clip that are more than
     this many dB below the loudest window of the clip are removed (null: none); time 0 is then the start of the rest.
-    `fill`: clips shorter than `longest` are padded with silence to this length. `normalize`: the log-mel energies are
+    `augment_wave`: in training, clips are changed at random before they are cut into frames (null: not). `fill`: clips
+    shorter than `longest` are padded with silence to this length. `normalize`: the log-mel energies are
     normalised with mean and std of the training data (`data`) or of each clip (`clip`). `clip` removes the loudness and
     the colour of the microphone. With `trim` or `normalize: clip`, every token depends on the complete clip."""
 

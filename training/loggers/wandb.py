@@ -24,7 +24,8 @@ def address() -> str:
 
 
 class Wandb(Logger):
-    """Logs a run to Weights & Biases under the name `name` (default: the folder of the run). `mode`: `online`,
+    """Logs a run to Weights & Biases, to the `project` of the user or team `entity` (null: the default of the account),
+    under the name `name` (default: the folder of the run). `mode`: `online`,
     `offline` (writes only to `RUN/wandb`) or `disabled`; default: the environment variable `WANDB_MODE`, else `online`.
     A run that is resumed continues the same run there."""
 

@@ -39,7 +39,8 @@ class Source(ABC):
 
 
 class Recorded(Source):
-    """Episodes that an agent plays when they are first needed. The episodes are then kept in the cache. `policy` is
+    """The number `episodes` of episodes that an agent plays in `environment` (`CartPole-v1`, `module:Env-v0`) when they
+    are first needed; `seed` selects them. The episodes are then kept in the cache. `policy` is
     `random`, `script`, `bot` or package.module:name. Some actions of each episode are random: their share is drawn
     between the two numbers of `noise`, which are from 0 to 1. `settings` are the keyword arguments of the environment.
     `chopmix record` with the same options writes the same episodes to a folder."""

@@ -39,10 +39,11 @@ class Functions(Made):
 
 class InContext(MadeDataset):
     """Columns: `x` with shape (examples, dimension) and `y` with shape (examples, 1). Every sample has a different
-    random function. `function` is the kind of function: `linear`, `{use: sparse, nonzero: 3}`, `{use: network, hidden:
-    20}` or `{use: tree, depth: 3}`. `noise` is the standard deviation of the noise that is added to the values. `scale`
-    multiplies the points, and `weights` multiplies the values before noise is added; values other than those of the
-    training evaluate a model outside its training distribution. `samples` is the number of samples per epoch."""
+    random function. `dimension` is the number of numbers in a point, `examples` the number of points in a sample.
+    `function` is the kind of function: `linear`, `{use: sparse, nonzero: 3}`, `{use: network, hidden: 20}` or `{use:
+    tree, depth: 3}`. `noise` is the standard deviation of the noise that is added to the values. `scale` multiplies the
+    points, and `weights` multiplies the values before noise is added; values other than those of the training evaluate
+    a model outside its training distribution. `samples` is the number of samples per epoch."""
 
     columns = ("x", "y")
 

@@ -1,0 +1,243 @@
+"""The page of a run: `RUN/index.html`, written at the end of training and by `chopmix report RUN`. It contains the
+curves, the contribution of each input, the report on the validation split, samples, the attention for one sample, and
+the configuration with a description of each key."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..data.split import SampleSplit, spread
+from ..files.printing import figure_text, printable
+from ..files.reading import read_bytes, read_text
+from ..files.writing import write_text
+from ..inference.document import COLOURS, Line, bars, chart, document, escaped, section, table
+from ..inference.explorer import colour_of
+from ..inference.generate import Generating, joined, stream_prompts
+from ..inference.pages import cell_html, draws, generated_rows, media_cell
+from ..inference.predict import stream_predictions
+from ..inference.tracing import short_text
+from .changes import read_changes
+from .compare import Group, main_curves, mean_curve, read_group, shared_metrics
+from .inspection import Choice, Shown, explorer_of, trained, true_text
+from .results import main_metrics
+from .run import Run
+from .run_folder import name_of
+from .settings.reference import described
+from .settings.registry import trusting
+
+SAMPLES = 12
+"""The number of samples on a page."""
+ROWS = 30
+"""The largest number of rows of a table of the report on a page."""
+SEED = 0
+"""The seed of generated samples."""
+
+
+def write_run_page(run: Run, file: Path, group: Group | None = None) -> None:
+    """Writes the page of a run. `group`: the curves of all seeds of the run; None: of this run alone. Raises OSError if
+    the file cannot be written."""
+    group = group or read_group(run.folder)
+    body = [
+        f"<p class=soft>{escaped(run.name)}</p>", *(f"<p>{escaped(line)}</p>" for change in read_changes(run.folder)
+                                                    for line in change.lines()),
+        section("Results", *results(run, group), anchor="results"),
+        *curve_section(group), *bits_section(run, group), *report_section(run),
+    ]  # fmt: skip
+    script = ""
+    if run.has_dataset:
+        body += sample_section(run)
+        body += attention_section(run)
+        script = "explorer.js"
+    body.append(section("The configuration", configuration(run), anchor="configuration"))
+    write_text(file, printable(document(name_of(run.folder), body, script)))
+
+
+def results(run: Run, group: Group) -> list[str]:
+    """Returns the number of parameters, the last value of each main metric and the precision."""
+    parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    names = shared_metrics([group])
+    records = {name: [*group.last(name).values()] for name in ("train/loss", *main_metrics(names, group.best))}
+    rows = [["parameters", f"{parameters:,}"], ["steps", f"{run.step:,}"], ["precision", escaped(run.precision)]]
+    for name, values in records.items():
+        if values:
+            mean = sum(values) / len(values)
+            rows.append([escaped(name), figure_text(mean) + (f" (mean of {len(values)})" if len(values) > 1 else "")])
+    return [table(["", "value"], rows, numbers=1)]
+
+
+def curve_section(group: Group) -> list[str]:
+    """Returns a chart for each main metric: the mean over all seeds, with a band of one standard deviation."""
+    charts = []
+    for metric in main_curves([group]):
+        steps, means, deviations = mean_curve([curves[metric] for curves in group.curves.values() if metric in curves])
+        band = deviations if len(group.curves) > 1 else ()
+        charts.append(chart({metric: Line(steps, means, band)}, {metric: "var(--accent)"}, "step", metric))
+    note = f"<p class=soft>Mean of {len(group.curves)} runs, and one standard deviation.</p>" * (len(group.curves) > 1)
+    return [section("Curves", note, f"<div class=row>{''.join(charts)}</div>", anchor="curves")] if charts else []
+
+
+def bits_section(run: Run, group: Group) -> list[str]:
+    """Returns bars with how many bits each input contributes, for each task for which the run measured it."""
+    parts: dict[str, dict[str, float]] = {}
+    names = {name for curves in group.curves.values() for name in curves}
+    for name in sorted(names, key=lambda name: [*run.model.inputs].index(name.rpartition("/")[2])
+                       if name.rpartition("/")[2] in run.model.inputs else 99):  # fmt: skip
+        prefix, kind, input = *name.rpartition("/")[0].rpartition("/")[::2], name.rpartition("/")[2]
+        if kind in ("bits", "share_of_loss") and input in run.model.inputs and prefix.startswith("val"):
+            values = [*group.last(name).values()]
+            parts.setdefault(f"{prefix}/{kind}", {})[input] = sum(values) / len(values)
+    colours = {name: COLOURS[colour_of(number)] for number, name in enumerate(run.model.inputs, start=1)}
+    shown = [
+        f"<div><h3>{escaped(name)}</h3>{bars(values, name.rpartition('/')[2].replace('_', ' '), colours)}</div>"
+        for name, values in parts.items()
+    ]
+    text = (
+        "<p>How much each input contributes to the prediction: by how many bits it raises the log-probability of the "
+    )
+    text += "true value, averaged over all orders of the inputs (Shapley values).</p>"
+    return [
+        section("What each input contributes", text, f"<div class=row>{''.join(shown)}</div>", anchor="bits")
+    ] * bool(shown)
+
+
+def report_section(run: Run) -> list[str]:
+    """Returns the pictures and tables of `RUN/report`, with links to the complete report."""
+    folder = run.folder / "report"
+    if not os.path.isdir(folder) or folder.is_symlink():
+        return []
+    names = sorted(name for name in os.listdir(folder) if not (folder / name).is_symlink())
+    pictures = [
+        f"<figure><img alt='{escaped(name)}' src='data:image/png;base64,"
+        f"{base64.b64encode(read_bytes(folder / name)).decode()}'><figcaption>{escaped(name)}</figcaption></figure>"
+        for name in names if name.endswith(".png")
+    ]  # fmt: skip
+    tables = [csv_table(folder / name) for name in names if name.endswith(".csv")]
+    links = " ".join(
+        f"<a href='report/{escaped(name)}'>{escaped(name)}</a>" for name in names if name.endswith(".html")
+    )
+    if not pictures and not tables:
+        return []
+    return [section("The report on the validation split", f"<p>Complete, with the worst answers: {links}</p>",
+                    f"<div class=row>{''.join(pictures)}</div>", *tables, anchor="report")]  # fmt: skip
+
+
+def csv_table(file: Path) -> str:
+    """Returns the first rows of a CSV file, folded."""
+    rows = [*csv.reader(io.StringIO(read_text(file)))]
+    if len(rows) < 2 or len(rows[0]) > 12:
+        return ""
+    cells = [[escaped(cell) for cell in row] for row in rows[1 : ROWS + 1]]
+    more = f", the first {ROWS} of {len(rows) - 1:,} rows" if len(rows) - 1 > ROWS else ""
+    return f"<details><summary>{escaped(file.name)}{more}</summary>{table(rows[0], cells)}</details>"
+
+
+def sample_section(run: Run) -> list[str]:
+    """Returns samples of the validation split: their inputs, and what the run predicts or generates next to the true
+    values. For a text corpus: a generated text."""
+    split = run.open("val")
+    if not isinstance(split, SampleSplit):
+        text = written(run)
+        note = f"<p class=soft>Temperature 0.8, the 200 most likely tokens, seed {SEED}, without a prompt.</p>"
+        return [section("A generated text", note, f"<pre>{escaped(text)}</pre>", anchor="samples")] if text else []
+    parts = []
+    if any(map(draws, run.tasks.values())):
+        with run.arithmetic():
+            rows = generated_rows(run.model, run.tasks, split, seed=SEED, most=run.config.evaluation.sample_tokens or 1,
+                                  count=SAMPLES)  # fmt: skip
+        cells = [[cell_html(cell, "pixels") for cell in row] for row in rows]
+        parts.append(f"<p class=soft>Generated with seed {SEED}.</p>")
+        parts.append(table([], cells))
+    others = {name: task for name, task in run.tasks.items() if not draws(task)}
+    if others:
+        parts += [f"<div class=samples>{''.join(predicted(run, split, others))}</div>"]
+    return [section("Samples of the validation split", *parts, anchor="samples")]
+
+
+def predicted(run: Run, split: SampleSplit, tasks: Mapping[str, Any]) -> Iterator[str]:
+    """Yields samples with their inputs, predictions and true values, spread evenly over a split."""
+    indices = spread(split.all(), SAMPLES)
+    samples = split.samples
+    with run.arithmetic():
+        answers = next(stream_predictions(run.model, tasks, split, [indices]))
+    for index in indices:
+        try:
+            raw = samples.row(index.number)
+        except (ValueError, OSError):
+            continue
+        inputs = [(name, raw.get(column)) for name, column in run.wiring.columns.items()
+                  if name not in {task.target for task in tasks.values()}]  # fmt: skip
+        cells = [cell for name, value in inputs if value is not None and (cell := media_cell(name, value)) is not None]
+        shown = Shown(title="", config=run.config, split=split, index=index, model=run.model, choppers=run.choppers,
+                      tasks=run.tasks, batch=None)  # fmt: skip
+        lines = [verdict(name, answers[index.number].get(name), true_text(task, shown)) for name, task in tasks.items()]
+        yield (f"<div class=sample>{''.join(cell_html(cell, 'pixels') for cell in cells)}{''.join(lines)}"
+               f"<span class=soft>{escaped(samples.keys[index.number])}</span></div>")  # fmt: skip
+
+
+def verdict(name: str, answer: Mapping[str, Any] | None, true: str) -> str:
+    """Returns a prediction and the true value as a line."""
+    text = "no prediction" if answer is None else short_text(answer)
+    said = answer and str(answer.get("class", answer.get("text", "")))
+    mark = (
+        ""
+        if not true or not said
+        else f" <span class={'good' if said == true else 'bad'}>{'✓' if said == true else '✗'}</span>"
+    )
+    of_true = f" (true: {escaped(true)})" if true and said != true else ""
+    return f"<div>{escaped(name)}: <b>{escaped(text)}</b>{mark}{of_true}</div>"
+
+
+def written(run: Run) -> str:
+    """Returns a text that a run on a text corpus generates; empty if no task continues texts."""
+    name = next((name for name, task in run.tasks.items() if task.needs.generates and not task.needs.encoder), None)
+    if name is None:
+        return ""
+    how = Generating.of({"max_tokens": 200, "temperature": 0.8, "top_k": 200, "seed": SEED})
+    with run.arithmetic():
+        return joined(stream_prompts(run.model, name, run.tasks[name], [None], how, lambda line: None), 1)[0]
+
+
+def attention_section(run: Run) -> list[str]:
+    """Returns the explorer of the attention for the first validation sample."""
+    shown = trained(run, Choice())
+    interactive, remarks = explorer_of(shown).html()
+    text = (
+        f"<p>Sample {escaped(shown.key)}. <code>chopmix inspect {escaped(name_of(run.folder))}</code> shows others.</p>"
+    )
+    return [
+        section("Attention", text, interactive, *(f"<p>{escaped(line)}</p>" for line in remarks), anchor="attention")
+    ]
+
+
+def configuration(run: Run) -> str:
+    """Returns tables of the keys of the configuration with their values and descriptions: those that differ from the
+    defaults, and, folded, all of them."""
+    with trusting(run.trust):
+        entries = [*described(run.config.tree)]
+    rows = [
+        [f"<code>{escaped('.'.join(entry.path))}</code>", f"<code>{escaped(value_text(entry.value))}</code>",
+         f"<span class=soft>{with_code(entry.text)}</span>"]
+        for entry in entries
+    ]  # fmt: skip
+    head, changed = ["key", "value", "meaning"], [row for row, entry in zip(rows, entries) if not entry.is_default]
+    complete = f"<details><summary>All {len(rows)} keys, with the defaults</summary>{table(head, rows)}</details>"
+    return f"<p>The keys whose values differ from the defaults:</p>{table(head, changed)}{complete}"
+
+
+def with_code(text: str) -> str:
+    """Returns a description as HTML, with the words in backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped(text))
+
+
+def value_text(value: Any) -> str:
+    """Returns a value as it is written in a YAML."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)

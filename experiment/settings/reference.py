@@ -1,0 +1,182 @@
+"""Descriptions of the keys of a YAML and of the parts that it can name, from signatures and docstrings: for the page of
+a run, `chopmix explain`, and the documentation."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
+
+from ...tokenizers.base import Target, options_of
+from .registry import Registry, attribute_docstrings
+from .schema import Choice, Record, describe, halves, keys_of, members, plain, reader
+from .sections import sections
+
+
+class Key(NamedTuple):
+    """A key of a mapping in a YAML."""
+
+    name: str
+    annotation: Any
+    default: Any
+    """The default as plain YAML values; `...` if the key is required."""
+    text: str
+    """The description; empty if there is none."""
+
+    @property
+    def type(self) -> str:
+        """The possible values in words."""
+        marker = marker_of(reader(self.annotation, self.default))
+        return marker.expected() if marker else describe(self.annotation)
+
+
+def marker_of(annotation: Any) -> Choice | Record | None:
+    """Returns what reads an annotation: a `Choice` for parts, a `Record` for mappings with fixed keys; None for plain
+    values and for mappings and lists."""
+    if get_origin(annotation) is Annotated and isinstance(get_args(annotation)[-1], Choice | Record):
+        return get_args(annotation)[-1]
+    return None
+
+
+def sentences_about(key: str, text: str) -> str:
+    """Returns the sentences of a docstring that contain the name of a key in backticks."""
+    prose = " ".join(text.split())
+    sentences = re.split(r"(?<=\.)\s+(?=[A-Z`])", prose)
+    return " ".join(sentence for sentence in sentences if re.search(rf"`{re.escape(key)}[`:]", sentence))
+
+
+@functools.cache
+def keys_with_text(*targets: Target) -> tuple[Key, ...]:
+    """Returns the keys of classes that are written as one mapping, such as a chopper and its tokenizer."""
+    texts: dict[str, str] = {}
+    for target in targets:
+        for name in keys_of(target):
+            texts[name] = texts.get(name) or text_of(name, target)
+    return tuple(
+        Key(name, annotation, ... if default is ... else plain(default), texts.get(name, ""))
+        for name, (annotation, default) in keys_of(*targets).items()
+    )
+
+
+def text_of(name: str, target: Target) -> str:
+    """Returns the description of a key: the docstring after the field, or the sentences about it in the docstring of
+    the class or of a base class. Empty if there is none."""
+    if text := attribute_docstrings(options_of(target), every_class=True).get(name):
+        return text
+    documented = [base.__doc__ or "" for base in getattr(target, "__mro__", (target,))]
+    return next(filter(None, (sentences_about(name, inspect.cleandoc(text)) for text in documented)), "")
+
+
+def summary_of(target: Target) -> str:
+    """Returns the first sentence of a class or function."""
+    text = " ".join((inspect.getdoc(target) or "").split("\n\n")[0].split())
+    return re.split(r"(?<=\.)\s+(?=[A-Z`])", text)[0]
+
+
+class Described(NamedTuple):
+    """A value of a configuration and its description."""
+
+    path: tuple[str, ...]
+    value: Any
+    text: str
+    is_default: bool
+    """Whether the value is the default of its key."""
+
+
+def described(tree: Mapping[str, Any]) -> Iterator[Described]:
+    """Yields the values of a complete configuration, with the description of each key. A part is one entry with its
+    name, followed by those of its options."""
+    for name, (annotation, default) in sections().items():
+        if name in tree:
+            yield from under((name,), tree[name], annotation, default, "")
+
+
+def under(path: tuple[str, ...], value: Any, annotation: Any, default: Any, text: str) -> Iterator[Described]:
+    """Yields the entries of one value. `annotation` and `default` are those of its key, `text` its description."""
+    marker = marker_of(reader(annotation, default))
+    if isinstance(marker, Choice) and isinstance(value, Mapping) and isinstance(value.get("use"), str):
+        _, target = marker.registry.find(value["use"])
+        is_default = default in (value["use"], {"use": value["use"]})
+        yield Described(path, value["use"], text or summary_of(target), is_default)
+        yield from of_keys(path, value, keys_with_text(*halves(target)))
+    elif isinstance(marker, Record) and isinstance(value, Mapping):
+        yield from of_keys(path, value, keys_with_text(*marker.targets))
+    elif isinstance(value, Mapping) and any(isinstance(item, Mapping) for item in value.values()):
+        named = next((member for member in members(annotation) if get_origin(member) is dict), dict[str, Any])
+        for name, item in value.items():
+            yield from under((*path, str(name)), item, get_args(named)[1], None, text)
+    else:
+        yield Described(path, value, text, default is not ... and value == default)
+
+
+def of_keys(path: tuple[str, ...], value: Mapping[str, Any], keys: tuple[Key, ...]) -> Iterator[Described]:
+    for key in keys:
+        if key.name in value:
+            yield from under((*path, key.name), value[key.name], key.annotation, key.default, key.text)
+
+
+class Kind(NamedTuple):
+    """A kind of parts, such as the tokenizers of inputs."""
+
+    path: str
+    """The first place in a YAML where such a part stands: `inputs.NAME`, `training.optimizer`."""
+    registry: Registry
+
+
+class Entry(NamedTuple):
+    """A mapping in a YAML with its keys: a section, a part or an option with fixed keys."""
+
+    path: str
+    """The place in a YAML: `training`, `inputs.NAME`, `model.block.norm`."""
+    name: str
+    """The name of the part, the value of `use`; empty for other mappings."""
+    target: Target
+    keys: tuple[Key, ...]
+
+    @property
+    def title(self) -> str:
+        """The place and the name: `inputs.NAME: image`."""
+        return f"{self.path}: {self.name}" if self.name else self.path
+
+
+@functools.cache
+def reference() -> tuple[tuple[Kind, ...], tuple[Entry, ...]]:
+    """Returns all kinds of parts and all mappings that a YAML can contain, in the order of the sections. A part is
+    listed at the first place where it can stand. Parts whose requirements are not installed are left out."""
+    kinds: dict[str, Kind] = {}
+    entries: dict[tuple[str, Target], Entry] = {}
+
+    def visit(path: str, annotation: Any, default: Any) -> None:
+        marker = marker_of(reader(annotation, default))
+        if isinstance(marker, Choice):
+            registry = marker.registry
+            if registry.what in kinds:
+                return
+            kinds[registry.what] = Kind(path, registry)
+            for name in registry.names():
+                with suppress(LookupError):
+                    add(path, name, registry.find(name)[1])
+        elif isinstance(marker, Record):
+            add(path, "", *marker.targets)
+        else:
+            for member in members(annotation):
+                if get_origin(member) in (dict, list, tuple):
+                    for inner in get_args(member):
+                        if inner not in (str, ...):
+                            visit(f"{path}.NAME" if get_origin(member) is dict else path, inner, None)
+
+    def add(path: str, name: str, *targets: Target) -> None:
+        targets = halves(targets[0]) if name else targets
+        if (path, targets[-1]) in entries:
+            return
+        keys = keys_with_text(*targets)
+        entries[path, targets[-1]] = Entry(path, name, targets[-1] if name else targets[0], keys)
+        for key in keys:
+            visit(f"{path}.{key.name}", key.annotation, key.default)
+
+    for name, (annotation, default) in sections().items():
+        visit(name, annotation, default)
+    return tuple(kinds.values()), tuple(entries.values())

@@ -1,0 +1,89 @@
+"""`chopmix explain`: the reference in the terminal."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from chopmix.commands.cli import main
+from chopmix.experiment import explain
+from chopmix.experiment.explain import graphs, public_names
+from chopmix.experiment.run_folder import RunError
+from chopmix.experiment.settings.reference import keys_with_text, reference, sentences_about
+from chopmix.files.plugins import modules_of
+from chopmix.models.layers.norms import RmsNorm
+from chopmix.training.optimizers import AdamW
+
+COMMANDS = {"predict": "predict for samples"}
+topics_of, words = partial(explain.topics_of, commands=COMMANDS), partial(explain.words, commands=COMMANDS)
+
+
+def test_every_word_is_explained():
+    """Keys, places, parts, graphs, commands and public classes: as many as the package has."""
+    assert len(words()) > 400
+    for word in sorted(words()):
+        for topic in topics_of(word):
+            assert topic.title and (topic.text or topic.rows), word
+
+
+def test_the_reference_contains_every_part():
+    kinds, entries = reference()
+    names = {entry.name for entry in entries}
+    for folder in ("tokenizers", "tasks", "data.datasets"):
+        found = {name for name in modules_of(folder) if name in names}
+        assert len(found) > 9 and found <= names
+    assert {"rms_norm", "muon", "cosine", "rotary", "mean_pooling", "attribution"} <= names
+    assert len({kind.path for kind in kinds}) >= 20
+    sections = {entry.path for entry in entries if not entry.name and "." not in entry.path}
+    assert sections == {"model", "data", "training", "evaluation", "checkpoints", "logging"}
+
+
+def test_a_key_has_its_type_default_and_description():
+    (topic,) = topics_of("training.clip")
+    assert topic.title == "training, key clip" and "scaled down to this norm" in topic.text
+    assert topic.text.endswith("a number or null; default: 1.0")
+    places = [topic.title for topic in topics_of("heads")]
+    assert "model, key heads" in places and "training.optimizer: muon, key heads" in places
+
+
+def test_a_part_lists_its_keys():
+    (topic,) = topics_of("rms_norm")
+    assert [name for name, _, _ in topic.rows] == ["gain", "epsilon"] and "root mean square" in topic.text
+    assert {key.name: key.default for key in keys_with_text(AdamW)}["weight_decay"] is not None
+    assert next(key for key in keys_with_text(RmsNorm) if key.name == "gain").default is True
+
+
+def test_every_key_has_a_description():
+    """A field has a docstring, or the docstring of its class or of a base class has a sentence with its name."""
+    _, entries = reference()
+    assert sum(len(entry.keys) for entry in entries) > 500
+    missing = [f"{entry.title}, {key.name}" for entry in entries for key in entry.keys if not key.text]
+    assert not missing
+
+
+def test_graphs_commands_and_classes_are_explained():
+    assert "is not larger than its own" in topics_of("causal")[0].text
+    assert any(topic.title == "chopmix predict" for topic in topics_of("predict"))
+    assert any(topic.title == "chopmix.Run" for topic in topics_of("Run"))
+    assert {"causal", "window", "neighbourhood"} <= {*graphs()} and "Run" in public_names()
+
+
+def test_a_word_that_does_not_exist_has_similar_ones(capsys):
+    with pytest.raises(RunError, match="nothing is named 'hedas'; similar: heads"):
+        topics_of("hedas")
+    assert main(["explain", "qqqq"]) == 2
+    assert "`chopmix explain` lists what can be explained" in capsys.readouterr().err
+
+
+def test_the_overview_names_sections_parts_and_commands(capsys):
+    assert main(["explain"]) == 0
+    printed = capsys.readouterr().out
+    for word in ("sections of a YAML", "training", "rms_norm", "same_sample", "predict", "Chopper"):
+        assert word in printed
+    assert main(["explain", "merge"]) == 0 and "All options: chopmix merge --help" in capsys.readouterr().out
+
+
+def test_sentences_about_a_key():
+    text = "Does things. `size` (pixels) is the size; with `fit: crop` it is cut. `crop: 1` keeps all. Others stay."
+    assert sentences_about("size", text) == "`size` (pixels) is the size; with `fit: crop` it is cut."
+    assert sentences_about("crop", text) == "`crop: 1` keeps all." and sentences_about("other", text) == ""

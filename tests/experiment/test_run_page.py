@@ -1,0 +1,133 @@
+"""The page of a run: `RUN/index.html`."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from chopmix.commands.cli import main
+from chopmix.data.made import MadeDataset
+from chopmix.experiment.compare import Group, main_curves, mean_curve
+from chopmix.experiment.run import load_run
+from chopmix.experiment.run_page import write_run_page
+from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.settings.reference import described
+from chopmix.inference.document import Line, chart
+from test_inspection import trained_run  # noqa: F401
+from test_mixing import TREE
+
+HEADINGS = ["Results", "Curves", "What each input contributes", "Samples of the validation split", "Attention",
+            "The configuration"]  # fmt: skip
+
+
+def headings(page: Path) -> list[str]:
+    return re.findall("<h2>(.*?)</h2>", page.read_text())
+
+
+def test_the_page_is_written_at_the_end_of_training_and_by_a_command(tmp_path, reports, monkeypatch, capsys):
+    monkeypatch.setattr(MadeDataset, "held_back", 100)
+    changes = {
+        "training": TREE["training"] | {"steps": 2}, "logging": {"every": 1}, "out": str(tmp_path / "run"),
+        "evaluation": {"every": 1, "generated": 4, "attribution": True},
+    }  # fmt: skip
+    tree = TREE | changes
+    (tmp_path / "sums.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert main(["train", str(tmp_path / "sums.yaml")]) == 0
+    said = capsys.readouterr().err
+    assert f"page: {tmp_path / 'run' / 'index.html'}" in said
+    page = (tmp_path / "run" / "index.html").read_text()
+    assert headings(tmp_path / "run" / "index.html") == [
+        *HEADINGS[:3],
+        "The report on the validation split",
+        *HEADINGS[3:],
+    ]
+    assert main(["report", str(tmp_path / "run"), "--output", str(tmp_path / "again.html")]) == 0
+    assert (tmp_path / "again.html").read_text() == page
+    assert not re.search(r"(?:src)=['\"]?(?:https?:)?//", page) and "val/bits" in page
+    assert page.count("<audio") == 12 and page.count("class=sample>") == 12
+    keys = [".".join(entry.path) for entry in described(load_run(tmp_path / "run").config.tree)]
+    assert "training.learning_rate" in keys and all(f"<code>{key}</code>" in page for key in keys)
+
+
+def test_several_seeds_have_a_page_with_their_spread(tmp_path, trained_run, reports):  # noqa: F811
+    for seed in (0, 1):
+        shutil.copytree(trained_run, tmp_path / f"runs/seed-{seed}")
+        lines = [{"step": step, "seconds": 1.0, "train/loss": 2.0 - step / 9 + seed, "val/loss": 1.0 + seed + step}
+                 for step in (1, 2, 3)]  # fmt: skip
+        (tmp_path / f"runs/seed-{seed}/metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["report", str(tmp_path / "runs")]) == 0
+    page = (tmp_path / "runs" / "index.html").read_text()
+    assert "Mean of 2 runs, and one standard deviation" in page and page.count("<polygon") == 2
+    assert "(mean of 2)" in page
+
+
+def test_a_text_corpus_shows_a_generated_text(tiny_run, tmp_path):
+    write_run_page(load_run(tiny_run), tmp_path / "page.html")
+    assert "A generated text" in headings(tmp_path / "page.html") and "seed 0" in (tmp_path / "page.html").read_text()
+
+
+def test_a_page_is_refused_where_it_cannot_be_written(tiny_run, capsys, tmp_path, reports):
+    assert main(["report", str(tiny_run), "--output", str(tmp_path / "none" / ("a" * 300))]) == 1
+    assert "choose another location with --output FILE" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "none")]) == 2
+    assert "none" in capsys.readouterr().err
+
+
+def test_training_ends_well_if_the_page_cannot_be_written(tiny, tmp_path, monkeypatch, reports, capsys):
+    def fails(run, file, group=None):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("chopmix.experiment.run_page.write_run_page", fails)
+    assert main(["train", str(tiny())]) == 0
+    assert "index.html is not written: the disk is full" in capsys.readouterr().err
+
+
+def test_curves_have_no_constants_and_no_single_points():
+    curves = {
+        "train/loss": [(1, 2.0), (2, 1.5)], "val/loss": [(1, 2.0), (2, 1.0)], "val/accuracy": [(1, 0.5), (2, 0.5)],
+        "val/bits/image": [(2, 1.5)], "val/judged": [(1, 256), (2, 250)],
+    }  # fmt: skip
+    assert main_curves([Group("a", {"run": curves}, "val/loss")]) == ["train/loss", "val/loss"]
+
+
+def test_the_mean_over_seeds_is_over_those_that_have_the_step():
+    steps, means, deviations = mean_curve([[(1, 1.0), (2, 2.0)], [(1, 3.0)]])
+    assert (steps, means, deviations) == ([1, 2], [2.0, 2.0], [pytest.approx(2**0.5), 0.0])
+
+
+@pytest.mark.parametrize("y", [[1.0, 2.0, 3.0], [5.0, 5.0, 5.0], [float("nan"), 1.0, 2.0]])
+def test_a_chart_keeps_its_points_inside(y):
+    svg = chart({"<a>": Line([0, 1, 2], y, [0.1] * 3)}, {"<a>": "red"}, "step", "loss")
+    points = re.search(r"points='([^']*)'/>", svg)[1].split()
+    assert len(points) == sum(value == value for value in y) and "nan" not in svg
+    for x, down in (map(float, point.split(",")) for point in points):
+        assert 0 <= x <= 420 and 0 <= down <= 230
+
+
+@pytest.mark.parametrize(
+    "name", ["quickstart", "lm/shakespeare_char", "vision/mnist", "generate/digits", "mix/vehicle"]
+)
+def test_every_value_of_a_configuration_is_described_once(name):
+    config = load_config(f"configs/{name}.yaml")
+    entries = [*described(config.tree)]
+    assert len({entry.path for entry in entries}) == len(entries)
+    shown = {entry.path for entry in entries}
+    assert all(any(path[:length] in shown for length in range(1, len(path) + 1)) for path in paths(config.tree))
+    assert {("inputs", name) for name in config.tree["inputs"]} <= shown
+    assert sum(bool(entry.text) for entry in entries) / len(entries) > 0.6
+
+
+def paths(tree, path=()):
+    """The paths of all values; a part is a value with the path of its mapping."""
+    if isinstance(tree, dict) and tree:
+        if "use" in tree:
+            yield path
+        for key, value in tree.items():
+            if key != "use":
+                yield from paths(value, (*path, str(key)))
+    else:
+        yield path
