@@ -18,11 +18,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ..experiment.compare import read_group
-    from ..experiment.run_folder import found, output_folder
+    from ..experiment.run_folder import folder_of_run, output_folder
     from ..experiment.run_page import write_run_page
     from ..files.printing import printable
 
-    folder, group = found(options.run), None
+    folder, group = folder_of_run(options.run), None
     if seeds := sorted(folder.glob("seed-*/config.yaml")):
         group, options.run = read_group(folder), str(seeds[0].parent)
     loaded = load(options)

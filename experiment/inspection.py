@@ -216,15 +216,17 @@ def masks(graphs: Sequence[Graph], tokens: Tokens) -> list[tuple[str, int, Tenso
     each different graph (layer 0: all layers have the same graph); and `reachable`, the tokens whose information can
     have reached a token, for each layer after which it changes, and for the last one."""
     different = dict.fromkeys(graphs)
-    found = [("graph", 0 if len(different) == 1 else graphs.index(graph) + 1, dense_mask(graph, tokens, tokens)[0])
-             for graph in different]  # fmt: skip
+    matrices = [
+        ("graph", 0 if len(different) == 1 else graphs.index(graph) + 1, dense_mask(graph, tokens, tokens)[0])
+        for graph in different
+    ]
     before = None
     for depth in range(1, len(graphs) + 1):
         matrix = reach(graphs[:depth], tokens)[0]
         if depth == len(graphs) or (before is not None and not torch.equal(matrix, before)):
-            found.append(("reachable", depth, matrix))
+            matrices.append(("reachable", depth, matrix))
         before = matrix
-    return found
+    return matrices
 
 
 def first_target(batch: Batch, numbers: Mapping[str, int]) -> tuple[int, int]:
@@ -342,10 +344,10 @@ def replaced_section(shown: Shown, choice: Choice) -> list[str]:
     names = [name for planned in trace.batch.sets.values() for name in planned.chunks if name not in targets]
     lines, rows = dict[str, list[float]](), []
     for name in names:
-        found = other_input(shown, name, task, choice)
-        if found is None:
+        replacement = other_input(shown, name, task, choice)
+        if replacement is None:
             continue
-        other, outputs = found
+        other, outputs = replacement
         lines[name] = [trace.loss(task, by_task[task]) for by_task in outputs]
         texts = [trace.text_of(task, by_task[task]) for by_task in outputs]
         rows.append([escaped(name), escaped(split.samples.keys[other]), *map(escaped, texts)])

@@ -61,7 +61,7 @@ from .read_ahead import read_ahead
 from .run_folder import RunError as RunError
 from .run_folder import (
     check_assets,
-    found,
+    folder_of_run,
     is_contained,
     listed,
     load_weights,
@@ -353,7 +353,7 @@ def load_run(
     `trust` names the modules of this code; data at a remote address are read only if `remote` names the host. Raises
     RunError if the folder is not a run, lacks files, or the device does not exist; ConfigError if the configuration is
     damaged; CheckpointError if all checkpoints are damaged."""
-    return open_run(found(folder), checkpoint, device, Trust.of(trust, remote))
+    return open_run(folder_of_run(folder), checkpoint, device, Trust.of(trust, remote))
 
 
 def open_run(folder: Path, which: str = "best", device: str = "auto", trust: Trust = NOTHING) -> Run:

@@ -38,7 +38,7 @@ class RunError(ValueError):
     possible values."""
 
 
-def found(name: str | Path) -> Path:
+def folder_of_run(name: str | Path) -> Path:
     """Returns the folder of a run. A name such as `quickstart` without such a local file or folder is that of a trained
     run that chopmix contains."""
     folder, contained = Path(name), TRAINED / name

@@ -11,7 +11,7 @@ import chopmix
 import pytest
 import torch
 from chopmix.commands.cli import main
-from chopmix.experiment.run_folder import TRAINED, found, output_folder
+from chopmix.experiment.run_folder import TRAINED, folder_of_run, output_folder
 from chopmix.training.checkpoints import read_part
 
 FILES = [file for file in (TRAINED / "quickstart").rglob("*") if file.is_file()]
@@ -65,9 +65,13 @@ def test_an_evaluation_writes_its_report_to_the_working_directory(here):
 
 def test_a_local_folder_of_that_name_comes_first(here, capsys):
     shutil.copytree(TRAINED / "quickstart", "quickstart")
-    assert found("quickstart") == Path("quickstart") and output_folder(found("quickstart")) == Path("quickstart")
+    assert folder_of_run("quickstart") == Path("quickstart") and output_folder(folder_of_run("quickstart")) == Path(
+        "quickstart"
+    )
     shutil.rmtree("quickstart")
-    assert found("quickstart") == TRAINED / "quickstart" and output_folder(found("quickstart")) == Path()
+    assert (
+        folder_of_run("quickstart") == TRAINED / "quickstart" and output_folder(folder_of_run("quickstart")) == Path()
+    )
     Path("quickstart").write_text("a file")
     assert main(["predict", "quickstart", "--input", "operator=+"]) == 2
     assert "quickstart is not a run" in capsys.readouterr().err
@@ -75,7 +79,7 @@ def test_a_local_folder_of_that_name_comes_first(here, capsys):
 
 @pytest.mark.parametrize("name", ["../trained/quickstart", "none", ".", "", "quickstart/assets", "/quickstart"])
 def test_no_other_name_leads_into_the_package(here, name):
-    assert found(name) == Path(name)
+    assert folder_of_run(name) == Path(name)
 
 
 def test_it_is_not_trained(here, capsys):
