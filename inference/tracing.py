@@ -220,9 +220,8 @@ def traced(model: Model, tasks: Mapping[str, Task], batch: Batch, precise: Mappi
             attention=[weights_of(layout, n) for layout in planned_set.layouts],
             cross=[] if planned_set.cross is None else [weights[0].cpu() for weights in planned_set.cross.weights],
         )  # fmt: skip
-    difference = (
-        {name: float((precise[name] - output).abs().max()) for name, output in outputs.items()} if precise else {}
-    )
+    differences = {name: (precise[name] - output).abs() for name, output in outputs.items()} if precise else {}
+    difference = {name: float(each.max()) for name, each in differences.items() if each.numel()}  # else: no target
     return Trace(model=model, tasks=tasks, batch=batch, cores=cores, outputs=outputs, difference=difference)
 
 

@@ -12,13 +12,15 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.data.made import MadeDataset
-from chopmix.experiment.inspection import Choice, trained
+from chopmix.experiment.inspection import Choice, trained, write_page
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from test_explorer import read_back
 from test_mixing import TREE
+from test_tracing import RUNS
+from untrained import untrained
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +150,19 @@ def test_a_text_corpus_has_a_page_of_its_learned_attention(tiny_run, tmp_path, c
     assert "An input of another sample" not in page
     assert {*read_back(page)[1]} == {(layer, head) for layer in (1, 2) for head in (1, 2, 3, 4)}
     assert main(["inspect", str(tiny_run), "--input", "text=chop", "--output", str(tmp_path / "own.html")]) == 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_several_tasks_and_missing_inputs_have_pages(precision, tmp_path, monkeypatch):
+    """A task that hides parts of an input is shown alone; a sample may lack any input."""
+    monkeypatch.chdir(tmp_path)
+    inputs = {name: RUNS["language"][0][name] for name in ("image", "wave", "text")}
+    tasks = {"label": {"use": "classification", "target": "label"}, "value": {"use": "regression", "target": "value"},
+             "mask": {"use": "masked_modeling", "target": "text"}}  # fmt: skip
+    run = replace(untrained(inputs, tasks, {"depth": 2}), precision=precision)
+    for task in (None, *tasks):
+        shown = trained(run, Choice(task=task))
+        assert (task or "label") in shown.trace.outputs
+        assert "1 attention graph(s)" in write_page(shown, Path("page.html"), Choice(task=task))
+        assert (precision == "bfloat16") == ("in bfloat16: " in Path("page.html").read_text())
+    assert "2 tokens" in write_page(trained(run, Choice(inputs={"wave": [[1.0, 2.0]] * 6})), Path("page.html"))
