@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..experiment.inspection import Shown
 
 HELP = "show the tokens and the attention of a sample"
-OF_RUN = ("input", "sample", "other", "task", "layers")
+OF_RUN = ("input", "sample", "other", "task", "layers", "animate")
 """The options that need a trained run."""
 
 
@@ -26,6 +26,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--other", metavar="KEY", help="the sample whose inputs replace those of the shown one")
     command.add_argument("--task", metavar="NAME", help="the task whose targets are shown, if a task hides inputs")
     command.add_argument("--layers", metavar="L", help="the layers whose attention the page contains, such as 1,4-6")
+    command.add_argument("--animate", metavar="FILE", help="also write an animated picture of the sample, an .svg file")
     command.add_argument("--checkpoint", choices=("best", "last"), default="best")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     command.add_argument(
@@ -35,10 +36,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ..experiment.changes import read_changes
-    from ..experiment.inspection import Choice, inspect_text, write_page
-    from ..experiment.run_folder import output_folder
+    from ..experiment.inspection import Choice, inspect_text, write_animation, write_page
+    from ..experiment.run_folder import RunError, output_folder
     from ..files.printing import printable
 
+    if options.animate and not options.animate.endswith(".svg"):
+        raise RunError(f"--animate {options.animate}: the name of the file must end in .svg")
     config = config_of(options)
     choice = Choice(split=options.split or "val", sample=options.sample, other=options.other, task=options.task,
                     layers=layers_of(options.layers))  # fmt: skip
@@ -50,6 +53,8 @@ def run(options: argparse.Namespace) -> None:
     page = output_folder(config.out) / "inspect.html" if config.in_run else Path(f"{config.path.stem}.html")
     with with_output_hint("--output FILE"):
         print(printable(str(write_page(shown, Path(options.output or page), choice))))
+    if options.animate:
+        print(printable(write_animation(shown, Path(options.animate), choice)))
 
 
 def shown_of(options: argparse.Namespace, config, choice) -> Shown:

@@ -19,6 +19,7 @@ from ..data.sampler import SampleIndex
 from ..data.split import SampleSplit, Split
 from ..files.printing import plain_console, printable
 from ..files.writing import write_text
+from ..inference.animation import animated
 from ..inference.document import COLOURS, Line, bars, chart, document, escaped, section, table
 from ..inference.evaluators.attribution import measure_attribution
 from ..inference.explorer import Explorer, ShownSet, View, colour_of, shown_set, token_texts
@@ -176,6 +177,20 @@ def write_page(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
     tokens = sum(planned.tokens.shape[1] for planned in batch.sets.values())
     graphs = sum(len(set(core.graphs)) for core in shown.model.cores.values())
     return f"{file}: {tokens} tokens of {len(config.inputs)} input(s), {graphs} attention graph(s)"
+
+
+def write_animation(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
+    """Write an animated picture of the sample (`inference/animation.py`). Returns a sentence about it. Raises RunError
+    if a text is generated for the sample, but the sample does not have it, OSError if the file cannot be written."""
+    task = choice.task or next(iter(shown.trace.batch.targets), "")
+    answers = predictions(shown.run, shown.split, shown.index) if isinstance(shown.split, SampleSplit) else {}
+    if task not in shown.trace.outputs:
+        target = shown.tasks[task].target if task else ", ".join(each.target for each in shown.tasks.values())
+        raise RunError(f"--animate shows how a text is generated; add the text to the sample: --input {target}=TEXT")
+    answer = short_text(answers[task]) if task in answers else shown.trace.text_of(task, shown.trace.outputs[task])
+    picture = animated(explorer_of(shown), shown.trace, task, answer)
+    write_text(file, picture)
+    return f"{file}: {len(picture.encode()) / 1000:,.0f} kB"
 
 
 def caption(shown: Shown) -> str:

@@ -112,16 +112,30 @@ class Trace:
 
     def text_of(self, task: str, output: Tensor) -> str:
         """Returns what a task predicts from an output of its head, as a short text. For a text that is generated token
-        by token, it is the most likely token after each prefix of the text in the sample."""
+        by token, it is the most likely token after each prefix of the text in the sample; for a window of a corpus, the
+        most likely token in each place that is hidden."""
         targets = self.batch.targets[task]
         if self.tasks[task].needs.generates:
-            vocabulary, known = self.tasks[task].vocabulary, targets.values.flatten() != IGNORED
-            ids = output.reshape(-1, output.shape[-1])[known].argmax(-1).tolist()
-            ends = {*vocabulary.ends, *vocabulary.after}
-            return "".join(
-                vocabulary.shown(id) for number, id in enumerate(ids) if number < len(ids) - 1 or id not in ends
-            )
-        return short_text(answers_of(task, self.tasks[task], output, targets, self.batch)[0])
+            return "".join(text for _, text in self.predicted_tokens(task, output))
+        if answers := answers_of(task, self.tasks[task], output, targets, self.batch):
+            return short_text(answers[0])
+        vocabulary = self.tasks[task].vocabulary  # a window of a corpus: its hidden tokens
+        ids = output[: len(targets.values), : vocabulary.size].argmax(-1)[targets.values != IGNORED].tolist()
+        return short_text({"text": " ".join(vocabulary.shown(id) for id in ids)})
+
+    def predicted_tokens(self, task: str, output: Tensor | None = None) -> list[tuple[int, str]]:
+        """Returns (slot, text) of the tokens that a task predicts for the text in the sample: the most likely token
+        after each prefix, and the slot in the set at which it is predicted. The id that ends a text is left out. Empty
+        for a task that does not generate tokens. `output`: an output of its head; None: that of the model."""
+        if not self.tasks[task].needs.generates:
+            return []
+        targets, output = self.batch.targets[task], self.outputs[task] if output is None else output
+        vocabulary, known = self.tasks[task].vocabulary, targets.values.flatten() != IGNORED
+        slots = (torch.arange(len(known)) if targets.slots is None else targets.slots.cpu())[known.cpu()].tolist()
+        ids = output.reshape(-1, output.shape[-1])[known].argmax(-1).tolist()
+        if ids and ids[-1] in {*vocabulary.ends, *vocabulary.after}:
+            slots, ids = slots[:-1], ids[:-1]
+        return [(slot, vocabulary.shown(id)) for slot, id in zip(slots, ids)]
 
     def loss(self, task: str, output: Tensor) -> float:
         """Returns the loss of an output of the head for the true value of the sample, summed over its targets, in bits.

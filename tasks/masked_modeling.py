@@ -212,7 +212,9 @@ class MaskedModeling(Task):
         shares, candidates = shares.masked_fill(~torch.from_numpy(self.plain), 0.0).topk(count)
         filled, is_mask = chunks.values.flatten().cpu().clone(), (chunks.hidden != IGNORED).flatten().cpu()
         filled[is_mask] = candidates[:, 0]
-        sample = planned.tokens.sample.flatten().cpu()[chunks.slots.cpu()]
+        sample = planned.tokens.sample.flatten().cpu()
+        if chunks.slots is not None:  # else the text fills all slots
+            sample = sample[chunks.slots.cpu()]
         answers = []
         for number in range(1, planned.samples + 1):
             rows = (sample[is_mask] == number).nonzero()[:, 0].tolist()

@@ -24,9 +24,11 @@ GROUPS: dict[str, str] = {
     "class_weights class_weight balanced sampler weighted_sampler pos_weight": (
         "write class_weights: balanced in the task (classification), or data.balance: COLUMN"
     ),
-    "wandb mlflow logger loggers report_to callbacks": (
-        "metrics are written to RUN/metrics.jsonl and, with logging.tensorboard, for TensorBoard"
+    "wandb mlflow logger loggers report_to": (
+        "metrics are written to RUN/metrics.jsonl; other loggers: logging.also: {NAME: {use: wandb}}, also tensorboard or "
+        "my_module:MyLogger"
     ),
+    "callbacks callback": "write evaluation.also: {NAME: {use: my_module:MyEvaluator}}, measured at every evaluation",
     "folds k_folds kfold k_fold cv stratify group val_split test_size": (
         "write data.split: {val: 0.1, test: 0.1, stratify: COLUMN, group: COLUMN}, or on the command line --folds 5"
     ),
@@ -34,7 +36,9 @@ GROUPS: dict[str, str] = {
     "detection object_detection detr yolo segmentation semantic_segmentation instance_segmentation": (
         "no task predicts boxes or masks; classification, regression and language_modeling predict for the entire image"
     ),
-    "lora peft adapter adapters": "write training.freeze with the names of the parameters that are not trained",
+    "lora peft adapter adapters": (
+        "write training.train_only or training.freeze with names of parameters; docs/add/block.py is a block with LoRA"
+    ),
     "accumulate_grad_batches gradient_accumulation_steps grad_accum": (
         "write training.rows_per_micro_batch, the number of samples in one forward pass"
     ),

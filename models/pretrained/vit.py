@@ -33,6 +33,7 @@ class VitArguments(Published):
     img_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None
     patch_size: Side | None = None
     in_chans: Annotated[int, Field(ge=1, le=16)] | None = None
+    num_classes: Annotated[int, Field(ge=0, le=2**24)] | None = None
     embed_dim: Width | None = None
     depth: Depth | None = None
     num_heads: Heads | None = None
@@ -92,7 +93,7 @@ class Vit(Architecture):
     @property
     def classes(self) -> int:
         """The number of classes; 1000 if the file contains none."""
-        counts = self.num_classes, self.pretrained_cfg and self.pretrained_cfg.num_classes
+        counts = self.model_args.num_classes, self.num_classes, self.pretrained_cfg and self.pretrained_cfg.num_classes
         return next((count for count in counts if count is not None), 1000)
 
     @property

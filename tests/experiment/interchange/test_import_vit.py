@@ -70,6 +70,24 @@ def test_logits_are_timms(tmp_path, name, dtype):
     assert error < (1e-5 if dtype == torch.float32 else 1e-10)
 
 
+def test_a_folder_that_timm_writes_is_read(tmp_path):
+    """`save_for_hf` writes the arguments itself, with the number of classes among them."""
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", **SMALL).eval()
+    timm.models.save_for_hf(model, tmp_path / "timm", model_args=SMALL, safe_serialization=True)
+    described = json.loads((tmp_path / "timm" / "config.json").read_text())
+    described["pretrained_cfg"]["crop_pct"] = 1.0  # the images have the size of the model
+    (tmp_path / "timm" / "config.json").write_text(json.dumps(described))
+    import_directory(tmp_path / "timm", tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    images = torch.randint(256, (2, 3, *run.choppers["image"].shape), dtype=torch.uint8)
+    split = run.as_split([{"image": image} for image in images])
+    with torch.inference_mode():
+        ours = run.model(run.model.plan(make_batch(split, split.all(), run.tasks)))["label"]
+        expected = model((images.float() / 255 - 0.5) / 0.5)
+    assert ours.shape[1] == SMALL["num_classes"] and (ours - expected).abs().max() < 1e-5 * expected.abs().max() + 1e-5
+
+
 def test_an_imported_model_predicts(tmp_path):
     directory(tmp_path / "timm", "vit_tiny_patch16_224", {})
     import_directory(tmp_path / "timm", tmp_path / "run")

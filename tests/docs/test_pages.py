@@ -1,8 +1,5 @@
-"""Every command of the README, as it is typed there, with less of everything: two steps, narrow models, a handful of
-samples.
-
-Data sets that must be fetched are stood in for by small ones of their form.
-"""
+"""Every code block of the README and of the pages in `docs/`, as it is written there. Trainings are shortened: two steps,
+narrow models, a handful of samples. Data sets that must be fetched are replaced by small ones of their form."""
 
 import gzip
 import hashlib
@@ -11,10 +8,6 @@ import json
 import lzma
 import random
 import re
-import runpy
-import shlex
-import subprocess
-import sys
 import tarfile
 from itertools import islice
 from pathlib import Path
@@ -24,6 +17,7 @@ import pytest
 import soundfile
 import transformers
 import yaml
+from blocks import compare, run_page, write_outputs
 from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.datasets import arithmetic, driving, python_stdlib, recall, tiny_shakespeare
@@ -34,10 +28,9 @@ from test_answers import pictures
 from test_import_whisper import directory  # noqa: F401 (a fixture: a Whisper as transformers saves it)
 from test_import_whisper import sound as tones
 
-README = (ROOT / "README.md").read_text()
-SECTIONS = {part.splitlines()[0]: part for part in re.split(r"^## ", README, flags=re.MULTILINE)[1:]}
-OMITTED = ("pip install",)
-"""What brings packages: `fresh-clone` runs it."""
+PAGES = {page.stem: page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+LARGER = {"README", "start", "text", "generation", "agents", "training"}
+"""The pages whose commands train several models: they belong to the larger tier."""
 
 SMALL = ["training.steps=2", "evaluation.every=2", "logging.tensorboard=false", "model.depth=1"]
 FEW = [*SMALL, "evaluation.generated=2", "training.samples_per_step=4"]
@@ -132,13 +125,6 @@ LESS = {
 """What shortens the training of a configuration whose path begins so."""
 
 
-def commands(section: str) -> list[list[str]]:
-    """The words of every command in a section's blocks for a terminal."""
-    blocks = re.findall(r"```(?:console|bash)\n(.*?)```", SECTIONS[section], re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.strip() and not line.startswith(OMITTED)]
-    return [[word for word in shlex.split(line, comments=True) if word not in ("uv", "run", "-q")] for line in lines]
-
-
 def shortened(words: list[str]) -> list[str]:
     """The same command with what makes its training short; what is typed comes last, and counts."""
     for number, word in enumerate(words):
@@ -152,27 +138,6 @@ def shortened(words: list[str]) -> list[str]:
                 *words[number + 1 :],
             ]
     return words
-
-
-def obey(words: list[str]) -> None:
-    """Run one command; it must end well."""
-    program, *rest = shortened(words)
-    match program:
-        case "chopmix":
-            assert main(rest) == 0, words
-        case "python" if rest[0] == "train.py":
-            assert main(["train", *rest[1:]]) == 0, words
-        case "python":
-            with pytest.MonkeyPatch.context() as patched:
-                patched.setattr(sys, "argv", rest)
-                runpy.run_path(rest[0], run_name="__main__")
-        case "torchrun":
-            done = subprocess.run(
-                [sys.executable, "-m", "torch.distributed.run", *rest], capture_output=True, text=True
-            )
-            assert done.returncode == 0, done.stderr
-        case _:
-            raise AssertionError(f"the README has a command that is not known here: {words}")
 
 
 @pytest.fixture
@@ -236,143 +201,118 @@ def add(tar: tarfile.TarFile, key: str, **contents: bytes) -> None:
         tar.addfile(member, io.BytesIO(content))
 
 
-def test_every_command_is_in_a_section_that_is_tried():
-    tried = {
-        "Quickstart",
-        "Adding an input to a trained model",
-        "Your own images, sounds, tables and texts",
-        "Answers in files, and reports",
-        "Your own text and GPT-2",
-        "Encoders and encoder-decoders",
-        "Generation",
-        "Agents and in-context learning",
-    }
-    assert {name for name in SECTIONS if commands(name)} - {"Tests"} == tried
-    assert sum(len(commands(name)) for name in tried) >= 30
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.system) if name in LARGER else name for name in PAGES])
+def page(request) -> Path:
+    return PAGES[request.param]
 
 
-def test_every_data_set_has_its_terms():
-    own = {
-        "text",
-        "parallel_text",
-        "webdataset",
-        "image_folder",
-        "manifest",
-        "mixture",
-        "idx",
-        "table",
-    }  # of whoever uses them
-    names = {file.stem for file in (ROOT / "data" / "datasets").glob("*.py")} - own
-    told = set(re.findall(r"`(\w+)`", SECTIONS["Data sets and their licences"]))
-    assert len(names) >= 22 and names <= told
+def test_the_blocks_of_a_page(page, checkout, directory):  # noqa: F811
+    """They run, their outputs are those of the page, and what they promise to write is there."""
+    BEFORE.get(page.stem, lambda folder, whisper: None)(checkout, directory)
+    run_page(page, shortened, compare)
+    AFTER.get(page.stem, lambda folder: None)(checkout)
 
 
-@pytest.mark.system
-def test_the_quickstart_and_what_follows_it(checkout, capsys):
-    """Also from Python."""
-    for words in commands("Quickstart"):
-        obey(words)
-    assert {path.name for path in (checkout / "runs").iterdir()} == {
-        "quickstart",
-        "deeper",
-        "silent",
-        "rates",
-    }
-    assert (checkout / "examples" / "1" / "sound.wav").exists()
-    assert np.load(checkout / "vectors.npy").ndim == 2
-    (block,) = re.findall(r"```python\n(.*?)```", SECTIONS["From Python"], re.DOTALL)
-    capsys.readouterr()
-    exec(compile(block, "README.md", "exec"), {})
-    assert "val/exact_match" in capsys.readouterr().out
+# ------------------------------------------------------------------------------------- what a page needs, and writes
 
 
-def test_adding_an_input_to_a_trained_model(checkout):
-    for words in commands("Adding an input to a trained model"):
-        obey(words)
-    assert json.loads((checkout / "runs" / "mix" / "driving" / "summary.json").read_text())["step"] == 2
-
-
-def test_answers_and_reports(checkout):
-    data = {"dataset": {"use": "image_folder", "train": str(pictures(checkout / "photos", 12))}}
-    (checkout / "photos.yaml").write_text(yaml.safe_dump(IMAGES | {"data": data, "out": "runs/photos"}))
-    pictures(checkout / "new", 3)
-    for file in [*(checkout / "new").rglob("*.png")]:
+def before_answers(folder: Path, whisper) -> None:
+    """A trained run and a folder of new images."""
+    data = {"dataset": {"use": "image_folder", "train": str(pictures(folder / "photos", 12))}}
+    (folder / "photos.yaml").write_text(yaml.safe_dump(IMAGES | {"data": data, "out": "runs/photos"}))
+    pictures(folder / "new", 3)
+    for file in [*(folder / "new").rglob("*.png")]:
         Image.open(file).save(file.with_suffix(".jpg"))
         file.unlink()
     assert main(["train", "photos.yaml"]) == 0
-    for words in commands("Answers in files, and reports"):
-        obey(words)
-    assert (checkout / "merged.csv").read_text().count("\n") == 10
-    assert (checkout / "runs" / "photos" / "report" / "val.html").is_file()
 
 
-@pytest.mark.system
-def test_text_of_ones_own_and_gpt2(checkout):
-    (checkout / "essays" / "deep").mkdir(parents=True)
-    (checkout / "beginnings.txt").write_text("def read(self\n\nclass ")
+def after_answers(folder: Path) -> None:
+    assert (folder / "merged.csv").read_text().count("\n") == 10
+    assert (folder / "runs" / "photos" / "report" / "val.html").is_file()
+
+
+def before_text(folder: Path, whisper) -> None:
+    """Essays, the beginnings of texts, a GPT-2 and a Whisper as transformers saves them, and a talk."""
+    (folder / "essays" / "deep").mkdir(parents=True)
+    (folder / "beginnings.txt").write_text("def read(self\n\nclass ")
     for number in range(12):
-        (checkout / "essays" / "deep" / f"{number}.txt").write_text(f"Essay {number}: on the uses of tokens. " * 8)
+        (folder / "essays" / "deep" / f"{number}.txt").write_text(f"Essay {number}: on the uses of tokens. " * 8)
     made = transformers.GPT2Config(
         vocab_size=257, n_positions=32, n_embd=16, n_layer=1, n_head=2, bos_token_id=256, eos_token_id=256
     )
-    transformers.GPT2LMHeadModel(made).save_pretrained(checkout / "gpt2")
-    for words in commands("Your own text and GPT-2"):
-        obey(words)
-    assert (checkout / "texts.txt").read_text().count("\n") == 3
-    runs = {str(file.parent.relative_to(checkout / "runs")) for file in (checkout / "runs").glob("**/config.yaml")}
-    assert runs == {
-        "lm/python_stdlib",
-        "essays",
-        "gpt2",
-        "lm/finetune_gpt2",
-        *(f"lm/shakespeare_char/seed-{n}" for n in range(3)),
-    }
+    transformers.GPT2LMHeadModel(made).save_pretrained(folder / "gpt2")
+    (folder / "whisper-tiny").symlink_to(whisper[0] / "theirs")
+    soundfile.write(folder / "talk.mp3", tones(2.5), 16_000)
 
 
-@pytest.mark.system
-def test_encoders_and_decoders(checkout, directory):  # noqa: F811
-    (checkout / "whisper-tiny").symlink_to(directory[0] / "theirs")
-    soundfile.write(checkout / "talk.mp3", tones(2.5), 16_000)
-    for words in commands("Encoders and encoder-decoders"):
-        obey(words)
-    assert {path.suffix for path in checkout.glob("**/talk.*")} == {".mp3", ".srt", ".json"}
+def after_text(folder: Path) -> None:
+    assert (folder / "texts.txt").read_text().count("\n") == 3
+    assert {path.suffix for path in folder.glob("**/talk.*")} == {".mp3", ".srt", ".json"}
 
 
-@pytest.mark.system
-def test_what_is_written_and_drawn(checkout):
-    for words in commands("Generation"):
-        obey(words)
-    made = {path.name for path in checkout.glob("*.*")}
+def after_generation(folder: Path) -> None:
+    made = {path.name for path in folder.glob("*.*")}
     assert made >= {*(f"seven-{n}.png" for n in (1, 2, 3)), "two.png", "two.gif", "chorale.mid"}
-    assert (checkout / "runs" / "generate" / "digits" / "report" / "test-samples.html").exists()
-    (block,) = re.findall(r"```yaml\n(.*?)```", SECTIONS["Data"], re.DOTALL)
-    four = yaml.safe_load((checkout / "configs" / "generalist" / "four.yaml").read_text())
-    assert yaml.safe_load(block)["data"]["dataset"].keys() <= four["data"]["dataset"].keys()
+    assert (folder / "runs" / "generate" / "digits" / "report" / "test-samples.html").exists()
 
 
-@pytest.mark.system
-def test_what_acts_and_what_learns_as_it_reads(checkout):
-    for words in commands("Agents and in-context learning"):
-        if words[0] != "sync":
-            obey(words)
-    assert (checkout / "pole.gif").read_bytes().startswith(b"GIF")
-    assert json.loads((checkout / "recorded" / "cartpole" / "episodes.json").read_text())["episodes"] == 300
-    rows = (checkout / "runs" / "in_context" / "linear" / "in_context.csv").read_text().splitlines()
+def after_agents(folder: Path) -> None:
+    assert (folder / "pole.gif").read_bytes().startswith(b"GIF")
+    assert json.loads((folder / "recorded" / "cartpole" / "episodes.json").read_text())["episodes"] == 300
+    rows = (folder / "runs" / "in_context" / "linear" / "in_context.csv").read_text().splitlines()
     assert rows[0].startswith("where,examples,functions,model,model se,least squares,") and len(rows) > 1 + 3 * 16
-    (block,) = re.findall(r"```yaml\n(.*?)```", SECTIONS["Agents and in-context learning"], re.DOTALL)
-    (checkout / "acts.yaml").write_text(block + "training: {steps: 2, samples_per_step: 4}\n")
-    short = ["data.dataset.of.episodes=20", "data.dataset.of.policy=random", "evaluation.play.episodes=1"]
-    assert main(["train", "acts.yaml", "out=acts", *short]) == 0
-    assert "val/return_at_500" in json.loads((checkout / "acts" / "summary.json").read_text())
 
 
-def test_a_modality_of_ones_own_learns(tmp_path, monkeypatch):
-    """The README's file and YAML, as they stand there."""
-    for language, name in (("python", "lidar.py"), ("yaml", "lidar.yaml")):
-        (block,) = re.findall(rf"```{language}\n(.*?)```", SECTIONS["A modality of your own"], re.DOTALL)
-        (tmp_path / name).write_text(block)
+def after_transfer(folder: Path) -> None:
+    assert json.loads((folder / "runs" / "mix" / "driving" / "summary.json").read_text())["step"] == 2
+
+
+BEFORE = {"answers": before_answers, "text": before_text}
+AFTER = {
+    "answers": after_answers, "text": after_text, "generation": after_generation, "agents": after_agents,
+    "transfer": after_transfer,
+}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------- the pages themselves
+
+
+def test_every_data_set_has_its_terms():
+    own = {"text", "parallel_text", "webdataset", "image_folder", "manifest", "mixture", "idx", "table"}  # a user's
+    names = {file.stem for file in (ROOT / "data" / "datasets").glob("*.py")} - own
+    told = set(re.findall(r"`(\w+)`", PAGES["licences"].read_text()))
+    assert len(names) >= 22 and names <= told
+
+
+@pytest.mark.parametrize(
+    "block, message",
+    [
+        ("```python\nx = 1\n\nx.y\n```\n", "page.md:6: AttributeError"),
+        ("```python\ndef broken(:\n```\n", "page.md:4: SyntaxError"),
+        ("```console\nuv run chopmix explain heads\nuv run chopmix predict nowhere\n```\n", "page.md:5: chopmix predict nowhere"),
+        ("```console\nrm -r x\n```\n", "page.md:4: rm -r x: this program"),
+        ("```yaml\nmodel: {widht: 3}\n```\n", "page.md:4: model has no key widht"),
+        ("```yaml\nmodel: {width: 3\n```\n", "page.md:4"),
+        ("```python\nprint('one 2')\n```\n<!-- output -->\n```text\none 3\n```\n", "page.md:8: line 1"),
+        ("```python\nprint('one')\n```\n<!-- output -->\n```text\none\ntwo\n```\n", "page.md:8: the output has 1"),
+        ("```python\nprint(1)\n", "page.md:3: the block has no end"),
+    ],
+)  # fmt: skip
+def test_a_block_that_fails_is_named_with_page_and_line(block, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    assert main(["train", "lidar.yaml", "out=run", "logging.tensorboard=false"]) == 0
-    assert main(["evaluate", "run", "--trust", "lidar", "--json", "figures.json"]) == 0
-    assert json.loads((tmp_path / "figures.json").read_text())["val/exact_match"] > 0.95
+    page = tmp_path / "page.md"
+    page.write_text(f"# Title\n\n{block}")
+    with pytest.raises(AssertionError, match=re.escape(message)):
+        run_page(page, shortened, compare)
+
+
+def test_outputs_are_written_into_a_page_again(tmp_path, monkeypatch):
+    """Longer and shorter ones, and only those."""
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    text = "```python\nprint('a')\nprint('b')\n```\n\n<!-- output -->\n```text\n{}```\nend\n```python\nprint(3)\n```\n\n<!-- output -->\n```text\n{}```\n"
+    page.write_text(text.format("old\n", "1\n2\n"))
+    write_outputs(page)
+    assert page.read_text() == text.format("a\nb\n", "3\n")
+    run_page(page, shortened, compare)
