@@ -173,9 +173,7 @@ def defined(panel: dict, number: int) -> str:
     if "picture" not in panel:
         return ""
     width, height = panel["columns"] * 100, panel["rows"] * 100
-    return (
-        f"<image id='p{number}' width='{width}' height='{height}' preserveAspectRatio='none' href='{panel['picture']}'/>"
-    )
+    return f"<image id='p{number}' width='{width}' height='{height}' preserveAspectRatio='none' href='{panel['picture']}'/>"
 
 
 def piece(panel: dict, place: Box, index: int, text: str, end: Box, number: int) -> str:

@@ -67,10 +67,11 @@ class Model(nn.Module):
 
     `tokenizers` maps the name of each input, in YAML order, to its embedder, or to the name of another input that
     shares its embedder (the `wte` and `wpe` of a GPT are in tokenizers/text.py). `heads` maps the name of each task to
-    its head. If several inputs are in the same set, each of them has a learned type embedding. `context` is the number
-    of slots per row. `core_tokens` (0 or more) is the number of learned tokens at the start of every sample: the first
-    one is the class token, all others are registers (Darcet et al. 2024, arXiv:2309.16588). `encoder` only contains the
-    options of `model.encoder`; the encoder itself is in `cores`. `initialization` sets the initial values.
+    its head. If several inputs are in the same set, each of them has a learned type embedding. `context` is the
+    largest number of tokens of a sample. `core_tokens` (0 or more) is the number of learned tokens at the start of
+    every sample: the first one is the class token, all others are registers (Darcet et al. 2024, arXiv:2309.16588).
+    `encoder` only contains the options of `model.encoder`; the encoder itself is in `cores`. `initialization` sets the
+    initial values.
     """
 
     def __init__(

@@ -30,7 +30,9 @@ TOKENS = [
 def example_tokens() -> Tokens:
     """Returns the tokens of two samples in one row. Each has an image of 2 x 2 patches and a text."""
     position = torch.tensor([[number, *place] for number, (_, _, place, _) in enumerate(TOKENS)], dtype=torch.float32)
-    items = {key: number for number, key in enumerate(dict.fromkeys((sample, owner) for sample, owner, *_ in TOKENS), 1)}
+    items = {
+        key: number for number, key in enumerate(dict.fromkeys((sample, owner) for sample, owner, *_ in TOKENS), 1)
+    }
     return Tokens(
         input=torch.tensor([[1 if owner == "image" else 2 for _, owner, *_ in TOKENS]]),
         sample=torch.tensor([[" AB".index(sample) for sample, *_ in TOKENS]]),

@@ -51,7 +51,9 @@ def text(x: float, y: float, words: str, kind: str = "") -> str:
 def box(x: float, y: float, width: float, height: float, *lines: str, kind: str = "") -> str:
     """Returns a box with lines of text in the middle."""
     first = y + height / 2 + 4 - 8 * (len(lines) - 1)
-    words = "".join(text(x + width / 2, first + 16 * number, line, kind if number else "") for number, line in enumerate(lines))
+    words = "".join(
+        text(x + width / 2, first + 16 * number, line, kind if number else "") for number, line in enumerate(lines)
+    )
     return f"<rect class='box' rx='5' x='{x}' y='{y}' width='{width}' height='{height}'/>{words}"
 
 
@@ -88,7 +90,12 @@ def experiment() -> str:
     rows = [
         ("inputs:", "  sound: {use: audio, mels: 24}", "AudioChopper, AudioTokenizer", "one pair per input"),
         ("model:", "  width: 64, depth: 4, heads: 2", "Transformer in a Model", "one core for all inputs"),
-        ("tasks:", "  answer: {use: language_modeling}", "LanguageModeling, Unembedding", "targets, loss, metrics; head"),
+        (
+            "tasks:",
+            "  answer: {use: language_modeling}",
+            "LanguageModeling, Unembedding",
+            "targets, loss, metrics; head",
+        ),
         ("data:", "  dataset: arithmetic", "Dataset, Split, Loader", "batches"),
         ("training:", "  optimizer: {use: muon}", "Optimizer, Schedule, Trainer", "the loop"),
     ]
@@ -149,13 +156,20 @@ def tokenizers() -> str:
             )  # fmt: skip
         else:
             width = 130
-            chunks, vocabulary = trace().batch.main.chunks[panel["name"]], quickstart().choppers[panel["name"]].vocabulary
+            chunks, vocabulary = (
+                trace().batch.main.chunks[panel["name"]],
+                quickstart().choppers[panel["name"]].vocabulary,
+            )
             for number, id in enumerate(chunks.values.flatten().tolist()):
                 shown_text = vocabulary.shown(id)
-                body += cell(x + number * 34, 62, panel["colour"], "▸" if shown_text.startswith("<|") else shown_text, 30)
+                body += cell(
+                    x + number * 34, 62, panel["colour"], "▸" if shown_text.startswith("<|") else shown_text, 30
+                )
                 body += text(x + number * 34 + 14, 108, f"id {id}", "soft")
         x += max(width, 120) + 36
-    return figure(round(x), 146, body, "One raw value per input, and the tokens into which its chopper cuts it; ▸ begins a text")
+    return figure(
+        round(x), 146, body, "One raw value per input, and the tokens into which its chopper cuts it; ▸ begins a text"
+    )
 
 
 def tasks() -> str:
@@ -169,7 +183,9 @@ def tasks() -> str:
         if known.get(slot, IGNORED) != IGNORED:
             body += cell(x, 48, 6, vocabulary.shown(known[slot]).replace("<|endoftext|>", "end"))
             body += text(x + 8, 92, str(known[slot]), "soft")
-    return figure(60 + len(tokens()) * CELL, 104, body, "Only the slots of the answer have a target: the id of the next token")
+    return figure(
+        60 + len(tokens()) * CELL, 104, body, "Only the slots of the answer have a target: the id of the next token"
+    )
 
 
 def models() -> str:
@@ -192,7 +208,12 @@ def models() -> str:
                     for number in range(4))  # fmt: skip
     body += text(522, 190, "4 layers", "soft") + arrow(580, 100, 606, 100)
     body += box(610, 78, 96, 44, "head", "logits (t, v)", kind="soft")
-    return figure(712, 216, body, "All inputs become vectors of one set; one transformer reads it; the head reads the slots with a target")
+    return figure(
+        712,
+        216,
+        body,
+        "All inputs become vectors of one set; one transformer reads it; the head reads the slots with a target",
+    )
 
 
 def training() -> str:
@@ -202,11 +223,18 @@ def training() -> str:
                                                ("process 2", "micro-batch 1"), ("process 2", "micro-batch 2")]):  # fmt: skip
         y = 8 + 46 * number
         body += box(4, y, 120, 38, micro, process, kind="soft") + arrow(126, y + 19, 152, y + 19)
-        body += box(156, y, 150, 38, "sum of losses", "and number of targets", kind="soft") + arrow(308, y + 19, 346, 100)
+        body += box(156, y, 150, 38, "sum of losses", "and number of targets", kind="soft") + arrow(
+            308, y + 19, 346, 100
+        )
     body += box(350, 70, 150, 60, "gradient of the sums", "÷ number of targets", "of the global batch", kind="soft")
     body += arrow(502, 100, 528, 100) + box(532, 78, 96, 44, "clip", "training.clip", kind="soft")
     body += arrow(630, 100, 656, 100) + box(660, 78, 110, 44, "optimizer.step", "new weights", kind="soft")
-    return figure(776, 196, body, "The loss is divided once, so the number of micro-batches and processes does not change the gradient")
+    return figure(
+        776,
+        196,
+        body,
+        "The loss is divided once, so the number of micro-batches and processes does not change the gradient",
+    )
 
 
 def inference() -> str:
@@ -225,7 +253,12 @@ def inference() -> str:
             body += f"<g class='c{6 if line == 0 else 0}'><rect class='fill' x='{x + 24}' y='{33 + 20 * line}' width='{max(share * 46, 0.5):.1f}' height='10' rx='2'/></g>"
             body += text(x + 26 + share * 46, 42 + 20 * line, f"{share:.2f}", "left soft")
         written += vocabulary.shown(int(best.indices[0]))
-    return figure(10 + len(shares) * 112, 92, body, "The model writes the answer token by token: the three most likely tokens at each step")
+    return figure(
+        10 + len(shares) * 112,
+        92,
+        body,
+        "The model writes the answer token by token: the three most likely tokens at each step",
+    )
 
 
 PICTURES: dict[str, Callable[[], str]] = {

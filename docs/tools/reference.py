@@ -92,9 +92,7 @@ def entry_text(entry: Entry) -> str:
     title = f"`{entry.name}`, {words(entry.path)}" if entry.name else f"`{entry.path}`"
     parts = [f"## {title}", markdown(prose(entry.target)), f"```yaml\n{example_of(entry)}```"]
     if entry.keys:
-        rows = [
-            f"| `{key.name}` | {cell(key.type)} | {default_cell(key)} | {cell(key.text)} |" for key in entry.keys
-        ]
+        rows = [f"| `{key.name}` | {cell(key.type)} | {default_cell(key)} | {cell(key.text)} |" for key in entry.keys]
         parts.append("| key | values | default | description |\n| --- | --- | --- | --- |\n" + "\n".join(rows))
     return "\n\n".join(parts)
 
@@ -170,7 +168,9 @@ def uses(value: Any, entry: Entry, where: tuple[str, ...] = ()) -> Iterator[tupl
     if where and where[0] != entry.path.split(".")[0]:
         return
     named = value.get("use") if isinstance(value, Mapping) else value
-    if (entry.name and named == entry.name and where and same_kind(where, entry)) or (not entry.name and isinstance(value, Mapping) and fits(where, entry.path)):
+    if (entry.name and named == entry.name and where and same_kind(where, entry)) or (
+        not entry.name and isinstance(value, Mapping) and fits(where, entry.path)
+    ):
         yield where, value
     if isinstance(value, Mapping):
         for key, below in value.items():
@@ -189,7 +189,9 @@ def same_kind(where: Sequence[str], entry: Entry) -> bool:
         return True
     last = [part for part in entry.path.split(".") if part != "NAME"][-1]
     nested = {"norm", "position", "augment", "pooling", "head", "block", "feed_forward"}
-    return (last in nested and where[-1] == last) or (entry.path == "data.dataset" and where[:3] == ("data", "dataset", "of"))
+    return (last in nested and where[-1] == last) or (
+        entry.path == "data.dataset" and where[:3] == ("data", "dataset", "of")
+    )
 
 
 def dumped(where: Sequence[str], value: Any) -> str:
@@ -223,7 +225,9 @@ def commands_page() -> str:
     (choices,) = [action for action in root._actions if isinstance(action, argparse._SubParsersAction)]
     parts = ["# Commands\n\n`uv run chopmix COMMAND --help` prints the same texts."]
     for name, module in command_modules().items():
-        parts.append(f"## `chopmix {name}`\n\n{capital(module.HELP)}.\n\n```text\n{choices.choices[name].format_help()}```")
+        parts.append(
+            f"## `chopmix {name}`\n\n{capital(module.HELP)}.\n\n```text\n{choices.choices[name].format_help()}```"
+        )
     return "\n\n".join(parts) + "\n"
 
 

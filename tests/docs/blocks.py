@@ -90,12 +90,14 @@ def commands(block: Block) -> list[tuple[int, list[str]]]:
     return [(number, words) for number, line in lines if (words := words_of(line))]
 
 
-def run_page(page: Path, shortened: Callable[[list[str]], list[str]], report: Callable[[Block, str], None]) -> None:
-    """Run the blocks of a page in the working directory. `shortened` changes the words of a command; `report` receives
-    each output block and the real output of the block before it. Raises AssertionError with page and line."""
+def run_blocks(
+    blocks: Sequence[Block], shortened: Callable[[list[str]], list[str]], report: Callable[[Block, str], None]
+) -> None:
+    """Run blocks in the working directory. `shortened` changes the words of a command; `report` receives each output
+    block and the real output of the block before it. Raises AssertionError with page and line."""
     names: dict[str, Any] = {"__name__": "page"}
     output = ""
-    for block in blocks_of(page):
+    for block in blocks:
         if block.kind == "not run":
             assert block.value, f"{block.place}: write the reason, <!-- not run: REASON -->"
             continue
@@ -163,7 +165,11 @@ def check_yaml(block: Block) -> None:
         tree = yaml.safe_load(block.text)
     except yaml.YAMLError as error:
         raise AssertionError(f"{block.place}: {error}") from error
-    fixed = {entry.path: {key.name for key in entry.keys} for entry in reference()[1] if not entry.name}
+    kinds, entries = reference()
+    fixed = {entry.path: {key.name for key in entry.keys} for entry in entries if not entry.name}
+    for kind in kinds:  # `play: {...}` is short for `also: {play: {use: play, ...}}`
+        if kind.path.endswith(".also.NAME"):
+            fixed[kind.path.removesuffix(".also.NAME")] |= {*kind.registry.names()}
     if not isinstance(tree, dict) or not {*tree} & {*sections()}:
         return
     unknown = {*tree} - {*sections()}
@@ -196,10 +202,14 @@ def compare(block: Block, real: str) -> None:
 
 
 def write_outputs(page: Path) -> None:
-    """Write the real outputs of a page into it. The commands are not shortened."""
+    """Write the real outputs of a page into it. The commands are not shortened; those after the last output are not
+    run."""
     page, lines, changes = page.resolve(), page.read_text(encoding="utf-8").splitlines(), []
+    blocks = blocks_of(page)
+    last = max((number for number, block in enumerate(blocks) if block.kind == "output"), default=-1)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        run_page(page, lambda words: words, lambda block, real: changes.append((block, real)))
+        Path("configs").symlink_to(page.parents[1] / "configs")
+        run_blocks(blocks[: last + 1], lambda words: words, lambda block, real: changes.append((block, real)))
     for block, real in reversed(changes):
         start = block.line - 1
         lines[start : start + len(block.text.splitlines())] = real.rstrip().splitlines()

@@ -33,6 +33,19 @@ def groups(tmp_path):
     return [read_group(tmp_path / run) for run in ("one", "two")]
 
 
+def test_runs_without_curves_are_compared(groups, tmp_path, monkeypatch, capsys):
+    """One evaluation is not a curve: there is a table, and no picture unless it is asked for. The trained run of the
+    package is compared by its name."""
+    monkeypatch.chdir(tmp_path)
+    for file in tmp_path.glob("*/seed-*/metrics.jsonl"):
+        file.write_text(file.read_text().splitlines()[0] + "\n")
+    assert main(["compare", "one", "two", "--output", "table.csv"]) == 0
+    assert "no curves" in capsys.readouterr().out and not Path("compare.png").exists() and Path("table.csv").exists()
+    assert main(["compare", "one", "two", "--picture", "own.png"]) == 2
+    assert main(["compare", "quickstart"]) == 0
+    assert "val/exact_match" in capsys.readouterr().out
+
+
 def test_counts_are_shown_as_counts(groups):
     table = comparison_table(groups)
     cells = {metric: row for metric, *row in zip(*(list(column.cells) for column in table.columns))}

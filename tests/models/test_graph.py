@@ -219,7 +219,7 @@ def test_every_value_is_drawn():
 
 
 @pytest.mark.parametrize("kind", LEAVES, ids=lambda kind: kind.__name__)
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_a_sample_is_read_alike_wherever_it_stands(kind, data):
     """Alone in its row, packed second, with padding in front, and token by token beside a cache."""

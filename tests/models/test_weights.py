@@ -67,7 +67,7 @@ def test_weights_of_each_kernel(layout, graph, rows, bias):
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("shared", [4, 2, 1])
+@pytest.mark.parametrize("shared", [4, *(pytest.param(heads, marks=pytest.mark.system) for heads in (2, 1))])
 @pytest.mark.parametrize("graph", GRAPHS, ids=described)
 def test_weights_of_flex_attention(flex_on_a_cpu, graph, shared):  # noqa: F811
     assert_weights(choosing._plan_flex(graph, ROWS, ROWS, torch.device("cpu")), graph, ROWS, shared=shared)
