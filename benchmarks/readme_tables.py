@@ -1,9 +1,10 @@
-"""Generates the README's tables and the results in the headers of `configs/*.yaml` from `benchmarks/results/`:
+"""Generates the tables of `docs/*.md` and the README, and the results in the headers of `configs/*.yaml`, from
+`benchmarks/results/`:
 
     python benchmarks/readme_tables.py            # prints the differences; exit status 1 if there are any
-    python benchmarks/readme_tables.py --write    # writes README.md and the YAML files
+    python benchmarks/readme_tables.py --write    # writes the Markdown and the YAML files
 
-A table of the README is between `<!-- NAME -->` and `<!-- /NAME -->`; the results in a YAML begin with `# Reached` and
+A table is between `<!-- NAME -->` and `<!-- /NAME -->`; the results in a YAML begin with `# Reached` and
 end with its first comment. All numbers come from the rows that `measure.py`, `peers.py`, `generation.py`,
 `equal_steps.py` and `architectures.py` wrote; the texts in this code contain none.
 """
@@ -30,13 +31,15 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def with_tables(text: str) -> str:
-    """Returns the README with regenerated tables. Raises ValueError if a table does not have its two markers once."""
+    """Returns a page with regenerated tables. Raises ValueError if a table does not have both markers once."""
     for name, table in TABLES.items():
-        begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        if begin not in text:
+            continue
         if text.count(begin) != 1 or text.count(end) != 1:
-            raise ValueError(f"README.md must contain {begin.strip()} and {end.strip()} exactly once")
+            raise ValueError(f"a page must contain {begin.strip()} and {end} exactly once")
         before, _, rest = text.partition(begin)
-        text = before + begin + table() + end + rest.partition(end)[2]
+        text = before + begin + table() + "\n" + end + rest.partition(end)[2]
     return text
 
 
@@ -57,8 +60,12 @@ def with_head(text: str, comment: str) -> str:
 
 
 def expected_files() -> dict[Path, str]:
-    """The README and the YAML files with their expected contents."""
-    texts = {README: with_tables(README.read_text(encoding="utf-8"))}
+    """The pages and the YAML files with their expected contents. Raises ValueError if no page has a table."""
+    pages = {file: file.read_text(encoding="utf-8") for file in (README, *sorted(README.parent.glob("docs/*.md")))}
+    for name in TABLES:
+        if not any(f"<!-- {name} -->\n" in text for text in pages.values()):
+            raise ValueError(f"no page contains <!-- {name} -->")
+    texts = {file: with_tables(text) for file, text in pages.items()}
     for row in REACHED:
         file = README.parent / "configs" / f"{row.config}.yaml"
         texts[file] = with_head(file.read_text(encoding="utf-8"), row.comment())
@@ -67,7 +74,7 @@ def expected_files() -> dict[Path, str]:
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--write", action="store_true", help="write README.md and the YAML files")
+    options.add_argument("--write", action="store_true", help="write the Markdown and the YAML files")
     arguments, differ = options.parse_args(), False
     for file, text in expected_files().items():
         old = file.read_text(encoding="utf-8")

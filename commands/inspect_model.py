@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from .options.shared import add_config, add_inputs, config_of, parse_samples, trust_of, with_output_hint
 
 if TYPE_CHECKING:
-    from ..experiment.inspection import Shown
+    from ..experiment.inspection import Choice, Shown
+    from ..experiment.settings.config import Config
 
 HELP = "show the tokens and the attention of a sample"
 OF_RUN = ("input", "sample", "other", "task", "layers", "animate")
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
         inspect_text(config)
     for change in read_changes(config.out) if config.in_run else ():
         print(*map(printable, change.lines()), sep="\n")
-    shown = shown_of(options, config, choice)
+    shown, choice = shown_of(options, config, choice)
     page = output_folder(config.out) / "inspect.html" if config.in_run else Path(f"{config.path.stem}.html")
     with with_output_hint("--output FILE"):
         print(printable(str(write_page(shown, Path(options.output or page), choice))))
@@ -57,9 +58,9 @@ def run(options: argparse.Namespace) -> None:
         print(printable(write_animation(shown, Path(options.animate), choice)))
 
 
-def shown_of(options: argparse.Namespace, config, choice) -> Shown:
-    """Returns what the page is about: the trained run, or, for a YAML file or with overrides, the configuration. Raises
-    RunError if an option needs a trained run."""
+def shown_of(options: argparse.Namespace, config: Config, choice: Choice) -> tuple[Shown, Choice]:
+    """Returns what the page is about, the trained run, or, for a YAML file or with overrides, the configuration; and
+    the choice with the sample of `--input`. Raises RunError if an option needs a trained run."""
     from dataclasses import replace
 
     from ..experiment.inspection import trained, untrained
@@ -74,12 +75,12 @@ def shown_of(options: argparse.Namespace, config, choice) -> Shown:
             if len(samples) != 1:
                 raise RunError(f"--input names {len(samples)} samples; the page shows one")
             choice = replace(choice, inputs=samples[0])
-        return trained(run, choice)
+        return trained(run, choice), choice
     if unusable := next((f"--{name}" for name in (*OF_RUN, "split") if getattr(options, name)), ""):
         raise RunError(f"{unusable} needs the folder of a trained run, without KEY=VALUE")
     if config.in_run:
         say_aside(f"{config.out}: the page shows the configuration without its trained weights")
-    return untrained(config)
+    return untrained(config), choice
 
 
 def layers_of(text: str | None) -> list[int]:

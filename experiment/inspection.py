@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -180,14 +180,17 @@ def write_page(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
 
 
 def write_animation(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
-    """Write an animated picture of the sample (`inference/animation.py`). Returns a sentence about it. Raises RunError
-    if a text is generated for the sample, but the sample does not have it, OSError if the file cannot be written."""
-    task = choice.task or next(iter(shown.trace.batch.targets), "")
+    """Write an animated picture of the sample (`inference/animation.py`). If a text is predicted that the sample of the
+    user does not have, it is generated first. Returns a sentence about the file. Raises RunError if there is nothing to
+    predict, OSError if the file cannot be written."""
+    task = choice.task or next(iter(shown.trace.batch.targets))
     answers = predictions(shown.run, shown.split, shown.index) if isinstance(shown.split, SampleSplit) else {}
-    if task not in shown.trace.outputs:
-        target = shown.tasks[task].target if task else ", ".join(each.target for each in shown.tasks.values())
-        raise RunError(f"--animate shows how a text is generated; add the text to the sample: --input {target}=TEXT")
     answer = short_text(answers[task]) if task in answers else shown.trace.text_of(task, shown.trace.outputs[task])
+    target = shown.tasks[task].target
+    if shown.tasks[task].needs.generates and choice.inputs and target not in choice.inputs and answer:
+        shown = trained(shown.run, replace(choice, inputs={**choice.inputs, target: answer}))
+    if not answer:
+        raise RunError(f"the model predicts nothing for {target!r}: --animate has nothing to show")
     picture = animated(explorer_of(shown), shown.trace, task, answer)
     write_text(file, picture)
     return f"{file}: {len(picture.encode()) / 1000:,.0f} kB"
@@ -530,7 +533,7 @@ def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
     """
     console = plain_console(highlight=False)
     choppers, _, split = open_untrained(config)
-    (name,) = choppers
+    name = next(iter(choppers))
     encoding = choppers[name].vocabulary
     description = f"input {name!r}: {encoding.name}, {encoding.size:,} ids; start token {encoding.start}"
     console.print(description)

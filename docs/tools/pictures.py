@@ -109,14 +109,15 @@ def experiment() -> str:
 
 
 def data() -> str:
-    """The rows of a batch: samples next to each other, one colour per input."""
-    indices = list(split().all())[:5]
-    batch = split().batch(indices)
-    planned, body = batch.main, ""
-    rows, n = planned.tokens.shape
+    """Rows of a batch: samples next to each other, one colour per input."""
+    train = quickstart().open("train")
+    planned, body = train.batch(train.plan(seed=0, step=0), training=True).main, ""
+    n = planned.tokens.shape[1]
     names, size = list(quickstart().model.inputs), 14
-    for row in range(rows):
-        y = 30 + row * (size + 8)
+    several = [row for row, samples in enumerate(planned.tokens.sample.tolist()) if len({*samples} - {0}) > 1]
+    chosen = sorted({0, 1, 2, 3, *several[:2]})
+    for number, row in enumerate(chosen):
+        y = 30 + number * (size + 8)
         body += text(4, y + 11, f"row {row + 1}", "left soft")
         before = 0
         for slot in range(n):
@@ -133,8 +134,9 @@ def data() -> str:
         cell(50 + 110 * number, 4, number + 1, size=size, filled=True) + text(68 + 110 * number, 15, name, "left")
         for number, name in enumerate(names)
     )
-    return figure(60 + n * size, 40 + rows * (size + 8), legend + body,
-                  f"{len(indices)} samples in {rows} rows of {n} slots; dashed lines begin a sample, grey slots are padding")  # fmt: skip
+    return figure(60 + n * size, 40 + len(chosen) * (size + 8), legend + body,
+                  f"Some rows of the first training batch, of {n} slots: short samples share a row, dropped inputs add no "
+                  "tokens; dashed lines begin a sample, grey slots are padding")  # fmt: skip
 
 
 def tokenizers() -> str:
@@ -190,7 +192,7 @@ def tasks() -> str:
 
 def models() -> str:
     """The vectors of all inputs in one set, the mask of the row, layers and heads."""
-    row, size = tokens(), 9
+    row = tokens()
     body = "".join(box(8, 10 + 46 * number, 150, 36, f"{name}: tokenizer", "+ type embedding", kind="soft")
                    for number, name in enumerate(quickstart().model.inputs))  # fmt: skip
     body += "".join(arrow(160, 28 + 46 * number, 196, 100) for number in range(4))

@@ -148,33 +148,60 @@ def configurations() -> tuple[Mapping[str, Any], ...]:
 
 
 def example_of(entry: Entry) -> str:
-    """Returns an example as YAML: the shortest use in `configs/`, or else the required keys with placeholders' values
-    from `EXAMPLES`."""
-    found = [dumped(where, value) for tree in configurations() for where, value in uses(tree, entry)]
-    if found:
+    """Returns an example as YAML: the shortest use in `configs/`, or an entry of EXAMPLES, or the name alone."""
+    if found := [dumped(place, value, tree) for tree in configurations() for place, value in uses(tree, entry)]:
         return min(found, key=len)
-    place = entry.path.replace("NAME", OWN_NAMES.get(entry.path.split(".")[0], "name")).split(".")
-    return dumped(place, EXAMPLES.get(entry.title, entry.name))
+    if entry.title in EXAMPLES:
+        return f"{EXAMPLES[entry.title]}\n"
+    *place, last = entry.path.replace("NAME", "name").split(".")
+    return dumped([*place, last], entry.name, yaml.safe_load(OWNERS.get(entry.path, "{}")))
 
 
-OWN_NAMES = {"inputs": "sound", "tasks": "answer", "evaluation": "own", "logging": "own"}
-"""The names of inputs and tasks in examples that are not from a file."""
-EXAMPLES: dict[str, Any] = {}
-"""The values of examples of parts that no configuration uses and that need options."""
+OWNERS = {
+    "inputs.NAME.position": "inputs: {name: {use: audio, rate: 16000}}",
+    "inputs.NAME.norm": "inputs: {name: {use: category, size: 3}}",
+    "tasks.NAME.pooling": "tasks: {name: {use: classification, target: label}}",
+    "tasks.NAME.head": "tasks: {name: {use: masked_modeling, target: text}}",
+    "data.dataset.function": "data: {dataset: {use: in_context}}",
+}
+"""What the examples of parts that no configuration uses are a part of."""
+TABLE = "{use: table, train: log.csv, time: time, window: 5 s,"
+EXAMPLES = {
+    "inputs.NAME.position: learned_grid": "inputs: {photo: {use: image, patch_size: 4, position: learned_grid}}",
+    "inputs.NAME.position: sinusoidal_grid": "inputs: {photo: {use: image, patch_size: 4, position: sinusoidal_grid}}",
+    "data.dataset: hugging_face": "data: {dataset: {use: hugging_face, path: uoft-cs/cifar10, test: test}, columns: {image: img}}",
+    "data.dataset: idx": "data: {dataset: {use: idx, train: train-images-idx3-ubyte, val: t10k-images-idx3-ubyte}}",
+    "data.dataset: image_folder": "data: {dataset: {use: image_folder, train: photos}, split: {val: 0.1, test: 0.1}}",
+    "data.dataset: manifest": "data: {dataset: {use: manifest, train: list.csv, columns: [path, label], files: [path]}, columns: {sound: path}}",
+    "data.dataset: parallel_text": "data: {dataset: {use: parallel_text, train: {english: train.en, german: train.de}}}",
+    "data.dataset: text": 'data: {dataset: {use: text, train: "essays/**/*.txt"}}',
+    "data.dataset: torchvision_data": "data: {dataset: {use: torchvision_data, dataset: FashionMNIST, download: true}}",
+    "data.dataset: webdataset": 'data: {dataset: {use: webdataset, train: "shards/train-*.tar", columns: {image: png, label: cls}}}',
+    "data.dataset: table": f"data:\n  dataset: {TABLE}\n            streams: {{motion: {{columns: [x, y, z], rate: 10}}}}, label: {{column: state, at: last}}}}",
+    "data.dataset.streams.NAME": f"data:\n  dataset: {TABLE}\n            streams: {{climate: {{columns: [temp, pressure], every: 1 s}}}}}}",
+    "data.dataset.label": f"data:\n  dataset: {TABLE}\n            streams: {{motion: {{columns: [x, y]}}}}, label: {{column: state, at: most}}}}",
+    "data.dataset.of: folder": "data: {dataset: {use: episodes, of: {use: folder, path: recorded/cartpole}, window: 20}}",
+    "data.dataset.of: minari": "data: {dataset: {use: episodes, of: {use: minari, path: minari/pong}, window: 20}}",
+    "training.stop": "training: {epochs: 100, stop: {metric: val/loss, patience: 5}}",
+    "evaluation.also.NAME.plan": "evaluation: {play: {plan: {beams: 16, horizon: 12}}}",
+    "logging": "logging: {every: 50, also: {remote: {use: wandb, project: digits}}}",
+}  # fmt: skip
+"""The examples of other parts that no configuration uses."""
 
 
-def uses(value: Any, entry: Entry, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def uses(value: Any, entry: Entry, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yields (place, value) for each place in a configuration where a mapping or a part stands."""
-    if where and where[0] != entry.path.split(".")[0]:
+    if place and place[0] != entry.path.split(".")[0]:
         return
     named = value.get("use") if isinstance(value, Mapping) else value
-    if (entry.name and named == entry.name and where and same_kind(where, entry)) or (
-        not entry.name and isinstance(value, Mapping) and fits(where, entry.path)
+    complete = isinstance(value, Mapping) or all(key.default is not ... for key in entry.keys)
+    if (entry.name and named == entry.name and place and complete and same_kind(place, entry)) or (
+        not entry.name and isinstance(value, Mapping) and fits(place, entry.path)
     ):
-        yield where, value
+        yield place, value
     if isinstance(value, Mapping):
         for key, below in value.items():
-            yield from uses(below, entry, (*where, str(key)))
+            yield from uses(below, entry, (*place, str(key)))
 
 
 def fits(where: Sequence[str], path: str) -> bool:
@@ -194,12 +221,22 @@ def same_kind(where: Sequence[str], entry: Entry) -> bool:
     )
 
 
-def dumped(where: Sequence[str], value: Any) -> str:
-    """Returns a value at its place in a YAML, as text."""
-    for name in reversed(where):
-        value = {name: value}
-    text = yaml.safe_dump(value, sort_keys=False, width=100, default_flow_style=None, allow_unicode=True)
-    return re.sub(r"(?m)^( *)([\w.]+): \{\}$", r"\1\2:", text)
+def dumped(place: Sequence[str], value: Any, tree: Mapping[str, Any]) -> str:
+    """Returns a value at its place in a YAML, as text. Of the mappings around it, only what names the part (`use`, and
+    options that the part requires) is repeated from `tree`."""
+    above: list[Any] = [tree]
+    for name in place[:-1]:
+        above.append(above[-1].get(name, {}) if isinstance(above[-1], Mapping) else {})
+    for name, outer in zip(reversed(place), reversed(above)):
+        kept = (
+            {key: outer[key] for key in KEPT if isinstance(outer, Mapping) and key in outer} if len(place) > 1 else {}
+        )
+        value = {**(kept if "use" in kept else {}), name: value}
+    return yaml.safe_dump(value, sort_keys=False, width=100, default_flow_style=None, allow_unicode=True)
+
+
+KEPT = ("use", "same_as", "target", "input", "patch_size", "encoding", "rate", "channels", "size", "at", "source")
+"""The keys that are repeated of the mappings around an example."""
 
 
 # ------------------------------------------------------------------------------------- graphs, commands, Python

@@ -152,6 +152,49 @@ def test_a_text_corpus_has_a_page_of_its_learned_attention(tiny_run, tmp_path, c
     assert main(["inspect", str(tiny_run), "--input", "text=chop", "--output", str(tmp_path / "own.html")]) == 0
 
 
+@pytest.mark.parametrize("task", ["masked_modeling", "masked_diffusion", "span_corruption"])
+def test_windows_of_a_corpus_have_pages_and_pictures(task, tmp_path, monkeypatch, capsys):
+    """For every task that hides parts of a text."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("Chop up everything and throw it into the mix. " * 200)
+    inputs = {"text": {"use": "text", "encoding": "bytes"}}
+    tree = {"inputs": inputs, "model": {"width": 16, "depth": 2, "heads": 2, "context": 32, "attention": "same_sample"},
+            "tasks": {"fill": {"use": task, "target": "text"}},
+            "data": {"dataset": {"use": "text", "train": "text.txt"}}, "out": "run", "logging": {"tensorboard": False},
+            "training": {"steps": 2, "tokens_per_step": 340 if task == "span_corruption" else 128}, "evaluation": {"sample_tokens": 2}}  # fmt: skip
+    if task == "span_corruption":
+        tree["inputs"]["spans"] = {"same_as": "text"}
+        tree["tasks"]["fill"] |= {"source": "text", "target": "spans"}
+        tree["model"] |= {"encoder": {"depth": 1, "context": 32}, "attention": "causal & same_sample"}
+    Path("fill.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert main(["train", "fill.yaml"]) == 0
+    assert main(["inspect", "run", "--sample", "3", "--animate", "picture.svg"]) == 0
+    assert (
+        "sample window 3 of val" in Path("run/inspect.html").read_text() and Path("picture.svg").stat().st_size > 5000
+    )
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--animate", "picture.gif"], "--animate picture.gif: the name of the file must end in .svg"),
+        (["--animate", "picture.svg"], "the model predicts nothing for 'answer'"),  # it has been trained for two steps
+        (["model.depth=1", "--animate", "picture.svg"], "--animate needs the folder of a trained run"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_refused(run, capsys, words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in said(capsys, "inspect", run, *words)
+
+
+def test_a_text_that_the_sample_lacks_is_generated_for_the_picture(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["inspect", "quickstart", "--input", "operator=+", "--animate", "picture.svg"]) == 0
+    assert "+" in re.search("class='final'.*?>(.*?)<", Path("picture.svg").read_text())[1]
+    assert Path("picture.svg").read_text().count("class='lines ") >= 4
+    assert "picture.svg" in said(capsys, "inspect", "quickstart", "--animate", "picture.svg/more.svg")
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_several_tasks_and_missing_inputs_have_pages(precision, tmp_path, monkeypatch):
     """A task that hides parts of an input is shown alone; a sample may lack any input."""
