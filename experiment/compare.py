@@ -13,12 +13,12 @@ from typing import Any
 import yaml
 from rich.table import Table
 
+from ..files.pictures import LINES, picture
 from ..files.printing import figure_text, printable
 from ..files.progress import counted
 from ..files.reading import read_text
 from ..files.rows import ending_of, row_file
-from ..files.writing import make_folder, not_written, write_text
-from ..inference.document import COLOURS
+from ..files.writing import write_bytes, write_text
 from ..training.log import read_metrics
 from .results import by_setting, main_metrics, read_results, short_setting
 from .run_folder import RunError
@@ -27,7 +27,6 @@ Curve = list[tuple[int, float]]
 """(step, value) pairs in the order of the steps."""
 TABLES = (".csv", ".md", ".tex")
 """The file extensions that `write_comparison` accepts."""
-LINES = (*COLOURS[1:], COLOURS[0])
 """The colours of groups."""
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 """The file extensions that `draw_curves` accepts."""
@@ -230,8 +229,6 @@ def draw_curves(groups: Sequence[Group], file: Path) -> None:
     """Draw a picture with a panel for each metric of `main_curves`. A group has one colour: a line for the mean over
     its seeds, a band of one standard deviation around it, and a thin line for each seed. Raises RunError if the file
     extension is not in PICTURES or if there is no curve to draw, OSError if the file cannot be written."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     if file.suffix.lower() not in PICTURES:
@@ -242,8 +239,8 @@ def draw_curves(groups: Sequence[Group], file: Path) -> None:
         raise RunError(f"there is no curve to draw: {names} have no common metric that changes from step to step")
     columns = min(3, len(metrics))
     rows = -(-len(metrics) // columns)
-    with rc_context({"text.parse_math": False}):  # a `$` in a name does not begin a formula
-        figure = Figure(figsize=(4.2 * columns, 3 * rows + 0.3), layout="constrained")
+
+    def draw(figure: Any) -> None:
         panels = [*figure.subplots(rows, columns, squeeze=False).flat]
         for unused in panels[len(metrics) :]:
             unused.set_axis_off()
@@ -252,18 +249,14 @@ def draw_curves(groups: Sequence[Group], file: Path) -> None:
                 draw_group(panel, [curves[metric] for curves in group.curves.values() if metric in curves],
                            LINES[number % len(LINES)])  # fmt: skip
             panel.set(title=printable(metric), xlabel="step")
-            panel.grid(alpha=0.3)
-            panel.spines[["top", "right"]].set_visible(False)
+            panel.grid()
         names = [printable(group.name) + seeds_of(group) for group in groups]
         lines = [
             Line2D([], [], color=LINES[number % len(LINES)], label=f" {name}") for number, name in enumerate(names)
         ]
-        figure.legend(handles=lines, loc="outside lower center", ncols=min(len(names), 4), fontsize=8, frameon=False)
-    make_folder(file.parent)
-    try:
-        figure.savefig(file, dpi=120)
-    except (OSError, ValueError) as error:
-        raise not_written(file, error) from error
+        figure.legend(handles=lines, loc="outside lower center", ncols=min(len(names), 4))
+
+    write_bytes(file, picture(draw, (4.2 * columns, 3 * rows + 0.3), file.suffix.lower()[1:]))
 
 
 def seeds_of(group: Group) -> str:

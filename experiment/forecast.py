@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from jaxtyping import Float
 
 from ..data.datasets.table import Table
 from ..data.table_files import moment
+from ..files.pictures import picture
 from ..files.writing import write_bytes
 from ..tasks.forecast import Forecast
 from ..tasks.measuring.forecast_report import LABELS
@@ -140,14 +140,10 @@ def next_steps(
 
 def write_picture(path: Path, forecasts: Sequence[NextSteps]) -> None:
     """Writes a picture (PNG) with a row for each channel."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     parts = [(each, channel) for each in forecasts for channel in each.answer["values"]]
-    with rc_context({"text.parse_math": False}):  # a `$` in a name does not begin a formula
-        figure = Figure(figsize=(9.0, 1.2 + 2.8 * len(parts)), layout="constrained")
+
+    def draw(figure: Any) -> None:
         for canvas, (each, channel) in zip(figure.subplots(len(parts), squeeze=False)[:, 0], parts):
             each.draw(channel, canvas)
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=110)
-    write_bytes(path, content.getvalue())
+
+    write_bytes(path, picture(draw, (9.0, 1.2 + 2.8 * len(parts))))

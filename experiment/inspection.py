@@ -17,10 +17,11 @@ from torch import Tensor
 
 from ..data.sampler import SampleIndex
 from ..data.split import SampleSplit, Split
+from ..files.pictures import COLOURS
 from ..files.printing import plain_console, printable
 from ..files.writing import write_text
-from ..inference.animation import animated
-from ..inference.document import COLOURS, Line, bars, chart, document, escaped, section, table
+from ..inference.animation import PROMPT, animated
+from ..inference.document import Line, bars, chart, document, escaped, section, table
 from ..inference.evaluators.attribution import measure_attribution
 from ..inference.explorer import Explorer, ShownSet, View, colour_of, shown_set, token_texts
 from ..inference.predict import stream_predictions
@@ -32,6 +33,7 @@ from ..models.leaks import leaks
 from ..models.model import Model
 from ..models.tokens import CORE, PADDING, Tokens
 from ..tasks.base import Task
+from ..tasks.language_modeling import LanguageModeling
 from ..tokenizers.base import Chopper
 from .build import build_model, choppers_and_tasks, open_split
 from .changes import read_changes
@@ -44,6 +46,8 @@ TEXT_COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #355
 """The background colours of neighbouring tokens in the terminal."""
 FEW = 24
 """The largest number of targets of a task that the page lists."""
+CONTINUED = 24
+"""The number of tokens with which `--animate` continues a text."""
 CANDIDATES = 200
 """The number of samples among which the one is searched whose inputs replace those of the shown sample."""
 
@@ -180,18 +184,28 @@ def write_page(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
 
 
 def write_animation(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
-    """Write an animated picture of the sample (`inference/animation.py`). If a text is predicted that the sample of the
-    user does not have, it is generated first. Returns a sentence about the file. Raises RunError if there is nothing to
-    predict, OSError if the file cannot be written."""
-    task = choice.task or next(iter(shown.trace.batch.targets))
-    answers = predictions(shown.run, shown.split, shown.index) if isinstance(shown.split, SampleSplit) else {}
-    answer = short_text(answers[task]) if task in answers else shown.trace.text_of(task, shown.trace.outputs[task])
-    target = shown.tasks[task].target
-    if shown.tasks[task].needs.generates and choice.inputs and target not in choice.inputs and answer:
-        shown = trained(shown.run, replace(choice, inputs={**choice.inputs, target: answer}))
+    """Write an animated picture of the sample (`inference/animation.py`). A text that the sample of the user does not
+    have is generated first. A model of one text continues the text of the user, or the first tokens of the window.
+    Returns a sentence about the file. Raises RunError if there is nothing to predict, OSError if the file cannot be
+    written."""
+    name = choice.task or next(iter(shown.trace.batch.targets))
+    task, run, trace, prompt = shown.tasks[name], shown.run, shown.trace, PROMPT
+    answers = predictions(run, shown.split, shown.index) if isinstance(shown.split, SampleSplit) else {}
+    answer = short_text(answers[name]) if name in answers else trace.text_of(name, trace.outputs[name])
+    others = {each for planned in trace.batch.sets.values() for each in planned.chunks} - {task.target}
+    if isinstance(task, LanguageModeling) and not others:
+        text = (choice.inputs or shown.inputs).get(task.target)
+        if text is None:
+            vocabulary = shown.choppers[task.target].vocabulary
+            text = vocabulary.decode(trace.batch.main.chunks[task.target].values.flatten()[:PROMPT].tolist())
+        answer = run.generate(text, max_tokens=CONTINUED, temperature=0)
+        prompt = shown.choppers[task.target].count(text)
+        shown = trained(run, replace(choice, inputs={task.target: text + answer}))
+    elif task.needs.generates and choice.inputs and task.target not in choice.inputs and answer:
+        shown = trained(run, replace(choice, inputs={**choice.inputs, task.target: answer}))
     if not answer:
-        raise RunError(f"the model predicts nothing for {target!r}: --animate has nothing to show")
-    picture = animated(explorer_of(shown), shown.trace, task, answer)
+        raise RunError(f"the model predicts nothing for {task.target!r}: --animate has nothing to show")
+    picture = animated(explorer_of(shown), shown.trace, name, answer, prompt)
     write_text(file, picture)
     return f"{file}: {len(picture.encode()) / 1000:,.0f} kB"
 

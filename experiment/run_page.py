@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ..data.split import SampleSplit, spread
+from ..files.pictures import COLOURS
 from ..files.printing import figure_text, printable
 from ..files.reading import read_bytes, read_text
 from ..files.writing import write_text
-from ..inference.document import COLOURS, Line, bars, chart, document, escaped, section, table
+from ..inference.document import Line, bars, chart, document, escaped, section, table
 from ..inference.explorer import colour_of
 from ..inference.generate import Generating, joined, stream_prompts
 from ..inference.pages import cell_html, draws, generated_rows, media_cell

@@ -1,6 +1,6 @@
 """An animated picture of what a model does with a sample: its inputs are chopped into tokens, the tokens are mixed into
-one set, the model attends to them, and predicts. The file is an SVG without scripts. It follows light and dark mode, and
-shows its last state if the reader prefers reduced motion."""
+one set, the model attends to them, and predicts. The file is an SVG without scripts. It follows light and dark mode,
+and shows its last state if the reader prefers reduced motion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .document import COLOURS, escaped
+from ..files.pictures import COLOURS
+from .document import escaped
 from .explorer import Explorer, ShownSet, colour_of
 from .tracing import Trace
 
@@ -54,8 +55,10 @@ class Box:
         return self.x + self.width / 2
 
 
-def animated(explorer: Explorer, trace: Trace, task: str, answer: str) -> str:
-    """Returns the picture as SVG. `answer`: what the task predicts, as a text; `trace`: of the sample of `explorer`."""
+def animated(explorer: Explorer, trace: Trace, task: str, answer: str, prompt: int = PROMPT) -> str:
+    """Returns the picture as SVG. `answer`: what the task predicts, as a text; `trace`: of the sample of `explorer`.
+    `prompt`: the number of tokens that are read before the first prediction, if the set has no other input than the
+    predicted text."""
     shown = explorer.sets[0]  # the encoder, or the only set
     target = trace.tasks[task].target
     data, names = explorer.set_data(shown), list(trace.model.inputs)
@@ -63,7 +66,7 @@ def animated(explorer: Explorer, trace: Trace, task: str, answer: str) -> str:
     generated = names.index(target) + 1 if target in names and trace.tasks[task].needs.generates else None
     sources = [number for number, group in enumerate(shown.groups) if owners[group[0]] != generated]
     if not sources:  # a language model of one text: its beginning is the prompt
-        sources = list(range(min(PROMPT, len(shown.groups) - 1)))
+        sources = list(range(min(prompt, len(shown.groups) - 1)))
     steps = steps_of(shown, trace, task, answer, sources)
     boxes, height = rows_of(len(sources) + (len(steps) if generated else 0))
     panels = [
@@ -89,12 +92,13 @@ def animated(explorer: Explorer, trace: Trace, task: str, answer: str) -> str:
     style = "\n".join([STYLE, *(f".c{n}{{--tint:{tint}}}" for n, tint in enumerate(COLOURS)), *keyframes(len(steps))])
     total, end = height + 92, answer if len(answer) <= 80 else f"{answer[:79]}…"
     description = (
-        f"{', '.join(panel['name'] for panel in panels)} are chopped into {len(sources)} tokens, which the model reads as "
-        f"one set; its answer is {answer}."
+        f"{', '.join(panel['name'] for panel in panels)}: {len(sources)} tokens, which the model reads as one set; its "
+        f"answer is {answer}."
     )
     return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {total:.0f}' width='{WIDTH}' height='{total:.0f}' "
-        f"role='img'><title>What the model does with a sample</title><desc>{escaped(description)}</desc>"
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {total:.0f}' width='{WIDTH}' "
+        f"height='{total:.0f}' role='img'><title>What the model does with a sample</title>"
+        f"<desc>{escaped(description)}</desc>"
         f"<style>{style}</style><defs>{''.join(pictures)}</defs>"
         f"<rect class='page' width='{WIDTH}' height='{total:.0f}' rx='8'/>{headings()}"
         f"<g class='scene'>{''.join(pieces)}{reading}"
@@ -173,7 +177,8 @@ def defined(panel: dict, number: int) -> str:
     if "picture" not in panel:
         return ""
     width, height = panel["columns"] * 100, panel["rows"] * 100
-    return f"<image id='p{number}' width='{width}' height='{height}' preserveAspectRatio='none' href='{panel['picture']}'/>"
+    size = f"width='{width}' height='{height}' preserveAspectRatio='none'"
+    return f"<image id='p{number}' {size} href='{panel['picture']}'/>"
 
 
 def piece(panel: dict, place: Box, index: int, text: str, end: Box, number: int) -> str:
@@ -206,7 +211,8 @@ def label(text: str, width: float, height: float) -> str:
     """Returns a text in the middle of a box; a long one is smaller."""
     text = "▸" if text.startswith("<|") else text  # a token that begins or ends a text
     size = min(height * 0.62, 1.5 * width / max(len(text), 1))
-    return f"<text style='font-size:{size:.1f}px' x='{width / 2:.1f}' y='{height / 2 + size * 0.35:.1f}'>{escaped(text)}</text>"
+    place = f"x='{width / 2:.1f}' y='{height / 2 + size * 0.35:.1f}'"
+    return f"<text style='font-size:{size:.1f}px' {place}>{escaped(text)}</text>"
 
 
 def read(
@@ -231,7 +237,8 @@ def read(
         )
     written = (
         f"<g class='written w{number} c{colour}' transform='translate({end.x:.1f} {end.y:.1f})'>"
-        f"<rect class='blank' width='{end.width:.1f}' height='{end.height:.1f}'/>{label(step.text, end.width, end.height)}"
+        f"<rect class='blank' width='{end.width:.1f}' height='{end.height:.1f}'/>"
+        f"{label(step.text, end.width, end.height)}"
         f"<rect class='frame solid' width='{end.width:.1f}' height='{end.height:.1f}'/></g>"
     ) if ends else ""  # fmt: skip
     return f"<g class='lines l{number}'>{''.join(lines)}</g>{written}"

@@ -5,20 +5,17 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..files.pictures import picture
 from ..files.printing import printable
 
 WEB = Path(__file__).parent / "web"
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 """The content security policy of a page: everything that it shows is inside the page."""
-COLOURS = ("#8a8f98", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b0a000")
-"""The colours of inputs, which people with colour blindness can distinguish (Okabe & Ito 2008). Number 0 is for core
-tokens. In the style sheet they are called `--c0`, `--c1`, ..."""
 
 
 @cache
@@ -84,12 +81,8 @@ def bars(values: Mapping[str, float], unit: str, colours: Mapping[str, str], dig
 def drawing(draw: Callable[[Any], None], size: tuple[float, float], bare: bool = False) -> str:
     """Returns a drawing as the address of an embedded PNG. `draw` draws on matplotlib's Axes; `size` is its width and
     height in inches. `bare`: without axes and margins, so that the drawing fills the picture."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
-    content = io.BytesIO()
-    with rc_context({"text.parse_math": False}):  # a `$` in a name does not begin a formula
-        figure = Figure(figsize=size, layout=None if bare else "constrained")
+    def on_figure(figure: Any) -> None:
         canvas = figure.add_axes((0, 0, 1, 1)) if bare else figure.subplots()
         draw(canvas)
         if bare:
@@ -98,8 +91,8 @@ def drawing(draw: Callable[[Any], None], size: tuple[float, float], bare: bool =
             canvas.set_aspect("auto")
             if legend := canvas.get_legend():
                 legend.remove()
-        figure.savefig(content, format="png", dpi=110)
-    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+    return f"data:image/png;base64,{base64.b64encode(picture(on_figure, size, bare=bare)).decode()}"
 
 
 class Line(NamedTuple):

@@ -19,11 +19,12 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ..files.pictures import COLOURS
 from ..files.reading import DataError
 from ..models.batch import SetPlan
 from ..models.tokens import CORE, PADDING
 from ..tokenizers.base import Chopper
-from .document import COLOURS, drawing
+from .document import drawing
 
 MOST = 256
 """The largest number of tokens of a set that a page shows separately."""

@@ -9,7 +9,6 @@ answers.
 from __future__ import annotations
 
 import html
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.samples import Samples
+from ..files import pictures
 from ..files.printing import printable
 from ..files.records import Record, read_record
 from ..files.rows import row_file
@@ -135,15 +135,7 @@ def file_name(text: str) -> str:
 
 def drawn(picture: Picture) -> bytes:
     """Returns a picture as PNG."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"text.parse_math": False}):  # the names of classes may contain $
-        figure = Figure(figsize=picture.size, layout="constrained")
-        picture.draw(figure.subplots())
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=110)
-    return content.getvalue()
+    return pictures.picture(lambda figure: picture.draw(figure.subplots()), picture.size)
 
 
 def table_html(table: Table, file: str) -> str:

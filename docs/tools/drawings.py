@@ -1,6 +1,6 @@
 """The pictures of the documentation, a Sphinx extension: ```` ```{mask} EXPRESSION ```` draws the mask of an attention
-expression, ```` ```{picture} NAME ```` a picture of `pictures.py`. They are SVG inside the page, so their colours follow
-light and dark mode."""
+expression, ```` ```{picture} NAME ```` a picture of `pictures.py`. They are SVG inside the page, so their colours
+follow light and dark mode."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def sections_of(name: str) -> str:
 
 
 TOP = {
-    "inputs": "The inputs of the model by name. Each is a part that chops one modality: `image: {use: image, patch_size: 4}`.",
+    "inputs": "The inputs of the model by name. Each chops one modality: `image: {use: image, patch_size: 4}`.",
     "tasks": "What the model learns, by name: `digit: {use: classification, target: label}`.",
     "out": "The folder of the run. Default: `runs/` and the path of the YAML file below `configs/`.",
     "from": "A run, or a list of runs, whose weights are the initial weights of this one.",
@@ -152,7 +152,7 @@ def example_of(entry: Entry) -> str:
     if found := [dumped(place, value, tree) for tree in configurations() for place, value in uses(tree, entry)]:
         return min(found, key=len)
     if entry.title in EXAMPLES:
-        return f"{EXAMPLES[entry.title]}\n"
+        return EXAMPLES[entry.title]
     *place, last = entry.path.replace("NAME", "name").split(".")
     return dumped([*place, last], entry.name, yaml.safe_load(OWNERS.get(entry.path, "{}")))
 
@@ -165,28 +165,8 @@ OWNERS = {
     "data.dataset.function": "data: {dataset: {use: in_context}}",
 }
 """What the examples of parts that no configuration uses are a part of."""
-TABLE = "{use: table, train: log.csv, time: time, window: 5 s,"
-EXAMPLES = {
-    "inputs.NAME.position: learned_grid": "inputs: {photo: {use: image, patch_size: 4, position: learned_grid}}",
-    "inputs.NAME.position: sinusoidal_grid": "inputs: {photo: {use: image, patch_size: 4, position: sinusoidal_grid}}",
-    "data.dataset: hugging_face": "data: {dataset: {use: hugging_face, path: uoft-cs/cifar10, test: test}, columns: {image: img}}",
-    "data.dataset: idx": "data: {dataset: {use: idx, train: train-images-idx3-ubyte, val: t10k-images-idx3-ubyte}}",
-    "data.dataset: image_folder": "data: {dataset: {use: image_folder, train: photos}, split: {val: 0.1, test: 0.1}}",
-    "data.dataset: manifest": "data: {dataset: {use: manifest, train: list.csv, columns: [path, label], files: [path]}, columns: {sound: path}}",
-    "data.dataset: parallel_text": "data: {dataset: {use: parallel_text, train: {english: train.en, german: train.de}}}",
-    "data.dataset: text": 'data: {dataset: {use: text, train: "essays/**/*.txt"}}',
-    "data.dataset: torchvision_data": "data: {dataset: {use: torchvision_data, dataset: FashionMNIST, download: true}}",
-    "data.dataset: webdataset": 'data: {dataset: {use: webdataset, train: "shards/train-*.tar", columns: {image: png, label: cls}}}',
-    "data.dataset: table": f"data:\n  dataset: {TABLE}\n            streams: {{motion: {{columns: [x, y, z], rate: 10}}}}, label: {{column: state, at: last}}}}",
-    "data.dataset.streams.NAME": f"data:\n  dataset: {TABLE}\n            streams: {{climate: {{columns: [temp, pressure], every: 1 s}}}}}}",
-    "data.dataset.label": f"data:\n  dataset: {TABLE}\n            streams: {{motion: {{columns: [x, y]}}}}, label: {{column: state, at: most}}}}",
-    "data.dataset.of: folder": "data: {dataset: {use: episodes, of: {use: folder, path: recorded/cartpole}, window: 20}}",
-    "data.dataset.of: minari": "data: {dataset: {use: episodes, of: {use: minari, path: minari/pong}, window: 20}}",
-    "training.stop": "training: {epochs: 100, stop: {metric: val/loss, patience: 5}}",
-    "evaluation.also.NAME.plan": "evaluation: {play: {plan: {beams: 16, horizon: 12}}}",
-    "logging": "logging: {every: 50, also: {remote: {use: wandb, project: digits}}}",
-}  # fmt: skip
-"""The examples of other parts that no configuration uses."""
+EXAMPLES: dict[str, str] = yaml.safe_load((Path(__file__).parent / "examples.yaml").read_text(encoding="utf-8"))
+"""The examples of other parts that no configuration uses, by the title of the entry."""
 
 
 def uses(value: Any, entry: Entry, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -245,8 +225,8 @@ KEPT = ("use", "same_as", "target", "input", "patch_size", "encoding", "rate", "
 def graphs_page() -> str:
     """Returns the page of the attention graphs that can be named in `model.attention`."""
     parts = [
-        "# Attention graphs\n\nThe names that an expression in `model.attention` can contain, with the field names of the "
-        "class in parentheses. [Attention is a graph](../attention.md) explains the expressions."
+        "# Attention graphs\n\nThe names that an expression in `model.attention` can contain, with the fields of the class "
+        "in parentheses. [Attention is a graph](../attention.md) explains the expressions."
     ]
     for name, graph in graphs().items():
         fields = ", ".join(inspect.signature(graph).parameters)

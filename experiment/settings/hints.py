@@ -25,7 +25,7 @@ GROUPS: dict[str, str] = {
         "write class_weights: balanced in the task (classification), or data.balance: COLUMN"
     ),
     "wandb mlflow logger loggers report_to": (
-        "metrics are written to RUN/metrics.jsonl; other loggers: logging.also: {NAME: {use: wandb}}, also tensorboard or "
+        "metrics are written to RUN/metrics.jsonl; others: logging.also: {NAME: {use: wandb}}, or tensorboard, or "
         "my_module:MyLogger"
     ),
     "callbacks callback": "write evaluation.also: {NAME: {use: my_module:MyEvaluator}}, measured at every evaluation",

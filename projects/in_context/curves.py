@@ -17,6 +17,7 @@ from ...data.made import MadeDataset
 from ...data.samples import Chosen
 from ...experiment.own_data import Whole
 from ...experiment.run_folder import RunError
+from ...files.pictures import picture
 from ...files.writing import write_bytes, write_text
 from ...inference.evaluation import measured
 from ...inference.evaluator import TrainedModel
@@ -154,17 +155,17 @@ def followed(run: TrainedModel, samples: int, say: Callable[[str], None]) -> lis
 
 def plot_rules(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Returns the content of a PNG file that shows the accuracy by the number of examples, with standard errors."""
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2, 3.4), layout="constrained")
-    canvas = figure.subplots()
-    for split in dict.fromkeys(row["rules"] for row in rows):
-        points = [row for row in rows if row["rules"] == split]
-        accuracies, errors = ([row["exact_match" + end] for row in points] for end in ("", ERROR))
-        canvas.errorbar([row["examples"] for row in points], accuracies, errors, marker=".", label=split, capsize=2)
-    canvas.set(xlabel="examples", ylabel="exact match", ylim=(-0.03, 1.03), xticks=COUNTS)
-    canvas.legend(title="rules of")
-    return _png(figure)
+    def draw(figure: Any) -> None:
+        canvas = figure.subplots()
+        for split in dict.fromkeys(row["rules"] for row in rows):
+            points = [row for row in rows if row["rules"] == split]
+            accuracies, errors = ([row["exact_match" + end] for row in points] for end in ("", ERROR))
+            canvas.errorbar([row["examples"] for row in points], accuracies, errors, marker=".", label=split, capsize=2)
+        canvas.set(xlabel="examples", ylabel="exact match", ylim=(-0.03, 1.03), xticks=COUNTS)
+        canvas.legend(title="rules of")
+
+    return picture(draw, (4.2, 3.4))
 
 
 def learned(run: TrainedModel, functions: int, say: Callable[[str], None]) -> tuple[dict[str, Errors], Scores]:
@@ -243,36 +244,30 @@ def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _png(figure: Any) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
-    return file.getvalue()
-
-
 def plot_functions(errors_by_data: Mapping[str, Errors], probed: Scores) -> bytes:
     """Returns the content of a PNG file with one panel per data distribution, and one panel for the probe if there are
     scores. The bands show one standard error."""
-    from matplotlib.figure import Figure
-
     panels = len(errors_by_data) + bool(probed)
-    figure = Figure(figsize=(4.2 * panels, 3.4), layout="constrained")
-    axes: Sequence[Any] = figure.subplots(1, panels, squeeze=False)[0]
-    for canvas, (where, errors) in zip(axes, errors_by_data.items()):
-        means = {}
-        for name, squares in errors.items():
-            mean, error = np.transpose([with_error(column) for column in squares.unbind(1)])
-            steps, means[name] = range(len(mean)), mean
-            (line,) = canvas.plot(steps, mean, marker=".", label=name, linewidth=2.5 if name == "model" else 1)
-            low = np.maximum(mean - error, mean / 10)  # the axis is logarithmic
-            canvas.fill_between(steps, low, mean + error, color=line.get_color(), alpha=0.2, linewidth=0)
-        least, most = min(map(min, means.values())), means["model"][0]
-        canvas.set(title=where, xlabel="examples", yscale="log", ylim=(0.7 * least, 3 * most))
-    axes[0].set_ylabel("mean squared error ± 1 standard error")
-    axes[0].legend(fontsize=7)
-    if probed:
-        for where, scores in probed.items():
-            values, errors = np.transpose(scores)
-            axes[-1].errorbar(range(len(values)), values, errors, marker="o", label=where, capsize=2)
-        axes[-1].legend(title="predicted from", fontsize=7)
-        axes[-1].set(title="probe of ridge's weights", xlabel="layers", ylabel="R2", ylim=(-0.05, 1.05))
-    return _png(figure)
+
+    def draw(figure: Any) -> None:
+        axes: Sequence[Any] = figure.subplots(1, panels, squeeze=False)[0]
+        for canvas, (where, errors) in zip(axes, errors_by_data.items()):
+            means = {}
+            for name, squares in errors.items():
+                mean, error = np.transpose([with_error(column) for column in squares.unbind(1)])
+                steps, means[name] = range(len(mean)), mean
+                (line,) = canvas.plot(steps, mean, marker=".", label=name, linewidth=2.5 if name == "model" else 1)
+                low = np.maximum(mean - error, mean / 10)  # the axis is logarithmic
+                canvas.fill_between(steps, low, mean + error, color=line.get_color(), alpha=0.2, linewidth=0)
+            least, most = min(map(min, means.values())), means["model"][0]
+            canvas.set(title=where, xlabel="examples", yscale="log", ylim=(0.7 * least, 3 * most))
+        axes[0].set_ylabel("mean squared error ± 1 standard error")
+        axes[0].legend(fontsize=7)
+        if probed:
+            for where, scores in probed.items():
+                values, errors = np.transpose(scores)
+                axes[-1].errorbar(range(len(values)), values, errors, marker="o", label=where, capsize=2)
+            axes[-1].legend(title="predicted from", fontsize=7)
+            axes[-1].set(title="probe of ridge's weights", xlabel="layers", ylabel="R2", ylim=(-0.05, 1.05))
+
+    return picture(draw, (4.2 * panels, 3.4))

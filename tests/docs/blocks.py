@@ -3,9 +3,9 @@ commands and programs that they show.
 
     python tests/docs/blocks.py docs/missing.md      # writes the outputs into the page again
 
-A comment before a block says what happens with it: `<!-- file: NAME -->`, the block is written to a file; `<!-- not run:
-REASON -->`; `<!-- output -->`, the block is the output of the one before it. Other blocks in Python, YAML and the
-language `console` run in the order of the page, in one folder and one namespace."""
+A comment before a block says what happens with it: `<!-- file: NAME -->`, the block is written to a file;
+`<!-- not run: REASON -->`; `<!-- output -->`, the block is the output of the one before it. Other blocks in Python,
+YAML and the language `console` run in the order of the page, in one folder and one namespace."""
 
 from __future__ import annotations
 

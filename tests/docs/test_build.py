@@ -1,5 +1,5 @@
-"""The documentation as a whole: it builds strictly, loads nothing from other hosts, and covers every part; the README is
-short, and its pictures exist."""
+"""The documentation as a whole: it builds strictly, loads nothing from other hosts, and covers every part; the README
+is short, and its pictures exist."""
 
 from __future__ import annotations
 

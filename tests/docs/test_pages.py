@@ -1,5 +1,5 @@
-"""Every code block of the README and of the pages in `docs/`, as it is written there. Trainings are shortened: two steps,
-narrow models, a handful of samples. Data sets that must be fetched are replaced by small ones of their form."""
+"""Every code block of the README and of the pages in `docs/`, as it is written there. Trainings are shortened: two
+steps, narrow models, a handful of samples. Data sets that must be fetched are replaced by small ones of their form."""
 
 import gzip
 import hashlib
@@ -313,7 +313,7 @@ def test_every_data_set_has_its_terms():
     [
         ("```python\nx = 1\n\nx.y\n```\n", "page.md:6: AttributeError"),
         ("```python\ndef broken(:\n```\n", "page.md:4: SyntaxError"),
-        ("```console\nuv run chopmix explain heads\nuv run chopmix predict nowhere\n```\n", "page.md:5: chopmix predict nowhere"),
+        ("```console\nuv run chopmix explain heads\nchopmix predict nowhere\n```\n", "page.md:5: chopmix predict"),
         ("```console\nrm -r x\n```\n", "page.md:4: rm -r x: this program"),
         ("```yaml\nmodel: {widht: 3}\n```\n", "page.md:4: model has no key widht"),
         ("```yaml\nmodel: {width: 3\n```\n", "page.md:4"),
@@ -334,7 +334,8 @@ def test_outputs_are_written_into_a_page_again(tmp_path, monkeypatch):
     """Longer and shorter ones, and only those."""
     monkeypatch.chdir(tmp_path)
     page = tmp_path / "page.md"
-    text = "```python\nprint('a')\nprint('b')\n```\n\n<!-- output -->\n```text\n{}```\nend\n```python\nprint(3)\n```\n\n<!-- output -->\n```text\n{}```\n"
+    output = "\n<!-- output -->\n```text\n{}```\n"
+    text = f"```python\nprint('a')\nprint('b')\n```\n{output}end\n```python\nprint(3)\n```\n{output}"
     page.write_text(text.format("old\n", "1\n2\n"))
     write_outputs(page)
     assert page.read_text() == text.format("a\nb\n", "3\n")

@@ -161,7 +161,8 @@ def test_windows_of_a_corpus_have_pages_and_pictures(task, tmp_path, monkeypatch
     tree = {"inputs": inputs, "model": {"width": 16, "depth": 2, "heads": 2, "context": 32, "attention": "same_sample"},
             "tasks": {"fill": {"use": task, "target": "text"}},
             "data": {"dataset": {"use": "text", "train": "text.txt"}}, "out": "run", "logging": {"tensorboard": False},
-            "training": {"steps": 2, "tokens_per_step": 340 if task == "span_corruption" else 128}, "evaluation": {"sample_tokens": 2}}  # fmt: skip
+            "training": {"steps": 2, "tokens_per_step": 340 if task == "span_corruption" else 128},
+            "evaluation": {"sample_tokens": 2}}  # fmt: skip
     if task == "span_corruption":
         tree["inputs"]["spans"] = {"same_as": "text"}
         tree["tasks"]["fill"] |= {"source": "text", "target": "spans"}

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ...files.pictures import COLOURS
 from ...files.reading import shown
 
 
@@ -43,7 +44,7 @@ def draw_patches(canvas: Any, picture: Tensor, patch_size: int, frame: int = 0) 
     canvas.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=255)
     height, width = picture.shape[:2]
     for line in range(0, height + 1, patch_size):
-        canvas.axhline(line - 0.5, color="tab:orange", linewidth=0.7)
+        canvas.axhline(line - 0.5, color=COLOURS[6], linewidth=0.7)
     for line in range(0, width + 1, patch_size):
-        canvas.axvline(line - 0.5, color="tab:orange", linewidth=2.0 if frame and line % frame == 0 else 0.7)
+        canvas.axvline(line - 0.5, color=COLOURS[6], linewidth=2.0 if frame and line % frame == 0 else 0.7)
     canvas.set(xticks=[], yticks=[])
