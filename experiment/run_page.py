@@ -4,7 +4,6 @@ the configuration with a description of each key."""
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import os
@@ -21,7 +20,7 @@ from ..files.writing import write_text
 from ..inference.document import Line, bars, chart, document, escaped, section, table
 from ..inference.explorer import colour_of
 from ..inference.generate import Generating, joined, stream_prompts
-from ..inference.pages import cell_html, draws, generated_rows, media_cell
+from ..inference.pages import Cell, cell_html, draws, generated_rows, media_cell
 from ..inference.predict import stream_predictions
 from ..inference.tracing import short_text
 from .changes import read_changes
@@ -108,17 +107,22 @@ def bits_section(run: Run, group: Group) -> list[str]:
     ] * bool(shown)
 
 
+REPORTED = 100
+"""The largest number of files of a report on the page."""
+
+
 def report_section(run: Run) -> list[str]:
     """Returns the pictures and tables of `RUN/report`, with links to the complete report."""
     folder = run.folder / "report"
     if not os.path.isdir(folder) or folder.is_symlink():
         return []
-    names = sorted(name for name in os.listdir(folder) if not (folder / name).is_symlink())
+    every = sorted(name for name in os.listdir(folder) if not (folder / name).is_symlink())
+    names = [name for name in every if name.endswith((".png", ".csv", ".html"))][:REPORTED]
     pictures = [
-        f"<figure><img alt='{escaped(name)}' src='data:image/png;base64,"
-        f"{base64.b64encode(read_bytes(folder / name)).decode()}'><figcaption>{escaped(name)}</figcaption></figure>"
-        for name in names if name.endswith(".png")
-    ]  # fmt: skip
+        cell_html(Cell(name.removesuffix(".png"), ".png", read_bytes(folder / name)))
+        for name in names
+        if name.endswith(".png")
+    ]
     tables = [csv_table(folder / name) for name in names if name.endswith(".csv")]
     links = " ".join(
         f"<a href='report/{escaped(name)}'>{escaped(name)}</a>" for name in names if name.endswith(".html")

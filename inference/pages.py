@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import mimetypes
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from ..models.generation.sampling import Sampling
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
-from .document import document, table
+from .document import document, drawing, table
 from .generate import Generating, generate_items, restored, with_item
 
 COUNT = 12
@@ -40,6 +41,8 @@ class Cell:
     caption: str
     ending: str = ""
     content: bytes = b""
+    drawing: str = ""
+    """The address of an embedded drawing of the content, such as the notes of a score."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,9 @@ def cell(chopper: Chopper, name: str, item: Any) -> Cell:
     if vocabulary is None or chopper.kind == "text":
         return Cell(f"{name}: {item}" if isinstance(item, str) else name)
     ending = next((end for end in PICTURES + SOUNDS if end in vocabulary.endings), vocabulary.endings[0])
-    return Cell(name, ending, vocabulary.content(vocabulary.restore(vocabulary.encode(item)), ending))
+    shown = vocabulary.restore(vocabulary.encode(item))
+    drawn = "" if ending in PICTURES else drawing(lambda canvas: chopper.draw(canvas, item), (4.5, 1.8))
+    return Cell(name, ending, vocabulary.content(shown, ending), drawn)
 
 
 def page(title: str, rows: Sequence[Sequence[Cell]]) -> str:
@@ -163,17 +168,24 @@ def sound_cell(name: str, content: bytes, ending: str) -> Cell | None:
 
 
 def cell_html(entry: Cell, style: str = "") -> str:
-    """Returns a cell as an HTML `figure`, or only its caption if the cell has no content. `style` is the class of a
-    picture in the style sheet."""
-    caption = f"<figcaption>{html.escape(entry.caption)}</figcaption>"
+    """Returns a cell as an HTML `figure` with a link to save its file, or only its caption if the cell has no content.
+    A picture fills the window while it is selected. `style` is the class of a picture in the style sheet."""
+    name = html.escape(entry.caption)
     if not entry.content:
-        return caption
+        return f"<figcaption>{name}</figcaption>"
     kind = mimetypes.types_map.get(entry.ending, "application/octet-stream")
     address = f"data:{kind};base64,{base64.b64encode(entry.content).decode()}"
+    parts = [zoomable(entry.drawing, name)] if entry.drawing else []
     if entry.ending in PICTURES:
-        return f"<figure><img class='{style}' src='{address}'>{caption}</figure>"
-    if entry.ending in SOUNDS:
-        return f"<figure><audio controls src='{address}'></audio>{caption}</figure>"
-    return (
-        f"<figure><a download='item{entry.ending}' href='{address}'>{html.escape(entry.ending)}</a>{caption}</figure>"
-    )
+        parts.append(zoomable(address, name, style))
+    elif entry.ending in SOUNDS:
+        parts.append(f"<audio controls src='{address}'></audio>")
+    file = re.sub(r"\W+", "-", entry.caption).strip("-") or "item"
+    link = f"<a download='{file}{entry.ending}' href='{address}' aria-label='save {name}'>{entry.ending}</a>"
+    return f"<figure>{''.join(parts)}<figcaption>{name} {link}</figcaption></figure>"
+
+
+def zoomable(address: str, name: str, style: str = "") -> str:
+    """Returns a picture that fills the window while it is selected, by mouse or keyboard."""
+    switch = f"<input type=checkbox aria-label='enlarge {name}'>"
+    return f"<label class=zoom>{switch}<img class='{style}' alt='{name}' src='{address}'></label>"

@@ -9,6 +9,7 @@ import lzma
 import random
 import re
 import tarfile
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from blocks import blocks_of, compare, run_blocks, write_outputs
 from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.datasets import arithmetic, driving, python_stdlib, recall, tiny_shakespeare
+from chopmix.data.datasets.temperatures import Temperatures
 from chopmix.projects.in_context.datasets import in_context
 from PIL import Image
 from test_answers import TREE as IMAGES
@@ -44,6 +46,7 @@ LESS = {
     "configs/mix/driving": [*FEW, "data.dataset.samples=40", "model.width=16", "evaluation.attribution=false"],
     **{f"{name}.yaml": [*FEW, "model.width=24"] for name in ("photos", "list")},
     "configs/vision/mnist": [*FEW, "model.width=24"],
+    "configs/sensor/temperatures": [*FEW, "model.width=24"],
     "configs/lm/python_stdlib.yaml": [
         *TEXT,
         "model.width=24",
@@ -176,7 +179,7 @@ def write_data(folder: Path, monkeypatch) -> None:
     for split, books in (("train", "AB"), ("val", "C")):
         text = "".join(f"# Title: {book}\n{' '.join(chance.choices(words, k=1500))}\n" for book in books)
         (folder / "books" / f"{split}.txt.xz").write_bytes(lzma.compress(text.encode()))
-    play = ("\n".join(" ".join(chance.choices(words, k=7)) for _ in range(200))).encode()
+    play = ("\n".join("ROMEO: " + " ".join(chance.choices(words, k=7)) for _ in range(200))).encode()
     (folder / "tiny_shakespeare" / "input.txt").write_bytes(play)
     monkeypatch.setattr(tiny_shakespeare, "SHA256", hashlib.sha256(play).hexdigest())
     for split, numbers in (("train", range(5, 9)), ("test", range(2))):
@@ -250,6 +253,16 @@ def before_data(folder: Path, request) -> None:
     assert main(shortened(["train", "configs/vision/mnist.yaml"])) == 0
 
 
+def before_readme(folder: Path, request) -> None:
+    """What the pages on data and on text need, and temperatures of a few weeks."""
+    before_data(folder, request)
+    before_text(folder, request)
+    hours = [f"{datetime(2010, 1, 1) + timedelta(hours=n)},{40 + n % 24}" for n in range(2500)]
+    (folder / "temperatures.csv").write_text("\n".join(["date,temp", *hours, ""]))
+    patched = request.getfixturevalue("monkeypatch")
+    patched.setattr(Temperatures, "_path", lambda self, name: folder / "temperatures.csv")
+
+
 def after_answers(folder: Path) -> None:
     assert (folder / "merged.csv").read_text().count("\n") == 10
     assert (folder / "runs" / "photos" / "report" / "val.html").is_file()
@@ -291,7 +304,7 @@ def after_transfer(folder: Path) -> None:
     assert json.loads((folder / "runs" / "mix" / "driving" / "summary.json").read_text())["step"] == 2
 
 
-BEFORE = {"answers": before_answers, "text": before_text, "data": before_data}
+BEFORE = {"README": before_readme, "answers": before_answers, "text": before_text, "data": before_data}
 AFTER = {
     "answers": after_answers, "text": after_text, "generation": after_generation, "agents": after_agents,
     "transfer": after_transfer,
