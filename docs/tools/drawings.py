@@ -64,8 +64,8 @@ def mask_svg(expression: str) -> str:
     return (
         f"<figure class='drawing'><svg viewBox='0 0 {side} {side}' style='max-width:{side}px' role='img' "
         f"aria-label='mask of {escape(expression)}'>{samples}{marks}{cells}{lines}</svg>"
-        f"<figcaption><code>{escape(expression)}</code>: a row for each token that attends, "
-        f"a column for each token that it attends to</figcaption></figure>"
+        f"<figcaption><code>{escape(expression)}</code>: the token of a row attends to "
+        f"the coloured columns</figcaption></figure>"
     )
 
 
