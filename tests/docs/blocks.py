@@ -139,8 +139,8 @@ def _frames(error: BaseException) -> list[Any]:
 def obey(words: Sequence[str]) -> None:
     """Run one command; it must end well."""
     match words[0], list(words[1:]):
-        case "pip" | "sync" | "uv", _:
-            pass  # installs packages
+        case "pip" | "sync" | "uv" | "pytest", _:
+            pass  # installs packages, or runs these tests
         case "chopmix", rest:
             status = main(rest)
             assert status == 0, f"exit status {status}"
