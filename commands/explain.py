@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from pathlib import Path
 
 HELP = "explain a YAML key, a part, an attention graph, a command or a class"
 
@@ -13,7 +14,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "word",
         nargs="?",
         metavar="WORD",
-        help="for example heads, training.clip, rms_norm, causal; nothing: lists all words",
+        help="for example heads, training.clip, rms_norm, causal, or a YAML file; nothing: lists all words",
     )
 
 
@@ -22,14 +23,21 @@ def run(options: argparse.Namespace) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from ..experiment.explain import overview, topics_of
+    from ..experiment.explain import of_file, overview, topics_of
+    from ..experiment.settings.config import load_config
     from ..files.plugins import modules_of
     from ..files.printing import plain_console
 
     console = plain_console(highlight=False)
     files = {name.removesuffix("_model"): module for name, module in modules_of("commands").items() if name != "cli"}
     commands = {name: importlib.import_module(module).HELP for name, module in files.items()}
-    for topic in overview(commands) if options.word is None else topics_of(options.word, commands):
+    if options.word is None:
+        topics = overview(commands)
+    elif options.word.endswith((".yaml", ".yml")):
+        topics = [of_file(load_config(Path(options.word), []).tree)]
+    else:
+        topics = topics_of(options.word, commands)
+    for topic in topics:
         console.print(Text(topic.title, style="bold"))
         if topic.text:
             console.print(Padding(Text(topic.text), (0, 0, 0, 2)))

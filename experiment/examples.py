@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..files.reading import regular
 from ..files.writing import make_folder, write_bytes, write_json
+from .next_steps import program
 from .run_folder import RunError, name_of
 from .settings.config import Config
 
@@ -61,7 +62,7 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
         write_json(sample_folder / "sample.json", contents)
         inputs = {name: column for name, column in columns.items() if column in contents and column not in targets}
         yield " ".join(
-            ["chopmix predict", shlex.quote(name_of(config.out)), *input_options(inputs, contents, sample_folder)]
+            [f"{program()} predict", shlex.quote(name_of(config.out)), *input_options(inputs, contents, sample_folder)]
         )
 
 

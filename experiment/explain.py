@@ -12,9 +12,14 @@ from typing import Any, NamedTuple
 import yaml
 
 from ..files.plugins import ROOT, modules_of
-from ..models.attention.grammar import VALUES, plug_in
+from ..models.attention import grammar
+from ..models.attention.grammar import USAGE, VALUES, plug_in
 from .run_folder import RunError
-from .settings.reference import Entry, Key, reference, summary_of
+from .settings.reference import TOP_KEYS, Entry, Key, described, reference, summary_of
+from .settings.registry import attribute_docstrings
+
+EXPRESSION = ("!", "&", "|", "attention", "expression", "graph", "mask", "not", "and", "or")
+"""Words for which the grammar of attention graphs is explained."""
 
 
 class Topic(NamedTuple):
@@ -54,20 +59,74 @@ def topics_of(word: str, commands: Mapping[str, str]) -> list[Topic]:
     (`rms_norm`), a graph (`causal`), a command or a public class. Raises RunError with similar words if there is
     nothing."""
     _, entries = reference()
-    topics = [topic_of(entry) for entry in entries if word in (entry.name, entry.path)]
-    topics += [topic_of_key(entry, key) for entry in entries for key in entry.keys
-               if word == key.name or word in (f"{entry.path}.{key.name}", f"{entry.name}.{key.name}")]  # fmt: skip
+    topics = [Topic(f"key {word}", TOP_KEYS[word])] if word in TOP_KEYS else []
+    topics += [topic_of(entry) for entry in entries if word == entry.name or is_place(word, entry.path)]
+    topics += [
+        topic_of_key(entry, key)
+        for entry in entries
+        for key in entry.keys
+        if word in (key.name, f"{entry.name}.{key.name}") or is_place(word, f"{entry.path}.{key.name}")
+    ]
+    topics = topics or of_option(word)
     if (graph := graphs().get(word)) is not None:
-        topics.append(Topic(f"model.attention: {word}", prose(graph)))
+        topics.insert(0, Topic(f"model.attention: {USAGE.get(word, word)}", prose(graph)))
+    if word in EXPRESSION:
+        topics.append(Topic("expressions of model.attention", prose(grammar)))
     if word in commands:
         topics.append(Topic(f"chopmix {word}", f"{commands[word]}\n\nAll options: chopmix {word} --help"))
-    if word in public_names():
-        topics.append(Topic(f"{ROOT}.{word}", prose(getattr(importlib.import_module(ROOT), word))))
+    name, _, member = word.partition(".")
+    if name in public_names() and hasattr(value := getattr(importlib.import_module(ROOT), name), member or "__doc__"):
+        topics.append(
+            Topic(f"{ROOT}.{word}", prose(getattr(value, member) if member else value), members_of(value, member))
+        )
     if not topics:
         near = difflib.get_close_matches(word, sorted(words(commands)), n=5)
         hint = f"; similar: {', '.join(near)}" if near else ""
         raise RunError(f"nothing is named {word!r}{hint}; `chopmix explain` lists what can be explained")
     return merged(topics)
+
+
+def members_of(value: Any, member: str = "") -> list[tuple[str, str, str]]:
+    """Returns rows with the fields and public methods of a class; none for a function or a member."""
+    if member or not inspect.isclass(value):
+        return []
+    fields = [(name, "", text) for name, text in attribute_docstrings(value, every_class=True).items()]
+    methods = [(f"{name}()", "", summary_of(method)) for name, method in vars(value).items()
+               if inspect.isfunction(method) and name[0] != "_"]  # fmt: skip
+    return fields + methods
+
+
+def of_option(word: str) -> list[Topic]:
+    """Returns what the reference says about the last part of a place in a YAML, for the parts that can stand there:
+    `model.block.norm.gain` is the key `gain` of a norm, `evaluation.attribution` the evaluator `attribution`."""
+    _, entries = reference()
+    *_, parent, name = ["", *word.split(".")]
+    section = word.split(".")[0]
+    parts = [entry for entry in entries if "." in word and entry.name == name and entry.path.split(".")[0] == section]
+    options = [(entry, key) for entry in entries for key in entry.keys
+               if key.name == name and parent in (entry.path.split(".")[-1], entry.name) and "." in word]  # fmt: skip
+    return [*map(topic_of, parts), *(topic_of_key(entry, key) for entry, key in options)]
+
+
+def of_file(tree: Mapping[str, Any]) -> Topic:
+    """Returns the keys of a configuration that differ from the defaults, with their values and descriptions."""
+    rows = [
+        (f"{'.'.join(entry.path)}: {short(entry.value)}", "", entry.text)
+        for entry in described(tree) if not entry.is_default
+    ]  # fmt: skip
+    return Topic("the keys that differ from the defaults", "", rows)
+
+
+def short(value: Any) -> str:
+    """Returns a value as it is written in a YAML, in one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
+
+
+def is_place(word: str, path: str) -> bool:
+    """Whether a word is a place in a YAML, in which `NAME` is any name: `inputs.image.position` is
+    `inputs.NAME.position`."""
+    parts, places = word.split("."), path.split(".")
+    return len(parts) == len(places) and all(place in ("NAME", part) for part, place in zip(parts, places))
 
 
 def merged(topics: Sequence[Topic]) -> list[Topic]:
@@ -88,7 +147,7 @@ def words(commands: Mapping[str, str]) -> set[str]:
     """Returns all words that can be explained."""
     _, entries = reference()
     names = {name for entry in entries for name in (entry.name, entry.path, *(key.name for key in entry.keys)) if name}
-    return names | {*graphs(), *commands, *public_names()}
+    return names | {*TOP_KEYS, *EXPRESSION, *graphs(), *commands, *public_names()}
 
 
 def topic_of(entry: Entry) -> Topic:
@@ -116,4 +175,4 @@ def default_of(key: Key) -> str:
     """Returns the default of a key as it is written in a YAML."""
     if key.default is ...:
         return "none, the key is required"
-    return yaml.safe_dump(key.default, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
+    return short(key.default)

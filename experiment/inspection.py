@@ -19,6 +19,7 @@ from ..data.sampler import SampleIndex
 from ..data.split import SampleSplit, Split
 from ..files.pictures import COLOURS
 from ..files.printing import plain_console, printable
+from ..files.reading import DataError
 from ..files.writing import write_text
 from ..inference.animation import PROMPT, animated
 from ..inference.document import Line, bars, chart, document, escaped, section, table
@@ -193,7 +194,7 @@ def write_animation(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
     answers = predictions(run, shown.split, shown.index) if isinstance(shown.split, SampleSplit) else {}
     answer = short_text(answers[name]) if name in answers else trace.text_of(name, trace.outputs[name])
     others = {each for planned in trace.batch.sets.values() for each in planned.chunks} - {task.target}
-    if isinstance(task, LanguageModeling) and not others:
+    if isinstance(task, LanguageModeling) and not others and shown.choppers[task.target].kind == "text":
         text = (choice.inputs or shown.inputs).get(task.target)
         if text is None:
             vocabulary = shown.choppers[task.target].vocabulary
@@ -425,7 +426,12 @@ def other_input(shown: Shown, name: str, task: str, choice: Choice) -> tuple[int
                 )
             continue
         batch = batch_of(split, shown.index, shown.tasks, task, replaced={name: item})
-        outputs = trace.replaced(traced(shown.model, shown.tasks, batch), name)
+        try:
+            outputs = trace.replaced(traced(shown.model, shown.tasks, batch), name)
+        except DataError:
+            if choice.other is not None:
+                raise
+            continue
         first, tried = first or (number, outputs), tried + 1
         if trace.text_of(task, outputs[0][task]) != before or tried == 8:
             return number, outputs
@@ -502,8 +508,8 @@ def proof(batch: Batch, model: Model) -> str:
     leaked = leaks(batch, *model.graphs)
     bad, count = sum(map(len, leaked.values())), sum(targets.count for targets in batch.targets.values())
     if bad:
-        return f"<p class=bad>{bad} of {count} targets can reach their own predictor: this graph leaks.</p>"
-    return f"<p class=good>None of the {count} targets can reach its own predictor, through all layers.</p>"
+        return f"<p class=bad>{bad} of {count} targets can influence their own prediction: this graph leaks.</p>"
+    return f"<p class=good>None of the {count} targets can influence its own prediction, through all layers.</p>"
 
 
 def target_table(name: str, shown: Shown) -> str:

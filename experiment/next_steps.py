@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,11 @@ def outside_modules(tree: Any) -> Iterator[str]:
             yield value.partition(":")[0]
         elif isinstance(value, dict | list):
             yield from outside_modules(value)
+
+
+def program() -> str:
+    """Returns how the user calls chopmix: `uv run chopmix` if uv has started this process, else `chopmix`."""
+    return "uv run chopmix" if os.environ.get("UV_RUN_RECURSION_DEPTH") else "chopmix"
 
 
 def next_commands(config: Config) -> list[str]:
@@ -39,4 +45,5 @@ def next_commands(config: Config) -> list[str]:
         use = " ".join([f"chopmix generate {run}", *(f"--input {name}=..." for name in inputs)])
     else:
         use = f"chopmix predict {run}{split or ' --split val'} --output answers.csv"
-    return [f"chopmix evaluate {run}{split}{report}", use, f"chopmix inspect {run}"]
+    commands = [f"chopmix evaluate {run}{split}{report}", use, f"chopmix inspect {run}"]
+    return [program() + command.removeprefix("chopmix") for command in commands]

@@ -20,7 +20,7 @@ from ..files.writing import write_text
 from ..inference.document import Line, bars, chart, document, escaped, section, table
 from ..inference.explorer import colour_of
 from ..inference.generate import Generating, joined, stream_prompts
-from ..inference.pages import Cell, cell_html, draws, generated_rows, media_cell
+from ..inference.pages import Cell, cell_html, drawn_cell, draws, generated_rows, media_cell
 from ..inference.predict import stream_predictions
 from ..inference.tracing import short_text
 from .changes import read_changes
@@ -119,7 +119,7 @@ def report_section(run: Run) -> list[str]:
     every = sorted(name for name in os.listdir(folder) if not (folder / name).is_symlink())
     names = [name for name in every if name.endswith((".png", ".csv", ".html"))][:REPORTED]
     pictures = [
-        cell_html(Cell(name.removesuffix(".png"), ".png", read_bytes(folder / name)))
+        cell_html(Cell(name.removesuffix(".png"), ".png", read_bytes(folder / name), is_plot=True))
         for name in names
         if name.endswith(".png")
     ]
@@ -178,7 +178,9 @@ def predicted(run: Run, split: SampleSplit, tasks: Mapping[str, Any]) -> Iterato
             continue
         inputs = [(name, raw.get(column)) for name, column in run.wiring.columns.items()
                   if name not in {task.target for task in tasks.values()}]  # fmt: skip
-        cells = [cell for name, value in inputs if value is not None and (cell := media_cell(name, value)) is not None]
+        items = split.item(index.number)[0]
+        cells = [media_cell(name, value) or drawn_cell(run.choppers[name], name, items.get(name))
+                 for name, value in inputs if value is not None]  # fmt: skip
         shown = Shown(title="", config=run.config, split=split, index=index, model=run.model, choppers=run.choppers,
                       tasks=run.tasks, batch=None)  # fmt: skip
         lines = [verdict(name, answers[index.number].get(name), true_text(task, shown)) for name, task in tasks.items()]
@@ -233,7 +235,9 @@ def configuration(run: Run) -> str:
     ]  # fmt: skip
     head, changed = ["key", "value", "meaning"], [row for row, entry in zip(rows, entries) if not entry.is_default]
     complete = f"<details><summary>All {len(rows)} keys, with the defaults</summary>{table(head, rows)}</details>"
-    return f"<p>The keys whose values differ from the defaults:</p>{table(head, changed)}{complete}"
+    return (
+        f"<div class=keys><p>The keys whose values differ from the defaults:</p>{table(head, changed)}{complete}</div>"
+    )
 
 
 def with_code(text: str) -> str:

@@ -209,7 +209,6 @@ def piece(panel: dict, place: Box, index: int, text: str, end: Box, number: int)
 
 def label(text: str, width: float, height: float) -> str:
     """Returns a text in the middle of a box; a long one is smaller."""
-    text = "▸" if text.startswith("<|") else text  # a token that begins or ends a text
     size = min(height * 0.62, 1.5 * width / max(len(text), 1))
     place = f"x='{width / 2:.1f}' y='{height / 2 + size * 0.35:.1f}'"
     return f"<text style='font-size:{size:.1f}px' {place}>{escaped(text)}</text>"

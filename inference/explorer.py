@@ -256,8 +256,8 @@ def grid_places(chopper: Chopper, plan: SetPlan, name: str, count: int) -> list[
 
 
 def token_texts(shown: ShownSet, choppers: Mapping[str, Chopper], names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns (texts, names) of the shown tokens: the text of an id or `·`, and a name such as `image, row 2, column
-    3`."""
+    """Returns (texts, names) of the shown tokens: the text of an id or `·`, and a name such as `image 5 (row 1,
+    column 0)`."""
     tokens, texts, named = shown.plan.tokens, {}, {}
     for slot, (owner, sample) in enumerate(zip(tokens.input[0].tolist(), tokens.sample[0].tolist())):
         if owner == CORE and sample != PADDING:
@@ -268,12 +268,13 @@ def token_texts(shown: ShownSet, choppers: Mapping[str, Chopper], names: Sequenc
         ids = None if vocabulary is None else chunks.values.flatten().tolist()
         for number, slot in enumerate(slots):
             if ids is not None and len(ids) == len(slots):
-                texts[slot] = vocabulary.shown(ids[number]).replace("\n", "⏎")
-                named[slot] = f"{name} {number + 1}: {texts[slot]!r}"
+                text = vocabulary.shown(ids[number]).replace("\n", "⏎")
+                named[slot] = f"{name} {number + 1}: {text!r}"
+                texts[slot] = "▸" if text.startswith("<|") and ids[number] == vocabulary.start else text
                 continue
             where = chunks.coordinates[number].tolist() if chunks.coordinates is not None else []
-            places = [f"{axis} {value:.4g}" for axis, value in zip(axes, where) if value == value]
-            texts[slot], named[slot] = "·", f"{name} {number + 1}" + "".join(f", {place}" for place in places)
+            places = ", ".join(f"{axis} {value:.4g}" for axis, value in zip(axes, where) if value == value)
+            texts[slot], named[slot] = "·", f"{name} {number + 1}" + (f" ({places})" if places else "")
     pairs = []
     for group in shown.groups:
         first, last = named.get(group[0], "token"), named.get(group[-1], "token")

@@ -42,7 +42,9 @@ class Cell:
     ending: str = ""
     content: bytes = b""
     drawing: str = ""
-    """The address of an embedded drawing of the content, such as the notes of a score."""
+    """The address of an embedded drawing, such as the notes of a score; also without a content."""
+    is_plot: bool = False
+    """Whether the picture is a plot on a white ground, which is dark in dark mode."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,17 @@ def cell(chopper: Chopper, name: str, item: Any) -> Cell:
         return Cell(f"{name}: {item}" if isinstance(item, str) else name)
     ending = next((end for end in PICTURES + SOUNDS if end in vocabulary.endings), vocabulary.endings[0])
     shown = vocabulary.restore(vocabulary.encode(item))
-    drawn = "" if ending in PICTURES else drawing(lambda canvas: chopper.draw(canvas, item), (4.5, 1.8))
-    return Cell(name, ending, vocabulary.content(shown, ending), drawn)
+    drawn = "" if ending in PICTURES else drawn_cell(chopper, name, item).drawing
+    return Cell(name, ending, vocabulary.content(shown, ending), drawn, is_plot=bool(drawn))
+
+
+def drawn_cell(chopper: Chopper, name: str, item: Any) -> Cell:
+    """Returns a cell with the drawing of an item by its chopper, such as the channels of a sensor or the notes of a
+    score; for a text, the name."""
+    if item is None or chopper.kind == "text":
+        return Cell(name)
+    drawn = drawing(lambda canvas: chopper.draw(canvas, item), (3.6, 1.7))
+    return Cell(name, drawing=drawn, is_plot=chopper.kind == "score")
 
 
 def page(title: str, rows: Sequence[Sequence[Cell]]) -> str:
@@ -171,11 +182,14 @@ def cell_html(entry: Cell, style: str = "") -> str:
     """Returns a cell as an HTML `figure` with a link to save its file, or only its caption if the cell has no content.
     A picture fills the window while it is selected. `style` is the class of a picture in the style sheet."""
     name = html.escape(entry.caption)
-    if not entry.content:
+    if not entry.content and not entry.drawing:
         return f"<figcaption>{name}</figcaption>"
+    style = "plot" if entry.is_plot else style
+    if not entry.content:
+        return f"<figure>{zoomable(entry.drawing, name, style)}<figcaption>{name}</figcaption></figure>"
     kind = mimetypes.types_map.get(entry.ending, "application/octet-stream")
     address = f"data:{kind};base64,{base64.b64encode(entry.content).decode()}"
-    parts = [zoomable(entry.drawing, name)] if entry.drawing else []
+    parts = [zoomable(entry.drawing, name, style)] if entry.drawing else []
     if entry.ending in PICTURES:
         parts.append(zoomable(address, name, style))
     elif entry.ending in SOUNDS:

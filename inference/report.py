@@ -115,7 +115,7 @@ def html_of(split: str, task: str, section: Section, samples: Samples, folder: P
     for picture in section.pictures:
         content = drawn(picture)
         write_bytes(folder / f"{files}-{picture.name}.png", content)
-        figures.append(cell_html(Cell(picture.title, ".png", content)))
+        figures.append(cell_html(Cell(picture.title, ".png", content, is_plot=True)))
     parts.append(f"<div class=row>{''.join(figures)}</div>" if figures else "")
     for table in section.tables:
         with row_file(folder / f"{files}-{table.name}.csv", errors=False) as write:

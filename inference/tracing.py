@@ -159,9 +159,8 @@ class Trace:
         core, slots = self.cores[name], self.cores[name].slots(number)
         if not torch.equal(core.plan.tokens.input, other.cores[name].plan.tokens.input):
             counts = f"{len(slots)} and {len(other.cores[name].slots(number))} tokens"
-            raise DataError(
-                f"input {input!r} of the two samples has {counts}; it can be replaced only by an equal number"
-            )
+            raise DataError(f"input {input!r} of the two samples has {counts}, or they are in other places of the set; "
+                            "only an input with the same places can be replaced")  # fmt: skip
         transformer, batch = self.model.cores[name], planned(self.model, self.batch)
         return [
             outputs_with(self.model, batch, transformer, layer, slots, vectors[slots])

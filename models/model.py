@@ -70,7 +70,8 @@ class Model(nn.Module):
     its head. If several inputs are in the same set, each of them has a learned type embedding. `context` is the
     largest number of tokens of a sample. `core_tokens` (0 or more) is the number of learned tokens at the start of
     every sample: the first one is the class token, all others are registers (Darcet et al. 2024, arXiv:2309.16588).
-    `encoder` only contains the options of `model.encoder`; the encoder itself is in `cores`. `initialization` sets the
+    `encoder`: the options of a second transformer that reads all inputs except the generated one (null: none); it is in
+    `cores`. `initialization` sets the
     initial values.
     """
 

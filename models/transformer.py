@@ -213,10 +213,11 @@ class Transformer(nn.Module):
     attention heads in each block. `block` selects the blocks and their options. `dropout` contains the probabilities
     with which values are dropped in training: one number, or one for each place (`Dropout`).
     `attention` is one graph for all layers, or a list of graphs that is repeated over the layers, such as `[causal &
-    window(256), causal]`. A graph is a `Graph` or an expression; an expression cannot contain inputs, and no axis
-    except `order`. `position` adds relative positions to attention; None: no positions. `final_norm` normalises the
-    output of the last block, but not with `post_norm`, whose output is already normalised. If the blocks have
-    cross-attention (`block=partial(Block, crosses=True)`), the tokens also attend to a second set, within samples.
+    window(256), causal]`. A graph is an expression or, in Python, a `Graph`; without a YAML, an expression cannot
+    contain names of inputs, and no axis except `order`. `position` adds relative positions to attention; null: no
+    positions. `final_norm` normalises the output of the last block, but not with `post_norm`, whose output is already
+    normalised. If the blocks have cross-attention (`block=partial(Block, crosses=True)`), the tokens also attend to a
+    second set, within samples.
     """
 
     def __init__(

@@ -229,7 +229,8 @@ class Needs:
 
     columns: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     """The data columns that the task reads, by name, each with a function that raises DataError for a value that cannot
-    be a target. A sample with such a value counts as bad."""
+    be a target; its result is not used, the task receives the value as it is. A sample with such a value counts as
+    bad."""
     inputs: tuple[str, ...] = ()
     """The inputs that contain the target, or from which the task reads the answer (CTC). Input dropout never drops
     these inputs, unless the task `refines`."""

@@ -10,7 +10,7 @@ from ..models.contract import ContractError, described
 
 
 class Schedule:
-    """Base class. The factor increases linearly in the first `warmup` steps; from then on the method `after` returns
+    """Base class. The factor increases linearly in the first `warmup` steps. From then on the method `after` returns
     it. `steps` is the number of all steps.
 
     Steps count from 0. With warmup=4 the factors begin with 0.2, 0.4, 0.6, 0.8; therefore the first update is not zero.

@@ -16,19 +16,23 @@ from docutils.parsers.rst import Directive
 from pictures import PICTURES
 from reference import write_reference
 
-CELL = 17
+CELL = 15
 NAN = float("nan")
 TOKENS = [
-    (sample, owner, place if owner == "image" else (NAN, NAN), text)
-    for sample, words in (("A", ["a", "red", "dot", "."]), ("B", ["two", "cats", "."]))
-    for owner, items in (("image", ["▦"] * 4), ("text", words))
-    for text, place in zip(items, [(0, 0), (0, 1), (1, 0), (1, 1)])
+    (sample, owner, place, text)
+    for sample, side, words in (("A", 3, "abcd"), ("B", 2, "xyz"))
+    for owner, items in (
+        ("image", [((row, column), "▪") for row in range(side) for column in range(side)]),
+        ("text", [((NAN, NAN), word) for word in words]),
+    )
+    for place, text in items
 ]
 """The tokens of a mask: (sample, input, (row, column), text)."""
 
 
 def example_tokens() -> Tokens:
-    """Returns the tokens of two samples in one row. Each has an image of 2 x 2 patches and a text."""
+    """Returns the tokens of two samples in one row. Each has an image, of 3 x 3 or 2 x 2 patches, and a
+    text of 4 or 3 tokens."""
     position = torch.tensor([[number, *place] for number, (_, _, place, _) in enumerate(TOKENS)], dtype=torch.float32)
     items = {
         key: number for number, key in enumerate(dict.fromkeys((sample, owner) for sample, owner, *_ in TOKENS), 1)

@@ -37,7 +37,7 @@ def figure(width: float, height: float, body: str, caption: str) -> str:
     """Returns a drawing with a caption."""
     head = "<marker id='head' viewBox='0 0 8 8' refX='7' refY='4' markerWidth='7' markerHeight='7' orient='auto'>"
     return (
-        f"<figure class='drawing'><svg viewBox='0 0 {width} {height}' style='max-width:{width}px' role='img' "
+        f"<figure class='drawing'><svg viewBox='0 0 {width} {height}' style='max-width:{width}px;min-width:{min(width, 620)}px' role='img' "
         f"aria-label='{escape(caption, quote=True)}'><defs>{head}<path class='head' d='M0 0L8 4L0 8z'/></marker></defs>"
         f"{body}</svg><figcaption>{escape(caption)}</figcaption></figure>"
     )

@@ -15,9 +15,10 @@ from typing import Any
 
 import yaml
 from chopmix.commands.cli import command_modules, parser
-from chopmix.experiment.explain import default_of, graphs, prose, public_names
-from chopmix.experiment.settings.reference import Entry, Key, reference
+from chopmix.experiment.explain import default_of, graphs, members_of, prose, public_names
+from chopmix.experiment.settings.reference import TOP_KEYS, Entry, Key, reference
 from chopmix.experiment.settings.sections import sections
+from chopmix.models.attention.grammar import USAGE
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -66,24 +67,14 @@ def sections_of(name: str) -> str:
     if entry is not None:
         return prose(entry.target)
     kind = next((entry for entry in entries if entry.path == f"{name}.NAME"), None)
-    return TOP.get(name, "" if kind is None else f"One {name.removesuffix('s')} per name.")
-
-
-TOP = {
-    "inputs": "The inputs of the model by name. Each chops one modality: `image: {use: image, patch_size: 4}`.",
-    "tasks": "What the model learns, by name: `digit: {use: classification, target: label}`.",
-    "out": "The folder of the run. Default: `runs/` and the path of the YAML file below `configs/`.",
-    "from": "A run, or a list of runs, whose weights are the initial weights of this one.",
-    "format": "The version of the format of a run's configuration; chopmix writes it.",
-}  # fmt: skip
-"""The descriptions of the top-level keys that are not a section with fixed keys."""
+    return TOP_KEYS.get(name, "" if kind is None else f"One {name.removesuffix('s')} per name.")
 
 
 def section_page(name: str, title: str) -> str:
     """Returns the page of a section: all mappings and parts that can stand in it."""
     _, entries = reference()
     mine = [entry for entry in entries if entry.path.split(".")[0] == name]
-    head = [] if any(entry.path == name for entry in mine) else [TOP[name]]
+    head = [] if any(entry.path == name for entry in mine) else [TOP_KEYS[name]]
     return "\n\n".join([f"# {title}", *head, *(entry_text(entry) for entry in mine)]) + "\n"
 
 
@@ -92,8 +83,9 @@ def entry_text(entry: Entry) -> str:
     title = f"`{entry.name}`, {words(entry.path)}" if entry.name else f"`{entry.path}`"
     parts = [f"## {title}", markdown(prose(entry.target)), f"```yaml\n{example_of(entry)}```"]
     if entry.keys:
-        rows = [f"| `{key.name}` | {cell(key.type)} | {default_cell(key)} | {cell(key.text)} |" for key in entry.keys]
-        parts.append("| key | values | default | description |\n| --- | --- | --- | --- |\n" + "\n".join(rows))
+        rows = [f"| `{key.name}` | {cell(key.text)} | {cell(key.type)}; {default_cell(key)} |" for key in entry.keys]
+        head = "| key | description | values; default |\n| --- | --- | --- |\n"
+        parts.append(f"```{{table}}\n:class: keys\n\n{head}" + "\n".join(rows) + "\n```")
     return "\n\n".join(parts)
 
 
@@ -109,7 +101,7 @@ def cell(text: str) -> str:
 
 def default_cell(key: Key) -> str:
     """Returns the default of a key for a cell of a table."""
-    return "required" if key.default is ... else f"`{cell(default_of(key))}`"
+    return "**required**" if key.default is ... else f"default `{cell(default_of(key))}`"
 
 
 def sentence(text: str) -> str:
@@ -225,13 +217,12 @@ KEPT = ("use", "same_as", "target", "input", "patch_size", "encoding", "rate", "
 def graphs_page() -> str:
     """Returns the page of the attention graphs that can be named in `model.attention`."""
     parts = [
-        "# Attention graphs\n\nThe names that an expression in `model.attention` can contain, with the fields of the class "
-        "in parentheses. [Attention is a graph](../attention.md) explains the expressions."
+        "# Attention graphs\n\nThe names that an expression in `model.attention` can contain, with their arguments. The descriptions "
+        "name the fields of the Python class. [Attention is a graph](../attention.md) explains the expressions."
     ]
     for name, graph in graphs().items():
-        fields = ", ".join(inspect.signature(graph).parameters)
         mask = f"\n\n```{{mask}} {MASKS[name]}\n```" if name in MASKS else ""
-        parts.append(f"## `{name}`{f' ({fields})' if fields else ''}\n\n{markdown(prose(graph))}{mask}")
+        parts.append(f"## `{USAGE.get(name, name)}`\n\n{markdown(prose(graph))}{mask}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -260,6 +251,10 @@ def python_page() -> str:
     for name in public_names():
         value = getattr(package, name)
         parts.append(f"## `chopmix.{name}`\n\n```python\n{signature(name, value)}\n```\n\n{markdown(prose(value))}")
+        fields = [row for row in members_of(value) if not row[0].endswith("()")] if inspect.isclass(value) else []
+        if fields:
+            rows = "\n".join(f"| `{field}` | {cell(text)} |" for field, _, text in fields)
+            parts.append(f"```{{table}}\n:class: keys\n\n| field | description |\n| --- | --- |\n{rows}\n```")
         parts += [
             f"### `{name}.{method}`\n\n```python\n{signature(method, member)}\n```\n\n{markdown(prose(member))}"
             for method, member in methods_of(value)
@@ -280,4 +275,5 @@ def signature(name: str, value: Any) -> str:
         text = str(inspect.signature(value)).replace("'", "")
     except (TypeError, ValueError):
         return name
+    text = re.sub(r"<function (\w+) at 0x\w+>", r"\1", re.sub(r"ForwardRef\((\w+)\)", r"\1", text))
     return name + re.sub(r"(chopmix|collections|pathlib|typing)(\.\w+)*\.(?=[A-Z])", "", text)

@@ -15,6 +15,17 @@ from .registry import Registry, attribute_docstrings
 from .schema import Choice, Record, describe, halves, keys_of, members, plain, reader
 from .sections import sections
 
+TOP_KEYS = {
+    "inputs": "The inputs of the model by name. Each chops one modality: `image: {use: image, patch_size: 4}`.",
+    "tasks": "What the model learns, by name: `digit: {use: classification, target: label}`.",
+    "out": "The folder of the run. Default: `runs/` and the path of the YAML file below `configs/`, or its name.",
+    "from": "A run, or a list of runs, whose weights are the initial weights of this one.",
+    "format": "The version of the format of a run's configuration. chopmix writes it into the folder of a run.",
+    "use": "In a mapping that describes a part: the name of the part. `x: image` is short for `x: {use: image}`.",
+    "same_as": "An input with the vocabulary and the embedding of another one: `target: {same_as: source}`.",
+}  # fmt: skip
+"""The descriptions of top-level keys that are not a section with fixed keys, and of keys that all parts have."""
+
 
 class Key(NamedTuple):
     """A key of a mapping in a YAML."""
@@ -42,10 +53,15 @@ def marker_of(annotation: Any) -> Choice | Record | None:
 
 
 def sentences_about(key: str, text: str) -> str:
-    """Returns the sentences of a docstring that contain the name of a key in backticks."""
-    prose = " ".join(text.split())
-    sentences = re.split(r"(?<=\.)\s+(?=[A-Z`])", prose)
-    return " ".join(sentence for sentence in sentences if re.search(rf"`{re.escape(key)}[`:]", sentence))
+    """Returns the sentences of a docstring that contain the name of a key in backticks. Examples (indented lines) and
+    sentences about errors are left out."""
+    prose = [" ".join(line for line in part.split("\n") if not line.startswith("    ")) for part in text.split("\n\n")]
+    sentences = [each for part in prose for each in re.split(r"(?<=\.)\s+(?=[A-Z`])", part)]
+    return " ".join(
+        sentence
+        for sentence in sentences
+        if re.search(rf"`{re.escape(key)}[`:]", sentence) and not sentence.startswith("Raises ")
+    )
 
 
 @functools.cache

@@ -158,7 +158,7 @@ class Explorer {
     this.buttons(this.layers, [...new Set(this.data.views.filter((each) => each.kind === view.kind && each.queries === view.queries).map((each) => each.layer))],
       view.layer, (layer) => this.choose(view.kind, layer), (layer) => layer || "all");
     this.buttons(this.heads, view.heads > 1 ? [...Array(view.heads + 1).keys()] : [], this.head, (head) => { this.head = head; this.update(); }, (head) => head || "mean");
-    this.direction.textContent = this.reads ? "the token reads …" : "the token is read by …";
+    this.direction.textContent = this.reads ? "⇄ the token reads …" : "⇄ the token is read by …";
     this.cells.forEach((cells, number) => cells.forEach((cell, index) => {
       const weight = number === other ? weights[index] : 0, chosen = number === set && index === slot;
       cell.style.setProperty("--weight", weight / highest);
@@ -169,10 +169,11 @@ class Explorer {
       cell.title = number === other ? `${token}: ${weight.toFixed(3)}` : token;
     }));
     const top = [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, 4).filter((key) => weights[key] > 0);
-    const list = top.map((key) => `${this.data.sets[other].tokens[key].name} ${names.share[view.kind] ? weights[key].toFixed(3) : ""}`.trim()).join(", ");
-    const verb = names.share[view.kind] ? (this.reads ? "reads most from" : "is read most by") : (this.reads ? "reads" : "is read by");
+    const list = top.map((key) => this.data.sets[other].tokens[key].name + (names.share[view.kind] ? `: ${weights[key].toFixed(3)}` : "")).join("; ");
+    const verb = names.share[view.kind] ? (this.reads ? "reads most from" : "is read most by")
+      : view.kind === "reachable" ? (this.reads ? "can contain information of" : "can have reached") : (this.reads ? "reads" : "is read by");
     const count = weights.filter((weight) => weight > 0).length;
-    this.status.textContent = `${this.data.sets[set].tokens[slot].name} ${verb} ${names.share[view.kind] ? "" : `${count} token${count === 1 ? "" : "s"}: `}${list || "no token"}${!names.share[view.kind] && count > 4 ? ", …" : ""}`;
+    this.status.textContent = `${this.data.sets[set].tokens[slot].name} ${verb} ${names.share[view.kind] ? "" : `${count} token${count === 1 ? "" : "s"}: `}${list || "no token"}${!names.share[view.kind] && count > 4 ? "; …" : ""}`;
     this.draw(view, slot);
   }
 

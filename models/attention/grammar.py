@@ -42,6 +42,11 @@ VALUES: dict[str, type[g.Graph]] = {
     "causal": g.Causal, "same_sample": g.SameSample, "same_item": g.SameItem, "from": g.From, "window": g.Window,
     "on": g.On, "edges": g.Edges,
 }  # fmt: skip
+USAGE = {
+    "causal": "causal, causal(AXIS)", "from": "from(INPUT, ...)", "window": "window(SIZE), window(SIZE, AXIS)",
+    "on": "on(AXIS)", "edges": "edges(SOURCE -> READER, ...)", "neighbourhood": "neighbourhood(RADIUS, AXIS, ...)",
+}  # fmt: skip
+"""How a graph with arguments is written in an expression."""
 FOLDER = "models.graphs"
 """The plug-in folder. Each file defines one graph; the name of the graph is the name of the file."""
 

@@ -216,7 +216,7 @@ class Causal(Graph):
 @dataclass(frozen=True)
 class SameSample(Graph):
     """A token reads all tokens of the same sample. Every graph is restricted to the sample, so `SameSample` changes a
-    mask only if it is the complete graph or an operand of `|` or `~`."""
+    mask only if it is the complete graph or an operand of `|` or `!` (in Python `~`)."""
 
     def edge(self, query, key):
         return key.sample == query.sample

@@ -12,7 +12,8 @@ from ..attention.graph import Graph
 @dataclass(frozen=True)
 class Neighbourhood(Graph):
     """A token reads the tokens at a distance of at most `radius` on each of the axes. With radius 1 on the axes row and
-    column these are 3 x 3 patches."""
+    column these are 3 x 3 patches. A token without a coordinate on one of the axes, such as a token of a text, reads
+    and is read by no other token."""
 
     radius: float
     axes: tuple[int, ...]

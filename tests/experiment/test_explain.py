@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.experiment import explain
 from chopmix.experiment.explain import graphs, public_names
@@ -88,3 +89,40 @@ def test_sentences_about_a_key():
     text = "Does things. `size` (pixels) is the size; with `fit: crop` it is cut. `crop: 1` keeps all. Others stay."
     assert sentences_about("size", text) == "`size` (pixels) is the size; with `fit: crop` it is cut."
     assert sentences_about("crop", text) == "`crop: 1` keeps all." and sentences_about("other", text) == ""
+
+
+@pytest.mark.parametrize(
+    "word, expected",
+    [
+        ("use", "the name of the part"),
+        ("out", "The folder of the run"),
+        ("inputs.image.position", "inputs.NAME.position: learned"),
+        ("model.block.norm.gain", "key gain"),
+        ("evaluation.attribution", "how many bits each input contributes"),
+        ("edges", "edges(SOURCE -> READER, ...)"),
+        ("!", 'factor     = "!" factor'),
+        ("Run.trace", "chopmix.Run.trace"),
+        ("Needs", "The data columns that the task reads"),
+        ("Run", "attribution()"),
+    ],
+)
+def test_places_of_a_file_operators_and_members_are_explained(word, expected, capsys):
+    assert main(["explain", word]) == 0
+    text = capsys.readouterr().out
+    assert expected in " ".join(text.split()) or expected in text
+
+
+def test_examples_and_errors_are_no_descriptions():
+    """`model.width` began with the code of the docstring."""
+    for entry in reference()[1]:
+        for key in entry.keys:
+            assert "torch.randn" not in key.text and not key.text.startswith("Raises"), (entry.title, key.name)
+
+
+def test_the_keys_of_a_file_are_explained(capsys, tmp_path):
+    file = tmp_path / "x.yaml"
+    file.write_text((ROOT / "configs" / "quickstart.yaml").read_text())
+    assert main(["explain", str(file)]) == 0
+    text = capsys.readouterr().out
+    assert "inputs.image.patch_size: 2" in text and "training.clip: null" in text and "model.final_norm" not in text
+    assert main(["explain", str(tmp_path / "none.yaml")]) == 2
