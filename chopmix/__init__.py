@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .files.reading import DataError as DataError
     from .inference.evaluator import Evaluator as Evaluator
     from .inference.evaluator import Result as Result
+    from .inference.tracing import Trace as Trace
     from .models.attention.graph import Graph as Graph
     from .models.attention.graph import Node as Node
     from .models.batch import Batch as Batch
@@ -66,6 +67,7 @@ _PUBLIC = {
     "inference.evaluator": ("Evaluator", "Result"),
     "models.attention.graph": ("Graph", "Node"),
     "models.batch": ("Batch", "Chunks", "Targets"),
+    "inference.tracing": ("Trace",),
     "models.generation.sampling": ("Sampling",),
     "models.heads": ("Head",),
     "models.layers.feed_forward": ("FeedForward",),

@@ -225,6 +225,9 @@ def explorer_of(shown: Shown) -> Explorer:
     batch, names, views = shown.batch, list(shown.model.inputs), list[View]()
     title = {"encoder": "encoder", "main": "decoder"} if batch.encoder is not None else {"main": ""}
     sets = {core: shown_set(title[core], planned, shown.inputs) for core, planned in batch.sets.items()}
+    if shown.trace:
+        writes = {slot: text for task in batch.targets for slot, text in shown.trace.predicted_tokens(task)}
+        sets["main"] = replace(sets["main"], writes=writes)
     numbers = {core: number for number, core in enumerate(sets)}
     for core, number in numbers.items():
         views += learned_views(shown.trace, core, numbers) if shown.trace else []

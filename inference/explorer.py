@@ -63,6 +63,8 @@ class ShownSet:
     """The decoded items of the sample by input; empty for a window of a corpus."""
     groups: Sequence[Sequence[int]] = field(default_factory=list)
     """The slots of each shown token."""
+    writes: Mapping[int, str] = field(default_factory=dict)
+    """The text that a trained model predicts at a slot, for tasks that generate tokens."""
 
     @property
     def pooled(self) -> bool:
@@ -193,6 +195,10 @@ class Explorer:
         """Returns the description of a set for the script: its tokens, and the panel of each input."""
         texts, names = token_texts(shown, self.choppers, self.names)
         owners = shown.plan.tokens.input[0].tolist()
+        names = [
+            name + "".join(f", writes {shown.writes[slot]!r}" for slot in group if slot in shown.writes)
+            for group, name in zip(shown.groups, names)
+        ]
         tokens = [
             {"text": text, "name": name, "colour": colour_of(owners[group[0]])}
             for group, text, name in zip(shown.groups, texts, names)
