@@ -36,9 +36,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from ..experiment.animating import write_animation
     from ..experiment.changes import read_changes
-    from ..experiment.inspection import Choice, inspect_text, write_animation, write_page
+    from ..experiment.inspection import Choice, write_page
     from ..experiment.run_folder import RunError, output_folder
+    from ..experiment.terminal_tokens import inspect_text
     from ..files.printing import printable
 
     if options.animate and not options.animate.endswith(".svg"):

@@ -1,6 +1,6 @@
 """`chopmix inspect CONFIG`: writes one HTML page with the tokens of a sample, its attention graphs and its targets. For
 the folder of a run, the page also shows the attention that the model has learned, and what it predicts after each
-layer. For a text corpus, the command also prints tokens in colours and one batch as training examples."""
+layer."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.text import Text
 from torch import Tensor
 
 from ..data.sampler import SampleIndex
 from ..data.split import SampleSplit, Split
 from ..files.pictures import COLOURS
-from ..files.printing import plain_console, printable
+from ..files.printing import printable
 from ..files.reading import DataError
 from ..files.writing import write_text
-from ..inference.animation import PROMPT, animated
 from ..inference.document import Line, bars, chart, document, escaped, section, table
 from ..inference.evaluators.attribution import measure_attribution
 from ..inference.explorer import Explorer, ShownSet, View, colour_of, shown_set, token_texts
@@ -34,7 +32,6 @@ from ..models.leaks import leaks
 from ..models.model import Model
 from ..models.tokens import CORE, PADDING, Tokens
 from ..tasks.base import Task
-from ..tasks.language_modeling import LanguageModeling
 from ..tokenizers.base import Chopper
 from .build import build_model, choppers_and_tasks, open_split
 from .changes import read_changes
@@ -43,12 +40,8 @@ from .run_folder import RunError, name_of
 from .settings.config import Config
 from .settings.document import dumped
 
-TEXT_COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")
-"""The background colours of neighbouring tokens in the terminal."""
 FEW = 24
 """The largest number of targets of a task that the page lists."""
-CONTINUED = 24
-"""The number of tokens with which `--animate` continues a text."""
 CANDIDATES = 200
 """The number of samples among which the one is searched whose inputs replace those of the shown sample."""
 
@@ -182,33 +175,6 @@ def write_page(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
     tokens = sum(planned.tokens.shape[1] for planned in batch.sets.values())
     graphs = sum(len(set(core.graphs)) for core in shown.model.cores.values())
     return f"{file}: {tokens} tokens of {len(config.inputs)} input(s), {graphs} attention graph(s)"
-
-
-def write_animation(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
-    """Write an animated picture of the sample (`inference/animation.py`). A text that the sample of the user does not
-    have is generated first. A model of one text continues the text of the user, or the first tokens of the window.
-    Returns a sentence about the file. Raises RunError if there is nothing to predict, OSError if the file cannot be
-    written."""
-    name = choice.task or next(iter(shown.trace.batch.targets))
-    task, run, trace, prompt = shown.tasks[name], shown.run, shown.trace, PROMPT
-    answers = predictions(run, shown.split, shown.index) if isinstance(shown.split, SampleSplit) else {}
-    answer = short_text(answers[name]) if name in answers else trace.text_of(name, trace.outputs[name])
-    others = {each for planned in trace.batch.sets.values() for each in planned.chunks} - {task.target}
-    if isinstance(task, LanguageModeling) and not others and shown.choppers[task.target].kind == "text":
-        text = (choice.inputs or shown.inputs).get(task.target)
-        if text is None:
-            vocabulary = shown.choppers[task.target].vocabulary
-            text = vocabulary.decode(trace.batch.main.chunks[task.target].values.flatten()[:PROMPT].tolist())
-        answer = run.generate(text, max_tokens=CONTINUED, temperature=0)
-        prompt = shown.choppers[task.target].count(text)
-        shown = trained(run, replace(choice, inputs={task.target: text + answer}))
-    elif task.needs.generates and choice.inputs and task.target not in choice.inputs and answer:
-        shown = trained(run, replace(choice, inputs={**choice.inputs, task.target: answer}))
-    if not answer:
-        raise RunError(f"the model predicts nothing for {task.target!r}: --animate has nothing to show")
-    picture = animated(explorer_of(shown), shown.trace, name, answer, prompt)
-    write_text(file, picture)
-    return f"{file}: {len(picture.encode()) / 1000:,.0f} kB"
 
 
 def caption(shown: Shown) -> str:
@@ -545,42 +511,3 @@ def target_table(name: str, shown: Shown) -> str:
     rows = [row for row, id in zip(rows, ids) if id != IGNORED]
     more = f"<p>The first {FEW} of {len(rows):,}.</p>" if len(rows) > FEW else ""
     return f"<h3>{escaped(name)}</h3>{table(head, rows[:FEW])}{more}"
-
-
-# ------------------------------------------------------------------------------------------------------ on the terminal
-def inspect_text(config: Config, rows: int = 4, tokens: int = 8) -> None:
-    """Print the first 160 tokens of the validation text in colours. Then print one batch of `rows` x `tokens` ids as
-    training examples, each with a context and the next id (as Karpathy's lecture "Let's build GPT" does):
-
-        when the input is 18, 47 the target is 56   'Fi' -> 'r'
-    """
-    console = plain_console(highlight=False)
-    choppers, _, split = open_untrained(config)
-    name = next(iter(choppers))
-    encoding = choppers[name].vocabulary
-    description = f"input {name!r}: {encoding.name}, {encoding.size:,} ids; start token {encoding.start}"
-    console.print(description)
-    ids = split.file.ids
-    console.print(f"validation: {len(ids):,} tokens for {split.file.bytes:,} bytes, "
-                  f"{split.file.bytes / len(ids):.2f} bytes a token\n")  # fmt: skip
-    console.print(coloured(encoding, ids[:160].tolist()))
-    console.print(f"\none batch of {rows} x {tokens} ids is {rows * tokens} examples:\n")
-    for row in range(min(rows, (len(ids) - 1) // tokens)):
-        window = ids[row * tokens : row * tokens + tokens + 1].tolist()
-        for length in range(1, len(window)):
-            context, target = window[:length], window[length]
-            console.print(
-                f"when the input is {', '.join(map(str, context))} the target is {target}   "
-                f"{encoding.decode(context, specials=True)!r} -> {encoding.decode([target], specials=True)!r}",
-                soft_wrap=True,
-            )  # fmt: skip
-
-
-def coloured(encoding, ids: list[int]) -> Text:
-    """Returns the text of ids, with alternating background colours for the tokens. `⏎` is added before each line
-    break."""
-    text = Text()
-    for number, id in enumerate(ids):
-        piece = encoding.decode([id], specials=True)
-        text.append(printable(piece).replace("\n", "⏎\n"), style=TEXT_COLOURS[number % len(TEXT_COLOURS)])
-    return text

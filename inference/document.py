@@ -124,9 +124,9 @@ def chart(
     grid = "".join(
         f"<path class=axis d='M{left} {down(mark):.1f}H{width - right}'/>"
         f"<text text-anchor=end x={left - 6} y={down(mark) + 4:.1f}>{mark:.3g}</text>"
-        for mark in (low + (high - low) * part / 4 for part in range(5))
+        for mark in round_values(low, high)
     )
-    marks = sorted({*xs}) if len({*xs}) <= 8 else [min(xs) + (max(xs) - min(xs)) * part / 4 for part in range(5)]
+    marks = sorted({*xs}) if len({*xs}) <= 5 else round_values(min(xs), max(xs))
     steps = "".join(
         f"<text text-anchor=middle x={across(mark):.1f} y={height - bottom + 16}>{mark:,.4g}</text>" for mark in marks
     )
@@ -138,6 +138,13 @@ def chart(
         f"display:block' role=img aria-label='{escaped(title)} by {escaped(horizontal)}'>{grid}{steps}{label}{drawn}"
         f"</svg><figcaption>{names if len(lines) > 1 else ''}</figcaption></figure>"
     )
+
+
+def round_values(low: float, high: float) -> list[float]:
+    """Returns about five round values between two numbers, for the marks of an axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    return [float(value) for value in MaxNLocator(5).tick_values(low, high) if low <= value <= high]
 
 
 def line_svg(line: Line, colour: str, across: Callable[[float], float], down: Callable[[float], float]) -> str:

@@ -32,7 +32,7 @@ def test_the_page_shows_every_input_and_the_graph(mixed, tmp_path):  # noqa: F81
     assert [each["name"] for each in shown["inputs"] if "picture" in each] == ["image", "sound"]
     assert [view["kind"] for view in data["views"]] == ["graph", "reachable"]  # of all layers; after the last one
     assert page.count("<tr><td>1</td><td class=number>") == page.count("<tr><td>2</td><td class=number>") == 1
-    assert "None of the" in page and "can reach its own predictor" in page
+    assert "None of the" in page and "can influence its own prediction" in page
     assert re.search(r"<tr><td>&#x27;=&#x27;</td><td>&#x27;", page)  # after '=' comes the result
 
 

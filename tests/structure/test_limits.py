@@ -115,6 +115,8 @@ SMALL = {
     "tokenizers.media.lettering": "letters as pictures",
     "tasks.measuring.spread": "recall, coverage and variance of what is generated",
     "training.schedules": "the learning rate over the steps",
+    "experiment.animating": "the option --animate of inspect",
+    "experiment.terminal_tokens": "what inspect prints for a text corpus",
     "experiment.next_steps": "the commands that are printed at the end of a training",
     "experiment.prepare": "the command prepare",
     "experiment.shipped": "the configurations of chopmix, and copies of them",
