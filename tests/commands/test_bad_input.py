@@ -169,7 +169,7 @@ def test_names_of_runs_are_no_markup_and_no_formulas(capsys, tmp_path, monkeypat
     assert Path("compare.png").stat().st_size
     Path("bare").mkdir()
     Path("bare", "metrics.jsonl").write_text('{"step": 1}')
-    assert "have no common metric" in said(capsys, "compare", "bare", names[0])
+    assert "have no common metric" in said(capsys, "compare", "bare", names[0], "--picture", "curves.png")
 
 
 @pytest.mark.parametrize("word", ["evaluate", "generate", "inspect", "compare", "train", "import"])

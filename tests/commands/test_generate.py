@@ -233,7 +233,7 @@ def test_a_refined_text_is_compared_with_that_of_the_sample(runs, tmp_path):
     assert 0 < found["val/name/exact_match"] == pytest.approx(found["val/name/accuracy"])
     assert found["val/name/judged"] > 100
     page = (runs / "namer" / "report" / "val-samples.html").read_text()  # of the other task, though texts come first
-    assert page.count("<tr>") == 12 == page.count("generated")
+    assert page.count("<tr>") == 12 == page.count("<figcaption>generated")
 
 
 @pytest.mark.parametrize(
