@@ -4,6 +4,7 @@ GPU, where nothing is equal bit for bit: `test_gpu.py` tells how it gets one."""
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.pop("UV_RUN_RECURSION_DEPTH", None)  # `uv run pytest`: printed commands would begin with `uv run`
 if os.environ.get("CHOPMIX_TEST_DEVICE") != "cuda":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

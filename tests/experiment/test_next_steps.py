@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from chopmix.commands.cli import main
 from chopmix.data.datasets.table import Table, TableStream, in_time
-from chopmix.experiment.next_steps import next_commands
+from chopmix.experiment.next_steps import next_commands, program
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.files.rows import read_rows
@@ -216,3 +216,11 @@ def test_a_window_with_missing_measurements_is_noted(here, capsys):
     Path("coarse.csv").write_text(ramp(120))
     assert main(["predict", "runs/x", "--horizon", "2", "--data", "coarse.csv"]) == 0
     assert "50% of the measurements of air in the last window" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("depth, expected", [(None, "chopmix"), ("1", "uv run chopmix")])
+def test_commands_are_printed_as_the_user_calls_them(monkeypatch, depth, expected):
+    """`uv run` sets the variable in the processes that it starts."""
+    if depth:
+        monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", depth)
+    assert program() == expected
