@@ -196,7 +196,7 @@ class Explorer:
         texts, names = token_texts(shown, self.choppers, self.names)
         owners = shown.plan.tokens.input[0].tolist()
         names = [
-            name + "".join(f", writes {shown.writes[slot]!r}" for slot in group if slot in shown.writes)
+            name + "".join(f" (writes {shown.writes[slot]!r})" for slot in group if slot in shown.writes)
             for group, name in zip(shown.groups, names)
         ]
         tokens = [

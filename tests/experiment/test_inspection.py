@@ -65,7 +65,8 @@ def test_the_page_of_a_run_shows_what_it_learned(run, capsys):
     assert {view["kind"] for view in data["views"]} == {"attention", "rollout", "graph", "reachable"}
     names = [token["name"] for token in data["sets"][0]["tokens"]]
     predicted = trace.predicted_tokens("answer")
-    assert [name.partition(", writes ")[2] for name in names if ", writes " in name] == [repr(t) for _, t in predicted]
+    writes = [name.partition(" (writes ")[2] for name in names if " (writes " in name]
+    assert writes == [f"{text!r})" for _, text in predicted]
     assert "What each input contributes to this prediction" in page and "<svg" in page
     assert not re.search(r"(?:src|href)=['\"]?(?:https?:)?//", page) and len(page) < 500_000
     assert "1 attention graph(s)" in capsys.readouterr().out
