@@ -66,13 +66,12 @@ class Model(nn.Module):
     each set and applies the heads.
 
     `tokenizers` maps the name of each input, in YAML order, to its embedder, or to the name of another input that
-    shares its embedder (the `wte` and `wpe` of a GPT are in tokenizers/text.py). `heads` maps the name of each task to
-    its head. If several inputs are in the same set, each of them has a learned type embedding. `context` is the
+    shares its embedder (the `wte` and `wpe` of a GPT are in tokenizers/text.py). `heads` maps the name of each task
+    to its head. If several inputs are in the same set, each of them has a learned type embedding. `context` is the
     largest number of tokens of a sample. `core_tokens` (0 or more) is the number of learned tokens at the start of
     every sample: the first one is the class token, all others are registers (Darcet et al. 2024, arXiv:2309.16588).
-    `encoder`: the options of a second transformer that reads all inputs except the generated one (null: none); it is in
-    `cores`. `initialization` sets the
-    initial values.
+    `encoder`: the options of a second transformer that reads all inputs except the generated one (null: none); it is
+    in `cores`. `initialization`: how the initial values of the weights are drawn.
     """
 
     def __init__(

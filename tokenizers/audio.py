@@ -118,7 +118,8 @@ class LogMel(nn.Module):
 
 
 class AudioTokenizer(SpectrogramEmbedder):
-    """Maps mel slices to vectors: one linear layer, plus an absolute position if `position` is not null.
+    """Maps mel slices to vectors: one linear layer, plus an absolute position. `position`: the absolute position that
+    is added to the vector of each token; null: none.
 
     During training `augment` masks stripes of the spectrogram at random (SpecAugment), on the device.
     """

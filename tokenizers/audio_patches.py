@@ -140,9 +140,9 @@ class KaldiMel(nn.Module):
 
 
 class AudioPatchesTokenizer(SpectrogramEmbedder):
-    """Maps overlapping patches of the spectrogram to vectors: one linear layer, plus an absolute position in the grid
-    if `position` is not null. The spectrogram is normalised like in AST: the mean is subtracted, then the result is
-    divided by twice the std.
+    """Maps overlapping patches of the spectrogram to vectors: one linear layer, plus an absolute position in the grid.
+    `position`: the absolute position that is added to the vector of each token; null: none. The spectrogram is
+    normalised like in AST: the mean is subtracted, then the result is divided by twice the std.
 
     During training `augment` masks stripes of the spectrogram at random (SpecAugment), on the device.
     """

@@ -102,8 +102,9 @@ class AudioStemChopper(SoundChopper):
 
 class AudioStemTokenizer(nn.Module):
     """Maps spectrograms to vectors with two convolutions of kernel size 3. The second convolution has stride 2. A GELU
-    follows each convolution. An absolute position is added if `position` is not null. The vectors of a clip depend
-    neither on other clips nor on the padding in `collate`."""
+    follows each convolution. An absolute position is added. `position`: the absolute position that is added to the
+    vector of each token; null: none. The vectors of a clip depend neither on other clips nor on the padding in
+    `collate`."""
 
     Chopper = AudioStemChopper
 

@@ -129,8 +129,9 @@ class CategoryChopper(Chopper):
 
 class CategoryTokenizer(nn.Module):
     """Maps categories to vectors: the sum of one learned vector per category and position in the grid, plus an absolute
-    position if `position` is not null. `hidden` is the width of a multilayer perceptron after the sum, in which the
-    categories of a token interact (0: no perceptron). `norm` normalises the vector of each token.
+    position. `position`: the absolute position that is added to the vector of each token; null: none. `hidden` is the
+    width of a multilayer perceptron after the sum, in which the categories of a token interact (0: no perceptron).
+    `norm` normalises the vector of each token.
 
     `properties` is the number of adjacent categories that describe one object, for example 3 for the kind, the colour
     and the state of the object in a cell. All objects then share the same weights, and a learned vector for the

@@ -265,7 +265,8 @@ def patches(images: Tensor, size: int) -> Tensor:
 
 
 class ImageTokenizer(nn.Module):
-    """Maps patches to vectors: one linear layer, plus an absolute position in the grid if `position` is not null.
+    """Maps patches to vectors: one linear layer, plus an absolute position in the grid. `position`: the absolute
+    position that is added to the vector of each token; null: none.
 
     `mean` and `std` (one number, or one per channel) normalise the pixels after their values are scaled to 0 to 1.
     `augment` changes images at random during training, on the device. Set `size`, because images are augmented only in

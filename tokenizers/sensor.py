@@ -267,8 +267,9 @@ class SensorChopper(Chopper):
 
 class SensorTokenizer(nn.Module):
     """Maps windows to vectors. A vector is the sum of a linear layer over the numbers, a learned vector for each
-    category, a learned vector for each missing value, and an absolute position if `position` is not null. The learned
-    vectors depend on the channel and the index in the window. `norm` normalises the vector of each token."""
+    category, a learned vector for each missing value, and an absolute position. `position`: the absolute position
+    that is added to the vector of each token; null: none. The learned vectors depend on the channel and the index in
+    the window. `norm` normalises the vector of each token."""
 
     Chopper = SensorChopper
 

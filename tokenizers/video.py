@@ -139,8 +139,8 @@ class VideoChopper(Chopper):
 
 
 class VideoTokenizer(nn.Module):
-    """Maps tubelets to vectors: one linear layer, plus an absolute position if `position` is not null. The position
-    depends on the index of the tubelet in its video.
+    """Maps tubelets to vectors: one linear layer, plus an absolute position. `position`: the absolute position that is
+    added to the vector of each token; null: none. The position depends on the index of the tubelet in its video.
 
     `mean` and `std` (one number, or one per channel) normalise the pixels after their values are scaled to 0 to 1.
     `augment` changes videos at random during training, on the device. All frames of a video are changed in the same

@@ -58,7 +58,8 @@ class IdChopper(Chopper):
 
 
 class IdTokenizer(nn.Module):
-    """Maps ids to vectors: a learned embedding table, plus an absolute position if `position` is not null.
+    """Maps ids to vectors: a learned embedding table, plus an absolute position. `position`: the absolute position that
+    is added to the vector of each token; null: none.
 
     `pad_vocabulary_to` rounds the number of rows of the table up to a multiple of this number (64 makes matrix products
     on a GPU faster). The additional rows are never targets and never sampled. `scaled` multiplies the embeddings by the
