@@ -53,6 +53,7 @@ LESS = {
         "inputs.text.encoding=bytes",
         "inputs.text.vocabulary=null",
     ],
+    "configs/lm/shakespeare_char_nanogpt": [*TEXT, "model.width=16", "training.schedule=constant"],
     "configs/lm/shakespeare_char": [*TEXT, "model.width=16"],
     "configs/lm/finetune_gpt2.yaml": [
         *SMALL,
@@ -214,7 +215,8 @@ def page(request) -> Path:
 
 
 def test_the_blocks_of_a_page(page, checkout, request, monkeypatch):
-    """They run, their outputs are those of the page, and what they promise to write is there."""
+    """They run, their outputs are those of the page, and what they promise to write is there: `compare` and the checks
+    in AFTER assert it."""
     BEFORE.get(page.stem, lambda folder, request: None)(checkout, request)
     if page.stem not in EXACT:
         for dataset in (arithmetic.Arithmetic, driving.Driving, in_context.InContext, recall.Recall):
