@@ -403,12 +403,12 @@ def open_part(folder: str | Path, trust: Trust = NOTHING) -> RunPart:
     """Loads the best checkpoint of a trained run on the CPU. Returns it as a `RunPart`, the model with its choppers and
     tasks, for use in another run (for example as a frozen encoder). Only code of chopmix and of the modules that
     `trust` allows is executed. Raises RunError, ConfigError or CheckpointError if the run cannot be opened."""
-    folder = Path(folder)
+    folder = folder_of_run(folder)
     run = open_run(folder, "best", "cpu", trust)
     config, model, choppers, tasks = run.config, run.model, run.choppers, run.tasks
     encoder = config.model.options["encoder"]
     return RunPart(
-        name=str(folder), model=model, choppers=choppers, context=encoder.context if encoder else model.context,
+        name=name_of(folder), model=model, choppers=choppers, context=encoder.context if encoder else model.context,
         core_tokens=config.model.options["core_tokens"],
         write=partial(write_model_run, config=config, choppers=choppers, tasks=tasks, model=model,
                       extra_state={"missing": list(run.missing)}),

@@ -57,6 +57,7 @@ from .run_folder import (
     check_is_free,
     check_links,
     fingerprints,
+    folder_of_run,
     load_weights,
     prepare_run,
     run_lock,
@@ -138,7 +139,7 @@ def fitted(
     assets, open_run = Path(config.out) / "assets", partial(open_part, trust=config.nested)
     if processes.is_first:
         if config.from_run:
-            take_assets(config, Path(config.from_run), assets)
+            take_assets(config, folder_of_run(config.from_run), assets)
         trained = checkpoint.steps(Path(config.out))
         parts = choppers_and_tasks(config, assets, open_run, None if trained else dataset, say)
         processes.broadcast(

@@ -16,7 +16,7 @@ from ..tokenizers.base import Part, Role
 from ..training import checkpoints as checkpoint
 from .build import build_choppers, load_learned, save_learned
 from .run import open_part
-from .run_folder import RunError, chosen_step, listed, read_config
+from .run_folder import RunError, chosen_step, folder_of_run, listed, name_of, read_config
 from .settings.config import Config
 
 
@@ -58,7 +58,7 @@ def take_weights(model: Model, config: Config) -> str:
     Returns a sentence that lists the copied tensors, the tensors with another shape, those that only this model has,
     those that only the source run has, and the settings with which the same weights compute something else. Raises
     RunError or CheckpointError if the source run has no undamaged checkpoint, or if no matrix of the cores fits."""
-    source = Path(config.from_run)
+    source = folder_of_run(config.from_run)
     step, source_config = chosen_step(source, "best"), read_config(source, config.nested)
     checkpoint.read_state(source, step)
     stored = checkpoint.read_part(source, step, "model") | checkpoint.read_part(source, step, "ema")
@@ -69,7 +69,7 @@ def take_weights(model: Model, config: Config) -> str:
     if matrices and not set(matrices) & set(copied):
         old, new = (tuple(tensors[matrices[0]].shape) for tensors in (stored, weights))
         sizes = f"{matrices[0]} is {old} in the source run, {new} in this one"
-        raise RunError(f"from: {source} has a core of other sizes, so that none of its matrices fits: {sizes}")
+        raise RunError(f"from: {name_of(source)} has a core of other sizes, so that none of its matrices fits: {sizes}")
     for name in copied:
         weights[name].copy_(stored[name])
     changed = [name for name in weights if name in stored and name not in copied]
@@ -84,7 +84,7 @@ def take_weights(model: Model, config: Config) -> str:
     conflicts = functions_that_differ(source_config, config)
     sentences += [f"the same weights compute something else: {'; '.join(conflicts)}"] if conflicts else []
     count = sum(weights[name].numel() for name in copied)
-    summary = f"from {source}, step {step}: copied {len(copied)} tensors ({count:,} values)"
+    summary = f"from {name_of(source)}, step {step}: copied {len(copied)} tensors ({count:,} values)"
     return "; ".join([summary, *sentences])
 
 

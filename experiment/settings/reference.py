@@ -19,7 +19,7 @@ TOP_KEYS = {
     "inputs": "The inputs of the model by name. Each chops one modality: `image: {use: image, patch_size: 4}`.",
     "tasks": "What the model learns, by name: `digit: {use: classification, target: label}`.",
     "out": "The folder of the run. Default: `runs/` and the path of the YAML file below `configs/`, or its name.",
-    "from": "A run, or a list of runs, whose weights are the initial weights of this one.",
+    "from": "The folder of a run, or `quickstart`: its weights are the initial weights of this run.",
     "format": "The version of the format of a run's configuration. chopmix writes it into the folder of a run.",
     "use": "In a mapping that describes a part: the name of the part. `x: image` is short for `x: {use: image}`.",
     "same_as": "An input with the vocabulary and the embedding of another one: `target: {same_as: source}`.",

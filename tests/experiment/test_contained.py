@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import chopmix
 import pytest
 import torch
 from chopmix.commands.cli import main
+from chopmix.experiment.run import open_part
 from chopmix.experiment.run_folder import TRAINED, folder_of_run, output_folder
 from chopmix.training.checkpoints import read_part
 
@@ -88,3 +90,17 @@ def test_no_other_name_leads_into_the_package(here, name):
 def test_it_is_not_trained(here, capsys):
     assert main(["train", "quickstart"]) == 2
     assert "quickstart" in capsys.readouterr().err
+
+
+def test_its_weights_start_a_training(here, capsys):
+    small = ["data.dataset.samples=64", "tasks.answer.metrics=[]", "evaluation.attribution=false"]
+    config = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+    assert main(["train", str(config), "from=quickstart", "training.steps=1", "training.schedule=constant", *small]) == 0
+    said = capsys.readouterr()
+    copied = re.search(r"from quickstart, step 900: copied (\d+) tensors \([\d,]+ values\)\n", said.out + said.err)
+    assert int(copied[1]) == len(read_part(TRAINED / "quickstart", 900, "model"))
+
+
+def test_it_is_a_part_of_another_run(here):
+    part = open_part("quickstart")
+    assert part.name == "quickstart" and part.model.training is False
