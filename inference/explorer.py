@@ -24,6 +24,7 @@ from ..files.reading import DataError
 from ..models.batch import SetPlan
 from ..models.tokens import CORE, PADDING
 from ..tokenizers.base import Chopper
+from ..tokenizers.encoded import EncodedChopper
 from .document import drawing
 
 MOST = 256
@@ -239,8 +240,11 @@ def colour_of(owner: int) -> int:
 def grid_places(chopper: Chopper, plan: SetPlan, name: str, count: int) -> list[tuple[int, int]] | None:
     """Returns the row and the column of each token of an input in its picture, from 1. Tokens of images and videos have
     rows and columns; of spectrogram patches, the lowest mel channels are at the bottom; all other tokens are next to
-    each other. Returns None if they do not fill a grid."""
+    each other. Tokens of an encoded input have the places of the encoding run's tokens. Returns None if the tokens do
+    not fill a grid."""
     chunks = plan.chunks[name]
+    if isinstance(chopper, EncodedChopper) and chunks.inner is not None:
+        return grid_places(chopper.run_chopper, chunks.inner, chopper.input, count)
     line = [(1, number + 1) for number in range(count)]
     if chunks.coordinates is None or len(chunks.coordinates) != count:
         return line

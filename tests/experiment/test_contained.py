@@ -95,7 +95,9 @@ def test_it_is_not_trained(here, capsys):
 def test_its_weights_start_a_training(here, capsys):
     small = ["data.dataset.samples=64", "tasks.answer.metrics=[]", "evaluation.attribution=false"]
     config = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
-    assert main(["train", str(config), "from=quickstart", "training.steps=1", "training.schedule=constant", *small]) == 0
+    assert (
+        main(["train", str(config), "from=quickstart", "training.steps=1", "training.schedule=constant", *small]) == 0
+    )
     said = capsys.readouterr()
     copied = re.search(r"from quickstart, step 900: copied (\d+) tensors \([\d,]+ values\)\n", said.out + said.err)
     assert int(copied[1]) == len(read_part(TRAINED / "quickstart", 900, "model"))

@@ -15,8 +15,9 @@ from chopmix.experiment.run import Run, load_run, open_part
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.files.reading import DataError
+from chopmix.inference.explorer import grid_places
 from chopmix.models.frozen import Frozen
-from chopmix.tokenizers.base import Role, axes_of
+from chopmix.tokenizers.base import Chopper, Role, axes_of
 from chopmix.tokenizers.chopping.packing import place
 from chopmix.tokenizers.encoded import EncodedPreprocessor, EncodedTokenizer
 from hypothesis import given, settings
@@ -114,6 +115,14 @@ def test_every_kind_of_input_is_seen_as_the_run_sees_it_in_any_company(reader_of
         found = embedder(chunks)
         expected = embedder.projector(torch.cat(embed(run, [{name: each} for each in raw], pool="tokens")))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+    def places(chopper: Chopper) -> list[tuple[int, int]] | None:
+        chunk = chopper.chop(chopper.decode(raw[0]))
+        return grid_places(
+            chopper, place([[(name, chunk)]], {name: chopper}, 64, axes_of([chopper])), name, chunk.count
+        )
+
+    assert places(chopper) == places(run.choppers[name])
 
 
 def test_two_processes_with_a_part_have_the_losses_of_one(mixed, teacher, tmp_path):  # noqa: F811
