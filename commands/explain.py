@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     if options.word is None:
         topics = overview(commands)
     elif options.word.endswith((".yaml", ".yml")):
-        topics = [of_file(load_config(Path(options.word), []).tree)]
+        topics = [of_file(load_config(Path(options.word)))]
     else:
         topics = topics_of(options.word, commands)
     for topic in topics:

@@ -35,8 +35,6 @@ def write_animation(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
         answer = run.generate(text, max_tokens=CONTINUED, temperature=0)
         prompt = shown.choppers[task.target].count(text)
         shown = trained(run, replace(choice, inputs={task.target: text + answer}))
-    elif task.needs.generates and choice.inputs and task.target not in choice.inputs and answer:
-        shown = trained(run, replace(choice, inputs={**choice.inputs, task.target: answer}))
     if not answer:
         raise RunError(f"the model predicts nothing for {task.target!r}: --animate has nothing to show")
     picture = animated(explorer_of(shown), shown.trace, name, answer, prompt)

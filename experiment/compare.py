@@ -4,9 +4,10 @@ differences."""
 from __future__ import annotations
 
 import os
+import re
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,12 @@ from ..files.rows import ending_of, row_file
 from ..files.writing import write_bytes, write_text
 from ..training.log import read_metrics
 from .results import by_setting, main_metrics, read_results, short_setting
-from .run_folder import RunError
+from .run_folder import RunError, name_of
 
 Curve = list[tuple[int, float]]
 """(step, value) pairs in the order of the steps."""
 TABLES = (".csv", ".md", ".tex")
 """The file extensions that `write_comparison` accepts."""
-"""The colours of groups."""
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 """The file extensions that `draw_curves` accepts."""
 
@@ -43,6 +43,8 @@ class Group:
     key is `run` instead of the seed."""
     best: str = ""
     """The metric that selects the best checkpoint."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The configuration of the first run: `{"training.steps": 900}`."""
 
     def last(self, metric: str) -> dict[str, float]:
         """Returns the last value of the metric by seed. Seeds without this metric are omitted."""
@@ -66,7 +68,8 @@ def groups_of(folder: Path) -> list[Group]:
     for setting, runs in settings.items():
         seeds = {f"seed-{run.seed}" + ("" if run.fold is None else f"/fold-{run.fold}"): run for run in runs}
         curves = {name: read_curves(folder / run.folder / "metrics.jsonl") for name, run in seeds.items()}
-        groups.append(Group(f"{folder}/{short_setting(setting)}", curves, results.best))
+        tree = read_tree(folder / runs[0].folder)
+        groups.append(Group(f"{folder}/{short_setting(setting)}", curves, results.best, dict(flat(tree))))
     return groups
 
 
@@ -87,17 +90,39 @@ def read_group(folder: Path) -> Group:
     if not os.path.exists(runs[0]):
         raise RunError(f"{folder} is not a run: it has no metrics.jsonl, and no seed-*/metrics.jsonl or sweep.json")
     curves = {file.parent.name if len(runs) > 1 else "run": read_curves(file) for file in runs}
-    return Group(str(folder), curves, best_metric(runs[0].parent))
+    settings = dict(flat(read_tree(runs[0].parent)))
+    return Group(name_of(folder), curves, str(settings.get("checkpoints.best", "")), settings)
 
 
-def best_metric(run: Path) -> str:
-    """Returns the metric that selects the best checkpoint of a run, `checkpoints.best` in its `config.yaml`; empty if
-    the file does not say it."""
+def read_tree(run: Path) -> Any:
+    """Returns the content of a run's `config.yaml`; empty if the file is missing or damaged."""
     try:
-        tree = yaml.safe_load(read_text(run / "config.yaml"))
-        return str(tree["checkpoints"]["best"])
-    except (ValueError, OSError, KeyError, TypeError, yaml.YAMLError):
-        return ""
+        return yaml.safe_load(read_text(run / "config.yaml"))
+    except (ValueError, OSError, yaml.YAMLError):
+        return {}
+
+
+def flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (key, value) for the values of a configuration: `("model.block.norm.use", "rms_norm")`."""
+    for key, value in tree.items() if isinstance(tree, Mapping) else ():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+NOT_COMPARED = re.compile(r"format|out|from|training\.seed|logging\..*")
+"""Settings that do not change a model."""
+
+
+def differing_settings(groups: Sequence[Group]) -> list[tuple[str, list[str]]]:
+    """Returns (key, value in each group) for the settings that differ between the groups; `–` for a key that a group
+    does not have. Empty if a group has no readable configuration."""
+    if not all(group.settings for group in groups):
+        return []
+    keys = dict.fromkeys(key for group in groups for key in group.settings if not NOT_COMPARED.fullmatch(key))
+    rows = [(key, [str(group.settings.get(key, "–")) for group in groups]) for key in keys]
+    return [(key, values) for key, values in rows if len({*values}) > 1]
 
 
 def read_curves(file: Path) -> dict[str, Curve]:
@@ -119,10 +144,16 @@ def shared_metrics(groups: Sequence[Group]) -> list[str]:
 
 
 def comparison_table(groups: Sequence[Group]) -> Table:
-    """Returns the table of `comparison` for a terminal."""
+    """Returns the table of `comparison` for a terminal, after the settings that differ. The metrics without some of the
+    inputs are left out, and its caption says so."""
     columns, rows = comparison(groups)
-    table = Table(*columns)
-    for metric, cells in rows:
+    shown = [row for row in rows if "/without_" not in row[0]]
+    left_out = f"{len(rows) - len(shown)} metrics without some of the inputs are left out: --output FILE.csv has them"
+    table = Table(*columns, caption=left_out if len(shown) < len(rows) else None, caption_justify="left")
+    for key, values in differing_settings(groups):
+        table.add_row(printable(key), *map(printable, values), *[""] * (len(groups) - 1), style="dim")
+    table.add_section()
+    for metric, cells in shown:
         table.add_row(metric, *map(spread, cells))
     return table
 
@@ -267,7 +298,7 @@ def seeds_of(group: Group) -> str:
 def draw_group(panel: Any, curves: Sequence[Curve], colour: str) -> None:
     """Draws the curves of all seeds of a group on matplotlib's Axes `panel`."""
     steps, means, deviations = mean_curve(curves)
-    panel.plot(steps, means, color=colour, linewidth=1.8)
+    panel.plot(steps, means, color=colour, linewidth=1.8, marker="o" if len(steps) == 1 else None, markersize=5)
     if len(curves) > 1:
         low, high = ([mean + sign * d for mean, d in zip(means, deviations)] for sign in (-1, 1))
         panel.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)

@@ -15,8 +15,9 @@ from ..files.plugins import ROOT, modules_of
 from ..models.attention import grammar
 from ..models.attention.grammar import USAGE, VALUES, plug_in
 from .run_folder import RunError
+from .settings.config import Config
 from .settings.reference import TOP_KEYS, Entry, Key, described, reference, summary_of
-from .settings.registry import attribute_docstrings
+from .settings.registry import attribute_docstrings, trusting
 
 EXPRESSION = ("!", "&", "|", "attention", "expression", "graph", "mask", "not", "and", "or")
 """Words for which the grammar of attention graphs is explained."""
@@ -108,12 +109,11 @@ def of_option(word: str) -> list[Topic]:
     return [*map(topic_of, parts), *(topic_of_key(entry, key) for entry, key in options)]
 
 
-def of_file(tree: Mapping[str, Any]) -> Topic:
+def of_file(config: Config) -> Topic:
     """Returns the keys of a configuration that differ from the defaults, with their values and descriptions."""
-    rows = [
-        (f"{'.'.join(entry.path)}: {short(entry.value)}", "", entry.text)
-        for entry in described(tree) if not entry.is_default
-    ]  # fmt: skip
+    with trusting(config.trust):
+        entries = [entry for entry in described(config.tree) if not entry.is_default]
+    rows = [(f"{'.'.join(entry.path)}: {short(entry.value)}", "", entry.text) for entry in entries]
     return Topic("the keys that differ from the defaults", "", rows)
 
 

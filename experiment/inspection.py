@@ -5,12 +5,13 @@ layer."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +29,7 @@ from ..inference.tracing import Trace, batch_of, short_text, traced
 from ..models.attention.graph import Graph
 from ..models.attention.mask import dense_mask, reach
 from ..models.batch import IGNORED, Batch
-from ..models.leaks import leaks
+from ..models.leaks import leaks, unused_inputs
 from ..models.model import Model
 from ..models.tokens import CORE, PADDING, Tokens
 from ..tasks.base import Task
@@ -40,6 +41,11 @@ from .run_folder import RunError, name_of
 from .settings.config import Config
 from .settings.document import dumped
 
+TEACHER_FORCING = (
+    "<p class=soft>Each token is predicted from the tokens of the sample before it. A later token therefore does not "
+    "follow from an incorrect earlier one.</p>"
+)
+"""The HTML of a remark on the predictions of tasks that generate tokens."""
 FEW = 24
 """The largest number of targets of a task that the page lists."""
 CANDIDATES = 200
@@ -77,14 +83,19 @@ class Shown:
     trace: Trace | None = None
     """What the trained model computes; None for a configuration without a run."""
     run: Run | None = None
+    generated: Collection[str] = ()
+    """The inputs of the sample that the model has generated."""
 
     @property
     def key(self) -> str:
-        """The name of the sample."""
+        """The number of the sample or window, from 1, and the key of the sample: `sample 7 of 1,000 (key: a.png)`."""
+        numbers = sorted(index.number for index in self.split.all())
+        of = f"{numbers.index(self.index.number) + 1:,} of {len(numbers):,}"
         samples = self.split.samples
         if samples is None:
-            return f"window {sorted(index.number for index in self.split.all()).index(self.index.number) + 1:,}"
-        return samples.keys[self.index.number]
+            return f"window {of}"
+        key = samples.keys[self.index.number]
+        return key if len(numbers) == 1 else f"sample {of} (key: {key})"
 
     @property
     def inputs(self) -> Mapping[str, Any]:
@@ -119,8 +130,10 @@ def untrained(config: Config) -> Shown:
 def trained(run: Run, choice: Choice) -> Shown:
     """Returns a sample with everything that the trained model computes for it. Raises RunError for a run without its
     data, for an unknown sample, task or layer, DataError if the sample is bad or too long."""
+    generated: Mapping[str, str] = {}
     if choice.inputs is not None:
-        split: Split = memory_split(run, [choice.inputs], for_prediction=False)
+        generated = generated_texts(run, choice.inputs)
+        split: Split = memory_split(run, [{**choice.inputs, **generated}], for_prediction=False)
     elif not run.has_dataset:
         raise RunError(f"{run.folder} was imported without data; name a sample: --input NAME=VALUE")
     else:
@@ -129,9 +142,22 @@ def trained(run: Run, choice: Choice) -> Shown:
     trace = traced_index(run, split, index, run.tasks, choice.task)
     return Shown(
         title=f"Attention and predictions of {name_of(run.folder)}", config=run.config, split=split, index=index,
-        run=run,
+        run=run, generated=generated,
         model=run.model, choppers=run.choppers, tasks=run.tasks, batch=trace.batch, trace=trace,
     )  # fmt: skip
+
+
+def generated_texts(run: Run, inputs: Sample) -> dict[str, str]:
+    """Returns the texts that the tasks of a run generate for a sample, by the input that contains them. Without them,
+    the page of a sample of the user could not show what the model reads while it writes."""
+    names = {name: task.target for name, task in run.tasks.items() if task.needs.generates
+             and task.target not in inputs and run.choppers[task.target].kind == "text"}  # fmt: skip
+    if not names:
+        return {}
+    split = memory_split(run, [inputs])
+    answers = predictions(run, split, split.all()[0])
+    texts = {target: short_text(answers[name]) for name, target in names.items() if name in answers}
+    return {target: text for target, text in texts.items() if text}
 
 
 def index_of(split: Split, name: str | None) -> SampleIndex:
@@ -156,9 +182,11 @@ def write_page(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
     interactive, remarks = explorer.html(choice.layers)
     folder = shown.run.folder if shown.run else config.out if config.in_run else None
     changes = read_changes(folder) if folder else ()
+    warnings = warnings_of(shown)
     parts = [
         *(f"<p>{escaped(line)}</p>" for change in changes for line in change.lines()),
         f"<p class=soft>{escaped(caption(shown))}</p>",
+        *(f"<p class=bad>{escaped(line)}</p>" for line in warnings),
         *(answer_section(shown) if shown.trace else ()),
         section(
             "Attention", "<p>Select a token to see what it reads.</p>" * bool(shown.trace),
@@ -166,7 +194,7 @@ def write_page(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
         ),
         *(layer_sections(shown, choice) if shown.trace else ()),
         section("The sample", *item_parts(shown)),
-        section("The attention graph", *graph_parts(shown), *cross_parts(batch), proof(batch, shown.model)),
+        section("The attention graph", *graph_parts(shown), *cross_parts(batch), proof(shown)),
         section("The targets", *(target_table(name, shown) for name in batch.targets)),
         section("The configuration", f"<details><summary>{escaped(config.path)}</summary>"
                 f"<pre>{escaped(dumped(config.tree))}</pre></details>"),
@@ -174,13 +202,37 @@ def write_page(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
     write_text(file, printable(document(shown.title, parts, "explorer.js")))
     tokens = sum(planned.tokens.shape[1] for planned in batch.sets.values())
     graphs = sum(len(set(core.graphs)) for core in shown.model.cores.values())
-    return f"{file}: {tokens} tokens of {len(config.inputs)} input(s), {graphs} attention graph(s)"
+    counts = (
+        f"{counted(tokens, 'token')} of {counted(len(config.inputs), 'input')}, {counted(graphs, 'attention graph')}"
+    )
+    return "\n".join([f"{file}: {counts}", *warnings])
+
+
+def counted(number: int, name: str) -> str:
+    """Returns a number with a noun: `1 token`, `2 tokens`."""
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def caption(shown: Shown) -> str:
     """Returns a sentence about the model and the sample."""
     name = f"{shown.run.name}; " if shown.run else "a configuration without trained weights; "
-    return f"{name}sample {shown.key} of {shown.split.name}"
+    generated = f"; {' and '.join(shown.generated)}: generated by the model" if shown.generated else ""
+    return f"{name}{shown.split.name}, {shown.key}{generated}"
+
+
+def warnings_of(shown: Shown) -> list[str]:
+    """Returns a sentence if targets can influence their own prediction, and one for each input of the sample on which
+    no prediction depends."""
+    leaked = sum(map(len, leaks(shown.batch, *shown.model.graphs).values()))
+    names = [*shown.model.inputs]
+    unused = unused_inputs(shown.batch, shown.model.graphs[0]) if len(names) > 1 else []
+    text = f"this graph leaks: {leaked} of {counted(targets_of(shown), 'target')} can influence their own prediction"
+    return [text] * bool(leaked) + [f"inputs.{names[n - 1]}: no prediction depends on this input" for n in unused]
+
+
+def targets_of(shown: Shown) -> int:
+    """Returns the number of targets of the sample."""
+    return sum(targets.count for targets in shown.batch.targets.values())
 
 
 # ------------------------------------------------------------------------------------------------------- the explorer
@@ -256,7 +308,7 @@ def answer_section(shown: Shown) -> list[str]:
     for name, task in shown.tasks.items():
         if name not in trace.batch.targets and name not in answers:
             continue
-        true = true_text(task, shown)
+        true = "" if task.target in shown.generated else true_text(task, shown)
         loss = f"{trace.loss(name, trace.outputs[name]):.3f}" if name in trace.outputs and true else "–"
         predicted = short_text(answers[name]) if name in answers else trace.text_of(name, trace.outputs[name])
         rows.append([escaped(name), f"<b>{escaped(predicted)}</b>", escaped(true) or "–", loss])
@@ -301,8 +353,10 @@ def contributions(shown: Shown) -> str:
         values = {name: attribution.share(name) for name in attribution.inputs}
         of = f" ({task})" if len(attributions) > 1 else ""
         unit = "bits" if attribution.in_bits else "share of the loss"
+        answer = "generated answer" if shown.tasks[task].target in shown.generated else "true value"
         parts.append(
-            f"<h3>What each input contributes to this prediction{escaped(of)}</h3>{bars(values, unit, colours)}"
+            f"<h3>What each input contributes to the prediction of the {answer}{escaped(of)}</h3>"
+            + bars(values, unit, colours)
         )
         if attribution.never_dropped:
             names = " and ".join(attribution.never_dropped)
@@ -322,7 +376,8 @@ def layer_sections(shown: Shown, choice: Choice) -> list[str]:
         for layer in range(depth)
     ]
     head = ["layers", *(column for name in tasks for column in (name, "bits"))]
-    text = "<p>What the heads predict from the vectors after each layer (the logit lens).</p>"
+    text = "<p>What the output heads of the tasks predict from the vectors after each layer (the logit lens).</p>"
+    text += TEACHER_FORCING * any(shown.tasks[name].needs.generates for name in tasks)
     parts = [section("Layer by layer", text, table(head, rows), anchor="layers")]
     if isinstance(shown.split, SampleSplit):
         parts += replaced_section(shown, choice)
@@ -339,60 +394,83 @@ def layer_cells(trace: Trace, task: str, outputs: Sequence[Tensor], layer: int) 
 
 def replaced_section(shown: Shown, choice: Choice) -> list[str]:
     """Returns, for each input, what the model predicts if its tokens have the vectors of another sample's input after
-    0, 1, ... layers. Empty if no other sample fits."""
+    0, 1, ... layers. Empty if no other sample fits. Raises RunError if the sample that the user has chosen does not
+    fit with any input."""
     trace, split = shown.trace, shown.split
     task = choice.task or next(iter(trace.batch.targets))
     targets = {each.target for each in shown.tasks.values()}
     names = [name for planned in trace.batch.sets.values() for name in planned.chunks if name not in targets]
-    lines, rows = dict[str, list[float]](), []
+    lines, rows, refused = dict[str, list[float]](), [], []
     for name in names:
-        replacement = other_input(shown, name, task, choice)
+        try:
+            replacement = other_input(shown, name, task, choice)
+        except Unequal as error:
+            refused.append(str(error))
+            continue
         if replacement is None:
             continue
-        other, outputs = replacement
+        other, item, outputs = replacement
         lines[name] = [trace.loss(task, by_task[task]) for by_task in outputs]
         texts = [trace.text_of(task, by_task[task]) for by_task in outputs]
-        rows.append([escaped(name), escaped(split.samples.keys[other]), *map(escaped, texts)])
+        value = f"{item!r} of " if isinstance(item, str) else ""
+        same = " (the same value)" if same_item(item, shown.inputs.get(name)) else ""
+        rows.append([escaped(name), escaped(f"{value}{split.samples.keys[other]}{same}"), *map(escaped, texts)])
+    if not rows and refused:
+        raise RunError(f"--other {choice.other}: {'; '.join(refused)}")
     if not rows:
         return []
     depth = max(map(len, rows)) - 2
     colours = {name: COLOURS[colour_of(number)] for number, name in enumerate(shown.model.inputs, start=1)}
     text = (
         "<p>The tokens of one input get the vectors of the same input of another sample after 0, 1, ... layers. After "
-        "0 layers the input is replaced. When its replacement has no effect any more, the other tokens have read it: "
-        "the drop shows the layers that carry it.</p>"
+        "0 layers, the complete input is replaced. If a replacement after a layer has no effect, the prediction no "
+        "longer depends on these tokens after this layer: other tokens have read them in the layers in which the line "
+        "falls.</p>"
     )
+    if trace.batch.targets[task].groups is not None:
+        text += (
+            "<p class=soft>This task averages the tokens of the inputs after the last layer, so that a replacement "
+            "always has an effect.</p>"
+        )
+    text += TEACHER_FORCING * shown.tasks[task].needs.generates
     unit = "bits" if shown.tasks[task].metrics["loss"].in_nats else "loss"
     has_loss = any(value == value for values in lines.values() for value in values)
     shapes = {name: Line(range(len(values)), values) for name, values in lines.items()}
     drawn = (
         chart(shapes, colours, "layers before the replacement", f"{unit} of the true value", True) if has_loss else ""
     )
-    cells = table(["input", "from sample", *(f"after {layer}" for layer in range(depth))], rows)
-    return [section("An input of another sample", text, drawn, cells, anchor="replaced")]
+    cells = table(["input", "replaced by", *(f"after {layer}" for layer in range(depth))], rows)
+    remarks = [f"<p class=soft>Not replaced: {escaped(line)}.</p>" for line in refused]
+    return [section("An input of another sample", text, drawn, cells, *remarks, anchor="replaced")]
 
 
-def other_input(shown: Shown, name: str, task: str, choice: Choice) -> tuple[int, list[dict[str, Tensor]]] | None:
-    """Returns (number of the other sample, outputs after each layer): the first sample with an equal number of tokens
-    of the input that changes the prediction, or, if none does, the first one that differs. None: there is none."""
-    split, trace, first = shown.split, shown.trace, None
+class Unequal(ValueError):
+    """The input of the other sample has another number of tokens."""
+
+
+def other_input(shown: Shown, name: str, task: str, choice: Choice) -> tuple[int, Any, list[dict[str, Tensor]]] | None:
+    """Returns (number of the other sample, its item, outputs after each layer): the first sample with an equal number
+    of tokens and another value of the input that changes the prediction, or, if none of the first eight does, the first
+    one. None: there is none. Raises Unequal if the sample that the user has chosen has another number of tokens."""
+    split, trace, first, tried = shown.split, shown.trace, None, 0
     if choice.other is not None:
         candidates = [index_of(split, choice.other).number]
     else:
         start = shown.index.number
         candidates = [(start + step) % len(split) for step in range(1, min(len(split), CANDIDATES))]
-    before, tried = trace.text_of(task, trace.outputs[task]), 0
+    before, own = trace.text_of(task, trace.outputs[task]), shown.inputs.get(name)
+    expected = len(trace.cores[trace.core_of(name)].slots(trace.input_number(name)))
     for number in candidates:
         try:
             item = split.item(number)[0].get(name)
-            count = None if item is None else shown.choppers[name].count(item)
+            count = 0 if item is None else shown.choppers[name].count(item)
         except (ValueError, OSError):
             continue
-        if item is None or count != len(trace.cores[trace.core_of(name)].slots(trace.input_number(name))):
+        if count != expected:
             if choice.other is not None:
-                raise RunError(
-                    f"--other {choice.other}: its {name} has {count or 0} tokens, another number than this sample"
-                )
+                raise Unequal(f"its {name} has {counted(count, 'token')}, that of this sample {expected:,}")
+            continue
+        if choice.other is None and same_item(item, own):
             continue
         batch = batch_of(split, shown.index, shown.tasks, task, replaced={name: item})
         try:
@@ -401,10 +479,21 @@ def other_input(shown: Shown, name: str, task: str, choice: Choice) -> tuple[int
             if choice.other is not None:
                 raise
             continue
-        first, tried = first or (number, outputs), tried + 1
+        first, tried = first or (number, item, outputs), tried + 1
         if trace.text_of(task, outputs[0][task]) != before or tried == 8:
-            return number, outputs
+            return number, item, outputs
     return first
+
+
+def same_item(item: Any, other: Any) -> bool:
+    """Returns whether two decoded items of an input are equal."""
+    if isinstance(item, Tensor):
+        return isinstance(other, Tensor) and torch.equal(item, other)
+    values = (vars(each) if is_dataclass(each) else each for each in (item, other))
+    first, second = values
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(same_item(first[key], second[key]) for key in first)
+    return isinstance(item, type(other)) and bool(np.array_equal(item, other))
 
 
 # ---------------------------------------------------------------------------------------------------------- the sample
@@ -459,8 +548,8 @@ def reach_table(graphs: Sequence[Graph], tokens: Tokens) -> str:
         attended = dense_mask(graph, tokens, tokens)[0][is_token].sum(1).float()
         sources = reach(graphs[:depth], tokens)[0][is_token].sum(1).float()
         rows.append([str(depth), f"{attended.mean():.1f}", f"{sources.mean():.1f}", f"{int(sources.max())}"])
-    head = ["layer", "attended to, on average", "reachable, on average", "at most"]
-    return table(head, rows, f"of {int(is_token.sum())} tokens", numbers=3)
+    head = ["layer", "attended to, on average", "reachable, on average", "reachable, at most"]
+    return table(head, rows, f"Numbers of tokens, of {int(is_token.sum())} in the set", numbers=3)
 
 
 def cross_parts(batch: Batch) -> list[str]:
@@ -471,14 +560,14 @@ def cross_parts(batch: Batch) -> list[str]:
     return [f"<p>In every layer each token of the decoder also attends to all {count} tokens of the encoder.</p>"]
 
 
-def proof(batch: Batch, model: Model) -> str:
-    """Returns HTML with a sentence about the number of targets that can reach the slot that predicts them, found by a
-    search through all layers."""
-    leaked = leaks(batch, *model.graphs)
-    bad, count = sum(map(len, leaked.values())), sum(targets.count for targets in batch.targets.values())
-    if bad:
-        return f"<p class=bad>{bad} of {count} targets can influence their own prediction: this graph leaks.</p>"
-    return f"<p class=good>None of the {count} targets can influence its own prediction, through all layers.</p>"
+def proof(shown: Shown) -> str:
+    """Returns HTML with a sentence that no target can reach the slot that predicts it, found by a search through all
+    layers. Empty if the sample has no targets, or if a target can (`warnings_of`)."""
+    count = targets_of(shown)
+    if not count or any(leaks(shown.batch, *shown.model.graphs).values()):
+        return ""
+    subject = "The target cannot" if count == 1 else f"None of the {count:,} targets can"
+    return f"<p class=good>{subject} influence its own prediction, through all layers.</p>"
 
 
 def target_table(name: str, shown: Shown) -> str:

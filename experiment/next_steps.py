@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
-from typing import Any
 
 from ..files.trust import NOTHING
-from .settings.config import Config
+from .settings.config import Config, modules_in
 
 
-def outside_modules(tree: Any) -> Iterator[str]:
-    """Yields the modules of the code outside chopmix that a configuration names: `mylab` for `{use: mylab:Task}` and
-    for `{environment: mylab:Corridor-v0}`."""
-    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-        if key in ("use", "environment") and isinstance(value, str) and ":" in value and NOTHING.refusal(value):
-            yield value.partition(":")[0]
-        elif isinstance(value, dict | list):
-            yield from outside_modules(value)
+def trust_options(config: Config) -> str:
+    """Returns the options with which a command may open the run of a configuration: ` --trust mylab` if the
+    configuration names code in the module `mylab`, otherwise an empty string."""
+    modules = dict.fromkeys(module for module in modules_in(config.tree) if not NOTHING.allows(module))
+    return "".join(f" --trust {shlex.quote(module)}" for module in modules)
 
 
 def program() -> str:
@@ -28,9 +23,7 @@ def program() -> str:
 
 def next_commands(config: Config) -> list[str]:
     """Returns three commands for a trained run: evaluate it, use it, look at it."""
-    modules = dict.fromkeys(outside_modules(config.tree))
-    trusted = "".join(f" --trust {shlex.quote(module)}" for module in modules)
-    run = shlex.quote(str(config.out)) + trusted
+    run = shlex.quote(str(config.out)) + trust_options(config)
     dataset = config.dataset()
     split = " --split test" if "test" in dataset.splits else ""
     report = " --report" if config.on_samples else ""

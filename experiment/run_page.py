@@ -26,6 +26,7 @@ from ..inference.tracing import short_text
 from .changes import read_changes
 from .compare import Group, main_curves, mean_curve, read_group, shared_metrics
 from .inspection import Choice, Shown, explorer_of, trained, true_text
+from .next_steps import trust_options
 from .results import main_metrics
 from .run import Run
 from .run_folder import name_of
@@ -215,9 +216,8 @@ def attention_section(run: Run) -> list[str]:
     """Returns the explorer of the attention for the first validation sample."""
     shown = trained(run, Choice())
     interactive, remarks = explorer_of(shown).html()
-    text = (
-        f"<p>Sample {escaped(shown.key)}. <code>chopmix inspect {escaped(name_of(run.folder))}</code> shows others.</p>"
-    )
+    command = f"chopmix inspect {name_of(run.folder)}{trust_options(run.config)}"
+    text = f"<p>Sample {escaped(shown.key)}. <code>{escaped(command)}</code> shows others.</p>"
     return [
         section("Attention", text, interactive, *(f"<p>{escaped(line)}</p>" for line in remarks), anchor="attention")
     ]

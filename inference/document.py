@@ -114,6 +114,8 @@ def chart(
     xs, ys = [x for x, _ in points] or [0.0], [*(y for _, y in points), *edges] or [0.0]
     low, high = min(ys + [0.0] * zero), max(ys)
     low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+    heights = round_values(low, high)
+    low, high = heights[0], heights[-1]
 
     def across(x: float) -> float:
         return left + (x - min(xs)) / (max(xs) - min(xs) or 1) * (width - left - right)
@@ -123,10 +125,11 @@ def chart(
 
     grid = "".join(
         f"<path class=axis d='M{left} {down(mark):.1f}H{width - right}'/>"
-        f"<text text-anchor=end x={left - 6} y={down(mark) + 4:.1f}>{mark:.3g}</text>"
-        for mark in round_values(low, high)
+        f"<text text-anchor=end x={left - 6} y={down(mark) + 4:.1f}>{text}</text>"
+        for mark, text in zip(heights, short_numbers(heights))
     )
     marks = sorted({*xs}) if len({*xs}) <= 5 else round_values(min(xs), max(xs))
+    marks = [mark for mark in marks if min(xs) <= mark <= max(xs)]
     steps = "".join(
         f"<text text-anchor=middle x={across(mark):.1f} y={height - bottom + 16}>{mark:,.4g}</text>" for mark in marks
     )
@@ -141,10 +144,20 @@ def chart(
 
 
 def round_values(low: float, high: float) -> list[float]:
-    """Returns about five round values between two numbers, for the marks of an axis."""
+    """Returns about five round values, for the marks of an axis. The first one is at most `low`, the last one at least
+    `high`."""
     from matplotlib.ticker import MaxNLocator
 
-    return [float(value) for value in MaxNLocator(5).tick_values(low, high) if low <= value <= high]
+    return [float(value) for value in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
+
+
+def short_numbers(values: Sequence[float]) -> list[str]:
+    """Returns numbers as texts, with as few digits as make them different: `0.9975` and `0.998`, not `0.998` twice."""
+    for digits in range(3, 17):
+        texts = [f"{value:.{digits}g}" for value in values]
+        if len({*texts}) == len(values):
+            break
+    return texts
 
 
 def line_svg(line: Line, colour: str, across: Callable[[float], float], down: Callable[[float], float]) -> str:

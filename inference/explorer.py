@@ -265,9 +265,17 @@ def grid_places(chopper: Chopper, plan: SetPlan, name: str, count: int) -> list[
     return places if len(set(places)) == count == last * max(column for _, column in places) else None
 
 
+def place_name(axis: str, value: float) -> str:
+    """Returns a coordinate as text: `row 2` (counted from 1, as tokens are), `until 0.48 s` (a token with the axis
+    `seconds` depends on measurements until this time), `mel 16`."""
+    if axis == "seconds":
+        return f"until {value:.2f} s"
+    return f"{axis} {value + 1 if axis in ('row', 'column') else value:.4g}"
+
+
 def token_texts(shown: ShownSet, choppers: Mapping[str, Chopper], names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns (texts, names) of the shown tokens: the text of an id or `·`, and a name such as `image 5 (row 1,
-    column 0)`."""
+    """Returns (texts, names) of the shown tokens: the text of an id or `·`, and a name such as `image 5 (row 2,
+    column 1)`."""
     tokens, texts, named = shown.plan.tokens, {}, {}
     for slot, (owner, sample) in enumerate(zip(tokens.input[0].tolist(), tokens.sample[0].tolist())):
         if owner == CORE and sample != PADDING:
@@ -279,11 +287,12 @@ def token_texts(shown: ShownSet, choppers: Mapping[str, Chopper], names: Sequenc
         for number, slot in enumerate(slots):
             if ids is not None and len(ids) == len(slots):
                 text = vocabulary.shown(ids[number]).replace("\n", "⏎")
-                named[slot] = f"{name} {number + 1}: {text!r}"
-                texts[slot] = "▸" if text.startswith("<|") and ids[number] == vocabulary.start else text
+                is_start = text.startswith("<|") and ids[number] == vocabulary.start
+                named[slot] = f"{name} {number + 1}: {'start token' if is_start else repr(text)}"
+                texts[slot] = "▸" if is_start else text
                 continue
             where = chunks.coordinates[number].tolist() if chunks.coordinates is not None else []
-            places = ", ".join(f"{axis} {value:.4g}" for axis, value in zip(axes, where) if value == value)
+            places = ", ".join(place_name(axis, value) for axis, value in zip(axes, where) if value == value)
             texts[slot], named[slot] = "·", f"{name} {number + 1}" + (f" ({places})" if places else "")
     pairs = []
     for group in shown.groups:

@@ -185,14 +185,14 @@ def _resolve(document: Document, trust: Trust, hosts: frozenset[str] = frozenset
     from_run, out = values.pop("from"), Path(values.pop("out"))
     nested = trust
     if trust == EVERYTHING:
-        modules = frozenset(_modules_in(resolved))
+        modules = frozenset(modules_in(resolved))
         trust, nested = Trust(modules, EVERY), Trust(modules, hosts)
     return Config(
         path=path, tree=resolved, from_run=from_run, out=out, wiring=wiring, trust=trust, nested=nested, **values
     )  # fmt: skip
 
 
-def _modules_in(tree: Mapping[str, Any]) -> Iterator[str]:
+def modules_in(tree: Mapping[str, Any]) -> Iterator[str]:
     """Yields the modules outside chopmix that the parts, attention graphs, environments and policies of a checked
     configuration name: `mylab.lidar` for `use: mylab.lidar:Lidar`."""
     cores = [tree["model"], tree["model"]["encoder"] or {}]

@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import is_dataclass
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
 from ...tokenizers.base import Target, options_of
@@ -87,8 +88,10 @@ def text_of(name: str, target: Target) -> str:
 
 
 def summary_of(target: Target) -> str:
-    """Returns the first sentence of a class or function."""
-    text = " ".join((inspect.getdoc(target) or "").split("\n\n")[0].split())
+    """Returns the first sentence of the docstring of a class or function; empty if it has none of its own."""
+    own = inspect.cleandoc(target.__doc__ or "")  # a docstring that is inherited describes the base class
+    generated = is_dataclass(target) and own.startswith(f"{target.__name__}(")
+    text = "" if generated else " ".join(own.split("\n\n")[0].split())
     return re.split(r"(?<=\.)\s+(?=[A-Z`])", text)[0]
 
 
@@ -116,7 +119,8 @@ def under(path: tuple[str, ...], value: Any, annotation: Any, default: Any, text
     if isinstance(marker, Choice) and isinstance(value, Mapping) and isinstance(value.get("use"), str):
         _, target = marker.registry.find(value["use"])
         is_default = default in (value["use"], {"use": value["use"]})
-        yield Described(path, value["use"], text or summary_of(target), is_default)
+        summaries = [text, summary_of(target), *map(summary_of, halves(target))]
+        yield Described(path, value["use"], next(filter(None, summaries), ""), is_default)
         yield from of_keys(path, value, keys_with_text(*halves(target)))
     elif isinstance(marker, Record) and isinstance(value, Mapping):
         yield from of_keys(path, value, keys_with_text(*marker.targets))

@@ -3,6 +3,8 @@
 // A byte b of a row with the maximum w is the weight b / 255 * w.
 "use strict";
 
+const EDGE = 7; // pixels of the bar and the gap at the left and upper edge of the matrix
+
 const unpack = async (text) => {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -51,17 +53,21 @@ class Explorer {
     for (const kind of new Set(this.data.views.map((view) => view.kind))) this.kinds.append(make("option", { value: kind }, this.data.names[kind]));
     this.layers = make("fieldset", {}, make("legend", {}, "Layer"));
     this.heads = make("fieldset", {}, make("legend", {}, "Head"));
-    this.direction = make("button", { onclick: () => { this.reads = !this.reads; this.turn(); } });
+    this.direction = make("fieldset", {}, make("legend", {}, "The token"));
     controls.append(make("label", {}, "Show ", this.kinds), this.layers, this.heads, this.direction);
     this.status = make("p", { className: "status", role: "status" });
     const tokens = make("div", { className: "tokens" });
     this.data.sets.forEach((set, number) => set.inputs.forEach((input) => tokens.append(this.panel(set, number, input))));
     this.matrix = make("canvas", { className: "matrix", onclick: (event) => this.pick(event) });
     this.matrix.setAttribute("role", "img");
-    const help = make("p", { className: "soft" });
-    help.innerHTML = "<kbd>←</kbd> <kbd>→</kbd> other token, <kbd>↑</kbd> <kbd>↓</kbd> other layer, <kbd>h</kbd> other head, <kbd>d</kbd> other direction. " +
-      "In the matrix, row i contains the weights with which token i reads each token.";
-    this.root.append(controls, this.status, make("div", { className: "row" }, tokens, make("div", { className: "side" }, this.matrix)), help);
+    this.scale = make("p", { className: "soft scale" }, "0 ", make("span", { className: "ramp" }), " ", make("span"));
+    const help = make("p", { className: "soft" }), views = this.data.views;
+    const hasLayers = new Set(views.map((view) => view.layer)).size > 1, hasHeads = views.some((view) => view.heads > 1);
+    help.innerHTML = "Select a token, then: <kbd>←</kbd> <kbd>→</kbd> other token, " + (hasLayers ? "<kbd>↑</kbd> <kbd>↓</kbd> other layer, " : "") +
+      (hasHeads ? "<kbd>h</kbd> other head, " : "") + "<kbd>d</kbd> other direction. " +
+      "In the matrix, row i shows what token i reads, and column j which tokens read token j; colours at the edges are those of the inputs.";
+    const side = make("div", { className: "side" }, this.matrix, this.scale);
+    this.root.append(controls, this.status, make("div", { className: "row" }, tokens, side), help);
     this.root.addEventListener("keydown", (event) => this.key(event));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.update());
   }
@@ -106,8 +112,6 @@ class Explorer {
     this.update();
   }
 
-  turn() { this.settle(); }
-
   select(set, slot) {
     const here = this.reads ? this.current.queries : this.current.keys;
     if (set !== here) {
@@ -135,7 +139,7 @@ class Explorer {
       ArrowLeft: () => this.move(-1), ArrowRight: () => this.move(1),
       ArrowUp: () => this.choose(this.current.kind, next(1)), ArrowDown: () => this.choose(this.current.kind, next(-1)),
       h: () => { if (this.current.heads > 1) this.head = (this.head + 1) % (this.current.heads + 1); this.update(); },
-      d: () => { this.reads = !this.reads; this.turn(); },
+      d: () => { this.reads = !this.reads; this.settle(); },
     };
     if (!actions[event.key]) return;
     event.preventDefault();
@@ -144,8 +148,8 @@ class Explorer {
 
   pick(event) {
     const box = this.matrix.getBoundingClientRect(), view = this.current;
-    const row = Math.floor(((event.clientY - box.top) / box.height) * (view.size + 2)) - 2;
-    const column = Math.floor(((event.clientX - box.left) / box.width) * (this.data.sets[view.keys].tokens.length + 2)) - 2;
+    const row = Math.floor((((event.clientY - box.top) / box.height) * this.matrix.height - EDGE) / this.unit);
+    const column = Math.floor((((event.clientX - box.left) / box.width) * this.matrix.width - EDGE) / this.unit);
     const [set, slot] = this.reads ? [view.queries, row] : [view.keys, column];
     if (slot >= 0 && this.cells[set][slot]) this.select(set, slot);
   }
@@ -158,7 +162,7 @@ class Explorer {
     this.buttons(this.layers, [...new Set(this.data.views.filter((each) => each.kind === view.kind && each.queries === view.queries).map((each) => each.layer))],
       view.layer, (layer) => this.choose(view.kind, layer), (layer) => layer || "all");
     this.buttons(this.heads, view.heads > 1 ? [...Array(view.heads + 1).keys()] : [], this.head, (head) => { this.head = head; this.update(); }, (head) => head || "mean");
-    this.direction.textContent = this.reads ? "⇄ the token reads …" : "⇄ the token is read by …";
+    this.buttons(this.direction, [true, false], this.reads, (reads) => { this.reads = reads; this.settle(); }, (reads) => (reads ? "reads" : "is read by"));
     this.cells.forEach((cells, number) => cells.forEach((cell, index) => {
       const weight = number === other ? weights[index] : 0, chosen = number === set && index === slot;
       cell.style.setProperty("--weight", weight / highest);
@@ -168,13 +172,28 @@ class Explorer {
       const token = this.data.sets[number].tokens[index].name;
       cell.title = number === other ? `${token}: ${weight.toFixed(3)}` : token;
     }));
-    const top = [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, 4).filter((key) => weights[key] > 0);
-    const list = top.map((key) => this.data.sets[other].tokens[key].name + (names.share[view.kind] ? `: ${weights[key].toFixed(3)}` : "")).join("; ");
-    const verb = names.share[view.kind] ? (this.reads ? "reads most from" : "is read most by")
+    const shares = names.share[view.kind];
+    const verb = shares ? (this.reads ? "reads most from" : "is read most by")
       : view.kind === "reachable" ? (this.reads ? "can contain information of" : "can have reached") : (this.reads ? "reads" : "is read by");
-    const count = weights.filter((weight) => weight > 0).length;
-    this.status.textContent = `${this.data.sets[set].tokens[slot].name} ${verb} ${names.share[view.kind] ? "" : `${count} token${count === 1 ? "" : "s"}: `}${list || "no token"}${!names.share[view.kind] && count > 4 ? "; …" : ""}`;
+    const list = shares ? this.highest(weights, other) : this.counts(weights, other);
+    this.status.textContent = `${this.data.sets[set].tokens[slot].name} ${verb} ${list || "no token"}`;
+    this.scale.lastChild.textContent = `${highest.toFixed(3)}, the largest weight of the selected token. In the matrix, each row has its own scale.`;
+    this.scale.hidden = !shares;
     this.draw(view, slot);
+  }
+
+  // The four tokens of a set with the largest weights: "sound 6 (0.41); image 3 (0.20)".
+  highest(weights, set) {
+    const top = [...weights.keys()].sort((a, b) => weights[b] - weights[a]).slice(0, 4).filter((key) => weights[key] > 0);
+    return top.map((key) => `${this.data.sets[set].tokens[key].name} (${weights[key].toFixed(3)})`).join("; ");
+  }
+
+  // The number of tokens of each input with a weight: "25 tokens: 16 of image, 1 of operator, 8 of sound".
+  counts(weights, set) {
+    const count = (slots) => slots.filter((slot) => weights[slot] > 0).length;
+    const groups = this.data.sets[set].inputs.map((input) => [count(input.slots), input.name]).filter(([number]) => number);
+    const total = groups.reduce((sum, [number]) => sum + number, 0);
+    return total && `${total} token${total === 1 ? "" : "s"}: ${groups.map(([number, name]) => `${number} of ${name}`).join(", ")}`;
   }
 
   buttons(group, values, chosen, action, name) {
@@ -193,21 +212,22 @@ class Explorer {
       return [1, 3, 5].map((at) => parseInt(value.length === 4 ? value[(at + 1) / 2].repeat(2) : value.slice(at, at + 2), 16));
     };
     const paper = colour("--page"), ink = style.getPropertyValue("--read").split(",").map(Number), accent = colour("--accent");
-    const image = new ImageData(columns + 2, view.size + 2), tints = this.data.colours.map((_, number) => colour(`--c${number}`));
-    const put = (row, column, [r, g, b]) => image.data.set([r, g, b, 255], 4 * (row * (columns + 2) + column));
-    for (let row = 0; row < view.size + 2; row++) for (let column = 0; column < columns + 2; column++) put(row, column, paper);
-    for (let column = 0; column < columns; column++) put(0, column + 2, tints[this.data.sets[view.keys].tokens[column].colour]);
+    const tints = this.data.colours.map((_, number) => colour(`--c${number}`));
+    this.unit = Math.max(1, Math.floor(360 / Math.max(columns, view.size)));
+    [this.matrix.width, this.matrix.height] = [columns * this.unit + EDGE, view.size * this.unit + EDGE];
+    this.matrix.style.aspectRatio = `${this.matrix.width} / ${this.matrix.height}`;
+    const canvas = this.matrix.getContext("2d"), bar = EDGE - 2;
+    const put = (x, y, width, height, rgb) => { canvas.fillStyle = `rgb(${rgb.map(Math.round)})`; canvas.fillRect(x, y, width, height); };
+    put(0, 0, this.matrix.width, this.matrix.height, paper);
+    for (let column = 0; column < columns; column++) put(EDGE + column * this.unit, 0, this.unit, bar, tints[this.data.sets[view.keys].tokens[column].colour]);
     for (let row = 0; row < view.size; row++) {
-      put(row + 2, 0, tints[this.data.sets[view.queries].tokens[row].colour]);
+      put(0, EDGE + row * this.unit, bar, this.unit, tints[this.data.sets[view.queries].tokens[row].colour]);
       const weights = this.weights(view, this.head, row), highest = Math.max(...weights, 1e-9);
       weights.forEach((weight, column) => {
         const part = Math.sqrt(weight / highest), base = (this.reads ? row : column) === slot ? accent : ink;
-        put(row + 2, column + 2, base.map((value, channel) => paper[channel] + (value - paper[channel]) * part));
+        if (part > 0) put(EDGE + column * this.unit, EDGE + row * this.unit, this.unit, this.unit, base.map((value, channel) => paper[channel] + (value - paper[channel]) * part));
       });
     }
-    [this.matrix.width, this.matrix.height] = [columns + 2, view.size + 2];
-    this.matrix.style.aspectRatio = `${columns + 2} / ${view.size + 2}`;
-    this.matrix.getContext("2d").putImageData(image, 0, 0);
     this.matrix.setAttribute("aria-label", `matrix of ${view.size} x ${columns} weights`);
   }
 }

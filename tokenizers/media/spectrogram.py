@@ -90,7 +90,7 @@ class SpectrogramEmbedder(nn.Module):
 def draw_spectrogram(canvas: Any, values: Float[Tensor, "f mels"], seconds: float) -> None:
     """Draws the spectrogram of a clip of `seconds` seconds on matplotlib's Axes `canvas`."""
     extent = (0, seconds, 0, values.shape[1])
-    canvas.imshow(values.T.numpy(), origin="lower", aspect="auto", cmap="magma", extent=extent)
+    canvas.imshow(values.T.numpy(), origin="lower", aspect="auto", cmap="Greys", extent=extent)
     canvas.set(xlabel="seconds", ylabel="mel channel")
 
 
