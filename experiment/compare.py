@@ -148,7 +148,7 @@ def comparison_table(groups: Sequence[Group]) -> Table:
     inputs are left out, and its caption says so."""
     columns, rows = comparison(groups)
     shown = [row for row in rows if "/without_" not in row[0]]
-    left_out = f"{len(rows) - len(shown)} metrics without some of the inputs are left out: --output FILE.csv has them"
+    left_out = f"metrics without some of the inputs, only in --output FILE.csv: {len(rows) - len(shown)}"
     table = Table(*columns, caption=left_out if len(shown) < len(rows) else None, caption_justify="left")
     for key, values in differing_settings(groups):
         table.add_row(printable(key), *map(printable, values), *[""] * (len(groups) - 1), style="dim")

@@ -14,6 +14,7 @@ import yaml
 from ..files.plugins import ROOT, modules_of
 from ..models.attention import grammar
 from ..models.attention.grammar import USAGE, VALUES, plug_in
+from ..tasks.measuring.texts import MEANINGS
 from .run_folder import RunError
 from .settings.config import Config
 from .settings.reference import TOP_KEYS, Entry, Key, described, reference, summary_of
@@ -71,6 +72,9 @@ def topics_of(word: str, commands: Mapping[str, str]) -> list[Topic]:
     topics = topics or of_option(word)
     if (graph := graphs().get(word)) is not None:
         topics.insert(0, Topic(f"model.attention: {USAGE.get(word, word)}", prose(graph)))
+    if word in MEANINGS:
+        better = "larger" if MEANINGS[word].larger_is_better else "smaller"
+        topics.append(Topic(f"metric {word}", f"{prose(MEANINGS[word].of_texts)} A {better} value is better."))
     if word in EXPRESSION:
         topics.append(Topic("expressions of model.attention", prose(grammar)))
     if word in commands:
@@ -147,7 +151,7 @@ def words(commands: Mapping[str, str]) -> set[str]:
     """Returns all words that can be explained."""
     _, entries = reference()
     names = {name for entry in entries for name in (entry.name, entry.path, *(key.name for key in entry.keys)) if name}
-    return names | {*TOP_KEYS, *EXPRESSION, *graphs(), *commands, *public_names()}
+    return names | {*TOP_KEYS, *EXPRESSION, *MEANINGS, *graphs(), *commands, *public_names()}
 
 
 def topic_of(entry: Entry) -> Topic:

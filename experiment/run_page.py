@@ -25,6 +25,7 @@ from ..inference.predict import stream_predictions
 from ..inference.tracing import short_text
 from .changes import read_changes
 from .compare import Group, main_curves, mean_curve, read_group, shared_metrics
+from .explain import short
 from .inspection import Choice, Shown, explorer_of, trained, true_text
 from .next_steps import trust_options
 from .results import main_metrics
@@ -246,7 +247,5 @@ def with_code(text: str) -> str:
 
 
 def value_text(value: Any) -> str:
-    """Returns a value as it is written in a YAML."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+    """Returns a value as it is written in a YAML, in one line; a text without quotation marks."""
+    return value if isinstance(value, str) else short(value)

@@ -119,7 +119,8 @@ def drawn_cell(chopper: Chopper, name: str, item: Any) -> Cell:
     if item is None or chopper.kind == "text":
         return Cell(name)
     drawn = drawing(lambda canvas: chopper.draw(canvas, item), (3.6, 1.7))
-    return Cell(name, drawing=drawn, is_plot=chopper.kind == "score")
+    is_picture = chopper.kind == "image" or "row" in chopper.axes  # the colours of anything else may be inverted
+    return Cell(name, drawing=drawn, is_plot=not is_picture)
 
 
 def page(title: str, rows: Sequence[Sequence[Cell]]) -> str:

@@ -166,8 +166,8 @@ class Gpt2(Initialization):
 
 
 class ZeroProjections(Initialization):
-    """Matrices that write to the residual stream are zero, so every branch (attention or feed-forward) starts at zero.
-    The other matrices of cores and inputs have the standard deviation fan_in^-½, which keeps the variance of their
+    """The last matrix of each attention and feed-forward layer is zero, so that every block starts as the identity. The
+    other matrices of cores and inputs have the standard deviation n^-½ for n inputs, which keeps the variance of their
     input.
 
     The options are standard deviations from 0 to 10,000: `embedding` for embedding tables, `head` for matrices of

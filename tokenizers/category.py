@@ -36,9 +36,9 @@ class CategoryChopper(Chopper):
     of the steps are read from the data (`seconds`). If the data contains no times, there are `rate` time steps per
     second, the first at 0 seconds.
 
-    Left: three actions, with `size: 2`. Middle and right: two grids of 2 x 2 cells, with `size: 3`, without `cut` and
-    with `cut: 1`. Category c at position p of the complete grid (row by row, from 0) has the value 3 p + c. The
-    coordinate of a token is the time of its step in seconds; here `rate` is 1.
+    Left: three actions of two possible ones. Middle and right: two grids of 2 x 2 cells with three categories, complete
+    and cut along the first axis. Category c at position p of the complete grid (row by row, from 0) has the value
+    3 p + c. The coordinate of a token is the time of its step in seconds, here with one step per second.
 
         values       [[0], [1], [1]]    [[2, 3, 6, 10], [2, 3, 7, 10]]    [[2, 3], [6, 10], [2, 3], [7, 10]]
         coordinates  0  1  2            0  1                              0  0  1  1

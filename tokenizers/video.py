@@ -36,7 +36,7 @@ class VideoChopper(Chopper):
     frames are read from the data (`{"values": ..., "seconds": ...}`). If the data contains no times, there are `rate`
     frames per second, repeated frames included. `channels`: 1 for grey, 3 for colour.
 
-    Three colour frames with `size: 32` and default options, in tubelets of 2 x 16 x 16:
+    Three colour frames of 32 x 32 pixels, with default options:
 
         values       (8, 1536)      times x rows x columns, frames x channels x pixels
         coordinates  (8, 3)         (0.1, 0, 0) (0.1, 0, 1) (0.1, 1, 0) (0.1, 1, 1) (0.3, 0, 0) ...

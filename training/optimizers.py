@@ -319,15 +319,15 @@ def depth_below_heads(model: nn.Module, name: str) -> int:
 
 
 class Muon(Optimizer):
-    """Muon for the matrices inside the cores (Jordan et al. 2024); AdamW for embeddings, heads, gains, biases and
-    parameters with more than two axes.
+    """Muon for the matrices inside the cores: momentum whose singular values are made nearly equal (Jordan et al.
+    2024); AdamW for embeddings, output heads, gains, biases and parameters with more than two axes.
 
-    The learning rate of the matrices is `training.learning_rate` (0.02 if it is null). The learning rates of all other
-    parameters are this rate times a factor: `embeddings` for embedding tables, `heads` for matrices of heads, and
-    `others` for all others (matrices that embed raw input, gains, biases). `momentum` is the momentum of Muon, `betas`
-    are the betas of AdamW. `weight_decay` only applies to the matrices. With `cautious`, it only applies to the weights
-    that the update does not move away from zero (Chen et al. 2025, arXiv:2510.12402). Raises ValueError if a factor is
-    below 0.
+    The learning rate of the matrices is `training.learning_rate` (0.02 if it is null). It is multiplied by a factor for
+    all other parameters: `embeddings` for embedding tables, `heads` for the matrices of output heads, and `others` for
+    the rest (matrices that embed raw input, gains, biases). `momentum` is the momentum of Muon, `betas` are the betas
+    of AdamW. At each step, `weight_decay` times the learning rate is the share by which the matrices are decreased.
+    With `cautious`, `weight_decay` only applies to the weights that the update does not move away from zero (Chen et
+    al. 2025, arXiv:2510.12402). Raises ValueError if a factor is below 0.
     """
 
     default_rate, main = 0.02, "matrices"

@@ -82,8 +82,8 @@ class Linear(Schedule):
 
 class WarmupStableDecay(Schedule):
     """After the warm-up the factor is 1. In the last part of the run it changes linearly from 1 to `final` (Hu et al.
-    2024, arXiv:2404.06395). `decay` is the length of this last part as a share of all steps. Raises ValueError unless 0
-    < decay <= 1."""
+    2024, arXiv:2404.06395). `decay` is the length of the last part, in which the learning rate decreases, as a share of
+    all steps. Raises ValueError unless 0 < decay <= 1."""
 
     def __init__(self, steps: int, *, warmup: int = 0, decay: float = 0.5, final: float = 0.0):
         super().__init__(steps, warmup=warmup)

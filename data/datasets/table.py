@@ -42,9 +42,9 @@ def seconds_of(duration: str | float, name: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class TableStream:
-    """The channels of one sensor, which are the `columns` of the table. `rate` is their number of measurements per
-    second, or `every` the time between two of them (`1 h`): each window then has the same number of measurements, and
-    NaN where one is missing. null: a window has the measurements of the table and their times.
+    """The channels of one sensor, which are the `columns` of the table. `rate` is the number of measurements per second
+    in a window, or `every` the time between two of them (`1 h`): each window then has the same number of measurements,
+    and NaN where one is missing. null: a window has the measurements of the table and their times.
 
     With `horizon` (`24 h`), the stream `s` also has the column `s_future`, for the task `forecast`: its measurements
     (steps, channels) in this time after the window; None if there are none. Raises ValueError if there is no column, if

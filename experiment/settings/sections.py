@@ -183,7 +183,7 @@ class Logging:
     """What is logged during training."""
 
     every: int = 10
-    """The number of steps between two lines of `metrics.jsonl`."""
+    """The number of steps between two lines of `metrics.jsonl`. The terminal shows fewer of them."""
     tensorboard: bool = True
     """Whether the metrics are also written for TensorBoard, to `RUN/tensorboard`."""
     also: dict[str, Callable[..., Logger]] = field(default_factory=dict)

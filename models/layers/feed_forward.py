@@ -78,7 +78,7 @@ class Relu(TwoMatrices):
 
 
 class SquaredRelu(TwoMatrices):
-    """Squared ReLU activation (Primer, So et al. 2021, arXiv:2109.08668)."""
+    """Two matrices with the squared ReLU, max(x, 0)², in between (Primer, So et al. 2021, arXiv:2109.08668)."""
 
     def activation(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
         return F.relu(x).square()

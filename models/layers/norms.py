@@ -14,8 +14,9 @@ class Norm(nn.Module):
 
 
 class LayerNorm(nn.LayerNorm, Norm):
-    """Normalises the last axis to zero mean and unit variance (arXiv:1607.06450). `gain`: whether the result is
-    multiplied by a learned gain; `bias`: whether a learned shift is added. `epsilon` is added to the variance."""
+    """Normalises the last axis to zero mean and unit variance (arXiv:1607.06450). `gain`: whether each
+    channel is then multiplied by a learned number; `bias`: whether a learned number is added. `epsilon` is added to the
+    variance."""
 
     def __init__(self, width: int, *, gain: bool = True, bias: bool = True, epsilon: float = 1e-5):
         super().__init__(width, eps=epsilon, elementwise_affine=gain, bias=bias)
@@ -23,7 +24,7 @@ class LayerNorm(nn.LayerNorm, Norm):
 
 class RmsNorm(nn.RMSNorm, Norm):
     """Normalises the last axis to a root mean square of 1 (Zhang & Sennrich 2019, arXiv:1910.07467). `gain`:
-    whether the result is multiplied by a learned gain. `epsilon` is added to the mean square.
+    whether each channel is then multiplied by a learned number. `epsilon` is added to the mean square.
 
     Half-precision input is normalised in the dtype of the gain. PyTorch does the same, but prints a warning on a CPU,
     where it has no fused kernel for mixed dtypes.

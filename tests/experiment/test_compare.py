@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 from chopmix.commands.cli import main
 from chopmix.experiment.compare import (
     comparison_table,
+    differing_settings,
     draw_curves,
     latex_lines,
     read_group,
@@ -17,7 +20,9 @@ from chopmix.experiment.compare import (
     write_comparison,
 )
 from chopmix.experiment.results import RunResult, keep_result, main_metrics, read_results
+from chopmix.files.plugins import TRAINED
 from chopmix.files.reading import DataError
+from matplotlib.axes import Axes
 
 
 @pytest.fixture
@@ -126,3 +131,42 @@ def test_the_metric_of_the_best_checkpoint_is_drawn_first(groups, tmp_path, monk
     assert titles == ["val/accuracy", "val/loss"]
     names = ["train/loss", "val/loss", "val/bits/image", "val/without_image/loss", "val/judged", "val/accuracy"]
     assert main_metrics(names, "val/accuracy") == ["val/accuracy", "val/loss"]
+
+
+def test_settings_that_differ_come_before_the_metrics(groups, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for run, steps in (("one", 900), ("two", 60)):
+        for seed in range(2):
+            tree = {"out": run, "model": {"depth": 2}, "training": {"steps": steps, "seed": seed}}
+            (tmp_path / run / f"seed-{seed}" / "config.yaml").write_text(yaml.safe_dump(tree))
+    read = read_groups([Path("one"), Path("two")])
+    assert differing_settings(read) == [("training.steps", ["900", "60"])]
+    assert differing_settings([*read, replace(read[0], settings={})]) == []
+    assert main(["compare", "one", "two"]) == 0
+    said = capsys.readouterr().out
+    assert 0 < said.index("training.steps") < said.index("val/loss") and "training.seed" not in said
+
+
+def test_metrics_without_inputs_are_only_in_the_files(groups, tmp_path):
+    more = {"val/without_image/loss": [(1, 2.0)], "val/loss": [(1, 1.0)]}
+    group = replace(groups[0], curves={"run": more})
+    table = comparison_table([group])
+    assert [*table.columns[0].cells] == ["val/loss"] and table.caption.endswith("only in --output FILE.csv: 1")
+    write_comparison([group], tmp_path / "x.csv")
+    assert "val/without_image/loss" in (tmp_path / "x.csv").read_text()
+
+
+def test_a_run_with_one_evaluation_is_a_point(groups, tmp_path, monkeypatch):
+    """It was in the legend, but not in the picture."""
+    markers = []
+    plot = Axes.plot
+    monkeypatch.setattr(
+        Axes, "plot", lambda *args, **named: markers.append(named.get("marker")) or plot(*args, **named)
+    )
+    short = replace(groups[0], curves={"run": {name: curve[-1:] for name, curve in groups[0].curves["seed-0"].items()}})
+    draw_curves([groups[1], short], tmp_path / "x.png")
+    assert "o" in markers and None in markers
+
+
+def test_the_contained_run_has_its_short_name():
+    assert read_group(TRAINED / "quickstart").name == "quickstart"

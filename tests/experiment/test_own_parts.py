@@ -1,6 +1,8 @@
 """Attention patterns and heads of a user's own, named in a YAML: they train, are saved and opened where they are
 trusted."""
 
+import re
+
 import pytest
 import torch
 from chopmix.commands.cli import main
@@ -8,6 +10,7 @@ from chopmix.experiment.build import build_core
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
+from chopmix.experiment.settings.reference import summary_of
 from chopmix.models.attention.graph import Causal, SameSample
 from chopmix.models.batch import Targets
 from chopmix.models.heads import MaskedHead, MeanPooling, PooledLinear, Tied, Unembedding
@@ -19,10 +22,16 @@ PATTERN = "causal & same_sample & !own_graph:Dilated(3)"
 HEAD = {"lm": {"use": "language_modeling", "target": "text", "head": {"use": "own_head:Cosine", "sharpness": 4}}}
 
 
-def test_a_pattern_and_a_head_of_ones_own_train_and_write(tiny, tmp_path):
+def test_a_pattern_and_a_head_of_ones_own_train_and_write(tiny, tmp_path, capsys, reports):
     file = tiny(model={"attention": [PATTERN, "causal & same_sample"]}, tasks=HEAD)
     assert main(["train", str(file)]) in (None, 0)
     folder = tmp_path / "runs" / "tiny"
+    said = capsys.readouterr()
+    commands = [line for line in (said.out + said.err).splitlines() if line.startswith("  ")]
+    trusted = [re.findall(r"--trust (\w+)", command) for command in commands[-3:]]
+    assert [sorted(each) for each in trusted] == [["own_graph", "own_head"]] * 3
+    shown = re.search("<code>chopmix inspect (.*?)</code>", (folder / "index.html").read_text())[1]
+    assert sorted(re.findall(r"--trust (\w+)", shown)) == ["own_graph", "own_head"]
     for trust in ((), ["own_graph"], ["own_head"]):
         with pytest.raises(
             ConfigError, match="is code outside chopmix, which is not executed for files from someone else"
@@ -71,3 +80,16 @@ def test_every_head_tells_its_own_operations():
     ):
         assert (head.flops(plain), head.flops(whole)) == (6 * weights * 5, 6 * weights * 7)
     assert PooledLinear(MeanPooling(8), 8, 3).flops(pooled) == 6 * 24 * 2
+
+
+def test_a_yaml_with_parts_of_ones_own_is_explained(tiny, capsys):
+    assert main(["explain", str(tiny(model={"attention": PATTERN}, tasks=HEAD))]) == 0
+    said = capsys.readouterr().out
+    assert "own_head:Cosine" in said and "Base class for all neural network modules" not in said
+
+
+def test_an_inherited_docstring_describes_no_part():
+    class Silent(nn.Module):
+        pass
+
+    assert summary_of(Silent) == "" and summary_of(Cosine) != ""

@@ -108,6 +108,15 @@ def test_a_chart_keeps_its_points_inside(y):
         assert 0 <= x <= 420 and 0 <= down <= 230
 
 
+@pytest.mark.parametrize("y", [[0.9975, 0.9986, 1.0], [1.0, 1.8], [10.0, 18.8], [-3.0, 2e9]])
+def test_the_marks_of_an_axis_are_different_and_enclose_the_values(y):
+    """Marks were 0.998 twice, and the highest point was above the highest mark."""
+    svg = chart({"a": Line([*range(len(y))], y)}, {"a": "red"}, "step", "loss", False)
+    marks = re.findall("text-anchor=end .*?>(.*?)<", svg)
+    assert len({*marks}) == len(marks) >= 3
+    assert float(min(marks, key=float)) <= min(y) and max(y) <= float(max(marks, key=float))
+
+
 @pytest.mark.parametrize("name", ["quickstart", "generate/digits", "mix/vehicle"])
 def test_every_value_of_a_configuration_is_described_once(name):
     config = load_config(f"configs/{name}.yaml")

@@ -392,7 +392,8 @@ class CharacterEncoding(Encoding):
         except KeyError:
             position = next(i for i, symbol in enumerate(well_formed(text)) if symbol not in self._ids)
             what = f"character {text[position]!r} (U+{ord(text[position]):04X})"
-            why = f"is not among the {len(self.symbols)} characters of this vocabulary"
+            few = f": {', '.join(map(repr, self.symbols))}" if len(self.symbols) <= 30 else ""
+            why = f"is not among the {len(self.symbols)} characters of this vocabulary{few}"
             raise UnencodableText(what, position, why) from None
 
     def parts(self):
