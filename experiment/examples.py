@@ -124,10 +124,12 @@ def write_value(value: Any, folder: Path, name: str, channels: Sequence[str] = (
 
 
 def as_array(array: np.ndarray, folder: Path, name: str) -> Any:
-    """Write an array to a file and return the file's name. A uint8 array (h, w) or (h, w, 3) with h and w above 1 is
-    written as PNG, any other array as `.npy`. An array with one axis and at most 16 numbers is returned as a list."""
-    if array.dtype == np.uint8 and array.ndim in (2, 3) and min(array.shape[:2]) > 1 and array.shape[2:] in ((), (3,)):
-        return as_picture(Image.fromarray(array), folder, name)
+    """Write an array to a file and return the file's name. A uint8 array (h, w), (h, w, 1) or (h, w, 3) with h and w
+    above 1 is written as PNG, any other array as `.npy`. An array with one axis and at most 16 numbers is returned as a
+    list."""
+    is_picture = array.dtype == np.uint8 and array.ndim in (2, 3) and array.shape[2:] in ((), (1,), (3,))
+    if is_picture and min(array.shape[:2]) > 1:
+        return as_picture(Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array), folder, name)
     if array.ndim == 1 and array.size <= 16:
         return array.tolist()
     content = io.BytesIO()

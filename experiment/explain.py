@@ -61,6 +61,7 @@ def topics_of(word: str, commands: Mapping[str, str]) -> list[Topic]:
     (`rms_norm`), a graph (`causal`), a command or a public class. Raises RunError with similar words if there is
     nothing."""
     _, entries = reference()
+    word = word.partition("(")[0]  # `from(image)`
     topics = [Topic(f"key {word}", TOP_KEYS[word])] if word in TOP_KEYS else []
     topics += [topic_of(entry) for entry in entries if word == entry.name or is_place(word, entry.path)]
     topics += [

@@ -23,7 +23,7 @@ from ..files.reading import DataError
 from ..files.writing import write_text
 from ..inference.document import Line, bars, chart, document, escaped, section, table
 from ..inference.evaluators.attribution import measure_attribution
-from ..inference.explorer import Explorer, ShownSet, View, colour_of, shown_set, token_texts
+from ..inference.explorer import Explorer, ShownSet, View, colour_of, shown_set, spread_layers, token_texts
 from ..inference.predict import stream_predictions
 from ..inference.tracing import Trace, batch_of, short_text, traced
 from ..models.attention.graph import Graph
@@ -192,6 +192,7 @@ def write_page(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
             "Attention", "<p>Select a token to see what it reads.</p>" * bool(shown.trace),
             interactive, *(f"<p>{escaped(line)}</p>" for line in remarks), anchor="attention",
         ),
+        *(by_input_section(shown) if shown.trace else ()),
         *(layer_sections(shown, choice) if shown.trace else ()),
         section("The sample", *item_parts(shown)),
         section("The attention graph", *graph_parts(shown), *cross_parts(batch), proof(shown)),
@@ -253,6 +254,49 @@ def explorer_of(shown: Shown) -> Explorer:
         views += [View(kind, layer, number, number, mask.float()[None]) for kind, layer, mask in masks(graphs, tokens)]
     return Explorer(sets=list(sets.values()), views=views, choppers=shown.choppers, names=names,
                     start=first_target(batch, numbers))  # fmt: skip
+
+
+COLUMNS = 8
+"""The largest number of layers in the table of attention by input."""
+
+
+def by_input_section(shown: Shown) -> list[str]:
+    """Returns a table with the share of attention that each input gets from the tokens at which the tasks predict, in
+    each layer (mean over heads) and in the rollout. Empty if the main set has one input, or no task predicts there."""
+    trace, names = shown.trace, [*shown.model.inputs]
+    main, core = trace.cores["main"], {CORE: "(core)"}
+    slots = main_slots(trace.batch)
+    owners = main.plan.tokens.input[0]
+    present = sorted({*owners[main.plan.tokens.sample[0] > 0].tolist()})
+    if len(slots) == 0 or len(present) < 2:
+        return []
+    layers = [layer for layer, weights in enumerate(main.attention, start=1) if len(weights)]
+    chosen = [layers[number - 1] for number in spread_layers(len(layers), min(len(layers), COLUMNS))] if layers else []
+    rows_of = {f"layer {layer}": main.attention[layer - 1].mean(0)[slots].mean(0) for layer in chosen}
+    rows_of["rollout"] = main.rollout()[slots].mean(0)
+    rows = []
+    for number in present:
+        dot = f"<span class=dot style='--tint:{COLOURS[colour_of(number)]}'></span>"
+        shares = [float(weights[owners == number].sum()) for weights in rows_of.values()]
+        rows.append([f"{dot}{escaped(core.get(number) or names[number - 1])}", *(f"{share:.1%}" for share in shares)])
+    text = "<p>The share of attention that each input gets from the tokens at which the tasks predict.</p>"
+    return [
+        section("Attention by input", text, table(["input", *rows_of], rows, numbers=len(rows_of)), anchor="inputs")
+    ]
+
+
+def main_slots(batch: Batch) -> list[int]:
+    """Returns the slots of the main set at which tasks predict for the sample."""
+    slots: set[int] = set()
+    for targets in batch.targets.values():
+        if targets.of_encoder:
+            continue
+        known = targets.values.flatten() if targets.groups is None else None
+        each = torch.arange(batch.main.tokens.sample.shape[1]) if targets.slots is None else targets.slots.cpu()
+        if known is not None and len(known) == len(each) and not known.is_floating_point():
+            each = each[known.cpu() != IGNORED]
+        slots |= {*each.tolist()}
+    return sorted(slots)
 
 
 def learned_views(trace: Trace, core: str, numbers: Mapping[str, int]) -> list[View]:

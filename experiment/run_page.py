@@ -62,16 +62,25 @@ def write_run_page(run: Run, file: Path, group: Group | None = None) -> None:
 
 
 def results(run: Run, group: Group) -> list[str]:
-    """Returns the number of parameters, the last value of each main metric and the precision."""
+    """Returns the number of parameters, the precision, and the main metrics: the values at the step of the loaded
+    checkpoint and at the last step, or, for several seeds, the means of the last values."""
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    names = shared_metrics([group])
-    records = {name: [*group.last(name).values()] for name in ("train/loss", *main_metrics(names, group.best))}
-    rows = [["parameters", f"{parameters:,}"], ["steps", f"{run.step:,}"], ["precision", escaped(run.precision)]]
-    for name, values in records.items():
-        if values:
-            mean = sum(values) / len(values)
-            rows.append([escaped(name), figure_text(mean) + (f" (mean of {len(values)})" if len(values) > 1 else "")])
-    return [table(["", "value"], rows, numbers=1)]
+    names = ["train/loss", *main_metrics(shared_metrics([group]), group.best)]
+    sizes = table(["", "value"], [["parameters", f"{parameters:,}"], ["precision", escaped(run.precision)]], numbers=1)
+    if len(group.curves) > 1:
+        means = [(name, [*group.last(name).values()]) for name in names if group.last(name)]
+        rows = [[escaped(name), figure_text(sum(values) / len(values))] for name, values in means]
+        return [sizes, table(["metric", f"last step, mean of {len(group.curves)}"], rows, numbers=1)]
+    (curves,) = group.curves.values()
+    lines = {name: dict(curves[name]) for name in names if name in curves}
+    last = max((step for line in lines.values() for step in line), default=run.step)
+    steps = {run.step: f"{run.which} checkpoint, step {run.step:,}"}
+    steps |= {last: f"last step, {last:,}"} if last != run.step else {}
+    rows = [
+        [escaped(name), *("–" if step not in line else figure_text(line[step]) for step in steps)]
+        for name, line in lines.items()
+    ]
+    return [sizes, table(["metric", *steps.values()], rows, numbers=len(steps))]
 
 
 def curve_section(group: Group) -> list[str]:

@@ -86,7 +86,7 @@ def animated(explorer: Explorer, trace: Trace, task: str, answer: str, prompt: i
             for index, slot in enumerate(panel["slots"])
         ]
         pieces.append(f"<text class='soft' x='{place.middle:.0f}' y='{TOP - 16}'>{escaped(panel['name'])}</text>")
-    colour = colour_of(generated) if generated else len(COLOURS) - 2
+    colour = colour_of(generated) if generated else 6
     ends = boxes[len(sources) :] if generated else []
     reading = "".join(read(step, number, len(steps), boxes, ends, colour, height) for number, step in enumerate(steps))
     style = "\n".join([STYLE, *(f".c{n}{{--tint:{tint}}}" for n, tint in enumerate(COLOURS)), *keyframes(len(steps))])

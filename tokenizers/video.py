@@ -13,7 +13,8 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from ..files.reading import DataError, shown
+from ..files.reading import DataError, read_bytes, shown
+from ..files.records import read_array
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk, Example, readable
@@ -64,8 +65,9 @@ class VideoChopper(Chopper):
     def decode(self, raw: Any) -> Frames | Clocked:
         """Returns the frames (frames, channels, height, width), resized to `size`, with their times if `raw` contains
         times. `raw` is a uint8 array (frames, height, width[, channels]), a sequence of images, the path or the bytes
-        of an animation (GIF, WebP, APNG), or {"values": frames, "seconds": (frames,)}. Raises ValueError for any other
-        value, if there are no frames, if frames differ in size or cannot be read, and in the cases of `with_clock`."""
+        of such an array (`.npy`) or of an animation (GIF, WebP, APNG), or {"values": frames, "seconds": (frames,)}.
+        Raises ValueError for any other value, if there are no frames, if frames differ in size or cannot be read, and
+        in the cases of `with_clock`."""
         if isinstance(raw, Clocked):
             return raw
         raw, seconds = split_clock(raw)
@@ -79,6 +81,10 @@ class VideoChopper(Chopper):
         large."""
         if isinstance(raw, Tensor):
             return raw[: self.longest]
+        if isinstance(raw, str | os.PathLike) and os.fspath(raw).endswith(".npy"):
+            raw = read_bytes(raw)
+        if isinstance(raw, bytes) and raw.startswith(b"\x93NUMPY"):
+            raw = read_array(raw, "the video")
         if isinstance(raw, bytes | str | os.PathLike):
             pictures: Iterable[Any] = read_animation(raw, self.longest)
         elif isinstance(raw, Sequence) or (isinstance(raw, np.ndarray) and raw.ndim > 2):

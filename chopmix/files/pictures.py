@@ -6,9 +6,12 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-COLOURS = ("#8a8f98", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b0a000")
-"""Colours that people with colour blindness can distinguish (Okabe & Ito 2008). Of inputs: number 0 is for core
-tokens."""
+COLOURS = (
+    "#8a8f98", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b0a000",
+    "#882255", "#117733", "#ddcc77", "#7b68c8",
+)  # fmt: skip
+"""Colours of inputs: number 0 is for core tokens. People with colour blindness can distinguish the first eight (Okabe &
+Ito 2008)."""
 LINES = (*COLOURS[1:], COLOURS[0])
 """The colours of the lines of a picture, in their order."""
 STYLE = {

@@ -1,6 +1,5 @@
 """Bach's chorales for four voices, in steps of sixteenth notes, read from `jsb_chorales/Jsb16thSeparated.json` in the
-data root (https://github.com/czhuang/JSB-Chorales-dataset; the split of Boulanger-Lewandowski et al. 2012,
-arXiv:1206.6392)."""
+data root (the split of Boulanger-Lewandowski et al. 2012, arXiv:1206.6392)."""
 
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ from ..base import data_root
 from ..sample_dataset import SampleDataset
 from ..samples import Listed, Samples
 
+ADDRESS = "https://github.com/czhuang/JSB-Chorales-dataset"
 Chorale = list[Annotated[list[Annotated[int, Field(ge=-1, le=127)]], Field(min_length=4, max_length=4)]]
 """A list of time steps. Each time step has four MIDI pitches, soprano first; -1 is silence."""
 
@@ -37,6 +37,6 @@ class JsbChorales(SampleDataset):
         self.check_split(split)
         file = data_root() / "jsb_chorales" / "Jsb16thSeparated.json"
         if not file.exists():
-            raise DataError(f"{file} is missing: put the chorales there, or set CHOPMIX_DATA")
+            raise DataError(f"{file} is missing. Put the file of this name there, from {ADDRESS}, or set CHOPMIX_DATA")
         scores = getattr(read_record(file, Chorales), {"val": "valid"}.get(split, split))
         return Listed([f"chorale {split} {number}" for number in range(len(scores))], [{"score": s} for s in scores])

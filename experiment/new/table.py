@@ -105,7 +105,11 @@ def table(path: Path, encoder: str | None = None) -> Start:
     lines = [
         f"{found.rows:,} rows, one every {duration(found.step)}; {len(found.channels)} channels in {len(streams)} "
         "stream(s)",
-        *[f"not used: {name!r}, in which not all values are numbers" for name in found.unused],
+        *[
+            f"not used: {name!r}, in which not all values are numbers. Written as 0, 1, ..., it can be a channel, with "
+            "its number of values in `categories`"
+            for name in found.unused
+        ],
         f"windows of {duration(window)}, a new one every {duration(stride)}: about {samples:,} samples",
     ]
     target = max(streams, key=lambda name: streams[name][1])

@@ -151,7 +151,9 @@ class Explorer {
     const row = Math.floor((((event.clientY - box.top) / box.height) * this.matrix.height - EDGE) / this.unit);
     const column = Math.floor((((event.clientX - box.left) / box.width) * this.matrix.width - EDGE) / this.unit);
     const [set, slot] = this.reads ? [view.queries, row] : [view.keys, column];
-    if (slot >= 0 && this.cells[set][slot]) this.select(set, slot);
+    if (slot < 0 || !this.cells[set][slot]) return;
+    this.select(set, slot);
+    this.cells[set][slot].focus({ preventScroll: true });
   }
 
   update() {

@@ -232,7 +232,8 @@ class SameItem(Graph):
 
 @dataclass(frozen=True)
 class From(Graph):
-    """A token reads all tokens of these inputs. `inputs` are numbers, from 1 in YAML order; in an expression, names."""
+    """A token reads all tokens of these inputs: `from(image, sound)` in an expression. In Python, `inputs` are their
+    numbers, from 1 in YAML order."""
 
     inputs: tuple[int, ...]
 
@@ -282,8 +283,9 @@ class On(Graph):
 
 @dataclass(frozen=True)
 class Edges(Graph):
-    """A token reads another token if a pair (source, reader) in `pairs` matches. If `between` is `inputs`, the two
-    numbers of a pair are numbers of inputs. If `between` is `slots`, they are running orders in the sample, where 0 is
+    """The tokens of an input read the tokens of another input: with `edges(sound -> answer)` in an expression, all
+    tokens of the answer read all tokens of the sound. In Python, `pairs` has pairs (source, reader). If `between` is
+    `inputs`, these are numbers of inputs, from 1. If it is `slots`, they are running orders in the sample, where 0 is
     the first token (a core token if the model has core tokens)."""
 
     pairs: tuple[tuple[int, int], ...]

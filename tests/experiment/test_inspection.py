@@ -59,7 +59,7 @@ def test_the_page_of_a_run_shows_what_it_learned(run, capsys):
     page = (run / "inspect.html").read_text()
     headings = re.findall("<h2>(.*?)</h2>", page)
     assert headings == [
-        "The prediction", "Attention", "Layer by layer", "An input of another sample", "The sample",
+        "The prediction", "Attention", "Attention by input", "Layer by layer", "An input of another sample", "The sample",
         "The attention graph", "The targets", "The configuration",
     ]  # fmt: skip
     data, weights = read_back(page)
@@ -70,6 +70,13 @@ def test_the_page_of_a_run_shows_what_it_learned(run, capsys):
         for head, rows in enumerate(expected.numpy(), start=1):
             assert (abs(weights[layer, head] - rows).max(1) <= rows.max(1) / 255 + 1e-7).all()
     assert {view["kind"] for view in data["views"]} == {"attention", "rollout", "graph", "reachable"}
+    slots = [slot for slot, _ in trace.predicted_tokens("answer")]
+    slots += [slots[-1] + 1] * (len(slots) < trace.batch.targets["answer"].count)  # the end of the text
+    sound = trace.main.slots(trace.input_number("sound"))
+    shares = [weights.mean(0)[slots][:, sound].sum(1).mean() for weights in trace.main.attention]
+    shares.append(trace.main.rollout()[slots][:, sound].sum(1).mean())
+    cells = "".join(f"<td class=number>{share:.1%}</td>" for share in shares)
+    assert f"sound</td>{cells}</tr>" in page
     names = [token["name"] for token in data["sets"][0]["tokens"]]
     predicted = trace.predicted_tokens("answer")
     writes = [name.partition(" (writes ")[2] for name in names if " (writes " in name]

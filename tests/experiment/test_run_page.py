@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from chopmix.commands.cli import main
 from chopmix.data.made import MadeDataset
 from chopmix.experiment.compare import Group, main_curves, mean_curve
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_page import write_run_page
+from chopmix.experiment.run_page import results, write_run_page
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.reference import described
 from chopmix.inference.document import Line, chart
@@ -62,7 +63,7 @@ def test_several_seeds_have_a_page_with_their_spread(tmp_path, trained_run, repo
     assert main(["report", str(tmp_path / "runs")]) == 0
     page = (tmp_path / "runs" / "index.html").read_text()
     assert "Mean of 2 runs, and one standard deviation" in page and page.count("<polygon") == 2
-    assert "(mean of 2)" in page
+    assert "last step, mean of 2" in page
 
 
 def test_a_text_corpus_shows_a_generated_text(tiny_run, tmp_path):
@@ -138,3 +139,15 @@ def paths(tree, path=()):
                 yield from paths(value, (*path, str(key)))
     else:
         yield path
+
+
+def test_the_metrics_of_both_checkpoints_are_shown():
+    """The values of the last step were next to the step of the best checkpoint."""
+    run = replace(load_run("quickstart"), step=2, which="best")
+    curves = {"val/loss": [(1, 3.0), (2, 1.0), (3, 2.0)], "val/exact_match": [(2, 0.75), (3, 0.5)]}
+    html = results(run, Group("a", {"run": curves}, "val/loss"))[1]
+    assert "best checkpoint, step 2" in html and "last step, 3" in html
+    for name, best, last in (("val/loss", "1.0", "2.0"), ("val/exact_match", "0.75", "0.5")):
+        assert re.search(rf"<td>{name}</td><td class=number>{best}0*</td><td class=number>{last}0*</td>", html)
+    html = results(replace(run, step=3, which="last"), Group("a", {"run": curves}, "val/loss"))[1]
+    assert "last checkpoint, step 3" in html and "last step" not in html
