@@ -66,7 +66,7 @@ def results(run: Run, group: Group) -> list[str]:
     checkpoint and at the last step, or, for several seeds, the means of the last values."""
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     names = ["train/loss", *main_metrics(shared_metrics([group]), group.best)]
-    sizes = table(["", "value"], [["parameters", f"{parameters:,}"], ["precision", escaped(run.precision)]], numbers=1)
+    sizes = f"<p>{parameters:,} parameters, {escaped(run.precision)}.</p>"
     if len(group.curves) > 1:
         means = [(name, [*group.last(name).values()]) for name in names if group.last(name)]
         rows = [[escaped(name), figure_text(sum(values) / len(values))] for name, values in means]
