@@ -43,6 +43,7 @@ FEW = [*SMALL, "evaluation.generated=2", "training.samples_per_step=4"]
 TEXT = [*SMALL, "training.tokens_per_step=512", "evaluation.sample_tokens=4"]
 LESS = {
     "configs/quickstart.yaml": [*FEW, "data.dataset.samples=40", "model.width=16", "evaluation.attribution=false"],
+    "configs/mix/vehicle.yaml": [*FEW, "model.width=16", "model.heads=2", "evaluation.attribution=false"],
     "configs/mix/driving": [*FEW, "data.dataset.samples=40", "model.width=16", "evaluation.attribution=false"],
     **{f"{name}.yaml": [*FEW, "model.width=24"] for name in ("photos", "list")},
     "configs/vision/mnist": [*FEW, "model.width=24"],

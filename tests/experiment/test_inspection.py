@@ -59,8 +59,8 @@ def test_the_page_of_a_run_shows_what_it_learned(run, capsys):
     page = (run / "inspect.html").read_text()
     headings = re.findall("<h2>(.*?)</h2>", page)
     assert headings == [
-        "The prediction", "Attention", "Attention by input", "Layer by layer", "An input of another sample", "The sample",
-        "The attention graph", "The targets", "The configuration",
+        "The prediction", "Attention", "Attention by input", "Layer by layer", "An input of another sample",
+        "The sample", "The attention graph", "The targets", "The configuration",
     ]  # fmt: skip
     data, weights = read_back(page)
     loaded = load_run(run)
