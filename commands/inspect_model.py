@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from .options.shared import add_config, add_inputs, config_of, parse_samples, trust_of, with_output_hint
 
 if TYPE_CHECKING:
-    from ..experiment.inspection import Choice, Shown
     from ..experiment.settings.config import Config
+    from ..experiment.shown import Choice, Shown
 
 HELP = "show the tokens and the attention of a sample"
 OF_RUN = ("input", "sample", "other", "task", "layers", "animate")
@@ -38,8 +38,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from ..experiment.animating import write_animation
     from ..experiment.changes import read_changes
-    from ..experiment.inspection import Choice, write_page
+    from ..experiment.inspection import write_page
     from ..experiment.run_folder import RunError, output_folder
+    from ..experiment.shown import Choice
     from ..experiment.terminal_tokens import inspect_text
     from ..files.printing import printable
 
@@ -65,9 +66,9 @@ def shown_of(options: argparse.Namespace, config: Config, choice: Choice) -> tup
     the choice with the sample of `--input`. Raises RunError if an option needs a trained run."""
     from dataclasses import replace
 
-    from ..experiment.inspection import trained, untrained
     from ..experiment.run import open_run
     from ..experiment.run_folder import RunError, say_aside
+    from ..experiment.shown import trained, untrained
     from ..training.checkpoints import steps
 
     if config.in_run and not options.overrides and steps(config.out):

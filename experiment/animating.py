@@ -10,8 +10,9 @@ from ..files.writing import write_text
 from ..inference.animation import PROMPT, animated
 from ..inference.tracing import short_text
 from ..tasks.language_modeling import LanguageModeling
-from .inspection import Choice, Shown, explorer_of, predictions, trained
+from .inspection import explorer_of
 from .run_folder import RunError
+from .shown import Choice, Shown, predictions, trained
 
 CONTINUED = 24
 """The number of tokens with which a text is continued."""

@@ -26,13 +26,14 @@ from ..inference.tracing import short_text
 from .changes import read_changes
 from .compare import Group, main_curves, mean_curve, read_group, shared_metrics
 from .explain import short
-from .inspection import Choice, Shown, explorer_of, trained, true_text
+from .inspection import explorer_of
 from .next_steps import trust_options
 from .results import main_metrics
 from .run import Run
 from .run_folder import name_of
 from .settings.reference import described
 from .settings.registry import trusting
+from .shown import Choice, Shown, trained, true_text
 
 SAMPLES = 12
 """The number of samples on a page."""

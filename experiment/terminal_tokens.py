@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.text import Text
 
 from ..files.printing import plain_console, printable
-from .inspection import open_untrained
 from .settings.config import Config
+from .shown import open_untrained
 
 TEXT_COLOURS = ("on #3b4252", "on #5e4b63", "on #3f5f4f", "on #5f5533", "on #35506b")
 """The background colours of neighbouring tokens in the terminal."""

@@ -9,7 +9,7 @@ import soundfile
 from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.experiment.examples import write_value
-from chopmix.experiment.inspection import same_item
+from chopmix.experiment.learned_sections import same_item
 from PIL import Image
 from untrained import Everything, untrained
 

@@ -9,9 +9,10 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.experiment.compare import paired, read_group, shared_metrics, spread
-from chopmix.experiment.inspection import masks, reach_table, untrained, write_page
+from chopmix.experiment.inspection import masks, reach_table, write_page
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
+from chopmix.experiment.shown import untrained
 from chopmix.experiment.train import train
 from chopmix.inference.report import drawn
 from chopmix.models.attention.graph import Causal, Window

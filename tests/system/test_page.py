@@ -8,7 +8,8 @@ import time
 
 import numpy as np
 import pytest
-from chopmix.experiment.inspection import Choice, trained, write_page
+from chopmix.experiment.inspection import write_page
+from chopmix.experiment.shown import Choice, trained
 from test_tracing import RUNS
 from untrained import untrained
 

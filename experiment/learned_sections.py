@@ -1,0 +1,253 @@
+"""The sections of the page of `chopmix inspect` about a trained model: its predictions, what each input contributes,
+the attention by input, the logit lens, and inputs of another sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.split import SampleSplit
+from ..files.pictures import COLOURS
+from ..files.reading import DataError
+from ..inference.document import Line, bars, chart, escaped, section, table
+from ..inference.evaluators.attribution import measure_attribution
+from ..inference.explorer import colour_of, spread_layers
+from ..inference.tracing import Trace, batch_of, short_text, traced
+from ..models.batch import IGNORED, Batch
+from ..models.tokens import CORE
+from .run_folder import RunError
+from .shown import Choice, Shown, counted, index_of, predictions, true_text
+
+TEACHER_FORCING = (
+    "<p class=soft>Each token is predicted from the tokens of the sample before it. A later token therefore does not "
+    "follow from an incorrect earlier one.</p>"
+)
+"""The HTML of a remark on the predictions of tasks that generate tokens."""
+CANDIDATES = 200
+"""The number of samples among which the one is searched whose inputs replace those of the shown sample."""
+COLUMNS = 8
+"""The largest number of layers in the table of attention by input."""
+
+
+def answer_section(shown: Shown) -> list[str]:
+    """Returns the predictions next to the true values, and how many bits each input contributes for this sample."""
+    run, trace, split = shown.run, shown.trace, shown.split
+    rows = []
+    answers = predictions(run, split, shown.index) if isinstance(split, SampleSplit) else {}
+    for name, task in shown.tasks.items():
+        if name not in trace.batch.targets and name not in answers:
+            continue
+        true = "" if task.target in shown.generated else true_text(task, shown)
+        loss = f"{trace.loss(name, trace.outputs[name]):.3f}" if name in trace.outputs and true else "–"
+        predicted = short_text(answers[name]) if name in answers else trace.text_of(name, trace.outputs[name])
+        rows.append([escaped(name), f"<b>{escaped(predicted)}</b>", escaped(true) or "–", loss])
+    unit = "bits" if all(task.metrics["loss"].in_nats for task in shown.tasks.values()) else "loss"
+    parts = [table(["task", "prediction", "true value", unit], rows, numbers=1), contributions(shown)]
+    parts += [
+        f"<p class=soft>Computed in float32; the largest difference to the outputs of {escaped(name)} in "
+        f"{run.precision}: {difference:.2g}.</p>" for name, difference in trace.difference.items()
+    ]  # fmt: skip
+    return [section("The prediction", *parts, anchor="prediction")]
+
+
+def contributions(shown: Shown) -> str:
+    """Returns bars with the number of bits by which each input reduces the loss of this sample."""
+    if not isinstance(shown.split, SampleSplit):
+        return ""
+    split = shown.split.only(shown.index.number)
+    try:
+        with shown.run.arithmetic():
+            attributions = measure_attribution(shown.model, shown.tasks, split, generated=0)
+    except ValueError:  # no true value, or no input that can be dropped
+        return ""
+    colours = {name: COLOURS[colour_of(number)] for number, name in enumerate(shown.model.inputs, start=1)}
+    parts = []
+    for task, attribution in attributions.items():
+        values = {name: attribution.share(name) for name in attribution.inputs}
+        of = f" ({task})" if len(attributions) > 1 else ""
+        unit = "bits" if attribution.in_bits else "share of the loss"
+        answer = "generated answer" if shown.tasks[task].target in shown.generated else "true value"
+        parts.append(
+            f"<h3>What each input contributes to the prediction of the {answer}{escaped(of)}</h3>"
+            + bars(values, unit, colours)
+        )
+        if attribution.never_dropped:
+            names = " and ".join(attribution.never_dropped)
+            text = f"Training never dropped {names} (training.input_dropout is 0), so this value is not reliable."
+            parts.append(f"<p class=soft>{escaped(text)}</p>")
+    return "".join(parts)
+
+
+def by_input_section(shown: Shown) -> list[str]:
+    """Returns a table with the share of attention that each input gets from the tokens at which the tasks predict, in
+    each layer (mean over heads) and in the rollout. Empty if the main set has one input, or no task predicts there."""
+    trace, names = shown.trace, [*shown.model.inputs]
+    main, core = trace.cores["main"], {CORE: "(core)"}
+    slots = main_slots(trace.batch)
+    owners = main.plan.tokens.input[0]
+    present = sorted({*owners[main.plan.tokens.sample[0] > 0].tolist()})
+    if len(slots) == 0 or len(present) < 2:
+        return []
+    layers = [layer for layer, weights in enumerate(main.attention, start=1) if len(weights)]
+    chosen = [layers[number - 1] for number in spread_layers(len(layers), min(len(layers), COLUMNS))] if layers else []
+    rows_of = {f"layer {layer}": main.attention[layer - 1].mean(0)[slots].mean(0) for layer in chosen}
+    rows_of["rollout"] = main.rollout()[slots].mean(0)
+    rows = []
+    for number in present:
+        dot = f"<span class=dot style='--tint:{COLOURS[colour_of(number)]}'></span>"
+        shares = [float(weights[owners == number].sum()) for weights in rows_of.values()]
+        rows.append([f"{dot}{escaped(core.get(number) or names[number - 1])}", *(f"{share:.1%}" for share in shares)])
+    text = "<p>The share of attention that each input gets from the tokens at which the tasks predict.</p>"
+    return [
+        section("Attention by input", text, table(["input", *rows_of], rows, numbers=len(rows_of)), anchor="inputs")
+    ]
+
+
+def main_slots(batch: Batch) -> list[int]:
+    """Returns the slots of the main set at which tasks predict for the sample."""
+    slots: set[int] = set()
+    for targets in batch.targets.values():
+        if targets.of_encoder:
+            continue
+        known = targets.values.flatten() if targets.groups is None else None
+        each = torch.arange(batch.main.tokens.sample.shape[1]) if targets.slots is None else targets.slots.cpu()
+        if known is not None and len(known) == len(each) and not known.is_floating_point():
+            each = each[known.cpu() != IGNORED]
+        slots |= {*each.tolist()}
+    return sorted(slots)
+
+
+def layer_sections(shown: Shown, choice: Choice) -> list[str]:
+    """Returns what the heads would predict after each layer, and the effect of inputs of another sample."""
+    trace = shown.trace
+    tasks = list(trace.batch.targets)
+    lens = {name: trace.lens(name) for name in tasks}
+    depth = max(map(len, lens.values()), default=0)
+    rows = [
+        [str(layer), *(cell for name in tasks for cell in layer_cells(trace, name, lens[name], layer))]
+        for layer in range(depth)
+    ]
+    head = ["layers", *(column for name in tasks for column in (name, "bits"))]
+    text = "<p>What the output heads of the tasks predict from the vectors after each layer (the logit lens).</p>"
+    text += TEACHER_FORCING * any(shown.tasks[name].needs.generates for name in tasks)
+    parts = [section("Layer by layer", text, table(head, rows), anchor="layers")]
+    if isinstance(shown.split, SampleSplit):
+        parts += replaced_section(shown, choice)
+    return parts
+
+
+def layer_cells(trace: Trace, task: str, outputs: Sequence[Tensor], layer: int) -> list[str]:
+    """Returns the cells of a task for one layer: the prediction and its loss."""
+    if layer >= len(outputs):
+        return ["", ""]
+    loss = trace.loss(task, outputs[layer])
+    return [escaped(trace.text_of(task, outputs[layer])), "–" if loss != loss else f"{loss:.3f}"]
+
+
+def replaced_section(shown: Shown, choice: Choice) -> list[str]:
+    """Returns, for each input, what the model predicts if its tokens have the vectors of another sample's input after
+    0, 1, ... layers. Empty if no other sample fits. Raises RunError if the sample that the user has chosen does not
+    fit with any input."""
+    trace, split = shown.trace, shown.split
+    task = choice.task or next(iter(trace.batch.targets))
+    targets = {each.target for each in shown.tasks.values()}
+    names = [name for planned in trace.batch.sets.values() for name in planned.chunks if name not in targets]
+    lines, rows, refused = dict[str, list[float]](), [], []
+    for name in names:
+        try:
+            replacement = other_input(shown, name, task, choice)
+        except Unequal as error:
+            refused.append(str(error))
+            continue
+        if replacement is None:
+            continue
+        other, item, outputs = replacement
+        lines[name] = [trace.loss(task, by_task[task]) for by_task in outputs]
+        texts = [trace.text_of(task, by_task[task]) for by_task in outputs]
+        value = f"{item!r} of " if isinstance(item, str) else ""
+        same = " (the same value)" if same_item(item, shown.inputs.get(name)) else ""
+        rows.append([escaped(name), escaped(f"{value}{split.samples.keys[other]}{same}"), *map(escaped, texts)])
+    if not rows and refused:
+        raise RunError(f"--other {choice.other}: {'; '.join(refused)}")
+    if not rows:
+        return []
+    depth = max(map(len, rows)) - 2
+    colours = {name: COLOURS[colour_of(number)] for number, name in enumerate(shown.model.inputs, start=1)}
+    text = (
+        "<p>The tokens of one input get the vectors of the same input of another sample after 0, 1, ... layers. After "
+        "0 layers, the complete input is replaced. If a replacement after a layer has no effect, the prediction no "
+        "longer depends on these tokens after this layer: other tokens have read them in the layers in which the line "
+        "falls.</p>"
+    )
+    if trace.batch.targets[task].groups is not None:
+        text += (
+            "<p class=soft>This task averages the tokens of the inputs after the last layer, so that a replacement "
+            "always has an effect.</p>"
+        )
+    text += TEACHER_FORCING * shown.tasks[task].needs.generates
+    unit = "bits" if shown.tasks[task].metrics["loss"].in_nats else "loss"
+    has_loss = any(value == value for values in lines.values() for value in values)
+    shapes = {name: Line(range(len(values)), values) for name, values in lines.items()}
+    drawn = (
+        chart(shapes, colours, "layers before the replacement", f"{unit} of the true value", True) if has_loss else ""
+    )
+    cells = table(["input", "replaced by", *(f"after {layer}" for layer in range(depth))], rows)
+    remarks = [f"<p class=soft>Not replaced: {escaped(line)}.</p>" for line in refused]
+    return [section("An input of another sample", text, drawn, cells, *remarks, anchor="replaced")]
+
+
+class Unequal(ValueError):
+    """The input of the other sample has another number of tokens."""
+
+
+def other_input(shown: Shown, name: str, task: str, choice: Choice) -> tuple[int, Any, list[dict[str, Tensor]]] | None:
+    """Returns (number of the other sample, its item, outputs after each layer): the first sample with an equal number
+    of tokens and another value of the input that changes the prediction, or, if none of the first eight does, the first
+    one. None: there is none. Raises Unequal if the sample that the user has chosen has another number of tokens."""
+    split, trace, first, tried = shown.split, shown.trace, None, 0
+    if choice.other is not None:
+        candidates = [index_of(split, choice.other).number]
+    else:
+        start = shown.index.number
+        candidates = [(start + step) % len(split) for step in range(1, min(len(split), CANDIDATES))]
+    before, own = trace.text_of(task, trace.outputs[task]), shown.inputs.get(name)
+    expected = len(trace.cores[trace.core_of(name)].slots(trace.input_number(name)))
+    for number in candidates:
+        try:
+            item = split.item(number)[0].get(name)
+            count = 0 if item is None else shown.choppers[name].count(item)
+        except (ValueError, OSError):
+            continue
+        if count != expected:
+            if choice.other is not None:
+                raise Unequal(f"its {name} has {counted(count, 'token')}, that of this sample {expected:,}")
+            continue
+        if choice.other is None and same_item(item, own):
+            continue
+        batch = batch_of(split, shown.index, shown.tasks, task, replaced={name: item})
+        try:
+            outputs = trace.replaced(traced(shown.model, shown.tasks, batch), name)
+        except DataError:
+            if choice.other is not None:
+                raise
+            continue
+        first, tried = first or (number, item, outputs), tried + 1
+        if trace.text_of(task, outputs[0][task]) != before or tried == 8:
+            return number, item, outputs
+    return first
+
+
+def same_item(item: Any, other: Any) -> bool:
+    """Returns whether two decoded items of an input are equal."""
+    if isinstance(item, Tensor):
+        return isinstance(other, Tensor) and torch.equal(item, other)
+    values = (vars(each) if is_dataclass(each) else each for each in (item, other))
+    first, second = values
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(same_item(first[key], second[key]) for key in first)
+    return isinstance(item, type(other)) and bool(np.array_equal(item, other))
