@@ -54,7 +54,8 @@ def mask_svg(expression: str) -> str:
     side = left + n * CELL + 6
     marks = "".join(
         f"<text x='{left + (i + 0.5) * CELL}' y='{top - 6}' class='c{1 + (owner == 'text')}'>{escape(text[:2])}</text>"
-        f"<text x='{left - 10}' y='{top + (i + 0.72) * CELL}' class='c{1 + (owner == 'text')}'>{escape(text[:2])}</text>"
+        f"<text x='{left - 10}' y='{top + (i + 0.72) * CELL}' class='c{1 + (owner == 'text')}'>"
+        f"{escape(text[:2])}</text>"
         for i, (_, owner, _, text) in enumerate(TOKENS)
     )
     cells = "".join(
@@ -64,7 +65,10 @@ def mask_svg(expression: str) -> str:
     )  # fmt: skip
     border = next(i for i, (sample, *_) in enumerate(TOKENS) if sample == "B") * CELL
     lines = f"<path class='border' d='M{left + border - 1},{top - 20}V{side} M{left - 22},{top + border - 1}H{side}'/>"
-    samples = f"<text x='{left + border / 2}' y='11'>sample A</text><text x='{(left + border + side) / 2}' y='11'>sample B</text>"
+    samples = (
+        f"<text x='{left + border / 2}' y='11'>sample A</text>"
+        f"<text x='{(left + border + side) / 2}' y='11'>sample B</text>"
+    )
     return (
         f"<figure class='drawing'><svg viewBox='0 0 {side} {side}' style='max-width:{side}px' role='img' "
         f"aria-label='mask of {escape(expression)}'>{samples}{marks}{cells}{lines}</svg>"

@@ -37,7 +37,8 @@ def figure(width: float, height: float, body: str, caption: str) -> str:
     """Returns a drawing with a caption."""
     head = "<marker id='head' viewBox='0 0 8 8' refX='7' refY='4' markerWidth='7' markerHeight='7' orient='auto'>"
     return (
-        f"<figure class='drawing'><svg viewBox='0 0 {width} {height}' style='max-width:{width}px;min-width:{min(width, 620)}px' role='img' "
+        f"<figure class='drawing'><svg viewBox='0 0 {width} {height}' "
+        f"style='max-width:{width}px;min-width:{min(width, 620)}px' role='img' "
         f"aria-label='{escape(caption, quote=True)}'><defs>{head}<path class='head' d='M0 0L8 4L0 8z'/></marker></defs>"
         f"{body}</svg><figcaption>{escape(caption)}</figcaption></figure>"
     )
@@ -65,8 +66,10 @@ def arrow(x: float, y: float, to_x: float, to_y: float) -> str:
 def cell(x: float, y: float, colour: int, words: str = "", size: float = CELL, filled: bool = False) -> str:
     """Returns a token: a square with the colour of its input."""
     kind = "fill" if filled else "frame"
-    label = f"<text style='font-size:{min(12, 1.5 * size / max(len(words), 1)):.1f}px' x='{x + size / 2 - 1}' y='{y + size / 2 + 4}'>{escape(words)}</text>"
-    return f"<g class='c{colour}'><rect class='{kind}' x='{x}' y='{y}' width='{size - 3}' height='{size - 3}' rx='2'/>{label}</g>"
+    font, middle = min(12, 1.5 * size / max(len(words), 1)), f"x='{x + size / 2 - 1}' y='{y + size / 2 + 4}'"
+    label = f"<text style='font-size:{font:.1f}px' {middle}>{escape(words)}</text>"
+    square = f"<rect class='{kind}' x='{x}' y='{y}' width='{size - 3}' height='{size - 3}' rx='2'/>"
+    return f"<g class='c{colour}'>{square}{label}</g>"
 
 
 def tokens() -> list[tuple[int, str]]:
@@ -134,9 +137,11 @@ def data() -> str:
         cell(50 + 110 * number, 4, number + 1, size=size, filled=True) + text(68 + 110 * number, 15, name, "left")
         for number, name in enumerate(names)
     )
-    return figure(60 + n * size, 40 + len(chosen) * (size + 8), legend + body,
-                  f"Some rows of the first training batch, of {n} slots: short samples share a row, dropped inputs add no "
-                  "tokens; dashed lines begin a sample, grey slots are padding")  # fmt: skip
+    caption = (
+        f"Some rows of the first training batch, of {n} slots: short samples share a row, dropped inputs add no tokens; "
+        "dashed lines begin a sample, grey slots are padding"
+    )
+    return figure(60 + n * size, 40 + len(chosen) * (size + 8), legend + body, caption)
 
 
 def tokenizers() -> str:
@@ -151,11 +156,12 @@ def tokenizers() -> str:
         if "picture" in panel:
             width, height = panel["width"] / panel["height"] * 110, 110
             w, h = width / panel["columns"], height / panel["rows"]
-            body += f"<image x='{x}' y='26' width='{width:.1f}' height='{height}' preserveAspectRatio='none' href='{panel['picture']}'/>"
+            size = f"width='{width:.1f}' height='{height}' preserveAspectRatio='none'"
+            body += f"<image x='{x}' y='26' {size} href='{panel['picture']}'/><g class='c{panel['colour']}'>"
             body += "".join(
-                f"<g class='c{panel['colour']}'><rect class='frame' x='{x + (column - 1) * w:.1f}' y='{26 + (row - 1) * h:.1f}' "
-                f"width='{w:.1f}' height='{h:.1f}'/></g>" for row, column in panel["places"]
-            )  # fmt: skip
+                f"<rect class='frame' x='{x + (column - 1) * w:.1f}' y='{26 + (row - 1) * h:.1f}' "
+                f"width='{w:.1f}' height='{h:.1f}'/>" for row, column in panel["places"]
+            ) + "</g>"  # fmt: skip
         else:
             width = 130
             chunks, vocabulary = (
@@ -202,12 +208,13 @@ def models() -> str:
     mask = dense_mask(graph, planned, planned)[0].tolist()
     small = 180 / len(row)
     body += "".join(
-        f"<rect class='{'on' if mask[i][j] else 'off'}' x='{252 + j * small:.1f}' y='{10 + i * small:.1f}' width='{small - 0.8:.1f}' "
-        f"height='{small - 0.8:.1f}'/>" for i in range(len(row)) for j in range(len(row))
+        f"<rect class='{'on' if mask[i][j] else 'off'}' x='{252 + j * small:.1f}' y='{10 + i * small:.1f}' "
+        f"width='{small - 0.8:.1f}' height='{small - 0.8:.1f}'/>" for i in range(len(row)) for j in range(len(row))
     )  # fmt: skip
     body += text(342, 206, "attention mask of the row (n, n)", "soft") + arrow(436, 100, 462, 100)
-    body += "".join(box(466 + 6 * number, 40 + 6 * number, 92, 110, *(["block", "attention,", "feed-forward"] if number == 3 else []), kind="soft")
-                    for number in range(4))  # fmt: skip
+    for number in range(4):
+        words = ["block", "attention,", "feed-forward"] if number == 3 else []
+        body += box(466 + 6 * number, 40 + 6 * number, 92, 110, *words, kind="soft")
     body += text(522, 190, "4 layers", "soft") + arrow(580, 100, 606, 100)
     body += box(610, 78, 96, 44, "head", "logits (t, v)", kind="soft")
     return figure(
@@ -221,8 +228,8 @@ def models() -> str:
 def training() -> str:
     """Sums of losses, one division, one update."""
     body = ""
-    for number, (process, micro) in enumerate([("process 1", "micro-batch 1"), ("process 1", "micro-batch 2"),
-                                               ("process 2", "micro-batch 1"), ("process 2", "micro-batch 2")]):  # fmt: skip
+    for number in range(4):
+        process, micro = f"process {number // 2 + 1}", f"micro-batch {number % 2 + 1}"
         y = 8 + 46 * number
         body += box(4, y, 120, 38, micro, process, kind="soft") + arrow(126, y + 19, 152, y + 19)
         body += box(156, y, 150, 38, "sum of losses", "and number of targets", kind="soft") + arrow(
@@ -252,7 +259,8 @@ def inference() -> str:
         for line, (share, id) in enumerate(zip(best.values.tolist(), best.indices.tolist())):
             name = "end" if vocabulary.shown(id).startswith("<|") else vocabulary.shown(id)
             body += text(x, 42 + 20 * line, name, "left")
-            body += f"<g class='c{6 if line == 0 else 0}'><rect class='fill' x='{x + 24}' y='{33 + 20 * line}' width='{max(share * 46, 0.5):.1f}' height='10' rx='2'/></g>"
+            place = f"x='{x + 24}' y='{33 + 20 * line}' width='{max(share * 46, 0.5):.1f}' height='10'"
+            body += f"<g class='c{6 if line == 0 else 0}'><rect class='fill' {place} rx='2'/></g>"
             body += text(x + 26 + share * 46, 42 + 20 * line, f"{share:.2f}", "left soft")
         written += vocabulary.shown(int(best.indices[0]))
     return figure(
