@@ -17,7 +17,7 @@ from ..models.attention.grammar import USAGE, VALUES, plug_in
 from ..tasks.measuring.texts import MEANINGS
 from .run_folder import RunError
 from .settings.config import Config
-from .settings.reference import TOP_KEYS, Entry, Key, described, reference, summary_of
+from .settings.reference import TOP_KEYS, Entry, Key, described, reference, summary_of, unwrapped
 from .settings.registry import attribute_docstrings, trusting
 
 EXPRESSION = ("!", "&", "|", "attention", "expression", "graph", "mask", "not", "and", "or")
@@ -170,10 +170,8 @@ def topic_of_key(entry: Entry, key: Key) -> Topic:
 
 
 def prose(target: Any) -> str:
-    """Returns the docstring of a class or function, with one line per paragraph, so that it can be wrapped to any
-    width. Paragraphs with indented lines, such as examples, are unchanged."""
-    paragraphs = (inspect.getdoc(target) or "There is no description.").split("\n\n")
-    return "\n\n".join(text if "\n " in f"\n{text}" else " ".join(text.split("\n")) for text in paragraphs)
+    """Returns the docstring of a class or function, with one line per paragraph."""
+    return unwrapped(inspect.getdoc(target) or "There is no description.")
 
 
 def default_of(key: Key) -> str:

@@ -82,9 +82,16 @@ def text_of(name: str, target: Target) -> str:
     """Returns the description of a key: the docstring after the field, or the sentences about it in the docstring of
     the class or of a base class. Empty if there is none."""
     if text := attribute_docstrings(options_of(target), every_class=True).get(name):
-        return text
+        return unwrapped(text)
     documented = [base.__doc__ or "" for base in getattr(target, "__mro__", (target,))]
     return next(filter(None, (sentences_about(name, inspect.cleandoc(text)) for text in documented)), "")
+
+
+def unwrapped(text: str) -> str:
+    """Returns a text with one line per paragraph, so that it can be wrapped to any width. Paragraphs with indented
+    lines, such as examples, are unchanged."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(part if "\n " in f"\n{part}" else " ".join(part.split("\n")) for part in paragraphs)
 
 
 def summary_of(target: Target) -> str:

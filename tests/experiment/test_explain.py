@@ -126,3 +126,14 @@ def test_the_keys_of_a_file_are_explained(capsys, tmp_path):
     text = capsys.readouterr().out
     assert "inputs.image.patch_size: 2" in text and "training.clip: null" in text and "model.final_norm" not in text
     assert main(["explain", str(tmp_path / "none.yaml")]) == 2
+
+
+def test_a_description_is_wrapped_to_the_width_of_the_terminal():
+    """Line breaks of the source were kept: `null: no` and `clipping.` on two lines."""
+    (topic,) = [topic for topic in topics_of("training.clip") if "gradient" in topic.text]
+    assert "null: no clipping." in topic.text.split("\n\n")[0]
+
+
+@pytest.mark.parametrize("word, text", [("exact_match", "share of hypotheses"), ("from(image)", "from(image, sound)")])
+def test_metrics_and_calls_are_explained(word, text):
+    assert any(text in topic.text for topic in topics_of(word))
