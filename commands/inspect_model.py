@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options.shared import add_config, add_inputs, config_of, parse_samples, trust_of, with_output_hint
+from .options.shared import add_config, add_inputs, config_of, page_path, parse_samples, trust_of, with_output_hint
 
 if TYPE_CHECKING:
     from ..experiment.settings.config import Config
@@ -21,7 +21,7 @@ OF_RUN = ("input", "sample", "other", "task", "layers", "animate")
 
 def add_options(command: argparse.ArgumentParser) -> None:
     add_config(command)
-    command.add_argument("--sample", metavar="KEY", help="the key or the number of the sample (default: the first one)")
+    command.add_argument("--sample", metavar="KEY", help="the key or the number of the sample, from 1 (default: 1)")
     command.add_argument("--split", metavar="S", help="train, val (default) or test")
     add_inputs(command)
     command.add_argument("--other", metavar="KEY", help="the sample whose inputs replace those of the shown one")
@@ -53,10 +53,11 @@ def run(options: argparse.Namespace) -> None:
         inspect_text(config)
     for change in read_changes(config.out) if config.in_run else ():
         print(*map(printable, change.lines()), sep="\n")
+    default = output_folder(config.out) / "inspect.html" if config.in_run else Path(f"{config.path.stem}.html")
+    page = page_path(options.output, default)
     shown, choice = shown_of(options, config, choice)
-    page = output_folder(config.out) / "inspect.html" if config.in_run else Path(f"{config.path.stem}.html")
     with with_output_hint("--output FILE"):
-        print(printable(str(write_page(shown, Path(options.output or page), choice))))
+        print(printable(write_page(shown, page, choice)))
     if options.animate:
         print(printable(write_animation(shown, Path(options.animate), choice)))
 

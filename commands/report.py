@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from .options.shared import add_checkpoint, load, with_output_hint
+from .options.shared import add_checkpoint, load, page_path, with_output_hint
 
 HELP = "write the page of a run: curves, report, samples, attention, configuration"
 
@@ -25,8 +24,8 @@ def run(options: argparse.Namespace) -> None:
     folder, group = folder_of_run(options.run), None
     if seeds := sorted(folder.glob("seed-*/config.yaml")):
         group, options.run = read_group(folder), str(seeds[0].parent)
+    page = page_path(options.output, output_folder(folder) / "index.html")
     loaded = load(options)
-    page = Path(options.output or output_folder(folder) / "index.html")
     with with_output_hint("--output FILE"):
         write_run_page(loaded, page, group)
     print(printable(str(page)))

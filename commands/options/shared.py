@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...files.printing import plain_console
@@ -55,6 +56,15 @@ def load(options: argparse.Namespace) -> Run:
     from ...experiment.run import load_run
 
     return load_run(options.run, options.checkpoint, options.device, options.trust, options.remote)
+
+
+def page_path(output: str | None, default: Path) -> Path:
+    """Returns the file of a page: that of `--output`, or `default`. Raises RunError if it is not an HTML file."""
+    from ...experiment.run_folder import RunError
+
+    if output and not output.lower().endswith((".html", ".htm")):
+        raise RunError(f"--output {output}: the name of the file must end in .html")
+    return Path(output or default)
 
 
 @contextmanager

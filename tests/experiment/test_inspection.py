@@ -196,6 +196,7 @@ def test_windows_of_a_corpus_have_pages_and_pictures(task, tmp_path, monkeypatch
     "words, message",
     [
         (["--animate", "picture.gif"], "--animate picture.gif: the name of the file must end in .svg"),
+        (["--output", "page.pdf"], "--output page.pdf: the name of the file must end in .html"),
         (["--animate", "picture.svg"], "the model predicts nothing for 'answer'"),  # it has been trained for two steps
         (["model.depth=1", "--animate", "picture.svg"], "--animate needs the folder of a trained run"),
     ],

@@ -72,7 +72,7 @@ def test_a_text_corpus_shows_a_generated_text(tiny_run, tmp_path):
 
 
 def test_a_page_is_refused_where_it_cannot_be_written(tiny_run, capsys, tmp_path, reports):
-    assert main(["report", str(tiny_run), "--output", str(tmp_path / "none" / ("a" * 300))]) == 1
+    assert main(["report", str(tiny_run), "--output", str(tmp_path / "none" / ("a" * 300 + ".html"))]) == 1
     assert "choose another location with --output FILE" in capsys.readouterr().err
     assert main(["report", str(tmp_path / "none")]) == 2
     assert "none" in capsys.readouterr().err
