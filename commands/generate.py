@@ -48,10 +48,14 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--max-tokens", type=int, metavar="N", help="maximum number of tokens (texts: 200 by default)")
     command.add_argument("--temperature", type=float, metavar="T", help="0: always the most likely token (default: 1)")
-    command.add_argument("--top-k", type=int, metavar="N")
-    command.add_argument("--top-p", type=float, metavar="P")
-    command.add_argument("--min-p", type=float, metavar="P")
-    command.add_argument("--repetition-penalty", type=float, metavar="R")
+    command.add_argument("--top-k", type=int, metavar="N", help="only the N most likely tokens")
+    command.add_argument(
+        "--top-p", type=float, metavar="P", help="only the most likely tokens with a total probability P"
+    )
+    command.add_argument("--min-p", type=float, metavar="P", help="only tokens with P times the largest probability")
+    command.add_argument(
+        "--repetition-penalty", type=float, metavar="R", help="above 1: tokens of the text become less likely"
+    )
     add_search(command)
     for flag, kind, default, metavar, text in OPTIONS:
         command.add_argument(flag, type=kind, default=default, metavar=metavar, help=text)

@@ -28,7 +28,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--task", metavar="NAME", help="the task whose targets are shown, if a task hides inputs")
     command.add_argument("--layers", metavar="L", help="the layers whose attention the page contains, such as 1,4-6")
     command.add_argument("--animate", metavar="FILE", help="also write an animated picture of the sample, an .svg file")
-    command.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    command.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     command.add_argument(
         "--output", metavar="FILE", help="output file (default: RUN/inspect.html; NAME.html for NAME.yaml)"

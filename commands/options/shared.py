@@ -27,7 +27,7 @@ SEARCH_KEYS = ("beams", "length_penalty", "no_repeat")
 
 def add_checkpoint(command: argparse.ArgumentParser) -> None:
     """Adds --checkpoint (which weights of a run are loaded), --device, --trust and --remote."""
-    command.add_argument("--checkpoint", choices=("best", "last"), default="best")
+    command.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default: best")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add_trust(command)
 

@@ -228,7 +228,7 @@ def graphs_page() -> str:
 
 def commands_page() -> str:
     """Returns the page of the commands with their options."""
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "88"
     root = parser()
     (choices,) = [action for action in root._actions if isinstance(action, argparse._SubParsersAction)]
     parts = ["# Commands\n\n`uv run chopmix COMMAND --help` prints the same texts."]
