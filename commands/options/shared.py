@@ -59,10 +59,11 @@ def load(options: argparse.Namespace) -> Run:
 
 
 def page_path(output: str | None, default: Path) -> Path:
-    """Returns the file of a page: that of `--output`, or `default`. Raises RunError if it is not an HTML file."""
+    """Returns the file of a page: that of `--output`, or `default`. Raises RunError if it has the ending of another
+    kind of file."""
     from ...experiment.run_folder import RunError
 
-    if output and not output.lower().endswith((".html", ".htm")):
+    if output and Path(output).suffix.lower() not in ("", ".html", ".htm"):
         raise RunError(f"--output {output}: the name of the file must end in .html")
     return Path(output or default)
 
