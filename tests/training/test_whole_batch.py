@@ -111,7 +111,7 @@ def by_ranks(file, ranks, options, folder):
     ]
     for process in started:
         process.start()
-    loss, found = queue.get(timeout=60)
+    loss, found = queue.get(timeout=300)
     for process in started:
         process.join()
     return torch.tensor(loss), {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
