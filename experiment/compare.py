@@ -11,18 +11,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.table import Table
 
 from ..files.pictures import LINES, picture
 from ..files.printing import figure_text, printable
 from ..files.progress import counted
-from ..files.reading import read_text
 from ..files.rows import ending_of, row_file
 from ..files.writing import write_bytes, write_text
 from ..training.log import read_metrics
 from .results import by_setting, main_metrics, read_results, short_setting
 from .run_folder import RunError, name_of
+from .settings.document import ConfigError, Document
 
 Curve = list[tuple[int, float]]
 """(step, value) pairs in the order of the steps."""
@@ -97,8 +96,8 @@ def read_group(folder: Path) -> Group:
 def read_tree(run: Path) -> Any:
     """Returns the content of a run's `config.yaml`; empty if the file is missing or damaged."""
     try:
-        return yaml.safe_load(read_text(run / "config.yaml"))
-    except (ValueError, OSError, yaml.YAMLError):
+        return Document.read(run / "config.yaml").tree
+    except ConfigError:
         return {}
 
 

@@ -39,7 +39,8 @@ def write_page(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
     interactive, remarks = explorer.html(choice.layers)
     folder = shown.run.folder if shown.run else config.out if config.in_run else None
     changes = read_changes(folder) if folder else ()
-    warnings = warnings_of(shown)
+    leaked = sum(map(len, leaks(batch, *shown.model.graphs).values()))
+    warnings = warnings_of(shown, leaked)
     parts = [
         *(f"<p>{escaped(line)}</p>" for change in changes for line in change.lines()),
         f"<p class=soft>{escaped(caption(shown))}</p>",
@@ -52,7 +53,7 @@ def write_page(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
         *(by_input_section(shown) if shown.trace else ()),
         *(layer_sections(shown, choice) if shown.trace else ()),
         section("The sample", *item_parts(shown)),
-        section("The attention graph", *graph_parts(shown), *cross_parts(batch), proof(shown)),
+        section("The attention graph", *graph_parts(shown), *cross_parts(batch), proof(shown, leaked)),
         section("The targets", *(target_table(name, shown) for name in batch.targets)),
         section("The configuration", f"<details><summary>{escaped(config.path)}</summary>"
                 f"<pre>{escaped(dumped(config.tree))}</pre></details>"),
@@ -73,10 +74,9 @@ def caption(shown: Shown) -> str:
     return f"{name}{shown.split.name}, {shown.key}{generated}"
 
 
-def warnings_of(shown: Shown) -> list[str]:
-    """Returns a sentence if targets can influence their own prediction, and one for each input of the sample on which
-    no prediction depends."""
-    leaked = sum(map(len, leaks(shown.batch, *shown.model.graphs).values()))
+def warnings_of(shown: Shown, leaked: int) -> list[str]:
+    """Returns a sentence if targets (`leaked`: their number) can influence their own prediction, and one for each input
+    of the sample on which no prediction depends."""
     names = [*shown.model.inputs]
     unused = unused_inputs(shown.batch, shown.model.graphs[0]) if len(names) > 1 else []
     text = f"this graph leaks: {leaked} of {counted(targets_of(shown), 'target')} can influence their own prediction"
@@ -203,11 +203,11 @@ def cross_parts(batch: Batch) -> list[str]:
     return [f"<p>In every layer each token of the decoder also attends to all {count} tokens of the encoder.</p>"]
 
 
-def proof(shown: Shown) -> str:
+def proof(shown: Shown, leaked: int) -> str:
     """Returns HTML with a sentence that no target can reach the slot that predicts it, found by a search through all
-    layers. Empty if the sample has no targets, or if a target can (`warnings_of`)."""
+    layers. Empty if the sample has no targets, or if a target can (`leaked`: their number)."""
     count = targets_of(shown)
-    if not count or any(leaks(shown.batch, *shown.model.graphs).values()):
+    if not count or leaked:
         return ""
     subject = "The target cannot" if count == 1 else f"None of the {count:,} targets can"
     return f"<p class=good>{subject} influence its own prediction, through all layers.</p>"

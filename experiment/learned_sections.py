@@ -88,7 +88,10 @@ def by_input_section(shown: Shown) -> list[str]:
     each layer (mean over heads) and in the rollout. Empty if the main set has one input, or no task predicts there."""
     trace, names = shown.trace, [*shown.model.inputs]
     main, core = trace.cores["main"], {CORE: "(core)"}
-    slots = main_slots(trace.batch)
+    targets = trace.batch.targets
+    slots = sorted(
+        {slot for task in targets if not targets[task].of_encoder for slot in targets_slots(trace.batch, task)}
+    )
     owners = main.plan.tokens.input[0]
     present = sorted({*owners[main.plan.tokens.sample[0] > 0].tolist()})
     if len(slots) == 0 or len(present) < 2:
@@ -108,18 +111,20 @@ def by_input_section(shown: Shown) -> list[str]:
     ]
 
 
-def main_slots(batch: Batch) -> list[int]:
-    """Returns the slots of the main set at which tasks predict for the sample."""
-    slots: set[int] = set()
-    for targets in batch.targets.values():
-        if targets.of_encoder:
-            continue
-        known = targets.values.flatten() if targets.groups is None else None
-        each = torch.arange(batch.main.tokens.sample.shape[1]) if targets.slots is None else targets.slots.cpu()
-        if known is not None and len(known) == len(each) and not known.is_floating_point():
-            each = each[known.cpu() != IGNORED]
-        slots |= {*each.tolist()}
-    return sorted(slots)
+def targets_slots(batch: Batch, task: str) -> list[int]:
+    """Returns the slots whose output vectors a task uses for its known targets."""
+    targets = batch.targets[task]
+    known = targets.values.flatten() if targets.groups is None else None
+    slots = torch.arange(batch.set_of(targets).tokens.sample.shape[1]) if targets.slots is None else targets.slots.cpu()
+    if known is not None and len(known) == len(slots) and not known.is_floating_point():
+        slots = slots[known.cpu() != IGNORED]
+    return slots.tolist()
+
+
+def slots_of(trace: Trace, task: str, name: str) -> list[int]:
+    """Returns the slots of an input in the set at which a task predicts; empty if the input is in another set."""
+    core = "encoder" if trace.batch.targets[task].of_encoder else "main"
+    return trace.cores[core].slots(trace.input_number(name)).tolist() if trace.core_of(name) == core else []
 
 
 def layer_sections(shown: Shown, choice: Choice) -> list[str]:
@@ -179,15 +184,15 @@ def replaced_section(shown: Shown, choice: Choice) -> list[str]:
     depth = max(map(len, rows)) - 2
     colours = {name: COLOURS[colour_of(number)] for number, name in enumerate(shown.model.inputs, start=1)}
     text = (
-        "<p>The tokens of one input get the vectors of the same input of another sample after 0, 1, ... layers. After "
-        "0 layers, the complete input is replaced. If a replacement after a layer has no effect, the prediction no "
-        "longer depends on these tokens after this layer: other tokens have read them in the layers in which the line "
-        "falls.</p>"
+        "<p>After 0, 1, ... layers, the vectors of one input are replaced by those of the same input in another "
+        "sample. After 0 layers, the complete input is replaced. If a replacement after a layer has no effect, the "
+        "prediction does not depend on the tokens of this input after this layer: other tokens have read them "
+        "before.</p>"
     )
-    if trace.batch.targets[task].groups is not None:
+    if set(targets_slots(trace.batch, task)) & {slot for name in lines for slot in slots_of(trace, task, name)}:
         text += (
-            "<p class=soft>This task averages the tokens of the inputs after the last layer, so that a replacement "
-            "always has an effect.</p>"
+            "<p class=soft>The prediction also uses the vectors of these tokens after the last layer, so that each "
+            "replacement can have an effect.</p>"
         )
     text += TEACHER_FORCING * shown.tasks[task].needs.generates
     unit = "bits" if shown.tasks[task].metrics["loss"].in_nats else "loss"
@@ -225,7 +230,7 @@ def other_input(shown: Shown, name: str, task: str, choice: Choice) -> tuple[int
             continue
         if count != expected:
             if choice.other is not None:
-                raise Unequal(f"its {name} has {counted(count, 'token')}, that of this sample {expected:,}")
+                raise Unequal(f"its input {name!r} has {counted(count, 'token')}, that of this sample has {expected:,}")
             continue
         if choice.other is None and same_item(item, own):
             continue

@@ -18,6 +18,7 @@ from ..models.generation.constraints import Constraint, only
 from .base import Chunk, Example, Preprocessor, Role
 from .chopping.ids import IdChopper, IdTokenizer
 from .encoding.base import CodedVocabulary, Unit
+from .media.files import array_of_file
 from .media.midi import BPM, SILENCE, midi_bytes, notes_of, read_midi
 from .media.synthesizer import sound_bytes, synthesized
 
@@ -205,9 +206,10 @@ class ScoreChopper(IdChopper):
     bar: int = 16
 
     def decode(self, raw: Any) -> Int[Tensor, "t voices"]:
-        """Returns the score (steps, voices) of an array of this shape, or of the path or the bytes of a MIDI file.
-        Raises ValueError for other types and shapes, without any step, and if the MIDI file cannot be read."""
-        voices = self.vocabulary.voices
+        """Returns the score (steps, voices) of an array of this shape, or of the path or the bytes of such an array
+        (`.npy`) or of a MIDI file. Raises ValueError for other types and shapes, without any step, and if the file
+        cannot be read."""
+        voices, raw = self.vocabulary.voices, array_of_file(raw, "the score")
         try:
             values = np.asarray(read_midi(raw, voices) if isinstance(raw, str | bytes | os.PathLike) else raw)
             if values.dtype.kind not in "biuf":

@@ -13,15 +13,14 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from ..files.reading import DataError, read_bytes, shown
-from ..files.records import read_array
+from ..files.reading import DataError, shown
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk, Example, readable
 from .image import ImageChopper
 from .media.augmentation import ImageAugmentation
 from .media.clock import Clocked, clock_of, split_clock, with_clock
-from .media.files import as_tensor, read_animation
+from .media.files import array_of_file, as_tensor, read_animation
 from .media.pixels import Normalized, draw_patches
 from .media.summaries import picture_sizes, span
 
@@ -81,10 +80,7 @@ class VideoChopper(Chopper):
         large."""
         if isinstance(raw, Tensor):
             return raw[: self.longest]
-        if isinstance(raw, str | os.PathLike) and os.fspath(raw).endswith(".npy"):
-            raw = read_bytes(raw)
-        if isinstance(raw, bytes) and raw.startswith(b"\x93NUMPY"):
-            raw = read_array(raw, "the video")
+        raw = array_of_file(raw, "the video")
         if isinstance(raw, bytes | str | os.PathLike):
             pictures: Iterable[Any] = read_animation(raw, self.longest)
         elif isinstance(raw, Sequence) or (isinstance(raw, np.ndarray) and raw.ndim > 2):

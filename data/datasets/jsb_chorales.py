@@ -37,6 +37,6 @@ class JsbChorales(SampleDataset):
         self.check_split(split)
         file = data_root() / "jsb_chorales" / "Jsb16thSeparated.json"
         if not file.exists():
-            raise DataError(f"{file} is missing. Put the file of this name there, from {ADDRESS}, or set CHOPMIX_DATA")
+            raise DataError(f"{file} is missing. Download {file.name} from {ADDRESS} to this path, or set CHOPMIX_DATA")
         scores = getattr(read_record(file, Chorales), {"val": "valid"}.get(split, split))
         return Listed([f"chorale {split} {number}" for number in range(len(scores))], [{"score": s} for s in scores])

@@ -217,8 +217,9 @@ KEPT = ("use", "same_as", "target", "input", "patch_size", "encoding", "rate", "
 def graphs_page() -> str:
     """Returns the page of the attention graphs that can be named in `model.attention`."""
     parts = [
-        "# Attention graphs\n\nThe names that an expression in `model.attention` can contain, with their arguments. The "
-        "descriptions name the fields of the Python class. [Attention is a graph](../attention.md) explains the expressions."
+        "# Attention graphs\n\nThe names that an expression in `model.attention` can contain, with their arguments. "
+        "The descriptions name the fields of the Python class. [Attention is a graph](../attention.md) explains the "
+        "expressions."
     ]
     for name, graph in graphs().items():
         mask = f"\n\n```{{mask}} {MASKS[name]}\n```" if name in MASKS else ""

@@ -170,3 +170,14 @@ def test_a_run_with_one_evaluation_is_a_point(groups, tmp_path, monkeypatch):
 
 def test_the_contained_run_has_its_short_name():
     assert read_group(TRAINED / "quickstart").name == "quickstart"
+
+
+@pytest.mark.parametrize("text", [
+    "a: &a {b: *a}", "a: &a [x, x]\nb: &b [*a, *a]\n", "x: !!python/object/apply:os.getcwd []", "{" * 999, "\0",
+    "- 1", "1",
+])  # fmt: skip
+def test_a_strange_configuration_has_no_settings(groups, tmp_path, text):
+    """Aliases could make a mapping that contains itself, or one of any size."""
+    (tmp_path / "one" / "seed-0" / "config.yaml").write_text(text)
+    group = read_group(tmp_path / "one")
+    assert group.settings == {} and group.best == "" and differing_settings([group, groups[1]]) == []

@@ -10,6 +10,7 @@ from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.experiment.examples import write_value
 from chopmix.experiment.learned_sections import same_item
+from chopmix.files.reading import DataError
 from PIL import Image
 from untrained import Everything, untrained
 
@@ -120,11 +121,12 @@ def test_files_stay_in_their_folder_whatever_a_column_is_called(tmp_path, capsys
         ("sound", {"use": "audio", "rate": 8000, "mels": 8}),
         ("wave", {"use": "sensor", "channels": 2}),
         ("moves", {"use": "category", "size": 3}),
+        ("tune", {"use": "score", "voices": 2}),
         ("text", {"use": "text", "encoding": "bytes"}),
     ],
 )
 def test_a_written_example_is_read_as_the_sample_was(column, options, tmp_path, monkeypatch):
-    """A video was written as an array, which the video tokenizer could not read."""
+    """Videos and scores were written as arrays, which their tokenizers could not read."""
     monkeypatch.chdir(tmp_path)
     run = untrained({column: options}, {"label": {"use": "classification", "target": "label"}})
     (chopper,) = run.choppers.values()
@@ -137,3 +139,20 @@ def test_a_written_example_is_read_as_the_sample_was(column, options, tmp_path, 
         assert np.allclose(first, second, atol=1e-3)
     else:
         assert same_item(first, second)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\x93NUMPY", b"\x93NUMPY\x01\x00v\x00{'descr': '|O'"])
+@pytest.mark.parametrize(
+    "column, options",
+    [("clip", {"use": "video", "size": 8, "patch_size": 4, "channels": 1}), ("tune", {"use": "score", "voices": 2})],
+)
+def test_a_damaged_array_is_named(column, options, content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (chopper,) = untrained({column: options}, {"label": {"use": "classification", "target": "label"}}).choppers.values()
+    (tmp_path / "damaged.npy").write_bytes(content)
+    for name, message in (
+        ("damaged.npy", "damaged.npy is not a readable array"),
+        ("none.npy", "none.npy does not exist"),
+    ):
+        with pytest.raises(DataError, match=message):
+            chopper.decode(name)

@@ -264,7 +264,7 @@ def test_inputs_of_another_length_are_named(here):
     choice = Choice(sample="1", other=str(other + 1))
     write_page(trained(run, choice), Path("page.html"), choice)
     page = Path("page.html").read_text()
-    assert "Not replaced: its text has" in page and f"<tr><td>image</td><td>val {other}</td>" in page
+    assert "Not replaced: its input &#x27;text&#x27; has" in page and f"<tr><td>image</td><td>val {other}</td>" in page
 
 
 LEAKS = "this graph leaks: 6 of 7 targets can influence their own prediction"
@@ -284,3 +284,17 @@ def test_what_is_wrong_with_a_mask_is_said_before_training(mask, message, here, 
     said, page = capsys.readouterr().out, Path("mask.html").read_text()
     assert message in said and message in page
     assert ("None of the" in page) == (message != LEAKS) and said.count("\n") == 1 + bool(message)
+
+
+@pytest.mark.parametrize(
+    "pooling, uses_inputs", [("mean_pooling", True), ("attention_pooling", True), ("class_token", False)]
+)
+def test_a_page_says_whether_a_prediction_uses_the_last_vectors_of_an_input(pooling, uses_inputs, here):
+    """It said for each pooling that the tokens of the inputs are averaged."""
+    inputs = {name: RUNS["language"][0][name] for name in ("image", "wave")}
+    task = {"use": "classification", "target": "label", "pooling": pooling}
+    run = untrained(inputs, {"label": task}, {"depth": 2, "core_tokens": 1})
+    write_page(trained(run, Choice()), Path("page.html"))
+    page = Path("page.html").read_text()
+    assert "An input of another sample" in page
+    assert ("also uses the vectors of these tokens after the last layer" in page) == uses_inputs

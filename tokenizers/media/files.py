@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ...files.reading import ITEM, DataError, Source, open_regular
+from ...files.reading import ITEM, DataError, Source, open_regular, read_bytes
+from ...files.records import read_array
 
 PIXELS, FRAME, MOVING = 2**26, 2**24, 2**29
 """The largest number of pixels of an image (8,192 x 8,192), of a frame of an animation (4,096 x 4,096), and of all
@@ -75,6 +76,15 @@ def animation_bytes(
         options = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0}
     frames[0].save(content, format=ending.removeprefix("."), **options)
     return content.getvalue()
+
+
+def array_of_file(raw: Any, where: str) -> Any:
+    """Returns the array of a NumPy file: `raw` is its path, which ends in `.npy`, or its bytes. Returns any other value
+    unchanged. Raises DataError if the file is missing, damaged or larger than `ITEM` bytes. `where` begins the
+    message."""
+    if isinstance(raw, str | os.PathLike) and os.fspath(raw).endswith(".npy"):
+        return read_array(read_bytes(raw, ITEM), os.fspath(raw))
+    return read_array(raw, where) if isinstance(raw, bytes) and raw.startswith(b"\x93NUMPY") else raw
 
 
 def read_animation(raw: Source, most: int) -> Iterator[Any]:
