@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from checkout import ROOT
 from chopmix.commands.cli import main
-from chopmix.experiment.examples import write_value
+from chopmix.experiment.examples import write_examples, write_value
 from chopmix.experiment.learned_sections import same_item
 from chopmix.files.reading import DataError
 from PIL import Image
@@ -156,3 +156,21 @@ def test_a_damaged_array_is_named(column, options, content, tmp_path, monkeypatc
     ):
         with pytest.raises(DataError, match=message):
             chopper.decode(name)
+
+
+@pytest.mark.parametrize(
+    "inputs, command",
+    [
+        ({"wave": {"use": "sensor", "channels": 2}}, "chopmix predict nowhere --trust untrained --input wave="),
+        ({"tune": {"use": "score", "voices": 2}}, "chopmix generate nowhere --trust untrained"),
+    ],
+)
+def test_the_command_names_the_modules_of_the_user(inputs, command, tmp_path, monkeypatch):
+    """It lacked --trust, and was `predict` without inputs for a run that only generates."""
+    monkeypatch.chdir(tmp_path)
+    task = (
+        {"use": "language_modeling", "target": "tune"} if "tune" in inputs else {"use": "regression", "target": "value"}
+    )
+    run = untrained(inputs, {"task": task}, {"attention": "causal"})
+    (line,) = write_examples(run.config, "val", 1, tmp_path / "examples")
+    assert line.startswith(command)
