@@ -491,7 +491,7 @@ def test_examples_of_a_run_that_was_moved_name_it(place, capsys):
     moved = Path("a run; moved")
     shutil.move("run", moved)
     assert main(["examples", str(moved), "--split", "val", "--number", "1"]) == 0
-    assert shlex.split(capsys.readouterr().out)[:3] == ["chopmix", "predict", str(moved)]
+    assert shlex.split(capsys.readouterr().out)[:3] == ["chopmix", "generate", str(moved)]
 
 
 def test_a_run_is_trained_on_by_its_folder(place, capsys):
