@@ -1,8 +1,10 @@
 """One thread a process: two OpenMP threads on a busy two-core machine can be several times slower than one. And no
 GPU, where nothing is equal bit for bit: `test_gpu.py` tells how it gets one."""
 
+import gc
 import os
 
+gc.disable()  # until the tests are collected: nothing that they import is freed
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("UV_RUN_RECURSION_DEPTH", None)  # `uv run pytest`: printed commands would begin with `uv run`
 if os.environ.get("CHOPMIX_TEST_DEVICE") != "cuda":
@@ -21,6 +23,7 @@ from checkout import TESTS
 from chopmix.commands.cli import main
 from chopmix.experiment import run_page
 from chopmix.files import trust
+from chopmix.inference import pages
 from chopmix.inference.evaluator import Result
 from chopmix.inference.evaluators.report import ReportPage
 from hypothesis import settings
@@ -60,6 +63,10 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if is_quick(item.path) and not any(item.iter_markers("system")) and not any(item.iter_markers("slow")):
             item.add_marker("quick")
+
+
+def pytest_collection_finish():
+    gc.enable()
 
 
 def pytest_runtest_setup(item):
@@ -109,6 +116,14 @@ def no_fsync():
     """Files are not forced to the disk: no test loses power."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_pages():
+    """Pages show three generated items instead of twelve: drawing them is most of the time of an evaluation."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pages, "COUNT", 3)
         yield
 
 

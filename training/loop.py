@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.loader import Loader, Share
-from ..data.processes import Processes, seed_of
+from ..data.processes import Processes, seed_of, seed_torch
 from ..files.printing import figure_text
 from .checkpoints import Best, Saver
 from .early_stop import EarlyStop, Patience
@@ -56,7 +56,7 @@ class Learner:
         seeds = [seed_of(self.seed, step, number, self.processes.rank) for number in range(len(batches))]  # of dropout
         gradients = output_gradients(self.replica.objective, self.processes, batches, seeds)
         for number, batch in enumerate(batches):
-            torch.manual_seed(seeds[number])
+            seed_torch(seeds[number], self.processes.device)
             with self.replica.gradient_sync(enabled=number + 1 == len(batches)):  # one all-reduce per step
                 losses = self.replica(batch, gradients[number])  # by task, summed over this micro-batch's targets
                 loss = sum(losses[task] / share.targets[task] for task in losses)  # of the global batch

@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..data.processes import Processes
+from ..data.processes import Processes, seed_torch
 from ..models.batch import Batch, Targets
 from ..models.contract import ContractError, described
 from .objective import Objective, OutputGradient, autocast
@@ -34,7 +34,7 @@ def output_gradients(
     targets: list[Mapping[str, Targets]] = []
     with torch.no_grad():
         for batch, seed in zip(batches, seeds, strict=True):
-            torch.manual_seed(seed)
+            seed_torch(seed, processes.device)
             batch = objective.ready(batch, processes.device)
             outputs.append(objective.outputs(batch))
             targets.append(batch.targets)

@@ -14,6 +14,7 @@ from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.inference import generate as generating
+from chopmix.inference import pages
 from chopmix.inference.generate import Generating, generate_items
 from chopmix.models.generation.refine import Draft, Refining
 from chopmix.tasks.masked_diffusion import MaskedDiffusion
@@ -233,7 +234,7 @@ def test_a_refined_text_is_compared_with_that_of_the_sample(runs, tmp_path):
     assert 0 < found["val/name/exact_match"] == pytest.approx(found["val/name/accuracy"])
     assert found["val/name/judged"] > 100
     page = (runs / "namer" / "report" / "val-samples.html").read_text()  # of the other task, though texts come first
-    assert page.count("<tr>") == 12 == page.count("<figcaption>generated")
+    assert page.count("<tr>") == pages.COUNT == page.count("<figcaption>generated")
 
 
 @pytest.mark.parametrize(

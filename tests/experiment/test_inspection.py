@@ -280,7 +280,8 @@ LEAKS = "this graph leaks: 6 of 7 targets can influence their own prediction"
 )
 def test_what_is_wrong_with_a_mask_is_said_before_training(mask, message, here, capsys):
     config = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
-    assert main(["inspect", str(config), f"model.attention={mask}", "--output", "mask.html"]) == 0
+    words = [f"model.attention={mask}", "data.dataset.samples=300", "--output", "mask.html"]
+    assert main(["inspect", str(config), *words]) == 0
     said, page = capsys.readouterr().out, Path("mask.html").read_text()
     assert message in said and message in page
     assert ("None of the" in page) == (message != LEAKS) and said.count("\n") == 1 + bool(message)

@@ -18,6 +18,7 @@ from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import train
 from chopmix.files.reading import DataError
+from chopmix.inference import pages
 from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.codes import CodesChopper, CodeVocabulary, Recalled
 from chopmix.tokenizers.encoding.code_file import CodeFile, key_of, raw_key
@@ -111,7 +112,7 @@ def test_pictures_are_written_and_shown(runs, capsys):
     assert main(["generate", str(runs / "w"), "--output", str(runs / "x.png"), "--count", "2", "--seed", "1"]) == 0
     assert (runs / "x-1.png").read_bytes()[:4] == b"\x89PNG" and (runs / "x-2.png").exists()
     page = (runs / "w/sheets/step-00000003.html").read_text()
-    assert page.count("<img") == 24  # twelve that were generated, each beside the true one
+    assert page.count("<img") == 2 * pages.COUNT  # generated, each beside the true one
     capsys.readouterr()
     assert main(["generate", str(runs / "w")]) == 2 and "add --output FILE" in capsys.readouterr().err
 
@@ -190,7 +191,7 @@ def test_codes_are_computed_once_and_training_reads_nothing_else(runs, monkeypat
     train(load_config(runs / "w.yaml", [f"out={runs / 'again'}"]))
     assert {*items[1]} <= {*decoded}, "those of val, which a sheet may show"
     assert len({*decoded} - {*items[1]}) <= 24, "those that the lines on the data and the check read, no others"
-    assert len(encoded) == 24, "the sheet's twelve, generated and true ones; no other"
+    assert len(encoded) == 2 * pages.COUNT, "those of the sheet, generated and true ones; no other"
     monkeypatch.undo()
     monkeypatch.setenv("CHOPMIX_CACHE", str(runs / "cache"))
     monkeypatch.setattr(CodesChopper, "read", CodesChopper.decode)
