@@ -84,7 +84,7 @@ def config(tmp_path, **sections) -> str:
             "precision": "float32",
             "schedule": {"use": "cosine", "warmup": 0},
         },
-        "evaluation": {"every": 2, "generated": 8},
+        "evaluation": {"every": 2, "generated": 4},
         "logging": {"tensorboard": False},
         "checkpoints": {"every": 2},
     }
