@@ -2,12 +2,12 @@
 
 import csv
 import json
-import os
 
 import mido
 import numpy as np
 import pytest
 from chopmix.commands.cli import main
+from chopmix.data.made import MadeDataset
 from chopmix.data.sample_dataset import SampleDataset
 from chopmix.data.samples import Listed
 from chopmix.experiment.run import load_run
@@ -108,15 +108,16 @@ data: {{dataset: digits}}
 def runs(tmp_path_factory):
     """One run of each, trained for three steps."""
     folder = tmp_path_factory.mktemp("kinds")
-    os.environ["CHOPMIX_CACHE"] = str(folder / "cache")
     (folder / "text.txt").write_text("[true, false] [false] [true] " * 60)
     (folder / "other.txt").write_text("[false, true] [true] " * 20)
-    for name, tree in TREES.items():
-        file = folder / f"{name}.yaml"
-        file.write_text(tree.replace("RUNS", str(folder)).replace("TENSORBOARD", "false"))
-        train(load_config(file, [f"out={folder / name}"]))
-    yield folder
-    del os.environ["CHOPMIX_CACHE"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CHOPMIX_CACHE", str(folder / "cache"))
+        patched.setattr(MadeDataset, "held_back", 20)
+        for name, tree in TREES.items():
+            file = folder / f"{name}.yaml"
+            file.write_text(tree.replace("RUNS", str(folder)).replace("TENSORBOARD", "false"))
+            train(load_config(file, [f"out={folder / name}"]))
+        yield folder
 
 
 def generate(runs, name, *more):
