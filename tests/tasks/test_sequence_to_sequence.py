@@ -103,7 +103,8 @@ def train(tmp_path, *overrides: str, out: str = "run") -> dict:
 def trained(tmp_path_factory):
     """A translator that has learned a little."""
     folder = tmp_path_factory.mktemp("translator")
-    assert main(["train", config(folder), f"out={folder / 'run'}", "training.steps=60", "evaluation.every=60", "checkpoints.every=60",
+    every = ["evaluation.every=60", "checkpoints.every=60"]
+    assert main(["train", config(folder), f"out={folder / 'run'}", "training.steps=60", *every,
                  "training.optimizer={use: muon, others: 0.15}"]) == 0  # fmt: skip
     return load_run(folder / "run")
 
