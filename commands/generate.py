@@ -52,7 +52,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--top-p", type=float, metavar="P", help="only the most likely tokens with a total probability P"
     )
-    command.add_argument("--min-p", type=float, metavar="P", help="only tokens with P times the largest probability")
+    command.add_argument(
+        "--min-p", type=float, metavar="P", help="only tokens with at least P times the largest probability"
+    )
     command.add_argument(
         "--repetition-penalty", type=float, metavar="R", help="above 1: tokens of the text become less likely"
     )

@@ -236,10 +236,3 @@ def seed_of(*numbers: int) -> int:
     """Returns a 63-bit seed that depends on several non-negative integers, computed by numpy's SeedSequence. Similar
     integers result in unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-def seed_torch(seed: int, device: torch.device) -> None:
-    """Seeds the generators of torch that operations on `device` use. For the CPU only its own generator is seeded:
-    before a GPU is used for the first time, `torch.manual_seed` formats a stack trace at every call (0.3 ms)."""
-    generator = torch.default_generator if device.type == "cpu" else torch
-    generator.manual_seed(seed)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..files.reading import regular
 from ..files.writing import make_folder, write_bytes, write_json
-from .next_steps import program, trust_options
+from .next_steps import as_argument, program
 from .run_folder import RunError, name_of
 from .settings.config import Config
 
@@ -61,9 +61,9 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
         }
         write_json(sample_folder / "sample.json", contents)
         inputs = {name: column for name, column in columns.items() if column in contents and column not in targets}
-        options, run = input_options(inputs, contents, sample_folder), shlex.quote(name_of(config.out))
+        options = input_options(inputs, contents, sample_folder)
         command = "predict" if options else "generate"  # a run whose only input is its target
-        yield " ".join([f"{program()} {command} {run}{trust_options(config)}", *options])
+        yield " ".join([f"{program()} {command} {as_argument(name_of(config.out), config)}", *options])
 
 
 def input_options(inputs: Mapping[str, str], contents: Mapping[str, Any], folder: Path) -> list[str]:

@@ -122,7 +122,8 @@ def targets_slots(batch: Batch, task: str) -> list[int]:
 
 
 def slots_of(trace: Trace, task: str, name: str) -> list[int]:
-    """Returns the slots of an input in the set at which a task predicts; empty if the input is in another set."""
+    """Returns the slots of the input `name` in the set (encoder or main) in which the task predicts. Returns an empty
+    list if the input is in the other set."""
     core = "encoder" if trace.batch.targets[task].of_encoder else "main"
     return trace.cores[core].slots(trace.input_number(name)).tolist() if trace.core_of(name) == core else []
 
@@ -184,10 +185,10 @@ def replaced_section(shown: Shown, choice: Choice) -> list[str]:
     depth = max(map(len, rows)) - 2
     colours = {name: COLOURS[colour_of(number)] for number, name in enumerate(shown.model.inputs, start=1)}
     text = (
-        "<p>After 0, 1, ... layers, the vectors of one input are replaced by those of the same input in another "
-        "sample. After 0 layers, the complete input is replaced. If a replacement after a layer has no effect, the "
-        "prediction does not depend on the tokens of this input after this layer: other tokens have read them "
-        "before.</p>"
+        "<p>The vectors of one input are replaced by the vectors of the same input in another sample, after the "
+        "given number of layers. After 0 layers, the complete input is replaced. If a replacement after a layer has no "
+        "effect, the prediction does not depend on the tokens of this input after this layer: other tokens have read "
+        "them before.</p>"
     )
     if set(targets_slots(trace.batch, task)) & {slot for name in lines for slot in slots_of(trace, task, name)}:
         text += (

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
+from pathlib import Path
 
 from ..files.trust import NOTHING
 from .settings.config import Config, modules_in
 
 
-def trust_options(config: Config) -> str:
-    """Returns the options with which a command may open the run of a configuration: ` --trust mylab` if the
-    configuration names code in the module `mylab`, otherwise an empty string."""
+def as_argument(run: str | Path, config: Config) -> str:
+    """Returns a run as a command in a shell takes it, for example `runs/a` or `'runs/my run' --trust mylab`. `run` is
+    its folder or name. The module `mylab` is named if the configuration contains code from it."""
     modules = dict.fromkeys(module for module in modules_in(config.tree) if not NOTHING.allows(module))
-    return "".join(f" --trust {shlex.quote(module)}" for module in modules)
+    return " --trust ".join(map(shlex.quote, (str(run), *modules)))
 
 
 def program() -> str:
@@ -23,7 +24,7 @@ def program() -> str:
 
 def next_commands(config: Config) -> list[str]:
     """Returns three commands for a trained run: evaluate it, use it, look at it."""
-    run = shlex.quote(str(config.out)) + trust_options(config)
+    run = as_argument(config.out, config)
     dataset = config.dataset()
     split = " --split test" if "test" in dataset.splits else ""
     report = " --report" if config.on_samples else ""

@@ -57,6 +57,7 @@ from ..training import checkpoints as checkpoint
 from ..training.loggers.tensorboard import write_board
 from ..training.objective import autocast
 from .build import build_model, choppers_and_tasks, open_split, precision_of, read_samples
+from .next_steps import as_argument
 from .read_ahead import read_ahead
 from .run_folder import RunError as RunError
 from .run_folder import (
@@ -299,7 +300,8 @@ class Run(TrainedModel):
         calibration = read_calibration(self)
         if not calibration:
             raise RunError(
-                f"{self.folder} has no calibration for step {self.step:,}; `chopmix evaluate {self.folder} --report` "
+                f"{self.folder} has no calibration for step {self.step:,}; `chopmix evaluate "
+                f"{as_argument(self.folder, self.config)} --report` "
                 "fits one for tasks that predict one class, if it reduces the loss of other samples; val needs at "
                 f"least {2 * LEAST} samples with some wrong answers"
             )
@@ -539,7 +541,7 @@ def check_predicts(run: Run, samples: Sequence[Sample], tasks: Collection[str]) 
         targets = " and ".join(run.tasks[name].target for name in tasks)
         raise RunError(
             f"{run.folder} continues texts: it generates {targets} and has no other input to predict from. "
-            f"Write `chopmix generate {run.folder} --prompt TEXT`"
+            f"Write `chopmix generate {as_argument(run.folder, run.config)} --prompt TEXT`"
         )
 
 

@@ -27,7 +27,7 @@ from .changes import read_changes
 from .compare import Group, main_curves, mean_curve, read_group, shared_metrics
 from .explain import short
 from .inspection import explorer_of
-from .next_steps import trust_options
+from .next_steps import as_argument
 from .results import main_metrics
 from .run import Run
 from .run_folder import name_of
@@ -227,7 +227,7 @@ def attention_section(run: Run) -> list[str]:
     """Returns the explorer of the attention for the first validation sample."""
     shown = trained(run, Choice())
     interactive, remarks = explorer_of(shown).html()
-    command = f"chopmix inspect {name_of(run.folder)}{trust_options(run.config)}"
+    command = f"chopmix inspect {as_argument(name_of(run.folder), run.config)}"
     text = f"<p>Sample {escaped(shown.key)}. <code>{escaped(command)}</code> shows others.</p>"
     return [
         section("Attention", text, interactive, *(f"<p>{escaped(line)}</p>" for line in remarks), anchor="attention")

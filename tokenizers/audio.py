@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..models.batch import Chunks
 from ..models.layers.positions import AbsolutePosition, Learned
+from ..models.seeding import seed_torch
 from .base import Chunk, Example
 from .media.augmentation import SpectrogramAugmentation
 from .media.sound import Clip
@@ -107,7 +108,7 @@ class LogMel(nn.Module):
             energies = (frames.float().exp() - FLOOR).clamp(min=0) @ torch.linalg.pinv(self.banks)
         magnitudes = energies.clamp(min=0).sqrt()[: length // hop + 1].T
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # the initial phases are random
+            seed_torch(0, frames.device)  # the initial phases are random
             clip = griffin_lim(magnitudes, self.window, hop, length)
         return clip / clip.abs().max().clamp(min=1e-6) * 0.9
 

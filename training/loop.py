@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from ..data.loader import Loader, Share
-from ..data.processes import Processes, seed_of, seed_torch
+from ..data.processes import Processes, seed_of
 from ..files.printing import figure_text
+from ..models.seeding import seed_torch
 from .checkpoints import Best, Saver
 from .early_stop import EarlyStop, Patience
 from .ema import Ema

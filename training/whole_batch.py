@@ -15,9 +15,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..data.processes import Processes, seed_torch
+from ..data.processes import Processes
 from ..models.batch import Batch, Targets
 from ..models.contract import ContractError, described
+from ..models.seeding import seed_torch
 from .objective import Objective, OutputGradient, autocast
 
 

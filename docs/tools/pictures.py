@@ -138,8 +138,8 @@ def data() -> str:
         for number, name in enumerate(names)
     )
     caption = (
-        f"Some rows of the first training batch, of {n} slots: short samples share a row, dropped inputs add no "
-        "tokens; dashed lines begin a sample, grey slots are padding"
+        f"Some rows of the first training batch. Each row has {n} slots. Short samples share a row. Inputs that were "
+        "dropped have no tokens. A sample begins at a dashed line. Grey slots are padding."
     )
     return figure(60 + n * size, 40 + len(chosen) * (size + 8), legend + body, caption)
 

@@ -217,7 +217,7 @@ KEPT = ("use", "same_as", "target", "input", "patch_size", "encoding", "rate", "
 def graphs_page() -> str:
     """Returns the page of the attention graphs that can be named in `model.attention`."""
     parts = [
-        "# Attention graphs\n\nThe names that an expression in `model.attention` can contain, with their arguments. "
+        "# Attention graphs\n\nThese names can be used in `model.attention`, with the arguments in parentheses. "
         "The descriptions name the fields of the Python class. [Attention is a graph](../attention.md) explains the "
         "expressions."
     ]

@@ -2,6 +2,8 @@
 
 import json
 import shlex
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.experiment.examples import write_examples, write_value
 from chopmix.experiment.learned_sections import same_item
+from chopmix.experiment.next_steps import as_argument
+from chopmix.experiment.run_folder import RunError
 from chopmix.files.reading import DataError
 from PIL import Image
 from untrained import Everything, untrained
@@ -174,3 +178,9 @@ def test_the_command_names_the_modules_of_the_user(inputs, command, tmp_path, mo
     run = untrained(inputs, {"task": task}, {"attention": "causal"})
     (line,) = write_examples(run.config, "val", 1, tmp_path / "examples")
     assert line.startswith(command)
+    if "tune" in inputs:
+        run = replace(run, folder=Path("my run"))
+        with pytest.raises(RunError, match="Write `chopmix generate 'my run' --trust untrained --prompt TEXT`"):
+            run.predict({})
+    with pytest.raises(RunError, match=f"`chopmix evaluate {as_argument(run.folder, run.config)} --report` fits"):
+        run.calibration()

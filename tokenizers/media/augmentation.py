@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ...models.seeding import seed_torch
 from .rand_augment import STRONGEST, Images, rand_augmented
 
 Seeds = Int[Tensor, "s"]
@@ -88,7 +89,7 @@ class ImageAugmentation(nn.Module):
         changed = []
         with torch.random.fork_rng([images.device] if images.is_cuda else []):
             for image, seed in zip(images, seeds.tolist()):
-                torch.manual_seed(seed)
+                seed_torch(seed, images.device)
                 changed.append(self.transformed(image[None]))
         return torch.cat(changed)
 
