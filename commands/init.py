@@ -18,11 +18,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Returns the exit status 0."""
     from ..experiment.shipped import copy_configs, listed
+    from ..files.printing import shell_word
 
     if options.config is None:
         for name, title in listed():
             print(f"{name:34} {title}")
         return 0
     for file in copy_configs(options.config, options.folder):
-        print(f"  chopmix train {file}")
+        print(f"  chopmix train {shell_word(file)}")
     return 0

@@ -22,12 +22,14 @@ def run(options: argparse.Namespace) -> int:
     """Returns the exit status 0."""
     from ..experiment.new.write import write_start
     from ..experiment.run_folder import RunError
+    from ..files.printing import one_line, shell_word
 
     if options.encoder and options.kind not in ("images", "sounds"):
         raise RunError(f"--encoder is for images and sounds, not for {options.kind}")
     file, start = write_start(options.kind, options.data, options.output, options.encoder)
     for line in start.found:
-        print(line)
-    print(f"written: {file}\n\n  chopmix train {file} --dry-run    # checks everything and prints the costs")
-    print(f"  chopmix train {file}")
+        print(one_line(line))
+    command = f"chopmix train {shell_word(file)}"
+    print(f"written: {one_line(str(file))}\n\n  {command} --dry-run    # checks everything and prints the costs")
+    print(f"  {command}")
     return 0

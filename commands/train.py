@@ -37,12 +37,14 @@ def run(options: argparse.Namespace) -> int:
     """Returns the exit status: 130 if Ctrl-C stopped the training, 143 if SIGTERM stopped it, else 0."""
     from ..data.processes import Processes, leave
     from ..experiment.changes import check_keys, is_training_key
+    from ..experiment.jobs import end_with_parent
     from ..experiment.next_steps import next_commands
     from ..experiment.run_folder import RunError, say_aside
     from ..experiment.settings.config import load_config
     from ..experiment.sweep import train_several
     from ..experiment.train import train
 
+    end_with_parent()
     trust = trust_of(options)
     changes = [f"training.{change}" if is_training_key(change) else change for change in options.change]
     config = load_config(options.config, [*options.overrides, *changes], trust)

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..files.reading import regular
-from ..files.writing import make_folder, write_bytes, write_json
+from ..files.writing import atomic_file, make_folder, write_bytes, write_json
 from .next_steps import as_argument, program
 from .run_folder import RunError, name_of
 from .settings.config import Config
@@ -95,7 +95,8 @@ def write_value(value: Any, folder: Path, name: str, channels: Sequence[str] = (
     returned as JSON values; nothing is written."""
     if isinstance(value, Path):
         regular(value)
-        shutil.copyfile(value, folder / f"{name}{value.suffix}")
+        with open(value, "rb") as source, atomic_file(folder / f"{name}{value.suffix}", "wb") as copy:
+            shutil.copyfileobj(source, copy)
         return f"{name}{value.suffix}"
     if isinstance(value, bytes):
         ending = next((ending for start, ending in ENDINGS.items() if value.startswith(start)), ".bin")

@@ -9,14 +9,13 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import yaml
-
 from ..files.plugins import ROOT, modules_of
 from ..models.attention import grammar
 from ..models.attention.grammar import USAGE, VALUES, plug_in
 from ..tasks.measuring.texts import MEANINGS
 from .run_folder import RunError
 from .settings.config import Config
+from .settings.document import dumped_line
 from .settings.reference import TOP_KEYS, Entry, Key, described, reference, summary_of, unwrapped
 from .settings.registry import attribute_docstrings, trusting
 
@@ -118,13 +117,8 @@ def of_file(config: Config) -> Topic:
     """Returns the keys of a configuration that differ from the defaults, with their values and descriptions."""
     with trusting(config.trust):
         entries = [entry for entry in described(config.tree) if not entry.is_default]
-    rows = [(f"{'.'.join(entry.path)}: {short(entry.value)}", "", entry.text) for entry in entries]
+    rows = [(f"{'.'.join(entry.path)}: {dumped_line(entry.value)}", "", entry.text) for entry in entries]
     return Topic("the keys that differ from the defaults", "", rows)
-
-
-def short(value: Any) -> str:
-    """Returns a value as it is written in a YAML, in one line."""
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
 
 
 def is_place(word: str, path: str) -> bool:
@@ -178,4 +172,4 @@ def default_of(key: Key) -> str:
     """Returns the default of a key as it is written in a YAML."""
     if key.default is ...:
         return "none, the key is required"
-    return short(key.default)
+    return dumped_line(key.default)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +16,13 @@ from pathlib import Path
 
 import torch
 
-from ..files.writing import make_folder
+from ..files.writing import make_folder, open_for_append
 from .run_folder import RunError, say_aside
 
 TICK = 0.2
 """The number of seconds between two looks at the processes."""
+IS_JOB = "CHOPMIX_JOB"
+"""The environment variable that tells a process that `--jobs` started it."""
 LINES = 12
 """The number of lines of the output of a failed run that are printed."""
 
@@ -91,10 +94,11 @@ def run_jobs(jobs: Sequence[Job], most: int, finished: Callable[[int], None]) ->
 
 @contextmanager
 def noted_signals() -> Iterator[Callable[[], int]]:
-    """Returns a context in which SIGINT and SIGTERM do not end the process, with a function that returns the number of
-    the first signal, 0 if there was none."""
+    """Returns a context in which SIGINT, SIGTERM and SIGHUP (a closed terminal) do not end the process, with a function
+    that returns the number of the first signal, 0 if there was none. An ignored signal (`nohup`) remains ignored."""
     received: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     handlers = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in numbers}
     try:
         yield lambda: received[0] if received else 0
@@ -107,7 +111,7 @@ def start(job: Job, device: int, most: int) -> Running:
     """Starts the process of a job. `device` is a number from 0 to `most` - 1 that no other running job has."""
     root = str(Path(__file__).resolve().parents[1])
     paths = [path for path in (root, os.environ.get("PYTHONPATH")) if path]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), IS_JOB: "1"}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // most)))
     if torch.cuda.device_count() > 1:
@@ -116,13 +120,20 @@ def start(job: Job, device: int, most: int) -> Running:
         )
         environment["CUDA_VISIBLE_DEVICES"] = visible[device % len(visible)]
     make_folder(job.log.parent)
-    with open(job.log, "ab") as log:
+    with open_for_append(job.log) as log:
         command = [sys.executable, "-m", "chopmix.commands.cli", "train", *job.arguments]
         # a session of its own: Ctrl-C reaches only this process, which then stops the jobs
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True
         )
     return Running(job, process, device, time.monotonic())
+
+
+def end_with_parent() -> None:
+    """In the process of a job: sends SIGTERM to this process when its parent has ended, even if the parent was killed.
+    The system then closes the pipe that is the standard input of this process. Does nothing in other processes."""
+    if os.environ.pop(IS_JOB, None):  # not for the processes that this one starts
+        threading.Thread(target=lambda: os.read(0, 1) or os.kill(os.getpid(), signal.SIGTERM), daemon=True).start()
 
 
 def last_lines(file: Path) -> str:

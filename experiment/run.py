@@ -28,8 +28,9 @@ from ..data.processes import Processes
 from ..data.sampler import SampleIndex
 from ..data.samples import Listed
 from ..data.split import SampleSplit, Split
+from ..files.reading import DataError
 from ..files.trust import NOTHING, Trust
-from ..files.writing import write_text
+from ..files.writing import open_for_append, write_text
 from ..inference.answers import calibrated as with_calibration
 from ..inference.evaluation import Measured, measured
 from ..inference.evaluator import TrainedModel
@@ -212,14 +213,12 @@ class Run(TrainedModel):
         if folder is None and is_contained(self.folder):
             return
         line = json.dumps({"step": self.step, "checkpoint": self.which, **result}) + "\n"
-        # in a run from elsewhere, the file may be a link out of the folder, or a pipe that nobody reads
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         try:
-            with open(os.open((folder or self.folder) / "evaluations.jsonl", flags, 0o644), "a") as file:
+            with open_for_append((folder or self.folder) / "evaluations.jsonl") as file:
                 file.write(line)
-        except OSError as error:
-            path = f"{folder or self.folder}/evaluations.jsonl"
-            say_aside(f"{path} cannot be written: {error.strerror}; {option} writes to another folder")
+        except (OSError, DataError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            say_aside(f"{reason}; {option} writes to another folder")
 
     def generate(
         self, prompt: str | Sequence[str | None] | None = None, *,

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import socket
-import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from ..files.printing import log, printable
 from ..files.reading import DataError
 from ..files.records import Record, as_record, read_record
 from ..files.trust import NOTHING, Trust
-from ..files.writing import is_alive, make_folder, not_written, write_json
+from ..files.writing import is_alive, make_folder, not_written, open_for_append, write_json
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
@@ -290,17 +289,19 @@ class Holder(Record):
 
 
 class LockedError(RunError):
-    """Another process uses the run's folder, or the file of the lock cannot be used."""
+    """Another process uses the run's folder."""
 
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[Callable[[], None]]:
     """Returns a context in which this process has the exclusive lock of a run's folder. The value of the context is a
     function without arguments that calls `check_lock` for this lock. Raises LockedError if another process holds the
-    lock (the message names the process and the time), OSError if the file system has no locks or is not writable."""
+    lock (the message names the process and the time), DataError if `.lock` is a link, OSError if the file system has no
+    locks or is not writable."""
     file = folder / ".lock"
     # Closing the file releases the lock. The file is not deleted, so all processes lock the same file.
-    with opened_lock(file) as handle:
+    make_folder(folder)
+    with open_for_append(file) as handle:
         try:
             lock(handle)
         except BlockingIOError:
@@ -332,20 +333,6 @@ def check_lock(handle: Any, file: Path) -> None:
             reason = f"its file .lock was replaced{holder_of(other_lock, file)}"
     advice = "Put the folder back and run the same command: it goes on from the last checkpoint"
     raise OSError(f"{file.parent} is no longer this run's folder: {reason}. Nothing more is written. {advice}")
-
-
-def opened_lock(file: Path) -> Any:
-    """Returns the open lock file, which is created if it is missing. A symbolic link is not followed. Raises OSError
-    with the path if the file cannot be opened, LockedError if it is not a regular file."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-    except (OSError, ValueError) as error:
-        raise not_written(file, error) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise LockedError(f"{file} is not a regular file: delete it, or choose another out=")
-    return open(descriptor, "a+")
 
 
 def holder_of(handle: Any, file: Path, seconds: float = 0.0) -> str:

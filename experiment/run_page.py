@@ -25,12 +25,12 @@ from ..inference.predict import stream_predictions
 from ..inference.tracing import short_text
 from .changes import read_changes
 from .compare import Group, main_curves, mean_curve, read_group, shared_metrics
-from .explain import short
 from .inspection import explorer_of
 from .next_steps import as_argument
 from .results import main_metrics
 from .run import Run
 from .run_folder import name_of
+from .settings.document import dumped_line
 from .settings.reference import described
 from .settings.registry import trusting
 from .shown import Choice, Shown, trained, true_text
@@ -258,4 +258,4 @@ def with_code(text: str) -> str:
 
 def value_text(value: Any) -> str:
     """Returns a value as it is written in a YAML, in one line; a text without quotation marks."""
-    return value if isinstance(value, str) else short(value)
+    return value if isinstance(value, str) else dumped_line(value)

@@ -23,7 +23,7 @@ from ..data.processes import Processes
 from ..files.printing import log, plain_console, printable
 from ..files.reading import DataError, read_lines
 from ..files.records import parse_json
-from ..files.writing import not_written, write_text
+from ..files.writing import not_written, open_for_append, write_text
 from ..inference.pages import Samples, page
 from ..models.batch import Batch
 from ..models.tokens import PADDING
@@ -153,7 +153,7 @@ class MetricsFile:
             earlier = [line for line in previous if line["step"] < step]  # a killed run may have written more
             check()
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in [*earlier, *self.here]), within=folder)
-            self.file = open(self.path, "a")
+            self.file = open_for_append(self.path)
 
     def write(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         """Appends the line `{"step": step, "seconds": seconds, **metrics}` and passes the metrics to the loggers.

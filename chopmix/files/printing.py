@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,18 @@ def printable(text: str) -> str:
     r"""Returns a text in which the characters of `STEERING` are escaped. One of them is `\x1b`, the start of terminal
     commands."""
     return STEERING.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    r"""Returns a text in which every character that cannot be printed is escaped, such as control characters and all
+    line breaks: `\n`, `\x85`, `\u2028`."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def shell_word(path: object) -> str:
+    """Returns a path as an argument of a printed command: quoted, in one line, and not taken for an option."""
+    text = str(path)
+    return one_line(shlex.quote(f"./{text}" if text.startswith("-") else text))
 
 
 def as_written(text: str) -> str:

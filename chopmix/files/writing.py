@@ -9,10 +9,13 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from .reading import DataError
 
 PARTIAL = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<process>[0-9]{1,9})")
 """Matches the file names that `partial_name` returns. The group `name` is NAME.HOST, the group `process` a process
@@ -88,6 +91,24 @@ def not_written(path: Path, error: OSError | ValueError) -> OSError:
     `error`."""
     why = getattr(error, "strerror", None) or error
     return OSError(getattr(error, "errno", None), f"{path} cannot be written: {why}")
+
+
+def open_for_append(path: Path) -> IO[str]:
+    """Opens a text file for reading and appending, and creates it if it is missing. Symbolic links are not followed.
+    Raises DataError if the file is not a regular file, or has more than one hard link: a folder from someone else can
+    contain a link to a file elsewhere, which would change too. Raises OSError with the path if the file cannot be
+    opened."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags, 0o644)
+    except (OSError, ValueError) as error:
+        raise not_written(path, error) from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(descriptor)
+        reason = f"has {status.st_nlink} hard links" if status.st_nlink > 1 else "is not a regular file"
+        raise DataError(f"{path} {reason}, so nothing is written into it; delete it, or use a copy of the folder")
+    return open(descriptor, "a+")
 
 
 def make_folder(path: Path, within: Path | None = None) -> None:

@@ -13,15 +13,16 @@ from ...data.samples import Samples
 from ...files.reading import DataError
 from ...tokenizers.media.files import read_picture
 from .start import (
+    BAD_SHARE,
+    FROZEN,
     INSPECTED,
     Start,
     advice,
-    bad_share_lines,
+    bad_share_of,
     classes_line,
     classification,
     encoder_input,
     model_of,
-    quoted,
     split_of,
     training_of,
     unreadable,
@@ -38,11 +39,11 @@ def images(path: Path, encoder: str | None = None) -> Start:
         train = named["train"] or idx[0]
         test = named["t10k"] or named["test"]
         samples = Idx(train=str(train)).read(str(train))
-        dataset = f"{{use: idx, train: {quoted(train)}" + (f", test: {quoted(test)}" if test else "") + "}"
+        dataset = {"use": "idx", "train": str(train)} | ({"test": str(test)} if test else {})
         own_test = test is not None
     else:
         samples, own_test = ImageFolder(train=str(path)).read(str(path)), False
-        dataset = f"{{use: image_folder, train: {quoted(path)}}}"
+        dataset = {"use": "image_folder", "train": str(path)}
     counts = Counter(samples.column("label"))
     sizes, colour, bad = inspected_images(samples)
     sides = np.array(sizes)
@@ -57,24 +58,18 @@ def images(path: Path, encoder: str | None = None) -> Start:
         *advice(counts),
     ]
     tokens = (size // patch) ** 2
-    shift = max(1, size // 14)
-    flip = ", flip: true" if colour else ""
-    lines = [
-        "image:", "  use: image", f"  size: {size}  # images are scaled to this size",
-        f"  patch_size: {patch}  # {tokens} tokens per image", f"  channels: {3 if colour else 1}",
-        f"  augment: {{use: image_augmentation, shift: {shift}{flip}}}",
-    ]  # fmt: skip
+    augment = {"use": "image_augmentation", "shift": max(1, size // 14)} | ({"flip": True} if colour else {})
+    image = {"use": "image", "size": size, "patch_size": patch, "channels": 3 if colour else 1, "augment": augment}
+    comments = {"inputs.image.size": "images are scaled to this size",
+                "inputs.image.patch_size": f"{tokens} tokens per image"}  # fmt: skip
     if encoder:
-        name, tokens = encoder_input(encoder, "image")
-        lines = [
-            f"image: {{use: encoded, run: {quoted(encoder)}, input: {name}}}  # frozen: its weights are not trained"
-        ]
-    data = [f"dataset: {dataset}"] + ([] if own_test else split_of(counts, "label"))
-    data += bad_share_lines(bad, len(sizes), "images")
+        (image, tokens), comments = encoder_input(encoder, "image"), {"inputs.image": FROZEN}
+    data = {"dataset": dataset, **({} if own_test else split_of(counts, "label")), **bad_share_of(bad, len(sizes))}
     return Start(
-        header=["Which class does an image show?"], inputs=lines, model=model_of(tokens + 1, len(samples)), data=data,
-        tasks=classification(counts, "label"), training=training_of(len(samples)),
-        samples=len(samples), best="val/accuracy", found=found,
+        question="Which class does an image show?", inputs={"image": image}, data=data,
+        model=model_of(tokens + 1, len(samples)), tasks=classification(counts, "label"),
+        training=training_of(len(samples)), samples=len(samples), best="val/accuracy", found=found,
+        comments=comments | ({"data.bad_share": BAD_SHARE} if bad else {}),
     )  # fmt: skip
 
 

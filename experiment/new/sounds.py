@@ -16,14 +16,15 @@ from ...files.reading import DataError
 from ...files.writing import atomic_file
 from ..run_folder import RunError
 from .start import (
+    BAD_SHARE,
+    FROZEN,
     GROUPS,
     INSPECTED,
     Start,
-    bad_share_lines,
+    bad_share_of,
     encoder_input,
     labelled,
     model_of,
-    quoted,
     target_of,
     training_of,
     unreadable,
@@ -56,31 +57,25 @@ def sounds(path: Path, encoder: str | None = None) -> Start:
         f"{', '.join(f'{hertz:,} Hz' for hertz in rates)}" + unreadable(bad, len(lengths))
     ]
     values = [row[label] for row in rows if row.get(label) not in (None, "")]
-    columns = ", ".join(map(quoted, [file, label, *([group] if group else [])]))
-    dataset = f"{{use: manifest, train: {quoted(manifest)}, columns: [{columns}], files: [{quoted(file)}]}}"
-    start = labelled(values, label, group, len(rows), found)
-    lines = [
-        "sound:", "  use: audio", f"  rate: {rate}", "  mels: 40",
-        f"  frames: {frames}  # 10 ms each: about {tokens - 1} tokens",
-        f"  longest: {longest}  # seconds; longer sounds are cut", "  position: null",
-        "  augment_wave: {shift: 0.1, speed: 0.1, gain: 6, noise: [15, 40]}",
-        "  augment: {use: spectrogram_augmentation, mels: 8, frames: 8, stripes: 1}",
-    ]  # fmt: skip
+    columns = [file, label, *([group] if group else [])]
+    dataset = {"use": "manifest", "train": str(manifest), "columns": columns, "files": [file]}
+    start = labelled(values, label, group, found)
+    sound = {
+        "use": "audio", "rate": rate, "mels": 40, "frames": frames, "longest": longest, "position": None,
+        "augment_wave": {"shift": 0.1, "speed": 0.1, "gain": 6, "noise": [15, 40]},
+        "augment": {"use": "spectrogram_augmentation", "mels": 8, "frames": 8, "stripes": 1},
+    }  # fmt: skip
+    comments = {"inputs.sound.frames": f"10 ms each: about {tokens - 1} tokens",
+                "inputs.sound.longest": "seconds; longer sounds are cut"}  # fmt: skip
     if encoder:
-        name, tokens = encoder_input(encoder, "sound")
-        lines = [
-            f"sound: {{use: encoded, run: {quoted(encoder)}, input: {name}}}  # frozen: its weights are not trained"
-        ]
-    data = [
-        f"dataset: {dataset}",
-        *([f"columns: {{sound: {quoted(file)}}}"] if file != "sound" else []),
-        *start["data"],
-    ]
-    data += bad_share_lines(bad, len(lengths), "sounds")
+        (sound, tokens), comments = encoder_input(encoder, "sound"), {"inputs.sound": FROZEN}
+    data = {"dataset": dataset, **({"columns": {"sound": file}} if file != "sound" else {}), **start["data"],
+            **bad_share_of(bad, len(lengths))}  # fmt: skip
     return Start(
-        header=[f"What is the {label} of a sound?"], inputs=lines, model=model_of(tokens + 1, len(rows)), data=data,
-        tasks=start["tasks"], training=training_of(len(rows), 600), samples=len(rows),
+        question=f"What is the {label} of a sound?", inputs={"sound": sound}, data=data, tasks=start["tasks"],
+        model=model_of(tokens + 1, len(rows)), training=training_of(len(rows), 600), samples=len(rows),
         best=start["best"], found=start["found"],
+        comments=comments | ({"data.bad_share": BAD_SHARE} if bad else {}),
     )  # fmt: skip
 
 

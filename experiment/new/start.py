@@ -1,18 +1,15 @@
-"""A configuration for data of the user, as text, and what all kinds of data have in common: the sizes of the model, the
-number of steps, the target column, the division into splits."""
+"""What configurations for data of the user have in common: the sizes of the model, the number of steps, the target
+column, the division into splits. `Start` is a configuration with what was found in the data."""
 
 from __future__ import annotations
 
 import math
-import re
-import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ..run_folder import RunError
 
@@ -26,65 +23,53 @@ TARGETS = ("label", "class", "target", "category", "state")
 
 @dataclass
 class Start:
-    """A configuration as text, and what was found in the data."""
+    """A configuration, and what was found in the data."""
 
-    header: list[str]
-    """The lines of the comment at the beginning of the file, without `#`."""
-    inputs: list[str]
-    """The lines of each section, without the name of the section and its indentation."""
+    question: str
+    """The first line of the comment at the beginning of the file."""
+    inputs: Mapping[str, Any]
+    """The sections of the configuration. In `model` and `training`, only what differs between kinds of data."""
     model: Mapping[str, Any]
-    tasks: list[str]
-    data: list[str]
+    tasks: Mapping[str, Any]
+    data: Mapping[str, Any]
     training: Mapping[str, Any]
     best: str
-    found: list[str] = field(default_factory=list)
-    """Sentences about the data, for the terminal."""
+    """The metric of the best checkpoint."""
+    found: Sequence[str] = ()
+    """Sentences about the data, for the terminal and for the comment at the beginning of the file."""
+    comments: Mapping[str, str] = field(default_factory=dict)
+    """Comments on keys, by path: {"inputs.image.size": "images are scaled to this size"}."""
     samples: int = 0
     """The number of samples; 0 for texts."""
 
     @property
-    def epochs(self) -> str:
-        """The comment on the number of steps."""
-        read = self.training["steps"] * self.training.get("samples_per_step", 0)
-        return (
-            f"  # reads each of {self.samples:,} samples about {read / self.samples:.1f} times" if self.samples else ""
-        )
+    def tree(self) -> dict[str, Any]:
+        """The complete configuration."""
+        model, steps = dict(self.model), self.training["steps"]
+        layer_norm = {"use": "layer_norm", "gain": False}
+        block = {"norm": layer_norm, "query_key_norm": layer_norm, "feed_forward": "squared_relu", "bias": False}
+        sizes = {"width": model.pop("width"), "depth": model.pop("depth"), "heads": self.model["width"] // 32}
+        dropout = {"dropout": model.pop("dropout")}
+        muon = {"use": "muon", "embeddings": 0.5, "heads": 0.2, "others": 0.1, "weight_decay": 0.05}
+        schedule = {"use": "warmup_stable_decay", "decay": 0.7}
+        return {
+            "inputs": self.inputs,
+            "model": {**sizes, **model, "block": block, "initialization": "zero_projections", **dropout},
+            "tasks": self.tasks,
+            "data": self.data,
+            "training": {**self.training, "learning_rate": 0.02, "optimizer": muon, "schedule": schedule, "clip": None},
+            "evaluation": {"every": max(1, steps // 8)},
+            "checkpoints": {"best": self.best},
+        }  # fmt: skip
 
-    def text(self) -> str:
-        """Returns the YAML. `{command}` in the header is replaced when the file is written."""
-        model, training = self.model, self.training
-        comment = "\n".join(f"# {line}" for line in (*self.header, *self.found))
-        return f"""{comment}
-inputs:
-{textwrap.indent(chr(10).join(self.inputs), "  ")}
-model:
-  width: {model["width"]}
-  depth: {model["depth"]}
-  heads: {model["width"] // 32}
-  context: {model["context"]}  # the largest number of tokens in a sample
-  attention: {model["attention"]}
-  position: {model["position"]}
-  block:
-    norm: {{use: layer_norm, gain: false}}
-    query_key_norm: {{use: layer_norm, gain: false}}
-    feed_forward: squared_relu
-    bias: false
-  initialization: zero_projections
-  dropout: {model["dropout"]}
-tasks:
-{textwrap.indent(chr(10).join(self.tasks), "  ")}
-data:
-{textwrap.indent(chr(10).join(self.data), "  ")}
-training:
-  steps: {training["steps"]}{self.epochs}
-{chr(10).join(f"  {key}: {value}" for key, value in training.items() if key != "steps")}
-  learning_rate: 0.02
-  optimizer: {{use: muon, embeddings: 0.5, heads: 0.2, others: 0.1, weight_decay: 0.05}}
-  schedule: {{use: warmup_stable_decay, decay: 0.7}}
-  clip: null
-evaluation: {{every: {max(1, training["steps"] // 8)}}}
-checkpoints: {{best: {self.best}}}
-"""
+    @property
+    def all_comments(self) -> dict[str, str]:
+        """The comments on keys, also on those that all kinds of data have."""
+        comments = {"model.context": "the largest number of tokens in a sample", **self.comments}
+        if self.samples:
+            read = self.training["steps"] * self.training["samples_per_step"] / self.samples
+            comments["training.steps"] = f"reads each of {self.samples:,} samples about {read:.1f} times"
+        return comments
 
 
 def training_of(samples: int, most: int = 1000) -> dict[str, Any]:
@@ -92,14 +77,6 @@ def training_of(samples: int, most: int = 1000) -> dict[str, Any]:
     200 and at most `most` steps."""
     batch = 64 if samples >= 640 else max(4, samples // 10)
     return {"steps": int(np.clip(30 * samples / batch, 200, most)), "samples_per_step": batch}
-
-
-def quoted(value: object) -> str:
-    """Returns a text as it is written in a YAML, also inside of braces."""
-    text = str(value)
-    if re.fullmatch(r"[A-Za-z_./~][\w./~-]*", text) and yaml.safe_load(text) == text:
-        return text
-    return yaml.safe_dump(text, default_style='"', width=10**9).strip()
 
 
 def model_of(context: int, samples: int, **more: Any) -> dict[str, Any]:
@@ -121,11 +98,15 @@ def unreadable(bad: Sequence[str], readable: int) -> str:
     return f"; {len(bad)} of {readable + len(bad)} cannot be read ({bad[0]}{rest})" if bad else ""
 
 
-def bad_share_lines(bad: Sequence[str], readable: int, what: str) -> list[str]:
-    """Returns the line of the section `data` that allows unreadable files, somewhat more than were found among the
-    inspected ones; no line if all could be read."""
+BAD_SHARE = "at most this share of the samples may be unreadable"
+"""The comment on the key `data.bad_share`."""
+
+
+def bad_share_of(bad: Sequence[str], readable: int) -> dict[str, float]:
+    """Returns the key of the section `data` that allows unreadable files, somewhat more than were found among the
+    inspected ones; no key if all could be read."""
     share = max(0.1, math.ceil(30 * len(bad) / (readable + len(bad))) / 20)  # one and a half times, in steps of 0.05
-    return [f"bad_share: {share:g}  # at most this share of the {what} may be unreadable"] * bool(bad)
+    return {"bad_share": share} if bad else {}
 
 
 def advice(counts: Counter | None, group: str | None = None) -> list[str]:
@@ -140,12 +121,12 @@ def is_unequal(counts: Counter) -> bool:
     return max(counts.values()) > 4 * min(counts.values())
 
 
-def classification(counts: Counter, column: str) -> list[str]:
-    """Returns the lines of a task that predicts the classes in a column. Raises RunError for fewer than two classes."""
+def classification(counts: Counter, column: str) -> dict[str, Any]:
+    """Returns a task that predicts the classes in a column. Raises RunError for fewer than two classes."""
     if len(counts) < 2:
         raise RunError(f"there is only one class, {next(iter(counts), 'none')!r}; at least two are needed")
-    weights = ", class_weights: balanced" if is_unequal(counts) else ""
-    return [f"{name_of(column)}: {{use: classification, target: {quoted(column)}, label_smoothing: 0.1{weights}}}"]
+    weights = {"class_weights": "balanced"} if is_unequal(counts) else {}
+    return {name_of(column): {"use": "classification", "target": column, "label_smoothing": 0.1, **weights}}
 
 
 def name_of(column: str) -> str:
@@ -158,12 +139,12 @@ def name_of(column: str) -> str:
     )
 
 
-def split_of(counts: Counter | None, column: str | None, group: str | None = None) -> list[str]:
-    """Returns the line of the division into splits."""
-    columns = ([f"stratify: {quoted(column)}"] if counts else []) + ([f"group: {quoted(group)}"] if group else [])
-    if counts and min(counts.values()) < 3:
-        columns = columns[1:]
-    return [f"split: {{{', '.join(['val: 0.1', 'test: 0.1', *columns])}}}"]
+def split_of(counts: Counter | None, column: str | None, group: str | None = None) -> dict[str, Any]:
+    """Returns the division into splits."""
+    split: dict[str, Any] = {"val": 0.1, "test": 0.1}
+    if counts and min(counts.values()) >= 3:
+        split["stratify"] = column
+    return {"split": split | ({"group": group} if group else {})}
 
 
 def target_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
@@ -179,13 +160,13 @@ def target_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     return named[0] if named else min(candidates, key=numbers.__getitem__)
 
 
-def labelled(values: Sequence[Any], label: str, group: str | None, samples: int, found: list[str]) -> dict[str, Any]:
+def labelled(values: Sequence[Any], label: str, group: str | None, found: list[str]) -> dict[str, Any]:
     """Returns the task, the division, the best metric and sentences for the values of a target column: a class, or a
     number if there are many different numbers."""
     if len(set(map(str, values))) > 30 and all(map(is_number, values)):
         numbers = [float(value) for value in values]
         found = [*found, f"{label}: numbers from {min(numbers):g} to {max(numbers):g}", *advice(None, group)]
-        return {"tasks": [f"{name_of(label)}: {{use: regression, target: {quoted(label)}}}"], "best": "val/loss",
+        return {"tasks": {name_of(label): {"use": "regression", "target": label}}, "best": "val/loss",
                 "data": split_of(None, None, group), "found": found}  # fmt: skip
     counts = Counter(map(str, values))
     return {"tasks": classification(counts, label), "best": "val/accuracy", "data": split_of(counts, label, group),
@@ -199,9 +180,9 @@ def is_number(value: Any) -> bool:
         return False
 
 
-def encoder_input(run: str, kind: str) -> tuple[str, int]:
-    """Returns (the name of the input of a run that reads this kind of data, the run's context). Raises RunError if
-    there is none."""
+def encoder_input(run: str, kind: str) -> tuple[dict[str, Any], int]:
+    """Returns (the input that uses a run as a frozen encoder of this kind of data, the run's context). Raises RunError
+    if the run has no such input."""
     from ..run import load_run
 
     loaded = load_run(run)
@@ -210,4 +191,8 @@ def encoder_input(run: str, kind: str) -> tuple[str, int]:
         raise RunError(
             f"--encoder {run}: this run has no input of the kind {kind!r}; it has {', '.join(loaded.choppers)}"
         )
-    return names[0], loaded.model.context
+    return {"use": "encoded", "run": run, "input": names[0]}, loaded.model.context
+
+
+FROZEN = "frozen: its weights are not trained"
+"""The comment on an input of `encoder_input`."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..run_folder import RunError
-from .start import TARGETS, Start, advice, classes_line, classification, is_number, model_of, quoted, training_of
+from .start import TARGETS, Start, advice, classes_line, classification, is_number, model_of, training_of
 
 TIMES = ("time", "timestamp", "datetime", "date", "seconds", "t")
 """Names of columns that are probably the time."""
@@ -113,43 +113,40 @@ def table(path: Path, encoder: str | None = None) -> Start:
         f"windows of {duration(window)}, a new one every {duration(stride)}: about {samples:,} samples",
     ]
     target = max(streams, key=lambda name: streams[name][1])
-    even = {}
-    if plan:
-        even = {target: f", every: {duration(found.step)}, horizon: {duration(plan.horizon * found.step)}"}
-    parts = ", ".join(
-        f"{name}: {{columns: [{', '.join(map(quoted, c))}]{even.get(name, '')}}}" for name, (c, _) in streams.items()
-    )
-    data = [
-        "dataset:", "  use: table", f"  train: {quoted(path)}", f"  time: {quoted(found.time)}",
-        f"  window: {duration(window)}", f"  stride: {duration(stride)}", f"  streams: {{{parts}}}",
-    ]  # fmt: skip
+    even = {"every": duration(found.step), "horizon": duration(plan.horizon * found.step)} if plan else {}
+    dataset: dict[str, Any] = {
+        "use": "table", "train": str(path), "time": found.time, "window": duration(window), "stride": duration(stride),
+        "streams": {name: {"columns": columns, **(even if name == target else {})}
+                    for name, (columns, _) in streams.items()},
+    }  # fmt: skip
     if found.label:
         counts = Counter(str(value) for value in found.columns[found.label] if value not in (None, ""))
-        data.append(f"  label: {{column: {quoted(found.label)}, at: last}}")
+        dataset["label"] = {"column": found.label, "at": "last"}
         tasks, best, attention = classification(counts, found.label), "val/accuracy", "same_sample"
         lines += [classes_line(counts), *advice(counts)]
         question = f"What is the {found.label} in a window of measurements?"
     elif plan:
-        tasks, best = [f"next: {{use: forecast, target: {target}_future, input: {target}}}"], "val/loss"
+        tasks, best = {"next": {"use": "forecast", "target": f"{target}_future", "input": target}}, "val/loss"
         attention, question = "same_sample", f"What are the next {plan.horizon} measurements?"
         lines.append(
             f"`chopmix predict RUN --horizon {plan.horizon} --output next.csv --picture` forecasts from the last row"
         )
     else:
-        tasks, best = [f"next: {{use: next_item, target: {target}, at: {target}}}"], "val/loss"
+        tasks, best = {"next": {"use": "next_item", "target": target, "at": target}}, "val/loss"
         attention, question = "same_sample & causal", "What are the next measurements?"
-    inputs = [
-        f"{name}: {{use: sensor, channels: {{{', '.join(f'{quoted(c)}: null' for c in stream)}}}, "
-        f"{plan.options if plan and name == target else 'position: null'}}}"
-        for name, (stream, _) in streams.items()
-    ]
+    inputs = {
+        name: {"use": "sensor", "channels": dict.fromkeys(columns),
+               **(plan.options if plan and name == target else {"position": None})}
+        for name, (columns, _) in streams.items()
+    }  # fmt: skip
     most = rows if found.regular else found.most_rows(window)
     tokens = sum(int(np.ceil(most * share / (plan.token if plan and name == target else 1))) + 1
                  for name, (_, share) in streams.items())  # fmt: skip
-    data.append(f"split: {{val: {SHARE}, test: {SHARE}}}  # in the order of time, with a gap of one window")
     return Start(
-        header=[question], inputs=inputs, model=model_of(tokens + 1, samples, attention=attention), tasks=tasks,
-        data=data, training=training_of(int(samples * 0.7)), samples=samples, best=best, found=lines,
+        question=question, inputs=inputs, model=model_of(tokens + 1, samples, attention=attention), tasks=tasks,
+        data={"dataset": dataset, "split": {"val": SHARE, "test": SHARE}}, training=training_of(int(samples * 0.7)),
+        samples=samples, best=best, found=lines,
+        comments={"data.split": "in the order of time, with a gap of one window"},
     )  # fmt: skip
 
 
@@ -163,9 +160,9 @@ class ForecastPlan:
     token: int
 
     @property
-    def options(self) -> str:
+    def options(self) -> dict[str, Any]:
         """The options of the tokenizer."""
-        return f"window: {self.token}, {f'period: {self.period}, ' if self.period else ''}relative: true"
+        return {"window": self.token, **({"period": self.period} if self.period else {}), "relative": True}
 
 
 def forecast_plan(found: Found) -> ForecastPlan | None:

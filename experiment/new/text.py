@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...files.reading import DataError
-from .start import Start, quoted
+from .start import Start
 
 
 def text(path: Path, encoder: str | None = None) -> Start:
@@ -27,15 +27,15 @@ def text(path: Path, encoder: str | None = None) -> Start:
     if size < 2000:
         raise DataError(f"{path} has only {size} bytes of text; at least 2,000 are needed")
     vocabulary = 257 if size < 200_000 else 1024 if size < 2_000_000 else 4096
-    encoding = "bytes" if vocabulary == 257 else f"bpe, vocabulary: {vocabulary}"
+    encoding = {"encoding": "bytes"} if vocabulary == 257 else {"encoding": "bpe", "vocabulary": vocabulary}
     context = 128 if size < 200_000 else 256
     steps = int(np.clip(size / (3.5 if vocabulary > 257 else 1) * 8 / 2048, 200, 400))
     return Start(
-        header=["A language model."], found=[f"{len(files):,} file(s), {size:,} bytes"],
-        inputs=[f"text: {{use: text, encoding: {encoding}, position: null}}"],
+        question="A language model.", found=[f"{len(files):,} file(s), {size:,} bytes"],
+        inputs={"text": {"use": "text", **encoding, "position": None}},
         model={"width": 128, "depth": 4, "dropout": 0.1 if size < 2_000_000 else 0.0, "context": context,
                "attention": "causal & same_sample", "position": "rotary"},
-        tasks=["lm: {use: language_modeling, target: text, head: unembedding}"],
-        data=[f"dataset: {{use: text, train: {quoted(pattern)}}}"],
+        tasks={"lm": {"use": "language_modeling", "target": "text", "head": "unembedding"}},
+        data={"dataset": {"use": "text", "train": pattern}},
         training={"steps": steps, "tokens_per_step": 2048}, best="val/loss",
     )  # fmt: skip

@@ -237,3 +237,21 @@ class _Dumper(yaml.SafeDumper):
 def dumped(tree: Any) -> str:
     """Returns a tree of plain values as YAML text. The order of the keys does not change."""
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False)
+
+
+class _LineDumper(_Dumper):
+    """Writes texts with characters that cannot be printed in quotation marks, with escapes instead of line breaks."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_LineDumper.add_representer(str, _LineDumper.represent_text)
+
+
+def dumped_line(value: Any) -> str:
+    """Returns a plain value as YAML in one line. Characters that cannot be printed are escaped."""
+    style = {"Dumper": _LineDumper, "default_flow_style": True, "width": 10**9, "sort_keys": False}
+    texts = (yaml.dump(value, allow_unicode=shows, **style) for shows in (True, False))
+    lines = (text.removesuffix("\n").removesuffix("\n...") for text in texts)
+    return next(line for line in lines if line.isprintable())

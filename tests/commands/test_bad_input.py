@@ -182,7 +182,7 @@ def test_names_that_no_file_can_have(capsys, tmp_path, monkeypatch, word):
 def test_an_output_that_no_folder_can_be(tiny, capsys):
     file = tiny()
     assert main(["train", str(file), f"out={'a' * 300}"]) == 1
-    assert ".lock cannot be written: File name too long" in capsys.readouterr().err
+    assert "a cannot be written: File name too long" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["a folder", "a pipe", "a link"])
@@ -234,7 +234,7 @@ def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(capsys, tmp_pat
     (folder / "evaluations.jsonl").unlink()
     os.mkfifo(folder / "evaluations.jsonl")
     Run.record(run, {"val/loss": 1.0})
-    assert "evaluations.jsonl cannot be written: No such device" in capsys.readouterr().err
+    assert "evaluations.jsonl is not a regular file" in capsys.readouterr().err
     Run.record(run, {"val/loss": 1.0}, tmp_path)
     assert json.loads((tmp_path / "evaluations.jsonl").read_text())["val/loss"] == 1.0
     assert precious.read_text() == "precious"

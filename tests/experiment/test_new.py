@@ -7,6 +7,8 @@ import csv
 import gzip
 import json
 import math
+import shlex
+import shutil
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -16,9 +18,11 @@ import yaml
 from checkout import CONFIGS, ROOT
 from chopmix.commands.cli import main
 from chopmix.data.datasets.idx import Idx
+from chopmix.experiment.new.commented import commented
 from chopmix.experiment.new.images import image_sizes
-from chopmix.experiment.new.start import quoted
 from chopmix.experiment.new.table import duration
+from chopmix.experiment.run_folder import RunError
+from chopmix.experiment.settings.document import read_yaml
 from chopmix.experiment.shipped import listed, names, needed_by
 from chopmix.files.reading import DataError
 from hypothesis import given
@@ -199,9 +203,45 @@ def test_idx_files_that_are_damaged_are_refused(here):
         Idx(train=str(here / "x")).opened("train")
 
 
-@given(text=st.text(max_size=12) | st.sampled_from(["null", "1e3", "yes", "a, b", "a: b", "~", "#x"]))
-def test_texts_are_quoted_for_yaml(text):
-    assert yaml.safe_load(f"{{a: [{quoted(text)}, b]}}")["a"][0] == text
+names_of_data = st.text(max_size=12) | st.sampled_from(
+    ["null", "1e3", "yes", "a, b", "a: b", "~", "#x", "2026-01-01", "a\nb: c", "a\x85b: c", "a\u2028b: c", "a\u2029b: c",
+     "a\rb: c", "\x1b[31m", "\ud800", "\u202e", "\ufeff", "'", '"', "{", "- a", "&a", "*a", "!a", "größe", "x" * 200]
+)  # fmt: skip
+"""Any names of classes, columns and files."""
+
+
+@given(names=st.lists(names_of_data, min_size=1, max_size=4, unique=True), text=names_of_data)
+def test_names_remain_text_in_values_and_comments(names, text):
+    """What is written is read back as the same tree, whatever the names; a comment stays a comment."""
+    tree = {"inputs": {name: {"use": "x", "channels": dict.fromkeys(names), "columns": names} for name in names},
+            "data": {"split": {"val": 0.1}, "dataset": {"train": text, "limit": 3, "files": None}}}  # fmt: skip
+    comments = {"data.split": text, "inputs": text, "data.dataset.limit": text}
+    written = commented(tree, [text, f"# {text}"], comments)
+    assert read_yaml(written, {}, problems := []) == tree and not problems
+    assert written.count("# ") >= 5 and all(line.startswith("# ") for line in written.split("\n")[:2])
+    assert read_yaml("\n".join(written.split("\n")[2:]), {}, []) == tree  # without the two lines of the header
+
+
+def test_a_comment_that_is_no_comment_is_not_written(monkeypatch):
+    monkeypatch.setattr("chopmix.experiment.new.commented.one_line", lambda text: text)
+    with pytest.raises(RunError, match="cannot be written as YAML: a name in the data would change it"):
+        commented({"a": {"b": 1}}, ["one\nout: elsewhere"], {})
+    with pytest.raises(RunError, match="cannot be written as YAML: [0-9,]* characters; a configuration has at most"):
+        commented({"a": {"b": "x" * 2**18}}, [], {})
+
+
+def test_printed_commands_are_quoted(here, capsys):
+    log(here)
+    for name in ("$(touch x).csv", "a b.csv", "-h.csv"):
+        (here / "log.csv").rename(here / name)
+        assert main(["new", "table", f"./{name}"]) == 0
+        line = capsys.readouterr().out.splitlines()[-1]
+        arguments = shlex.split(line)
+        assert arguments[:2] == ["chopmix", "train"] and main([*arguments[1:], "training.steps=1", "out=run"]) == 0
+        assert f"#   {line.strip()}\n" in (here / name).with_suffix(".yaml").read_text()
+        capsys.readouterr()
+        shutil.rmtree(here / "run")
+        (here / name).rename(here / "log.csv")
 
 
 @given(side=st.integers(1, 5000))

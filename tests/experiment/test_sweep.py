@@ -14,8 +14,9 @@ import pytest
 from checkout import CONFIGS
 from chopmix.commands.cli import main
 from chopmix.experiment import sweep
-from chopmix.experiment.jobs import Job, run_jobs
+from chopmix.experiment.jobs import IS_JOB, Job, noted_signals, run_jobs
 from chopmix.experiment.settings.config import load_config
+from chopmix.files.writing import is_alive
 
 FAST, SLOW = ("training.learning_rate=0.02",), ("training.learning_rate=0.00001",)
 
@@ -143,6 +144,55 @@ def test_jobs_that_are_stopped_are_continued(tiny, tmp_path, monkeypatch):
     for seed in (0, 1):
         summaries = [json.loads((tmp_path / name / f"seed-{seed}" / "summary.json").read_text()) for name in "ab"]
         assert summaries[0]["val/loss"] == summaries[1]["val/loss"] and summaries[0]["step"] == 400
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_jobs_end_with_their_parent(tiny, tmp_path, monkeypatch, number):
+    """A closed terminal, and a killed parent, leave no process that trains on."""
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    file = tiny(training={"steps": 100_000}, checkpoints={"every": 20})
+    words = [sys.executable, "-m", "chopmix.commands.cli", "train", str(file), "--seeds", "0,1", "--jobs", "2"]
+    environment = os.environ | {"PYTHONPATH": str(Path(sweep.__file__).parents[1])}
+    process = subprocess.Popen([*words, f"out={tmp_path / 'a'}"], env=environment, start_new_session=True)
+    folders = [tmp_path / "a" / f"seed-{seed}" for seed in (0, 1)]
+    while not all((folder / "last.json").exists() for folder in folders):
+        time.sleep(0.1)
+    holders = [json.loads((folder / ".lock").read_text())["pid"] for folder in folders]
+    process.send_signal(number)
+    assert process.wait(60) == (-number if number == signal.SIGKILL else 128 + number)
+    limit = time.monotonic() + 60
+    while any(map(is_alive, holders)) and time.monotonic() < limit:
+        time.sleep(0.1)
+    assert not any(map(is_alive, holders))
+    assert all("goes on from there" in Path(f"{folder}.log").read_text() for folder in folders)
+
+
+def test_a_job_ends_when_its_parent_has_ended():
+    """The system closes the pipe of a parent that was killed. Other processes are not ended in this way."""
+    code = "from chopmix.experiment.jobs import end_with_parent as f; f(); import sys, time; print(flush=True); "
+    for name, last, expected in (("1", "time.sleep(60)", -signal.SIGTERM), ("", "sys.exit(7)", 7)):
+        environment = os.environ | {IS_JOB: name, "PYTHONPATH": str(Path(sweep.__file__).parents[1])}
+        command = [sys.executable, "-c", code + last]
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            process.stdin.close()
+            assert process.wait(30) == expected
+
+
+def test_an_ignored_hangup_remains_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+    try:
+        with noted_signals() as stopped:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stopped() == signal.SIGTERM
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with noted_signals() as stopped:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stopped() == signal.SIGHUP
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""Runs from someone else that try to execute code, write files elsewhere or open a connection.
+"""Files from someone else that try to execute code, write files elsewhere or open a connection.
 
 Every key of a configuration that accepts free text is read off the signatures (`free_keys`). A case puts one payload
-into one key of a trained run and gives the run to one command. `python tests/fuzz/payloads.py` runs all cases, in
-parts; each adds a row to `benchmarks/results/payloads.jsonl`, so that the same command continues after it was stopped.
+into one key of a trained run and gives the run to one command; other cases are in `strangers.py`: names in data, shards
+and results, and hard links. `python tests/fuzz/payloads.py` runs all cases, in parts; each adds a row to `benchmarks/results/payloads.jsonl`, so that the same command continues after it was stopped.
 The suite runs a sample.
 """
 
@@ -20,7 +20,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from chopmix.experiment.settings.schema import Choice, Record, halves, keys_of, 
 from chopmix.experiment.settings.sections import sections
 from judged import Judge, Steered, WroteOutside, at_home, command
 from results import read_results, write_results
+from strangers import IN_PLACE, NAMES, FileCase, file_cases, link_files, payload_lines, photos, run_lines
 from tiny import SCENES, dumped, write_data
 
 Put = Callable[[Any], dict[str, Any]]
@@ -217,18 +218,6 @@ PAYLOADS: dict[str, Any] = {
     "an absolute path": "/OUTSIDE/victim",
 }
 """What is put into a key. `/OUTSIDE` becomes a folder outside of the judge's home."""
-COMMANDS: tuple[tuple[str, ...], ...] = (
-    ("inspect", "run"), ("inspect", "run/config.yaml"), ("examples", "run", "--split", "val", "--number", "1"),
-    ("examples", "run/config.yaml", "--split", "val", "--number", "1"),
-    ("evaluate", "run"), ("evaluate", "run", "--subsets"), ("generate", "run", "--max-tokens", "2"),
-    ("predict", "run", "--input", "image=../data/image-0.png"), ("embed", "run", "--input", "text=chop"),
-    ("play", "run", "--episodes", "1"), ("in_context", "run", "--functions", "2"), ("compare", "run"),
-    ("prepare", "run/config.yaml"),
-    ("train", "run", "training.steps=5"), ("train", "run/config.yaml", "--dry-run"), ("export", "run", "output/x"),
-    ("train", "own.yaml", "from=run", "out=output/y"),
-    ("record", "CartPole-v1", "--policy", "run", "--episodes", "1", "--out", "output/z"),
-)  # fmt: skip
-"""Every command that takes a run."""
 BASES = {"lm": ("text", "lm"), "seen": ("image", "kind")}
 """The runs that are changed, with the names of an input and a task."""
 
@@ -252,9 +241,40 @@ class Case:
         return f"{self.key} = {self.payload}, chopmix {' '.join(self.words)}"
 
 
-def all_cases() -> list[Case]:
-    """Every key with every payload under every command."""
-    return [Case(*each) for each in itertools.product(free_keys(), PAYLOADS, COMMANDS)]
+@dataclass(frozen=True)
+class WordCase:
+    """A payload as a word of a command line."""
+
+    payload: str
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.payload}: chopmix {' '.join(self.words)}"
+
+
+@dataclass(frozen=True)
+class LinkCase:
+    """A run of which every file has a second hard link elsewhere, and one command."""
+
+    base: str
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"hard links, {self.base}: chopmix {' '.join(self.words)}"
+
+
+AnyCase = Case | WordCase | LinkCase | FileCase
+
+
+def all_cases() -> list[AnyCase]:
+    """Every key with every payload under every command that reads a run, and all other hostile files."""
+    words = [text for text in PAYLOADS.values() if isinstance(text, str)]
+    return [
+        *(Case(*each) for each in itertools.product(free_keys(), PAYLOADS, run_lines())),
+        *(WordCase(*each) for each in itertools.product([*words, *NAMES], payload_lines())),
+        *(LinkCase(*each) for each in itertools.product(BASES, run_lines())),
+        *file_cases(),
+    ]
 
 
 def merged(base: Any, change: Any) -> Any:
@@ -281,9 +301,26 @@ def base_runs(judge: Judge) -> dict[str, dict[str, bytes]]:
     return found
 
 
-def build(case: Case, runs: dict[str, dict[str, bytes]], judge: Judge, outside: Path) -> Path:
-    """Put the run of a case, and everything that its payloads name, into an empty folder."""
+def build(case: AnyCase, runs: dict[str, dict[str, bytes]], judge: Judge, outside: Path) -> tuple[str, ...]:
+    """Put the files of a case into an empty folder. Returns the command line."""
     folder = judge.folder()
+    (folder / "payload.py").write_bytes(b"open('executed', 'w').close()\n")
+    if isinstance(case, Case):
+        write_files(folder, files_of(case, runs, outside))
+        return case.words
+    files = runs[case.base if isinstance(case, LinkCase) else "seen"]
+    if isinstance(case, LinkCase):
+        write_files(folder, files | {f"run/{name}": b"mine\n" for name in IN_PLACE})
+        link_files(folder / "run", folder / "victims")
+    else:
+        write_files(folder, files | photos("b") | (case.files() if isinstance(case, FileCase) else {}))
+    if isinstance(case, WordCase):
+        return tuple(word.replace("{payload}", case.payload.replace("/OUTSIDE", str(outside))) for word in case.words)
+    return case.line() if isinstance(case, FileCase) else case.words
+
+
+def files_of(case: Case, runs: dict[str, dict[str, bytes]], outside: Path) -> dict[str, bytes]:
+    """The files of a run with a payload in one key, and everything that payloads name."""
     files = dict(runs[case.key.base])
     nested = {name: content for name, content in runs["lm"].items() if name.startswith("run/")}
     tree = yaml.safe_load(nested["run/config.yaml"])
@@ -305,26 +342,33 @@ def build(case: Case, runs: dict[str, dict[str, bytes]], judge: Judge, outside: 
     files["hub/train.csv"] = b"text\nchop\n"
     files["refs.json"] = json.dumps({"version": 1, "gen": [{"key": RUN_IT, "url": "u", "dimensions": {}}]}).encode()
     files |= dict.fromkeys(("data.pkl", "train.pkl", "hub/train.pkl"), pickle.dumps(Explodes()))
-    files["payload.py"] = b"open('executed', 'w').close()\n"
     files["victims/page.html"] = files["victims/page"] = b"mine"
+    return files
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder. A name that no file can have is left out."""
     for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+        with suppress(OSError):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
     (folder / "output").mkdir()
-    return folder
 
 
 OUTPUTS = ("run/", "cache/", "output/", "examples/", "compare.png", "__pycache__/")
-"""What a command of COMMANDS may write, below the folder in which it is called."""
+"""What a command may write, below the folder in which it is called."""
 
 
-def run_case(case: Case, runs: dict[str, dict[str, bytes]], judge: Judge, outside: Path) -> None:
+def run_case(case: AnyCase, runs: dict[str, dict[str, bytes]], judge: Judge, outside: Path) -> None:
     """Run one case. Raises a Complaint if anything was executed, written elsewhere or connected."""
-    folder = build(case, runs, judge, outside)
+    words = build(case, runs, judge, outside)
+    folder = judge.case
     before = contents(folder)
     try:
-        with suppress(Steered):  # what a random model writes
-            judge.check("payloads", lambda: command(*case.words), str(case))
+        with suppress(*([Steered] if isinstance(case, Case | LinkCase) else [])):  # what a random model writes
+            judge.check("payloads", lambda: command(*words), str(case))
+        if (written := folder / "output" / "new.yaml").exists():  # is trusted from now on
+            judge.check("payloads", lambda: command("train", str(written), "--dry-run"), str(case))
     finally:
         after = contents(folder)
         (judge.home / "executed").unlink(missing_ok=True)

@@ -1,4 +1,5 @@
-"""A run from someone else is data: it executes nothing, writes nothing elsewhere and opens no connection."""
+"""A run or a data set from someone else is data: it executes nothing, writes nothing elsewhere and opens no
+connection."""
 
 from __future__ import annotations
 
@@ -6,10 +7,12 @@ import random
 
 import payloads
 import pytest
+import strangers
+from chopmix.commands.cli import command_modules
 from judged import in_its_home
 
-SAMPLE = 30
-"""How many of all cases the suite runs; `python tests/fuzz/payloads.py` runs all."""
+SAMPLE = {payloads.Case: 24, payloads.WordCase: 4, payloads.LinkCase: 6, strangers.FileCase: 16}
+"""How many cases of each kind the suite runs; `python tests/fuzz/payloads.py` runs all."""
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +28,26 @@ def test_every_key_with_free_text_says_what_it_holds():
     assert len(listed) > 90
 
 
-def test_payloads_in_a_run_do_nothing(judge, runs, tmp_path):
-    cases, before = payloads.all_cases(), judge.counts["payloads"].tried
-    for case in random.Random(0).sample(cases, SAMPLE):
+def test_every_command_is_tried_with_every_kind_of_file_that_it_reads():
+    """The table is generated from the arguments of all commands; each pair has command lines."""
+    pairs, unknown = strangers.readings()
+    assert not unknown, "the metavars of these arguments belong into strangers.READ_BY_METAVAR or NOT_READ"
+    assert pairs == {*strangers.LINES} | strangers.ELSEWHERE
+    commands = {command for command, _ in pairs}
+    assert {*command_modules()} - commands == {"schema"}  # which reads nothing
+
+
+@pytest.mark.parametrize("kind", SAMPLE, ids=lambda kind: kind.__name__)
+def test_files_from_someone_else_do_nothing(judge, runs, tmp_path, kind):
+    cases = [case for case in payloads.all_cases() if isinstance(case, kind)]
+    for case in random.Random(0).sample(cases, SAMPLE[kind]):
         payloads.run_case(case, runs, judge, tmp_path)  # raises where anything was executed, written or connected
-    assert judge.counts["payloads"].tried == before + SAMPLE
+
+
+@pytest.mark.parametrize("end", strangers.ENDS[:5])
+@pytest.mark.parametrize("place", ["a class folder of images", "a class in a cell", "a label's column of sounds"])
+def test_no_name_adds_a_line_to_a_configuration(judge, runs, tmp_path, place, end):
+    """`chopmix new` writes names into comments; the line that a name contains is not read as YAML."""
+    case = strangers.FileCase(place, f"b{end}{strangers.STEPS[0]}{end}#", strangers.LINES["new", "data"][0])
+    payloads.run_case(case, runs, judge, tmp_path)
+    assert (judge.case / "output" / "new.yaml").exists()

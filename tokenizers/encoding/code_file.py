@@ -17,7 +17,7 @@ import torch
 from ...files.locking import lock
 from ...files.reading import DataError
 from ...files.records import partial_tensors, read_tensors
-from ...files.writing import make_folder, not_written, sweep_partials
+from ...files.writing import make_folder, open_for_append, sweep_partials
 
 
 @dataclass
@@ -108,7 +108,7 @@ class CodeFile:
         if self.path is None or not (new or new_raw):
             return
         make_folder(self.path.parent)
-        with opened_lock(self.path.with_suffix(".lock")) as handle:
+        with open_for_append(self.path.with_suffix(".lock")) as handle:
             with suppress(OSError):  # on a disk without locks, entries that another process saves now may be lost
                 lock(handle, wait=True)
             self._read()
@@ -134,14 +134,6 @@ class CodeFile:
 def _is_table(tensor: torch.Tensor | None, dtype: torch.dtype, width: int) -> bool:
     """Returns whether a tensor is a matrix of this dtype with rows of this width."""
     return tensor is not None and tensor.dtype == dtype and tensor.dim() == 2 and tensor.shape[1] == width
-
-
-def opened_lock(path: Path) -> Any:
-    """Opens the lock file. Raises OSError with the path if the file cannot be opened."""
-    try:
-        return open(path, "a+")
-    except OSError as error:
-        raise not_written(path, error) from error
 
 
 def _table(keys: Iterable[bytes], width: int) -> torch.Tensor:
