@@ -138,6 +138,7 @@ def rows_of_inputs(pairs: Sequence[str], run: Run, calibrated: bool) -> Iterable
         say_aside(f"{run.name}; reading JSON lines from standard input")
         return ([answer_to_line(run, line, calibrated)] for line in sys.stdin if line.strip())
     samples = parse_samples(pairs, run)
+    check_predicts(run, [*samples[0]], run.tasks)
     say_aside(run.name)
     return [[{**sample, **answer} for sample, answer in zip(samples, run.predict(samples, calibrated=calibrated))]]
 
@@ -145,6 +146,7 @@ def rows_of_inputs(pairs: Sequence[str], run: Run, calibrated: bool) -> Iterable
 def answer_to_line(run: Run, line: str, calibrated: bool) -> dict[str, Any]:
     """Returns the row for one line of standard input: a JSON mapping from inputs to values, and optionally `key`, which
     is returned with the answer. The row of a line that cannot be answered has only `error` (and `key`)."""
+    from ..experiment.run import check_predicts
     from ..files.records import parse_json
 
     key: dict[str, Any] = {}
@@ -153,6 +155,8 @@ def answer_to_line(run: Run, line: str, calibrated: bool) -> dict[str, Any]:
         if isinstance(sample, Mapping) and "key" in sample and "key" not in run.choppers:
             key = {"key": sample["key"]}
             sample = {name: value for name, value in sample.items() if name != "key"}
+        if isinstance(sample, Mapping):
+            check_predicts(run, sample, run.tasks)
         return {**key, **run.predict([sample], say=lambda text: None, calibrated=calibrated)[0]}
     except ValueError as error:
         return {**key, "error": str(error)}

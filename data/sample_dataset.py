@@ -114,7 +114,8 @@ class SampleDataset(Dataset):
 
     def undivided(self) -> Samples:
         """Returns the samples that `division` divides: those of train and val."""
-        return Joined({split: self.open(split) for split in ("train", "val")})
+        own = type(self).open  # a view of a divided data set refuses `open` (experiment/run_samples.py)
+        return Joined({split: own(self, split) for split in ("train", "val")})
 
     @cached_property
     def _division(self) -> tuple[Samples, dict[str, list[int]]]:

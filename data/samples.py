@@ -50,6 +50,10 @@ class Samples:
         """Returns all raw columns of one sample. Raises DataError if the sample cannot be read."""
         raise NotImplementedError
 
+    def __iter__(self) -> Iterator[Columns]:
+        """Yields all samples in order."""
+        return (self[number] for number in range(len(self)))
+
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
         """Returns the columns `names` of one sample (None: all columns), without the columns that the sample does not
         have. This default returns all columns and ignores `names`; samples that read columns separately derive from

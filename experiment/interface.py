@@ -4,13 +4,17 @@ run."""
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
+from ..files.trust import Trust
 from .own_data import dataset_for
 from .run import Run, load_run
+from .run_folder import folder_of_run
+from .run_samples import CrossValidation, folds_of
 from .settings.config import load_config
 from .train import train as train_config
 
@@ -51,11 +55,15 @@ def load(
     run: str | Path, *, checkpoint: Literal["best", "last"] = "best", device: Literal["auto", "cpu", "cuda"] = "auto",
     trust: Collection[str] = (), remote: Collection[str] = (),
 ) -> Run:  # fmt: skip
-    """Load a trained run from its folder: model, choppers and tasks. No code in the folder is executed. `checkpoint`:
+    """Load a trained run from its folder: model, choppers and tasks. For the folder of a cross-validation (`--folds`),
+    the result has only the method `samples(split, fold=0)`. No code in the folder is executed. `checkpoint`:
     the checkpoint with the best metric, or the last one. `device` `auto`: a GPU if there is one. `trust`: the modules
     outside chopmix (`mylab.lidar`) whose code the configuration of the run may use. `remote`: the hosts
     (`data.example.org`) from which the data may be read. Raises RunError if the folder is not a run, and
     CheckpointError (a ValueError) if all checkpoints are damaged."""
+    folder = folder_of_run(run)
+    if not os.path.exists(folder / "config.yaml") and folds_of(folder):
+        return cast(Run, CrossValidation(folder, Trust.of(trust, remote)))
     return load_run(run, checkpoint, device, trust, remote)
 
 

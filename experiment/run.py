@@ -26,7 +26,7 @@ from torch import Tensor
 from ..data.base import Dataset
 from ..data.processes import Processes
 from ..data.sampler import SampleIndex
-from ..data.samples import Listed
+from ..data.samples import Listed, Samples, Visible
 from ..data.split import SampleSplit, Split
 from ..files.reading import DataError
 from ..files.trust import NOTHING, Trust
@@ -73,6 +73,7 @@ from .run_folder import (
     valid_step,
     write_model_run,
 )
+from .run_samples import as_samples, names_in, present, samples_of_split, view_of
 from .settings.config import Config
 
 
@@ -135,12 +136,30 @@ class Run(TrainedModel):
         return self.config.data.dataset is not None
 
     def dataset(self) -> Dataset:
-        """Returns the data set of the run's training. Raises RunError for an imported run, which has no data set."""
+        """Returns the data set of the run's training, for its properties; `samples` returns its samples. If
+        `data.split` divides it, its `open` raises RunError. Raises RunError for an imported run, which has no data
+        set."""
+        return view_of(self._dataset, self.folder)
+
+    @property
+    def _dataset(self) -> Dataset:
         if not self.has_dataset:
             raise RunError(f"{self.folder} was imported without data; name a data set with --data")
         if self.source is None:
             object.__setattr__(self, "source", self.config.dataset())
         return self.source
+
+    def samples(self, split: str) -> Samples:
+        """Returns the samples of the split `train`, `val` or `test` as this run has used them, after `data.split`,
+        `data.columns` and the division into folds. A sample maps the inputs of the run, and the columns with the true
+        values of its tasks, to raw values. `predict`, `trace`, `losses` and `attribution` accept these samples.
+
+            val = run.samples("val")
+            len(val), val.keys[0], val[0], val.select(range(20))
+
+        Raises RunError for a text corpus and for an imported run, DataError if the split does not exist or cannot be
+        read."""
+        return samples_of_split(self.config, self._dataset, split)
 
     def open(
         self, split: str, dataset: Dataset | None = None, say: Callable[[str], None] = say_aside
@@ -153,7 +172,7 @@ class Run(TrainedModel):
         config = self.config
         if dataset is not None:
             config = replace(config, data=replace(config.data, bad_share=1.0))
-        return open_split(config, dataset or self.dataset(), split, self.choppers, self.tasks, say=say)
+        return open_split(config, dataset or self._dataset, split, self.choppers, self.tasks, say=say)
 
     def reads(self) -> tuple[dict[str, str], bool]:
         """Returns the kind of each data column that the run reads (`image`, `sound`, `text`, `file` or `label`), and
@@ -237,9 +256,9 @@ class Run(TrainedModel):
         by default it prints to standard error. Raises RunError if no task generates the target, or if a sample cannot
         be read; TypeError for an unknown option."""
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
-        samples = samples_of(inputs)
+        samples = as_samples(inputs)
         items = generated(self, prompts, samples, target, Generating.of(options), say)
-        is_single = isinstance(inputs, Mapping) if samples else prompt is None or isinstance(prompt, str)
+        is_single = isinstance(inputs, Mapping) if len(samples) else prompt is None or isinstance(prompt, str)
         return items[0] if is_single else items
 
     def stream(
@@ -252,7 +271,7 @@ class Run(TrainedModel):
         generates text token by token, or if the encoder has no input; DataError if a sample cannot be read; TypeError
         for an unknown option."""
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        return streamed(self, prompts, samples_of(inputs), target, Generating.of(options), say)
+        return streamed(self, prompts, as_samples(inputs), target, Generating.of(options), say)
 
     @overload
     def predict(
@@ -267,7 +286,7 @@ class Run(TrainedModel):
         **how: Any,
     ) -> dict[str, Any] | list[dict[str, Any]]:  # fmt: skip
         """Predict for samples. A sample maps inputs of the run to raw values: a path, the content of a file, an array,
-        or a text.
+        or a text. The columns with the true values of the tasks may also be there, as in `samples`; they are ignored.
 
         Returns one mapping per sample: the prediction of every task by task name (a class with probabilities, numbers,
         a text), or `{"error": reason}` if the sample cannot be read or has none of the inputs. For one sample instead
@@ -278,9 +297,9 @@ class Run(TrainedModel):
         TypeError for an unknown option."""
         self.check_heads()
         calibration = self.calibration() if calibrated else {}
-        all_samples, options = samples_of(samples), Generating.of(how)
-        check_predicts(self, all_samples, self.tasks)
-        if not all_samples:
+        all_samples, options = without_targets(self, as_samples(samples)), Generating.of(how)
+        check_predicts(self, names_in(all_samples), self.tasks)
+        if not len(all_samples):
             return []
         split = predicted_split(self, all_samples, self.tasks, say)
         split = replace(split, tasks={name: prediction_copy(task) for name, task in self.tasks.items()})
@@ -310,7 +329,7 @@ class Run(TrainedModel):
         """Returns samples in memory (one mapping, or a list of mappings) as a split. If `for_prediction`, the samples
         are chopped as for prediction: the text of a mask token is read as this token and filled in. Otherwise they are
         chopped as for training. Raises RunError for an input that the run does not have."""
-        return memory_split(self, samples_of(samples), for_prediction)
+        return memory_split(self, as_samples(samples), for_prediction)
 
     def trace(self, sample: Sample | str, task: str | None = None) -> Trace:
         """Returns what the model computes for a sample, in float32: the attention weights and the vectors of every
@@ -334,10 +353,11 @@ class Run(TrainedModel):
         and for a task whose head the imported directory lacked, DataError if the data cannot be read."""
         return evaluated(self, split, dataset, rows, inputs).metrics
 
-    def attribution(self, split: str = "val", dataset: Dataset | None = None) -> dict[str, Attribution]:
+    def attribution(self, split: str | Samples = "val", dataset: Dataset | None = None) -> dict[str, Attribution]:
         """Returns the `Attribution` of each task by task name: the metrics of a split with every subset of the inputs,
         and the Shapley value of each input. The split is from `dataset`, or, if `dataset` is None, from the data set of
-        the run's training. Raises RunError for a run that reads a text corpus, ValueError if there are no inputs."""
+        the run's training; or `split` is samples, such as `run.samples("val").select(range(20))`. Raises RunError for a
+        run that reads a text corpus, ValueError if there are no inputs."""
         return attributed(self, split, dataset)
 
 
@@ -438,17 +458,6 @@ Sample = Mapping[str, Any]
 missing."""
 
 
-def samples_of(samples: Any) -> list[Sample]:
-    """Returns one sample, or a sequence of samples, as a list. Raises RunError for a sample that is not a mapping."""
-    sample_list = [samples] if isinstance(samples, Mapping) else list(samples)
-    for sample in sample_list:
-        if not isinstance(sample, Mapping):
-            raise RunError(
-                f"a sample must map inputs to values, such as {{'image': 'cat.png'}}, not be a {type(sample).__name__}"
-            )
-    return sample_list
-
-
 def inputs_of_task(run: Run, name: str) -> list[str]:
     """Returns the inputs from which the task `name` predicts, in the order of the model. Inputs that tasks create from
     other inputs are omitted. For a task that generates an item token by token, this item is omitted too, and also the
@@ -468,11 +477,20 @@ def readable(run: Run, tasks: Collection[str]) -> list[str]:
     return [input for input in run.choppers if input in inputs]
 
 
-def check_samples(run: Run, samples: Sequence[Sample], tasks: Collection[str]) -> None:
-    """Raises RunError if a sample has an input that the run does not have, or that none of these tasks reads."""
+def without_targets(run: Run, samples: Samples) -> Samples:
+    """Returns samples without the true values of the run's tasks, which predictions must not read."""
+    names, inputs = names_in(samples), readable(run, run.tasks)
+    targets = {column for task in run.tasks.values() for column in (*task.needs.columns, task.target)}
+    kept = [name for name in names if name in inputs or name not in targets]
+    return Visible(samples, kept) if len(kept) < len(names) else samples
+
+
+def check_samples(run: Run, names: Collection[str], tasks: Collection[str]) -> None:
+    """Raises RunError if one of the names in samples is no input of the run, or an input that none of these tasks
+    reads."""
     inputs, targets = readable(run, tasks), {run.tasks[name].target: name for name in tasks}
     possible = f"possible: {', '.join(inputs)}" if inputs else "it has no other inputs"
-    for name in dict.fromkeys(name for sample in samples for name in sample if name not in inputs):
+    for name in (name for name in names if name not in inputs):
         if name not in run.choppers:
             raise RunError(f"{run.folder} has no input {name!r}; possible: {', '.join(inputs or run.choppers)}")
         if name in targets:
@@ -483,14 +501,17 @@ def check_samples(run: Run, samples: Sequence[Sample], tasks: Collection[str]) -
         raise RunError(f"{run.folder} does not read {name!r} to generate {' and '.join(targets)}; {possible}")
 
 
-def report_missing(run: Run, samples: Sequence[Sample], tasks: Collection[str], say: Callable[[str], None]) -> None:
-    """Call `say` with a message about the inputs that samples lack: `'answer' is generated without image, sound`."""
+def report_missing(
+    run: Run, samples: Sequence[Collection[str]], tasks: Collection[str], say: Callable[[str], None]
+) -> None:  # fmt: skip
+    """Call `say` with a message about the inputs that samples lack: `'answer' is generated without image, sound`.
+    `samples` are the inputs that each sample has."""
     targets_by_lack: dict[tuple[str, str], list[str]] = {}
     for name in tasks:
         task = run.tasks[name]
         inputs = [input for input in inputs_of_task(run, name) if input != task.target]
         verb = "generated" if task.needs.generates or task.needs.refines else "predicted"
-        lacking = Counter(", ".join(input for input in inputs if sample.get(input) is None) for sample in samples)
+        lacking = Counter(", ".join(input for input in inputs if input not in sample) for sample in samples)
         for names, count in lacking.items():
             share = f"{count:,} of {len(samples):,} samples: " if count < len(samples) else ""
             if names:
@@ -499,26 +520,22 @@ def report_missing(run: Run, samples: Sequence[Sample], tasks: Collection[str], 
         say(f"{share}{', '.join(targets)} {'is' if len(targets) == 1 else 'are'} {how} (--input NAME=VALUE)")
 
 
-def memory_split(run: Run, samples: Sequence[Sample], for_prediction: bool = True) -> SampleSplit:
-    """Returns samples in memory as a split with the keys "sample 1", "sample 2", ... A sample maps inputs to raw
-    values.
+def memory_split(run: Run, samples: Samples, for_prediction: bool = True) -> SampleSplit:
+    """Returns samples as a split. A sample maps inputs, and columns with true values, to raw values.
 
     If `for_prediction`, the samples are chopped as for prediction: the text of a mask token is read as this token and
     filled in. Otherwise they are chopped as for training. A sample is bad if every input of the encoder is missing or
     is an empty text. Raises RunError for an input that the run does not have."""
     labels = list(dict.fromkeys(column for task in run.tasks.values() for column in task.needs.columns))
-    if unknown := [name for sample in samples for name in sample if name not in (*run.choppers, *labels)]:
+    if unknown := [name for name in names_in(samples) if name not in (*run.choppers, *labels)]:
         raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
     choppers = prediction_choppers(run) if for_prediction else run.choppers
-    keys = [f"sample {number + 1}" for number in range(len(samples))]
     columns = {name: name for name in run.choppers}
-    split = read_samples(
-        run.config, Listed(keys, samples), "input samples", choppers, lambda text: None, columns, labels
-    )
+    split = read_samples(run.config, samples, "input samples", choppers, lambda text: None, columns, labels)
     encoded = split.inputs.encoded
-    for number, sample in enumerate(samples):
-        values = [sample.get(name) for name in encoded]
-        if encoded and all(isinstance(value, NoneType | str | bytes) and not value for value in values):
+    for number in range(len(samples)) if encoded else ():
+        values = samples.row(number, encoded)
+        if all(isinstance(values.get(name), NoneType | str | bytes) and not values.get(name) for name in encoded):
             split.skipped.bad[number] = f"the encoder has no input: {' or '.join(encoded)} must not be empty"
     return split
 
@@ -532,10 +549,10 @@ def prediction_choppers(run: Run) -> Mapping[str, Chopper]:
     return choppers
 
 
-def check_predicts(run: Run, samples: Sequence[Sample], tasks: Collection[str]) -> None:
+def check_predicts(run: Run, names: Collection[str], tasks: Collection[str]) -> None:
     """Raises RunError if these tasks read no inputs, that is, if they only continue texts. Also raises the errors of
-    `check_samples`."""
-    check_samples(run, samples, tasks)
+    `check_samples` for the names in samples."""
+    check_samples(run, names, tasks)
     if not readable(run, tasks):
         targets = " and ".join(run.tasks[name].target for name in tasks)
         raise RunError(
@@ -545,15 +562,16 @@ def check_predicts(run: Run, samples: Sequence[Sample], tasks: Collection[str]) 
 
 
 def predicted_split(
-    run: Run, samples: Sequence[Sample], tasks: Collection[str], say: Callable[[str], None]
-) -> SampleSplit:
-    """Returns samples in memory as a split for the predictions of these tasks. A sample without any of their inputs is
-    bad. `say` is called with a message about the inputs that the other samples lack."""
+    run: Run, samples: Samples, tasks: Collection[str], say: Callable[[str], None]
+) -> SampleSplit:  # fmt: skip
+    """Returns samples as a split for the predictions of these tasks. A sample without any of their inputs is bad. `say`
+    is called with a message about the inputs that the other samples lack."""
     split, inputs = memory_split(run, samples), readable(run, tasks)
-    for number, sample in enumerate(samples):
-        if all(sample.get(name) is None for name in inputs):
+    inputs_of = {number: present(samples, number, inputs) for number in range(len(samples))}
+    for number, names in inputs_of.items():
+        if names == []:
             split.skipped.bad.setdefault(number, f"it has none of the inputs {', '.join(inputs)}")
-    readable_samples = [sample for number, sample in enumerate(samples) if number not in split.skipped.bad]
+    readable_samples = [names for n, names in inputs_of.items() if names is not None and n not in split.skipped.bad]
     report_missing(run, readable_samples, tasks, say)
     return split
 
@@ -610,46 +628,49 @@ Say = Callable[[str], None]
 
 
 def generated(
-    run: Run, prompts: Prompts, samples: Sequence[Sample], target: str | None, how: Generating, say: Say
-) -> list[Any]:
+    run: Run, prompts: Prompts, samples: Samples, target: str | None, how: Generating, say: Say
+) -> list[Any]:  # fmt: skip
     """Returns one item per sample, or, if no sample has a value, one item per prompt; see `Run.generate`."""
     name, task = generating_task(run, samples, target, say)
-    if not any(samples):
-        prompts, samples = [prompt for prompt in prompts for _ in samples or [{}]], []
-    if not samples and not prompts:
+    if not names_in(samples):
+        prompts, samples = [prompt for prompt in prompts for _ in range(len(samples) or 1)], as_samples([])
+    if not len(samples) and not prompts:
         return []
-    if not samples and continues(run, task):
+    if not len(samples) and continues(run, task):
         return joined(stream_prompts(run.model, name, task, prompts, how, say), len(prompts))
     return generated_items(run, name, prompts, samples, how)
 
 
 def streamed(
-    run: Run, prompts: Prompts, samples: Sequence[Sample], target: str | None, how: Generating, say: Say
-) -> Iterator[list[str]]:
+    run: Run, prompts: Prompts, samples: Samples, target: str | None, how: Generating, say: Say
+) -> Iterator[list[str]]:  # fmt: skip
     """Returns an iterator over lists with the next part of every text, one per sample or per prompt; see
     `Run.stream`."""
     name, task = generating_task(run, samples, target, say)
     if not continues(run, task):
         raise RunError(f"{run.folder} generates complete items of {task.target!r}, which cannot be streamed")
-    if any(samples):
+    if names_in(samples):
         split = memory_split(run, samples)
         indices = sorted(split.all(), key=lambda index: index.number)
         return stream_texts(run.model, name, task, split, indices, replace(how, prompt=one_of(prompts)))
     return stream_prompts(run.model, name, task, prompts, how, say)
 
 
-def generating_task(run: Run, samples: Sequence[Sample], target: str | None, say: Say) -> tuple[str, Task]:
+def generating_task(run: Run, samples: Samples, target: str | None, say: Say) -> tuple[str, Task]:
     """Returns (name, task): the task that generates the input `target`, or, if `target` is None, the first generated
     input that no sample contains. Calls `say` with a message about the inputs that samples lack. Raises RunError if no
     task generates the input, if a sample has an input that the task does not read, or if the task needs an encoder and
     no sample has a value."""
     run.check_heads()
-    name, _ = run.text_task({input for sample in samples for input in sample}, target)
+    names = names_in(samples)
+    name, _ = run.text_task(names, target)
     task = run.tasks[name]
-    check_samples(run, samples, [name])
-    if task.needs.encoder and not any(samples):
+    check_samples(run, names, [name])
+    if task.needs.encoder and not names:
         raise RunError(f"{run.folder} generates {task.target!r} from its other inputs: set them (--input NAME=VALUE)")
-    report_missing(run, samples or [{}], [name], say)
+    inputs = inputs_of_task(run, name)
+    has_inputs = [present(samples, number, inputs) or [] for number in range(len(samples))]
+    report_missing(run, has_inputs or [[]], [name], say)
     return name, task
 
 
@@ -659,17 +680,17 @@ def continues(run: Run, task: Task) -> bool:
     return task.needs.generates and run.choppers[task.target].kind == "text"
 
 
-def generated_items(run: Run, name: str, prompts: Prompts, samples: Sequence[Sample], how: Generating) -> list[Any]:
+def generated_items(run: Run, name: str, prompts: Prompts, samples: Samples, how: Generating) -> list[Any]:
     """Returns the items that the task `name` generates, one per sample in the order of the samples, or, without
     samples, one per prompt. For a task that refines drafts, a prompt becomes a draft: each printed mask (`<|mask|>`) in
     the prompt is a gap, and a prompt without masks is followed by masks. Raises RunError if a sample cannot be read, or
     if there is a prompt for an item that is not a text."""
     task = run.tasks[name]
-    text, count = run.choppers[task.target].kind == "text", len(samples or prompts)
+    text, count = run.choppers[task.target].kind == "text", len(samples) or len(prompts)
     if any(prompts) and not text:
         hint = "; --given FILE --fill POSITIONS keeps a part of an item" if task.needs.refines else ""
         raise RunError(f"--prompt is for texts, but {task.target!r} is not a text{hint}")
-    prompt = one_of(prompts) if samples else None
+    prompt = one_of(prompts) if len(samples) else None
     if any(prompts) and task.needs.refines:
         drafts = [draft_of_prompt(run, task, prompt or "", how.max_tokens) for prompt in prompts]
         how = replace(how, draft=lambda number: drafts[number % len(drafts)])
@@ -678,7 +699,7 @@ def generated_items(run: Run, name: str, prompts: Prompts, samples: Sequence[Sam
     if task.needs.refines and not run.config.on_samples:
         id_lists = generate_unprompted(run.model, name, task, count, how)
     else:
-        split = memory_split(run, samples or [{}] * count)
+        split = memory_split(run, samples if len(samples) else as_samples([{}] * count))
         indices = sorted(split.all(), key=lambda index: index.number)
         by_number = generate_items(run.model, run.tasks, name, split, indices, how)
         if split.skipped.bad:
@@ -753,12 +774,12 @@ def traced_sample(run: Run, sample: Sample | str, task: str | None) -> Trace:
             raise RunError(f"{run.folder} has the inputs {', '.join(run.choppers)}; a sample must be a mapping of them")
         sample = {next(iter(run.choppers)): sample}
     run.check_heads()
-    (sample,) = samples_of(sample)
+    (sample,) = as_samples(sample)
     for name, other in run.tasks.items():
         read = {input: sample[input] for input in inputs_of_task(run, name) if input in sample}
         if other.needs.generates and sample.get(other.target) is None and read:
             sample = {**sample, other.target: run.generate(inputs=read, target=other.target)}
-    split = memory_split(run, [sample], for_prediction=False)
+    split = memory_split(run, as_samples(sample), for_prediction=False)
     return traced_index(run, split, split.all()[0], run.tasks, task)
 
 
@@ -773,9 +794,9 @@ def traced_index(
         return traced(run.model, tasks, batch, precise=run.model(planned(run.model, batch)))
 
 
-def attributed(run: Run, split: str, dataset: Dataset | None) -> dict[str, Attribution]:
+def attributed(run: Run, split: str | Samples, dataset: Dataset | None) -> dict[str, Attribution]:
     """Returns the `Attribution` of each task by task name; see `Run.attribution`."""
-    data = run.open(split, dataset)
+    data = run.open(split, dataset) if isinstance(split, str) else memory_split(run, split, for_prediction=False)
     if data.samples is None:
         raise RunError(f"{run.folder} reads a text corpus: it has no inputs to compare")
     with run.arithmetic():

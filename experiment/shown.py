@@ -19,7 +19,7 @@ from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from .build import build_model, choppers_and_tasks, open_split
-from .run import Run, Sample, memory_split, open_part, traced_index
+from .run import Run, Sample, open_part, traced_index
 from .run_folder import RunError, name_of
 from .settings.config import Config
 
@@ -105,7 +105,7 @@ def trained(run: Run, choice: Choice) -> Shown:
     generated: Mapping[str, str] = {}
     if choice.inputs is not None:
         generated = generated_texts(run, choice.inputs)
-        split: Split = memory_split(run, [{**choice.inputs, **generated}], for_prediction=False)
+        split: Split = run.as_split({**choice.inputs, **generated}, for_prediction=False)
     elif not run.has_dataset:
         raise RunError(f"{run.folder} was imported without data; name a sample: --input NAME=VALUE")
     else:
@@ -126,7 +126,7 @@ def generated_texts(run: Run, inputs: Sample) -> dict[str, str]:
              and task.target not in inputs and run.choppers[task.target].kind == "text"}  # fmt: skip
     if not names:
         return {}
-    split = memory_split(run, [inputs])
+    split = run.as_split(inputs)
     answers = predictions(run, split, split.all()[0])
     texts = {target: short_text(answers[name]) for name, target in names.items() if name in answers}
     return {target: text for target, text in texts.items() if text}

@@ -1,5 +1,5 @@
-"""Writes a configuration as YAML with comments. Both can contain names from the data (classes, columns, files), with any
-characters; they are written so that they remain text."""
+"""Writes a configuration as YAML with comments. Both can contain names from the data (classes, columns, files), with
+any characters; they are written so that they remain text."""
 
 from __future__ import annotations
 

@@ -204,8 +204,8 @@ def test_idx_files_that_are_damaged_are_refused(here):
 
 
 names_of_data = st.text(max_size=12) | st.sampled_from(
-    ["null", "1e3", "yes", "a, b", "a: b", "~", "#x", "2026-01-01", "a\nb: c", "a\x85b: c", "a\u2028b: c", "a\u2029b: c",
-     "a\rb: c", "\x1b[31m", "\ud800", "\u202e", "\ufeff", "'", '"', "{", "- a", "&a", "*a", "!a", "größe", "x" * 200]
+    ["null", "1e3", "yes", "a, b", "a: b", "~", "#x", "2026-01-01", "a\nb: c", "a\x85b: c", "a\u2028b: c",
+     "a\u2029b: c", "a\rb: c", "\x1b[31m", "\ud800", "\u202e", "\ufeff", "'", '"', "{", "- a", "&a", "*a", "!a", "größe", "x" * 200]
 )  # fmt: skip
 """Any names of classes, columns and files."""
 

@@ -2,8 +2,8 @@
 
 Every key of a configuration that accepts free text is read off the signatures (`free_keys`). A case puts one payload
 into one key of a trained run and gives the run to one command; other cases are in `strangers.py`: names in data, shards
-and results, and hard links. `python tests/fuzz/payloads.py` runs all cases, in parts; each adds a row to `benchmarks/results/payloads.jsonl`, so that the same command continues after it was stopped.
-The suite runs a sample.
+and results, and hard links. `python tests/fuzz/payloads.py` runs all cases, in parts; each adds a row to
+`benchmarks/results/payloads.jsonl`, so that the same command continues after it was stopped. The suite runs a sample.
 """
 
 from __future__ import annotations
