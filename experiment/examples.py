@@ -109,11 +109,12 @@ def write_value(value: Any, folder: Path, name: str, channels: Sequence[str] = (
         return f"{name}.wav"
     if isinstance(value, Image.Image):
         return as_picture(value, folder, name)
-    if isinstance(value, Mapping) and value.keys() == {"values", "seconds"}:
-        numbers = np.asarray(value["values"], float).reshape(len(value["seconds"]), -1)
+    if isinstance(value, Mapping) and value.keys() in ({"values", "seconds"}, {"values", "interval"}):
+        numbers = np.asarray(value["values"], float).reshape(len(value["values"]), -1)
+        seconds = value["seconds"] if "seconds" in value else np.arange(len(numbers)) * value["interval"]
         names = channels or [str(number) for number in range(numbers.shape[1])]
         rows = [["" if np.isnan(number) else repr(float(number)) for number in row] for row in numbers]
-        lines = [",".join([repr(float(time)), *row]) for time, row in zip(value["seconds"], rows)]
+        lines = [",".join([repr(float(time)), *row]) for time, row in zip(seconds, rows)]
         write_bytes(folder / f"{name}.csv", "\n".join([",".join(["seconds", *names]), *lines, ""]).encode())
         return f"{name}.csv"
     if isinstance(value, np.ndarray | Tensor | list) and np.asarray(value).ndim:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..data.datasets.table import Table
-from ..data.table_files import moment
+from ..data.table_files import Moments
 from ..files.pictures import picture
 from ..files.writing import write_bytes
 from ..tasks.forecast import Forecast
@@ -43,15 +43,15 @@ class NextSteps:
     """The times of the predicted steps in seconds."""
     units: Mapping[str, str | None]
     """The units of the channels."""
-    dates: bool
-    """Whether the times are seconds since 1970."""
+    moments: Moments
+    """The times of the table as texts."""
 
     def rows(self, with_task: bool) -> list[dict[str, Any]]:
         """Returns one row per channel and step; `with_task`: with the name of the task."""
         baselines = [name for name in ("last_value", "last_period") if name in self.answer]
         return [
             {**({"task": self.task} if with_task else {}),
-             "time": moment(time, self.dates), "step": step + 1, "channel": channel, "value": values[step],
+             "time": self.moments.text(time), "step": step + 1, "channel": channel, "value": values[step],
              "quantiles": {level: levels[step] for level, levels in self.answer["quantiles"][channel].items()},
              **{name: self.answer[name][channel][step] for name in baselines}}
             for channel, values in self.answer["values"].items()
@@ -59,8 +59,10 @@ class NextSteps:
         ]  # fmt: skip
 
     def axis(self, times: Float[np.ndarray, "n"]) -> Any:
-        """Returns times as a picture shows them: as dates if they are dates, else as seconds."""
-        return [datetime.fromtimestamp(time, UTC) for time in times.tolist()] if self.dates else times
+        """Returns times as a picture shows them: as local dates if they are dates, else as seconds."""
+        if not self.moments.dates:
+            return times
+        return [datetime.fromtimestamp(time + (self.moments.offset(time) or 0), UTC) for time in times.tolist()]
 
     def draw(self, channel: str, canvas: Any) -> None:
         """Draws a channel: its last window, and the forecast with its lowest and highest quantile."""
@@ -77,7 +79,7 @@ class NextSteps:
             band = {"color": "C0", "alpha": 0.25, "linewidth": 0, "label": f"quantiles {low} to {high}"}
             canvas.fill_between(times, lowest[:count], highest[:count], **band)
         unit = self.units.get(channel)
-        canvas.set(ylabel=f"{channel} ({unit})" if unit else channel, xlabel="" if self.dates else "seconds")
+        canvas.set(ylabel=f"{channel} ({unit})" if unit else channel, xlabel="" if self.moments.dates else "seconds")
         canvas.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False)
 
 
@@ -108,7 +110,7 @@ def next_steps(
             raise RunError(f"--data {data}: --horizon needs a table (.csv or .parquet)")
         table = table.like(str(path), label=False)
     window = table.latest()
-    row, start, dates = window.row(0), float(window.starts[0]), bool(window.arrays.about["dates"])
+    row = window.row(0)
     columns = run.wiring.columns
     sample = {name: row[columns[name]] for name in run.choppers if row.get(columns[name]) is not None}
     answer = run.predict(sample)
@@ -122,17 +124,17 @@ def next_steps(
             )
         if "error" in of_task:
             raise RunError(f"{window.keys[0]}: {of_task['error']}")
-        values, interval = row[column], table.streams[column].interval
+        values, slots = row[column]["values"], window.slots(column)
         past = {channel: values[:, number] for channel, number in zip(task.channels, task.columns)}
-        end, delay = start + window.size, window.delay(column)
         missing = np.isnan(values[:, task.columns]).mean()
         if missing > NOTED:
             say(f"{missing:.0%} of the measurements of {task.input} in the last window, {window.keys[0]}, are missing")
-        past_times = start + delay + interval * np.arange(len(values))
-        times = end + delay + interval * np.arange(horizon)
+        past_times = window.times_of_slots(0, column, 0, slots)
+        times = window.times_of_slots(0, column, slots, horizon)
         channels = task.chopper.channels
         found.append(
-            NextSteps(task=name, answer=of_task, past=past, past_times=past_times, times=times, dates=dates,
+            NextSteps(task=name, answer=of_task, past=past, past_times=past_times, times=times,
+                      moments=window.moments,
                       units=channels if isinstance(channels, dict) else {})
         )  # fmt: skip
     return found

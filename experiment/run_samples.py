@@ -22,14 +22,14 @@ from .settings.config import Config
 @dataclass(frozen=True)
 class RunSamples(Changed):
     """The samples of a data set by the inputs of a run, with the true values of its tasks: `sources` maps each input,
-    and each data column of a task, to the data column with its value. A value that a sample lacks is absent."""
+    and each data column of a task, to the data column with its value. A value that a sample lacks is None."""
 
     sources: Mapping[str, str]
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
         sources = {name: column for name, column in self.sources.items() if names is None or name in names}
         row = self.samples.row(number, {*sources.values()})
-        return {name: row[column] for name, column in sources.items() if row.get(column) is not None}
+        return {name: row.get(column) for name, column in sources.items()}
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         columns = {self.sources[label] for label in labels if label in self.sources}

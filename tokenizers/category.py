@@ -82,10 +82,10 @@ class CategoryChopper(Chopper):
 
     def decode(self, raw: Any) -> Stream:
         """Returns categories (times, *shape) as int64, with their times if `raw` contains times. `raw` is a number, an
-        array (times, *shape), {"values": array, "seconds": (times,)}, a text that contains a number or a list, or the
-        path or the bytes of a NumPy file (`.npy`). Raises DataError for any other value, for another shape, if there
-        are no time steps, if a category is not a whole number from 0 to `size` - 1, and in the cases of
-        `with_clock`."""
+        array (times, *shape), {"values": array, "seconds": (times,)}, {"values": array, "interval": 0.1}, a text that
+        contains a number or a list, or the path or the bytes of a NumPy file (`.npy`). Raises DataError for any other
+        value, for another shape, if there are no time steps, if a category is not a whole number from 0 to `size`
+        - 1, and in the cases of `with_clock`."""
         raw = as_numbers(raw)
         raw = read_bytes(raw, ITEM) if isinstance(raw, str | os.PathLike) else raw
         raw, seconds = split_clock(read_array(raw, "it") if isinstance(raw, bytes) else raw)

@@ -7,34 +7,54 @@ import io
 import math
 import os
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from pydantic import FiniteFloat, RootModel
+from pydantic import Field, FiniteFloat, RootModel
 from torch import Tensor, nn
 
 from ..files.reading import ITEM, DataError, read_bytes, text_lines
-from ..files.records import VALUES, as_numbers, read_array, read_record
+from ..files.records import VALUES, Record, as_numbers, read_array, read_record
 from ..files.writing import write_json
 from ..models.batch import Chunks
 from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk, Example, Role, readable
-from .media.clock import Clocked, Stream, clock_of, split_clock, with_clock
+from .media.clock import Clocked, Spaced, Stream, clock_of, split_clock, with_clock
 from .media.files import as_tensor
 from .media.relative import relative
 from .media.summaries import span
 
 CLOCK = "seconds"
 """The name of the CSV column with the time of each measurement in seconds."""
-Scales = RootModel[tuple[tuple[FiniteFloat, ...], tuple[FiniteFloat, ...]]]
-"""The assets file `channels.json`: the means of all channels, then their scales, [[0.5, 2.0], [1.0, 3.0]]."""
+Numbers = tuple[FiniteFloat, ...]
+
+
+class Normalisation(Record):
+    """The content of the assets file `channels.json`."""
+
+    mean: Numbers
+    """The means of all channels."""
+    scale: Numbers
+    interval: Annotated[FiniteFloat, Field(gt=0)] | None
+    """The time between two measurements in the training data; None: the data do not contain it."""
+
+
+Stored = RootModel[Normalisation | tuple[Numbers, Numbers]]
+"""The content of `channels.json`, or, in runs of format 2, the means and the scales, [[0.5, 2.0], [1.0, 3.0]]."""
+SAME = 1e-6
+"""Intervals that differ by less than this share are equal."""
+INSPECTED = 64
+"""The number of streams from which the interval is read if no statistics are needed."""
 MAX_NUMBERS = 2**16
 """The maximum number of values per token (channels times `window`)."""
 
@@ -42,8 +62,9 @@ MAX_NUMBERS = 2**16
 @dataclass(frozen=True, kw_only=True)
 class SensorChopper(Chopper):
     """Cuts a stream (times, channels) into windows of `window` measurements. Each window becomes one token, whose
-    coordinate is the time of its last measurement. The times are read from the data (`seconds`). If the data contains
-    no times, there are `rate` measurements per second, the first at 0 seconds.
+    coordinate is the time of its last measurement. The times are read from the data: `seconds`, or a constant
+    `interval`. For data without times, there are `rate` measurements per second, the first at 0 seconds; null: as many
+    as in the training data, and 1 if these have no times either. A `rate` that differs from the data is refused.
 
     `channels` maps the name of each column to its unit or null (`{speed: m/s, lane: null}`), or is the number of
     columns, which are then named 0, 1, ... `categories` maps the names of channels that contain categories to the
@@ -65,13 +86,17 @@ class SensorChopper(Chopper):
 
     axes: ClassVar[tuple[str, ...]] = ("seconds",)
     channels: dict[str, str | None] | int
-    rate: float = 1.0
+    rate: float | None = None
     window: int = 1
     categories: dict[str, int] | None = None
     mean: dict[str, float] | float | None = None
     scale: dict[str, float] | float | None = None
     period: int | None = None
     relative: bool = False
+    interval: float | None = field(default=None, kw_only=False)
+    """The time between two measurements in the training data; None: the data do not contain it."""
+    is_old: bool = field(default=False, kw_only=False)
+    """Whether the run has format 2, which ignored the interval of the data: `interval` is used for all data."""
 
     def __post_init__(self):
         if not self.channels or (isinstance(self.channels, int) and self.channels < 1):
@@ -80,8 +105,10 @@ class SensorChopper(Chopper):
         if count * self.window > MAX_NUMBERS:
             sizes = f"{count:,} times {self.window:,}"
             raise ValueError(f"the number of channels times window must be at most {MAX_NUMBERS:,}, not {sizes}")
-        if self.rate <= 0 or self.window < 1:
-            raise ValueError(f"rate must be more than 0 and window at least 1, not {self.rate} and {self.window}")
+        if self.rate is not None and not 0 < self.rate < math.inf:
+            raise ValueError(f"rate must be more than 0, not {self.rate}")
+        if self.window < 1:
+            raise ValueError(f"window must be at least 1, not {self.window}")
         if self.period is not None and self.period < 1:
             raise ValueError(f"period must be at least 1 measurement, not {self.period}")
         options = {
@@ -107,6 +134,11 @@ class SensorChopper(Chopper):
     def needs_whole(self) -> bool:
         return self.relative
 
+    @property
+    def per_second(self) -> float:
+        """The number of measurements per second in data without times."""
+        return self.rate or (1 / self.interval if self.interval else 1.0)
+
     def by_channel(self, option: Literal["mean", "scale"]) -> dict[str, float]:
         """Returns the `mean` or the `scale` by channel name, without the channels for which the option is not set."""
         setting = getattr(self, option)
@@ -114,11 +146,12 @@ class SensorChopper(Chopper):
 
     def decode(self, raw: Any) -> Stream:
         """Returns the stream (times, channels), with its times if `raw` contains times. `raw` is a number, an array
-        (times, channels) or (times,), {"values": array, "seconds": (times,)}, a text that contains a number or a list,
-        or the path or the bytes of a file (NumPy's `.npy`, or CSV). The header of a CSV names a column for each
-        channel, in any order. A column `seconds` contains the times, unless it is a channel. Other columns are ignored.
-        Empty fields and infinite values become NaN. Raises DataError for any other value, without measurements, for a
-        category out of range, and in the cases of `with_clock`."""
+        (times, channels) or (times,), {"values": array, "seconds": (times,)}, {"values": array, "interval": 0.1}, a
+        text that contains a number or a list, or the path or the bytes of a file (NumPy's `.npy`, or CSV). The header
+        of a CSV names a column for each channel, in any order. A column `seconds` contains the times, unless it is a
+        channel. Other columns are ignored. Empty fields and infinite values become NaN. Raises DataError for any other
+        value, without measurements, for a category out of range, for an interval that differs from `rate`, and in the
+        cases of `split_clock` and `with_clock`."""
         raw = as_numbers(raw)
         if isinstance(raw, str | os.PathLike):
             content = read_bytes(raw, ITEM)
@@ -141,11 +174,19 @@ class SensorChopper(Chopper):
             column = values[:, self.names.index(name)]
             if not (column.isnan() | ((column >= 0) & (column < count) & (column == column.round()))).all():
                 raise DataError(f"channel {name!r} must hold whole numbers from 0 to {count - 1}")
+        if isinstance(seconds, float):
+            if self.is_old:
+                seconds = 1 / self.per_second
+            elif self.rate is not None and abs(self.rate * seconds - 1) > SAME:
+                raise DataError(
+                    f"rate: {self.rate:g} measurements per second differ from the data, in which two measurements are "
+                    f"{seconds:.7g} s apart ({1 / seconds:.7g} per second); remove rate"
+                )
         return with_clock(values.masked_fill(values.isinf(), math.nan), seconds)
 
     def summary(self, raws: Sequence[Any]) -> str:
         streams = list(readable(raws, self.decode, "stream", "in the samples"))
-        values = torch.cat([clock_of(stream, self.rate)[0] for stream in streams])
+        values = torch.cat([clock_of(stream, self.per_second)[0] for stream in streams])
         missing = f", {values.isnan().float().mean():.1%} of the values are missing" * bool(values.isnan().any())
         lengths = span((len(stream) for stream in streams), "measurement(s)")
         tokens = span((self.count(stream) for stream in streams), "token(s)")
@@ -177,15 +218,21 @@ class SensorChopper(Chopper):
         return (rows[:, :-1], rows[:, -1]) if has_clock else (rows, None)
 
     def fit(self, items: Callable[[], Iterable], role: Role) -> SensorChopper:
-        """Returns the chopper with a mean and a scale for every channel. Values that the YAML does not set are the mean
-        and std of the training streams, without missing values. Streams that cannot be read are skipped. If the YAML
-        sets the mean and scale of all channels, no stream is read. Otherwise raises ValueError if no stream can be
-        read, or if a channel has no values."""
+        """Returns the chopper with a mean and a scale for every channel, and with the most frequent interval of the
+        data. Values that the YAML does not set are the mean and std of the training streams, without missing values.
+        Streams that cannot be read are skipped. If the YAML sets the mean and scale of all channels, only INSPECTED
+        streams are read, for their interval. Otherwise raises ValueError if no stream can be read, or if a channel has
+        no values."""
+        intervals: Counter[float | None] = Counter()
         if all(self.by_channel(option).keys() >= {*self.names} for option in ("mean", "scale")):
-            return self
+            for raw in islice(items(), INSPECTED):
+                with suppress(ValueError, TypeError):  # it is reported when the sample is read
+                    intervals[interval_of(self.decode(raw))] += 1
+            return self.with_interval(intervals)
         count, total, squares = (torch.zeros(len(self.names), dtype=torch.float64) for _ in range(3))
         for stream in readable(items(), self.decode, "stream", "in the training data"):
-            values = clock_of(stream, self.rate)[0].double()
+            intervals[interval_of(stream)] += 1
+            values = clock_of(stream, self.per_second)[0].double()
             count += (~values.isnan()).sum(0)
             total += values.nan_to_num().sum(0)
             squares += values.nan_to_num().square().sum(0)
@@ -195,18 +242,26 @@ class SensorChopper(Chopper):
         std = (squares / count - mean**2).clamp(min=0).sqrt()
         std = torch.where(std > 1e-8, std, torch.ones_like(std))
         mean, std = (dict(zip(self.names, values.tolist())) for values in (mean, std))
-        return replace(self, mean=mean | self.by_channel("mean"), scale=std | self.by_channel("scale"))
+        fitted = replace(self, mean=mean | self.by_channel("mean"), scale=std | self.by_channel("scale"))
+        return fitted.with_interval(intervals)
+
+    def with_interval(self, intervals: Counter[float | None]) -> SensorChopper:
+        """Returns the chopper with the most frequent of the intervals of streams; None: streams without an interval."""
+        return replace(self, interval=intervals.most_common(1)[0][0] if intervals else None)
 
     def save(self, folder: Path) -> None:
-        write_json(folder / "channels.json", self._normalisation)
+        mean, scale = self._normalisation
+        write_json(folder / "channels.json", {"mean": mean, "scale": scale, "interval": self.interval})
 
     def load(self, folder: Path, role: Role) -> SensorChopper:
-        file = folder / "channels.json"
-        mean, std = read_record(file, Scales).root
-        if not len(mean) == len(std) == len(self.names):
-            lengths = f"{len(mean)} and {len(std)} numbers"
+        file, stored = folder / "channels.json", read_record(folder / "channels.json", Stored).root
+        is_old = not isinstance(stored, Normalisation)
+        mean, scale, interval = (*stored, 1 / (self.rate or 1.0)) if is_old else vars(stored).values()
+        if not len(mean) == len(scale) == len(self.names):
+            lengths = f"{len(mean)} and {len(scale)} numbers"
             raise DataError(f"{file}: it contains {lengths}, but there are {len(self.names)} channels")
-        return replace(self, mean=dict(zip(self.names, mean)), scale=dict(zip(self.names, std)))
+        by_channel = {"mean": dict(zip(self.names, mean)), "scale": dict(zip(self.names, scale))}
+        return replace(self, **by_channel, interval=interval, is_old=is_old)
 
     @property
     def _normalisation(self) -> tuple[list[float], list[float]]:
@@ -225,10 +280,15 @@ class SensorChopper(Chopper):
         mean, std = map(torch.tensor, self._normalisation)
         categorical = torch.tensor([name in (self.categories or {}) for name in self.names])
         padded = torch.full((count * self.window, len(self.names)), math.nan)
-        values, seconds = clock_of(item, self.rate)
+        values, seconds = clock_of(item, self.per_second)
         padded[: len(item)] = torch.where(categorical, values, (values - mean) / std)
         last = torch.arange(1, count + 1) * self.window - 1
-        times = seconds[last.clamp(max=len(item) - 1)] if isinstance(item, Clocked) else last.float() / self.rate
+        if interval := interval_of(item):
+            times = last.float() * interval
+        elif isinstance(item, Clocked):
+            times = seconds[last.clamp(max=len(item) - 1)]
+        else:
+            times = last.float() / self.per_second
         return Chunk(rearrange(padded, "(t w) c -> t (w c)", w=self.window), count, times[:, None])
 
     @property
@@ -246,13 +306,14 @@ class SensorChopper(Chopper):
     def draw(self, canvas: Any, item: Stream) -> None:
         """Draws every channel over time, and lines where windows begin. More than 12 channels are drawn as an image. A
         single measurement of more than one channel is drawn as a line over the channels."""
-        values, seconds = clock_of(item, self.rate)
+        values, seconds = clock_of(item, self.per_second)
         if len(item) == 1 and len(self.names) > 1:
             canvas.plot(values[0].numpy(), marker=".")
             canvas.set(xlabel="channel", ylabel="value")
             return
         if len(self.names) > 12:
-            extent = (float(seconds[0]), float(seconds[-1]) + 1 / self.rate, 0, len(self.names))
+            step = interval_of(item) or 1 / self.per_second
+            extent = (float(seconds[0]), float(seconds[-1]) + step, 0, len(self.names))
             canvas.imshow(values.T.numpy(), aspect="auto", origin="lower", extent=extent)
             canvas.set(xlabel="seconds", ylabel="channel")
             return
@@ -263,6 +324,11 @@ class SensorChopper(Chopper):
             canvas.axvline(first, color="gray", linewidth=0.5)
         canvas.set(xlabel="seconds")
         canvas.legend(fontsize=7)
+
+
+def interval_of(stream: Stream) -> float | None:
+    """Returns the time between two measurements of a stream, if the data contain it and it is constant."""
+    return stream.interval if isinstance(stream, Spaced) else None
 
 
 class SensorTokenizer(nn.Module):

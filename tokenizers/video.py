@@ -64,13 +64,15 @@ class VideoChopper(Chopper):
     def decode(self, raw: Any) -> Frames | Clocked:
         """Returns the frames (frames, channels, height, width), resized to `size`, with their times if `raw` contains
         times. `raw` is a uint8 array (frames, height, width[, channels]), a sequence of images, the path or the bytes
-        of such an array (`.npy`) or of an animation (GIF, WebP, APNG), or {"values": frames, "seconds": (frames,)}.
-        Raises ValueError for any other value, if there are no frames, if frames differ in size or cannot be read, and
-        in the cases of `with_clock`."""
+        of such an array (`.npy`) or of an animation (GIF, WebP, APNG), {"values": frames, "seconds": (frames,)}, or
+        {"values": frames, "interval": 0.1}. Raises ValueError for any other value, if there are no frames, if frames
+        differ in size or cannot be read, and in the cases of `with_clock`."""
         if isinstance(raw, Clocked):
             return raw
         raw, seconds = split_clock(raw)
         frames = self._frames(raw)
+        if isinstance(seconds, float):  # an interval
+            seconds = torch.arange(len(frames)) * seconds
         return with_clock(
             frames, None if seconds is None else as_tensor(seconds, "the clock").flatten()[: self.longest]
         )

@@ -21,9 +21,10 @@ from ..files.writing import delete, flush, make_folder, partial_name, write_json
 from ..files.writing import sweep as sweep_files
 from .early_stop import Patience
 
-FORMAT, OLDEST = 2, 2
+FORMAT, OLDEST = 3, 2
 """The number of the format that is written, and of the oldest format that is read. A version that writes format 3 or a
-later format will also read the preceding format."""
+later format will also read the preceding format. In format 2, the tokenizer `sensor` ignored the interval of the data,
+and its `rate` was 1 by default."""
 READERS = {1: "an unreleased chopmix from before November 2026"}
 """Maps the number of an older format to the versions of chopmix that read it."""
 

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ...data.table_clock import measured_interval, median_step
+from ...data.table_files import check_increasing, column_names, parts_of, times_of
+from ...data.table_streams import duration
 from ..run_folder import RunError
 from .start import TARGETS, Start, advice, classes_line, classification, is_number, model_of, training_of
 
@@ -28,18 +31,19 @@ MOST_CLASSES = 30
 @dataclass(frozen=True)
 class Found:
     """What was found in a table: the values of its first rows by column, the column of times, the number of rows, the
-    median time between two rows in seconds, the column of classes (if there is one), and the channels."""
+    time between two rows in seconds, the column of classes (if there is one), and the channels."""
 
     columns: Mapping[str, Sequence[Any]]
     time: str
     rows: int
     step: float
+    """The time between two rows: the median, or the interval of an evenly spaced table."""
     label: str | None
     channels: list[str]
     unused: list[str]
     """Columns that are neither numbers, nor classes, nor the time."""
     regular: bool
-    """Whether almost all rows follow the row before them after the median time."""
+    """Whether the rows are evenly spaced, perhaps with jitter and missing rows."""
     times: Sequence[float]
     """The times of all rows in seconds."""
 
@@ -60,8 +64,6 @@ class Found:
 def inspected(path: Path) -> Found:
     """Returns what is in a table. Raises DataError or RunError if it cannot be read, or if it has no column of times or
     no channel."""
-    from ...data.table_files import column_names, parts_of, times_of
-
     names = column_names(path)
     columns: dict[str, list[Any]] = {name: [] for name in names}
     for batch in parts_of(path, names[0], {}, names[1:]):
@@ -70,14 +72,10 @@ def inspected(path: Path) -> Found:
         if len(columns[names[0]]) > MOST_ROWS:
             break
     time = next((name for name in names if name.lower() in TIMES), names[0])
-    parts = [times_of(batch.column(time), time, path, 0)[0] for batch in parts_of(path, time, {}, [])]
-    seconds = np.concatenate([np.empty(0), *parts])
+    seconds = times_in(path, time)
     if len(seconds) < 2:
         raise RunError(f"{path} has {len(seconds)} rows; at least two are needed")
-    if (np.diff(seconds) <= 0).any():
-        at = int(np.flatnonzero(np.diff(seconds) <= 0)[0]) + 2
-        raise RunError(f"{path}, row {at:,}: the time in column {time!r} is not after that of the row before it")
-    step = float(np.median(np.diff(seconds)))
+    interval = measured_interval(seconds, default_rows(len(seconds)))
     numeric = [name for name in names if name != time and mostly_numbers(columns[name])]
     texts = [name for name in names if name not in (time, *numeric) and 2 <= len(known(columns[name])) <= MOST_CLASSES]
     whole = [name for name in numeric if name.lower() in TARGETS and len(known(columns[name])) <= MOST_CLASSES]
@@ -86,8 +84,20 @@ def inspected(path: Path) -> Found:
     if not channels:
         raise RunError(f"{path} has no column of numbers except the time; its columns are {', '.join(names)}")
     unused = [name for name in names if name not in (time, label, *channels)]
-    regular = bool((np.abs(np.diff(seconds) - step) <= 0.01 * step).mean() > 0.95)
-    return Found(columns, time, len(seconds), step, label, channels, unused, regular, seconds)
+    step = interval or median_step(seconds)
+    return Found(columns, time, len(seconds), step, label, channels, unused, interval is not None, seconds)
+
+
+def times_in(path: Path, time: str) -> np.ndarray:
+    """Returns the times of all rows in seconds. Raises DataError if they do not increase."""
+    parts, rows, previous = [np.empty(0)], 0, -np.inf
+    for batch in parts_of(path, time, {}, []):
+        times = times_of(batch.column(time), time, path, rows)
+        check_increasing(times, time, path, rows, previous)
+        parts.append(times.seconds)
+        rows += len(times.seconds)
+        previous = times.seconds[-1] if len(times.seconds) else previous
+    return np.concatenate(parts)
 
 
 def table(path: Path, encoder: str | None = None) -> Start:
@@ -139,8 +149,8 @@ def table(path: Path, encoder: str | None = None) -> Start:
                **(plan.options if plan and name == target else {"position": None})}
         for name, (columns, _) in streams.items()
     }  # fmt: skip
-    most = rows if found.regular else found.most_rows(window)
-    tokens = sum(int(np.ceil(most * share / (plan.token if plan and name == target else 1))) + 1
+    most = found.most_rows(window)
+    tokens = sum((rows // plan.token if plan and name == target else int(np.ceil(most * share))) + 1
                  for name, (_, share) in streams.items())  # fmt: skip
     return Start(
         question=question, inputs=inputs, model=model_of(tokens + 1, samples, attention=attention), tasks=tasks,
@@ -206,11 +216,3 @@ def streams_of(columns: Mapping[str, Sequence[Any]], step: float) -> dict[str, t
         share = float(np.mean([value not in (None, "") for value in columns[names[0]]]))
         streams["sensor" if len(groups) == 1 else f"sensor_{number}"] = names, share
     return streams
-
-
-def duration(seconds: float) -> str:
-    """Returns a duration as the data set `table` reads it: `5 s`, `250 ms`, `12 h`."""
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0)):
-        if seconds >= size and abs(seconds / size - round(seconds / size, 2)) < 1e-9:
-            return f"{seconds / size:g} {unit}"
-    return f"{seconds * 1000:g} ms"

@@ -138,8 +138,12 @@ def _begin_run_config(document: Document, folder: Path) -> None:
     """Check and remove the format number in the configuration of a run. Set `out` to the run's folder, since the run
     may have been moved, or to None if the configuration was read from a file that is not named `config.yaml`. Raises
     ConfigError if this version of chopmix does not read the format."""
-    if problem := other_format(document.tree.pop("format", 1)):
+    if problem := other_format(number := document.tree.pop("format", 1)):
         raise ConfigError(document.file, [Problem((), problem)])
+    inputs = document.tree.get("inputs")
+    for part in inputs.values() if number == 2 and isinstance(inputs, dict) else ():
+        if isinstance(part, dict) and part.get("use") == "sensor" and part.get("rate") == 1:
+            del part["rate"]  # the default of format 2
     document.tree["out"] = str(folder) if Path(document.file).name == "config.yaml" else None
 
 

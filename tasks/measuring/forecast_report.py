@@ -68,7 +68,8 @@ class ForecastReporter(Reporter):
         columns = ["channel", "step", "samples", *errors, *quantiles]
         rows, lines, pictures = [], [], []
         for index, channel in enumerate(self.channels):
-            by_step = {key: self.errors[key][index] / np.maximum(self.known[index], 1) for key in self.keys}
+            known = np.where(self.known[index] > 0, self.known[index], np.nan)  # a step without values is not drawn
+            by_step = {key: self.errors[key][index] / known for key in self.keys}
             rows += [self.row(index, step) for step in (slice(None), *range(self.scale.shape[1]))]
             best = min((key for key in self.keys if key != "values"), key=lambda key: self.errors[key][index].sum())
             ratio = divided(self.errors["values"][index].sum(), self.errors[best][index].sum())
@@ -96,7 +97,8 @@ class ForecastReporter(Reporter):
 
 
 def draw_steps(errors: Mapping[str, Float[np.ndarray, "h"]], canvas: Any) -> None:
-    """Draws the mean absolute errors of the forecast and of the baselines by the number of steps ahead."""
+    """Draws the mean absolute errors of the forecast and of the baselines by the number of steps ahead. A step without
+    values (NaN) is a gap in the lines."""
     for key, values in errors.items():
         steps, style = range(1, len(values) + 1), "-" if key == "values" else "--"
         canvas.plot(steps, values, style, marker="." if len(values) < 100 else None, label=LABELS[key])

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 import numpy as np
 import pytest
 from chopmix.commands.cli import main
-from chopmix.data.datasets.table import Table, TableLabel, TableStream, seconds_of
+from chopmix.data.datasets.table import Table
 from chopmix.data.division import Division
-from chopmix.experiment.new.table import duration
+from chopmix.data.table_streams import TableLabel, TableStream, duration, seconds_of
 from chopmix.files.reading import DataError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,14 +61,15 @@ def test_windows_have_their_measurements(tmp_path, ending):
     samples = table(write(tmp_path, log(), ending)).read(str(tmp_path / f"log{ending}"))
     assert len(samples) == 39 and samples.keys[:2] == ["0 s to 1.9 s", "1 s to 2.9 s"]
     row = samples[3]  # from 3 to 5 seconds
-    assert row["fast"].shape == (20, 2) and row["fast"][:, 0].tolist() == list(range(30, 50))
-    assert np.flatnonzero(np.isnan(row["fast"][:, 1])).tolist() == [n - 30 for n in range(30, 50) if n % 7 == 0]
+    fast = row["fast"]["values"]
+    assert row["fast"]["interval"] == 0.1 and fast.shape == (20, 2) and fast[:, 0].tolist() == list(range(30, 50))
+    assert np.flatnonzero(np.isnan(fast[:, 1])).tolist() == [n - 30 for n in range(30, 50) if n % 7 == 0]
     assert row["slow"]["values"][:, 0].tolist() == [6, 7, 8, 9]
     np.testing.assert_allclose(row["slow"]["seconds"], [0, 0.5, 1, 1.5], atol=1e-9)
     assert row["camera"] == tmp_path / "40.png" and row["state"] == "a" and samples[2]["state"] == "b"
     assert samples.row(3, ("state",)) == {"state": "a"}
     copy = pickle.loads(pickle.dumps(samples))
-    assert np.array_equal(copy[3]["fast"], row["fast"], equal_nan=True) and len(pickle.dumps(samples)) < 2000
+    assert np.array_equal(copy[3]["fast"]["values"], fast, equal_nan=True) and len(pickle.dumps(samples)) < 2000
     assert samples.fingerprint() == copy.fingerprint() != samples.select([0]).fingerprint()
 
 
@@ -133,7 +134,10 @@ def test_dates_are_times(tmp_path):
     ("change", "message"),
     [
         (lambda rows: rows[5].update(time=0.1), r"row 6: the time 0.1 s is not after that of the row before it, 0.4 s"),
-        (lambda rows: rows[5].update(time=rows[4]["time"]), "row 6: the time 0.4 s is not after"),
+        (
+            lambda rows: rows[5].update(time=rows[4]["time"]),
+            "row 6: the time 0.4 s is equal to that of the row before it; put the values of",
+        ),
         (lambda rows: rows[5].update(time=None), "row 6: there is no time in column 'time'"),
         (lambda rows: rows[5].update(x="much"), r"log.csv, line 7: column .x. must have numbers, not .much."),
         (lambda rows: [row.pop("t") for row in rows], "has no column 't'; possible: time, x, y, camera, state"),
@@ -183,7 +187,7 @@ def test_a_changed_table_is_prepared_again(tmp_path):
     write(tmp_path, rows)
     os.utime(path, (2, 2))
     second = table(path).opened("train")
-    assert first.fingerprint() != second.fingerprint() and second[0]["fast"][3, 0] == 1000
+    assert first.fingerprint() != second.fingerprint() and second[0]["fast"]["values"][3, 0] == 1000
 
 
 def test_a_sensor_log_trains_from_a_yaml(tmp_path, capsys):
@@ -221,7 +225,7 @@ out: {tmp_path}/run
 def test_a_damaged_prepared_table_is_prepared_again(tmp_path, damage):
     path = write(tmp_path, log())
     samples = table(path).read(path)
-    keys, values = list(samples.keys), samples[3]["fast"].copy()
+    keys, values = list(samples.keys), samples[3]["fast"]["values"].copy()
     (folder,) = (tmp_path / "cache" / "tables").iterdir()
     file = folder / ("about.json" if damage == "about" else "stream-0.npy")
     if damage == "folder":
@@ -233,7 +237,7 @@ def test_a_damaged_prepared_table_is_prepared_again(tmp_path, damage):
         file.write_bytes(file.read_bytes()[:200])
     again = table(path).read(path)
     assert again.keys == keys
-    np.testing.assert_array_equal(again[3]["fast"], values)
+    np.testing.assert_array_equal(again[3]["fast"]["values"], values)
 
 
 def test_a_prepared_table_that_disappears_is_named_in_another_process(tmp_path):

@@ -180,8 +180,8 @@ def test_a_checkpoint_of_another_format_is_not_taken_for_damaged(tiny):
     assert main(["train", str(file)]) == 0
     run = load_config(file).out
     for found, message in (
-        (None, "has format 1, which an unreleased chopmix .* reads; this version reads format 2"),
-        (9, "has format 9, which a newer chopmix reads; this version reads format 2"),
+        (None, "has format 1, which an unreleased chopmix .* reads; this version reads formats 2 to 3"),
+        (9, "has format 9, which a newer chopmix reads; this version reads formats 2 to 3"),
     ):
         for state in run.glob("checkpoints/*/state.json"):
             kept = {**json.loads(state.read_text()), "format": found}
@@ -191,6 +191,8 @@ def test_a_checkpoint_of_another_format_is_not_taken_for_damaged(tiny):
         with pytest.raises(FormatError, match=message):
             newest_valid(run, print)
     assert not list(run.glob("checkpoints/damaged-*")) and not issubclass(FormatError, CheckpointError)
-    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("format: 2", "format: 3"))
-    with pytest.raises(ConfigError, match="has format 3, which a newer chopmix reads; this version reads format 2"):
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("format: 3", "format: 4"))
+    with pytest.raises(
+        ConfigError, match="has format 4, which a newer chopmix reads; this version reads formats 2 to 3"
+    ):
         read_config(run)

@@ -18,9 +18,9 @@ import yaml
 from checkout import CONFIGS, ROOT
 from chopmix.commands.cli import main
 from chopmix.data.datasets.idx import Idx
+from chopmix.data.table_streams import duration
 from chopmix.experiment.new.commented import commented
 from chopmix.experiment.new.images import image_sizes
-from chopmix.experiment.new.table import duration
 from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.document import read_yaml
 from chopmix.experiment.shipped import listed, names, needed_by
@@ -205,7 +205,8 @@ def test_idx_files_that_are_damaged_are_refused(here):
 
 names_of_data = st.text(max_size=12) | st.sampled_from(
     ["null", "1e3", "yes", "a, b", "a: b", "~", "#x", "2026-01-01", "a\nb: c", "a\x85b: c", "a\u2028b: c",
-     "a\u2029b: c", "a\rb: c", "\x1b[31m", "\ud800", "\u202e", "\ufeff", "'", '"', "{", "- a", "&a", "*a", "!a", "größe", "x" * 200]
+     "a\u2029b: c", "a\rb: c", "\x1b[31m", "\ud800", "\u202e", "\ufeff", "'", '"', "{", "- a", "&a", "*a", "!a",
+     "größe", "x" * 200]
 )  # fmt: skip
 """Any names of classes, columns and files."""
 
@@ -280,4 +281,7 @@ def test_what_new_chose_is_said(tmp_path, monkeypatch, capsys):
     assert "empty.csv has 0 rows; at least two are needed" in capsys.readouterr().err
     (tmp_path / "back.csv").write_text("time,x\n0,1\n2,1\n1,1\n")
     assert main(["new", "table", "back.csv"]) == 2
-    assert "back.csv, row 3: the time in column 'time' is not after" in capsys.readouterr().err
+    assert (
+        "back.csv, row 3: the time 1 s is not after that of the row before it, 2 s; sort the table"
+        in capsys.readouterr().err
+    )

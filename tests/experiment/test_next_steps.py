@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chopmix.commands.cli import main
-from chopmix.data.datasets.table import Table, TableStream, in_time
+from chopmix.data.datasets.table import Table, in_time
+from chopmix.data.table_streams import TableStream
 from chopmix.experiment.next_steps import next_commands, program
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
@@ -76,13 +77,13 @@ def test_the_future_is_the_time_after_the_window(here):
     samples = table("log.csv").read("log.csv")
     temps = [float(line.split(",")[1]) for line in lines(500)[1:]]
     row = samples[10]
-    np.testing.assert_allclose(row["air"][:, 0], temps[10:34], rtol=1e-6)
+    np.testing.assert_allclose(row["air"]["values"][:, 0], temps[10:34], rtol=1e-6)
     np.testing.assert_allclose(row["air_future"][:, 0], temps[34:42], rtol=1e-6)
     partial, none = samples[len(samples) - 4]["air_future"], samples[len(samples) - 1]["air_future"]
     assert np.isnan(partial[:, 0]).tolist() == [False] * 3 + [True] * 5 and none is None
     assert samples.row(3, ("air",)).keys() == {"air"}
     latest = table("log.csv").latest()
-    np.testing.assert_allclose(latest[0]["air"][:, 0], temps[-24:], rtol=1e-6)
+    np.testing.assert_allclose(latest[0]["air"]["values"][:, 0], temps[-24:], rtol=1e-6)
     assert len(latest) == 1 and latest[0]["air_future"] is None and latest.fingerprint() != samples.fingerprint()
 
 
@@ -202,7 +203,7 @@ def test_slots_of_a_finer_table_are_evenly_spaced(here, minutes):
     Path("ramp.csv").write_text(ramp(minutes))
     samples, last = table("ramp.csv").read("ramp.csv"), 1 - minutes / 60
     row = samples[5]
-    np.testing.assert_allclose(row["air"][:, 0], 5 + last + np.arange(24), atol=1e-4)
+    np.testing.assert_allclose(row["air"]["values"][:, 0], 5 + last + np.arange(24), atol=1e-4)
     np.testing.assert_allclose(row["air_future"][:, 0], 29 + last + np.arange(8), atol=1e-4)
     assert main(["predict", "runs/x", "--horizon", "2", "--data", "ramp.csv", "--output", "r.csv", "--overwrite"]) == 0
     rows = list(read_rows(Path("r.csv")))

@@ -151,8 +151,8 @@ def test_a_part_that_changed_or_is_of_another_format_is_told(runs, tmp_path, cap
     told = "assets/image (a vocabulary, or a run used as a part) changed since the checkpoint of step 3 was written"
     with pytest.raises(RunError, match=re.escape(told)):
         load_run(tmp_path / "run")
-    (kept / "config.yaml").write_text((kept / "config.yaml").read_text().replace("format: 2", "format: 3"))
-    with pytest.raises(ConfigError, match="image/run/config.yaml +has format 3, which a newer chopmix reads"):
+    (kept / "config.yaml").write_text((kept / "config.yaml").read_text().replace("format: 3", "format: 4"))
+    with pytest.raises(ConfigError, match="image/run/config.yaml +has format 4, which a newer chopmix reads"):
         load_run(tmp_path / "run")
 
 

@@ -1,5 +1,6 @@
 """Sensors: windows with their time, missing values that are not zero, categories, files that are said to be wrong."""
 
+import json
 import math
 import time
 from dataclasses import replace
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from chopmix.data.datasets.driving import RANGES, Driving
+from chopmix.files.reading import DataError
 from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.chopping.packing import pack
 from chopmix.tokenizers.sensor import SensorChopper, SensorTokenizer
@@ -130,3 +132,64 @@ def test_many_channels_are_looked_up_by_name_in_no_time():
     chopper = SensorChopper(channels=2**16, mean=0, scale=1)
     assert len(chopper.names) == 2**16 and chopper.by_channel("mean")["65535"] == 0
     assert time.process_time() - start < 5
+
+
+def stream(count: int, interval: float | None = None, channels: int = 1):
+    values = np.random.default_rng(0).normal(size=(count, channels)).astype(np.float32)
+    return values if interval is None else {"values": values, "interval": interval}
+
+
+@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize("interval", [0.05, 3600.0, 1])
+def test_the_interval_of_the_data_gives_the_times_of_the_tokens(window, interval):
+    """As `rate` does for data without times; also in the mixture of a table and plain arrays."""
+    chopper = SensorChopper(channels=1, window=window, mean=0, scale=1)
+    chunk = chopper.chop(chopper.decode(stream(10, interval)))
+    plain = SensorChopper(channels=1, window=window, mean=0, scale=1, rate=1 / interval)
+    expected = plain.chop(plain.decode(stream(10)))
+    torch.testing.assert_close(chunk.coordinates, expected.coordinates)
+    assert torch.equal(chunk.values, expected.values) or chunk.values.isnan().any()
+    ends = np.minimum(np.arange(1, chunk.count + 1) * window - 1, chunk.count * window - 1) * interval
+    np.testing.assert_allclose(chunk.coordinates[:, 0], ends, rtol=1e-6)
+
+
+def test_a_rate_that_differs_from_the_data_is_refused():
+    for rate, interval in ((20.0, 0.05), (1 / 3600, 3600.0), (29.97, 1 / 29.97)):
+        SensorChopper(channels=1, rate=rate).decode(stream(4, interval))
+    told = "rate: 1 measurements per second differ from the data, in which two measurements are 0.05 s apart .20 per"
+    with pytest.raises(DataError, match=told):
+        SensorChopper(channels=1, rate=1).decode(stream(4, 0.05))
+    with pytest.raises(ValueError, match="no stream of the training data can be read; first error: rate: 1 "):
+        SensorChopper(channels=1, rate=1).fit(lambda: [stream(4, 0.05)], Role())
+    for wrong in (0, -1, math.inf, math.nan, "1", True):
+        with pytest.raises(DataError, match="the interval of a stream must be a positive number of seconds, not"):
+            SensorChopper(channels=1).decode({"values": [1.0], "interval": wrong})
+    with pytest.raises(
+        DataError, match="a stream with times needs 'values' and 'seconds' or 'interval'; 'seconds' is m"
+    ):
+        SensorChopper(channels=1).decode({"values": [1.0]})
+
+
+@pytest.mark.parametrize("given", [{}, {"mean": 0, "scale": 1}])
+def test_plain_values_have_the_interval_of_the_training_data(tmp_path, given):
+    """Which is stored with the run; a table of another interval keeps its own times."""
+    fitted = SensorChopper(channels=1, **given).fit(lambda: [stream(6, 0.5), stream(6, 0.5), stream(4, 2.0)], Role())
+    fitted.save(tmp_path)
+    loaded = SensorChopper(channels=1, **given).load(tmp_path, Role())
+    assert loaded.interval == 0.5 and loaded.rate is None and not loaded.is_old
+    assert loaded.chop(loaded.decode(stream(3))).coordinates[:, 0].tolist() == [0, 0.5, 1]
+    assert loaded.chop(loaded.decode(stream(3, 2.0))).coordinates[:, 0].tolist() == [0, 2, 4]
+    without = SensorChopper(channels=1, **given).fit(lambda: [stream(6)], Role())
+    assert without.interval is None and without.chop(without.decode(stream(3))).coordinates[:, 0].tolist() == [0, 1, 2]
+    assert json.loads((tmp_path / "channels.json").read_text())["interval"] == 0.5
+
+
+@pytest.mark.parametrize("rate", [None, 4.0])
+def test_a_run_of_format_2_keeps_its_times(tmp_path, rate):
+    """Its weights were trained with the times of `rate`, by default 1, whatever the interval of the data was."""
+    (tmp_path / "channels.json").write_text("[[0.5], [2.0]]")
+    old = SensorChopper(channels=1, rate=rate).load(tmp_path, Role())
+    expected = [0, 1 / (rate or 1), 2 / (rate or 1)]
+    for raw in (stream(3), stream(3, 0.05)):
+        assert old.chop(old.decode(raw)).coordinates[:, 0].tolist() == expected
+    assert old.is_old and old.by_channel("mean") == {"0": 0.5}

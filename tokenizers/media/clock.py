@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...files.reading import DataError
+from ...files.reading import DataError, shown
 from .files import as_tensor
 
 LATEST = 1e6
@@ -28,27 +29,49 @@ class Clocked(NamedTuple):
         return len(self.values)
 
 
-Stream = Tensor | Clocked
-"""Measurements (times, ...): a tensor without times (the YAML sets the rate, the first measurement is at 0 seconds), or
-a `Clocked` with times."""
+class Spaced(NamedTuple):
+    """A stream with a constant time between two measurements, read from `{"values": ..., "interval": 0.1}`. The first
+    measurement is at 0 seconds."""
+
+    values: Tensor
+    """The measurements, (times, ...)."""
+    interval: float
+    """The time between two measurements in seconds."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+Stream = Tensor | Clocked | Spaced
+"""Measurements (times, ...): a tensor without times (the YAML sets the rate, the first measurement is at 0 seconds), a
+`Clocked` with times, or a `Spaced` with a constant interval."""
 
 
 def split_clock(raw: Any) -> tuple[Any, Any]:
-    """Returns (values, seconds) of a raw stream, without checks. If `raw` is not a mapping, returns (raw, None). Raises
-    DataError if a mapping has no `values` or no `seconds`."""
+    """Returns (values, seconds) of a raw stream, without checks. If `raw` is not a mapping, returns (raw, None). If it
+    has an `interval` instead of `seconds`, returns (values, interval), a float. Raises DataError if a mapping has no
+    `values`, neither of the two, or an interval that is not a positive number."""
     if not isinstance(raw, Mapping):
         return raw, None
-    if missing := [name for name in ("values", "seconds") if raw.get(name) is None]:
-        raise DataError(f"a stream with times needs 'values' and 'seconds'; {missing[0]!r} is missing")
-    return raw["values"], raw["seconds"]
+    interval = raw.get("interval")
+    times = "seconds" if interval is None else "interval"
+    if missing := [name for name in ("values", times) if raw.get(name) is None]:
+        raise DataError(f"a stream with times needs 'values' and 'seconds' or 'interval'; {missing[0]!r} is missing")
+    if interval is None:
+        return raw["values"], raw["seconds"]
+    if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 < interval < math.inf:
+        raise DataError(f"the interval of a stream must be a positive number of seconds, not {shown(interval)}")
+    return raw["values"], float(interval)
 
 
 def with_clock(values: Tensor, seconds: Any) -> Stream:
-    """Returns `values` with their times as a `Clocked`; only `values` if `seconds` is None. Raises DataError if the
-    times are not numbers, do not increase strictly, differ in number from the values, or if the absolute value of a
-    time exceeds LATEST."""
+    """Returns `values` with their times as a `Clocked`; as a `Spaced` if `seconds` is a float, the interval; only
+    `values` if `seconds` is None. Raises DataError if the times are not numbers, do not increase strictly, differ in
+    number from the values, or if the absolute value of a time exceeds LATEST."""
     if seconds is None:
         return values
+    if isinstance(seconds, float):
+        return Spaced(values, seconds)
     times = as_tensor(seconds, "seconds").flatten()
     if len(times) != len(values):
         raise DataError(f"there are {len(times)} seconds, but {len(values)} measurements")
@@ -73,4 +96,6 @@ def clock_of(stream: Stream, rate: float) -> tuple[Tensor, Float[Tensor, "t"]]:
     `rate`, ..."""
     if isinstance(stream, Clocked):
         return stream.values, stream.seconds
+    if isinstance(stream, Spaced):
+        return stream.values, torch.arange(len(stream), dtype=torch.float32) * stream.interval
     return stream, torch.arange(len(stream), dtype=torch.float32) / rate
