@@ -165,13 +165,15 @@ class Run(TrainedModel):
         self, split: str, dataset: Dataset | None = None, say: Callable[[str], None] = say_aside
     ) -> Split:  # fmt: skip
         """Returns a split, with tasks and labels, of `dataset` or, if `dataset` is None, of the data set of the run's
-        training. Of `dataset`, any number of samples may be bad; they are reported to `say` and skipped. Raises
-        RunError if the run was imported and `dataset` is None, DataError if the data cannot be read."""
+        training. Of `dataset`, any number of samples may be bad; they are skipped. `say` is called with messages, such as
+        the bad samples. Raises RunError if the run was imported and `dataset` is None, DataError if the data cannot be read."""
         if dataset is None and split in self.opened:
             return self.opened[split]
         config = self.config
         if dataset is not None:
             config = replace(config, data=replace(config.data, bad_share=1.0))
+            for line in dataset.notices():
+                say(line)
         return open_split(config, dataset or self._dataset, split, self.choppers, self.tasks, say=say)
 
     def reads(self) -> tuple[dict[str, str], bool]:

@@ -174,6 +174,48 @@ KINDS: dict[str, dict[str, Any]] = {
         },
         "training": MUON | {"input_dropout": {"radar": 0.5}},
     },
+    "table": {
+        "inputs": {
+            "shake": {"use": "sensor", "channels": 2, "window": 5, "position": None},
+            "climate": {"use": "sensor", "channels": {"temp": "°C"}, "position": None},
+        },
+        "tasks": {"state": {"use": "classification", "target": "state", "pooling": "mean_pooling"}},
+        "data": {
+            "dataset": {
+                "window": "4 s",
+                "stride": "1.5 s",
+                "streams": {"shake": {"columns": ["x", "y"], "rate": 10}, "climate": {"columns": ["temp"], "rate": 2}},
+                "label": {"column": "state", "at": "most"},
+            }
+        },
+        "model": {
+            "attention": "same_sample & causal(seconds)",
+            "position": {"use": "rotary", "per_axis": {"seconds": 8}},
+        },
+    },
+    "forecast": {
+        "inputs": {
+            "air": {"use": "sensor", "channels": {"temp": "°C"}, "window": 4, "period": 8, "relative": True},
+            "shake": {"use": "sensor", "channels": 2, "window": 10},
+        },
+        "tasks": {
+            "next": {"use": "forecast", "target": "air_future", "input": "air"},
+            "state": {"use": "classification", "target": "state", "pooling": "mean_pooling", "weight": 0.3},
+        },
+        "data": {
+            "dataset": {
+                "window": "8 s",
+                "stride": "1 s",
+                "streams": {
+                    "air": {"columns": ["temp"], "every": "500 ms", "horizon": "2 s"},
+                    "shake": {"columns": ["x", "y"], "rate": 5},
+                },
+                "label": {"column": "state"},
+            }
+        },
+        "model": {"attention": "same_sample"},
+        "training": {"ema": 0.9, "input_dropout": {"shake": 0.5}},
+    },
 }
 """What each differs in from `COMMON`."""
 
@@ -186,6 +228,8 @@ COMMON: dict[str, Any] = {
 }
 CORPORA = ("gpt", "llama", "recent_gpt", "windows", "bert", "t5")
 """Kinds that read a text corpus; the others read samples."""
+TABLES = ("table", "forecast")
+"""Kinds that read windows of a table."""
 
 
 def write_data(folder: Path) -> None:
@@ -221,6 +265,25 @@ def write_data(folder: Path) -> None:
                 }
             )
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        write_table(folder / f"{split}.csv", 2 * count)
+
+
+def write_table(file: Path, seconds: int) -> None:
+    """A table of two sensors with clocks of their own: ten and two measurements a second, early or late by up to a
+    third of the time between two, some cells and rows missing, and the temperature 0.17 s after the shaking."""
+    random = np.random.default_rng(seconds)
+    shakes = [(k + random.uniform(-0.33, 0.33)) / 10 for k in range(10 * seconds)]
+    climate = [(k + random.uniform(-0.33, 0.33)) / 2 + 0.17 for k in range(2 * seconds)]
+    cells: dict[float, list[str]] = {}
+    for time in shakes:
+        state = "abc"[int(time / 5) % 3]
+        values = ["" if random.random() < 0.05 else f"{random.standard_normal():.3f}" for _ in "xy"]
+        cells[time] = [*values, "", state]
+    for time in climate:
+        cells.setdefault(time, ["", "", "", ""])[2] = f"{20 + 3 * np.sin(np.pi * time / 2) + random.normal(0, 0.3):.3f}"
+    kept = [time for time in sorted(cells) if random.random() > 0.03]
+    lines = [",".join([f"{time:.6f}", *cells[time]]) for time in kept]
+    file.write_text("\n".join(["time,x,y,temp,state", *lines]) + "\n")
 
 
 def experiment(kind: str, data: Path, out: Path) -> dict[str, Any]:
@@ -232,10 +295,12 @@ def experiment(kind: str, data: Path, out: Path) -> dict[str, Any]:
         columns = ["image", "clip", "sound", "text", "answer", "label", "control", "radar"]
         card = {"use": "manifest", "columns": columns, "files": columns[:3]}
         card |= {split: str(data / f"{split}.jsonl") for split in SAMPLES}
+        if kind in TABLES:
+            card = {"use": "table", "time": "time"} | {split: str(data / f"{split}.csv") for split in SAMPLES}
         step = {"samples_per_step": 6}
     tree = {**COMMON, **KINDS[kind], "out": str(out)}
     for section in ("model", "training", "data"):
         tree[section] = COMMON.get(section, {}) | KINDS[kind].get(section, {})
     tree["training"] = step | tree["training"]
-    tree["data"] |= {"dataset": card}
+    tree["data"] |= {"dataset": card | tree["data"].get("dataset", {})}
     return tree
