@@ -165,8 +165,9 @@ class Run(TrainedModel):
         self, split: str, dataset: Dataset | None = None, say: Callable[[str], None] = say_aside
     ) -> Split:  # fmt: skip
         """Returns a split, with tasks and labels, of `dataset` or, if `dataset` is None, of the data set of the run's
-        training. Of `dataset`, any number of samples may be bad; they are skipped. `say` is called with messages, such as
-        the bad samples. Raises RunError if the run was imported and `dataset` is None, DataError if the data cannot be read."""
+        training. Of `dataset`, any number of samples may be bad; they are skipped. `say` is called with messages, such
+        as the bad samples. Raises RunError if the run was imported and `dataset` is None, DataError if the data cannot
+        be read."""
         if dataset is None and split in self.opened:
             return self.opened[split]
         config = self.config
