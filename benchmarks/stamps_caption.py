@@ -27,9 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from chopmix.experiment.build import open_split
 from chopmix.experiment.run import Run, load_run
-from chopmix.inference.evaluation import summed
 from results import write_results
 
 CONFIG = Path(__file__).parents[1] / "configs" / "mix" / "stamps_caption.yaml"
@@ -66,17 +64,15 @@ class Costs:
 def caption_costs(run: Run, inputs: Collection[str] | None = None) -> Costs:
     """Returns the costs of all validation captions of a run, evaluated one at a time, with all inputs or only
     `inputs`."""
-    split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
     if not run.config.data.dataset.options["unseen"]:
         raise SystemExit(f"{run.folder} was not trained with data.dataset.unseen: its val contains captions of train")
     ((name, task),) = run.tasks.items()
-    indices = sorted(split.all(), key=lambda index: index.number)  # in the order of the keys
-    losses = [summed(run.model, run.tasks, [name], split, [index], 1, inputs, {}, {name: []}) for index in indices]
-    texts = [split.item(index.number)[0][task.target] for index in indices]
+    samples = run.samples("val")
+    losses = [run.losses(samples.select([number]), inputs=inputs)[name] for number in range(len(samples))]
     return Costs(
-        bits=np.array([[float(sums[name]["loss"]) / math.log(2) for sums in losses]]),
-        bytes=np.array([len(text.encode()) for text in texts]),
-        keys=tuple(split.samples.keys),
+        bits=torch.cat(losses).numpy()[None] / math.log(2),
+        bytes=np.array([len(sample[task.target].encode()) for sample in samples]),
+        keys=tuple(samples.keys),
     )
 
 

@@ -3,23 +3,25 @@
 printed:
 
     500 samples of parallel_text (val)
-    val/second/loss 0.465812
+    val/second/loss 0.465812 [0.4421, 0.4889]
     val/second/chain 0.471385 (64 samples)
 
 With `--report`, it also writes a page with the classes, the errors and the worst answers; with `--output`, the answer
-to each sample.
+to each sample and its loss. After the figures stand intervals of 95 % (`inference/intervals.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files.printing import wide_console
 from .options.answers import add_answers, output_of, vectors_of
-from .options.shared import DATA_HELP, add_checkpoint, add_search, load, search_options, wide_console, with_output_hint
+from .options.shared import DATA_HELP, add_checkpoint, add_search, load, search_options, with_output_hint
 
 if TYPE_CHECKING:
     from ..data.base import Dataset
@@ -55,11 +57,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Returns the exit status: 3 if samples cannot be read and `--strict` is set, else 0."""
-    from ..experiment.answers import Count, Shard
+    from ..experiment.answers import Count, Shard, losses_by_number
+    from ..experiment.figures import choice
     from ..experiment.merge import record_of, write_record
     from ..experiment.own_data import dataset_for
     from ..experiment.run import evaluated
     from ..experiment.run_folder import RunError, say_aside
+    from ..experiment.run_sums import intervals_of, keep_sums, sums_of
     from ..files.printing import printable
     from ..files.writing import write_json
     from ..inference.evaluators.attribution import tables, truth_of
@@ -78,18 +82,32 @@ def run(options: argparse.Namespace) -> int:
     if options.shard:
         dataset = shard.of_dataset(dataset or loaded.dataset(), options.split)
     say_aside(loaded.name)
-    evaluation = evaluated(loaded, options.split, dataset, inputs=inputs)
+    data = loaded.open(options.split, dataset)
+    evaluation = evaluated(loaded, data, inputs=inputs, by_sample=True)
     record = {name: value for name, value in {"inputs": inputs, **generation}.items() if value not in (None, [])}
     record |= {"data": options.data or loaded.config.tree["data"]["dataset"], "split": options.split}
+    sums = sums_of(loaded, data, evaluation)
+    intervals = intervals_of(loaded, evaluation, sums)
     record |= {"samples": evaluation.readable, "measured_on": evaluation.samples, **evaluation.metrics}
+    record |= {"intervals": {name: list(interval) for name, interval in intervals.values.items()}}
     print(printable(f"{evaluation.readable:,} {evaluation.unit} of {title}"))
     for name, value in evaluation.metrics.items():
         number = evaluation.samples.get(name, evaluation.readable)
         count = f" ({number:,} {evaluation.unit})" if number != evaluation.readable else ""
-        print(printable(f"{name} {value if isinstance(value, int) else f'{value:.6g}'}{count}"))
+        ends = f" [{', '.join(f'{end:.4g}' for end in intervals.values[name])}]" if name in intervals.values else ""
+        print(printable(f"{name} {value if isinstance(value, int) else f'{value:.6g}'}{ends}{count}"))
+    chosen = loaded.config.checkpoints.best if loaded.which == "best" else None
+    is_own = loaded.has_dataset and not options.data and not options.shard
+    print(printable(intervals.caption()))
+    if loaded.has_dataset:
+        print(choice(chosen, is_own and options.split == "val"))
     loaded.record(record, report_folder if options.report else None)
+    changed = [inputs, *generation.values(), *search_options(options).values()]
+    if report_folder or (is_own and options.checkpoint == "best" and changed == [None] * len(changed)):
+        keep_sums(loaded, sums, report_folder)
     if options.report is not None or answers_file:
-        write_answers(loaded, options.split, dataset, title, report_folder, answers_file)
+        losses = losses_by_number(evaluation)
+        write_answers(loaded, options.split, dataset, title, report_folder, answers_file, losses)
     if options.shard:
         settings = {**generation, **search_options(options)}
         number = evaluation.readable + evaluation.bad
@@ -124,9 +142,11 @@ def folder_of(report: str | None, run: Path) -> Path | None:
 
 
 def write_answers(
-    run: Run, split: str, dataset: Dataset | None, title: str, folder: Path | None, file: Path | None
-) -> None:
-    """Predicts for all samples of a split; writes the answers into `file` and a report into `folder`."""
+    run: Run, split: str, dataset: Dataset | None, title: str, folder: Path | None, file: Path | None,
+    losses: Mapping[str, Mapping[int, float]],
+) -> None:  # fmt: skip
+    """Predicts for all samples of a split; writes the answers into `file`, with the `losses` of all tasks by number of
+    the sample, and a report into `folder`."""
     from ..experiment.answers import ahead_rows
     from ..experiment.run import write_sheet
     from ..experiment.run_folder import RunError, is_contained, say_aside
@@ -138,7 +158,10 @@ def write_answers(
     if data.samples is None:
         raise RunError(f"{title} is a text corpus, which has no samples to answer; remove --report and --output")
     report = Report(run, f"{run.name}: {title}")
-    answers = Answers(trained=run, split=data, samples=data.samples)
+    division = run.config.data.split
+    answers = Answers(
+        trained=run, split=data, samples=data.samples, group=division.group if division else None, losses=losses
+    )
     groups = report.collected(ahead_rows(answers, run), range(len(data)))
     with row_file(file, vectors_of(run)) if file else nullcontext(len) as write:
         for group in groups:

@@ -29,6 +29,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
                          help="cross-validation: train once per fold of train and val; print a table")  # fmt: skip
     command.add_argument("--jobs", type=int, default=1, metavar="N",
                          help="with --seeds, --sweep, --folds: train N runs at the same time")  # fmt: skip
+    command.add_argument("--inner", type=float, metavar="SHARE",
+                         help="with --folds: choose the checkpoint on this share of the other folds")  # fmt: skip
     command.add_argument("--group", metavar="COLUMN", help="with --folds: keep samples with the same value together")
     command.add_argument("--stratify", metavar="COLUMN", help="with --folds: the same proportions of classes in all")
 
@@ -57,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.jobs < 1:
         raise RunError(f"--jobs must be at least 1, not {options.jobs}")
-    several = options.seeds or options.sweep or options.folds or options.group or options.stratify
+    several = options.seeds or options.sweep or options.folds or options.group or options.stratify or options.inner
     if options.jobs > 1 and not several:
         raise RunError("--jobs trains several runs at the same time; name them with --seeds, --sweep or --folds")
     if several:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +57,8 @@ class StreamSplit(Split):
         index        0   1   2    3     separate:  0  1  2  0
         sample       1   1   1    1     separate:  1  1  1  2
 
-    Raises DataError if the corpus has fewer than `context` + 1 tokens.
+    A corpus that is shorter than a window can be evaluated, but not trained on. Raises DataError if it has fewer than
+    two tokens.
     """
 
     file: TokenFiles
@@ -68,10 +72,13 @@ class StreamSplit(Split):
     _plain: dict[int, Tokens] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
-        if len(self.file.ids) < self.context + 1:
-            available = f"{self.file.header.dataset} {self.name}: {len(self.file.ids)} tokens"
-            needed = f"one window of the context ({self.context}) and the token after it"
-            raise DataError(f"{available} are too few for {needed}; use more text or a smaller model.context")
+        if len(self.file.ids) < 2:
+            raise DataError(f"{self._size} are too few; a token predicts the next one")
+
+    @property
+    def _size(self) -> str:
+        """The number of tokens, for messages."""
+        return f"{self.file.header.dataset} {self.name}: {len(self.file.ids)} tokens"
 
     @property
     def unit(self) -> str:
@@ -89,6 +96,11 @@ class StreamSplit(Split):
 
     def changed(self, rows: int, changes: Sequence[tuple[int, int]]) -> StreamSplit:
         return replace(self, rows=rows, changes=tuple(changes))
+
+    def check_training(self) -> None:
+        if len(self.file.ids) < self.context + 1:
+            needed = f"one window of the context ({self.context}) and the token after it"
+            raise DataError(f"{self._size} are too few for {needed}; use more text or a smaller model.context")
 
     def __len__(self) -> int:
         """The number of windows in one training epoch."""
@@ -114,7 +126,7 @@ class StreamSplit(Split):
         the split is padded. The seeds of a row, for tasks that mask tokens at random, are the run's seed, the epoch,
         and the number of the window. `inputs` is ignored, because there is only one input."""
         n, starts = self.context, [sample.number for sample in indices]
-        rows = [torch.from_numpy(self.file.ids[start : start + n + 1].astype(np.int64)) for start in starts]
+        rows = [torch.from_numpy(self.window(start).astype(np.int64)) for start in starts]
         ids = torch.full((len(rows), n + 1), IGNORED)
         for row, window in zip(ids, rows):
             row[: len(window)] = window
@@ -128,6 +140,10 @@ class StreamSplit(Split):
         chunks = Chunks(values=values, index=index, next_ids=next_ids)
         batch = Batch(main=SetPlan(tokens=tokens, chunks={self.input: chunks}, seeds=tuple(map(tuple, indices))))
         return batch if training else replace(batch, units={self.input: self.bytes_of(next_ids)})
+
+    def window(self, start: int) -> np.ndarray:
+        """Returns the ids of a window and the id after it: at most `context` + 1 ids."""
+        return self.file.ids[start : start + self.context + 1]
 
     def bytes_of(self, next_ids: Int[Tensor, "b n"]) -> float:
         """Returns the approximate number of UTF-8 bytes of the targets in `next_ids`: the bytes of the split, times the
@@ -150,3 +166,43 @@ class StreamSplit(Split):
         sample = torch.from_numpy(begins.flatten().cumsum().reshape(positions.shape)) * real
         tokens = Tokens(input=(sample != PADDING).long(), sample=sample, item=sample, position=plain.position)
         return tokens, torch.from_numpy(np.ascontiguousarray(index))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextsSplit(StreamSplit):
+    """Texts in memory, for an evaluation. No window contains ids of two texts. In each text, every id except the first
+    is a target exactly once; a text of one id has no target."""
+
+    starts: Sequence[int]
+    """The index of the first id of each text in the concatenated ids."""
+
+    @classmethod
+    def of(cls, texts: Sequence[Sequence[int]], **options: Any) -> TextsSplit:
+        """Returns texts, given as lists of ids, as a split. `options` are those of `StreamSplit` except `file`."""
+        ends = np.cumsum([0, *map(len, texts)]).tolist()
+        ids = np.array([id for text in texts for id in text], dtype=np.int64)
+        header = SimpleNamespace(dataset="texts", source="texts in memory")
+        file = SimpleNamespace(ids=ids, starts=np.array(ends[:-1], dtype=np.int64), bytes=0, header=header)
+        return cls(file=file, starts=ends[:-1], **options)
+
+    def __post_init__(self):
+        """Texts without a target are possible."""
+
+    def text_of(self, index: int) -> int:
+        """Returns the number of the text that contains the id with this index."""
+        return bisect_right(self.starts, index) - 1
+
+    def end_of(self, text: int) -> int:
+        """Returns the index after the last id of a text."""
+        return self.starts[text + 1] if text + 1 < len(self.starts) else len(self.file.ids)
+
+    def all(self) -> list[SampleIndex]:
+        """Returns the windows of all texts."""
+        return [
+            SampleIndex(0, 0, first)
+            for number, start in enumerate(self.starts)
+            for first in range(start, self.end_of(number) - 1, self.context)
+        ]
+
+    def window(self, start: int) -> np.ndarray:
+        return super().window(start)[: self.end_of(self.text_of(start)) - start]

@@ -42,6 +42,9 @@ class Division:
     folds of equal size. null: `val` is used instead."""
     fold: int = 0
     """The fold, from 0, that is the split val; all other folds are the split train."""
+    inner: float | None = None
+    """For cross-validation (`--inner`): the share of the other folds that is the split val, which selects the
+    checkpoint; the fold is then the split test. null: the fold is the split val."""
 
     def __post_init__(self):
         if not (0 < self.val < 1 and 0 <= self.test < 1 and self.val + self.test < 1):
@@ -52,11 +55,24 @@ class Division:
             raise ValueError(f"folds must be from 2 to 1,000, and fold from 0 to folds - 1, not {self.fold}")
         if self.folds and self.order:
             raise ValueError("folds cannot be combined with order, because train would contain later samples than val")
+        if self.inner is not None and not (self.folds and 0 < self.inner < 1 and not self.test):
+            raise ValueError(
+                f"inner is a share above 0 and below 1, not {self.inner:g}; it needs folds, and no `test`, because the "
+                "fold is the split test"
+            )
 
     @property
     def splits(self) -> tuple[str, ...]:
         """The names of the splits."""
-        return ("train", "val", "test") if self.test else ("train", "val")
+        return ("train", "val", "test") if self.shares["test"] else ("train", "val")
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The shares of all splits."""
+        val, test = 1 / self.folds if self.folds else self.val, self.test
+        if self.inner:
+            val, test = self.inner * (1 - val), val
+        return {"train": 1 - val - test, "val": val, "test": test}
 
     @property
     def columns(self) -> list[str]:
@@ -74,8 +90,11 @@ class Division:
         if self.folds:
             folds = self.divided(samples, numbers["train"], [1 / self.folds] * self.folds, whole=False)
             self.check_folds(samples, folds)
-            numbers["val"] = folds[self.fold]
-            numbers["train"] = np.sort(np.concatenate([f for n, f in enumerate(folds) if n != self.fold]))
+            others = np.sort(np.concatenate([f for n, f in enumerate(folds) if n != self.fold]))
+            numbers |= {"train": others, "val": folds[self.fold]}
+            if self.inner:
+                train, val = self.divided(samples, others, [1 - self.inner, self.inner])
+                numbers = {"train": train, "val": val, "test": folds[self.fold]}
         for split in self.splits:
             if not len(numbers[split]):
                 raise DataError(f"data.split: the split {split} has no samples: {self.reason(samples)}")
@@ -123,7 +142,7 @@ class Division:
     def notices(self, samples: Samples, numbers: Mapping[str, Sequence[int]]) -> list[str]:
         """Returns the number of groups in each split, and sentences about a division that differs much from the shares:
         a split with more than twice its share, because a group is large, and classes that are missing in a split."""
-        lines, shares = [], {"val": 1 / self.folds if self.folds else self.val, "test": self.test}
+        lines, shares = [], self.shares
         if self.group:
             groups = {s: len(set(values_of(samples, self.group, np.array(numbers[s])))) for s in self.splits}
             listed = ", ".join(f"{count:,} in {split}" for split, count in groups.items())

@@ -24,6 +24,8 @@ class Request:
     """The inputs that are read in addition to the predicted ones; None: all inputs."""
     targets: Collection[str] | None = None
     """The predicted inputs; None: those of the split."""
+    apart: bool = False
+    """Whether the batches also have the targets of each sample (`Batch.apart`)."""
 
     def text(self, split: str) -> str:
         """Returns a description for messages: `8 samples of train, the first with the number 17`."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,15 @@ Columns = Mapping[str, Any]
 is None."""
 
 
+class Blocks(NamedTuple):
+    """Samples that depend on each other, because they overlap in time."""
+
+    of_sample: np.ndarray
+    """The number of the block of each sample (n)."""
+    length: str
+    """The time from the begin of a block to that of the next one: `96 h`."""
+
+
 class Samples:
     """Base class of the samples of one split: `len(samples)`, `samples.keys[i]` and `samples[i]`, in a fixed order. The
     number of a sample is its index i."""
@@ -42,6 +51,8 @@ class Samples:
     epoch."""
     mixture: Sequence[Any] = ()
     """The sources (`mixture.Source`) if the samples are a mixture; otherwise empty."""
+    blocks: Blocks | None = None
+    """The blocks of overlapping samples, such as the windows of a table; None: samples do not overlap."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -164,6 +175,11 @@ class Chosen(ByColumn):
     def caches(self, number: int) -> bool:
         return self.samples.caches(int(self.numbers[number]))
 
+    @property
+    def blocks(self) -> Blocks | None:
+        blocks = self.samples.blocks
+        return blocks and Blocks(blocks.of_sample[np.asarray(self.numbers, dtype=np.int64)], blocks.length)
+
 
 @dataclass(frozen=True)
 class Listed(ByColumn):
@@ -197,6 +213,10 @@ class Changed(ByColumn):
 
     def caches(self, number: int) -> bool:
         return self.samples.caches(number)
+
+    @property
+    def blocks(self) -> Blocks | None:
+        return self.samples.blocks
 
 
 @dataclass(frozen=True)
@@ -323,3 +343,11 @@ class Joined(ByColumn):
     def caches(self, number: int) -> bool:
         samples, index = self._find(number)
         return samples.caches(index)
+
+    @property
+    def blocks(self) -> Blocks | None:
+        parts = [samples.blocks for samples in self.parts.values()]
+        if None in parts:
+            return None
+        firsts = np.cumsum([0, *(int(part.of_sample.max(initial=-1)) + 1 for part in parts)])
+        return Blocks(np.concatenate([part.of_sample + first for part, first in zip(parts, firsts)]), parts[0].length)

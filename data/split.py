@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..files.reading import DataError
-from ..models.batch import Batch
+from ..models.batch import Batch, SampleTargets
 from ..tasks.base import Task, with_targets, with_targets_apart
 from ..tokenizers.base import Chopper
 from .collate import Collator, Inputs, Parts
@@ -64,6 +64,9 @@ class Split:
         """Returns the indices of one global training batch (for all processes). They depend only on `seed` and
         `step`."""
         raise NotImplementedError
+
+    def check_training(self) -> None:
+        """Raises DataError if the split is too small for training."""
 
     def all(self) -> list[SampleIndex]:
         """Returns the index of every sample (or window) once, for evaluation."""
@@ -157,7 +160,8 @@ class Split:
             return [self.batch(request.indices, training=True)]
         if request.tasks is None:
             return [self.read(request.indices, inputs=request.inputs)]
-        return self.batches(request.indices, {name: self.tasks[name] for name in request.tasks}, request.inputs)
+        tasks = {name: self.tasks[name] for name in request.tasks}
+        return self.batches(request.indices, tasks, request.inputs, request.apart)
 
     def recording(self, cache: bool = False) -> Split:
         """Returns a copy of the split that records notes on skipped data (`answered`), and that can be pickled if its
@@ -174,16 +178,24 @@ class Split:
         return self
 
     def batches(
-        self, indices: Sequence[SampleIndex], tasks: Mapping[str, Task], inputs: Collection[str] | None = None
-    ) -> list[Batch]:
+        self, indices: Sequence[SampleIndex], tasks: Mapping[str, Task], inputs: Collection[str] | None = None,
+        apart: bool = False,
+    ) -> list[Batch]:  # fmt: skip
         """Returns the batches for an evaluation of these tasks: the batch of `read` with targets. Each task that hides
         parts of the inputs has a separate batch, so these parts remain visible to the other tasks
-        (`with_targets_apart`). The samples that a task excludes from its loss are recorded in `skipped`."""
-        batches = with_targets_apart(self.read(indices, inputs=inputs), tasks)
+        (`with_targets_apart`). The samples that a task excludes from its loss are recorded in `skipped`. With `apart`,
+        the batches also have the targets of each sample."""
+        read, *alone = self.read_apart(indices, inputs) if apart else (self.read(indices, inputs=inputs),)
+        batches = with_targets_apart(read, tasks)
         for batch in batches:
             for name, targets in batch.targets.items():
                 self.skipped.note_left_out(name, targets.left_out)
-        return batches
+        samples = tuple(targets_alone(batch, tasks) for batch in alone)
+        return [replace(batch, apart=samples) for batch in batches]
+
+    def read_apart(self, indices: Sequence[SampleIndex], inputs: Collection[str] | None) -> list[Batch]:
+        """Returns the batch of `read`, and a batch for each of its samples alone. Each item is read only once."""
+        return [self.read(indices, inputs=inputs), *(self.read([index], inputs=inputs) for index in indices)]
 
     def keep(self) -> None:
         """Stores, for later runs, results that choppers computed for the items of the split. Called after every
@@ -198,6 +210,12 @@ class Split:
         """The number of samples (or windows) in the first global training batch. All batches have this number, unless
         the split has a token budget."""
         return len(self.plan(0, 0))
+
+
+def targets_alone(batch: Batch, tasks: Mapping[str, Task]) -> SampleTargets:
+    """Returns the targets of the tasks in a batch of one sample."""
+    targets = {name: part.targets[name] for part in with_targets_apart(batch, tasks) for name in part.targets}
+    return SampleTargets(number=batch.first.seeds[0][-1], targets=targets, units=batch.units)
 
 
 class ChoppedSample(NamedTuple):
@@ -315,6 +333,14 @@ class SampleSplit(Split):
         as an empty text if the text is to be generated; None removes the input; a function is called with the number of
         the sample and returns the item. Raises DataError if more samples are bad than allowed."""
         samples = [sample for index in indices if (sample := self._sample(index, training, inputs, replaced))]
+        return self._batch(samples, rows)
+
+    def read_apart(self, indices: Iterable[SampleIndex], inputs: Collection[str] | None) -> list[Batch]:
+        samples = [sample for index in indices if (sample := self._sample(index, False, inputs, None))]
+        return [self._batch(each, "packed") for each in (samples, *([sample] for sample in samples))]
+
+    def _batch(self, samples: Sequence[ChoppedSample], rows: str) -> Batch:
+        """Returns chopped samples as a batch; for `rows` see `read`."""
         labels = {name: [sample.labels[name] for sample in samples] for name in self.inputs.labels}
         keys = tuple(self.samples.keys[sample.sample_index.number] for sample in samples)
         seeds = tuple(tuple(sample.sample_index) for sample in samples)

@@ -15,10 +15,10 @@ from jaxtyping import Float, Int
 from ..files.reading import DataError
 from .fingerprint import Fingerprint
 from .prepared import Arrays
-from .samples import ByColumn, Columns
+from .samples import Blocks, ByColumn, Columns
 from .table_clock import DIFFERENCE, TOLERANCE, Clock, Line, clock_of, median_step, parts_of_times
 from .table_files import Moments
-from .table_streams import FUTURE, TableStream
+from .table_streams import FUTURE, TableStream, duration
 
 NEAR = 0.1
 """The largest share of an interval by which the last window may end late, because the line is not known exactly."""
@@ -215,6 +215,19 @@ class Windows(ByColumn):
     def select(self, numbers: Sequence[int]) -> Windows:
         numbers = numbers if self.chosen is None else [self.chosen[number] for number in numbers]
         return replace(self, chosen=tuple(map(int, numbers)))
+
+    @property
+    def blocks(self) -> Blocks:
+        """A block begins with the first window that begins one window and horizon after the begin of the block before
+        it, or in another part of the table."""
+        origins, begins, length = self._all.origins, self._all.begins, self.size + self.ahead
+        chosen = np.arange(len(self)) if self.chosen is None else np.array(self.chosen)
+        of_window, first, number = {}, -1, -1
+        for window in np.unique(chosen).tolist():
+            if first < 0 or origins[window] != origins[first] or begins[window] - begins[first] > length * (1 - NEAR):
+                first, number = window, number + 1
+            of_window[window] = number
+        return Blocks(np.array([of_window[window] for window in chosen.tolist()], dtype=np.int64), duration(length))
 
     def fingerprint(self, labels: Collection[str] = ()) -> str:
         streams = {

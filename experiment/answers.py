@@ -14,7 +14,8 @@ from ..data.base import Dataset
 from ..data.sampler import SampleIndex
 from ..data.samples import Samples, Visible
 from ..files.reading import DataError
-from ..inference.answers import RESERVED, Answers
+from ..inference.answers import ALWAYS, Answers
+from ..inference.evaluation import Measured
 from ..tasks.base import prediction_copy
 from .build import read_samples
 from .own_data import Whole, dataset_for
@@ -92,7 +93,7 @@ class Questions(Answers):
 
 def check_names(run: Run) -> None:
     """Raises RunError if a task has the name of another column of the rows."""
-    if names := [name for name in run.tasks if name in RESERVED]:
+    if names := [name for name in run.tasks if name in ALWAYS]:
         raise RunError(f"{run.folder}: the task {names[0]!r} has the name of a column of the output; rename it")
 
 
@@ -123,6 +124,12 @@ def ahead_rows(
         yield from answers.rows(numbers)
     for line in answers.split.skipped.shortened():
         say(line)
+
+
+def losses_by_number(result: Measured) -> dict[str, dict[int, float]]:
+    """Returns the loss of each sample of an evaluation, by task and number of the sample."""
+    parts = result.by_sample.items()
+    return {name: dict(zip(sums.numbers.tolist(), sums.nats.tolist(), strict=True)) for name, sums in parts}
 
 
 def parts_of(count: int, rows: int) -> Iterator[list[SampleIndex]]:

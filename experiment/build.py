@@ -347,12 +347,17 @@ def open_split(
             f"{chopper.axes[0]!r} of input {name!r}: write `use: text`"
         )
     file = prepare(dataset, split, chopper.vocabulary, prepared_folder(dataset, chopper.vocabulary), progress=progress)
-    encoder, context = config.model.options["encoder"], config.model.options["context"]
-    window = max(task.needs.window(context, encoder.context if encoder else 0) for task in tasks.values())
+    window = window_of(config, tasks)
     return StreamSplit(
         file=file, name=split, context=window, input=name, separate=config.data.documents == "separate", tasks=tasks,
         rows=config.training.samples_per_step or config.training.tokens_per_step // window,
     )  # fmt: skip
+
+
+def window_of(config: Config, tasks: Mapping[str, Task]) -> int:
+    """Returns the number of tokens in a window of a text corpus."""
+    encoder, context = config.model.options["encoder"], config.model.options["context"]
+    return max(task.needs.window(context, encoder.context if encoder else 0) for task in tasks.values())
 
 
 WIDE, CHANNELS = 64, 16

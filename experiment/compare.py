@@ -1,115 +1,26 @@
-"""`chopmix compare RUN...`: draws all curves into one picture, and prints a table of means, standard deviations and
-differences."""
+"""`chopmix compare RUN...`: a table of several runs with intervals and paired differences, and their curves in one
+picture."""
 
 from __future__ import annotations
 
-import os
 import re
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+import numpy as np
 
 from ..files.pictures import LINES, picture
-from ..files.printing import figure_text, printable
-from ..files.progress import counted
-from ..files.rows import ending_of, row_file
-from ..files.writing import write_bytes, write_text
-from ..training.log import read_metrics
-from .results import by_setting, main_metrics, read_results, short_setting
-from .run_folder import RunError, name_of
-from .settings.document import ConfigError, Document
+from ..files.printing import printable
+from ..files.writing import write_bytes
+from .figure_table import Estimate, FigureTable
+from .groups import Curve, Group
+from .results import main_metrics
+from .run_folder import RunError
 
-Curve = list[tuple[int, float]]
-"""(step, value) pairs in the order of the steps."""
-TABLES = (".csv", ".md", ".tex")
-"""The file extensions that `write_comparison` accepts."""
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 """The file extensions that `draw_curves` accepts."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """The curves of one run, or of several runs of one configuration with different seeds (`RUN/seed-0`, `RUN/seed-1`,
-    ...)."""
-
-    name: str
-    curves: Mapping[str, Mapping[str, Curve]]
-    """The curves by seed, then by metric: `{"seed-0": {"val/loss": [(250, 1.9), (500, 1.7)]}}`. For a single run the
-    key is `run` instead of the seed."""
-    best: str = ""
-    """The metric that selects the best checkpoint."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """The configuration of the first run: `{"training.steps": 900}`."""
-
-    def last(self, metric: str) -> dict[str, float]:
-        """Returns the last value of the metric by seed. Seeds without this metric are omitted."""
-        return {seed: curves[metric][-1][1] for seed, curves in self.curves.items() if curves.get(metric)}
-
-
-def read_groups(folders: Sequence[Path]) -> list[Group]:
-    """Returns the curves of runs, of folders of seeds, and of sweeps: one group for each setting of a sweep. The names
-    are shortened to what differs. Raises RunError if a folder has no runs, DataError if a file is damaged."""
-    groups = [group for folder in counted(folders, "folders") for group in groups_of(folder)]
-    return [replace(group, name=name) for group, name in zip(groups, short_names([group.name for group in groups]))]
-
-
-def groups_of(folder: Path) -> list[Group]:
-    """Returns the groups of one folder."""
-    results = read_results(folder)
-    settings = by_setting(results) if results else {}
-    if results is None or [*settings] == [()]:
-        return [read_group(folder)]
-    groups = []
-    for setting, runs in settings.items():
-        seeds = {f"seed-{run.seed}" + ("" if run.fold is None else f"/fold-{run.fold}"): run for run in runs}
-        curves = {name: read_curves(folder / run.folder / "metrics.jsonl") for name, run in seeds.items()}
-        tree = read_tree(folder / runs[0].folder)
-        groups.append(Group(f"{folder}/{short_setting(setting)}", curves, results.best, dict(flat(tree))))
-    return groups
-
-
-def short_names(names: Sequence[str]) -> list[str]:
-    """Returns names without the folders that all of them begin with: `runs/a/x` and `runs/b` become `a/x` and `b`."""
-    parts = [name.split("/") for name in names]
-    common = 0
-    while len(parts) > 1 and all(len(each) > common + 1 and each[common] == parts[0][common] for each in parts):
-        common += 1
-    return ["/".join(each[common:]) for each in parts]
-
-
-def read_group(folder: Path) -> Group:
-    """Returns the curves of a run, or of all seeds or folds in a folder. Raises RunError if there is no
-    `metrics.jsonl`, DataError if such a file is damaged."""
-    found = [sorted(folder.glob(f"{name}-*/metrics.jsonl")) for name in ("seed", "fold") if os.path.isdir(folder)]
-    runs = next(filter(None, found), [folder / "metrics.jsonl"])
-    if not os.path.exists(runs[0]):
-        raise RunError(f"{folder} is not a run: it has no metrics.jsonl, and no seed-*/metrics.jsonl or sweep.json")
-    curves = {file.parent.name if len(runs) > 1 else "run": read_curves(file) for file in runs}
-    settings = dict(flat(read_tree(runs[0].parent)))
-    return Group(name_of(folder), curves, str(settings.get("checkpoints.best", "")), settings)
-
-
-def read_tree(run: Path) -> Any:
-    """Returns the content of a run's `config.yaml`; empty if the file is missing or damaged."""
-    try:
-        return Document.read(run / "config.yaml").tree
-    except ConfigError:
-        return {}
-
-
-def flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (key, value) for the values of a configuration: `("model.block.norm.use", "rms_norm")`."""
-    for key, value in tree.items() if isinstance(tree, Mapping) else ():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
-
-
 NOT_COMPARED = re.compile(r"format|out|from|training\.seed|logging\..*")
 """Settings that do not change a model."""
 
@@ -124,121 +35,89 @@ def differing_settings(groups: Sequence[Group]) -> list[tuple[str, list[str]]]:
     return [(key, values) for key, values in rows if len({*values}) > 1]
 
 
-def read_curves(file: Path) -> dict[str, Curve]:
-    """Returns the curve of every metric in a `metrics.jsonl`, by metric. Raises DataError for a damaged line."""
-    curves: dict[str, Curve] = {}
-    for record in read_metrics(file):
-        for name, value in record.items():
-            if name not in ("step", "seconds"):
-                curves.setdefault(name, []).append((record["step"], value))
-    return curves
-
-
 def shared_metrics(groups: Sequence[Group]) -> list[str]:
-    """Returns the evaluation metrics that all groups have, in the order of the first group. The prefixes `train/` and
-    `data/` are not those of evaluation metrics."""
-    first = next(iter(groups[0].curves.values()))
-    names = [name for name in first if not name.startswith(("train/", "data/"))]
-    return [name for name in names if all(group.last(name) for group in groups)]
+    """Returns the metrics that all groups have, in the order of the first group."""
+    return [name for name in groups[0].metrics if all(name in group.metrics for group in groups)]
 
 
-def comparison_table(groups: Sequence[Group]) -> Table:
-    """Returns the table of `comparison` for a terminal, after the settings that differ. The metrics without some of the
-    inputs are left out, and its caption says so."""
-    columns, rows = comparison(groups)
-    shown = [row for row in rows if "/without_" not in row[0]]
-    left_out = f"metrics without some of the inputs, only in --output FILE.csv: {len(rows) - len(shown)}"
-    table = Table(*columns, caption=left_out if len(shown) < len(rows) else None, caption_justify="left")
-    for key, values in differing_settings(groups):
-        table.add_row(printable(key), *map(printable, values), *[""] * (len(groups) - 1), style="dim")
-    table.add_section()
-    for metric, cells in shown:
-        table.add_row(metric, *map(spread, cells))
-    return table
+def comparison(groups: Sequence[Group]) -> FigureTable:
+    """Returns a table with the figures of each group, and then, for each group except the first, the differences from
+    the first group, paired by seeds and by samples."""
+    first, others = groups[0], groups[1:]
+    differences = [group.minus(first) for group in others]
+    rows = []
+    for name in shared_metrics(groups):
+        values = [group.values(name) for group in groups]
+        cells = [estimate_of(group, name) for group in groups]
+        cells += [
+            Estimate(paired(values[0], each), intervals.get(name), first.has_seeds and are_paired(values[0], each))
+            for each, intervals in zip(values[1:], differences, strict=True)
+        ]
+        rows.append((name, cells))
+    names = [group.name for group in groups]
+    columns = [*names, *(f"{name} - {names[0]}" for name in names[1:])]
+    return FigureTable(columns, rows, captions(groups, differences), settings=differing_settings(groups))
 
 
-def comparison(groups: Sequence[Group]) -> tuple[list[str], list[tuple[str, list[list[float]]]]]:
-    """Returns (names of the columns, rows), with one row (metric, cells) per shared metric. The columns are: the
-    metric; for each group the last values of all seeds; then, for each group except the first, the differences from the
-    first group (see `paired`)."""
-    names, rows = [group.name for group in groups], []
-    for metric in shared_metrics(groups):
-        values = [group.last(metric) for group in groups]
-        differences = [paired(values[0], group_values) for group_values in values[1:]]
-        rows.append((metric, [*(list(each.values()) for each in values), *differences]))
-    return ["metric", *names, *(f"{name} - {names[0]}" for name in names[1:])], rows
+def estimate_of(group: Group, name: str) -> Estimate:
+    """Returns the values of a metric of a group with their intervals."""
+    return Estimate([*group.values(name).values()], group.intervals.values.get(name), group.has_seeds)
 
 
-def write_comparison(groups: Sequence[Group], file: Path) -> None:
-    """Write the comparison as a table: `.csv` (one row per metric and column, with mean, standard deviation and number
-    of seeds), `.md` (Markdown) or `.tex` (LaTeX). Raises DataError for another ending, OSError if the file cannot be
-    written."""
-    ending, (columns, rows) = ending_of(file, TABLES), comparison(groups)
-    if ending == ".csv":
-        with row_file(file, errors=False) as write:
-            for metric, cells in rows:
-                for name, values in zip(columns[1:], cells, strict=True):
-                    std = statistics.stdev(values) if len(values) > 1 else None
-                    mean = statistics.mean(values)
-                    write([{"metric": metric, "runs": name, "mean": mean, "std": std, "seeds": len(values)}])
-        return
-    texts = [columns, *([metric, *map(spread, cells)] for metric, cells in rows)]
-    lines = latex_lines(texts) if ending == ".tex" else markdown_lines(texts)
-    write_text(file, "\n".join([*lines, ""]))
-
-
-def markdown_lines(texts: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the lines of a Markdown table. The first row is the header."""
-    lines = ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in texts]
-    return [lines[0], "| --- " + "| ---: " * (len(texts[0]) - 1) + "|", *lines[1:]]
-
-
-LATEX = {character: f"\\{character}" for character in "_%&#${}"} | {
-    "±": r"$\pm$", "\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}",
-}  # fmt: skip
-"""The LaTeX code of characters that have a meaning in LaTeX."""
-
-
-def latex_lines(texts: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the lines of a LaTeX table (package booktabs). The first row is the header."""
-    lines = [" & ".join("".join(LATEX.get(c, c) for c in text) for text in row) + r" \\" for row in texts]
-    head = rf"\begin{{tabular}}{{l{'r' * (len(texts[0]) - 1)}}}"
-    return [head, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]
+def captions(groups: Sequence[Group], differences: Sequence[Any] = ()) -> list[str]:
+    """Returns sentences about the figures of groups: how their intervals were computed, and on which samples the
+    checkpoints were chosen."""
+    lines = dict.fromkeys(f"{group.name}: {group.intervals.caption()}" for group in groups if group.intervals.caption())
+    texts = {group.intervals.caption() for group in groups}
+    found = list(lines) if len(texts) > 1 else [text for text in texts if text]
+    if differences:
+        known = [bool(intervals) for intervals in differences]
+        how = "the same samples are drawn for both" if any(known) else "the runs have no sums of common samples"
+        found.append(f"Differences are paired by seed; {how}.")
+    choices = {group.choice for group in groups}
+    return [*found, *(choices if len(choices) == 1 else (f"{group.name}: {group.choice}" for group in groups))]
 
 
 def paired(first: Mapping[str, float], other: Mapping[str, float]) -> list[float]:
     """Returns the list of differences `other` - `first` for the seeds that both contain. If they share no seed, returns
     a list with the difference of the means."""
-    shared_seeds = [seed for seed in first if seed in other]
-    if shared_seeds:
-        return [other[seed] - first[seed] for seed in shared_seeds]
-    return [statistics.mean(other.values()) - statistics.mean(first.values())]
+    if are_paired(first, other):
+        return [other[seed] - first[seed] for seed in first if seed in other]
+    return [float(np.mean([*other.values()]) - np.mean([*first.values()]))]
 
 
-def spread(values: Sequence[float]) -> str:
-    """Returns mean ± standard deviation (number of values): `1.234 ± 0.05 (3)`. Returns only the mean if there is only
-    one value, or if all values are the same integer."""
-    mean = statistics.mean(values)
-    text = figure_text(mean) if isinstance(mean, int) else f"{mean:.4g}"
-    is_constant = len(values) == 1 or (isinstance(values[0], int) and len({*values}) == 1)
-    return text if is_constant else f"{text} ± {statistics.stdev(values):.2g} ({len(values)})"
+def are_paired(first: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Returns whether two groups share a seed."""
+    return bool(first.keys() & other.keys())
 
 
-def is_curve(groups: Sequence[Group], metric: str) -> bool:
-    """Returns whether a metric has several points, and not always the same value."""
-    curves = [of_seed[metric] for group in groups for of_seed in group.curves.values() if metric in of_seed]
-    return any(len(curve) > 1 for curve in curves) and len({value for curve in curves for _, value in curve}) > 1
+def on_terminal(table: FigureTable) -> FigureTable:
+    """Returns a comparison without the metrics without some of the inputs; a caption says so."""
+    shown = [row for row in table.rows if "/without_" not in row[0]]
+    left_out = len(table.rows) - len(shown)
+    note = f"Metrics without some of the inputs, only in --output FILE.csv: {left_out}."
+    return replace(table, rows=shown, captions=[*table.captions, *([note] if left_out else [])])
+
+
+def curved_metrics(groups: Sequence[Group]) -> list[str]:
+    """Returns the metrics with a curve in all groups, in the order of the first group: those with several points that
+    are not all the same, and that are not only integers, such as `val/judged`."""
+    names = [name for name in next(iter(groups[0].curves.values()), {}) if not name.startswith("data/")]
+    found = []
+    for name in names:
+        curves = [[curves[name] for curves in group.curves.values() if name in curves] for group in groups]
+        every = [curve for of_group in curves for curve in of_group]
+        values = {value for curve in every for _, value in curve}
+        is_curve = any(len(curve) > 1 for curve in every) and len(values) > 1
+        if all(curves) and is_curve and any(isinstance(value, float) for value in values):
+            found.append(name)
+    return found
 
 
 def main_curves(groups: Sequence[Group], most: int = 9) -> list[str]:
     """Returns the metrics that are worth a curve, at most `most`: the training loss, the metrics that select the best
-    checkpoints, and the other main metrics of the tasks. Metrics with a single point, with one value in all runs or
-    with only integer values, such as `val/judged`, are left out."""
-    possible = "train/loss", *shared_metrics(groups)
-    last = {name: [value for group in groups for value in group.last(name).values()] for name in possible}
-    curved = [name for name, values in last.items()
-              if any(isinstance(value, float) for value in values) and is_curve(groups, name)]  # fmt: skip
-    bests = [group.best for group in groups]
+    checkpoints, and the other main metrics of the tasks."""
+    curved, bests = curved_metrics(groups), [group.best for group in groups]
     ordered = [name for name in ("train/loss", *bests) if name in curved]
     return list(dict.fromkeys([*ordered, *main_metrics(curved, bests[0])]))[:most]
 
@@ -251,8 +130,9 @@ def mean_curve(curves: Sequence[Curve]) -> tuple[list[int], list[float], list[fl
         for step, value in curve:
             values.setdefault(step, []).append(value)
     steps = sorted(values)
-    deviations = [statistics.stdev(values[step]) if len(values[step]) > 1 else 0.0 for step in steps]
-    return steps, [statistics.mean(values[step]) for step in steps], deviations
+    with np.errstate(invalid="ignore"):  # of infinite values
+        deviations = [float(np.std(values[step], ddof=1)) if len(values[step]) > 1 else 0.0 for step in steps]
+        return steps, [float(np.mean(values[step])) for step in steps], deviations
 
 
 def draw_curves(groups: Sequence[Group], file: Path) -> None:

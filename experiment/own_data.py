@@ -51,8 +51,8 @@ MANIFESTS = (".jsonl", ".csv", ".tsv")
 def dataset_for(run: Run, data: str, split: str, labels: bool = True) -> Dataset:
     """Returns the data set that `--data` names (see `named_dataset`), with the columns that a run reads; `labels`: also
     those that its tasks predict. A run on the data set `table` reads another table (CSV or parquet) in the same
-    windows. Columns that the run joins to channels (`data.columns`) are joined. Raises RunError or DataError like
-    `named_dataset`."""
+    windows, and a run that was imported with one text as input a text file (`.txt`). Columns that the run joins to
+    channels (`data.columns`) are joined. Raises RunError or DataError like `named_dataset`."""
     kinds, corpus = run.reads()
     kinds = {name: kind for name, kind in kinds.items() if labels or kind != "label"}
     joined = {name: list(columns) for name, columns in run.config.data.columns.items() if not isinstance(columns, str)}
@@ -60,6 +60,8 @@ def dataset_for(run: Run, data: str, split: str, labels: bool = True) -> Dataset
     path = Path(os.path.expanduser(data))
     if isinstance(trained, Table) and os.path.isfile(path) and path.suffix.lower() in (".csv", ".parquet"):
         dataset: Dataset = trained.like(str(path), labels).whole()
+    elif trained is None and list(kinds.values()) == ["text"] and path.suffix.lower() == ".txt":
+        dataset = Text(train=data).whole()
     else:
         sources = {source: "file" for name in joined if name in kinds for source in joined[name]}
         named = {name: kind for name, kind in kinds.items() if name not in joined} | sources

@@ -93,9 +93,9 @@ def short_setting(setting: Sequence[str]) -> str:
     return " ".join(f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs)
 
 
-def by_setting(results: Results) -> Mapping[tuple[str, ...], Sequence[RunResult]]:
-    """Returns the runs by their setting, in the order of the file."""
+def by_setting(runs: Iterable[RunResult]) -> Mapping[tuple[str, ...], Sequence[RunResult]]:
+    """Returns runs by their setting, in their order."""
     groups: dict[tuple[str, ...], list[RunResult]] = {}
-    for run in results.runs:
+    for run in runs:
         groups.setdefault(run.setting, []).append(run)
     return groups

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import NoneType
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Float
@@ -73,6 +73,7 @@ from .run_folder import (
     valid_step,
     write_model_run,
 )
+from .run_losses import as_mappings, losses_of, reads_texts, texts_split
 from .run_samples import as_samples, names_in, present, samples_of_split, view_of
 from .settings.config import Config
 
@@ -354,7 +355,39 @@ class Run(TrainedModel):
         If `inputs` is not None, only these inputs and those that a task predicts are read. `rows` samples are read at a
         time. Texts are generated with the search of their task (see `searching`). Raises RunError for an unknown input
         and for a task whose head the imported directory lacked, DataError if the data cannot be read."""
-        return evaluated(self, split, dataset, rows, inputs).metrics
+        self.check_heads()
+        return evaluated(self, self.open(split, dataset), rows, inputs).metrics
+
+    @overload
+    def losses(self, samples: Any, *, inputs: Collection[str] | None = None) -> dict[str, Float[Tensor, "n"]]: ...
+
+    @overload
+    def losses(
+        self, samples: Any, *, inputs: Collection[str] | None = None, per_token: Literal[True]
+    ) -> dict[str, list[Float[Tensor, "t"]]]: ...
+
+    def losses(self, samples, *, inputs=None, per_token=False):
+        """Returns the loss of each sample by task, in nats (for tasks without a likelihood, in the unit of their loss):
+        the sum over its targets, without label smoothing and class weights; NaN for a sample without a target.
+
+            run.losses(run.samples("test"))                           # {"kind": tensor([0.02, 1.73, ...])}
+            run.losses(["three short words"], per_token=True)         # {"lm": [tensor([4.1, 2.7])]}
+            run.losses(samples, inputs=["image"])                     # from the images only
+
+        `samples` are samples with their true values (one mapping, several, or `run.samples(split)`), or texts if the
+        run has one input. For a run that reads a text corpus, the first id of a text is not predicted unless the run
+        begins texts with a start token; a text that is longer than the context is read in windows, as by `evaluate`.
+        `inputs`: the model reads only these inputs and those that a task itself needs. `per_token`: returns, for each
+        sample, a tensor with the loss of each target. Raises RunError for an unknown input, and for a task whose loss
+        compares samples."""
+        self.check_heads()
+        if unknown := [name for name in inputs or () if name not in self.choppers]:
+            raise RunError(f"{self.folder} has no input {unknown[0]!r}; possible: {', '.join(self.choppers)}")
+        if reads_texts(self, samples, self.config.on_samples):
+            split = texts_split(self, self.config, samples)
+        else:
+            split = replace(self.as_split(as_mappings(self, samples), for_prediction=False), tasks=self.tasks)
+        return losses_of(self, split, inputs, per_token)
 
     def attribution(self, split: str | Samples = "val", dataset: Dataset | None = None) -> dict[str, Attribution]:
         """Returns the `Attribution` of each task by task name: the metrics of a split with every subset of the inputs,
@@ -386,7 +419,9 @@ def open_run(folder: Path, which: str = "best", device: str = "auto", trust: Tru
         raise RunError("device 'cuda' was requested, but torch finds no GPU; possible: auto, cpu")
     if which not in ("best", "last"):
         raise RunError(f"no checkpoint {which!r}; possible: best, last")
-    config, step = read_config(folder, trust), valid_step(folder, which, say_aside)
+    config = read_config(folder, trust)
+    which = which if config.checkpoints.best else "last"
+    step = valid_step(folder, which, say_aside)
     check_assets(config, folder / "assets")
     choppers, tasks = choppers_and_tasks(config, folder / "assets", partial(open_part, trust=config.nested))
     check_size(config, folder, step, choppers)
@@ -736,16 +771,14 @@ def draft_of_prompt(run: Run, task: Task, prompt: str, max_tokens: int | None) -
 
 
 def evaluated(
-    run: Run, split: str, dataset: Dataset | None, rows: int = 64, inputs: Collection[str] | None = None
+    run: Run, data: Split, rows: int = 64, inputs: Collection[str] | None = None, by_sample: bool = False
 ) -> Measured:
-    """Returns the metrics of a split, and the number of samples from which each metric was computed; see
-    `Run.evaluate`."""
-    run.check_heads()
+    """Returns the metrics of a split, and the number of samples from which each metric was computed, with `by_sample`
+    also the sums of each sample; see `Run.evaluate`."""
     if unknown := [name for name in inputs or () if name not in run.choppers]:
         raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
-    data = run.open(split, dataset)
     with run.arithmetic(), read_ahead(data, run.config.data.workers):
-        result = measured(run.model, run.tasks, data, rows=rows, inputs=inputs)
+        result = measured(run.model, run.tasks, data, rows=rows, inputs=inputs, by_sample=by_sample)
     result.check()
     for line in data.skipped.lines():
         say_aside(line)

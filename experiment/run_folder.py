@@ -181,8 +181,10 @@ def load_weights(
     return state
 
 
-Summary = RootModel[dict[str, StrictInt | StrictFloat]]
-"""The content of `summary.json`."""
+Number = StrictInt | StrictFloat
+Summary = RootModel[dict[str, Number | dict[str, Number]]]
+"""The content of `summary.json`: `step` and `seconds` of the training, the metrics of the checkpoint that `predict` and
+`evaluate` load, its step as `best_step`, and as `last` the metrics of the last step."""
 
 
 def check_is_free(folder: Path) -> None:
@@ -241,11 +243,11 @@ def check_links(folder: Path) -> None:
                 raise RunError(f"{path} is a link that leads out of the run's folder; replace it by a copy")
 
 
-def summary_of(folder: Path, steps: int) -> dict[str, float] | None:
+def summary_of(folder: Path, steps: int) -> dict[str, Any] | None:
     """Returns the content of `summary.json` if the run is finished, at the step `steps` or by early stopping; otherwise
     None. Raises CheckpointError if a file is damaged.
 
-        {"step": 900, "seconds": 78.2, "val/loss": 0.1}
+        {"step": 900, "seconds": 78.2, "val/loss": 0.1, "last": {"val/loss": 0.12}, "best_step": 700}
     """
     file, last = folder / "summary.json", checkpoint.read_step(folder, "last")
     if last is None or not os.path.exists(file):

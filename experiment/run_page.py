@@ -14,7 +14,7 @@ from typing import Any
 
 from ..data.split import SampleSplit, spread
 from ..files.pictures import COLOURS
-from ..files.printing import figure_text, printable
+from ..files.printing import printable
 from ..files.reading import read_bytes, read_text
 from ..files.writing import write_text
 from ..inference.document import Line, bars, chart, document, escaped, section, table
@@ -24,7 +24,9 @@ from ..inference.pages import Cell, cell_html, drawn_cell, draws, generated_rows
 from ..inference.predict import stream_predictions
 from ..inference.tracing import short_text
 from .changes import read_changes
-from .compare import Group, main_curves, mean_curve, read_group, shared_metrics
+from .compare import captions, main_curves, mean_curve
+from .figure_table import Estimate, FigureTable, Row, lines_of, mean
+from .groups import Group, read_group
 from .inspection import explorer_of
 from .next_steps import as_argument
 from .results import main_metrics
@@ -44,44 +46,57 @@ SEED = 0
 
 
 def write_run_page(run: Run, file: Path, group: Group | None = None) -> None:
-    """Writes the page of a run. `group`: the curves of all seeds of the run; None: of this run alone. Raises OSError if
-    the file cannot be written."""
-    group = group or read_group(run.folder)
+    """Writes the page of a run. `group`: its curves and figures; None: they are read. Raises OSError if the file cannot
+    be written."""
+    group = group or read_group(run.folder, run.trust)
     body = [
         f"<p class=soft>{escaped(run.name)}</p>", *(f"<p>{escaped(line)}</p>" for change in read_changes(run.folder)
                                                     for line in change.lines()),
         section("Results", *results(run, group), anchor="results"),
-        *curve_section(group), *bits_section(run, group), *report_section(run),
+        *curve_section(group), *bits_section(run, group), *report_section(run), *look_sections(run),
+        section("The configuration", configuration(run), anchor="configuration"),
     ]  # fmt: skip
-    script = ""
-    if run.has_dataset:
-        body += sample_section(run)
-        body += attention_section(run)
-        script = "explorer.js"
-    body.append(section("The configuration", configuration(run), anchor="configuration"))
-    write_text(file, printable(document(name_of(run.folder), body, script)))
+    write_text(file, printable(document(name_of(run.folder), body, "explorer.js" if run.has_dataset else "")))
+
+
+def look_sections(run: Run) -> list[str]:
+    """Returns samples of a run and the attention for one of them; nothing for an imported run."""
+    return [*sample_section(run), *attention_section(run)] if run.has_dataset else []
 
 
 def results(run: Run, group: Group) -> list[str]:
-    """Returns the number of parameters, the precision, and the main metrics: the values at the step of the loaded
-    checkpoint and at the last step, or, for several seeds, the means of the last values."""
+    """Returns the number of parameters, the precision, and the main metrics of the loaded checkpoint with intervals;
+    next to them those of the last step, if this is another one."""
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    names = ["train/loss", *main_metrics(shared_metrics([group]), group.best)]
+    ((_, member),), (curves,) = group.members.items(), group.curves.values()
+    metrics, last = member.figures.metrics, member.figures.last
+    last_step = max((step for curve in curves.values() for step, _ in curve), default=run.step)
+    columns = [f"{run.which} checkpoint, step {run.step:,}"]
+    columns += [f"last step, {last_step:,}"] if last_step != run.step else []
+    rows: list[Row] = []
+    for name in ["train/loss", *main_metrics(metrics, group.best)]:
+        line = dict(curves.get(name, ()))
+        values = [metrics.get(name, line.get(run.step)), last.get(name, line.get(last_step))]
+        cells = [
+            "–" if value is None else Estimate([value], group.intervals.values.get(name) if index == 0 else None)
+            for index, value in enumerate(values[: len(columns)])
+        ]
+        rows.append((name, cells))
     sizes = f"<p>{parameters:,} parameters, {escaped(run.precision)}.</p>"
-    if len(group.curves) > 1:
-        means = [(name, [*group.last(name).values()]) for name in names if group.last(name)]
-        rows = [[escaped(name), figure_text(sum(values) / len(values))] for name, values in means]
-        return [sizes, table(["metric", f"last step, mean of {len(group.curves)}"], rows, numbers=1)]
-    (curves,) = group.curves.values()
-    lines = {name: dict(curves[name]) for name in names if name in curves}
-    last = max((step for line in lines.values() for step in line), default=run.step)
-    steps = {run.step: f"{run.which} checkpoint, step {run.step:,}"}
-    steps |= {last: f"last step, {last:,}"} if last != run.step else {}
+    return [sizes, figures_html(FigureTable(columns, rows, captions([group])))]
+
+
+def figures_html(figures: FigureTable) -> str:
+    """Returns a table of figures with its captions."""
+    settings = [[*values, *[""] * (len(figures.columns) - len(values))] for _, values in figures.settings]
+    names = [name for name, _ in (*figures.settings, *figures.rows)]
+    cells = [*settings, *(row for _, row in figures.rows)]
     rows = [
-        [escaped(name), *("–" if step not in line else figure_text(line[step]) for step in steps)]
-        for name, line in lines.items()
+        [escaped(name), *("<br>".join(map(escaped, lines_of(cell))) for cell in row)]
+        for name, row in zip(names, cells, strict=True)
     ]
-    return [sizes, table(["metric", *steps.values()], rows, numbers=len(steps))]
+    notes = "".join(f"<p class=soft>{escaped(line)}</p>" for line in figures.lines_of_captions())
+    return table(["metric", *figures.columns], rows, figures.title, len(figures.columns)) + notes
 
 
 def curve_section(group: Group) -> list[str]:
@@ -98,13 +113,12 @@ def curve_section(group: Group) -> list[str]:
 def bits_section(run: Run, group: Group) -> list[str]:
     """Returns bars with how many bits each input contributes, for each task for which the run measured it."""
     parts: dict[str, dict[str, float]] = {}
-    names = {name for curves in group.curves.values() for name in curves}
+    names = {name for member in group.members.values() for name in member.figures.metrics}
     for name in sorted(names, key=lambda name: [*run.model.inputs].index(name.rpartition("/")[2])
                        if name.rpartition("/")[2] in run.model.inputs else 99):  # fmt: skip
         prefix, kind, input = *name.rpartition("/")[0].rpartition("/")[::2], name.rpartition("/")[2]
         if kind in ("bits", "share_of_loss") and input in run.model.inputs and prefix.startswith("val"):
-            values = [*group.last(name).values()]
-            parts.setdefault(f"{prefix}/{kind}", {})[input] = sum(values) / len(values)
+            parts.setdefault(f"{prefix}/{kind}", {})[input] = mean([*group.values(name).values()])
     colours = {name: COLOURS[colour_of(number)] for number, name in enumerate(run.model.inputs, start=1)}
     shown = [
         f"<div><h3>{escaped(name)}</h3>{bars(values, name.rpartition('/')[2].replace('_', ' '), colours)}</div>"

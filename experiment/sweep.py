@@ -12,25 +12,27 @@ import itertools
 import math
 import os
 import re
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rich.table import Column, Table
-
 from ..data.processes import Processes
-from ..files.printing import figure_text, plain_console
-from ..files.records import read_json
+from ..files.printing import wide_console
 from ..files.trust import NOTHING, Trust
 from ..inference.evaluation import directions, larger_is_better
+from ..inference.sample_sums import read_sums
 from .build import build_evaluators, choppers_and_tasks
-from .folds import division_of, print_folds, write_predictions
+from .compare import captions, estimate_of, shared_metrics
+from .figure_table import Estimate, FigureTable, Row, mean
+from .figures import figures_of, summary_in
+from .folds import check_stop, division_of, evaluate_fold, fold_table, join_predictions
+from .groups import Group, groups_in
 from .jobs import Job, run_jobs
 from .results import TABLE, RunResult, keep_result, main_metrics, short_setting
-from .run import open_part
+from .run import load_run, open_part
 from .run_folder import RunError
+from .run_sums import store_sums
 from .settings.config import Config, load_config
 
 Setting = tuple[str, ...]
@@ -58,43 +60,62 @@ class Planned:
 
 
 def train_several(options: argparse.Namespace, train: Train, trust: Trust = NOTHING) -> int:
-    """Train every combination of the swept values with every seed and fold, then print the metrics, the best
+    """Train every combination of the swept values with every seed and fold, then print the figures, those of the best
     combination first. The result of each run is kept in `sweep.json` and `sweep.csv`. Returns the exit status; if a run
     has another status than 0, no more runs are trained. `options` has the attributes `config`, `overrides`, `seeds`,
-    `sweep`, `folds`, `group`, `stratify`, `jobs`, `trust` and `remote`. Raises RunError if `seeds` or `sweep` does not
-    have the required form, or if a column is named without `folds`."""
+    `sweep`, `folds`, `inner`, `group`, `stratify`, `jobs`, `trust` and `remote`. Raises RunError if `seeds` or `sweep`
+    does not have the required form, if a column is named without `folds`, or if the samples of a fold would end the
+    training."""
     base = load_config(options.config, options.overrides, trust)
     seeds = seeds_of(options.seeds) if options.seeds else [base.training.seed]
     runs = list(planned_runs(options, base, seeds, trust))
     is_first = Processes.start(base.training.device).is_first
-    summaries: dict[int, dict[str, float]] = {}
+    hides = bool(options.sweep and options.inner)  # the samples of the folds are not read before a setting is chosen
 
-    def finish(number: int, summary: dict[str, float]) -> None:
-        run, summaries[number] = runs[number], summary
-        if run.fold is not None and is_first:
-            write_predictions(run.config, trust)
+    def finish(number: int) -> None:
+        run = runs[number]
         if is_first:
-            folder = Path(os.path.relpath(run.config.out, base.out)).as_posix()
-            result = RunResult(folder=folder, setting=run.setting, seed=run.seed, fold=run.fold, metrics=summary)
-            keep_result(Path(base.out), str(options.config), base.checkpoints.best, result)
+            if run.fold is None:
+                ensure_sums(run.config, trust)
+            elif not hides:
+                evaluate_fold(run.config, trust)
+            keep_result(Path(base.out), str(options.config), base.checkpoints.best or "val/loss", result_of(run, base))
 
     if options.jobs > 1:
         jobs = [Job(run.title, run.arguments, Path(f"{run.config.out}.log")) for run in runs]
-        status = run_jobs(jobs, options.jobs, lambda number: finish(number, read_summary(runs[number].config)))
+        status = run_jobs(jobs, options.jobs, finish)
     else:
         status = train_in_turn(runs, train, finish)
     if not status and is_first:
-        print_all(options, base, runs, summaries, seeds)
+        print_all(options, base, runs, trust)
     return status
 
 
-def train_in_turn(runs: Sequence[Planned], train: Train, finish: Callable[[int, dict[str, float]], None]) -> int:
+def ensure_sums(config: Config, trust: Trust) -> None:
+    """Store the sums of the samples of a finished run, from which intervals are computed, if its training has not
+    stored them."""
+    folder = Path(config.out)
+    if (stored := read_sums(folder / "report", "val")) is None or stored.about.step != figures_of(folder).step:
+        run = load_run(folder, trust=trust.modules, remote=trust.hosts)
+        store_sums(run, run.open("val", say=lambda text: None), config.evaluation.generated)
+
+
+def result_of(run: Planned, base: Config) -> RunResult:
+    """Returns the result of a finished run."""
+    folder = Path(os.path.relpath(run.config.out, base.out)).as_posix()
+    summary = summary_in(Path(run.config.out))
+    ends = {name: summary[name] for name in ("step", "seconds", "best_step") if name in summary}
+    metrics = ends | dict(figures_of(Path(run.config.out)).metrics)
+    return RunResult(folder=folder, setting=run.setting, seed=run.seed, fold=run.fold, metrics=metrics)
+
+
+def train_in_turn(runs: Sequence[Planned], train: Train, finish: Callable[[int], None]) -> int:
     """Trains one run after another in this process. Returns the exit status of the first run that has not 0."""
     for number, run in enumerate(runs):
-        summary, status = train(run.config)
+        _, status = train(run.config)
         if status:
             return status
-        finish(number, summary)
+        finish(number)
     return 0
 
 
@@ -110,31 +131,67 @@ def planned_runs(
         of_fold = [] if fold is None else [*division, f"data.split.fold={fold}"]
         overrides = [*options.overrides, *of_fold, *setting, f"training.seed={seed}", f"out={folder}"]
         config = load_config(options.config, overrides, trust)
+        if fold is not None:
+            check_stop(config)
         yield Planned(setting, seed, fold, config, [str(options.config), *overrides, *trusted])
 
 
-def read_summary(config: Config) -> dict[str, float]:
-    """Returns the summary of a finished run."""
-    return dict(read_json(Path(config.out) / "summary.json"))
-
-
-def print_all(
-    options: argparse.Namespace, base: Config, runs: Sequence[Planned], summaries: Mapping[int, dict[str, float]],
-    seeds: Sequence[int],
-) -> None:  # fmt: skip
-    """Print the tables of all runs."""
-    by_setting: dict[Setting, list[dict[str, float]]] = {}
-    for number, run in enumerate(runs):
-        by_setting.setdefault(run.setting, []).append(summaries[number])
-    if options.folds and not options.sweep:
-        print_folds(folder_of(base.out, (), None), by_setting[()], options.folds)
-    else:
-        print_results(runs[-1].config, by_setting, seeds, swept=bool(options.sweep))
+def print_all(options: argparse.Namespace, base: Config, runs: Sequence[Planned], trust: Trust) -> None:
+    """Print the tables of all runs: of a sweep all settings, the best one first; of several seeds their mean; of a
+    cross-validation all folds. With an inner division, only the folds of the chosen setting are evaluated."""
+    console = wide_console()
+    results, best = [result_of(run, base) for run in runs], base.checkpoints.best or "val/loss"
+    groups = dict(zip(dict.fromkeys(run.setting for run in runs), groups_in(base.out, results, best, trust)))
+    setting = runs[0].setting
+    if options.sweep:
+        order = sorted_settings(
+            {each: [*group.values(best).values()] for each, group in groups.items()}, best, runs[0].config
+        )
+        sweep_table({short_setting(each): groups[each] for each in order}, best).print(console)
+        setting = order[0]
+    if options.folds and (options.inner or not options.sweep):
+        chosen = [run for run in runs if run.setting == setting]
+        for run in chosen:
+            evaluate_fold(run.config, trust)
+        (group,) = groups_in(base.out, [result_of(run, base) for run in chosen], best, trust)
+        fold_table(group, short_setting(setting)).print(console)
+        print(f"predictions: {join_predictions(base.out, [run.config for run in chosen])}")
+    elif not options.sweep:
+        seed_table(groups[setting]).print(console)
     print(f"results: {base.out / TABLE}")
 
 
-SHOWN = 6
-"""The number of metrics in the table of a sweep. `sweep.csv` has all."""
+def sweep_table(settings: Mapping[str, Group], best: str) -> FigureTable:
+    """Returns the table of a sweep, with one column per setting, in this order."""
+    groups = list(settings.values())
+    rows = [
+        (name, [estimate_of(group, name) for group in groups]) for name in main_metrics(shared_metrics(groups), best)
+    ]
+    notes = [*captions(groups), "The best setting was chosen on these samples, so its figures are optimistic."]
+    return FigureTable([*settings], rows, notes, f"sorted by {best}, best first")
+
+
+def seed_table(group: Group) -> FigureTable:
+    """Returns the table of several seeds: the mean of each metric, and its value of each seed."""
+    rows: list[Row] = [
+        (name, [estimate_of(group, name), *(Estimate([value]) for value in group.values(name).values())])
+        for name in group.metrics
+    ]
+    return FigureTable(["all seeds", *group.members], rows, captions([group]))
+
+
+def sorted_settings(values: Mapping[Setting, Sequence[float]], best: str, config: Config) -> list[Setting]:
+    """Returns the settings by the mean of their values of the metric `best`, the best one first; settings with a NaN
+    are last. `config` is the configuration of one of the runs: whether a larger value is better may depend on what its
+    tasks have learned from the data (their classes)."""
+    _, tasks = choppers_and_tasks(config, Path(config.out) / "assets", partial(open_part, trust=config.nested))
+    larger = larger_is_better(best, directions(tasks, "val", build_evaluators(config.evaluation).values()))
+
+    def order(setting: Setting) -> tuple[bool, float]:
+        value = mean(values[setting]) if values[setting] else math.nan
+        return math.isnan(value), -value if larger else value
+
+    return sorted(values, key=order)
 
 
 def seeds_of(text: str) -> list[int]:
@@ -191,49 +248,3 @@ def folder_of(base: Path, setting: Setting, seed: int | None, fold: int | None =
     parts = [",".join(names)] if names else []
     parts += [f"{name}-{number}" for name, number in (("seed", seed), ("fold", fold)) if number is not None]
     return Path(base, *parts)
-
-
-def print_results(
-    config: Config, summaries: Mapping[Setting, list[dict[str, float]]], seeds: Sequence[int], swept: bool
-) -> None:
-    """Print the mean and standard deviation of every metric over the seeds. If `swept`, print a table with one row per
-    setting, the best first by `checkpoints.best`; settings with a NaN are last. `config` is the configuration of one of
-    the runs. It is needed because the metrics of a task, and whether a larger value is better, may depend on what the
-    task learned from the data (its classes)."""
-    first = next(iter(summaries.values()))[0]
-    names = [
-        name
-        for name in first
-        if name not in ("step", "best_step") and all(name in run for runs in summaries.values() for run in runs)
-    ]
-    best = config.checkpoints.best
-    if swept:
-        names = main_metrics(names, best)[:SHOWN]
-    if not swept:
-        (runs,) = summaries.values()
-        for name in names:
-            values = [run[name] for run in runs]
-            print(f"{name}: {spread(values, '+-')} (seeds {','.join(map(str, seeds))}: "
-                  f"{', '.join(map(figure_text, values))})")  # fmt: skip
-        return
-    _, tasks = choppers_and_tasks(config, Path(config.out) / "assets", partial(open_part, trust=config.nested))
-    larger = larger_is_better(best, directions(tasks, "val", build_evaluators(config.evaluation).values()))
-
-    def order(setting: Setting) -> tuple[bool, float]:
-        mean = statistics.mean(run[best] for run in summaries[setting])
-        return math.isnan(mean), -mean if larger else mean
-
-    table = Table(Column("setting", no_wrap=True), *names, title=f"sorted by {best}, best first", title_justify="left")
-    for setting in sorted(summaries, key=order):
-        table.add_row(
-            short_setting(setting), *(spread([run[name] for run in summaries[setting]], "±") for name in names)
-        )
-    plain_console(width=None if plain_console().is_terminal else 240).print(table)
-
-
-def spread(values: Sequence[float], sign: str) -> str:
-    """Returns mean and standard deviation, such as `0.1234 ± 0.0050`. Returns only the mean if there is only one value,
-    or if all values are the same integer. `sign` is the text between the two numbers."""
-    mean = figure_text(statistics.mean(values))
-    is_constant = len(values) == 1 or (isinstance(values[0], int) and len({*values}) == 1)
-    return mean if is_constant else f"{mean} {sign} {statistics.stdev(values):.4f}"

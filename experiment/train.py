@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Collection
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -62,7 +62,9 @@ from .run_folder import (
     prepare_run,
     run_lock,
     summary_of,
+    valid_step,
 )
+from .run_sums import store_sums
 from .settings.config import Config
 from .transfer import take_assets, take_weights
 
@@ -91,7 +93,7 @@ def train(config: Config, requested: Collection[str] = ()) -> tuple[dict[str, fl
         summary = processes.broadcast(summary_of(folder, config.training.steps) if processes.is_first else None)
         if summary is not None:
             if processes.is_first:
-                metric = config.checkpoints.best
+                metric = config.checkpoints.best or "val/loss"
                 value = f"; {metric} {summary[metric]:.4f}" if metric in summary else ""
                 length = f" in {duration(summary['seconds'])}" if "seconds" in summary else ""
                 progress.say(f"{folder} is finished: {summary['step']:,} steps{length}{value}")
@@ -123,7 +125,9 @@ def open_data(config: Config, processes: Processes, say: Callable[[str], None]) 
     dataset = config.dataset()
     choppers, tasks = fitted(config, dataset, processes, say)
     with processes.in_turn():
-        splits = {name: open_split(config, dataset, name, choppers, tasks, say=say) for name in ("train", "val")}
+        splits = {"train": open_split(config, dataset, "train", choppers, tasks, say=say)}
+        splits["train"].check_training()
+        splits["val"] = open_split(config, dataset, "val", choppers, tasks, say=say)
     changes = processes.broadcast(read_changes(Path(config.out)) if processes.is_first else None)
     splits["train"] = with_changes(splits["train"], changes)
     return OpenedData(dataset, choppers, tasks, splits)
@@ -285,10 +289,10 @@ def start(experiment: Experiment) -> None:
     experiment.trainer.learner.replica.start(experiment.choices.compile)
 
 
-def fit(experiment: Experiment) -> dict[str, float]:
+def fit(experiment: Experiment) -> dict[str, Any]:
     """Train from the newest undamaged checkpoint, or from step 0, to the last step or until a signal stops the run.
-    Returns the last validation metrics. If the loss or the weights are not finite, the run returns once to its newest
-    undamaged checkpoint; the second time RunError is raised."""
+    Returns the metrics of the summary (see `end_training`), or those of the last evaluation. If the loss or the weights
+    are not finite, the run returns once to its newest undamaged checkpoint; the second time RunError is raised."""
     state, trainer = resume(experiment), experiment.trainer
     preflight(experiment)
     introduce(experiment)
@@ -315,7 +319,7 @@ def preflight(experiment: Experiment) -> None:
     config, data, evaluation = experiment.config, experiment.data, experiment.trainer.evaluation
     settings, train = config.training, experiment.data.splits["train"]
     check_mixup(data.tasks, settings.mixup is not None)
-    names = {"checkpoints.best": config.checkpoints.best}
+    names = {"checkpoints.best": config.checkpoints.best} if config.checkpoints.best else {}
     names |= {"training.stop.metric": settings.stop.metric} if settings.stop and settings.stop.metric else {}
     for key, name in names.items():
         check_best(name, data.tasks, config.evaluation.generated, evaluation.evaluators, corpus=train.samples is None,
@@ -490,8 +494,9 @@ def open_loggers(experiment: Experiment) -> Loggers | None:
     return opened
 
 
-def end_training(experiment: Experiment) -> dict[str, float]:
-    """Finish a run at its last step and return the metrics of its summary. Averages the newest checkpoints (with
+def end_training(experiment: Experiment) -> dict[str, Any]:
+    """Finish a run at its last step and return the metrics of its summary: those of the best checkpoint, which
+    `predict` and `evaluate` load, and as `last` those of the last step. Averages the newest checkpoints (with
     `checkpoints.average`), evaluates, runs the evaluators of the end, and saves. Work that was done before the run was
     stopped is not repeated."""
     trainer, config = experiment.trainer, experiment.config
@@ -510,7 +515,9 @@ def end_training(experiment: Experiment) -> dict[str, float]:
     experiment.processes.wait()
     lines = [line for line in trainer.log.record.here if not any(name.startswith("train/") for name in line)]
     values = {name: value for line in lines for name, value in line.items() if name not in ("step", "seconds")}
-    return {name: value for name, value in values.items() if not name.startswith("data/")} | figures
+    values = {name: value for name, value in values.items() if not name.startswith("data/")} | figures
+    best = trainer.best.metrics if trainer.best else {}
+    return values | best | {"last": {name: value for name, value in values.items() if name in best or not best}}
 
 
 def average_last(experiment: Experiment) -> None:
@@ -532,19 +539,45 @@ def average_last(experiment: Experiment) -> None:
 
 
 def evaluate_at_end(experiment: Experiment) -> dict[str, float]:
-    """Run the evaluators whose `when` is "end", and log and print their results. Returns their metrics."""
+    """Run the evaluators whose `when` is "end" with the best checkpoint, and log and print their results. Returns their
+    metrics."""
     trainer = experiment.trainer
     if not any(evaluator.when == "end" for evaluator in trainer.evaluation.evaluators):
         return {}
-    with trainer.learner.averaged():
-        report = trainer.evaluation.run(trainer.step, "end")
+    with weights_of_best(experiment) as step:
+        report = trainer.evaluation.run(step, "end")
     trainer.log.show(report.tables, report.lines)
     trainer.log.write(trainer.step, dict(report.metrics))
     return dict(report.metrics)
 
 
+@contextmanager
+def weights_of_best(experiment: Experiment) -> Iterator[int]:
+    """Returns a context in which the model has the weights of the best checkpoint, and which yields the step of this
+    checkpoint. The first process reads the files and sends the weights to the other processes."""
+    trainer, processes, folder, model = experiment.trainer, experiment.processes, experiment.folder, experiment.model
+    best = trainer.best.step if trainer.best else trainer.step
+    step = processes.broadcast(
+        valid_step(folder, "best", experiment.say) if processes.is_first and best != trainer.step else best
+    )
+    if step == trainer.step:
+        with trainer.learner.averaged():
+            yield step
+        return
+    weights = {}
+    if processes.is_first:
+        weights = checkpoint.read_part(folder, step, "model") | checkpoint.read_part(folder, step, "ema")
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(processes.broadcast_tensors(weights if processes.is_first else None))
+    try:
+        yield step
+    finally:
+        model.load_state_dict(own)
+
+
 def evaluate_saved(experiment: Experiment) -> None:
-    """Run the evaluators whose `when` is "saved", which need the saved run, and print their results."""
+    """Run the evaluators whose `when` is "saved", which need the saved run, and print their results. With
+    `evaluation.report`, also store the sums of the samples and write the page of the run."""
     config, evaluators = experiment.config, experiment.trainer.evaluation.evaluators
     if saved := [evaluator for evaluator in evaluators if evaluator.when == "saved"]:
         experiment.trainer.saver.check()
@@ -554,6 +587,7 @@ def evaluate_saved(experiment: Experiment) -> None:
             report = result_of(evaluator, run, experiment.say)
             experiment.trainer.log.show(report.tables, report.lines)
         if config.evaluation.report:
+            store_sums(run, run.open("val", say=lambda text: None), config.evaluation.generated)
             write_page_of(run, experiment.say)
 
 

@@ -2,6 +2,9 @@
 
 {"key": "cat/1.jpg", "kind": {"class": "cat", "probabilities": {...}}, "targets": {"label": "cat"}}
 {"key": "cat/2.jpg", "targets": {"label": "cat"}, "error": "image: cat/2.jpg is cut short"}
+
+An evaluation adds `loss`, the loss of each task, and `group`, the value of the column `data.split.group`. The rows of
+several folds begin with `seed` and `fold`.
 """
 
 from __future__ import annotations
@@ -24,8 +27,11 @@ from .evaluator import TrainedModel
 from .generate import Generating
 from .predict import stream_predictions
 
-RESERVED = ("key", "targets", "error", "fold")
+RESERVED = ("seed", "fold", "key", "group", "loss", "targets", "error")
 """The columns of a row that are not the names of tasks."""
+ALWAYS = ("key", "targets", "error")
+"""The columns that all versions of chopmix wrote. A run of an older version may have a task with the name of another
+column; this column is then left out."""
 
 
 def target_column(trained: TrainedModel, task: Task) -> str | None:
@@ -68,6 +74,12 @@ class Answers:
     how: Generating = Generating()
     calibration: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """The stored values by task with which probabilities are calibrated; empty: they are not."""
+    group: str | None = None
+    """The data column of the groups of samples; None: the rows have no group."""
+    losses: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """The loss by task and number of the sample; empty: the rows have no losses."""
+    before: Mapping[str, Any] = field(default_factory=dict)
+    """The first columns of all rows, such as the number of the fold."""
 
     def rows(self, numbers: Sequence[int] | None = None) -> Iterator[list[dict[str, Any]]]:
         """Yields the rows of the samples of each forward pass, in the order of the data set, with a progress bar.
@@ -88,21 +100,26 @@ class Answers:
                 count(len(answers))
 
     def row(self, number: int, answer: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the row of a sample: its key, the answers, the known true values, and the error of a bad sample."""
-        row: dict[str, Any] = {"key": self.split.samples.keys[number]}
-        row |= calibrated(self.trained, answer, self.calibration)
-        if targets := self.true_values(number):
-            row["targets"] = targets
-        if error := row.pop("error", None):  # the last column
-            row["error"] = error
-        return row
+        """Returns the row of a sample: its key, the answers, the known true values, and the error of a bad sample. A
+        column of `RESERVED` that is the name of a task is left out."""
+        answers = calibrated(self.trained, answer, self.calibration)
+        known, targets = self.known_values(number), self.target_columns
+        columns = {**self.before, "key": self.split.samples.keys[number]}
+        if self.group and known.get(self.group) is not None:
+            columns["group"] = plain(known[self.group])
+        losses = {name: of_task[number] for name, of_task in self.losses.items() if number in of_task}
+        true = {name: targets[name].as_answer(plain(value)) for name, value in known.items() if name in targets}
+        error = answers.pop("error", None)
+        end = {"loss": losses, "targets": true, "error": error}
+        further = {name: value for name, value in end.items() if value and name not in self.trained.tasks}
+        return {name: value for name, value in columns.items() if name not in answers} | answers | further
 
-    def true_values(self, number: int) -> dict[str, Any]:
-        """Returns the known true values of a sample by column."""
-        columns, row = self.target_columns, {}
+    def known_values(self, number: int) -> dict[str, Any]:
+        """Returns the known true values of a sample and its group, by column."""
+        columns, row = dict.fromkeys([*self.target_columns, *([self.group] if self.group else [])]), {}
         with suppress(ValueError, OSError):  # a sample that cannot be read; its answer says so
             row = self.samples.row(number, columns.keys()) if columns else {}
-        return {name: task.as_answer(plain(row[name])) for name, task in columns.items() if row.get(name) is not None}
+        return {name: row[name] for name in columns if row.get(name) is not None}
 
     @cached_property
     def target_columns(self) -> dict[str, Task]:

@@ -4,8 +4,7 @@ processes."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,15 +25,48 @@ from ..tasks.judging import Generated, is_known
 from ..tasks.measuring.texts import as_text
 from .evaluator import Evaluator
 from .generate import CHAINS, chain_share, generated_share
+from .sample_sums import Collected, TaskSums, outputs_alone
 
-Sums = dict[str, dict[str, Tensor]]
-"""The sums from which metrics are computed, by task and by name of the sum: `loss`, `count` (the number of targets),
+Sums = dict[str, Tensor]
+"""The sums from which the metrics of a task are computed, by name: `loss`, `count` (the number of targets),
 `supervised` (the number of samples with a target), `input_tokens` (the number of tokens of each input in these samples;
-index 0 counts core tokens, index i the input number i of the set), and sums of `Task.measure`."""
-Outputs = list[tuple[Tensor, Tensor]]
-"""The outputs of a task and the values of its targets, as one pair of tensors on the CPU for each batch."""
+index 0 counts core tokens, index i the input number i of the set), `units` (the size of the true items, for tasks that
+generate items), and sums of `Task.measure`."""
 Pairs = list[Generated]
 """Generated or recognised items, each with the true item of its sample."""
+
+
+@dataclass
+class Tally:
+    """What a process counts of one task, on its share of a split."""
+
+    sums: dict[str, Sums] = field(default_factory=dict)
+    """The sums by source; the key is "" if the split is not a mixture."""
+    supervised: list[int] = field(default_factory=list)
+    """The numbers of the samples with a target."""
+    pairs: Pairs | None = None
+    """The recognised or generated items; None if the task has none."""
+    outputs: list[tuple[Tensor, Tensor, Tensor]] | None = None
+    """For a task with a metric of all outputs (`Metric.of_outputs`): its outputs, the values of its targets and the
+    numbers of their samples (-1: not counted), as tensors on the CPU for each batch."""
+    samples: Collected | None = None
+    """The sums by sample; None if they are not counted."""
+
+    @classmethod
+    def of(cls, task: Task, by_sample: bool, by_target: bool) -> Tally:
+        """Returns an empty tally of a task. `by_sample`: the sums of each sample are counted, too; `by_target`: also
+        the losses of their targets."""
+        has_outputs = any(metric.of_outputs for metric in task.metrics.values())
+        return cls(
+            pairs=[] if reads_texts(task) else None, outputs=[] if has_outputs else None,
+            samples=Collected(by_target) if by_sample or by_target else None,
+        )  # fmt: skip
+
+    def add(self, source: str, sums: Mapping[str, Tensor]) -> None:
+        """Adds the sums of a batch."""
+        own = self.sums.setdefault(source, {})
+        for key, value in sums.items():
+            own[key] = own.get(key, 0.0) + value.double()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +104,10 @@ class Measured:
     """The number of samples of the split that cannot be read."""
     unit: str = "samples"
     """What `readable` counts: `samples` or `windows`."""
+    by_sample: Mapping[str, TaskSums] = field(default_factory=dict)
+    """The sums by sample, by task, if they were counted and if they add up to the sums of the split."""
+    outputs: Mapping[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
+    """All outputs, targets and sample numbers, by task, of the tasks with a metric of all outputs."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -129,9 +165,10 @@ def evaluate_split(
 def measured(
     model: Model, tasks: Mapping[str, Task], split: Split, *, names: Sequence[str] | None = None, rows: int = 64,
     processes: Processes | None = None, inputs: Collection[str] | None = None, generated: int | None = None,
+    by_sample: bool = False, by_target: bool = False,
 ) -> Measured:  # fmt: skip
     """Returns the metrics of a split for the tasks `names` (None: all tasks), and the sums from which they are
-    computed.
+    computed, with `by_sample` also those of each sample, and with `by_target` the losses of their targets.
 
     `rows` is the number of samples (or windows) per forward pass. Each process evaluates its share of the split, and
     the sums are added up. A value that one task hides from the model remains visible to the other tasks. `inputs`: the
@@ -144,37 +181,46 @@ def measured(
     training = model.training
     model.eval()
     try:
-        shares, pairs, supervised, outputs = in_all_processes(
-            processes, lambda: read_share(model, tasks, names, split, processes, rows, inputs)
-        )
+        tallies = {name: Tally.of(tasks[name], by_sample, by_target) for name in names}
+        in_all_processes(processes, lambda: read_share(model, tasks, tallies, split, processes, rows, inputs))
         if generated != 0:
             generating = [name for name in names if tasks[name].needs.refines or is_scored(tasks[name], split)]
-            candidates = {name: indices_of(split, processes.gathered(supervised[name])) for name in generating}
-            pairs |= in_all_processes(processes, lambda: generate_share(
-                model, tasks, split, processes, rows, inputs, generated, candidates, shares
+            candidates = {name: indices_of(split, processes.gathered(tallies[name].supervised)) for name in generating}
+            in_all_processes(processes, lambda: generate_share(
+                model, tasks, split, processes, rows, inputs, generated, candidates, tallies
             ))  # fmt: skip
     finally:
         model.train(training)
     split.skipped.bad.check(processes)
     split.keep()
-    by_source = {source: sums_over_processes(sums, processes) for source, sums in shares.items()}
+    by_source = {
+        source: {name: over_processes(tally.sums[source], processes) for name, tally in tallies.items()}
+        for source in split.by_source()
+    }
     totals = {name: added([sums[name] for sums in by_source.values()]) for name in names}
-    all_pairs = {name: processes.gathered(share) for name, share in pairs.items()}
-    all_outputs = {name: gathered_outputs(parts, processes) for name, parts in outputs.items()}
+    pairs = {name: processes.gathered(tally.pairs) for name, tally in tallies.items() if tally.pairs is not None}
+    outputs = {
+        name: gathered_outputs(tally.outputs, processes) for name, tally in tallies.items() if tally.outputs is not None
+    }
     whole = {
-        name: task_figures(name, tasks[name], split, totals[name], all_pairs.get(name), all_outputs.get(name))
-        for name in names
+        name: task_figures(name, tasks[name], split, totals[name], pairs.get(name), outputs.get(name)) for name in names
     }
     sources = {
         source: {name: task_figures(name, tasks[name], split, sums[name]) for name in names}
         for source, sums in by_source.items()
         if source
     }
+    collected = {
+        name: tally.samples.joined(processes, compared_texts(tasks[name], pairs.get(name, ())))
+        for name, tally in tallies.items() if tally.samples
+    }  # fmt: skip
     bad = set(processes.gathered(list(split.skipped.bad)))
     return Measured(
         split=split.name, tasks=tasks, whole=with_metrics(whole),
         sources={source: with_metrics(by_task) for source, by_task in sources.items()},
         readable=len(split.all()) - len(bad), bad=len(bad), unit="windows" if split.samples is None else "samples",
+        by_sample={name: sums for name, sums in collected.items() if sums is not None},
+        outputs={name: parts for name, parts in outputs.items() if parts is not None},
     )  # fmt: skip
 
 
@@ -191,27 +237,33 @@ def in_all_processes(processes: Processes, compute: Callable[[], Any]) -> Any:
     return result
 
 
-def sums_over_processes(sums: Sums, processes: Processes) -> Sums:
+def over_processes(sums: Mapping[str, Tensor], processes: Processes) -> Sums:
     """Returns the sums, added up over all processes, in float64 on the CPU."""
-    return {
-        name: {key: processes.sum(value.to("cpu", torch.float64)) for key, value in sorted(by_key.items())}
-        for name, by_key in sums.items()
-    }
+    return {key: processes.sum(value.to("cpu", torch.float64)) for key, value in sorted(sums.items())}
 
 
-def gathered_outputs(parts: Outputs, processes: Processes) -> tuple[Tensor, Tensor] | None:
-    """Returns (outputs, targets) of all processes, concatenated along the first axis. Returns None if `parts` is empty
-    in all processes."""
-    shapes = processes.gathered([(output.shape[1:], values.shape[1:], values.dtype) for output, values in parts[:1]])
-    if not shapes:
+def gathered_outputs(
+    parts: Sequence[tuple[Tensor, Tensor, Tensor]], processes: Processes
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Returns (outputs, targets, numbers of the samples) of all processes, concatenated along the first axis. Returns
+    None if `parts` is empty in all processes."""
+    kinds = processes.gathered([[(each.shape[1:], each.dtype) for each in part] for part in parts[:1]])
+    if not kinds:
         return None
-    output_shape, value_shape, dtype = shapes[0]
-    output = torch.cat([output for output, _ in parts] or [torch.empty(0, *output_shape)])
-    values = torch.cat([values for _, values in parts] or [torch.empty(0, *value_shape, dtype=dtype)])
-    return torch.cat(processes.gathered_tensors(output)), torch.cat(processes.gathered_tensors(values))
+    empty = tuple(torch.empty(0, *shape, dtype=dtype) for shape, dtype in kinds[0])
+    columns = [torch.cat(column) for column in zip(empty, *parts, strict=True)]
+    output, values, numbers = (torch.cat(processes.gathered_tensors(column)) for column in columns)
+    return output, values, numbers
 
 
-def added(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def compared_texts(task: Task, pairs: Sequence[Generated]) -> list[tuple[int, str, str]]:
+    """Returns (number of the sample, text, true text) of the pairs, if the task has metrics of texts."""
+    if not any(metric.of_texts for metric in task.metrics.values()):
+        return []
+    return [(pair.number, pair.item, pair.true) for pair in pairs]
+
+
+def added(parts: Sequence[Mapping[str, Tensor]]) -> Sums:
     """Returns the sums of several mappings, added up by name. A name may be missing in some of the mappings."""
     totals: dict[str, Tensor] = {}
     for sums in parts:
@@ -222,15 +274,15 @@ def added(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 def task_figures(
     name: str, task: Task, split: Split, sums: Mapping[str, Tensor], pairs: Pairs | None = None,
-    outputs: tuple[Tensor, Tensor] | None = None,
+    outputs: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> TaskFigures:  # fmt: skip
     """Returns the figures of a task on a split: the metrics of its `sums` if at least one sample has a target, the
     metrics of the generated or recognised items `pairs` (None: these metrics are not computed), and the metrics of all
-    `outputs`, a pair (outputs, targets) (None: these metrics are not computed)."""
+    `outputs`, a tuple (outputs, targets, numbers) (None: these metrics are not computed)."""
     metrics = figures(task.metrics, sums) if sums["count"] else {}
     for key, metric in task.metrics.items() if outputs else ():
         if metric.of_outputs:
-            metrics[key] = metric.of_outputs(*outputs)
+            metrics[key] = metric.of_outputs(*outputs[:2])
     for key, value in metrics.items():
         if not isinstance(value, int | float):
             raise ContractError(
@@ -270,50 +322,29 @@ def indices_of(split: Split, numbers: Collection[int]) -> list[SampleIndex]:
     return [index for index in split.all() if split.samples is None or index.number in wanted]
 
 
-def read_share(
-    model: Model, tasks: Mapping[str, Task], names: Sequence[str], split: Split, processes: Processes, rows: int,
-    inputs: Collection[str] | None,
-) -> tuple[dict[str, Sums], dict[str, Pairs], dict[str, list[int]], dict[str, Outputs]]:  # fmt: skip
-    """Evaluates this process's share of a split. Returns a tuple of four mappings: the sums of all tasks by source (key
-    "" if the split is not a mixture); by task, the recognised and true texts of tasks that recognise texts (CTC); by
-    task, the numbers of the samples with a target; and by task, the outputs of tasks with a metric of all outputs
-    (`Metric.of_outputs`)."""
-    shares: dict[str, Sums] = {}
-    pairs: dict[str, Pairs] = {name: [] for name in names if reads_texts(tasks[name])}
-    supervised: dict[str, list[int]] = {name: [] for name in names}
-    outputs: dict[str, Outputs] = {
-        name: [] for name in names if any(metric.of_outputs for metric in tasks[name].metrics.values())
-    }
-    for source, indices in split.by_source().items():
-        share = processes.share(indices)
-        shares[source] = summed(model, tasks, names, split, share, rows, inputs, pairs, supervised, outputs)
-    return shares, pairs, supervised, outputs
-
-
 def generate_share(
     model: Model, tasks: Mapping[str, Task], split: Split, processes: Processes, rows: int,
     inputs: Collection[str] | None, generated: int | None, candidates: Mapping[str, Sequence[SampleIndex]],
-    shares: Mapping[str, Sums],
-) -> dict[str, Pairs]:  # fmt: skip
-    """Returns by task this process's share of the generated items, each with its true item. Items are generated for
+    tallies: Mapping[str, Tally],
+) -> None:  # fmt: skip
+    """Adds to the tallies this process's share of the generated items, each with its true item. Items are generated for
     `generated` samples (None: all) of the `candidates`, which are the indices of the samples with a target, by task.
-    For tasks that refine drafts, also writes to the sums in `shares` the loss of items that are predicted from left to
-    right."""
-    pairs = {}
+    For tasks that refine drafts, also adds the loss of items that are predicted from left to right."""
     for name, indices in candidates.items():
         task = tasks[name]
         chosen = indices if generated is None else spread(with_columns(split, task.needs.compared, indices), generated)
         if is_scored(task, split):
-            pairs[name] = generated_share(model, tasks, name, split, chosen, processes, inputs, max(rows, 64))
+            items = generated_share(model, tasks, name, split, chosen, processes, inputs, max(rows, 64))
+            tallies[name].pairs = items
         if task.needs.refines:
-            chain = spread(indices, min(len(chosen), CHAINS))
+            chained = spread(indices, min(len(chosen), CHAINS))
             ((_, targets, task_inputs),) = passes(tasks, [name], inputs)
             task_split = split if targets is None else split.predicting(targets)
             for source, source_indices in split.by_source().items():
                 numbers = {index.number for index in source_indices}
-                of_source = [index for index in chain if index.number in numbers]
-                shares[source][name] |= chain_share(model, name, task, task_split, of_source, processes, task_inputs)
-    return pairs
+                of_source = [index for index in chained if index.number in numbers]
+                chain = chain_share(model, name, task, task_split, of_source, processes, task_inputs)
+                tallies[name].sums[source] |= chain
 
 
 def with_columns(split: Split, columns: Collection[str], indices: Sequence[SampleIndex]) -> Sequence[SampleIndex]:
@@ -416,65 +447,73 @@ def passes(tasks: Mapping[str, Task], names: Sequence[str], inputs: Collection[s
     return [(group, needed, {*inputs, *needed}) for needed, group in groups.items()]
 
 
-def summed(
-    model: Model, tasks: Mapping[str, Task], names: Sequence[str], split: Split, indices: Sequence[SampleIndex],
-    rows: int, inputs: Collection[str] | None, pairs: Mapping[str, Pairs], supervised: Mapping[str, list[int]],
-    outputs: Mapping[str, Outputs] = MappingProxyType({}),
-) -> Sums:  # fmt: skip
-    """Returns the sums of the tasks `names` over the samples `indices`: `loss`, `count`, `supervised`, `input_tokens`,
-    the sums of `Task.measure`, and `units` (the size of the true items) for tasks that generate items. Also appends to
-    three collections by task: recognised texts to `pairs`, the numbers of samples with a target to `supervised`, and
-    (outputs, targets) to `outputs` for tasks with a metric of all outputs."""
-    sums: Sums = {name: {} for name in names}
+def read_share(
+    model: Model, tasks: Mapping[str, Task], tallies: Mapping[str, Tally], split: Split, processes: Processes,
+    rows: int, inputs: Collection[str] | None,
+) -> None:  # fmt: skip
+    """Evaluates this process's share of a split, and adds the results to the tallies of the tasks."""
+    apart = any(tally.samples for tally in tallies.values())
     input_count = 0 if split.samples is None else len(split.choppers)
-    collectors = (pairs, outputs) if indices else ({}, {})
-    split = split if split.feed else replace(split, tasks=tasks)
-    for group, targets, group_inputs in passes(tasks, names, inputs):
-        # a process without samples reads one sample with weight 0, because all processes need the same keys
-        parts = [indices[first : first + rows] for first in range(0, len(indices), rows)] or [split.all()[:1]]
-        requests = [Request(indices=part, tasks=[*group], inputs=group_inputs, targets=targets) for part in parts]
-        for batches in split.answers(requests):
-            for batch in batches:
-                masks = {name: tasks[name].supervised(batch, t) for name, t in batch.targets.items() if name in sums}
-                for name, batch_sums in summed_of_batch(model, tasks, masks, batch, input_count, *collectors).items():
-                    for key, value in batch_sums.items():
-                        sums[name][key] = sums[name].get(key, 0.0) + value.double() * bool(indices)
-                for name, mask in masks.items() if indices else ():
-                    seeds = batch.set_of(batch.targets[name]).seeds
-                    supervised[name] += [seed[-1] for seed, has_target in zip(seeds, mask.tolist()) if has_target]
-    return sums
+    feeding = split if split.feed else replace(split, tasks=tasks)
+    for source, every in split.by_source().items():
+        indices = processes.share(every)
+        for group, targets, group_inputs in passes(tasks, list(tallies), inputs):
+            # a process without samples reads one sample and counts nothing, because all processes need the same keys
+            parts = [indices[first : first + rows] for first in range(0, len(indices), rows)] or [split.all()[:1]]
+            requests = [
+                Request(
+                    indices=part, tasks=[*group], inputs=group_inputs, targets=targets, apart=apart and bool(indices)
+                )
+                for part in parts
+            ]
+            for batches in feeding.answers(requests):
+                for batch in batches:
+                    count_batch(model, tasks, tallies, source, batch, input_count, bool(indices))
 
 
-def summed_of_batch(
-    model: Model, tasks: Mapping[str, Task], masks: Mapping[str, Tensor], batch: Batch, inputs: int,
-    pairs: Mapping[str, Pairs], all_outputs: Mapping[str, Outputs],
-) -> Sums:  # fmt: skip
-    """Returns the sums of the tasks in `masks` over a batch. `masks` contains for each task whether each sample has a
-    target. `inputs` is the number of inputs, 0 for a corpus. Also appends recognised texts to `pairs` and (outputs,
-    targets) to `all_outputs`, for the tasks that are keys of these mappings."""
+def count_batch(
+    model: Model, tasks: Mapping[str, Task], tallies: Mapping[str, Tally], source: str, batch: Batch, inputs: int,
+    counts: bool,
+) -> None:  # fmt: skip
+    """Adds the results of a batch to the tallies. `inputs` is the number of inputs, 0 for a corpus. If `counts` is
+    false, all sums are 0, and nothing else is added."""
+    masks = {name: tasks[name].supervised(batch, t) for name, t in batch.targets.items() if name in tallies}
     device, dtype = next(model.parameters()).device, computing_type(model)
-    present = {
-        name: has_inputs(batch.set_of(batch.targets[name]), tasks[name].needs.inputs) for name in {*pairs} & {*masks}
-    }
     tokens = {name: tokens_of(batch, mask, inputs) for name, mask in masks.items()}
+    present = {
+        name: has_inputs(batch.set_of(batch.targets[name]), tasks[name].needs.inputs)
+        for name in masks
+        if reads_texts(tasks[name])
+    }
     batch = model.plan(batch, dtype=dtype, device=device).to(device)
-    outputs, sums = model(batch), {}
+    outputs = model(batch)
     for name, mask in masks.items():
-        task, targets = tasks[name], batch.targets[name]
-        loss = next(iter(task.terms(outputs[name], targets).values()))
-        sums[name] = {"loss": loss, "count": torch.tensor(float(targets.count)), "supervised": mask.sum(),
-                      "input_tokens": tokens[name], **task.measure(outputs[name], targets)}  # fmt: skip
+        task, targets, tally, output = tasks[name], batch.targets[name], tallies[name], outputs[name]
+        loss = next(iter(task.terms(output, targets).values()))
+        sums = {"loss": loss, "count": torch.tensor(float(targets.count)), "supervised": mask.sum(),
+                "input_tokens": tokens[name], **task.measure(output, targets)}  # fmt: skip
         if generates(task):
-            sums[name]["units"] = torch.tensor(batch.units.get(task.target, 0.0))
-        if name in all_outputs:
+            sums["units"] = torch.tensor(batch.units.get(task.target, 0.0))
+        tally.add(source, {key: value.double() * counts for key, value in sums.items()})
+        if not counts:
+            continue
+        numbers = [seed[-1] for seed in batch.set_of(targets).seeds]
+        tally.supervised += [number for number, has_target in zip(numbers, mask.tolist()) if has_target]
+        if tally.samples:
+            tally.samples.add(name, task, model.heads[name], output, batch, mask, sums)
+        if tally.outputs is not None:
             is_known = known_values(targets.values)
-            all_outputs[name].append((outputs[name][is_known].float().cpu(), targets.values[is_known].cpu()))
-        if name in pairs:
-            answers, texts = task.answers(outputs[name], targets, batch), batch.set_of(targets).labels[task.target]
-            for answer, text, is_present in zip(answers, texts, present[name].tolist()):
+            owners = torch.full((len(output),), -1)
+            if tally.samples and (parts := outputs_alone(name, model.heads[name], output, batch)):
+                owners = torch.tensor(numbers).repeat_interleave(torch.tensor([len(own) for own, _ in parts]))
+            tally.outputs.append(
+                (output[is_known].float().cpu(), targets.values[is_known].cpu(), owners[is_known.cpu()])
+            )
+        if name in present:
+            answers, texts = task.answers(output, targets, batch), batch.set_of(targets).labels[task.target]
+            for number, answer, text, is_present in zip(numbers, answers, texts, present[name].tolist(), strict=True):
                 if is_present and text is not None:
-                    pairs[name].append(Generated(answer["text"], as_text(text), {}))
-    return sums
+                    tally.pairs.append(Generated(answer["text"], as_text(text), {}, number))
 
 
 def has_inputs(planned: SetPlan, names: Collection[str]) -> Bool[Tensor, "s"]:

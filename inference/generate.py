@@ -455,7 +455,7 @@ def generated_share(
         items = generate_items(model, tasks, name, split, group, how, inputs, generator)
         for number, ids in items.items():
             sample, labels = split.item(number)
-            pairs.append(Generated(restored(task, ids), sample[task.target], labels))
+            pairs.append(Generated(restored(task, ids), sample[task.target], labels, number))
     return pairs
 
 

@@ -152,6 +152,17 @@ class SetPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SampleTargets:
+    """The targets of one sample (for a stream: of one row) as if it were alone in a batch, with its own slots."""
+
+    number: int
+    """The number of the sample in the split; for a stream, the index of the first id of the row."""
+    targets: Mapping[str, Targets]
+    units: Mapping[str, float]
+    """See `Batch.units`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """One micro-batch: a `SetPlan` for each transformer (the main one, and the encoder if there is one), and the
     targets of each task."""
@@ -164,6 +175,8 @@ class Batch:
     units: Mapping[str, float] = field(default_factory=dict)
     """In evaluation: maps an input to the total size of its items in this micro-batch, in the unit of the vocabulary.
     For text the unit is UTF-8 bytes; a window of a text counts its share of the bytes of the text."""
+    apart: tuple[SampleTargets, ...] = ()
+    """In an evaluation by sample: the targets of each sample of the batch, in their order."""
     real: bool = True
     """False: the loss of this micro-batch is multiplied by 0. All processes must run the same number of micro-batches,
     so a process without further samples runs a micro-batch that is not real."""

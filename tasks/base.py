@@ -143,6 +143,9 @@ class Metric(NamedTuple):
     target."""
     of_judge: bool = False
     """Whether one of the task's `judges` computes the metric from the generated items of a split."""
+    is_share: bool = False
+    """Whether the metric is the share of the samples for which something is true, such as the accuracy: each sample
+    counts 0 or 1. Its interval is then Wilson's (`inference/intervals.py`)."""
     of_chain: bool = False
     """Whether the metric is computed from sums over a subset of the items, whose tokens are predicted one by one, from
     left to right."""
@@ -369,6 +372,12 @@ class Task:
         """Returns sums over the targets of one micro-batch, by name. The evaluation adds them up over a split and
         passes them to `Metric.of_sums`."""
         return {}
+
+    def losses(self, output: Tensor, targets: Targets) -> Tensor:
+        """Returns the loss of each target (j), without label smoothing, for the output and the targets of one sample.
+        Slots without a target are left out. The default returns one number, the loss of the sample."""
+        sums = {"loss": next(iter(self.terms(output, targets).values())), **self.measure(output, targets)}
+        return sums.get("nats", sums["loss"]).reshape(1)
 
     @property
     def metrics(self) -> Mapping[str, Metric]:

@@ -262,7 +262,10 @@ class Classification(Task):
         metrics = {"loss": Metric("nats per sample", of_sums=partial(per_target, name="nats"))}
         shares = {"f1": f1} if self.several else {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
         shares |= {"macro_f1": macro_f1}
-        metrics |= {name: Metric("0 to 1", larger_is_better=True, of_sums=share) for name, share in shares.items()}
+        metrics |= {
+            name: Metric("0 to 1", larger_is_better=True, of_sums=share, is_share=share is accuracy)
+            for name, share in shares.items()
+        }
         return metrics if self.several or len(self.classes) <= 5 else metrics | {"top5_accuracy": share_of("top5")}
 
     def answers(self, output: Float[Tensor, "s v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
@@ -322,7 +325,7 @@ def macro_f1(sums: Mapping[str, Tensor]) -> float:
 
 def share_of(name: str) -> Metric:
     """Returns the metric that divides the sum named `name` by the number of targets."""
-    return Metric("share of samples", larger_is_better=True, of_sums=partial(per_target, name=name))
+    return Metric("share of samples", larger_is_better=True, of_sums=partial(per_target, name=name), is_share=True)
 
 
 def mutual_information(scores: Float[Tensor, "s v"], counted: Bool[Tensor, "s"]) -> Float[Tensor, ""]:

@@ -20,6 +20,8 @@ class Generated(NamedTuple):
     """The true item; None if the sample has none, such as a sample of a corpus."""
     labels: Mapping[str, Any]
     """The values of the judge's `columns` in this sample, by column name."""
+    number: int = -1
+    """The number of the sample; -1: it was generated without a sample."""
 
 
 class TrainingItems(NamedTuple):

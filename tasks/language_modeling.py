@@ -93,6 +93,9 @@ class LanguageModeling(Task):
     def reporter(self) -> Reporter | None:
         return TextReporter() if self.texts else None
 
+    def losses(self, output: Float[Tensor, "t v"], targets: Targets) -> Float[Tensor, "j"]:
+        return losses_of_ids(output, targets.values)
+
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         return {"nats": nats(output, targets.values)} if self.smoothing else {}
 
@@ -130,6 +133,12 @@ def nats(output: Float[Tensor, "t v"], values: Tensor, smoothing: float = 0.0) -
     """Returns the summed cross-entropy in nats. Targets equal to `IGNORED` are not counted. `smoothing`: the share of
     label smoothing."""
     return F.cross_entropy(output.float(), values, ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing)
+
+
+def losses_of_ids(output: Float[Tensor, "t v"], values: Tensor) -> Float[Tensor, "j"]:
+    """Returns the cross-entropy of each target in nats, without targets equal to `IGNORED`."""
+    is_known = values != IGNORED
+    return F.cross_entropy(output[is_known].float(), values[is_known], reduction="none")
 
 
 def _carriers(planned: SetPlan, chunks: Chunks) -> Tensor:

@@ -153,6 +153,9 @@ class MaskedDiffusion(MaskedModeling):
         losses = F.cross_entropy(output.float(), targets.values, reduction="none")
         return {"loss": (losses * targets.weights).sum()}
 
+    def losses(self, output: Float[Tensor, "t v"], targets: Targets) -> Float[Tensor, "j"]:
+        return F.cross_entropy(output.float(), targets.values, reduction="none") * targets.weights
+
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         right = (output.argmax(-1) == targets.values).sum()
         return {"right": right, "hidden": right.new_full((), len(targets.values))}

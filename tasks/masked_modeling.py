@@ -19,7 +19,7 @@ from ..models.heads import Tied, VocabularyHead
 from ..tokenizers.base import Example
 from ..tokenizers.encoding.base import Vocabulary
 from .base import Metric, Needs, Task, per_target
-from .language_modeling import nats, perplexity
+from .language_modeling import losses_of_ids, nats, perplexity
 
 SPAN_WORDS = np.arange(1, 11)
 """The lengths of hidden spans, in words."""
@@ -183,6 +183,9 @@ class MaskedModeling(Task):
 
     def chance(self) -> float:
         return math.log(self.vocabulary.size)
+
+    def losses(self, output: Float[Tensor, "t v"], targets: Targets) -> Float[Tensor, "j"]:
+        return losses_of_ids(output, targets.values)
 
     def measure(self, output: Float[Tensor, "t v"], targets: Targets) -> dict[str, Tensor]:
         return {"right": (output.argmax(-1) == targets.values).sum()}

@@ -21,6 +21,7 @@ from ..models.batch import IGNORED, Batch, SetPlan, Targets
 from ..models.heads import SlotLinear
 from ..tokenizers.base import SECONDS, Chopper, Example, axes_of, readable
 from .base import LOSS, Metric, Needs, Task, TrainingColumns, per_target
+from .language_modeling import losses_of_ids
 from .measuring.number_errors import check_loss, errors, loss_of, metrics_of_numbers
 
 
@@ -156,6 +157,11 @@ class NextItem(Task):
         if self.chopper.choices:
             return {"loss": F.cross_entropy(output.float(), targets.values, ignore_index=IGNORED, reduction="sum")}
         return {"loss": loss_of(self.kind, output, targets.values)}
+
+    def losses(self, output: Float[Tensor, "t v"], targets: Targets) -> Float[Tensor, "j"]:
+        if self.chopper.choices:
+            return losses_of_ids(output, targets.values)
+        return torch.stack([loss_of(self.kind, *row) for row in zip(output.split(1), targets.values.split(1))])
 
     def chance(self) -> float | None:
         return math.log(self.chopper.choices) if self.chopper.choices else None

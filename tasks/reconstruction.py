@@ -63,8 +63,11 @@ class Reconstruction(Task):
         return batch, Targets(values=values, slots=chunks.slots, count=len(values))
 
     def terms(self, output: Float[Tensor, "t k"], targets: Targets) -> dict[str, Tensor]:
+        return {"loss": self.losses(output, targets).sum()}
+
+    def losses(self, output: Float[Tensor, "t k"], targets: Targets) -> Float[Tensor, "t"]:
         decoded = output[:, : targets.values.shape[1]].float()
-        return {"loss": (decoded - targets.values).square().mean(1).sum()}
+        return (decoded - targets.values).square().mean(1)
 
     def measure(self, output: Float[Tensor, "t k"], targets: Targets) -> dict[str, Tensor]:
         return {"codes": torch.bincount(self.codes(output, targets), minlength=math.prod(self.levels)).float()}

@@ -374,8 +374,8 @@ class Saver:
     """The number of newest checkpoints that are kept, in addition to the best checkpoint."""
     average: int | None
     """The number of newest regular checkpoints whose weights are averaged at the end of the run; None: no averaging."""
-    best: str
-    """The metric by which the best checkpoint is chosen, such as `val/loss`."""
+    best: str | None
+    """The metric by which the best checkpoint is chosen, such as `val/loss`; None: none is chosen."""
     check: Callable[[], None] = lambda: None
     """A function that is called before anything is written. It raises OSError if the folder of the run was replaced."""
     known: Mapping[str, Any]

@@ -203,18 +203,23 @@ class Trainer:
             self.log.say(f"  | {samples.text.strip()}".replace("\n", "\n  | "))
         self.log.show(result.tables, result.lines)
         self.evaluated = self.step
-        if self.saver.best not in metrics:
+        if self.saver.best and self.saver.best not in metrics:
             task, _, _ = self.saver.best.rpartition("/")
             measured = any(name.rpartition("/")[0] == task for name in metrics if name != "val/loss")
             why = "val has too few samples for it" if measured else "no sample of val has a target of its task"
             raise ValueError(f"checkpoints.best is {self.saver.best!r}, but {why}; measured: {', '.join(metrics)}")
         if self.early_stop and self.step < self.steps:  # before the best is saved with its state
             self.check_early_stop(self.early_stop, metrics)
-        score = self.score(self.saver.best, metrics)
-        if math.isfinite(score) and (self.best is None or score <= self.best.judged):  # the newer of two equal scores
-            self.best = Best(step=self.step, metric=self.saver.best, judged=score, metrics=metrics)
-            self.save()
+        if self.saver.best:
+            self.note_best(self.saver.best, metrics)
         return metrics
+
+    def note_best(self, name: str, metrics: Mapping[str, float]) -> None:
+        """Saves a checkpoint if the value of a metric is as good as the best value so far or better."""
+        score = self.score(name, metrics)
+        if math.isfinite(score) and (self.best is None or score <= self.best.judged):  # the newer of two equal scores
+            self.best = Best(step=self.step, metric=name, judged=score, metrics=metrics)
+            self.save()
 
     def score(self, name: str, metrics: Mapping[str, float]) -> float:
         """Returns the value of a metric, with the sign changed if larger values are better."""
@@ -224,7 +229,7 @@ class Trainer:
         """Makes the current step the last step if the metric has not improved for the number of evaluations that
         `training.stop` allows. Raises ValueError if the evaluation has no value for the metric."""
         name = early_stop.metric or self.saver.best
-        if name not in metrics:
+        if name is None or name not in metrics:
             raise ValueError(f"training.stop.metric is {name!r}; measured: {', '.join(metrics)}")
         self.patience = self.patience.after(self.score(name, metrics), early_stop.improvement)
         if self.patience.waited >= early_stop.patience:

@@ -74,6 +74,11 @@ def plain_console(**options: Any) -> Console:
     return Plain(markup=False, emoji=False, **options)
 
 
+def wide_console() -> Console:
+    """Returns a console on standard output. A terminal keeps its width; a file has 240 columns, so no table is cut."""
+    return plain_console(width=None if sys.stdout.isatty() else 240)
+
+
 def figure_text(value: float) -> str:
     """Returns a number as text for a line or a table: an integer like `1,256`, any other number with four decimals
     (`0.1235`)."""

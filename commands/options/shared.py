@@ -5,18 +5,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...files.printing import plain_console
 from ...files.reading import matching
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ...experiment.run import Run
     from ...experiment.settings.config import Config
     from ...files.trust import Trust
@@ -93,11 +89,6 @@ def search_options(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the options of beam search that the user has set, by field of `Search`: `{"beams": 4}` for `--beams
     4`."""
     return {name: getattr(options, name) for name in SEARCH_KEYS if getattr(options, name) is not None}
-
-
-def wide_console() -> Console:
-    """Returns a console on standard output. A terminal keeps its width; a file has 240 columns, so no table is cut."""
-    return plain_console(width=None if sys.stdout.isatty() else 240)
 
 
 def add_config(command: argparse.ArgumentParser) -> None:

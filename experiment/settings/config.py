@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from ...data.base import Dataset
 from ...files.trust import EVERY, EVERYTHING, NOTHING, Trust, code_named_in
 from ...files.writing import write_text
+from ...inference.answers import RESERVED
 from ...models.attention.grammar import user_defined_graphs
 from ...tasks.base import Wiring
 from ...tokenizers.base import Part
@@ -120,6 +121,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = 
         possible = f"possible: {', '.join(registry_of((Dataset,)).names())}, or package.module:Class"
         needed = "the imported run has no data; set data.dataset" if in_run else "Data needs 'dataset'"
         document.problems.append(Problem(("data",), f"{needed}: a name or {{use: NAME, ...}} ({possible})"))
+    for name in tree["tasks"] if not in_run and isinstance(tree.get("tasks"), dict) else ():
+        if name in RESERVED:
+            reason = f"{name!r} is the name of a column of the predictions ({', '.join(RESERVED)}); rename the task"
+            document.problems.append(Problem(("tasks", name), reason))
     config = _resolve(document, trust if in_run or is_run_file else EVERYTHING, trust.hosts)
     return replace(config, run_folder=folder if in_run and is_run_file else None)
 

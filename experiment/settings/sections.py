@@ -173,9 +173,10 @@ class Checkpoints:
     average: int | None = None
     """The number of the newest checkpoints whose weights are averaged after the last step (5 in Vaswani et al. 2017);
     null: not used."""
-    best: str = "val/loss"
+    best: str | None = "val/loss"
     """The metric of the validation split that selects the best checkpoint. Each metric determines whether its smallest
-    or its largest value is best: the smallest `val/loss`, the largest `val/accuracy`."""
+    or its largest value is best: the smallest `val/loss`, the largest `val/accuracy`. null: no checkpoint is selected;
+    the last one is the result of the training."""
 
 
 @dataclass(frozen=True, kw_only=True)

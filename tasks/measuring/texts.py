@@ -63,7 +63,7 @@ def _normalised(texts: Sequence[str]) -> list[str]:
 
 
 MEANINGS = {
-    "exact_match": Metric("share of texts", larger_is_better=True, of_texts=exact_match),
+    "exact_match": Metric("share of texts", larger_is_better=True, of_texts=exact_match, is_share=True),
     "bleu": Metric("BLEU, 0 to 100", larger_is_better=True, of_texts=bleu),
     "chrf": Metric("chrF, 0 to 100", larger_is_better=True, of_texts=chrf),
     "wer": Metric("errors per word", of_texts=wer),

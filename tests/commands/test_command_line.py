@@ -187,7 +187,7 @@ def test_the_checkpoint_that_answers_is_named_beside_the_answers(photos, words, 
         capsys.readouterr()
         assert main([*words, *asked]) == 0
         shown = capsys.readouterr()
-        assert f"run, {which} checkpoint: step 2\n" in shown.err and "checkpoint" not in shown.out
+        assert f"run, {which} checkpoint: step 2\n" in shown.err and " checkpoint: step" not in shown.out
 
 
 def test_a_sensor_is_read_from_arrays_and_tables(tmp_path, capsys):
@@ -279,5 +279,6 @@ def test_a_sweep_of_a_classifier_tells_the_best_first(tmp_path, monkeypatch, cap
     for _ in range(2):  # the second finds all runs finished
         assert main(["train", "seen.yaml", "--sweep", "training.learning_rate=1e-7,3e-2", "--seeds", "0,1"]) == 0
         table = capsys.readouterr().out.partition("sorted by val/accuracy, best first")[2]
-        assert table.count("±") == 2 * (table.count("val/") + 1)
+        names = ("val/accuracy", "val/loss", "val/balanced_accuracy", "val/macro_f1", "val/top5_accuracy")
+        assert all(f"│ {name} " in table for name in names) and table.count("±") == 2 * len(names) + 1
         assert 0 < table.index("learning_rate=3e-2") < table.index("learning_rate=1e-7")

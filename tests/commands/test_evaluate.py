@@ -96,7 +96,13 @@ def test_every_figure_says_on_how_many_samples_it_is_measured(both, tmp_path, ca
     lines, figures = evaluated(capsys, tmp_path, both)
     shown = dict(line.split(" ", 1) for line in lines[1:])
     assert lines[0] == "80 samples of manifest (val)" and figures["samples"] == 80
-    assert shown["val/first/loss"] == f"{figures['val/first/loss']:.6g}" and " (" not in shown["val/loss"]
+    low, high = figures["intervals"]["val/first/loss"]
+    assert shown["val/first/loss"] == f"{figures['val/first/loss']:.6g} [{low:.4g}, {high:.4g}]"
+    assert low < figures["val/first/loss"] < high and " (" not in shown["val/loss"]
+    assert (
+        "val/first/chain" not in figures["intervals"]
+        and "the metric is measured on some of the samples only" in lines[-2]
+    )
     assert shown["val/first/chain"].endswith(" (64 samples)") and shown["val/second/loss"].endswith(" (20 samples)")
     assert shown["val/second/judged"] == "20" == shown["val/second/chain_samples"]
     whole = [f"val/first/{name}" for name in ("loss", "bound_bits_per_byte", "accuracy")]

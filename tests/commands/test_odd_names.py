@@ -104,7 +104,7 @@ def test_names_are_shown_as_they_are(trained, monkeypatch, capsys, command, name
 
 
 def test_a_table_of_what_was_played(capsys):
-    from chopmix.commands.options.shared import wide_console
+    from chopmix.files.printing import wide_console
     from chopmix.projects.decision.commands.play import table_of
 
     figures = dict.fromkeys(("return", "error", "least", "most", "rewarded", "steps"), 1.0)

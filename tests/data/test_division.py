@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from types import SimpleNamespace
 
@@ -14,7 +15,6 @@ from chopmix.data.datasets.manifest import Manifest
 from chopmix.data.division import Division, balanced
 from chopmix.data.sampler import Weighted
 from chopmix.data.samples import Joined, Listed
-from chopmix.experiment.folds import print_folds
 from chopmix.files.reading import DataError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -192,14 +192,5 @@ logging: {tensorboard: false}
         number = int(line["key"].removeprefix("line ")) - 1
         assert line["targets"] == {"label": "ab"[number % 2]}
         assert ("error" in line) == (number == 4) and ("error" in line or line["label"]["class"] in "ab")
-    assert any("all samples" in line and " 29 " in line for line in capsys.readouterr().out.splitlines())
-
-
-def test_a_metric_that_a_fold_lacks_is_not_in_the_table(tmp_path, capsys):
-    for fold in range(2):
-        (tmp_path / f"fold-{fold}").mkdir()
-        (tmp_path / f"fold-{fold}" / "predictions.jsonl").write_text('{"fold": 0, "key": "a"}\n')
-    summaries = [{"step": 1, "val/loss": 0.5, "val/top5_accuracy": 1.0}, {"step": 1, "val/loss": 1.5}]
-    print_folds(tmp_path, summaries, 2)
-    output = capsys.readouterr().out
-    assert "val/loss" in output and "1.0000 ±" in output and "top5" not in output
+    said = capsys.readouterr().out
+    assert "all samples" in said and re.search(r"samples .* 29 ", said)

@@ -9,16 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 from chopmix.commands.cli import main
-from chopmix.experiment.compare import (
-    comparison_table,
-    differing_settings,
-    draw_curves,
-    latex_lines,
-    read_group,
-    read_groups,
-    short_names,
-    write_comparison,
-)
+from chopmix.experiment.compare import comparison, differing_settings, draw_curves, on_terminal
+from chopmix.experiment.figure_table import latex_lines
+from chopmix.experiment.figures import Figures
+from chopmix.experiment.groups import Member, read_group, read_groups, short_names
 from chopmix.experiment.results import RunResult, keep_result, main_metrics, read_results
 from chopmix.files.plugins import TRAINED
 from chopmix.files.reading import DataError
@@ -52,11 +46,10 @@ def test_runs_without_curves_are_compared(groups, tmp_path, monkeypatch, capsys)
 
 
 def test_counts_are_shown_as_counts(groups):
-    table = comparison_table(groups)
-    cells = {metric: row for metric, *row in zip(*(list(column.cells) for column in table.columns))}
+    cells = {name: [cell.lines[0] for cell in row] for name, row in comparison(groups).rows}
     assert cells["val/judged"] == ["12,345", "12,345", "0"]
     assert cells["val/accuracy"] == ["1 ± 0 (2)", "1 ± 0 (2)", "0 ± 0 (2)"]
-    assert cells["val/loss"][0] == "1.05 ± 0.071 (2)"
+    assert cells["val/loss"][0] == "1.050 ± 0.071 (2)"
 
 
 def test_counts_are_no_curves(groups, tmp_path, monkeypatch):
@@ -70,18 +63,23 @@ def test_tables_in_files(groups, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["compare", "one", "two", *(f"--output=t.{ending}" for ending in ("csv", "md", "tex"))]) == 0
     lines = Path("t.csv").read_text().splitlines()
-    assert lines[0] == "metric,runs,mean,std,seeds" and lines[1].startswith("val/loss,one,1.05,0.07")
-    assert len(lines) == 1 + 3 * 3 and lines[3].startswith("val/loss,two - one,0.0,0.0,2")
-    assert Path("t.md").read_text().splitlines()[:3] == [
+    assert lines[0] == "metric,runs,mean,std,seeds,low,high,seeds_low,seeds_high"
+    assert lines[1].startswith("val/loss,one,1.05,0.07")
+    assert len(lines) == 1 + 3 * 3 and lines[3].startswith("val/loss,two - one,0.0,0.0,2,,,0.0,0.0")
+    markdown = Path("t.md").read_text()
+    seeds = "1.050 ± 0.071 (2) {0.415, 1.685}"
+    assert markdown.splitlines()[:3] == [
         "| metric | one | two | two - one |", "| --- | ---: | ---: | ---: |",
-        "| val/loss | 1.05 ± 0.071 (2) | 1.05 ± 0.071 (2) | 0 ± 0 (2) |",
+        f"| val/loss | {seeds} | {seeds} | 0 ± 0 (2) {{0, 0}} |",
     ]  # fmt: skip
     latex = Path("t.tex").read_text()
-    assert r"val/loss & 1.05 $\pm$ 0.071 (2) &" in latex and latex.startswith(r"\begin{tabular}{lrrr}")
+    assert r"val/loss & 1.050 $\pm$ 0.071 (2) \{0.415" in latex and latex.startswith(r"\begin{tabular}{lrrr}")
+    for text in (markdown, latex.replace("\\", ""), capsys.readouterr().out):
+        assert "No intervals: a run has no sums of the samples" in text and "t interval over seeds" in text
     assert main(["compare", "one", "--output", "t.csv"]) == 2
     assert "t.csv exists; choose another name, or replace it with --overwrite" in capsys.readouterr().err
     with pytest.raises(DataError, match=r"possible endings: .csv, .md, .tex"):
-        write_comparison(groups, Path("t.docx"))
+        comparison(groups).write(Path("t.docx"))
 
 
 def test_signs_of_latex_are_escaped():
@@ -148,11 +146,11 @@ def test_settings_that_differ_come_before_the_metrics(groups, tmp_path, capsys, 
 
 
 def test_metrics_without_inputs_are_only_in_the_files(groups, tmp_path):
-    more = {"val/without_image/loss": [(1, 2.0)], "val/loss": [(1, 1.0)]}
-    group = replace(groups[0], curves={"run": more})
-    table = comparison_table([group])
-    assert [*table.columns[0].cells] == ["val/loss"] and table.caption.endswith("only in --output FILE.csv: 1")
-    write_comparison([group], tmp_path / "x.csv")
+    figures = Figures(1, {"val/without_image/loss": 2.0, "val/loss": 1.0}, {})
+    table = comparison([replace(groups[0], members={"run": Member((tmp_path,), "val", figures, why="older")})])
+    shown = on_terminal(table)
+    assert [name for name, _ in shown.rows] == ["val/loss"] and "only in --output FILE.csv: 1" in shown.captions[-1]
+    table.write(tmp_path / "x.csv")
     assert "val/without_image/loss" in (tmp_path / "x.csv").read_text()
 
 

@@ -12,11 +12,9 @@ from chopmix.commands.cli import main
 from chopmix.data.base import data_root
 from chopmix.data.sample_dataset import SampleDataset
 from chopmix.data.samples import Listed
-from chopmix.experiment.build import open_split
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.inference.evaluation import summed
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
@@ -58,10 +56,8 @@ def seeing(tmp_path) -> tuple[Path, Path]:
 def costs(folder: Path, inputs=None, checkpoint: str = "last", trust=()) -> torch.Tensor:
     """What each of the first answers of val costs, in nats, one at a time."""
     run = load_run(folder, checkpoint=checkpoint, device="cpu", trust=trust)
-    split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
-    places = sorted((place for place in split.all() if place.number < 20), key=lambda place: place.number)
-    found = [summed(run.model, run.tasks, ["lm"], split, [place], 1, inputs, {}, {"lm": []}) for place in places]
-    return torch.stack([sums["lm"]["loss"] for sums in found])
+    samples = run.samples("val")
+    return torch.cat([run.losses(samples.select([number]), inputs=inputs)["lm"] for number in range(20)])
 
 
 @pytest.mark.system

@@ -12,7 +12,9 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.data.made import MadeDataset
-from chopmix.experiment.compare import Group, main_curves, mean_curve
+from chopmix.experiment.compare import main_curves, mean_curve
+from chopmix.experiment.figures import Figures
+from chopmix.experiment.groups import Group, Member
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_page import results, write_run_page
 from chopmix.experiment.settings.config import load_config
@@ -63,7 +65,11 @@ def test_several_seeds_have_a_page_with_their_spread(tmp_path, trained_run, repo
     assert main(["report", str(tmp_path / "runs")]) == 0
     page = (tmp_path / "runs" / "index.html").read_text()
     assert "Mean of 2 runs, and one standard deviation" in page and page.count("<polygon") == 2
-    assert "last step, mean of 2" in page
+    assert "3.50 ± 0.71 (2)" in page and "all runs</th>" in page  # val/loss of the last step of each seed
+    assert f"<h1>{tmp_path / 'runs'}</h1>" in page and page.count("seed-1</a>") + page.count("<td>seed-1") == 1
+    assert (
+        main(["report", str(tmp_path / "runs")]) == 2 and main(["report", str(tmp_path / "runs"), "--overwrite"]) == 0
+    )
 
 
 def test_a_text_corpus_shows_a_generated_text(tiny_run, tmp_path):
@@ -92,7 +98,7 @@ def test_curves_have_no_constants_and_no_single_points():
         "train/loss": [(1, 2.0), (2, 1.5)], "val/loss": [(1, 2.0), (2, 1.0)], "val/accuracy": [(1, 0.5), (2, 0.5)],
         "val/bits/image": [(2, 1.5)], "val/judged": [(1, 256), (2, 250)],
     }  # fmt: skip
-    assert main_curves([Group("a", {"run": curves}, "val/loss")]) == ["train/loss", "val/loss"]
+    assert main_curves([Group("a", {"run": curves}, best="val/loss")]) == ["train/loss", "val/loss"]
 
 
 def test_the_mean_over_seeds_is_over_those_that_have_the_step():
@@ -145,9 +151,12 @@ def test_the_metrics_of_both_checkpoints_are_shown():
     """The values of the last step were next to the step of the best checkpoint."""
     run = replace(load_run("quickstart"), step=2, which="best")
     curves = {"val/loss": [(1, 3.0), (2, 1.0), (3, 2.0)], "val/exact_match": [(2, 0.75), (3, 0.5)]}
-    html = results(run, Group("a", {"run": curves}, "val/loss"))[1]
+    figures = Figures(2, {"val/loss": 1.0, "val/exact_match": 0.75}, {"val/loss": 2.0, "val/exact_match": 0.5})
+    members = {"run": Member((run.folder,), "val", figures, why="older")}
+    html = results(run, Group("a", {"run": curves}, members, "val/loss"))[1]
     assert "best checkpoint, step 2" in html and "last step, 3" in html
-    for name, best, last in (("val/loss", "1.0", "2.0"), ("val/exact_match", "0.75", "0.5")):
-        assert re.search(rf"<td>{name}</td><td class=number>{best}0*</td><td class=number>{last}0*</td>", html)
-    html = results(replace(run, step=3, which="last"), Group("a", {"run": curves}, "val/loss"))[1]
+    for name, best, last in (("val/loss", "1", "2"), ("val/exact_match", "0.75", "0.5")):
+        assert re.search(rf"<td>{name}</td><td class=number>{best}</td><td class=number>{last}</td>", html)
+    members = {"run": replace(members["run"], figures=replace(figures, step=3))}
+    html = results(replace(run, step=3, which="last"), Group("a", {"run": curves}, members, "val/loss"))[1]
     assert "last checkpoint, step 3" in html and "last step" not in html

@@ -29,36 +29,22 @@ def played(monkeypatch):
     return load_config(file, ["checkpoints.best=val/return_at_500", "evaluation.play={targets: [500]}"])
 
 
-def test_by_a_return_the_largest_is_the_best(played, capsys):
-    found = {SLOW: [{"step": 1, "val/return_at_500": 16.5}], FAST: [{"step": 1, "val/return_at_500": 499.4}]}
-    sweep.print_results(played, found, [0], swept=True)
-    shown = capsys.readouterr().out
-    assert "sorted by val/return_at_500, best first" in shown and shown.index("499.4") < shown.index("16.5")
+def test_by_a_return_the_largest_is_the_best(played):
+    values = {SLOW: [16.5], FAST: [499.4]}
+    assert sweep.sorted_settings(values, "val/return_at_500", played) == [FAST, SLOW]
 
 
 def test_a_metric_that_nobody_knows_orders_nothing(played):
     """No unknown metric is taken for one of which less is better."""
-    unknown = load_config(CONFIGS / "decision/cartpole.yaml", ["checkpoints.best=val/nothing"])
     with pytest.raises(
         ValueError, match="'val/nothing' is unknown, or does not define whether larger values are better; possible: "
     ):
-        sweep.print_results(unknown, {FAST: [{"step": 1, "val/nothing": 1.0}]}, [0], swept=True)
+        sweep.sorted_settings({FAST: [1.0]}, "val/nothing", played)
 
 
-def test_a_setting_without_a_number_is_the_last(played, capsys):
-    lost = {"step": 1, "val/return_at_500": float("nan")}
-    found = {FAST: [lost], SLOW: [{"step": 1, "val/return_at_500": 16.5}]}
-    sweep.print_results(played, found, [0], swept=True)
-    shown = capsys.readouterr().out
-    assert 0 < shown.index("16.5") < shown.index("nan")
-
-
-@pytest.mark.parametrize("swept", [True, False])
-def test_counts_are_shown_as_counts(played, capsys, swept):
-    runs = [{"step": 1, "val/return_at_500": 16.5 + seed, "val/judged": 1256} for seed in range(2)]
-    sweep.print_results(played, {(): runs}, [0, 1], swept=swept)
-    shown = capsys.readouterr().out
-    assert ("1,256" in shown) == (not swept) and "1256.0" not in shown and "17.0000" in shown
+def test_a_setting_without_a_number_is_the_last(played):
+    for lost in ([float("nan")], [1.0, float("nan")], []):
+        assert sweep.sorted_settings({FAST: lost, SLOW: [16.5]}, "val/return_at_500", played) == [SLOW, FAST]
 
 
 def test_commas_inside_of_brackets_do_not_divide_values():

@@ -30,7 +30,7 @@ READ_BY_NAME = {
 NOT_READ = {
     "FILE", "DIR", "OUTPUT", "FILE.gif", "KEY=VALUE", "KEY=A,B", "0,1,2", "N", "S", "T", "P", "R", "A", "W", "I/N", "G",
     "ID", "ID,ID", "NAME", "NAME,NAME", "COLUMN", "MODULE", "HOST", "TEXT", "KEY", "L", "POSITIONS", "POSITION:ID,...",
-    "confidence|random", "NAME=VALUE", "WORD", "ENVIRONMENT", ("LOW", "HIGH"), None,
+    "confidence|random", "NAME=VALUE", "WORD", "ENVIRONMENT", ("LOW", "HIGH"), None, "SHARE",
 }  # fmt: skip
 """Metavars of arguments that name no existing file, except for those in READ_BY_NAME."""
 WRITTEN_RUN = "import", "run"

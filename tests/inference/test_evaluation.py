@@ -362,7 +362,7 @@ def test_two_processes_measure_what_one_does(made):
         assert each.metrics == pytest.approx(alone.metrics, rel=1e-5) and each.samples == alone.samples
 
 
-@pytest.mark.parametrize("where", ["summed", "chain_share"])
+@pytest.mark.parametrize("where", ["count_batch", "chain_share"])
 def test_an_error_of_one_process_stops_both(made, monkeypatch, where):
     """Neither waits for the other, in whichever part of an evaluation the error is met."""
     real = getattr(evaluation, where)

@@ -42,7 +42,7 @@ def test_a_training_ends_with_a_report(trained, capsys):
     assert "report: again/report/val.html" in said and "calibration error" in said
     files = {file.name for file in (trained / "report").iterdir()}
     tables = ("classes", "confusions", "confusion", "calibration", "thresholds")
-    assert files == {"val.html", *(f"val-shade-{name}.csv" for name in tables),
+    assert files == {"val.html", "val-sums.safetensors", *(f"val-shade-{name}.csv" for name in tables),
                      "val-shade-confusion.png", "val-shade-calibration.png"}  # fmt: skip
     rows = table(trained / "report" / "val-shade-classes.csv")
     metrics = load_run(trained).evaluate("val")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from chopmix.data.sampler import SampleIndex
@@ -14,6 +15,7 @@ from chopmix.experiment.build import open_split
 from chopmix.experiment.run import Run
 from chopmix.experiment.settings.registry import folder_of
 from chopmix.files.plugins import modules_of
+from chopmix.inference.evaluation import measured
 from chopmix.models.batch import Targets
 from chopmix.tasks.base import Task
 from chopmix.tokenizers.base import Example
@@ -29,8 +31,14 @@ def run_of(use: str) -> Run:
     tasks = {"task": {"use": use, **example.options}}
     if use != "span_corruption":
         return untrained(example.inputs, tasks, example.model)
-    Path("corpus.txt").write_text("chop mix set token " * 20)
-    return untrained(example.inputs, tasks, example.model, {"use": "text", "train": "corpus.txt", "val": "corpus.txt"})
+    for split, words in (("train", "chop mix set token "), ("val", "token set mix chop ")):
+        Path(f"{split}.txt").write_text(words * 20)
+    return untrained(
+        example.inputs,
+        tasks,
+        example.model,
+        {"use": "text", **{split: str(Path(f"{split}.txt").absolute()) for split in ("train", "val")}},
+    )
 
 
 RUNS: dict[str, Run] = {}
@@ -155,3 +163,21 @@ def test_the_loss_of_a_sample_does_not_depend_on_the_others(run):
     parts = [loss([place]) for place in places]
     assert count == sum(number for _, number in parts) > 0
     torch.testing.assert_close(together, sum(part for part, _ in parts), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("run", EXAMPLES, indirect=True)
+def test_the_sums_by_sample_are_those_of_each_sample_alone(run, monkeypatch):
+    """In packed rows; for a corpus, of each window."""
+    split = run.open("val")
+    whole = measured(run.model, run.tasks, split, rows=5, generated=0, by_sample=True)
+    ((sums, figures),) = zip(whole.by_sample.values(), whole.whole.values(), strict=True)
+    assert sums.numbers.tolist() == sorted(index.number for index in split.all())
+    every = sorted(split.all(), key=lambda index: index.number)
+    for row, index in enumerate(every):
+        monkeypatch.setattr(type(split), "all", lambda self, index=index: [index])
+        alone = measured(run.model, run.tasks, split, generated=0).whole["task"].sums
+        for name, rows in sums.sums.items():
+            found = rows[[row]].sum(0).reshape(alone[name].shape)
+            np.testing.assert_allclose(found, alone[name].numpy(), rtol=1e-4, atol=1e-5, err_msg=name)
+    for name, value in sums.total().items():
+        np.testing.assert_allclose(value, figures.sums[name], rtol=1e-4, atol=1e-5)

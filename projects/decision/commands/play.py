@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ....commands.options.shared import add_checkpoint, load, wide_console
+from ....commands.options.shared import add_checkpoint, load
+from ....files.printing import wide_console
 from ..options import add_settings, seed_number, settings_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 
-from ....commands.options.shared import add_checkpoint, load, wide_console, with_output_hint
+from ....commands.options.shared import add_checkpoint, load, with_output_hint
+from ....files.printing import wide_console
 
 HELP = "measure what a run learns from the examples in its context"
 AFTER = "evaluate"

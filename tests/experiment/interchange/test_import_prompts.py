@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,49 @@ def test_a_prompt_is_continued_as_transformers_continues_it(make, tmp_path, caps
         whole = own.decode([*given[0].tolist(), *new], skip_special_tokens=True)
         begun = own.decode(given[0].tolist(), skip_special_tokens=True)
         assert said == prompt + whole[len(begun) :] + "\n", prompt
+
+
+@pytest.mark.parametrize("make", [gpt2, llama2, llama3])
+def test_the_loss_of_a_text_is_that_of_transformers(make, tmp_path, capsys):
+    """Of each token and of the text, also of one that is longer than the context; `evaluate` reads a short file."""
+    model, own = make(tmp_path / "theirs")
+    run = load_run(tmp_path / "run")
+    context = run.model.context
+    texts = [*(PROMPTS if make is not llama2 else LETTERS), "the cat sat on the mat", "the dog sat on " * 40, ""]
+    found, tokens = run.losses(texts)["lm"], run.losses(texts, per_token=True)["lm"]
+    for text, nats, of_tokens in zip(texts, found.tolist(), tokens, strict=True):
+        ids = torch.tensor(own(text).input_ids or [own.bos_token_id])
+        windows = [ids[first : first + context + 1] for first in range(0, len(ids) - 1, context)]
+        with torch.no_grad():
+            logits = torch.cat([model(each[None, :-1]).logits[0] for each in windows] or [torch.zeros(0, 1)])
+        expected = torch.nn.functional.cross_entropy(logits, ids[1:], reduction="none")
+        torch.testing.assert_close(of_tokens.float(), expected, rtol=1e-5, atol=1e-5)
+        if len(ids) == 1:
+            assert math.isnan(nats)
+        elif len(ids) <= context:
+            with torch.no_grad():
+                assert nats / (len(ids) - 1) == pytest.approx(float(model(ids[None], labels=ids[None]).loss), abs=1e-5)
+        assert math.isnan(nats) or nats == pytest.approx(float(expected.sum()), rel=1e-5)
+    (tmp_path / "short.txt").write_text("the cat sat")
+    capsys.readouterr()
+    assert (
+        main(
+            [
+                "evaluate",
+                str(tmp_path / "run"),
+                "--data",
+                str(tmp_path / "short.txt"),
+                "--json",
+                str(tmp_path / "m.json"),
+            ]
+        )
+        == 0
+    )
+    start = run.choppers["text"].vocabulary.start
+    ids = torch.tensor([start, *run.choppers["text"].vocabulary.encode("the cat sat")])
+    with torch.no_grad():
+        expected = float(model(ids[None], labels=ids[None]).loss)
+    assert json.loads((tmp_path / "m.json").read_text())["val/loss"] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("make", [gpt2, llama3])

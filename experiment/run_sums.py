@@ -1,0 +1,69 @@
+"""The sums by sample of a run: which samples are drawn together for intervals, and the file in the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..data.division import values_of
+from ..data.split import Split
+from ..inference.evaluation import Measured, measured
+from ..inference.intervals import Intervals, RunSums, Units, split_intervals
+from ..inference.sample_sums import FORMAT, About, SplitSums, Unit
+from .run import Run
+from .run_folder import is_contained, say_aside
+
+
+def units_of(run: Run, data: Split) -> tuple[str, str, Sequence[Unit] | None]:
+    """Returns (kind, of, labels) of the units of a split that are drawn together; see `About.kind` and `About.of`. The
+    labels, one per sample, are None if each sample is a unit."""
+    if data.samples is None:
+        return "windows", "", None
+    division = run.config.data.split
+    if division and division.group:
+        return "groups", division.group, values_of(data.samples, division.group, np.arange(len(data.samples)))
+    if blocks := data.samples.blocks:
+        return "blocks", blocks.length, blocks.of_sample.tolist()
+    return "samples", "", None
+
+
+def sums_of(run: Run, data: Split, result: Measured) -> SplitSums:
+    """Returns the sums by sample of an evaluation with `by_sample`."""
+    kind, of, labels = units_of(run, data)
+    tasks = {name: result.by_sample[name] for name in run.tasks if name in result.by_sample}
+    about = About(format=FORMAT, split=result.split, step=run.step, tasks=tuple(tasks), kind=kind, of=of)
+    if data.samples is not None:
+        return SplitSums(about=about, keys=list(data.samples.keys), units=labels, tasks=tasks)
+    starts = [index.number for index in data.all()]  # of a corpus
+    places = {start: number for number, start in enumerate(starts)}
+    tasks = {name: sums.select(places) for name, sums in tasks.items()}
+    return SplitSums(about=about, keys=[str(start) for start in starts], units=None, tasks=tasks)
+
+
+def intervals_of(run: Run, result: Measured, sums: SplitSums) -> Intervals:
+    """Returns the intervals of the metrics of an evaluation."""
+    units = Units(sums.units, len(sums.keys), sums.about)
+    return split_intervals(result.split, [RunSums(run.tasks, sums.tasks)], result.metrics, units, result.outputs)
+
+
+def keep_sums(run: Run, sums: SplitSums, folder: Path | None) -> None:
+    """Writes sums by sample into the folder of a report; None: `report` in the folder of the run, if it can be written
+    and if it is not a link, since the run may come from elsewhere. Nothing is written for a run that chopmix
+    contains."""
+    if folder is not None:
+        sums.write(folder)
+    elif not is_contained(run.folder) and not (run.folder / "report").is_symlink():
+        try:
+            sums.write(run.folder / "report", within=run.folder)
+        except OSError as error:
+            say_aside(f"{error}; --report DIR writes to another folder")
+
+
+def store_sums(run: Run, data: Split, generated: int | None = None) -> None:
+    """Evaluates a run on a split and writes the sums by sample into `report` in the folder of the run. `generated`: see
+    `evaluation.generated`."""
+    with run.arithmetic():
+        result = measured(run.model, run.tasks, data, rows=run.rows, generated=generated, by_sample=True)
+    sums_of(run, data, result).write(run.folder / "report", within=run.folder)
