@@ -22,6 +22,8 @@ from ..inference.intervals import Interval, of_seeds
 
 ENDINGS = (".csv", ".md", ".tex")
 """The file extensions that `FigureTable.write` accepts."""
+ROUNDING = 1e-9
+"""An uncertainty that is smaller than this share of the figure is an error of rounding."""
 DIGITS = 4
 """The number of significant digits of a figure without an uncertainty."""
 
@@ -62,7 +64,7 @@ class Estimate:
         of them have the same number of decimals: the uncertainty has two digits."""
         if self.is_count:
             return [f"{self.values[0]:,}"]
-        decimals = decimals_of(self.std, self.over_samples)
+        decimals = decimals_of(self.mean, self.std, self.over_samples)
         first = figure(self.mean, decimals)
         if len(self.values) > 1:
             first += f" ± {figure(self.std, decimals)} ({len(self.values)})"
@@ -76,14 +78,16 @@ class Estimate:
 
 def mean(values: Sequence[float]) -> float:
     """Returns the mean of some values: an integer if all are the same one."""
-    return values[0] if len({*values}) == 1 else float(np.mean(values))
+    with np.errstate(invalid="ignore"):  # of infinite values
+        return values[0] if len({*values}) == 1 else float(np.mean(values))
 
 
-def decimals_of(std: float | None, interval: Interval | None) -> int | None:
-    """Returns the number of decimals with which the smallest uncertainty has two digits; None without uncertainty."""
+def decimals_of(mean: float, std: float | None, interval: Interval | None) -> int | None:
+    """Returns the number of decimals with which the smallest uncertainty of a mean has two digits; None without
+    uncertainty."""
     sizes = [std] if std is not None else []
     sizes += [(interval.high - interval.low) / 4] if interval else []
-    sizes = [size for size in sizes if math.isfinite(size) and size > 0]
+    sizes = [size for size in sizes if math.isfinite(size) and size > ROUNDING * abs(mean)]
     return min(max(1 - math.floor(math.log10(min(sizes))), 0), 12) if sizes else None
 
 
@@ -134,8 +138,9 @@ class FigureTable:
 
     def blocks(self, width: int) -> Iterator[Table]:
         """Yields tables that are at most `width` characters wide: the first one with the first columns, and so on."""
-        header, *rows = [[printable(text) for text in row] for row in self.text_rows("\n")]
         longest = width // 2 - 4
+        header, *rows = [[printable(text) for text in row] for row in self.text_rows("\n")]
+        rows = [[divided(name, longest), *cells] for name, *cells in rows]
         widths = [max(widest(row[index], longest) for row in (header, *rows)) for index in range(len(header))]
         first, count = 1, len(header)
         while first < count:
@@ -182,6 +187,11 @@ class FigureTable:
 def lines_of(cell: Estimate | str) -> list[str]:
     """Returns the lines of a cell."""
     return cell.lines if isinstance(cell, Estimate) else [cell]
+
+
+def divided(name: str, longest: int) -> str:
+    """Returns the name of a metric; one of more than `longest` characters has a line for each of its parts."""
+    return name if cell_len(name) <= longest else name.replace("/", "/\n")
 
 
 def widest(text: str, longest: int) -> int:

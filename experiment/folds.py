@@ -11,13 +11,12 @@ from ..files.rows import row_file
 from ..files.trust import Trust
 from ..files.writing import atomic_file
 from ..inference.answers import Answers
-from ..inference.sample_sums import read_sums
 from .answers import losses_by_number
 from .figure_table import Estimate, FigureTable, Row, mean
 from .groups import Group
 from .run import evaluated, load_run
 from .run_folder import RunError
-from .run_sums import sums_of
+from .run_sums import stored_sums, sums_of
 from .settings.config import Config
 
 FILE = "predictions.jsonl"
@@ -62,8 +61,7 @@ def evaluate_fold(config: Config, trust: Trust) -> None:
     (see `inference/answers.py`). Does nothing if this was done for the same checkpoint."""
     run, folder = load_run(config.out, trust=trust.modules, remote=trust.hosts), Path(config.out)
     split = held_out(config)
-    stored = read_sums(folder / "report", split)
-    if stored is not None and stored.about.step == run.step and (folder / FILE).exists():
+    if stored_sums(folder, split, run.step) and (folder / FILE).exists():
         return
     data = run.open(split)
     result = evaluated(run, data, rows=run.rows, by_sample=True)

@@ -17,7 +17,7 @@ from ..files.progress import counted
 from ..files.reading import DataError
 from ..files.trust import NOTHING, Trust
 from ..inference.intervals import Interval, Intervals, RunSums, Units, difference_intervals, on_split, split_intervals
-from ..inference.sample_sums import About, SplitSums, TaskSums, read_sums, stacked
+from ..inference.sample_sums import About, SplitSums, TaskSums, stacked
 from ..tasks.base import Task
 from ..training.log import read_metrics
 from .build import choppers_and_tasks
@@ -26,6 +26,7 @@ from .figures import Figures, choice, figures_of
 from .results import FILE, RunResult, by_setting, read_results, short_setting
 from .run import open_part
 from .run_folder import RunError, name_of, read_config
+from .run_sums import stored_sums
 from .settings.document import ConfigError, Document
 
 Curve = list[tuple[int, float]]
@@ -250,8 +251,8 @@ def group_of(name: str, folder: Path, runs: Sequence[RunResult], trust: Trust, b
 def run_member(folder: Path, trust: Trust) -> Member:
     """Returns a run as a seed of a group."""
     figures = figures_of(folder)
-    sums = read_sums(folder / "report", "val")
-    if sums is None or sums.about.step != figures.step:
+    sums = stored_sums(folder, "val", figures.step)
+    if sums is None:
         return Member(
             (folder,), "val", figures, why="a run has no sums of the samples; `chopmix evaluate RUN` writes them"
         )
@@ -266,7 +267,7 @@ def fold_member(folders: tuple[Path, ...], trust: Trust) -> Member | None:
     """Returns the folds of a cross-validation as a seed of a group: its metrics are those of all samples, computed from
     the added sums. None if a fold has no sums by sample."""
     split = "test" if dict(flat(read_tree(folders[0]))).get("data.split.inner") else "val"
-    parts = [read_sums(folder / "report", split) for folder in folders]
+    parts = [stored_sums(folder, split, figures_of(folder).step) for folder in folders]
     if None in parts:
         return None
     found = [tasks_of(folder, trust) for folder in folders]

@@ -13,7 +13,7 @@ for example, every split contains all photos."""
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import methodcaller
 from pathlib import Path
@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from ..data.base import Dataset
 from ..data.datasets.hugging_face import HuggingFace
 from ..data.datasets.image_folder import ENDINGS, read_folder
-from ..data.datasets.manifest import Manifest, rows_of
+from ..data.datasets.manifest import KEY, Manifest, rows_of
 from ..data.datasets.table import Table
 from ..data.datasets.text import Text
 from ..data.sample_dataset import SampleDataset
@@ -65,14 +65,22 @@ def dataset_for(run: Run, data: str, split: str, labels: bool = True) -> Dataset
     else:
         sources = {source: "file" for name in joined if name in kinds for source in joined[name]}
         named = {name: kind for name, kind in kinds.items() if name not in joined} | sources
-        dataset = named_dataset(data, split, named, corpus)
+        key = trained.key if isinstance(trained, Manifest) else KEY
+        division = run.config.data.split
+        further = [division.group] if division and division.group else []
+        dataset = named_dataset(data, split, named, corpus, key, further)
     return dataset.with_channels(joined) if joined else dataset
 
 
-def named_dataset(data: str, split: str, columns: Mapping[str, str], corpus: bool = False) -> Dataset:
+def named_dataset(
+    data: str, split: str, columns: Mapping[str, str], corpus: bool = False, key: str = KEY,
+    further: Sequence[str] = (),
+) -> Dataset:  # fmt: skip
     """Returns the data set that `--data` names: a folder, tar shards, a manifest, a table, text files, or a data set as
     in a YAML. `columns` maps the columns that the run reads to their kinds (`image`, `sound`, `text`, `label`, or
     `file` for any other kind): `{"image": "image", "digit": "label"}`. `corpus`: whether the run reads a text corpus.
+    In a manifest, the column `key`, if there is one, has the keys of the samples, and the columns `further` are read,
+    too.
     Raises RunError if there is no file or data set with this name, or if the run cannot read this kind of data. Raises
     DataError if a file is damaged, or if a required table, column or image is missing."""
     if data.lstrip().startswith("{"):
@@ -83,7 +91,7 @@ def named_dataset(data: str, split: str, columns: Mapping[str, str], corpus: boo
     if lower.endswith(TARS) or ("{" in data and ".tar" in lower):
         return shard_data(data, columns)
     if os.path.isfile(path) and lower.endswith(MANIFESTS) and not corpus:
-        return manifest_data(path, columns)
+        return manifest_data(path, columns, key, further)
     if os.path.isfile(path) and path.suffix.lower() in READERS and path.suffix.lower() not in (*MANIFESTS, ".json"):
         return table_data(path, split)
     if os.path.isfile(path) or "*" in data:
@@ -210,25 +218,27 @@ def shard_data(data: str | list[str], columns: Mapping[str, str]) -> Dataset:
     return Whole(renamed(shards, sources), tuple(sources), whole_of=data if isinstance(data, str) else ", ".join(data))
 
 
-def manifest_data(path: Path, kinds: Mapping[str, str]) -> Dataset:
+def manifest_data(path: Path, kinds: Mapping[str, str], key: str = KEY, further: Sequence[str] = ()) -> Dataset:
     """Returns the data set of a manifest: a JSONL, CSV or TSV file with one sample per line. `kinds` maps columns to
     their kinds. Values of the kinds `text` and `label` are used unchanged. A column of any other kind contains paths of
     files, relative to the manifest's folder; but if its first non-empty value is a number or a list, and no file has
-    this name, it contains numbers."""
+    this name, it contains numbers. For `key` and `further` see `named_dataset`."""
     first_values: dict[str, Any] = {}
     for _, row in rows_of(path):
         first_values |= {name: value for name, value in row.items() if first_values.get(name) in (None, "")}
         if all(first_values.get(name) not in (None, "") for name in kinds):
             break
     columns = [name for name in kinds if name in first_values] or list(first_values)
+    read = [*columns, *(name for name in further if name in first_values and name not in columns)]
     files = [
         name
         for name in columns
         if kinds.get(name, "label") not in ("text", "label")
         and (isinstance(as_numbers(first_values[name]), str) or os.path.exists(path.parent / str(first_values[name])))
     ]
-    samples = Manifest(train=str(path), columns=columns, files=files).read(path)
-    return Whole(samples, tuple(columns), whole_of=str(path))
+    key = key if key in first_values else KEY
+    samples = Manifest(train=str(path), columns=read, files=files, key=key).read(path)
+    return Whole(samples, tuple(read), whole_of=str(path))
 
 
 TABLES: dict[str, tuple[str, ...]] = {"val": ("validation", "valid", "dev")}

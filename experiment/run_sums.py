@@ -11,7 +11,8 @@ from ..data.division import values_of
 from ..data.split import Split
 from ..inference.evaluation import Measured, measured
 from ..inference.intervals import Intervals, RunSums, Units, split_intervals
-from ..inference.sample_sums import FORMAT, About, SplitSums, Unit
+from ..inference.sample_sums import FORMAT, About, SplitSums, Unit, read_sums
+from ..training import checkpoints as checkpoint
 from .run import Run
 from .run_folder import is_contained, say_aside
 
@@ -33,7 +34,10 @@ def sums_of(run: Run, data: Split, result: Measured) -> SplitSums:
     """Returns the sums by sample of an evaluation with `by_sample`."""
     kind, of, labels = units_of(run, data)
     tasks = {name: result.by_sample[name] for name in run.tasks if name in result.by_sample}
-    about = About(format=FORMAT, split=result.split, step=run.step, tasks=tuple(tasks), kind=kind, of=of)
+    weights = checkpoint.identity(run.folder, run.step)
+    about = About(
+        format=FORMAT, split=result.split, step=run.step, weights=weights, tasks=tuple(tasks), kind=kind, of=of
+    )
     if data.samples is not None:
         return SplitSums(about=about, keys=list(data.samples.keys), units=labels, tasks=tasks)
     starts = [index.number for index in data.all()]  # of a corpus
@@ -46,6 +50,13 @@ def intervals_of(run: Run, result: Measured, sums: SplitSums) -> Intervals:
     """Returns the intervals of the metrics of an evaluation."""
     units = Units(sums.units, len(sums.keys), sums.about)
     return split_intervals(result.split, [RunSums(run.tasks, sums.tasks)], result.metrics, units, result.outputs)
+
+
+def stored_sums(folder: Path, split: str, step: int) -> SplitSums | None:
+    """Returns the stored sums of a run for the checkpoint of a step; None if there are none, or if they belong to other
+    weights. Raises DataError if the file is damaged."""
+    sums = read_sums(folder / "report", split)
+    return sums if sums and sums.about.weights == checkpoint.identity(folder, step) else None
 
 
 def keep_sums(run: Run, sums: SplitSums, folder: Path | None) -> None:

@@ -21,7 +21,6 @@ from ..data.processes import Processes
 from ..files.printing import wide_console
 from ..files.trust import NOTHING, Trust
 from ..inference.evaluation import directions, larger_is_better
-from ..inference.sample_sums import read_sums
 from .build import build_evaluators, choppers_and_tasks
 from .compare import captions, estimate_of, shared_metrics
 from .figure_table import Estimate, FigureTable, Row, mean
@@ -32,7 +31,7 @@ from .jobs import Job, run_jobs
 from .results import TABLE, RunResult, keep_result, main_metrics, short_setting
 from .run import load_run, open_part
 from .run_folder import RunError
-from .run_sums import store_sums
+from .run_sums import store_sums, stored_sums
 from .settings.config import Config, load_config
 
 Setting = tuple[str, ...]
@@ -95,7 +94,7 @@ def ensure_sums(config: Config, trust: Trust) -> None:
     """Store the sums of the samples of a finished run, from which intervals are computed, if its training has not
     stored them."""
     folder = Path(config.out)
-    if (stored := read_sums(folder / "report", "val")) is None or stored.about.step != figures_of(folder).step:
+    if stored_sums(folder, "val", figures_of(folder).step) is None:
         run = load_run(folder, trust=trust.modules, remote=trust.hosts)
         store_sums(run, run.open("val", say=lambda text: None), config.evaluation.generated)
 

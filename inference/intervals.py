@@ -96,13 +96,15 @@ class Units:
     def text(self) -> str:
         """Returns what is drawn: `420 samples`, `12 groups (column 'patient')`, `31 blocks of 96 h`."""
         of = {"groups": f" (column {self.about.of!r})", "blocks": f" of {self.about.of}"}.get(self.about.kind, "")
-        return f"{self.count:,} {self.about.kind}{of}"
+        return f"{self.count:,} {self.about.kind if self.count != 1 else self.about.kind[:-1]}{of}"
 
     @property
     def problem(self) -> str | None:
         """Why there are no intervals; None if there are."""
+        if self.labels is not None and all(label is None for label in self.labels):
+            return f"no sample has a value in column {self.about.of!r}, by whose values samples are drawn"
         least = LEAST_UNITS if self.about.kind in ("groups", "blocks") else 2
-        return f"there are only {self.text}" if self.count < least else None
+        return f"there {'is' if self.count == 1 else 'are'} only {self.text}" if self.count < least else None
 
     def draws(self, count: int, size: int) -> Iterator[np.ndarray]:
         """Yields `count` resamples of `size` units with replacement: how often each unit is drawn (u)."""

@@ -65,7 +65,7 @@ class TaskSums:
     @property
     def nats(self) -> np.ndarray:
         """The loss of each sample, without label smoothing and class weights (n)."""
-        return self.sums["nats" if "nats" in self.sums else "loss"]
+        return self.sums.get("nats", self.sums.get("loss", np.empty(0)))
 
 
 def as_tensors(sums: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -169,6 +169,8 @@ class About(Record):
     split: str
     step: int
     """The step of the checkpoint."""
+    weights: str
+    """The checksums of its weights (`checkpoints.identity`)."""
     tasks: tuple[str, ...]
     kind: Literal["samples", "groups", "blocks", "windows"] = "samples"
     """What is drawn again: single samples, all samples with the same value in a column, consecutive windows of a table,

@@ -314,6 +314,16 @@ def read_state(run: Path, step: int) -> State:
     return state
 
 
+def identity(run: Path, step: int) -> str:
+    """Returns the checksums of the weights of a checkpoint as text, which differ if a run was trained again; empty if
+    there is no readable checkpoint of this step. The files are not read."""
+    try:
+        files = read_record(folder_of(run, step) / "state.json", State).files
+    except DataError:
+        return ""
+    return " ".join(f"{files[name].crc32:08x}" for name in ("model.safetensors", "ema.safetensors") if name in files)
+
+
 def read_part(run: Path, step: int, part: str) -> dict[str, Tensor]:
     """Returns the tensors of one part of a checkpoint (`model`, `optimizer` or `ema`) by name, on the CPU. Returns an
     empty dictionary if the checkpoint lacks this part. Raises CheckpointError if the file cannot be read."""

@@ -25,12 +25,14 @@ from ..samples import BYTES, FILES, ByColumn, Columns, Listed, Samples, picked
 
 TABLES = {".csv": ",", ".tsv": "\t"}
 """The delimiter of the columns, by the ending of the file."""
+KEY = "key"
+"""The default column of the keys."""
 
 
 class Manifest(OwnFiles):
     """`train`, `val` and `test` are JSONL, CSV or TSV files. Without `val`, a tenth of train is used for validation,
-    selected by the hash of the value under `key` in each line, or of the line number if there is none. `columns` are
-    the names of the columns that are read. `files` are the columns that contain paths, or lists of paths, relative to
+    selected by the hash of its key. The key of a sample, which names it in predictions and messages, is its value in
+    the column `key`, by default `key`; without such a column, the number of its line. `columns` are the names of the columns that are read. `files` are the columns that contain paths, or lists of paths, relative to
     the folder of the manifest. An empty field of a CSV or TSV file is a missing value.
 
     Example of a line of JSONL with `columns: [image, label]` and `files: [image]`:
@@ -42,58 +44,66 @@ class Manifest(OwnFiles):
 
     def __init__(
         self, *, train: str, val: str | None = None, test: str | None = None, columns: list[str],
-        files: list[str] | None = None,
+        files: list[str] | None = None, key: str = KEY,
     ):  # fmt: skip
         super().__init__(train, val, test)
-        self.columns, self.files = tuple(columns), files
+        self.columns, self.files, self.key = tuple(columns), files, key
         if unknown := [name for name in files or () if name not in columns]:
             raise ValueError(f"files: {unknown[0]!r} is not among the columns ({', '.join(columns)})")
 
     def read(self, where: str | Path) -> Samples:
         """Returns all samples of a manifest, which is read once to find its rows. Raises DataError if a line is invalid
-        (see `rows_of`), if there are no samples, or if two samples have the same key."""
+        (see `rows_of`), if there are no samples, if two samples have the same key, or if a sample has no value in a
+        column `key` that is not the default."""
         path = Path(os.path.expanduser(where))
         starts, lines, hashes, keyed, ending = array("q"), array("q"), array("q"), False, path.suffix.lower()
         for start, number, row in located_rows(path):
             starts.append(start)
             lines.append(number)
-            keyed = keyed or "key" in row
-            hashes.append(hash(str(row.get("key", f"line {number}"))))
+            keyed = keyed or self.key in row
+            hashes.append(hash(self.key_of(path, number, row)))
         if not starts:
             raise DataError(f"{path} holds no samples")
         stat = path.stat()
         if len(np.unique(hashes)) < len(hashes):
-            counts = Counter(str(row.get("key", f"line {number}")) for number, row in rows_of(path))
+            counts = Counter(self.key_of(path, number, row) for number, row in rows_of(path))
             if (key := counts.most_common(1)[0])[1] > 1:
                 raise DataError(f"{path}: the key {key[0]!r} occurs twice")
         header = (
             next(csv.reader(text_lines(read_lines(path), ""), delimiter=TABLES[ending])) if ending in TABLES else ()
         )
-        samples = Rows(path, self.columns, tuple(self.files or ()), np.array(starts), np.array(lines), keyed,
-                       tuple(header), (stat.st_size, stat.st_mtime_ns))  # fmt: skip
+        samples = Rows(path, self.columns, tuple(self.files or ()), np.array(starts), np.array(lines),
+                       self.key if keyed else None, tuple(header), (stat.st_size, stat.st_mtime_ns))  # fmt: skip
         if ending in PACKED:  # a compressed file cannot be read from the middle
             rows = [(number, samples.cells(row)) for number, row in rows_of(path)]
-            keys = [str(row.get("key", f"line {number}")) for number, row in rows_of(path)]
+            keys = [self.key_of(path, number, row) for number, row in rows_of(path)]
             return Listed(keys, [row for _, row in rows])
         return samples
 
+    def key_of(self, path: Path, number: int, row: Mapping[str, Any]) -> str:
+        """Returns the key of the row that ends in line `number`."""
+        if self.key != KEY and row.get(self.key) is None:
+            raise DataError(f"{path}, line {number} has no value in column {self.key!r}, the key of the samples")
+        return str(row.get(self.key, f"line {number}"))
+
     def others(self) -> list[str]:
         _, row = next(rows_of(Path(os.path.expanduser(self.train))), (0, {}))
-        return [name for name in row if name not in (*self.columns, "key")]
+        return [name for name in row if name not in (*self.columns, self.key)]
 
 
 @dataclass(frozen=True, eq=False)
 class Rows(ByColumn):
     """The rows of a manifest, each of which is read from the file when it is needed; only their positions are in
     memory. `starts` are the positions of the rows in the file, in bytes, and `lines` the numbers of their last lines.
-    `files` are the columns of paths. `keyed`: there is a column `key`."""
+    `files` are the columns of paths."""
 
     path: Path
     columns: tuple[str, ...]
     files: tuple[str, ...]
     starts: np.ndarray
     lines: np.ndarray
-    keyed: bool
+    key: str | None
+    """The column of the keys; None: the numbers of the lines are the keys."""
     header: tuple[str, ...]
     """The columns of a CSV or TSV file; empty for JSONL."""
     version: tuple[int, int]
@@ -151,7 +161,7 @@ class Rows(ByColumn):
 
 @dataclass(frozen=True, eq=False)
 class RowKeys(Keys):
-    """The keys of the rows of a manifest: the values under `key`, or `line 7`."""
+    """The keys of the rows of a manifest: the values in the column of keys, or `line 7`."""
 
     rows: Rows
 
@@ -161,7 +171,7 @@ class RowKeys(Keys):
     def __getitem__(self, number: int) -> str:
         number = range(len(self.rows))[number]
         line = f"line {self.rows.lines[number]}"
-        return str(self.rows.complete(number).get("key", line)) if self.rows.keyed else line
+        return str(self.rows.complete(number).get(self.rows.key, line)) if self.rows.key else line
 
 
 def located_rows(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:

@@ -1,0 +1,237 @@
+"""Intervals of 95 %: against scipy, against a direct bootstrap, and by their coverage; what has none."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from chopmix.data.samples import Chosen, Joined, Listed
+from chopmix.data.table_windows import Windows
+from chopmix.inference.intervals import (
+    RESAMPLES,
+    RunSums,
+    Units,
+    difference_intervals,
+    of_seeds,
+    on_split,
+    percentiles,
+    resampled_outputs,
+    split_intervals,
+    wilson,
+)
+from chopmix.inference.sample_sums import FORMAT, About, TaskSums, compact
+from chopmix.tasks.base import Metric, Task, per_target
+from chopmix.tasks.classification import accuracy, balanced_accuracy, macro_f1
+from chopmix.tasks.measuring.texts import MEANINGS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+CLASSES = 4
+
+
+class Kinds(Task):
+    """A classification of which only the metrics matter."""
+
+    target = "kind"
+    metrics = {
+        "loss": Metric("nats", of_sums=per_target), "accuracy": Metric("0 to 1", True, accuracy, is_share=True),
+        "balanced_accuracy": Metric("0 to 1", True, balanced_accuracy), "macro_f1": Metric("0 to 1", True, macro_f1),
+        "judged": Metric("x", of_judge=True), "chain": Metric("nats", of_sums=lambda sums: sums["chain"], of_chain=True),
+    }  # fmt: skip
+
+
+def sums_of(true, said, loss) -> TaskSums:
+    hot = np.eye(CLASSES)
+    counts = {"true": hot[true], "predicted": hot[said], "hits": hot[true] * (true == said)[:, None]}
+    sums = {"loss": loss, "count": np.ones(len(true)), **{name: compact(rows) for name, rows in counts.items()}}
+    return TaskSums(np.arange(len(true)), sums)
+
+
+def drawn(count, seed=0, right=0.7):
+    random = np.random.default_rng(seed)
+    true = random.integers(CLASSES, size=count)
+    said = np.where(random.random(count) < right, true, random.integers(CLASSES, size=count))
+    return true, said, random.exponential(size=count)
+
+
+def units_of(labels, count, kind="samples", of="") -> Units:
+    return Units(
+        labels, count, About(format=FORMAT, split="val", step=1, weights="", tasks=("kind",), kind=kind, of=of)
+    )
+
+
+def intervals(sums, labels=None, kind="samples", runs=None, **more):
+    runs = runs or [RunSums({"kind": Kinds()}, {"kind": sums}, **more)]
+    metrics = {name: np.mean([on_split("val", run)[name] for run in runs]) for name in on_split("val", runs[0])}
+    return metrics, split_intervals("val", runs, metrics, units_of(labels, len(sums.numbers), kind, "speaker"))
+
+
+@given(st.integers(1, 500), st.data())
+def test_wilson_is_that_of_scipy(count, data):
+    right = data.draw(st.integers(0, count))
+    expected = scipy.stats.binomtest(right, count).proportion_ci(0.95, "wilson")
+    assert wilson(right / count, count) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=9))
+def test_the_interval_over_seeds_is_that_of_scipy(values):
+    if np.ptp(values) > 1e-9:
+        expected = scipy.stats.t.interval(0.95, len(values) - 1, np.mean(values), scipy.stats.sem(values))
+        assert of_seeds(values) == pytest.approx(expected)
+    assert of_seeds(values[:1]) is None and of_seeds([1.0, math.nan]) is None
+
+
+def test_intervals_are_those_of_a_direct_bootstrap():
+    """Of metrics that are no means: resampled indices and scikit-learn, with another seed."""
+    true, said, loss = drawn(150)
+    metrics, found = intervals(sums_of(true, said, loss))
+    random, expected = np.random.default_rng(7), {"val/loss": [], "val/balanced_accuracy": [], "val/macro_f1": []}
+    for _ in range(1000):
+        index = random.integers(150, size=150)
+        expected["val/loss"].append(loss[index].mean())
+        expected["val/balanced_accuracy"].append(balanced_accuracy_score(true[index], said[index]))
+        expected["val/macro_f1"].append(f1_score(true[index], said[index], average="macro", zero_division=0))
+    for name, values in expected.items():
+        spread = np.std(values)
+        assert found.values[name] == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.25 * spread)
+    assert found.values["val/accuracy"] == wilson(metrics["val/accuracy"], 150)
+    assert found.caption() == ("95 % intervals: bootstrap, 2,000 resamples of 150 samples; accuracy: Wilson's formula.")
+
+
+def test_the_interval_of_a_mean_covers_the_true_mean():
+    random, covered = np.random.default_rng(3), 0
+    for _ in range(60):
+        values = random.normal(1.0, 2.0, 60)
+        sums = TaskSums(np.arange(60), {"loss": values, "count": np.ones(60)})
+        low, high = intervals(sums)[1].values["val/loss"]
+        covered += low <= 1.0 <= high
+    assert 52 <= covered <= 60  # 0.95 of 60 is 57; of a percentile interval of 60 values a little less
+
+
+def test_samples_of_a_group_are_drawn_together():
+    """Of 200 samples of 20 speakers who agree, the interval is that of 20 values."""
+    random = np.random.default_rng(5)
+    speakers = np.repeat(np.arange(20), 10)
+    values = random.normal(size=20)[speakers]
+    sums = TaskSums(np.arange(200), {"loss": values, "count": np.ones(200)})
+    alone, together = intervals(sums)[1], intervals(sums, speakers.tolist(), "groups")[1]
+    wide, narrow = (high - low for low, high in (together.values["val/loss"], alone.values["val/loss"]))
+    assert 2.5 < wide / narrow < 3.8  # the root of 10
+    means = TaskSums(np.arange(20), {"loss": values[::10], "count": np.ones(20)})
+    assert together.values["val/loss"] == pytest.approx(intervals(means)[1].values["val/loss"])
+    assert "2,000 resamples of 20 groups (column 'speaker')" in together.caption()
+    few = intervals(sums, (speakers // 3).tolist(), "groups")[1]
+    assert not few.values and few.caption() == "No intervals: there are only 7 groups (column 'speaker')."
+    unknown = intervals(sums, [None] * 200, "groups")[1]
+    assert "no sample has a value in column 'speaker'" in unknown.caption() and not unknown.values
+
+
+def test_figures_of_several_seeds_are_drawn_on_the_same_samples():
+    """If all seeds have the same difficult samples, the mean varies like one of them."""
+    loss = np.random.default_rng(1).exponential(size=80)
+    runs = [RunSums({"kind": Kinds()}, {"kind": TaskSums(np.arange(80), {"loss": loss + shift, "count": np.ones(80)})})
+            for shift in (0.0, 0.1, 0.2)]  # fmt: skip
+    one = intervals(runs[1].sums["kind"], runs=[runs[1]])[1].values["val/loss"]
+    assert intervals(runs[1].sums["kind"], runs=runs)[1].values["val/loss"] == pytest.approx(one)
+    paired = difference_intervals("val", [runs[0]], [runs[2]], units_of(None, 80))["val/loss"]
+    assert paired == pytest.approx((0.2, 0.2))
+    wilsons = [RunSums({"kind": Kinds()}, {"kind": sums_of(*drawn(80, seed))}) for seed in (0, 1)]
+    found = split_intervals("val", wilsons, {"val/accuracy": np.mean([on_split("val", run)["val/accuracy"] for run in wilsons])},
+                            units_of(None, 80))  # fmt: skip
+    assert "Wilson" not in found.caption() and found.values
+    folds = intervals(sums_of(*drawn(80)), is_pooled=True)[1]
+    assert "Wilson" not in folds.caption() and folds.values
+
+
+def test_what_has_no_interval_says_so():
+    sums = sums_of(*drawn(40))
+    metrics = {**on_split("val", RunSums({"kind": Kinds()}, {"kind": sums})), "val/judged": 0.5, "val/chain": 1.0,
+               "val/return": 12.0, "val/count": 40}  # fmt: skip
+    found = split_intervals("val", [RunSums({"kind": Kinds()}, {"kind": sums})], metrics, units_of(None, 40))
+    assert found.missing == {
+        "val/judged": "a judge computes the metric", "val/chain": "the metric is measured on some of the samples only",
+        "val/return": "the metric is not computed from sums of the samples",
+    }  # fmt: skip
+    other = split_intervals("val", [RunSums({"kind": Kinds()}, {"kind": sums})], {"val/loss": 99.0}, units_of(None, 40))
+    assert not other.values  # the figure is not that of these sums
+
+
+def wrong_words(said, true):
+    """The share of wrong words of all texts together."""
+    pairs = [
+        pair for one, other in zip(said, true, strict=True) for pair in zip(one.split(), other.split(), strict=True)
+    ]
+    return sum(one != other for one, other in pairs) / len(pairs)
+
+
+class Texts(Task):
+    metrics = {"wer": Metric("errors per word", of_texts=wrong_words), "exact_match": MEANINGS["exact_match"]}
+
+
+@pytest.mark.parametrize("count", [300, 1200])
+def test_intervals_of_texts(count):
+    """More than 500 texts are drawn in part: the interval is that of all of them."""
+    random = np.random.default_rng(2)
+    errors = random.binomial(4, 0.3, count)
+    texts = [(n, " ".join(["no"] * wrong + ["yes"] * (4 - wrong)), "yes yes yes yes") for n, wrong in enumerate(errors)]
+    run = RunSums({"text": Texts()}, {"text": TaskSums(np.empty(0, np.int64), {}, texts)})
+    metrics = on_split("val", run)
+    assert metrics["val/wer"] == pytest.approx(errors.mean() / 4)
+    found = split_intervals("val", [run], metrics, units_of(None, count))
+    low, high = found.values["val/wer"]
+    half = 1.96 * (errors / 4).std() / math.sqrt(count)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.25) and low < metrics["val/wer"] < high
+    assert found.values["val/exact_match"] == wilson(metrics["val/exact_match"], count)
+    assert "wer: 200 resamples of at most 500 texts; exact_match: Wilson's formula" in found.caption().replace(
+        "exact_match: Wilson's formula; wer: 200 resamples of at most 500 texts",
+        "wer: 200 resamples of at most 500 texts; exact_match: Wilson's formula",
+    )
+
+
+def test_halves_for_metrics_of_all_outputs():
+    """For a mean, halves without replacement have the interval of the bootstrap; a retrieval has no duplicates."""
+    values = torch.from_numpy(np.random.default_rng(0).normal(size=200))
+    metric = Metric("x", of_outputs=lambda output, true: float(output.mean()))
+    found = percentiles(resampled_outputs(metric, (values, values, torch.arange(200)), units_of(None, 200)),
+                        float(values.mean()))  # fmt: skip
+    half = 1.96 * float(values.std()) / math.sqrt(200)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.2)
+    seen = []
+    unique = Metric("x", of_outputs=lambda output, true: seen.append(len(set(true.tolist())) == len(true)) or 0.0)
+    resampled_outputs(unique, (values, torch.arange(200), torch.arange(200)), units_of(None, 200))
+    assert all(seen)
+
+
+def test_blocks_of_overlapping_windows():
+    """A block begins one window and horizon after the one before it, in each part of the table."""
+
+    class Fake(Windows):
+        def __init__(self, origins, begins, size, chosen=None):
+            self.__dict__ |= {"size": size, "chosen": chosen, "streams": {}, "origins_": origins, "begins_": begins}
+
+        ahead = 2.0
+        _all = property(
+            lambda self: type("All", (), {"origins": np.array(self.origins_), "begins": np.array(self.begins_)})
+        )
+        __len__ = lambda self: len(self.origins_)
+
+    windows = Fake([0.0] * 10 + [100.0] * 3, [*map(float, range(10)), 0.0, 1.0, 5.0], 2.0)
+    assert (
+        windows.blocks.of_sample.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4] and windows.blocks.length == "4 s"
+    )
+    some = Fake(windows.origins_, windows.begins_, 2.0, (12, 0, 5, 3))
+    assert some.blocks.of_sample.tolist() == [2, 0, 1, 0]
+    chosen = Chosen(windows, [9, 10])
+    assert chosen.blocks.of_sample.tolist() == [2, 3]
+    assert Joined({"a": chosen, "b": chosen}).blocks.of_sample.tolist() == [2, 3, 6, 7]
+    assert Joined({"a": chosen, "b": Listed(["x"], [{}])}).blocks is None
+
+
+@settings(max_examples=30)
+@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=40))
+def test_units_are_counted_by_value(labels):
+    units = units_of(labels, len(labels), "groups")
+    assert units.count == len({*labels}) and RESAMPLES == 2000
+    assert all(units.of_sample[i] == units.of_sample[labels.index(label)] for i, label in enumerate(labels))
