@@ -43,14 +43,13 @@ def seconds_of(duration: str | float, name: str) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Returns a number of seconds as a text that `seconds_of` reads, the shortest one: `5 s`, `250 ms`, `30 h`."""
+    """Returns a number of seconds as a text that `seconds_of` reads, in the largest unit in which it has at most one
+    decimal: `5 s`, `250 ms`, `1.5 min`, `30 h`."""
     sizes = (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0))
-    texts = [
-        f"{seconds / size:.10g} {unit}"
-        for unit, size in sizes
-        if seconds >= size and abs(seconds / size - round(seconds / size, 2)) < 1e-9
-    ]
-    return min(texts, key=len, default=f"{seconds * 1000:.10g} ms")
+    for unit, size in sizes:
+        if seconds >= size and abs(seconds / size - round(seconds / size, 1)) < 1e-9:
+            return f"{seconds / size:.10g} {unit}"
+    return f"{seconds * 1000:.10g} ms"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,8 +32,9 @@ KEY = "key"
 class Manifest(OwnFiles):
     """`train`, `val` and `test` are JSONL, CSV or TSV files. Without `val`, a tenth of train is used for validation,
     selected by the hash of its key. The key of a sample, which names it in predictions and messages, is its value in
-    the column `key`, by default `key`; without such a column, the number of its line. `columns` are the names of the columns that are read. `files` are the columns that contain paths, or lists of paths, relative to
-    the folder of the manifest. An empty field of a CSV or TSV file is a missing value.
+    the column `key`, by default `key`; without such a column, the number of its line. `columns` are the names of the
+    columns that are read. `files` are the columns that contain paths, or lists of paths, relative to the folder of the
+    manifest. An empty field of a CSV or TSV file is a missing value.
 
     Example of a line of JSONL with `columns: [image, label]` and `files: [image]`:
 

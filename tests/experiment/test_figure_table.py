@@ -22,12 +22,15 @@ from rich.console import Console
 
 
 @pytest.mark.parametrize(("values", "interval", "expected"), [
-    ([0.6486], None, ["0.6486"]), ([1256, 1256], None, ["1,256"]), ([3, 4], None, ["3.50 ± 0.71 (2)", "{-2.85, 9.85}"]),
+    ([0.6486], None, ["0.6486"]), ([1256, 1256], None, ["1,256"]),
+    ([3, 4], None, ["3.50 ± 0.71 (2)", "{-2.85, 9.85}"]),
     ([0.9123, 0.9377, 0.901], Interval(0.8912, 0.93), ["0.9170 ± 0.0188 (3)", "[0.8912, 0.9300]", "{0.8703, 0.9637}"]),
     ([0.25], Interval(0.2, 0.3), ["0.250", "[0.200, 0.300]"]), ([1e-9], None, ["1e-09"]),
     ([2.3e-7, 2.5e-7], None, ["0.000000240 ± 0.000000014 (2)", "{0.000000113, 0.000000367}"]),
-    ([1234.5, 1290.5], None, ["1262 ± 40 (2)", "{907, 1618}"]), ([-0.0001], Interval(-0.2, 0.2), ["0.00", "[-0.20, 0.20]"]),
-    ([math.nan], None, ["nan"]), ([1.0, math.nan], None, ["nan ± nan (2)"]), ([math.inf, -math.inf], None, ["nan ± nan (2)"]),
+    ([1234.5, 1290.5], None, ["1262 ± 40 (2)", "{907, 1618}"]),
+    ([-0.0001], Interval(-0.2, 0.2), ["0.00", "[-0.20, 0.20]"]),
+    ([math.nan], None, ["nan"]), ([1.0, math.nan], None, ["nan ± nan (2)"]),
+    ([math.inf, -math.inf], None, ["nan ± nan (2)"]),
     ([math.inf], None, ["inf"]), ([1.0, math.inf], None, ["inf ± nan (2)"]),
 ])  # fmt: skip
 def test_the_digits_of_a_figure_are_those_of_its_uncertainty(values, interval, expected):

@@ -60,7 +60,8 @@ def write_series(file: Path, hours: int = 500, seed: int = 0) -> Path:
 
 def config(folder: Path, **changes) -> str:
     dataset = {
-        "use": "table", "train": str(write_series(folder / "log.csv")), "time": "time", "window": "24 h", "stride": "3 h",
+        "use": "table", "train": str(write_series(folder / "log.csv")), "time": "time", "window": "24 h",
+        "stride": "3 h",
         "streams": {"air": {"columns": ["temp"], "every": "1 h", "horizon": "6 h"},
                     "wind": {"columns": ["wind", "gust"], "rate": 1 / 900}},
         "label": {"column": "state"},
@@ -122,7 +123,8 @@ def test_averaged_checkpoints_are_the_figures(tmp_path):
     """The mean of the last checkpoints is the result of the run; no single checkpoint is better."""
     file = config(tmp_path, training={"steps": 12, "samples_per_step": 16, "learning_rate": 0.05},
                   checkpoints={"every": 4, "average": 2, "best": "val/next/mae"},
-                  evaluation={"every": 4, "report": False, "also": {"weights": {"use": "test_figures:Weights"}}})  # fmt: skip
+                  evaluation={"every": 4, "report": False,
+                               "also": {"weights": {"use": "test_figures:Weights"}}})  # fmt: skip
     assert main(["train", file]) == 0
     run, summary = tmp_path / "run", json.loads((tmp_path / "run/summary.json").read_text())
     mean = torch.stack([
@@ -137,7 +139,8 @@ def test_a_table_with_everything_at_once(tmp_path, capsys):
     """Folds by group, balanced classes, workers, clocks that are early and late, two rates, missing cells: every window
     is in one fold, and the figures are those of a run without workers."""
     file = config(tmp_path, data={
-        "dataset": yaml.safe_load(Path(config(tmp_path)).read_text())["data"]["dataset"], "split": None, "balance": "state",
+        "dataset": yaml.safe_load(Path(config(tmp_path)).read_text())["data"]["dataset"], "split": None,
+        "balance": "state",
     }, training={"steps": 6, "samples_per_step": 16, "learning_rate": 0.03})  # fmt: skip
     words = ["train", file, "--folds", "3", "--group", "session"]
     assert main([*words, "data.workers=0"]) == 0
@@ -161,14 +164,20 @@ def test_a_table_with_everything_at_once(tmp_path, capsys):
     (group,) = read_groups([tmp_path / "run"])
     right = [row["state"]["class"] == row["targets"]["state"] for row in rows]
     assert group.values("val/state/accuracy") == {"run": pytest.approx(np.mean(right))}
-    errors = [abs(a - b) for row in rows if "air_future" in row["targets"]
-              for a, b in zip(row["next"]["values"]["temp"], row["targets"]["air_future"]["temp"]) if b is not None]  # fmt: skip
+    errors = [
+        abs(a - b)
+        for row in rows
+        if "air_future" in row["targets"]
+        for a, b in zip(row["next"]["values"]["temp"], row["targets"]["air_future"]["temp"])
+        if b is not None
+    ]
     assert group.values("val/next/mae") == {"run": pytest.approx(np.mean(errors), rel=1e-4)}
 
 
 def test_folds_seeds_sweep_and_compare(tmp_path, capsys):
     """Settings are compared on the samples of all folds; differences are paired by sample and by seed."""
-    file = config(tmp_path, data={"dataset": yaml.safe_load(Path(config(tmp_path)).read_text())["data"]["dataset"], "split": None},
+    file = config(tmp_path, data={"dataset": yaml.safe_load(Path(config(tmp_path)).read_text())["data"]["dataset"],
+                                 "split": None},
                   training={"steps": 4, "samples_per_step": 16, "learning_rate": 0.03})  # fmt: skip
     words = ["train", file, "--folds", "2", "--group", "session", "--seeds", "0,1"]
     assert main([*words, "--sweep", "training.learning_rate=1e-4,5e-2"]) == 0

@@ -169,7 +169,8 @@ def small(folder: Path, rows: list[dict], **data) -> str:
     columns = [name for name in rows[0] if name != "id"]
     return write(folder, TREE | {
         "inputs": {"text": {"use": "text", "encoding": "bytes"}},
-        "tasks": {"kind": {"use": "classification", "target": "label"}, "size": {"use": "regression", "target": "size"}},
+        "tasks": {"kind": {"use": "classification", "target": "label"},
+                  "size": {"use": "regression", "target": "size"}},
         "data": {"dataset": {"use": "manifest", "train": str(folder / "l.jsonl"), "columns": columns, **data}},
         "training": {"steps": 2, "samples_per_step": 4}, "out": str(folder / "run"),
     })  # fmt: skip

@@ -1,5 +1,5 @@
-"""`run.losses`: the loss of samples and texts, alone and together, per token, from a part of the inputs; the same in the
-table of an evaluation."""
+"""`run.losses`: the loss of samples and texts, alone and together, per token, from a part of the inputs; the same in
+the table of an evaluation."""
 
 import csv
 import json

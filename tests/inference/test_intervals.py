@@ -38,7 +38,8 @@ class Kinds(Task):
     metrics = {
         "loss": Metric("nats", of_sums=per_target), "accuracy": Metric("0 to 1", True, accuracy, is_share=True),
         "balanced_accuracy": Metric("0 to 1", True, balanced_accuracy), "macro_f1": Metric("0 to 1", True, macro_f1),
-        "judged": Metric("x", of_judge=True), "chain": Metric("nats", of_sums=lambda sums: sums["chain"], of_chain=True),
+        "judged": Metric("x", of_judge=True),
+        "chain": Metric("nats", of_sums=lambda sums: sums["chain"], of_chain=True),
     }  # fmt: skip
 
 
@@ -138,7 +139,8 @@ def test_figures_of_several_seeds_are_drawn_on_the_same_samples():
     paired = difference_intervals("val", [runs[0]], [runs[2]], units_of(None, 80))["val/loss"]
     assert paired == pytest.approx((0.2, 0.2))
     wilsons = [RunSums({"kind": Kinds()}, {"kind": sums_of(*drawn(80, seed))}) for seed in (0, 1)]
-    found = split_intervals("val", wilsons, {"val/accuracy": np.mean([on_split("val", run)["val/accuracy"] for run in wilsons])},
+    found = split_intervals("val", wilsons,
+                            {"val/accuracy": np.mean([on_split("val", run)["val/accuracy"] for run in wilsons])},
                             units_of(None, 80))  # fmt: skip
     assert "Wilson" not in found.caption() and found.values
     folds = intervals(sums_of(*drawn(80)), is_pooled=True)[1]
