@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from ..data.processes import Processes
 from ..data.samples import Samples
 from ..data.split import Split
 from ..inference.evaluation import directions, generates
 from ..inference.evaluator import Evaluator
-from ..models.leaks import unused_inputs
+from ..models.leaks import LeakError, unused_inputs, user_classes
 from ..models.model import Model
+from ..models.probe import PROBED, probe
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from ..tokenizers.media.clock import clock_of
@@ -57,10 +60,23 @@ def check_balance(balance: str | None, tasks: Mapping[str, Task]) -> None:
             )
 
 
-def check_leaks(model: Model, split: Split, seed: int) -> None:
+def check_leaks(model: Model, split: Split, seed: int, processes: Processes) -> list[str]:
     """Raises LeakError if, in the first batch, a slot can read its own target through the layers of attention (a slot
-    is a position of a token in a row). Later batches are checked when they are planned (`Model.plan`)."""
-    model.leak_check.check(split.batch(split.plan(seed, 0)), *model.graphs)
+    is a position of a token in a row), or if a user-defined part of the model reads tokens that the attention graph
+    excludes. Later batches are checked when they are planned (`Model.plan`); the parts are probed only here, in the
+    process of rank 0. Returns a line for each part that cannot be probed."""
+    indices = split.plan(seed, 0)
+    model.leak_check.check(split.batch(indices), *model.graphs)
+    if not user_classes(model, chain(*model.graphs)):
+        return []
+    error, lines = None, []
+    if processes.is_first:
+        try:
+            lines = probe(model, split.batch(indices[:PROBED]))
+        except LeakError as leak:
+            error = leak
+    processes.agree([], error)
+    return lines
 
 
 def lines_about_inputs(

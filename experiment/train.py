@@ -328,7 +328,8 @@ def preflight(experiment: Experiment) -> None:
     data.dataset.check(config.wiring)
     for evaluator in evaluation.evaluators:
         evaluator.check(evaluation.trained(0), experiment.say)
-    check_leaks(experiment.model, train, settings.seed)
+    for line in check_leaks(experiment.model, train, settings.seed, experiment.processes):
+        experiment.say(line)
 
 
 def introduce(experiment: Experiment) -> None:

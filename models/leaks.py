@@ -7,7 +7,8 @@ layer 2 on. There are two ways to prove that there is no leak; the second is use
 
 * *By declaration.* `Graph.ahead` declares the inputs that earlier tokens may read. A slot depends on no token that
   comes after both the slot itself and the last token of these inputs. There is no leak if the carrier comes after both.
-  This is true for `causal`, for `causal(seconds)`, and for inputs read by all tokens if these inputs come first.
+  This is true for `causal`, for `causal(seconds)`, and for inputs read by all tokens if these inputs come first. The
+  declarations of user-defined graphs are compared with their edges in every batch.
 * *By search.* The dependence is computed through the layers (`mask.reach`), once for each new layout of a sample. The
   position of the sample in a packed row does not matter, because no token reads another sample.
 """
@@ -15,16 +16,18 @@ layer 2 on. There are two ways to prove that there is no leak; the second is use
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import torch
 from jaxtyping import Bool, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from .attention.graph import Graph
-from .attention.mask import reach
+from .attention.mask import dense_mask, reach
 from .batch import Batch, Targets
+from .contract import is_user_defined
 from .tokens import CORE, Tokens, within_samples
 
 ROWS = 4
@@ -47,6 +50,9 @@ class LeakCheck:
     def check(self, batch: Batch, main: Sequence[Graph], encoder: Sequence[Graph] = ()) -> None:
         """Raises LeakError if a supervised slot of the batch depends on the carrier of its target. The message names
         the first such slot. `main` and `encoder` are the graphs of the two cores, one graph per layer."""
+        for name, graphs in (("main", main), ("encoder", encoder)):
+            if name in batch.sets:
+                check_declared(graphs, batch.sets[name].tokens)
         for task, targets in batch.targets.items():
             tokens = batch.set_of(targets).tokens
             for slot, carrier in self._leaks(tokens, targets, encoder if targets.of_encoder else main):
@@ -107,6 +113,39 @@ def proven(tokens: Tokens, slots: Tensor, carriers: Tensor, graphs: Sequence[Gra
             last = last.scatter_reduce(0, sample[of_input], order[of_input], "amax")
         safe |= order[carriers] > torch.maximum(order[slots], last[sample[slots]])
     return safe
+
+
+def operands(graphs: Iterable[Graph]) -> Iterator[Graph]:
+    """Yields the graphs and all their operands."""
+    for graph in graphs:
+        yield graph
+        yield from operands(value for value in vars(graph).values() if isinstance(value, Graph))
+
+
+def user_classes(module: nn.Module, graphs: Iterable[Graph] = ()) -> list[str]:
+    """Returns the names of the user-defined classes of a module, of the modules inside it, and of graphs."""
+    parts = [part for part in (*module.modules(), *operands(graphs)) if is_user_defined(part)]
+    return list(dict.fromkeys(type(part).__name__ for part in parts))
+
+
+def check_declared(graphs: Sequence[Graph], tokens: Tokens) -> None:
+    """Raises LeakError if a user-defined graph (or operand of a graph) has an edge in a batch that its method `ahead`
+    excludes: an earlier token reads a later token of an input that is not in the result."""
+    declared = {g for g in operands({*graphs}) if is_user_defined(g) and type(g).ahead is not Graph.ahead}
+    for row in range(tokens.shape[0]) if declared else ():
+        of_row = tokens.select(slice(row, row + 1))
+        for graph, axis in product(declared, range(tokens.position.shape[-1])):
+            inputs, order = graph.ahead(axis), of_row.position[0, :, axis].nan_to_num(nan=torch.inf)
+            if inputs is None:
+                continue
+            is_ahead = dense_mask(graph, of_row, of_row)[0] & (order[:, None] < order)
+            excluded = is_ahead & ~torch.isin(of_row.input[0], torch.tensor([*inputs], dtype=torch.long))
+            for reader, read in excluded.nonzero().tolist():
+                raise LeakError(
+                    f"model.attention: {type(graph).__name__}.ahead({axis}) returns {set(inputs) or '{}'}, but by its "
+                    f"edges token {reader} reads the later token {read} of input {int(of_row.input[0, read])}; correct "
+                    "`ahead`, or return None"
+                )
 
 
 def extract_sample(tokens: Tokens, slots: Tensor) -> Tokens:

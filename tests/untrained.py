@@ -49,7 +49,7 @@ def untrained(inputs: dict, tasks: dict, model: dict | None = None, dataset: obj
         "training": {"steps": 1} | ({"samples_per_step": 4} if on_samples else {"tokens_per_step": 280}),
         "out": "nowhere",
     }  # fmt: skip
-    trust = Trust.of(["untrained"])
+    trust = Trust.of(["untrained", "leaking"])
     config = config_from_tree(tree, trust=trust)
     choppers, made = choppers_and_tasks(config, Path("nowhere"), partial(open_part, trust=trust), config.data.dataset())
     torch.manual_seed(0)

@@ -1,0 +1,190 @@
+"""The leak probe: parts that read what they must not are refused by name; honest ones pass; nothing else changes."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import leaking
+import numpy as np
+import pytest
+import torch
+import yaml
+from chopmix.commands.cli import main
+from chopmix.models import probe as probing
+from chopmix.models.leaks import LeakError
+from chopmix.models.probe import excerpts, probe
+from untrained import untrained
+
+TEXT = {"use": "text", "encoding": "characters"}
+IMAGE = {"use": "image", "patch_size": 4, "channels": 1, "size": 8}
+LM = {"lm": {"use": "language_modeling", "target": "text"}}
+LABEL = {"label": {"use": "classification", "target": "label"}}
+CAUSAL = {"attention": "causal"}
+TRANSLATED = {"other": {"use": "sequence_to_sequence", "target": "other"}}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def batch_of(run):
+    split = run.open("train")
+    return split.batch(split.plan(0, 0))
+
+
+def probed(inputs, tasks, model, **more):
+    run = untrained(inputs, tasks, model, **more)
+    run.model.train()
+    return probe(run.model, batch_of(run), seconds=60)
+
+
+def block(name, **options):
+    return {"block": {"use": f"leaking:{name}", **options}}
+
+
+@pytest.mark.parametrize("initialization", ["gpt2", "zero_projections"])
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [("Peek", ""), ("Detached", ""), ("Late", ""), ("Scaled", ""), ("Lstm", ""), ("OfRow", ""),
+     ("Batched", " in training mode"), ("Choosing", " in training mode")],
+)  # fmt: skip
+def test_blocks_that_look_ahead_are_refused(name, state, initialization):
+    model = CAUSAL | block(name) | {"initialization": initialization}
+    message = rf"model.block: {name}.* leaks{state}: the output at token \d+ \(text\) depends on token \d+ \(text\)"
+    with pytest.raises(LeakError, match=message):
+        probed({"text": TEXT}, LM, model)
+
+
+def test_a_block_that_looks_ahead_only_with_a_cache_is_refused():
+    with pytest.raises(LeakError, match="model.block: Cached leaks: with a key-value cache, the output at token"):
+        probed({"image": IMAGE, "text": TEXT}, LM, CAUSAL | block("Cached"))
+
+
+@pytest.mark.parametrize("name", ["Peek", "Late", "Lstm"])
+def test_main_tokens_of_an_encoder_and_a_decoder_are_probed(name):
+    model = CAUSAL | block(name) | {"encoder": {"depth": 1, "context": 64}}
+    with pytest.raises(LeakError, match=rf"model.block: {name}.* the output at token \d+ \(other\) depends on"):
+        probed({"text": TEXT, "other": TEXT}, TRANSLATED, model)
+
+
+@pytest.mark.parametrize("name", ["Peek", "OfRow", "Batched", "Lstm"])
+def test_samples_of_a_row_do_not_read_each_other(name):
+    """A pooled class may depend on all tokens of its sample, but not on the other samples of a packed row."""
+    with pytest.raises(LeakError, match=f"{name}.* leaks"):
+        probed({"text": TEXT}, LABEL, block(name) | {"attention": "same_sample"})
+    assert probed({"image": IMAGE}, LABEL, block(name) | {"attention": "same_sample"}) == []  # one in each row
+
+
+@pytest.mark.parametrize(
+    ("inputs", "tasks", "message"),
+    [({"text": TEXT | {"use": "leaking:Convolved"}}, LM, r"Convolved leaks: the vector at token \d+ \(text\) depends"),
+     ({"text": TEXT | {"use": "leaking:Told"}}, LM, "Told leaks: its vectors depend on chunks.next_ids"),
+     ({"image": IMAGE | {"use": "leaking:Averaged"}, "text": TEXT}, LM, "Averaged leaks: the vector at token"),
+     ({"text": TEXT, "image": IMAGE | {"use": "leaking:Averaged"}}, LABEL, "Averaged leaks: the vector at token"),
+     ({"text": TEXT}, {"lm": LM["lm"] | {"head": "leaking:Ahead"}}, r"lm.head: Ahead leaks: the output at token \d+"),
+     ({"text": TEXT}, {"lm": LM["lm"] | {"head": "leaking:Answering"}}, "Answering leaks: its outputs depend on the"),
+     ({"text": TEXT}, {"label": LABEL["label"] | {"use": "leaking:Compared"}}, "label.head: Among leaks: the output"),
+    ],
+)  # fmt: skip
+def test_embedders_and_heads_that_read_too_much_are_refused(inputs, tasks, message):
+    with pytest.raises(LeakError, match=message):
+        probed(inputs, tasks, {"attention": "same_sample"} if tasks.keys() == LABEL.keys() else CAUSAL)
+
+
+@pytest.mark.parametrize("dropout", [0.0, {"embedding": 0.5, "attention": 0.5, "residual": 0.5, "depth": 0.5}])
+@pytest.mark.parametrize(
+    ("inputs", "tasks", "model"),
+    [({"text": TEXT | {"use": "leaking:PlainText"}}, {"lm": LM["lm"] | {"head": "leaking:Own"}}, CAUSAL),
+     ({"image": IMAGE | {"use": "leaking:Smooth"}, "text": TEXT}, LM | LABEL, CAUSAL | {"core_tokens": 1}),
+     ({"text": TEXT, "wave": {"use": "sensor", "channels": 2, "mean": 0, "scale": 1}}, LM,
+      {"attention": "causal | leaking:Strided(3)", "position": "rotary"}),
+     ({"text": TEXT, "other": TEXT}, TRANSLATED, CAUSAL | {"encoder": {"depth": 2, "context": 64}}),
+     ({"text": TEXT}, {"lm": {"use": "masked_modeling", "target": "text"}}, {"attention": "same_sample"}),
+     ({"moves": {"use": "category", "size": 3}},
+      {"next": {"use": "next_item", "target": "moves", "at": "moves"}}, CAUSAL),
+    ],
+)  # fmt: skip
+def test_honest_parts_pass(inputs, tasks, model, dropout):
+    """In packed rows, with dropout and stochastic depth, with several tasks, with an encoder."""
+    model = model | block("Honest", rate=0.2) | {"depth": 2, "dropout": dropout, "initialization": "zero_projections"}
+    assert probed(inputs, tasks, model) == []
+
+
+def test_what_a_graph_declares_is_compared_with_its_edges():
+    run = untrained({"text": TEXT}, LM, {"attention": "causal | leaking:Wrong"})
+    with pytest.raises(
+        LeakError, match=r"Wrong.ahead\(0\) returns {}, but by its edges token 0 reads the later token 1"
+    ):
+        run.model.leak_check.check(batch_of(run), *run.model.graphs)
+    run = untrained({"text": TEXT}, LM, {"attention": "causal | leaking:Strided(3)"})
+    run.model.leak_check.check(batch_of(run), *run.model.graphs)
+    assert run.model.leak_check.by_form and not run.model.leak_check.searched
+
+
+def test_tokens_of_each_input_and_of_the_next_sample_are_probed():
+    run = untrained({"text": TEXT, "other": TEXT}, LM | {"b": {"use": "language_modeling", "target": "other"}}, CAUSAL)
+    batch = batch_of(run)
+    found = excerpts(batch, batch.targets, run.model.graphs[0], False)
+    assert sum(len(each.chosen) for each in found) <= 16
+    assert {int(each.tokens.input[0, column]) for each in found for column in each.chosen} == {1, 2}
+    samples = found[0].tokens.sample[0]
+    first = found[0].chosen[0]
+    assert samples[first] != samples[first - 1]
+    for each in found:  # of a long row, a part around the first boundary
+        (short,) = [
+            part
+            for part in excerpts(batch, batch.targets, run.model.graphs[0], False, columns=8)
+            if part.slots[0] // batch.main.tokens.shape[1] == each.slots[0] // batch.main.tokens.shape[1]
+        ]
+        assert len(short.slots) == 8 and set(short.slots.tolist()) <= set(each.slots.tolist())
+
+
+def test_neither_the_model_nor_random_generators_change():
+    run = untrained({"text": TEXT}, LM, CAUSAL | block("Honest") | {"initialization": "zero_projections"})
+    batch, before = batch_of(run), {name: value.clone() for name, value in run.model.state_dict().items()}
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    probe(run.model, batch)
+    assert all(torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[:2]
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_what_cannot_be_probed_is_told_in_one_line(monkeypatch):
+    reason = "model.block: Random is not probed for leaks: its outputs differ between two equal calls"
+    lines = probed({"text": TEXT}, LM, CAUSAL | block("Random"))
+    assert any(line.startswith(reason) for line in lines)
+
+    def broken(self, x, context, *source):
+        raise RuntimeError("no CPU")
+
+    monkeypatch.setattr(leaking.Honest, "forward", broken)
+    line = "model.block: Honest is not probed for leaks: RuntimeError: no CPU"
+    assert probed({"text": TEXT}, LM, CAUSAL | block("Honest")) == [line]
+    monkeypatch.setattr(probing, "available_memory", lambda: 1000)
+    (line,) = probed({"text": TEXT}, LM, CAUSAL | block("Peek"))
+    assert "Peek is not probed for leaks: a copy needs 0.0 GB of memory; 0.0 GB are available" in line
+
+
+def test_a_training_is_refused_before_its_first_step(capsys):
+    tree = {"inputs": {"text": TEXT}, "tasks": LM, "data": {"dataset": "untrained:Everything"}, "out": "run",
+            "model": {"width": 16, "depth": 1, "heads": 2, "context": 64} | CAUSAL | block("Late"),
+            "training": {"steps": 1, "samples_per_step": 4}, "evaluation": {"sample_tokens": 0, "generated": 0},
+            }  # fmt: skip
+    Path("a.yaml").write_text(yaml.safe_dump(tree))
+    assert main(["train", "a.yaml"]) == 2
+    assert "model.block: Late leaks: the output at token" in capsys.readouterr().err
+    assert main(["train", "a.yaml", "model.block=leaking:Random"]) == 0
+    assert "model.block: Random is not probed for leaks: its outputs differ between" in capsys.readouterr().err
+
+
+def test_a_probe_takes_at_most_a_second():
+    """Of a model with many layers and a long row; at least one token of each part is probed."""
+    run = untrained(
+        {"text": TEXT}, LM, CAUSAL | block("Honest") | {"width": 512, "depth": 4, "heads": 8, "context": 512}
+    )
+    batch, started = batch_of(run), time.process_time()
+    probe(run.model, batch)
+    assert time.process_time() - started < 2
