@@ -14,6 +14,7 @@ import numpy as np
 from ..files.pictures import LINES, picture
 from ..files.printing import printable
 from ..files.writing import write_bytes
+from ..inference.document import is_drawn
 from .figure_table import Estimate, FigureTable
 from .groups import Curve, Group
 from .results import main_metrics
@@ -21,18 +22,22 @@ from .run_folder import RunError
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 """The file extensions that `draw_curves` accepts."""
-NOT_COMPARED = re.compile(r"format|out|from|training\.seed|logging\..*")
+NOT_COMPARED = re.compile(r"format|out|from|training\.seed|data\.split\.fold|logging\..*")
 """Settings that do not change a model."""
 
 
 def differing_settings(groups: Sequence[Group]) -> list[tuple[str, list[str]]]:
     """Returns (key, value in each group) for the settings that differ between the groups; `–` for a key that a group
-    does not have. Empty if a group has no readable configuration."""
+    does not have or that is null. Empty if a group has no readable configuration."""
     if not all(group.settings for group in groups):
         return []
     keys = dict.fromkeys(key for group in groups for key in group.settings if not NOT_COMPARED.fullmatch(key))
-    rows = [(key, [str(group.settings.get(key, "–")) for group in groups]) for key in keys]
-    return [(key, values) for key, values in rows if len({*values}) > 1]
+    rows = [(key, [group.settings.get(key) for group in groups]) for key in keys]
+    return [
+        (key, ["–" if value is None else str(value) for value in values])
+        for key, values in rows
+        if len({*map(str, values)}) > 1
+    ]
 
 
 def shared_metrics(groups: Sequence[Group]) -> list[str]:
@@ -42,8 +47,11 @@ def shared_metrics(groups: Sequence[Group]) -> list[str]:
 
 def comparison(groups: Sequence[Group]) -> FigureTable:
     """Returns a table with the figures of each group, and then, for each group except the first, the differences from
-    the first group, paired by seeds and by samples."""
+    the first group, paired by seeds and by samples. Raises RunError if the groups have no common metric."""
     first, others = groups[0], groups[1:]
+    if not shared_metrics(groups):
+        found = "; ".join(f"{group.name}: {', '.join(group.metrics[:5]) or 'none'}" for group in groups)
+        raise RunError(f"the runs have no common metric. Metrics of {found}")
     differences = [group.minus(first) for group in others]
     rows = []
     for name in shared_metrics(groups):
@@ -170,12 +178,13 @@ def draw_curves(groups: Sequence[Group], file: Path) -> None:
 
 
 def seeds_of(group: Group) -> str:
-    """Returns ` (3 seeds)` for a group of several runs, else an empty text."""
-    return f" ({len(group.curves)} seeds)" if len(group.curves) > 1 else ""
+    """Returns ` (3 runs)` for a group of several runs, else an empty text."""
+    return f" ({len(group.curves)} runs)" if len(group.curves) > 1 else ""
 
 
 def draw_group(panel: Any, curves: Sequence[Curve], colour: str) -> None:
     """Draws the curves of all seeds of a group on matplotlib's Axes `panel`."""
+    curves = [[(step, value if is_drawn(value) else np.nan) for step, value in curve] for curve in curves]
     steps, means, deviations = mean_curve(curves)
     panel.plot(steps, means, color=colour, linewidth=1.8, marker="o" if len(steps) == 1 else None, markersize=5)
     if len(curves) > 1:

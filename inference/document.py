@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import html
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -104,17 +103,22 @@ class Line(NamedTuple):
     band: Sequence[float] = ()
 
 
+def is_drawn(value: float) -> bool:
+    """Whether a value can be drawn on an axis: neither NaN nor infinite, nor so large that the axis is."""
+    return abs(value) < 1e300
+
+
 def chart(
     lines: Mapping[str, Line], colours: Mapping[str, str], horizontal: str, title: str, zero: bool = False
 ) -> str:
     """Returns a line chart as SVG. `horizontal`: the title of the x axis. `zero`: the y axis begins at 0. Values that
-    are NaN or infinite are left out; a line below the chart says how many."""
+    cannot be drawn (`is_drawn`) are left out; a line below the chart says how many."""
     width, height, left, bottom, right, top = 420, 230, 54, 40, 14, 12
-    points = [(x, y) for line in lines.values() for x, y in zip(line.x, line.y) if math.isfinite(y)]
+    points = [(x, y) for line in lines.values() for x, y in zip(line.x, line.y) if is_drawn(y)]
     edges = [y + sign * d for line in lines.values() for y, d in zip(line.y, line.band) for sign in (-1, 1)]
-    edges = [edge for edge in edges if math.isfinite(edge)]
-    missing = sum(not math.isfinite(y) for line in lines.values() for y in line.y)
-    note = f"<br>{missing} values are not finite" if missing else ""
+    edges = [edge for edge in edges if is_drawn(edge)]
+    missing = sum(not is_drawn(y) for line in lines.values() for y in line.y)
+    note = f"<br>{missing} values are not finite or too large" if missing else ""
     xs, ys = [x for x, _ in points] or [0.0], [*(y for _, y in points), *edges] or [0.0]
     low, high = min(ys + [0.0] * zero), max(ys)
     low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
@@ -166,8 +170,8 @@ def short_numbers(values: Sequence[float]) -> list[str]:
 
 def line_svg(line: Line, colour: str, across: Callable[[float], float], down: Callable[[float], float]) -> str:
     """Returns a line with its band as SVG. `across` and `down` map values to the coordinates of the picture."""
-    known = [(x, y, d) for x, y, d in zip(line.x, line.y, line.band or [0.0] * len(line.y)) if math.isfinite(y)]
-    known = [(x, y, d if math.isfinite(d) else 0.0) for x, y, d in known]
+    known = [(x, y, d) for x, y, d in zip(line.x, line.y, line.band or [0.0] * len(line.y)) if is_drawn(y)]
+    known = [(x, y, d if is_drawn(d) else 0.0) for x, y, d in known]
     path = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y, _ in known)
     band = ""
     if line.band:

@@ -207,27 +207,29 @@ def split_intervals(
         return Intervals({}, (), dict.fromkeys(metrics, units.problem))
     drawn = mean_drawn([resampled_split(split, run, units) for run in runs])
     is_single = len(runs) == 1 and not runs[0].is_pooled and units.are_samples
-    values, missing, methods = {}, {}, dict[str, None]()
+    values, missing, methods = {}, {}, dict[str, dict[str, None]]()
     for name in (name for name, value in metrics.items() if not isinstance(value, int)):  # not the counts of items
         task, metric = named(split, runs[0].tasks, name)
-        short, interval, how = name.rpartition("/")[2], None, bootstrap(units)
+        interval, how = None, bootstrap(units)
         if metric and metric.of_outputs and task in outputs:
             interval = percentiles(resampled_outputs(metric, outputs[task], units), metrics[name])
-            how = f"{short}: {FEW_RESAMPLES} random halves of {units.text}"
+            how = f"{FEW_RESAMPLES} random halves of {units.text}"
         elif name in drawn.values and close(drawn.wholes[name], metrics[name]):
             if metric and metric.is_share and is_single:
                 interval = wilson(metrics[name], counted(metric, runs[0].sums[task]))
-                how = f"{short}: Wilson's formula"
+                how = "Wilson's formula"
             else:
                 interval = percentiles(drawn.values[name])
-                few = f"{short}: {FEW_RESAMPLES} resamples of at most {TEXTS} texts"
+                few = f"{FEW_RESAMPLES} resamples of at most {TEXTS} texts"
                 how = few if metric and metric.of_texts else how
         if interval is None:
             missing[name] = why_missing(metric)
         else:
             values[name] = interval
-            methods[how] = None
-    return Intervals(values, sorted(methods, key=lambda how: how != bootstrap(units)), missing)
+            methods.setdefault(how, {})[name.rpartition("/")[2]] = None
+    general = [how for how in methods if how == bootstrap(units)]
+    special = [f"{', '.join(names)}: {how}" for how, names in methods.items() if how not in general]
+    return Intervals(values, general + special, missing)
 
 
 def difference_intervals(

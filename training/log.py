@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from pydantic import StrictFloat, StrictInt, TypeAdapter, ValidationError
+from pydantic import Field, StrictFloat, StrictInt, TypeAdapter, ValidationError
 from rich.table import Table
 from torch import Tensor
 
@@ -200,18 +201,19 @@ class MetricsFile:
             self.loggers.call("close")
 
 
-Line = TypeAdapter(dict[str, StrictInt | StrictFloat])
+Line = TypeAdapter(dict[str, Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | StrictFloat])
 
 
 def read_metrics(file: Path, strict: bool = True) -> list[dict[str, float]]:
-    """Returns the lines of a `metrics.jsonl`, in order. A line is bad if it is not a mapping from names to numbers, or
-    if it has no integer `step`. For a bad line, raises DataError if `strict`; otherwise skips the line."""
+    """Returns the lines of a `metrics.jsonl`, in order. A line is bad if it is not a mapping from names to numbers
+    (integers of at most 64 bits), or if it has no `step` of at least 0. For a bad line, raises DataError if `strict`;
+    otherwise skips the line."""
     metrics = []
     for number, line in enumerate(read_lines(file), start=1):
         where = f"{file}, line {number}"
         try:
             value = Line.validate_python(parse_json(line, where))
-            if not isinstance(value.get("step"), int):
+            if not isinstance(value.get("step"), int) or value["step"] < 0:
                 raise DataError(f"{where}: it has no step")
             metrics.append(value)
         except DataError:
@@ -219,7 +221,9 @@ def read_metrics(file: Path, strict: bool = True) -> list[dict[str, float]]:
                 raise
         except ValidationError:
             if strict:
-                raise DataError(f"{where}: expected a mapping from names to numbers") from None
+                raise DataError(
+                    f"{where}: expected a mapping from names to numbers, integers of at most 64 bits"
+                ) from None
     return metrics
 
 

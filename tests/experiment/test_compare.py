@@ -131,6 +131,23 @@ def test_the_metric_of_the_best_checkpoint_is_drawn_first(groups, tmp_path, monk
     assert main_metrics(names, "val/accuracy") == ["val/accuracy", "val/loss"]
 
 
+def test_runs_without_a_common_metric_are_refused_by_name(groups, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in (tmp_path / "two").glob("*/metrics.jsonl"):
+        file.write_text('{"step": 1, "val/label/mae": 2.0}\n')
+    assert main(["compare", "one", "two"]) == 2
+    message = "the runs have no common metric. Metrics of one: val/loss, val/accuracy, val/judged; two: val/label/mae"
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_setting_that_is_null_is_like_none_and_folds_are_no_difference(groups):
+    settings = {"training.steps": 4, "data.split.fold": 0, "data.split.group": None}, {"training.steps": 4}
+    first, second = (replace(group, settings=each) for group, each in zip(groups, settings))
+    assert differing_settings([first, second]) == []
+    more = replace(second, settings={"training.steps": 8, "data.split.group": "who"})
+    assert differing_settings([first, more]) == [("training.steps", ["4", "8"]), ("data.split.group", ["–", "who"])]
+
+
 def test_settings_that_differ_come_before_the_metrics(groups, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for run, steps in (("one", 900), ("two", 60)):

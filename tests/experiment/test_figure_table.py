@@ -59,6 +59,20 @@ def test_values_that_are_not_finite_are_shown(tmp_path, monkeypatch, capsys):
     assert [*read_group(Path("a")).values("val/loss").values()][1] == 1.5
 
 
+def test_numbers_that_are_too_large_are_drawn_as_missing_or_refused(tmp_path, monkeypatch, capsys):
+    """Of a stranger's run: tracebacks, and "arange: cannot compute length"."""
+    monkeypatch.chdir(tmp_path)
+    file = Path("a", "metrics.jsonl")
+    file.parent.mkdir()
+    file.write_text("".join(f'{{"step": {s}, "seconds": 1, "val/loss": {-1.7e308 * (-1) ** s}}}\n' for s in (1, 2)))
+    assert main(["compare", "a", "--picture", "a.png"]) == 0
+    assert "1.7e+308" in capsys.readouterr().out
+    for line in (f'{{"step": {10**400}, "val/loss": 1}}', f'{{"step": 1, "val/loss": {10**400}}}'):
+        file.write_text(line + "\n")
+        assert main(["compare", "a"]) == 2
+        assert "metrics.jsonl, line 1: expected a mapping from names to numbers, integers" in capsys.readouterr().err
+
+
 NAMES = ["val/diagnosis/balanced_accuracy", "val/diagnosis/accuracy", "val/a_task_with_a_long_name/root_mean_square"]
 RATES = [f"learning_rate={rate} depth={depth}" for rate in ("0.001", "0.005", "0.0003") for depth in (3, 12)]
 
