@@ -48,6 +48,11 @@ class Running:
     device: int
     started: float
 
+    def end(self) -> None:
+        """Waits until the process has ended, and closes its standard input (see `end_with_parent`)."""
+        self.process.wait()
+        self.process.stdin.close()
+
 
 def run_jobs(jobs: Sequence[Job], most: int, finished: Callable[[int], None]) -> int:
     """Trains all jobs, at most `most` at the same time, and calls `finished` with the number of each job that ended
@@ -70,6 +75,7 @@ def run_jobs(jobs: Sequence[Job], most: int, finished: Callable[[int], None]) ->
                 if code is None:
                     continue
                 running.remove((number, each))
+                each.end()
                 if code == 0:
                     done += 1
                     seconds = time.monotonic() - each.started
@@ -84,7 +90,7 @@ def run_jobs(jobs: Sequence[Job], most: int, finished: Callable[[int], None]) ->
                 for _, each in running:
                     each.process.terminate()
                 for _, each in running:
-                    each.process.wait()
+                    each.end()
                 running.clear()
             if status or stopped():
                 return status or 128 + stopped()

@@ -108,7 +108,15 @@ def test_a_failed_job_stops_the_others_and_is_named(tiny, tmp_path, monkeypatch,
         Job("bad", [str(tmp_path / "none.yaml")], tmp_path / "bad.log"),
         Job("later", [str(tiny()), f"out={tmp_path / 'later'}"], tmp_path / "later.log"),
     ]
+    started, popen = [], subprocess.Popen
+
+    def opened(*args, **named):
+        started.append(popen(*args, **named))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", opened)
     assert run_jobs(jobs, 2, lambda number: None) == 2
+    assert len(started) == 2 and all(process.stdin.closed for process in started)  # a warning of the garbage collector
     said = capsys.readouterr().err
     assert "bad ended with status 2" in said and "none.yaml" in said and not (tmp_path / "later.log").exists()
 
