@@ -174,6 +174,7 @@ def test_a_table_with_everything_at_once(tmp_path, capsys):
     assert group.values("val/next/mae") == {"run": pytest.approx(np.mean(errors), rel=1e-4)}
 
 
+@pytest.mark.system
 def test_folds_seeds_sweep_and_compare(tmp_path, capsys):
     """Settings are compared on the samples of all folds; differences are paired by sample and by seed."""
     file = config(tmp_path, data={"dataset": yaml.safe_load(Path(config(tmp_path)).read_text())["data"]["dataset"],

@@ -38,8 +38,9 @@ def test_only_new_files_and_checked_files_are_opened_for_writing():
     found = {}
     for folder in ("chopmix", *PACKAGES[1:], "projects"):
         for file in (ROOT / folder).rglob("*.py"):
-            if "tests" not in file.parts:
-                calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+            text = file.read_text()
+            if "tests" not in file.parts and any(word in text for word in ("open(", "copy", "truncate")):
+                calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
                 if any(map(writes, calls)):
                     found[file.relative_to(ROOT).as_posix()] = True
     assert set(found) == set(IN_PLACE)

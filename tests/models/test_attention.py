@@ -424,7 +424,7 @@ def assert_flex_agrees(graph: Graph, queries: Tokens, keys: Tokens, shared: int)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("shared", [4, 2])
+@pytest.mark.parametrize("shared", [pytest.param(4, marks=pytest.mark.system), 2])
 @pytest.mark.parametrize("graph", GRAPHS, ids=short)
 def test_flex_is_the_dense_mask(flex_on_a_cpu, graph, shared):
     for rows in ROWS, SETS["one"]:

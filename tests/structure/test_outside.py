@@ -74,7 +74,7 @@ def weights(run):
 
 
 @pytest.mark.parametrize(
-    "part", [name if name in ("block", "clip") else pytest.param(name, marks=pytest.mark.system) for name in PARTS]
+    "part", [name if name == "block" else pytest.param(name, marks=pytest.mark.system) for name in PARTS]
 )
 def test_a_part_trains_resumes_evaluates_predicts_and_exports(folder, part, capsys):
     file = configured(folder, part)

@@ -118,6 +118,7 @@ def molecules(folder):
         return [document.text for document in Moses().documents("test")]
 
 
+@pytest.mark.system
 def test_a_file_of_molecules_is_unpacked_within_bounds(tmp_path):
     (tmp_path / "moses").mkdir()
     file = tmp_path / "moses" / "test.csv.gz"

@@ -262,7 +262,7 @@ def test_killed_at_any_moment_nothing_is_lost(tiny):
     assert_same_checkpoint(out, load_config(whole).out, 160)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.system)])
 def test_signals_save_and_say_so(tiny, number):
     file = tiny("signal", training={"steps": 100_000}, evaluation={"every": 100_000}, checkpoints={"every": 100_000})
     process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), str(file)], stderr=subprocess.PIPE, text=True)

@@ -196,7 +196,7 @@ def test_long_files_have_the_segments_of_transformers(directory, seed, seconds):
     assert segments == [(start, min(end, seconds)) for start, end in times if start < seconds] and len(segments) > 1
 
 
-@pytest.mark.parametrize("redirected", [False, True])
+@pytest.mark.parametrize("redirected", [pytest.param(False, marks=pytest.mark.system), True])
 def test_transcription_in_a_terminal(directory, tmp_path, redirected):
     """With a progress bar on the terminal. Standard output may be a file."""
     import pty
