@@ -13,9 +13,10 @@ from ..data.samples import Samples
 from ..data.split import Split
 from ..inference.evaluation import directions, generates
 from ..inference.evaluator import Evaluator
+from ..models.excerpt import PROBED
 from ..models.leaks import LeakError, unused_inputs, user_classes
 from ..models.model import Model
-from ..models.probe import PROBED, probe
+from ..models.probe import probe
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from ..tokenizers.media.clock import clock_of

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import zip_longest
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,25 +24,22 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from .attention.graph import Graph
-from .attention.mask import reach
 from .batch import Batch, Chunks, Targets
 from .cache import Cache
 from .contract import described
+from .excerpt import COLUMNS, PROBED, Excerpt, excerpts, longest_sample
 from .heads import VocabularyHead
-from .leaks import LeakError, carried, user_classes
+from .leaks import LeakError, user_classes
 from .model import Model
 from .seeding import seed_torch
-from .tokens import PADDING, Tokens
+from .tokens import Tokens
 from .transformer import Transformer
 
 SECONDS = 1.0
 """The time after which no further token is probed."""
-PROBED, ROWS = 16, 4
-"""The maximum numbers of probed tokens of a part, and of rows of the batch that contain them."""
-COLUMNS, OPERATIONS = 256, 2e9
-"""The maximum number of probed columns of a row. In large models there are fewer (at least 16), so that a forward pass
-has about `OPERATIONS` floating-point operations."""
+OPERATIONS = 2e9
+"""In large models, an excerpt has fewer columns (at least 16), so that a forward pass has about this number of
+floating-point operations."""
 SIZE, SMALL = 10.0, 1e-4
 """The standard deviation of changed vectors; and the smallest change of an output that counts, as a share of the
 largest output."""
@@ -51,93 +47,6 @@ largest output."""
 
 class Unprobed(Exception):
     """A part cannot be probed. The text is the reason."""
-
-
-# ------------------------------------------------------------------------------------------- what is allowed to change
-
-
-@dataclass(frozen=True, kw_only=True)
-class Excerpt:
-    """Neighbouring columns of one row of a set: the tokens that are changed, and the outputs that are compared."""
-
-    tokens: Tokens
-    """The descriptors of the n columns, (1, n)."""
-    slots: Tensor
-    """The slot of each column in the batch, (n)."""
-    supervised: Bool[Tensor, "n"]
-    """Whether the output of a column is supervised."""
-    allowed: Bool[Tensor, "n n"]
-    """`allowed[i, j]`: whether the output of column i may depend on the token of column j."""
-    chosen: Sequence[int]
-    """The columns that are changed, the most important ones first."""
-
-    def select(self, columns: Tensor) -> Excerpt:
-        """Returns the excerpt with only these columns."""
-        new = {column: number for number, column in enumerate(columns.tolist())}
-        return Excerpt(
-            tokens=self.tokens.select(slice(None), columns), slots=self.slots[columns],
-            supervised=self.supervised[columns], allowed=self.allowed[columns][:, columns],
-            chosen=[new[column] for column in self.chosen if column in new],
-        )  # fmt: skip
-
-    def choosing(self, wanted: Bool[Tensor, "n"]) -> Excerpt:
-        """Returns the excerpt with chosen columns for which `wanted` is true: those that were chosen before, then
-        further ones."""
-        columns = [column for column in self.chosen if wanted[column]]
-        more = spread(wanted.nonzero()[:, 0].tolist(), len(self.chosen))
-        return replace(self, chosen=[*dict.fromkeys(columns + more)][: len(self.chosen)])
-
-
-def excerpts(
-    batch: Batch, targets: Mapping[str, Targets], graphs: Sequence[Graph], of_encoder: bool, columns: int = COLUMNS
-) -> list[Excerpt]:
-    """Returns excerpts of the main set (or of the encoder's set) in a batch that is not planned. They have at most
-    `columns` columns each, and together at most `PROBED` chosen tokens: the first token of the next sample in a packed
-    row, carriers of targets for each input, and supervised slots."""
-    tokens = (batch.encoder if of_encoder else batch.main).tokens
-    (b, n), sample, numbers = tokens.shape, tokens.sample.flatten(), tokens.input.flatten()
-    supervised, strict, carriers = (torch.zeros(b * n, dtype=torch.bool) for _ in range(3))
-    if of_encoder:
-        supervised |= sample != PADDING
-    for task in targets.values():
-        if task.of_encoder != of_encoder:
-            continue
-        slots = torch.arange(b * n) if task.slots is None else task.slots
-        found = carried(tokens, task)[1]
-        supervised[slots] = carriers[found] = True
-        if len(found) or not (of_encoder or task.groups is not None or task.lengths is not None):
-            strict[slots] = True
-    supervised, strict = supervised & (sample != PADDING), strict & (sample != PADDING)
-    before = torch.roll(tokens.sample, 1, dims=1)
-    begins = (tokens.sample != before) & (tokens.sample != PADDING) & (before != PADDING)
-    begins[:, 0] = False
-    kinds = [begins.flatten(), *(carriers & (numbers == number) for number in numbers[carriers].unique()), strict]
-    kinds = torch.stack(kinds).view(-1, b, n)
-    found, missing = [], kinds.any(2)
-    while missing.any() and len(found) < ROWS:
-        found.append(int(missing.sum(0).argmax()))
-        missing &= ~missing[:, found[-1], None]
-    results = []
-    for row in found:
-        first = int(kinds[0 if kinds[0, row].any() else slice(None), row].reshape(-1, n).any(0).nonzero()[0, 0])
-        start = max(min(first - columns // 2, n - columns), 0)
-        part = slice(start, start + columns)
-        of_row = tokens.select(slice(row, row + 1), part)
-        here = slice(row * n + start, row * n + min(start + columns, n))
-        same_sample = of_row.sample[0, :, None] == of_row.sample[0]
-        lists = [spread(kind.nonzero()[:, 0].tolist(), PROBED) for kind in kinds[:, row, part]]
-        order = dict.fromkeys(column for columns in zip_longest(*lists) for column in columns if column is not None)
-        results.append(Excerpt(
-            tokens=of_row, slots=torch.arange(here.start, here.stop), supervised=supervised[here],
-            allowed=torch.where(strict[here, None], reach(graphs, of_row)[0], same_sample),
-            chosen=[*order][: PROBED // len(found)],
-        ))  # fmt: skip
-    return results
-
-
-def spread(items: Sequence[int], count: int) -> list[int]:
-    """Returns at most `count` of the items, spread evenly."""
-    return [items[i] for i in np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)]
 
 
 # ----------------------------------------------------------------------------------------------------------- the parts
@@ -395,15 +304,18 @@ def parts_of(model: Model, batch: Batch) -> Iterator[Part]:
             core = model.cores["encoder" if targets.of_encoder else "main"]
             found = excerpts(batch, {name: targets}, core.graphs, targets.of_encoder)
             found = [excerpt.choosing(excerpt.supervised) for excerpt in found]
+            if found and targets.groups is None and targets.lengths is None:
+                targets = targets_at(targets, torch.cat([excerpt.slots for excerpt in found]))
             yield HeadPart(where=f"tasks.{name}.head", names=", ".join(classes), module=head, excerpts=found,
                            inputs=inputs, targets=targets, width=core.width)  # fmt: skip
 
 
-def longest_sample(excerpt: Excerpt) -> Excerpt:
-    """Returns the columns of the sample with the most columns in the excerpt."""
-    sample = excerpt.tokens.sample[0]
-    longest = torch.bincount(sample)[1:].argmax() + 1
-    return excerpt.select((sample == longest).nonzero()[:, 0])
+def targets_at(targets: Targets, slots: Int[Tensor, "n"]) -> Targets:
+    """Returns the targets that are predicted at these slots."""
+    every = torch.arange(len(targets.values)) if targets.slots is None else targets.slots
+    kept = torch.isin(every, slots)
+    fields = {name: getattr(targets, name) for name in ("values", "carriers", "weights")}
+    return replace(targets, slots=every[kept], **{n: v[kept] for n, v in fields.items() if v is not None})
 
 
 # ------------------------------------------------------------------------------------------------------------ changes

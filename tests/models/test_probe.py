@@ -13,8 +13,9 @@ import torch
 import yaml
 from chopmix.commands.cli import main
 from chopmix.models import probe as probing
+from chopmix.models.excerpt import excerpts
 from chopmix.models.leaks import LeakError
-from chopmix.models.probe import excerpts, probe
+from chopmix.models.probe import probe
 from untrained import untrained
 
 TEXT = {"use": "text", "encoding": "characters"}
@@ -140,6 +141,15 @@ def test_tokens_of_each_input_and_of_the_next_sample_are_probed():
             if part.slots[0] // batch.main.tokens.shape[1] == each.slots[0] // batch.main.tokens.shape[1]
         ]
         assert len(short.slots) == 8 and set(short.slots.tolist()) <= set(each.slots.tolist())
+
+
+def test_a_head_reads_only_the_probed_slots_of_a_long_row(monkeypatch):
+    """The scores of 50,000 ids at all slots of a batch would not fit in memory."""
+    rows, forward = [], leaking.Own.forward
+    monkeypatch.setattr(leaking.Own, "forward", lambda self, x, t=None: rows.append(len(x)) or forward(self, x, t))
+    run = untrained({"text": TEXT}, {"lm": LM["lm"] | {"head": "leaking:Own"}}, CAUSAL)
+    monkeypatch.setattr(probing, "excerpts", lambda *arguments: excerpts(*arguments, columns=8))
+    assert probe(run.model, batch_of(run)) == [] and rows and max(rows) <= 8
 
 
 def test_neither_the_model_nor_random_generators_change():
