@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from .batch import Batch, Chunks, Targets
 from .cache import Cache
 from .contract import described
-from .excerpt import COLUMNS, PROBED, Excerpt, excerpts, longest_sample
+from .excerpt import COLUMNS, Excerpt, excerpts, longest_sample
 from .heads import VocabularyHead
 from .leaks import LeakError, user_classes
 from .model import Model
@@ -38,8 +38,10 @@ from .transformer import Transformer
 SECONDS = 1.0
 """The time after which no further token is probed."""
 OPERATIONS = 2e9
-"""In large models, an excerpt has fewer columns (at least 16), so that a forward pass has about this number of
-floating-point operations."""
+"""The number of floating-point operations of a forward pass. In large models, an excerpt has fewer columns (at least
+16), and if that is not sufficient, only some of the layers are probed: the first one of each kind, and the last one."""
+NEARLY_ZERO = 1e-3
+"""Weights that are all smaller are drawn again."""
 SIZE, SMALL = 10.0, 1e-4
 """The standard deviation of changed vectors; and the smallest change of an output that counts, as a share of the
 largest output."""
@@ -86,10 +88,11 @@ class Part:
     def check_labels(self, module: nn.Module) -> None:
         """Raises LeakError if the outputs depend on the targets."""
 
-    def steps(self, training: bool) -> Iterator[None]:
-        """Probes one token per step. Raises LeakError, or Unprobed if two calls with equal arguments differ."""
-        module, state = redrawn(self.module).train(training), " in training mode" * training
-        self.check_labels(module)
+    def check(self, module: nn.Module, training: bool, end: float) -> None:
+        """Probes `module`, a copy of this part, in training or in evaluation mode: at least one token, and no further
+        ones after the time `end`. Raises LeakError, or Unprobed if two calls with equal arguments differ."""
+        state = " in training mode" * training
+        self.check_labels(module.train(training))
         for excerpt in self.excerpts:
             before = self.outputs(module, excerpt)
             if not before.isfinite().all():
@@ -102,7 +105,8 @@ class Part:
                     leaking = differs(before, self.outputs(module, excerpt, column, number)) & forbidden
                     if leaking.any():
                         raise LeakError(self.message(excerpt, column, int(leaking.nonzero()[0, 0]), state))
-                yield
+                if time.perf_counter() > end:
+                    return
 
     def message(self, excerpt: Excerpt, column: int, leaking: int, state: str) -> str:
         """Returns the message about an output that changes although it must not."""
@@ -276,8 +280,8 @@ def parts_of(model: Model, batch: Batch) -> Iterator[Part]:
         classes = user_classes(core, core.graphs)
         if not classes or (of_encoder and batch.encoder is None):
             continue
-        size = sum(parameter.numel() for parameter in core.parameters())
-        columns = int(min(max(OPERATIONS / 2 / size, 16), COLUMNS))
+        core = with_fewer_layers(core)
+        columns = int(min(max(OPERATIONS / 2 / size_of(core), 16), COLUMNS))
         found = excerpts(batch, batch.targets, core.graphs, of_encoder, columns)
         part = CorePart(where=f"model.{'encoder' if of_encoder else 'block'}", names=", ".join(classes), module=core,
                         excerpts=found, inputs=inputs)  # fmt: skip
@@ -310,6 +314,27 @@ def parts_of(model: Model, batch: Batch) -> Iterator[Part]:
                            inputs=inputs, targets=targets, width=core.width)  # fmt: skip
 
 
+def size_of(module: nn.Module) -> int:
+    """Returns the number of weights of a module."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def with_fewer_layers(core: Transformer) -> Transformer:
+    """Returns a core with only some of its layers, if a forward pass of 16 columns through all layers has more than
+    `OPERATIONS` operations: the first layer of each kind (the classes of its modules, and its graph), and the last one.
+    The weights are shared."""
+    if 2 * 16 * size_of(core) <= OPERATIONS:
+        return core
+    kinds = {}
+    for number, (block, graph) in enumerate(zip(core.blocks, core.graphs, strict=True)):
+        kinds.setdefault((tuple(type(each) for each in block.modules()), graph), number)
+    kept = sorted({*kinds.values(), len(core.blocks) - 1})
+    small = copy(core)
+    small._modules = {**core._modules, "blocks": nn.ModuleList(core.blocks[number] for number in kept)}
+    small.graphs = tuple(core.graphs[number] for number in kept)
+    return small
+
+
 def targets_at(targets: Targets, slots: Int[Tensor, "n"]) -> Targets:
     """Returns the targets that are predicted at these slots."""
     every = torch.arange(len(targets.values)) if targets.slots is None else targets.slots
@@ -323,23 +348,25 @@ def targets_at(targets: Targets, slots: Int[Tensor, "n"]) -> Targets:
 
 def redrawn(module: nn.Module) -> nn.Module:
     """Returns a copy of a module on the CPU, in float32 and without dropout. The trainable weights that are zero, or
-    all nearly zero (layer scale), are drawn at random."""
+    all nearly zero (layer scale), are drawn at random. Raises Unprobed if the copy does not fit in memory."""
+    needed, free = 8 * size_of(module), available_memory()
+    if free is not None and needed > free:
+        raise Unprobed(f"a copy needs {needed / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are available")
     generator, copies = torch.Generator().manual_seed(0), {}
     table = [module.table] if isinstance(module, VocabularyHead) else []
     for tensor in (*module.parameters(), *module.buffers(), *table):
         dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
         new = tensor.detach().to("cpu", dtype, copy=True)
-        if tensor.requires_grad:
-            new[(new == 0) | (new.abs().max() < 1e-3)] = 0.0
+        if tensor.requires_grad and (small := (new == 0) | (new.abs() < NEARLY_ZERO).all()).any():
             spread = new.shape[-1] ** -0.5 if new.dim() > 1 else 0.5
-            new = torch.where(new == 0, spread * torch.randn(new.shape, generator=generator), new)
+            new[small] = spread * torch.randn(int(small.sum()), generator=generator)
         copies[id(tensor)] = nn.Parameter(new, False) if isinstance(tensor, nn.Parameter) else new
-    copy = deepcopy(module, copies)
-    for part in copy.modules():
+    new = deepcopy(module, copies)
+    for part in new.modules():
         for name in ("p",) if isinstance(part, nn.modules.dropout._DropoutNd) else ("dropout", "skip"):
             if isinstance(getattr(part, name, None), float):
                 setattr(part, name, 0.0)
-    return copy
+    return new
 
 
 def drawn(seed: int, *shape: int) -> Tensor:
@@ -379,35 +406,21 @@ def probe(model: Model, batch: Batch, seconds: float = SECONDS) -> list[str]:
 
     Raises LeakError if an output depends on a token that its slot cannot read. The message names the classes of the
     part and the two tokens."""
-    end, lines, running = time.perf_counter() + seconds, [], []
+    end, lines = time.perf_counter() + seconds, {}
     with unchanged_generators(), torch.no_grad():
-        for part in parts_of(model, batch):
-            needed, free = 8 * sum(each.numel() for each in part.module.parameters()), available_memory()
-            if free is not None and needed > free:
-                reason = f"a copy needs {needed / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are available"
-                lines.append(unprobed(part, reason))
-                continue
-            running += [(part, part.steps(training)) for training in (False, True)]
-        for _ in range(PROBED):
-            for item in tuple(running):
-                try:
-                    next(item[1])
-                except StopIteration:
-                    running.remove(item)
-                except LeakError:
-                    raise
-                except Exception as error:  # of user-defined code; if it also fails in training, it is raised there
-                    running.remove(item)
-                    of_class = "" if isinstance(error, Unprobed) else f"{type(error).__name__}: "
-                    lines.append(unprobed(item[0], f"{of_class}{error}"))
-            if time.perf_counter() > end:
-                break
-    return list(dict.fromkeys(lines))
-
-
-def unprobed(part: Part, reason: str) -> str:
-    """Returns the line about a part that cannot be probed."""
-    return f"{part.where}: {part.names} is not probed for leaks: {reason}"
+        parts = [*parts_of(model, batch)]
+        for number, part in enumerate(parts):
+            share = (end - time.perf_counter()) / (len(parts) - number)
+            try:
+                module = redrawn(part.module)
+                for training in (False, True):
+                    part.check(module, training, time.perf_counter() + share / 2)
+            except LeakError:
+                raise
+            except Exception as error:  # of user-defined code; if it also fails in training, it is raised there
+                reason = str(error) if isinstance(error, Unprobed) else f"{type(error).__name__}: {error}"
+                lines[f"{part.where}: {part.names} is not probed for leaks: {reason}"] = None
+    return list(lines)
 
 
 @contextmanager

@@ -152,6 +152,19 @@ def test_a_head_reads_only_the_probed_slots_of_a_long_row(monkeypatch):
     assert probe(run.model, batch_of(run)) == [] and rows and max(rows) <= 8
 
 
+def test_of_a_large_core_one_layer_of_each_kind_is_probed(monkeypatch):
+    monkeypatch.setattr(probing, "OPERATIONS", 1.0)
+    model = block("Late") | {"depth": 6, "attention": ["causal", "causal & window(4)"]}
+    core = untrained({"text": TEXT}, LM, model).model.core
+    small = probing.with_fewer_layers(core)
+    assert len(core.blocks) == 6 and len(core.graphs) == 6
+    assert [*small.blocks] == [core.blocks[number] for number in (0, 1, 5)]
+    assert small.graphs == tuple(core.graphs[number] for number in (0, 1, 5))
+    with pytest.raises(LeakError, match="model.block: Late leaks"):
+        probed({"text": TEXT}, LM, model)
+    assert probed({"text": TEXT}, LM, model | block("Honest")) == []
+
+
 def test_neither_the_model_nor_random_generators_change():
     run = untrained({"text": TEXT}, LM, CAUSAL | block("Honest") | {"initialization": "zero_projections"})
     batch, before = batch_of(run), {name: value.clone() for name, value in run.model.state_dict().items()}
