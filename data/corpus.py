@@ -107,6 +107,7 @@ class StreamSplit(Split):
         return self.sampler.count
 
     def plan(self, seed: int, step: int) -> list[SampleIndex]:
+        self.check_training()
         return self.sampler.plan(seed, step)
 
     @property

@@ -49,15 +49,15 @@ class Line(NamedTuple):
     largest: float
     """The largest distance of a measurement from its slot in seconds."""
 
-    def number(self, time: float | Float[np.ndarray, "n"], origin: float = 0.0) -> Float[np.ndarray, "n"]:
+    def number(self, time: float | Float[np.ndarray, "n"], origin: float = 0.0) -> float | Float[np.ndarray, "n"]:
         """Returns the slots, as fractions, of times relative to `origin`."""
         return ((origin - self.origin) + time - self.phase) / self.interval
 
-    def relative(self, number: Int[np.ndarray, "n"] | int) -> Float[np.ndarray, "n"] | float:
+    def relative(self, number: Int[np.ndarray, "n"] | int | np.integer) -> Float[np.ndarray, "n"] | float:
         """Returns the times of slots in seconds, relative to the origin."""
         return self.phase + number * self.interval
 
-    def time(self, number: Int[np.ndarray, "n"] | int) -> Float[np.ndarray, "n"] | float:
+    def time(self, number: Int[np.ndarray, "n"] | int | np.integer) -> Float[np.ndarray, "n"] | float:
         """Returns the times of slots in seconds."""
         return self.origin + self.relative(number)
 
