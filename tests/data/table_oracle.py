@@ -174,10 +174,10 @@ def expected_windows(table: TableTruth) -> list[Window]:
             for s in present if s.times[inside[s.name]][-1] == part[-1]
         ]  # fmt: skip
         near = NEAR * max(stream.every for stream in table.streams)
-        number = 0
-        while (start := begin + number * table.stride) + table.window <= max(ends) + near:
+        number, error = 0, 1.5 * near  # at the end of a part, the error of the line's slope is added
+        while (start := begin + number * table.stride) + table.window <= max(ends) + error:
             first = {stream.name: first_slots(stream, start, near) for stream in table.streams}
-            late = start + table.window > max(ends) - near
+            late = start + table.window > max(ends) - error
             windows.append(Window(start, first, late))
             number += 1
     return windows
