@@ -92,6 +92,8 @@ class Collected:
             totals: Mapping[str, Tensor]) -> None:  # fmt: skip
         """Adds the samples of a batch for which `mask` is true. `output` is the output of the task's head, `totals` are
         the sums over the batch."""
+        if not batch.apart:  # all samples of the batch are bad
+            return
         parts = outputs_alone(name, head, output, batch) if self.is_possible else None
         if parts is None:
             self.is_possible = False

@@ -1,17 +1,19 @@
 """Sums by sample: what is written is read again, damage is one message, and two processes count what one does."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from chopmix.experiment.build import open_split
 from chopmix.files.reading import DataError
 from chopmix.inference.evaluation import measured
 from chopmix.inference.sample_sums import FORMAT, About, SplitSums, TaskSums, as_bytes, compact, file_of, read_sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from test_evaluation import by_two, made, split_of  # noqa: F401
+from test_evaluation import Rows, by_two, made, split_of  # noqa: F401
 
 NAMES = st.text(min_size=1, max_size=9)
 UNITS = st.none() | NAMES | st.integers(-9, 9) | st.booleans()
@@ -116,3 +118,11 @@ def test_two_processes_have_the_sums_of_one(made):  # noqa: F811
             assert found.numbers.tolist() == sums.numbers.tolist() and found.texts == sums.texts
             for key, rows in sums.sums.items():
                 np.testing.assert_allclose(found.sums[key], rows, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_of_bad_samples_has_no_sums(made):  # noqa: F811
+    """Of a data set in which no sample can be read: `zip() argument 3 is longer than arguments 1-2`."""
+    config = replace(made.config, data=replace(made.config.data, bad_share=1.0))
+    split = open_split(config, Rows(rows=[{"a": 7}] * 3), "val", made.data.choppers, made.data.tasks)
+    found = measured(made.model.eval(), made.data.tasks, split, rows=2, generated=0, by_sample=True)
+    assert all(not len(sums.numbers) for sums in found.by_sample.values())
