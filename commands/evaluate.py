@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,8 @@ from .options.shared import DATA_HELP, add_checkpoint, add_search, load, search_
 if TYPE_CHECKING:
     from ..data.base import Dataset
     from ..experiment.run import Run
+    from ..inference.evaluation import Measured
+    from ..inference.intervals import Intervals
 
 HELP = "compute the metrics of a run on a complete split"
 GENERATING = (
@@ -91,14 +93,10 @@ def run(options: argparse.Namespace) -> int:
     record |= {"samples": evaluation.readable, "measured_on": evaluation.samples, **evaluation.metrics}
     record |= {"intervals": {name: list(interval) for name, interval in intervals.values.items()}}
     print(printable(f"{evaluation.readable:,} {evaluation.unit} of {title}"))
-    for name, value in evaluation.metrics.items():
-        number = evaluation.samples.get(name, evaluation.readable)
-        count = f" ({number:,} {evaluation.unit})" if number != evaluation.readable else ""
-        ends = f" [{', '.join(f'{end:.4g}' for end in intervals.values[name])}]" if name in intervals.values else ""
-        print(printable(f"{name} {value if isinstance(value, int) else f'{value:.6g}'}{ends}{count}"))
+    for line in metric_lines(evaluation, intervals):
+        print(printable(line))
     chosen = loaded.config.checkpoints.best if loaded.which == "best" else None
     is_own = loaded.has_dataset and not options.data and not options.shard
-    print(printable(intervals.caption()))
     if loaded.has_dataset:
         print(choice(chosen, is_own and options.split == "val"))
     loaded.record(record, report_folder if options.report else None)
@@ -123,6 +121,17 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         write_json(Path(options.json), {"step": loaded.step, "checkpoint": loaded.which, **record})
     return Count(evaluation.readable + evaluation.bad, evaluation.bad).status(options.strict)
+
+
+def metric_lines(evaluation: Measured, intervals: Intervals) -> Iterator[str]:
+    """Yields a line for each metric, with its interval, and with the number of samples if it is measured on some of the
+    samples; then the caption of the intervals."""
+    for name, value in evaluation.metrics.items():
+        number = evaluation.samples.get(name, evaluation.readable)
+        count = f" ({number:,} {evaluation.unit})" if number != evaluation.readable else ""
+        ends = f" [{', '.join(f'{end:.4g}' for end in intervals.values[name])}]" if name in intervals.values else ""
+        yield f"{name} {value if isinstance(value, int) else f'{value:.6g}'}{ends}{count}"
+    yield intervals.caption()
 
 
 def folder_of(report: str | None, run: Path) -> Path | None:

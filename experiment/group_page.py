@@ -27,8 +27,8 @@ SEVERAL = 12
 
 
 def best_first(groups: Sequence[Group], run: Run) -> list[Group]:
-    """Returns the settings of a sweep by the metric that selects the best checkpoint, the best one first; settings
-    without a number are last. `run` is one of the runs."""
+    """Returns the settings of a sweep, sorted by the metric that selects the best checkpoint: the best setting first,
+    settings without this metric last. `run` is one of the runs."""
     best = next((group.best for group in groups if group.best), "val/loss")
     known = directions(run.tasks, "val", build_evaluators(run.config.evaluation).values())
     sign = -1 if best in known and larger_is_better(best, known) else 1

@@ -129,7 +129,8 @@ def resampled_sums(sums: TaskSums, units: Units) -> Iterator[dict[str, Tensor]]:
 
 
 def by_unit(rows: Any, numbers: np.ndarray, units: Units) -> Any:
-    """Returns sums by sample (n, ...) as sums by unit (u, k). `numbers` are the numbers of the samples."""
+    """Adds the sums by sample, (n, ...), of each unit. Returns the sums by unit, (u, k). `numbers` are the numbers of
+    the samples."""
     rows = rows if sparse.issparse(rows) else rows.reshape(len(rows), -1)
     owner = units.of_sample[numbers]
     adding = sparse.csr_array((np.ones(len(owner)), (owner, np.arange(len(owner)))), shape=(units.count, len(owner)))

@@ -425,8 +425,8 @@ def probe(model: Model, batch: Batch, seconds: float = SECONDS) -> list[str]:
 
 @contextmanager
 def unchanged_generators() -> Iterator[None]:
-    """A context at whose end the random generators of Python, numpy and torch (on the CPU) have their states from
-    before."""
+    """A context that stores the states of the random generators of Python, numpy and torch (on the CPU), and restores
+    them at its end."""
     states = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):

@@ -144,8 +144,8 @@ class Metric(NamedTuple):
     of_judge: bool = False
     """Whether one of the task's `judges` computes the metric from the generated items of a split."""
     is_share: bool = False
-    """Whether the metric is the share of the samples for which something is true, such as the accuracy: each sample
-    counts 0 or 1. Its interval is then Wilson's (`inference/intervals.py`)."""
+    """Whether the metric is a share of samples, such as the accuracy: each sample counts 0 or 1. Wilson's formula gives
+    the interval of a share (`inference/intervals.py`)."""
     of_chain: bool = False
     """Whether the metric is computed from sums over a subset of the items, whose tokens are predicted one by one, from
     left to right."""

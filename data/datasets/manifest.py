@@ -162,7 +162,7 @@ class Rows(ByColumn):
 
 @dataclass(frozen=True, eq=False)
 class RowKeys(Keys):
-    """The keys of the rows of a manifest: the values in the column of keys, or `line 7`."""
+    """The keys of the rows of a manifest: the values in the column `key`; without such a column, `line 7`."""
 
     rows: Rows
 
