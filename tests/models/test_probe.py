@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-import time
+from collections import Counter
 from pathlib import Path
 
 import leaking
@@ -203,11 +203,14 @@ def test_a_training_is_refused_before_its_first_step(capsys):
     assert "model.block: Random is not probed for leaks: its outputs differ between" in capsys.readouterr().err
 
 
-def test_a_probe_takes_at_most_a_second():
-    """Of a model with many layers and a long row; at least one token of each part is probed."""
-    run = untrained(
-        {"text": TEXT}, LM, CAUSAL | block("Honest") | {"width": 512, "depth": 4, "heads": 8, "context": 512}
-    )
-    batch, started = batch_of(run), time.process_time()
-    probe(run.model, batch)
-    assert time.process_time() - started < 2
+def test_after_its_time_one_token_of_each_part_is_probed(monkeypatch):
+    """With one change of a token: two outputs before, and two after; the cache is read in two parts."""
+    calls, run_core = [], probing.CorePart.run
+    monkeypatch.setattr(probing.CorePart, "run", lambda *args: calls.append(type(args[0])) or run_core(*args))
+    run = untrained({"text": TEXT}, LM, CAUSAL | block("Honest"))
+    batch = batch_of(run)
+    probe(run.model, batch, seconds=0)
+    assert Counter(calls) == {probing.CorePart: 2 * 4, probing.CachePart: 2 * 2 * 4}  # in two modes
+    calls.clear()
+    probe(run.model, batch, seconds=60)
+    assert Counter(calls)[probing.CorePart] > 2 * 20
