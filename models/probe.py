@@ -101,7 +101,9 @@ class Part:
                 raise Unprobed(f"its outputs differ between two equal calls{state}")
             for column in excerpt.chosen:
                 forbidden = self.forbidden(excerpt, self.changed(excerpt, column))
-                for number in (1, 2) if forbidden.any() else ():
+                if not forbidden.any():
+                    continue
+                for number in (1, 2):
                     leaking = differs(before, self.outputs(module, excerpt, column, number)) & forbidden
                     if leaking.any():
                         raise LeakError(self.message(excerpt, column, int(leaking.nonzero()[0, 0]), state))
