@@ -47,12 +47,12 @@ class Excerpt:
             chosen=[new[column] for column in self.chosen if column in new],
         )  # fmt: skip
 
-    def choosing(self, wanted: Bool[Tensor, "n"]) -> Excerpt:
-        """Returns the excerpt with chosen columns for which `wanted` is true: those that were chosen before, then
-        further ones."""
+    def choosing(self, wanted: Bool[Tensor, "n"], count: int) -> Excerpt:
+        """Returns the excerpt with at most `count` chosen columns for which `wanted` is true: those that were chosen
+        before, then further ones."""
         columns = [column for column in self.chosen if wanted[column]]
-        more = spread(wanted.nonzero()[:, 0].tolist(), len(self.chosen))
-        return replace(self, chosen=[*dict.fromkeys(columns + more)][: len(self.chosen)])
+        more = spread(wanted.nonzero()[:, 0].tolist(), count)
+        return replace(self, chosen=[*dict.fromkeys(columns + more)][:count])
 
 
 def excerpts(
@@ -108,7 +108,8 @@ def spread(items: Sequence[int], count: int) -> list[int]:
 
 
 def longest_sample(excerpt: Excerpt) -> Excerpt:
-    """Returns the columns of the sample with the most columns in the excerpt."""
+    """Returns the columns of the sample with the most columns in the excerpt, with as many chosen columns."""
     sample = excerpt.tokens.sample[0]
     longest = torch.bincount(sample)[1:].argmax() + 1
-    return excerpt.select((sample == longest).nonzero()[:, 0])
+    part = excerpt.select((sample == longest).nonzero()[:, 0])
+    return part.choosing(torch.ones(len(part.slots), dtype=torch.bool), len(excerpt.chosen))

@@ -300,7 +300,7 @@ def parts_of(model: Model, batch: Batch) -> Iterator[Part]:
                 of_encoder = core == "encoder"
                 found = excerpts(batch, batch.targets, model.cores[core].graphs, of_encoder)
                 number = inputs.index(name) + 1
-                found = [excerpt.choosing(excerpt.tokens.input[0] == number) for excerpt in found]
+                found = [excerpt.choosing(excerpt.tokens.input[0] == number, len(excerpt.chosen)) for excerpt in found]
                 yield EmbedderPart(where=f"inputs.{name}", names=", ".join(classes), module=model.tokenizers[owner],
                                    excerpts=found, inputs=inputs, chunks=planned.chunks[name])  # fmt: skip
     for name, head in model.heads.items():
@@ -309,7 +309,7 @@ def parts_of(model: Model, batch: Batch) -> Iterator[Part]:
             targets = batch.targets[name]
             core = model.cores["encoder" if targets.of_encoder else "main"]
             found = excerpts(batch, {name: targets}, core.graphs, targets.of_encoder)
-            found = [excerpt.choosing(excerpt.supervised) for excerpt in found]
+            found = [excerpt.choosing(excerpt.supervised, len(excerpt.chosen)) for excerpt in found]
             if found and targets.groups is None and targets.lengths is None:
                 targets = targets_at(targets, torch.cat([excerpt.slots for excerpt in found]))
             yield HeadPart(where=f"tasks.{name}.head", names=", ".join(classes), module=head, excerpts=found,
