@@ -60,7 +60,7 @@ def excerpts(
 ) -> list[Excerpt]:
     """Returns excerpts of the main set (or of the encoder's set) in a batch that is not planned. They have at most
     `columns` columns each, and together at most `PROBED` chosen tokens: the first token of the next sample in a packed
-    row, carriers of targets for each input, and supervised slots."""
+    row and the token before it, carriers of targets for each input, and supervised slots."""
     tokens = (batch.encoder if of_encoder else batch.main).tokens
     (b, n), sample, numbers = tokens.shape, tokens.sample.flatten(), tokens.input.flatten()
     supervised, strict, carriers = (torch.zeros(b * n, dtype=torch.bool) for _ in range(3))
@@ -78,7 +78,13 @@ def excerpts(
     before = torch.roll(tokens.sample, 1, dims=1)
     begins = (tokens.sample != before) & (tokens.sample != PADDING) & (before != PADDING)
     begins[:, 0] = False
-    kinds = [begins.flatten(), *(carriers & (numbers == number) for number in numbers[carriers].unique()), strict]
+    ends = torch.roll(begins, -1, dims=1)
+    kinds = [
+        begins.flatten(),
+        ends.flatten(),
+        *(carriers & (numbers == number) for number in numbers[carriers].unique()),
+        strict,
+    ]
     kinds = torch.stack(kinds).view(-1, b, n)
     found, missing = [], kinds.any(2)
     while missing.any() and len(found) < ROWS:

@@ -22,6 +22,21 @@ class Peek(Block):
         return super().forward(following(x), context, *source)
 
 
+class Far(Block):
+    """Each vector plus one that is `distance` later; a negative distance: earlier, also in the sample before."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Options(BlockOptions):
+        distance: int = 1
+
+    def __init__(self, *arguments, options=Options(), **more):
+        super().__init__(*arguments, options=options, **more)
+        self.distance = options.distance
+
+    def forward(self, x, context, *source):
+        return super().forward(x + x.roll(-self.distance, 1), context, *source)
+
+
 class Detached(Block):
     def forward(self, x, context, *source):
         return super().forward(x + x.detach().roll(-1, 1), context, *source)

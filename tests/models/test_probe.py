@@ -59,6 +59,13 @@ def test_blocks_that_look_ahead_are_refused(name, state, initialization):
         probed({"text": TEXT}, LM, model)
 
 
+@pytest.mark.parametrize("distance", [1, 2, 3, 5, 8, 13, -1, -2, -5])
+def test_other_tokens_are_found_at_every_distance(distance):
+    """A later token of the sample, or a token of the sample before, as read by a convolution over a packed row."""
+    with pytest.raises(LeakError, match="model.block: Far leaks"):
+        probed({"text": TEXT}, LM, CAUSAL | block("Far", distance=distance))
+
+
 def test_a_block_that_looks_ahead_only_with_a_cache_is_refused():
     for inputs in ({"text": TEXT}, {"image": IMAGE, "text": TEXT}):
         with pytest.raises(LeakError, match="model.block: Cached leaks: with a key-value cache, the output at token"):
@@ -133,8 +140,8 @@ def test_tokens_of_each_input_and_of_the_next_sample_are_probed():
     assert sum(len(each.chosen) for each in found) <= 16
     assert {int(each.tokens.input[0, column]) for each in found for column in each.chosen} == {1, 2}
     samples = found[0].tokens.sample[0]
-    first = found[0].chosen[0]
-    assert samples[first] != samples[first - 1]
+    first, last = found[0].chosen[:2]
+    assert samples[first] != samples[first - 1] and last == first - 1
     for each in found:  # of a long row, a part around the first boundary
         (short,) = [
             part
