@@ -208,7 +208,7 @@ def test_an_animation_of_a_text_is_not_written_over_a_file(runs, tmp_path, capsy
 
 
 @pytest.mark.parametrize(
-    "run, more", [("writer", ["--guidance", "2"]), ("refiner", ["--guidance", "2", "--steps", "3"])]
+    "run, more", [("writer", ["--guidance", "20"]), ("refiner", ["--guidance", "20", "--steps", "3"])]
 )
 @pytest.mark.system
 def test_evaluations_generate_as_they_are_asked_to(runs, tmp_path, run, more):
@@ -222,7 +222,7 @@ def test_evaluations_generate_as_they_are_asked_to(runs, tmp_path, run, more):
         assert {f"val/accepted_{name}", f"val/accepted_{name}_real"} <= figures[0].keys()
         assert figures[0][f"val/accepted_{name}_real"] == pytest.approx(figures[1][f"val/accepted_{name}_real"])
     assert figures[0]["val/accepted_compared"] == figures[0]["val/judged"] > 100
-    assert figures[1]["guidance"] == 2 and figures[2]["temperature"] == 0 and "guidance" not in figures[0]
+    assert figures[1]["guidance"] == 20 and figures[2]["temperature"] == 0 and "guidance" not in figures[0]
     assert figures[0]["val/loss"] == figures[1]["val/loss"] and len({*sheets}) == 3
 
 
