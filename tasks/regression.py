@@ -18,6 +18,7 @@ from ..files.records import Record, as_numbers
 from ..models.batch import Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.base import Example
+from ..tokenizers.media.column_statistics import ColumnStatistics, constant_columns
 from ..tokenizers.media.summaries import span
 from .base import Metric, Needs, Task, TrainingColumns, known_values
 from .measuring.number_errors import check_loss, errors, known_count, loss_of, metrics_of_numbers
@@ -39,6 +40,8 @@ class Scale(Record):
         return self
 
 
+RESOLUTION = 1e-12
+"""Targets are equal up to rounding errors of float64 if their std is at most this share of their mean."""
 CLASSES = 20
 """The largest number of distinct integer targets for which a warning says that the targets may be classes."""
 
@@ -68,9 +71,9 @@ class Regression(Task):
         return Needs(columns={self.target: self.check})
 
     def fit(self, data: TrainingColumns) -> Scale:
-        """Returns the mean and std of each number (std 1 if all its values are equal). Raises DataError if the column
-        has no value that consists of numbers, if two values have different counts of numbers, or if one of the numbers
-        is missing in all training samples."""
+        """Returns the mean and std of each number (std 1 if all its values are equal, which is printed). Raises
+        DataError if the column has no value that consists of numbers, if two values have different counts of numbers,
+        or if one of the numbers is missing in all training samples."""
         rows, first_error = [], None
         for value in data.column(self.target):
             try:
@@ -91,10 +94,12 @@ class Regression(Task):
             data.say(warning)
         if empty := [number + 1 for number in range(values.shape[1]) if not is_present[:, number].any()]:
             raise DataError(f"column {self.target!r}: no training sample has number {empty[0]} of {values.shape[1]}")
-        mean, std = moments(values, is_present)
-        if not (mean.isfinite() & std.isfinite()).all():  # their squares do not fit into float32
-            mean, std = moments(values.double(), is_present)
-        return Scale(mean=mean.tolist(), std=torch.where(std > 0, std, torch.ones_like(std)).tolist())
+        statistics = ColumnStatistics(values.shape[1])
+        statistics.add(values)
+        if constant := constant_columns(values):
+            number = f" (number {constant[0] + 1})" * (values.shape[1] > 1)
+            data.say(f"{self.target!r}{number} is {statistics.mean[constant[0]]:g} in all training samples")
+        return Scale(mean=statistics.mean.tolist(), std=statistics.scale(RESOLUTION).tolist())
 
     def class_warning(self, values: Tensor) -> str:
         """Returns a warning if the targets look like classes: at most CLASSES distinct values, all integers, that occur
@@ -110,11 +115,11 @@ class Regression(Task):
 
     @cached_property
     def scale(self) -> tuple[Tensor, Tensor]:
-        """The mean and std of each number, both (v,). Raises DataError if the number of `names` is not v."""
+        """The mean and std of each number, both (v,) and float64. Raises DataError if the number of `names` is not v."""
         count = len(self.learned.mean)
         if self.names is not None and len(self.names) != count:
             raise DataError(f"column {self.target!r} holds {count} numbers, but 'names' has {len(self.names)}")
-        return torch.tensor(self.learned.mean), torch.tensor(self.learned.std)
+        return tuple(torch.tensor(row, dtype=torch.float64) for row in (self.learned.mean, self.learned.std))
 
     def check(self, value: Any) -> None:
         """Raises DataError if a value of the target column is not a number or list of numbers, or has another count of
@@ -138,7 +143,8 @@ class Regression(Task):
         mean, std = self.scale
         missing = torch.full_like(mean, math.nan)
         rows = [missing if value is None else numbers(value) for value in batch.first.labels[self.target]]
-        values = (torch.stack([missing, *rows])[1:] - mean) / std  # an extra row, because stack fails without rows
+        rows = torch.stack([missing, *rows])[1:]  # an extra row, because stack fails without rows
+        values = ((rows - mean) / std).float()
         count = int((~values.isnan()).sum())
         return batch, Targets(
             values=values, slots=slots, groups=groups, count=count, of_encoder=batch.encoder is not None
@@ -153,7 +159,8 @@ class Regression(Task):
     def measure(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
         """Returns three sums (v) over the samples, for each number, in the unit of the data: `absolute` (absolute
         errors), `squares` (squared errors), and `known` (the count of targets that are not missing)."""
-        return errors((output.float() - targets.values) * self.scale[1].to(output.device, non_blocking=True))
+        std = self.scale[1].float().to(output.device, non_blocking=True)
+        return errors((output.float() - targets.values) * std)
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -185,29 +192,22 @@ class Regression(Task):
         """Returns the predicted numbers of every sample in the unit of the data: {"values": [1.5, 2.0]}, or with
         `names` {"values": {"x": 1.5, "y": 2.0}}."""
         mean, std = self.scale
-        rows = (output.float().cpu() * std + mean).tolist()
+        rows = (output.double().cpu() * std + mean).tolist()
         return [{"values": dict(zip(self.names, row)) if self.names else row} for row in rows]
 
 
-def moments(values: Tensor, is_present: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the mean and std of each column of `values`, both (v,), over the entries for which `is_present` is
-    true."""
-    count = is_present.sum(0)
-    mean = values.nan_to_num().sum(0) / count
-    return mean, ((values - mean).nan_to_num().square().sum(0) / count).sqrt()
-
-
 def numbers(value: Any) -> Tensor:
-    """Returns a column's value as a row of numbers (v,), float32; None in a list becomes NaN. Raises DataError if the
-    value is not a number or list of numbers, or if a number is infinite in float32 (the mean would be infinite)."""
+    """Returns a column's value as a row of numbers (v,), float64, so that times near 1.7e9 keep their fractions; None in
+    a list becomes NaN. Raises DataError if the value is not a number or list of numbers, or if a number is infinite in
+    float32, in which errors are summed."""
     value = as_numbers(value)
     if isinstance(value, list | tuple):
         value = [math.nan if number is None else number for number in value]
     try:
-        row = torch.as_tensor(value, dtype=torch.float32).reshape(-1)
+        row = torch.as_tensor(value, dtype=torch.float64).reshape(-1)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise DataError(f"{value!r} is not a number or a list of numbers") from None
-    if row.isinf().any():
+    if row.float().isinf().any():
         raise DataError(f"{value!r} holds a number that is infinite in float32")
     return row
 

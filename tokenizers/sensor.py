@@ -30,6 +30,7 @@ from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk, Example, Role, readable
 from .media.clock import Clocked, Spaced, Stream, clock_of, split_clock, with_clock
+from .media.column_statistics import ColumnStatistics, constant_columns
 from .media.files import as_tensor
 from .media.relative import relative
 from .media.summaries import span
@@ -53,8 +54,12 @@ Stored = RootModel[Normalisation | tuple[Numbers, Numbers]]
 """The content of `channels.json`, or, in runs of format 2, the means and the scales, [[0.5, 2.0], [1.0, 3.0]]."""
 SAME = 1e-6
 """Intervals that differ by less than this share are equal."""
+LISTED = 12
+"""The largest number of constant channels that the summary lists."""
 INSPECTED = 64
 """The number of streams from which the interval is read if no statistics are needed."""
+RESOLUTION = 1e-7
+"""The relative precision of float32. A channel is constant if its std is at most this share of its mean."""
 MAX_NUMBERS = 2**16
 """The maximum number of values per token (channels times `window`)."""
 
@@ -70,8 +75,8 @@ class SensorChopper(Chopper):
     columns, which are then named 0, 1, ... `categories` maps the names of channels that contain categories to the
     number of categories: with `{gear: 6}` the channel `gear` contains whole numbers from 0 to 5. All other channels are
     normalised: `mean` is subtracted, then the result is divided by `scale`. `mean` and `scale` are numbers by channel
-    name (`{speed: 12.5}`), or one number for all channels. The defaults are mean and std of the training data. NaN
-    means that a value is missing. A learned vector represents a missing value.
+    name (`{speed: 12.5}`), or one number for all channels. The defaults are mean and std of the training data; the
+    scale of a constant channel is 1. NaN means that a value is missing. A learned vector represents a missing value.
 
     With `relative`, the model reads numbers without the level and the scale of their stream: differences from the last
     measurement of the stream or, with a `period` (24 for hourly measurements of a day), from the measurement one period
@@ -188,9 +193,12 @@ class SensorChopper(Chopper):
         streams = list(readable(raws, self.decode, "stream", "in the samples"))
         values = torch.cat([clock_of(stream, self.per_second)[0] for stream in streams])
         missing = f", {values.isnan().float().mean():.1%} of the values are missing" * bool(values.isnan().any())
+        constant = [self.names[number] for number in constant_columns(values)] if len(values) > 1 else []
+        listed = f"{', '.join(constant[:LISTED])}{', ...' * (len(constant) > LISTED)}"
+        constants = f", constant in the inspected samples: {listed}" * bool(constant)
         lengths = span((len(stream) for stream in streams), "measurement(s)")
         tokens = span((self.count(stream) for stream in streams), "token(s)")
-        return f"{lengths} of {len(self.names)} channel(s), normalised by mean and std, {tokens}{missing}"
+        return f"{lengths} of {len(self.names)} channel(s), normalised by mean and std, {tokens}{missing}{constants}"
 
     def _read(self, raw: bytes) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns (measurements, seconds) of a CSV file: arrays (times, channels) and (times,). `seconds` is None if
@@ -229,20 +237,14 @@ class SensorChopper(Chopper):
                 with suppress(ValueError, TypeError):  # it is reported when the sample is read
                     intervals[interval_of(self.decode(raw))] += 1
             return self.with_interval(intervals)
-        count, total, squares = (torch.zeros(len(self.names), dtype=torch.float64) for _ in range(3))
+        statistics = ColumnStatistics(len(self.names))
         for stream in readable(items(), self.decode, "stream", "in the training data"):
             intervals[interval_of(stream)] += 1
-            values = clock_of(stream, self.per_second)[0].double()
-            count += (~values.isnan()).sum(0)
-            total += values.nan_to_num().sum(0)
-            squares += values.nan_to_num().square().sum(0)
-        if empty := [name for name, number in zip(self.names, count.tolist()) if not number]:
+            statistics.add(clock_of(stream, self.per_second)[0])
+        if empty := [name for name, number in zip(self.names, statistics.count.tolist()) if not number]:
             raise ValueError(f"channel {empty[0]!r} has no value in the training data")
-        mean = total / count
-        std = (squares / count - mean**2).clamp(min=0).sqrt()
-        std = torch.where(std > 1e-8, std, torch.ones_like(std))
-        mean, std = (dict(zip(self.names, values.tolist())) for values in (mean, std))
-        fitted = replace(self, mean=mean | self.by_channel("mean"), scale=std | self.by_channel("scale"))
+        mean, scale = (dict(zip(self.names, each.tolist())) for each in (statistics.mean, statistics.scale(RESOLUTION)))
+        fitted = replace(self, mean=mean | self.by_channel("mean"), scale=scale | self.by_channel("scale"))
         return fitted.with_interval(intervals)
 
     def with_interval(self, intervals: Counter[float | None]) -> SensorChopper:

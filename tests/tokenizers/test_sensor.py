@@ -193,3 +193,24 @@ def test_a_run_of_format_2_keeps_its_times(tmp_path, rate):
     for raw in (stream(3), stream(3, 0.05)):
         assert old.chop(old.decode(raw)).coordinates[:, 0].tolist() == expected
     assert old.is_old and old.by_channel("mean") == {"0": 0.5}
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-9, 1e-6, 1.0, 1e9, 1e30])
+def test_channels_are_normalised_in_any_unit(unit):
+    values = np.random.default_rng(0).standard_normal((500, 2)).astype(np.float32) * unit
+    values[:, 1] = 0.1 * unit  # a constant channel
+    fitted = SensorChopper(channels={"current": "A", "offset": "A"}).fit(
+        lambda: iter([values[:200], values[200:]]), Role()
+    )
+    chopped = fitted.chop(fitted.decode(values)).values
+    assert fitted.scale["current"] == pytest.approx(values[:, 0].std(dtype=np.float64), rel=1e-6)
+    assert chopped[:, 0].std(unbiased=False) == pytest.approx(1, rel=1e-5) and fitted.scale["offset"] == 1
+    assert fitted.summary([values]).endswith("constant in the inspected samples: offset")
+
+
+def test_a_scale_is_that_of_float64_far_from_zero():
+    values = 1e5 + np.random.default_rng(0).standard_normal((2000, 1)) * 0.1
+    fitted = SensorChopper(channels=1).fit(lambda: iter(np.split(values, 4)), Role())
+    assert fitted.scale["0"] == pytest.approx(values.astype(np.float32).std(dtype=np.float64), rel=1e-9)
+    noise = 1e5 + np.array([[0.0], [0.0078125]] * 50)  # the last bit of float32 at 1e5
+    assert SensorChopper(channels=1).fit(lambda: iter([noise]), Role()).scale["0"] == 1
