@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..files.reading import DataError, shown
+from ..files.records import as_numbers, as_text
 from .base import share_by_hash
 from .fingerprint import Fingerprint
 from .keys import shares_of
@@ -19,8 +20,9 @@ from .samples import Changed, Columns, Samples
 
 @dataclass(frozen=True, kw_only=True)
 class Division:
-    """Divides the samples of a data set that has no separate files for validation and test. `val` and `test` are the
-    shares of the samples in these splits; `test` 0: no test split.
+    """Divides the samples of a data set into the splits for which it has no separate files. `val` and `test` are the
+    shares of the samples in these splits; `test` 0: no test split. With a separate file for test, which is the usual
+    form of a benchmark, `val` is a share of train.
 
     Samples are drawn by the hash of their key, so the splits are the same in every run. `stratify`: a column of
     classes; every split has the same proportions of the classes, as far as possible. `group`: a column, such as a
@@ -79,13 +81,14 @@ class Division:
         """The columns that the division reads."""
         return [name for name in (self.stratify, self.group, self.order) if name]
 
-    def numbers(self, samples: Samples) -> dict[str, list[int]]:
-        """Returns the numbers of the samples in each split, ascending, by the name of the split. Raises DataError if a
-        split has no samples, if a sample has no value in the column `group` or `order`, if a class has fewer samples
-        than there are folds, or if a column does not exist."""
+    def numbers(self, samples: Samples, splits: Sequence[str]) -> dict[str, list[int]]:
+        """Returns the numbers of the samples in each of the `splits`, of which the first is train, ascending, by the
+        name of the split. Raises DataError if a split has no samples, if a sample has no value in the column `group` or
+        `order`, if a class has fewer samples than there are folds, or if a column does not exist."""
         everything = np.arange(len(samples))
-        shares = {"train": 1 - self.test} if self.folds else {"train": 1 - self.val - self.test, "val": self.val}
-        shares |= {"test": self.test} if self.test else {}
+        drawn = {"val": 0.0 if self.folds else self.val, "test": self.test}
+        drawn = {split: share for split, share in drawn.items() if share and split in splits}
+        shares = {"train": 1 - sum(drawn.values()), **drawn}
         numbers = dict(zip(shares, self.divided(samples, everything, list(shares.values())), strict=True))
         if self.folds:
             folds = self.divided(samples, numbers["train"], [1 / self.folds] * self.folds, whole=False)
@@ -95,10 +98,10 @@ class Division:
             if self.inner:
                 train, val = self.divided(samples, others, [1 - self.inner, self.inner])
                 numbers = {"train": train, "val": val, "test": folds[self.fold]}
-        for split in self.splits:
+        for split in splits:
             if not len(numbers[split]):
                 raise DataError(f"data.split: the split {split} has no samples: {self.reason(samples)}")
-        return {split: numbers[split].tolist() for split in self.splits}
+        return {split: numbers[split].tolist() for split in splits}
 
     def divided(
         self, samples: Samples, numbers: np.ndarray, shares: Sequence[float], whole: bool = True
@@ -114,7 +117,7 @@ class Division:
                 hashes = shares_of(samples.keys)[numbers]
                 parts = by_class(classes, hashes, shares, whole)
             else:
-                parts = by_group(classes, [str(group) for group in groups], shares)
+                parts = by_group(classes, groups, shares)
         return [numbers[parts == part] for part in range(len(shares))]
 
     def check_folds(self, samples: Samples, folds: Sequence[np.ndarray]) -> None:
@@ -123,8 +126,9 @@ class Division:
             raise DataError(f"{len(folds)} folds are too many: a fold has no samples: {self.reason(samples)}")
         if self.stratify:
             numbers = np.sort(np.concatenate(folds))
-            values = values_of(samples, self.stratify, numbers)
-            label, count = Counter(values).most_common()[-1]
+            counts = Counter(values_of(samples, self.stratify, numbers))
+            counts.pop(None, None)  # the samples without a class
+            label, count = min(counts.items(), key=lambda item: item[1], default=(None, len(folds)))
             if count < len(folds):
                 raise DataError(
                     f"{len(folds)} folds are too many: the class {shown(label)} in column {self.stratify!r} has "
@@ -136,7 +140,7 @@ class Division:
         column = self.group or self.order
         if column is None:
             return f"there are only {len(samples)} samples"
-        values = set(values_of(samples, column, np.arange(len(samples)), "group"))
+        values = set(values_of(samples, column, np.arange(len(samples)), "order" if self.order else "group"))
         return f"{len(samples)} samples have only {len(values)} different values in column {column!r}"
 
     def notices(self, samples: Samples, numbers: Mapping[str, Sequence[int]]) -> list[str]:
@@ -144,10 +148,10 @@ class Division:
         a split with more than twice its share, because a group is large, and classes that are missing in a split."""
         lines, shares = [], self.shares
         if self.group:
-            groups = {s: len(set(values_of(samples, self.group, np.array(numbers[s])))) for s in self.splits}
+            groups = {s: len(set(values_of(samples, self.group, np.array(numbers[s])))) for s in numbers}
             listed = ", ".join(f"{count:,} in {split}" for split, count in groups.items())
             lines.append(f"data.split: of the values in column {self.group!r}, {listed}; none is in two splits")
-        for split in self.splits[1:]:
+        for split in list(numbers)[1:]:
             share = len(numbers[split]) / len(samples)
             if self.group and share > 2 * shares[split]:
                 lines.append(
@@ -164,9 +168,10 @@ class Division:
 
 
 def values_of(samples: Samples, column: str, numbers: np.ndarray, purpose: str = "") -> list[Any]:
-    """Returns the values of a column for the samples with these numbers. With a `purpose` (`group` or `order`), raises
-    DataError if a sample has no value; otherwise such a sample has the value None. Raises DataError for a value that is
-    not a text or a number."""
+    """Returns the values of a column for the samples with these numbers, as texts (see `as_text`), so that 1 and 1.0 are
+    the same group. For the `purpose` "order", texts of numbers are numbers, and other values are unchanged. For "order"
+    and "group", raises DataError if a sample has no value; otherwise such a sample has the value None. Raises DataError
+    for a value that is not a text or a number."""
     values = dict(samples.numbered(column))
     for number in numbers.tolist():
         if purpose and number not in values:
@@ -174,12 +179,15 @@ def values_of(samples: Samples, column: str, numbers: np.ndarray, purpose: str =
     selected = [values.get(number) for number in numbers.tolist()]
     if wrong := [value for value in selected if not isinstance(value, str | int | float | None)]:
         raise DataError(f"data.split: the values in column {column!r} must be texts or numbers, not {shown(wrong[0])}")
-    return selected
+    if purpose == "order":
+        ordered = [as_numbers(value) for value in selected]
+        return selected if any(isinstance(value, str | list) for value in ordered) else ordered
+    return [None if value is None else as_text(value) for value in selected]
 
 
 def classes_of(samples: Samples, column: str, numbers: np.ndarray) -> np.ndarray:
     """Returns the index of the class of each sample; samples without a class are one class."""
-    values = [str(value) for value in values_of(samples, column, numbers)]
+    values = ["" if value is None else f"={value}" for value in values_of(samples, column, numbers)]
     return np.unique(values, return_inverse=True)[1]
 
 
@@ -224,8 +232,8 @@ def by_order(values: Sequence[Any], shares: Sequence[float]) -> np.ndarray:
     if len({isinstance(value, str) for value in values}) > 1:
         raise DataError("data.split.order: some values are texts, others are numbers")
     ranks = np.unique(np.asarray(values), return_inverse=True)[1]
-    ends = np.cumsum(np.asarray(shares))[:-1] * len(values)
-    cuts = np.sort(ranks)[np.minimum(np.ceil(ends).astype(int), len(values) - 1)]
+    ends = np.ceil(np.cumsum(np.asarray(shares))[:-1] * len(values) - 1e-6).astype(int)  # 1 - 0.2 - 0.1 is above 0.7
+    cuts = np.sort(ranks)[np.minimum(ends, len(values) - 1)]
     return np.searchsorted(cuts, ranks, side="right")
 
 

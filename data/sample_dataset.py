@@ -36,8 +36,8 @@ class Divider(Protocol):
     columns: Sequence[str]
     """The columns that the rule reads."""
 
-    def numbers(self, samples: Samples) -> dict[str, list[int]]:
-        """Returns the numbers of the samples in each split, by the name of the split."""
+    def numbers(self, samples: Samples, splits: Sequence[str]) -> dict[str, list[int]]:
+        """Returns the numbers of the samples in each of the `splits`, by the name of the split."""
 
     def notices(self, samples: Samples, numbers: Mapping[str, Sequence[int]]) -> list[str]:
         """Returns sentences about this result that the user should read."""
@@ -56,6 +56,8 @@ class SampleDataset(Dataset):
     """Additional columns, each of which consists of several columns (`Channels`)."""
     division: Divider | None = None
     """The rule that divides the samples into splits (`data.split`); None: `open` determines the splits."""
+    kept: tuple[str, ...] = ()
+    """The splits that `division` does not change, because the source has separate samples for them."""
 
     def others(self) -> list[str]:
         """Returns the columns of the source that `columns` does not contain, for messages. The default returns none."""
@@ -99,41 +101,54 @@ class SampleDataset(Dataset):
         return dataset
 
     def divided(self: DatasetType, division: Divider) -> DatasetType:
-        """Returns a copy of the data set whose samples are divided into splits by a rule. Raises DataError if the data
-        set has its own splits (but folds can divide them), or if a column of the rule does not exist."""
-        self.check_divisible(division)
+        """Returns a copy of the data set in which a rule divides train into the splits that the data set does not
+        provide; folds divide train and val. Raises DataError if the data set provides all of them, or the split test of
+        the rule, or if a column of the rule does not exist."""
+        if not division.folds and not {*division.splits[1:]} - {*self.provided}:
+            own = " and ".join(self.provided)
+            raise DataError(f"data.split: dataset {self.name!r} has its own samples for {own}; remove data.split")
+        if not division.folds and {"test"} <= {*division.splits} & {*self.provided}:
+            raise DataError(
+                f"data.split.test: dataset {self.name!r} has its own samples for test; remove data.split.test"
+            )
         dataset = copy(self.with_columns(division.columns, "data.split"))
-        dataset.division, dataset.splits = division, division.splits
+        dataset.division = division
+        dataset.kept = tuple(
+            name for name in self.provided if not division.folds or name not in ("val", *division.splits)
+        )
+        dataset.splits = tuple(name for name in ("train", "val", "test") if name in (*division.splits, *dataset.kept))
         return dataset
 
-    def check_divisible(self, division: Divider) -> None:
-        """Raises DataError if the data set has its own splits, which this rule cannot divide."""
-        if not division.folds:
-            own = ", ".join(split for split in self.splits if split != "train")
-            raise DataError(f"data.split: dataset {self.name!r} has its own splits ({own}); remove data.split")
+    @property
+    def provided(self) -> tuple[str, ...]:
+        """The splits other than train for which the source has separate samples."""
+        return tuple(name for name in self.splits if name != "train")
 
     def undivided(self) -> Samples:
-        """Returns the samples that `division` divides: those of train and val."""
+        """Returns the samples that `division` divides: those of train, and for folds also those of val."""
         own = type(self).open  # a view of a divided data set refuses `open` (experiment/run_samples.py)
-        return Joined({split: own(self, split) for split in ("train", "val")})
+        joined = {name: own(self, name) for name in ("train", "val") if name not in self.kept}
+        return Joined(joined) if len(joined) > 1 else joined["train"]
 
     @cached_property
     def _division(self) -> tuple[Samples, dict[str, list[int]]]:
-        """All samples, and the numbers of the samples in each split."""
+        """The samples that are divided, and the numbers of the samples in each of their splits."""
         samples = self.undivided()
-        return samples, self.division.numbers(samples)
+        return samples, self.division.numbers(samples, [split for split in self.splits if split not in self.kept])
 
     @cached_property
     def _parts(self) -> dict[str, Samples]:
         samples, numbers = self._division
-        return {split: samples.select(part) for split, part in numbers.items()}
+        kept = {split: type(self).open(self, split) for split in self.kept}
+        return {split: samples.select(part) for split, part in numbers.items()} | kept
 
     def notices(self) -> list[str]:
         """Returns sentences about the splits that the user should read before training."""
         if not self.division:
             return []
         samples, numbers = self._division
-        lines = self.division.notices(samples, numbers)
+        lines = [f"data.split: {split} has its own samples" for split in self.kept]
+        lines += self.division.notices(samples, numbers)
         if "test" in numbers:
             lines = [f"data.split: {len(numbers['test']):,} samples for test, which training does not read", *lines]
         return lines
@@ -188,13 +203,9 @@ class OwnFiles(SampleDataset):
         where = getattr(self, split)
         return share(self.read(self.train), split) if self.val is None and split != "test" else self.read(where)
 
-    def check_divisible(self, division: Divider) -> None:
-        own = [split for split in ("val", "test") if getattr(self, split) is not None]
-        if own and not division.folds:
-            raise DataError(
-                f"data.split: the data set has files for {' and '.join(own)} (dataset.{own[0]}); remove these, or "
-                "remove data.split"
-            )
+    @property
+    def provided(self) -> tuple[str, ...]:
+        return tuple(name for name in ("val", "test") if getattr(self, name) is not None)
 
     def undivided(self) -> Samples:
         return self.read(self.train) if self.val is None else super().undivided()

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ..files.reading import DataError, shown
+from ..files.records import as_text
 from .base import cache_folder
 from .fingerprint import file_fingerprint
 from .prepared import Arrays, Columnwise, prepared
@@ -30,7 +31,7 @@ DATES = [
 """The formats of dates in addition to ISO 8601."""
 LATEST = 1e11
 """The largest number of seconds of a time (the year 5138)."""
-FORMAT = 4
+FORMAT = 5
 """The number of the format of prepared tables."""
 
 
@@ -76,8 +77,12 @@ def _prepare(
         for index, name in enumerate(texts):
             cells = batch.column(name).to_pylist()
             known = [number for number, cell in enumerate(cells) if cell not in (None, "")]
+            if known and isinstance(cells[known[0]], list | dict):
+                raise DataError(f"{path}: the column {name!r} must have texts or numbers, not {shown(cells[known[0]])}")
             codes = values[name]
-            written.add(f"column-{index}", np.array([codes.setdefault(cells[n], len(codes)) for n in known], np.int32))
+            written.add(
+                f"column-{index}", np.array([codes.setdefault(as_text(cells[n]), len(codes)) for n in known], np.int32)
+            )
             written.add(f"column-{index}-time", seconds[known])
         rows += len(seconds)
         previous = seconds[-1] if len(seconds) else previous
@@ -85,7 +90,7 @@ def _prepare(
         raise DataError(f"{path} has no rows")
     written.about = {
         "dates": kind.dates, "zone": kind.zone, "source": file_fingerprint(path),
-        "values": {name: typed(list(codes)) for name, codes in values.items()},
+        "values": {name: list(codes) for name, codes in values.items()},
     }  # fmt: skip
 
 
@@ -304,18 +309,6 @@ def numbers_of(column: Any, name: str, path: Path, rows: int) -> np.ndarray:
         column = column.cast(arrow.int8())
     numbers = column.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
     return np.where(np.isfinite(numbers), numbers, np.nan)
-
-
-def typed(values: list[Any]) -> list[Any]:
-    """Returns texts as whole numbers if all of them are, else as numbers if all of them are, else unchanged. Values
-    that are neither texts nor numbers become texts."""
-    if not all(isinstance(value, str) for value in values):
-        return [value if isinstance(value, str | int | float) else str(value) for value in values]
-    for kind in (int, float):
-        with suppress(ValueError, TypeError):
-            if len({kind(value) for value in values}) == len(values):
-                return [kind(value) for value in values]
-    return values
 
 
 def moment(seconds: float, dates: bool, offset: int | None = None, is_exact: bool = False) -> str:

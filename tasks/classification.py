@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, RootModel, Stric
 from torch import Tensor, nn
 
 from ..files.reading import DataError, shown
+from ..files.records import as_numbers, as_text
 from ..models.batch import IGNORED, Batch, Targets
 from ..models.heads import MeanPooling, PooledLinear, Pooling, slots_read
 from ..tokenizers.base import Example
@@ -57,7 +58,8 @@ smallest."""
 class Classification(Task):
     """Predicts the class in the data column `target` from the inputs of a sample.
 
-    The classes are the distinct values of the column in the training data, sorted: numbers first, then texts.
+    The classes are the distinct values of the column in the training data, sorted: numbers first, then texts. Values
+    with the same text, such as 7 in a JSONL file and "7" in a CSV file, are the same class.
 
     `several`: each value of the column is a list of labels, and each label is predicted independently (binary
     cross-entropy). `label_smoothing`: the share of the target, at least 0 and below 1, that is distributed over all
@@ -95,22 +97,25 @@ class Classification(Task):
         """Returns the sorted classes, with `class_weights` also their counts. Raises DataError if there are fewer than
         two classes, if a value is not a label (see `labels`), or if `unlabelled` is not 0 although all samples have a
         label."""
-        classes, labelled = Counter(), 0
+        names, counts, labelled = dict[str, Any](), Counter[str](), 0
         for value in data.column(self.target):
-            classes.update(self.labels(value))
+            for label in self.labels(value):
+                text = as_text(label)
+                counts[text] += 1
+                names[text] = label if isinstance(label, str) else names.get(text, label)
             labelled += 1
         if self.unlabelled and labelled == len(data):
             raise DataError(
                 f"unlabelled is {self.unlabelled}, the weight of a loss on samples without a label, but every training "
                 f"sample has a label in {self.target!r}; remove unlabelled"
             )
-        if len(classes) < 2:
+        if len(names) < 2:
             raise DataError(
-                f"column {self.target!r} has {len(classes)} classes in the training data; at least 2 are needed"
+                f"column {self.target!r} has {len(names)} classes in the training data; at least 2 are needed"
             )
-        ordered = tuple(sorted(classes, key=lambda label: (isinstance(label, str), label)))
+        ordered = tuple(sorted(names.values(), key=lambda label: (isinstance(label, str), label)))
         if self.class_weights:
-            return CountedClasses(root=ordered, counts=tuple(classes[label] for label in ordered))
+            return CountedClasses(root=ordered, counts=tuple(counts[as_text(label)] for label in ordered))
         return Classes(ordered)
 
     def labels(self, value: Any) -> list[str | int | float]:
@@ -132,7 +137,7 @@ class Classification(Task):
     def as_answer(self, value: Any) -> Any:
         if isinstance(value, list | tuple | set):
             return [self.as_answer(label) for label in value]
-        return self.by_text.get(value, value) if isinstance(value, str) else value
+        return self.class_of(value) if isinstance(value, str | int | float) else value
 
     def check_answer(self, text: str) -> None:
         names = [str(name) for name in self.classes]
@@ -145,11 +150,23 @@ class Classification(Task):
         return {name: number for number, name in enumerate(self.classes)}
 
     @cached_property
-    def by_text(self) -> dict[str, Any]:
-        """The classes by their text (`str`), because tables and folder names contain texts. Empty if two classes have
-        the same text."""
-        by_text = {str(name): name for name in self.classes}
-        return by_text if len(by_text) == len(self.numbers) else {}
+    def by_text(self) -> dict[str | float, Any]:
+        """The classes by their text, and those whose text is a number also by that number. A text or number of several
+        classes is left out."""
+        pairs = [(as_text(name), name) for name in self.classes]
+        pairs += [(value, name) for text, name in pairs if isinstance(value := as_numbers(text), float)]
+        counts = Counter(key for key, _ in pairs)
+        return {key: name for key, name in pairs if counts[key] == 1}
+
+    def class_of(self, label: str | float) -> Any:
+        """Returns the class of a label: the class that is equal to it, else the class with the same text, else the class
+        whose text is the same number. Files differ in their types: 7, "7" and "007" are the class 7. Returns the label
+        if there is no such class."""
+        value = as_numbers(as_text(label))
+        for key in (label, as_text(label), value if isinstance(value, float) else label):
+            if (found := key if key in self.numbers else self.by_text.get(key)) is not None:
+                return found
+        return label
 
     def summary(self, values: Sequence[Any]) -> str:
         counts = Counter(label for value in values for label in self.labels(value))
@@ -193,7 +210,7 @@ class Classification(Task):
         """
         if label is None:
             return torch.full((len(self.classes),), float(IGNORED)) if self.several else torch.tensor(IGNORED)
-        labels = [self.by_text.get(name, name) for name in self.labels(label)]
+        labels = [self.class_of(name) for name in self.labels(label)]
         unknown = [name for name in labels if name not in self.numbers]
         if unknown:
             raise DataError(

@@ -103,6 +103,14 @@ def as_numbers(value: Any) -> Any:
     return value
 
 
+def as_text(value: str | float) -> str:
+    """Returns a label as text. Equal numbers have the same text.
+
+    "007" -> "007"      7 -> "7"      7.0 -> "7"      7.5 -> "7.5"      True -> "True"
+    """
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def read_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
     """Returns the tensors of a safetensors file by name, on the CPU. Raises DataError if the file is missing, damaged
     or not a safetensors file."""

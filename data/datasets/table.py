@@ -152,12 +152,11 @@ class InTime:
     folds: int | None = None
     columns: tuple[str, ...] = ()
 
-    def numbers(self, samples: Samples) -> dict[str, list[int]]:
+    def numbers(self, samples: Samples, splits: Sequence[str]) -> dict[str, list[int]]:
         if self.folds:
             raise DataError("folds of a table need a column of groups (--group), since its windows are ordered in time")
-        return in_time(
-            samples, {"train": 1 - sum(self.shares.values()), **{s: self.shares[s] for s in self.splits[1:]}}
-        )
+        shares = {split: self.shares[split] for split in splits[1:]}
+        return in_time(samples, {"train": 1 - sum(shares.values()), **shares})
 
     def notices(self, samples: Samples, numbers: Mapping[str, Sequence[int]]) -> list[str]:
         left_out = len(samples) - sum(map(len, numbers.values()))

@@ -16,6 +16,7 @@ from chopmix.data.division import Division, balanced
 from chopmix.data.sampler import Weighted
 from chopmix.data.samples import Joined, Listed
 from chopmix.files.reading import DataError
+from chopmix.files.records import as_text
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,14 +46,14 @@ def divisions():
 def test_every_sample_is_in_one_split_and_groups_stay_together(rows, division):
     samples = samples_of(rows)
     try:
-        parts = division.numbers(samples)
+        parts = division.numbers(samples, division.splits)
     except DataError as error:
         assert "no samples" in str(error) or "folds are too many" in str(error)
         return
     assert tuple(parts) == division.splits and all(parts.values())
     assert sorted(number for part in parts.values() for number in part) == list(range(len(rows)))
     assert all(part == sorted(part) for part in parts.values())
-    assert parts == division.numbers(samples_of(rows))
+    assert parts == division.numbers(samples_of(rows), division.splits)
     if division.group:
         speakers = [{rows[number]["speaker"] for number in part} for part in parts.values()]
         assert len(set().union(*speakers)) == sum(map(len, speakers))
@@ -70,7 +71,8 @@ def test_every_sample_is_in_one_split_and_groups_stay_together(rows, division):
 def test_shares_are_exact_over_all_and_nearly_in_each_class(counts, val, test):
     rows = [{"label": f"class {label}"} for label, count in enumerate(counts) for _ in range(count)]
     samples = samples_of(rows + [{"label": "more"}] * 60)
-    parts = Division(val=val, test=test, stratify="label").numbers(samples)
+    division = Division(val=val, test=test, stratify="label")
+    parts = division.numbers(samples, division.splits)
     for split, share in (("val", val), ("test", test)):
         assert abs(len(parts[split]) - share * len(samples)) <= 2
         labels = Counter(samples.rows[number]["label"] for number in parts[split])
@@ -80,7 +82,8 @@ def test_shares_are_exact_over_all_and_nearly_in_each_class(counts, val, test):
 def test_folds_cover_train_and_val_once_and_never_the_test_split():
     rows = [{"label": "ab"[number % 3 == 0], "speaker": number % 12} for number in range(120)]
     for columns in ({}, {"stratify": "label"}, {"group": "speaker"}, {"stratify": "label", "group": "speaker"}):
-        folds = [Division(test=0.2, folds=4, fold=fold, **columns).numbers(samples_of(rows)) for fold in range(4)]
+        divisions = [Division(test=0.2, folds=4, fold=fold, **columns) for fold in range(4)]
+        folds = [division.numbers(samples_of(rows), division.splits) for division in divisions]
         assert all(fold["test"] == folds[0]["test"] for fold in folds)
         assert sorted(number for fold in folds for number in fold["val"]) == sorted(folds[0]["train"] + folds[0]["val"])
         assert {len(fold["val"]) for fold in folds} <= {23, 24, 25} or "group" in columns
@@ -111,19 +114,20 @@ def test_options_out_of_range_are_refused(options, message):
         ({"order": "g"}, [{"g": 1}] * 4, "the split train has no samples: 4 samples have only 1 different values"),
         ({"stratify": "g"}, [{"g": ["list"]}] * 4, "must be texts or numbers, not"),
         ({}, [{"g": 1}], "the split val has no samples: there are only 1 samples"),
-        ({"folds": 3, "stratify": "g"}, [{"g": 1}] * 8 + [{"g": 2}] * 2, "the class 2 in column 'g' has 2 samples"),
+        ({"folds": 3, "stratify": "g"}, [{"g": 1}] * 8 + [{"g": 2}] * 2, "the class '2' in column 'g' has 2 samples"),
         ({"folds": 5, "group": "g"}, [{"g": i % 2} for i in range(9)], "5 folds are too many: a fold has no samples"),
     ],
 )
 def test_data_that_cannot_be_divided_are_refused(options, rows, message):
     with pytest.raises(DataError, match=message):
-        Division(**options).numbers(samples_of(rows))
+        division = Division(**options)
+        division.numbers(samples_of(rows), division.splits)
 
 
 def test_a_large_group_and_a_missing_class_are_reported():
     rows = [{"g": "large", "c": "x"}] * 60 + [{"g": "small", "c": "y"}] * 40
     division = Division(val=0.1, group="g", stratify="c")
-    lines = division.notices(samples_of(rows), division.numbers(samples_of(rows)))
+    lines = division.notices(samples_of(rows), division.numbers(samples_of(rows), division.splits))
     assert lines[0] == "data.split: of the values in column 'g', 1 in train, 1 in val; none is in two splits"
     assert "val has 40% of the samples instead of 10%" in lines[1]
     assert lines[2:] == [
@@ -148,9 +152,71 @@ def test_data_sets_of_files_are_divided(tmp_path):
     with pytest.raises(DataError, match="has no column 'age'; possible: label, key, speaker|possible: label, speaker"):
         manifest.divided(Division(group="age"))
     own = Manifest(train=str(tmp_path / "m.csv"), val=str(tmp_path / "m.csv"), columns=["label"])
-    with pytest.raises(DataError, match="has files for val \\(dataset.val\\); remove these, or remove data.split"):
+    with pytest.raises(DataError, match="'manifest' has its own samples for val; remove data.split"):
         own.divided(Division())
     assert len(own.divided(Division(folds=4)).opened("val")) == 10  # of both files
+
+
+def test_what_a_data_set_does_not_provide_is_divided(tmp_path):
+    for name, count in (("train", 20), ("val", 6), ("test", 8)):
+        rows = "".join(f"{name}{n},{'ab'[n % 2]}\n" for n in range(count))
+        (tmp_path / f"{name}.csv").write_text("key,label\n" + rows)
+    files = {name: str(tmp_path / f"{name}.csv") for name in ("train", "val", "test")}
+
+    def sizes(provided, **options):
+        data = {name: files[name] for name in ("train", *provided)}
+        dataset = Manifest(**data, columns=["label"]).divided(Division(**options))
+        opened = {name: dataset.opened(name) for name in dataset.splits}
+        assert all(key.removeprefix("train: ").startswith(name) for name in provided for key in opened[name].keys)
+        assert all(len({*opened[a].keys} & {*opened[b].keys}) == 0 for a in opened for b in opened if a != b)
+        return {name: len(samples) for name, samples in opened.items()}, dataset.notices()
+
+    assert sizes([], val=0.2, test=0.1)[0] == {"train": 14, "val": 4, "test": 2}
+    counts, notices = sizes(["test"], val=0.2, stratify="label")
+    assert counts == {"train": 16, "val": 4, "test": 8} and "data.split: test has its own samples" in notices
+    assert sizes(["val"], test=0.1)[0] == {"train": 18, "val": 6, "test": 2}
+    assert sizes(["test"], folds=4) == ({"train": 15, "val": 5, "test": 8}, ["data.split: test has its own samples"])
+    for provided, options, message in (
+        (["val"], {}, "has its own samples for val; remove data.split"),
+        (["val", "test"], {"test": 0.1}, "has its own samples for val and test; remove data.split"),
+        (["test"], {"test": 0.1}, "data.split.test: dataset 'manifest' has its own samples for test"),
+    ):
+        with pytest.raises(DataError, match=message):
+            sizes(provided, **options)
+
+
+def test_samples_without_a_class_do_not_limit_the_number_of_folds():
+    rows = [{"g": "ab"[n % 2]} for n in range(20)] + [{}, {}]
+    folds = [
+        Division(folds=5, fold=fold, stratify="g").numbers(samples_of(rows), ("train", "val")) for fold in range(5)
+    ]
+    assert sorted(number for fold in folds for number in fold["val"]) == list(range(22))
+    assert all(4 <= len(fold["val"]) <= 5 for fold in folds)
+
+
+@given(st.lists(st.sampled_from([1, 1.0, "1", 2, 2.0, "2", 3, 3.5, "x"]), min_size=4, max_size=40))
+def test_groups_are_compared_by_value(values):
+    rows = [{"g": value} for value in values]
+    names = {as_text(value) for value in values}
+    if len(names) < 2:
+        return
+    division = Division(val=0.3, group="g")
+    parts = division.numbers(samples_of(rows), division.splits)
+    groups = {split: {as_text(values[n]) for n in numbers} for split, numbers in parts.items()}
+    assert not groups["train"] & groups["val"] and groups["train"] | groups["val"] == names
+    said = division.notices(samples_of(rows), parts)[0]
+    assert f"{len(groups['train'])} in train, {len(groups['val'])} in val" in said
+
+
+@pytest.mark.parametrize("count", [10, 100, 1000])
+def test_an_order_has_exact_shares_and_sorts_numbers_in_texts(count):
+    division = Division(val=0.2, test=0.1, order="t")
+    for value in (int, float, str):
+        parts = division.numbers(samples_of([{"t": value(n)} for n in range(count)]), division.splits)
+        assert {name: len(part) for name, part in parts.items()} == {
+            "train": count * 7 // 10, "val": count // 5, "test": count // 10
+        }  # fmt: skip
+        assert parts["test"] == list(range(count * 9 // 10, count))
 
 
 def test_joined_samples_are_those_of_the_parts():

@@ -291,7 +291,7 @@ def test_windows_have_different_keys(tmp_path, start, window):
             {"time": [1_764_500_000_000, 1_764_500_000_100]},
             "must be seconds, .* milliseconds and nanoseconds must be conv",
         ),
-        ({"state": [["a"], ["b"]]}, "cannot be read: unhashable type: 'list'"),
+        ({"state": [["a"], ["b"]]}, "the column 'state' must have texts or numbers, not \\['a'\\]"),
         ({"x": [{"a": 1}, {"a": 2}]}, "the channel 'x' must have numbers"),
     ],
 )

@@ -191,6 +191,8 @@ def test_a_down_sampled_stream_has_the_last_value_of_each_slot(
     times = np.round(start + np.arange(150) * step + random.uniform(0, 0.3 * step, 150) * (seed % 2), 6)
     times = times[random.random(150) > 0.05]
     assume(np.diff(times).max() < slots * every and step < 0.7 * every)
+    to_boundary = np.abs((times - times[0] + every / 2) % every - every / 2)
+    assume(not ((to_boundary > 4e-7) & (to_boundary < 4e-6)).any())  # float64 distinguishes 2e-7 s at 1.7e9 s
     values = np.where(random.random(len(times)) < 0.1, np.nan, np.arange(len(times)))
     other = np.where(np.isnan(values), 1.0, np.where(random.random(len(times)) < 0.3, np.nan, -values))
     rows = {"time": [repr(t) for t in times.tolist()], "x": values.tolist(), "y": other.tolist()}
