@@ -64,7 +64,7 @@ class Classification(Task):
     `several`: each value of the column is a list of labels, and each label is predicted independently (binary
     cross-entropy). `label_smoothing`: the share of the target, at least 0 and below 1, that is distributed over all
     classes (Szegedy et al. 2016, arXiv:1512.00567). `unlabelled`: the weight, 0 or more, of an additional loss on the
-    samples without a label. This loss compares all these samples of the global batch; it is low if the predictions are
+    samples without a label, in nats per sample. This loss compares all these samples of the global batch; it is low if the predictions are
     confident and all classes are equally frequent (minus the mutual information: Krause et al. 2010; Liang et al. 2020,
     arXiv:2002.08546). `class_weights: balanced`: in training, the loss of a sample is multiplied by (samples) /
     (classes * samples of its class), so that all classes have the same influence. `pooling`: how the vectors of a
@@ -221,12 +221,14 @@ class Classification(Task):
         return torch.zeros(len(self.classes)).index_fill_(0, numbers, 1.0) if self.several else numbers[0]
 
     def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
-        """Returns `loss` (cross-entropy); with `unlabelled` also the term `unlabelled`, minus the weight times the
-        mutual information of the samples without a label."""
+        """Returns `loss` (cross-entropy); with `unlabelled` also the term `unlabelled`: minus the weight times the
+        mutual information of the samples without a label, times the number of samples with one, because training divides
+        all terms by that number."""
         terms = {"loss": self.loss(output.float(), targets.values, self.smoothing, self.weights(output.device))}
         if self.unlabelled:
-            information = mutual_information(output.float(), targets.values == IGNORED)
-            terms["unlabelled"] = -self.unlabelled * information
+            is_unlabelled = targets.values == IGNORED
+            labelled = (~is_unlabelled).sum().clamp(min=1)
+            terms["unlabelled"] = -self.unlabelled * labelled * mutual_information(output.float(), is_unlabelled)
         return terms
 
     def chance(self) -> float:
@@ -347,13 +349,12 @@ def share_of(name: str) -> Metric:
 
 def mutual_information(scores: Float[Tensor, "s v"], counted: Bool[Tensor, "s"]) -> Float[Tensor, ""]:
     """Returns the mutual information, in nats, between the samples for which `counted` is true and their predicted
-    classes, times the number of these samples. The mutual information is the entropy of the mean prediction minus the
-    mean entropy of the predictions."""
+    classes: the entropy of the mean prediction minus the mean entropy of the predictions. 0 without samples."""
     logs = scores.log_softmax(-1)
     entropy = -(logs.exp() * logs).sum(-1)
-    number = counted.sum()
-    mean = (logs.exp() * counted[:, None]).sum(0) / number.clamp(min=1)
-    return number * -(mean * mean.clamp(min=1e-8).log()).sum() - (entropy * counted).sum()
+    number = counted.sum().clamp(min=1)
+    mean = (logs.exp() * counted[:, None]).sum(0) / number
+    return -(mean * mean.clamp(min=1e-8).log()).sum() - (entropy * counted).sum() / number
 
 
 EXAMPLE = Example(

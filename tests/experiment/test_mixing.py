@@ -473,7 +473,7 @@ def test_samples_without_a_label_teach_to_be_sure_and_even():
         terms = task.terms(scores, targets)
         assert torch.equal(terms["loss"], plain.terms(scores, targets)["loss"])
         losses.append(float(terms["unlabelled"] / 0.5))
-    assert losses[0] == pytest.approx(-3 * math.log(3), abs=0.02)  # three samples, each as telling as can be
+    assert losses[0] == pytest.approx(-math.log(3), abs=0.02)  # the three predictions are certain and different
     assert losses[1:] == pytest.approx([0.0, 0.0], abs=1e-5)
     moved = sure.clone()
     moved[1] = torch.tensor([5.0, 1.0, 2.0])  # a labelled sample counts in the loss alone

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
 from chopmix.models.batch import Batch, Targets
-from chopmix.tasks.base import TrainingColumns
 from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.chopping.packing import pack
 from chopmix.tokenizers.sensor import SensorChopper
-
-
-class Column(TrainingColumns):
-    """Training data with one column."""
-
-    def __init__(self, values: list):
-        self.values, self.lines = values, []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-    def column(self, name: str) -> Iterator:
-        return iter(self.values)
-
-    def __len__(self) -> int:
-        return len(self.values)
+from columns import Column
 
 
 def fitted(values: list) -> tuple[Regression, list[str]]:
