@@ -4,6 +4,7 @@ export or refuse by name."""
 import csv
 import importlib
 import json
+import math
 import re
 import shutil
 import signal
@@ -154,6 +155,57 @@ def test_a_task_of_angles(folder, capsys):
     ]
     assert main(["train", str(file), *options]) == 2  # without its input a sample has no supervised target
     assert "task 'heading' has 0 targets without scan" in capsys.readouterr().err
+
+
+RAGGED = """
+import numpy as np
+from chopmix import Listed
+from dataset import Scans
+
+
+class Ragged(Scans):
+    def open(self, split):
+        rows = []
+        for number, row in enumerate(super().open(split)):
+            row = {**row, "scan": row["scan"][: 8 * (1 + number % 4)]}
+            missing = ["direction"] * (number % 5 == 0) + [{1: "word", 3: "scan"}.get(number % 6)]
+            rows.append({name: value for name, value in row.items() if name not in missing})
+        return Listed([f"{split} {number}" for number in range(len(rows))], rows)
+"""
+
+
+def test_the_parts_of_docs_add_accept_missing_targets_absent_inputs_and_unequal_lengths(folder, capsys):
+    (folder / "ragged.py").write_text(RAGGED)
+    sections = {
+        "tasks": {
+            "word": {"use": "language_modeling", "target": "word",
+                     "metrics": {"real_word": {"use": "judge:RealWord", "words": ["north", "east"]}}},
+            "heading": {"use": "task:Angle", "target": "direction"},
+            "quarter": {"use": "metric:TopTwo", "target": "direction"},
+        },
+        "model": PARTS["block"]["model"] | {"attention": ["causal & graph:Dilated(2)", "causal"]},
+        "data": {"dataset": "ragged:Ragged"},
+        "training": {"optimizer": {"use": "optimizer:Lion"}, "input_dropout": {"scan": 0.3}, "steps": 12},
+        "evaluation": {"also": {"norms": {"use": "evaluator:Norms", "inputs": ["scan"]}}},
+        "logging": {"also": {"table": {"use": "logger:Table"}}},
+    }  # fmt: skip
+    assert main(["train", str(configured(folder, "block", sections)), "data.dataset.samples=128"]) == 0
+    trusted = [*TRUSTED, "ragged", "task", "metric", "judge", "evaluator", "logger"]
+    run = load_run(folder / "run", trust=trusted)
+    assert all(value.isfinite().all() for value in run.model.state_dict().values())
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    metrics = next(line for line in reversed(lines) if "val/loss" in line)
+    assert all(
+        math.isfinite(metrics[f"val/{name}"]) for name in ("heading/error", "heading/loss", "quarter/top2_accuracy")
+    )
+    samples = run.samples("val")
+    known = [number for number in range(len(samples)) if samples[number].get("direction") is not None]
+    losses = run.losses(samples)["heading"]
+    supervised = losses.isfinite().nonzero().flatten().tolist()
+    assert supervised == [number for number in known if {"scan", "word"} & {*samples[number]}]
+    assert len(supervised) < len(samples) and losses[supervised].mean() < 2
+    answers = run.predict([{"scan": samples[0]["scan"]}, {"scan": samples[1]["scan"]}, {"word": "north"}])
+    assert all("degrees" in answer["heading"] and "word" in answer for answer in answers[:2]), answers
 
 
 def test_a_metric_of_an_existing_task(folder):
