@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,11 +136,26 @@ def rows_of_inputs(pairs: Sequence[str], run: Run, calibrated: bool) -> Iterable
         if calibrated:
             run.calibration()
         say_aside(f"{run.name}; reading JSON lines from standard input")
-        return ([answer_to_line(run, line, calibrated)] for line in sys.stdin if line.strip())
+        return answered_lines(run, calibrated)
     samples = parse_samples(pairs, run)
     check_predicts(run, [*samples[0]], run.tasks)
     say_aside(run.name)
     return [[{**sample, **answer} for sample, answer in zip(samples, run.predict(samples, calibrated=calibrated))]]
+
+
+def answered_lines(run: Run, calibrated: bool) -> Iterator[list[dict[str, Any]]]:
+    """Yields a row for each line of standard input. Warns once of each input that a line lacks and no training sample
+    lacked."""
+    from ..experiment.run import unreliable
+    from ..experiment.run_folder import say_aside
+
+    warned: set[str] = set()
+    for line in filter(str.strip, sys.stdin):
+        row = answer_to_line(run, line, calibrated)
+        if names := [name for name in run.never_missing(row.get("without", ())) if name not in warned]:
+            say_aside(unreliable(names))
+            warned |= {*names}
+        yield [row]
 
 
 def answer_to_line(run: Run, line: str, calibrated: bool) -> dict[str, Any]:

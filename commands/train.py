@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 
 from .options.shared import add_trust, trust_of
 
@@ -19,6 +20,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--change", action="append", default=[], metavar="KEY=VALUE",
         help="change a setting of a run that is already trained for some steps; repeatable",
+    )  # fmt: skip
+    command.add_argument(
+        "--accept-data", action="store_true",
+        help="continue a run although an older version of chopmix computed the fingerprints of its data",
     )  # fmt: skip
     command.add_argument("--dry-run", action="store_true", help="check everything, print the costs, run one step")
     command.add_argument("--full", action="store_true", help="with --dry-run: also print the YAML with all defaults")
@@ -63,9 +68,9 @@ def run(options: argparse.Namespace) -> int:
     if options.jobs > 1 and not several:
         raise RunError("--jobs trains several runs at the same time; name them with --seeds, --sweep or --folds")
     if several:
-        status = train_several(options, train, trust)
+        status = train_several(options, partial(train, accept_data=options.accept_data), trust)
     else:
-        status = train(config, changed)[1]
+        status = train(config, changed, options.accept_data)[1]
         if not status and os.environ.get("RANK", "0") == "0":
             say_aside("\n".join(["next:", *(f"  {command}" for command in next_commands(config))]))
     Processes.stop()

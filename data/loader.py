@@ -4,8 +4,8 @@ micro-batches. The following micro-batches are read in advance."""
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice, takewhile
@@ -62,6 +62,8 @@ class Loader:
         self.rows_per_micro_batch, self.together = rows_per_micro_batch, together
         self.feed = feed or Thread({split.name: split})
         self.skipped: list[tuple[int, int]] = []
+        self.samples, self.inputs = 0, Counter[str]()
+        """The number of training samples that this process has read, and of those with each input."""
         self.waited = 0.0
         """The seconds spent in `load` so far."""
         self.collector, self.ahead = ThreadPoolExecutor(1), {}
@@ -97,8 +99,23 @@ class Loader:
         if step + 1 < self.steps:
             self.ahead = {step + 1: self.collector.submit(self.collect, step + 1)}
         self.waited += time.perf_counter() - started
+        self.count(batch for batch in batches if batch.real)
         targets = {name: max(float(n), 1.0) for name, n in zip(self.split.tasks, counts, strict=True)}
         return Share(batches, targets, votes)
+
+    def count(self, batches: Iterable[Batch]) -> None:
+        """Counts the samples of batches, and the items of each input."""
+        for batch in batches if self.split.samples is not None else ():
+            self.samples += batch.first.samples
+            for planned in batch.sets.values():
+                self.inputs.update({name: len(chunks.counts) for name, chunks in planned.chunks.items()})
+
+    def everywhere(self) -> tuple[int, dict[str, int]]:
+        """Returns the number of training samples that all processes have read, and of those with each input. Every
+        process must call this method."""
+        names = list(self.split.inputs.columns)
+        samples, *counts = self.processes.agree([self.samples, *(self.inputs[name] for name in names)])
+        return int(samples), {name: int(count) for name, count in zip(names, counts, strict=True)}
 
     def forget(self) -> None:
         """Discards the micro-batches that were read in advance. Must be called after `skipped` is changed."""

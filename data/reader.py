@@ -114,6 +114,9 @@ class Skipped:
     """The samples that a task excluded from its loss."""
     dropped: Counter[str]
     """By input, the number of items that were dropped because they do not fit into the context."""
+    absent: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """By number of the sample, the inputs that it lacks. Samples with all inputs, and samples of training, are not
+    here."""
 
     @classmethod
     def of(
@@ -130,6 +133,10 @@ class Skipped:
     def note_left_out(self, task: str, samples: Mapping[str, str]) -> None:
         """See `LeftOut.note`."""
         self.left_out.note(task, samples)
+
+    def note_absent(self, number: int, names: tuple[str, ...]) -> None:
+        """Records the inputs that a sample lacks."""
+        self.absent[number] = names
 
     def note_dropped(self, name: str, text: str) -> None:
         """Counts an item of the input `name` that was dropped, and reports the first one with the sentence `text`."""
@@ -203,6 +210,9 @@ class Recorder(Skipped):
 
     def note_left_out(self, task: str, samples: Mapping[str, str]) -> None:
         self.events.append(("note_left_out", (task, dict(samples))))
+
+    def note_absent(self, number: int, names: tuple[str, ...]) -> None:
+        self.events.append(("note_absent", (number, names)))
 
     def note_dropped(self, name: str, text: str) -> None:
         self.events.append(("note_dropped", (name, text)))

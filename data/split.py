@@ -11,6 +11,7 @@ from math import ceil
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from ..files.reading import DataError
 from ..models.batch import Batch, SampleTargets
@@ -228,6 +229,8 @@ class ChoppedSample(NamedTuple):
     units: Counter[str]
     """By input, the size of the item if the input has a vocabulary: for texts the number of UTF-8 bytes. Empty in
     training."""
+    absent: tuple[str, ...]
+    """The inputs that the sample lacks; empty in training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,9 +314,17 @@ class SampleSplit(Split):
         return {"data.dataset": self.samples} | choppers | super().parts()
 
     def only(self, number: int) -> SampleSplit:
-        """Returns a split with only this sample, for an evaluation."""
-        samples = self.samples.select([number])
-        return sample_split(samples, self.name, self.collator, tasks=self.tasks, bad_share=1.0, say=silent)
+        """Returns a split with only this sample, for an evaluation. The sample keeps its number, by which tasks choose
+        the parts that they hide."""
+        skipped = Skipped.of(self.name, self.samples.keys, say=silent)
+        reader, collator = (
+            self.reader.with_bad(skipped.bad, False),
+            replace(self.collator, note_dropped=skipped.note_dropped),
+        )
+        return OneSample(
+            name=self.name, skipped=skipped, tasks=self.tasks, reader=reader, collator=collator, sampler=self.sampler,
+            number=number,
+        )  # fmt: skip
 
     def predicting(self, targets: Collection[str]) -> SampleSplit:
         inputs = replace(self.inputs, targets=targets)
@@ -358,7 +369,17 @@ class SampleSplit(Split):
         read = {name: value for name, value in {**items, **new}.items() if value is not None}
         parts = self.collator.chop(read, self.samples.keys[index.number], index, training, inputs)
         units = Counter() if training or not self._countable else self._units(items, parts)
-        return ChoppedSample(index, parts, labels, units)
+        absent = () if training else self._absent(items, parts, unread=inputs is not None or bool(replaced))
+        return ChoppedSample(index, parts, labels, units, absent)
+
+    def _absent(self, items: Mapping[str, Any], parts: Parts, unread: bool) -> tuple[str, ...]:
+        """Returns the inputs that a sample lacks: those without an item, with an item of missing values only, or whose
+        item does not fit into the context. `unread`: whether other items are left out on purpose."""
+        chunks = dict(parts)
+        return tuple(
+            name for name in self.choppers if name not in items or (name not in chunks and not unread)
+            or (name in chunks and is_missing(chunks[name].values))
+        )  # fmt: skip
 
     @cached_property
     def _countable(self) -> dict[str, Any]:
@@ -376,7 +397,10 @@ class SampleSplit(Split):
         first = None
         for _ in range(len(self.samples)):
             try:
-                return self.chop(index, training, inputs, replaced)
+                sample = self.chop(index, training, inputs, replaced)
+                if sample.absent:
+                    self.skipped.note_absent(index.number, sample.absent)
+                return sample
             except (ValueError, OSError, RuntimeError) as error:  # a user-defined tokenizer may raise any of these
                 first = first or error
                 self.skipped.note_bad(index.number, error, training)
@@ -384,6 +408,30 @@ class SampleSplit(Split):
                 return None
             index = index._replace(number=(index.number + 1) % len(self.samples))
         raise DataError(f"{self.name}: all samples are bad; the first: {first}")
+
+
+def is_missing(values: Any) -> bool:
+    """Returns whether all values of an item are NaN, as those of a sensor that has failed."""
+    return (
+        isinstance(values, Tensor) and values.is_floating_point() and bool(len(values)) and bool(values.isnan().all())
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneSample(SampleSplit):
+    """One sample of a split."""
+
+    number: int
+    """The number of the sample in the split."""
+
+    def all(self) -> list[SampleIndex]:
+        return [SampleIndex(0, 0, self.number)]
+
+    def by_source(self) -> dict[str, list[SampleIndex]]:
+        return {"": self.all()}
+
+    def __len__(self) -> int:
+        return 1
 
 
 def sampler_of(samples: Samples, reader: Reader, rows: int, budget: int | None) -> Sampler:

@@ -20,7 +20,7 @@ from ..tasks.base import prediction_copy
 from .build import read_samples
 from .own_data import Whole, dataset_for
 from .read_ahead import read_ahead
-from .run import Run, check_predicts, prediction_choppers, readable
+from .run import Run, absent_lines, check_predicts, prediction_choppers, readable
 from .run_folder import RunError, say_aside
 
 
@@ -117,12 +117,16 @@ def questions_for(
 def ahead_rows(
     answers: Answers, run: Run, numbers: Sequence[int] | None = None, say: Callable[[str], None] = say_aside
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows of `answers`, whose samples are read ahead. `say` is called with a message about items that do
-    not fit into the context."""
+    """Yields the rows of `answers`, whose samples are read ahead. `say` is called with messages about items that do not
+    fit into the context, and about inputs that samples lack."""
     check_names(run)
+    absent: list[Sequence[str]] = []
     with read_ahead(answers.split, run.config.data.workers):
-        yield from answers.rows(numbers)
-    for line in answers.split.skipped.shortened():
+        for group in answers.rows(numbers):
+            absent += [row["without"] for row in group if "without" in row and "without" not in run.tasks]
+            yield group
+    total = len(answers.split) if numbers is None else len(numbers)
+    for line in [*answers.split.skipped.shortened(), *absent_lines(run, absent, total)]:
         say(line)
 
 

@@ -312,11 +312,10 @@ def collator_of(
     """Returns the collator that chops samples and packs them into rows of `model.context` tokens. `columns` maps each
     input to its data column. `labels` are columns whose values are passed on without decoding. `dropout` is the share
     of training samples from which each input is dropped, by input, or `"any_number"`."""
-    encoder, all_needs = config.model.options["encoder"], config.wiring.needs.values()
+    encoder = config.model.options["encoder"]
     inputs = Inputs(
         columns=columns, labels=tuple(labels), encoded=config.wiring.encoded, too_long=config.data.too_long,
-        targets={name for needs in all_needs if not needs.refines for name in (*needs.inputs, *needs.supervised_at)},
-        dropout={} if isinstance(dropout, str) else dropout, any_number=dropout == "any_number",
+        targets=config.wiring.kept, dropout={} if isinstance(dropout, str) else dropout, any_number=dropout == "any_number",
     )  # fmt: skip
     return Collator(
         choppers=choppers, inputs=inputs, context=config.model.options["context"], axes=config.wiring.axes,

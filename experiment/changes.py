@@ -65,7 +65,7 @@ def read_changes(folder: Path) -> tuple[Change, ...]:
 
 def is_training_key(change: str) -> bool:
     """Returns whether the text KEY=VALUE names a key of `training` that can be changed, without its section."""
-    return change.partition("=")[0] in {*CHANGEABLE, *FREE} - {"workers"}
+    return change.partition("=")[0].partition(".")[0] in {*CHANGEABLE, *FREE} - {"workers"}
 
 
 def check_keys(keys: Iterable[str], folder: Path) -> None:

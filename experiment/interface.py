@@ -19,7 +19,7 @@ from .settings.config import load_config
 from .train import train as train_config
 
 
-def train(config: str | Path, **overrides: Any) -> dict[str, float]:
+def train(config: str | Path, *, accept_data: bool = False, **overrides: Any) -> dict[str, float]:
     """Train the configuration of a YAML file, as `chopmix train` does. A run that was stopped is continued; a run that
     is finished is not trained again. Returns the run's summary: `step`, `seconds` of training, and the last metrics,
     such as `val/loss`.
@@ -28,12 +28,13 @@ def train(config: str | Path, **overrides: Any) -> dict[str, float]:
 
     An override replaces a section of the YAML by a value. If the value is a mapping, it changes only the keys that it
     contains; a key may have dots (`{"encoder.depth": 2}`). The value None removes an input or a task
-    (`inputs={"sound": None}`).
+    (`inputs={"sound": None}`). `accept_data`: continues a run although an older version of chopmix computed the
+    fingerprints of its data by other rules.
 
     Raises ConfigError with all problems of the file and the overrides; RunError if the folder belongs to another
     configuration, or if another process trains in the folder; DataError for damaged data. After Ctrl-C or SIGTERM, the
     run is saved, and KeyboardInterrupt or SystemExit is raised."""
-    metrics, status = train_config(load_config(config, as_arguments(overrides)))
+    metrics, status = train_config(load_config(config, as_arguments(overrides)), accept_data=accept_data)
     if status == 128 + signal.SIGINT:
         raise KeyboardInterrupt
     if status:

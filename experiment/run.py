@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -47,7 +47,7 @@ from ..inference.generate import (
     stream_texts,
 )
 from ..inference.pages import draws, generated_rows, page
-from ..inference.predict import planned, pooled_vectors, predict
+from ..inference.predict import inputs_of_task, planned, pooled_vectors, predict, read_by
 from ..inference.report import read_calibration
 from ..inference.tracing import Trace, batch_of, traced
 from ..models.model import Model
@@ -92,6 +92,10 @@ class Run(TrainedModel):
     """The requested checkpoint: `best` or `last`."""
     precision: str = "float32"
     """`float32` or `bfloat16`: the precision in which the model computes (see `build.precision_of`)."""
+    training_samples: int = 0
+    """The number of training samples that were read up to the checkpoint; 0: unknown (an older or imported run)."""
+    training_inputs: Mapping[str, int] = field(default_factory=dict)
+    """The number of these samples with each input, by input."""
     missing: tuple[str, ...] = ()
     """The names of the parameters that the imported model directory lacked. These parameters are untrained."""
     processes: Processes = field(default_factory=Processes.alone, repr=False)
@@ -121,6 +125,11 @@ class Run(TrainedModel):
     def name(self) -> str:
         """The folder, checkpoint and step, for messages: `runs/quickstart, best checkpoint: step 900`."""
         return f"{name_of(self.folder)}, {self.which} checkpoint: step {self.step:,}"
+
+    def never_missing(self, names: Collection[str]) -> list[str]:
+        """Returns those of the inputs `names` that every training sample had, in the order of the model."""
+        counts, samples = self.training_inputs, self.training_samples
+        return [name for name in self.choppers if name in names and samples and counts.get(name) == samples]
 
     def check_heads(self) -> None:
         """Raises RunError if the imported model directory lacked the head of a task. The predictions of such a task
@@ -437,6 +446,7 @@ def open_run(folder: Path, which: str = "best", device: str = "auto", trust: Tru
     return Run(
         folder=folder, config=config, step=step, model=model.to(kind).eval(), tasks=tasks, choppers=choppers,
         which=which, precision=precision_of(folder, torch.device(kind)), missing=tuple(state.missing),
+        training_samples=state.samples, training_inputs=state.inputs,
     )  # fmt: skip
 
 
@@ -496,22 +506,9 @@ Sample = Mapping[str, Any]
 missing."""
 
 
-def inputs_of_task(run: Run, name: str) -> list[str]:
-    """Returns the inputs from which the task `name` predicts, in the order of the model. Inputs that tasks create from
-    other inputs are omitted. For a task that generates an item token by token, this item is omitted too, and also the
-    inputs after it that other tasks predict, since the task did not read them in training."""
-    task, order = run.tasks[name], list(run.choppers)
-    excluded = {input for other in run.tasks.values() for input in other.needs.makes}
-    if task.needs.generates:
-        predicted = {input for other in run.tasks.values() if not other.needs.refines for input in other.needs.inputs}
-        excluded |= {task.target} | (predicted & {*order[order.index(task.target) :]})
-        excluded -= {*task.needs.inputs} - {task.target}
-    return [input for input in order if input not in excluded]
-
-
 def readable(run: Run, tasks: Collection[str]) -> list[str]:
     """Returns the inputs that at least one of these tasks reads, in the order of the model."""
-    inputs = {input for name in tasks for input in inputs_of_task(run, name)}
+    inputs = {input for name in tasks for input in inputs_of_task(run.tasks, list(run.choppers), name)}
     return [input for input in run.choppers if input in inputs]
 
 
@@ -547,7 +544,7 @@ def report_missing(
     targets_by_lack: dict[tuple[str, str], list[str]] = {}
     for name in tasks:
         task = run.tasks[name]
-        inputs = [input for input in inputs_of_task(run, name) if input != task.target]
+        inputs = read_by(run.tasks, run.choppers, name)
         verb = "generated" if task.needs.generates or task.needs.refines else "predicted"
         lacking = Counter(", ".join(input for input in inputs if input not in sample) for sample in samples)
         for names, count in lacking.items():
@@ -556,6 +553,26 @@ def report_missing(
                 targets_by_lack.setdefault((share, f"{verb} without {names}"), []).append(repr(task.target))
     for (share, how), targets in targets_by_lack.items():
         say(f"{share}{', '.join(targets)} {'is' if len(targets) == 1 else 'are'} {how} (--input NAME=VALUE)")
+    if names := run.never_missing({name for sample in samples for name in readable(run, tasks) if name not in sample}):
+        say(unreliable(names))
+
+
+def unreliable(names: Sequence[str]) -> str:
+    """Returns a warning about absent inputs that no training sample lacked."""
+    plural = "were" if len(names) > 1 else "was"
+    return (
+        f"warning: {' and '.join(names)} {plural} present in every training sample, so predictions without "
+        f"{'them' if len(names) > 1 else 'it'} are not reliable (training.input_dropout trains for this case)"
+    )
+
+
+def absent_lines(run: Run, absent: Iterable[Sequence[str]], total: int) -> list[str]:
+    """Returns lines about the inputs that samples lack: `12 of 100 samples: predicted without sound`. `absent`: these
+    inputs for each sample that lacks any; `total`: the number of all samples."""
+    counts = Counter(tuple(names) for names in absent if names)
+    lines = [f"{count:,} of {total:,} samples: predicted without {', '.join(names)}" for names, count in counts.items()]
+    never = run.never_missing({name for names in counts for name in names})
+    return lines + ([unreliable(never)] if never else [])
 
 
 def memory_split(run: Run, samples: Samples, for_prediction: bool = True) -> SampleSplit:
@@ -706,7 +723,7 @@ def generating_task(run: Run, samples: Samples, target: str | None, say: Say) ->
     check_samples(run, names, [name])
     if task.needs.encoder and not names:
         raise RunError(f"{run.folder} generates {task.target!r} from its other inputs: set them (--input NAME=VALUE)")
-    inputs = inputs_of_task(run, name)
+    inputs = inputs_of_task(run.tasks, list(run.choppers), name)
     has_inputs = [present(samples, number, inputs) or [] for number in range(len(samples))]
     report_missing(run, has_inputs or [[]], [name], say)
     return name, task
@@ -780,7 +797,11 @@ def evaluated(
     with run.arithmetic(), read_ahead(data, run.config.data.workers):
         result = measured(run.model, run.tasks, data, rows=rows, inputs=inputs, by_sample=by_sample)
     result.check()
-    for line in data.skipped.lines():
+    expected = [
+        name for name in run.choppers if any(name in read_by(run.tasks, run.choppers, task) for task in run.tasks)
+    ]
+    absent = [[name for name in expected if name in names] for names in data.skipped.absent.values()]
+    for line in [*data.skipped.lines(), *absent_lines(run, absent if inputs is None else [], len(data))]:
         say_aside(line)
     return result
 
@@ -812,7 +833,9 @@ def traced_sample(run: Run, sample: Sample | str, task: str | None) -> Trace:
     run.check_heads()
     (sample,) = as_samples(sample)
     for name, other in run.tasks.items():
-        read = {input: sample[input] for input in inputs_of_task(run, name) if input in sample}
+        read = {
+            input: sample[input] for input in inputs_of_task(run.tasks, list(run.choppers), name) if input in sample
+        }
         if other.needs.generates and sample.get(other.target) is None and read:
             sample = {**sample, other.target: run.generate(inputs=read, target=other.target)}
     split = memory_split(run, as_samples(sample), for_prediction=False)

@@ -28,6 +28,7 @@ from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from ..training import checkpoints as checkpoint
 from ..training.checkpoints import State
+from ..training.early_stop import EarlyStop, still_stops
 from .build import save_learned
 from .settings.config import Config, load_run_config, write_config
 
@@ -243,17 +244,21 @@ def check_links(folder: Path) -> None:
                 raise RunError(f"{path} is a link that leads out of the run's folder; replace it by a copy")
 
 
-def summary_of(folder: Path, steps: int) -> dict[str, Any] | None:
-    """Returns the content of `summary.json` if the run is finished, at the step `steps` or by early stopping; otherwise
-    None. Raises CheckpointError if a file is damaged.
+def summary_of(
+    folder: Path, steps: int, stop: EarlyStop | None = None, best: str | None = None
+) -> dict[str, Any] | None:
+    """Returns the content of `summary.json` if the run is finished, at the step `steps` or by early stopping with the
+    setting `stop` (see `still_stops`); otherwise None. Raises CheckpointError if a file is damaged.
 
         {"step": 900, "seconds": 78.2, "val/loss": 0.1, "last": {"val/loss": 0.12}, "best_step": 700}
     """
     file, last = folder / "summary.json", checkpoint.read_step(folder, "last")
     if last is None or not os.path.exists(file):
         return None
-    if last != steps and not checkpoint.read_state(folder, last).stopped_early:
-        return None
+    if last != steps:
+        state = checkpoint.read_state(folder, last)
+        if not (state.stopped_early and still_stops(state.patience, stop, best)):
+            return None
     try:
         summary = read_record(file, Summary).root
     except DataError as error:

@@ -62,7 +62,7 @@ def train_several(options: argparse.Namespace, train: Train, trust: Trust = NOTH
     """Train every combination of the swept values with every seed and fold, then print the figures, those of the best
     combination first. The result of each run is kept in `sweep.json` and `sweep.csv`. Returns the exit status; if a run
     has another status than 0, no more runs are trained. `options` has the attributes `config`, `overrides`, `seeds`,
-    `sweep`, `folds`, `inner`, `group`, `stratify`, `jobs`, `trust` and `remote`. Raises RunError if `seeds` or `sweep`
+    `sweep`, `folds`, `inner`, `group`, `stratify`, `jobs`, `trust`, `remote` and `accept_data`. Raises RunError if `seeds` or `sweep`
     does not have the required form, if a column is named without `folds`, or if the samples of a fold would end the
     training."""
     base = load_config(options.config, options.overrides, trust)
@@ -124,7 +124,8 @@ def planned_runs(
     """Yields all runs: for each setting, each seed and each fold."""
     division = division_of(options)
     folds = range(options.folds) if options.folds else [None]
-    trusted = [f"--{name}={value}" for name in ("trust", "remote") for value in getattr(options, name)]
+    flags = [f"--{name}={value}" for name in ("trust", "remote") for value in getattr(options, name)]
+    flags += ["--accept-data"] * options.accept_data
     for setting, seed, fold in itertools.product(settings_of(options.sweep or ()), seeds, folds):
         folder = folder_of(base.out, setting, seed if options.seeds else None, fold)
         of_fold = [] if fold is None else [*division, f"data.split.fold={fold}"]
@@ -132,7 +133,7 @@ def planned_runs(
         config = load_config(options.config, overrides, trust)
         if fold is not None:
             check_stop(config)
-        yield Planned(setting, seed, fold, config, [str(options.config), *overrides, *trusted])
+        yield Planned(setting, seed, fold, config, [str(options.config), *overrides, *flags])
 
 
 def print_all(options: argparse.Namespace, base: Config, runs: Sequence[Planned], trust: Trust) -> None:

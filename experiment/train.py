@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +17,7 @@ from pydantic import Field
 
 from ..data.base import Dataset
 from ..data.feed import Thread, Workers
+from ..data.fingerprint import VERSION as FINGERPRINT_VERSION
 from ..data.loader import Loader
 from ..data.processes import Processes
 from ..data.split import Split
@@ -29,6 +31,7 @@ from ..tokenizers.base import Chopper
 from ..training import checkpoints as checkpoint
 from ..training.accounting import Costs
 from ..training.checkpoints import CheckpointError, NotFiniteError, Saver, State
+from ..training.early_stop import still_stops
 from ..training.ema import Ema
 from ..training.evaluation import Evaluations, result_of
 from ..training.log import Log, MetricsFile, Progress, duration
@@ -69,11 +72,11 @@ from .settings.config import Config
 from .transfer import take_assets, take_weights
 
 
-def train(config: Config, requested: Collection[str] = ()) -> tuple[dict[str, float], int]:
+def train(config: Config, requested: Collection[str] = (), accept_data: bool = False) -> tuple[dict[str, float], int]:
     """Train one run, or continue it. `requested` are the keys of settings that may differ from those of the run (see
-    `changes.py`). Returns (summary, status): the run's summary (`step`, `seconds`, metrics) and the
-    exit status, 0, or 130 (SIGINT) or 143 (SIGTERM) if the run was stopped by a signal. A finished run is not trained
-    again.
+    `changes.py`). `accept_data`: continue a run although an older version of chopmix computed the fingerprints of its
+    data by other rules. Returns (summary, status): the run's summary (`step`, `seconds`, metrics) and the exit status,
+    0, or 130 (SIGINT) or 143 (SIGTERM) if the run was stopped by a signal. A finished run is not trained again.
 
     During training the run's folder is locked: a second process that tries to train in this folder raises LockedError
     and changes nothing. Raises RunError if the folder belongs to another configuration, OSError if the folder or its
@@ -90,16 +93,26 @@ def train(config: Config, requested: Collection[str] = ()) -> tuple[dict[str, fl
             prepare_run(config, folder, partial(note_change, requested=requested))
             moved_back(folder)
         config = with_steps(config, processes, progress)
-        summary = processes.broadcast(summary_of(folder, config.training.steps) if processes.is_first else None)
+        steps, stop, best = config.training.steps, config.training.stop, config.checkpoints.best
+        summary = processes.broadcast(summary_of(folder, steps, stop, best) if processes.is_first else None)
         if summary is not None:
             if processes.is_first:
-                metric = config.checkpoints.best or "val/loss"
-                value = f"; {metric} {summary[metric]:.4f}" if metric in summary else ""
-                length = f" in {duration(summary['seconds'])}" if "seconds" in summary else ""
-                progress.say(f"{folder} is finished: {summary['step']:,} steps{length}{value}")
+                progress.say(finished_line(folder, summary, config))
             return summary, 0
         experiment = assemble(config, processes, progress, check)
+        experiment.accepts_data = accept_data
         return summarize(experiment, fit(experiment))
+
+
+def finished_line(folder: Path, summary: Mapping[str, Any], config: Config) -> str:
+    """Returns a sentence that a run is finished, for a repeated command."""
+    metric = config.checkpoints.best or "val/loss"
+    value = f"; {metric} {summary[metric]:.4f}" if metric in summary else ""
+    length = f" in {duration(summary['seconds'])}" if "seconds" in summary else ""
+    line = f"{folder} is finished: {summary['step']:,} steps{length}{value}"
+    if summary["step"] == config.training.steps:
+        return line
+    return f"{line}. It stopped early; to continue it, use training.stop=null or a larger training.stop.patience"
 
 
 @dataclass(frozen=True)
@@ -215,7 +228,7 @@ def build_saver(config: Config, data: OpenedData, writes: bool, check: Callable[
         folder=Path(config.out), writes=writes, every=settings.every, steps=config.training.steps, keep=settings.keep,
         average=settings.average, best=settings.best, check=check,
         known={"vocabularies": fingerprints(data.choppers), "data": data.contents, "torch": torch.__version__,
-               "threads": torch.get_num_threads()},
+               "fingerprint_version": FINGERPRINT_VERSION, "threads": torch.get_num_threads()},
     )  # fmt: skip
 
 
@@ -247,6 +260,8 @@ class Experiment:
     """The precision of the run, and whether its model is compiled."""
     data: OpenedData
     trainer: Trainer
+    accepts_data: bool = False
+    """Whether a run is continued although the fingerprints of its data have an older version (`--accept-data`)."""
 
     @property
     def folder(self) -> Path:
@@ -309,6 +324,10 @@ def fit(experiment: Experiment) -> dict[str, Any]:
                     return metrics | end_training(experiment) if trainer.step == trainer.steps else metrics
             except NotFiniteError as error:
                 state = roll_back(experiment, error)
+            except (KeyboardInterrupt, SystemExit):
+                if trainer.step == trainer.steps:
+                    experiment.say(f"stopped {experiment.folder} after its last step; the same command finishes it")
+                raise
 
 
 def preflight(experiment: Experiment) -> None:
@@ -405,30 +424,50 @@ def load(experiment: Experiment, step: int) -> State:
     }
     if not processes.is_first:
         experiment.model.load_state_dict(parts["model"])
-    contents = experiment.data.contents
-    if state.data != contents:
-        changed = ", ".join(name for name, source in contents.items() if state.data.get(name) != source)
-        raise RunError(f"{folder}: the data ({changed}) changed since step {step}; start again with another out=")
+    check_data(experiment, step, state)
     learner.optimizer.load(parts["optimizer"])
-    if state.averaged and step == trainer.steps:
+    restore_state(experiment, step, state)
+    if trainer.averaged:
         learner.averages = Ema(experiment.model, 0.0)
     if learner.averages and parts["ema"]:
         learner.averages.load(parts["ema"])
-    restore_state(experiment, step, state)
     return state
+
+
+def check_data(experiment: Experiment, step: int, state: State) -> None:
+    """Raises RunError if the data are not those of the checkpoint of a step, or if that is unknown because an older
+    version of chopmix wrote it, unless the user accepts the data."""
+    folder, contents = experiment.folder, experiment.data.contents
+    if state.data == contents:
+        return
+    changed = ", ".join(name for name, source in contents.items() if state.data.get(name) != source)
+    if state.fingerprint_version >= FINGERPRINT_VERSION:
+        raise RunError(
+            f"{folder}: the data ({changed}) changed since step {step}; to train its weights on the new data, start a run "
+            f"with from={folder} out=OTHER"
+        )
+    if not experiment.accepts_data:
+        raise RunError(
+            f"{folder}: whether the data ({changed}) changed since step {step} is unknown, because an older version of "
+            "chopmix computed their fingerprints by other rules; if they are the same, continue with --accept-data"
+        )
+    experiment.say(f"the data ({changed}) are accepted as those of step {step:,}")
 
 
 def restore_state(experiment: Experiment, step: int, state: State) -> None:
     """Set the trainer, its log and its loader to the step and state of a checkpoint."""
     trainer = experiment.trainer
     trainer.step, trainer.evaluated, trainer.patience = step, state.evaluated, state.patience
-    if state.stopped_early:
+    if state.stopped_early and still_stops(state.patience, trainer.early_stop, trainer.saver.best):
         trainer.end_at_current_step()
     at_end = step == trainer.steps
     trainer.best = state.best if state.best and state.best.metric == trainer.saver.best else None
     trainer.finished, trainer.averaged = state.finished and at_end, state.averaged and at_end
     trainer.log.resume(state.seconds, state.unreported)
     trainer.loader.skipped = list(state.skipped)
+    trainer.loader.samples, trainer.loader.inputs = 0, Counter()
+    if experiment.processes.is_first:
+        trainer.loader.samples, trainer.loader.inputs = state.samples, Counter(state.inputs)
     trainer.loader.forget()
     # int() rejects longer numbers.
     bad_samples = {int(n): reason for n, reason in state.bad.items() if n.isdecimal() and len(n) < 16}
@@ -499,8 +538,9 @@ def end_training(experiment: Experiment) -> dict[str, Any]:
     """Finish a run at its last step and return the metrics of its summary: those of the best checkpoint, which
     `predict` and `evaluate` load, and as `last` those of the last step. Averages the newest checkpoints (with
     `checkpoints.average`), evaluates, runs the evaluators of the end, and saves. Work that was done before the run was
-    stopped is not repeated."""
+    stopped is not repeated. The first Ctrl-C or SIGTERM ends the process."""
     trainer, config = experiment.trainer, experiment.config
+    trainer.stop.steps_done()
     if config.checkpoints.average and not trainer.averaged:
         average_last(experiment)
     if trainer.evaluated < trainer.step:
@@ -532,11 +572,19 @@ def average_last(experiment: Experiment) -> None:
     mean: dict[str, torch.Tensor] = {}
     if processes.is_first:
         state_dicts = [checkpoint.read_part(folder, step, "model") for step in newest]
-        mean = {name: torch.stack([state_dict[name] for state_dict in state_dicts]).mean(0) for name in state_dicts[0]}
+        mean = {name: mean_of([state_dict[name] for state_dict in state_dicts]) for name in state_dicts[0]}
     trainer.learner.averages = Ema(experiment.model, 0.0)
     trainer.learner.averages.load(processes.broadcast_tensors(mean if processes.is_first else None))
     experiment.say(f"averaged the weights of steps {', '.join(map(str, newest))}")
     trainer.best, trainer.evaluated, trainer.averaged = None, -1, True
+
+
+def mean_of(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Returns the mean of tensors of the same shape; the last tensor, bit for bit, if all are equal (frozen weights) or
+    hold integers."""
+    last = tensors[-1]
+    is_constant = not last.is_floating_point() or all(torch.equal(tensor, last) for tensor in tensors)
+    return last if is_constant else torch.stack(list(tensors)).mean(0)
 
 
 def evaluate_at_end(experiment: Experiment) -> dict[str, float]:

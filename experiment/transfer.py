@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..models.layers.positions import LearnedGrid, interpolated
+from ..models.layers.positions import Learned, LearnedGrid, interpolated
 from ..models.model import Model
 from ..tokenizers.base import Part, Role
 from ..training import checkpoints as checkpoint
@@ -53,7 +53,7 @@ def kind(part: Part) -> tuple:
 def take_weights(model: Model, config: Config) -> str:
     """Copy into the model every tensor that has the same name and shape in the best checkpoint of the source run.
     Averaged weights are used if the checkpoint has them. Learned positions of grids are first interpolated to the new
-    grid size.
+    grid size. Of tables of learned positions with another length, the rows that both runs have are copied.
 
     Returns a sentence that lists the copied tensors, the tensors with another shape, those that only this model has,
     those that only the source run has, and the settings with which the same weights compute something else. Raises
@@ -64,6 +64,7 @@ def take_weights(model: Model, config: Config) -> str:
     stored = checkpoint.read_part(source, step, "model") | checkpoint.read_part(source, step, "ema")
     weights = model.state_dict()
     resized = resize_positions(model, source, source_config, stored)
+    extended = fit_positions(model, stored)
     copied = [name for name, value in weights.items() if name in stored and stored[name].shape == value.shape]
     matrices = [name for name in weights if name in stored and name.startswith("cores.") and weights[name].dim() == 2]
     if matrices and not set(matrices) & set(copied):
@@ -76,6 +77,7 @@ def take_weights(model: Model, config: Config) -> str:
     reshaped = [f"{name} {tuple(stored[name].shape)} is {tuple(weights[name].shape)} in this run" for name in changed]
     groups = {
         "interpolated to another size": resized,
+        "copied in part": extended,
         "differ in shape (keep their initial values)": reshaped,
         "new (keep their initial values)": [name for name in weights if name not in stored],
         "not used": [name for name in stored if name not in weights],
@@ -133,6 +135,23 @@ def same_value(old: Any, new: Any) -> bool:
         if isinstance(values, list | tuple) and isinstance(number, int | float):
             return all(value == number for value in values)
     return old == new
+
+
+def fit_positions(model: Model, source_weights: dict[str, torch.Tensor]) -> list[str]:
+    """Fit the source run's tables of learned positions to the lengths of this model: of a longer table the first rows are
+    used, a shorter one is extended by the initial values of this model. Changes `source_weights` in place. Returns a line
+    for each changed tensor: `<tensor> 64 of 128 rows`."""
+    changed = []
+    for name, module in model.named_modules():
+        stored = source_weights.get(key := f"{name}.table.weight")
+        if not isinstance(module, Learned) or stored is None or stored.dim() != 2:
+            continue
+        table = module.table.weight
+        if stored.shape[1] == table.shape[1] and len(stored) != len(table):
+            rows = min(len(stored), len(table))
+            source_weights[key] = torch.cat([stored[:rows].to(table), table[rows:]])
+            changed.append(f"{key} {rows:,} of {len(table):,} rows")
+    return changed
 
 
 def resize_positions(model: Model, source: Path, config: Config, source_weights: dict[str, torch.Tensor]) -> list[str]:

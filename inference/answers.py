@@ -3,7 +3,7 @@
 {"key": "cat/1.jpg", "kind": {"class": "cat", "probabilities": {...}}, "targets": {"label": "cat"}}
 {"key": "cat/2.jpg", "targets": {"label": "cat"}, "error": "image: cat/2.jpg is cut short"}
 
-An evaluation adds `loss`, the loss of each task, and `group`, the value of the column `data.split.group`. The rows of
+A sample that lacks inputs has `"without": ["sound"]`. An evaluation adds `loss`, the loss of each task, and `group`, the value of the column `data.split.group`. The rows of
 several folds begin with `seed` and `fold`.
 """
 
@@ -27,7 +27,7 @@ from .evaluator import TrainedModel
 from .generate import Generating
 from .predict import stream_predictions
 
-RESERVED = ("seed", "fold", "key", "group", "loss", "targets", "error")
+RESERVED = ("seed", "fold", "key", "group", "without", "loss", "targets", "error")
 """The columns of a row that are not the names of tasks."""
 ALWAYS = ("key", "targets", "error")
 """The columns that all versions of chopmix wrote. A run of an older version may have a task with the name of another

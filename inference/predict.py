@@ -38,14 +38,21 @@ def stream_predictions(
     how: Generating = Generating(),
 ) -> Iterator[dict[int, dict[str, Any]]]:  # fmt: skip
     """Yields the predictions for each of `parts`, the samples of one forward pass, by sample number. A prediction
-    contains the answer of each task by task name, `{"digit": {...}}`, or it is `{"error": reason}` for a sample that
-    cannot be read. Items are generated with the settings `how`. The answer is `{"text": ...}` for a generated text and
+    contains the answer of each task by task name, `{"digit": {...}}`, and `"without": [...]` if the sample lacks inputs
+    that the tasks read; or it is `{"error": reason}` for a sample that cannot be read. Items are generated with the settings `how`. The answer is `{"text": ...}` for a generated text and
     `{"ids": [...]}` for another generated item. Samples are read ahead (`SampleSplit.answers`) and not kept."""
     tasks = {name: prediction_copy(task) for name, task in tasks.items()}
     split, generator = replace(split, tasks=tasks), how.generator(model)
     generating = {name: task for name, task in tasks.items() if task.needs.generates}
     direct = [name for name in tasks if name not in generating]
+    expected = [name for name in split.choppers if any(name in read_by(tasks, split.choppers, task) for task in tasks)]
     parts, requested = tee(parts)
+
+    def without(number: int) -> dict[str, Any]:
+        absent = split.skipped.absent.pop(number, ())
+        names = [name for name in expected if name in absent]
+        return {"without": names} if names and "without" not in tasks else {}
+
     batches = split.answers(Request(indices=part, tasks=direct) for part in requested) if direct else repeat([])
     for part, batches_of_part in zip(parts, batches):
         answers: dict[int, dict[str, Any]] = {index.number: {} for index in part}
@@ -57,9 +64,27 @@ def stream_predictions(
                 for number, answer in of_task.items():
                     answers[number][name] = answer
         yield {
-            number: {name: by_task[name] for name in tasks if name in by_task} or {"error": split.skipped.bad[number]}
-            for number, by_task in answers.items()
-        }
+            number: {name: by_task[name] for name in tasks if name in by_task} | without(number) if by_task
+            else {"error": split.skipped.bad[number]} for number, by_task in answers.items()
+        }  # fmt: skip
+
+
+def inputs_of_task(tasks: Mapping[str, Task], order: Sequence[str], name: str) -> list[str]:
+    """Returns the inputs from which the task `name` predicts, in the order of the model (`order`). Inputs that tasks
+    create from other inputs are omitted. For a task that generates an item token by token, this item is omitted too, and
+    also the inputs after it that other tasks predict, since the task did not read them in training."""
+    task = tasks[name]
+    excluded = {input for other in tasks.values() for input in other.needs.makes}
+    if task.needs.generates:
+        predicted = {input for other in tasks.values() if not other.needs.refines for input in other.needs.inputs}
+        excluded |= {task.target} | (predicted & {*list(order)[list(order).index(task.target) :]})
+        excluded -= {*task.needs.inputs} - {task.target}
+    return [input for input in order if input not in excluded]
+
+
+def read_by(tasks: Mapping[str, Task], order: Iterable[str], name: str) -> list[str]:
+    """Returns the result of `inputs_of_task` without the target of the task."""
+    return [input for input in inputs_of_task(tasks, list(order), name) if input != tasks[name].target]
 
 
 def answer_of(task: Task, ids: list[int], how: Generating) -> dict[str, Any]:

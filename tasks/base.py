@@ -238,7 +238,11 @@ class Needs:
     """The inputs that contain the target, or from which the task reads the answer (CTC). Input dropout never drops
     these inputs, unless the task `refines`."""
     supervised_at: tuple[str, ...] = ()
-    """Further inputs that input dropout never drops, because the supervised slots are at their tokens."""
+    """Further inputs that the targets are computed from: the supervised slots are at their tokens, or the targets are
+    relative to their values. Input dropout never drops them, unless `at_is_optional`."""
+    at_is_optional: bool = False
+    """Whether a sample without the inputs `supervised_at` only has no target. Input dropout may then drop them if
+    another task reads the sample without them."""
     makes: tuple[str, ...] = ()
     """The inputs that the task creates from other inputs. No data set contains them."""
     generates: bool = False
@@ -480,6 +484,17 @@ class Wiring:
             sets = [{names[number - 1] for number in bound if number} for bound in bounds if bound is not None]
             ahead |= min(sets, key=len) if sets else set(() if user_defined_graphs(text) else names)
         return frozenset(ahead)
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The inputs that input dropout never drops (see `Needs`)."""
+        kept = set[str]()
+        needs = [each for each in self.needs.values() if not each.refines]
+        for each in needs:
+            others = [{*other.inputs, *other.supervised_at} for other in self.needs.values() if other is not each]
+            optional = {n for n in each.supervised_at if each.at_is_optional and any(n not in of for of in others)}
+            kept |= {*each.inputs, *each.supervised_at} - (optional - {*each.inputs})
+        return frozenset(kept)
 
     @property
     def made(self) -> set[str]:

@@ -98,7 +98,7 @@ class Forecast(Task):
 
     @property
     def needs(self) -> Needs:
-        return Needs(columns={self.target: self.check}, supervised_at=(self.input,))
+        return Needs(columns={self.target: self.check}, supervised_at=(self.input,), at_is_optional=True)
 
     def problems(self, name, wiring):
         if self.input not in wiring.inputs:

@@ -262,7 +262,8 @@ class SensorChopper(Chopper):
         if not len(mean) == len(scale) == len(self.names):
             lengths = f"{len(mean)} and {len(scale)} numbers"
             raise DataError(f"{file}: it contains {lengths}, but there are {len(self.names)} channels")
-        by_channel = {"mean": dict(zip(self.names, mean)), "scale": dict(zip(self.names, scale))}
+        stored_values = {"mean": dict(zip(self.names, mean)), "scale": dict(zip(self.names, scale))}
+        by_channel = {option: values | self.by_channel(option) for option, values in stored_values.items()}
         return replace(self, **by_channel, interval=interval, is_old=is_old)
 
     @property

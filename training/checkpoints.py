@@ -114,12 +114,18 @@ class State(Formatted):
     skipped: list[tuple[Step, Annotated[int, Field(ge=1)]]] = []
     """Pairs (step, count). At this step, `count` global batches were skipped, because with these batches the loss or
     the weights became infinite or NaN. From this step on, the number of the global batch is higher by `count`."""
+    samples: Annotated[int, Field(ge=0)] = 0
+    """The number of training samples that were read so far (a sample that was read twice counts twice)."""
+    inputs: dict[str, int] = {}
+    """The number of these samples with each input, by input."""
     bad: dict[str, str] = {}
     """Maps each training sample that could not be used so far to the reason: `{"17": "image: a.png is cut short"}`."""
     vocabularies: dict[str, str] = {}
     """Maps each input to the fingerprint of its vocabulary, or of the trained run that its tokenizer uses."""
     data: dict[str, str] = {}
     """Maps each split to the fingerprint of its data. The fingerprints must not change when a run is resumed."""
+    fingerprint_version: int = 1
+    """The version of the rules by which these fingerprints were computed (`data/fingerprint.py`)."""
     torch: str = ""
     """The version of torch that wrote the checkpoint."""
     threads: int = 0

@@ -32,9 +32,26 @@ class Patience(Record):
     """The best score so far; smaller is better. None: no finite score yet."""
     waited: int = 0
     """The number of evaluations since the best one."""
+    metric: str | None = None
+    """The metric of the evaluations; None: unknown."""
+    improvement: FiniteFloat = 0.0
+    """The difference that counted as an improvement."""
 
-    def after(self, score: float, improvement: float) -> Patience:
+    def by(self, metric: str, improvement: float) -> Patience:
+        """Returns the record for evaluations by this metric and improvement. It begins anew if the earlier evaluations
+        had others."""
+        if self.metric is None or (self.metric, self.improvement) == (metric, improvement):
+            return self.model_copy(update={"metric": metric, "improvement": improvement})
+        return Patience(metric=metric, improvement=improvement)
+
+    def after(self, score: float) -> Patience:
         """Returns the record after one more evaluation. A score that is not finite is no improvement."""
-        if isfinite(score) and (self.best is None or score < self.best - improvement):
-            return Patience(best=score, waited=0)
-        return Patience(best=self.best, waited=self.waited + 1)
+        is_better = isfinite(score) and (self.best is None or score < self.best - self.improvement)
+        return self.model_copy(update={"best": score, "waited": 0} if is_better else {"waited": self.waited + 1})
+
+
+def still_stops(patience: Patience, stop: EarlyStop | None, best: str | None) -> bool:
+    """Returns whether a run that stopped early with the record `patience` would also stop with the setting `stop`.
+    `best` is the metric `checkpoints.best`."""
+    name = stop and (stop.metric or best)
+    return bool(stop and name) and patience.by(name, stop.improvement).waited >= stop.patience

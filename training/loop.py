@@ -133,8 +133,8 @@ class Trainer:
             first = loss if self.step == 0 else first
             self.log.add(loss)
             self.step += 1
-            evaluates, saves = self.must_evaluate(), self.due(self.every.save)
-            if evaluates or saves or self.due(self.every.log):
+            evaluates = self.must_evaluate()
+            if evaluates or self.due(self.every.save) or self.due(self.every.log):
                 self.log.report(self.step, self.learner.optimizer.figures())  # waits for the device
                 if first is not None:
                     self.warn_above_chance(first)
@@ -142,7 +142,7 @@ class Trainer:
                 self.loader.split.skipped.bad.check(self.learner.processes)
                 if evaluates and not self.stop.requested(self.learner.processes):
                     metrics = self.evaluate_saving_on_error()
-                if saves:
+                if self.due(self.every.save):  # also if early stopping has made this step the last one
                     self.save()
                 self.log.start_clock()
         if self.step < self.steps:
@@ -231,7 +231,7 @@ class Trainer:
         name = early_stop.metric or self.saver.best
         if name is None or name not in metrics:
             raise ValueError(f"training.stop.metric is {name!r}; measured: {', '.join(metrics)}")
-        self.patience = self.patience.after(self.score(name, metrics), early_stop.improvement)
+        self.patience = self.patience.by(name, early_stop.improvement).after(self.score(name, metrics))
         if self.patience.waited >= early_stop.patience:
             self.log.say(f"step {self.step:,}: {name} has not improved for {self.patience.waited} evaluations: stop")
             self.end_at_current_step()
@@ -265,6 +265,7 @@ class Trainer:
         NotFiniteError, in all processes, if a tensor of the model or of the optimizer is not finite."""
         learner, log = self.learner, self.log
         if self.step:
+            samples, inputs = self.loader.everywhere()
             state = {
                 "seconds": log.seconds,
                 "best": self.best.model_dump() if self.best else None,
@@ -276,6 +277,8 @@ class Trainer:
                 "records": log.record.lines_of(self.step),
                 "unreported": log.unreported.model_dump(),
                 "skipped": self.loader.skipped,
+                "samples": samples,
+                "inputs": inputs,
                 "bad": dict(self.loader.split.skipped.everywhere(learner.processes).bad),
             }
             tensors = {"model": learner.model.state_dict(), "optimizer": learner.optimizer.state()}

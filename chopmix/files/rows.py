@@ -45,11 +45,13 @@ def flat(row: Row, vectors: Collection[str] = (), prefix: str = "") -> dict[str,
     """Returns a row without mappings: `{"a": {"b": 1}}` becomes `{"a.b": 1}`. A mapping that contains only `error`
     becomes a part of the column `error`: `{"text": {"error": "it is missing"}}` becomes `{"error": "text: it is
     missing"}`. `vectors` are the columns whose lists become one column per number: `{"a.b": [7, 8]}` becomes `{"a.b.0":
-    7, "a.b.1": 8}`."""
+    7, "a.b.1": 8}`. The list in the column `without` becomes a text: `["image", "sound"]` becomes `"image, sound"`."""
     values: dict[str, Any] = {}
     for name, value in row.items():
         column = prefix + name
-        if column in vectors and isinstance(value, list):
+        if column == "without" and isinstance(value, list):
+            values[column] = ", ".join(value)
+        elif column in vectors and isinstance(value, list):
             values |= {f"{column}.{number}": each for number, each in enumerate(value)}
         elif not isinstance(value, dict):
             values[column] = value
@@ -64,7 +66,7 @@ def flat(row: Row, vectors: Collection[str] = (), prefix: str = "") -> dict[str,
 def row_file(path: Path, vectors: Collection[str] = (), errors: bool = True) -> Iterator[Write]:
     """Returns a context with a function that writes a list of rows. The file appears under its name when the context
     ends without an exception. A CSV or parquet file has the columns of its first FIRST rows, and with `errors` the
-    column `error`. For `vectors` see `flat`. Raises DataError if `path` has none of the ENDINGS,
+    columns `without` and `error`. For `vectors` see `flat`. Raises DataError if `path` has none of the ENDINGS,
     if parquet is not available, if a later row has a further column, or, for parquet, a value of another type; and
     OSError if the file cannot be written."""
     ending = ending_of(path)
@@ -96,7 +98,8 @@ class CsvTable:
     """Writes rows to an open CSV file. Lists are written as JSON."""
 
     def __init__(self, path: Path, file: Any, vectors: Collection[str], errors: bool):
-        self.path, self.file, self.vectors, self.errors = path, file, vectors, ["error"] * errors
+        self.path, self.file, self.vectors = path, file, vectors
+        self.ends = ["without", "error"] if errors else []
         self.first: list[dict[str, Any]] | None = []
         self.columns: list[str] = []
 
@@ -126,7 +129,7 @@ class CsvTable:
 
     def begin(self) -> None:
         rows, self.first = self.first or [], None
-        self.columns = [*dict.fromkeys(name for row in rows for name in row if name != "error"), *self.errors]
+        self.columns = [*dict.fromkeys(name for row in rows for name in row if name not in self.ends), *self.ends]
         self.head(rows)
         self.put(rows)
 

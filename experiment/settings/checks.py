@@ -76,10 +76,13 @@ def training_sizes(training: Training) -> Problems:
     sizes = "steps", "tokens_per_step", "samples_per_step", "rows_per_micro_batch"
     yield from at_least("training", vars(training), *sizes, least=1)
     if (training.tokens_per_step is None) == (training.samples_per_step is None):
-        message = (
-            "needs either 'tokens_per_step' (of a text corpus, or of samples of similar length) or 'samples_per_step'"
+        has = "has both" if training.samples_per_step is not None else "needs"
+        end = "; set one of them to null" if training.samples_per_step is not None else ""
+        yield (
+            ("training",),
+            f"{has} 'tokens_per_step' (of a text corpus, or of samples of similar length) "
+            f"{'and' if end else 'or'} 'samples_per_step'{end}",
         )
-        yield ("training",), message
     yield from at_least("training", vars(training), "seed", least=0)
     if training.ema is not None and not 0 < training.ema < 1:
         yield ("training", "ema"), f"must be between 0 and 1, not {training.ema}; null: no average"
@@ -483,6 +486,18 @@ def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training
     for name in data.columns:
         if name not in inputs:
             yield ("data", "columns", name), f"no input is named {name!r}{nearest(name, inputs)}"
+
+
+def shares_have_an_effect(wiring: Wiring, training: Training) -> Problems:
+    """The shares of `training.input_dropout` for named inputs have an effect. Configurations of runs are not checked."""
+    shares = training.input_dropout if isinstance(training.input_dropout, dict) else {}
+    for name in [name for name, share in shares.items() if share]:
+        tasks = [task for task, needs in wiring.needs.items() if name in (*needs.inputs, *needs.supervised_at)]
+        if name in wiring.kept:
+            reason = f"the input {name!r} is never dropped, because task {tasks[0]!r} needs it in each sample"
+            yield ("training", "input_dropout", name), f"{reason}; remove this share"
+        elif len(wiring.inputs) == 1:
+            yield ("training", "input_dropout", name), "the only input is never dropped; remove this share"
 
 
 def steps_are_rows(

@@ -26,7 +26,7 @@ from ...models.attention.grammar import user_defined_graphs
 from ...tasks.base import Wiring
 from ...tokenizers.base import Part
 from ...training.checkpoints import FORMAT, other_format
-from .checks import cross_problems, holds_samples
+from .checks import cross_problems, holds_samples, shares_have_an_effect
 from .document import ConfigError, Document, Problem, Where, dumped
 from .hints import nearest, shown
 from .registry import refusal, registry_of, trusting
@@ -63,8 +63,8 @@ class Config:
     wiring: Wiring
     """Facts that follow from the configuration alone, such as the column of each input."""
     nested: Trust
-    """The modules and hosts that the runs named by this configuration may use: the modules of `trust`, and the hosts
-    that the user allows with `--remote`."""
+    """The modules and hosts that the runs named by this configuration may use: the modules of `trust`, and what the user
+    allows with `--trust` and `--remote`."""
     run_folder: Path | None = None
     """The folder of the run whose `config.yaml` was read; None if the configuration was read from any other file."""
 
@@ -125,7 +125,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = 
         if name in RESERVED:
             reason = f"{name!r} is the name of a column of the predictions ({', '.join(RESERVED)}); rename the task"
             document.problems.append(Problem(("tasks", name), reason))
-    config = _resolve(document, trust if in_run or is_run_file else EVERYTHING, trust.hosts)
+    config = _resolve(document, trust if in_run or is_run_file else EVERYTHING, trust)
+    if not in_run and (problems := list(shares_have_an_effect(config.wiring, config.training))):
+        raise ConfigError(document.file, problems, document.lines)
     return replace(config, run_folder=folder if in_run and is_run_file else None)
 
 
@@ -181,10 +183,10 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _resolve(document: Document, trust: Trust, hosts: frozenset[str] = frozenset()) -> Config:
+def _resolve(document: Document, trust: Trust, of_runs: Trust = NOTHING) -> Config:
     """Returns the configuration of a document, which may name the modules and hosts that `trust` allows. If the user
     wrote the YAML file, `trust` is EVERYTHING; the runs that the file names may then use the modules that the file
-    names, and `hosts`."""
+    names, and the modules and hosts that `of_runs` allows."""
     with trusting(trust):
         values, shares, wiring = _values(document)
     path = Path(document.file)
@@ -195,7 +197,7 @@ def _resolve(document: Document, trust: Trust, hosts: frozenset[str] = frozenset
     nested = trust
     if trust == EVERYTHING:
         modules = frozenset(modules_in(resolved))
-        trust, nested = Trust(modules, EVERY), Trust(modules, hosts)
+        trust, nested = Trust(modules, EVERY), Trust(modules | of_runs.modules, of_runs.hosts)
     return Config(
         path=path, tree=resolved, from_run=from_run, out=out, wiring=wiring, trust=trust, nested=nested, **values
     )  # fmt: skip

@@ -147,6 +147,15 @@ def test_a_task_of_angles(folder, capsys):
     row = run.dataset().open("val")[0]
     (answer,) = run.predict([{"scan": row["scan"]}])
     assert abs((answer["heading"]["degrees"] - row["direction"] + 180) % 360 - 180) < 60
+    sections["tasks"] = {"heading": {"use": "regression", "target": "direction"}}
+    tree["tasks"] = sections["tasks"]
+    fine = folder / "fine.yaml"
+    fine.write_text(yaml.safe_dump(tree | {"out": str(folder / "fine"), "training": tree["training"] | {"steps": 1}}))
+    capsys.readouterr()
+    assert main(["train", str(fine), f"from={folder / 'run'}"]) == 2  # the source run names the module task
+    assert "add --trust task" in capsys.readouterr().err
+    assert main(["train", str(fine), f"from={folder / 'run'}", "--trust", "task"]) == 0
+    assert "copied" in capsys.readouterr().err
     options = [
         "training.steps=1",
         "training.input_dropout=0.5",

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
+import signal
+import time
 
 import pytest
 import torch
 from chopmix.commands.cli import main
+from chopmix.data.fingerprint import VERSION
+from chopmix.training.checkpoints import read_part, read_step
 from chopmix.training.early_stop import EarlyStop, Patience
 from chopmix.training.loop import Learner, Trainer
 from hypothesis import given
@@ -17,13 +23,13 @@ from ranks import train_together
 
 @given(scores=st.lists(st.floats(allow_nan=True), max_size=20), improvement=st.sampled_from([0.0, 0.5]))
 def test_patience_counts_the_evaluations_since_the_last_improvement(scores, improvement):
-    patience, best, waited = Patience(), math.inf, 0
+    patience, best, waited = Patience().by("val/loss", improvement), math.inf, 0
     for score in scores:
         if math.isfinite(score) and (best == math.inf or score < best - improvement):
             best, waited = score, 0
         else:
             waited += 1
-        patience = patience.after(score, improvement)
+        patience = patience.after(score)
         assert patience.waited == waited and (patience.best if patience.best is not None else math.inf) == best
         assert Patience.model_validate_json(patience.model_dump_json()) == patience
 
@@ -53,10 +59,149 @@ def test_a_run_stops_early_and_is_finished(tiny, capsys):
     again = tiny("again", **changes)
     assert main(["train", str(again), "checkpoints.every=6"]) == 0
     state = json.loads((file.parent / "runs/again/checkpoints/step-00000012/state.json").read_text())
-    assert state["stopped_early"] and state["patience"] == {"best": state["patience"]["best"], "waited": 2}
+    assert state["stopped_early"] and state["patience"]["waited"] == 2 and state["patience"]["metric"] == "val/loss"
     capsys.readouterr()
     assert main(["train", str(again), "training.stop.metric=val/speed", "out=" + str(folder.parent / "x")]) == 2
     assert "training.stop.metric is 'val/speed'; possible: val/loss" in capsys.readouterr().err
+
+
+STOPS = {"patience": 2, "improvement": 100.0}
+
+
+def same_weights(first, second) -> bool:
+    """Whether two runs have the same last weights and averages."""
+    for part in ("model", "ema"):
+        one, other = (read_part(folder, read_step(folder, "last"), part) for folder in (first, second))
+        if one.keys() != other.keys() or not all(torch.equal(value, other[name]) for name, value in one.items()):
+            return False
+    return True
+
+
+def evaluations(folder) -> list[dict]:
+    """The metrics of all evaluations of a run."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    plain = ({name: value for name, value in line.items() if name.startswith(("step", "val"))} for line in lines)
+    return [line for line in plain if len(line) > 1]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["training.stop.patience=4"], ["--change", "stop.patience=4"], ["training.stop=null"],
+     ["training.stop={metric: val/perplexity, patience: 50}"], ["training.stop={patience: 9}"],
+     ["training.stop.patience=4", "training.ema=0.9"]],
+)  # fmt: skip
+def test_a_run_that_stopped_early_continues_if_its_settings_no_longer_stop_it(tiny, capsys, more):
+    file = tiny("more", training={"steps": 24, "stop": STOPS}, evaluation={"every": 4, "report": False})
+    folder, constant = file.parent / "runs" / "more", [each for each in more if "ema" in each]
+    assert main(["train", str(file), *constant]) == 0
+    for longer in ([], ["training.steps=40"], ["training.stop.patience=1"]):
+        capsys.readouterr()
+        assert main(["train", str(file), *constant, *longer]) == 0
+        said = capsys.readouterr().err
+        assert "is finished: 12 steps" in said and "stopped early; to continue it, use training.stop=null" in said
+    assert main(["train", str(file), "training.steps=24", *more]) == 0
+    assert "resumed" in capsys.readouterr().err and json.loads((folder / "summary.json").read_text())["step"] > 12
+    whole = [each.removeprefix("stop.") if each == "--change" else each for each in more if each != "--change"]
+    whole = [f"training.{each}" if each.startswith("stop.") else each for each in whole]
+    assert main(["train", str(file), *whole, f"out={folder.parent / 'whole'}"]) == 0
+    assert same_weights(folder, folder.parent / "whole")
+    assert evaluations(folder) == evaluations(folder.parent / "whole")
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("at", ["average_last", "evaluate_at_end", "evaluate_saved"])
+def test_averages_of_a_run_that_stopped_early_survive_a_kill_and_a_continuation(tiny, monkeypatch, at):
+    options = {"training": {"steps": 24, "stop": STOPS}, "evaluation": {"every": 4, "report": False},
+               "checkpoints": {"every": 4, "average": 2}}  # fmt: skip
+    file = tiny("averages", **options)
+    folder, seen = file.parent / "runs" / "averages", []
+    assert main(["train", str(file), f"out={folder.parent / 'whole'}"]) == 0
+
+    def kill(experiment):
+        raise RuntimeError("killed")
+
+    def watch(experiment):
+        with experiment.trainer.learner.averaged():
+            seen.append({name: value.clone() for name, value in experiment.model.state_dict().items()})
+        return {}
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
+        patched.setattr(f"chopmix.experiment.train.{at}", kill)
+        main(["train", str(file)])
+    with monkeypatch.context() as patched:
+        patched.setattr("chopmix.experiment.train.evaluate_at_end", watch)
+        assert main(["train", str(file)]) == 0
+    assert same_weights(folder, folder.parent / "whole")
+    averaged = read_part(folder, 12, "ema")
+    assert len(seen) == (at != "evaluate_saved")  # the evaluators of the end had run
+    assert all(torch.equal(averaged.get(name, value), value) for each in seen for name, value in each.items())
+    for out in (folder, folder.parent / "whole2"):  # after the averaging
+        assert main(["train", str(file), "training.stop.patience=4", f"out={out}"]) == 0
+    assert same_weights(folder, folder.parent / "whole2") and read_step(folder, "last") == 20
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("at", ["last step", "evaluate_at_end", "write_page_of"])
+def test_a_signal_after_the_last_step_is_not_ignored(tiny, monkeypatch, capsys, number, status, at):
+    file = tiny("stopped", training={"steps": 6}, evaluation={"every": 4})
+    reached = []
+
+    def noted(*arguments):
+        reached.append(1)
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)  # the handler runs
+        return {}
+
+    with monkeypatch.context() as patched:
+        if at == "last step":
+            update = Trainer.update
+            patched.setattr(Trainer, "update", lambda trainer: (update(trainer), trainer.step == 5 and noted())[0])
+        else:
+            patched.setattr(f"chopmix.experiment.train.{at}", noted)
+        try:
+            ended = main(["train", str(file), "--seeds", "0,1"])
+        except SystemExit as error:
+            ended = error.code
+    assert ended == status and reached == [1]  # the second seed does not start
+    assert "after its last step; the same command finishes it" in capsys.readouterr().err
+    assert not (file.parent / "runs/stopped/seed-1").exists()
+    assert main(["train", str(file), "--seeds", "0,1"]) == 0
+    assert json.loads((file.parent / "runs/stopped/seed-0/summary.json").read_text())["step"] == 6
+
+
+def test_data_of_an_older_version_are_accepted_only_if_the_user_says_so(tiny, capsys):
+    file = tiny("older", training={"steps": 4})
+    assert main(["train", str(file)]) == 0
+    state = file.parent / "runs/older/checkpoints/step-00000004/state.json"
+    stored = json.loads(state.read_text())
+    assert stored["fingerprint_version"] == VERSION
+    old = {key: value for key, value in stored.items() if key != "fingerprint_version"}
+    state.write_text(json.dumps(old))
+    for changed, accepted, message in (
+        ({}, False, ""),  # the same fingerprints: nothing to accept
+        ({"train": "0" * 64}, False, "an older version of chopmix computed their fingerprints by other rules"),
+        ({"train": "0" * 64}, True, "the data (train) are accepted as those of step 4"),
+    ):
+        copy = shutil.copytree(file.parent / "runs/older", file.parent / f"runs/{accepted}{len(changed)}")
+        (copy / "checkpoints/step-00000004/state.json").write_text(json.dumps(old | {"data": stored["data"] | changed}))
+        capsys.readouterr()
+        command = ["train", str(file), "training.steps=5", f"out={copy}", *["--accept-data"] * accepted]
+        assert main(command) == (2 if changed and not accepted else 0)
+        assert message in capsys.readouterr().err
+    state.write_text(json.dumps(stored | {"data": stored["data"] | {"train": "0" * 64}}))
+    assert main(["train", str(file), "training.steps=5", "--accept-data"]) == 2
+    assert "the data (train) changed since step 4; to train its weights on the new data" in capsys.readouterr().err
+
+
+def test_frozen_weights_are_averaged_bit_for_bit(tiny):
+    options = {"training": {"steps": 9, "freeze": ["tokenizers", "blocks.0"]}, "evaluation": {"every": 9}}
+    file = tiny("frozen", **options, checkpoints={"every": 3, "average": 3, "keep": 3})
+    assert main(["train", str(file)]) == 0
+    folder = file.parent / "runs/frozen"
+    first, averaged = read_part(folder, 3, "model"), read_part(folder, 9, "ema")
+    same = [name for name, value in averaged.items() if torch.equal(value, first[name])]
+    assert same and len(same) < len(averaged)
+    assert {name for name in averaged if name.startswith(("tokenizers", "cores.main.blocks.0."))} == {*same}
 
 
 def test_epochs_become_steps(tiny, capsys):

@@ -66,7 +66,7 @@ class SpectrogramChopper(SoundChopper):
 
     def load(self, folder: Path, role: Role) -> SpectrogramChopper:
         saved = read_record(folder / "spectrogram.json", Statistics)
-        return replace(self, statistics=(saved.mean, saved.std))
+        return replace(self, statistics=self.statistics or (saved.mean, saved.std))
 
 
 class SpectrogramEmbedder(nn.Module):
