@@ -168,10 +168,10 @@ class Division:
 
 
 def values_of(samples: Samples, column: str, numbers: np.ndarray, purpose: str = "") -> list[Any]:
-    """Returns the values of a column for the samples with these numbers, as texts (see `as_text`), so that 1 and 1.0 are
-    the same group. For the `purpose` "order", texts of numbers are numbers, and other values are unchanged. For "order"
-    and "group", raises DataError if a sample has no value; otherwise such a sample has the value None. Raises DataError
-    for a value that is not a text or a number."""
+    """Returns the values of a column for the samples with these numbers, as texts (see `as_text`), so that 1 and 1.0
+    are the same group. For the `purpose` "order", texts of numbers are numbers, and other values are unchanged. For
+    "order" and "group", raises DataError if a sample has no value; otherwise such a sample has the value None. Raises
+    DataError for a value that is not a text or a number."""
     values = dict(samples.numbered(column))
     for number in numbers.tolist():
         if purpose and number not in values:

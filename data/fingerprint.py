@@ -15,8 +15,8 @@ from torch import Tensor
 from ..files.reading import DataError
 
 VERSION = 2
-"""The version of the fingerprints. It must be increased whenever the fingerprint of unchanged data changes, by this file
-or by a class of samples: a run of an older version then says so, instead of that its data changed."""
+"""The version of the fingerprints. It must be increased whenever the fingerprint of unchanged data changes, by this
+file or by a class of samples: a run of an older version then says so, instead of that its data changed."""
 CONTENT_LIMIT = 200 * 2**20
 """Files of at most this size in bytes (200 MiB) are hashed by name and content, larger files by name, size and
 modification time."""

@@ -315,7 +315,8 @@ def collator_of(
     encoder = config.model.options["encoder"]
     inputs = Inputs(
         columns=columns, labels=tuple(labels), encoded=config.wiring.encoded, too_long=config.data.too_long,
-        targets=config.wiring.kept, dropout={} if isinstance(dropout, str) else dropout, any_number=dropout == "any_number",
+        targets=config.wiring.kept, any_number=dropout == "any_number",
+        dropout={} if isinstance(dropout, str) else dropout,
     )  # fmt: skip
     return Collator(
         choppers=choppers, inputs=inputs, context=config.model.options["context"], axes=config.wiring.axes,

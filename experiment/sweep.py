@@ -62,9 +62,9 @@ def train_several(options: argparse.Namespace, train: Train, trust: Trust = NOTH
     """Train every combination of the swept values with every seed and fold, then print the figures, those of the best
     combination first. The result of each run is kept in `sweep.json` and `sweep.csv`. Returns the exit status; if a run
     has another status than 0, no more runs are trained. `options` has the attributes `config`, `overrides`, `seeds`,
-    `sweep`, `folds`, `inner`, `group`, `stratify`, `jobs`, `trust`, `remote` and `accept_data`. Raises RunError if `seeds` or `sweep`
-    does not have the required form, if a column is named without `folds`, or if the samples of a fold would end the
-    training."""
+    `sweep`, `folds`, `inner`, `group`, `stratify`, `jobs`, `trust`, `remote` and `accept_data`. Raises RunError if
+    `seeds` or `sweep` does not have the required form, if a column is named without `folds`, or if the samples of a
+    fold would end the training."""
     base = load_config(options.config, options.overrides, trust)
     seeds = seeds_of(options.seeds) if options.seeds else [base.training.seed]
     runs = list(planned_runs(options, base, seeds, trust))

@@ -443,8 +443,8 @@ def check_data(experiment: Experiment, step: int, state: State) -> None:
     changed = ", ".join(name for name, source in contents.items() if state.data.get(name) != source)
     if state.fingerprint_version >= FINGERPRINT_VERSION:
         raise RunError(
-            f"{folder}: the data ({changed}) changed since step {step}; to train its weights on the new data, start a run "
-            f"with from={folder} out=OTHER"
+            f"{folder}: the data ({changed}) changed since step {step}; to train its weights on the new data, start a "
+            f"run with from={folder} out=OTHER"
         )
     if not experiment.accepts_data:
         raise RunError(

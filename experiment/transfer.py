@@ -138,9 +138,9 @@ def same_value(old: Any, new: Any) -> bool:
 
 
 def fit_positions(model: Model, source_weights: dict[str, torch.Tensor]) -> list[str]:
-    """Fit the source run's tables of learned positions to the lengths of this model: of a longer table the first rows are
-    used, a shorter one is extended by the initial values of this model. Changes `source_weights` in place. Returns a line
-    for each changed tensor: `<tensor> 64 of 128 rows`."""
+    """Fit the source run's tables of learned positions to the lengths of this model: of a longer table the first rows
+    are used, a shorter one is extended by the initial values of this model. Changes `source_weights` in place. Returns
+    a line for each changed tensor: `<tensor> 64 of 128 rows`."""
     changed = []
     for name, module in model.named_modules():
         stored = source_weights.get(key := f"{name}.table.weight")

@@ -3,9 +3,8 @@
 {"key": "cat/1.jpg", "kind": {"class": "cat", "probabilities": {...}}, "targets": {"label": "cat"}}
 {"key": "cat/2.jpg", "targets": {"label": "cat"}, "error": "image: cat/2.jpg is cut short"}
 
-A sample that lacks inputs has `"without": ["sound"]`. An evaluation adds `loss`, the loss of each task, and `group`, the value of the column `data.split.group`. The rows of
-several folds begin with `seed` and `fold`.
-"""
+A sample that lacks inputs has `"without": ["sound"]`. An evaluation adds `loss`, the loss of each task, and `group`,
+the value of the column `data.split.group`. The rows of several folds begin with `seed` and `fold`."""
 
 from __future__ import annotations
 

@@ -39,8 +39,9 @@ def stream_predictions(
 ) -> Iterator[dict[int, dict[str, Any]]]:  # fmt: skip
     """Yields the predictions for each of `parts`, the samples of one forward pass, by sample number. A prediction
     contains the answer of each task by task name, `{"digit": {...}}`, and `"without": [...]` if the sample lacks inputs
-    that the tasks read; or it is `{"error": reason}` for a sample that cannot be read. Items are generated with the settings `how`. The answer is `{"text": ...}` for a generated text and
-    `{"ids": [...]}` for another generated item. Samples are read ahead (`SampleSplit.answers`) and not kept."""
+    that the tasks read; or it is `{"error": reason}` for a sample that cannot be read. Items are generated with the
+    settings `how`. The answer is `{"text": ...}` for a generated text and `{"ids": [...]}` for another generated item.
+    Samples are read ahead (`SampleSplit.answers`) and not kept."""
     tasks = {name: prediction_copy(task) for name, task in tasks.items()}
     split, generator = replace(split, tasks=tasks), how.generator(model)
     generating = {name: task for name, task in tasks.items() if task.needs.generates}
@@ -71,8 +72,8 @@ def stream_predictions(
 
 def inputs_of_task(tasks: Mapping[str, Task], order: Sequence[str], name: str) -> list[str]:
     """Returns the inputs from which the task `name` predicts, in the order of the model (`order`). Inputs that tasks
-    create from other inputs are omitted. For a task that generates an item token by token, this item is omitted too, and
-    also the inputs after it that other tasks predict, since the task did not read them in training."""
+    create from other inputs are omitted. For a task that generates an item token by token, this item is omitted too,
+    and also the inputs after it that other tasks predict, since the task did not read them in training."""
     task = tasks[name]
     excluded = {input for other in tasks.values() for input in other.needs.makes}
     if task.needs.generates:

@@ -64,12 +64,12 @@ class Classification(Task):
     `several`: each value of the column is a list of labels, and each label is predicted independently (binary
     cross-entropy). `label_smoothing`: the share of the target, at least 0 and below 1, that is distributed over all
     classes (Szegedy et al. 2016, arXiv:1512.00567). `unlabelled`: the weight, 0 or more, of an additional loss on the
-    samples without a label, in nats per sample. This loss compares all these samples of the global batch; it is low if the predictions are
-    confident and all classes are equally frequent (minus the mutual information: Krause et al. 2010; Liang et al. 2020,
-    arXiv:2002.08546). `class_weights: balanced`: in training, the loss of a sample is multiplied by (samples) /
-    (classes * samples of its class), so that all classes have the same influence. `pooling`: how the vectors of a
-    sample's tokens become one vector: `mean_pooling`, `attention_pooling`, or, with `model.core_tokens`, `class_token`
-    or `core_tokens`."""
+    samples without a label, in nats per sample. This loss compares all these samples of the global batch; it is low if
+    the predictions are confident and all classes are equally frequent (minus the mutual information: Krause et al.
+    2010; Liang et al. 2020, arXiv:2002.08546). `class_weights: balanced`: in training, the loss of a sample is
+    multiplied by (samples) / (classes * samples of its class), so that all classes have the same influence. `pooling`:
+    how the vectors of a sample's tokens become one vector: `mean_pooling`, `attention_pooling`, or, with
+    `model.core_tokens`, `class_token` or `core_tokens`."""
 
     Learned = Classes
 
@@ -159,9 +159,9 @@ class Classification(Task):
         return {key: name for key, name in pairs if counts[key] == 1}
 
     def class_of(self, label: str | float) -> Any:
-        """Returns the class of a label: the class that is equal to it, else the class with the same text, else the class
-        whose text is the same number. Files differ in their types: 7, "7" and "007" are the class 7. Returns the label
-        if there is no such class."""
+        """Returns the class of a label: the class that is equal to it, else the class with the same text, else the
+        class whose text is the same number. Files differ in their types: 7, "7" and "007" are the class 7. Returns the
+        label if there is no such class."""
         value = as_numbers(as_text(label))
         for key in (label, as_text(label), value if isinstance(value, float) else label):
             if (found := key if key in self.numbers else self.by_text.get(key)) is not None:
@@ -222,8 +222,8 @@ class Classification(Task):
 
     def terms(self, output: Float[Tensor, "s v"], targets: Targets) -> dict[str, Tensor]:
         """Returns `loss` (cross-entropy); with `unlabelled` also the term `unlabelled`: minus the weight times the
-        mutual information of the samples without a label, times the number of samples with one, because training divides
-        all terms by that number."""
+        mutual information of the samples without a label, times the number of samples with one, because training
+        divides all terms by that number."""
         terms = {"loss": self.loss(output.float(), targets.values, self.smoothing, self.weights(output.device))}
         if self.unlabelled:
             is_unlabelled = targets.values == IGNORED

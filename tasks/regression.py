@@ -115,7 +115,8 @@ class Regression(Task):
 
     @cached_property
     def scale(self) -> tuple[Tensor, Tensor]:
-        """The mean and std of each number, both (v,) and float64. Raises DataError if the number of `names` is not v."""
+        """The mean and std of each number, both (v,) and float64. Raises DataError if the number of `names` is not
+        v."""
         count = len(self.learned.mean)
         if self.names is not None and len(self.names) != count:
             raise DataError(f"column {self.target!r} holds {count} numbers, but 'names' has {len(self.names)}")
@@ -197,9 +198,9 @@ class Regression(Task):
 
 
 def numbers(value: Any) -> Tensor:
-    """Returns a column's value as a row of numbers (v,), float64, so that times near 1.7e9 keep their fractions; None in
-    a list becomes NaN. Raises DataError if the value is not a number or list of numbers, or if a number is infinite in
-    float32, in which errors are summed."""
+    """Returns a column's value as a row of numbers (v,), float64, so that times near 1.7e9 keep their fractions; None
+    in a list becomes NaN. Raises DataError if the value is not a number or list of numbers, or if a number is infinite
+    in float32, in which errors are summed."""
     value = as_numbers(value)
     if isinstance(value, list | tuple):
         value = [math.nan if number is None else number for number in value]

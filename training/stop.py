@@ -42,8 +42,8 @@ class StopRequest:
             raise KeyboardInterrupt from error
 
     def steps_done(self) -> None:
-        """Ends the process if a stop was requested, and from now on at the first signal: after the last step there is no
-        step at which the run could stop, but the evaluation at the end can take long."""
+        """Ends the process if a stop was requested, and from now on at the first signal: after the last step there is
+        no step at which the run could stop, but the evaluation at the end can take long."""
         self.is_last_step_done = True
         if self.signal is not None:
             self._end(self.signal)

@@ -489,7 +489,8 @@ def dropped_inputs_exist(inputs: dict[str, Part], data: Data, training: Training
 
 
 def shares_have_an_effect(wiring: Wiring, training: Training) -> Problems:
-    """The shares of `training.input_dropout` for named inputs have an effect. Configurations of runs are not checked."""
+    """The shares of `training.input_dropout` for named inputs have an effect. Configurations of runs are not
+    checked."""
     shares = training.input_dropout if isinstance(training.input_dropout, dict) else {}
     for name in [name for name, share in shares.items() if share]:
         tasks = [task for task, needs in wiring.needs.items() if name in (*needs.inputs, *needs.supervised_at)]

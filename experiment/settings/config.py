@@ -63,8 +63,8 @@ class Config:
     wiring: Wiring
     """Facts that follow from the configuration alone, such as the column of each input."""
     nested: Trust
-    """The modules and hosts that the runs named by this configuration may use: the modules of `trust`, and what the user
-    allows with `--trust` and `--remote`."""
+    """The modules and hosts that the runs named by this configuration may use: the modules of `trust`, and what the
+    user allows with `--trust` and `--remote`."""
     run_folder: Path | None = None
     """The folder of the run whose `config.yaml` was read; None if the configuration was read from any other file."""
 

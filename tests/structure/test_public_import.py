@@ -102,7 +102,9 @@ def test_overrides_are_checked_like_those_of_the_command_line(tiny):
 def test_who_stops_a_training_is_told(tiny, tmp_path, monkeypatch):
     """After it was saved: else a loop over several would go on to the next."""
     for status, error in ((130, KeyboardInterrupt), (143, SystemExit)):
-        monkeypatch.setattr("chopmix.experiment.interface.train_config", lambda config, status=status: ({}, status))
+        monkeypatch.setattr(
+            "chopmix.experiment.interface.train_config", lambda config, status=status, **more: ({}, status)
+        )
         with pytest.raises(error):
             chopmix.train(tiny())
 

@@ -12,11 +12,20 @@ def interrupt():
 
 
 def test_the_first_signal_is_noted_and_a_second_ctrl_c_stops_at_once():
-    with StopRequest() as stop:
+    with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
         interrupt()
         assert stop.signal == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
+        interrupt()
+
+
+def test_a_second_ctrl_c_counts_if_a_library_ignores_it():
+    """As Python does in a destructor or in a callback of C."""
+    with pytest.raises(KeyboardInterrupt), StopRequest():
+        interrupt()
+        try:
             interrupt()
+        except KeyboardInterrupt:
+            pass
 
 
 def test_a_second_ctrl_c_counts_if_a_library_turns_it_into_its_own_error():
