@@ -126,7 +126,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = 
             reason = f"{name!r} is the name of a column of the predictions ({', '.join(RESERVED)}); rename the task"
             document.problems.append(Problem(("tasks", name), reason))
     config = _resolve(document, trust if in_run or is_run_file else EVERYTHING, trust)
-    if not in_run and (problems := list(shares_have_an_effect(config.wiring, config.training))):
+    if not in_run and (problems := [Problem(*each) for each in shares_have_an_effect(config.wiring, config.training)]):
         raise ConfigError(document.file, problems, document.lines)
     return replace(config, run_folder=folder if in_run and is_run_file else None)
 

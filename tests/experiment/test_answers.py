@@ -84,7 +84,7 @@ def test_a_folder_is_predicted_into_a_table(here, capsys):
     rows = rows_of("a.csv")
     assert [row["key"] for row in rows] == sorted(f"{name}/{n:03d}.png" for name in SHADES for n in range(40))
     assert [*rows[0]] == ["key", "shade.class", *(f"shade.probabilities.{name}" for name in SHADES), "targets.label",
-                          "error"]  # fmt: skip
+                          "without", "error"]  # fmt: skip
     assert all(row["targets.label"] == row["key"].split("/")[0] for row in rows)
     right = sum(row["shade.class"] == row["targets.label"] for row in rows)
     assert right / 120 == pytest.approx(load_run("run").evaluate("val")["val/accuracy"]) and 60 < right < 120

@@ -70,7 +70,7 @@ def test_every_row_comes_back_in_order(tmp_path, ending, count):
     found = list(read_rows(path))
     assert [row["key"] for row in found] == [row["key"] for row in rows]
     if ending == ".csv" and count:
-        assert list(found[0]) == ["key", "answer.value", "words", "error"]
+        assert list(found[0]) == ["key", "answer.value", "words", "without", "error"]
         assert [float(row["answer.value"]) for row in found if not row["error"]] == [
             row["answer"]["value"] for row in rows if "error" not in row
         ]

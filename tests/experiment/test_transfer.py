@@ -31,7 +31,7 @@ def started(file, *overrides):
 @pytest.mark.parametrize("context", [8, 16, 24])
 def test_the_rows_of_learned_positions_that_exist_are_copied(tiny, tiny_run, capsys, context):
     old = load_run(tiny_run, "best").model.state_dict()
-    new = tiny("longer", model={"context": context})
+    new = tiny("longer", model={"context": context}, training={"tokens_per_step": 4 * context})
     weights = started(new, f"from={tiny_run}").model.state_dict()
     rows = min(context, 16)
     assert torch.equal(weights[TABLE][:rows], old[TABLE][:rows]) and len(weights[TABLE]) == context

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 
 import pytest
 from chopmix.training.stop import StopRequest
@@ -22,10 +23,8 @@ def test_a_second_ctrl_c_counts_if_a_library_ignores_it():
     """As Python does in a destructor or in a callback of C."""
     with pytest.raises(KeyboardInterrupt), StopRequest():
         interrupt()
-        try:
+        with suppress(KeyboardInterrupt):
             interrupt()
-        except KeyboardInterrupt:
-            pass
 
 
 def test_a_second_ctrl_c_counts_if_a_library_turns_it_into_its_own_error():
