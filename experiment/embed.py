@@ -35,7 +35,7 @@ from .answers import Shard, parts_of
 from .build import read_samples
 from .own_data import dataset_for
 from .read_ahead import read_ahead
-from .run import Run
+from .run import Run, absent_lines, readable
 from .run_folder import RunError, say_aside
 
 Pool = Literal["mean", "first", "tokens"]
@@ -149,8 +149,9 @@ def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | No
     number of samples that could not be read.
 
         .npy                 float32 (samples, d); a sample that could not be read is a row of NaN
-        .csv                 columns key, 0, 1, 2, ... (one column per number of the vector), error
-        .jsonl, .parquet     columns key, vector, error; JSON lines have `error` only for a sample with an error
+        .csv                 columns key, 0, 1, 2, ... (one column per number of the vector), without, error
+        .jsonl, .parquet     columns key, vector, without, error; in JSON lines only if the sample lacks inputs
+                             (`without`) or has an error
 
     The rows are in the order of the data set. With `pool="tokens"` there is one row per token, and the columns input
     and token follow the key; a `.npy` file (tokens, d) has a `.csv` file of the same name with row, key, input and
@@ -161,21 +162,30 @@ def write_embeddings(run: Run, split: SampleSplit, pool: Pool, output: Path | No
         raise RunError(f"{str(output)!r} cannot be the name of a file")
     samples = embedded(run, split, pool)
     if output is None:
-        for row in (row for group in rows_of(split, samples, pool) for row in group):
+        for row in (row for group in rows_of(run, split, samples, pool) for row in group):
             print(json_line(row), flush=True)
     elif ending == ".npy":
         (write_tokens if pool == "tokens" else write_array)(samples, output, len(split))
     else:
         with row_file(output) as write:
-            for group in rows_of(split, samples, pool, columns=ending == ".csv"):
+            for group in rows_of(run, split, samples, pool, columns=ending == ".csv"):
                 write(group)
+    absent = [absent_inputs(run, split, number) for number in split.skipped.absent]
+    for line in absent_lines(run, absent, len(split), "read"):
+        say_aside(line)
     for number, why in split.skipped.bad.items():
         say_aside(f"{split.samples.keys[number]}: {why}")
     return len(split.skipped.bad)
 
 
+def absent_inputs(run: Run, split: SampleSplit, number: int) -> list[str]:
+    """Returns the inputs of the core whose vectors are read that a sample lacks."""
+    expected = run.wiring.encoded or readable(run, run.tasks)
+    return [name for name in expected if name in split.skipped.absent.get(number, ())]
+
+
 def rows_of(
-    split: SampleSplit, samples: Iterable[Embedded], pool: Pool, columns: bool = False
+    run: Run, split: SampleSplit, samples: Iterable[Embedded], pool: Pool, columns: bool = False
 ) -> Iterator[list[dict[str, Any]]]:
     """Yields the rows of each sample: `{"key": "a.png", "vector": [...]}`. With `pool="tokens"` there is one row per
     token, with two more keys: `input` (the name of the token's input) and `token` (the token's text or number). A
@@ -185,10 +195,11 @@ def rows_of(
     for sample in samples:
         yield from (error_row(split, number) for number in range(following, sample.number))
         following, rows = sample.number + 1, []
+        without = {"without": names} if (names := absent_inputs(run, split, sample.number)) else {}
         for number, vector in enumerate(sample.vectors.tolist()):
             token = {"input": sample.inputs[number], "token": sample.tokens[number]} if pool == "tokens" else {}
             values = {str(index): value for index, value in enumerate(vector)} if columns else {"vector": vector}
-            rows.append({"key": sample.key, **token, **values})
+            rows.append({"key": sample.key, **token, **values, **without})
         yield rows
     yield from (error_row(split, number) for number in range(following, len(split)))
 

@@ -566,11 +566,11 @@ def unreliable(names: Sequence[str]) -> str:
     )
 
 
-def absent_lines(run: Run, absent: Iterable[Sequence[str]], total: int) -> list[str]:
+def absent_lines(run: Run, absent: Iterable[Sequence[str]], total: int, verb: str = "predicted") -> list[str]:
     """Returns lines about the inputs that samples lack: `12 of 100 samples: predicted without sound`. `absent`: these
     inputs for each sample that lacks any; `total`: the number of all samples."""
     counts = Counter(tuple(names) for names in absent if names)
-    lines = [f"{count:,} of {total:,} samples: predicted without {', '.join(names)}" for names, count in counts.items()]
+    lines = [f"{count:,} of {total:,} samples: {verb} without {', '.join(names)}" for names, count in counts.items()]
     never = run.never_missing({name for names in counts for name in names})
     return lines + ([unreliable(never)] if never else [])
 

@@ -123,6 +123,19 @@ def test_lines_of_standard_input_and_tables_list_absent_inputs(folder, capsys, m
     assert "2 of 6 samples: predicted without climate" in capsys.readouterr().err
 
 
+def test_vectors_list_absent_inputs(folder, capsys):
+    (folder / "few.jsonl").write_text("\n".join(map(json.dumps, rows(3, 1))))
+    capsys.readouterr()
+    for ending in (".jsonl", ".csv", ".npy"):
+        command = ["embed", str(folder / "whole"), "--data", str(folder / "few.jsonl")]
+        assert main([*command, "--output", str(folder / f"vectors{ending}")]) == 0
+        said = capsys.readouterr().err
+        assert "1 of 3 samples: read without climate" in said and NEVER.format("climate was") in said
+    lines = [json.loads(line) for line in (folder / "vectors.jsonl").read_text().splitlines()]
+    assert [line.get("without") for line in lines] == [["climate"], None, None]
+    assert (folder / "vectors.csv").read_text().splitlines()[1].endswith(",climate,")
+
+
 def test_the_input_of_a_forecast_is_dropped_if_another_task_reads_the_sample(folder, capsys):
     file = str(folder / "dropped.yaml")
     assert main(["train", file, "training.steps=1", f"out={folder / 'again'}"]) == 0

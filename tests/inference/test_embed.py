@@ -75,6 +75,7 @@ def test_every_form_of_output_holds_the_same(bare, tmp_path, capsys):
     assert [row["key"] for row in rows] == ["t0", "t1", "t2", "t3"] and [*rows[0]] == [
         "key",
         *map(str, range(32)),
+        "without",
         "error",
     ]
     np.testing.assert_allclose([[float(row[str(n)]) for n in range(32)] for row in rows], pooled, atol=1e-5)
