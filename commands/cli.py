@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from ..experiment.settings.hints import hint_for, missing_project
 from ..files.plugins import modules_of
-from ..files.printing import printable
+from ..files.printing import on_terminal, printable
 
 ORDER = (
     "init", "new", "prepare", "train", "generate", "predict", "evaluate", "embed", "merge", "inspect", "report",
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     and the exceptions that `report_error` raises again."""
     options = parse(arguments)
     try:
-        return options.command_module.run(options) or 0
+        with on_terminal():
+            return options.command_module.run(options) or 0
     except BrokenPipeError:
         return 0
     except KeyboardInterrupt:  # not during training: the training loop handles Ctrl-C and saves a checkpoint

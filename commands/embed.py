@@ -28,7 +28,8 @@ def run(options: argparse.Namespace) -> int:
     from ..experiment.answers import Count, Shard
     from ..experiment.embed import ENDINGS, split_of, write_embeddings
     from ..experiment.merge import record_of, write_record
-    from ..experiment.run_folder import RunError, say_aside
+    from ..experiment.run_folder import RunError
+    from ..files.printing import say_aside
 
     output, shard = output_of(options, ENDINGS), Shard.of(options.shard)
     if bool(options.input) == bool(options.data):

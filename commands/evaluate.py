@@ -64,9 +64,9 @@ def run(options: argparse.Namespace) -> int:
     from ..experiment.merge import record_of, write_record
     from ..experiment.own_data import dataset_for
     from ..experiment.run import evaluated
-    from ..experiment.run_folder import RunError, say_aside
+    from ..experiment.run_folder import RunError
     from ..experiment.run_sums import intervals_of, keep_sums, sums_of
-    from ..files.printing import printable
+    from ..files.printing import printable, say_aside
     from ..files.writing import write_json
     from ..inference.evaluators.attribution import tables, truth_of
 
@@ -158,7 +158,8 @@ def write_answers(
     the sample, and a report into `folder`."""
     from ..experiment.answers import ahead_rows
     from ..experiment.run import write_sheet
-    from ..experiment.run_folder import RunError, is_contained, say_aside
+    from ..experiment.run_folder import RunError, is_contained
+    from ..files.printing import say_aside
     from ..files.rows import row_file
     from ..inference.answers import Answers
     from ..inference.report import Report

@@ -68,8 +68,9 @@ def shown_of(options: argparse.Namespace, config: Config, choice: Choice) -> tup
     from dataclasses import replace
 
     from ..experiment.run import open_run
-    from ..experiment.run_folder import RunError, say_aside
+    from ..experiment.run_folder import RunError
     from ..experiment.shown import trained, untrained
+    from ..files.printing import say_aside
     from ..training.checkpoints import steps
 
     if config.in_run and not options.overrides and steps(config.out):

@@ -49,8 +49,8 @@ def run(options: argparse.Namespace) -> int:
     0."""
     from ..experiment.answers import Count, Shard, ahead_rows, questions_for
     from ..experiment.merge import record_of, write_record
-    from ..experiment.run_folder import RunError, say_aside
-    from ..files.printing import json_line
+    from ..experiment.run_folder import RunError
+    from ..files.printing import json_line, say_aside
     from ..files.rows import row_file
 
     if options.horizon is not None or options.picture is not None:
@@ -89,8 +89,8 @@ def run(options: argparse.Namespace) -> int:
 def forecast(options: argparse.Namespace) -> int:
     """Forecasts from the last row of a table (--horizon). Returns the exit status 0."""
     from ..experiment.forecast import next_steps, write_picture
-    from ..experiment.run_folder import RunError, say_aside
-    from ..files.printing import json_line
+    from ..experiment.run_folder import RunError
+    from ..files.printing import json_line, say_aside
     from ..files.rows import row_file
 
     if options.horizon is None:
@@ -126,7 +126,8 @@ def rows_of_inputs(pairs: Sequence[str], run: Run, calibrated: bool) -> Iterable
     """Returns the rows of the samples of --input in groups: the raw inputs and the answers. For `-`, each line of
     standard input is a group, which is answered before the next line is read."""
     from ..experiment.run import check_predicts
-    from ..experiment.run_folder import RunError, say_aside
+    from ..experiment.run_folder import RunError
+    from ..files.printing import say_aside
 
     if "-" in pairs:
         if len(pairs) > 1:
@@ -147,7 +148,7 @@ def answered_lines(run: Run, calibrated: bool) -> Iterator[list[dict[str, Any]]]
     """Yields a row for each line of standard input. Warns once of each input that a line lacks and no training sample
     lacked."""
     from ..experiment.run import unreliable
-    from ..experiment.run_folder import say_aside
+    from ..files.printing import say_aside
 
     warned: set[str] = set()
     for line in filter(str.strip, sys.stdin):

@@ -46,10 +46,11 @@ def run(options: argparse.Namespace) -> int:
     from ..experiment.changes import check_keys, is_training_key
     from ..experiment.jobs import end_with_parent
     from ..experiment.next_steps import next_commands
-    from ..experiment.run_folder import RunError, say_aside
+    from ..experiment.run_folder import RunError
     from ..experiment.settings.config import load_config
     from ..experiment.sweep import train_several
     from ..experiment.train import train
+    from ..files.printing import say_aside
 
     end_with_parent()
     trust = trust_of(options)

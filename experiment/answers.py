@@ -13,6 +13,7 @@ import numpy as np
 from ..data.base import Dataset
 from ..data.sampler import SampleIndex
 from ..data.samples import Samples, Visible
+from ..files.printing import say_aside
 from ..files.reading import DataError
 from ..inference.answers import ALWAYS, Answers
 from ..inference.evaluation import Measured
@@ -21,7 +22,7 @@ from .build import read_samples
 from .own_data import Whole, dataset_for
 from .read_ahead import read_ahead
 from .run import Run, absent_lines, check_predicts, prediction_choppers, readable
-from .run_folder import RunError, say_aside
+from .run_folder import RunError
 
 
 class Shard(NamedTuple):

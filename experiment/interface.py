@@ -7,9 +7,11 @@ import json
 import os
 import signal
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, cast, overload
 
+from ..files.printing import on_terminal
 from ..files.trust import Trust
 from .own_data import dataset_for
 from .run import Run, load_run
@@ -19,13 +21,17 @@ from .settings.config import load_config
 from .train import train as train_config
 
 
-def train(config: str | Path, *, accept_data: bool = False, **overrides: Any) -> dict[str, float]:
-    """Train the configuration of a YAML file, as `chopmix train` does. A run that was stopped is continued; a run that
-    is finished is not trained again. Returns the run's summary: `step`, `seconds` of training, and the last metrics,
-    such as `val/loss`.
+def train(
+    config: str | Path | Mapping[str, Any], *, progress: bool = True, accept_data: bool = False, **overrides: Any
+) -> dict[str, float]:
+    """Train a configuration, as `chopmix train` does: a YAML file, or a mapping with the same structure, which must
+    name `out`. A run that was stopped is continued; a run that is finished is not trained again. Returns the run's
+    summary: `step`, `seconds` of training, and the last metrics, such as `val/loss`.
 
         train("configs/quickstart.yaml", training={"steps": 300, "learning_rate": 1e-3}, out="runs/short")
+        train({"inputs": {"text": {"use": "text"}}, ..., "out": "runs/own"}, progress=False)
 
+    `progress`: print the progress lines to standard error; they are always passed to the logger `chopmix`.
     An override replaces a section of the YAML by a value. If the value is a mapping, it changes only the keys that it
     contains; a key may have dots (`{"encoder.depth": 2}`). The value None removes an input or a task
     (`inputs={"sound": None}`). `accept_data`: continues a run although an older version of chopmix computed the
@@ -34,7 +40,9 @@ def train(config: str | Path, *, accept_data: bool = False, **overrides: Any) ->
     Raises ConfigError with all problems of the file and the overrides; RunError if the folder belongs to another
     configuration, or if another process trains in the folder; DataError for damaged data. After Ctrl-C or SIGTERM, the
     run is saved, and KeyboardInterrupt or SystemExit is raised."""
-    metrics, status = train_config(load_config(config, as_arguments(overrides)), accept_data=accept_data)
+    loaded = load_config(config, as_arguments(overrides))
+    with on_terminal() if progress else nullcontext():
+        metrics, status = train_config(loaded, accept_data=accept_data, progress=progress)
     if status == 128 + signal.SIGINT:
         raise KeyboardInterrupt
     if status:

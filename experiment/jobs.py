@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 
+from ..files.printing import say_aside
 from ..files.writing import make_folder, open_for_append
-from .run_folder import RunError, say_aside
+from .run_folder import RunError
 
 TICK = 0.2
 """The number of seconds between two looks at the processes."""

@@ -28,7 +28,9 @@ from ..data.processes import Processes
 from ..data.sampler import SampleIndex
 from ..data.samples import Listed, Samples, Visible
 from ..data.split import SampleSplit, Split
+from ..files.printing import say_aside
 from ..files.reading import DataError
+from ..files.records import as_numbers
 from ..files.trust import NOTHING, Trust
 from ..files.writing import open_for_append, write_text
 from ..inference.answers import calibrated as with_calibration
@@ -69,7 +71,6 @@ from .run_folder import (
     load_weights,
     name_of,
     read_config,
-    say_aside,
     valid_step,
     write_model_run,
 )
@@ -296,21 +297,24 @@ class Run(TrainedModel):
     ) -> list[dict[str, Any]]: ...
     def predict(
         self, samples: Sample | Sequence[Sample], *, say: Callable[[str], None] = say_aside, calibrated: bool = False,
-        **how: Any,
+        paths: bool = True, **how: Any,
     ) -> dict[str, Any] | list[dict[str, Any]]:  # fmt: skip
         """Predict for samples. A sample maps inputs of the run to raw values: a path, the content of a file, an array,
         or a text. The columns with the true values of the tasks may also be there, as in `samples`; they are ignored.
 
         Returns one mapping per sample: the prediction of every task by task name (a class with probabilities, numbers,
-        a text), or `{"error": reason}` if the sample cannot be read or has none of the inputs. For one sample instead
-        of a list, returns one such mapping. `how`: fields of `inference.generate.Generating` and of `Sampling`. `say`
-        is called with messages, such as the inputs that samples lack; by default it prints to standard error.
-        `calibrated`: the probabilities of classes are calibrated (see `calibration`). Raises RunError for an input that
-        no task reads, for a run that can only continue texts, and for a task whose head the imported directory lacked;
-        TypeError for an unknown option."""
+        a text), and `without`, a list of the inputs that the sample lacks, if it lacks any; or `{"error": reason}` if
+        the sample cannot be read or has none of the inputs, or, in a list with other samples, an unknown input. For one
+        sample instead of a list, returns one such mapping. `paths`: False: a text is refused as the path of a file, for
+        samples from clients of a server; numbers and the content of files (bytes, arrays) are accepted. `how`: fields
+        of `inference.generate.Generating` and of `Sampling`. `say` is called with messages, such as the inputs that
+        samples lack; by default it prints to standard error. `calibrated`: the probabilities of classes are calibrated
+        (see `calibration`). Raises RunError for an input that no task reads, for a run that can only continue texts,
+        and for a task whose head the imported directory lacked; TypeError for an unknown option."""
         self.check_heads()
         calibration = self.calibration() if calibrated else {}
-        all_samples, options = without_targets(self, as_samples(samples)), Generating.of(how)
+        given, wrong = sorted_out(self, samples, paths)
+        all_samples, options = without_targets(self, given), Generating.of(how)
         check_predicts(self, names_in(all_samples), self.tasks)
         if not len(all_samples):
             return []
@@ -322,6 +326,8 @@ class Run(TrainedModel):
         predictions = [with_calibration(self, answer, calibration) for answer in predictions]
         for line in split.skipped.shortened():
             say(line)
+        for number, reason in wrong.items():  # ascending
+            predictions.insert(number, {"error": reason})
         return predictions[0] if isinstance(samples, Mapping) else predictions
 
     def calibration(self) -> dict[str, dict[str, float]]:
@@ -510,6 +516,40 @@ def readable(run: Run, tasks: Collection[str]) -> list[str]:
     """Returns the inputs that at least one of these tasks reads, in the order of the model."""
     inputs = {input for name in tasks for input in inputs_of_task(run.tasks, list(run.choppers), name)}
     return [input for input in run.choppers if input in inputs]
+
+
+def sorted_out(run: Run, samples: Any, paths: bool) -> tuple[Samples, dict[int, str]]:
+    """Returns (samples, reasons): the samples of a list that can be predicted, and for all others the reason by number.
+    A sample is wrong if it is not a mapping, has an unknown input, or, without `paths`, a path. Raises RunError with
+    the reason for one sample instead of a list, and if all samples of a list are wrong."""
+    if isinstance(samples, Samples):
+        return samples, {}
+    rows, wrong = [samples] if isinstance(samples, Mapping) else list(samples), dict[int, str]()
+    for number, row in enumerate(rows):
+        try:
+            (row,) = as_samples([row])
+            check_samples(run, without_targets(run, as_samples(row))[0], run.tasks)
+            if named := [] if paths else [name for name, value in row.items() if is_path(run, name, value)]:
+                raise RunError(f"input {named[0]!r}: a path is refused (paths=False); pass the content of the file")
+        except RunError as error:
+            if isinstance(samples, Mapping):
+                raise
+            wrong[number] = str(error)
+    if rows and len(wrong) == len(rows):
+        raise RunError(wrong[0])
+    kept = [number for number in range(len(rows)) if number not in wrong]
+    return Listed([f"sample {number + 1}" for number in kept], [rows[number] for number in kept]), wrong
+
+
+def is_path(run: Run, name: str, value: Any) -> bool:
+    """Returns whether the value of an input, or a part of it, is a text or a path, although the input is no text. Texts
+    of numbers and lists of numbers are no paths."""
+    if isinstance(value, Mapping):
+        return any(is_path(run, name, each) for each in value.values())
+    if isinstance(value, list | tuple):
+        return any(is_path(run, name, each) for each in value)
+    is_text = name in run.choppers and run.choppers[name].kind == "text"
+    return not is_text and isinstance(as_numbers(value), str | os.PathLike)
 
 
 def without_targets(run: Run, samples: Samples) -> Samples:

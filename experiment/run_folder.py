@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +17,6 @@ from pydantic import RootModel, StrictFloat, StrictInt
 
 from ..files.locking import lock
 from ..files.plugins import TRAINED
-from ..files.printing import log, printable
 from ..files.reading import DataError
 from ..files.records import Record, as_record, read_record
 from ..files.trust import NOTHING, Trust
@@ -128,12 +126,6 @@ def valid_step(folder: Path, which: str, say: Callable[[str], None]) -> int:
                 say(f"{error}; the checkpoint of step {other} is used instead")
                 return other
         raise
-
-
-def say_aside(text: str) -> None:
-    """Print a line to standard error, so standard output contains only results."""
-    log(printable(text))
-    print(printable(text), file=sys.stderr)
 
 
 def check_assets(config: Config, assets: Path) -> None:

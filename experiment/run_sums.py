@@ -9,12 +9,13 @@ import numpy as np
 
 from ..data.division import values_of
 from ..data.split import Split
+from ..files.printing import say_aside
 from ..inference.evaluation import Measured, measured
 from ..inference.intervals import Intervals, RunSums, Units, split_intervals
 from ..inference.sample_sums import FORMAT, About, SplitSums, Unit, read_sums
 from ..training import checkpoints as checkpoint
 from .run import Run
-from .run_folder import is_contained, say_aside
+from .run_folder import is_contained
 
 
 def units_of(run: Run, data: Split) -> tuple[str, str, Sequence[Unit] | None]:

@@ -72,18 +72,21 @@ from .settings.config import Config
 from .transfer import take_assets, take_weights
 
 
-def train(config: Config, requested: Collection[str] = (), accept_data: bool = False) -> tuple[dict[str, float], int]:
+def train(
+    config: Config, requested: Collection[str] = (), accept_data: bool = False, progress: bool = True
+) -> tuple[dict[str, float], int]:
     """Train one run, or continue it. `requested` are the keys of settings that may differ from those of the run (see
     `changes.py`). `accept_data`: continue a run although an older version of chopmix computed the fingerprints of its
-    data by other rules. Returns (summary, status): the run's summary (`step`, `seconds`, metrics) and the exit status,
-    0, or 130 (SIGINT) or 143 (SIGTERM) if the run was stopped by a signal. A finished run is not trained again.
+    data by other rules. `progress`: print the progress lines. Returns (summary, status): the run's summary (`step`,
+    `seconds`, metrics) and the exit status, 0, or 130 (SIGINT) or 143 (SIGTERM) if the run was stopped by a signal. A
+    finished run is not trained again.
 
     During training the run's folder is locked: a second process that tries to train in this folder raises LockedError
     and changes nothing. Raises RunError if the folder belongs to another configuration, OSError if the folder or its
     lock is deleted or replaced during training, ValueError or ConfigError for a configuration or data that cannot be
     used."""
     processes = Processes.start(config.training.device)
-    progress, folder = Progress(config.training.steps or 0), Path(config.out)
+    shown, folder = Progress(config.training.steps or 0, shown=progress), Path(config.out)
     if processes.is_first:
         if config.run_folder:
             check_links(config.run_folder)
@@ -92,14 +95,14 @@ def train(config: Config, requested: Collection[str] = (), accept_data: bool = F
         if processes.is_first:
             prepare_run(config, folder, partial(note_change, requested=requested))
             moved_back(folder)
-        config = with_steps(config, processes, progress)
+        config = with_steps(config, processes, shown)
         steps, stop, best = config.training.steps, config.training.stop, config.checkpoints.best
         summary = processes.broadcast(summary_of(folder, steps, stop, best) if processes.is_first else None)
         if summary is not None:
             if processes.is_first:
-                progress.say(finished_line(folder, summary, config))
+                shown.say(finished_line(folder, summary, config))
             return summary, 0
-        experiment = assemble(config, processes, progress, check)
+        experiment = assemble(config, processes, shown, check)
         experiment.accepts_data = accept_data
         return summarize(experiment, fit(experiment))
 

@@ -2,6 +2,7 @@
 GPU, where nothing is equal bit for bit: `test_gpu.py` tells how it gets one."""
 
 import gc
+import logging
 import os
 
 gc.disable()  # until the tests are collected: nothing that they import is freed
@@ -134,6 +135,19 @@ def reports(no_reports, monkeypatch):
     monkeypatch.setattr(ReportPage, "run", no_reports[0])
     monkeypatch.setattr(run_page, "write_run_page", no_reports[1])
     monkeypatch.setattr(train, "store_sums", no_reports[2])
+
+
+@pytest.fixture
+def messages(caplog):
+    """Gives the messages of chopmix since the last call, a line each. In Python they are not printed."""
+    caplog.set_level(logging.INFO, logger="chopmix")
+
+    def taken() -> str:
+        lines = [record.getMessage() for record in caplog.records if record.name == "chopmix"]
+        caplog.clear()
+        return "".join(f"{line}\n" for line in lines)
+
+    return taken
 
 
 @pytest.fixture

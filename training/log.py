@@ -302,11 +302,12 @@ def broken(line: str, columns: int) -> str:
 class Progress:
     """The progress line of a run of `steps` steps, on `stream` (by default standard error). On a terminal, one line is
     redrawn, which shows as many figures as fit; the remaining time is the first. Otherwise separate lines are written,
-    at least `quiet_seconds` apart, and always one at the last step."""
+    at least `quiet_seconds` apart, and always one at the last step. With `shown=False`, nothing is written; the lines
+    are only passed to the logger."""
 
-    def __init__(self, steps: int, *, quiet_seconds: float = 10.0, stream=None):
-        self.stream = stream or sys.stderr
-        self.steps, self.live = steps, self.stream.isatty()
+    def __init__(self, steps: int, *, quiet_seconds: float = 10.0, stream=None, shown: bool = True):
+        self.stream, self.shown = stream or sys.stderr, shown
+        self.steps, self.live = steps, shown and self.stream.isatty()
         self.quiet_seconds, self.written = quiet_seconds, -1e9
         self.line = ""
         """The progress line that the terminal shows; empty if it shows none."""
@@ -329,7 +330,7 @@ class Progress:
         if self.live:
             self.line = fitting(parts, self.columns - 1)
             print(f"\r\033[K{self.line}", end="", file=self.stream, flush=True)
-        else:
+        elif self.shown:
             print("  ".join(parts), file=self.stream, flush=True)
 
     @property
@@ -350,11 +351,14 @@ class Progress:
         log(text)
         if self.live:  # lines of metrics are broken between two metrics, not inside a number
             text = "\n".join(broken(line, self.columns) for line in text.split("\n"))
-        print(f"\r\033[K{text}" if self.live else text, file=self.stream, flush=True)
+        if self.shown:
+            print(f"\r\033[K{text}" if self.live else text, file=self.stream, flush=True)
         self.line = ""
 
     def show_tables(self, *tables: Table) -> None:
         """Writes tables above the progress line."""
+        if not self.shown:
+            return
         console = plain_console(file=self.stream, width=None if self.live else 120)
         for table in tables:
             console.print(table)

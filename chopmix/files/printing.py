@@ -10,6 +10,8 @@ import logging
 import re
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +31,30 @@ LOGGER.addHandler(logging.NullHandler())
 def log(text: str) -> None:
     """Passes a message to `LOGGER`."""
     LOGGER.log(logging.WARNING if text.startswith("warning") else logging.INFO, "%s", text)
+
+
+SHOWN = [False]
+"""Whether messages are also printed to standard error, and progress bars are drawn there (see `on_terminal`)."""
+
+
+@contextmanager
+def on_terminal() -> Iterator[None]:
+    """A context in which messages are printed and progress bars are drawn, as in a command. Without it, as in Python,
+    messages are only passed to `LOGGER`."""
+    before, SHOWN[0] = SHOWN[0], True
+    try:
+        yield
+    finally:
+        SHOWN[0] = before
+
+
+def say_aside(text: str) -> None:
+    """Passes a message to `LOGGER`. In a command, also prints it to standard error, so that standard output contains
+    only results."""
+    text = printable(text)
+    log(text)
+    if SHOWN[0]:
+        print(text, file=sys.stderr)
 
 
 def printable(text: str) -> str:

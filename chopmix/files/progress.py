@@ -1,4 +1,4 @@
-"""Progress lines on standard error, which are shown only if it is a terminal."""
+"""Progress lines on standard error, which are shown only by commands, and only if it is a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .printing import plain_console
+from .printing import SHOWN, plain_console
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -47,4 +47,4 @@ def _bar(*columns: Any, enabled: bool = True) -> Progress:
     console = plain_console(stderr=True)
     title = TextColumn("{task.description}", markup=False)
     every = SpinnerColumn(), TimeRemainingColumn(), title, *columns, TimeElapsedColumn()
-    return Progress(*every, console=console, transient=True, disable=not (enabled and console.is_terminal))
+    return Progress(*every, console=console, transient=True, disable=not (enabled and SHOWN[0] and console.is_terminal))

@@ -69,8 +69,9 @@ class Trust:
 
     @classmethod
     def of(cls, modules: Collection[str] = (), hosts: Collection[str] = ()) -> Trust:
-        """Returns the permissions for the values of `--trust` (modules) and `--remote` (hosts)."""
-        return cls(frozenset(modules), frozenset(hosts))
+        """Returns the permissions for the values of `--trust` (modules) and `--remote` (hosts). A text has names that
+        are separated by commas."""
+        return cls(*(frozenset(each.split(",") if isinstance(each, str) else each) for each in (modules, hosts)))
 
     def allows(self, module: str) -> bool:
         """Returns whether a module may be imported."""

@@ -77,8 +77,7 @@ def write_texts(
     the prompt of each text. A `.jsonl` file gets one JSON object per text, with its source. In any other file a single
     text is unchanged; several texts, and texts of `--prompts`, are written one per line. Texts of `--prompts` are
     printed as JSON lines, other texts after `prefix`."""
-    from ...experiment.run_folder import say_aside
-    from ...files.printing import as_written, json_line
+    from ...files.printing import as_written, json_line, say_aside
     from ...files.writing import write_bytes
 
     lines = [json_line({**source, "text": text}) for source, text in zip(sources, texts, strict=True)]
@@ -171,7 +170,7 @@ def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constr
 def grammar_check(options: argparse.Namespace, vocabulary: Vocabulary) -> Callable[[str], None]:
     """Returns a function that prints a warning if a text does not match `--grammar` completely. The function does
     nothing without `--grammar`."""
-    from ...experiment.run_folder import say_aside
+    from ...files.printing import say_aside
     from ...tokenizers.encoding.grammar import Grammar
 
     grammar = None if options.grammar is None else Grammar(vocabulary, options.grammar)

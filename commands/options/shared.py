@@ -31,12 +31,18 @@ def add_checkpoint(command: argparse.ArgumentParser) -> None:
 def add_trust(command: argparse.ArgumentParser) -> None:
     """Adds --trust (modules outside chopmix that a run may use) and --remote (hosts from which data may be read)."""
     command.add_argument(
-        "--trust", action="append", default=[], metavar="MODULE",
-        help="a module outside chopmix that the run may execute, such as a user-defined tokenizer; repeatable",
+        "--trust", action="extend", type=names, default=[], metavar="MODULE",
+        help="a module outside chopmix that the run may execute, such as a user-defined tokenizer; several: A,B",
     )  # fmt: skip
     command.add_argument(
-        "--remote", action="append", default=[], metavar="HOST", help="a host from which data may be read; repeatable"
-    )
+        "--remote", action="extend", type=names, default=[], metavar="HOST",
+        help="a host from which data may be read; several: A,B",
+    )  # fmt: skip
+
+
+def names(text: str) -> list[str]:
+    """Returns names that are separated by commas."""
+    return [name for name in text.split(",") if name]
 
 
 def trust_of(options: argparse.Namespace) -> Trust:

@@ -91,11 +91,33 @@ class Config:
         return dataset.divided(self.data.split) if self.data.split else dataset
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = NOTHING) -> Config:
-    """Read a configuration from a YAML file that the user wrote, or from a run (`RUN` or `RUN/config.yaml`).
-    `overrides` are texts such as `training.steps=500` (see `Document.override`). A YAML file of the user may name any
-    module and any address. A run, and any file with the name `config.yaml`, may name only the modules and hosts that
-    `trust` allows. Raises ConfigError with all problems of the file and the overrides."""
+def plain_tree(value: Any, path: Where, problems: list[Problem]) -> Any:
+    """Returns a value from Python as the value that a YAML would have: tuples become lists, paths become texts. Any
+    other object is a problem."""
+    if isinstance(value, Mapping):
+        return {key: plain_tree(each, (*path, key), problems) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_tree(each, (*path, number), problems) for number, each in enumerate(value)]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if value is not None and not isinstance(value, str | int | float | bool):
+        reason = f"must be a number, a text, a list or a mapping, not {type(value).__name__}"
+        problems.append(Problem(path, reason))
+    return value
+
+
+IN_PYTHON = "the configuration"
+"""The name of a configuration that is a mapping, in messages."""
+
+
+def load_config(path: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), trust: Trust = NOTHING) -> Config:
+    """Read a configuration from a YAML file that the user wrote, or from a run (`RUN` or `RUN/config.yaml`). A mapping
+    with the structure of a YAML counts as a file that the user wrote; it must name `out`. `overrides` are texts such as
+    `training.steps=500` (see `Document.override`). A YAML file of the user may name any module and any address. A run,
+    and any file with the name `config.yaml`, may name only the modules and hosts that `trust` allows. Raises
+    ConfigError with all problems of the file and the overrides."""
+    if isinstance(path, Mapping):
+        return load_mapping(path, overrides, trust)
     folder = Path(path) if os.path.isdir(path) else Path(path).parent
     file = folder / "config.yaml" if os.path.isfile(Path(path) / "config.yaml") else Path(path)
     document = Document.read(file)
@@ -113,6 +135,24 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = 
     elif is_run_file and tree.pop("out", None) and not any(override.startswith("out=") for override in overrides):
         reason = "a file named config.yaml may belong to a run that is not trusted"
         document.problems.append(Problem((), f"out: {reason}: rename it, or set out=FOLDER on the command line"))
+    config = _overridden(document, overrides, trust, in_run, trust if in_run or is_run_file else EVERYTHING)
+    return replace(config, run_folder=folder if in_run and is_run_file else None)
+
+
+def load_mapping(tree: Mapping[str, Any], overrides: Sequence[str] = (), trust: Trust = NOTHING) -> Config:
+    """Returns the configuration of a mapping that the user wrote in Python; see `load_config`."""
+    document = Document(IN_PYTHON, None)
+    document.tree = plain_tree(tree, (), document.problems)
+    if not document.tree.get("out") and not any(override.startswith("out=") for override in overrides):
+        reason = "a configuration from Python needs the folder of its run, such as 'runs/name'"
+        document.problems.append(Problem(("out",), reason))
+    return _overridden(document, overrides, trust, False, EVERYTHING)
+
+
+def _overridden(document: Document, overrides: Sequence[str], trust: Trust, in_run: bool, allowed: Trust) -> Config:
+    """Returns the configuration of a document with overrides. `trust`: what the user allows for runs that it names;
+    `allowed`: what the document itself may name."""
+    tree = document.tree
     document.rename()
     for override in overrides:
         document.override(override)
@@ -125,10 +165,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), trust: Trust = 
         if name in RESERVED:
             reason = f"{name!r} is the name of a column of the predictions ({', '.join(RESERVED)}); rename the task"
             document.problems.append(Problem(("tasks", name), reason))
-    config = _resolve(document, trust if in_run or is_run_file else EVERYTHING, trust)
+    config = _resolve(document, allowed, trust)
     if not in_run and (problems := [Problem(*each) for each in shares_have_an_effect(config.wiring, config.training)]):
         raise ConfigError(document.file, problems, document.lines)
-    return replace(config, run_folder=folder if in_run and is_run_file else None)
+    return config
 
 
 def load_run_config(folder: Path, trust: Trust = NOTHING) -> Config:

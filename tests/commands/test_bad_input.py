@@ -217,7 +217,7 @@ def test_pages_and_pictures_that_cannot_be_written(tiny, capsys, tmp_path, monke
     assert ".png cannot be written: File name too long" in capsys.readouterr().err
 
 
-def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(capsys, tmp_path, monkeypatch):
+def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(messages, tmp_path, monkeypatch):
     """Where the folder cannot be written to, or a link has the place of what is written, that is said, and
     nothing else happens."""
     folder, precious = tmp_path / "run", tmp_path / "precious"
@@ -229,12 +229,12 @@ def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(capsys, tmp_pat
     (folder / "evaluations.jsonl").unlink()
     (folder / "evaluations.jsonl").symlink_to(precious)
     Run.record(run, {"val/loss": 1.0})
-    told = capsys.readouterr().err
+    told = messages()
     assert "evaluations.jsonl cannot be written" in told and "--report DIR writes to another folder" in told
     (folder / "evaluations.jsonl").unlink()
     os.mkfifo(folder / "evaluations.jsonl")
     Run.record(run, {"val/loss": 1.0})
-    assert "evaluations.jsonl is not a regular file" in capsys.readouterr().err
+    assert "evaluations.jsonl is not a regular file" in messages()
     Run.record(run, {"val/loss": 1.0}, tmp_path)
     assert json.loads((tmp_path / "evaluations.jsonl").read_text())["val/loss"] == 1.0
     assert precious.read_text() == "precious"

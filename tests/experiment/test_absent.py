@@ -78,17 +78,17 @@ def test_the_counts_go_on_where_a_run_was_stopped(folder):
 
 
 @pytest.mark.parametrize("run, warns", [("whole", True), ("some", False), ("dropped", False)])
-def test_an_absent_input_is_in_the_answer_and_warned_of_if_training_never_lacked_it(folder, run, warns, capsys):
+def test_an_absent_input_is_in_the_answer_and_warned_of_if_training_never_lacked_it(folder, run, warns, messages):
     loaded, samples = load_run(folder / run), rows(4)
     wave = {"power": samples[0]["power"]}
     for sample, without in (
         (samples[0], None), (wave, ["climate"]), (wave | {"climate": None}, ["climate"]),
         (wave | {"climate": [[math.nan, math.nan]]}, ["climate"]), (wave | {"climate": [[math.nan, 1.0]]}, None),
     ):  # fmt: skip
-        capsys.readouterr()
+        messages()
         answer = loaded.predict(sample)
         assert answer.get("without") == without and answer.keys() - {"without"} == {"next", "state"}
-        said = capsys.readouterr().err
+        said = messages()
         if sample.get("climate") is None:
             assert "without climate" in said and (NEVER.format("climate was") in said) == warns
     together = loaded.predict([wave, samples[1], {"climate": samples[2]["climate"]}])
@@ -97,8 +97,9 @@ def test_an_absent_input_is_in_the_answer_and_warned_of_if_training_never_lacked
 
 
 def test_lines_of_standard_input_and_tables_list_absent_inputs(folder, capsys, monkeypatch):
-    lines = [{"power": [0.0] * 8}, {"power": [0.0] * 8, "climate": [[0, 0]]}, {"power": [None] * 8, "climate": [[0, 0]]},
-             {"climate": None}, {"power": [0.0] * 8}]  # fmt: skip
+    wave = [0.0] * 8
+    lines = [{"power": wave}, {"power": wave, "climate": [[0, 0]]}, {"power": [None] * 8, "climate": [[0, 0]]},
+             {"climate": None}, {"power": wave}]  # fmt: skip
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(map(json.dumps, lines))))
     capsys.readouterr()
     assert main(["predict", str(folder / "whole"), "--input", "-"]) == 0

@@ -51,7 +51,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from ....experiment.run_folder import RunError, say_aside
+    from ....experiment.run_folder import RunError
+    from ....files.printing import say_aside
     from ....files.writing import write_json
     from ..agent import data_figures, environment_of
 
@@ -81,7 +82,7 @@ def run(options: argparse.Namespace) -> None:
 
 def record_first(file: Path, loaded: Run, playing: Playing) -> None:
     """Plays the first episode alone and writes its film, before the other episodes are played."""
-    from ....experiment.run_folder import say_aside
+    from ....files.printing import say_aside
     from ..agent import check_plays, episodes_of
 
     check_plays(loaded, playing)
@@ -99,7 +100,7 @@ def play(
     from dataclasses import replace
 
     from ....commands.options.progress import progress
-    from ....experiment.run_folder import say_aside
+    from ....files.printing import say_aside
     from ..agent import agent_kind, check_plays, episodes_of, figures_of, is_conditioned, target_warnings
 
     rows: list[dict[str, Any]] = []

@@ -44,7 +44,8 @@ def run(options: argparse.Namespace) -> None:
 
     from ....commands.options.progress import progress
     from ....experiment.run import load_run
-    from ....experiment.run_folder import RunError, say_aside
+    from ....experiment.run_folder import RunError
+    from ....files.printing import say_aside
     from ..recording.episodes import read_episodes
     from ..recording.record import about_of, given_up_message, record
 
@@ -83,7 +84,7 @@ def player(
 ) -> tuple[Callable[[range], Iterator[Episode]], dict[str, Any]]:
     """Returns a function that plays the episodes in a range of numbers, and the keyword arguments of the environment.
     If the environment is that of the training data, the keyword arguments include those of the data."""
-    from ....experiment.run_folder import say_aside
+    from ....files.printing import say_aside
     from ..agent import Playing, check_plays, configured, data_figures, environment_of, episodes_of, target_warnings
     from ..recording.making import ACTS
 

@@ -28,7 +28,8 @@ def run(options: argparse.Namespace) -> None:
 
     from rich.table import Table
 
-    from ....experiment.run_folder import RunError, say_aside
+    from ....experiment.run_folder import RunError
+    from ....files.printing import say_aside
     from ..curves import PICTURE, TABLE, measure_and_write, probe_lines
     from ..scoring import ERROR
 
