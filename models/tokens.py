@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 PADDING = 0
@@ -86,6 +86,15 @@ def plain_tokens(
     position[..., 0] = torch.arange(start, start + length, dtype=torch.float32, device=device)
     inputs = torch.full((rows, length), input, device=device)
     return Tokens(input=inputs, sample=sample, item=sample, position=position)
+
+
+def with_padding(tokens: Tokens, padding: Bool[Tensor, "b n"]) -> Tokens:
+    """Returns plain tokens of which some are padding. The running order begins at the first token of each row that is
+    no padding."""
+    first = (~padding).int().argmax(1, keepdim=True)
+    position = tokens.position.clone()
+    position[..., 0] -= first
+    return replace(tokens, sample=tokens.sample.masked_fill(padding, PADDING), position=position)
 
 
 def within_samples(tokens: Tokens, every: Tokens | None = None) -> Tokens:

@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .attention.grammar import parse_graph
 from .attention.graph import Graph, SameSample
-from .attention.kernels import Layout, attend
-from .attention.plan import plan, plan_cross
+from .attention.kernels import Layout, Plain, attend
+from .attention.plan import plan, plan_cross, plan_rows
 from .cache import Cache, LayerCache
 from .contract import check_block, is_user_defined
 from .initialization import copied
@@ -27,7 +27,7 @@ from .layers.feed_forward import EachInput, FeedForward, Gelu, OwnLayers, passed
 from .layers.linear import Linear, laid_together, linear
 from .layers.norms import LayerNorm, Norm, PostNorm, PreNorm, Residual
 from .layers.relative import RelativePosition, rotate
-from .tokens import Tokens, plain_tokens
+from .tokens import Tokens, plain_tokens, with_padding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +227,11 @@ class Transformer(nn.Module):
         dropout: Dropout = Dropout(), final_norm: bool = True,
     ):  # fmt: skip
         super().__init__()
+        if not callable(block):
+            reason = "such as functools.partial(Block, options=BlockOptions(norm=RmsNorm))"
+            raise TypeError(
+                f"block must be a class of blocks, or a function that returns a block, {reason}, not {block!r}"
+            )
         patterns = attention if isinstance(attention, list) else [attention]
         graphs = [parse_graph(pattern) if isinstance(pattern, str) else pattern for pattern in patterns]
         self.graphs = tuple(graphs[layer % len(graphs)] for layer in range(depth))
@@ -244,7 +249,7 @@ class Transformer(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d"], tokens: Tokens | None = None, layouts: Sequence[Layout] | None = None, *,
         cache: Cache | None = None, source: Float[Tensor, "b m d"] | None = None, source_layout: Layout | None = None,
-        groups: tuple[Tensor, ...] | None = None,
+        groups: tuple[Tensor, ...] | None = None, padding_mask: Bool[Tensor, "b n"] | None = None,
     ) -> Float[Tensor, "b n d"]:  # fmt: skip
         """Returns the vectors of the tokens after all blocks.
 
@@ -255,8 +260,16 @@ class Transformer(nn.Module):
         source_layout  the layout of cross-attention (`plan_cross`). None, if `layouts` is None too: row b attends to
                        all of row b of `source`
         groups         the slots of each group of inputs with separate weights (`group`). None: computed in this call
+        padding_mask   without `tokens` and `cache`: True for tokens that are padding, which no other token reads
         """
-        if tokens is None:
+        self.check_arguments(x, source, padding_mask, tokens is None and cache is None)
+        if tokens is None and cache is None and layouts is None:
+            tokens = plain_tokens(*x.shape[:2], axes=self.axes, device=x.device)
+            tokens = tokens if padding_mask is None else with_padding(tokens, padding_mask)
+            layouts = self.plan_rows(tokens, padding_mask is not None, x.dtype)
+            if source is not None and source_layout is None:
+                source_layout = Plain(causal=False)
+        elif tokens is None:
             plain = {"start": 0 if cache is None else cache.length, "axes": self.axes}
             on_cpu, tokens = (plain_tokens(*x.shape[:2], **plain, device=device) for device in ("cpu", x.device))
         elif layouts is None:
@@ -285,6 +298,33 @@ class Transformer(nn.Module):
         options = {"bias": self.position.has_bias, "dropout": dropout, "dtype": dtype, "device": device}
         layouts = {graph: plan(graph, tokens, keys, **options) for graph in set(self.graphs)}
         return tuple(layouts[graph] for graph in self.graphs)
+
+    def plan_rows(self, tokens: Tokens, is_padded: bool, dtype: torch.dtype) -> tuple[Layout, ...]:
+        """Returns one attention layout per layer for rows that are one sample each, with descriptors on the device. The
+        layouts do not depend on values (see `attention.plan.plan_rows`)."""
+        dropout = self.dropout.attention if self.training else 0.0
+        options = {"is_padded": is_padded, "bias": self.position.has_bias, "dropout": dropout, "dtype": dtype}
+        layouts = {graph: plan_rows(graph, tokens, **options) for graph in set(self.graphs)}
+        return tuple(layouts[graph] for graph in self.graphs)
+
+    def check_arguments(self, x: Tensor, source: Tensor | None, padding_mask: Tensor | None, is_plain: bool) -> None:
+        """Raises ValueError if the vectors or the padding mask have a wrong shape or type, or if the second set of
+        cross-attention is missing."""
+        if x.dim() != 3 or x.shape[2] != self.width:
+            raise ValueError(f"x must have the shape (rows, tokens, {self.width}), not {tuple(x.shape)}")
+        if source is None and getattr(self.blocks[0], "cross_attention", None) is not None:
+            raise ValueError("the blocks have cross-attention, so source, the vectors of the second set, is needed")
+        if padding_mask is None:
+            return
+        if not is_plain:
+            raise ValueError(
+                "padding_mask cannot be combined with tokens or cache, whose descriptors contain the padding"
+            )
+        if padding_mask.shape != x.shape[:2] or padding_mask.dtype != torch.bool:
+            form = f"{tuple(padding_mask.shape)} {padding_mask.dtype}"
+            raise ValueError(
+                f"padding_mask must have the shape {tuple(x.shape[:2])} and the type torch.bool, not {form}"
+            )
 
     def name_inputs(self, names: Sequence[str]) -> None:
         """Sets the names of the inputs 1, 2, ... Groups of inputs with separate weights need these names (`OwnLayers`).

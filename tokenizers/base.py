@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from pydantic import FiniteFloat
 from torch import Tensor
 
+from ..files.reading import DataError
 from ..files.trust import NOTHING, Trust
 from ..models.batch import Chunks, SetPlan
 from ..models.contract import ContractError, described
@@ -417,8 +418,8 @@ def chopped(name: str, chopper: Chopper, item: Any) -> Chunk:
     times.
 
     Raises ContractError if the chunk breaks the contract (`contract_violation`), or if `chop` raises TypeError,
-    AttributeError or LookupError, which mean that `chop` does not support this type of item. All other errors of
-    `chop`, such as ValueError for a bad item, are not caught.
+    AttributeError or LookupError, which mean that `chop` does not support this type of item. Raises DataError, whose
+    message names the input, if `chop` raises ValueError or RuntimeError, as for a bad item.
     """
     owner = f"inputs.{name}: {type(chopper).__name__}"
     try:
@@ -427,6 +428,10 @@ def chopped(name: str, chopper: Chopper, item: Any) -> Chunk:
         needs_decode = type(chopper).decode is Chopper.decode and isinstance(item, str | bytes | os.PathLike)
         hint = "; define `decode`, which reads the file" if needs_decode else ""
         raise ContractError(f"{owner}.chop cannot process {described(item)}: {error}{hint}") from error
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        raise DataError(f"{name}: {error}") from error
     if violation := contract_violation(chunk, chopper, item):
         raise ContractError(f"{owner}.{violation}")
     return with_offset(chunk, chopper)

@@ -4,6 +4,7 @@ batch, for all layers with that graph."""
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
@@ -60,30 +61,67 @@ def plan_cross(
     return short(mask[:1] if mask.all() else mask, dtype) if short_rows else Dense(mask).to(device)
 
 
+def plan_rows(
+    graph: Graph, tokens: Tokens, *, is_padded: bool = False, bias: bool = False, dropout: float = 0.0,
+    dtype: torch.dtype = torch.float32,
+) -> Layout:  # fmt: skip
+    """Returns the layout of `graph` for rows that consist of one sample each (`plain_tokens`), with descriptors on the
+    device. The choice does not depend on the values of the descriptors, so that `torch.export` and `torch.compile` can
+    trace it. `is_padded`: whether some tokens are padding."""
+    device, length = tokens.sample.device, tokens.shape[1]
+    parts = {Causal() if isinstance(part, Causal) and part.axis == 0 else part for part in graph.parts()}
+    simple = None if bias or is_padded else _simple(parts)
+    if simple and (layout := _plan_whole_rows(*simple, length, device, dtype)):
+        return layout
+    if device.type == "cuda" and not (bias or dropout or torch.compiler.is_compiling()):
+        return plan(graph, tokens.to("cpu"), dtype=dtype, device=device)
+    rows = tokens if is_padded else tokens.select(slice(0, 1))
+    mask = mask_within(graph, rows, rows)
+    return short(mask, dtype) if _short_is_faster(device, dtype, length) else Dense(mask)
+
+
+def _simple(parts: Collection[Graph]) -> tuple[Window | None, bool] | None:
+    """Returns (window, whether the graph is causal) for the parts of a conjunction of `Causal`, `SameSample` and at
+    most one window with `Causal`. None for any other graph."""
+    windows = [part for part in parts if isinstance(part, Window) and part.axis == 0]
+    causal = Causal() in parts
+    if {*parts} - {*windows, Causal(), SameSample()} or len(windows) > 1 or (windows and not causal):
+        return None
+    return (windows[0] if windows else None), causal
+
+
+def _plan_whole_rows(
+    window: Window | None, causal: bool, length: int, device: torch.device, dtype: torch.dtype
+) -> Layout | None:
+    """Returns the layout of a simple graph for rows that consist of one sample without padding; None: no such
+    layout."""
+    if window:
+        size = math.ceil(min(window.size, length))  # distances are integers, so < 2.5 is < 3
+        is_band = (
+            device.type == "cpu" and size * 2 < length and not torch.compiler.is_compiling()
+        )  # it needs fixed rows
+        return Plain(causal=True) if size >= length else Band(size) if is_band else None
+    if not _short_is_faster(device, dtype, length):
+        return Plain(causal)
+    square = torch.ones(1, length, length, dtype=torch.bool)
+    return short(square.tril() if causal else square, dtype)
+
+
 def _plan_simple(graph, queries, keys, device, dtype, bias, dropout) -> Layout | None:
     """Returns a layout without a dense mask that computes the graph exactly. Returns None if there is a bias, the graph
     is not a conjunction (`&`) of `Causal`, `SameSample` and at most one window with `Causal`, or no such layout exists
     for these tokens."""
-    parts = {Causal() if isinstance(p, Causal) and _in_order(keys, p.axis) else p for p in graph.parts()}
-    windows = {p for p in parts if isinstance(p, Window) and p.axis == 0}
-    causal = Causal() in parts
-    if bias or parts - windows - {Causal(), SameSample()} or len(windows) > 1 or (windows and not causal):
+    simple = _simple({Causal() if isinstance(p, Causal) and _in_order(keys, p.axis) else p for p in graph.parts()})
+    if bias or simple is None:
         return None
-    sample = keys.sample
+    (window, causal), sample = simple, keys.sample
     one_sample = bool((sample == sample[:, :1]).all()) and bool((sample != PADDING).all())  # every row, no padding
     if keys.shape[1] != queries.shape[1]:
-        step = queries.shape[1] == 1 and one_sample and not windows
+        step = queries.shape[1] == 1 and one_sample and not window
         return Plain(causal=False) if step else None
-    if windows:
-        size = math.ceil(min(next(iter(windows)).size, keys.shape[1]))  # distances are integers, so < 2.5 is < 3
-        band = one_sample and device.type == "cpu" and size * 2 < keys.shape[1]
-        return Plain(causal=True) if one_sample and size >= keys.shape[1] else Band(size) if band else None
     if one_sample:
-        if not _short_is_faster(device, dtype, keys.shape[1]):
-            return Plain(causal)
-        square = torch.ones(1, keys.shape[1], keys.shape[1], dtype=torch.bool)
-        return short(square.tril() if causal else square, dtype)
-    return _plan_packed(keys, causal, device, dtype, dropout)
+        return _plan_whole_rows(window, causal, keys.shape[1], device, dtype)
+    return None if window else _plan_packed(keys, causal, device, dtype, dropout)
 
 
 def _in_order(tokens: Tokens, axis: int) -> bool:

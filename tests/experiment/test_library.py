@@ -129,7 +129,7 @@ def test_paths_of_clients_are_refused(folder):
         ({}, "it has none of the inputs"), ({"image": b"no picture"}, "image: "),
         ({"numbers": [[1, 2, 3]]}, "numbers: "),
         ({"image": [[1, 2], [3]]}, "image: "), ({"image": np.zeros(5)}, "image: "), ({"note": 1.5j}, "note: "),
-        ({"numbers": "text"}, "numbers: "),
+        ({"numbers": "text"}, "numbers: "), ({"note": "\u00fc"}, "note: character "),
     ],
 )  # fmt: skip
 def test_one_wrong_sample_in_a_list_is_an_error_of_this_sample_alone(folder, wrong, message):
