@@ -1,6 +1,7 @@
 """Runs of random weights, in memory, on a data set with a column of every kind: for tests of what runs do."""
 
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from chopmix.data.samples import Listed
 from chopmix.experiment.build import build_model, choppers_and_tasks
 from chopmix.experiment.run import Run, open_part
 from chopmix.experiment.settings.config import config_from_tree
+from chopmix.files.plugins import modules_of
 from chopmix.files.trust import Trust
 
 WORDS = ("chop", "mix", "set", "token")
@@ -38,13 +40,28 @@ class Everything(SampleDataset):
         return Listed([f"{split} {n}" for n in range(8)], rows)
 
 
+class OfExample(Everything):
+    """The same samples, with a further column `x`: the items of the `EXAMPLE` in the file of a tokenizer."""
+
+    columns = (*Everything.columns, "x")
+
+    def __init__(self, *, tokenizer: str):
+        self.tokenizer = tokenizer
+
+    def open(self, split):
+        items = import_module(modules_of("tokenizers")[self.tokenizer]).EXAMPLE.items()
+        samples = super().open(split)
+        return Listed(samples.keys, [{**row, "x": items[n % len(items)]} for n, row in enumerate(samples.rows)])
+
+
 def untrained(inputs: dict, tasks: dict, model: dict | None = None, dataset: object = "untrained:Everything",
               columns: dict | None = None) -> Run:  # fmt: skip
     """A run of random weights on this data set; what it learns of the data is kept in the working folder."""
-    on_samples = dataset == "untrained:Everything"
+    use = dataset.get("use") if isinstance(dataset, dict) else dataset
+    on_samples = use in ("untrained:Everything", "untrained:OfExample")
     tree = {
         "inputs": inputs, "tasks": tasks,
-        "data": {"dataset": {"use": dataset} if on_samples else dataset, **({"columns": columns} if columns else {})},
+        "data": {"dataset": dataset} | ({"columns": columns} if columns else {}),
         "model": {"width": 16, "depth": 1, "heads": 2, "context": 64, "attention": "same_sample", **(model or {})},
         "training": {"steps": 1} | ({"samples_per_step": 4} if on_samples else {"tokens_per_step": 280}),
         "out": "nowhere",

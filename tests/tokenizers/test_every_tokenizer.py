@@ -17,7 +17,7 @@ from chopmix.files.plugins import modules_of
 from chopmix.files.trust import Trust
 from chopmix.models.generation.session import Session
 from chopmix.tokenizers.base import Example
-from untrained import Everything, untrained
+from untrained import untrained
 
 OTHER = {"use": "text", "encoding": "bytes"}
 WRITES = {"lm": {"use": "language_modeling", "target": "x"}}
@@ -55,18 +55,9 @@ def options_of(name):
 
 def run_of(name, tasks=READS, attention="same_sample & (causal | from(x))", alone=False):
     """A run with random weights that reads the example as `x`, and a word as `other`."""
-    column = next(column for column in Everything.columns if fits(name, column))
     inputs = {"x": options_of(name)} | ({} if alone else {"other": OTHER})
-    return untrained(inputs, tasks, {"attention": attention, "context": 512}, columns={"x": column})
-
-
-def fits(name, column):
-    """Whether the tokenizer reads a column of the tests' data set."""
-    columns = {
-        "text": "text noted_text", "image": "image image_ids codes encoded", "wave": "sensor", "moves": "category",
-        "sound": "audio audio_patches audio_stem", "clip": "video", "tune": "score",
-    }  # fmt: skip
-    return name in columns.get(column, "").split()
+    dataset = {"use": "untrained:OfExample", "tokenizer": name}
+    return untrained(inputs, tasks, {"attention": attention, "context": 512}, dataset)
 
 
 def samples_of(name, items):
