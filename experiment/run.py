@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..data.base import Dataset
+from ..data.fingerprint import Fingerprint
 from ..data.processes import Processes
 from ..data.sampler import SampleIndex
 from ..data.samples import Listed, Samples, Visible
@@ -40,6 +41,7 @@ from ..inference.evaluators.attribution import Attribution, measure_attribution
 from ..inference.generate import (
     Generating,
     before,
+    by_item,
     generate_items,
     generate_unprompted,
     generating_tasks,
@@ -266,12 +268,18 @@ class Run(TrainedModel):
         `target` is the generated input; None: the first input that a task generates and the samples do not contain.
 
         `options` are fields of `inference.generate.Generating` (`max_tokens`, `sampling`, `search`, `stop`, `seed`,
-        ...) and of `Sampling` (`temperature=0`). `say` is called with messages, such as the inputs that a sample lacks;
+        ...) and of `Sampling` (`temperature=0`); `seed`, `max_tokens` and `temperature` may be lists with a value for
+        each item. A sampled item depends only on its prompt or sample and its seed, not on the other items of the call
+        (equal items have different random numbers). `say` is called with messages, such as the inputs that a sample lacks;
         by default it prints to standard error. Raises RunError if no task generates the target, or if a sample cannot
         be read; TypeError for an unknown option."""
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
         samples = as_samples(inputs)
-        items = generated(self, prompts, samples, target, Generating.of(options), say)
+        count, items = len(samples) or len(prompts), dict[int, Any]()
+        for numbers, of_group in by_item(options, count):
+            some = (prompts, samples.select(numbers)) if len(samples) else ([prompts[n] for n in numbers], samples)
+            items |= zip(numbers, generated(self, *some, target, Generating.of(of_group), say))
+        items = [items[number] for number in range(len(items))]
         is_single = isinstance(inputs, Mapping) if len(samples) else prompt is None or isinstance(prompt, str)
         return items[0] if is_single else items
 
@@ -314,10 +322,13 @@ class Run(TrainedModel):
         self.check_heads()
         calibration = self.calibration() if calibrated else {}
         given, wrong = sorted_out(self, samples, paths)
-        all_samples, options = without_targets(self, given), Generating.of(how)
+        all_samples, groups = without_targets(self, given), by_item(how, len(given) + len(wrong))
         check_predicts(self, names_in(all_samples), self.tasks)
         if not len(all_samples):
             return []
+        if len(groups) > 1:
+            return predicted_apart(self, samples, groups, say=say, calibrated=calibrated, paths=paths)
+        options = seeded_by_item(Generating.of(groups[0][1]), all_samples, wrong)
         split = predicted_split(self, all_samples, self.tasks, say)
         split = replace(split, tasks={name: prediction_copy(task) for name, task in self.tasks.items()})
         ahead = read_ahead(split, self.config.data.workers) if len(split) > ROWS else nullcontext()
@@ -516,6 +527,27 @@ def readable(run: Run, tasks: Collection[str]) -> list[str]:
     """Returns the inputs that at least one of these tasks reads, in the order of the model."""
     inputs = {input for name in tasks for input in inputs_of_task(run.tasks, list(run.choppers), name)}
     return [input for input in run.choppers if input in inputs]
+
+
+def predicted_apart(
+    run: Run, samples: Any, groups: Sequence[tuple[list[int], dict[str, Any]]], **options: Any
+) -> list[dict[str, Any]]:
+    """Returns the predictions for samples with different options, by the groups of `by_item`."""
+    answers: dict[int, dict[str, Any]] = {}
+    for numbers, of_group in groups:
+        some = samples.select(numbers) if isinstance(samples, Samples) else [samples[number] for number in numbers]
+        answers |= zip(numbers, run.predict(some, **options, **of_group))
+    return [answers[number] for number in range(len(answers))]
+
+
+def seeded_by_item(how: Generating, samples: Samples, wrong: Collection[int] = ()) -> Generating:
+    """Returns the settings with a seed for each sample. `wrong` has the numbers of samples that are not in `samples`, for
+    which `how` may have seeds, too."""
+    if how.seed is None:
+        return how
+    if not isinstance(how.seed, int):
+        how = replace(how, seed=[seed for number, seed in enumerate(how.seed) if number not in wrong])
+    return how.for_items([Fingerprint(dict(samples.row(number))).hex for number in range(len(samples))])
 
 
 def sorted_out(run: Run, samples: Any, paths: bool) -> tuple[Samples, dict[int, str]]:
@@ -731,6 +763,7 @@ def generated(
         prompts, samples = [prompt for prompt in prompts for _ in range(len(samples) or 1)], as_samples([])
     if not len(samples) and not prompts:
         return []
+    how = seeded_by_item(how, samples) if len(samples) else how.for_items(prompts)
     if not len(samples) and continues(run, task):
         return joined(stream_prompts(run.model, name, task, prompts, how, say), len(prompts))
     return generated_items(run, name, prompts, samples, how)
@@ -747,6 +780,7 @@ def streamed(
     if names_in(samples):
         split = memory_split(run, samples)
         indices = sorted(split.all(), key=lambda index: index.number)
+        how = seeded_by_item(how, samples)
         return stream_texts(run.model, name, task, split, indices, replace(how, prompt=one_of(prompts)))
     return stream_prompts(run.model, name, task, prompts, how, say)
 

@@ -3,7 +3,9 @@ texts that are streamed in pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
@@ -22,7 +24,7 @@ from ..models.generation.beam_search import Search, beam_search
 from ..models.generation.constraints import Allowed, Constraint
 from ..models.generation.guidance import Guided
 from ..models.generation.refine import Draft, Refining, chain_nats, hidden_nats
-from ..models.generation.sampling import Sampling, draw, seeded
+from ..models.generation.sampling import Sampling, Streams, draw, seeded
 from ..models.generation.session import Session, fitting, padded, text_set
 from ..models.model import Model
 from ..tasks.base import Task
@@ -63,8 +65,9 @@ class Generating:
     """A function that is called after each refinement step with a list of the ids of all items."""
     stop: Sequence[str] = ()
     """Stop texts. A generated text ends before the first occurrence of a stop text."""
-    seed: int | None = None
-    """The seed of random sampling. None: each call generates different items."""
+    seed: int | Sequence[int] | None = None
+    """The seed of random sampling, or a seed for each item. The random numbers of an item depend only on its seed and its
+    number, or, after `for_items`, only on its seed. None: each call generates different items."""
     cached: bool = True
     """Whether the model keeps keys and values of earlier tokens in a cache."""
 
@@ -94,15 +97,76 @@ class Generating:
         ids = self.draft(number) if callable(self.draft) else self.draft
         return None if ids is None else tuple(ids)
 
-    def generator(self, model: Model) -> torch.Generator | None:
-        """Returns a random generator with the seed, on the device of the model. Returns None if `seed` is None; then
-        PyTorch's global generator is used."""
-        return None if self.seed is None else seeded(self.seed, next(model.parameters()).device)
+    def for_items(self, items: Sequence[Any]) -> Generating:
+        """Returns a copy with one seed for each of these items (prompts, or fingerprints of samples). The first of equal
+        items has the `seed`, so that its result does not depend on other items; each further one has another seed, so
+        that results differ. Raises ValueError if there are seeds for another number of items."""
+        if self.seed is None:
+            return self
+        if not isinstance(self.seed, int):
+            if len(self.seed) != len(items):
+                raise ValueError(f"there are {len(self.seed)} seeds, but {len(items)} items")
+            return self
+        counts, seeds = Counter[Any](), []
+        for item in items:
+            seeds.append(self.seed if not counts[item] else another_seed(self.seed, counts[item]))
+            counts[item] += 1
+        return replace(self, seed=seeds)
+
+    def random(self) -> RandomNumbers:
+        """Returns the random numbers of the items. Raises ValueError if a seed is out of range."""
+        seeds = int(torch.randint(2**62, ())) if self.seed is None else self.seed
+        if isinstance(seeds, int):
+            seeded(seeds)
+            return RandomNumbers(lambda number: another_seed(seeds, number))
+        return RandomNumbers(seeds.__getitem__)
 
     def constrained(self, constraint: Constraint | None) -> Generating:
         """Returns a copy of the settings to which a constraint is added. If the constraint is None, returns the
         settings unchanged."""
         return self if constraint is None else replace(self, constraint=constraint & self.constraint)
+
+
+PER_ITEM = ("seed", "max_tokens", "temperature")
+"""The options that may be lists with one value for each item."""
+
+
+def by_item(options: Mapping[str, Any], count: int) -> list[tuple[list[int], dict[str, Any]]]:
+    """Returns the options of `count` items as groups (numbers of the items, options) with the same values; only `seed` may
+    remain a list, with the seeds of these items. Raises ValueError for a list of another length, and the errors of
+    `Generating.of`."""
+    lists = {name: options[name] for name in PER_ITEM if isinstance(options.get(name), list | tuple)}
+    Generating.of({name: value for name, value in options.items() if name not in lists})  # names and values are checked
+    if wrong := [name for name, values in lists.items() if len(values) != count]:
+        raise ValueError(f"{wrong[0]} has {len(lists[wrong[0]])} values, but there are {count} items")
+    seeds = lists.pop("seed", None)
+    groups: dict[tuple, list[int]] = {}
+    for number in range(count):
+        groups.setdefault(tuple(values[number] for values in lists.values()), []).append(number)
+    return [
+        (numbers, {**options, **dict(zip(lists, values)), **({"seed": [seeds[n] for n in numbers]} if seeds else {})})
+        for values, numbers in groups.items()
+    ]
+
+
+def another_seed(seed: int, number: int) -> int:
+    """Returns a seed that depends on `seed` and a number."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:7], "big")
+
+
+class RandomNumbers:
+    """A random generator for each item, by the number of the item. `seed_of` returns the seed of an item. If several
+    tasks generate items of one sample, its generator continues."""
+
+    def __init__(self, seed_of: Callable[[int], int]):
+        self.seed_of, self.generators = seed_of, dict[int, torch.Generator]()
+
+    def of(self, numbers: Iterable[int]) -> Streams:
+        """Returns the streams of the items with these numbers."""
+        for number in (numbers := list(numbers)):
+            if number not in self.generators:
+                self.generators[number] = seeded(self.seed_of(number))
+        return Streams([self.generators[number] for number in numbers])
 
 
 def check_options(options: Collection[str], possible: Sequence[str]) -> None:
@@ -181,7 +245,7 @@ def before(text: str, stop: Sequence[str]) -> str:
 
 def pieces(
     session: Session | Guided, rows: Sequence[Written], how: Generating, search: Search = Search(),
-    generator: torch.Generator | None = None,
+    streams: Streams | None = None,
 ) -> Iterator[list[str]]:  # fmt: skip
     """Generates ids in every row until all rows have ended or have `session.most` tokens. Yields a list with the next
     piece of text of each row. A piece may be empty. Beam search yields one list of complete texts. `search` is used if
@@ -192,7 +256,7 @@ def pieces(
         yield ["".join(map(row.write, result.ids)) + row.finish() for row, result in zip(rows, results, strict=True)]
         return
     allowed = Allowed(how.constraint, frozenset(rows[0].ends))
-    for ids in draw(session, session.most, how.sampling or Sampling(temperature=0), generator, allowed):
+    for ids in draw(session, session.most, how.sampling or Sampling(temperature=0), streams, allowed):
         yield [row.write(id) for row, id in zip(rows, ids.tolist(), strict=True)]
         if all(row.stopped for row in rows):
             break
@@ -266,7 +330,7 @@ def stream_prompts(
     texts = [WrittenText(encoding.stream(row), encoding.ends, how.stop) for row in rows]
     if how.sampling is None and how.search is None:
         how = replace(how, sampling=Sampling())
-    yield from pieces(session, texts, how, generator=how.generator(model))
+    yield from pieces(session, texts, how, streams=how.for_items(prompts).random().of(range(len(prompts))))
 
 
 def open_answers(
@@ -297,7 +361,7 @@ def open_answers(
 
 def write(
     model: Model, name: str, task: LanguageModeling, split: SampleSplit, indices: Sequence[SampleIndex],
-    how: Generating = Generating(), inputs: Collection[str] | None = None, generator: torch.Generator | None = None,
+    how: Generating = Generating(), inputs: Collection[str] | None = None, random: RandomNumbers | None = None,
 ) -> dict[int, list[int]]:  # fmt: skip
     """Generates an item token by token for each sample. Returns the ids by sample number, without the id that ends an
     item. `inputs` are the other inputs that the model may read (None: all). Bad samples are left out. If the vocabulary
@@ -306,7 +370,8 @@ def write(
     if session is None:
         return {}
     rows = [Written(task.vocabulary.ends) for _ in numbers]
-    for _ in pieces(session, rows, how.constrained(task.vocabulary.well_formed), task.search, generator):
+    streams = (random or how.random()).of(numbers)
+    for _ in pieces(session, rows, how.constrained(task.vocabulary.well_formed), task.search, streams):
         pass
     return {number: row.ids for number, row in zip(numbers, rows)}
 
@@ -317,33 +382,32 @@ def stream_texts(
 ) -> Iterator[list[str]]:  # fmt: skip
     """Generates a text for each sample and yields lists with the next piece of each text. A text ends before the first
     `stop` text. Raises DataError if one of the samples is bad."""
-    _, session = open_answers(model, name, task, split, indices, how)
+    numbers, session = open_answers(model, name, task, split, indices, how)
     for number in [index.number for index in indices if index.number in split.skipped.bad]:
         raise DataError(split.skipped.bad[number])
     rows = [WrittenText(DecodedStream(task.restore), task.vocabulary.ends, how.stop) for _ in indices]
-    yield from pieces(session, rows, how, task.search, how.generator(model))
+    yield from pieces(session, rows, how, task.search, how.random().of(numbers))
 
 
 def generate_items(
     model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, indices: Sequence[SampleIndex],
-    how: Generating = Generating(), inputs: Collection[str] | None = None, generator: torch.Generator | None = None,
+    how: Generating = Generating(), inputs: Collection[str] | None = None, random: RandomNumbers | None = None,
 ) -> dict[int, list[int]]:  # fmt: skip
     """Generates an item for each sample with the task `name`. Returns the ids by sample number. `inputs` are the other
     inputs that the model may read (None: all). Bad samples are left out."""
-    task, generator = tasks[name], generator or how.generator(model)
+    task, random = tasks[name], random or how.random()
     if not task.needs.refines:
-        return write(model, name, task, split, indices, how, inputs, generator)
+        return write(model, name, task, split, indices, how, inputs, random)
     others = {input for input in (split.choppers if inputs is None else inputs) if input != task.target}
     first: dict[str, Callable[[int], Any]] = {}
     for other in passed_through(tasks, name, how.refining or task.refining):
-        first[tasks[other].target] = generated_first(model, tasks, other, split, indices, others, first, generator)
-    return refined_samples(model, tasks, name, split, indices, how, others, first, generator)
+        first[tasks[other].target] = generated_first(model, tasks, other, split, indices, others, first, random)
+    return refined_samples(model, tasks, name, split, indices, how, others, first, random)
 
 
 def refined_samples(
     model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, indices: Sequence[SampleIndex],
-    how: Generating, inputs: Collection[str], first: Mapping[str, Callable[[int], Any]],
-    generator: torch.Generator | None,
+    how: Generating, inputs: Collection[str], first: Mapping[str, Callable[[int], Any]], random: RandomNumbers,
 ) -> dict[int, list[int]]:  # fmt: skip
     """Refines a draft for each sample with the task `name`. Returns the ids by sample number. The model reads the
     `inputs` of the sample and the previously generated items. `first` maps the inputs of these items to functions from
@@ -356,7 +420,7 @@ def refined_samples(
     names = passed_through(tasks, name, refining) if refining.drafts > 1 else ()
     scoring = {other: tasks[other] for other in names if tasks[other].target in refining.through}
     cost_of = cost_of_reading(model, task, scoring, split, numbers, first) if scoring else None
-    return dict(zip(numbers, refined(model, task, draft, how, generator, cost_of)))
+    return dict(zip(numbers, refined(task, draft, how, random.of(numbers), cost_of)))
 
 
 def passed_through(tasks: Mapping[str, Task], name: str, refining: Refining) -> list[str]:
@@ -374,7 +438,7 @@ def passed_through(tasks: Mapping[str, Task], name: str, refining: Refining) -> 
 
 def generated_first(
     model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, indices: Sequence[SampleIndex],
-    inputs: Collection[str], first: Mapping[str, Callable[[int], Any]], generator: torch.Generator | None,
+    inputs: Collection[str], first: Mapping[str, Callable[[int], Any]], random: RandomNumbers,
 ) -> Callable[[int], Any]:  # fmt: skip
     """Returns a function from a sample's number to an item of the target of the task `name`. The function returns the
     true item if the sample has one and the target is in `inputs`. Otherwise it returns the ids of an item that was
@@ -386,7 +450,7 @@ def generated_first(
     others = [input for input in inputs if input != task.target]
     generated = {}
     if without_target:
-        generated = refined_samples(model, tasks, name, split, without_target, how, others, first, generator)
+        generated = refined_samples(model, tasks, name, split, without_target, how, others, first, random)
     missing = {index.number for index in without_target}
 
     def item(number: int) -> Any:
@@ -408,24 +472,24 @@ def with_item(split: SampleSplit, indices: Sequence[SampleIndex], target: str) -
 
 
 def generate_unprompted(
-    model: Model, name: str, task: Task, count: int, how: Generating, generator: torch.Generator | None = None
+    model: Model, name: str, task: Task, count: int, how: Generating, random: RandomNumbers | None = None
 ) -> list[list[int]]:
     """Generates `count` items with a model of a corpus, without a prompt and without other inputs, and returns the ids
     of each item. Generation begins with the start token, or with a draft for tasks that refine drafts. An item has at
     most `how.max_tokens` tokens. If `how.max_tokens` is None, the context length is the limit. For a draft, the fixed
     length of the vocabulary is used first, and `refining.tokens` before the context length."""
-    generator = generator or how.generator(model)
+    streams = (random or how.for_items([None] * count).random()).of(range(count))
     if task.needs.refines:
         length = task.vocabulary.length or how.max_tokens or (how.refining or task.refining).tokens or model.context
         drafts = [how.draft_ids(number) or [task.mask] * length for number in range(count)]
-        return refined(model, task, draft_of_rows(model, name, task, drafts), how, generator)
+        return refined(task, draft_of_rows(model, name, task, drafts), how, streams)
     vocabulary = task.vocabulary
     session = Session.of_texts(
         model, [[vocabulary.start]] * count, input=task.target, task=name, vocabulary=vocabulary.size,
         most=how.max_tokens or model.context - 1,
     )  # fmt: skip
     rows = [Written(vocabulary.ends) for _ in range(count)]
-    for _ in pieces(session, rows, how.constrained(vocabulary.well_formed), task.search, generator):
+    for _ in pieces(session, rows, how.constrained(vocabulary.well_formed), task.search, streams):
         pass
     return [row.ids for row in rows]
 
@@ -443,16 +507,14 @@ def generated_share(
 ) -> list[Generated]:  # fmt: skip
     """Generates items for the samples at `indices`, which all have a true item. Returns the generated and true items of
     this process's share of the samples. `inputs` are the inputs that the model may read (None: all). `rows` is the
-    batch size. The settings are those of the task. The random seeds depend on the indices, but not on the number of
-    processes. For a corpus, one item per index is generated without inputs, at most `UNPROMPTED` items."""
+    batch size. The settings are those of the task. The random seed of an item is the number of its sample. For a corpus, one item per index is generated without inputs, at most `UNPROMPTED` items."""
     task = tasks[name]
     if split.samples is None:
         return unprompted_share(model, name, task, processes, rows, min(len(indices), UNPROMPTED))
     pairs: list[Generated] = []
     how = Generating(sampling=task.sampling, guidance=task.guidance)
     for group in processes.share([indices[first : first + rows] for first in range(0, len(indices), rows)]):
-        generator = torch.Generator().manual_seed(group[0].number)  # on the CPU: equal samples on all devices
-        items = generate_items(model, tasks, name, split, group, how, inputs, generator)
+        items = generate_items(model, tasks, name, split, group, how, inputs, RandomNumbers(lambda number: number))
         for number, ids in items.items():
             sample, labels = split.item(number)
             pairs.append(Generated(restored(task, ids), sample[task.target], labels, number))
@@ -466,8 +528,8 @@ def unprompted_share(
     batches of `rows` items. The true items are None."""
     pairs, how = [], Generating(sampling=task.sampling)
     for first in processes.share(list(range(0, count, rows))):
-        generator = torch.Generator().manual_seed(first)
-        items = generate_unprompted(model, name, task, min(rows, count - first), how, generator)
+        random = RandomNumbers(lambda number, first=first: first + number)
+        items = generate_unprompted(model, name, task, min(rows, count - first), how, random)
         pairs += [Generated(restored(task, ids), None, {}) for ids in items]
     return pairs
 
@@ -547,7 +609,7 @@ def draft_of_rows(model: Model, name: str, task: MaskedDiffusion, rows: Sequence
 
 
 def refined(
-    model: Model, task: MaskedDiffusion, draft: Draft, how: Generating, generator: torch.Generator | None = None,
+    task: MaskedDiffusion, draft: Draft, how: Generating, streams: Streams | None = None,
     cost_of: Callable[[list[list[int]]], Sequence[float]] | None = None,
 ) -> list[list[int]]:  # fmt: skip
     """Replaces all masks of a draft by ids and returns the ids of every item. The settings of `how` are used; a setting
@@ -555,11 +617,12 @@ def refined(
     it is passed, `refining.drafts` drafts are refined, and the draft with the lowest cost is kept for each item. Calls
     `how.show` with the ids after each step of the kept drafts."""
     refining, sampling = how.refining or task.refining, how.sampling or task.drawn_by
-    generator, masks = generator or how.generator(model), draft.ids
+    streams = streams or how.random().of(range(len(draft.counts)))
+    masks = draft.ids
     kept: list[tuple[float, list[list[int]]]] = []
     for _ in range(refining.drafts if cost_of else 1):
         draft.ids = masks.clone()
-        steps = [draft.items(), *draft.refine(refining, sampling, how.guidance, generator)]
+        steps = [draft.items(), *draft.refine(refining, sampling, how.guidance, streams)]
         costs = cost_of([task.without_special(ids) for ids in steps[-1]]) if cost_of else [0.0] * len(steps[-1])
         candidates = [(cost, list(ids)) for cost, *ids in zip(costs, *steps, strict=True)]
         kept = [min(pair, key=itemgetter(0)) for pair in zip(kept or candidates, candidates)]

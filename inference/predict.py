@@ -43,7 +43,7 @@ def stream_predictions(
     settings `how`. The answer is `{"text": ...}` for a generated text and `{"ids": [...]}` for another generated item.
     Samples are read ahead (`SampleSplit.answers`) and not kept."""
     tasks = {name: prediction_copy(task) for name, task in tasks.items()}
-    split, generator = replace(split, tasks=tasks), how.generator(model)
+    split = replace(split, tasks=tasks)
     generating = {name: task for name, task in tasks.items() if task.needs.generates}
     direct = [name for name in tasks if name not in generating]
     expected = [name for name in split.choppers if any(name in read_by(tasks, split.choppers, task) for task in tasks)]
@@ -57,8 +57,9 @@ def stream_predictions(
     batches = split.answers(Request(indices=part, tasks=direct) for part in requested) if direct else repeat([])
     for part, batches_of_part in zip(parts, batches):
         answers: dict[int, dict[str, Any]] = {index.number: {} for index in part}
+        random = how.random()
         for name, task in generating.items():
-            for number, ids in write(model, name, task, split, part, how, generator=generator).items():
+            for number, ids in write(model, name, task, split, part, how, random=random).items():
                 answers[number][name] = answer_of(task, ids, how)
         for batch in batches_of_part:
             for name, of_task in direct_answers(model, tasks, batch).items():

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..arithmetic import NOT_FINITE, computing_type
 from ..batch import Batch, Chunks
 from ..model import Model
-from .sampling import Sampling
+from .sampling import Sampling, Streams
 
 NOISE = 4.5
 """The scale of the random noise that is added to confidences. It decreases to 0 at the last step (MaskGIT)."""
@@ -136,19 +136,21 @@ class Draft:
 
     def refine(
         self, refining: Refining, sampling: Sampling = Sampling(), guidance: float = 1.0,
-        generator: torch.Generator | None = None,
+        streams: Streams | None = None,
     ) -> Iterator[list[list[int]]]:  # fmt: skip
-        """Fills in all masks in up to `refining.steps` steps. Yields the ids of every item after each step."""
+        """Fills in all masks in up to `refining.steps` steps. Yields the ids of every item after each step. `streams` has
+        the random numbers of each item (None: each call fills in other ids)."""
+        streams = streams or Streams.of(len(self.counts))
         masks = torch.bincount(self.item[self.masked], minlength=len(self.counts))
         for step in range(refining.steps):
             at = self.masked
             if not bool(at.any()):
                 return
             logs = self.scores(guidance)
-            chosen = sampling.choose(logs, torch.full((len(logs), 1), -1, device=self.device), generator)
-            device = self.device if generator is None else generator.device
-            noise = torch.rand(len(logs), generator=generator, device=device).to(self.device)
-            order = noise
+            counts = torch.bincount(self.item[at], minlength=len(self.counts)).tolist()
+            previous = torch.full((len(logs), 1), -1, device=self.device)
+            chosen = sampling.choose(logs, previous, streams.uniform(counts))
+            order = noise = streams.uniform(counts).float().to(self.device, non_blocking=True)
             if refining.by == "confidence":
                 gumbel = -torch.log(-torch.log(noise.clamp(1e-9, 1 - 1e-7)))
                 confidence = logs.gather(1, chosen[:, None].to(self.device))[:, 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,10 +47,12 @@ class Sampling:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {possible}")
 
     def choose(
-        self, scores: Float[Tensor, "b v"], previous: Int[Tensor, "b n"], generator: torch.Generator | None = None
+        self, scores: Float[Tensor, "b v"], previous: Int[Tensor, "b n"], uniform: Float[Tensor, "b"] | None = None
     ) -> Int[Tensor, "b"]:
         """Returns one id per row; -1 if the highest score of a row is infinite, or one of its scores is NaN. `previous`
-        has the ids of each row to which the repetition penalty applies; negative numbers are ignored."""
+        has the ids of each row to which the repetition penalty applies; negative numbers are ignored. `uniform` has a
+        random number for each row, at least 0 and below 1: the id is the first one at which the sum of the probabilities
+        exceeds it. The id of a row therefore does not depend on other rows. None: numbers of torch's generator."""
         if self.repetition_penalty != 1:
             scores = self._penalised(scores, previous)
         ids = scores.argmax(dim=-1)
@@ -59,9 +61,10 @@ class Sampling:
             return ids.where(best[:, 0].abs() < torch.inf, -1)
         relative = (scores.float() - best.float()) / self.temperature  # at most 0, so that exp cannot overflow
         probabilities = torch.softmax(self._filtered(relative), dim=-1)
-        if generator is not None:
-            probabilities = probabilities.to(generator.device)  # a seed draws the same ids on a CPU and on a GPU
-        ids = torch.multinomial(probabilities.nan_to_num(1.0), 1, generator=generator)[:, 0]
+        sums = probabilities.double().cumsum(-1)
+        uniform = torch.rand(len(sums), dtype=torch.float64) if uniform is None else uniform
+        drawn = uniform.to(sums.device, torch.float64, non_blocking=True)[:, None] * sums[:, -1:]
+        ids = torch.searchsorted(sums, drawn, right=True)[:, 0].clamp(max=sums.shape[1] - 1)
         return ids.masked_fill(probabilities[:, 0].isnan(), -1)  # one NaN score makes its complete row NaN
 
     def _penalised(self, scores: Tensor, previous: Tensor) -> Tensor:
@@ -94,27 +97,61 @@ SEEDS = -(2**63), 2**64 - 1
 """The smallest and the largest seed of a `torch.Generator`."""
 
 
-def seeded(seed: int, device: torch.device) -> torch.Generator:
-    """Returns a new random number generator on a device, with this seed. Raises ValueError if the seed is outside
-    -2**63 to 2**64 - 1."""
-    if not SEEDS[0] <= seed <= SEEDS[1]:
-        raise ValueError(f"the seed must be from -2**63 to 2**64 - 1, not {seed}")
+def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Returns a new random number generator on a device, with this seed. Raises ValueError if the seed is not an integer
+    from -2**63 to 2**64 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not SEEDS[0] <= seed <= SEEDS[1]:
+        raise ValueError(f"the seed must be an integer from -2**63 to 2**64 - 1, not {seed!r}")
     return torch.Generator(device).manual_seed(seed)
 
 
+AHEAD = 64
+"""The number of random numbers that are drawn at once for a row."""
+
+
+class Streams:
+    """A stream of random numbers for each of several rows. The numbers of a row depend only on its generator, not on the
+    other rows. They are drawn on the CPU, so that a seed draws the same ids on a CPU and on a GPU."""
+
+    def __init__(self, generators: Sequence[torch.Generator]):
+        self.generators, self.ahead = list(generators), torch.empty(len(generators), 0, dtype=torch.float64)
+
+    @classmethod
+    def of(cls, rows: int, seed: int | None = None) -> Streams:
+        """Returns streams with the seeds `seed`, `seed` + 1, ...; None: with seeds of torch's generator."""
+        first = int(torch.randint(2**62, ())) if seed is None else seed
+        return cls([seeded(first + row) for row in range(rows)])
+
+    def uniform(self, counts: Sequence[int] | None = None) -> Float[Tensor, "m"]:
+        """Returns the next numbers, at least 0 and below 1: one for each row, or `counts[row]` for each row, in the order
+        of the rows."""
+        if counts is not None:
+            parts = [
+                torch.rand(n, generator=g, dtype=torch.float64) for n, g in zip(counts, self.generators, strict=True)
+            ]
+            return torch.cat([torch.empty(0, dtype=torch.float64), *parts])
+        if not self.ahead.shape[1]:
+            rows = [torch.rand(AHEAD, generator=generator, dtype=torch.float64) for generator in self.generators]
+            self.ahead = torch.stack(rows) if rows else self.ahead
+        following, self.ahead = self.ahead[:, 0], self.ahead[:, 1:]
+        return following
+
+
 def draw(
-    session: Session | Guided, most: int, sampling: Sampling = Sampling(), generator: torch.Generator | None = None,
+    session: Session | Guided, most: int, sampling: Sampling = Sampling(), streams: Streams | None = None,
     allowed: Allowed = Allowed(),
 ) -> Iterator[Int[Tensor, "b"]]:  # fmt: skip
     """Generates text. Yields `most` times the next id of every row, on the CPU; the caller may stop earlier. All ids
-    except the last are appended to the session. Only ids that `allowed` permits are drawn. Raises ValueError if the
-    model's scores are NaN or infinite, or if no id is allowed in a row."""
+    except the last are appended to the session. Only ids that `allowed` permits are drawn. `streams` has the random
+    numbers of each row (None: each call draws other ids). Raises ValueError if the model's scores are NaN or infinite, or
+    if no id is allowed in a row."""
+    streams = streams or Streams.of(len(session.ids))
     prompt_length = session.ids.shape[1]
     for number in range(most):
         scores = session.scores()
         if allowed:
             scores = allowed.of(scores, session.ids[:, prompt_length:].tolist())
-        ids = sampling.choose(scores, session.ids, generator).cpu()
+        ids = sampling.choose(scores, session.ids, streams.uniform()).cpu()
         if min(ids.tolist()) < 0:
             raise ValueError(NOT_FINITE)
         yield ids

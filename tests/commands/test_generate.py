@@ -304,8 +304,8 @@ def test_what_a_draft_is_refined_through_is_generated_first(runs, read, monkeypa
     assert read.pop() == ("name", [run.tasks["name"].mask], ["words"], None)
     drawn, refined = [], generating.refined
 
-    def kept(model, task, *more):
-        drawn.append(refined(model, task, *more))
+    def kept(task, *more):
+        drawn.append(refined(task, *more))
         return drawn[-1]
 
     monkeypatch.setattr(generating, "refined", kept)

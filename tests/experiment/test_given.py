@@ -184,3 +184,61 @@ def test_predict_says_what_a_draft_lacks(folder, capsys):
     line = json.loads(capsys.readouterr().out)
     assert line["text"] == {"error": "'text' contains no '<|mask|>' to fill in"}
     assert line["other"] == {"error": "'other' is missing; `chopmix generate` generates it"}
+
+
+# ------------------------------------------------------------------------------------------------------ random numbers
+
+
+@pytest.mark.parametrize("name, target", [("two", "other"), ("fills", "other"), ("sees", "other")])
+def test_a_sampled_answer_depends_on_its_sample_and_seed_alone(folder, name, target):
+    run, words = opened(folder, name), ["chop", "mix", "set", "chop", "token"]
+    samples, how = [{"text": word} for word in words], {"temperature": 1.0, "max_tokens": 6}
+    alone = [run.generate(inputs=sample, target=target, seed=7, **how) for sample in samples]
+    together = run.generate(inputs=samples, target=target, seed=7, **how)
+    assert [each for n, each in enumerate(together) if n != 3] == [each for n, each in enumerate(alone) if n != 3]
+    assert together[3] != together[0] == alone[3]  # equal samples have different random numbers
+    assert run.generate(inputs=samples[::-1], target=target, seed=7, **how)[::-1][1:3] == together[1:3]
+    seeds = [7, 8, 7, 9, 7]
+    assert run.generate(inputs=samples, target=target, seed=seeds, **how) == [
+        run.generate(inputs=sample, target=target, seed=seed, **how) for sample, seed in zip(samples, seeds)
+    ]
+    lengths, temperatures = [1, 4, 2, 6, 3], [0.0, 1.0, 0.5, 1.0, 0.0]
+    mixed = run.generate(inputs=samples, target=target, seed=seeds, max_tokens=lengths, temperature=temperatures)
+    assert mixed == [
+        run.generate(inputs=sample, target=target, seed=seed, max_tokens=length, temperature=temperature)
+        for sample, seed, length, temperature in zip(samples, seeds, lengths, temperatures)
+    ]
+
+
+def test_predictions_of_good_and_bad_samples_with_different_seeds(folder):
+    """In a batch of several tasks, some samples lack inputs, some are wrong."""
+    run = opened(folder, "sees")
+    picture, seeds = ROW["image"], [5, 6, 7, 8, 5, 9]
+    samples = [{"text": "chop"}, {"image": picture}, {"imgae": 1}, {"text": "mix", "image": picture}, {"text": "chop"},
+               {"text": "\x01"}]  # fmt: skip
+    how = {"max_tokens": 5, "temperature": 1.0}
+    answers = run.predict(samples, seed=seeds, **how)
+    assert ["error" in answer for answer in answers] == [False, False, True, False, False, True]
+    without = [["image", "other"], ["text", "other"], None, ["other"], ["image", "other"], None]
+    assert [answer.get("without") for answer in answers] == without
+    for number in (0, 1, 3, 4):
+        assert answers[number]["says"] == run.predict(samples[number], seed=seeds[number], **how)["says"]
+    assert answers[0]["says"] == answers[4]["says"]  # they have the same seed
+    lengths = [1, 2, 3, 4, 5, 6]
+    limited = run.predict(samples, seed=seeds, temperature=1.0, max_tokens=lengths)
+    for number in (0, 1, 3, 4):
+        alone = run.predict(samples[number], seed=seeds[number], temperature=1.0, max_tokens=lengths[number])
+        assert limited[number]["says"] == alone["says"]
+    with pytest.raises(ValueError, match="seed has 2 values, but there are 6 items"):
+        run.predict(samples, seed=[1, 2])
+    with pytest.raises(ValueError, match="the seed must be an integer .* not 'x'"):
+        run.generate(inputs={"text": "chop"}, target="other", seed="x", temperature=1.0)
+
+
+def test_prompts_have_random_numbers_of_their_own(folder):
+    run, how = opened(folder, "two"), {"target": "other", "temperature": 1.0, "max_tokens": 6, "seed": 3}
+    prompts = ["chop", "mix", "chop", None]
+    together = run.generate(prompts, **how)
+    assert [together[n] for n in (0, 1, 3)] == [run.generate(prompts[n], **how) for n in (0, 1, 3)]
+    assert together[2] != together[0]
+    assert "".join(piece for (piece,) in run.stream("mix", **how)) == together[1]

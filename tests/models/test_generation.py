@@ -11,7 +11,7 @@ from chopmix.experiment.run import Run, load_run
 from chopmix.inference.generate import Generating, WrittenText
 from chopmix.models.generation.beam_search import Search, beam_search
 from chopmix.models.generation.fast_decoder import fast_norm
-from chopmix.models.generation.sampling import Sampling, draw
+from chopmix.models.generation.sampling import Sampling, Streams, draw
 from chopmix.models.generation.session import Session, cut
 from chopmix.models.layers.norms import RmsNorm
 from chopmix.models.layers.positions import Learned, Periodic
@@ -49,8 +49,8 @@ def model(kind: str = "learned", seed: int = 0, absolute=Learned) -> Model:
 
 def continued(made: Model, rows, tokens=40, sampling=Sampling(temperature=0), cached=True, seed=None):
     session = Session.of_texts(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
-    return torch.stack(list(draw(session, tokens, sampling, generator)), dim=1)
+    streams = None if seed is None else Streams.of(len(session.ids), seed)
+    return torch.stack(list(draw(session, tokens, sampling, streams)), dim=1)
 
 
 @pytest.mark.parametrize("kind", CORES)
@@ -219,7 +219,7 @@ SCORES = st.lists(st.lists(st.floats(-8, 8, width=32), min_size=12, max_size=12)
 @pytest.mark.parametrize("top_p", [1e-320, 1e-45, 1e-8, 0.3])
 def test_the_likeliest_may_be_sampled_however_small_top_p_is(top_p):
     scores = torch.tensor([[0.0, 3.0, -1.0], [9.0, 9.0, 0.0]])
-    found = Sampling(top_p=top_p).choose(scores, torch.zeros(2, 0, dtype=torch.long), torch.Generator().manual_seed(0))
+    found = Sampling(top_p=top_p).choose(scores, torch.zeros(2, 0, dtype=torch.long))
     assert found[0] == 1 and found[1] in (0, 1)
 
 
@@ -239,7 +239,7 @@ def test_scores_that_are_no_finite_numbers_choose_nothing(values, way, penalty):
     """Any 32-bit floats; also finite ones whose difference or quotient is not."""
     scores, sampling = torch.tensor(values), Sampling(**way, repetition_penalty=penalty)
     seen = torch.tensor([[1]] * len(values))
-    found = sampling.choose(scores, seen, torch.Generator().manual_seed(0)).tolist()
+    found = sampling.choose(scores, seen).tolist()
     for row, id in zip(sampling._penalised(scores, seen).tolist(), found):
         finite = not any(map(math.isnan, row)) and math.isfinite(max(row))
         assert (id >= 0) == finite and (id < 0 or row[id] > -math.inf)
@@ -281,7 +281,7 @@ def test_repetition_penalty_is_transformers(values, penalty, seen):
 
 def test_sampling_has_the_right_frequencies():
     scores = torch.tensor([[0.0, 1.0, 2.0]]).expand(20_000, 3)
-    chosen = Sampling(temperature=0.7).choose(scores, torch.zeros(20_000, 1).long(), torch.Generator().manual_seed(0))
+    chosen = Sampling(temperature=0.7).choose(scores, torch.zeros(20_000, 1).long())
     expected = torch.softmax(torch.tensor([0.0, 1.0, 2.0]) / 0.7, dim=0)
     torch.testing.assert_close(torch.bincount(chosen) / 20_000, expected, atol=0.01, rtol=0)
 

@@ -13,7 +13,7 @@ from chopmix.inference.generate import Generating, chain_of, draft_of, draft_of_
 from chopmix.models.batch import Batch
 from chopmix.models.generation import refine
 from chopmix.models.generation.refine import Draft, Refining, keep_masked
-from chopmix.models.generation.sampling import Sampling
+from chopmix.models.generation.sampling import Sampling, Streams
 from chopmix.models.generation.session import text_set
 from chopmix.models.model import Cores, Model
 from chopmix.tasks.masked_diffusion import ANY, Hiding, MaskedDiffusion
@@ -213,7 +213,7 @@ def test_a_draft_is_filled_in_in_so_many_steps(by, steps):
     seen = []
     how = Generating(refining=Refining(steps=steps, by=by), show=seen.append, seed=0)
     rows = [[MASK] * 6, [1, MASK, MASK, 2, MASK, 3]]
-    found = refined(MODEL, TASK, draft_of_rows(MODEL, "draft", TASK, rows), how)
+    found = refined(TASK, draft_of_rows(MODEL, "draft", TASK, rows), how)
     assert len(seen) == 1 + min(steps, 6) and seen[0] == rows
     left = [[row.count(MASK) for row in items] for items in seen]
     assert left[-1] == [0, 0] and all(
@@ -248,7 +248,7 @@ def test_more_steps_than_masks_are_as_many_steps_as_masks(by):
     found = []
     for steps in (6, 50):
         how = Generating(refining=Refining(steps=steps, by=by), seed=0)
-        found.append(refined(MODEL, TASK, draft_of_rows(MODEL, "draft", TASK, [[MASK] * 6] * 20), how))
+        found.append(refined(TASK, draft_of_rows(MODEL, "draft", TASK, [[MASK] * 6] * 20), how))
     assert found[0] == found[1]
 
 
@@ -266,7 +266,7 @@ def test_the_last_mask_of_every_item_is_chosen_without_noise(monkeypatch):
     monkeypatch.setattr(Draft, "scores", scored)
     rows = [[MASK] * 6, [1, MASK, MASK, 2, 1, 3]]
     how = Refining(steps=4)
-    [*draft_of_rows(MODEL, "draft", TASK, rows).refine(how, Sampling(top_k=1), 1.0, torch.Generator().manual_seed(0))]
+    [*draft_of_rows(MODEL, "draft", TASK, rows).refine(how, Sampling(top_k=1), 1.0, Streams.of(len(rows), 0))]
     noisy = [
         [bool((order != best)[item == each].any()) for each in (0, 1)] for (order, item), best in zip(orders, sure)
     ]

@@ -27,7 +27,7 @@ from chopmix.models.attention import plan as choosing
 from chopmix.models.attention.graph import Causal, SameSample
 from chopmix.models.attention.mask import dense_mask
 from chopmix.models.batch import Batch
-from chopmix.models.generation.sampling import Sampling, draw
+from chopmix.models.generation.sampling import Sampling, Streams, draw
 from chopmix.models.generation.session import Session
 from chopmix.models.layers.norms import LayerNorm, RmsNorm
 from chopmix.models.layers.relative import Alibi, RelativeBias, Rotary
@@ -410,7 +410,7 @@ def test_writing_waits_once_a_token(calls, options, rows, half):
         assert len(mode.reads) == 10 and not mode.blocking
         assert all(each.device.type == "cpu" and len(each) == len(rows) for each in ids)
         session.append(ids[-1])
-        list(draw(session, 1, sampling, torch.Generator().manual_seed(0)))
+        list(draw(session, 1, sampling, Streams.of(len(session.ids), 0)))
         kind = torch.bfloat16 if half else torch.float32
         assert session.cache.layers[0].key.dtype == kind
     check(calls, kind)
