@@ -270,9 +270,9 @@ class Run(TrainedModel):
         `options` are fields of `inference.generate.Generating` (`max_tokens`, `sampling`, `search`, `stop`, `seed`,
         ...) and of `Sampling` (`temperature=0`); `seed`, `max_tokens` and `temperature` may be lists with a value for
         each item. A sampled item depends only on its prompt or sample and its seed, not on the other items of the call
-        (equal items have different random numbers). `say` is called with messages, such as the inputs that a sample lacks;
-        by default it prints to standard error. Raises RunError if no task generates the target, or if a sample cannot
-        be read; TypeError for an unknown option."""
+        (equal items have different random numbers). `say` is called with messages, such as the inputs that a sample
+        lacks; by default it prints to standard error. Raises RunError if no task generates the target, or if a sample
+        cannot be read; TypeError for an unknown option."""
         prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
         samples = as_samples(inputs)
         count, items = len(samples) or len(prompts), dict[int, Any]()
@@ -327,7 +327,7 @@ class Run(TrainedModel):
         if not len(all_samples):
             return []
         if len(groups) > 1:
-            return predicted_apart(self, samples, groups, say=say, calibrated=calibrated, paths=paths)
+            return predicted_apart(self, given, wrong, groups, say=say, calibrated=calibrated)
         options = seeded_by_item(Generating.of(groups[0][1]), all_samples, wrong)
         split = predicted_split(self, all_samples, self.tasks, say)
         split = replace(split, tasks={name: prediction_copy(task) for name, task in self.tasks.items()})
@@ -530,19 +530,25 @@ def readable(run: Run, tasks: Collection[str]) -> list[str]:
 
 
 def predicted_apart(
-    run: Run, samples: Any, groups: Sequence[tuple[list[int], dict[str, Any]]], **options: Any
-) -> list[dict[str, Any]]:
-    """Returns the predictions for samples with different options, by the groups of `by_item`."""
-    answers: dict[int, dict[str, Any]] = {}
+    run: Run, samples: Samples, wrong: Mapping[int, str], groups: Sequence[tuple[list[int], dict[str, Any]]],
+    **options: Any,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Returns the predictions for samples with different options, by the groups of `by_item`. `samples` lacks those that
+    are `wrong`."""
+    answers = {number: {"error": reason} for number, reason in wrong.items()}
+    kept = [number for number in range(len(samples) + len(wrong)) if number not in wrong]
     for numbers, of_group in groups:
-        some = samples.select(numbers) if isinstance(samples, Samples) else [samples[number] for number in numbers]
-        answers |= zip(numbers, run.predict(some, **options, **of_group))
+        good = [number for number in numbers if number not in wrong]
+        seeds = {"seed": [s for n, s in zip(numbers, of_group["seed"]) if n in good]} if "seed" in of_group else {}
+        seeds = seeds if isinstance(of_group.get("seed"), list) else {}
+        some = samples.select([kept.index(number) for number in good])
+        answers |= zip(good, run.predict(some, **options, **{**of_group, **seeds}))
     return [answers[number] for number in range(len(answers))]
 
 
 def seeded_by_item(how: Generating, samples: Samples, wrong: Collection[int] = ()) -> Generating:
-    """Returns the settings with a seed for each sample. `wrong` has the numbers of samples that are not in `samples`, for
-    which `how` may have seeds, too."""
+    """Returns the settings with a seed for each sample. `wrong` has the numbers of samples that are not in `samples`,
+    for which `how` may have seeds, too."""
     if how.seed is None:
         return how
     if not isinstance(how.seed, int):

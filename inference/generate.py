@@ -66,8 +66,8 @@ class Generating:
     stop: Sequence[str] = ()
     """Stop texts. A generated text ends before the first occurrence of a stop text."""
     seed: int | Sequence[int] | None = None
-    """The seed of random sampling, or a seed for each item. The random numbers of an item depend only on its seed and its
-    number, or, after `for_items`, only on its seed. None: each call generates different items."""
+    """The seed of random sampling, or a seed for each item. The random numbers of an item depend only on its seed and
+    its number, or, after `for_items`, only on its seed. None: each call generates different items."""
     cached: bool = True
     """Whether the model keeps keys and values of earlier tokens in a cache."""
 
@@ -98,9 +98,9 @@ class Generating:
         return None if ids is None else tuple(ids)
 
     def for_items(self, items: Sequence[Any]) -> Generating:
-        """Returns a copy with one seed for each of these items (prompts, or fingerprints of samples). The first of equal
-        items has the `seed`, so that its result does not depend on other items; each further one has another seed, so
-        that results differ. Raises ValueError if there are seeds for another number of items."""
+        """Returns a copy with one seed for each of these items (prompts, or fingerprints of samples). The first of
+        equal items has the `seed`, so that its result does not depend on other items; each further one has another
+        seed, so that results differ. Raises ValueError if there are seeds for another number of items."""
         if self.seed is None:
             return self
         if not isinstance(self.seed, int):
@@ -132,8 +132,8 @@ PER_ITEM = ("seed", "max_tokens", "temperature")
 
 
 def by_item(options: Mapping[str, Any], count: int) -> list[tuple[list[int], dict[str, Any]]]:
-    """Returns the options of `count` items as groups (numbers of the items, options) with the same values; only `seed` may
-    remain a list, with the seeds of these items. Raises ValueError for a list of another length, and the errors of
+    """Returns the options of `count` items as groups (numbers of the items, options) with the same values; only `seed`
+    may remain a list, with the seeds of these items. Raises ValueError for a list of another length, and the errors of
     `Generating.of`."""
     lists = {name: options[name] for name in PER_ITEM if isinstance(options.get(name), list | tuple)}
     Generating.of({name: value for name, value in options.items() if name not in lists})  # names and values are checked
@@ -507,7 +507,8 @@ def generated_share(
 ) -> list[Generated]:  # fmt: skip
     """Generates items for the samples at `indices`, which all have a true item. Returns the generated and true items of
     this process's share of the samples. `inputs` are the inputs that the model may read (None: all). `rows` is the
-    batch size. The settings are those of the task. The random seed of an item is the number of its sample. For a corpus, one item per index is generated without inputs, at most `UNPROMPTED` items."""
+    batch size. The settings are those of the task. The random seed of an item is the number of its sample. For a
+    corpus, one item per index is generated without inputs, at most `UNPROMPTED` items."""
     task = tasks[name]
     if split.samples is None:
         return unprompted_share(model, name, task, processes, rows, min(len(indices), UNPROMPTED))

@@ -138,8 +138,8 @@ class Draft:
         self, refining: Refining, sampling: Sampling = Sampling(), guidance: float = 1.0,
         streams: Streams | None = None,
     ) -> Iterator[list[list[int]]]:  # fmt: skip
-        """Fills in all masks in up to `refining.steps` steps. Yields the ids of every item after each step. `streams` has
-        the random numbers of each item (None: each call fills in other ids)."""
+        """Fills in all masks in up to `refining.steps` steps. Yields the ids of every item after each step. `streams`
+        has the random numbers of each item (None: each call fills in other ids)."""
         streams = streams or Streams.of(len(self.counts))
         masks = torch.bincount(self.item[self.masked], minlength=len(self.counts))
         for step in range(refining.steps):

@@ -51,8 +51,9 @@ class Sampling:
     ) -> Int[Tensor, "b"]:
         """Returns one id per row; -1 if the highest score of a row is infinite, or one of its scores is NaN. `previous`
         has the ids of each row to which the repetition penalty applies; negative numbers are ignored. `uniform` has a
-        random number for each row, at least 0 and below 1: the id is the first one at which the sum of the probabilities
-        exceeds it. The id of a row therefore does not depend on other rows. None: numbers of torch's generator."""
+        random number for each row, at least 0 and below 1: the id is the first one at which the sum of the
+        probabilities exceeds it. The id of a row therefore does not depend on other rows. None: numbers of torch's
+        generator."""
         if self.repetition_penalty != 1:
             scores = self._penalised(scores, previous)
         ids = scores.argmax(dim=-1)
@@ -98,8 +99,8 @@ SEEDS = -(2**63), 2**64 - 1
 
 
 def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Returns a new random number generator on a device, with this seed. Raises ValueError if the seed is not an integer
-    from -2**63 to 2**64 - 1."""
+    """Returns a new random number generator on a device, with this seed. Raises ValueError if the seed is not an
+    integer from -2**63 to 2**64 - 1."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not SEEDS[0] <= seed <= SEEDS[1]:
         raise ValueError(f"the seed must be an integer from -2**63 to 2**64 - 1, not {seed!r}")
     return torch.Generator(device).manual_seed(seed)
@@ -110,8 +111,8 @@ AHEAD = 64
 
 
 class Streams:
-    """A stream of random numbers for each of several rows. The numbers of a row depend only on its generator, not on the
-    other rows. They are drawn on the CPU, so that a seed draws the same ids on a CPU and on a GPU."""
+    """A stream of random numbers for each of several rows. The numbers of a row depend only on its generator, not on
+    the other rows. They are drawn on the CPU, so that a seed draws the same ids on a CPU and on a GPU."""
 
     def __init__(self, generators: Sequence[torch.Generator]):
         self.generators, self.ahead = list(generators), torch.empty(len(generators), 0, dtype=torch.float64)
@@ -123,8 +124,8 @@ class Streams:
         return cls([seeded(first + row) for row in range(rows)])
 
     def uniform(self, counts: Sequence[int] | None = None) -> Float[Tensor, "m"]:
-        """Returns the next numbers, at least 0 and below 1: one for each row, or `counts[row]` for each row, in the order
-        of the rows."""
+        """Returns the next numbers, at least 0 and below 1: one for each row, or `counts[row]` for each row, in the
+        order of the rows."""
         if counts is not None:
             parts = [
                 torch.rand(n, generator=g, dtype=torch.float64) for n, g in zip(counts, self.generators, strict=True)
@@ -143,8 +144,8 @@ def draw(
 ) -> Iterator[Int[Tensor, "b"]]:  # fmt: skip
     """Generates text. Yields `most` times the next id of every row, on the CPU; the caller may stop earlier. All ids
     except the last are appended to the session. Only ids that `allowed` permits are drawn. `streams` has the random
-    numbers of each row (None: each call draws other ids). Raises ValueError if the model's scores are NaN or infinite, or
-    if no id is allowed in a row."""
+    numbers of each row (None: each call draws other ids). Raises ValueError if the model's scores are NaN or infinite,
+    or if no id is allowed in a row."""
     streams = streams or Streams.of(len(session.ids))
     prompt_length = session.ids.shape[1]
     for number in range(most):

@@ -102,7 +102,7 @@ def test_what_a_chopper_cannot_take_is_told():
         chopped("scan", LidarChopper(), "scan.npy")
     with pytest.raises(ContractError, match=r"ImageChopper.chop cannot process a list"):
         chopped("image", ImageChopper(), [1, 2])
-    with pytest.raises(RuntimeError, match="divide axis"):  # a bad item, not a bad chopper
+    with pytest.raises(DataError, match="(?s)^scan: .*divide axis"):  # a bad item, not a bad chopper
         chopped("scan", LidarChopper(), SCAN[:9])
 
 

@@ -54,7 +54,7 @@ def test_a_text_that_the_tokenizer_cannot_cut_is_told(run, capfd):
     said = capfd.readouterr()
     assert (
         said.out == ""
-        and said.err.startswith("the tokenizer cannot tokenize the text 'aaaa")
+        and said.err.startswith("source: the tokenizer cannot tokenize the text 'aaaa")
         and "\n" not in said.err[:-1]
     )
     assert main(["generate", str(run), "--input", "source=aab", "--max-tokens", "2"]) == 0
