@@ -533,8 +533,8 @@ def predicted_apart(
     run: Run, samples: Samples, wrong: Mapping[int, str], groups: Sequence[tuple[list[int], dict[str, Any]]],
     **options: Any,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Returns the predictions for samples with different options, by the groups of `by_item`. `samples` lacks those that
-    are `wrong`."""
+    """Returns the predictions for samples with different options, by the groups of `by_item`. `samples` lacks those
+    that are `wrong`."""
     answers = {number: {"error": reason} for number, reason in wrong.items()}
     kept = [number for number in range(len(samples) + len(wrong)) if number not in wrong]
     for numbers, of_group in groups:

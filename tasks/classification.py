@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, cached_property, partial
@@ -24,6 +25,7 @@ from ..tokenizers.media.summaries import span
 from .base import Metric, Needs, Task, TrainingColumns, per_target
 from .measuring.calibration import with_temperature
 from .measuring.class_report import ClassReporter, LabelReporter
+from .measuring.ranking import auroc, average_precision, macro, of_class
 from .measuring.report import Reporter
 
 
@@ -50,6 +52,9 @@ LISTED = 12
 """The largest number of classes whose counts are printed before training."""
 
 
+RANKED = 100
+"""The largest number of classes for which `auroc` and `average_precision` are measured: all outputs of a split are kept
+in memory."""
 IMBALANCED = 4
 """The advice to weight the classes is given if the largest class has more than this number of times the samples of the
 smallest."""
@@ -67,16 +72,17 @@ class Classification(Task):
     samples without a label, in nats per sample. This loss compares all these samples of the global batch; it is low if
     the predictions are confident and all classes are equally frequent (minus the mutual information: Krause et al.
     2010; Liang et al. 2020, arXiv:2002.08546). `class_weights: balanced`: in training, the loss of a sample is
-    multiplied by (samples) / (classes * samples of its class), so that all classes have the same influence. `pooling`:
-    how the vectors of a sample's tokens become one vector: `mean_pooling`, `attention_pooling`, or, with
-    `model.core_tokens`, `class_token` or `core_tokens`."""
+    multiplied by (samples) / (classes * samples of its class), so that all classes have the same influence.
+    `per_class`: the metrics `auroc` and `average_precision` of each class are also measured, as `auroc_dog` (reports
+    always have them). `pooling`: how the vectors of a sample's tokens become one vector: `mean_pooling`,
+    `attention_pooling`, or, with `model.core_tokens`, `class_token` or `core_tokens`."""
 
     Learned = Classes
 
     def __init__(
         self, *, target: str, pooling: Callable[..., Pooling] = MeanPooling, label_smoothing: float = 0.0,
         several: bool = False, unlabelled: float = 0.0, class_weights: Literal["balanced"] | None = None,
-        weight: float = 1.0,
+        per_class: bool = False, weight: float = 1.0,
     ):  # fmt: skip
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be at least 0 and below 1, not {label_smoothing}")
@@ -84,6 +90,7 @@ class Classification(Task):
             raise ValueError(f"unlabelled must be 0 or more, and 0 with several: true, not {unlabelled}")
         self.target, self.pooling, self.several, self.weight = target, pooling, several, weight
         self.smoothing, self.unlabelled, self.class_weights = label_smoothing, unlabelled, class_weights
+        self.per_class = per_class
         if class_weights and several:
             raise ValueError("class_weights is for one label per sample; remove it, or several: true")
         if class_weights:
@@ -277,7 +284,8 @@ class Classification(Task):
         """`loss` in nats per sample, without smoothing, and `accuracy`; `balanced_accuracy`, the mean recall of the
         classes that have samples; `macro_f1`, the mean F1 of the classes that have samples or are predicted; also
         `top5_accuracy` if there are more than five classes. With `several`: `loss`, the micro-averaged `f1`, and
-        `macro_f1` over the labels."""
+        `macro_f1` over the labels. With at most RANKED classes also `auroc` and `average_precision`, the means over the
+        classes (one class against all others), and with `per_class` those of each class."""
         metrics = {"loss": Metric("nats per sample", of_sums=partial(per_target, name="nats"))}
         shares = {"f1": f1} if self.several else {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
         shares |= {"macro_f1": macro_f1}
@@ -285,7 +293,21 @@ class Classification(Task):
             name: Metric("0 to 1", larger_is_better=True, of_sums=share, is_share=share is accuracy)
             for name, share in shares.items()
         }
-        return metrics if self.several or len(self.classes) <= 5 else metrics | {"top5_accuracy": share_of("top5")}
+        metrics |= {"top5_accuracy": share_of("top5")} if len(self.classes) > 5 and not self.several else {}
+        return metrics | (self.rankings if len(self.classes) <= RANKED else {})
+
+    @property
+    def rankings(self) -> dict[str, Metric]:
+        """The metrics of the order of the scores: `auroc` and `average_precision`, and with `per_class` those of each
+        class."""
+        metrics = {}
+        for name, measure in (("auroc", auroc), ("average_precision", average_precision)):
+            compute = partial(macro, several=self.several, measure=measure)
+            metrics[name] = Metric("0 to 1", larger_is_better=True, of_outputs=compute)
+            for number, label in enumerate(self.classes) if self.per_class else ():
+                compute = partial(of_class, number=number, several=self.several, measure=measure)
+                metrics[f"{name}_{metric_word(label)}"] = Metric("0 to 1", larger_is_better=True, of_outputs=compute)
+        return metrics
 
     def answers(self, output: Float[Tensor, "s v"], targets: Targets, batch: Batch) -> list[dict[str, Any]]:
         """Returns the most likely class of each sample, and the probabilities of all classes: {"class": "dog",
@@ -317,6 +339,12 @@ def balanced_weights(counts: tuple[int, ...], device: torch.device) -> Float[Ten
     is 1. `counts` are the numbers of samples of the classes."""
     sizes = torch.tensor(counts, dtype=torch.float32)
     return (sizes.sum() / (len(sizes) * sizes)).to(device)
+
+
+def metric_word(label: Any) -> str:
+    """Returns the text of a class as a part of the name of a metric: characters other than letters, digits, `.`, `-`
+    and `_` become `_`."""
+    return re.sub(r"[^\w.-]", "_", as_text(label))
 
 
 def f1(sums: Mapping[str, Tensor]) -> float:

@@ -3,6 +3,7 @@ above a threshold."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 
 from ...files.printing import printable
 from .calibration import Calibration, draw_reliability, threshold_rows
+from .ranking import auroc, average_precision
 from .report import Mistake, Picture, Reporter, Section, Table, divided
 
 MATRIX, PAIRS, NAMED, WRITTEN, LETTERS = 2000, 20, 60, 30, 30
@@ -21,19 +23,28 @@ NAMED and WRITTEN: the largest number of classes for which the picture shows the
 LETTERS: the longest name in the picture."""
 LISTED = 20
 """The largest number of classes whose numbers of samples are stated below a table."""
-COLUMNS = ("class", "samples", "predicted", "correct", "precision", "recall", "f1")
+COLUMNS = ("class", "samples", "predicted", "correct", "precision", "recall", "f1", "auroc", "average_precision")
 
 
-def class_rows(classes: Sequence[Any], true: Counter, predicted: Counter, hits: Counter) -> list[list[Any]]:
+def class_rows(
+    classes: Sequence[Any], true: Counter, predicted: Counter, hits: Counter,
+    ranked: tuple[np.ndarray, np.ndarray] | None = None,
+) -> list[list[Any]]:  # fmt: skip
     """Returns the rows of the table of classes, with the columns COLUMNS: the lowest F1 first, and at the end the
     classes that are neither true nor predicted. A value that is not defined is None: the precision of a class that is
     never predicted, the recall of a class without samples."""
     rows = []
-    for name in classes:
+    for number, name in enumerate(classes):
         precision, recall = divided(hits[name], predicted[name]), divided(hits[name], true[name])
         f1 = divided(2 * hits[name], true[name] + predicted[name])
-        rows.append([name, true[name], predicted[name], hits[name], precision, recall, f1])
-    return sorted(rows, key=lambda row: (row[-1] is None, row[-1]))
+        orders = [None, None]
+        if ranked:
+            scores, positive = (table[:, number] for table in ranked)
+            orders = [
+                None if math.isnan(x := measure(scores, positive)) else x for measure in (auroc, average_precision)
+            ]
+        rows.append([name, true[name], predicted[name], hits[name], precision, recall, f1, *orders])
+    return sorted(rows, key=lambda row: (row[6] is None, row[6]))
 
 
 class ClassReporter(Reporter):
@@ -73,7 +84,10 @@ class ClassReporter(Reporter):
             true[true_class] += number
             predicted[answer] += number
             hits[true_class] += number * (true_class == answer)
-        rows = class_rows(self.classes, true, predicted, hits)
+        ranked = None
+        if len(self.rows) == samples:
+            ranked = np.stack(self.rows), np.array(self.targets)[:, None] == np.arange(len(self.classes))
+        rows = class_rows(self.classes, true, predicted, hits, ranked)
         note = f"{samples:,} samples: {self.counted(true)}"
         tables = [Table("classes", "Classes, the lowest F1 first", COLUMNS, rows, note, shown=50)]
         if mistaken := [(pair, number) for pair, number in self.pairs.most_common() if pair[0] != pair[1]]:
@@ -141,9 +155,10 @@ class ClassReporter(Reporter):
 class LabelReporter(Reporter):
     """The report of a classification with several labels per sample."""
 
-    def __init__(self, classes: Sequence[Any]):
+    def __init__(self, classes: Sequence[Any], limit: int = 20_000_000):
         super().__init__()
-        self.classes, self.samples = list(classes), 0
+        self.classes, self.samples, self.limit = list(classes), 0, limit // len(classes)
+        self.rows: list[tuple[np.ndarray, np.ndarray]] = []
         self.true, self.predicted, self.hits = Counter[Any](), Counter[Any](), Counter[Any]()
 
     def add(self, number: int, key: str, true: Any, answer: Mapping[str, Any]) -> None:
@@ -152,12 +167,16 @@ class LabelReporter(Reporter):
         self.true.update(labels)
         self.predicted.update(predicted)
         self.hits.update(labels & predicted)
+        if len(self.rows) < self.limit and len(answer["probabilities"]) == len(self.classes):
+            scores = np.fromiter(answer["probabilities"].values(), np.float32, len(self.classes))
+            self.rows.append((scores, np.array([name in labels for name in self.classes])))
         if wrong := labels ^ predicted:
             text = f"{', '.join(map(str, predicted)) or 'none'}, true: {', '.join(map(str, labels)) or 'none'}"
             self.note_mistake(len(wrong), Mistake(number, key, text))
 
     def section(self, saved: Mapping[str, Any], store: bool) -> Section:
-        rows = class_rows(self.classes, self.true, self.predicted, self.hits)
+        ranked = tuple(map(np.stack, zip(*self.rows))) if self.rows and len(self.rows) == self.samples else None
+        rows = class_rows(self.classes, self.true, self.predicted, self.hits, ranked)
         note = f"{self.samples:,} samples with {self.true.total():,} labels"
         table = Table("classes", "Labels, the lowest F1 first", COLUMNS, rows, note, shown=50)
         return Section(self.samples, [table], worst=self.worst())
