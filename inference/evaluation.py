@@ -280,7 +280,7 @@ def task_figures(
     metrics of the generated or recognised items `pairs` (None: these metrics are not computed), and the metrics of all
     `outputs`, a tuple (outputs, targets, numbers) (None: these metrics are not computed)."""
     metrics = figures(task.metrics, sums) if sums["count"] else {}
-    for key, metric in task.metrics.items() if outputs else ():
+    for key, metric in task.metrics.items() if outputs and sums["count"] else ():
         if metric.of_outputs:
             metrics[key] = metric.of_outputs(*outputs[:2])
     for key, value in metrics.items():

@@ -279,6 +279,7 @@ def test_a_sweep_of_a_classifier_tells_the_best_first(tmp_path, monkeypatch, cap
     for _ in range(2):  # the second finds all runs finished
         assert main(["train", "seen.yaml", "--sweep", "training.learning_rate=1e-7,3e-2", "--seeds", "0,1"]) == 0
         table = capsys.readouterr().out.partition("sorted by val/accuracy, best first")[2]
-        names = ("val/accuracy", "val/loss", "val/balanced_accuracy", "val/macro_f1", "val/top5_accuracy")
+        names = ("val/accuracy", "val/loss", "val/balanced_accuracy", "val/macro_f1", "val/top5_accuracy", "val/auroc",
+                 "val/average_precision")  # fmt: skip
         assert all(f"│ {name} " in table for name in names) and table.count("±") == 2 * len(names) + 1
         assert 0 < table.index("learning_rate=3e-2") < table.index("learning_rate=1e-7")

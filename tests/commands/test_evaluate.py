@@ -87,7 +87,11 @@ def test_a_split_that_is_named_is_respected(seen, tmp_path, capsys):
         lines, figures = evaluated(capsys, tmp_path, seen, "--data", data, "--split", split)
         assert lines[0] == f"{count} samples of image_folder ({split})" and figures["samples"] == count
         assert figures["split"] == split and figures["measured_on"] == dict.fromkeys(
-            (f"{split}/{name}" for name in ("loss", "accuracy", "balanced_accuracy", "macro_f1")), count
+            (
+                f"{split}/{name}"
+                for name in ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc", "average_precision")
+            ),
+            count,
         )
 
 

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-SCORES = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.5, 0.5, 0.9, 1.0]) | st.floats(-5, 5, width=32), st.booleans()),
-                  min_size=1, max_size=40)  # fmt: skip
+VALUES = st.sampled_from([0.0, 0.1, 0.5, 0.5, 0.9, 1.0]) | st.floats(-5, 5, width=32)
+SCORES = st.lists(st.tuples(VALUES, st.booleans()), min_size=1, max_size=40)
 
 
 @given(SCORES)

@@ -412,6 +412,7 @@ def test_every_metric_says_whether_larger_is_better():
     told = directions({each.target: each for each in every}, "val")
     found = {(name.rpartition("/")[2], larger) for name, larger in told.items()}
     larger = {"accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy", "f1", "exact_match", "bleu", "chrf"}
+    larger |= {"auroc", "average_precision"}
     smaller = {"loss", "perplexity", "bits_per_byte", "mae", "rmse", "wer", "cer"}
     assert found == {(name, True) for name in larger} | {(name, False) for name in smaller}
 
