@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from ..experiment.settings.hints import hint_for, missing_project
 from ..files.plugins import modules_of
 from ..files.printing import on_terminal, printable
+from ..files.signals import orderly_end
 
 ORDER = (
     "init", "new", "prepare", "train", "generate", "predict", "evaluate", "embed", "merge", "inspect", "report",
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     and the exceptions that `report_error` raises again."""
     options = parse(arguments)
     try:
-        with on_terminal():
+        with on_terminal(), orderly_end():
             return options.command_module.run(options) or 0
     except BrokenPipeError:
         return 0

@@ -140,7 +140,8 @@ def parts_of(path: Path, time: str, streams: Mapping[str, Sequence[str]], texts:
     column."""
     csv, parquet = arrow_readers()
     names, columns = column_names(path), dict.fromkeys([time, *(c for s in streams.values() for c in s), *texts])
-    if missing := [name for name in columns if name not in names]:
+    known = {*names}
+    if missing := [name for name in columns if name not in known]:
         raise DataError(f"{path} has no column {missing[0]!r}; possible: {', '.join(names)}")
     try:
         if path.suffix.lower() == ".parquet":
@@ -297,7 +298,7 @@ def is_time(value: Any) -> bool:
 
 def numbers_of(column: Any, name: str, path: Path, rows: int) -> np.ndarray:
     """Returns the values of a channel as float32; a missing or infinite value is NaN. Raises DataError if they are not
-    numbers."""
+    numbers, or do not fit into float32."""
     import pyarrow as arrow
 
     kinds = arrow.types
@@ -307,7 +308,11 @@ def numbers_of(column: Any, name: str, path: Path, rows: int) -> np.ndarray:
         raise DataError(f"{path}: the channel {name!r} must have numbers, not {shown(column[0].as_py())}")
     if kinds.is_boolean(column.type):
         column = column.cast(arrow.int8())
-    numbers = column.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float32)
+    exact = column.cast(arrow.float64(), safe=False).to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):
+        numbers = exact.astype(np.float32)
+    if (is_large := np.isinf(numbers) & np.isfinite(exact)).any():
+        raise DataError(f"{path}: the channel {name!r} has {exact[is_large][0]:g}, which does not fit into float32")
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from ..files.plain_yaml import load_plain
 from ..files.reading import DataError, read_text, shown
 from ..files.records import read_json
 from ..files.writing import make_folder, write_bytes
@@ -119,7 +120,7 @@ def readme_configurations(readme: Path) -> list[Mapping[str, Any]]:
     first, *lines = (line.rstrip() for line in read_text(readme).split("\n"))
     header = "\n".join(lines[: lines.index("---")]) if first == "---" and "---" in lines else ""
     try:
-        content = yaml.safe_load(header)
+        content = load_plain(header)
     except (yaml.YAMLError, RecursionError, ValueError):
         return []
     entries = content.get("configs") if isinstance(content, dict) else None
@@ -142,14 +143,16 @@ def default_name(configurations: Mapping[str, Mapping[str, Any]]) -> str:
 def matched_splits(data_files: Any, names: Sequence[str], folder: Path) -> dict[str, list[str]]:
     """Returns the files of each split that match `data_files`: a pattern, a list of patterns, or a list of `{split,
     path}`. Patterns are compared only with `names`, the files in the folder, so they cannot match files outside of it.
-    Raises DataError if no file matches."""
+    Raises DataError if a pattern is not a text, or if no file matches."""
     entries = data_files if isinstance(data_files, list) else [data_files]
     matches: dict[str, list[str]] = {}
     for entry in entries:
         split = str(entry.get("split", "train")) if isinstance(entry, dict) else "train"
         patterns = entry.get("path") if isinstance(entry, dict) else entry
         for pattern in patterns if isinstance(patterns, list) else [patterns]:
-            matching = [name for name in names if fnmatch.fnmatchcase(name, str(pattern).removeprefix("./"))]
+            if not isinstance(pattern, str):
+                raise DataError(f"{folder}/README.md: a pattern of data_files must be a text, not {shown(pattern)}")
+            matching = [name for name in names if fnmatch.fnmatchcase(name, pattern.removeprefix("./"))]
             matches.setdefault(split, []).extend(matching)
     kept = {split: list(dict.fromkeys(files)) for split, files in matches.items() if files}
     if not kept:

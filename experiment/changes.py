@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.split import Split
-from ..files.reading import DataError
+from ..files.reading import DataError, shown
 from ..files.records import Record, read_record
 from ..files.writing import write_json
 from ..training import checkpoints as checkpoint
@@ -155,4 +155,7 @@ def with_changes(split: Split, changes: Sequence[Change]) -> Split:
     """Returns the training split with the numbers of samples per step that the run had and has."""
     key = "training.samples_per_step"
     of_rows = [(change.batch, change.settings[key]) for change in changes if key in change.settings]
+    for value in (value for _, each in of_rows for value in (each.old, each.new)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise CheckpointError(f"{FILE}: {key} must be a whole number, at least 1, not {shown(value)}")
     return split.changed(of_rows[0][1].old, [(batch, each.new) for batch, each in of_rows]) if of_rows else split

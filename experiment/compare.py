@@ -50,7 +50,7 @@ def comparison(groups: Sequence[Group]) -> FigureTable:
     the first group, paired by seeds and by samples. Raises RunError if the groups have no common metric."""
     first, others = groups[0], groups[1:]
     if not shared_metrics(groups):
-        found = "; ".join(f"{group.name}: {', '.join(group.metrics[:5]) or 'none'}" for group in groups)
+        found = "; ".join(f"{group.name}: {', '.join(list(group.metrics)[:5]) or 'none'}" for group in groups)
         raise RunError(f"the runs have no common metric. Metrics of {found}")
     differences = [group.minus(first) for group in others]
     rows = []

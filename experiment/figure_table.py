@@ -5,6 +5,7 @@ other, so no figure and no name is cut."""
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Column, Table
 
-from ..files.printing import printable
+from ..files.printing import one_line, printable
 from ..files.rows import ending_of, row_file
 from ..files.writing import write_text
 from ..inference.intervals import Interval, of_seeds
@@ -180,7 +181,7 @@ class FigureTable:
             return
         rows = self.text_rows(" ")
         lines = latex_lines(rows, self.lines_of_captions()) if ending == ".tex" else markdown_lines(rows)
-        captions = [] if ending == ".tex" else ["", *self.lines_of_captions()]
+        captions = [] if ending == ".tex" else ["", *map(in_markdown, self.lines_of_captions())]
         write_text(file, "\n".join([*lines, *captions, ""]))
 
 
@@ -209,14 +210,25 @@ def unbroken(line: str) -> list[str]:
 def csv_row(name: str, column: str, cell: Estimate) -> dict[str, Any]:
     """Returns a cell as a row of a CSV file."""
     samples, seeds = cell.over_samples or (None, None), cell.over_seeds or (None, None)
-    row = {"metric": name, "runs": column, "mean": cell.mean, "std": cell.std, "seeds": len(cell.values)}
+    row = {
+        "metric": printable(name),
+        "runs": printable(column),
+        "mean": cell.mean,
+        "std": cell.std,
+        "seeds": len(cell.values),
+    }
     return row | {"low": samples[0], "high": samples[1], "seeds_low": seeds[0], "seeds_high": seeds[1]}
 
 
 def markdown_lines(texts: Sequence[Sequence[str]]) -> list[str]:
     """Returns the lines of a Markdown table. The first row is the header."""
-    lines = ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in texts]
+    lines = ["| " + " | ".join(map(in_markdown, row)) + " |" for row in texts]
     return [lines[0], "| --- " + "| ---: " * (len(texts[0]) - 1) + "|", *lines[1:]]
+
+
+def in_markdown(text: str) -> str:
+    """Returns a text as one line of Markdown in which no character has a meaning, neither in Markdown nor in HTML."""
+    return re.sub(r"([\\`*_\[\]<>|~]|^#)", r"\\\1", one_line(text))
 
 
 LATEX = {character: f"\\{character}" for character in "_%&#${}"} | {
@@ -227,7 +239,7 @@ LATEX = {character: f"\\{character}" for character in "_%&#${}"} | {
 
 def in_latex(text: str) -> str:
     """Returns a text as LaTeX code."""
-    return "".join(LATEX.get(character, character) for character in text)
+    return "".join(LATEX.get(character, character) for character in one_line(text))
 
 
 def latex_lines(texts: Sequence[Sequence[str]], captions: Sequence[str] = ()) -> list[str]:

@@ -92,11 +92,11 @@ class Group:
         figures = {name: member.figures.metrics for name, member in self.members.items()}
         return {name: metrics[metric] for name, metrics in figures.items() if metric in metrics}
 
-    @property
-    def metrics(self) -> list[str]:
+    @cached_property
+    def metrics(self) -> dict[str, None]:
         """The metrics that all seeds have, in the order of the first seed."""
         every = [member.figures.metrics for member in self.members.values()]
-        return [name for name in every[0] if all(name in metrics for metrics in every)]
+        return dict.fromkeys(name for name in every[0] if all(name in metrics for metrics in every))
 
     @property
     def has_seeds(self) -> bool:

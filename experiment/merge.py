@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from ..files.arrays import array_file
 from ..files.progress import counted
@@ -24,6 +25,8 @@ from .answers import Shard
 from .run import Run, content_of
 from .run_folder import RunError
 
+LISTED = 10
+"""The largest number of missing shards that a message lists."""
 ENDINGS = (".csv", ".jsonl", ".parquet", ".npy")
 
 
@@ -40,10 +43,10 @@ class ShardRecord(Record):
     """The name of the data."""
     settings: dict[str, Any]
     """The options that change the rows."""
-    count: int
+    count: Annotated[int, Field(ge=1, lt=2**40)]
     """The number of shards."""
-    index: int
-    samples: int
+    index: Annotated[int, Field(ge=0, lt=2**40)]
+    samples: Annotated[int, Field(ge=0, lt=2**40)]
     """The number of samples of this shard."""
 
 
@@ -99,11 +102,13 @@ def check_shards(output: Path, records: Mapping[Path, ShardRecord]) -> None:
         for name in ("command", "weights", "data", "settings", "count"):
             if (value := getattr(record, name)) != (expected := getattr(first, name)):
                 raise RunError(f"{file} and {first_file} do not belong together: {name} is {value}, not {expected}")
-    indices = sorted(record.index for record in records.values())
-    if missing := [index for index in range(first.count) if index not in indices]:
-        raise RunError(f"the shards {', '.join(f'{index}/{first.count}' for index in missing)} are missing")
-    if len(indices) != first.count:
-        raise RunError(f"there are {len(indices)} files, but only {first.count} shards: a shard is given twice")
+    indices = {record.index for record in records.values()}
+    missing = (index for index in range(first.count) if index not in indices)
+    if some := list(islice(missing, LISTED + 1)):
+        listed = ", ".join(f"{index}/{first.count}" for index in some[:LISTED]) + ", ..." * (len(some) > LISTED)
+        raise RunError(f"the shards {listed} are missing")
+    if len(records) != first.count:
+        raise RunError(f"there are {len(records)} files, but only {first.count} shards: a shard is given twice")
     total = sum(record.samples for record in records.values())
     for file, record in records.items():
         expected = len(range(record.index, total, first.count))
@@ -114,7 +119,7 @@ def check_shards(output: Path, records: Mapping[Path, ShardRecord]) -> None:
 def merged_rows(files: Sequence[Path], records: Sequence[ShardRecord]) -> Iterator[list[Row]]:
     """Yields the rows of each sample (several with `embed --pool tokens`) in the order of the data set. Raises
     DataError if a file has the rows of another number of samples than its record."""
-    readers = [groupby(read_rows(file), key=itemgetter("key")) for file in files]
+    readers = [groupby(checked_rows(file), key=itemgetter("key")) for file in files]
     for number in range(sum(record.samples for record in records)):
         shard = number % len(files)
         _, rows = next(readers[shard], (None, None))
@@ -124,6 +129,17 @@ def merged_rows(files: Sequence[Path], records: Sequence[ShardRecord]) -> Iterat
     for file, reader in zip(files, readers):
         if next(reader, None) is not None:
             raise DataError(f"{file} has more rows than its record lists")
+
+
+def checked_rows(file: Path) -> Iterator[Row]:
+    """Yields the rows of a file. Raises DataError if a row is not a mapping with a key, or has more cells than the
+    header."""
+    for number, row in enumerate(read_rows(file), start=1):
+        if not isinstance(row, Mapping) or not isinstance(row.get("key"), str | int | float):
+            raise DataError(f"{file}: row {number} has no key")
+        if None in row:
+            raise DataError(f"{file}: row {number} has more cells than the header")
+        yield row
 
 
 def merge_arrays(output: Path, files: Sequence[Path]) -> None:
@@ -141,6 +157,9 @@ def merge_arrays(output: Path, files: Sequence[Path]) -> None:
 def mapped(file: Path) -> np.ndarray:
     """Returns the array of a `.npy` file, which is read from the disk where it is used."""
     try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{file} cannot be read: {error}") from None
+    if not array.ndim:
+        raise DataError(f"{file} contains a single number instead of rows")
+    return array

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ..files.reading import DataError
+from ..files.reading import DataError, shown
 from ..files.records import Record, read_record
 from ..files.rows import row_file
 from ..files.writing import make_folder, write_json
@@ -53,6 +54,8 @@ def read_results(folder: Path) -> Results | None:
     results = read_record(folder / FILE, Results)
     if results.format != FORMAT:
         raise DataError(f"{folder / FILE} has format {results.format}; this version reads {FORMAT}")
+    if twice := [name for name, count in Counter(run.folder for run in results.runs).items() if count > 1]:
+        raise DataError(f"{folder / FILE}: the folder {shown(twice[0])} occurs twice; each run has its own")
     return results
 
 

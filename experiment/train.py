@@ -24,6 +24,7 @@ from ..data.split import Split
 from ..files.printing import figure_text
 from ..files.reading import DataError
 from ..files.records import Record, read_record
+from ..files.signals import orderly_end
 from ..files.writing import write_bytes, write_json
 from ..models.model import Model
 from ..tasks.base import Task
@@ -41,7 +42,7 @@ from ..training.loop import Every, Learner, Trainer
 from ..training.objective import Objective, Replica
 from ..training.optimizers import freeze
 from ..training.schedules import checked
-from ..training.stop import StopRequest, orderly_end
+from ..training.stop import StopRequest
 from .build import Resolved, build_evaluators, build_model, build_optimizer, choppers_and_tasks, open_split, resolve
 from .changes import moved_back, note_change, read_changes, with_changes
 from .preflight import (

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -14,8 +15,9 @@ from ..files.pictures import picture
 from ..files.printing import printable
 
 WEB = Path(__file__).parent / "web"
-POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-"""The content security policy of a page: everything that it shows is inside the page."""
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src {script}"
+"""The content security policy of a page: everything that it shows is inside the page, and a browser executes only the
+script with this hash."""
 
 
 @cache
@@ -31,9 +33,11 @@ def escaped(value: Any) -> str:
 
 def document(title: str, body: Iterable[str], script: str = "") -> str:
     """Returns an HTML page. `body` contains HTML; `script` is the name of a file in `web/`, or empty."""
+    digest = base64.b64encode(hashlib.sha256(asset(script).encode()).digest()).decode() if script else ""
+    policy = POLICY.format(script=f"'sha256-{digest}'" if script else "'none'")
     head = (
         "<meta charset=utf-8><meta name=viewport content='width=device-width, initial-scale=1'>"
-        f'<meta http-equiv=Content-Security-Policy content="{POLICY}">'
+        f'<meta http-equiv=Content-Security-Policy content="{policy}">'
     )
     end = f"<script>{asset(script)}</script>" if script else ""
     return (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import mimetypes
 import re
@@ -24,7 +23,7 @@ from ..models.generation.sampling import Sampling
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
-from .document import document, drawing, table
+from .document import document, drawing, escaped, table
 from .generate import Generating, generate_items, restored, with_item
 
 COUNT = 12
@@ -183,7 +182,7 @@ def sound_cell(name: str, content: bytes, ending: str) -> Cell | None:
 def cell_html(entry: Cell, style: str = "") -> str:
     """Returns a cell as an HTML `figure` with a link to save its file, or only its caption if the cell has no content.
     A picture fills the window while it is selected. `style` is the class of a picture in the style sheet."""
-    name = html.escape(entry.caption)
+    name = escaped(entry.caption)
     if not entry.content and not entry.drawing:
         return f"<figcaption>{name}</figcaption>"
     style = "plot" if entry.is_plot else style

@@ -8,7 +8,6 @@ answers.
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -23,7 +22,7 @@ from ..files.rows import row_file
 from ..files.writing import make_folder, write_bytes, write_json, write_text
 from ..tasks.measuring.report import Picture, Reporter, Section, Table
 from .answers import target_column
-from .document import document
+from .document import document, escaped
 from .evaluator import TrainedModel
 from .pages import Cell, cell_html, media_cell
 
@@ -107,7 +106,10 @@ def read_calibration(trained: TrainedModel) -> dict[str, dict[str, float]]:
 
 def html_of(split: str, task: str, section: Section, samples: Samples, folder: Path) -> str:
     """Writes the tables and pictures of a task as files. Returns its part of the page."""
-    parts = [f"<h2>{html.escape(task)}</h2>", *(f"<p>{html.escape(printable(line))}</p>" for line in section.lines)]
+    parts = [
+        f"<h2>{escaped(task)}</h2>",
+        *(f"<p>{escaped(line)}</p>" for line in section.lines),
+    ]
     if not section.samples:
         return "".join([*parts, "<p>No sample has an answer and a true value.</p>"])
     files = f"{split}-{file_name(task)}"
@@ -140,12 +142,12 @@ def drawn(picture: Picture) -> bytes:
 
 def table_html(table: Table, file: str) -> str:
     """Returns a table for a page, with a link to its file."""
-    title = f"<h3>{html.escape(table.title)}</h3>"
-    note = f"<p>{html.escape(printable(table.note))}. <a href='{html.escape(file)}'>{html.escape(file)}</a></p>"
+    title = f"<h3>{escaped(table.title)}</h3>"
+    note = f"<p>{escaped(table.note)}. <a href='{escaped(file)}'>{escaped(file)}</a></p>"
     shown = table.rows if table.shown is None else table.rows[: table.shown]
     if not shown:
         return title + note
-    head = "".join(f"<th>{html.escape(printable(str(name)))}</th>" for name in table.columns)
+    head = "".join(f"<th>{escaped(name)}</th>" for name in table.columns)
     rows = "".join(f"<tr>{''.join(map(value_html, row))}</tr>" for row in shown)
     more = f"<p>{len(table.rows) - len(shown):,} more rows in the file</p>" if len(shown) < len(table.rows) else ""
     return f"{title}{note}<div class=scroll><table><tr>{head}</tr>{rows}</table></div>{more}"
@@ -159,7 +161,7 @@ def value_html(value: Any) -> str:
         return f"<td class=number>{value:.4g}</td>"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"<td class=number>{value:,}</td>"
-    return f"<td>{html.escape(printable(str(value)))}</td>"
+    return f"<td>{escaped(value)}</td>"
 
 
 def mistake_html(samples: Samples, number: int, text: str) -> str:
@@ -169,4 +171,4 @@ def mistake_html(samples: Samples, number: int, text: str) -> str:
         row = samples.row(number)
     cells = [cell for name, value in row.items() if (cell := media_cell(name, value)) is not None]
     shown = "".join(cell_html(cell) for cell in cells)
-    return f"<div class=sample>{shown}<p>{html.escape(printable(text))}</p></div>"
+    return f"<div class=sample>{shown}<p>{escaped(text)}</p></div>"

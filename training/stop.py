@@ -6,8 +6,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 from ..data.processes import Processes
@@ -69,18 +67,3 @@ class StopRequest:
     def requested(self, processes: Processes) -> bool:
         """Returns whether to stop before the next step. The result is the same in all processes."""
         return self.signal is not None if processes.world_size == 1 else self.agreed
-
-
-@contextmanager
-def orderly_end() -> Iterator[None]:
-    """Returns a context in which SIGTERM raises SystemExit(143). Then `finally` blocks run and delete incomplete files.
-    The context has no effect outside the main thread, and none under torchrun, whose processes may wait for each other
-    in code without signal handlers."""
-    if "RANK" in os.environ or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

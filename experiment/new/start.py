@@ -4,6 +4,8 @@ column, the division into splits. `Start` is a configuration with what was found
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -131,12 +133,15 @@ def classification(counts: Counter, column: str) -> dict[str, Any]:
 
 def name_of(column: str) -> str:
     """Returns a valid name of a task for a column."""
-    name = "".join(character if character.isalnum() else "_" for character in column)
-    return (
-        f"{name}_class"
-        if name in ("train", "type", "half", "float", "double", "name") or not name[0].isalpha()
-        else name
-    )
+    from torch import nn
+
+    from ...inference.answers import RESERVED
+
+    ascii_text = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode()
+    name = re.sub(r"\W", "_", ascii_text).strip("_") or "label"
+    name = name if name[0].isalpha() else f"label_{name}"
+    is_taken = name in RESERVED or hasattr(nn.ModuleDict, name)  # attributes of torch modules
+    return f"{name}_class" if is_taken else name
 
 
 def split_of(counts: Counter | None, column: str | None, group: str | None = None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from .start import TARGETS, Start, advice, classes_line, classification, is_numb
 
 TIMES = ("time", "timestamp", "datetime", "date", "seconds", "t")
 """Names of columns that are probably the time."""
+FLOAT32 = 3.4028235e38
+"""The largest number in float32."""
 MOST_ROWS = 200_000
 """The number of rows that are inspected, except for their times."""
 SHARE = 0.15
@@ -77,13 +80,19 @@ def inspected(path: Path) -> Found:
         raise RunError(f"{path} has {len(seconds)} rows; at least two are needed")
     interval = measured_interval(seconds, default_rows(len(seconds)))
     numeric = [name for name in names if name != time and mostly_numbers(columns[name])]
-    texts = [name for name in names if name not in (time, *numeric) and 2 <= len(known(columns[name])) <= MOST_CLASSES]
+    others = {*names} - {time, *numeric}
+    texts = [name for name in names if name in others and 2 <= len(known(columns[name])) <= MOST_CLASSES]
     whole = [name for name in numeric if name.lower() in TARGETS and len(known(columns[name])) <= MOST_CLASSES]
     label = next((name for name in (*texts, *whole) if name.lower() in TARGETS), texts[0] if texts else None)
     channels = [name for name in numeric if name != label]
+    for name in channels:
+        largest = max(abs(float(value)) for value in columns[name] if value not in (None, ""))
+        if math.isfinite(largest) and largest > FLOAT32:
+            raise RunError(f"{path}: the column {name!r} has {largest:g}, which does not fit into float32; scale it")
     if not channels:
         raise RunError(f"{path} has no column of numbers except the time; its columns are {', '.join(names)}")
-    unused = [name for name in names if name not in (time, label, *channels)]
+    used = {time, label, *channels}
+    unused = [name for name in names if name not in used]
     step = interval or median_step(seconds)
     return Found(columns, time, len(seconds), step, label, channels, unused, interval is not None, seconds)
 

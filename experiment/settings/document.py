@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from ...files.plain_yaml import PlainLoader
 from ...files.reading import DataError, read_text
 from .hints import nearest, rename, shown
 
 Where = tuple[str | int, ...]
 """A path of keys and list indices in the YAML, such as ("inputs", "image", "patch_size")."""
-LONGEST, DEEPEST = 2**18, 40
-"""The largest number of characters of a configuration, and the largest depth of nested mappings and lists."""
 
 
 class Problem(NamedTuple):
@@ -164,34 +163,13 @@ def text_of(path: Path) -> str:
     raise ConfigError(str(path), [Problem((), f"there is no such file{hint}")])
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but anchors, aliases, tags and more than DEEPEST nested levels are errors."""
-
-    depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent) or event.anchor or event.tag:
-            kind = "tags (!) are" if getattr(event, "tag", None) else "anchors (&) and aliases (*) are"
-            raise yaml.MarkedYAMLError(problem=f"{kind} not allowed in a configuration", problem_mark=event.start_mark)
-        if self.depth >= DEEPEST:
-            problem = f"more than {DEEPEST} nested mappings and lists"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-
 def read_yaml(text: str, lines: dict[Where, int | None], problems: list[Problem]) -> Any:
     """Returns the plain value of a YAML text. Puts the line number of every path into `lines`, and a problem for each
     repeated key into `problems`.
 
     Keys are always read as text (`1:` becomes "1"), and dates too. Raises yaml.YAMLError if the text is not YAML, has
     more than LONGEST characters, more than DEEPEST nested levels, or an anchor, alias or tag."""
-    if len(text) > LONGEST:
-        raise yaml.YAMLError(f"{len(text):,} characters; a configuration has at most {LONGEST:,}")
-    loader = _Loader(text)
+    loader = PlainLoader(text)
     try:
         node = loader.get_single_node()
         return None if node is None else _value(loader, node, (), lines, problems)
@@ -199,7 +177,7 @@ def read_yaml(text: str, lines: dict[Where, int | None], problems: list[Problem]
         loader.dispose()
 
 
-def _value(loader: _Loader, node: yaml.Node, path: Where, lines: dict, problems: list[Problem]) -> Any:
+def _value(loader: PlainLoader, node: yaml.Node, path: Where, lines: dict, problems: list[Problem]) -> Any:
     lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.SequenceNode):
         return [_value(loader, item, (*path, index), lines, problems) for index, item in enumerate(node.value)]
@@ -228,7 +206,7 @@ def yaml_problem(error: yaml.YAMLError) -> Problem:
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's safe dumper, but without anchors, since `_Loader` does not accept them."""
+    """PyYAML's safe dumper, but without anchors, since `PlainLoader` does not accept them."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

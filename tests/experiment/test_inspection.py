@@ -214,6 +214,25 @@ def test_a_text_that_the_sample_lacks_is_generated_for_the_picture(tmp_path, mon
     assert "picture.svg" in said(capsys, "inspect", "quickstart", "--animate", "picture.svg/more.svg")
 
 
+@pytest.mark.parametrize("encoding, context", [("characters", 8), ("bytes", 24), ("bytes", 60)])
+def test_a_text_is_continued_within_the_context(encoding, context, tmp_path, monkeypatch, capsys):
+    """A prompt of 24 tokens with 24 more did not fit a context of 24."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("Chop up everything and throw it into the mix. " * 100)
+    tree = {"inputs": {"text": {"use": "text", "encoding": encoding}},
+            "model": {"width": 16, "depth": 1, "heads": 2, "context": context, "attention": "causal & same_sample"},
+            "tasks": {"next": {"use": "language_modeling", "target": "text"}},
+            "data": {"dataset": {"use": "text", "train": "text.txt"}}, "out": "run", "logging": {"tensorboard": False},
+            "training": {"steps": 2, "tokens_per_step": 2 * context}, "evaluation": {"sample_tokens": 2}}  # fmt: skip
+    Path("a.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert main(["train", "a.yaml"]) == 0
+    assert main(["inspect", "run", "--animate", "picture.svg"]) == 0
+    assert main(["inspect", "run", "--input", "text=" + "e" * (context - 2), "--animate", "picture.svg"]) == 0
+    capsys.readouterr()
+    told = said(capsys, "inspect", "run", "--input", "text=" + "e" * (context - 1), "--animate", "picture.svg")
+    assert f"{context} tokens leave no room in the context of {context}" in told
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_several_tasks_and_missing_inputs_have_pages(precision, tmp_path, monkeypatch):
     """A task that hides parts of an input is shown alone; a sample may lack any input."""

@@ -22,6 +22,7 @@ from chopmix.data.table_streams import duration
 from chopmix.experiment.new.commented import commented
 from chopmix.experiment.new.images import image_sizes
 from chopmix.experiment.run_folder import RunError
+from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import read_yaml
 from chopmix.experiment.shipped import listed, names, needed_by
 from chopmix.files.reading import DataError
@@ -227,7 +228,7 @@ def test_a_comment_that_is_no_comment_is_not_written(monkeypatch):
     monkeypatch.setattr("chopmix.experiment.new.commented.one_line", lambda text: text)
     with pytest.raises(RunError, match="cannot be written as YAML: a name in the data would change it"):
         commented({"a": {"b": 1}}, ["one\nout: elsewhere"], {})
-    with pytest.raises(RunError, match="cannot be written as YAML: [0-9,]* characters; a configuration has at most"):
+    with pytest.raises(RunError, match="cannot be written as YAML: [0-9,]* characters; at most"):
         commented({"a": {"b": "x" * 2**18}}, [], {})
 
 
@@ -285,3 +286,38 @@ def test_what_new_chose_is_said(tmp_path, monkeypatch, capsys):
         "back.csv, row 3: the time 1 s is not after that of the row before it, 2 s; sort the table"
         in capsys.readouterr().err
     )
+
+
+NAMES = [
+    "é", "Größe", "日本", "a²", "1", "2026-01-01", "0x1f", "items", "keys", "parameters", "train", "type", "class",
+    "loss", "group", "key", "targets", "error", "without", "seed", "fold", "yes", "null", "~", "a b", "a.b", "a/b",
+    "a:b", "- x", "# y", "x{}", "[z]", "'q'", "*", "&a", "!t", "%d", "@", "`", "_", "__", "-", "ß", "ÅÄÖ", "self",
+    "None", "true", "1e5", "forward", "weight", "half", "name", "🎵", "a,b", "tab\there",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_tables_with_any_column_name_are_trained(tmp_path, monkeypatch, capsys, part):
+    """As the label, as its classes and as a channel; other names are written as they are."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    for number, name in enumerate(NAMES[part::4]):
+        with open(f"t{number}.csv", "w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["time", name, f"{name} x"])
+            table.writerows([n / 10, f"c{name}{n // 40 % 2}", n % 7] for n in range(400))
+        assert main(["new", "table", f"t{number}.csv"]) == 0, (name, capsys.readouterr().err)
+        config = load_config(f"t{number}.yaml")
+        (task,) = config.tasks.values()
+        assert task.options["target"] == name and len(config.inputs) == 1
+        assert config.dataset().opened("train")[0][name].startswith(f"c{name}")
+
+
+def test_numbers_that_do_not_fit_float32_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
+    lines = [f"{n / 10},{(n % 7) * 1e307},{'ab'[n // 40 % 2]}" for n in range(400)]
+    (tmp_path / "t.csv").write_text("\n".join(["time,x,label", *lines]))
+    status = main(["new", "table", "t.csv"])
+    said = capsys.readouterr().err
+    assert (status == 2 and "'x'" in said) or main(["train", "t.yaml", "--dry-run"]) == 0

@@ -35,14 +35,14 @@ def within(paths, files, moves):
 
 def test_the_way_to_the_first_step(quickstart):
     paths = entered(lambda: train(quickstart), until="Trainer.fit")
-    assert within(paths, files=75, moves=98), (len(paths.files), len(paths.moves))
+    assert within(paths, files=76, moves=99), (len(paths.files), len(paths.moves))
 
 
 def test_the_way_to_a_loaded_run(tmp_path):
     (tmp_path / "a.yaml").write_text(GENERATES)
     train(load_config(tmp_path / "a.yaml", [f"out={tmp_path / 'run'}"]))
     paths = entered(lambda: load_run(tmp_path / "run"))
-    assert within(paths, files=39, moves=37), (len(paths.files), len(paths.moves))
+    assert within(paths, files=40, moves=38), (len(paths.files), len(paths.moves))
 
 
 def test_tasks_and_data_sets_are_constructed_once(tmp_path):
