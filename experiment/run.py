@@ -33,7 +33,7 @@ from ..files.printing import say_aside
 from ..files.reading import DataError
 from ..files.records import as_numbers
 from ..files.trust import NOTHING, Trust
-from ..files.writing import open_for_append, write_text
+from ..files.writing import delete, not_written, open_for_append, write_text
 from ..inference.answers import calibrated as with_calibration
 from ..inference.evaluation import Measured, measured
 from ..inference.evaluator import TrainedModel
@@ -248,11 +248,15 @@ class Run(TrainedModel):
         if folder is None and is_contained(self.folder):
             return
         line = json.dumps({"step": self.step, "checkpoint": self.which, **result}) + "\n"
+        path = (folder or self.folder) / "evaluations.jsonl"
+        is_new = not os.path.lexists(path)
         try:
-            with open_for_append((folder or self.folder) / "evaluations.jsonl") as file:
+            with open_for_append(path) as file:
                 file.write(line)
         except (OSError, DataError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
+            if is_new:
+                delete(path)
+            reason = not_written(path, error).strerror if isinstance(error, OSError) else error
             say_aside(f"{reason}; {option} writes to another folder")
 
     def generate(

@@ -156,7 +156,7 @@ def partial_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Iterator[Path]
         flush(partial / path.name)
         yield partial / path.name
     except OSError as error:
-        raise not_written(path, error.__cause__ if isinstance(error.__cause__, OSError) else error) from error
+        raise not_written(path, error) from error
     finally:
         delete(partial)
 

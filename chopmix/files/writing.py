@@ -88,8 +88,8 @@ def is_alive(process: int) -> bool:
 
 def not_written(path: Path, error: OSError | ValueError) -> OSError:
     """Returns an OSError for a file or folder that cannot be written. The message contains the path and the cause
-    `error`."""
-    why = getattr(error, "strerror", None) or error
+    `error`, without a path that this function has added before."""
+    why = str(getattr(error, "strerror", None) or error).rpartition(" cannot be written: ")[2]
     return OSError(getattr(error, "errno", None), f"{path} cannot be written: {why}")
 
 

@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,10 @@ from chopmix.commands.cli import main
 from chopmix.data.datasets.text import Text
 from chopmix.data.tokenizing import prepare
 from chopmix.experiment.examples import write_value
+from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import LockedError, run_lock
 from chopmix.files.locking import lock
+from chopmix.files.printing import on_terminal
 from chopmix.files.records import write_tensors
 from chopmix.files.rows import row_file
 from chopmix.files.writing import partial_name, sweep_partials, write_bytes, write_json
@@ -292,11 +296,22 @@ WRITERS = {tensors: "x.safetensors", checkpoints: "step 5 could not be saved", m
            table: "table.csv"}  # fmt: skip
 
 
+def evaluation(folder):
+    run = load_run("quickstart")
+    with on_terminal(), redirect_stderr(StringIO()) as messages:
+        run.record({"text": "x" * 9999}, folder)
+    raise OSError(None, messages.getvalue())  # a message: the evaluation has other files
+
+
+WRITERS[evaluation] = "evaluations.jsonl cannot be written: File too large; --report DIR"
+
+
 @pytest.mark.parametrize("write", WRITERS)
 def test_errors_of_the_disk_name_the_file(tmp_path, write):
     found = measured(limited, write, tmp_path)
     told, left = found.value
     assert str(tmp_path) in told and WRITERS[write] in told and "File too large" in told
+    assert told.count("cannot be written") <= 1
     assert not [name for name in left if name not in ("metrics.jsonl", "x.lock")]
 
 
