@@ -41,6 +41,7 @@ from ..training.loggers.tensorboard import TensorBoard
 from ..training.loop import Every, Learner, Trainer
 from ..training.objective import Objective, Replica
 from ..training.optimizers import freeze
+from ..training.remaining import RemainingTime, evaluation_interval
 from ..training.schedules import checked
 from ..training.stop import StopRequest
 from .build import Resolved, build_evaluators, build_model, build_optimizer, choppers_and_tasks, open_split, resolve
@@ -242,14 +243,15 @@ def build_trainer(
 ) -> Trainer:  # fmt: skip
     """Returns the trainer at step 0. `precision`: `float32` or `bfloat16`; `check`: see `Saver`."""
     learner = build_learner(config, data, processes, precision)
-    every = Every(config.logging.every, config.evaluation.every, config.checkpoints.every)
-    log = Log(progress, processes, Costs(learner.model).flops)
+    steps, evaluate = config.training.steps, config.evaluation.every or evaluation_interval(config.training.steps)
+    every = Every(config.logging.every, evaluate, config.checkpoints.every)
+    log = Log(progress, processes, Costs(learner.model).flops, RemainingTime(steps, evaluate))
     say = progress.say if processes.is_first else lambda text: None
     return Trainer(
         learner=learner, loader=build_loader(config, data, processes, learner.replica.objective, say),
         evaluation=build_evaluation(config, data, processes, learner.replica.objective, say),
         saver=build_saver(config, data, processes.is_first, check), log=log, stop=StopRequest(),
-        steps=config.training.steps, every=every, early_stop=config.training.stop,
+        steps=steps, every=every, early_stop=config.training.stop,
     )  # fmt: skip
 
 

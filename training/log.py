@@ -30,6 +30,7 @@ from ..models.batch import Batch
 from ..models.tokens import PADDING
 from .checkpoints import NotFiniteError, Unreported
 from .logger import Loggers
+from .remaining import RemainingTime
 
 
 class Log:
@@ -43,8 +44,10 @@ class Log:
     record: MetricsFile
     """The file to which lines are written. This attribute must be set before the first line."""
 
-    def __init__(self, progress: Progress, processes: Processes, flops: Callable[[Batch], float]):
-        self.progress, self.processes, self.flops = progress, processes, flops
+    def __init__(
+        self, progress: Progress, processes: Processes, flops: Callable[[Batch], float], remaining: RemainingTime
+    ):  # fmt: skip
+        self.progress, self.processes, self.flops, self.remaining = progress, processes, flops, remaining
         self.seconds, self.started = 0.0, time.perf_counter()
         self.losses: list[Tensor] = []
         self.throughput, self.unreported = Throughput(), Unreported()
@@ -89,11 +92,12 @@ class Log:
             "train/padding": 1 - (totals.tokens + resumed.tokens) / max(totals.slots + resumed.slots, 1),
             "train/waited": totals.waited / self.processes.world_size / seconds,
         }
+        self.remaining.add_steps(len(self.losses), seconds)
         self.losses.clear()
         gc.collect(0)
         self.write(step, figures)
         if self.processes.is_first:
-            self.progress.show(step, figures, self.processes.device)
+            self.progress.show(step, figures, self.processes.device, self.remaining.after(step))
         self.start_clock()
 
     def keep_unreported(self) -> None:
@@ -312,14 +316,13 @@ class Progress:
         self.line = ""
         """The progress line that the terminal shows; empty if it shows none."""
 
-    def show(self, step: int, metrics: Mapping[str, float], device: torch.device) -> None:
-        """Redraws or writes the line from the metrics of `Log.report`."""
+    def show(self, step: int, metrics: Mapping[str, float], device: torch.device, left: float) -> None:
+        """Redraws or writes the line from the metrics of `Log.report`. `left`: the remaining seconds."""
         if not self.live and time.monotonic() - self.written < self.quiet_seconds and step < self.steps:
             return
         self.written = time.monotonic()
         flops = metrics["train/flops_per_second"]
         peak = peak_flops(device)
-        left = (self.steps - step) * metrics["train/seconds_per_step"]
         parts = [
             f"{duration(left)} left", f"step {step:,}/{self.steps:,}", f"loss {metrics['train/loss']:.4f}",
             shown_rates(metrics), scaled(metrics["train/tokens_per_second"], "tokens/s"),

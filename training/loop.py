@@ -9,6 +9,7 @@ of targets in the global batch.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -192,8 +193,10 @@ class Trainer:
         by name. Raises NotFiniteError if a weight is not finite, and ValueError if the evaluation has no value for the
         metric `checkpoints.best`."""
         self.log.keep()
+        started = time.perf_counter()
         with self.learner.averaged():
             result = self.evaluation.run(self.step)
+        self.log.remaining.add_evaluation(time.perf_counter() - started)
         metrics, samples = dict(result.metrics), result.samples
         self.log.write(self.step, metrics | self.evaluation.skipped())
         self.log.record.samples(self.step, samples)

@@ -47,7 +47,7 @@ class Start:
     @property
     def tree(self) -> dict[str, Any]:
         """The complete configuration."""
-        model, steps = dict(self.model), self.training["steps"]
+        model = dict(self.model)
         layer_norm = {"use": "layer_norm", "gain": False}
         block = {"norm": layer_norm, "query_key_norm": layer_norm, "feed_forward": "squared_relu", "bias": False}
         sizes = {"width": model.pop("width"), "depth": model.pop("depth"), "heads": self.model["width"] // 32}
@@ -60,7 +60,6 @@ class Start:
             "tasks": self.tasks,
             "data": self.data,
             "training": {**self.training, "learning_rate": 0.02, "optimizer": muon, "schedule": schedule, "clip": None},
-            "evaluation": {"every": max(1, steps // 8)},
             "checkpoints": {"best": self.best},
         }  # fmt: skip
 
@@ -69,8 +68,10 @@ class Start:
         """The comments on keys, also on those that all kinds of data have."""
         comments = {"model.context": "the largest number of tokens in a sample", **self.comments}
         if self.samples:
-            read = self.training["steps"] * self.training["samples_per_step"] / self.samples
-            comments["training.steps"] = f"reads each of {self.samples:,} samples about {read:.1f} times"
+            split = self.data.get("split", {"val": 0.1})
+            trained = self.samples * (1 - split.get("val", 0) - split.get("test", 0))
+            read = self.training["steps"] * self.training["samples_per_step"] / trained
+            comments["training.steps"] = f"reads each of about {trained:,.0f} training samples {read:.0f} times"
         return comments
 
 

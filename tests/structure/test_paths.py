@@ -35,7 +35,7 @@ def within(paths, files, moves):
 
 def test_the_way_to_the_first_step(quickstart):
     paths = entered(lambda: train(quickstart), until="Trainer.fit")
-    assert within(paths, files=76, moves=99), (len(paths.files), len(paths.moves))
+    assert within(paths, files=77, moves=100), (len(paths.files), len(paths.moves))
 
 
 def test_the_way_to_a_loaded_run(tmp_path):

@@ -44,7 +44,7 @@ def terminal(monkeypatch):
 
 def test_the_remaining_time_comes_first_and_nothing_is_cut(terminal):
     progress = Progress(900, stream=terminal)
-    progress.show(50, METRICS, torch.device("cpu"))
+    progress.show(50, METRICS, torch.device("cpu"), 425.0)
     (line,) = terminal.lines
     assert line.startswith("7:05 left  step 50/900  loss 1.2346") and len(line) < 80
     assert not line.endswith(" ") and re.fullmatch(r"7:05 left  step 50/900  loss 1\.2346(  .*)?", line)
@@ -53,10 +53,10 @@ def test_the_remaining_time_comes_first_and_nothing_is_cut(terminal):
 def test_the_history_stays_visible(terminal):
     progress = Progress(900, stream=terminal)
     for step in (50, 100):
-        progress.show(step, METRICS, torch.device("cpu"))
+        progress.show(step, METRICS, torch.device("cpu"), 1.0)
     progress.keep()
     progress.say("step 100  12.0 s  " + "  ".join(f"val/a_metric_{number} 0.1234" for number in range(9)))
-    progress.show(150, METRICS, torch.device("cpu"))
+    progress.show(150, METRICS, torch.device("cpu"), 1.0)
     progress.say("a note")
     lines = terminal.lines
     assert "step 100/900" in lines[0] and lines[1].startswith("step 100  12.0 s  val/a_metric_0 0.1234")
