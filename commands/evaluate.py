@@ -180,7 +180,7 @@ def write_answers(
         say_aside(f"{file}: {report.number:,} rows")
     if folder is not None:
         store = dataset is None and split == "val" and not is_contained(run.folder)
-        for line in report.write(folder, split, data.samples, store):
+        for line in report.write(folder, split, data, store):
             say_aside(line)
         if write_sheet(run, data, folder / f"{split}-samples.html"):
             say_aside(f"generated items: {folder / f'{split}-samples.html'}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..data.split import SampleSplit
 from ..files.writing import write_text
 from ..inference.animation import PROMPT, animated
-from ..inference.tracing import short_text
+from ..inference.shown_answers import short_text
 from ..tasks.language_modeling import LanguageModeling
 from ..tokenizers.base import Chopper
 from .inspection import explorer_of

@@ -17,11 +17,13 @@ from ..files.reading import DataError
 from ..inference.document import Line, bars, chart, escaped, section, table
 from ..inference.evaluators.attribution import measure_attribution
 from ..inference.explorer import colour_of, spread_layers
-from ..inference.tracing import Trace, batch_of, short_text, traced
+from ..inference.pages import cell_html
+from ..inference.shown_answers import answer_cell, short_text
+from ..inference.tracing import Trace, batch_of, traced
 from ..models.batch import IGNORED, Batch
 from ..models.tokens import CORE
 from .run_folder import RunError
-from .shown import Choice, Shown, counted, index_of, predictions, true_text
+from .shown import Choice, Shown, counted, index_of, predictions, true_text, true_value
 
 TEACHER_FORCING = (
     "<p class=soft>Each token is predicted from the tokens of the sample before it. A later token therefore does not "
@@ -52,6 +54,13 @@ def answer_section(shown: Shown) -> list[str]:
         f"<p class=soft>Computed in float32; the largest difference to the outputs of {escaped(name)} in "
         f"{run.precision}: {difference:.2g}.</p>" for name, difference in trace.difference.items()
     ]  # fmt: skip
+    curves = [
+        answer_cell(name, answers[name], true_value(task, shown))
+        for name, task in shown.tasks.items()
+        if name in answers
+    ]
+    drawn = "".join(cell_html(cell) for cell in curves if cell)
+    parts.insert(1, f"<div class=samples>{drawn}</div>" if drawn else "")
     return [section("The prediction", *parts, anchor="prediction")]
 
 

@@ -20,9 +20,10 @@ from ..files.writing import write_text
 from ..inference.document import Line, bars, chart, document, escaped, section, table
 from ..inference.explorer import colour_of
 from ..inference.generate import Generating, joined, stream_prompts
-from ..inference.pages import Cell, cell_html, drawn_cell, draws, generated_rows, media_cell
+from ..inference.pages import Cell, cell_html, draws, generated_rows
 from ..inference.predict import stream_predictions
-from ..inference.tracing import short_text
+from ..inference.shown_answers import answer_cell, input_cells, short_text
+from ..tasks.base import Task
 from .changes import read_changes
 from .compare import captions, main_curves, mean_curve
 from .figure_table import Estimate, FigureTable, Row, lines_of, mean
@@ -35,7 +36,7 @@ from .run_folder import name_of
 from .settings.document import dumped_line
 from .settings.reference import described
 from .settings.registry import trusting
-from .shown import Choice, Shown, trained, true_text
+from .shown import Choice, Shown, trained, true_text, true_value
 
 SAMPLES = 12
 """The number of samples on a page."""
@@ -199,23 +200,21 @@ def predicted(run: Run, split: SampleSplit, tasks: Mapping[str, Any]) -> Iterato
         answers = next(stream_predictions(run.model, tasks, split, [indices]))
     for index in indices:
         try:
-            raw = samples.row(index.number)
+            cells = input_cells(run, split, index.number)
         except (ValueError, OSError):
             continue
-        inputs = [(name, raw.get(column)) for name, column in run.wiring.columns.items()
-                  if name not in {task.target for task in tasks.values()}]  # fmt: skip
-        items = split.item(index.number)[0]
-        cells = [media_cell(name, value) or drawn_cell(run.choppers[name], name, items.get(name))
-                 for name, value in inputs if value is not None]  # fmt: skip
         shown = Shown(title="", config=run.config, split=split, index=index, model=run.model, choppers=run.choppers,
                       tasks=run.tasks, batch=None)  # fmt: skip
-        lines = [verdict(name, answers[index.number].get(name), true_text(task, shown)) for name, task in tasks.items()]
+        lines = [verdict(name, answers[index.number].get(name), task, shown) for name, task in tasks.items()]
         yield (f"<div class=sample>{''.join(cell_html(cell, 'pixels') for cell in cells)}{''.join(lines)}"
                f"<span class=soft>{escaped(samples.keys[index.number])}</span></div>")  # fmt: skip
 
 
-def verdict(name: str, answer: Mapping[str, Any] | None, true: str) -> str:
-    """Returns a prediction and the true value as a line."""
+def verdict(name: str, answer: Mapping[str, Any] | None, task: Task, shown: Shown) -> str:
+    """Returns a prediction and the true value as curves or as a line."""
+    if answer and (curves := answer_cell(name, answer, true_value(task, shown))):
+        return cell_html(curves)
+    true = true_text(task, shown)
     text = "no prediction" if answer is None else short_text(answer)
     said = answer and str(answer.get("class", answer.get("text", "")))
     mark = (

@@ -13,7 +13,8 @@ from typing import Any
 from ..data.sampler import SampleIndex
 from ..data.split import SampleSplit, Split
 from ..inference.predict import stream_predictions
-from ..inference.tracing import Trace, short_text
+from ..inference.shown_answers import short_text, value_text
+from ..inference.tracing import Trace
 from ..models.batch import Batch
 from ..models.model import Model
 from ..tasks.base import Task
@@ -153,13 +154,20 @@ def predictions(run: Run, split: SampleSplit, index: SampleIndex) -> dict[str, d
     return {} if "error" in answers else {name: answer for name, answer in answers.items() if "error" not in answer}
 
 
-def true_text(task: Task, shown: Shown) -> str:
-    """Returns the true value of a task in the sample as text; empty if it is unknown or not a text or label."""
+def true_value(task: Task, shown: Shown) -> Any:
+    """Returns the true value of a task in the sample in the form of an answer; None if it is unknown or not a text or
+    label."""
     for column in task.needs.columns:
         if (value := shown.labels.get(column)) is not None:
-            return str(task.as_answer(value))
+            return task.as_answer(value)
     item = shown.inputs.get(task.target)
-    return item if isinstance(item, str) else ""
+    return item if isinstance(item, str) else None
+
+
+def true_text(task: Task, shown: Shown) -> str:
+    """Returns the true value of a task in the sample as text; empty if it is unknown or not a text or label."""
+    value = true_value(task, shown)
+    return value if isinstance(value, str) else "" if value is None else value_text(value)
 
 
 def targets_of(shown: Shown) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,11 @@ def asset(name: str) -> str:
 def escaped(value: Any) -> str:
     """Returns a value as text that a page shows as it is."""
     return html.escape(printable(str(value)))
+
+
+def in_code(text: str) -> str:
+    """Returns a text of a page in which words between backticks are shown as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escaped(text))
 
 
 def document(title: str, body: Iterable[str], script: str = "") -> str:

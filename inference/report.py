@@ -14,17 +14,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..data.samples import Samples
+from ..data.split import SampleSplit
 from ..files import pictures
 from ..files.printing import printable
 from ..files.records import Record, read_record
 from ..files.rows import row_file
 from ..files.writing import make_folder, write_bytes, write_json, write_text
-from ..tasks.measuring.report import Picture, Reporter, Section, Table
+from ..tasks.measuring.report import Mistake, Picture, Reporter, Section, Table
 from .answers import target_column
-from .document import document, escaped
+from .document import document, escaped, in_code
 from .evaluator import TrainedModel
-from .pages import Cell, cell_html, media_cell
+from .pages import Cell, cell_html
+from .shown_answers import answer_cell, input_cells
 
 
 class Calibrations(Record):
@@ -77,13 +78,13 @@ class Report:
         return {name: reporter.section(saved.get(name, {}), store) for name, (reporter, _) in self.reporters.items()}
 
     def write(
-        self, folder: Path, name: str, samples: Samples, store: bool = False, within: Path | None = None
+        self, folder: Path, name: str, split: SampleSplit, store: bool = False, within: Path | None = None
     ) -> list[str]:
         """Writes the report into a folder, with the page `NAME.html`, and with `store` the calibration into the folder
         of the run. Returns sentences for the terminal. Raises OSError if a file cannot be written."""
         sections = self.sections(store)
         make_folder(folder, within)
-        parts = [html_of(name, task, section, samples, folder) for task, section in sections.items()]
+        parts = [html_of(name, task, section, self.trained, split, folder) for task, section in sections.items()]
         failed = f", {self.failed:,} of them without an answer" if self.failed else ""
         head = f"<p>{self.number:,} samples{failed}</p>"
         write_text(folder / f"{name}.html", document(self.title, [head, *parts]))
@@ -104,15 +105,15 @@ def read_calibration(trained: TrainedModel) -> dict[str, dict[str, float]]:
     return record.tasks if record.step == trained.step else {}
 
 
-def html_of(split: str, task: str, section: Section, samples: Samples, folder: Path) -> str:
+def html_of(name: str, task: str, section: Section, trained: TrainedModel, split: SampleSplit, folder: Path) -> str:
     """Writes the tables and pictures of a task as files. Returns its part of the page."""
     parts = [
         f"<h2>{escaped(task)}</h2>",
-        *(f"<p>{escaped(line)}</p>" for line in section.lines),
+        *(f"<p>{in_code(line)}</p>" for line in section.lines),
     ]
     if not section.samples:
         return "".join([*parts, "<p>No sample has an answer and a true value.</p>"])
-    files = f"{split}-{file_name(task)}"
+    files = f"{name}-{file_name(task)}"
     figures = []
     for picture in section.pictures:
         content = drawn(picture)
@@ -125,7 +126,7 @@ def html_of(split: str, task: str, section: Section, samples: Samples, folder: P
         parts.append(table_html(table, f"{files}-{table.name}.csv"))
     if section.worst:
         parts.append(f"<h3>The {len(section.worst)} worst answers</h3><div class=samples>")
-        parts += [mistake_html(samples, mistake.number, f"{mistake.key}: {mistake.text}") for mistake in section.worst]
+        parts += [mistake_html(trained, split, mistake) for mistake in section.worst]
         parts.append("</div>")
     return "".join(parts)
 
@@ -143,7 +144,7 @@ def drawn(picture: Picture) -> bytes:
 def table_html(table: Table, file: str) -> str:
     """Returns a table for a page, with a link to its file."""
     title = f"<h3>{escaped(table.title)}</h3>"
-    note = f"<p>{escaped(table.note)}. <a href='{escaped(file)}'>{escaped(file)}</a></p>"
+    note = f"<p>{in_code(table.note)}. <a href='{escaped(file)}'>{escaped(file)}</a></p>"
     shown = table.rows if table.shown is None else table.rows[: table.shown]
     if not shown:
         return title + note
@@ -164,11 +165,12 @@ def value_html(value: Any) -> str:
     return f"<td>{escaped(value)}</td>"
 
 
-def mistake_html(samples: Samples, number: int, text: str) -> str:
-    """Returns a sample with a text below it. Values that can be seen or heard are shown; texts are quoted."""
-    row: Mapping[str, Any] = {}
+def mistake_html(trained: TrainedModel, split: SampleSplit, mistake: Mistake) -> str:
+    """Returns the inputs of a sample with a wrong answer, the curves of an answer that consists of numbers, and a
+    text."""
+    cells: list[Cell | None] = []
     with suppress(ValueError, OSError):
-        row = samples.row(number)
-    cells = [cell for name, value in row.items() if (cell := media_cell(name, value)) is not None]
-    shown = "".join(cell_html(cell) for cell in cells)
-    return f"<div class=sample>{shown}<p>{escaped(text)}</p></div>"
+        cells = [*input_cells(trained, split, mistake.number)]
+    cells.append(answer_cell("prediction", mistake.answer, mistake.true))
+    pictures = "".join(cell_html(cell) for cell in cells if cell)
+    return f"<div class=sample>{pictures}<p>{escaped(mistake.key)}: {in_code(mistake.text)}</p></div>"

@@ -9,7 +9,6 @@ predict after each layer, and the effect of an input of another sample.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,6 +28,7 @@ from ..models.model import Model, at
 from ..models.transformer import Transformer
 from ..tasks.base import Task, answers_of, with_targets_apart
 from .predict import planned
+from .shown_answers import short_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,19 +166,6 @@ class Trace:
             outputs_with(self.model, batch, transformer, layer, slots, vectors[slots])
             for layer, vectors in enumerate(other.cores[name].hidden)
         ]
-
-
-def short_text(answer: Mapping[str, Any]) -> str:
-    """Returns an answer of a task as a short text: {"class": "cat", "probabilities": {"cat": 0.93, ...}} becomes `cat
-    (0.93)`."""
-    if "class" in answer:
-        probability = answer.get("probabilities", {}).get(str(answer["class"]))
-        return f"{answer['class']}" + (f" ({probability:.2f})" if probability is not None else "")
-    for key in ("text", "classes", "error"):
-        if key in answer:
-            return answer[key] if isinstance(answer[key], str) else ", ".join(map(str, answer[key])) or "none"
-    text = json.dumps(answer, ensure_ascii=False, default=str)
-    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 @torch.inference_mode()

@@ -33,6 +33,7 @@ from .media.clock import Clocked, Spaced, Stream, clock_of, split_clock, with_cl
 from .media.column_statistics import ColumnStatistics, constant_columns
 from .media.files import as_tensor
 from .media.relative import relative
+from .media.stream_picture import draw_channels, draw_measurement
 from .media.summaries import span
 
 CLOCK = "seconds"
@@ -307,12 +308,14 @@ class SensorChopper(Chopper):
         return values * std + mean
 
     def draw(self, canvas: Any, item: Stream) -> None:
-        """Draws every channel over time, and lines where windows begin. More than 12 channels are drawn as an image. A
-        single measurement of more than one channel is drawn as a line over the channels."""
+        """Draws every channel over time, and lines where windows begin. More than 12 channels are drawn as an image.
+        The channels of a single measurement are drawn as points."""
         values, seconds = clock_of(item, self.per_second)
+        units = [self.channels.get(name) if isinstance(self.channels, dict) else None for name in self.names]
+        names = [f"{name} ({unit})" if unit else name for name, unit in zip(self.names, units)]
         if len(item) == 1 and len(self.names) > 1:
-            canvas.plot(values[0].numpy(), marker=".")
-            canvas.set(xlabel="channel", ylabel="value")
+            mean, std = (torch.tensor(row) for row in self._normalisation)
+            draw_measurement(canvas, values[0].numpy(), ((values[0] - mean) / std).numpy(), names)
             return
         if len(self.names) > 12:
             step = interval_of(item) or 1 / self.per_second
@@ -320,13 +323,7 @@ class SensorChopper(Chopper):
             canvas.imshow(values.T.numpy(), aspect="auto", origin="lower", extent=extent)
             canvas.set(xlabel="seconds", ylabel="channel")
             return
-        for name, column in zip(self.names, values.T):
-            unit = self.channels.get(name) if isinstance(self.channels, dict) else None
-            canvas.plot(seconds.numpy(), column.numpy(), marker=".", label=f"{name} ({unit})" if unit else name)
-        for first in seconds[:: self.window].tolist():
-            canvas.axvline(first, color="gray", linewidth=0.5)
-        canvas.set(xlabel="seconds")
-        canvas.legend(fontsize=7)
+        draw_channels(canvas, values.numpy(), seconds.numpy(), names, units, self.window)
 
 
 def interval_of(stream: Stream) -> float | None:

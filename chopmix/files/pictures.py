@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -34,5 +35,19 @@ def picture(draw: Callable[[Any], None], size: tuple[float, float], kind: str = 
     with rc_context(STYLE | {"axes.prop_cycle": cycler(color=LINES)}):
         figure = Figure(figsize=size, layout=None if bare else "constrained")
         draw(figure)
-        figure.savefig(content, format=kind, dpi=110)
+        with warnings.catch_warnings():  # about letters that the font lacks, and labels without room
+            warnings.filterwarnings("ignore", category=UserWarning)
+            figure.savefig(content, format=kind, dpi=110)
     return content.getvalue()
+
+
+def panels(canvas: Any, count: int, height: float = 1.0) -> list[Any]:
+    """Returns `count` of matplotlib's Axes below each other, with a common horizontal axis, in the place of the Axes
+    `canvas`. The picture becomes higher if a panel would have less than `height` inches."""
+    if count == 1:
+        return [canvas]
+    canvas.set_axis_off()
+    canvas.figure.set_figheight(max(canvas.figure.get_figheight(), 0.5 + height * count))
+    grid = canvas.get_subplotspec().subgridspec(count, 1)
+    first = canvas.figure.add_subplot(grid[0])
+    return [first, *(canvas.figure.add_subplot(grid[number], sharex=first) for number in range(1, count))]

@@ -32,5 +32,5 @@ class ReportPage(Evaluator):
         for _ in report.collected(answers.rows(sorted(numbers)), sorted(numbers)):
             pass
         folder = trained.folder / "report"
-        lines = report.write(folder, "val", split.samples, store=True, within=trained.folder)
+        lines = report.write(folder, "val", split, store=True, within=trained.folder)
         return Result(lines=lines)

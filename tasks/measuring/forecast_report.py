@@ -54,7 +54,7 @@ class ForecastReporter(Reporter):
         badness = float(np.nanmean(np.abs(values - future) / self.scale))
         errors = np.nanmean(np.where(known, np.abs(values - future), np.nan), axis=1) if known.all() else None
         means = ", ".join(f"{c} {e:.4g}" for c, e in zip(self.channels, errors)) if errors is not None else "some known"
-        self.note_mistake(badness, Mistake(number, key, f"mean absolute error: {means}"))
+        self.note_mistake(badness, Mistake(number, key, f"mean absolute error: {means}", answer, true))
 
     def section(self, saved: Mapping[str, Any], store: bool) -> Section:
         if not self.samples:

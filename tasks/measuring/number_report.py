@@ -37,7 +37,7 @@ class NumberReporter(Reporter):
         errors = [abs(a - b) / s for a, b, s in zip(expected, predicted, self.scale, strict=True) if not math.isnan(a)]
         if errors:
             text = f"{shown(predicted)}, true: {shown(expected)}"
-            self.note_mistake(max(errors), Mistake(number, key, text))
+            self.note_mistake(max(errors), Mistake(number, key, text, answer, true))
 
     def section(self, saved: Mapping[str, Any], store: bool) -> Section:
         if not self.rows:

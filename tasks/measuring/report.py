@@ -39,11 +39,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Mistake:
-    """One of the worst answers: the number and the key of its sample, and what is wrong, as text."""
+    """One of the worst answers: the number and the key of its sample, what is wrong, as text, and the answer and the
+    true value, which a page draws if they consist of numbers."""
 
     number: int
     key: str
     text: str
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    true: Any = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from chopmix.experiment.run_folder import RunError
 from chopmix.files.reading import DataError
-from chopmix.inference.tracing import CoreTrace, batch_of, short_text, traced
+from chopmix.inference.shown_answers import short_text
+from chopmix.inference.tracing import CoreTrace, batch_of, traced
 from chopmix.models.batch import SetPlan
 from chopmix.models.tokens import plain_tokens
 from untrained import untrained
@@ -174,4 +175,4 @@ def test_short_texts_of_answers():
     assert short_text({"class": "cat", "probabilities": {"cat": 0.931}}) == "cat (0.93)"
     assert short_text({"text": "7+5=12"}) == "7+5=12"
     assert short_text({"classes": []}) == "none" and short_text({"error": "it is missing"}) == "it is missing"
-    assert short_text({"value": 3.5}) == '{"value": 3.5}' and len(short_text({"value": [0] * 500})) == 200
+    assert short_text({"value": 3.5}) == "value 3.5" and len(short_text({"value": ["abc" * 30] * 5})) == 200
