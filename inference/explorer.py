@@ -26,6 +26,7 @@ from ..models.tokens import CORE, PADDING
 from ..tokenizers.base import Chopper
 from ..tokenizers.encoded import EncodedChopper
 from .document import drawing
+from .pages import PICTURED
 
 MOST = 256
 """The largest number of tokens of a set that a page shows separately."""
@@ -229,7 +230,7 @@ class Explorer:
         width, height = (columns * side, rows * side) if rows > 1 else (min(max(count * 26, 120), 560), 110)
         picture = drawing(lambda canvas: chopper.draw(canvas, item), (width / 60, height / 60), bare=True)
         return {"picture": picture, "places": places, "rows": rows, "columns": columns, "width": round(width),
-                "height": round(height)}  # fmt: skip
+                "height": round(height), "style": "" if chopper.kind in PICTURED else "plot"}  # fmt: skip
 
 
 def colour_of(owner: int) -> int:

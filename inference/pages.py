@@ -113,14 +113,17 @@ def cell(chopper: Chopper, name: str, item: Any) -> Cell:
     return Cell(name, ending, vocabulary.content(shown, ending), drawn, is_plot=bool(drawn))
 
 
+PICTURED = ("image", "video")
+"""The kinds of choppers whose drawings keep their colours in dark mode. All other drawings are black on white."""
+
+
 def drawn_cell(chopper: Chopper, name: str, item: Any) -> Cell:
     """Returns a cell with the drawing of an item by its chopper, such as the channels of a sensor or the notes of a
     score; for a text, the name."""
     if item is None or chopper.kind == "text":
         return Cell(name)
     drawn = drawing(lambda canvas: chopper.draw(canvas, item), (3.6, 1.7))
-    is_picture = chopper.kind == "image" or "row" in chopper.axes  # the colours of anything else may be inverted
-    return Cell(name, drawing=drawn, is_plot=not is_picture)
+    return Cell(name, drawing=drawn, is_plot=chopper.kind not in PICTURED)
 
 
 def page(title: str, rows: Sequence[Sequence[Cell]]) -> str:

@@ -274,7 +274,7 @@ class Chopper(Preprocessor):
         """Draws one item, and lines where it is cut into tokens, on matplotlib's Axes `canvas`. The base class draws
         the values of the tokens, one column per token."""
         values = self.chop(item).values.float()
-        canvas.imshow(values.reshape(len(values), -1).T.numpy(), aspect="auto", cmap="viridis")
+        canvas.imshow(values.reshape(len(values), -1).T.numpy(), aspect="auto")
         canvas.set(xlabel="token", ylabel="value")
 
     def collate(self, chunks: Sequence[Chunk]) -> Tensor:

@@ -87,7 +87,7 @@ class Explorer {
     });
     if (!input.picture) return panel.append(cells), panel;
     cells.style.gridTemplate = `repeat(${input.rows}, 1fr) / repeat(${input.columns}, 1fr)`;
-    const picture = make("div", { className: "picture" }, make("img", { src: input.picture, alt: "" }), cells);
+    const picture = make("div", { className: "picture" }, make("img", { src: input.picture, className: input.style, alt: "" }), cells);
     [picture.style.width, picture.style.aspectRatio] = [`${input.width}px`, `${input.width} / ${input.height}`];
     panel.append(picture);
     return panel;

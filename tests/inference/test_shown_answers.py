@@ -105,7 +105,7 @@ def test_every_sensor_is_drawn_without_a_warning(rows, channels, scale, bare):
         if rows == 1:
             draw_measurement(canvas, values[0], values[0] / scale, names)
         else:
-            draw_channels(canvas, values, np.arange(rows) / 7, names, [None] * channels, 3)
+            draw_channels(canvas, values, np.arange(rows) * 10.0 ** (rows % 9 - 3), names, [None] * channels, 3)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")

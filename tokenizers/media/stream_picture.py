@@ -13,6 +13,8 @@ from ...files.pictures import panels
 PANELS, SIMILAR, MARKED = 4, 5, 50
 """The largest number of panels; how many times the range of a channel its panel may show; the largest number of
 measurements or windows that are marked."""
+UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"))
+"""Units of time: their seconds and their names."""
 
 
 def draw_measurement(
@@ -38,6 +40,7 @@ def draw_channels(
     or magnitudes have panels of their own. Without axes (`drawing` with `bare`), every channel fills the height."""
     is_bare = canvas.get_subplotspec() is None
     groups = [list(range(len(names)))] if is_bare else magnitudes(values, units)
+    seconds, unit = readable_times(seconds)
     starts = seconds[::window]
     for panel, channels in zip(panels(canvas, len(groups)), groups):
         for channel in channels:
@@ -47,7 +50,14 @@ def draw_channels(
             panel.axvline(first, color="gray", linewidth=0.5)
         panel.ticklabel_format(useOffset=False)
         panel.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
-    panel.set(xlabel="seconds")
+    panel.set(xlabel=unit)
+
+
+def readable_times(seconds: Float[np.ndarray, "t"]) -> tuple[Float[np.ndarray, "t"], str]:
+    """Returns times in a unit in which a stream is not longer than some hundreds, and the name of the unit."""
+    span = float(np.ptp(seconds)) if len(seconds) else 0.0
+    size, unit = next(((size, unit) for size, unit in UNITS if span >= 3 * size), (1, "seconds"))
+    return seconds / size, unit
 
 
 def magnitudes(values: Float[np.ndarray, "t c"], units: Sequence[str | None]) -> list[list[int]]:
