@@ -22,6 +22,7 @@ from ..inference.shown_answers import answer_cell, short_text
 from ..inference.tracing import Trace, batch_of, traced
 from ..models.batch import IGNORED, Batch
 from ..models.tokens import CORE
+from ..tasks.base import Task
 from .run_folder import RunError
 from .shown import Choice, Shown, counted, index_of, predictions, true_text, true_value
 
@@ -45,11 +46,11 @@ def answer_section(shown: Shown) -> list[str]:
         if name not in trace.batch.targets and name not in answers:
             continue
         true = "" if task.target in shown.generated else true_text(task, shown)
-        loss = f"{trace.loss(name, trace.outputs[name]):.3f}" if name in trace.outputs and true else "–"
+        has_loss = name in trace.outputs and true
+        loss = f"{trace.loss(name, trace.outputs[name]):.3f} {loss_unit(task)}" if has_loss else "–"
         predicted = short_text(answers[name]) if name in answers else trace.text_of(name, trace.outputs[name])
         rows.append([escaped(name), f"<b>{escaped(predicted)}</b>", escaped(true) or "–", loss])
-    unit = "bits" if all(task.metrics["loss"].in_nats for task in shown.tasks.values()) else "loss"
-    parts = [table(["task", "prediction", "true value", unit], rows, numbers=1), contributions(shown)]
+    parts = [table(["task", "prediction", "true value", "loss"], rows, numbers=1), contributions(shown)]
     parts += [
         f"<p class=soft>Computed in float32; the largest difference to the outputs of {escaped(name)} in "
         f"{run.precision}: {difference:.2g}.</p>" for name, difference in trace.difference.items()
@@ -62,6 +63,12 @@ def answer_section(shown: Shown) -> list[str]:
     drawn = "".join(cell_html(cell) for cell in curves if cell)
     parts.insert(1, f"<div class=samples>{drawn}</div>" if drawn else "")
     return [section("The prediction", *parts, anchor="prediction")]
+
+
+def loss_unit(task: Task) -> str:
+    """Returns the unit of the loss of a sample on a page: bits if the task's loss is in nats, else that of the loss."""
+    metric = task.metrics["loss"]
+    return "bits" if metric.in_nats else metric.unit
 
 
 def contributions(shown: Shown) -> str:
@@ -147,7 +154,7 @@ def layer_sections(shown: Shown, choice: Choice) -> list[str]:
         [str(layer), *(cell for name in tasks for cell in layer_cells(trace, name, lens[name], layer))]
         for layer in range(depth)
     ]
-    head = ["layers", *(column for name in tasks for column in (name, "bits"))]
+    head = ["layers", *(column for name in tasks for column in (name, loss_unit(shown.tasks[name])))]
     text = "<p>What the output heads of the tasks predict from the vectors after each layer (the logit lens).</p>"
     text += TEACHER_FORCING * any(shown.tasks[name].needs.generates for name in tasks)
     parts = [section("Layer by layer", text, table(head, rows), anchor="layers")]
@@ -205,11 +212,13 @@ def replaced_section(shown: Shown, choice: Choice) -> list[str]:
             "replacement can have an effect.</p>"
         )
     text += TEACHER_FORCING * shown.tasks[task].needs.generates
-    unit = "bits" if shown.tasks[task].metrics["loss"].in_nats else "loss"
+    unit = loss_unit(shown.tasks[task])
     has_loss = any(value == value for values in lines.values() for value in values)
     shapes = {name: Line(range(len(values)), values) for name, values in lines.items()}
     drawn = (
-        chart(shapes, colours, "layers before the replacement", f"{unit} of the true value", True) if has_loss else ""
+        chart(shapes, colours, "layers before the replacement", f"loss of the true value ({unit})", True)
+        if has_loss
+        else ""
     )
     cells = table(["input", "replaced by", *(f"after {layer}" for layer in range(depth))], rows)
     remarks = [f"<p class=soft>Not replaced: {escaped(line)}.</p>" for line in refused]

@@ -241,7 +241,7 @@ def attention_section(run: Run) -> list[str]:
     shown = trained(run, Choice())
     interactive, remarks = explorer_of(shown).html()
     command = f"chopmix inspect {as_argument(name_of(run.folder), run.config)}"
-    text = f"<p>Sample {escaped(shown.key)}. <code>{escaped(command)}</code> shows others.</p>"
+    text = f"<p>{escaped(shown.key[:1].upper() + shown.key[1:])}. <code>{escaped(command)}</code> shows others.</p>"
     return [
         section("Attention", text, interactive, *(f"<p>{escaped(line)}</p>" for line in remarks), anchor="attention")
     ]

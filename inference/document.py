@@ -75,13 +75,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "",
 
 
 def bars(values: Mapping[str, float], unit: str, colours: Mapping[str, str], digits: int = 2) -> str:
-    """Returns a table with a bar for each value. `colours`: the colour of each name. Negative values have no bar."""
-    highest = max([*values.values(), 1e-9])
+    """Returns a table with a bar for each value. `colours`: the colour of each name. Bars of negative values are
+    pale."""
+    highest = max([*map(abs, values.values()), 1e-9])
     rows = [
         [
             f"<span class=dot style='--tint:{colours[name]}'></span>{escaped(name)}",
-            f"<span class=bar style='width:{max(value, 0) / highest * 12:.2f}rem;background:{colours[name]}'></span> "
-            f"{value:.{digits}f}",
+            f"<span class='bar{' negative' * (value < 0)}' style='width:{abs(value) / highest * 12:.2f}rem;"
+            f"background:{colours[name]}'></span> {round(value, digits) + 0.0:.{digits}f}",
         ]
         for name, value in values.items()
     ]

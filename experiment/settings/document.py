@@ -213,8 +213,10 @@ class _Dumper(yaml.SafeDumper):
 
 
 def dumped(tree: Any) -> str:
-    """Returns a tree of plain values as YAML text. The order of the keys does not change."""
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False)
+    """Returns a tree of plain values as YAML text. The order of the keys does not change. If a text has a character
+    that cannot be printed, only ASCII is written."""
+    texts = (yaml.dump(tree, allow_unicode=shows, Dumper=_Dumper, sort_keys=False) for shows in (True, False))
+    return next(text for text in texts if text.replace("\n", "").isprintable())
 
 
 class _LineDumper(_Dumper):

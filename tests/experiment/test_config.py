@@ -15,7 +15,7 @@ import yaml
 from checkout import CONFIGS, ROOT, every_yaml
 from chopmix.experiment.build import build_core, build_optimizer
 from chopmix.experiment.settings.config import config_from_tree, json_schema, load_config
-from chopmix.experiment.settings.document import ConfigError
+from chopmix.experiment.settings.document import ConfigError, dumped
 from chopmix.experiment.settings.registry import registry_of, snake_case
 from chopmix.experiment.settings.schema import Record, keys_of
 from chopmix.experiment.settings.schema import plain as plain_tree
@@ -207,10 +207,10 @@ CHOICES = {
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in (SIZES | CHOICES).items()}))
 def test_any_valid_tree_survives_dump_and_load(plain, chosen):
-    dumped = {
+    given_values = {
         key: yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n") for key, value in chosen.items()
     }
-    config = load_config(plain, [f"{key}={value}" for key, value in dumped.items()])
+    config = load_config(plain, [f"{key}={value}" for key, value in given_values.items()])
     kept = plain.with_name("kept.yaml")
     kept.write_text(yaml.safe_dump(config.tree, sort_keys=False))
     for again in (load_config(kept), config_from_tree(config.tree)):
@@ -318,3 +318,12 @@ def test_the_fields_of_a_chopper_are_the_keys_of_the_yaml():
     assert {name: keys for name, keys in open_keys.items() if keys} == {
         "audio": ["statistics"], "audio_patches": ["statistics"], "sensor": ["mean", "scale"],
     }  # fmt: skip
+
+
+@given(st.lists(st.text(max_size=6), max_size=4))
+def test_texts_of_a_configuration_are_written_as_they_are(texts):
+    """`°C` was written as `"\\xB0C"`. Characters that cannot be printed are escaped."""
+    written = dumped({"unit": "°C", "texts": texts})
+    assert yaml.safe_load(written) == {"unit": "°C", "texts": texts}
+    assert written.replace("\n", "").isprintable()
+    assert not "".join(texts).isprintable() or "unit: °C\n" in written

@@ -245,7 +245,12 @@ def test_several_tasks_and_missing_inputs_have_pages(precision, tmp_path, monkey
         shown = trained(run, Choice(task=task))
         assert (task or "label") in shown.trace.outputs
         assert "1 attention graph" in write_page(shown, Path("page.html"), Choice(task=task))
-        assert (precision == "bfloat16") == ("in bfloat16: " in Path("page.html").read_text())
+        page = Path("page.html").read_text()
+        assert (precision == "bfloat16") == ("in bfloat16: " in page)
+        layers = page[page.index("id='layers'") :]
+        for name in shown.trace.batch.targets:  # a squared error stood in a column of bits
+            unit = "bits" if name != "value" else run.tasks["value"].metrics["loss"].unit
+            assert f"<th>{name}</th><th>{unit}</th>" in layers
     assert "2 tokens" in write_page(trained(run, Choice(inputs={"wave": [[1.0, 2.0]] * 6})), Path("page.html"))
 
 
