@@ -77,7 +77,7 @@ from .run_folder import (
     write_model_run,
 )
 from .run_losses import as_mappings, losses_of, reads_texts, texts_split
-from .run_samples import as_samples, names_in, present, samples_of_split, view_of
+from .run_samples import as_prompts, as_samples, listed, names_in, present, samples_of_split, view_of
 from .settings.config import Config
 
 
@@ -275,9 +275,9 @@ class Run(TrainedModel):
         ...) and of `Sampling` (`temperature=0`); `seed`, `max_tokens` and `temperature` may be lists with a value for
         each item. A sampled item depends only on its prompt or sample and its seed, not on the other items of the call
         (equal items have different random numbers). `say` is called with messages, such as the inputs that a sample
-        lacks; by default it prints to standard error. Raises RunError if no task generates the target, or if a sample
+        lacks; by default they go to the logger. Raises RunError if no task generates the target, or if a sample
         cannot be read; TypeError for an unknown option."""
-        prompts = [prompt] if prompt is None or isinstance(prompt, str) else list(prompt)
+        prompts = as_prompts(prompt)
         samples = as_samples(inputs)
         count, items = len(samples) or len(prompts), dict[int, Any]()
         for numbers, of_group in by_item(options, count):
@@ -296,7 +296,7 @@ class Run(TrainedModel):
         not part of what is yielded. `target`, `say` and `options` are those of `generate`. Raises RunError if no task
         generates text token by token, or if the encoder has no input; DataError if a sample cannot be read; TypeError
         for an unknown option."""
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        prompts = as_prompts(prompts)
         return streamed(self, prompts, as_samples(inputs), target, Generating.of(options), say)
 
     @overload
@@ -566,7 +566,7 @@ def sorted_out(run: Run, samples: Any, paths: bool) -> tuple[Samples, dict[int, 
     the reason for one sample instead of a list, and if all samples of a list are wrong."""
     if isinstance(samples, Samples):
         return samples, {}
-    rows, wrong = [samples] if isinstance(samples, Mapping) else list(samples), dict[int, str]()
+    rows, wrong = listed(samples), dict[int, str]()
     for number, row in enumerate(rows):
         try:
             (row,) = as_samples([row])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from ..data.base import Dataset
 from ..data.fingerprint import Fingerprint
 from ..data.samples import Changed, Chosen, Columns, Listed, Samples
+from ..files.reading import shown
 from ..files.trust import NOTHING, Trust
 from .build import check_columns
 from .run_folder import RunError, read_config
@@ -54,12 +55,27 @@ def samples_of_split(config: Config, dataset: Dataset, split: str) -> RunSamples
     return RunSamples(dataset.opened(split), sources)
 
 
+def as_prompts(prompts: Any) -> list[str | None]:
+    """Returns one prompt (a text, or None) or a list of prompts as a list. Raises TypeError for anything else."""
+    found = [prompts] if prompts is None or isinstance(prompts, str) else prompts
+    if not isinstance(found, list | tuple) or not all(each is None or isinstance(each, str) for each in found):
+        raise TypeError(f"a prompt must be a text or a list of texts, not {shown(prompts)}")
+    return list(found)
+
+
+def listed(samples: Any) -> list[Any]:
+    """Returns one sample, or the samples of an iterable, as a list. Raises RunError if it is neither."""
+    if not isinstance(samples, Iterable) or isinstance(samples, str | bytes):
+        raise RunError(f"samples must be a mapping or a list of mappings, not {shown(samples)}")
+    return [samples] if isinstance(samples, Mapping) else list(samples)
+
+
 def as_samples(samples: Any) -> Samples:
     """Returns samples in memory (one mapping, or a sequence of mappings) as `Samples` with the keys "sample 1", "sample
-    2", ...; `Samples` are returned unchanged. Raises RunError for a sample that is not a mapping."""
+    2", ...; `Samples` are returned unchanged. Raises RunError for anything else."""
     if isinstance(samples, Samples):
         return samples
-    rows = [samples] if isinstance(samples, Mapping) else list(samples)
+    rows = listed(samples)
     for row in rows:
         if not isinstance(row, Mapping):
             raise RunError(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from numbers import Integral, Real
 from operator import itemgetter
 from typing import Any
 
@@ -37,6 +38,15 @@ from ..tokenizers.encoding.directory import DecodedStream
 
 def ignore(items: list[list[int]]) -> None:
     """Does nothing. It is the default of `Generating.show`."""
+
+
+TYPES = {
+    **dict.fromkeys(("max_tokens", "top_k"), (Integral, "a whole number")),
+    **dict.fromkeys(("temperature", "top_p", "min_p", "repetition_penalty", "guidance"), (Real, "a number")),
+    "prompt": (str, "a text"), "sampling": (Sampling, "a chopmix.Sampling"), "search": (Search, "a Search"),
+    "constraint": (Constraint, "a Constraint"), "refining": (Refining, "a Refining"),
+}  # fmt: skip
+"""The types of options, and their names in messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +88,20 @@ class Generating:
             raise ValueError(f"max_tokens is {self.max_tokens}; it must be at least 1")
         if isinstance(self.stop, str):
             raise ValueError(f"stop must be a list of texts; write stop=[{self.stop!r}]")
+        if not isinstance(self.stop, Sequence) or not all(isinstance(text, str) for text in self.stop):
+            raise TypeError(f"stop must be a list of texts, not {shown(self.stop)}")
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Generating:
         """Creates the settings from a mapping of option names to values. The options are the fields of this class and
-        of `Sampling`, for example `{"temperature": 0, "seed": 1}`. Raises TypeError if an option is unknown."""
+        of `Sampling`, for example `{"temperature": 0, "seed": 1}`. Raises TypeError if an option is unknown, or if its
+        value has another type (TYPES)."""
         sampled = [field.name for field in fields(Sampling)]
         check_options(options, [*(field.name for field in fields(cls)), *sampled])
+        for name, (kind, noun) in TYPES.items():
+            value = options.get(name)
+            if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+                raise TypeError(f"{name} must be {noun}, not {shown(value)}")
         sampling = {name: options[name] for name in sampled if name in options}
         others = {name: value for name, value in options.items() if name not in sampling}
         if sampling:
