@@ -77,7 +77,7 @@ from .run_folder import (
     write_model_run,
 )
 from .run_losses import as_mappings, losses_of, reads_texts, texts_split
-from .run_samples import as_prompts, as_samples, listed, names_in, present, samples_of_split, view_of
+from .run_samples import as_prompts, as_rows, as_samples, names_in, present, samples_of_split, view_of
 from .settings.config import Config
 
 
@@ -566,7 +566,7 @@ def sorted_out(run: Run, samples: Any, paths: bool) -> tuple[Samples, dict[int, 
     the reason for one sample instead of a list, and if all samples of a list are wrong."""
     if isinstance(samples, Samples):
         return samples, {}
-    rows, wrong = listed(samples), dict[int, str]()
+    rows, wrong = as_rows(samples), dict[int, str]()
     for number, row in enumerate(rows):
         try:
             (row,) = as_samples([row])

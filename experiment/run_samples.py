@@ -63,7 +63,7 @@ def as_prompts(prompts: Any) -> list[str | None]:
     return list(found)
 
 
-def listed(samples: Any) -> list[Any]:
+def as_rows(samples: Any) -> list[Any]:
     """Returns one sample, or the samples of an iterable, as a list. Raises RunError if it is neither."""
     if not isinstance(samples, Iterable) or isinstance(samples, str | bytes):
         raise RunError(f"samples must be a mapping or a list of mappings, not {shown(samples)}")
@@ -75,7 +75,7 @@ def as_samples(samples: Any) -> Samples:
     2", ...; `Samples` are returned unchanged. Raises RunError for anything else."""
     if isinstance(samples, Samples):
         return samples
-    rows = listed(samples)
+    rows = as_rows(samples)
     for row in rows:
         if not isinstance(row, Mapping):
             raise RunError(
