@@ -62,7 +62,7 @@ def test_one_sample_is_predicted_as_a_list_of_one_is(folder):
     assert run.predict([]) == []
     for wrong in (["a.png"], "a.png"):
         with pytest.raises(
-            RunError, match="a sample must map inputs to values, such as {'image': 'cat.png'}, not be a str"
+            RunError, match="samples must be a mapping or a list of mappings, not"
         ):
             run.predict(wrong)
 
