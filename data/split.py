@@ -369,15 +369,15 @@ class SampleSplit(Split):
         read = {name: value for name, value in {**items, **new}.items() if value is not None}
         parts = self.collator.chop(read, self.samples.keys[index.number], index, training, inputs)
         units = Counter() if training or not self._countable else self._units(items, parts)
-        absent = () if training else self._absent(items, parts, unread=inputs is not None or bool(replaced))
+        absent = () if training else self._absent(items, parts, excluded=inputs is not None or bool(replaced))
         return ChoppedSample(index, parts, labels, units, absent)
 
-    def _absent(self, items: Mapping[str, Any], parts: Parts, unread: bool) -> tuple[str, ...]:
+    def _absent(self, items: Mapping[str, Any], parts: Parts, excluded: bool) -> tuple[str, ...]:
         """Returns the inputs that a sample lacks: those without an item, with an item of missing values only, or whose
-        item does not fit into the context. `unread`: whether other items are left out on purpose."""
+        item does not fit into the context. `excluded`: whether other items are left out on purpose."""
         chunks = dict(parts)
         return tuple(
-            name for name in self.choppers if name not in items or (name not in chunks and not unread)
+            name for name in self.choppers if name not in items or (name not in chunks and not excluded)
             or (name in chunks and is_missing(chunks[name].values))
         )  # fmt: skip
 
