@@ -320,7 +320,7 @@ class Run(TrainedModel):
         sample instead of a list, returns one such mapping. `paths`: False: a text is refused as the path of a file, for
         samples from clients of a server; numbers and the content of files (bytes, arrays) are accepted. `how`: fields
         of `inference.generate.Generating` and of `Sampling`. `say` is called with messages, such as the inputs that
-        samples lack; by default it prints to standard error. `calibrated`: the probabilities of classes are calibrated
+        samples lack; by default they go to the logger. `calibrated`: the probabilities of classes are calibrated
         (see `calibration`). Raises RunError for an input that no task reads, for a run that can only continue texts,
         and for a task whose head the imported directory lacked; TypeError for an unknown option."""
         self.check_heads()
@@ -540,13 +540,15 @@ def predicted_apart(
     """Returns the predictions for samples with different options, by the groups of `by_item`. `samples` lacks those
     that are `wrong`."""
     answers = {number: {"error": reason} for number, reason in wrong.items()}
-    kept = [number for number in range(len(samples) + len(wrong)) if number not in wrong]
+    kept = (number for number in range(len(samples) + len(wrong)) if number not in wrong)
+    places = {number: place for place, number in enumerate(kept)}
     for numbers, of_group in groups:
-        good = [number for number in numbers if number not in wrong]
-        seeds = {"seed": [s for n, s in zip(numbers, of_group["seed"]) if n in good]} if "seed" in of_group else {}
-        seeds = seeds if isinstance(of_group.get("seed"), list) else {}
-        some = samples.select([kept.index(number) for number in good])
-        answers |= zip(good, run.predict(some, **options, **{**of_group, **seeds}))
+        good = [number for number in numbers if number in places]
+        if isinstance(seeds := of_group.get("seed"), list):
+            of_group = {**of_group, "seed": [seed for number, seed in zip(numbers, seeds) if number in places]}
+        if good:
+            some = samples.select([places[number] for number in good])
+            answers |= zip(good, run.predict(some, **options, **of_group))
     return [answers[number] for number in range(len(answers))]
 
 
