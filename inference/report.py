@@ -38,6 +38,8 @@ class Calibrations(Record):
 
 
 CALIBRATION = "calibration.json"
+DRAWN = 8
+"""The number of the worst answers that are drawn; a drawing takes up to 0.3 seconds."""
 
 
 class Report:
@@ -126,7 +128,8 @@ def html_of(name: str, task: str, section: Section, trained: TrainedModel, split
         parts.append(table_html(table, f"{files}-{table.name}.csv"))
     if section.worst:
         parts.append(f"<h3>The {len(section.worst)} worst answers</h3><div class=samples>")
-        parts += [mistake_html(trained, split, mistake) for mistake in section.worst]
+        worst = enumerate(section.worst)
+        parts += [mistake_html(trained, split, mistake, is_drawn=place < DRAWN) for place, mistake in worst]
         parts.append("</div>")
     return "".join(parts)
 
@@ -165,12 +168,13 @@ def value_html(value: Any) -> str:
     return f"<td>{escaped(value)}</td>"
 
 
-def mistake_html(trained: TrainedModel, split: SampleSplit, mistake: Mistake) -> str:
-    """Returns the inputs of a sample with a wrong answer, the curves of an answer that consists of numbers, and a
-    text."""
+def mistake_html(trained: TrainedModel, split: SampleSplit, mistake: Mistake, is_drawn: bool) -> str:
+    """Returns the inputs of a sample with a wrong answer, and a text. `is_drawn`: inputs that are neither pictures nor
+    sounds are drawn, and an answer that consists of numbers is drawn as curves."""
     cells: list[Cell | None] = []
     with suppress(ValueError, OSError):
-        cells = [*input_cells(trained, split, mistake.number)]
-    cells.append(answer_cell("prediction", mistake.answer, mistake.true))
+        cells = [*input_cells(trained, split, mistake.number, is_drawn)]
+    if is_drawn:
+        cells.append(answer_cell("prediction", mistake.answer, mistake.true))
     pictures = "".join(cell_html(cell) for cell in cells if cell)
     return f"<div class=sample>{pictures}<p>{escaped(mistake.key)}: {in_code(mistake.text)}</p></div>"

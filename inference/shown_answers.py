@@ -16,6 +16,7 @@ from ..files.printing import one_line
 from .document import drawing
 from .evaluator import TrainedModel
 from .pages import Cell, drawn_cell, media_cell
+from .predict import read_by
 
 PANELS, NUMBERS = 4, 6
 """The largest number of channels of a forecast that are drawn, and of numbers that a text shows."""
@@ -23,16 +24,20 @@ LONGEST = 200
 """The largest number of characters of a text."""
 
 
-def input_cells(trained: TrainedModel, split: SampleSplit, number: int) -> list[Cell]:
-    """Returns the inputs of a sample that tasks do not predict, as cells: values that can be seen or heard, and
-    drawings of the others. Raises ValueError or OSError if the sample cannot be read."""
+def input_cells(trained: TrainedModel, split: SampleSplit, number: int, are_drawn: bool = True) -> list[Cell]:
+    """Returns the inputs of a sample from which tasks predict, as cells: values that can be seen or heard, and, if
+    `are_drawn`, drawings of the others. Raises ValueError or OSError if the sample cannot be read."""
     raw, items = split.samples.row(number), split.item(number)[0]
-    targets = {task.target for task in trained.tasks.values()}
-    given = {name: raw.get(column) for name, column in trained.wiring.columns.items() if name not in targets}
-    return [
-        media_cell(name, value) or drawn_cell(trained.choppers[name], name, items.get(name))
-        for name, value in given.items() if value is not None
-    ]  # fmt: skip
+    read = {name for task in trained.tasks for name in read_by(trained.tasks, trained.choppers, task)}
+    cells = []
+    for name, column in trained.wiring.columns.items():
+        if name not in read or raw.get(column) is None:
+            continue
+        cell = media_cell(name, raw[column])
+        if cell is None and are_drawn:
+            cell = drawn_cell(trained.choppers[name], name, items.get(name))
+        cells += [cell] if cell is not None else []
+    return cells
 
 
 def short_text(answer: Mapping[str, Any]) -> str:

@@ -50,4 +50,7 @@ def panels(canvas: Any, count: int, height: float = 1.0) -> list[Any]:
     canvas.figure.set_figheight(max(canvas.figure.get_figheight(), 0.5 + height * count))
     grid = canvas.get_subplotspec().subgridspec(count, 1)
     first = canvas.figure.add_subplot(grid[0])
-    return [first, *(canvas.figure.add_subplot(grid[number], sharex=first) for number in range(1, count))]
+    others = [canvas.figure.add_subplot(grid[number], sharex=first) for number in range(1, count)]
+    for panel in [first, *others[:-1]]:
+        panel.tick_params(labelbottom=False)
+    return [first, *others]

@@ -46,8 +46,8 @@ def draw_channels(
         for channel in channels:
             column = filling(values[:, channel]) if is_bare else values[:, channel]
             panel.plot(seconds, column, marker="." if len(column) <= MARKED else "", label=names[channel])
-        for first in starts.tolist() if len(starts) <= MARKED else ():
-            panel.axvline(first, color="gray", linewidth=0.5)
+        if len(starts) <= MARKED:
+            panel.vlines(starts, 0, 1, transform=panel.get_xaxis_transform(), color="gray", linewidth=0.5)
         panel.ticklabel_format(useOffset=False)
         panel.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
     panel.set(xlabel=unit)
