@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..files.plugins import ROOT, modules_of
+from ..files.printing import listed
 from ..models.attention import grammar
 from ..models.attention.grammar import USAGE, VALUES, plug_in
 from ..tasks.measuring.texts import MEANINGS
@@ -21,6 +22,8 @@ from .settings.registry import attribute_docstrings, trusting
 
 EXPRESSION = ("!", "&", "|", "attention", "expression", "graph", "mask", "not", "and", "or")
 """Words for which the grammar of attention graphs is explained."""
+TITLES = 4
+"""The largest number of places with the same text that a title names."""
 
 
 class Topic(NamedTuple):
@@ -133,13 +136,7 @@ def merged(topics: Sequence[Topic]) -> list[Topic]:
     titles: dict[tuple[str, tuple], list[str]] = {}
     for topic in topics:
         titles.setdefault((topic.text, tuple(topic.rows)), []).append(topic.title)
-    return [Topic(listed(names), text, rows) for (text, rows), names in titles.items()]
-
-
-def listed(names: Sequence[str], most: int = 4) -> str:
-    """Returns at most `most` names, and the number of the others."""
-    more = f" and {len(names) - most} other places" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return [Topic(listed(names, TITLES), text, rows) for (text, rows), names in titles.items()]
 
 
 def words(commands: Mapping[str, str]) -> set[str]:

@@ -29,7 +29,7 @@ from ..data.processes import Processes
 from ..data.sampler import SampleIndex
 from ..data.samples import Listed, Samples, Visible
 from ..data.split import SampleSplit, Split
-from ..files.printing import say_aside
+from ..files.printing import listed, say_aside
 from ..files.reading import DataError
 from ..files.records import as_numbers
 from ..files.trust import NOTHING, Trust
@@ -69,7 +69,6 @@ from .run_folder import (
     check_assets,
     folder_of_run,
     is_contained,
-    listed,
     load_weights,
     name_of,
     read_config,

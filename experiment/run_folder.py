@@ -17,6 +17,7 @@ from pydantic import RootModel, StrictFloat, StrictInt
 
 from ..files.locking import lock
 from ..files.plugins import TRAINED
+from ..files.printing import listed
 from ..files.reading import DataError
 from ..files.records import Record, as_record, read_record
 from ..files.trust import NOTHING, Trust
@@ -59,17 +60,6 @@ def output_folder(folder: Path) -> Path:
     """Returns the folder into which a command writes about a run by default: the folder of the run, or the working
     directory for a run that chopmix contains."""
     return Path() if is_contained(folder) else folder
-
-
-MOST_NAMES = 50
-"""The largest number of names that `listed` writes out."""
-
-
-def listed(names: Sequence[str]) -> str:
-    """Returns the names separated by commas, at most MOST_NAMES of them, followed by text such as ` and 12 more`.
-    Returns `nothing` if there are no names."""
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more if names else "nothing"
 
 
 def read_config(folder: Path, trust: Trust = NOTHING) -> Config:

@@ -42,6 +42,7 @@ SAMPLES = 12
 """The number of samples on a page."""
 ROWS = 30
 """The largest number of rows of a table of the report on a page."""
+FRACTION = re.compile(r"-?\d+\.\d+(e[+-]\d+)?")
 SEED = 0
 """The seed of generated samples."""
 
@@ -161,11 +162,14 @@ def report_section(run: Run) -> list[str]:
 
 
 def csv_table(file: Path) -> str:
-    """Returns the first rows of a CSV file, folded."""
+    """Returns the first rows of a CSV file, folded, with four digits of each fraction."""
     rows = [*csv.reader(io.StringIO(read_text(file)))]
     if len(rows) < 2 or len(rows[0]) > 12:
         return ""
-    cells = [[escaped(cell) for cell in row] for row in rows[1 : ROWS + 1]]
+    cells = [
+        [escaped(f"{float(cell):.4g}" if FRACTION.fullmatch(cell) else cell) for cell in row]
+        for row in rows[1 : ROWS + 1]
+    ]
     more = f", the first {ROWS} of {len(rows) - 1:,} rows" if len(rows) - 1 > ROWS else ""
     return f"<details><summary>{escaped(file.name)}{more}</summary>{table(rows[0], cells)}</details>"
 

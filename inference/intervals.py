@@ -22,6 +22,7 @@ import numpy as np
 from scipy import sparse, special
 from torch import Tensor
 
+from ..files.printing import listed
 from ..tasks.base import Metric, Task
 from .sample_sums import About, TaskSums, Unit, as_tensors
 
@@ -35,6 +36,8 @@ SEED = 0
 LEVEL = 0.95
 CLOSE = 1e-3
 """The largest relative difference between a metric and its value from the sums by sample."""
+NAMED = 4
+"""The largest number of metrics without an interval that a caption names."""
 
 
 class Interval(NamedTuple):
@@ -63,7 +66,9 @@ class Intervals:
         if not self.values:
             return " ".join(f"No intervals: {reason}." for reason in reasons)
         lines = [f"95 % intervals: {'; '.join(self.methods)}."]
-        return " ".join([*lines, *(f"No interval for {', '.join(names)}: {why}." for why, names in reasons.items())])
+        for reason, names in reasons.items():
+            lines.append(f"No interval for {listed(names, NAMED)}: {reason}.")
+        return " ".join(lines)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import logging
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -109,3 +109,10 @@ def figure_text(value: float) -> str:
     """Returns a number as text for a line or a table: an integer like `1,256`, any other number with four decimals
     (`0.1235`)."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def listed(names: Sequence[str], most: int = 50) -> str:
+    """Returns the names separated by commas, at most `most` of them, followed by text such as ` and 12 more`. Returns
+    `nothing` if there are no names."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more if names else "nothing"

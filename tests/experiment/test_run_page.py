@@ -51,6 +51,8 @@ def test_the_page_is_written_at_the_end_of_training_and_by_a_command(tmp_path, r
     assert main(["report", str(tmp_path / "run"), "--output", str(tmp_path / "again.html")]) == 0
     assert (tmp_path / "again.html").read_text() == page
     assert not re.search(r"(?:src)=['\"]?(?:https?:)?//", page) and "val/bits" in page
+    tables = re.findall("<details><summary>[^<]*csv.*?</details>", page, re.S)
+    assert tables and not re.search(r"\d\.\d{6}", "".join(tables))
     assert page.count("<audio") == 12 and page.count("class=sample>") == 12
     keys = [".".join(entry.path) for entry in described(load_run(tmp_path / "run").config.tree)]
     assert "training.learning_rate" in keys and all(f"<code>{key}</code>" in page for key in keys)

@@ -10,6 +10,8 @@ from chopmix.data.samples import Chosen, Joined, Listed
 from chopmix.data.table_windows import Windows
 from chopmix.inference.intervals import (
     RESAMPLES,
+    Interval,
+    Intervals,
     RunSums,
     Units,
     difference_intervals,
@@ -237,3 +239,9 @@ def test_units_are_counted_by_value(labels):
     units = units_of(labels, len(labels), "groups")
     assert units.count == len({*labels}) and RESAMPLES == 2000
     assert all(units.of_sample[i] == units.of_sample[labels.index(label)] for i, label in enumerate(labels))
+
+
+def test_a_caption_names_a_few_metrics_without_an_interval():
+    missing = {f"val/without_{name}/loss": "it is not computed from sums" for name in "abcdef"}
+    found = Intervals({"val/loss": Interval(0, 1)}, ["bootstrap"], missing).caption()
+    assert "val/without_d/loss and 2 more: it is not computed from sums." in found and "without_e" not in found

@@ -1,15 +1,19 @@
-"""The page of `chopmix inspect` in a browser. Needs Chromium, from PATH or named by CHOPMIX_CHROMIUM."""
+"""The pages of `chopmix inspect` and of runs in a browser. Needs Chromium, from PATH or named by CHOPMIX_CHROMIUM."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import time
 
 import numpy as np
 import pytest
+import yaml
+from chopmix.commands.cli import main
 from chopmix.experiment.inspection import write_page
 from chopmix.experiment.shown import Choice, trained
+from test_new import KINDS
 from test_tracing import RUNS
 from untrained import untrained
 
@@ -29,7 +33,7 @@ def browser():
         browser.close()
 
 
-def opened(browser, file, width=1280, scheme="light"):
+def opened(browser, file, width=1280, scheme="light", wait="window.explorer"):
     """An open page, and everything that it reported or asked for."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
@@ -40,7 +44,7 @@ def opened(browser, file, width=1280, scheme="light"):
     page.on("request", lambda request: events.append(request.url) if request.url.startswith("http") else None)
     started = time.monotonic()
     page.goto(f"file://{file}")
-    page.wait_for_function("window.explorer")
+    page.wait_for_function(wait)
     return page, events, time.monotonic() - started
 
 
@@ -111,3 +115,84 @@ def test_keys_direction_and_every_width_and_scheme(browser, width, scheme, tmp_p
     assert "is read most by" in page.locator(".status").text_content()
     page.locator("select").select_option("reachable")
     assert page.locator(".status").text_content() and events == []
+
+
+TEXTS = """() => {
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), boxes = [];
+    while (texts.nextNode()) {
+        const text = texts.currentNode, range = document.createRange();
+        if (!text.textContent.trim() || !text.parentElement.checkVisibility({visibilityProperty: true})) continue;
+        range.selectNodeContents(text);
+        for (const box of range.getClientRects()) {
+            let {left, top, right, bottom} = box;
+            for (let outer = text.parentElement; outer; outer = outer.parentElement) {
+                if (getComputedStyle(outer).overflowX === "visible") continue;
+                const cut = outer.getBoundingClientRect();
+                left = Math.max(left, cut.left), right = Math.min(right, cut.right);
+                top = Math.max(top, cut.top), bottom = Math.min(bottom, cut.bottom);
+            }
+            if (right > left && bottom > top) boxes.push([text.textContent.trim(), left, top, right, bottom]);
+        }
+    }
+    return boxes;
+}"""
+"""Returns the boxes of the visible texts of a page: text, left, top, right, bottom, in pixels."""
+OVER = 0.35
+"""The share of the height of the lower of two texts that both may cover; two lines of a paragraph cover 0.2."""
+
+
+def covered(boxes):
+    """The pairs of texts of which one lies over the other."""
+    boxes, pairs = sorted(boxes, key=lambda box: box[2]), []
+    for number, (text, left, top, right, bottom) in enumerate(boxes):
+        for other, other_left, other_top, other_right, other_bottom in boxes[number + 1 :]:
+            if other_top >= bottom:
+                break
+            height = min(bottom, other_bottom) - max(top, other_top)
+            width = min(right, other_right) - max(left, other_left)
+            if width > 1 and height > OVER * min(bottom - top, other_bottom - other_top):
+                pairs.append((text, other))
+    return pairs
+
+
+REGRESSION = {
+    "data": {"dataset": "untrained:Everything"},
+    "inputs": {"wave": {"use": "sensor", "rate": 100, "channels": 2, "window": 4},
+               "image": {"use": "image", "size": 8, "patch_size": 4, "channels": 1}},
+    "tasks": {"value": {"use": "regression", "target": "value"}},
+    "model": {"width": 32, "depth": 2, "heads": 2, "context": 32},
+    "training": {"steps": 20, "samples_per_step": 4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["table", "forecast", "regression", "sounds", "text"])
+def test_pages_of_runs_fit_every_window(browser, kind, tmp_path, monkeypatch, reports):
+    """The page and the report of a run, and the page of `inspect`: no scroll bar, and no text over a text."""
+    monkeypatch.chdir(tmp_path)
+    if kind == "regression":
+        (tmp_path / "x.yaml").write_text(yaml.safe_dump(REGRESSION))
+    else:
+        make, words, *_ = KINDS[kind]
+        make(tmp_path)
+        assert main(["new", *words, "--output", "x.yaml"]) == 0
+    trust = ["--trust", "untrained"]
+    assert main(["train", "x.yaml", "training.steps=20", "out=run", *trust]) == 0
+    assert main(["inspect", "run", *trust]) == 0
+    pages = sorted((tmp_path / "run").rglob("*.html"))
+    assert {"index", "inspect"} <= {page.stem for page in pages}
+    for file in pages:
+        for width, scheme in itertools.product((1280, 400), ("light", "dark")):
+            page, events, _ = opened(browser, file, width, scheme, wait="document.readyState == 'complete'")
+            for _ in range(2):
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+                texts = page.evaluate(TEXTS)
+                assert len(texts) > 10 and covered(texts) == []
+                page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
+            assert events == []
+            page.close()
+
+
+def test_texts_over_texts_are_found(browser, tmp_path):
+    (tmp_path / "page.html").write_text("<p>first</p><p style='margin-top: -2em'>second</p><p>third</p>")
+    page, *_ = opened(browser, tmp_path / "page.html", wait="true")
+    assert covered(page.evaluate(TEXTS)) == [("first", "second")]
