@@ -4,7 +4,8 @@
     python benchmarks/peers.py gpt2 | bert | t5 | whisper | ast     # transformers
     python benchmarks/peers.py vit                                  # timm
     python benchmarks/peers.py beams | transcription                # transformers: T5 with 4 beams; Whisper, greedy
-    ... --precision defaults                                        # the default precision of each, not float32
+    ... --precision bfloat16                                        # both sides in bfloat16 (autocast), not float32
+    ... --precision defaults                                        # the default precision of each
 
 A step consists of forward, backward, clipping if the peer clips, and fused AdamW; eager, on the CPU. Each of the two
 runs first equally often. Ours starts from raw values (ids, pixels, sounds) and chops, plans and embeds them in every
@@ -47,7 +48,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("what", choices=BENCHMARKS)
     options.add_argument("--pairs", type=int, default=12)
-    options.add_argument("--precision", choices=("float32", "defaults"), default="float32")
+    options.add_argument("--precision", choices=("float32", "bfloat16", "defaults"), default="float32")
     options.add_argument("--model", type=Path, help="model.py of nanoGPT")
     chosen = options.parse_args()
     torch.manual_seed(0)

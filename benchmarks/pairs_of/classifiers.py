@@ -12,7 +12,7 @@ import torch.nn.functional as F
 import transformers
 from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
-from pairs_of.common import Loss, Pair, planned, precision_of, training
+from pairs_of.common import Loss, Pair, peer_precision, planned, precision_of, training
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -30,8 +30,8 @@ def classified(folder: Path, setting: str, theirs: nn.Module, logits: Loss, samp
         targets.values.copy_(labels)
         return task.terms(run.model(batch)["label"], targets)["loss"] / len(samples)
 
-    other = training(theirs, lambda: F.cross_entropy(logits(), labels), "float32")
-    return training(run.model, loss, precision_of(run, setting)), other, peer
+    other = training(theirs, lambda: F.cross_entropy(logits(), labels), peer_precision(setting))
+    return training(run.model, loss, precision_of(run.config, setting)), other, peer
 
 
 def vit(folder: Path, setting: str, file: None) -> Pair:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from chopmix.experiment.build import resolve
 from chopmix.experiment.run import Run
+from chopmix.experiment.settings.config import Config
 from chopmix.experiment.settings.sections import Training
 from chopmix.models.arithmetic import computing_type
 from chopmix.models.batch import Batch
@@ -45,9 +46,14 @@ def training(
     return step
 
 
-def precision_of(run: Run, setting: str) -> str:
-    """Returns float32, or for `defaults` the precision that `precision: auto` chooses for this run."""
-    return "float32" if setting == "float32" else resolve(Training(steps=1), run.config.model, None, CPU).precision
+def precision_of(config: Config, setting: str) -> str:
+    """Returns the precision of our side: `float32` or `bfloat16`, or for `defaults` what `precision: auto` chooses."""
+    return setting if setting != "defaults" else resolve(Training(steps=1), config.model, None, CPU).precision
+
+
+def peer_precision(setting: str) -> str:
+    """Returns the precision of the peer: by default `float32`; `bfloat16` is torch's autocast, as on our side."""
+    return setting if setting != "defaults" else "float32"
 
 
 def planned(run: Run, batch: Batch) -> Batch:

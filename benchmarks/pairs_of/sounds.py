@@ -14,7 +14,7 @@ from chopmix.models.tokens import plain_tokens
 from chopmix.projects.whisper.transcribing import transcriber_of
 from chopmix.projects.whisper.transcription import Transcribing
 from chopmix.tasks.language_modeling import nats
-from pairs_of.common import Pair, planned, precision_of, training
+from pairs_of.common import Pair, peer_precision, planned, precision_of, training
 from torch import Tensor, nn
 
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
@@ -79,8 +79,10 @@ def whisper(folder: Path, setting: str, file: None) -> Pair:
         output = run.model(planned(run, batch))["text"]
         return nats(output, targets.values) / 126
 
-    other = training(theirs, lambda: theirs(windows, decoder_input_ids=ids, labels=labels).loss, "float32")
-    return training(run.model, loss, precision_of(run, setting)), other, "transformers"
+    other = training(
+        theirs, lambda: theirs(windows, decoder_input_ids=ids, labels=labels).loss, peer_precision(setting)
+    )
+    return training(run.model, loss, precision_of(run.config, setting)), other, "transformers"
 
 
 def transcription(folder: Path, setting: str, file: None) -> Pair:

@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 import transformers
 from architectures import saved
-from chopmix.experiment.build import build_model, build_tasks, resolve
+from chopmix.experiment.build import build_model, build_tasks
 from chopmix.experiment.run import Run
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.settings.sections import Training
 from chopmix.models.arithmetic import computing_type
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search
@@ -22,7 +21,7 @@ from chopmix.tasks.base import with_targets
 from chopmix.tasks.language_modeling import nats
 from chopmix.tokenizers.encoding.base import CharacterEncoding
 from chopmix.tokenizers.text import TextChopper
-from pairs_of.common import CONFIGS, CPU, Pair, planned, precision_of, training
+from pairs_of.common import CONFIGS, Pair, peer_precision, planned, precision_of, training
 from torch import Tensor, nn
 
 
@@ -83,10 +82,9 @@ def nanogpt(folder: Path, setting: str, file: Path | None) -> Pair:
         loss = task.terms(model(batch)["lm"], batch.targets["lm"])["loss"]
         return loss / batch.targets["lm"].count
 
-    precision = "float32" if setting == "float32" else resolve(Training(steps=1), config.model, None, CPU).precision
     return (
-        training(model, loss, precision, 1.0, 1e-3),
-        training(theirs, lambda: theirs(inputs, following)[1], "float32", 1.0, 1e-3),
+        training(model, loss, precision_of(config, setting), 1.0, 1e-3),
+        training(theirs, lambda: theirs(inputs, following)[1], peer_precision(setting), 1.0, 1e-3),
         name,
     )
 
@@ -114,8 +112,8 @@ def gpt2(folder: Path, setting: str, file: None) -> Pair:
         return F.cross_entropy(theirs(inputs).logits.flatten(0, 1), following.flatten())
 
     return (
-        training(run.model, loss, precision_of(run, setting), 1.0),
-        training(theirs, other, "float32", 1.0),
+        training(run.model, loss, precision_of(run.config, setting), 1.0),
+        training(theirs, other, peer_precision(setting), 1.0),
         "transformers",
     )
 
@@ -139,7 +137,11 @@ def bert(folder: Path, setting: str, file: None) -> Pair:
         hidden = theirs.bert(values).last_hidden_state.flatten(0, 1)[slots]
         return F.cross_entropy(theirs.cls(hidden), targets.values)
 
-    return (training(run.model, loss, precision_of(run, setting)), training(theirs, other, "float32"), "transformers")
+    return (
+        training(run.model, loss, precision_of(run.config, setting)),
+        training(theirs, other, peer_precision(setting)),
+        "transformers",
+    )
 
 
 def t5_models(folder: Path) -> tuple[Run, nn.Module]:
@@ -178,8 +180,8 @@ def t5(folder: Path, setting: str, file: None) -> Pair:
         loss = task.terms(run.model(batch)["answer"], batch.targets["answer"])["loss"]
         return loss / batch.targets["answer"].count
 
-    other = training(theirs, lambda: theirs(inputs, labels=labels).loss, "float32")
-    return training(run.model, loss, precision_of(run, setting)), other, "transformers"
+    other = training(theirs, lambda: theirs(inputs, labels=labels).loss, peer_precision(setting))
+    return training(run.model, loss, precision_of(run.config, setting)), other, "transformers"
 
 
 def beams(folder: Path, setting: str, file: None) -> Pair:
