@@ -1,5 +1,5 @@
 """The public interface: `import chopmix`. The names in this file, and those in the files `public.py` of the projects,
-are stable (see "From Python" in the README). All other names are private.
+are stable (docs/python.md describes them). All other names are private.
 
     run = chopmix.load("runs/quickstart")
     run.predict([{"operator": "+"}])
@@ -98,6 +98,8 @@ def _public() -> dict[str, tuple[str, ...]]:
         public |= {f"projects.{project}.{file}": names for file, names in modules.items()}
     return public
 
+
+__all__ = sorted(name for group in _PUBLIC.values() for name in group)
 
 if not TYPE_CHECKING:  # otherwise a type checker would accept any attribute
 

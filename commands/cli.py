@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from .. import __version__
 from ..experiment.settings.hints import hint_for, missing_project
 from ..files.plugins import modules_of
 from ..files.printing import on_terminal, printable
@@ -90,7 +91,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     unknown = [word for word in rest if word.startswith("-") or not hasattr(options, "overrides")]
     if unknown:
         hint = flag_hint(unknown, rest) if hasattr(options, "overrides") else ""
-        root.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        options.command_parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if rest:
         options.overrides = [*options.overrides, *rest]
     return options
@@ -143,11 +144,12 @@ def parser() -> argparse.ArgumentParser:
         description="Chop up everything and throw it into the mix: train and use one transformer for every modality.",
         epilog="CHOPMIX_DATA is the folder of the data sets. CHOPMIX_TRACEBACK=1 prints the traceback of an error.",
     )
+    root.add_argument("--version", action="version", version=f"chopmix {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in command_modules().items():
         command = commands.add_parser(name, help=module.HELP)
         module.add_options(command)
-        command.set_defaults(command_module=module)
+        command.set_defaults(command_module=module, command_parser=command)
     return root
 
 

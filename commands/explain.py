@@ -42,8 +42,10 @@ def run(options: argparse.Namespace) -> None:
         if topic.text:
             console.print(Padding(Text(topic.text), (0, 0, 0, 2)))
         if topic.rows:
-            table = Table.grid(padding=(0, 2, 0, 0))
+            table, first = Table.grid(padding=(0, 2, 0, 0)), {}
             for name, facts, text in topic.rows:
-                table.add_row(Text(name), Text("\n".join(filter(None, [text, facts]))))
+                known = first.setdefault(text, name)
+                shown = text if known == name else f"see {known}"
+                table.add_row(Text(name), Text("\n".join(filter(None, [shown, facts]))))
             console.print(Padding(table, (0, 0, 0, 2)))
         console.print()

@@ -13,8 +13,8 @@ FILES = (".onnx", ".pt", ".pth", ".pt2", ".ts", ".bin", ".safetensors", ".gguf",
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("run", metavar="RUN")
-    command.add_argument("directory", metavar="DIR")
+    command.add_argument("run", metavar="RUN", help="the folder of a run")
+    command.add_argument("directory", metavar="DIR", help="the new folder")
     add_checkpoint(command)
 
 

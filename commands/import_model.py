@@ -11,8 +11,8 @@ HELP = "import a Hugging Face model directory as a run"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("directory", metavar="DIR")
-    command.add_argument("run", metavar="RUN")
+    command.add_argument("directory", metavar="DIR", help="a folder with config.json and model.safetensors")
+    command.add_argument("run", metavar="RUN", help="the folder of the new run")
     command.add_argument("--partly", action="store_true", help="import also if weights are missing or unused")
     add_trust(command)
 

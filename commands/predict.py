@@ -151,23 +151,25 @@ def answered_lines(run: Run, calibrated: bool) -> Iterator[list[dict[str, Any]]]
     from ..files.printing import say_aside
 
     warned: set[str] = set()
-    for line in filter(str.strip, sys.stdin):
-        row = answer_to_line(run, line, calibrated)
+    for number, line in enumerate(sys.stdin, start=1):
+        if not line.strip():
+            continue
+        row = answer_to_line(run, line, number, calibrated)
         if names := [name for name in run.never_missing(row.get("without", ())) if name not in warned]:
             say_aside(unreliable(names))
             warned |= {*names}
         yield [row]
 
 
-def answer_to_line(run: Run, line: str, calibrated: bool) -> dict[str, Any]:
-    """Returns the row for one line of standard input: a JSON mapping from inputs to values, and optionally `key`, which
-    is returned with the answer. The row of a line that cannot be answered has only `error` (and `key`)."""
+def answer_to_line(run: Run, line: str, number: int, calibrated: bool) -> dict[str, Any]:
+    """Returns the row for line `number` of standard input: a JSON mapping from inputs to values, and optionally `key`,
+    which is returned with the answer. The row of a line that cannot be answered has only `error` (and `key`)."""
     from ..experiment.run import check_predicts
     from ..files.records import parse_json
 
     key: dict[str, Any] = {}
     try:
-        sample = parse_json(line, "the line")
+        sample = parse_json(line, f"line {number}")
         if isinstance(sample, Mapping) and "key" in sample and "key" not in run.choppers:
             key = {"key": sample["key"]}
             sample = {name: value for name, value in sample.items() if name != "key"}

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     from ..experiment.next_steps import next_commands
     from ..experiment.run_folder import RunError
     from ..experiment.settings.config import load_config
-    from ..experiment.sweep import train_several
+    from ..experiment.sweep import number_of_runs, train_several
     from ..experiment.train import train
     from ..files.printing import say_aside
 
@@ -58,21 +58,24 @@ def run(options: argparse.Namespace) -> int:
     config = load_config(options.config, [*options.overrides, *changes], trust)
     changed = [change.partition("=")[0] for change in changes]
     check_keys(changed, config.out)
+    is_first = os.environ.get("RANK", "0") == "0"
+    several = options.seeds or options.sweep or options.folds or options.group or options.stratify or options.inner
     if options.dry_run:
         from ..experiment.dry_run import dry_run
 
         dry_run(config, options.full)
+        if several and is_first:
+            print(number_of_runs(options, config, trust))
         return 0
     if options.jobs < 1:
         raise RunError(f"--jobs must be at least 1, not {options.jobs}")
-    several = options.seeds or options.sweep or options.folds or options.group or options.stratify or options.inner
     if options.jobs > 1 and not several:
         raise RunError("--jobs trains several runs at the same time; name them with --seeds, --sweep or --folds")
     if several:
         status = train_several(options, partial(train, accept_data=options.accept_data), trust)
     else:
         status = train(config, changed, options.accept_data)[1]
-        if not status and os.environ.get("RANK", "0") == "0":
+        if not status and is_first:
             say_aside("\n".join(["next:", *(f"  {command}" for command in next_commands(config))]))
     Processes.stop()
     return leave(status)

@@ -57,6 +57,11 @@ class Dataset:
     """The names of the splits. Training reads `train` and `val`; only `evaluate` opens `test`."""
     renamable: ClassVar[bool] = True
     """Whether a mixture can rename the columns."""
+    paths: ClassVar[tuple[str, ...]] = ()
+    """The options that are paths or patterns of files of the user, or lists or mappings of them. In a YAML file they
+    are relative to the folder of the file."""
+    on_server: ClassVar[bool] = False
+    """Whether a path that does not exist may be the name of a data set on a server."""
     whole_of: str = ""
     """The location of the samples, such as `photos`, if every split contains all samples (see `whole`). Empty
     otherwise."""

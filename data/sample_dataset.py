@@ -188,6 +188,8 @@ class OwnFiles(SampleDataset):
     is used for validation, selected by the hash of their keys. Without `test`, there is no test split. A subclass
     implements `read`, and calls this `__init__`."""
 
+    paths = ("train", "val", "test")
+
     def __init__(self, train: Any, val: Any, test: Any):
         check_locations(train=train, val=val, test=test)
         self.train, self.val, self.test = train, val, test

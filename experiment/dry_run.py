@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -40,7 +42,7 @@ def dry_run(config: Config, full: bool = False) -> None:
             console.print(parameter_table(experiment.model))
             console.print(rate_table(trainer.learner))
             if processes.is_first and (description := experiment.data.dataset.about()):
-                facts = ", ".join(f"{name} {value}" for name, value in description.items())
+                facts = ", ".join(f"{name} {fact_text(value)}" for name, value in description.items())
                 console.print(f"data: {config.data.dataset.use}, {facts}")
             for line in (*batch_lines(experiment), *about_inputs(experiment), *leak_lines(experiment.model)):
                 console.print(line)
@@ -48,6 +50,17 @@ def dry_run(config: Config, full: bool = False) -> None:
             loss = processes.sum(trainer.learner.update(0, loader.load(0))).item()
         memory = scaled(peak_memory(processes.device), "B")
         console.print(f"one step: loss {loss:.4f}, peak memory of the process {memory}")
+
+
+def fact_text(value: Any) -> str:
+    """Returns a fact about a data set as text. Numbers of all splits: `208 (train), 24 (val)`, or `208` if they are
+    equal, because the split is divided later."""
+    if not isinstance(value, Mapping):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    texts = [fact_text(each) for each in value.values()]
+    if len({*texts}) == 1:
+        return texts[0]
+    return ", ".join(f"{text} ({split})" for split, text in zip(value, texts, strict=True))
 
 
 def parameter_table(model: Model) -> Table:

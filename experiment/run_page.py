@@ -8,7 +8,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from .results import main_metrics
 from .run import Run
 from .run_folder import name_of
 from .settings.document import dumped_line
-from .settings.reference import described
+from .settings.reference import Described, described
 from .settings.registry import trusting
 from .shown import Choice, Shown, trained, true_text, true_value
 
@@ -256,16 +256,24 @@ def configuration(run: Run) -> str:
     defaults, and, folded, all of them."""
     with trusting(run.trust):
         entries = [*described(run.config.tree)]
-    rows = [
-        [f"<code>{escaped('.'.join(entry.path))}</code>", f"<code>{escaped(value_text(entry.value))}</code>",
-         f"<span class=soft>{with_code(entry.text)}</span>"]
-        for entry in entries
-    ]  # fmt: skip
-    head, changed = ["key", "value", "meaning"], [row for row, entry in zip(rows, entries) if not entry.is_default]
+    rows, changed = key_rows(entries), key_rows([entry for entry in entries if not entry.is_default])
+    head = ["key", "value", "meaning"]
     complete = f"<details><summary>All {len(rows)} keys, with the defaults</summary>{table(head, rows)}</details>"
     return (
         f"<div class=keys><p>The keys whose values differ from the defaults:</p>{table(head, changed)}{complete}</div>"
     )
+
+
+def key_rows(entries: Sequence[Described]) -> list[list[str]]:
+    """Returns rows (key, value, meaning). A text that describes several keys stands in the row of the first one."""
+    rows, first = [], {}
+    for entry in entries:
+        key = ".".join(entry.path)
+        known = first.setdefault(entry.text, key) if entry.text else key
+        text = entry.text if known == key else f"see `{known}`"
+        rows.append([f"<code>{escaped(key)}</code>", f"<code>{escaped(value_text(entry.value))}</code>",
+                     f"<span class=soft>{with_code(text)}</span>"])  # fmt: skip
+    return rows
 
 
 def with_code(text: str) -> str:

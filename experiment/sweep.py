@@ -136,6 +136,16 @@ def planned_runs(
         yield Planned(setting, seed, fold, config, [str(options.config), *overrides, *flags])
 
 
+def number_of_runs(options: argparse.Namespace, base: Config, trust: Trust) -> str:
+    """Returns how many runs `train_several` trains: `12 runs: 2 settings, 2 seeds, 3 folds`. Raises its errors."""
+    seeds = seeds_of(options.seeds) if options.seeds else [base.training.seed]
+    runs = list(planned_runs(options, base, seeds, trust))
+    counts = {"setting": {run.setting for run in runs}, "seed": {run.seed for run in runs},
+              "fold": {run.fold for run in runs}}  # fmt: skip
+    parts = [f"{len(values)} {name}s" for name, values in counts.items() if len(values) > 1]
+    return f"{len(runs)} run{'s' * (len(runs) > 1)}{': ' * bool(parts)}{', '.join(parts)}"
+
+
 def print_all(options: argparse.Namespace, base: Config, runs: Sequence[Planned], trust: Trust) -> None:
     """Print the tables of all runs: of a sweep all settings, the best one first; of several seeds their mean; of a
     cross-validation all folds. With an inner division, only the folds of the chosen setting are evaluated."""

@@ -358,14 +358,16 @@ def preflight(experiment: Experiment) -> None:
 
 
 def introduce(experiment: Experiment) -> None:
-    """Print the folder, the number of trainable parameters, the device and the precision, and, at step 0, the lines of
-    `about_inputs`. Called before the first step, since this step can take a long time."""
+    """Print the folder, the numbers of all and of trained parameters, the device and the precision, and, at step 0, the
+    lines of `about_inputs`. Called before the first step, since this step can take a long time."""
     processes, choices = experiment.processes, experiment.choices
-    count = sum(parameter.numel() for parameter in experiment.model.parameters() if parameter.requires_grad)
+    count = sum(parameter.numel() for parameter in experiment.model.parameters())
+    trained = sum(parameter.numel() for parameter in experiment.model.parameters() if parameter.requires_grad)
+    share = f", of which {trained:,} are trained," if trained < count else ""
     compiled = ", compiled" if choices.compile else ""
     in_processes = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
     hardware = f"{processes.device.type}{in_processes} in {choices.precision}{compiled}"
-    experiment.say(f"{experiment.folder}: {count:,} parameters on {hardware}")
+    experiment.say(f"{experiment.folder}: {count:,} parameters{share} on {hardware}")
     for line in about_inputs(experiment) if experiment.trainer.step == 0 and processes.is_first else ():
         experiment.say(line)
 

@@ -178,7 +178,7 @@ def defined(panel: dict, number: int) -> str:
         return ""
     width, height = panel["columns"] * 100, panel["rows"] * 100
     size = f"width='{width}' height='{height}' preserveAspectRatio='none'"
-    return f"<image id='p{number}' {size} href='{panel['picture']}'/>"
+    return f"<image id='p{number}' class='{panel['style']}' {size} href='{panel['picture']}'/>"
 
 
 def piece(panel: dict, place: Box, index: int, text: str, end: Box, number: int) -> str:
@@ -253,7 +253,8 @@ def headings() -> str:
 
 
 STYLE = f"""svg{{--page:#fff;--ink:#1c2127;--soft:#5b6570;--blank:#eef1f4;--line:#d55e00}}
-@media (prefers-color-scheme:dark){{svg{{--page:#14181d;--ink:#e6e9ec;--soft:#a2acb6;--blank:#2a323a;--line:#f0a04b}}}}
+@media (prefers-color-scheme:dark){{svg{{--page:#14181d;--ink:#e6e9ec;--soft:#a2acb6;--blank:#2a323a;--line:#f0a04b}}
+.plot{{filter:invert(1) hue-rotate(180deg)}}}}
 text{{font:15px system-ui,sans-serif;fill:var(--ink);text-anchor:middle;white-space:pre}}
 .page{{fill:var(--page)}}.soft{{fill:var(--soft);font-size:13px}}.blank{{fill:var(--blank)}}.faint{{opacity:.22}}
 .frame{{fill:none;stroke:var(--tint);stroke-width:2.5;vector-effect:non-scaling-stroke}}

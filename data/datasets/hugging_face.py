@@ -31,6 +31,8 @@ class HuggingFace(OwnFiles):
     data set is executed, no file is unpickled, and no address in a data set is opened.
     """
 
+    paths, on_server = ("path",), True
+
     def __init__(
         self, *, path: str, subset: str | None = None, train: str = "train", val: str | None = None,
         test: str | None = None,

@@ -22,6 +22,8 @@ class Text(Dataset):
     raises DataError if a file of `val` or `test` is also in `train`, or if a split has no text.
     """
 
+    paths = ("train", "val", "test")
+
     def __init__(
         self, *, train: str | list[str], val: str | list[str] | None = None, test: str | list[str] | None = None,
         field: str = "text",

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ...data.sample_dataset import OwnFiles
 from ...files.printing import shell_word
 from ...files.writing import write_text
 from ..run_folder import RunError
@@ -33,6 +34,11 @@ def write_start(kind: str, path: Path, output: Path | None, encoder: str | None)
     if file.exists():
         raise RunError(f"{file} exists already; name another file with --output")
     start = KINDS[kind](path, encoder)
+    dataset = start.tree["data"]["dataset"]
+    dataset |= {
+        split: os.path.relpath(dataset[split], file.parent)
+        for split in OwnFiles.paths if split in dataset and not os.path.isabs(dataset[split])
+    }  # fmt: skip
     header = [start.question, *start.found, f"  chopmix train {shell_word(file)}"]
     write_text(file, commented(start.tree, header, start.all_comments))
     return file, start

@@ -29,6 +29,7 @@ from ...training.checkpoints import FORMAT, other_format
 from .checks import cross_problems, holds_samples, shares_have_an_effect
 from .document import ConfigError, Document, Problem, Where, dumped
 from .hints import nearest, shown
+from .locations import locate
 from .registry import refusal, registry_of, trusting
 from .schema import check, model_of, plain
 from .sections import Checkpoints, Data, Evaluation, Logging, Training, sections
@@ -114,8 +115,9 @@ def load_config(path: str | Path | Mapping[str, Any], overrides: Sequence[str] =
     """Read a configuration from a YAML file that the user wrote, or from a run (`RUN` or `RUN/config.yaml`). A mapping
     with the structure of a YAML counts as a file that the user wrote; it must name `out`. `overrides` are texts such as
     `training.steps=500` (see `Document.override`). A YAML file of the user may name any module and any address. A run,
-    and any file with the name `config.yaml`, may name only the modules and hosts that `trust` allows. Raises
-    ConfigError with all problems of the file and the overrides."""
+    and any file with the name `config.yaml`, may name only the modules and hosts that `trust` allows. Paths of data in
+    a YAML file of the user are relative to its folder (see `locate`); those in overrides, in a run and in a mapping are
+    relative to the working directory. Raises ConfigError with all problems of the file and the overrides."""
     if isinstance(path, Mapping):
         return load_mapping(path, overrides, trust)
     folder = Path(path) if os.path.isdir(path) else Path(path).parent
@@ -135,7 +137,11 @@ def load_config(path: str | Path | Mapping[str, Any], overrides: Sequence[str] =
     elif is_run_file and tree.pop("out", None) and not any(override.startswith("out=") for override in overrides):
         reason = "a file named config.yaml may belong to a run that is not trusted"
         document.problems.append(Problem((), f"out: {reason}: rename it, or set out=FOLDER on the command line"))
-    config = _overridden(document, overrides, trust, in_run, trust if in_run or is_run_file else EVERYTHING)
+    allowed = trust if in_run or is_run_file else EVERYTHING
+    if not in_run:
+        with trusting(allowed):
+            locate(tree, file.parent)
+    config = _overridden(document, overrides, trust, in_run, allowed)
     return replace(config, run_folder=folder if in_run and is_run_file else None)
 
 

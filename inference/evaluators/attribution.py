@@ -279,12 +279,13 @@ def tables(task: str, attribution: Attribution, truth: Sequence[Outcome] | None 
 
 
 def table(task: str, attribution: Attribution, truth: Sequence[Outcome] | None = None) -> Table:
-    """Returns a table with one row per input: its share, its value alone, its value if added last, and its tokens. If
-    `truth` (the joint probability table) is known and the values are in bits, each value is followed by that of a
-    perfect model. If the loss is not a negative log-likelihood, the values are fractions of the loss."""
-    columns = ["bits", "alone", "added last", "tokens", "bits per token"]
+    """Returns a table with one row per input: its share, its value alone, its value if added last, and its tokens per
+    sample: the mean over all samples, of which those without the input have none. If `truth` (the joint probability
+    table) is known and the values are in bits, each value is followed by that of a perfect model. If the loss is not a
+    negative log-likelihood, the values are fractions of the loss."""
+    columns = ["bits", "alone", "added last", "tokens per sample", "bits per token"]
     if not attribution.in_bits:
-        columns = ["share of loss", "alone", "added last", "tokens"]
+        columns = ["share of loss", "alone", "added last", "tokens per sample"]
     rows = Table("input", *columns, title=f"{task}: what each input contributes", **LEFT)
     perfect = {}
     if truth:

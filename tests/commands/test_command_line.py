@@ -5,6 +5,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import chopmix
 import numpy as np
 import pytest
 import soundfile
@@ -283,3 +284,15 @@ def test_a_sweep_of_a_classifier_tells_the_best_first(tmp_path, monkeypatch, cap
                  "val/average_precision")  # fmt: skip
         assert all(f"│ {name} " in table for name in names) and table.count("±") == 2 * len(names) + 1
         assert 0 < table.index("learning_rate=3e-2") < table.index("learning_rate=1e-7")
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"chopmix {chopmix.__version__}\n"
+
+
+def test_an_unknown_flag_prints_the_usage_of_its_command(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", "run", "--nonsense"])
+    assert capsys.readouterr().err.startswith("usage: chopmix predict [-h]")

@@ -278,7 +278,7 @@ def test_lines_of_standard_input_are_answered_one_by_one(here, capsys, monkeypat
     assert main(["predict", "run", "--input", "-"]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert answers[0]["key"] == 7 and answers[0]["shade"]["class"] in SHADES and len(answers) == 5
-    said = ["not JSON", "none.png does not exist", "no input 'picture'", "a sample must map inputs"]
+    said = ["line 3: not JSON", "none.png does not exist", "no input 'picture'", "a sample must map inputs"]
     assert all(part in answer["error"] for part, answer in zip(said, answers[1:], strict=True))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import chopmix
 import pytest
 from checkout import ROOT
 from chopmix.commands.cli import main
@@ -137,3 +138,14 @@ def test_a_description_is_wrapped_to_the_width_of_the_terminal():
 @pytest.mark.parametrize("word, text", [("exact_match", "share of hypotheses"), ("from(image)", "from(image, sound)")])
 def test_metrics_and_calls_are_explained(word, text):
     assert any(text in topic.text for topic in topics_of(word))
+
+
+def test_a_text_that_describes_several_keys_is_printed_once(capsys):
+    assert main(["explain", "image_ids"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("cuts them into patches") == 1 and printed.count("see size") >= 4
+
+
+def test_help_of_the_package_lists_the_public_names():
+    assert {"load", "train", "Run", "Transformer"} <= {*chopmix.__all__} <= {*dir(chopmix)}
+    assert (ROOT / "docs" / "python.md").is_file() and "docs/python.md" in chopmix.__doc__

@@ -23,7 +23,7 @@ from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.run_folder import RunError, prepare_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
-from chopmix.experiment.train import assemble, fit, resume, train
+from chopmix.experiment.train import assemble, fit, introduce, resume, train
 from chopmix.files.reading import DataError
 from chopmix.inference.evaluators import attribution
 from chopmix.inference.evaluators.attribution import Attribution, best_guess, entropy, subset_table, table
@@ -942,7 +942,7 @@ def test_labels_follow_their_sounds():
         Mixup(cutmix=1.0)(batch)
 
 
-def test_what_is_frozen_stays(mixed):
+def test_what_is_frozen_stays(mixed, capsys):
     file = digits(mixed, freeze=["tokenizers", "cores.main.blocks.0"], optimizer="muon")
     config = load_config(file)
     prepare_run(config, config.out)
@@ -952,6 +952,11 @@ def test_what_is_frozen_stays(mixed):
     moved = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
     assert moved and not any(name.startswith(("tokenizers", "cores.main.blocks.0")) for name in moved)
     assert any(name.startswith("cores.main.blocks.1") for name in moved)
+    introduce(trainer)
+    said = capsys.readouterr().err
+    parts = [[each for each in trainer.model.parameters() if each.requires_grad or every] for every in (True, False)]
+    count, trained = (sum(each.numel() for each in part) for part in parts)
+    assert f"{count:,} parameters, of which {trained:,} are trained, on cpu" in said and trained < count
     with pytest.raises(
         ValueError, match="the model has no part 'tokenizer.image'; possible: cores.main, heads.digit, tokenizers.image"
     ):

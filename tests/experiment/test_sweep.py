@@ -14,6 +14,7 @@ import pytest
 from checkout import CONFIGS
 from chopmix.commands.cli import main
 from chopmix.experiment import sweep
+from chopmix.experiment.dry_run import fact_text
 from chopmix.experiment.jobs import IS_JOB, Job, noted_signals, run_jobs
 from chopmix.experiment.settings.config import load_config
 from chopmix.files.writing import is_alive
@@ -199,3 +200,21 @@ def test_an_ignored_hangup_remains_ignored():
 def test_odd_numbers_of_jobs(tiny, capsys, words, message):
     assert main(["train", str(tiny()), *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_dry_run_prints_the_number_of_runs(tiny, capsys):
+    swept = ["--sweep", "training.learning_rate=0.01,0.02,0.03"]
+    for options, expected in (
+        ([*swept, "--seeds", "0,1"], "6 runs: 3 settings, 2 seeds"), (["--seeds", "0"], "1 run"),
+        (swept, "3 runs: 3 settings"),
+    ):  # fmt: skip
+        assert main(["train", str(tiny("several")), "--dry-run", *options]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == expected
+
+
+@pytest.mark.parametrize("value, text", [
+    (5417395, "5,417,395"), ("3.11", "3.11"), ({"train": 208, "val": 208}, "208"),
+    ({"train": 5000, "val": 24}, "5,000 (train), 24 (val)"),
+])  # fmt: skip
+def test_facts_about_a_data_set(value, text):
+    assert fact_text(value) == text

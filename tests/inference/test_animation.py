@@ -49,6 +49,18 @@ def test_every_token_is_drawn_and_nothing_is_loaded(run):  # noqa: F811
     assert not [*picture.iter(f"{SVG}script")]
 
 
+@pytest.mark.parametrize("name", ["classification", "regression"])
+def test_drawings_are_inverted_in_dark_mode(name, tmp_path, monkeypatch):
+    """Otherwise the white padding of a spectrogram would be a bright area. Photographs are not inverted."""
+    monkeypatch.chdir(tmp_path)
+    _, picture = drawn(run_of(name))
+    classes = [each.get("class") for each in picture.iter(f"{SVG}image")]
+    assert classes == (["", "plot"] if name == "classification" else ["plot"])
+    (style,) = picture.iter(f"{SVG}style")
+    dark = style.text.partition("@media (prefers-color-scheme:dark){")[2]
+    assert ".plot{filter:invert(1)" in dark.partition("}}")[0]
+
+
 def test_the_lines_are_the_weights_of_the_rollout(tmp_path, monkeypatch):
     """Added over the tokens that are shown as one, from the slot at which a token is predicted."""
     monkeypatch.chdir(tmp_path)
