@@ -22,8 +22,8 @@ def locate(tree: Any, folder: Path) -> None:
     in the working directory is not changed, and a notice says so. An address, a path that begins with `~`, and a name
     on a server are not changed. Nothing is changed if `folder` is the working directory."""
     data = tree.get("data") if isinstance(tree, dict) else None
-    if isinstance(data, dict) and not os.path.samefile(folder, "."):
-        data["dataset"] = located(data.get("dataset"), folder, "data.dataset")
+    if isinstance(data, dict) and "dataset" in data and not os.path.samefile(folder, "."):
+        data["dataset"] = located(data["dataset"], folder, "data.dataset")
 
 
 def located(value: Any, folder: Path, key: str) -> Any:
