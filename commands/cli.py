@@ -19,9 +19,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from .. import __version__
 from ..experiment.settings.hints import hint_for, missing_project
-from ..files.plugins import modules_of
+from ..files.plugins import ROOT, modules_of
 from ..files.printing import on_terminal, printable
 from ..files.signals import orderly_end
 
@@ -144,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
         description="Chop up everything and throw it into the mix: train and use one transformer for every modality.",
         epilog="CHOPMIX_DATA is the folder of the data sets. CHOPMIX_TRACEBACK=1 prints the traceback of an error.",
     )
-    root.add_argument("--version", action="version", version=f"chopmix {__version__}")
+    root.add_argument("--version", action="version", version=f"{ROOT} {importlib.import_module(ROOT).__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in command_modules().items():
         command = commands.add_parser(name, help=module.HELP)
