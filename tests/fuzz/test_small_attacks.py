@@ -87,6 +87,7 @@ def test_numbers_of_samples_in_changes_json_are_whole_numbers(old, new):
         with_changes(None, [change])
 
 
+@pytest.mark.system
 def test_a_table_of_many_metrics_and_a_sweep_of_many_runs_are_fast(tmp_path, capsys):
     """20,000 metrics took 25 s; 300 entries that name one folder took 26 s."""
     for name in ("a", "b"):
@@ -100,6 +101,7 @@ def test_a_table_of_many_metrics_and_a_sweep_of_many_runs_are_fast(tmp_path, cap
     assert len(list(csv.reader((tmp_path / "a.csv").read_text().splitlines()))) > 20_000
 
 
+@pytest.mark.system
 def test_a_wide_table_is_read_in_time(tmp_path, monkeypatch, capsys):
     """20,000 columns of 20 rows took more than a minute: names were looked up in lists."""
     monkeypatch.chdir(tmp_path)
