@@ -16,7 +16,7 @@ from chopmix.experiment.settings.registry import registry_of
 from test_new import KINDS
 
 MODEL = {
-    "inputs": {"text": {"use": "text"}},
+    "inputs": {"text": {"use": "text", "encoding": "bytes"}},
     "tasks": {"lm": {"use": "language_modeling", "target": "text"}},
     "model": {"width": 16, "depth": 1, "heads": 1, "context": 16, "attention": "causal"},
     "training": {"steps": 2, "tokens_per_step": 32}, "evaluation": {"every": 2},
