@@ -57,6 +57,8 @@ def fact_text(value: Any) -> str:
     equal, because the split is divided later."""
     if not isinstance(value, Mapping):
         return f"{value:,}" if isinstance(value, int) else str(value)
+    if not value:
+        return "none"
     texts = [fact_text(each) for each in value.values()]
     if len({*texts}) == 1:
         return texts[0]

@@ -100,7 +100,7 @@ def texts_of(name: str) -> dict[str, str]:
         else {"tokens_per_step": config.model.options["context"]}
     )
     few |= {"rows_per_micro_batch": "null", "compile": "false"}
-    small = [f"training.{key}={value}" for key, value in few.items()]
+    small = [*(f"training.{key}={value}" for key, value in few.items()), "data.workers=0"]  # auto measures time
     dry_run = output("train", name, "--dry-run", *small)
     metrics = output("train", name, "--dry-run", *small, "checkpoints.best=val/none")
     return {
