@@ -32,8 +32,8 @@ from chopmix.models.batch import Batch, SetPlan
 from chopmix.models.model import Model, at
 from chopmix.tasks.masked_modeling import MaskedModeling
 from chopmix.tasks.span_corruption import SpanCorruption
-from chopmix.training.log import Progress
 from chopmix.training.objective import Objective, Replica, autocast
+from chopmix.training.progress import Progress
 from results import read_results, write_results
 from torch import Tensor, nn
 

@@ -24,7 +24,7 @@ from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.category import CategoryChopper
 from chopmix.tokenizers.text import TextTokenizer
 from chopmix.tokenizers.video import VideoChopper
-from chopmix.training.log import Progress
+from chopmix.training.progress import Progress
 
 WORDS = ["chop", "mix", "set", "token"]
 

@@ -11,11 +11,11 @@ from typing import Any
 from rich.table import Table
 
 from ..data.processes import Processes
-from ..files.printing import plain_console
+from ..files.printing import plain_console, scaled
 from ..models.model import Model
-from ..training.accounting import memory_estimate, parameters_by_part
-from ..training.log import Progress, Throughput, peak_memory, scaled
+from ..training.accounting import Throughput, memory_estimate, parameters_by_part, peak_memory
 from ..training.loop import Learner
+from ..training.progress import Progress
 from .settings.config import Config
 from .settings.document import dumped
 from .train import Experiment, about_inputs, assemble, counted, preflight, resume, start

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..data.base import cache_folder
 from ..data.processes import Processes
 from ..data.split import Split
-from ..training.log import duration
+from ..files.printing import duration
 from .build import open_split
 from .settings.config import Config
 from .train import counted, open_data

@@ -21,7 +21,7 @@ from ..data.fingerprint import VERSION as FINGERPRINT_VERSION
 from ..data.loader import Loader
 from ..data.processes import Processes
 from ..data.split import Split
-from ..files.printing import figure_text
+from ..files.printing import duration, figure_text
 from ..files.reading import DataError
 from ..files.records import Record, read_record
 from ..files.signals import orderly_end
@@ -35,12 +35,13 @@ from ..training.checkpoints import CheckpointError, NotFiniteError, Saver, State
 from ..training.early_stop import still_stops
 from ..training.ema import Ema
 from ..training.evaluation import Evaluations, result_of
-from ..training.log import Log, MetricsFile, Progress, duration
+from ..training.log import Log, MetricsFile
 from ..training.logger import Loggers
 from ..training.loggers.tensorboard import TensorBoard
 from ..training.loop import Every, Learner, Trainer
 from ..training.objective import Objective, Replica
 from ..training.optimizers import freeze
+from ..training.progress import Progress
 from ..training.remaining import RemainingTime, evaluation_interval
 from ..training.schedules import checked
 from ..training.stop import StopRequest

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
+import sys
 from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
+from ..data.processes import Processes
 from ..models.batch import Batch
 from ..models.initialization import roles
 from ..models.model import Model
+from ..models.tokens import PADDING
 
 
 def parameters_by_part(model: Model) -> dict[str, int]:
@@ -111,3 +117,58 @@ def missing_compiler(device: torch.device) -> str:
     if not (shutil.which(compiler) or shutil.which("clang++")):
         return f"torch.compile needs a C++ compiler, but {compiler!r} is not installed"
     return ""
+
+
+PEAK_FLOPS = {
+    "H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12,
+    "RTX 4090": 165e12, "B200": 2250e12,
+}  # fmt: skip
+"""Maps a part of a GPU's name to its peak bfloat16 FLOP/s for dense matrix products, as stated by the manufacturer. The
+first part that occurs in the name counts."""
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Returns the peak FLOP/s of a GPU in `PEAK_FLOPS`; None for any other GPU and for a CPU. MFU (model FLOPs
+    utilisation) is the ratio of the measured FLOP/s to this peak."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Returns the peak memory so far in bytes. On a GPU this is the memory of tensors, on a CPU that of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    kilo = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Counts of processed data, summed over micro-batches and over all sets (encoder and decoder)."""
+
+    tokens: int = 0
+    slots: int = 0
+    """The number of slots: tokens and padding."""
+    flops: float = 0.0
+    """The number of FLOPs, forward and backward; see `accounting.Costs`."""
+    waited: float = 0.0
+    """The seconds for which training waited for data."""
+
+    def plus(self, batches: Sequence[Batch], flops: Callable[[Batch], float], waited: float) -> Throughput:
+        """Returns these counts plus the counts of `batches`, for which training waited `waited` seconds. `flops`
+        returns the FLOPs of a micro-batch. Micro-batches that are not `real` do not count."""
+        real = [batch for batch in batches if batch.real]
+        samples = [planned.tokens.sample for batch in real for planned in batch.sets.values()]
+        return Throughput(
+            self.tokens + sum(int((sample != PADDING).sum()) for sample in samples),
+            self.slots + sum(sample.numel() for sample in samples),
+            self.flops + sum(map(flops, real)),
+            self.waited + waited,
+        )
+
+    def over(self, processes: Processes) -> Throughput:
+        """Returns the counts, summed over all processes."""
+        tokens, slots, flops, waited = processes.agree([self.tokens, self.slots, self.flops, self.waited])
+        return Throughput(int(tokens), int(slots), flops, waited)

@@ -5,13 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import math
-import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -21,15 +17,15 @@ from rich.table import Table
 from torch import Tensor
 
 from ..data.processes import Processes
-from ..files.printing import log, plain_console, printable
 from ..files.reading import DataError, read_lines
 from ..files.records import parse_json
 from ..files.writing import not_written, open_for_append, write_text
 from ..inference.pages import Samples, page
 from ..models.batch import Batch
-from ..models.tokens import PADDING
+from .accounting import Throughput, peak_memory
 from .checkpoints import NotFiniteError, Unreported
 from .logger import Loggers
+from .progress import Progress
 from .remaining import RemainingTime
 
 
@@ -229,169 +225,3 @@ def read_metrics(file: Path, strict: bool = True) -> list[dict[str, float]]:
                     f"{where}: expected a mapping from names to numbers, integers of at most 64 bits"
                 ) from None
     return metrics
-
-
-PEAK_FLOPS = {
-    "H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12,
-    "RTX 4090": 165e12, "B200": 2250e12,
-}  # fmt: skip
-"""Maps a part of a GPU's name to its peak bfloat16 FLOP/s for dense matrix products, as stated by the manufacturer. The
-first part that occurs in the name counts."""
-
-
-def peak_flops(device: torch.device) -> float | None:
-    """Returns the peak FLOP/s of a GPU in `PEAK_FLOPS`; None for any other GPU and for a CPU. MFU (model FLOPs
-    utilisation) is the ratio of the measured FLOP/s to this peak."""
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Returns the peak memory so far in bytes. On a GPU this is the memory of tensors, on a CPU that of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    kilo = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo
-
-
-def duration(seconds: float) -> str:
-    """Returns a duration as text: 3725 seconds become '1:02:05'."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def scaled(value: float, unit: str) -> str:
-    """Returns a value with its unit and a decimal prefix: 1_234_567 with unit B becomes '1.23 MB', 12 becomes '12
-    B'."""
-    for size, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= size:
-            return f"{value / size:.3g}{prefix}{unit}"
-    return f"{value:.3g} {unit}"
-
-
-def shown_rates(metrics: Mapping[str, float]) -> str:
-    """Returns the learning rates in `metrics` as text: `rate 1.00e-03`, or with several parameter groups `rate 2.00e-02
-    (heads 8.0e-03)`."""
-    groups = {key.rpartition("/")[2]: rate for key, rate in metrics.items() if key.startswith("train/learning_rate/")}
-    others = f" ({', '.join(f'{name} {rate:.1e}' for name, rate in groups.items())})" if groups else ""
-    return f"rate {metrics['train/learning_rate']:.2e}{others}"
-
-
-def fitting(parts: Sequence[str], columns: int) -> str:
-    """Returns the first parts of a line, separated by two spaces, that fit into `columns` characters."""
-    line = parts[0]
-    for part in parts[1:]:
-        if len(line) + 2 + len(part) > columns:
-            break
-        line = f"{line}  {part}"
-    return line[:columns]
-
-
-def broken(line: str, columns: int) -> str:
-    """Returns a line whose parts are separated by two spaces, broken before the parts that do not fit into `columns`
-    characters. Further lines are indented. A line without such parts is returned unchanged."""
-    lines = [""]
-    for part in line.split("  ") if "  " in line.strip() else [line]:
-        longer = f"{lines[-1]}  {part}" if lines[-1].strip() else lines[-1] + part
-        if len(longer) > columns and lines[-1].strip():
-            lines.append(f"    {part}")
-        else:
-            lines[-1] = longer
-    return "\n".join(lines)
-
-
-class Progress:
-    """The progress line of a run of `steps` steps, on `stream` (by default standard error). On a terminal, one line is
-    redrawn, which shows as many figures as fit; the remaining time is the first. Otherwise separate lines are written,
-    at least `quiet_seconds` apart, and always one at the last step. With `shown=False`, nothing is written; the lines
-    are only passed to the logger."""
-
-    def __init__(self, steps: int, *, quiet_seconds: float = 10.0, stream=None, shown: bool = True):
-        self.stream, self.shown = stream or sys.stderr, shown
-        self.steps, self.live = steps, shown and self.stream.isatty()
-        self.quiet_seconds, self.written = quiet_seconds, -1e9
-        self.line = ""
-        """The progress line that the terminal shows; empty if it shows none."""
-
-    def show(self, step: int, metrics: Mapping[str, float], device: torch.device, left: float) -> None:
-        """Redraws or writes the line from the metrics of `Log.report`. `left`: the remaining seconds."""
-        if not self.live and time.monotonic() - self.written < self.quiet_seconds and step < self.steps:
-            return
-        self.written = time.monotonic()
-        flops = metrics["train/flops_per_second"]
-        peak = peak_flops(device)
-        parts = [
-            f"{duration(left)} left", f"step {step:,}/{self.steps:,}", f"loss {metrics['train/loss']:.4f}",
-            shown_rates(metrics), scaled(metrics["train/tokens_per_second"], "tokens/s"),
-            f"MFU {flops / peak:.1%}" if peak else scaled(flops, "FLOP/s"),
-            scaled(metrics["train/peak_memory_bytes"], "B"),
-        ]  # fmt: skip
-        log("  ".join(parts))
-        if self.live:
-            self.line = fitting(parts, self.columns - 1)
-            print(f"\r\033[K{self.line}", end="", file=self.stream, flush=True)
-        elif self.shown:
-            print("  ".join(parts), file=self.stream, flush=True)
-
-    @property
-    def columns(self) -> int:
-        """The width of the terminal in characters."""
-        return os.get_terminal_size(self.stream.fileno()).columns
-
-    def keep(self) -> None:
-        """Leaves the current progress line on the terminal, above the following lines, so that the history of the loss
-        stays visible."""
-        if self.live and self.line:
-            print(file=self.stream, flush=True)
-            self.line = ""
-
-    def say(self, text: str) -> None:
-        """Writes a text above the progress line, where it stays."""
-        text = printable(text)
-        log(text)
-        if self.live:  # lines of metrics are broken between two metrics, not inside a number
-            text = "\n".join(broken(line, self.columns) for line in text.split("\n"))
-        if self.shown:
-            print(f"\r\033[K{text}" if self.live else text, file=self.stream, flush=True)
-        self.line = ""
-
-    def show_tables(self, *tables: Table) -> None:
-        """Writes tables above the progress line."""
-        if not self.shown:
-            return
-        console = plain_console(file=self.stream, width=None if self.live else 120)
-        for table in tables:
-            console.print(table)
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """Counts of processed data, summed over micro-batches and over all sets (encoder and decoder)."""
-
-    tokens: int = 0
-    slots: int = 0
-    """The number of slots: tokens and padding."""
-    flops: float = 0.0
-    """The number of FLOPs, forward and backward; see `accounting.Costs`."""
-    waited: float = 0.0
-    """The seconds for which training waited for data."""
-
-    def plus(self, batches: Sequence[Batch], flops: Callable[[Batch], float], waited: float) -> Throughput:
-        """Returns these counts plus the counts of `batches`, for which training waited `waited` seconds. `flops`
-        returns the FLOPs of a micro-batch. Micro-batches that are not `real` do not count."""
-        real = [batch for batch in batches if batch.real]
-        samples = [planned.tokens.sample for batch in real for planned in batch.sets.values()]
-        return Throughput(
-            self.tokens + sum(int((sample != PADDING).sum()) for sample in samples),
-            self.slots + sum(sample.numel() for sample in samples),
-            self.flops + sum(map(flops, real)),
-            self.waited + waited,
-        )
-
-    def over(self, processes: Processes) -> Throughput:
-        """Returns the counts, summed over all processes."""
-        tokens, slots, flops, waited = processes.agree([self.tokens, self.slots, self.flops, self.waited])
-        return Throughput(int(tokens), int(slots), flops, waited)

@@ -11,8 +11,8 @@ import torch
 from chopmix.experiment.train import Experiment
 from chopmix.models.generation.sampling import Sampling, draw
 from chopmix.models.generation.session import Session
+from chopmix.training.accounting import peak_flops, peak_memory
 from chopmix.training.checkpoints import Unreported
-from chopmix.training.log import peak_flops, peak_memory
 from chopmix.training.objective import autocast
 from gpu_parts.bench import SHAPES, Bench, Shape, scratch
 from gpu_parts.sound import update_at

@@ -116,3 +116,19 @@ def listed(names: Sequence[str], most: int = 50) -> str:
     `nothing` if there are no names."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more if names else "nothing"
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration as text: 3725 seconds become '1:02:05'."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def scaled(value: float, unit: str) -> str:
+    """Returns a value with its unit and a decimal prefix: 1_234_567 with unit B becomes '1.23 MB', 12 becomes '12
+    B'."""
+    for size, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{prefix}{unit}"
+    return f"{value:.3g} {unit}"

@@ -11,7 +11,7 @@ import yaml
 from checkout import ROOT
 from chopmix.commands.cli import command_modules, main
 from chopmix.files.printing import plain_console
-from chopmix.training.log import Progress
+from chopmix.training.progress import Progress
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

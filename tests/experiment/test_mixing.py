@@ -36,8 +36,8 @@ from chopmix.models.heads import AttentionPooling, ClassToken, MeanPooling
 from chopmix.models.tokens import plain_tokens
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
-from chopmix.training.log import Progress
 from chopmix.training.mixup import Mixup
+from chopmix.training.progress import Progress
 from ranks import train_together
 
 BLOCK = {"norm": "rms_norm", "query_key_norm": "rms_norm", "feed_forward": "squared_relu", "bias": False}

@@ -14,7 +14,7 @@ from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import prepare_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import assemble, resume
-from chopmix.training.log import Progress
+from chopmix.training.progress import Progress
 
 TABLE = "tokenizers.text.position.table.weight"
 

@@ -130,7 +130,7 @@ def weights(name: str, small: list[str]) -> str:
     from chopmix.experiment.settings.config import load_config
     from chopmix.experiment.train import assemble, counted
     from chopmix.files.reading import DataError
-    from chopmix.training.log import Progress
+    from chopmix.training.progress import Progress
 
     config = load_config(name, small)
     with tempfile.TemporaryDirectory() as folder:

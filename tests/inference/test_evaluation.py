@@ -27,7 +27,7 @@ from chopmix.tasks.base import with_targets
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
 from chopmix.tokenizers.base import chopped
-from chopmix.training.log import Progress
+from chopmix.training.progress import Progress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -23,7 +23,7 @@ from chopmix.experiment.train import assemble
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.contract import ContractError
 from chopmix.models.tokens import plain_tokens
-from chopmix.training.log import Progress
+from chopmix.training.progress import Progress
 
 PAGES = ROOT / "docs" / "add"
 PARTS = {

@@ -27,7 +27,7 @@ from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding
 from chopmix.tokenizers.encoding.byte_pairs import Extended
 from chopmix.tokenizers.encoding.stored import load_encoding
 from chopmix.tokenizers.text import TextChopper
-from chopmix.training.log import Progress
+from chopmix.training.progress import Progress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

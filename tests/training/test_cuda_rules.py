@@ -38,8 +38,8 @@ from chopmix.tasks.language_modeling import LanguageModeling
 from chopmix.tokenizers.chopping.packing import place
 from chopmix.tokenizers.encoding.base import CharacterEncoding
 from chopmix.tokenizers.text import TextChopper, TextTokenizer
-from chopmix.training.log import Progress
 from chopmix.training.objective import autocast
+from chopmix.training.progress import Progress
 from cores import block_of, core_of
 from drawn import graphs, laid_out, packed_tokens, tokens
 from fake_cuda import FakeCuda, HostRead, fake_cuda

@@ -21,7 +21,7 @@ from chopmix.data.processes import Processes
 from chopmix.experiment.run_folder import prepare_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import assemble, fit
-from chopmix.training.log import Progress
+from chopmix.training.progress import Progress
 
 sys.path += [str(TESTS / "golden"), str(BENCHMARKS)]
 from golden_values import digest, name_of_before

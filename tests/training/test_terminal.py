@@ -9,7 +9,7 @@ import torch
 from chopmix.commands.cli import main
 from chopmix.experiment.next_steps import next_commands
 from chopmix.experiment.settings.config import load_config
-from chopmix.training.log import Progress, broken, fitting
+from chopmix.training.progress import Progress, broken, fitting
 from hypothesis import given
 from hypothesis import strategies as st
 from test_mixing import mixed  # noqa: F401

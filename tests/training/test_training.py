@@ -36,8 +36,8 @@ from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.text import TextChopper
 from chopmix.training import checkpoints as checkpoint
 from chopmix.training.evaluation import Evaluations
-from chopmix.training.log import Progress
 from chopmix.training.loop import Learner
+from chopmix.training.progress import Progress
 from ranks import train_together
 from safetensors.torch import load_file
 

@@ -15,7 +15,7 @@ from chopmix.data.processes import Processes, seed_of
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import assemble
 from chopmix.models.contract import ContractError
-from chopmix.training.log import Progress
+from chopmix.training.progress import Progress
 from chopmix.training.whole_batch import check_output, gathered_targets
 
 CPU = torch.device("cpu")
