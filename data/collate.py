@@ -15,6 +15,7 @@ from ..models.batch import Batch
 from ..tokenizers.base import Chopper, Chunk, chopped
 from ..tokenizers.chopping.packing import place
 from .sampler import SampleIndex
+from .skipped import HasNoRoom
 
 NOTHING = 0.01
 """The share of training samples from which all inputs are dropped, if every input can be dropped. From these samples,
@@ -131,7 +132,7 @@ class Collator:
     """Whether the tokens of a sample are sorted by their time in seconds, instead of input after input."""
     core: int = 0
     """The number of tokens of each sample that belong to the core (class and register tokens)."""
-    note_dropped: Callable[[str, str], None] = lambda name, text: print(text)
+    note: Callable[[HasNoRoom], None] = lambda event: print(event.text)
     """Called with the input and a sentence for each item that is dropped because it does not fit into the context."""
 
     def chop(
@@ -225,5 +226,5 @@ class Collator:
             raise DataError(f"it has {length} tokens, more than {limit}; data.too_long: drop would drop its {names}")
         for name, count in dropped.items() if kept.keys() - self.inputs.targets else ():
             notice = f"its {name} ({count} tokens) is dropped (reported once per input)"
-            self.note_dropped(name, f"sample {key!r} has {length} tokens, more than {limit}: {notice}")
+            self.note(HasNoRoom(name, f"sample {key!r} has {length} tokens, more than {limit}: {notice}"))
         return kept

@@ -17,8 +17,8 @@ from torch import Tensor
 from ..files.reading import DataError
 from ..models.batch import IGNORED, Batch, Chunks, SetPlan
 from ..models.tokens import PADDING, Tokens, plain_tokens
-from .reader import Skipped
 from .sampler import SampleIndex, Shuffled, Slots
+from .skipped import Skipped
 from .split import Split
 from .token_file import TokenFiles
 

@@ -24,8 +24,8 @@ import torch
 from ..files.reading import DataError
 from ..models.batch import Batch
 from .arena import Arena
-from .reader import Events, silent
 from .request import Feed, Request
+from .skipped import Event, silent
 from .split import Split
 from .workers import deaf, end_with_parent
 
@@ -40,8 +40,8 @@ IN_FLIGHT = 2**30
 
 Plan = Callable[[Batch], Batch]
 """Adds the attention layouts to a batch, and checks it for leaks."""
-Result = tuple[list[Batch], Events]
-"""The batches of a request, and the notes that reading them made (see `reader.Recorder`)."""
+Result = tuple[list[Batch], list[Event]]
+"""The batches of a request, and the notes that reading them made (see `skipped.Recorder`)."""
 
 
 class Ticket(NamedTuple):

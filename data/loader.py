@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from ..models.batch import Batch
 from .feed import Thread
 from .processes import Processes
-from .reader import Events
 from .request import Feed, Request
 from .sampler import SampleIndex
+from .skipped import Event
 from .split import Split
 
 
@@ -90,7 +90,7 @@ class Loader:
         future = self.ahead.pop(step, None) or self.collector.submit(self.collect, step)
         try:
             for micro_batches, events, real in future.result():
-                self.split.skipped.replay(events)
+                self.split.skipped.note(*events)
                 batches += [replace(batch, real=real) for batch in micro_batches]
         except (ValueError, OSError, RuntimeError) as raised:
             error = raised
@@ -122,7 +122,7 @@ class Loader:
         self.ahead = {}
         self.collector.submit(self.restart, -1).result()
 
-    def collect(self, step: int) -> list[tuple[list[Batch], Events, bool]]:
+    def collect(self, step: int) -> list[tuple[list[Batch], list[Event], bool]]:
         """Returns (batches, notes on skipped data, `Batch.real`) of each micro-batch of this process in a step, and
         submits micro-batches of the following steps. Called in the thread `collector`."""
         if step != self.next_step:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..models.batch import Batch
-from .reader import Events
 from .sampler import SampleIndex
+from .skipped import Event
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Feed:
         """Submits a request for the split with this name. Returns a ticket for `result`."""
         raise NotImplementedError
 
-    def result(self, ticket: Any) -> tuple[list[Batch], Events]:
+    def result(self, ticket: Any) -> tuple[list[Batch], list[Event]]:
         """Waits for a request. Returns its batches, and the notes on skipped data for `Skipped.replay`. Raises the
         error that reading raised."""
         raise NotImplementedError

@@ -18,10 +18,11 @@ from ..models.batch import Batch, SampleTargets
 from ..tasks.base import Task, with_targets, with_targets_apart
 from ..tokenizers.base import Chopper
 from .collate import Collator, Inputs, Parts
-from .reader import Events, Reader, Recorder, Skipped, TooManyBadError, silent
+from .reader import Reader
 from .request import Feed, Request
 from .sampler import Mixed, SampleIndex, Sampler, Shuffled, SimilarLengths, Slots, Weighted
 from .samples import Samples
+from .skipped import Event, IsBad, IsLeftOut, Lacks, Recorder, Skipped, TooManyBadError, silent
 
 
 def spread(indices: Sequence[SampleIndex], number: int) -> list[SampleIndex]:
@@ -118,7 +119,7 @@ class Split:
         its loss are recorded in `skipped`."""
         batch = with_targets(self.read(indices, training=training, inputs=inputs), self.tasks)
         for name, targets in batch.targets.items():
-            self.skipped.note_left_out(name, targets.left_out)
+            self.skipped.note(IsLeftOut(name, targets.left_out))
         return batch
 
     def answers(self, requests: Iterable[Request]) -> Iterator[list[Batch]]:
@@ -135,7 +136,7 @@ class Split:
                 if not tickets:
                     return
                 batches, events = self.feed.result(tickets.popleft())
-                self.skipped.replay(events)
+                self.skipped.note(*events)
                 yield batches
         finally:
             for ticket in tickets:
@@ -145,7 +146,7 @@ class Split:
         """Sets the feed of this split (None: no feed)."""
         object.__setattr__(self, "feed", feed)
 
-    def answered(self, request: Request) -> tuple[list[Batch], Events]:
+    def answered(self, request: Request) -> tuple[list[Batch], list[Event]]:
         """Returns (the batches of a request, the notes on skipped data that were made meanwhile). For a split that
         `recording` has returned."""
         try:
@@ -190,7 +191,7 @@ class Split:
         batches = with_targets_apart(read, tasks)
         for batch in batches:
             for name, targets in batch.targets.items():
-                self.skipped.note_left_out(name, targets.left_out)
+                self.skipped.note(IsLeftOut(name, targets.left_out))
         samples = tuple(targets_alone(batch, tasks) for batch in alone)
         return [replace(batch, apart=samples) for batch in batches]
 
@@ -305,7 +306,7 @@ class SampleSplit(Split):
     def recording(self, cache: bool = False) -> SampleSplit:
         recorder = Recorder.of(self.skipped.bad)
         reader = self.reader.with_bad(recorder.bad, cache)
-        collator = replace(self.collator, note_dropped=recorder.note_dropped)
+        collator = replace(self.collator, note=recorder.note)
         sampler = Shuffled(len(self.samples), 1)  # requests name their samples
         return replace(self, skipped=recorder, reader=reader, collator=collator, sampler=sampler, feed=None)
 
@@ -319,7 +320,7 @@ class SampleSplit(Split):
         skipped = Skipped.of(self.name, self.samples.keys, say=silent)
         reader, collator = (
             self.reader.with_bad(skipped.bad, False),
-            replace(self.collator, note_dropped=skipped.note_dropped),
+            replace(self.collator, note=skipped.note),
         )
         return OneSample(
             name=self.name, skipped=skipped, tasks=self.tasks, reader=reader, collator=collator, sampler=self.sampler,
@@ -399,11 +400,11 @@ class SampleSplit(Split):
             try:
                 sample = self.chop(index, training, inputs, replaced)
                 if sample.absent:
-                    self.skipped.note_absent(index.number, sample.absent)
+                    self.skipped.note(Lacks(index.number, sample.absent))
                 return sample
             except (ValueError, OSError, RuntimeError) as error:  # a user-defined tokenizer may raise any of these
                 first = first or error
-                self.skipped.note_bad(index.number, error, training)
+                self.skipped.note(IsBad(index.number, str(error), training))
             if not training:
                 return None
             index = index._replace(number=(index.number + 1) % len(self.samples))
@@ -468,7 +469,7 @@ def sample_split(
         for column, check in task.needs.columns.items():
             checks.setdefault(column, []).append(check)
     skipped = Skipped.of(name, samples.keys, bad_share, say)
-    collator = replace(collator, note_dropped=skipped.note_dropped)
+    collator = replace(collator, note=skipped.note)
     reader = Reader(samples, collator.choppers, collator.inputs, skipped.bad, checks)
     sampler = sampler_of(samples, reader, rows or 1, budget)
     return SampleSplit(name=name, skipped=skipped, reader=reader, collator=collator, sampler=sampler, tasks=tasks or {})

@@ -13,8 +13,8 @@ import numpy as np
 from ..data.base import Dataset
 from ..data.sampler import SampleIndex
 from ..data.samples import Samples, Visible
+from ..data.skipped import IsBad
 from ..files.printing import say_aside
-from ..files.reading import DataError
 from ..inference.answers import ALWAYS, Answers
 from ..inference.evaluation import Measured
 from ..tasks.base import prediction_copy
@@ -86,7 +86,7 @@ class Questions(Answers):
         visible = Visible(samples, {*inputs.values()})
         read = read_samples(run.config, visible, split, prediction_choppers(run), say_aside, labels=labels)
         for number, why in samples.damaged():
-            read.skipped.note_bad(number, DataError(why))
+            read.skipped.note(IsBad(number, why))
         read = replace(read, tasks={name: prediction_copy(task) for name, task in run.tasks.items()})
         calibration = run.calibration() if calibrated else {}
         return cls(trained=run, split=read, samples=samples, title=title, calibration=calibration)

@@ -21,6 +21,7 @@ from ..data.corpus import StreamSplit
 from ..data.division import balanced
 from ..data.sample_dataset import SampleDataset
 from ..data.samples import Samples
+from ..data.skipped import IsBad
 from ..data.split import SampleSplit, Split, sample_split
 from ..data.tokenizing import prepare, prepared_folder
 from ..files.reading import DataError
@@ -282,7 +283,7 @@ def open_samples(
         rows=config.training.samples_per_step, budget=config.training.tokens_per_step, bad_share=config.data.bad_share,
     )  # fmt: skip
     for number, why in samples.damaged():
-        opened_split.skipped.bad.note(number, DataError(why), training=split == "train")
+        opened_split.skipped.note(IsBad(number, why, training=split == "train"))
     # Training samples are checked by `fit` and when they are read.
     for task in tasks.values() if split != "train" else ():
         for column, check in task.needs.columns.items():
@@ -290,7 +291,7 @@ def open_samples(
                 try:
                     check(value)
                 except DataError as error:
-                    opened_split.skipped.bad.note(number, error)
+                    opened_split.skipped.note(IsBad(number, str(error)))
     return opened_split
 
 

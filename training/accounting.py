@@ -1,4 +1,4 @@
-"""Costs of a model: parameters by part, FLOPs of a batch, memory during training."""
+"""Costs of a model: parameters by part, FLOPs of a batch, memory during training, and the measured throughput."""
 
 from __future__ import annotations
 

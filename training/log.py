@@ -1,4 +1,4 @@
-"""The log of a training run: progress lines, throughput, and `metrics.jsonl`."""
+"""The log of a training run: what is measured between two lines, and `metrics.jsonl`."""
 
 from __future__ import annotations
 

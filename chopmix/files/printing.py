@@ -1,4 +1,5 @@
-"""Escaping of untrusted text (data, file names, generated text). Escaped text cannot control a terminal.
+"""Texts for terminals: numbers, durations, lists of names, and the escaping of untrusted text (data, file names,
+generated text). Escaped text cannot control a terminal.
 
 This module does not import torch, because the command line reports wrong options before it imports torch.
 """

@@ -14,7 +14,8 @@ import pytest
 import torch
 from chopmix.commands.cli import main
 from chopmix.data.collate import Inputs
-from chopmix.data.reader import BadSamples, Reader
+from chopmix.data.reader import Reader
+from chopmix.data.skipped import BadSamples
 from chopmix.experiment.build import build_choppers
 from chopmix.experiment.settings.config import load_config
 from chopmix.files.reading import DataError

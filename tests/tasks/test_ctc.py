@@ -17,7 +17,7 @@ import torch.nn.functional as F
 import yaml
 from batching import asked, make_batch
 from chopmix.commands.cli import main
-from chopmix.data.reader import LeftOut
+from chopmix.data.skipped import LeftOut
 from chopmix.experiment.build import open_split
 from chopmix.experiment.run import load_run
 from chopmix.inference.evaluators.attribution import check_counts

@@ -8,8 +8,9 @@ import torch
 from chopmix.data.collate import Inputs
 from chopmix.data.datasets.arithmetic import Arithmetic
 from chopmix.data.mixture import MixedSamples, Source
-from chopmix.data.reader import Reader, Skipped
+from chopmix.data.reader import Reader
 from chopmix.data.samples import Chosen, Hidden, Listed, Renamed
+from chopmix.data.skipped import Skipped
 from chopmix.projects.in_context.datasets.in_context import InContext
 from chopmix.projects.in_context.datasets.rules import Rules
 from chopmix.projects.in_context.functions import Linear, Network, Sparse, Tree

@@ -1,6 +1,6 @@
 """What is told of data that cannot be used: each of the first ten, and one each time that their number has doubled."""
 
-from chopmix.data.reader import FIRST_WARNINGS, BadSamples, LeftOut, is_printed
+from chopmix.data.skipped import FIRST_WARNINGS, BadSamples, LeftOut, is_printed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,8 +9,8 @@ def test_a_few_bad_samples_are_named_each_and_many_seldom():
     said: list[str] = []
     bad = BadSamples("train", [f"{number}.png" for number in range(100)], 1.0, said.append)
     for number in range(100):
-        bad.note(number, ValueError("cut short"))
-        bad.note(number, ValueError("cut short"))  # met again: told once
+        bad.note(number, "cut short")
+        bad.note(number, "cut short")  # met again: told once
     assert len(bad) == 100 and bad[77] == "cut short"
     assert said[0] == "train: sample '0.png' is bad and skipped: cut short"
     assert said[1].endswith("(2 of 100 samples so far)")
