@@ -42,14 +42,13 @@ from ..inference.generate import (
     Generating,
     before,
     by_item,
-    generate_items,
-    generate_unprompted,
     generating_tasks,
     joined,
     searching_tasks,
     stream_prompts,
     stream_texts,
 )
+from ..inference.items import generate_items, generate_unprompted
 from ..inference.pages import draws, generated_rows, page
 from ..inference.predict import inputs_of_task, planned, pooled_vectors, predict, read_by
 from ..inference.report import read_calibration

@@ -15,13 +15,12 @@ from typing import Any
 
 from pydantic import RootModel, StrictFloat, StrictInt
 
-from ..files.locking import lock
 from ..files.plugins import TRAINED
 from ..files.printing import listed
 from ..files.reading import DataError
 from ..files.records import Record, as_record, read_record
 from ..files.trust import NOTHING, Trust
-from ..files.writing import is_alive, make_folder, not_written, open_for_append, write_json
+from ..files.writing import is_alive, lock, make_folder, not_written, open_for_append, write_json
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper

@@ -41,8 +41,7 @@ from ..training.loggers.tensorboard import TensorBoard
 from ..training.loop import Every, Learner, Trainer
 from ..training.objective import Objective, Replica
 from ..training.optimizers import freeze
-from ..training.progress import Progress
-from ..training.remaining import RemainingTime, evaluation_interval
+from ..training.progress import Progress, RemainingTime, evaluation_interval
 from ..training.schedules import checked
 from ..training.stop import StopRequest
 from .build import Resolved, build_evaluators, build_model, build_optimizer, choppers_and_tasks, open_split, resolve

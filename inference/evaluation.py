@@ -24,7 +24,7 @@ from ..tasks.base import Task, figures, known_values
 from ..tasks.judging import Generated, is_known
 from ..tasks.measuring.texts import as_text
 from .evaluator import Evaluator
-from .generate import CHAINS, chain_share, generated_share
+from .items import CHAINS, chain_share, generated_share
 from .sample_sums import Collected, TaskSums, outputs_alone
 
 Sums = dict[str, Tensor]

@@ -24,7 +24,9 @@ from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from .document import document, drawing, escaped, table
-from .generate import Generating, generate_items, restored, with_item
+from .generate import Generating
+from .items import generate_items, restored
+from .refine import with_item
 
 COUNT = 12
 """The default number of samples per task on a page."""

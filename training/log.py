@@ -25,8 +25,7 @@ from ..models.batch import Batch
 from .accounting import Throughput, peak_memory
 from .checkpoints import NotFiniteError, Unreported
 from .logger import Loggers
-from .progress import Progress
-from .remaining import RemainingTime
+from .progress import Progress, RemainingTime
 
 
 class Log:

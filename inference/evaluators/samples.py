@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..evaluator import Evaluator, Result
-from ..generate import Generating, generate_items, generate_unprompted, joined, stream_prompts
+from ..generate import Generating, joined, stream_prompts
+from ..items import generate_items, generate_unprompted
 from ..pages import Samples, draws, generated_rows, samples_with
 
 

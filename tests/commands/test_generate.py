@@ -13,9 +13,11 @@ from chopmix.data.sampler import SampleIndex
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.inference import generate as generating
+from chopmix.inference import items as making
 from chopmix.inference import pages
-from chopmix.inference.generate import Generating, generate_items
+from chopmix.inference import refine as refining
+from chopmix.inference.generate import Generating
+from chopmix.inference.items import generate_items
 from chopmix.models.generation.refine import Draft, Refining
 from chopmix.tasks.masked_diffusion import MaskedDiffusion
 from PIL import Image
@@ -286,7 +288,7 @@ def test_drafts_of_a_mixture_are_of_samples_that_have_the_item(tmp_path):
 @pytest.fixture
 def read(monkeypatch):
     """What each draft reads: the task, the words (without start tokens), the inputs, and those for guidance."""
-    found, draft_of = [], generating.draft_of
+    found, draft_of = [], refining.draft_of
 
     def spied(model, name, task, batch, without=None):
         chunks = batch.main.chunks
@@ -294,7 +296,7 @@ def read(monkeypatch):
         found.append((name, words, [*chunks], None if without is None else [*without.main.chunks]))
         return draft_of(model, name, task, batch, without)
 
-    monkeypatch.setattr(generating, "draft_of", spied)
+    monkeypatch.setattr(refining, "draft_of", spied)
     return found
 
 
@@ -302,13 +304,13 @@ def test_what_a_draft_is_refined_through_is_generated_first(runs, read, monkeypa
     run = load_run(runs / "namer")
     assert len(run.generate(inputs={}, target="words", seed=0, temperature=0)) == 1, "as long as its task says"
     assert read.pop() == ("name", [run.tasks["name"].mask], ["words"], None)
-    drawn, refined = [], generating.refined
+    drawn, refined = [], refining.refined
 
     def kept(task, *more):
         drawn.append(refined(task, *more))
         return drawn[-1]
 
-    monkeypatch.setattr(generating, "refined", kept)
+    monkeypatch.setattr(refining, "refined", kept)
     split = run.open("val")
     places, every = split.first(6), ["words", "image"]
     true = [id for each in places for id in run.tasks["name"].vocabulary.encode(split.item(each.number)[0]["words"])]
@@ -383,7 +385,7 @@ def test_an_input_that_another_task_predicts_is_withheld_too(tmp_path, read):
 def test_of_several_drafts_the_one_is_kept_from_which_the_model_reads_best(runs, monkeypatch, inputs):
     run = load_run(runs / "namer")
     split, drafts, first = run.open("val"), [], {}
-    refine, made_first = Draft.refine, generating.generated_first
+    refine, made_first = Draft.refine, refining.generated_first
 
     def kept(self, *more):
         last = []
@@ -397,7 +399,7 @@ def test_of_several_drafts_the_one_is_kept_from_which_the_model_reads_best(runs,
         return first["words"]
 
     monkeypatch.setattr(Draft, "refine", kept)
-    monkeypatch.setattr(generating, "generated_first", named)
+    monkeypatch.setattr(making, "generated_first", named)
     frames = []
     how = Generating(refining=Refining(drafts=5, through=("words",)), seed=0, show=frames.append)
     found = generate_items(run.model, run.tasks, "picture", split, split.first(6), how, inputs=inputs)
@@ -406,7 +408,7 @@ def test_of_several_drafts_the_one_is_kept_from_which_the_model_reads_best(runs,
         """Of the words, from this draft alone and from left to right."""
         new = {"image": draft, "words": first["words"](number)}
         batch = split.read([SampleIndex(0, 0, number)], inputs=["image", "words"], replaced=new)
-        return generating.chain_of(run.model, "name", run.tasks["name"], batch)[0]
+        return making.chain_of(run.model, "name", run.tasks["name"], batch)[0]
 
     chosen = []
     for row, number in enumerate(found):
@@ -429,7 +431,7 @@ def test_drafts_can_be_asked_for(runs, tmp_path):
         made = generate_items(run.model, run.tasks, "picture", split, split.first(8), how, inputs=["words"])
         first = {"words": lambda number, split=split: split.item(number)[0]["words"]}
         name, picture = run.tasks["name"], run.tasks["picture"]
-        cost_of = generating.cost_of_reading(run.model, picture, {"name": name}, split, list(made), first)
+        cost_of = refining.cost_of_reading(run.model, picture, {"name": name}, split, list(made), first)
         nats[count] = cost_of(list(made.values()))
     assert all(best <= one for best, one in zip(nats[8], nats[1])) and sum(nats[8]) < sum(nats[1])
 
@@ -441,7 +443,7 @@ def test_words_go_before_all_that_is_refined_through_them():
     chain = {"a": task("word"), "other": task("word", "image"), "b": task("sound", "word"), "c": task("image", "sound"),
              "last": task("score", "image")}  # fmt: skip
     for name, order in {"a": [], "b": ["a"], "c": ["a", "b"], "last": ["a", "b", "c"]}.items():
-        assert generating.passed_through(chain, name, chain[name].refining) == order
+        assert refining.passed_through(chain, name, chain[name].refining) == order
 
 
 @pytest.mark.parametrize("old, new, told", [

@@ -13,7 +13,8 @@ from chopmix.data.samples import Listed
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.inference.generate import Generating, generate_items
+from chopmix.inference.generate import Generating
+from chopmix.inference.items import generate_items
 from chopmix.models.generation.constraints import Forbidden
 from chopmix.models.generation.refine import Draft
 from chopmix.tokenizers.media.sound import read_sound

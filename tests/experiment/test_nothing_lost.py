@@ -22,11 +22,10 @@ from chopmix.data.tokenizing import prepare
 from chopmix.experiment.examples import write_value
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import LockedError, run_lock
-from chopmix.files.locking import lock
 from chopmix.files.printing import on_terminal
 from chopmix.files.records import write_tensors
 from chopmix.files.rows import row_file
-from chopmix.files.writing import partial_name, sweep_partials, write_bytes, write_json
+from chopmix.files.writing import lock, partial_name, sweep_partials, write_bytes, write_json
 from chopmix.tokenizers.encoding.base import ByteEncoding
 from chopmix.tokenizers.encoding.code_file import CodeFile
 from chopmix.training import checkpoints as checkpoint

@@ -18,10 +18,10 @@ from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import assemble
 from chopmix.files.reading import DataError
 from chopmix.inference import evaluation
-from chopmix.inference import generate as generated
+from chopmix.inference import items as generated
 from chopmix.inference.evaluation import evaluate_split, measured, with_columns
 from chopmix.inference.evaluators.attribution import measure_attribution
-from chopmix.inference.generate import chain_of
+from chopmix.inference.items import chain_of
 from chopmix.inference.pages import samples_with
 from chopmix.tasks.base import with_targets
 from chopmix.tasks.classification import Classification

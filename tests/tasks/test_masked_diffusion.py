@@ -9,7 +9,9 @@ import pytest
 import torch
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.inference.generate import Generating, chain_of, draft_of, draft_of_rows, refined
+from chopmix.inference.generate import Generating
+from chopmix.inference.items import chain_of
+from chopmix.inference.refine import draft_of, draft_of_rows, refined
 from chopmix.models.batch import Batch
 from chopmix.models.generation import refine
 from chopmix.models.generation.refine import Draft, Refining, keep_masked

@@ -182,7 +182,7 @@ READS = {
     "models/cache.py": "which rows go on, once a text",
     "tasks/reconstruction.py": "the codes of a batch, which are counted",
     "models/generation/refine.py": "every draft, and what it costs from left to right",
-    "inference/generate.py": "what a batch costs from left to right",
+    "inference/items.py": "what a batch costs from left to right",
 }
 """Files that wait for the GPU in an evaluation, and for what."""
 
@@ -230,7 +230,8 @@ def in_evaluation(made: Experiment, mode: FakeCuda, monkeypatch) -> None:
     split = made.data.splits["val"]
     every = split.all()[:5]
     monkeypatch.setattr(type(split), "all", lambda self: every)
-    monkeypatch.setattr("chopmix.inference.generate.Session", Short)
+    for file in ("generate", "items"):
+        monkeypatch.setattr(f"chopmix.inference.{file}.Session", Short)
     mode.blocking.clear()
     mode.may_read = True
     with autocast(CUDA, "bfloat16"):

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...files.locking import lock
 from ...files.reading import DataError
 from ...files.records import partial_tensors, read_tensors
-from ...files.writing import make_folder, open_for_append, sweep_partials
+from ...files.writing import lock, make_folder, open_for_append, sweep_partials
 
 
 @dataclass

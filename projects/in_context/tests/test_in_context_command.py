@@ -11,7 +11,8 @@ from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
 from chopmix.inference import generate as generating
-from chopmix.inference.generate import Generating, generate_items
+from chopmix.inference.generate import Generating
+from chopmix.inference.items import generate_items
 from chopmix.projects.in_context import curves as learned
 from chopmix.projects.in_context.scoring import model_outputs
 from PIL import Image

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.training.log import read_metrics
-from chopmix.training.remaining import RemainingTime, evaluation_interval
+from chopmix.training.progress import RemainingTime, evaluation_interval
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,0 +1,135 @@
+"""Generated items of samples and of a corpus, and the shares of their metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.processes import Processes
+from ..data.sampler import SampleIndex
+from ..data.split import SampleSplit, Split
+from ..models.batch import Batch
+from ..models.generation.refine import chain_nats
+from ..models.generation.session import Session
+from ..models.model import Model
+from ..tasks.base import Task
+from ..tasks.judging import Generated
+from ..tasks.masked_diffusion import MaskedDiffusion
+from .generate import Generating, RandomNumbers, Written, pieces, write
+from .refine import draft_of, draft_of_rows, generated_first, passed_through, refined, refined_samples
+
+
+def generate_items(
+    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, indices: Sequence[SampleIndex],
+    how: Generating = Generating(), inputs: Collection[str] | None = None, random: RandomNumbers | None = None,
+) -> dict[int, list[int]]:  # fmt: skip
+    """Generates an item for each sample with the task `name`. Returns the ids by sample number. `inputs` are the other
+    inputs that the model may read (None: all). Bad samples are left out."""
+    task, random = tasks[name], random or how.random()
+    if not task.needs.refines:
+        return write(model, name, task, split, indices, how, inputs, random)
+    others = {input for input in (split.choppers if inputs is None else inputs) if input != task.target}
+    first: dict[str, Callable[[int], Any]] = {}
+    for other in passed_through(tasks, name, how.refining or task.refining):
+        first[tasks[other].target] = generated_first(model, tasks, other, split, indices, others, first, random)
+    return refined_samples(model, tasks, name, split, indices, how, others, first, random)
+
+
+def generate_unprompted(
+    model: Model, name: str, task: Task, count: int, how: Generating, random: RandomNumbers | None = None
+) -> list[list[int]]:
+    """Generates `count` items with a model of a corpus, without a prompt and without other inputs, and returns the ids
+    of each item. Generation begins with the start token, or with a draft for tasks that refine drafts. An item has at
+    most `how.max_tokens` tokens. If `how.max_tokens` is None, the context length is the limit. For a draft, the fixed
+    length of the vocabulary is used first, and `refining.tokens` before the context length."""
+    streams = (random or how.for_items([None] * count).random()).of(range(count))
+    if task.needs.refines:
+        length = task.vocabulary.length or how.max_tokens or (how.refining or task.refining).tokens or model.context
+        drafts = [how.draft_ids(number) or [task.mask] * length for number in range(count)]
+        return refined(task, draft_of_rows(model, name, task, drafts), how, streams)
+    vocabulary = task.vocabulary
+    session = Session.of_texts(
+        model, [[vocabulary.start]] * count, input=task.target, task=name, vocabulary=vocabulary.size,
+        most=how.max_tokens or model.context - 1,
+    )  # fmt: skip
+    rows = [Written(vocabulary.ends) for _ in range(count)]
+    for _ in pieces(session, rows, how.constrained(vocabulary.well_formed), task.search, streams):
+        pass
+    return [row.ids for row in rows]
+
+
+UNPROMPTED = 1000
+"""The maximum number of items that are generated for the metrics of a corpus."""
+
+CHAINS, ROWS = 64, 16
+"""CHAINS: the maximum number of items whose left-to-right loss is computed. ROWS: the number of items per batch for
+this loss. A batch takes one forward pass for each token of its longest item."""
+
+
+def generated_share(
+    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, indices: Sequence[SampleIndex],
+    processes: Processes, inputs: Collection[str] | None, rows: int,
+) -> list[Generated]:  # fmt: skip
+    """Generates items for the samples at `indices`, which all have a true item. Returns the generated and true items of
+    this process's share of the samples. `inputs` are the inputs that the model may read (None: all). `rows` is the
+    batch size. The settings are those of the task. The random seed of an item is the number of its sample. For a
+    corpus, one item per index is generated without inputs, at most `UNPROMPTED` items."""
+    task = tasks[name]
+    if split.samples is None:
+        return unprompted_share(model, name, task, processes, rows, min(len(indices), UNPROMPTED))
+    pairs: list[Generated] = []
+    how = Generating(sampling=task.sampling, guidance=task.guidance)
+    for group in processes.share([indices[first : first + rows] for first in range(0, len(indices), rows)]):
+        items = generate_items(model, tasks, name, split, group, how, inputs, RandomNumbers(lambda number: number))
+        for number, ids in items.items():
+            sample, labels = split.item(number)
+            pairs.append(Generated(restored(task, ids), sample[task.target], labels, number))
+    return pairs
+
+
+def unprompted_share(
+    model: Model, name: str, task: Task, processes: Processes, rows: int, count: int
+) -> list[Generated]:
+    """Returns this process's share of `count` items that are generated without a prompt and without other inputs, in
+    batches of `rows` items. The true items are None."""
+    pairs, how = [], Generating(sampling=task.sampling)
+    for first in processes.share(list(range(0, count, rows))):
+        random = RandomNumbers(lambda number, first=first: first + number)
+        items = generate_unprompted(model, name, task, min(rows, count - first), how, random)
+        pairs += [Generated(restored(task, ids), None, {}) for ids in items]
+    return pairs
+
+
+def chain_share(
+    model: Model, name: str, task: Task, split: Split, indices: Sequence[SampleIndex], processes: Processes,
+    inputs: Collection[str] | None,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Returns four sums over this process's share of the items at `indices`: the left-to-right loss in nats (`chain`),
+    the number of tokens (`chain_tokens`), the size in units (`chain_units`), and the number of items
+    (`chain_samples`)."""
+    sums = torch.zeros(4)
+    for group in processes.share([indices[first : first + ROWS] for first in range(0, len(indices), ROWS)]):
+        batch = split.read(group, inputs=inputs)
+        if task.target in batch.main.chunks:
+            nats, tokens = chain_of(model, name, task, batch)
+            sums = sums + torch.tensor([nats, tokens, batch.units.get(task.target, 0.0), len(group)])
+    return dict(zip(("chain", "chain_tokens", "chain_units", "chain_samples"), sums))
+
+
+def restored(task: Task, ids: Sequence[int]) -> Any:
+    """Returns the item that the generated ids represent. Returns None if `task.restore` raises ValueError, for example
+    for an incomplete picture."""
+    try:
+        return task.restore(ids)
+    except ValueError:
+        return None
+
+
+def chain_of(model: Model, name: str, task: MaskedDiffusion, batch: Batch) -> tuple[float, float]:
+    """Returns (loss, tokens), summed over the true items of a batch: the negative log-likelihood in nats, where each
+    token is predicted from the tokens before it, and the number of predicted tokens."""
+    draft = draft_of(model, name, task, batch)
+    return chain_nats(draft), float(draft.scored.sum())

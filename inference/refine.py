@@ -1,0 +1,183 @@
+"""The refinement of drafts: items whose tokens are predicted together, in several rounds (tasks that refine)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import torch
+
+from ..data.sampler import SampleIndex
+from ..data.split import SampleSplit
+from ..models.batch import Batch
+from ..models.generation.refine import Draft, Refining, hidden_nats
+from ..models.generation.sampling import Streams
+from ..models.generation.session import padded, text_set
+from ..models.model import Model
+from ..tasks.base import Task
+from ..tasks.masked_diffusion import MaskedDiffusion
+from .generate import Generating, RandomNumbers
+
+
+def refined_samples(
+    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, indices: Sequence[SampleIndex],
+    how: Generating, inputs: Collection[str], first: Mapping[str, Callable[[int], Any]], random: RandomNumbers,
+) -> dict[int, list[int]]:  # fmt: skip
+    """Refines a draft for each sample with the task `name`. Returns the ids by sample number. The model reads the
+    `inputs` of the sample and the previously generated items. `first` maps the inputs of these items to functions from
+    the sample number to the item. Bad samples are left out."""
+    task = tasks[name]
+    numbers, draft = draft_of_samples(model, name, task, split, indices, how, inputs, first)
+    if draft is None:
+        return {}
+    refining = how.refining or task.refining
+    names = passed_through(tasks, name, refining) if refining.drafts > 1 else ()
+    scoring = {other: tasks[other] for other in names if tasks[other].target in refining.through}
+    cost_of = cost_of_reading(model, task, scoring, split, numbers, first) if scoring else None
+    return dict(zip(numbers, refined(task, draft, how, random.of(numbers), cost_of)))
+
+
+def passed_through(tasks: Mapping[str, Task], name: str, refining: Refining) -> list[str]:
+    """Returns the names of the tasks that generate the inputs `refining.through` of the task `name`, or inputs that
+    these tasks in turn need in their own `refining.through`. The order is that of `tasks`; only tasks before `name` are
+    considered. If several tasks generate the same input, only the first of these tasks is returned."""
+    wanted, names = set(refining.through), []
+    for other in reversed(list(tasks)[: list(tasks).index(name)]):
+        task = tasks[other]
+        if task.needs.refines and task.target in wanted:
+            names = [other, *(later for later in names if tasks[later].target != task.target)]
+            wanted |= set(task.refining.through) - {task.target}
+    return names
+
+
+def generated_first(
+    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, indices: Sequence[SampleIndex],
+    inputs: Collection[str], first: Mapping[str, Callable[[int], Any]], random: RandomNumbers,
+) -> Callable[[int], Any]:  # fmt: skip
+    """Returns a function from a sample's number to an item of the target of the task `name`. The function returns the
+    true item if the sample has one and the target is in `inputs`. Otherwise it returns the ids of an item that was
+    generated from `inputs` and `first` with the settings of the task, or None for a bad sample."""
+    task = tasks[name]
+    with_target = {*with_item(split, indices, task.target)} if task.target in inputs else set()
+    without_target = [index for index in indices if index not in with_target]
+    how = Generating(sampling=task.sampling, guidance=task.guidance, max_tokens=task.refining.tokens)
+    others = [input for input in inputs if input != task.target]
+    generated = {}
+    if without_target:
+        generated = refined_samples(model, tasks, name, split, without_target, how, others, first, random)
+    missing = {index.number for index in without_target}
+
+    def item(number: int) -> Any:
+        return generated.get(number) if number in missing else split.item(number)[0][task.target]
+
+    return item
+
+
+def with_item(split: SampleSplit, indices: Sequence[SampleIndex], target: str) -> list[SampleIndex]:
+    """Returns the indices of the samples that have a true item of the input `target`. Bad samples are left out."""
+
+    def has_item(number: int) -> bool:
+        try:
+            return split.item(number)[0].get(target) is not None
+        except ValueError:
+            return False
+
+    return [index for index in indices if has_item(index.number)]
+
+
+def draft_of(model: Model, name: str, task: MaskedDiffusion, batch: Batch, without: Batch | None = None) -> Draft:
+    """Returns the draft of a batch. The items of the task's target in this batch already contain the masks. `without`
+    is the same batch without the other inputs, for classifier-free guidance (None: no guidance)."""
+    never = torch.from_numpy(~(task.plain & task.vocabulary.used))
+    return Draft(model, batch, input=task.target, task=name, vocabulary=task.vocabulary.size, mask=task.mask,
+                 never=never, without=without)  # fmt: skip
+
+
+def draft_of_samples(
+    model: Model, name: str, task: MaskedDiffusion, split: SampleSplit, indices: Sequence[SampleIndex], how: Generating,
+    inputs: Collection[str], first: Mapping[str, Callable[[int], Any]] = {},
+) -> tuple[list[int], Draft | None]:  # fmt: skip
+    """Returns the numbers of the samples that can be read, and a draft of their items (None if no sample can be read).
+    The draft is `how.draft`, or consists of masks. The number of masks is the first known value of: the fixed length of
+    the items, `how.max_tokens`, and the length of the true item (without a true item: `refining.tokens` of the task).
+    Raises ValueError if all are unknown. The tokens around an item, such as a start token, are those of training. The
+    model reads only `inputs` and the generated items in `first`, which maps inputs to functions from the sample number
+    to the item."""
+
+    def ids(number: int) -> tuple[int, ...]:
+        if (draft := how.draft_ids(number)) is not None:
+            return draft
+        item, vocabulary = split.item(number)[0].get(task.target), task.vocabulary
+        default = task.refining.tokens if item is None else len(vocabulary.encode(item))
+        if not (length := vocabulary.length or how.max_tokens or default):
+            raise ValueError(f"the length of {task.target!r} varies; set --max-tokens, or refining.tokens of its task")
+        return (task.mask,) * length
+
+    def read(others: Mapping[str, Any], inputs: Collection[str]) -> Batch:
+        """Returns the samples with the draft, the items `others`, and only these of their `inputs`."""
+        new = {**others, task.target: ids}
+        predicted = {name: None for name in split.inputs.targets if name not in inputs}  # `read` keeps them otherwise
+        return split.read(indices, inputs={*inputs, *new}, rows="one_each", replaced={**predicted, **new})
+
+    batch = read(first, inputs)
+    numbers = [split.reader.number(key) for key in batch.first.keys]
+    if not numbers:
+        return [], None
+    return numbers, draft_of(model, name, task, batch, read({}, ()) if how.guidance != 1 else None)
+
+
+def draft_of_rows(model: Model, name: str, task: MaskedDiffusion, rows: Sequence[Sequence[int]]) -> Draft:
+    """Returns a draft of rows of ids that contain masks, such as windows of a corpus. There are no other inputs and no
+    tokens around a row. Raises ValueError if a row is longer than the context."""
+    if (longest := max(map(len, rows))) > model.context:
+        raise ValueError(f"a draft of {longest} tokens is longer than the context of {model.context}")
+    return draft_of(model, name, task, Batch(main=text_set(model, task.target, padded(rows))))
+
+
+def refined(
+    task: MaskedDiffusion, draft: Draft, how: Generating, streams: Streams | None = None,
+    cost_of: Callable[[list[list[int]]], Sequence[float]] | None = None,
+) -> list[list[int]]:  # fmt: skip
+    """Replaces all masks of a draft by ids and returns the ids of every item. The settings of `how` are used; a setting
+    that is None is taken from the task. `cost_of` is a function from the ids of all items to the costs of the items. If
+    it is passed, `refining.drafts` drafts are refined, and the draft with the lowest cost is kept for each item. Calls
+    `how.show` with the ids after each step of the kept drafts."""
+    refining, sampling = how.refining or task.refining, how.sampling or task.drawn_by
+    streams = streams or how.random().of(range(len(draft.counts)))
+    masks = draft.ids
+    kept: list[tuple[float, list[list[int]]]] = []
+    for _ in range(refining.drafts if cost_of else 1):
+        draft.ids = masks.clone()
+        steps = [draft.items(), *draft.refine(refining, sampling, how.guidance, streams)]
+        costs = cost_of([task.without_special(ids) for ids in steps[-1]]) if cost_of else [0.0] * len(steps[-1])
+        candidates = [(cost, list(ids)) for cost, *ids in zip(costs, *steps, strict=True)]
+        kept = [min(pair, key=itemgetter(0)) for pair in zip(kept or candidates, candidates)]
+    for items in zip(*(ids for _, ids in kept)):
+        how.show(list(items))
+    return [task.without_special(ids[-1]) for _, ids in kept]
+
+
+def cost_of_reading(
+    model: Model, task: MaskedDiffusion, scoring: Mapping[str, MaskedDiffusion], split: SampleSplit,
+    numbers: Sequence[int], first: Mapping[str, Callable[[int], Any]],
+) -> Callable[[list[list[int]]], list[float]]:  # fmt: skip
+    """Returns a function from the ids that `task` generated, one item per sample in the order of `numbers`, to the
+    costs of these items. The tasks `scoring` predict their targets only from the generated ids. The cost is the sum
+    over these tasks of the loss in nats, measured on the items in `first` (by input, a function from the sample number
+    to the item)."""
+
+    def cost(generated: list[list[int]]) -> list[float]:
+        row = {number: row for row, number in enumerate(numbers)}
+        total = [0.0] * len(numbers)
+        for name, other in scoring.items():
+            new = dict.fromkeys(split.inputs.targets)
+            new |= {task.target: lambda number: generated[row[number]], other.target: first[other.target]}
+            indices = [SampleIndex(0, 0, number) for number in numbers]
+            batch = split.read(indices, inputs={task.target, other.target}, rows="one_each", replaced=new)
+            nats = hidden_nats(draft_of(model, name, other, batch)).tolist()
+            for key, value in zip(batch.first.keys, nats, strict=True):
+                total[row[split.reader.number(key)]] += value
+        return total
+
+    return cost
