@@ -24,13 +24,12 @@ from ...tokenizers.encoding.byte_pairs import known_name
 from .document import Problem, Where
 from .hints import nearest, shown
 from .registry import imported
-from .sections import BUILT_IN, Checkpoints, Data, Evaluation, Logging, Training
+from .sections import BUILT_IN, Checkpoints, Data, Evaluation, Training
 
 ROWS = 2**20
 """The largest number of rows in a step."""
 MOST = {
-    "depth": 10_000, "heads": 2**16, "width": 2**20, "context": 2**26, "core_tokens": 2**16, "steps": 2**40,
-    "tokens_per_step": 2**40, "samples_per_step": ROWS, "rows_per_micro_batch": ROWS, "seed": 2**63 - 1,
+    "depth": 10_000, "heads": 2**16, "width": 2**20, "context": 2**26, "core_tokens": 2**16,
 }  # fmt: skip
 """The largest integers allowed for settings with these names, far above any practical value. A typing error then gives
 a message instead of a long computation. All other integers may be up to 2**48."""
@@ -63,45 +62,24 @@ def model_sizes(model: Part) -> Problems:
         yield from at_least("model.encoder", vars(encoder), "depth", "context", least=1)
 
 
-def training_sizes(training: Training) -> Problems:
-    yield from at_least("training", vars(training), "learning_rate", "clip")
-    lengths = [name for name in ("steps", "minutes", "epochs") if getattr(training, name) is not None]
-    if len(lengths) != 1:
-        has = f", not {' and '.join(lengths)}; set the others to null" if lengths else ""
-        yield ("training",), f"needs one of 'steps', 'epochs' and 'minutes' (a budget of time){has}"
-    if training.epochs is not None and not 0 < training.epochs <= 1_000_000:
-        yield ("training", "epochs"), f"must be above 0 and at most 1,000,000, not {training.epochs:g}"
-    if training.minutes is not None and not 0 < training.minutes <= 10_000_000:
-        yield ("training", "minutes"), f"must be above 0 and at most 10,000,000, not {training.minutes:g}"
-    sizes = "steps", "tokens_per_step", "samples_per_step", "rows_per_micro_batch"
-    yield from at_least("training", vars(training), *sizes, least=1)
-    if (training.tokens_per_step is None) == (training.samples_per_step is None):
-        has = "has both" if training.samples_per_step is not None else "needs"
-        end = "; set one of them to null" if training.samples_per_step is not None else ""
-        yield (
-            ("training",),
-            f"{has} 'tokens_per_step' (of a text corpus, or of samples of similar length) "
-            f"{'and' if end else 'or'} 'samples_per_step'{end}",
-        )
-    yield from at_least("training", vars(training), "seed", least=0)
-    if training.ema is not None and not 0 < training.ema < 1:
-        yield ("training", "ema"), f"must be between 0 and 1, not {training.ema}; null: no average"
+def lengths_are_named_once(training: Training) -> Problems:
+    """The length of the training and the size of a step are each given by one setting."""
+    for names, label in (
+        (("steps", "epochs", "minutes"), "'steps', 'epochs' and 'minutes' (a budget of time)"),
+        (("tokens_per_step", "samples_per_step"),
+         "'tokens_per_step' (of a text corpus, or of samples of similar length) and 'samples_per_step'"),
+    ):  # fmt: skip
+        used = [name for name in names if getattr(training, name) is not None]
+        if len(used) != 1:
+            has = f", not {' and '.join(used)}; set the others to null" if used else ""
+            yield ("training",), f"needs one of {label}{has}"
 
 
-def evaluation_sizes(evaluation: Evaluation) -> Problems:
-    yield from at_least("evaluation", vars(evaluation), "every", "rows", least=1)
-    yield from at_least("evaluation", vars(evaluation), "sample_tokens", "generated", least=0)
-
-
-def checkpoint_sizes(checkpoints: Checkpoints) -> Problems:
-    yield from at_least("checkpoints", vars(checkpoints), "every", "keep", "average", least=1)
+def averaged_checkpoints_are_kept(checkpoints: Checkpoints) -> Problems:
+    """`keep` is at least `average`."""
     average, keep = checkpoints.average, checkpoints.keep
     if average is not None and average > keep:
         yield ("checkpoints", "keep"), f"must be at least {average} (checkpoints.average), not {keep}"
-
-
-def logging_sizes(logging: Logging) -> Problems:
-    yield from at_least("logging", vars(logging), "every", least=1)
 
 
 def built_tasks(parts: Mapping[str, Part]) -> tuple[dict[str, Task], list[tuple[Where, str]]]:
@@ -528,8 +506,7 @@ def schedule_fits(training: Training) -> Problems:
 
 Check = Callable[..., Problems]
 SINGLE_CHECKS: tuple[Check, ...] = (
-    names_fit_modules, model_sizes, training_sizes, evaluation_sizes,
-    checkpoint_sizes, logging_sizes,
+    names_fit_modules, model_sizes, lengths_are_named_once, averaged_checkpoints_are_kept,
 )  # fmt: skip
 FITTING_CHECKS: tuple[Check, ...] = (
     heads_divide, encoder_fits, attention_parses, hidden_values_stay_hidden, time_is_kept, order_is_known,

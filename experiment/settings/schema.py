@@ -73,10 +73,19 @@ class Plain:
         try:
             return validate(value)
         except ValidationError as error:
-            constrained = get_origin(self.annotation) is Annotated
-            expected = error.errors()[0]["msg"].removeprefix("Input should be ") if constrained else self.expected()
+            crossed = error.errors()[0].get("ctx", {})
+            expected = self.bounds(crossed) if crossed.keys() & BOUNDS.keys() else self.expected()
             hint = nearest(value, _words(self.annotation), list_all=False) if isinstance(value, str) else ""
             raise problem(f"must be {expected}, not {shown(value)}{hint}") from None
+
+    def bounds(self, crossed: Mapping[str, float]) -> str:
+        """Returns the bounds of a number in words. `crossed` is the bound that a value crosses, by its name in
+        pydantic: `{"ge": 1}`."""
+        (constrained, *others) = [each for each in members(self.annotation) if each is not types.NoneType]
+        if others or get_origin(constrained) is not Annotated:
+            return self.expected()
+        far = [f"{BOUNDS[name]} {bound:,}" for name, bound in crossed.items() if bound >= FAR]
+        return far[0] if far else " and ".join(_bounds(constrained))
 
     def expected(self) -> str:
         """Returns the type in words."""
@@ -146,14 +155,16 @@ def over_arguments(change: Callable[[Any], Any], annotation: Any) -> Any:
 NAMES = {bool: "true or false", str: "text", int: "a whole number", float: "a number", types.NoneType: "null"}
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 """The names of bounds in pydantic's `Field`, with the words for messages."""
+FAR = 2**16
+"""Larger bounds are far above any practical value: a typing error gives a message instead of a long computation."""
 
 
 def _bounds(annotation: Any) -> list[str]:
     """Returns the bounds of an annotation in words: `["at least 0", "less than 1"]` for
-    `Annotated[float, Field(ge=0, lt=1)]`."""
+    `Annotated[float, Field(ge=0, lt=1)]`. Bounds far above any practical value are left out."""
     constraints = [item for field in get_args(annotation)[1:] for item in getattr(field, "metadata", [field])]
     bounds = [(word, getattr(item, name, None)) for item in constraints for name, word in BOUNDS.items()]
-    return [f"{word} {bound:g}" for word, bound in bounds if bound is not None]
+    return [f"{word} {bound:g}" for word, bound in bounds if bound is not None and bound < FAR]
 
 
 def describe(annotation: Any) -> str:

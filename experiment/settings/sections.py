@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from torch import nn
 
 from ...data.base import Dataset
@@ -25,6 +26,14 @@ from ...training.schedules import Cosine, Schedule
 from .hints import shown
 from .registry import Folder, Registry, folder_of, registry_of
 from .schema import Choice, Keys, Record, check, json_of, keys_of, model_of, model_of_part, number, problem
+
+Count = Annotated[int, Field(ge=1, le=2**40)]
+"""A number of steps, tokens, samples or checkpoints."""
+Rows = Annotated[int, Field(ge=1, le=2**20)]
+"""A number of rows or samples in a step."""
+Number = Annotated[int, Field(ge=0, le=2**40)]
+"""A number of items that may be 0."""
+Positive = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,23 +86,23 @@ class Training:
     """How the model is trained. A step is one update of the weights, from `tokens_per_step` tokens or
     `samples_per_step` samples in total over all processes."""
 
-    steps: int | None = None
+    steps: Count | None = None
     """The total number of updates."""
-    minutes: float | None = None
+    minutes: Annotated[float, Field(gt=0, le=1e7)] | None = None
     """A time limit in minutes that replaces `steps`. At the start some steps are timed, and the time limit is converted
     to a number of steps."""
-    epochs: float | None = None
+    epochs: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """The number of epochs, which replaces `steps`. One epoch has as many samples (for a text corpus: windows) as the
     training split."""
     stop: EarlyStop | None = None
     """Early stopping: `{metric: val/loss, patience: 5}` ends the training if the metric does not improve in 5
     evaluations in a row. null: the training ends at the last step."""
-    tokens_per_step: int | None = None
+    tokens_per_step: Count | None = None
     """The number of tokens in one update. For a text corpus: a multiple of `model.context`. For a data set of samples:
     the largest number of tokens, including padding; the samples of an update then have similar lengths."""
-    samples_per_step: int | None = None
+    samples_per_step: Rows | None = None
     """The number of samples in one update. Not for a text corpus."""
-    learning_rate: float | None = None
+    learning_rate: Positive | None = None
     """The peak learning rate of the main group of parameters (AdamW: all parameters; Muon: the matrices). Muon
     multiplies this rate by a factor for each of its other groups. null: the optimizer's default, 1e-3 for AdamW, 0.02
     for Muon."""
@@ -101,10 +110,10 @@ class Training:
     """`adamw` or `muon`, or `{use: NAME, ...}` with options."""
     schedule: Callable[..., Schedule] = Cosine
     """The schedule of the learning rate over the steps: a name, or `{use: cosine, warmup: 100, ...}`."""
-    clip: float | None = 1.0
+    clip: Positive | None = 1.0
     """The largest norm of the gradient of all parameters; a larger gradient is scaled down to this norm. null: no
     clipping."""
-    ema: float | None = None
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The decay per step, above 0 and below 1, of an exponential moving average of the weights. The averaged weights
     are used for evaluation, the best checkpoint and export. null: not used."""
     precision: Literal["auto", "fast", "float32", "bfloat16"] = "auto"
@@ -127,10 +136,10 @@ class Training:
     parameters of this role."""
     train_only: list[str] = field(default_factory=list)
     """The only parameters that are trained, with entries as for `freeze`, such as `adapter`; empty: all parameters."""
-    rows_per_micro_batch: int | None = None
+    rows_per_micro_batch: Rows | None = None
     """The number of rows (or samples) in one forward pass of a process; null: all rows of the process in a step. A
     smaller number saves memory and changes only the random values of dropout."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """The seed of the initial weights, of the order of the samples, of dropout and of augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """The device for training. `auto`: a GPU if torch finds one, else the CPU."""
@@ -140,19 +149,19 @@ class Training:
 class Evaluation:
     """When the model is evaluated on the validation split, and what an evaluation prints."""
 
-    every: int | None = None
+    every: Count | None = None
     """The number of steps between two evaluations; null: 250, or in a run of less than 2,000 steps a sixth to a tenth
     of the steps, at least 10. The model is always evaluated at the last step."""
-    rows: int = 64
+    rows: Count = 64
     """The number of rows (or samples) in one forward pass."""
-    generated: int = 256
+    generated: Number = 256
     """The number of samples for which an evaluation generates items, to compute the metrics of generated items. The
     samples are spread evenly over the samples that have an item of the task. `chopmix evaluate` generates items for all
     samples."""
     report: bool = True
     """Whether a report on the validation split is written after training, to `RUN/report`: tables of classes, errors
     and calibration, pictures, and the worst answers."""
-    sample_tokens: int = 120
+    sample_tokens: Number = 120
     """The number of tokens of the sample text that each evaluation generates; 0: no sample text."""
     prompt: str = ""
     """For a text corpus, the beginning of the sample text; empty: the text begins with the start token."""
@@ -166,12 +175,12 @@ class Evaluation:
 class Checkpoints:
     """When the run is saved, and which checkpoints are kept."""
 
-    every: int = 250
+    every: Count = 250
     """The number of steps between two checkpoints. The run is always saved at the last step, on Ctrl-C and on
     SIGTERM."""
-    keep: int = 2
+    keep: Count = 2
     """The number of the newest checkpoints that are kept. The best checkpoint is kept in addition."""
-    average: int | None = None
+    average: Count | None = None
     """The number of the newest checkpoints whose weights are averaged after the last step (5 in Vaswani et al. 2017);
     null: not used."""
     best: str | None = "val/loss"
@@ -184,7 +193,7 @@ class Checkpoints:
 class Logging:
     """What is logged during training."""
 
-    every: int = 10
+    every: Count = 10
     """The number of steps between two lines of `metrics.jsonl`. The terminal shows fewer of them."""
     tensorboard: bool = True
     """Whether the metrics are also written for TensorBoard, to `RUN/tensorboard`."""

@@ -92,13 +92,13 @@ def test_all_problems_at_once(tmp_path):
 
 
 WRONG = [
-    ("training.steps=2.5", "training.steps: must be a whole number or null, not 2.5"),
-    ("training.steps=true", "training.steps: must be a whole number or null, not true"),
-    ("training.steps=many", "training.steps: must be a whole number or null, not 'many'"),
+    ("training.steps=2.5", "training.steps: must be a whole number of at least 1 or null, not 2.5"),
+    ("training.steps=true", "training.steps: must be a whole number of at least 1 or null, not true"),
+    ("training.steps=many", "training.steps: must be a whole number of at least 1 or null, not 'many'"),
     ("training.steps=0", "training.steps: must be at least 1, not 0"),
-    ("training.learning_rate=-1", "training.learning_rate: must be more than 0, not -1.0"),
-    ("training.learning_rate=.nan", "training.learning_rate: must be a number or null, not nan"),
-    ("training.ema=1", "training.ema: must be between 0 and 1, not 1.0"),
+    ("training.learning_rate=-1", "training.learning_rate: must be more than 0, not -1"),
+    ("training.learning_rate=.nan", "training.learning_rate: must be a number of more than 0 or null, not nan"),
+    ("training.ema=1", "training.ema: must be more than 0 and less than 1, not 1"),
     ("training.clip=0", "training.clip: must be more than 0"),
     ("training.compile='yes'", "training.compile: must be 'auto' or true or false, not 'yes'"),
     (
@@ -117,12 +117,12 @@ WRONG = [
     ("inputs.text={same_as: 0.5}", "inputs.text.same_as: no input is named 0.5"),
     (
         "inputs.text.position={use: sinusoidal, longest: -1}",
-        "inputs.text.position.longest: must be greater than or equal to 1",
+        "inputs.text.position.longest: must be at least 1",
     ),
-    ("training.optimizer.epsilon=-1", "training.optimizer.epsilon: must be greater than 0, not -1"),
+    ("training.optimizer.epsilon=-1", "training.optimizer.epsilon: must be more than 0, not -1"),
     (
         "training.optimizer.weight_decay=-1",
-        "training.optimizer.weight_decay: must be greater than or equal to 0, not -1",
+        "training.optimizer.weight_decay: must be at least 0, not -1",
     ),
     ("training.schedule={use: 3}", "training.schedule: 'use' must be a name, not 3; possible: constant, cosine"),
     ("training.schedule.warmup=30", "training.schedule: warmup (30) must lie between 0 and the number of steps (20)"),
@@ -347,7 +347,7 @@ def test_classes_from_outside(plain, outside):
     [
         ("inputs.lidar={use: 'NAME:LidarTokenizer', beam: "
          "4}", "lidar.beam: LidarTokenizer has no such key; did you mean"),
-        ("inputs.lidar={use: 'NAME:LidarTokenizer', gain: 0}", "lidar.gain: must be greater than 0, not 0"),
+        ("inputs.lidar={use: 'NAME:LidarTokenizer', gain: 0}", "lidar.gain: must be more than 0, not 0"),
         ("inputs.lidar=NAME:LidarChopper", "lidar: 'NAME:LidarChopper' is not a subclass of torch.nn.Module with a "
          "class Chopper"),
         ("inputs.lidar=NAME:Narrow", "lidar: Narrow takes (chopper, width); expected: (chopper, width, "

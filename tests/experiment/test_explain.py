@@ -44,7 +44,7 @@ def test_the_reference_contains_every_part():
 def test_a_key_has_its_type_default_and_description():
     (topic,) = topics_of("training.clip")
     assert topic.title == "training, key clip" and "scaled down to this norm" in topic.text
-    assert topic.text.endswith("a number or null; default: 1.0")
+    assert topic.text.endswith("a number of more than 0 or null; default: 1.0")
     places = [topic.title for topic in topics_of("heads")]
     assert "model, key heads" in places and "training.optimizer: muon, key heads" in places
 
