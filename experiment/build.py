@@ -197,7 +197,8 @@ def build_tasks(
         task = tasks[name] = deepcopy(template)
         task.choppers = choppers
         check_texts(name, task)
-        check_through(name, task, tasks)
+        if task.needs.refines:
+            check_through(name, task, tasks)
         folder = assets / f"task-{name}" if assets and task.Learned else None
         if folder and folder.exists():
             load_learned(task, folder)
@@ -214,7 +215,7 @@ def build_tasks(
                 f"tasks.{name}: {folder} is missing. It holds what the task learned from its data; copy complete run "
                 "folders. A run of an earlier version with `bounded` must be trained again"
             )
-        if assets:
+        if assets and task.judges:
             prepare_judges(config, name, task, assets / f"task-{name}", open_run, dataset)
     return tasks
 
@@ -231,7 +232,7 @@ def check_through(name: str, task: Task, preceding_tasks: Mapping[str, Task]) ->
     or that has no fixed number of tokens."""
     refiners = {task.target: (other, task) for other, task in reversed(preceding_tasks.items()) if task.needs.refines}
     refiners.pop(task.target, None)
-    for target in task.refining.through if task.needs.refines else ():
+    for target in task.refining.through:
         if target not in refiners:
             possible = ", ".join(reversed(refiners)) or "nothing"
             raise DataError(

@@ -132,6 +132,13 @@ def data_lines(
     train, val = splits["train"], splits["val"]
     if train.samples is None or val.samples is None:
         return list(corpus_lines(name, train, val))
+    return sample_lines(name, train, val, columns, tasks, balance)
+
+
+def sample_lines(
+    name: str, train: Split, val: Split, columns: Mapping[str, str], tasks: Mapping[str, Task], balance: str | None
+) -> list[str]:
+    """Returns `data_lines` of a data set of samples."""
     lines = [f"data: {name}, {sizes(train, 'train')}; {sizes(val, 'validate')}"]
     rows = inspected(train.samples)
     for input_name, chopper in train.choppers.items():

@@ -54,17 +54,23 @@ def number_of_workers(setting: int | str, split: Split, seed: int, steps: int) -
     """Returns the number of worker processes of this process for a setting `data.workers`. `split` is the training
     split. Raises DataError if workers are not possible, or if there are more workers than samples."""
     stored = stores_results(split)
-    if setting != "auto":
-        if setting and stored:
-            raise DataError(
-                f"data.workers is {setting}, but inputs.{stored} stores the results of a trained run, which worker "
-                "processes cannot share; set data.workers: 0"
-            )
-        if setting > len(split):
-            raise DataError(f"data.workers is {setting}, but {split.name} has only {len(split)} {split.unit}")
-        return setting
+    if setting == "auto":
+        return 0 if stored else useful_workers(split, seed, steps)
+    if setting and stored:
+        raise DataError(
+            f"data.workers is {setting}, but inputs.{stored} stores the results of a trained run, which worker "
+            "processes cannot share; set data.workers: 0"
+        )
+    if setting > len(split):
+        raise DataError(f"data.workers is {setting}, but {split.name} has only {len(split)} {split.unit}")
+    return setting
+
+
+def useful_workers(split: Split, seed: int, steps: int) -> int:
+    """Returns the number of worker processes for `data.workers: auto`. To find out whether reading takes long, one
+    batch is read."""
     most = most_workers(split)
-    if stored or most < 1 or not isinstance(split, SampleSplit) or fits_cache(split, steps):
+    if most < 1 or not isinstance(split, SampleSplit) or fits_cache(split, steps):
         return 0
     started = time.perf_counter()
     split.recording().answered(Request(indices=split.plan(seed, 0), training=True))

@@ -195,23 +195,32 @@ def prepare_run(
     step, steps = max(checkpoint.steps(folder), default=0), config.training.steps
     if steps is not None and step > steps:
         raise RunError(f"{folder} is already at step {step:,}, which is more than training.steps={steps}")
-    if os.path.exists(folder / "config.yaml") and not checkpoint.steps(folder):
-        for name in ("assets", "checkpoints"):  # without a checkpoint training starts again
-            shutil.rmtree(folder / name, ignore_errors=True)
-        for name in ("choices.json", "budget.json", "changes.json"):
-            (folder / name).unlink(missing_ok=True)
-    elif os.path.exists(folder / "config.yaml"):
-        tree = read_config(folder, config.trust).tree
-        differences = list(compare(strict(tree), strict(config.tree)))
-        others = [each for each in compare(tree, config.tree) if each not in differences]
-        if not change(folder, differences, others) and differences:
-            lines = "\n".join(f"  {path}: {old!r} in the run, {new!r} now" for path, old, new in differences)
-            raise RunError(
-                f"{folder} is a run of another configuration; choose another out=, or change a run with --change "
-                f"KEY=VALUE\n{lines}"
-            )
+    if os.path.exists(folder / "config.yaml"):
+        compare_with_run(config, folder, change) if checkpoint.steps(folder) else forget_data(folder)
     checkpoint.sweep(folder)
     write_config(folder, config)
+
+
+def forget_data(folder: Path) -> None:
+    """Delete what a run without a checkpoint has fitted: training starts again."""
+    for name in ("assets", "checkpoints"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("choices.json", "budget.json", "changes.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def compare_with_run(config: Config, folder: Path, change: Callable[[Path, Differences, Differences], bool]) -> None:
+    """Raises RunError with the differences between the configuration of a run and this one that the user has not
+    requested (see `prepare_run`)."""
+    tree = read_config(folder, config.trust).tree
+    differences = list(compare(strict(tree), strict(config.tree)))
+    others = [each for each in compare(tree, config.tree) if each not in differences]
+    if not change(folder, differences, others) and differences:
+        lines = "\n".join(f"  {path}: {old!r} in the run, {new!r} now" for path, old, new in differences)
+        raise RunError(
+            f"{folder} is a run of another configuration; choose another out=, or change a run with --change "
+            f"KEY=VALUE\n{lines}"
+        )
 
 
 def check_links(folder: Path) -> None:

@@ -97,7 +97,8 @@ def train(
         if processes.is_first:
             prepare_run(config, folder, partial(note_change, requested=requested))
             moved_back(folder)
-        config = with_steps(config, processes, shown)
+        if config.training.steps is None:
+            config = with_steps(config, processes, shown)
         steps, stop, best = config.training.steps, config.training.stop, config.checkpoints.best
         summary = processes.broadcast(summary_of(folder, steps, stop, best) if processes.is_first else None)
         if summary is not None:
@@ -387,27 +388,34 @@ def resume(experiment: Experiment) -> State | None:
     """Load the newest undamaged checkpoint and return its state. If there is no such checkpoint, returns None; the
     weights are then copied from the run of `from:`, or, without `from:`, keep their initial values. Raises RunError if
     the data changed since the checkpoint was written, or if no weights of `from:` fit."""
-    processes, config = experiment.processes, experiment.config
     if experiment.choices.note:
         experiment.say(experiment.choices.note)
-    step = newest(experiment)
-    if step is not None:
-        state = load(experiment, step)
-        experiment.say(f"resumed {experiment.folder} at step {step:,}")
-        for change in read_changes(experiment.folder) if processes.is_first else ():
-            for line in change.lines():
-                experiment.say(line)
-        return state
-    if config.from_run:
-        if processes.is_first:
-            experiment.say(take_weights(experiment.model, config))
-        tensors = experiment.model.state_dict() if processes.is_first else {}
-        experiment.model.load_state_dict(
-            processes.broadcast_tensors({name: value.cpu() for name, value in tensors.items()})
-        )
-        if config.training.ema:
-            experiment.trainer.learner.averages = Ema(experiment.model, config.training.ema)
+    if (step := newest(experiment)) is not None:
+        return continued(experiment, step)
+    if experiment.config.from_run:
+        copy_weights(experiment)
     return None
+
+
+def continued(experiment: Experiment, step: int) -> State:
+    """Load the checkpoint of a step, print the changes of the run, and return the state."""
+    state = load(experiment, step)
+    experiment.say(f"resumed {experiment.folder} at step {step:,}")
+    for change in read_changes(experiment.folder) if experiment.processes.is_first else ():
+        for line in change.lines():
+            experiment.say(line)
+    return state
+
+
+def copy_weights(experiment: Experiment) -> None:
+    """Copy the weights of the run of `from:`. Raises RunError if none of them fit."""
+    processes, model, ema = experiment.processes, experiment.model, experiment.config.training.ema
+    if processes.is_first:
+        experiment.say(take_weights(model, experiment.config))
+    tensors = model.state_dict() if processes.is_first else {}
+    model.load_state_dict(processes.broadcast_tensors({name: value.cpu() for name, value in tensors.items()}))
+    if ema:
+        experiment.trainer.learner.averages = Ema(model, ema)
 
 
 def newest(experiment: Experiment) -> int | None:
@@ -714,15 +722,13 @@ StoredSteps = TypeVar("StoredSteps", Budget, EpochSteps)
 
 
 def with_steps(config: Config, processes: Processes, progress: Progress) -> Config:
-    """Returns the configuration with `training.steps`. A configuration with `steps` is returned unchanged. With
+    """Returns a configuration without `training.steps` with the number of steps. With
     `minutes`, the number of steps is computed from the run's `budget.json`. If this file does not exist, some steps of
     a temporary model are timed, and the file is written. With `epochs`, see `with_steps_of_epochs`. Raises
     CheckpointError if the file is damaged."""
     minutes = config.training.minutes
     if config.training.epochs is not None:
         return with_steps_of_epochs(config, config.training.epochs, processes, progress)
-    if minutes is None:
-        return config
     file = Path(config.out) / "budget.json"
     budget = processes.broadcast(read_stored(file, Budget) if processes.is_first else None)
     if budget is None:

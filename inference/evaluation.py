@@ -186,9 +186,10 @@ def measured(
         if generated != 0:
             generating = [name for name in names if tasks[name].needs.refines or is_scored(tasks[name], split)]
             candidates = {name: indices_of(split, processes.gathered(tallies[name].supervised)) for name in generating}
-            in_all_processes(processes, lambda: generate_share(
-                model, tasks, split, processes, rows, inputs, generated, candidates, tallies
-            ))  # fmt: skip
+            if candidates:
+                in_all_processes(processes, lambda: generate_share(
+                    model, tasks, split, processes, rows, inputs, generated, candidates, tallies
+                ))  # fmt: skip
     finally:
         model.train(training)
     split.skipped.bad.check(processes)

@@ -16,7 +16,7 @@ layer 2 on. There are two ways to prove that there is no leak; the second is use
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -51,8 +51,9 @@ class LeakCheck:
         """Raises LeakError if a supervised slot of the batch depends on the carrier of its target. The message names
         the first such slot. `main` and `encoder` are the graphs of the two cores, one graph per layer."""
         for name, graphs in (("main", main), ("encoder", encoder)):
-            if name in batch.sets:
-                check_declared(graphs, batch.sets[name].tokens)
+            declared = {g for g in operands({*graphs}) if is_user_defined(g) and type(g).ahead is not Graph.ahead}
+            if declared and name in batch.sets:
+                check_declared(declared, batch.sets[name].tokens)
         for task, targets in batch.targets.items():
             tokens = batch.set_of(targets).tokens
             for slot, carrier in self._leaks(tokens, targets, encoder if targets.of_encoder else main):
@@ -67,9 +68,13 @@ class LeakCheck:
         slots, carriers = carried(tokens, targets)
         safe = proven(tokens, slots, carriers, graphs)
         self.by_form += int(safe.sum())
-        if bool(safe.all()):
-            return
-        slots, carriers = slots[~safe], carriers[~safe]
+        if not bool(safe.all()):
+            yield from self._searched(tokens, targets, graphs, slots[~safe], carriers[~safe])
+
+    def _searched(
+        self, tokens: Tokens, targets: Targets, graphs: Sequence[Graph], slots: Tensor, carriers: Tensor
+    ) -> Iterator[tuple[int, int]]:
+        """Yields the leaking pairs among these slots and carriers, which no form of the graphs excludes."""
         samples = tokens.sample.flatten()[slots]
         for sample in samples.unique().tolist():
             in_sample = samples == sample
@@ -128,11 +133,10 @@ def user_classes(module: nn.Module, graphs: Iterable[Graph] = ()) -> list[str]:
     return list(dict.fromkeys(type(part).__name__ for part in parts))
 
 
-def check_declared(graphs: Sequence[Graph], tokens: Tokens) -> None:
-    """Raises LeakError if a user-defined graph (or operand of a graph) has an edge in a batch that its method `ahead`
-    excludes: an earlier token reads a later token of an input that is not in the result."""
-    declared = {g for g in operands({*graphs}) if is_user_defined(g) and type(g).ahead is not Graph.ahead}
-    for row in range(tokens.shape[0]) if declared else ():
+def check_declared(declared: Collection[Graph], tokens: Tokens) -> None:
+    """Raises LeakError if a user-defined graph has an edge in a batch that its method `ahead` excludes: an earlier
+    token reads a later token of an input that is not in the result."""
+    for row in range(tokens.shape[0]):
         of_row = tokens.select(slice(row, row + 1))
         for graph, axis in product(declared, range(tokens.position.shape[-1])):
             inputs, order = graph.ahead(axis), of_row.position[0, :, axis].nan_to_num(nan=torch.inf)

@@ -428,6 +428,9 @@ def freeze(model: nn.Module, parts: Sequence[str], train_only: Sequence[str] = (
     Each string in `parts` and `train_only` is one or more components of a parameter's name, separated by dots, such as
     `cores.main.blocks.0`, `attention` or `adapter.down`; or a role of `models/initialization.py`, such as
     `role:embedding`. Raises ValueError if a string selects no parameter, or if no parameter is left to train."""
+    if not parts and not train_only:
+        model.requires_grad_(True)
+        return
     selected = {"freeze": select(model, parts, "freeze"), "train_only": select(model, train_only, "train_only")}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in selected["freeze"] and (not train_only or name in selected["train_only"]))

@@ -21,16 +21,24 @@ from ..models.contract import ContractError, described
 from ..models.seeding import seed_torch
 from .objective import Objective, OutputGradient, autocast
 
+Gradients = list[dict[str, OutputGradient]]
+"""For each micro-batch of this process, the `OutputGradient` of each task with `Needs.whole_batch`, by name."""
+
 
 def output_gradients(
     objective: Objective, processes: Processes, batches: Sequence[Batch], seeds: Sequence[int]
-) -> list[dict[str, OutputGradient]]:
-    """Returns one dictionary for each micro-batch of this process. It maps the name of each task with
-    `Needs.whole_batch` to the task's `OutputGradient`. `seeds` has one seed of dropout per micro-batch. The
-    dictionaries are empty if there is no such task, or if the global batch is a single micro-batch."""
-    names = objective.whole_batch
-    if not names or (len(batches) == 1 and processes.world_size == 1):
-        return [{} for _ in batches]
+) -> Gradients:
+    """Returns the gradients of the tasks with `Needs.whole_batch`. The dictionaries are empty if there is no such task,
+    or if the global batch is a single micro-batch. `seeds` has one seed of dropout per micro-batch."""
+    if objective.whole_batch and (len(batches) > 1 or processes.world_size > 1):
+        return gathered_gradients(objective, processes, batches, seeds)
+    return [{} for _ in batches]
+
+
+def gathered_gradients(
+    objective: Objective, processes: Processes, batches: Sequence[Batch], seeds: Sequence[int]
+) -> Gradients:
+    """Returns the gradients of losses over the outputs of all micro-batches of all processes."""
     outputs: list[Mapping[str, Tensor]] = []
     targets: list[Mapping[str, Targets]] = []
     with torch.no_grad():
@@ -41,7 +49,7 @@ def output_gradients(
             targets.append(batch.targets)
     (micro_batches,) = processes.agree([sum(batch.real for batch in batches)])
     gradients: list[dict[str, OutputGradient]] = [{} for _ in batches]
-    for name in names:
+    for name in objective.whole_batch:
         check_output(name, objective, outputs[0][name])
         leaves = [output[name].detach().requires_grad_() for output in outputs]
         real = [number for number, batch in enumerate(batches) if batch.real]

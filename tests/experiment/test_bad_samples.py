@@ -491,7 +491,8 @@ def test_an_input_whose_column_the_card_has_not(experiment):
         (["data.dataset.use=image_folder"], ConfigError, r"data\.dataset\.columns: .*"),
         (["inputs.image.size=10"], ConfigError, r"inputs\.image: size 10 must be a multiple of patch_size \(4\)"),
         (["inputs.image.size=null"], ValueError, r"learned_grid needs images of one 'size'"),
-        (["training.tokens_per_step=64"], ConfigError, r"needs one of 'tokens_per_step' .*, not tokens_per_step and samples_per_step; set the others to null"),
+        (["training.tokens_per_step=64"], ConfigError,
+         r"needs one of .*, not tokens_per_step and samples_per_step; set the others to null"),
         (["training.input_dropout.imag=0.5"], ConfigError, r"training\.input_dropout"),
         (["training.freeze=[tokens]"], ValueError, r"training\.freeze: the model has no part 'tokens'; possible: "),
         (["tasks.kind.pooling=class_token"], ValueError, r"class_token needs core tokens, .*set "
