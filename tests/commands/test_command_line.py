@@ -273,6 +273,7 @@ checkpoints: {best: val/accuracy}
 """
 
 
+@pytest.mark.system
 def test_a_sweep_of_a_classifier_tells_the_best_first(tmp_path, monkeypatch, capsys):
     """Whether more is better depends on what the task has learned: its classes."""
     monkeypatch.chdir(tmp_path)

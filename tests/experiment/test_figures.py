@@ -135,6 +135,7 @@ def test_averaged_checkpoints_are_the_figures(tmp_path):
     assert loaded.evaluate("val")["val/next/mae"] == pytest.approx(summary["val/next/mae"], rel=1e-5)
 
 
+@pytest.mark.system
 def test_a_table_with_everything_at_once(tmp_path, capsys):
     """Folds by group, balanced classes, workers, clocks that are early and late, two rates, missing cells: every window
     is in one fold, and the figures are those of a run without workers."""

@@ -697,7 +697,7 @@ def test_numbers_that_look_like_classes_are_asked_about():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.samples_per_step=null", "needs 'tokens_per_step' .* or 'samples_per_step'"),
+        ("training.samples_per_step=null", "needs one of 'tokens_per_step' .* and 'samples_per_step'"),
         ("training.tokens_per_step=64", "set the others to null"),
         ("training.input_dropout={video: 0.1}", "training.input_dropout.*no input is named 'video'"),
         ("training.input_dropout=1.5", "must be at least 0 and below 1, not 1.5"),

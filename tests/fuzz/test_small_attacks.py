@@ -57,7 +57,7 @@ def test_a_long_number_of_a_setting_is_refused_with_its_line(name, tmp_path, cap
     (tmp_path / "a.yaml").write_text(f"out: run\ntraining: {{steps: {BOMBS[name]}}}")
     assert main(["train", str(tmp_path / "a.yaml")]) == 2
     told = capsys.readouterr().err
-    assert "a.yaml:2  training.steps: must be a whole number or null" in told and len(told) < 2000
+    assert "a.yaml:2  training.steps: must be a whole number of at least 1 or null" in told and len(told) < 2000
     assert yaml.load("a: " + "9" * DIGITS, PlainLoader) == {"a": int("9" * DIGITS)}
 
 
