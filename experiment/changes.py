@@ -139,6 +139,13 @@ def moved_back(folder: Path) -> tuple[Change, ...]:
     changes, step = read_changes(folder), checkpoint.newest_valid(folder, lambda line: None)
     if not any(change.step > (step or 0) for change in changes):
         return changes
+    kept = moved(folder, changes, step)
+    write_json(folder / FILE, Changes(changes=kept).model_dump(mode="json"))
+    return kept
+
+
+def moved(folder: Path, changes: Sequence[Change], step: int | None) -> tuple[Change, ...]:
+    """Returns the changes up to the checkpoint of a step, and at this checkpoint one with all later settings."""
     kept = [change for change in changes if step is not None and change.step <= step]
     later = [change for change in changes if change not in kept]
     settings: dict[str, Setting] = {}
@@ -147,7 +154,6 @@ def moved_back(folder: Path) -> tuple[Change, ...]:
     if step is not None:
         skipped = sum(count for first, count in checkpoint.read_state(folder, step).skipped if step >= first)
         kept.append(Change(step=step, batch=step + skipped, settings=settings))
-    write_json(folder / FILE, Changes(changes=tuple(kept)).model_dump(mode="json"))
     return tuple(kept)
 
 

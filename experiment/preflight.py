@@ -66,14 +66,19 @@ def check_leaks(model: Model, split: Split, seed: int, processes: Processes) -> 
     is a position of a token in a row), or if a user-defined part of the model reads tokens that the attention graph
     excludes. Later batches are checked when they are planned (`Model.plan`); the parts are probed only here, in the
     process of rank 0. Returns a line for each part that cannot be probed."""
-    indices = split.plan(seed, 0)
-    model.leak_check.check(split.batch(indices), *model.graphs)
+    model.leak_check.check(split.batch(split.plan(seed, 0)), *model.graphs)
     if not user_classes(model, chain(*model.graphs)):
         return []
+    return probed(model, split, seed, processes)
+
+
+def probed(model: Model, split: Split, seed: int, processes: Processes) -> list[str]:
+    """Probes the user-defined parts in the process of rank 0. Every process must call this function; see
+    `check_leaks`."""
     error, lines = None, []
     if processes.is_first:
         try:
-            lines = probe(model, split.batch(indices[:PROBED]))
+            lines = probe(model, split.batch(split.plan(seed, 0)[:PROBED]))
         except LeakError as leak:
             error = leak
     processes.agree([], error)

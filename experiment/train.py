@@ -26,6 +26,7 @@ from ..files.reading import DataError
 from ..files.records import Record, read_record
 from ..files.signals import orderly_end
 from ..files.writing import write_bytes, write_json
+from ..inference.evaluator import Evaluator
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
@@ -564,8 +565,9 @@ def end_training(experiment: Experiment) -> dict[str, Any]:
     figures = {} if trainer.finished else evaluate_at_end(experiment)
     trainer.finished = True
     trainer.save()
-    if experiment.processes.is_first:
-        evaluate_saved(experiment)
+    saved = [evaluator for evaluator in experiment.trainer.evaluation.evaluators if evaluator.when == "saved"]
+    if saved and experiment.processes.is_first:
+        evaluate_saved(experiment, saved)
     for split in experiment.data.splits.values():
         for line in split.skipped.everywhere(experiment.processes).lines():
             experiment.say(line)
@@ -640,20 +642,19 @@ def weights_of_best(experiment: Experiment) -> Iterator[int]:
         model.load_state_dict(own)
 
 
-def evaluate_saved(experiment: Experiment) -> None:
+def evaluate_saved(experiment: Experiment, saved: Sequence[Evaluator]) -> None:
     """Run the evaluators whose `when` is "saved", which need the saved run, and print their results. With
     `evaluation.report`, also store the sums of the samples and write the page of the run."""
-    config, evaluators = experiment.config, experiment.trainer.evaluation.evaluators
-    if saved := [evaluator for evaluator in evaluators if evaluator.when == "saved"]:
-        experiment.trainer.saver.check()
-        run = load_run(experiment.folder, device=experiment.processes.device.type, trust=config.trust.modules,
-                       remote=config.trust.hosts)  # fmt: skip
-        for evaluator in saved:
-            report = result_of(evaluator, run, experiment.say)
-            experiment.trainer.log.show(report.tables, report.lines)
-        if config.evaluation.report:
-            store_sums(run, run.open("val", say=lambda text: None), config.evaluation.generated)
-            write_page_of(run, experiment.say)
+    config = experiment.config
+    experiment.trainer.saver.check()
+    run = load_run(experiment.folder, device=experiment.processes.device.type, trust=config.trust.modules,
+                   remote=config.trust.hosts)  # fmt: skip
+    for evaluator in saved:
+        report = result_of(evaluator, run, experiment.say)
+        experiment.trainer.log.show(report.tables, report.lines)
+    if config.evaluation.report:
+        store_sums(run, run.open("val", say=lambda text: None), config.evaluation.generated)
+        write_page_of(run, experiment.say)
 
 
 def write_page_of(run: Run, say: Callable[[str], None]) -> None:

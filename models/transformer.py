@@ -314,17 +314,8 @@ class Transformer(nn.Module):
             raise ValueError(f"x must have the shape (rows, tokens, {self.width}), not {tuple(x.shape)}")
         if source is None and getattr(self.blocks[0], "cross_attention", None) is not None:
             raise ValueError("the blocks have cross-attention, so source, the vectors of the second set, is needed")
-        if padding_mask is None:
-            return
-        if not is_plain:
-            raise ValueError(
-                "padding_mask cannot be combined with tokens or cache, whose descriptors contain the padding"
-            )
-        if padding_mask.shape != x.shape[:2] or padding_mask.dtype != torch.bool:
-            form = f"{tuple(padding_mask.shape)} {padding_mask.dtype}"
-            raise ValueError(
-                f"padding_mask must have the shape {tuple(x.shape[:2])} and the type torch.bool, not {form}"
-            )
+        if padding_mask is not None:
+            check_padding(padding_mask, x, is_plain)
 
     def name_inputs(self, names: Sequence[str]) -> None:
         """Sets the names of the inputs 1, 2, ... Groups of inputs with separate weights need these names (`OwnLayers`).
@@ -346,3 +337,13 @@ class Transformer(nn.Module):
         """Returns an empty cache for the keys and values of up to `capacity` tokens in each of `rows` rows."""
         sizes = [(rows, block.attention.key_value_heads, capacity, block.attention.channels) for block in self.blocks]
         return Cache([LayerCache(*size, dtype=dtype, device=device) for size in sizes], capacity)
+
+
+def check_padding(padding_mask: Tensor, x: Tensor, is_plain: bool) -> None:
+    """Raises ValueError if the padding mask has a wrong shape or type, or if the call of the transformer is not
+    `is_plain`: its tokens or its cache then contain the padding."""
+    if not is_plain:
+        raise ValueError("padding_mask cannot be combined with tokens or cache, whose descriptors contain the padding")
+    if padding_mask.shape != x.shape[:2] or padding_mask.dtype != torch.bool:
+        form = f"{tuple(padding_mask.shape)} {padding_mask.dtype}"
+        raise ValueError(f"padding_mask must have the shape {tuple(x.shape[:2])} and the type torch.bool, not {form}")

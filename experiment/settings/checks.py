@@ -156,12 +156,15 @@ def augmented_images_have_one_shape(inputs: dict[str, Part]) -> Problems:
 def encoder_fits(inputs: dict[str, Part], model: Part, tasks: dict[str, Part], needs: dict[str, Needs]) -> Problems:
     """A task with cross-attention needs an encoder. If there is an encoder, at least one task generates an input, at
     least one input is not generated (so the encoder can read it), and there are no core tokens."""
-    encoder, generated = model.options["encoder"], generated_by(tasks, needs)
-    crosses = [name for name, task_needs in needs.items() if task_needs.encoder]
-    if encoder is None:
-        for name in crosses:
-            yield ("tasks", name), f"{tasks[name].use} needs 'model.encoder', such as {{depth: 3, context: 256}}"
+    if model.options["encoder"] is not None:
+        yield from inputs_are_encoded(inputs, model, generated_by(tasks, needs))
         return
+    for name in [name for name, task_needs in needs.items() if task_needs.encoder]:
+        yield ("tasks", name), f"{tasks[name].use} needs 'model.encoder', such as {{depth: 3, context: 256}}"
+
+
+def inputs_are_encoded(inputs: dict[str, Part], model: Part, generated: list[str]) -> Problems:
+    """See `encoder_fits`."""
     if not generated:
         message = "needs a task that generates an input in the decoder, such as sequence_to_sequence"
         yield ("model", "encoder"), message
@@ -248,12 +251,15 @@ def time_is_kept(wiring: Wiring, model: Part) -> Problems:
     next_is_predicted = wiring.order == SECONDS and any(needs.supervised_at for needs in wiring.needs.values())
     graph = re.compile(r"\bcausal(\s*\(\s*seconds\s*\))" + "?" * next_is_predicted)
     used = next((match.group() for text in expressions if (match := graph.search(text))), None)
-    if used is None:
-        return
-    exempt = wiring.ahead if next_is_predicted and "seconds" not in used else frozenset()
-    for name, part in wiring.inputs.items():
-        if name in exempt:  # all tokens may read this input completely
-            continue
+    if used is not None:
+        exempt = wiring.ahead if next_is_predicted and "seconds" not in used else ()  # all may read them completely
+        yield from whole_items({name: part for name, part in wiring.inputs.items() if name not in exempt}, used)
+
+
+def whole_items(inputs: Mapping[str, Part], used: str) -> Problems:
+    """Yields a problem for each input whose tokens depend on the complete item. `used` is the graph that must hide the
+    future."""
+    for name, part in inputs.items():
         with suppress(ValueError, TypeError):  # inputs_can_be_built reports an input that cannot be built
             if SECONDS in part.target.Chopper.axes and part.of(part.target.Chopper)().needs_whole:
                 message = (

@@ -293,6 +293,13 @@ def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:
     inputs = tree.get("inputs")
     shares = {name: options["same_as"] for name, options in inputs.items()
               if isinstance(options, dict) and "same_as" in options} if isinstance(inputs, dict) else {}  # fmt: skip
+    if shares:
+        _copy_inputs(inputs, shares, problems)
+    return {name: owner for name, owner in shares.items() if isinstance(name, str) and isinstance(owner, str)}
+
+
+def _copy_inputs(inputs: dict, shares: Mapping[str, Any], problems: list[Problem]) -> None:
+    """Replace the inputs that are written `{same_as: OTHER}`; see `_shared`."""
     for name, owner in shares.items():
         owners = [other for other in inputs if other not in shares]
         if len(inputs[name]) > 1:
@@ -303,7 +310,6 @@ def _shared(tree: dict, problems: list[Problem]) -> dict[str, str]:
             message = f"no input is named {owner!r}{nearest(owner, owners)}"
             problems.append(Problem(("inputs", name, "same_as"), message))
         inputs[name] = copy.deepcopy(inputs[owner]) if owner in owners else "text"
-    return {name: owner for name, owner in shares.items() if isinstance(name, str) and isinstance(owner, str)}
 
 
 STAND_INS = {
@@ -329,7 +335,11 @@ def _section(name: str, tree: Mapping[str, Any], values: dict[str, Any]) -> list
         values.update(check(_section_model(name), mapping))
         return []
     except ValidationError as error:
-        errors = error.errors(include_url=False)
+        return _read_again(name, mapping, values, error.errors(include_url=False))
+
+
+def _read_again(name: str, mapping: Mapping[str, Any], values: dict[str, Any], errors: Sequence[Any]) -> list[Problem]:
+    """Put the valid rest of a section into `values`, and return the problems of the section."""
     if invalid := [problem["loc"] for problem in errors if _is_droppable(problem)]:
         valid = _without(mapping, invalid)
         for section, *key in invalid:

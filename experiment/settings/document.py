@@ -156,11 +156,16 @@ def text_of(path: Path) -> str:
     except DataError as error:
         if not str(error).endswith("does not exist"):
             raise ConfigError(str(path), [Problem((), f"cannot be read: {error}")]) from None
+    raise no_file(path)
+
+
+def no_file(path: Path) -> ConfigError:
+    """Returns the error that a file does not exist, with the most similar name in its folder."""
     folder = path.parent
     names = sorted(file.name for file in folder.glob("*.yaml")) if os.path.isdir(folder) else []
     reason = "there is no YAML file in" if os.path.isdir(folder) else "there is no folder"
     hint = nearest(path.name, names) if names else f"; {reason} {str(folder.resolve())!r}"
-    raise ConfigError(str(path), [Problem((), f"there is no such file{hint}")])
+    return ConfigError(str(path), [Problem((), f"there is no such file{hint}")])
 
 
 def read_yaml(text: str, lines: dict[Where, int | None], problems: list[Problem]) -> Any:

@@ -68,19 +68,25 @@ class Registry:
         not matter, or `package.module:Class`. Raises LookupError with a message of one sentence if there is no such
         class, or if more than one class has this name."""
         if ":" in use:
-            value = imported(use)
-            if not self.fits(value):
-                raise LookupError(f"{use!r} is not a subclass of {self.what}")
-            return use, value
+            return use, self._outside(use)
         for stem in self.stems():
             if flat(stem) == flat(use) and (classes := self.classes(stem)):
                 if len(classes) > 1:
                     options = " or ".join(f"{cls.__module__}:{cls.__name__}" for cls in classes)
                     raise LookupError(f"{use!r} is ambiguous; write {options}")
                 return stem, classes[0]
+        raise self._unknown(use)
+
+    def _outside(self, use: str) -> Any:
+        value = imported(use)
+        if not self.fits(value):
+            raise LookupError(f"{use!r} is not a subclass of {self.what}")
+        return value
+
+    def _unknown(self, use: str) -> LookupError:
         possible = self.names()
         near = nearest(use, possible, list_all=False)
-        raise LookupError(f"nothing is named {use!r}; possible: {', '.join(possible)}, or package.module:Class{near}")
+        return LookupError(f"nothing is named {use!r}; possible: {', '.join(possible)}, or package.module:Class{near}")
 
 
 class Classes(Registry):

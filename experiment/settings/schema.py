@@ -402,16 +402,21 @@ def check(model: type[BaseModel], value: Any, use: str | None = None) -> dict[st
     try:
         return {name.removesuffix("_"): option for name, option in model.model_validate(value)}
     except ValidationError as error:
-        errors = error.errors(include_url=False)
-        keys = [str(field.alias) for field in model.model_fields.values()]
-        unknown = [str(item["loc"][-1]).lower() for item in errors if item["type"] == "extra_forbidden"]
-        misspelled = {match for name in unknown for match in difflib.get_close_matches(name, keys, n=1)}
-        missing = [item["loc"][-1] for item in errors if item["type"] == "missing"]
-        only_missing = missing[0] if len(missing) == len(unknown) == 1 and not misspelled else None
-        implied = {*misspelled, only_missing}
-        reported = [item for item in errors if item["type"] != "missing" or item["loc"][-1] not in implied]
-        explained = [_explained(model, item, only_missing, use) for item in reported]
-        raise ValidationError.from_exception_data(model.__name__, explained) from None
+        raise in_words(model, error, use) from None
+
+
+def in_words(model: type[BaseModel], error: ValidationError, use: str | None) -> ValidationError:
+    """Returns the error with its problems in words. A key that a misspelt key stands for is not reported as missing."""
+    errors = error.errors(include_url=False)
+    keys = [str(field.alias) for field in model.model_fields.values()]
+    unknown = [str(item["loc"][-1]).lower() for item in errors if item["type"] == "extra_forbidden"]
+    misspelled = {match for name in unknown for match in difflib.get_close_matches(name, keys, n=1)}
+    missing = [item["loc"][-1] for item in errors if item["type"] == "missing"]
+    only_missing = missing[0] if len(missing) == len(unknown) == 1 and not misspelled else None
+    implied = {*misspelled, only_missing}
+    reported = [item for item in errors if item["type"] != "missing" or item["loc"][-1] not in implied]
+    explained = [_explained(model, item, only_missing, use) for item in reported]
+    return ValidationError.from_exception_data(model.__name__, explained)
 
 
 COLLECTIONS = {"dict_type": "a mapping", "list_type": "a list", "tuple_type": "a list"}

@@ -139,15 +139,7 @@ class _Parser:
     def _factor(self) -> g.Graph:
         kind, value, position = self._peek()
         if value in ("(", "!"):
-            self._take(value)
-            self.depth += 1
-            if self.depth > DEEPEST:
-                raise self._error(self._peek()[2], f"more than {DEEPEST} nested parentheses and '!'")
-            graph = self._expression() if value == "(" else ~self._factor()
-            self.depth -= 1
-            if value == "(":
-                self._take(")")
-            return graph
+            return self._nested(value)
         if kind == "path":
             return self._user_defined(self._take("path"), position)
         name = self._take("name")
@@ -157,6 +149,17 @@ class _Parser:
         if graph_class is None:
             raise self._unknown("graph", name, [*VALUES, *modules_of(FOLDER)], position)
         return self._build(graph_class, name, position)
+
+    def _nested(self, value: str) -> g.Graph:
+        self._take(value)
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise self._error(self._peek()[2], f"more than {DEEPEST} nested parentheses and '!'")
+        graph = self._expression() if value == "(" else ~self._factor()
+        self.depth -= 1
+        if value == "(":
+            self._take(")")
+        return graph
 
     def _user_defined(self, name: str, position: int) -> g.Graph:
         """Returns a user-defined graph. The mask of the graph is computed for two rows of three tokens, so an error in

@@ -80,18 +80,21 @@ class Sampling:
         if self.top_k is not None and self.top_k < scores.shape[-1]:
             scores = scores.masked_fill(scores < scores.topk(self.top_k).values[:, -1:], -torch.inf)
         if self.top_p is not None and self.top_p < 1:
-            ordered, order = scores.sort(dim=-1, descending=True)
-            probabilities = ordered.softmax(dim=-1)
-            preceding = probabilities.cumsum(dim=-1) - probabilities
-            # the most likely id is never excluded, even for a very small top_p
-            excluded = (preceding >= self.top_p) & (preceding > 0)
-            excluded = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, order, excluded)
-            scores = scores.masked_fill(excluded, -torch.inf)
+            scores = scores.masked_fill(self._outside_nucleus(scores), -torch.inf)
         if self.min_p is not None:
             probabilities = scores.softmax(dim=-1)
             best = probabilities.amax(dim=-1, keepdim=True)
             scores = scores.masked_fill(probabilities < self.min_p * best, -torch.inf)
         return scores
+
+    def _outside_nucleus(self, scores: Tensor) -> Tensor:
+        """Returns a mask of the ids that top_p excludes. The most likely id is never excluded, even for a very small
+        top_p."""
+        ordered, order = scores.sort(dim=-1, descending=True)
+        probabilities = ordered.softmax(dim=-1)
+        preceding = probabilities.cumsum(dim=-1) - probabilities
+        excluded = (preceding >= self.top_p) & (preceding > 0)
+        return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, order, excluded)
 
 
 SEEDS = -(2**63), 2**64 - 1

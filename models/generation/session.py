@@ -156,13 +156,8 @@ class Session:
     def _make_room(self) -> None:
         """Drops the columns that no later token reads. If there are too few of these columns, cuts the text. Raises
         ValueError if the text cannot be cut (`slides` is False)."""
-        if self.drops:
-            tokens = self._complete().tokens if self.cache is None else self.cache.tokens
-            kept = lasting(self.core.graphs, tokens).any(dim=0).nonzero()[:, 0]
-            if len(kept) < self.model.context:
-                if self.cache is not None:
-                    self.cache.keep(kept)
-                return
+        if self.drops and self._dropped():
+            return
         if not self.slides:
             raise ValueError(f"the context is full: later tokens may read all of its {self.model.context} tokens")
         half, numbers = max(self.model.context // 2, 1), None
@@ -173,6 +168,15 @@ class Session:
             rows = [row[-int(number) :] for row, number in zip(self.ids.tolist(), (self.ids >= 0).sum(1))]
             ids = padded([cut(row, most, self.period) for row in rows])
         self._begin(text_set(self.model, self.input, ids, numbers))
+
+    def _dropped(self) -> bool:
+        """Drops the columns that no later token reads from the cache. Returns whether there is then room."""
+        tokens = self._complete().tokens if self.cache is None else self.cache.tokens
+        kept = lasting(self.core.graphs, tokens).any(dim=0).nonzero()[:, 0]
+        has_room = len(kept) < self.model.context
+        if has_room and self.cache is not None:
+            self.cache.keep(kept)
+        return has_room
 
     def _forward(self) -> Tensor:
         """Returns the scores after the last column. Runs the core's forward pass over all columns that are not

@@ -96,12 +96,7 @@ def _encoding_of(folder: Path, parts: EncodingRecord, trust: Trust) -> Encoding:
     """Returns the encoding of a record and the other files in its folder."""
     frame = {name: value for name, value in parts.frame.model_dump().items() if value is not None}
     if parts.name == "bpe":
-        if parts.pattern not in (PATTERN, GPT2_PATTERN):
-            raise ValueError("its pattern is not one of chopmix's: other regular expressions may never finish")
-        pairs = [line.split(" ") for line in read_text(folder / "ranks.tiktoken", VOCABULARY).splitlines()]
-        if bad := [number for number, pair in enumerate(pairs, start=1) if len(pair) != 2 or not pair[1].isdecimal()]:
-            raise ValueError(f"ranks.tiktoken, line {bad[0]} is not a piece and its rank")
-        encoding: Encoding = BpeEncoding({base64.b64decode(piece): int(rank) for piece, rank in pairs}, parts.pattern)
+        encoding: Encoding = bpe_of(folder / "ranks.tiktoken", parts.pattern)
     elif parts.name == "characters":
         encoding = CharacterEncoding(parts.symbols)
     elif parts.name == "numbers":
@@ -112,3 +107,13 @@ def _encoding_of(folder: Path, parts: EncodingRecord, trust: Trust) -> Encoding:
         encoding = make_encoding(parts.name, None, lambda: (), trust)
         encoding.frame = frame
     return Extended(encoding, parts.own) if parts.own else encoding
+
+
+def bpe_of(file: Path, pattern: str | None) -> BpeEncoding:
+    """Returns the encoding with the ranks of a file. Raises ValueError if the pattern is unknown or a line is wrong."""
+    if pattern not in (PATTERN, GPT2_PATTERN):
+        raise ValueError("its pattern is not one of chopmix's: other regular expressions may never finish")
+    pairs = [line.split(" ") for line in read_text(file, VOCABULARY).splitlines()]
+    if bad := [number for number, pair in enumerate(pairs, start=1) if len(pair) != 2 or not pair[1].isdecimal()]:
+        raise ValueError(f"{file.name}, line {bad[0]} is not a piece and its rank")
+    return BpeEncoding({base64.b64decode(piece): int(rank) for piece, rank in pairs}, pattern)
