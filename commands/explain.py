@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
         if topic.rows:
             table, first = Table.grid(padding=(0, 2, 0, 0)), {}
             for name, facts, text in topic.rows:
-                known = first.setdefault(text, name)
+                known = first.setdefault(text, name) if text else name
                 shown = text if known == name else f"see {known}"
                 table.add_row(Text(name), Text("\n".join(filter(None, [shown, facts]))))
             console.print(Padding(table, (0, 0, 0, 2)))

@@ -53,14 +53,14 @@ def dry_run(config: Config, full: bool = False) -> None:
 
 
 def fact_text(value: Any) -> str:
-    """Returns a fact about a data set as text. Numbers of all splits: `208 (train), 24 (val)`, or `208` if they are
-    equal, because the split is divided later."""
+    """Returns a fact about a data set as text. Several numbers have their names: `208 (train), 24 (val)`. Equal numbers
+    of all splits are written once, because the data are divided later: `208`."""
     if not isinstance(value, Mapping):
         return f"{value:,}" if isinstance(value, int) else str(value)
     if not value:
         return "none"
     texts = [fact_text(each) for each in value.values()]
-    if len({*texts}) == 1:
+    if len({*texts}) == 1 and value.keys() <= {"train", "val", "test"}:
         return texts[0]
     return ", ".join(f"{text} ({split})" for split, text in zip(value, texts, strict=True))
 

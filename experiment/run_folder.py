@@ -196,7 +196,10 @@ def prepare_run(
     if steps is not None and step > steps:
         raise RunError(f"{folder} is already at step {step:,}, which is more than training.steps={steps}")
     if os.path.exists(folder / "config.yaml"):
-        compare_with_run(config, folder, change) if checkpoint.steps(folder) else forget_data(folder)
+        if checkpoint.steps(folder):
+            compare_with_run(config, folder, change)
+        else:
+            forget_data(folder)
     checkpoint.sweep(folder)
     write_config(folder, config)
 

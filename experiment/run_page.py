@@ -42,7 +42,8 @@ SAMPLES = 12
 """The number of samples on a page."""
 ROWS = 30
 """The largest number of rows of a table of the report on a page."""
-FRACTION = re.compile(r"-?\d+\.\d+(e[+-]\d+)?")
+FRACTION = re.compile(r"-?\d+\.\d{6,}(e[+-]\d+)?")
+"""A computed number in a CSV file. Shorter ones are not changed: they may be names of classes, such as `1.10`."""
 SEED = 0
 """The seed of generated samples."""
 
@@ -162,7 +163,7 @@ def report_section(run: Run) -> list[str]:
 
 
 def csv_table(file: Path) -> str:
-    """Returns the first rows of a CSV file, folded, with four digits of each fraction."""
+    """Returns the first rows of a CSV file, folded, with four digits of each computed number."""
     rows = [*csv.reader(io.StringIO(read_text(file)))]
     if len(rows) < 2 or len(rows[0]) > 12:
         return ""

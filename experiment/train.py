@@ -35,14 +35,14 @@ from ..training.accounting import Costs
 from ..training.checkpoints import CheckpointError, NotFiniteError, Saver, State
 from ..training.early_stop import still_stops
 from ..training.ema import Ema
-from ..training.evaluation import Evaluations, result_of
+from ..training.evaluation import Evaluations, evaluation_interval, result_of
 from ..training.log import Log, MetricsFile
 from ..training.logger import Loggers
 from ..training.loggers.tensorboard import TensorBoard
 from ..training.loop import Every, Learner, Trainer
 from ..training.objective import Objective, Replica
 from ..training.optimizers import freeze
-from ..training.progress import Progress, RemainingTime, evaluation_interval
+from ..training.progress import Progress, RemainingTime
 from ..training.schedules import checked
 from ..training.stop import StopRequest
 from .build import Resolved, build_evaluators, build_model, build_optimizer, choppers_and_tasks, open_split, resolve

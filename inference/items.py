@@ -1,4 +1,4 @@
-"""Generated items of samples and of a corpus, and the shares of their metrics."""
+"""Generates items for samples and for a corpus. For metrics of generated items, each process generates its share."""
 
 from __future__ import annotations
 

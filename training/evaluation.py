@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -66,3 +67,12 @@ class Evaluations:
         """Returns whether larger values of this metric are better. `metric` is a metric of the validation split, such
         as `val/loss`. Raises ValueError if no metric has this name."""
         return larger_is_better(metric, directions(self.objective.tasks, "val", self.evaluators))
+
+
+def evaluation_interval(steps: int) -> int:
+    """Returns the number of steps between two evaluations of a run of `steps` steps: 250, but in a run of less than
+    2,000 steps a sixth to a tenth of the steps, at least 10. Of these numbers it is the one that leaves the most steps
+    between the last two evaluations."""
+    if steps >= 2000:
+        return 250
+    return max((max(10, math.ceil(steps / count)) for count in range(6, 11)), key=lambda every: (steps - 1) % every)

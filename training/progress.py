@@ -114,15 +114,6 @@ LINES = 10
 """About the number of lines of the log over which the time of a step is averaged."""
 
 
-def evaluation_interval(steps: int) -> int:
-    """Returns the number of steps between two evaluations of a run of `steps` steps: 250, but in a run of less than
-    2,000 steps a sixth to a tenth of the steps, at least 10. Of these numbers it is the one that leaves the most steps
-    between the last two evaluations."""
-    if steps >= 2000:
-        return 250
-    return max((max(10, math.ceil(steps / count)) for count in range(6, 11)), key=lambda every: (steps - 1) % every)
-
-
 class RemainingTime:
     """Estimates the seconds until the end of a run of `steps` steps, which evaluates the model every `every` steps.
 

@@ -1,4 +1,4 @@
-"""Atomic writing: a file is replaced completely or not at all."""
+"""Writing files: a file is replaced completely or not at all. Locks on open files."""
 
 from __future__ import annotations
 

@@ -73,18 +73,18 @@ class Plain:
         try:
             return validate(value)
         except ValidationError as error:
-            crossed = error.errors()[0].get("ctx", {})
-            expected = self.bounds(crossed) if crossed.keys() & BOUNDS.keys() else self.expected()
+            violated = error.errors()[0].get("ctx", {})
+            expected = self.bounds(violated) if violated.keys() & BOUNDS.keys() else self.expected()
             hint = nearest(value, _words(self.annotation), list_all=False) if isinstance(value, str) else ""
             raise problem(f"must be {expected}, not {shown(value)}{hint}") from None
 
-    def bounds(self, crossed: Mapping[str, float]) -> str:
-        """Returns the bounds of a number in words. `crossed` is the bound that a value crosses, by its name in
+    def bounds(self, violated: Mapping[str, float]) -> str:
+        """Returns the bounds of a number in words. `violated` is the bound that the value violates, by its name in
         pydantic: `{"ge": 1}`."""
         (constrained, *others) = [each for each in members(self.annotation) if each is not types.NoneType]
         if others or get_origin(constrained) is not Annotated:
             return self.expected()
-        far = [f"{BOUNDS[name]} {bound:,}" for name, bound in crossed.items() if bound >= FAR]
+        far = [f"{BOUNDS[name]} {bound:,}" for name, bound in violated.items() if bound >= FAR]
         return far[0] if far else " and ".join(_bounds(constrained))
 
     def expected(self) -> str:

@@ -31,7 +31,7 @@ Count = Annotated[int, Field(ge=1, le=2**40)]
 """A number of steps, tokens, samples or checkpoints."""
 Rows = Annotated[int, Field(ge=1, le=2**20)]
 """A number of rows or samples in a step."""
-Number = Annotated[int, Field(ge=0, le=2**40)]
+CountOrZero = Annotated[int, Field(ge=0, le=2**40)]
 """A number of items that may be 0."""
 Positive = Annotated[float, Field(gt=0)]
 
@@ -154,14 +154,14 @@ class Evaluation:
     of the steps, at least 10. The model is always evaluated at the last step."""
     rows: Count = 64
     """The number of rows (or samples) in one forward pass."""
-    generated: Number = 256
+    generated: CountOrZero = 256
     """The number of samples for which an evaluation generates items, to compute the metrics of generated items. The
     samples are spread evenly over the samples that have an item of the task. `chopmix evaluate` generates items for all
     samples."""
     report: bool = True
     """Whether a report on the validation split is written after training, to `RUN/report`: tables of classes, errors
     and calibration, pictures, and the worst answers."""
-    sample_tokens: Number = 120
+    sample_tokens: CountOrZero = 120
     """The number of tokens of the sample text that each evaluation generates; 0: no sample text."""
     prompt: str = ""
     """For a text corpus, the beginning of the sample text; empty: the text begins with the start token."""

@@ -149,3 +149,10 @@ def test_a_text_that_describes_several_keys_is_printed_once(capsys):
 def test_help_of_the_package_lists_the_public_names():
     assert {"load", "train", "Run", "Transformer"} <= {*chopmix.__all__} <= {*dir(chopmix)}
     assert (ROOT / "docs" / "python.md").is_file() and "docs/python.md" in chopmix.__doc__
+
+
+def test_keys_without_a_text_refer_to_no_other_key(monkeypatch, capsys):
+    rows = [("first", "a number", ""), ("second", "a text", "")]
+    monkeypatch.setattr(explain, "topics_of", lambda word, commands: [explain.Topic("title", "", rows)])
+    assert main(["explain", "word"]) == 0
+    assert "see" not in capsys.readouterr().out

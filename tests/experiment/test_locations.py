@@ -108,16 +108,19 @@ def test_a_missing_file_is_named_in_the_folder_of_the_yaml(places, capsys):
         {"use": 3},
         {"use": "text", "train": 3},
         {"use": "text"},
-        {"use": "text", "train": "**/" * 9 + "x"},
         ["text"],
         {"use": "no.module:Class"},
     ],
 )
 def test_a_wrong_data_set_is_reported_by_the_checks(places, dataset):
-    try:
+    with pytest.raises(ConfigError, match="data"):
         read(places, dataset)
-    except ConfigError as error:
-        assert "data" in str(error)
+
+
+def test_a_pattern_that_takes_too_long_is_reported_when_the_data_are_read(places, capsys):
+    read(places, {"use": "text", "train": "**/" + "a/**/" * 9 + "x"})
+    assert main(["train", "../a/x.yaml", "out=run"]) == 2
+    assert "contains ** more than" in capsys.readouterr().err
 
 
 def test_a_class_of_the_user_names_its_paths(places, monkeypatch):

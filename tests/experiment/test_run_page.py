@@ -16,7 +16,7 @@ from chopmix.experiment.compare import main_curves, mean_curve
 from chopmix.experiment.figures import Figures
 from chopmix.experiment.groups import Group, Member
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_page import results, write_run_page
+from chopmix.experiment.run_page import csv_table, results, write_run_page
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.reference import described
 from chopmix.inference.document import Line, chart
@@ -162,3 +162,9 @@ def test_the_metrics_of_both_checkpoints_are_shown():
     members = {"run": replace(members["run"], figures=replace(figures, step=3))}
     html = results(replace(run, step=3, which="last"), Group("a", {"run": curves}, members, "val/loss"))[1]
     assert "last checkpoint, step 3" in html and "last step" not in html
+
+
+def test_names_of_classes_are_not_changed_in_tables(tmp_path):
+    (tmp_path / "a.csv").write_text("class,samples,recall\n1.10,3,0.9032258064516129\n1.1,4,1.0\n")
+    table = csv_table(tmp_path / "a.csv")
+    assert ">1.10<" in table and ">1.1<" in table and ">0.9032<" in table

@@ -214,6 +214,7 @@ def test_a_dry_run_prints_the_number_of_runs(tiny, capsys):
 
 @pytest.mark.parametrize("value, text", [
     (5417395, "5,417,395"), ("3.11", "3.11"), ({"train": 208, "val": 208}, "208"), ({}, "none"),
+    ({"mean": 500.0, "best": 500.0}, "500.0 (mean), 500.0 (best)"),
     ({"train": 5000, "val": 24}, "5,000 (train), 24 (val)"),
 ])  # fmt: skip
 def test_facts_about_a_data_set(value, text):

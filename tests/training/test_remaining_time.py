@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 from chopmix.commands.cli import main
+from chopmix.training.evaluation import evaluation_interval
 from chopmix.training.log import read_metrics
-from chopmix.training.progress import RemainingTime, evaluation_interval
+from chopmix.training.progress import RemainingTime
 from hypothesis import given
 from hypothesis import strategies as st
 
