@@ -195,7 +195,7 @@ def test_what_cannot_be_pickled_is_named():
     split = split_of(8)
     split.reader.samples = Local(split.samples.keys, split.samples.rows)
     with pytest.raises(
-        DataError, match=r"data.workers: data.dataset \(test_feed.Local\) cannot be sent .* data.workers: 0"
+        DataError, match=r"data.workers: data.dataset \(\S*test_feed.Local\) cannot be sent .* data.workers: 0"
     ):
         Workers({"train": split}, 1).start()
 
