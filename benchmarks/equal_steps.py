@@ -27,7 +27,8 @@ import transformers
 from chopmix.data.processes import Processes
 from chopmix.experiment.settings.config import Config, config_from_tree, load_config
 from chopmix.experiment.train import assemble
-from chopmix.inference.evaluation import evaluate_split
+from chopmix.inference.evaluation import measured
+from chopmix.inference.trained import TrainedModel
 from chopmix.models.batch import Batch, SetPlan
 from chopmix.models.model import Model, at
 from chopmix.tasks.masked_modeling import MaskedModeling
@@ -206,9 +207,8 @@ def trained(config: Config, make: Callable[[Model, Config], nn.Module] | None) -
                 print(f"step {step + 1:,}  loss {float(loss):.4f}", flush=True)
     seconds = time.perf_counter() - start
     with autocast(experiment.processes.device, experiment.choices.precision):
-        figures = evaluate_split(
-            experiment.model, experiment.data.tasks, experiment.data.splits["val"], rows=config.evaluation.rows
-        )
+        trained = TrainedModel(model=experiment.model, tasks=experiment.data.tasks)
+        figures = measured(trained, experiment.data.splits["val"], rows=config.evaluation.rows).metrics
     count = sum(parameter.numel() for parameter in experiment.model.parameters())
     return {**figures, "parameters": count, "seconds": seconds}
 

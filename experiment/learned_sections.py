@@ -78,7 +78,7 @@ def contributions(shown: Shown) -> str:
     split = shown.split.only(shown.index.number)
     try:
         with shown.run.arithmetic():
-            attributions = measure_attribution(shown.model, shown.tasks, split, generated=0)
+            attributions = measure_attribution(shown.trained, split, generated=0)
     except ValueError:  # no true value, or no input that can be dropped
         return ""
     colours = {name: COLOURS[colour_of(number)] for number, name in enumerate(shown.model.inputs, start=1)}
@@ -255,7 +255,7 @@ def other_input(shown: Shown, name: str, task: str, choice: Choice) -> tuple[int
             continue
         batch = batch_of(split, shown.index, shown.tasks, task, replaced={name: item})
         try:
-            outputs = trace.replaced(traced(shown.model, shown.tasks, batch), name)
+            outputs = trace.replaced(traced(shown.trained, batch), name)
         except DataError:
             if choice.other is not None:
                 raise

@@ -28,7 +28,7 @@ def next_commands(config: Config) -> list[str]:
     dataset = config.dataset()
     split = " --split test" if "test" in dataset.splits else ""
     report = " --report" if config.on_samples else ""
-    generating = [task for task in config.wiring.tasks.values() if task.needs.generates or task.needs.refines]
+    generating = [task for task in config.wiring.tasks.values() if task.needs.makes_items]
     if command := dataset.command(run, {*config.wiring.columns.values()}):
         use = command
     elif not config.on_samples:

@@ -11,7 +11,7 @@ import numpy as np
 from ..data.processes import Processes
 from ..data.samples import Samples
 from ..data.split import Split
-from ..inference.evaluation import directions, generates
+from ..inference.evaluation import directions
 from ..inference.evaluator import Evaluator
 from ..models.excerpt import PROBED
 from ..models.leaks import LeakError, unused_inputs, user_classes
@@ -32,7 +32,7 @@ def check_best(
     possible = list(directions(tasks, "val", evaluators))
     for name, task in tasks.items() if not generated or corpus else ():
         prefix = f"val/{name}/" if len(tasks) > 1 else "val/"
-        for metric_name, metric in task.metrics.items() if generates(task) else ():
+        for metric_name, metric in task.metrics.items() if task.needs.makes_items else ():
             if (not generated and metric.measured_on != "samples") or (corpus and metric.of_texts):
                 possible.remove(prefix + metric_name)
     if best not in possible:

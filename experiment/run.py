@@ -36,10 +36,11 @@ from ..files.trust import NOTHING, Trust
 from ..files.writing import delete, not_written, open_for_append, write_text
 from ..inference.answers import calibrated as with_calibration
 from ..inference.evaluation import Measured, measured
-from ..inference.evaluator import TrainedModel
+from ..inference.evaluator import TrainedRun
 from ..inference.evaluators.attribution import Attribution, measure_attribution
 from ..inference.generate import (
     Generating,
+    Generation,
     before,
     by_item,
     generating_tasks,
@@ -53,6 +54,7 @@ from ..inference.pages import draws, generated_rows, page
 from ..inference.predict import inputs_of_task, planned, pooled_vectors, predict, read_by
 from ..inference.report import read_calibration
 from ..inference.tracing import Trace, batch_of, traced
+from ..inference.trained import TrainedModel
 from ..models.model import Model
 from ..tasks.base import Task, Wiring, prediction_copy
 from ..tasks.measuring.calibration import LEAST
@@ -80,7 +82,7 @@ from .settings.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(TrainedModel):
+class Run(TrainedRun):
     """A trained model with everything that is needed to generate, predict and evaluate. Immutable."""
 
     folder: Path
@@ -225,7 +227,7 @@ class Run(TrainedModel):
         None: of the first task whose generated input is not in `excluded`, or, if all are, of the first task that
         generates anything. Raises RunError if no task generates `target`, or if no task generates anything."""
         tasks = self.tasks.items()
-        generated = [(name, task.target) for name, task in tasks if task.needs.generates or task.needs.refines]
+        generated = [(name, task.target) for name, task in tasks if task.needs.makes_items]
         if target is not None and target not in [input for _, input in generated]:
             possible = ", ".join(input for _, input in generated) or "nothing"
             raise RunError(f"{self.folder} does not generate {target!r}; possible: {possible}")
@@ -335,7 +337,7 @@ class Run(TrainedModel):
         split = replace(split, tasks={name: prediction_copy(task) for name, task in self.tasks.items()})
         ahead = read_ahead(split, self.config.data.workers) if len(split) > ROWS else nullcontext()
         with ahead, self.arithmetic():
-            predictions = predict(self.model, self.tasks, split, options)
+            predictions = predict(self, split, options)
         predictions = [with_calibration(self, answer, calibration) for answer in predictions]
         for line in split.skipped.shortened():
             say(line)
@@ -627,7 +629,7 @@ def report_missing(
     for name in tasks:
         task = run.tasks[name]
         inputs = read_by(run.tasks, run.choppers, name)
-        verb = "generated" if task.needs.generates or task.needs.refines else "predicted"
+        verb = "generated" if task.needs.makes_items else "predicted"
         lacking = Counter(", ".join(input for input in inputs if input not in sample) for sample in samples)
         for names, count in lacking.items():
             share = f"{count:,} of {len(samples):,} samples: " if count < len(samples) else ""
@@ -738,7 +740,8 @@ def answers(
     samples: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Returns one mapping per sample: the prediction of every task, by task name."""
-    return predict(model, tasks, split_of(config, choppers, tasks, samples), rows=ROWS) if samples else []
+    trained = TrainedModel(model=model, tasks=tasks)
+    return predict(trained, split_of(config, choppers, tasks, samples), rows=ROWS) if samples else []
 
 
 def vectors(
@@ -746,7 +749,8 @@ def vectors(
     samples: Sequence[Mapping[str, Any]],
 ) -> Float[Tensor, "n d"] | None:  # fmt: skip
     """Returns one vector per sample: the vector that the head of the task `name` reads. See `pooled_vectors`."""
-    return pooled_vectors(model, name, tasks[name], split_of(config, choppers, tasks, samples), ROWS)
+    trained = TrainedModel(model=model, tasks=tasks)
+    return pooled_vectors(trained, name, split_of(config, choppers, tasks, samples), ROWS)
 
 
 def split_of(
@@ -775,7 +779,7 @@ def generated(
         return []
     how = seeded_by_item(how, samples) if len(samples) else how.for_items(prompts)
     if not len(samples) and continues(run, task):
-        return joined(stream_prompts(run.model, name, task, prompts, how, say), len(prompts))
+        return joined(stream_prompts(run, name, prompts, how, say), len(prompts))
     return generated_items(run, name, prompts, samples, how)
 
 
@@ -791,8 +795,8 @@ def streamed(
         split = memory_split(run, samples)
         indices = sorted(split.all(), key=lambda index: index.number)
         how = seeded_by_item(how, samples)
-        return stream_texts(run.model, name, task, split, indices, replace(how, prompt=one_of(prompts)))
-    return stream_prompts(run.model, name, task, prompts, how, say)
+        return stream_texts(Generation.of(run, split, indices, replace(how, prompt=one_of(prompts))), name)
+    return stream_prompts(run, name, prompts, how, say)
 
 
 def generating_task(run: Run, samples: Samples, target: str | None, say: Say) -> tuple[str, Task]:
@@ -836,11 +840,11 @@ def generated_items(run: Run, name: str, prompts: Prompts, samples: Samples, how
     elif prompt:
         how = replace(how, prompt=prompt)
     if task.needs.refines and not run.config.on_samples:
-        id_lists = generate_unprompted(run.model, name, task, count, how)
+        id_lists = generate_unprompted(run, name, count, how)
     else:
         split = memory_split(run, samples if len(samples) else as_samples([{}] * count))
         indices = sorted(split.all(), key=lambda index: index.number)
-        by_number = generate_items(run.model, run.tasks, name, split, indices, how)
+        by_number = generate_items(run, name, split, indices, how)
         if split.skipped.bad:
             raise RunError(next(iter(split.skipped.bad.values())))
         id_lists = [by_number[index.number] for index in indices]
@@ -879,7 +883,7 @@ def evaluated(
     if unknown := [name for name in inputs or () if name not in run.choppers]:
         raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
     with run.arithmetic(), read_ahead(data, run.config.data.workers):
-        result = measured(run.model, run.tasks, data, rows=rows, inputs=inputs, by_sample=by_sample)
+        result = measured(run, data, rows=rows, inputs=inputs, detail="samples" if by_sample else "split")
     result.check()
     expected = [
         name for name in run.choppers if any(name in read_by(run.tasks, run.choppers, task) for task in run.tasks)
@@ -897,7 +901,7 @@ def write_sheet(run: Run, data: Split, file: Path) -> bool:
     if not any(map(draws, run.tasks.values())) or data.samples is None:
         return False
     with run.arithmetic():
-        rows = generated_rows(run.model, run.tasks, data, seed=0, most=run.config.evaluation.sample_tokens or 1)
+        rows = generated_rows(run, data, seed=0, most=run.config.evaluation.sample_tokens or 1)
     write_text(file, page(f"{run.name}, {data.name}", rows), within=file.parent)
     board = run.folder / "tensorboard"
     if os.access(board, os.W_OK) and not board.is_symlink() and not (board / data.name).is_symlink():
@@ -930,11 +934,11 @@ def traced_index(
     run: Run, split: Split, index: SampleIndex, tasks: Mapping[str, Task], task: str | None = None
 ) -> Trace:
     """Returns the trace of one sample of a split, or of one window of a corpus. Raises DataError if it is bad."""
-    batch = batch_of(split, index, tasks, task)
+    batch, traced_run = batch_of(split, index, tasks, task), replace(run, tasks=tasks)
     if run.precision == "float32":
-        return traced(run.model, tasks, batch)
+        return traced(traced_run, batch)
     with torch.inference_mode(), run.arithmetic():
-        return traced(run.model, tasks, batch, precise=run.model(planned(run.model, batch)))
+        return traced(traced_run, batch, precise=run.model(planned(run.model, batch)))
 
 
 def attributed(run: Run, split: str | Samples, dataset: Dataset | None) -> dict[str, Attribution]:
@@ -943,4 +947,4 @@ def attributed(run: Run, split: str | Samples, dataset: Dataset | None) -> dict[
     if data.samples is None:
         raise RunError(f"{run.folder} reads a text corpus: it has no inputs to compare")
     with run.arithmetic():
-        return measure_attribution(run.model, run.tasks, data)
+        return measure_attribution(run, data)

@@ -14,21 +14,18 @@ from ..data.samples import Samples
 from ..data.split import SampleSplit
 from ..files.printing import say_aside
 from ..inference.evaluation import measured
-from ..inference.evaluator import TrainedModel
+from ..inference.evaluator import TrainedRun
 from .build import window_of
 from .run_folder import RunError
 from .settings.config import Config
 
 
 def losses_of(
-    trained: TrainedModel, split: SampleSplit | TextsSplit, inputs: Collection[str] | None, per_token: bool
+    trained: TrainedRun, split: SampleSplit | TextsSplit, inputs: Collection[str] | None, per_token: bool
 ) -> dict[str, Float[Tensor, "n"]] | dict[str, list[Tensor]]:
     """Returns the loss of each sample, or of each text, of a split by task; see `Run.losses`."""
     with trained.arithmetic():
-        result = measured(
-            trained.model, trained.tasks, split, rows=trained.rows, inputs=inputs, generated=0, by_sample=True,
-            by_target=per_token,
-        )  # fmt: skip
+        result = measured(trained, split, inputs=inputs, generated=0, detail="targets" if per_token else "samples")
     for line in split.skipped.lines():
         say_aside(line)
     number_of = split.text_of if isinstance(split, TextsSplit) else int
@@ -51,7 +48,7 @@ def losses_of(
     return found
 
 
-def reads_texts(trained: TrainedModel, data: Any, on_samples: bool) -> bool:
+def reads_texts(trained: TrainedRun, data: Any, on_samples: bool) -> bool:
     """Returns whether `data` are texts for a run that reads a text corpus (not `on_samples`), or that was imported
     without data and has only one text as input."""
     names = [name for name in trained.choppers if name not in trained.wiring.made]
@@ -59,7 +56,7 @@ def reads_texts(trained: TrainedModel, data: Any, on_samples: bool) -> bool:
     return is_text and not isinstance(data, Samples) and not (trained.has_dataset and on_samples)
 
 
-def as_mappings(trained: TrainedModel, data: Any) -> Any:
+def as_mappings(trained: TrainedRun, data: Any) -> Any:
     """Returns samples; a text becomes a sample with the only input. Raises RunError if the run has several inputs."""
     if isinstance(data, str) or (isinstance(data, Sequence) and any(isinstance(row, str) for row in data)):
         if len(trained.choppers) > 1:
@@ -70,7 +67,7 @@ def as_mappings(trained: TrainedModel, data: Any) -> Any:
     return data
 
 
-def texts_split(trained: TrainedModel, config: Config, data: Any) -> TextsSplit:
+def texts_split(trained: TrainedRun, config: Config, data: Any) -> TextsSplit:
     """Returns a text, texts, or samples with the only input, as the windows of a text corpus. If a task generates the
     text, each text has the ids of a prompt, so the id of its start is included if prompts have one. Raises RunError for
     values that are not texts."""

@@ -9,6 +9,7 @@ import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +187,8 @@ def sample_section(run: Run) -> list[str]:
     parts = []
     if any(map(draws, run.tasks.values())):
         with run.arithmetic():
-            rows = generated_rows(run.model, run.tasks, split, seed=SEED, most=run.config.evaluation.sample_tokens or 1,
-                                  count=SAMPLES)  # fmt: skip
+            most = run.config.evaluation.sample_tokens or 1
+            rows = generated_rows(run, split, seed=SEED, most=most, count=SAMPLES)
         cells = [[cell_html(cell, "pixels") for cell in row] for row in rows]
         parts.append(f"<p class=soft>Generated with seed {SEED}.</p>")
         parts.append(table([], cells))
@@ -202,7 +203,7 @@ def predicted(run: Run, split: SampleSplit, tasks: Mapping[str, Any]) -> Iterato
     indices = spread(split.all(), SAMPLES)
     samples = split.samples
     with run.arithmetic():
-        answers = next(stream_predictions(run.model, tasks, split, [indices]))
+        answers = next(stream_predictions(replace(run, tasks=tasks), split, [indices]))
     for index in indices:
         try:
             cells = input_cells(run, split, index.number)
@@ -238,7 +239,7 @@ def written(run: Run) -> str:
         return ""
     how = Generating.of({"max_tokens": 200, "temperature": 0.8, "top_k": 200, "seed": SEED})
     with run.arithmetic():
-        return joined(stream_prompts(run.model, name, run.tasks[name], [None], how, lambda line: None), 1)[0]
+        return joined(stream_prompts(run, name, [None], how, lambda line: None), 1)[0]
 
 
 def attention_section(run: Run) -> list[str]:

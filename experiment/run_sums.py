@@ -77,5 +77,5 @@ def store_sums(run: Run, data: Split, generated: int | None = None) -> None:
     """Evaluates a run on a split and writes the sums by sample into `report` in the folder of the run. `generated`: see
     `evaluation.generated`."""
     with run.arithmetic():
-        result = measured(run.model, run.tasks, data, rows=run.rows, generated=generated, by_sample=True)
+        result = measured(run, data, generated=generated, detail="samples")
     sums_of(run, data, result).write(run.folder / "report", within=run.folder)

@@ -15,6 +15,7 @@ from ..data.split import SampleSplit, Split
 from ..inference.predict import stream_predictions
 from ..inference.shown_answers import short_text, value_text
 from ..inference.tracing import Trace
+from ..inference.trained import TrainedModel
 from ..models.batch import Batch
 from ..models.model import Model
 from ..tasks.base import Task
@@ -58,6 +59,11 @@ class Shown:
     run: Run | None = None
     generated: Collection[str] = ()
     """The inputs of the sample that the model has generated."""
+
+    @property
+    def trained(self) -> TrainedModel:
+        """The model with the tasks that are shown."""
+        return TrainedModel(model=self.model, tasks=self.tasks)
 
     @property
     def key(self) -> str:
@@ -150,7 +156,7 @@ def index_of(split: Split, name: str | None) -> SampleIndex:
 def predictions(run: Run, split: SampleSplit, index: SampleIndex) -> dict[str, dict[str, Any]]:
     """Returns the answer of each task for one sample, as `chopmix predict` gives it."""
     with run.arithmetic():
-        answers = next(stream_predictions(run.model, run.tasks, split, [[index]]))[index.number]
+        answers = next(stream_predictions(run, split, [[index]]))[index.number]
     return {} if "error" in answers else {name: answer for name, answer in answers.items() if "error" not in answer}
 
 

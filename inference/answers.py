@@ -22,7 +22,7 @@ from ..data.samples import Samples
 from ..data.split import SampleSplit
 from ..files.progress import counting
 from ..tasks.base import Task
-from .evaluator import TrainedModel
+from .evaluator import TrainedRun
 from .generate import Generating
 from .predict import stream_predictions
 
@@ -33,7 +33,7 @@ ALWAYS = ("key", "targets", "error")
 column; this column is then left out."""
 
 
-def target_column(trained: TrainedModel, task: Task) -> str | None:
+def target_column(trained: TrainedRun, task: Task) -> str | None:
     """Returns the data column with the true values of a task: labels, or texts that are generated. None: there is none
     that could be compared with an answer."""
     if task.needs.columns:
@@ -52,7 +52,7 @@ def plain(value: Any) -> Any:
 
 
 def calibrated(
-    trained: TrainedModel, answer: Mapping[str, Any], calibration: Mapping[str, Mapping[str, float]]
+    trained: TrainedRun, answer: Mapping[str, Any], calibration: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
     """Returns an answer of all tasks with calibrated probabilities. `calibration` contains the stored values by
     task."""
@@ -65,7 +65,7 @@ def calibrated(
 class Answers:
     """The predictions of a model for a split, computed while they are read."""
 
-    trained: TrainedModel
+    trained: TrainedRun
     split: SampleSplit
     """The samples as the model reads them."""
     samples: Samples
@@ -88,7 +88,7 @@ class Answers:
             [SampleIndex(0, 0, number) for number in numbers[first : first + trained.rows]]
             for first in range(0, len(numbers), trained.rows)
         )
-        predictions = stream_predictions(trained.model, trained.tasks, self.split, parts, self.how)
+        predictions = stream_predictions(trained, self.split, parts, self.how)
         with counting("samples", len(numbers)) as count:
             while True:
                 with trained.arithmetic():  # not while the caller uses the rows

@@ -16,34 +16,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import torch
 from rich.table import Table
 
 from ..data.base import Dataset
-from ..data.processes import Processes
 from ..data.split import Split
 from ..files.trust import Trust
-from ..models.model import Model
-from ..tasks.base import Problems, Task, Wiring
+from ..tasks.base import Problems, Wiring
 from ..tokenizers.base import Chopper
 from .pages import Samples
+from .trained import TrainedModel
 
 Say = Callable[[str], None]
 """A function that prints a line."""
 
 
-class TrainedModel(ABC):
-    """A model during or after training, with its tasks, choppers and data. The class `Run` is a subclass."""
+class TrainedRun(TrainedModel, ABC):
+    """What an evaluator receives: a model during or after training, with its choppers, settings and data. The class
+    `Run` is a subclass."""
 
     folder: Path
     """The folder of the run."""
     step: int
     """The training step after which the weights were taken."""
-    model: Model
-    tasks: Mapping[str, Task]
     choppers: Mapping[str, Chopper]
-    processes: Processes
-    """The processes that share the evaluation."""
     precision: str
     """The precision of matrix products: `float32` or `bfloat16`."""
 
@@ -60,18 +55,8 @@ class TrainedModel(ABC):
 
     @property
     @abstractmethod
-    def rows(self) -> int:
-        """The number of samples (for a text corpus: windows) per forward pass of an evaluation: `evaluation.rows`."""
-
-    @property
-    @abstractmethod
     def trust(self) -> Trust:
         """The Python modules and the network hosts that the configuration is allowed to use."""
-
-    @property
-    def model_device(self) -> torch.device:
-        """The device of the model's parameters."""
-        return next(self.model.parameters()).device
 
     @abstractmethod
     def arithmetic(self) -> AbstractContextManager[None]:
@@ -139,10 +124,10 @@ class Evaluator:
         `evaluation.also`."""
         yield from ()
 
-    def check(self, trained: TrainedModel, say: Say) -> None:
+    def check(self, trained: TrainedRun, say: Say) -> None:
         """Checks the model before the first training step. Raises ValueError if the model cannot be evaluated."""
 
-    def run(self, trained: TrainedModel, say: Say) -> Result:
+    def run(self, trained: TrainedRun, say: Say) -> Result:
         """Evaluates a model, which is in evaluation mode, and returns the result. This method is called in all
         processes, or only in the first process if `when` is `saved`. `say` prints a progress message."""
         raise NotImplementedError

@@ -23,11 +23,10 @@ from ..models.generation.guidance import Guided
 from ..models.generation.refine import Refining
 from ..models.generation.sampling import Sampling, Streams, draw, seeded
 from ..models.generation.session import Session, fitting
-from ..models.model import Model
 from ..tasks.base import Task
-from ..tasks.language_modeling import LanguageModeling
 from ..tokenizers.encoding.base import TextStream
 from ..tokenizers.encoding.directory import DecodedStream
+from .trained import TrainedModel
 
 
 def ignore(items: list[list[int]]) -> None:
@@ -180,6 +179,28 @@ class RandomNumbers:
         return Streams([self.generators[number] for number in numbers])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """The generation of items for samples: the model, the samples, and what the model reads of them."""
+
+    trained: TrainedModel
+    split: SampleSplit
+    indices: Sequence[SampleIndex]
+    """The samples for which items are generated."""
+    how: Generating
+    random: RandomNumbers
+    inputs: Collection[str] | None = None
+    """The other inputs that the model may read; None: all."""
+
+    @classmethod
+    def of(
+        cls, trained: TrainedModel, split: SampleSplit, indices: Sequence[SampleIndex], how: Generating,
+        inputs: Collection[str] | None = None,
+    ) -> Generation:  # fmt: skip
+        """Returns the generation of items whose random numbers follow from the settings."""
+        return cls(trained=trained, split=split, indices=indices, how=how, random=how.random(), inputs=inputs)
+
+
 def check_options(options: Collection[str], possible: Sequence[str]) -> None:
     """Raises TypeError if an option is not among the `possible` options. The message suggests the most similar one."""
     for name in options:
@@ -322,13 +343,14 @@ def generating_tasks(
 
 
 def stream_prompts(
-    model: Model, name: str, task: LanguageModeling, prompts: Sequence[str | None], how: Generating = Generating(),
+    trained: TrainedModel, name: str, prompts: Sequence[str | None], how: Generating = Generating(),
     say: Callable[[str], None] = print,
 ) -> Iterator[list[str]]:  # fmt: skip
     """Continues prompts with the task `name`. Yields lists with the next piece of text of every prompt, until all texts
     have ended. A text ends before a `stop` text, at an id that ends a text, or after `max_tokens` tokens (default:
     200). A prompt of None starts a new document. If `how` has neither `sampling` nor `search`, ids are sampled at
     temperature 1. `say` prints a warning if a prompt is too long for the context."""
+    model, task = trained.model, trained.tasks[name]
     encoding = task.vocabulary
     complete = [encoding.prompted(prompt) for prompt in prompts]
     rows = [fitting(model, task.target, row) for row in complete]
@@ -344,57 +366,49 @@ def stream_prompts(
     yield from pieces(session, texts, how, streams=how.for_items(prompts).random().of(range(len(prompts))))
 
 
-def open_answers(
-    model: Model, name: str, task: LanguageModeling, split: SampleSplit, indices: Sequence[SampleIndex],
-    how: Generating = Generating(), inputs: Collection[str] | None = None,
-) -> tuple[list[int], Session | Guided | None]:  # fmt: skip
-    """Returns the numbers of the samples that can be read, and a session that generates the items of these samples
-    (None if no sample can be read). The true items are replaced by the prompt. `inputs` are the other inputs that the
-    model may read (None: all). Predicted inputs that follow the target are dropped, because the model did not read
-    these inputs in training."""
-
+def open_answers(generation: Generation, name: str) -> tuple[list[int], Session | Guided | None]:
+    """Returns the numbers of the samples that can be read, and a session that generates the items of these samples with
+    the task `name` (None if no sample can be read). The true items are replaced by the prompt. Predicted inputs that
+    follow the target are dropped, because the model did not read these inputs in training."""
+    how, split, task = generation.how, generation.split, generation.trained.tasks[name]
     following = list(split.choppers)[list(split.choppers).index(task.target) :]
 
     def opened(inputs: Collection[str] | None) -> tuple[list[int], Session | None]:
         dropped = {name for name in split.inputs.targets if name in following or not (inputs is None or name in inputs)}
         replaced = {**dict.fromkeys(dropped - {*task.needs.inputs}), task.target: how.prompt or ()}
-        batch = split.read(indices, inputs=inputs, rows="one_each", replaced=replaced)
+        batch = split.read(generation.indices, inputs=inputs, rows="one_each", replaced=replaced)
         numbers = [split.reader.number(key) for key in batch.first.keys]
         names = {"input": task.target, "task": name, "vocabulary": task.vocabulary.size}
         most = {"most": how.max_tokens, "cached": how.cached}
-        return numbers, Session(model, batch, **names, **most) if numbers else None
+        return numbers, Session(generation.trained.model, batch, **names, **most) if numbers else None
 
-    numbers, session = opened(inputs)
+    numbers, session = opened(generation.inputs)
     if session is None or how.guidance == 1:
         return numbers, session
     return numbers, Guided(session, opened(())[1], how.guidance)
 
 
-def write(
-    model: Model, name: str, task: LanguageModeling, split: SampleSplit, indices: Sequence[SampleIndex],
-    how: Generating = Generating(), inputs: Collection[str] | None = None, random: RandomNumbers | None = None,
-) -> dict[int, list[int]]:  # fmt: skip
-    """Generates an item token by token for each sample. Returns the ids by sample number, without the id that ends an
-    item. `inputs` are the other inputs that the model may read (None: all). Bad samples are left out. If the vocabulary
-    has a rule for well-formed items, only ids that this rule allows are generated."""
-    numbers, session = open_answers(model, name, task, split, indices, how, inputs)
+def write(generation: Generation, name: str) -> dict[int, list[int]]:
+    """Generates an item token by token for each sample with the task `name`. Returns the ids by sample number, without
+    the id that ends an item. Bad samples are left out. If the vocabulary has a rule for well-formed items, only ids
+    that this rule allows are generated."""
+    numbers, session = open_answers(generation, name)
     if session is None:
         return {}
+    task = generation.trained.tasks[name]
     rows = [Written(task.vocabulary.ends) for _ in numbers]
-    streams = (random or how.random()).of(numbers)
-    for _ in pieces(session, rows, how.constrained(task.vocabulary.well_formed), task.search, streams):
+    how = generation.how.constrained(task.vocabulary.well_formed)
+    for _ in pieces(session, rows, how, task.search, generation.random.of(numbers)):
         pass
     return {number: row.ids for number, row in zip(numbers, rows)}
 
 
-def stream_texts(
-    model: Model, name: str, task: LanguageModeling, split: SampleSplit, indices: Sequence[SampleIndex],
-    how: Generating = Generating(),
-) -> Iterator[list[str]]:  # fmt: skip
-    """Generates a text for each sample and yields lists with the next piece of each text. A text ends before the first
-    `stop` text. Raises DataError if one of the samples is bad."""
-    numbers, session = open_answers(model, name, task, split, indices, how)
-    for number in [index.number for index in indices if index.number in split.skipped.bad]:
-        raise DataError(split.skipped.bad[number])
-    rows = [WrittenText(DecodedStream(task.restore), task.vocabulary.ends, how.stop) for _ in indices]
-    yield from pieces(session, rows, how, task.search, how.random().of(numbers))
+def stream_texts(generation: Generation, name: str) -> Iterator[list[str]]:
+    """Generates a text for each sample with the task `name` and yields lists with the next piece of each text. A text
+    ends before the first `stop` text. Raises DataError if one of the samples is bad."""
+    numbers, session = open_answers(generation, name)
+    bad, how, task = generation.split.skipped.bad, generation.how, generation.trained.tasks[name]
+    for number in [index.number for index in generation.indices if index.number in bad]:
+        raise DataError(bad[number])
+    rows = [WrittenText(DecodedStream(task.restore), task.vocabulary.ends, how.stop) for _ in generation.indices]
+    yield from pieces(session, rows, how, task.search, generation.random.of(numbers))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..data.processes import Processes
 from ..data.sampler import SampleIndex
 from ..data.split import SampleSplit, Split
 from ..models.batch import Batch
@@ -18,34 +18,36 @@ from ..models.model import Model
 from ..tasks.base import Task
 from ..tasks.judging import Generated
 from ..tasks.masked_diffusion import MaskedDiffusion
-from .generate import Generating, RandomNumbers, Written, pieces, write
+from .generate import Generating, Generation, Written, pieces, write
 from .refine import draft_of, draft_of_rows, generated_first, passed_through, refined, refined_samples
+from .trained import TrainedModel
 
 
 def generate_items(
-    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, indices: Sequence[SampleIndex],
-    how: Generating = Generating(), inputs: Collection[str] | None = None, random: RandomNumbers | None = None,
+    trained: TrainedModel, name: str, split: SampleSplit, indices: Sequence[SampleIndex],
+    how: Generating = Generating(), inputs: Collection[str] | None = None,
 ) -> dict[int, list[int]]:  # fmt: skip
     """Generates an item for each sample with the task `name`. Returns the ids by sample number. `inputs` are the other
     inputs that the model may read (None: all). Bad samples are left out."""
-    task, random = tasks[name], random or how.random()
+    generation = Generation.of(trained, split, indices, how, inputs)
+    task = trained.tasks[name]
     if not task.needs.refines:
-        return write(model, name, task, split, indices, how, inputs, random)
+        return write(generation, name)
     others = {input for input in (split.choppers if inputs is None else inputs) if input != task.target}
+    generation = replace(generation, inputs=others)
     first: dict[str, Callable[[int], Any]] = {}
-    for other in passed_through(tasks, name, how.refining or task.refining):
-        first[tasks[other].target] = generated_first(model, tasks, other, split, indices, others, first, random)
-    return refined_samples(model, tasks, name, split, indices, how, others, first, random)
+    for other in passed_through(trained.tasks, name, how.refining or task.refining):
+        first[trained.tasks[other].target] = generated_first(generation, other, first)
+    return refined_samples(generation, name, first)
 
 
-def generate_unprompted(
-    model: Model, name: str, task: Task, count: int, how: Generating, random: RandomNumbers | None = None
-) -> list[list[int]]:
+def generate_unprompted(trained: TrainedModel, name: str, count: int, how: Generating) -> list[list[int]]:
     """Generates `count` items with a model of a corpus, without a prompt and without other inputs, and returns the ids
     of each item. Generation begins with the start token, or with a draft for tasks that refine drafts. An item has at
     most `how.max_tokens` tokens. If `how.max_tokens` is None, the context length is the limit. For a draft, the fixed
     length of the vocabulary is used first, and `refining.tokens` before the context length."""
-    streams = (random or how.for_items([None] * count).random()).of(range(count))
+    model, task = trained.model, trained.tasks[name]
+    streams = how.for_items([None] * count).random().of(range(count))
     if task.needs.refines:
         length = task.vocabulary.length or how.max_tokens or (how.refining or task.refining).tokens or model.context
         drafts = [how.draft_ids(number) or [task.mask] * length for number in range(count)]
@@ -70,51 +72,46 @@ this loss. A batch takes one forward pass for each token of its longest item."""
 
 
 def generated_share(
-    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, indices: Sequence[SampleIndex],
-    processes: Processes, inputs: Collection[str] | None, rows: int,
+    trained: TrainedModel, name: str, split: Split, indices: Sequence[SampleIndex], inputs: Collection[str] | None,
+    rows: int,
 ) -> list[Generated]:  # fmt: skip
     """Generates items for the samples at `indices`, which all have a true item. Returns the generated and true items of
     this process's share of the samples. `inputs` are the inputs that the model may read (None: all). `rows` is the
     batch size. The settings are those of the task. The random seed of an item is the number of its sample. For a
     corpus, one item per index is generated without inputs, at most `UNPROMPTED` items."""
-    task = tasks[name]
     if split.samples is None:
-        return unprompted_share(model, name, task, processes, rows, min(len(indices), UNPROMPTED))
-    pairs: list[Generated] = []
-    how = Generating(sampling=task.sampling, guidance=task.guidance)
-    for group in processes.share([indices[first : first + rows] for first in range(0, len(indices), rows)]):
-        items = generate_items(model, tasks, name, split, group, how, inputs, RandomNumbers(lambda number: number))
-        for number, ids in items.items():
+        return unprompted_share(trained, name, rows, min(len(indices), UNPROMPTED))
+    task, pairs = trained.tasks[name], list[Generated]()
+    how = Generating(sampling=task.sampling, guidance=task.guidance, seed=range(len(split)))
+    for group in trained.processes.share([indices[first : first + rows] for first in range(0, len(indices), rows)]):
+        for number, ids in generate_items(trained, name, split, group, how, inputs).items():
             sample, labels = split.item(number)
             pairs.append(Generated(restored(task, ids), sample[task.target], labels, number))
     return pairs
 
 
-def unprompted_share(
-    model: Model, name: str, task: Task, processes: Processes, rows: int, count: int
-) -> list[Generated]:
+def unprompted_share(trained: TrainedModel, name: str, rows: int, count: int) -> list[Generated]:
     """Returns this process's share of `count` items that are generated without a prompt and without other inputs, in
     batches of `rows` items. The true items are None."""
-    pairs, how = [], Generating(sampling=task.sampling)
-    for first in processes.share(list(range(0, count, rows))):
-        random = RandomNumbers(lambda number, first=first: first + number)
-        items = generate_unprompted(model, name, task, min(rows, count - first), how, random)
+    task, pairs = trained.tasks[name], list[Generated]()
+    for first in trained.processes.share(list(range(0, count, rows))):
+        numbers = range(first, min(first + rows, count))
+        items = generate_unprompted(trained, name, len(numbers), Generating(sampling=task.sampling, seed=numbers))
         pairs += [Generated(restored(task, ids), None, {}) for ids in items]
     return pairs
 
 
 def chain_share(
-    model: Model, name: str, task: Task, split: Split, indices: Sequence[SampleIndex], processes: Processes,
-    inputs: Collection[str] | None,
-) -> dict[str, Tensor]:  # fmt: skip
+    trained: TrainedModel, name: str, split: Split, indices: Sequence[SampleIndex], inputs: Collection[str] | None
+) -> dict[str, Tensor]:
     """Returns four sums over this process's share of the items at `indices`: the left-to-right loss in nats (`chain`),
     the number of tokens (`chain_tokens`), the size in units (`chain_units`), and the number of items
     (`chain_samples`)."""
-    sums = torch.zeros(4)
-    for group in processes.share([indices[first : first + ROWS] for first in range(0, len(indices), ROWS)]):
+    task, sums = trained.tasks[name], torch.zeros(4)
+    for group in trained.processes.share([indices[first : first + ROWS] for first in range(0, len(indices), ROWS)]):
         batch = split.read(group, inputs=inputs)
         if task.target in batch.main.chunks:
-            nats, tokens = chain_of(model, name, task, batch)
+            nats, tokens = chain_of(trained.model, name, task, batch)
             sums = sums + torch.tensor([nats, tokens, batch.units.get(task.target, 0.0), len(group)])
     return dict(zip(("chain", "chain_tokens", "chain_units", "chain_samples"), sums))
 

@@ -6,7 +6,7 @@ import base64
 import io
 import mimetypes
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from ..data.sampler import SampleIndex
 from ..data.split import SampleSplit, spread
 from ..files.reading import read_bytes
 from ..models.generation.sampling import Sampling
-from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from .document import document, drawing, escaped, table
 from .generate import Generating
 from .items import generate_items, restored
 from .refine import with_item
+from .trained import TrainedModel
 
 COUNT = 12
 """The default number of samples per task on a page."""
@@ -58,30 +58,28 @@ class Samples:
 
 def draws(task: Task) -> bool:
     """Returns whether a task generates items that are shown on a page, which are all items except texts."""
-    return (task.needs.generates or task.needs.refines) and task.choppers[task.target].kind != "text"
+    return task.needs.makes_items and task.choppers[task.target].kind != "text"
 
 
 def generated_rows(
-    model: Model, tasks: Mapping[str, Task], split: SampleSplit, seed: int, most: int, count: int | None = None
+    trained: TrainedModel, split: SampleSplit, seed: int, most: int, count: int = COUNT
 ) -> list[list[Cell]]:
     """Returns rows of cells for the tasks that generate items other than texts, with one row per task and sample. The
-    samples (at most `count` per task, by default COUNT) are spread evenly over the split. A row contains the other
+    samples (at most `count` per task) are spread evenly over the split. A row contains the other
     inputs, the generated item and the true item. Items are drawn with the sampling settings of the task (default:
     temperature 1). `most` is the maximum number of tokens of an item that has no fixed length and is generated token by
     token."""
-    names = [name for name, task in tasks.items() if draws(task)]
-    return [row for name in names for row in rows_of(model, tasks, name, split, seed, most, count or COUNT)]
+    names = [name for name, task in trained.tasks.items() if draws(task)]
+    return [row for name in names for row in rows_of(trained, name, split, seed, most, count)]
 
 
-def rows_of(
-    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, seed: int, most: int, count: int
-) -> list[list[Cell]]:
+def rows_of(trained: TrainedModel, name: str, split: SampleSplit, seed: int, most: int, count: int) -> list[list[Cell]]:
     """Returns the rows of the task `name`, one per sample. The parameters are those of `generated_rows`."""
-    task = tasks[name]
+    task = trained.tasks[name]
     how = Generating(sampling=task.sampling or Sampling(), guidance=task.guidance, seed=seed,
                      max_tokens=None if task.vocabulary.length or task.needs.refines else most)  # fmt: skip
     indices = samples_with(split, task, count)
-    ids_by_number = generate_items(model, tasks, name, split, indices, how) if indices else {}
+    ids_by_number = generate_items(trained, name, split, indices, how) if indices else {}
     rows = []
     for number, ids in ids_by_number.items():
         sample, chopper = split.item(number)[0], split.choppers[task.target]

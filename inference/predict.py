@@ -19,22 +19,23 @@ from ..models.arithmetic import finite
 from ..models.batch import Batch
 from ..models.model import Model, at
 from ..tasks.base import Task, answers_of, prediction_copy
-from .generate import Generating, before, write
+from .generate import Generating, Generation, before, write
+from .trained import TrainedModel
 
 
 def predict(
-    model: Model, tasks: Mapping[str, Task], split: SampleSplit, how: Generating = Generating(), rows: int = 64
+    trained: TrainedModel, split: SampleSplit, how: Generating = Generating(), rows: int = 64
 ) -> list[dict[str, Any]]:
     """Returns one dictionary per sample of a split, in the order of the samples; see `stream_predictions`."""
     order, predictions = split.all(), dict[int, dict[str, Any]]()
     parts = [order[first : first + rows] for first in range(0, len(order), rows)]
-    for answers in stream_predictions(model, tasks, split, parts, how):
+    for answers in stream_predictions(trained, split, parts, how):
         predictions |= answers
     return [predictions[number] for number in range(len(split))]
 
 
 def stream_predictions(
-    model: Model, tasks: Mapping[str, Task], split: SampleSplit, parts: Iterable[Sequence[SampleIndex]],
+    trained: TrainedModel, split: SampleSplit, parts: Iterable[Sequence[SampleIndex]],
     how: Generating = Generating(),
 ) -> Iterator[dict[int, dict[str, Any]]]:  # fmt: skip
     """Yields the predictions for each of `parts`, the samples of one forward pass, by sample number. A prediction
@@ -42,7 +43,8 @@ def stream_predictions(
     that the tasks read; or it is `{"error": reason}` for a sample that cannot be read. Items are generated with the
     settings `how`. The answer is `{"text": ...}` for a generated text and `{"ids": [...]}` for another generated item.
     Samples are read ahead (`SampleSplit.answers`) and not kept."""
-    tasks = {name: prediction_copy(task) for name, task in tasks.items()}
+    tasks = {name: prediction_copy(task) for name, task in trained.tasks.items()}
+    trained = TrainedModel(model=trained.model, tasks=tasks)
     split = replace(split, tasks=tasks)
     generating = {name: task for name, task in tasks.items() if task.needs.generates}
     direct = [name for name in tasks if name not in generating]
@@ -57,12 +59,12 @@ def stream_predictions(
     batches = split.answers(Request(indices=part, tasks=direct) for part in requested) if direct else repeat([])
     for part, batches_of_part in zip(parts, batches):
         answers: dict[int, dict[str, Any]] = {index.number: {} for index in part}
-        random = how.random()
+        generation = Generation.of(trained, split, part, how)
         for name, task in generating.items():
-            for number, ids in write(model, name, task, split, part, how, random=random).items():
+            for number, ids in write(generation, name).items():
                 answers[number][name] = answer_of(task, ids, how)
         for batch in batches_of_part:
-            for name, of_task in direct_answers(model, tasks, batch).items():
+            for name, of_task in direct_answers(trained, batch).items():
                 for number, answer in of_task.items():
                     answers[number][name] = answer
         yield {
@@ -98,27 +100,26 @@ def answer_of(task: Task, ids: list[int], how: Generating) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def direct_answers(model: Model, tasks: Mapping[str, Task], batch: Batch) -> dict[str, dict[int, dict[str, Any]]]:
+def direct_answers(trained: TrainedModel, batch: Batch) -> dict[str, dict[int, dict[str, Any]]]:
     """Returns the answers of all tasks with targets in a batch, by task name and sample number, computed in one forward
     pass."""
     numbers = [seed[-1] for seed in batch.first.seeds]
     if not numbers:
         return {}
-    outputs = model(planned(model, batch))
+    outputs = trained.model(planned(trained.model, batch))
     return {
-        name: dict(zip(numbers, answers_of(name, tasks[name], finite(outputs[name]), targets, batch)))
+        name: dict(zip(numbers, answers_of(name, trained.tasks[name], finite(outputs[name]), targets, batch)))
         for name, targets in batch.targets.items()
     }
 
 
 @torch.inference_mode()
-def pooled_vectors(
-    model: Model, name: str, task: Task, split: SampleSplit, rows: int = 64
-) -> Float[Tensor, "n d"] | None:
+def pooled_vectors(trained: TrainedModel, name: str, split: SampleSplit, rows: int = 64) -> Float[Tensor, "n d"] | None:
     """Returns the pooled vector that the head of a task reads, for every sample of a split in order, with shape (n
     samples, width) on the CPU. The vector of a bad sample is NaN. Returns None if the head does not pool one vector per
     sample, or if all samples are bad."""
-    split, pooled = replace(split, tasks={name: prediction_copy(task)}), {}
+    model, pooled = trained.model, {}
+    split = replace(split, tasks={name: prediction_copy(trained.tasks[name])})
     for first in range(0, len(split), rows):
         batch = split.batch([SampleIndex(0, 0, number) for number in range(len(split))][first : first + rows])
         if not (numbers := [split.reader.number(key) for key in batch.first.keys]):

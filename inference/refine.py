@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
@@ -17,25 +18,25 @@ from ..models.generation.session import padded, text_set
 from ..models.model import Model
 from ..tasks.base import Task
 from ..tasks.masked_diffusion import MaskedDiffusion
-from .generate import Generating, RandomNumbers
+from .generate import Generating, Generation
+
+First = Mapping[str, Callable[[int], Any]]
+"""Items that are generated before others: by input, a function from the number of a sample to its item."""
 
 
-def refined_samples(
-    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, indices: Sequence[SampleIndex],
-    how: Generating, inputs: Collection[str], first: Mapping[str, Callable[[int], Any]], random: RandomNumbers,
-) -> dict[int, list[int]]:  # fmt: skip
+def refined_samples(generation: Generation, name: str, first: First) -> dict[int, list[int]]:
     """Refines a draft for each sample with the task `name`. Returns the ids by sample number. The model reads the
-    `inputs` of the sample and the previously generated items. `first` maps the inputs of these items to functions from
-    the sample number to the item. Bad samples are left out."""
+    inputs of the sample and the items that were generated `first`. Bad samples are left out."""
+    tasks, how = generation.trained.tasks, generation.how
     task = tasks[name]
-    numbers, draft = draft_of_samples(model, name, task, split, indices, how, inputs, first)
+    numbers, draft = draft_of_samples(generation, name, first)
     if draft is None:
         return {}
     refining = how.refining or task.refining
     names = passed_through(tasks, name, refining) if refining.drafts > 1 else ()
-    scoring = {other: tasks[other] for other in names if tasks[other].target in refining.through}
-    cost_of = cost_of_reading(model, task, scoring, split, numbers, first) if scoring else None
-    return dict(zip(numbers, refined(task, draft, how, random.of(numbers), cost_of)))
+    scoring = [other for other in names if tasks[other].target in refining.through]
+    cost_of = cost_of_reading(generation, task, scoring, numbers, first) if scoring else None
+    return dict(zip(numbers, refined(task, draft, how, generation.random.of(numbers), cost_of)))
 
 
 def passed_through(tasks: Mapping[str, Task], name: str, refining: Refining) -> list[str]:
@@ -51,21 +52,18 @@ def passed_through(tasks: Mapping[str, Task], name: str, refining: Refining) -> 
     return names
 
 
-def generated_first(
-    model: Model, tasks: Mapping[str, Task], name: str, split: SampleSplit, indices: Sequence[SampleIndex],
-    inputs: Collection[str], first: Mapping[str, Callable[[int], Any]], random: RandomNumbers,
-) -> Callable[[int], Any]:  # fmt: skip
+def generated_first(generation: Generation, name: str, first: First) -> Callable[[int], Any]:
     """Returns a function from a sample's number to an item of the target of the task `name`. The function returns the
-    true item if the sample has one and the target is in `inputs`. Otherwise it returns the ids of an item that was
-    generated from `inputs` and `first` with the settings of the task, or None for a bad sample."""
-    task = tasks[name]
-    with_target = {*with_item(split, indices, task.target)} if task.target in inputs else set()
-    without_target = [index for index in indices if index not in with_target]
+    true item if the sample has one and the model may read the target. Otherwise it returns the ids of an item that was
+    generated from the other inputs and `first` with the settings of the task, or None for a bad sample."""
+    split, inputs, task = generation.split, generation.inputs or (), generation.trained.tasks[name]
+    with_target = {*with_item(split, generation.indices, task.target)} if task.target in inputs else set()
+    without_target = [index for index in generation.indices if index not in with_target]
     how = Generating(sampling=task.sampling, guidance=task.guidance, max_tokens=task.refining.tokens)
     others = [input for input in inputs if input != task.target]
     generated = {}
     if without_target:
-        generated = refined_samples(model, tasks, name, split, without_target, how, others, first, random)
+        generated = refined_samples(replace(generation, indices=without_target, how=how, inputs=others), name, first)
     missing = {index.number for index in without_target}
 
     def item(number: int) -> Any:
@@ -94,16 +92,14 @@ def draft_of(model: Model, name: str, task: MaskedDiffusion, batch: Batch, witho
                  never=never, without=without)  # fmt: skip
 
 
-def draft_of_samples(
-    model: Model, name: str, task: MaskedDiffusion, split: SampleSplit, indices: Sequence[SampleIndex], how: Generating,
-    inputs: Collection[str], first: Mapping[str, Callable[[int], Any]] = {},
-) -> tuple[list[int], Draft | None]:  # fmt: skip
+def draft_of_samples(generation: Generation, name: str, first: First) -> tuple[list[int], Draft | None]:
     """Returns the numbers of the samples that can be read, and a draft of their items (None if no sample can be read).
     The draft is `how.draft`, or consists of masks. The number of masks is the first known value of: the fixed length of
     the items, `how.max_tokens`, and the length of the true item (without a true item: `refining.tokens` of the task).
     Raises ValueError if all are unknown. The tokens around an item, such as a start token, are those of training. The
-    model reads only `inputs` and the generated items in `first`, which maps inputs to functions from the sample number
-    to the item."""
+    model reads only the inputs and the items that were generated `first`."""
+    model, split, how = generation.trained.model, generation.split, generation.how
+    task = generation.trained.tasks[name]
 
     def ids(number: int) -> tuple[int, ...]:
         if (draft := how.draft_ids(number)) is not None:
@@ -118,9 +114,9 @@ def draft_of_samples(
         """Returns the samples with the draft, the items `others`, and only these of their `inputs`."""
         new = {**others, task.target: ids}
         predicted = {name: None for name in split.inputs.targets if name not in inputs}  # `read` keeps them otherwise
-        return split.read(indices, inputs={*inputs, *new}, rows="one_each", replaced={**predicted, **new})
+        return split.read(generation.indices, inputs={*inputs, *new}, rows="one_each", replaced={**predicted, **new})
 
-    batch = read(first, inputs)
+    batch = read(first, generation.inputs or ())
     numbers = [split.reader.number(key) for key in batch.first.keys]
     if not numbers:
         return [], None
@@ -159,23 +155,23 @@ def refined(
 
 
 def cost_of_reading(
-    model: Model, task: MaskedDiffusion, scoring: Mapping[str, MaskedDiffusion], split: SampleSplit,
-    numbers: Sequence[int], first: Mapping[str, Callable[[int], Any]],
-) -> Callable[[list[list[int]]], list[float]]:  # fmt: skip
+    generation: Generation, task: MaskedDiffusion, scoring: Sequence[str], numbers: Sequence[int], first: First
+) -> Callable[[list[list[int]]], list[float]]:
     """Returns a function from the ids that `task` generated, one item per sample in the order of `numbers`, to the
     costs of these items. The tasks `scoring` predict their targets only from the generated ids. The cost is the sum
-    over these tasks of the loss in nats, measured on the items in `first` (by input, a function from the sample number
-    to the item)."""
+    over these tasks of the loss in nats, measured on the items that were generated `first`."""
+    trained, split = generation.trained, generation.split
 
     def cost(generated: list[list[int]]) -> list[float]:
         row = {number: row for row, number in enumerate(numbers)}
         total = [0.0] * len(numbers)
-        for name, other in scoring.items():
+        for name in scoring:
+            other = trained.tasks[name]
             new = dict.fromkeys(split.inputs.targets)
             new |= {task.target: lambda number: generated[row[number]], other.target: first[other.target]}
             indices = [SampleIndex(0, 0, number) for number in numbers]
             batch = split.read(indices, inputs={task.target, other.target}, rows="one_each", replaced=new)
-            nats = hidden_nats(draft_of(model, name, other, batch)).tolist()
+            nats = hidden_nats(draft_of(trained.model, name, other, batch)).tolist()
             for key, value in zip(batch.first.keys, nats, strict=True):
                 total[row[split.reader.number(key)]] += value
         return total

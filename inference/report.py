@@ -23,7 +23,7 @@ from ..files.writing import make_folder, write_bytes, write_json, write_text
 from ..tasks.measuring.report import Mistake, Picture, Reporter, Section, Table
 from .answers import target_column
 from .document import document, escaped, in_code
-from .evaluator import TrainedModel
+from .evaluator import TrainedRun
 from .pages import Cell, cell_html
 from .shown_answers import answer_cell, input_cells
 
@@ -45,7 +45,7 @@ DRAWN = 8
 class Report:
     """Collects the rows of a split (`Answers.rows`) for the tasks that have a reporter."""
 
-    def __init__(self, trained: TrainedModel, title: str):
+    def __init__(self, trained: TrainedRun, title: str):
         self.trained, self.title, self.number, self.failed = trained, title, 0, 0
         self.reporters: dict[str, tuple[Reporter, str]] = {}
         for name, task in trained.tasks.items():
@@ -98,7 +98,7 @@ class Report:
         return [*map(printable, lines), f"report: {folder / f'{name}.html'}"]
 
 
-def read_calibration(trained: TrainedModel) -> dict[str, dict[str, float]]:
+def read_calibration(trained: TrainedRun) -> dict[str, dict[str, float]]:
     """Returns the stored values of the run's calibration by task. Returns nothing if there is no file, or if it belongs
     to the weights of another step."""
     if not os.path.isfile(trained.folder / CALIBRATION):
@@ -107,7 +107,7 @@ def read_calibration(trained: TrainedModel) -> dict[str, dict[str, float]]:
     return record.tasks if record.step == trained.step else {}
 
 
-def html_of(name: str, task: str, section: Section, trained: TrainedModel, split: SampleSplit, folder: Path) -> str:
+def html_of(name: str, task: str, section: Section, trained: TrainedRun, split: SampleSplit, folder: Path) -> str:
     """Writes the tables and pictures of a task as files. Returns its part of the page."""
     parts = [
         f"<h2>{escaped(task)}</h2>",
@@ -168,7 +168,7 @@ def value_html(value: Any) -> str:
     return f"<td>{escaped(value)}</td>"
 
 
-def mistake_html(trained: TrainedModel, split: SampleSplit, mistake: Mistake, is_drawn: bool) -> str:
+def mistake_html(trained: TrainedRun, split: SampleSplit, mistake: Mistake, is_drawn: bool) -> str:
     """Returns the inputs of a sample with a wrong answer, and a text. `is_drawn`: inputs that are neither pictures nor
     sounds are drawn, and an answer that consists of numbers is drawn as curves."""
     cells: list[Cell | None] = []

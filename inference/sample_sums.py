@@ -130,7 +130,7 @@ def sums_alone(task: Task, output: Tensor, targets: Targets, units: Mapping[str,
     """Returns the sums of one sample by name. `output` and `targets` are those of the sample alone."""
     loss = next(iter(task.terms(output, targets).values()))
     sums = {"loss": loss, "count": torch.tensor(float(targets.count)), **task.measure(output, targets)}
-    if task.needs.generates or task.needs.refines:
+    if task.needs.makes_items:
         sums["units"] = torch.tensor(float(units.get(task.target, 0.0)))
     return sums
 

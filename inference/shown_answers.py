@@ -14,7 +14,7 @@ from ..data.split import SampleSplit
 from ..files.pictures import COLOURS, panels
 from ..files.printing import one_line
 from .document import drawing
-from .evaluator import TrainedModel
+from .evaluator import TrainedRun
 from .pages import Cell, drawn_cell, media_cell
 from .predict import read_by
 
@@ -24,7 +24,7 @@ LONGEST = 200
 """The largest number of characters of a text."""
 
 
-def input_cells(trained: TrainedModel, split: SampleSplit, number: int, are_drawn: bool = True) -> list[Cell]:
+def input_cells(trained: TrainedRun, split: SampleSplit, number: int, are_drawn: bool = True) -> list[Cell]:
     """Returns the inputs of a sample from which tasks predict, as cells: values that can be seen or heard, and, if
     `are_drawn`, drawings of the others. Raises ValueError or OSError if the sample cannot be read."""
     raw, items = split.samples.row(number), split.item(number)[0]

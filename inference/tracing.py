@@ -29,6 +29,7 @@ from ..models.transformer import Transformer
 from ..tasks.base import Task, answers_of, with_targets_apart
 from .predict import planned
 from .shown_answers import short_text
+from .trained import TrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,8 +198,9 @@ def in_float32(model: Model) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def traced(model: Model, tasks: Mapping[str, Task], batch: Batch, precise: Mapping[str, Tensor] | None = None) -> Trace:
+def traced(trained: TrainedModel, batch: Batch, precise: Mapping[str, Tensor] | None = None) -> Trace:
     """Returns the trace of a batch with one row. `precise`: the outputs in the precision of the run."""
+    model = trained.model
     batch = planned(model, batch)
     watched = replace(batch, main=observed(batch.main), encoder=batch.encoder and observed(batch.encoder))
     vectors: dict[str, list[Tensor]] = {name: [] for name in model.cores}
@@ -222,7 +224,7 @@ def traced(model: Model, tasks: Mapping[str, Task], batch: Batch, precise: Mappi
         )  # fmt: skip
     differences = {name: (precise[name] - output).abs() for name, output in outputs.items()} if precise else {}
     difference = {name: float(each.max()) for name, each in differences.items() if each.numel()}  # else: no target
-    return Trace(model=model, tasks=tasks, batch=batch, cores=cores, outputs=outputs, difference=difference)
+    return Trace(model=model, tasks=trained.tasks, batch=batch, cores=cores, outputs=outputs, difference=difference)
 
 
 def weights_of(layout: Observed, n: int) -> Float[Tensor, "h n n"]:

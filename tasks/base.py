@@ -272,6 +272,11 @@ class Needs:
     """A function for each input in the mapping: it receives the chopper of the input and returns the chopper for
     `predict`. That chopper can, for example, read marks in a text as masks."""
 
+    @property
+    def makes_items(self) -> bool:
+        """Whether the task generates items, token by token or by refining drafts."""
+        return self.generates or self.refines
+
 
 Problems = Iterator[tuple[tuple[str | int, ...], str]]
 """Pairs (path, message) for the problems of a configuration. The path is the sequence of keys in the YAML, such as

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from ..data.processes import Processes
 from ..data.split import Split
 from ..inference.evaluation import directions, larger_is_better, skipped_counts
-from ..inference.evaluator import Evaluator, Result, Say, TrainedModel
+from ..inference.evaluator import Evaluator, Result, Say, TrainedRun
 from ..models.contract import ContractError, described
 from . import checkpoints as checkpoint
 from .objective import Objective, autocast
 
 
-def result_of(evaluator: Evaluator, trained: TrainedModel, say: Say) -> Result:
+def result_of(evaluator: Evaluator, trained: TrainedRun, say: Say) -> Result:
     """Returns the result of `evaluator.run(trained, say)`. Raises ContractError if the result is not a `Result`, or if
     a metric is not a number."""
     result = evaluator.run(trained, say)
@@ -37,8 +37,8 @@ class Evaluations:
     processes: Processes
     evaluators: Sequence[Evaluator]
     """The evaluators, in the order in which they run."""
-    trained: Callable[[int], TrainedModel]
-    """Maps the current step to a `TrainedModel`: the model with its tasks, choppers and settings."""
+    trained: Callable[[int], TrainedRun]
+    """Maps the current step to a `TrainedRun`: the model with its tasks, choppers and settings."""
     say: Say = field(default=print)
 
     def run(self, step: int, when: str = "evaluations") -> Result:

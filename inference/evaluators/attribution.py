@@ -20,13 +20,12 @@ from itertools import combinations
 import numpy as np
 from rich.table import Table
 
-from ...data.processes import Processes
 from ...data.sample_dataset import Outcome, SampleDataset
 from ...data.split import SampleSplit, Split
-from ...models.model import Model
 from ...tasks.base import Task, Wiring
 from ..evaluation import Measured, TaskFigures, measured, own_inputs
 from ..evaluator import Evaluator, Result
+from ..trained import TrainedModel
 
 MOST = 6
 """The maximum number of inputs for which all subsets are evaluated (2**6 = 64 subsets)."""
@@ -137,8 +136,7 @@ def droppable_inputs(tasks: Mapping[str, Task], split: Split) -> dict[str, Subse
 
 
 def measure_attribution(
-    model: Model, tasks: Mapping[str, Task], split: SampleSplit, *, rows: int = 64, generated: int | None = None,
-    processes: Processes | None = None,
+    trained: TrainedModel, split: SampleSplit, *, rows: int | None = None, generated: int | None = None
 ) -> dict[str, Attribution]:  # fmt: skip
     """Returns the `Attribution` of each task. An input is varied if the task does not need it and if it occurs in
     samples with a target. The task is evaluated with every subset of these inputs. With more than `MOST` inputs, only
@@ -150,11 +148,9 @@ def measure_attribution(
     task depends on the subset."""
 
     def evaluated(names: Sequence[str], subset: Subset) -> Measured:
-        return measured(
-            model, tasks, split, names=names, rows=rows, inputs=subset, generated=generated, processes=processes
-        )
+        return measured(trained, split, names=names, rows=rows, inputs=subset, generated=generated)
 
-    groups: dict[Subset, list[str]] = {}
+    tasks, groups = trained.tasks, dict[Subset, list[str]]()
     for name, inputs in droppable_inputs(tasks, split).items():
         groups.setdefault(inputs, []).append(name)
     attributions: dict[str, Attribution] = {}
@@ -352,7 +348,7 @@ def truth_of(
     columns, needs = wiring.columns, task.needs
     if columns.get(task.target, task.target) != dataset.truth_column:
         return None
-    outcomes = dataset.truth(split) if needs.generates or needs.refines or task.target in needs.columns else None
+    outcomes = dataset.truth(split) if needs.makes_items or task.target in needs.columns else None
     if not outcomes or not {columns[name] for name in inputs} <= outcomes[0].inputs.keys():
         return None
     return [row._replace(inputs={name: row.inputs[columns[name]] for name in inputs}) for row in outcomes]
@@ -373,9 +369,7 @@ class AttributionEvaluator(Evaluator):
     def run(self, trained, say):
         split, has_several = trained.open("val"), len(trained.tasks) > 1
         try:
-            attributions = measure_attribution(
-                trained.model, trained.tasks, split, rows=trained.rows, processes=trained.processes
-            )
+            attributions = measure_attribution(trained, split)
         except NothingToWithholdError as error:  # raised in all processes
             return Result(lines=[f"evaluation.attribution: {error}"])
         figures: dict[str, float] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..evaluation import evaluate_split
+from ..evaluation import measured
 from ..evaluator import Evaluator, Result
 
 
@@ -15,7 +15,6 @@ class Metrics(Evaluator):
         self.generated = generated
 
     def run(self, trained, say):
-        split = trained.open("val")
-        metrics = evaluate_split(trained.model, trained.tasks, split, rows=trained.rows, processes=trained.processes,
-                                 generated=self.generated)  # fmt: skip
-        return Result(metrics=metrics)
+        result = measured(trained, trained.open("val"), generated=self.generated)
+        result.check()
+        return Result(metrics=result.metrics)

@@ -30,15 +30,13 @@ class GeneratedSamples(Evaluator):
                     raise ValueError(f"evaluation.prompt: {error}") from None
 
     def run(self, trained, say):
-        generating = [
-            (name, task) for name, task in trained.tasks.items() if task.needs.generates or task.needs.refines
-        ]
+        generating = [(name, task) for name, task in trained.tasks.items() if task.needs.makes_items]
         if not generating or not self.tokens or not trained.processes.is_first:
             return Result()
         split, texts = trained.open("val"), [(name, task) for name, task in generating if not draws(task)]
         rows = []
         if split.samples is not None:
-            rows = generated_rows(trained.model, trained.tasks, split, seed=trained.step, most=self.tokens)
+            rows = generated_rows(trained, split, seed=trained.step, most=self.tokens)
         return Result(samples=Samples(self.text(trained, split, *texts[0]) if texts else "", rows))
 
     def text(self, trained, split, name, task) -> str:
@@ -47,14 +45,14 @@ class GeneratedSamples(Evaluator):
         refines = task.needs.refines
         if split.samples is not None:
             how, indices = Generating(max_tokens=None if refines else self.tokens), samples_with(split, task, 3)
-            items = generate_items(trained.model, trained.tasks, name, split, indices, how) if indices else {}
+            items = generate_items(trained, name, split, indices, how) if indices else {}
             true = {number: split.item(number)[0].get(task.target, "") for number in items}
             return "\n".join(f"{task.restore(ids)!r} ({true[number]!r} is true)" for number, ids in items.items())
         if task.needs.encoder:
             return ""
         if refines:
             how = Generating(max_tokens=min(self.tokens, trained.model.context), seed=trained.step)
-            return task.restore(generate_unprompted(trained.model, name, task, 1, how)[0])
+            return task.restore(generate_unprompted(trained, name, 1, how)[0])
         how = Generating.of({"max_tokens": self.tokens, "temperature": 0.8, "top_k": 200, "seed": trained.step})
-        pieces = stream_prompts(trained.model, name, task, [self.prompt or None], how, lambda line: None)
+        pieces = stream_prompts(trained, name, [self.prompt or None], how, lambda line: None)
         return self.prompt + joined(pieces, 1)[0]

@@ -18,7 +18,7 @@ from ...experiment.settings.config import Config
 from ...files.reading import DataError
 from ...files.records import parse_json
 from ...files.trust import code_in
-from ...inference.evaluator import TrainedModel
+from ...inference.evaluator import TrainedRun
 from ...models.batch import SetPlan
 from ...models.model import Model
 from ...tasks.next_item import NextItem
@@ -264,7 +264,7 @@ class Player:
         return action.astype(self.space.dtype)
 
 
-def environment_of(run: TrainedModel, playing: Playing) -> tuple[str, Mapping[str, Any]]:
+def environment_of(run: TrainedRun, playing: Playing) -> tuple[str, Mapping[str, Any]]:
     """Returns the name of the environment to play and its keyword arguments. If it is the environment of the training
     data, the keyword arguments include those of the data. Raises RunError or DataError if `playing` names no
     environment and the environment of the data is unknown. Raises RunError if the data name code outside chopmix that
@@ -287,7 +287,7 @@ def environment_of(run: TrainedModel, playing: Playing) -> tuple[str, Mapping[st
     return name, {**inherited, **playing.settings}
 
 
-def environment_of_data(run: TrainedModel, needed: bool) -> tuple[str, Mapping[str, Any]] | None:
+def environment_of_data(run: TrainedRun, needed: bool) -> tuple[str, Mapping[str, Any]] | None:
     """Returns the name and the keyword arguments of the environment of the episodes on which the run was trained. If
     the episodes do not exist any more, both are read from the file `data.json` of the run. If the environment is
     unknown, returns None, or raises RunError or DataError if `needed` is True."""
@@ -311,14 +311,14 @@ def environment_of_data(run: TrainedModel, needed: bool) -> tuple[str, Mapping[s
     return environment
 
 
-def episodes_in(run: TrainedModel) -> Episodes | None:
+def episodes_in(run: TrainedRun) -> Episodes | None:
     """Returns the data set of episodes on which the run was trained. It may be a member of a mixture. Returns None if
     the run has no such data set."""
     members = run.dataset().members() if run.has_dataset else ()
     return next((dataset for dataset in members if isinstance(dataset, Episodes)), None)
 
 
-def episode_columns(run: TrainedModel) -> dict[str, str]:
+def episode_columns(run: TrainedRun) -> dict[str, str]:
     """Returns the data columns of the inputs that read episodes, by input. Inputs that read other data sets of a
     mixture are left out. If the episodes do not exist any more, or if the run was not trained on episodes, returns the
     columns of all inputs."""
@@ -330,7 +330,7 @@ def episode_columns(run: TrainedModel) -> dict[str, str]:
     return {name: column for name, column in columns.items() if column in names}
 
 
-def action_task(run: TrainedModel, spaces: Spaces) -> tuple[str, NextItem]:
+def action_task(run: TrainedRun, spaces: Spaces) -> tuple[str, NextItem]:
     """Returns the name of the task that predicts actions, and this task. It is the first `next_item` task whose target
     reads the column `action`. Raises RunError if there is no such task, if its actions differ in kind or number from
     those of the environment, or if the run does not read its inputs in the order of time."""
@@ -351,7 +351,7 @@ def action_task(run: TrainedModel, spaces: Spaces) -> tuple[str, NextItem]:
     raise RunError(f"{run.folder} has no task that predicts actions: {{use: next_item, target: action, at: ...}}")
 
 
-def planner_of(run: TrainedModel, act: NextItem, spaces: Spaces, planning: Planning) -> Planner:
+def planner_of(run: TrainedRun, act: NextItem, spaces: Spaces, planning: Planning) -> Planner:
     """Returns the planner of a run. Raises RunError if the tasks do not predict the action, the reward, the return and
     every observation of a step, if one of these except the return is predicted as numbers instead of categories, or if
     the horizon does not fit into the context."""
@@ -377,12 +377,12 @@ def planner_of(run: TrainedModel, act: NextItem, spaces: Spaces, planning: Plann
     return planner
 
 
-def is_conditioned(run: TrainedModel) -> bool:
+def is_conditioned(run: TrainedRun) -> bool:
     """Returns whether the run reads a target return before the action of a step."""
     return bool(target_inputs(run))
 
 
-def target_inputs(run: TrainedModel) -> list[str]:
+def target_inputs(run: TrainedRun) -> list[str]:
     """Returns the inputs that read the return before the action of a step."""
     offsets: dict[str, list[float]] = {}
     columns = episode_columns(run)
@@ -392,7 +392,7 @@ def target_inputs(run: TrainedModel) -> list[str]:
     return [n for n, column in columns.items() if column == "return" and (run.choppers[n].offset or 0.0) < action]
 
 
-def check_target(run: TrainedModel, target: float | None) -> None:
+def check_target(run: TrainedRun, target: float | None) -> None:
     """Raises RunError if `target` is not None but the run is not conditioned on returns, or if `target` is None but the
     run is conditioned on returns by an input that training never dropped."""
     columns = episode_columns(run)
@@ -406,7 +406,7 @@ def check_target(run: TrainedModel, target: float | None) -> None:
                        "evaluation.play.targets)")  # fmt: skip
 
 
-def check_observations(run: TrainedModel, spaces: Spaces, environment: Any, target: float | None = None) -> None:
+def check_observations(run: TrainedRun, spaces: Spaces, environment: Any, target: float | None = None) -> None:
     """Raises RunError if an input reads a column that the environment does not have, if an input cannot read the values
     of the environment or the target return, and in the cases of `check_target`."""
     columns = episode_columns(run)
@@ -435,7 +435,7 @@ Watch = Callable[[Any], None]
 
 
 def episodes_of(
-    run: TrainedModel, playing: Playing, target: float | None, numbers: Sequence[int], watch: Watch | None = None,
+    run: TrainedRun, playing: Playing, target: float | None, numbers: Sequence[int], watch: Watch | None = None,
     stream: int = PLAYS,
 ) -> Iterator[Episode]:  # fmt: skip
     """Plays the episodes with these numbers and yields the episodes in order. `watch` is called with the environment of
@@ -457,9 +457,7 @@ def episodes_of(
         environment.close()
 
 
-def player_of(
-    run: TrainedModel, playing: Playing, target: float | None, environment: Any, stream: int = PLAYS
-) -> Player:
+def player_of(run: TrainedRun, playing: Playing, target: float | None, environment: Any, stream: int = PLAYS) -> Player:
     """Returns the agent that plays episodes with this run. Raises RunError if the run does not fit the environment."""
     spaces = spaces_of(environment)
     name, task = action_task(run, spaces)
@@ -480,7 +478,7 @@ def configured(config: Config) -> Playing:
     return play() if play else Playing()
 
 
-def check_plays(run: TrainedModel, playing: Playing) -> None:
+def check_plays(run: TrainedRun, playing: Playing) -> None:
     """Raises RunError or DataError if the run cannot play with these settings."""
     name, settings = environment_of(run, playing)
     environment = make_environment(name, settings)
@@ -500,7 +498,7 @@ def target_warnings(returns: Mapping[str, float] | None, targets: Sequence[float
     ]
 
 
-def agent_kind(run: TrainedModel) -> str:
+def agent_kind(run: TrainedRun) -> str:
     """Returns the kind of agent: `target return` if the run is conditioned on returns, else `cloning` (the run imitates
     actions). If the run was trained only on a share of the episodes with the highest returns, this share is added:
     `cloning of the best 10%`."""
@@ -523,7 +521,7 @@ def figures_of(episodes: Sequence[Episode]) -> dict[str, float]:
     }  # fmt: skip
 
 
-def play_metrics(run: TrainedModel, playing: Playing) -> dict[str, float]:
+def play_metrics(run: TrainedRun, playing: Playing) -> dict[str, float]:
     """Plays `playing.episodes` episodes for each target return, and returns the mean returns by the names of
     `Playing.metric_targets`."""
     numbers = range(playing.episodes)
@@ -531,7 +529,7 @@ def play_metrics(run: TrainedModel, playing: Playing) -> dict[str, float]:
     return {name: float(figures_of(episodes)["return"]) for name, episodes in played.items()}
 
 
-def data_figures(run: TrainedModel) -> dict[str, float] | None:
+def data_figures(run: TrainedRun) -> dict[str, float] | None:
     """Returns the mean, the lowest (`worst`) and the highest (`best`) return of the training episodes. Returns None if
     the run was not trained on episodes, or if the episodes do not exist any more."""
     dataset = episodes_in(run)

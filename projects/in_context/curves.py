@@ -20,7 +20,7 @@ from ...experiment.run_folder import RunError
 from ...files.pictures import picture
 from ...files.writing import write_bytes, write_text
 from ...inference.evaluation import measured
-from ...inference.evaluator import TrainedModel
+from ...inference.evaluator import TrainedRun
 from ...models.arithmetic import finite
 from .datasets.in_context import InContext
 from .datasets.rules import COUNTS, Rules
@@ -55,7 +55,7 @@ of SEEDS have the same block, because sample numbers have only 32 bits."""
 TABLE, PICTURE = "in_context.csv", "in_context.png"
 
 
-def check_learns(run: TrainedModel, samples: int) -> None:
+def check_learns(run: TrainedRun, samples: int) -> None:
     """Raises RunError if the run was not trained to learn from examples, or if `samples` is not from 4 to 1,000,000."""
     if not 4 <= samples <= SAMPLES_PER_SEED:
         raise RunError(f"the number of samples must be from 4 to {SAMPLES_PER_SEED:,}, not {samples:,}")
@@ -63,7 +63,7 @@ def check_learns(run: TrainedModel, samples: int) -> None:
 
 
 def measure_and_write(
-    run: TrainedModel, folder: Path, samples: int, say: Callable[[str], None]
+    run: TrainedRun, folder: Path, samples: int, say: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], Scores]:  # fmt: skip
     """Measures what the run learns in its context on `samples` samples, and writes `in_context.csv` and
     `in_context.png` into `folder`. Returns the rows of the table and the scores of the probe of the layers. The scores
@@ -77,20 +77,20 @@ def measure_and_write(
 
 
 @singledispatch
-def check_data(dataset: Dataset, run: TrainedModel) -> None:
+def check_data(dataset: Dataset, run: TrainedRun) -> None:
     """Raises RunError if the run was not trained to learn from examples. A run on `in_context` needs a task that
     predicts at another input (`next_item`); a run on `rules` needs a task of `answer_tasks`."""
     raise RunError(f"{run.folder} was not trained to learn from examples (data set in_context or rules)")
 
 
 @check_data.register
-def _(dataset: InContext, run: TrainedModel) -> None:
+def _(dataset: InContext, run: TrainedRun) -> None:
     if not any(task.needs.supervised_at for task in run.tasks.values()):
         raise RunError(f"{run.folder} was not trained to learn from examples (data set in_context or rules)")
 
 
 @check_data.register
-def _(dataset: Rules, run: TrainedModel) -> None:
+def _(dataset: Rules, run: TrainedRun) -> None:
     if not answer_tasks(run):
         needed = "a task language_modeling with target 'answer' and metrics: [exact_match]"
         raise RunError(f"{run.folder} does not generate answers that can be scored; it needs {needed}")
@@ -98,7 +98,7 @@ def _(dataset: Rules, run: TrainedModel) -> None:
 
 @singledispatch
 def curves_of(
-    dataset: Dataset, run: TrainedModel, samples: int, say: Callable[[str], None]
+    dataset: Dataset, run: TrainedRun, samples: int, say: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], Scores, bytes]:  # fmt: skip
     """Returns the rows of the table, the scores of the probe of the layers (empty for rules and for functions that are
     not linear), and the picture (content of a PNG file)."""
@@ -117,13 +117,13 @@ def _(dataset: Rules, run, samples, say):
     return rows, {}, plot_rules(rows)
 
 
-def answer_tasks(run: TrainedModel) -> list[str]:
+def answer_tasks(run: TrainedRun) -> list[str]:
     """Returns the names of the tasks that generate the input `answer` and have the metric `exact_match`."""
     generating = {name: task for name, task in run.tasks.items() if task.needs.generates}
     return [name for name, task in generating.items() if task.target == "answer" and "exact_match" in task.metrics]
 
 
-def new_samples(run: TrainedModel, dataset: MadeDataset, split: str, count: int, first: int = 0) -> Whole:
+def new_samples(run: TrainedRun, dataset: MadeDataset, split: str, count: int, first: int = 0) -> Whole:
     """Returns a data set of `count` samples of a split that the run has never used. The sample numbers follow those of
     the training and validation samples, in the block of the run's seed; the first `first` numbers of the block are
     skipped."""
@@ -131,7 +131,7 @@ def new_samples(run: TrainedModel, dataset: MadeDataset, split: str, count: int,
     return Whole(Chosen(dataset.make(split, start + count), range(start, start + count)), dataset.columns)
 
 
-def followed(run: TrainedModel, samples: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+def followed(run: TrainedRun, samples: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """Returns rows with the accuracy of answers after 0, 1, 2, 4 and 8 examples in the prompt, for rules of each split
     (train, val, test). Numbers of examples that do not fit into the context are left out."""
     rows, (name, *_) = [], answer_tasks(run)
@@ -145,7 +145,7 @@ def followed(run: TrainedModel, samples: int, say: Callable[[str], None]) -> lis
                 continue
             say(f"{split}, {examples} examples")
             with run.arithmetic():
-                evaluation = measured(run.model, run.tasks, run.open(split, data))
+                evaluation = measured(run, run.open(split, data))
             accuracy = evaluation.whole[name].metrics["exact_match"]
             error = (accuracy * (1 - accuracy) / samples) ** 0.5
             row = {"rules": split, "examples": examples, "answers": samples}
@@ -168,7 +168,7 @@ def plot_rules(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return picture(draw, (4.2, 3.4))
 
 
-def learned(run: TrainedModel, functions: int, say: Callable[[str], None]) -> tuple[dict[str, Errors], Scores]:
+def learned(run: TrainedRun, functions: int, say: Callable[[str], None]) -> tuple[dict[str, Errors], Scores]:
     """Returns the errors by data distribution (as trained, and shifted), and the scores of the probe. Of `functions`
     functions, the first half selects the settings of the baselines. The scores are measured after 2 * dimension
     examples. They are empty if the functions are not linear or if the samples have no more examples than that. Raises
@@ -189,7 +189,7 @@ def learned(run: TrainedModel, functions: int, say: Callable[[str], None]) -> tu
 
 
 def _outputs(
-    run: TrainedModel, dataset: InContext, factors: Mapping[str, float], count: int, first: int = 0, depth: int = 0
+    run: TrainedRun, dataset: InContext, factors: Mapping[str, float], count: int, first: int = 0, depth: int = 0
 ) -> ModelOutputs:
     """Returns the outputs of the model for `count` functions of val, which are the samples from the number `first` on
     in the block of the run. `factors` contains factors of options of the data set, by option."""

@@ -16,7 +16,7 @@ from chopmix.experiment.train import train
 from chopmix.inference import items as making
 from chopmix.inference import pages
 from chopmix.inference import refine as refining
-from chopmix.inference.generate import Generating
+from chopmix.inference.generate import Generating, Generation
 from chopmix.inference.items import generate_items
 from chopmix.models.generation.refine import Draft, Refining
 from chopmix.tasks.masked_diffusion import MaskedDiffusion
@@ -316,13 +316,13 @@ def test_what_a_draft_is_refined_through_is_generated_first(runs, read, monkeypa
     true = [id for each in places for id in run.tasks["name"].vocabulary.encode(split.item(each.number)[0]["words"])]
     for inputs in ([], ["image"]):  # of what is generated nothing is read: not its own true item, by way of the words
         read.clear(), drawn.clear()
-        generate_items(run.model, run.tasks, "picture", split, places, Generating(guidance=2, seed=1), inputs=inputs)
+        generate_items(run, "picture", split, places, Generating(guidance=2, seed=1), inputs=inputs)
         words = [ids[0] for ids in drawn[0]]
         assert read == [("name", [run.tasks["name"].mask] * 6, ["words"], None), ("picture", words, every, ["image"])]
         assert words != true
     for inputs in (["words"], None):
         read.clear()
-        generate_items(run.model, run.tasks, "picture", split, places, inputs=inputs)
+        generate_items(run, "picture", split, places, inputs=inputs)
         assert read == [("picture", true, every, None)]
     read.clear()
     run.generate(inputs={"words": "7"}, target="image", seed=0)
@@ -353,7 +353,7 @@ def test_what_is_withheld_or_generated_changes_nothing(runs, monkeypatch, name, 
         scores.clear()
         with monkeypatch.context() as patch:
             patch.setattr(reader, "item", item)
-            assert len(generate_items(run.model, run.tasks, name, split, split.first(8), how, inputs=inputs)) == 8
+            assert len(generate_items(run, name, split, split.first(8), how, inputs=inputs)) == 8
         return torch.cat([each.flatten() for each in scores])
 
     for inputs in (None, [], ["words"], ["image"], ["words", "image"]):
@@ -377,7 +377,7 @@ def test_an_input_that_another_task_predicts_is_withheld_too(tmp_path, read):
     split, how = run.open("val"), Generating(guidance=2, seed=0)
     read.clear()
     for inputs in ([], ["words"]):
-        generate_items(run.model, run.tasks, "picture", split, split.first(2), how, inputs=inputs)
+        generate_items(run, "picture", split, split.first(2), how, inputs=inputs)
     assert [inputs for _, _, *inputs in read] == [[["image"], ["image"]], [["image", "words"], ["image"]]]
 
 
@@ -402,7 +402,7 @@ def test_of_several_drafts_the_one_is_kept_from_which_the_model_reads_best(runs,
     monkeypatch.setattr(making, "generated_first", named)
     frames = []
     how = Generating(refining=Refining(drafts=5, through=("words",)), seed=0, show=frames.append)
-    found = generate_items(run.model, run.tasks, "picture", split, split.first(6), how, inputs=inputs)
+    found = generate_items(run, "picture", split, split.first(6), how, inputs=inputs)
 
     def nats(number: int, row: int, draft: list[int]) -> float:
         """Of the words, from this draft alone and from left to right."""
@@ -428,10 +428,11 @@ def test_drafts_can_be_asked_for(runs, tmp_path):
         assert json.loads((tmp_path / "x.json").read_text())["drafts"] == count
         run = load_run(runs / "namer").generating(drafts=count)
         split, how = run.open("val"), Generating(seed=1)
-        made = generate_items(run.model, run.tasks, "picture", split, split.first(8), how, inputs=["words"])
+        made = generate_items(run, "picture", split, split.first(8), how, inputs=["words"])
         first = {"words": lambda number, split=split: split.item(number)[0]["words"]}
-        name, picture = run.tasks["name"], run.tasks["picture"]
-        cost_of = refining.cost_of_reading(run.model, picture, {"name": name}, split, list(made), first)
+        picture = run.tasks["picture"]
+        generation = Generation.of(run, split, split.first(8), how)
+        cost_of = refining.cost_of_reading(generation, picture, ["name"], list(made), first)
         nats[count] = cost_of(list(made.values()))
     assert all(best <= one for best, one in zip(nats[8], nats[1])) and sum(nats[8]) < sum(nats[1])
 

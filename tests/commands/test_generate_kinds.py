@@ -303,7 +303,7 @@ def test_texts_that_are_samples_are_drafted_as_they_were_trained(runs, drafts, t
     chopped = run.choppers["smiles"].chop("CCCO").values.tolist()
     assert chopped == [start, *known.encode("CCCO")]
     four = [each for each in split.all() if len(split.item(each.number)[0]["smiles"]) == 4]
-    made = generate_items(run.model, run.tasks, "fill", split, four[:1], Generating(seed=[3] * len(split)))
+    made = generate_items(run, "fill", split, four[:1], Generating(seed=[3] * len(split)))
     assert drafts.pop() == [[start, mask, mask, mask, mask]]
     assert run.generate(seed=3) == run.generate(inputs={}, seed=3) == task.restore(next(iter(made.values())))
     assert drafts == [[[start, mask, mask, mask, mask]]] * 2

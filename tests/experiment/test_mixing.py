@@ -27,7 +27,7 @@ from chopmix.experiment.train import assemble, fit, introduce, resume, train
 from chopmix.files.reading import DataError
 from chopmix.inference.evaluators import attribution
 from chopmix.inference.evaluators.attribution import Attribution, best_guess, entropy, subset_table, table
-from chopmix.inference.generate import Generating, before, open_answers
+from chopmix.inference.generate import Generating, Generation, before, open_answers
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search
 from chopmix.models.generation.sampling import Sampling, draw
@@ -284,13 +284,7 @@ def test_a_session_beside_other_inputs_is_cached_or_not(mixed, inputs):
     found = []
     for cached in (True, False):
         _, session = open_answers(
-            run.model,
-            "answer",
-            run.tasks["answer"],
-            split,
-            split.first(5),
-            Generating(prompt="1", cached=cached),
-            inputs,
+            Generation.of(run, split, split.first(5), Generating(prompt="1", cached=cached), inputs), "answer"
         )
         with torch.inference_mode():
             scores = []

@@ -5,6 +5,7 @@ import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pkgutil import resolve_name
 
 import pytest
 import torch
@@ -17,12 +18,12 @@ from chopmix.experiment.run_folder import prepare_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import assemble
 from chopmix.files.reading import DataError
-from chopmix.inference import evaluation
 from chopmix.inference import items as generated
-from chopmix.inference.evaluation import evaluate_split, measured, with_columns
+from chopmix.inference.evaluation import measured, with_columns
 from chopmix.inference.evaluators.attribution import measure_attribution
 from chopmix.inference.items import chain_of
 from chopmix.inference.pages import samples_with
+from chopmix.inference.trained import TrainedModel
 from chopmix.tasks.base import with_targets
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.regression import Regression
@@ -136,7 +137,9 @@ def test_every_task_is_measured_on_its_own_samples_and_inputs(made, sources, inp
     """By source and on the whole: no task sees what another one hides, or, where inputs are named, another's target."""
     split = split_of(made, sources)
     made.model.eval()
-    found = measured(made.model, made.data.tasks, split, rows=rows, inputs=inputs, generated=0)
+    found = measured(
+        TrainedModel(model=made.model, tasks=made.data.tasks), split, rows=rows, inputs=inputs, generated=0
+    )
     objective = 0.0
     for name, task in made.data.tasks.items():
         costs = one_by_one(made, split, name, "abc" if inputs is None else inputs)
@@ -171,9 +174,9 @@ def test_attribution_is_of_the_samples_with_a_target_and_of_all_inputs_but_the_t
     }
     if not any(there.values()):
         with pytest.raises(ValueError, match="no task has an input that can be dropped"):
-            measure_attribution(made.model, tasks, split, generated=0)
+            measure_attribution(TrainedModel(model=made.model, tasks=tasks), split, generated=0)
         return
-    found = measure_attribution(made.model, tasks, split, generated=0)
+    found = measure_attribution(TrainedModel(model=made.model, tasks=tasks), split, generated=0)
     assert found.keys() == {name for name, inputs in there.items() if inputs}
     for name, worth in found.items():
         assert worth.inputs == there[name] and worth.in_bits
@@ -208,7 +211,7 @@ def test_items_are_generated_and_chains_measured_where_there_are_items(made, sou
     }
     if not all(map(any, having.values())):
         return
-    found = measured(made.model, made.data.tasks, split, inputs=inputs, generated=some)
+    found = measured(TrainedModel(model=made.model, tasks=made.data.tasks), split, inputs=inputs, generated=some)
     for name in ("first", "write"):
         assert found.whole[name].counts["judged"] == min(some, sum(having[name]))
         assert found.samples[f"val/{name}/exact_match"] == found.metrics[f"val/{name}/judged"]
@@ -234,7 +237,9 @@ def test_items_are_generated_and_chains_measured_where_there_are_items(made, sou
 def test_a_rare_source_is_judged_by_its_share_of_the_items(made):
     """Of 300 samples only the last 3 have an item: all of them are judged, not those that an even choice of 4 meets."""
     rows = [{"a": "ab", "label": "u"}] * 297 + [{"a": "a", "c": "b", "b": "c", "label": "u"}] * 3
-    found = measured(made.model, made.data.tasks, split_of(made, [rows]), names=["write"], generated=4)
+    found = measured(
+        TrainedModel(model=made.model, tasks=made.data.tasks), split_of(made, [rows]), names=["write"], generated=4
+    )
     assert found.metrics["val/write/judged"] == 3 == found.samples["val/write/exact_match"]
     assert found.samples["val/write/loss"] == 3
 
@@ -242,7 +247,9 @@ def test_a_rare_source_is_judged_by_its_share_of_the_items(made):
 def test_at_most_so_many_chains_are_measured_and_said(made, monkeypatch):
     monkeypatch.setattr(generated, "CHAINS", 5)
     monkeypatch.setattr("chopmix.inference.evaluation.CHAINS", 5)
-    found = measured(made.model, made.data.tasks, split_of(made, [[{"b": "ab"}] * 9]), names=["second"])
+    found = measured(
+        TrainedModel(model=made.model, tasks=made.data.tasks), split_of(made, [[{"b": "ab"}] * 9]), names=["second"]
+    )
     assert found.metrics["val/second/chain_samples"] == 5 == found.samples["val/second/chain"]
     assert found.samples["val/second/loss"] == 9
 
@@ -251,15 +258,15 @@ def test_a_split_without_a_target_is_an_error_and_no_loss_of_zero(made):
     split = split_of(made, [[{"a": "ab"}, {"a": "b"}]])
     tasks = {"kind": made.data.tasks["kind"]}
     with pytest.raises(DataError, match="split 'val': none of its 2 samples has a target of task 'kind'"):
-        evaluate_split(made.model, tasks, split)
+        measured(TrainedModel(model=made.model, tasks=tasks), split).check()
 
 
 def test_how_much_is_hidden_does_not_depend_on_the_other_tasks(made):
     """A task's loss is the same whether others are measured with it or not."""
     split = split_of(made, [[{"a": "abc", "b": "cab", "c": "b", "label": "u", "y": 1.0}] * 3])
-    together = measured(made.model, made.data.tasks, split, generated=0)
+    together = measured(TrainedModel(model=made.model, tasks=made.data.tasks), split, generated=0)
     for name in made.data.tasks:
-        alone = measured(made.model, made.data.tasks, split, names=[name], generated=0)
+        alone = measured(TrainedModel(model=made.model, tasks=made.data.tasks), split, names=[name], generated=0)
         assert alone.whole.keys() == {name}
         assert alone.whole[name].metrics["loss"] == pytest.approx(together.whole[name].metrics["loss"], rel=1e-6)
 
@@ -269,7 +276,7 @@ def test_items_that_have_no_room_count_in_no_figure(made):
     rows = [{"a": "abc", "b": "ab"}, {"a": "abc", "b": "bc"}, {"a": "abcabcabcabcabcabcabc", "b": "ca"}]
     config = replace(made.config, data=replace(made.config.data, too_long="drop"))
     split = open_split(config, Rows(rows=rows), "val", made.data.choppers, made.data.tasks, say=lambda text: None)
-    found = measured(made.model, made.data.tasks, split, names=["second"]).whole["second"]
+    found = measured(TrainedModel(model=made.model, tasks=made.data.tasks), split, names=["second"]).whole["second"]
     assert found.samples == found.counts["chain_samples"] == 2
     for metric in ("loss", "chain"):
         bits = found.metrics[f"{'bound' if metric == 'loss' else metric}_bits_per_byte"]
@@ -303,7 +310,7 @@ def test_a_task_that_has_no_target_without_an_input_is_named(made):
     task.learned = made.data.tasks["kind"].learned
     split = split_of(made, [[{"a": "ab", "b": "c", "label": "u"}, {"a": "b", "b": "a", "label": "v"}]])
     with pytest.raises(ValueError, match="task 'kind' has 0 targets without a and b, but 2 with it: these losses"):
-        measure_attribution(made.model, {"kind": task}, split)
+        measure_attribution(TrainedModel(model=made.model, tasks={"kind": task}), split)
 
 
 class Pair(Processes):
@@ -344,7 +351,11 @@ def by_two(made, split, **options):
 
     def run(rank):
         try:
-            return measured(made.model, made.data.tasks, split, processes=Pair(rank, barrier, box), **options)
+            return measured(
+                TrainedModel(model=made.model, tasks=made.data.tasks, processes=Pair(rank, barrier, box)),
+                split,
+                **options,
+            )
         except (ValueError, ElsewhereError) as error:
             return error
 
@@ -360,22 +371,22 @@ def test_two_processes_measure_what_one_does(made):
     ]
     split = split_of(made, sources)
     made.model.eval()
-    alone = measured(made.model, made.data.tasks, split, rows=2, generated=3)
+    alone = measured(TrainedModel(model=made.model, tasks=made.data.tasks), split, rows=2, generated=3)
     for each in by_two(made, split, rows=2, generated=3):
         assert each.metrics == pytest.approx(alone.metrics, rel=1e-5, nan_ok=True) and each.samples == alone.samples
 
 
-@pytest.mark.parametrize("where", ["count_batch", "chain_share"])
+@pytest.mark.parametrize("where", ["tally.tokens_of", "evaluation.chain_share"])
 def test_an_error_of_one_process_stops_both(made, monkeypatch, where):
     """Neither waits for the other, in whichever part of an evaluation the error is met."""
-    real = getattr(evaluation, where)
+    real = resolve_name(f"chopmix.inference.{where}")
 
     def wrong(*parts, **options):
         if threading.current_thread().name.endswith("_1"):
             raise DataError("a bad sample")
         return real(*parts, **options)
 
-    monkeypatch.setattr(evaluation, where, wrong)
+    monkeypatch.setattr(f"chopmix.inference.{where}", wrong)
     found = by_two(made, split_of(made, [[{"a": "ab", "b": "c", "c": "a"}] * 4]), generated=2)
     assert {type(each) for each in found} == {DataError, ElsewhereError}
 
@@ -398,7 +409,7 @@ def test_a_sample_without_the_source_is_not_compared(tmp_path):
     experiment = assemble(config, Processes.start("cpu"), Progress(1))
     rows = [{"a": "abc", "c": "b"}, {"b": "a", "c": "b"}, {"a": "b", "c": "bca"}, {"a": "cab"}, {"c": "a", "b": "b"}]
     split = open_split(config, Rows(rows=rows), "val", experiment.data.choppers, experiment.data.tasks)
-    found = measured(experiment.model, experiment.data.tasks, split, rows=2)
+    found = measured(TrainedModel(model=experiment.model, tasks=experiment.data.tasks), split, rows=2)
     assert found.metrics["val/judged"] == 2 and found.samples["val/wer"] == 2 and found.samples["val/loss"] == 1
 
 

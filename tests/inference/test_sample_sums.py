@@ -10,6 +10,7 @@ from chopmix.experiment.build import open_split
 from chopmix.files.reading import DataError
 from chopmix.inference.evaluation import measured
 from chopmix.inference.sample_sums import FORMAT, About, SplitSums, TaskSums, as_bytes, compact, file_of, read_sums
+from chopmix.inference.trained import TrainedModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -110,8 +111,10 @@ def test_a_changed_byte_is_a_message_or_other_sums(tmp_path_factory, place, valu
 def test_two_processes_have_the_sums_of_one(made):  # noqa: F811
     split = split_of(made, [[{"a": "ab", "b": "c"}] * 3, [{"b": "abc", "c": "a", "label": "u"}] * 4])
     made.model.eval()
-    alone = measured(made.model, made.data.tasks, split, rows=2, generated=2, by_sample=True)
-    for each in by_two(made, split, rows=2, generated=2, by_sample=True):
+    alone = measured(
+        TrainedModel(model=made.model, tasks=made.data.tasks), split, rows=2, generated=2, detail="samples"
+    )
+    for each in by_two(made, split, rows=2, generated=2, detail="samples"):
         assert each.by_sample.keys() == alone.by_sample.keys()
         for name, sums in alone.by_sample.items():
             found = each.by_sample[name]
@@ -124,5 +127,7 @@ def test_a_batch_of_bad_samples_has_no_sums(made):  # noqa: F811
     """Of a data set in which no sample can be read: `zip() argument 3 is longer than arguments 1-2`."""
     config = replace(made.config, data=replace(made.config.data, bad_share=1.0))
     split = open_split(config, Rows(rows=[{"a": 7}] * 3), "val", made.data.choppers, made.data.tasks)
-    found = measured(made.model.eval(), made.data.tasks, split, rows=2, generated=0, by_sample=True)
+    found = measured(
+        TrainedModel(model=made.model, tasks=made.data.tasks), split, rows=2, generated=0, detail="samples"
+    )
     assert all(not len(sums.numbers) for sums in found.by_sample.values())

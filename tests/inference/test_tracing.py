@@ -50,7 +50,7 @@ def run(request, tmp_path, monkeypatch):
 
 def trace_of(run, number: int = 0, **replaced):
     split = run.open("val")
-    return traced(run.model, run.tasks, batch_of(split, split.all()[number], run.tasks, replaced=replaced or None))
+    return traced(run, batch_of(split, split.all()[number], run.tasks, replaced=replaced or None))
 
 
 def test_a_trace_is_the_forward_pass(run):

@@ -83,7 +83,7 @@ def test_predictions_of_samples_that_lack_inputs(run, messages, capsys):
         if "error" in alone:
             assert not sample or "the encoder has no input" in alone["error"]
         elif missing := [name for name in gone if name != task.target]:
-            how = "generated" if task.needs.generates or task.needs.refines else "predicted"
+            how = "generated" if task.needs.makes_items else "predicted"
             assert told == f"{task.target!r} is {how} without {', '.join(missing)} (--input NAME=VALUE)\n"
             assert alone["without"] == missing
         else:
@@ -173,13 +173,13 @@ def test_the_loss_of_a_sample_does_not_depend_on_the_others(run):
 def test_the_sums_by_sample_are_those_of_each_sample_alone(run, monkeypatch):
     """In packed rows; for a corpus, of each window."""
     split = run.open("val")
-    whole = measured(run.model, run.tasks, split, rows=5, generated=0, by_sample=True)
+    whole = measured(run, split, rows=5, generated=0, detail="samples")
     ((sums, figures),) = zip(whole.by_sample.values(), whole.whole.values(), strict=True)
     assert sums.numbers.tolist() == sorted(index.number for index in split.all())
     every = sorted(split.all(), key=lambda index: index.number)
     for row, index in enumerate(every):
         monkeypatch.setattr(type(split), "all", lambda self, index=index: [index])
-        alone = measured(run.model, run.tasks, split, generated=0).whole["task"].sums
+        alone = measured(run, split, generated=0).whole["task"].sums
         for name, rows in sums.sums.items():
             found = rows[[row]].sum(0).reshape(alone[name].shape)
             np.testing.assert_allclose(found, alone[name].numpy(), rtol=1e-4, atol=1e-5, err_msg=name)

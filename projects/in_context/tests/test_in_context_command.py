@@ -243,7 +243,7 @@ training: {steps: 2, samples_per_step: 8}
     split = run.open("val")
     for inputs in (None, ["prompt"], ["answer"], []):
         for name in ("answer", "prompt"):
-            generate_items(run.model, run.tasks, name, split, split.first(2), Generating(max_tokens=2), inputs=inputs)
+            generate_items(run, name, split, split.first(2), Generating(max_tokens=2), inputs=inputs)
     run.generate(inputs={"prompt": "abcde>"}, target="answer", max_tokens=2)
     both, answer, prompt = ["prompt", "answer"], ["answer"], ["prompt"]
     assert read == [both, prompt, both, prompt, answer, prompt, answer, prompt, both]
