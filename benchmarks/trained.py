@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import ConfigError, load_config
 from chopmix.experiment.train import train
+from chopmix.files.errors import RunError
 
 
 def trained(config: str | Path, folder: Path, changes: Sequence[str]) -> Path:

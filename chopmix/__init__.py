@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .experiment.interface import predict as predict
     from .experiment.interface import train as train
     from .experiment.run import Run as Run
-    from .experiment.run_folder import RunError as RunError
     from .experiment.settings.config import ConfigError as ConfigError
+    from .files.errors import RunError as RunError
     from .files.reading import DataError as DataError
     from .inference.evaluator import Evaluator as Evaluator
     from .inference.evaluator import Result as Result

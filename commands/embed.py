@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..files.errors import UsageError
 from .options.answers import add_answers, output_of
 from .options.shared import DATA_HELP, add_checkpoint, add_inputs, load, parse_samples
 
@@ -28,14 +29,13 @@ def run(options: argparse.Namespace) -> int:
     from ..experiment.answers import Count, Shard
     from ..experiment.embed import ENDINGS, split_of, write_embeddings
     from ..experiment.merge import record_of, write_record
-    from ..experiment.run_folder import RunError
     from ..files.printing import say_aside
 
     output, shard = output_of(options, ENDINGS), Shard.of(options.shard)
     if bool(options.input) == bool(options.data):
-        raise RunError("pass either samples (--input NAME=VALUE) or a data set (--data DATA)")
+        raise UsageError("pass either samples (--input NAME=VALUE) or a data set (--data DATA)")
     if options.shard and (options.input or (options.pool == "tokens" and output and output.suffix.lower() == ".npy")):
-        raise RunError("--shard needs --data, and for --pool tokens a .csv, .jsonl or .parquet file")
+        raise UsageError("--shard needs --data, and for --pool tokens a .csv, .jsonl or .parquet file")
     loaded = load(options)
     if options.data:
         split = split_of(loaded, options.data, options.split, shard)

@@ -19,6 +19,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files.errors import UsageError
 from ..files.printing import wide_console
 from .options.answers import add_answers, output_of, vectors_of
 from .options.shared import DATA_HELP, add_checkpoint, add_search, load, search_options, with_output_hint
@@ -64,7 +65,6 @@ def run(options: argparse.Namespace) -> int:
     from ..experiment.merge import record_of, write_record
     from ..experiment.own_data import dataset_for
     from ..experiment.run import evaluated
-    from ..experiment.run_folder import RunError
     from ..experiment.run_sums import intervals_of, keep_sums, sums_of
     from ..files.printing import printable, say_aside
     from ..files.writing import write_json
@@ -75,10 +75,10 @@ def run(options: argparse.Namespace) -> int:
     loaded = load(options).searching(**search_options(options)).generating(**generation)
     dataset = dataset_for(loaded, options.data, options.split) if options.data else None
     if options.json and not os.path.isdir(Path(options.json).absolute().parent):
-        raise RunError(f"--json {options.json}: the folder {Path(options.json).parent} does not exist")
+        raise UsageError(f"--json {options.json}: the folder {Path(options.json).parent} does not exist")
     inputs = options.inputs.split(",") if options.inputs is not None else None
     if inputs is not None and (options.report is not None or answers_file):
-        raise RunError("--inputs cannot be combined with --report and --output, which need all inputs")
+        raise UsageError("--inputs cannot be combined with --report and --output, which need all inputs")
     report_folder = folder_of(options.report, loaded.folder)
     title = (dataset or loaded.dataset()).title(options.split)
     if options.shard:
@@ -135,16 +135,16 @@ def metric_lines(evaluation: Measured, intervals: Intervals) -> Iterator[str]:
 
 
 def folder_of(report: str | None, run: Path) -> Path | None:
-    """Returns the folder of the report, which is created; None without --report. Raises RunError if `RUN/report` is a
+    """Returns the folder of the report, which is created; None without --report. Raises UsageError if `RUN/report` is a
     link: the run may come from elsewhere."""
-    from ..experiment.run_folder import RunError, output_folder
+    from ..experiment.run_folder import output_folder
     from ..files.writing import make_folder
 
     if report is None:
         return None
     folder = Path(report) if report else output_folder(run) / "report"
     if not report and folder.is_symlink():
-        raise RunError(f"{folder} is a link; name another folder: --report DIR")
+        raise UsageError(f"{folder} is a link; name another folder: --report DIR")
     with with_output_hint("--report DIR"):
         make_folder(folder)
     return folder
@@ -158,7 +158,7 @@ def write_answers(
     the sample, and a report into `folder`."""
     from ..experiment.answers import ahead_rows
     from ..experiment.run import write_sheet
-    from ..experiment.run_folder import RunError, is_contained
+    from ..experiment.run_folder import is_contained
     from ..files.printing import say_aside
     from ..files.rows import row_file
     from ..inference.answers import Answers
@@ -166,7 +166,7 @@ def write_answers(
 
     data = run.open(split, dataset, say=lambda text: None)  # the evaluation has named the bad samples
     if data.samples is None:
-        raise RunError(f"{title} is a text corpus, which has no samples to answer; remove --report and --output")
+        raise UsageError(f"{title} is a text corpus, which has no samples to answer; remove --report and --output")
     report = Report(run, f"{run.name}: {title}")
     division = run.config.data.split
     answers = Answers(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..files.errors import UsageError
 from .options.shared import add_config, config_of
 
 HELP = "write samples of a data set to files that `chopmix predict` reads"
@@ -19,11 +20,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from ..experiment.examples import write_examples
-    from ..experiment.run_folder import RunError
     from ..files.printing import printable
 
     config = config_of(options)
     if options.number < 1:
-        raise RunError(f"--number is {options.number}; it must be at least 1")
+        raise UsageError(f"--number is {options.number}; it must be at least 1")
     for command in write_examples(config, options.split, options.number, Path(options.output)):
         print(printable(command))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..files.errors import UsageError
 from .options.shared import add_checkpoint, load
 
 HELP = "export a run as a Hugging Face model directory"
@@ -19,13 +20,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Raises RunError if the name of the directory ends in the extension of a model file."""
+    """Raises UsageError if the name of the directory ends in the extension of a model file."""
     from ..experiment.interchange.export import export_directory
-    from ..experiment.run_folder import RunError
     from ..files.printing import printable
 
     if (ending := Path(options.directory).suffix.lower()) in FILES:
-        raise RunError(
+        raise UsageError(
             f"{options.directory}: `chopmix export` does not write {ending} files. It writes a Hugging Face model "
             f"directory (config.json, model.safetensors and tokenizer files). Pass a folder, such as "
             f"{Path(options.directory).with_suffix('')}"

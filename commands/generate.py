@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..files.errors import UsageError
 from .options.items import constraint_of, draft_of_options, grammar_check, refining_of, write_items
 from .options.shared import add_checkpoint, add_inputs, add_search, load, parse_samples, search_options
 
@@ -68,14 +69,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..experiment.run_folder import RunError
     from ..models.generation.sampling import Sampling
 
     sampling = sampling_of(options)
     if options.count < 1:
-        raise RunError(f"--count is {options.count}; it must be at least 1")
+        raise UsageError(f"--count is {options.count}; it must be at least 1")
     if options.input and options.prompts:
-        raise RunError("--prompts cannot be combined with --input")
+        raise UsageError("--prompts cannot be combined with --input")
     loaded = load(options).searching(**search_options(options))
     samples = parse_samples(options.input, loaded) if options.input else []
     name, target = loaded.text_task({name for sample in samples for name in sample}, options.target)
@@ -96,15 +96,16 @@ def run(options: argparse.Namespace) -> None:
 
 def sampling_of(options: argparse.Namespace) -> dict[str, Any] | None:
     """Returns the options of random sampling that the user has set, by name; they replace the settings of the task.
-    Returns None if options of beam search are set. Raises RunError if options of both kinds are set."""
-    from ..experiment.run_folder import RunError
+    Returns None if options of beam search are set. Raises UsageError if options of both kinds are set."""
 
     sampling = {name: getattr(options, name) for name in SAMPLED if getattr(options, name) is not None}
     if not (search := search_options(options)):
         return sampling
     if sampling:
         flags = [f"--{next(iter(group)).replace('_', '-')}" for group in (search, sampling)]
-        raise RunError(f"{flags[0]} (beam search) and {flags[1]} (random sampling) cannot be combined; use one of them")
+        raise UsageError(
+            f"{flags[0]} (beam search) and {flags[1]} (random sampling) cannot be combined; use one of them"
+        )
     return None
 
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files.errors import UsageError
 from .options.shared import add_config, add_inputs, config_of, page_path, parse_samples, trust_of, with_output_hint
 
 if TYPE_CHECKING:
@@ -39,13 +40,13 @@ def run(options: argparse.Namespace) -> None:
     from ..experiment.animating import write_animation
     from ..experiment.changes import read_changes
     from ..experiment.inspection import write_page
-    from ..experiment.run_folder import RunError, output_folder
+    from ..experiment.run_folder import output_folder
     from ..experiment.shown import Choice
     from ..experiment.terminal_tokens import inspect_text
     from ..files.printing import printable
 
     if options.animate and not options.animate.endswith(".svg"):
-        raise RunError(f"--animate {options.animate}: the name of the file must end in .svg")
+        raise UsageError(f"--animate {options.animate}: the name of the file must end in .svg")
     config = config_of(options)
     choice = Choice(split=options.split or "val", sample=options.sample, other=options.other, task=options.task,
                     layers=layers_of(options.layers))  # fmt: skip
@@ -64,11 +65,10 @@ def run(options: argparse.Namespace) -> None:
 
 def shown_of(options: argparse.Namespace, config: Config, choice: Choice) -> tuple[Shown, Choice]:
     """Returns what the page is about, the trained run, or, for a YAML file or with overrides, the configuration; and
-    the choice with the sample of `--input`. Raises RunError if an option needs a trained run."""
+    the choice with the sample of `--input`. Raises UsageError if an option needs a trained run."""
     from dataclasses import replace
 
     from ..experiment.run import open_run
-    from ..experiment.run_folder import RunError
     from ..experiment.shown import trained, untrained
     from ..files.printing import say_aside
     from ..training.checkpoints import steps
@@ -78,24 +78,23 @@ def shown_of(options: argparse.Namespace, config: Config, choice: Choice) -> tup
         if options.input:
             samples = parse_samples(options.input, run)
             if len(samples) != 1:
-                raise RunError(f"--input names {len(samples)} samples; the page shows one")
+                raise UsageError(f"--input names {len(samples)} samples; the page shows one")
             choice = replace(choice, inputs=samples[0])
         return trained(run, choice), choice
     if unusable := next((f"--{name}" for name in (*OF_RUN, "split") if getattr(options, name)), ""):
-        raise RunError(f"{unusable} needs the folder of a trained run, without KEY=VALUE")
+        raise UsageError(f"{unusable} needs the folder of a trained run, without KEY=VALUE")
     if config.in_run:
         say_aside(f"{config.out}: the page shows the configuration without its trained weights")
     return untrained(config), choice
 
 
 def layers_of(text: str | None) -> list[int]:
-    """Returns the layers that a text such as `1,4-6` names; none for None. Raises RunError for another text."""
-    from ..experiment.run_folder import RunError
+    """Returns the layers that a text such as `1,4-6` names; none for None. Raises UsageError for another text."""
 
     layers: list[int] = []
     for part in text.split(",") if text else ():
         match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip(), re.ASCII)
         if not match or int(match[2] or match[1]) < int(match[1]):
-            raise RunError(f"--layers {text!r}: write numbers and ranges, such as 1,4-6")
+            raise UsageError(f"--layers {text!r}: write numbers and ranges, such as 1,4-6")
         layers += range(int(match[1]), int(match[2] or match[1]) + 1)
     return layers

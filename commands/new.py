@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..files.errors import UsageError
+
 HELP = "write a YAML file for your images, sounds, table or texts"
 
 
@@ -21,11 +23,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Returns the exit status 0."""
     from ..experiment.new.write import write_start
-    from ..experiment.run_folder import RunError
     from ..files.printing import one_line, shell_word
 
     if options.encoder and options.kind not in ("images", "sounds"):
-        raise RunError(f"--encoder is for images and sounds, not for {options.kind}")
+        raise UsageError(f"--encoder is for images and sounds, not for {options.kind}")
     file, start = write_start(options.kind, options.data, options.output, options.encoder)
     for line in start.found:
         print(one_line(line))

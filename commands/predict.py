@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files.errors import UsageError
 from .options.answers import add_answers, check_output, output_of, vectors_of
 from .options.shared import DATA_HELP, add_checkpoint, add_inputs, add_search, load, parse_samples, search_options
 
@@ -49,7 +50,6 @@ def run(options: argparse.Namespace) -> int:
     0."""
     from ..experiment.answers import Count, Shard, ahead_rows, questions_for
     from ..experiment.merge import record_of, write_record
-    from ..experiment.run_folder import RunError
     from ..files.printing import json_line, say_aside
     from ..files.rows import row_file
 
@@ -57,9 +57,11 @@ def run(options: argparse.Namespace) -> int:
         return forecast(options)
     output, shard, count = output_of(options), Shard.of(options.shard), Count()
     if bool(options.input) == bool(options.data or options.split):
-        raise RunError("pass either samples (--input NAME=VALUE) or a data set (--data DATA, or --split of the run's)")
+        raise UsageError(
+            "pass either samples (--input NAME=VALUE) or a data set (--data DATA, or --split of the run's)"
+        )
     if options.input and options.shard:
-        raise RunError("--shard divides a data set (--data); samples of --input cannot be divided")
+        raise UsageError("--shard divides a data set (--data); samples of --input cannot be divided")
     loaded, settings = load(options), search_options(options)
     loaded, title = loaded.searching(**settings), ""
     settings |= {"calibrated": True} if options.calibrated else {}
@@ -89,19 +91,18 @@ def run(options: argparse.Namespace) -> int:
 def forecast(options: argparse.Namespace) -> int:
     """Forecasts from the last row of a table (--horizon). Returns the exit status 0."""
     from ..experiment.forecast import next_steps, write_picture
-    from ..experiment.run_folder import RunError
     from ..files.printing import json_line, say_aside
     from ..files.rows import row_file
 
     if options.horizon is None:
-        raise RunError("--picture needs --horizon N")
+        raise UsageError("--picture needs --horizon N")
     excluded = ("input", "split", "shard", "calibrated", "threshold", "strict")
     if unused := next((name for name in excluded if getattr(options, name)), ""):
-        raise RunError(f"--horizon forecasts from the end of a table, and cannot be combined with --{unused}")
+        raise UsageError(f"--horizon forecasts from the end of a table, and cannot be combined with --{unused}")
     picture = options.picture
     output = output_of(options) if options.output or not isinstance(picture, str) else None
     if picture is True and output is None:
-        raise RunError("--picture needs --output FILE, or a name: --picture FILE")
+        raise UsageError("--picture needs --output FILE, or a name: --picture FILE")
     if picture is not None:
         picture = output.with_suffix(".png") if picture is True else Path(picture)
         check_output(picture, options.overwrite, (".png",), "--picture")
@@ -126,12 +127,11 @@ def rows_of_inputs(pairs: Sequence[str], run: Run, calibrated: bool) -> Iterable
     """Returns the rows of the samples of --input in groups: the raw inputs and the answers. For `-`, each line of
     standard input is a group, which is answered before the next line is read."""
     from ..experiment.run import check_predicts
-    from ..experiment.run_folder import RunError
     from ..files.printing import say_aside
 
     if "-" in pairs:
         if len(pairs) > 1:
-            raise RunError("--input - reads the samples from standard input; remove the other --input")
+            raise UsageError("--input - reads the samples from standard input; remove the other --input")
         run.check_heads()
         check_predicts(run, [], run.tasks)
         if calibrated:
@@ -181,14 +181,13 @@ def answer_to_line(run: Run, line: str, number: int, calibrated: bool) -> dict[s
 
 
 def check_threshold(threshold: float, run: Run) -> None:
-    """Raises RunError if a threshold is no probability, or if no task of the run predicts one class."""
-    from ..experiment.run_folder import RunError
+    """Raises UsageError if a threshold is no probability, or if no task of the run predicts one class."""
     from ..tasks.classification import Classification
 
     if not 0 < threshold <= 1:
-        raise RunError(f"--threshold must be a probability, more than 0 and at most 1, not {threshold:g}")
+        raise UsageError(f"--threshold must be a probability, more than 0 and at most 1, not {threshold:g}")
     if not any(isinstance(task, Classification) and not task.several for task in run.tasks.values()):
-        raise RunError(f"--threshold is for tasks that predict one class; {run.folder} has none")
+        raise UsageError(f"--threshold is for tasks that predict one class; {run.folder} has none")
 
 
 def abstaining(row: Mapping[str, Any], threshold: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files.errors import UsageError
 from .options.shared import add_checkpoint, load, page_path, trust_of, with_output_hint
 
 if TYPE_CHECKING:
@@ -27,14 +28,14 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from ..experiment.group_page import best_first, write_group_page
     from ..experiment.groups import read_groups, several_in
-    from ..experiment.run_folder import RunError, folder_of_run, output_folder
+    from ..experiment.run_folder import folder_of_run, output_folder
     from ..experiment.run_page import write_run_page
     from ..files.printing import printable
 
     folder = folder_of_run(options.run)
     page = page_path(options.output, output_folder(folder) / "index.html")
     if os.path.lexists(page) and not options.overwrite:
-        raise RunError(f"{page} exists; replace it with --overwrite, or choose another file with --output FILE")
+        raise UsageError(f"{page} exists; replace it with --overwrite, or choose another file with --output FILE")
     groups = read_groups([folder], trust_of(options)) if several_in(folder) else []
     if groups:
         options.run = str(folder_of_first(groups[0]))

@@ -6,6 +6,7 @@ import argparse
 import os
 from functools import partial
 
+from ..files.errors import UsageError
 from .options.shared import add_trust, trust_of
 
 HELP = "train from a YAML file, or resume a stopped run"
@@ -46,7 +47,6 @@ def run(options: argparse.Namespace) -> int:
     from ..experiment.changes import check_keys, is_training_key
     from ..experiment.jobs import end_with_parent
     from ..experiment.next_steps import next_commands
-    from ..experiment.run_folder import RunError
     from ..experiment.settings.config import load_config
     from ..experiment.sweep import number_of_runs, train_several
     from ..experiment.train import train
@@ -68,9 +68,9 @@ def run(options: argparse.Namespace) -> int:
             print(number_of_runs(options, config, trust))
         return 0
     if options.jobs < 1:
-        raise RunError(f"--jobs must be at least 1, not {options.jobs}")
+        raise UsageError(f"--jobs must be at least 1, not {options.jobs}")
     if options.jobs > 1 and not several:
-        raise RunError("--jobs trains several runs at the same time; name them with --seeds, --sweep or --folds")
+        raise UsageError("--jobs trains several runs at the same time; name them with --seeds, --sweep or --folds")
     if several:
         status = train_several(options, partial(train, accept_data=options.accept_data), trust)
     else:

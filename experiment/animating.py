@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..data.split import SampleSplit
+from ..files.errors import RunError
 from ..files.writing import write_text
 from ..inference.animation import PROMPT, animated
 from ..inference.shown_answers import short_text
 from ..tasks.language_modeling import LanguageModeling
 from ..tokenizers.base import Chopper
 from .inspection import explorer_of
-from .run_folder import RunError
 from .shown import Choice, Shown, predictions, trained
 
 CONTINUED = 24

@@ -14,6 +14,7 @@ from ..data.base import Dataset
 from ..data.sampler import SampleIndex
 from ..data.samples import Samples, Visible
 from ..data.skipped import IsBad
+from ..files.errors import RunError
 from ..files.printing import say_aside
 from ..inference.answers import ALWAYS, Answers
 from ..inference.evaluation import Measured
@@ -22,7 +23,6 @@ from .build import read_samples
 from .own_data import Whole, dataset_for
 from .read_ahead import read_ahead
 from .run import Run, absent_lines, check_predicts, prediction_choppers, readable
-from .run_folder import RunError
 
 
 class Shard(NamedTuple):

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ..data.split import Split
+from ..files.errors import RunError
 from ..files.reading import DataError, shown
 from ..files.records import Record, read_record
 from ..files.writing import write_json
 from ..training import checkpoints as checkpoint
 from ..training.checkpoints import CheckpointError
-from .run_folder import Differences, RunError, summary_of
+from .run_folder import Differences, summary_of
 
 FILE = "changes.json"
 FREE = ("steps", "minutes", "epochs", "stop", "workers")

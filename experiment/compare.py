@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files.errors import RunError
 from ..files.pictures import LINES, picture
 from ..files.printing import printable
 from ..files.writing import write_bytes
@@ -18,7 +19,6 @@ from ..inference.document import is_drawn
 from .figure_table import Estimate, FigureTable
 from .groups import Curve, Group
 from .results import main_metrics
-from .run_folder import RunError
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 """The file extensions that `draw_curves` accepts."""

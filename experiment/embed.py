@@ -24,6 +24,7 @@ from ..data.request import Request
 from ..data.samples import Listed, Samples
 from ..data.split import SampleSplit
 from ..files.arrays import array_file, header
+from ..files.errors import RunError
 from ..files.printing import json_line, say_aside
 from ..files.progress import counting
 from ..files.rows import UTF8, ending_of, row_file
@@ -36,7 +37,6 @@ from .build import read_samples
 from .own_data import dataset_for
 from .read_ahead import read_ahead
 from .run import Run, absent_lines, readable
-from .run_folder import RunError
 
 Pool = Literal["mean", "first", "tokens"]
 """`mean`: the mean over all tokens of a sample; `first`: the vector of the first token; `tokens`: the vectors of all

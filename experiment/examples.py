@@ -17,10 +17,11 @@ import soundfile
 from PIL import Image
 from torch import Tensor
 
+from ..files.errors import RunError
 from ..files.reading import regular
 from ..files.writing import atomic_file, make_folder, write_bytes, write_json
 from .next_steps import as_argument, program
-from .run_folder import RunError, name_of
+from .run_folder import name_of
 from .settings.config import Config
 
 ENDINGS = {

@@ -9,12 +9,12 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..files.errors import UsageError
 from ..files.plugins import ROOT, modules_of
 from ..files.printing import listed
 from ..models.attention import grammar
 from ..models.attention.grammar import USAGE, VALUES, plug_in
 from ..tasks.measuring.texts import MEANINGS
-from .run_folder import RunError
 from .settings.config import Config
 from .settings.document import dumped_line
 from .settings.reference import TOP_KEYS, Entry, Key, described, reference, summary_of, unwrapped
@@ -60,7 +60,7 @@ def public_names() -> list[str]:
 
 def topics_of(word: str, commands: Mapping[str, str]) -> list[Topic]:
     """Returns what the reference says about a word: a key (`heads`), a place (`training.learning_rate`), a part
-    (`rms_norm`), a graph (`causal`), a command or a public class. Raises RunError with similar words if there is
+    (`rms_norm`), a graph (`causal`), a command or a public class. Raises UsageError with similar words if there is
     nothing."""
     _, entries = reference()
     word = word.partition("(")[0]  # `from(image)`
@@ -90,7 +90,7 @@ def topics_of(word: str, commands: Mapping[str, str]) -> list[Topic]:
     if not topics:
         near = difflib.get_close_matches(word, sorted(words(commands)), n=5)
         hint = f"; similar: {', '.join(near)}" if near else ""
-        raise RunError(f"nothing is named {word!r}{hint}; `chopmix explain` lists what can be explained")
+        raise UsageError(f"nothing is named {word!r}{hint}; `chopmix explain` lists what can be explained")
     return merged(topics)
 
 

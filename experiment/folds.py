@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..files.errors import RunError
 from ..files.rows import row_file
 from ..files.trust import Trust
 from ..files.writing import atomic_file
@@ -15,7 +16,6 @@ from .answers import losses_by_number
 from .figure_table import Estimate, FigureTable, Row, mean
 from .groups import Group
 from .run import evaluated, load_run
-from .run_folder import RunError
 from .run_sums import stored_sums, sums_of
 from .settings.config import Config
 

@@ -18,13 +18,13 @@ from jaxtyping import Float
 
 from ..data.datasets.table import Table
 from ..data.table_files import Moments
+from ..files.errors import RunError
 from ..files.pictures import picture
 from ..files.printing import say_aside
 from ..files.writing import write_bytes
 from ..tasks.forecast import Forecast
 from ..tasks.measuring.forecast_report import LABELS
 from .run import Run
-from .run_folder import RunError
 
 NOTED = 0.1
 """The share of missing measurements in the last window above which a note says so."""

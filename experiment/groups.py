@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files.errors import RunError
 from ..files.progress import counted
 from ..files.reading import DataError
 from ..files.trust import NOTHING, Trust
@@ -25,7 +26,7 @@ from .figure_table import mean
 from .figures import Figures, choice, figures_of
 from .results import FILE, RunResult, by_setting, read_results, short_setting
 from .run import open_part
-from .run_folder import RunError, name_of, read_config
+from .run_folder import name_of, read_config
 from .run_sums import stored_sums
 from .settings.document import ConfigError, Document
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
+from ..files.errors import UsageError
 from ..files.printing import say_aside
 from ..files.writing import make_folder, open_for_append
-from .run_folder import RunError
 
 TICK = 0.2
 """The number of seconds between two looks at the processes."""
@@ -61,7 +61,7 @@ def run_jobs(jobs: Sequence[Job], most: int, finished: Callable[[int], None]) ->
     exit status: that of the first job that failed, or 128 + the number of the signal that stopped this process. In
     both cases the other jobs are stopped, save a checkpoint, and are continued when the command is repeated."""
     if "RANK" in os.environ:
-        raise RunError("--jobs starts separate processes; it cannot be combined with torchrun")
+        raise UsageError("--jobs starts separate processes; it cannot be combined with torchrun")
     waiting, running, status = deque(enumerate(jobs)), list[tuple[int, Running]](), 0
     done = 0
     with noted_signals() as stopped:

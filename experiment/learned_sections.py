@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..data.split import SampleSplit
+from ..files.errors import RunError
 from ..files.pictures import COLOURS
 from ..files.reading import DataError
 from ..inference.document import Line, bars, chart, escaped, section, table
@@ -23,7 +24,6 @@ from ..inference.tracing import Trace, batch_of, traced
 from ..models.batch import IGNORED, Batch
 from ..models.tokens import CORE
 from ..tasks.base import Task
-from .run_folder import RunError
 from .shown import Choice, Shown, counted, index_of, predictions, true_text, true_value
 
 TEACHER_FORCING = (

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from ..files.arrays import array_file
+from ..files.errors import RunError
 from ..files.progress import counted
 from ..files.reading import DataError
 from ..files.records import Record, read_record
@@ -23,7 +24,6 @@ from ..files.rows import Row, ending_of, read_rows, row_file
 from ..files.writing import write_json
 from .answers import Shard
 from .run import Run, content_of
-from .run_folder import RunError
 
 LISTED = 10
 """The largest number of missing shards that a message lists."""

@@ -33,10 +33,10 @@ from ..data.samples import Columns, Listed, Renamed, Samples
 from ..data.shards import Shards, renamed
 from ..data.tables import READERS
 from ..data.tar_files import expand
+from ..files.errors import RunError
 from ..files.reading import DataError
 from ..files.records import as_numbers
 from ..files.trust import EVERYTHING
-from .run_folder import RunError
 from .settings.document import read_yaml
 from .settings.hints import rename
 from .settings.registry import registry_of, trusting

@@ -29,6 +29,7 @@ from ..data.processes import Processes
 from ..data.sampler import SampleIndex
 from ..data.samples import Listed, Samples, Visible
 from ..data.split import SampleSplit, Split
+from ..files.errors import RunError as RunError
 from ..files.printing import listed, say_aside
 from ..files.reading import DataError
 from ..files.records import as_numbers
@@ -65,7 +66,6 @@ from ..training.objective import autocast
 from .build import build_model, choppers_and_tasks, open_split, precision_of, read_samples
 from .next_steps import as_argument
 from .read_ahead import read_ahead
-from .run_folder import RunError as RunError
 from .run_folder import (
     check_assets,
     folder_of_run,

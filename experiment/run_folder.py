@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import RootModel, StrictFloat, StrictInt
 
+from ..files.errors import RunError
 from ..files.plugins import TRAINED
 from ..files.printing import listed
 from ..files.reading import DataError
@@ -29,11 +30,6 @@ from ..training.checkpoints import State
 from ..training.early_stop import EarlyStop, still_stops
 from .build import save_learned
 from .settings.config import Config, load_run_config, write_config
-
-
-class RunError(ValueError):
-    """The folder of a run cannot be used, or a request does not fit the run. The message states the reason and the
-    possible values."""
 
 
 def folder_of_run(name: str | Path) -> Path:

@@ -12,11 +12,11 @@ from torch import Tensor
 from ..data.corpus import TextsSplit
 from ..data.samples import Samples
 from ..data.split import SampleSplit
+from ..files.errors import RunError
 from ..files.printing import say_aside
 from ..inference.evaluation import measured
 from ..inference.evaluator import TrainedRun
 from .build import window_of
-from .run_folder import RunError
 from .settings.config import Config
 
 

@@ -13,10 +13,11 @@ from typing import Any, NoReturn
 from ..data.base import Dataset
 from ..data.fingerprint import Fingerprint
 from ..data.samples import Changed, Chosen, Columns, Listed, Samples
+from ..files.errors import RunError
 from ..files.reading import shown
 from ..files.trust import NOTHING, Trust
 from .build import check_columns
-from .run_folder import RunError, read_config
+from .run_folder import read_config
 from .settings.config import Config
 
 

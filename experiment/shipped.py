@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
+from ..files.errors import RunError
 from ..files.plugins import FOLDER
 from ..files.reading import read_text
 from ..files.writing import make_folder, write_bytes
-from .run_folder import RunError
 from .settings.hints import nearest
 
 CONFIGS = FOLDER / "configs"

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..data.sampler import SampleIndex
 from ..data.split import SampleSplit, Split
+from ..files.errors import RunError
 from ..inference.predict import stream_predictions
 from ..inference.shown_answers import short_text, value_text
 from ..inference.tracing import Trace
@@ -22,7 +23,7 @@ from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from .build import build_model, choppers_and_tasks, open_split
 from .run import Run, Sample, open_part, traced_index
-from .run_folder import RunError, name_of
+from .run_folder import name_of
 from .settings.config import Config
 
 

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from ..data.processes import Processes
+from ..files.errors import UsageError
 from ..files.printing import wide_console
 from ..files.trust import NOTHING, Trust
 from ..inference.evaluation import directions, larger_is_better
@@ -30,7 +31,6 @@ from .groups import Group, groups_in
 from .jobs import Job, run_jobs
 from .results import TABLE, RunResult, keep_result, main_metrics, short_setting
 from .run import load_run, open_part
-from .run_folder import RunError
 from .run_sums import store_sums, stored_sums
 from .settings.config import Config, load_config
 
@@ -62,7 +62,7 @@ def train_several(options: argparse.Namespace, train: Train, trust: Trust = NOTH
     """Train every combination of the swept values with every seed and fold, then print the figures, those of the best
     combination first. The result of each run is kept in `sweep.json` and `sweep.csv`. Returns the exit status; if a run
     has another status than 0, no more runs are trained. `options` has the attributes `config`, `overrides`, `seeds`,
-    `sweep`, `folds`, `inner`, `group`, `stratify`, `jobs`, `trust`, `remote` and `accept_data`. Raises RunError if
+    `sweep`, `folds`, `inner`, `group`, `stratify`, `jobs`, `trust`, `remote` and `accept_data`. Raises UsageError if
     `seeds` or `sweep` does not have the required form, if a column is named without `folds`, or if the samples of a
     fold would end the training."""
     base = load_config(options.config, options.overrides, trust)
@@ -205,12 +205,12 @@ def sorted_settings(values: Mapping[Setting, Sequence[float]], best: str, config
 
 
 def seeds_of(text: str) -> list[int]:
-    """Returns the seeds in a text: [0, 1, 2] for `"0,1,2"`. Raises RunError for any other text than integers separated
-    by commas."""
+    """Returns the seeds in a text: [0, 1, 2] for `"0,1,2"`. Raises UsageError for any other text than integers
+    separated by commas."""
     try:
         return [int(seed) for seed in text.split(",")]
     except ValueError:
-        raise RunError(f"--seeds {text!r}: write integers separated by commas, such as 0,1,2") from None
+        raise UsageError(f"--seeds {text!r}: write integers separated by commas, such as 0,1,2") from None
 
 
 def settings_of(sweeps: Sequence[str]) -> list[Setting]:
@@ -218,14 +218,14 @@ def settings_of(sweeps: Sequence[str]) -> list[Setting]:
 
         settings_of(["a=1,2", "b=x"])    # [("a=1", "b=x"), ("a=2", "b=x")]
 
-    Commas inside brackets do not separate values: `a=[1,2],[3,4]` has two values. Raises RunError for a sweep that does
-    not have the form KEY=VALUE,VALUE."""
+    Commas inside brackets do not separate values: `a=[1,2],[3,4]` has two values. Raises UsageError for a sweep that
+    does not have the form KEY=VALUE,VALUE."""
     axes = []
     for sweep in sweeps:
         key, equals, values = sweep.partition("=")
         values = [value for value in split_at_commas(values) if value]
         if not equals or not values:
-            raise RunError(f"--sweep {sweep!r}: write KEY=VALUE,VALUE, such as training.learning_rate=1e-3,3e-3")
+            raise UsageError(f"--sweep {sweep!r}: write KEY=VALUE,VALUE, such as training.learning_rate=1e-3,3e-3")
         axes.append([f"{key}={value}" for value in values])
     return list(itertools.product(*axes))
 

@@ -21,6 +21,7 @@ from ..data.fingerprint import VERSION as FINGERPRINT_VERSION
 from ..data.loader import Loader
 from ..data.processes import Processes
 from ..data.split import Split
+from ..files.errors import RunError
 from ..files.printing import duration, figure_text
 from ..files.reading import DataError
 from ..files.records import Record, read_record
@@ -59,7 +60,6 @@ from .preflight import (
 from .read_ahead import CpuPlan, number_of_workers, stores_results
 from .run import Run, load_run, open_part
 from .run_folder import (
-    RunError,
     check_is_free,
     check_links,
     fingerprints,

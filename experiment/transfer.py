@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..files.errors import RunError
 from ..files.printing import listed
 from ..models.layers.positions import Learned, LearnedGrid, interpolated
 from ..models.model import Model
@@ -17,7 +18,7 @@ from ..tokenizers.base import Part, Role
 from ..training import checkpoints as checkpoint
 from .build import build_choppers, load_learned, save_learned
 from .run import open_part
-from .run_folder import RunError, chosen_step, folder_of_run, name_of, read_config
+from .run_folder import chosen_step, folder_of_run, name_of, read_config
 from .settings.config import Config
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...files.errors import UsageError
 from ...files.rows import ENDINGS, ending_of
 
 if TYPE_CHECKING:
@@ -25,31 +26,29 @@ def add_answers(
 
 
 def output_of(options: argparse.Namespace, endings: Sequence[str] = ENDINGS) -> Path | None:
-    """Returns the file of --output, or None. Raises RunError if it has none of these endings, if its folder does not
+    """Returns the file of --output, or None. Raises UsageError if it has none of these endings, if its folder does not
     exist, or if it exists and --overwrite is not set; also if --overwrite or --shard is set without --output."""
-    from ...experiment.run_folder import RunError
 
     if options.output is None:
         if unused := next((name for name in ("overwrite", "shard") if getattr(options, name, None)), ""):
-            raise RunError(f"--{unused} needs --output FILE")
+            raise UsageError(f"--{unused} needs --output FILE")
         return None
     check_output(Path(options.output), options.overwrite, endings)
     return Path(options.output)
 
 
 def check_output(path: Path, overwrite: bool, endings: Sequence[str] = ENDINGS, option: str = "--output") -> None:
-    """Raises RunError if the file of an option cannot be written, or if it exists and may not be replaced."""
-    from ...experiment.run_folder import RunError
+    """Raises UsageError if the file of an option cannot be written, or if it exists and may not be replaced."""
 
     try:
         ending_of(path, endings)
         exists, in_folder = os.path.lexists(path), os.path.isdir(path.absolute().parent)
     except ValueError as error:  # also a name that no file can have
-        raise RunError(f"{option} {error}") from None
+        raise UsageError(f"{option} {error}") from None
     if not in_folder:
-        raise RunError(f"{option} {path}: the folder {path.parent} does not exist")
+        raise UsageError(f"{option} {path}: the folder {path.parent} does not exist")
     if exists and not overwrite:
-        raise RunError(f"{option} {path} exists; choose another name, or replace it with --overwrite")
+        raise UsageError(f"{option} {path} exists; choose another name, or replace it with --overwrite")
 
 
 def vectors_of(run: Run) -> list[str]:

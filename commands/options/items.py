@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...files.errors import UsageError
+
 if TYPE_CHECKING:
     from ...experiment.run import Run
     from ...models.generation.constraints import Constraint
@@ -22,15 +24,14 @@ LINES = ".jsonl"
 
 def prompts_of(options: argparse.Namespace) -> list[str | None]:
     """Returns one prompt per line of the file `--prompts`, or else a list with only the prompt of `--prompt` (None
-    without this option). Raises RunError if all lines of the file are empty."""
-    from ...experiment.run_folder import RunError
+    without this option). Raises UsageError if all lines of the file are empty."""
     from ...files.reading import read_text
 
     if not options.prompts:
         return [options.prompt]
     prompts = [line.removesuffix("\r") for line in read_text(options.prompts).removesuffix("\n").split("\n")]
     if not any(prompts):
-        raise RunError(f"{options.prompts} contains no prompt; write one prompt per line")
+        raise UsageError(f"{options.prompts} contains no prompt; write one prompt per line")
     return prompts
 
 
@@ -40,8 +41,8 @@ def write_items(
 ) -> None:  # fmt: skip
     """Generates `--count` items for each sample or prompt and writes them to `--output`. Without `--output`, texts are
     printed. For an empty line of `--prompts`, nothing is generated, and an empty text is written. After a text is
-    written, `check` is called with it, and can print a warning. Raises RunError if the items cannot be written to files
-    with this extension, if the file exists, or if items other than texts have no `--output`."""
+    written, `check` is called with it, and can print a warning. Raises UsageError if the items cannot be written to
+    files with this extension, if the file exists, or if items other than texts have no `--output`."""
     from ...files.writing import write_bytes
     from ...tokenizers.media.files import animation_bytes
 
@@ -101,22 +102,21 @@ def write_texts(
 
 def output_files(options: argparse.Namespace, run: Run, target: str, count: int) -> list[Path]:
     """Returns the files to which `count` items are written: one file for all texts, or one file per item that is not a
-    text. Returns an empty list if texts are printed. Raises RunError as `write_items` does."""
-    from ...experiment.run_folder import RunError
+    text. Returns an empty list if texts are printed. Raises UsageError as `write_items` does."""
 
     is_text = run.choppers[target].kind == "text"
     endings = (*run.choppers[target].vocabulary.endings, *([LINES] if is_text else []))
     animation = [Path(options.animate)] if options.animate else []
     if animation and animation[0].suffix.lower() != ".gif":
-        raise RunError(f"--animate {options.animate}: an animation must be a .gif file")
+        raise UsageError(f"--animate {options.animate}: an animation must be a .gif file")
     if not options.output:
         check_new(animation)
         if not is_text:
-            raise RunError(f"{options.run} generates {target!r}; add --output FILE (possible: {', '.join(endings)})")
+            raise UsageError(f"{options.run} generates {target!r}; add --output FILE (possible: {', '.join(endings)})")
         return []
     file = Path(options.output)
     if file.suffix.lower() not in endings:
-        raise RunError(f"--output {file}: {file.suffix!r} is not supported; possible: {', '.join(endings)}")
+        raise UsageError(f"--output {file}: {file.suffix!r} is not supported; possible: {', '.join(endings)}")
     single = is_text or count == 1
     files = [file] if single else [file.with_stem(f"{file.stem}-{n}") for n in range(1, count + 1)]
     check_new([*files, *animation])
@@ -124,12 +124,11 @@ def output_files(options: argparse.Namespace, run: Run, target: str, count: int)
 
 
 def check_new(files: Sequence[Path]) -> None:
-    """Raises RunError if one of the files exists."""
-    from ...experiment.run_folder import RunError
+    """Raises UsageError if one of the files exists."""
 
     for file in files:
         if os.path.exists(file):
-            raise RunError(f"{file} exists; choose another name or remove it")
+            raise UsageError(f"{file} exists; choose another name or remove it")
 
 
 def same_height(frames: list[Any]) -> list[Any]:
@@ -142,9 +141,8 @@ def same_height(frames: list[Any]) -> list[Any]:
 
 def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constraint | None:
     """Returns the constraint of `--grammar`, `--forbid` and `--force`; None if none of these options is set. Raises
-    RunError if an id or a position is not an integer or is out of range, or if `--grammar` is used for items that are
+    UsageError if an id or a position is not an integer or is out of range, or if `--grammar` is used for items that are
     not texts."""
-    from ...experiment.run_folder import RunError
     from ...models.generation.constraints import Forbidden, Forced
     from ...tokenizers.encoding.grammar import Grammar
 
@@ -159,10 +157,10 @@ def constraint_of(options: argparse.Namespace, vocabulary: Vocabulary) -> Constr
             constraint = Forced(dict(zip(positions, ids))) & constraint
     except ValueError as error:
         flag = "--forbid" if constraint is None and options.forbid is not None else "--force"
-        raise RunError(f"{flag}: {error}; write --forbid 3,7 and --force 0:3,1:7") from None
+        raise UsageError(f"{flag}: {error}; write --forbid 3,7 and --force 0:3,1:7") from None
     if options.grammar is not None:
         if ".txt" not in vocabulary.endings:
-            raise RunError("--grammar is for texts; this run does not generate texts")
+            raise UsageError("--grammar is for texts; this run does not generate texts")
         constraint = Grammar(vocabulary, options.grammar) & constraint
     return constraint
 
@@ -201,21 +199,20 @@ def check_positions(positions: Iterable[int], length: int | None) -> None:
 
 def draft_of_options(options: argparse.Namespace, run: Run, target: str) -> dict[str, Any]:
     """Returns `{"draft": ids}`: the ids of the item in the file `--given`, with masks at the positions `--fill`.
-    Returns an empty dictionary if neither option is set. Raises RunError if only one of the options is set, if items
+    Returns an empty dictionary if neither option is set. Raises UsageError if only one of the options is set, if items
     are texts, if the item cannot be read, or if `--fill` is not a list of positions inside the item."""
-    from ...experiment.run_folder import RunError
 
     if options.given is None and options.fill is None:
         return {}
     if options.given is None or options.fill is None:
-        raise RunError("--given FILE and --fill POSITIONS must be used together")
+        raise UsageError("--given FILE and --fill POSITIONS must be used together")
     chopper, task = run.choppers[target], run.tasks[run.text_task((), target)[0]]
     if chopper.kind == "text":
-        raise RunError("--given and --fill are not for texts; write masks into the prompt: --prompt 'a <|mask|>'")
+        raise UsageError("--given and --fill are not for texts; write masks into the prompt: --prompt 'a <|mask|>'")
     try:
         ids = chopper.vocabulary.encode(chopper.decode(options.given))
     except (ValueError, OSError) as error:
-        raise RunError(f"--given {options.given}: {error}") from error
+        raise UsageError(f"--given {options.given}: {error}") from error
     try:
         ranges = [[integer(end) for end in part.split(":")] for part in options.fill.split(",")]
         check_positions([limit for first, *last in ranges for limit in (first, *(end - 1 for end in last))], len(ids))
@@ -223,7 +220,7 @@ def draft_of_options(options: argparse.Namespace, run: Run, target: str) -> dict
         if not positions:
             raise ValueError("the range is empty")
     except ValueError as error:
-        raise RunError(
+        raise UsageError(
             f"--fill {options.fill}: {error}. Positions are counted from 0, in a picture row by row. Write 3,8:12 for "
             f"the positions 3, 8, 9, 10, 11, or {len(ids) // 2}:{len(ids)} for the second (in a picture: lower) half"
         ) from None
@@ -232,22 +229,20 @@ def draft_of_options(options: argparse.Namespace, run: Run, target: str) -> dict
 
 def refining_of(options: argparse.Namespace, task: Task) -> dict[str, Any]:
     """Returns `{"refining": settings}` with the settings of `--steps`, `--drafts` and `--order`. Empty if the task does
-    not refine drafts. Raises RunError if such a task is used with an option for drafts, or if a task that refines
+    not refine drafts. Raises UsageError if such a task is used with an option for drafts, or if a task that refines
     drafts is used with a constraint."""
     from dataclasses import replace
-
-    from ...experiment.run_folder import RunError
 
     settings = {"steps": options.steps, "drafts": options.drafts, "order": options.order}
     settings = {name: value for name, value in settings.items() if value is not None}
     if not task.needs.refines:
         for flag in [*(flag for flag in ("animate", "given", "fill") if getattr(options, flag) is not None), *settings]:
-            raise RunError(f"--{flag}: this run does not refine drafts")
+            raise UsageError(f"--{flag}: this run does not refine drafts")
         return {}
     if refused := [flag for flag in ("grammar", "forbid", "force") if getattr(options, flag) is not None]:
-        raise RunError(f"--{refused[0]}: this run refines drafts; constraints work only for left-to-right generation")
+        raise UsageError(f"--{refused[0]}: this run refines drafts; constraints work only for left-to-right generation")
     if options.order not in (None, "confidence", "random"):
-        raise RunError(f"--order is {options.order!r}; possible: confidence, random")
+        raise UsageError(f"--order is {options.order!r}; possible: confidence, random")
     if "order" in settings:
         settings["by"] = settings.pop("order")
     return {"refining": replace(task.refining, **settings)}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...files.errors import UsageError
 from ...files.reading import matching
 
 if TYPE_CHECKING:
@@ -53,20 +54,19 @@ def trust_of(options: argparse.Namespace) -> Trust:
 
 
 def load(options: argparse.Namespace) -> Run:
-    """Loads the run `options.run` with the options of `add_checkpoint`. Raises RunError if the folder is not a run, and
-    CheckpointError if all of its checkpoints are damaged."""
+    """Loads the run `options.run` with the options of `add_checkpoint`. Raises UsageError if the folder is not a run,
+    and CheckpointError if all of its checkpoints are damaged."""
     from ...experiment.run import load_run
 
     return load_run(options.run, options.checkpoint, options.device, options.trust, options.remote)
 
 
 def page_path(output: str | None, default: Path) -> Path:
-    """Returns the file of a page: that of `--output`, or `default`. Raises RunError if it has the ending of another
+    """Returns the file of a page: that of `--output`, or `default`. Raises UsageError if it has the ending of another
     kind of file."""
-    from ...experiment.run_folder import RunError
 
     if output and Path(output).suffix.lower() not in ("", ".html", ".htm"):
-        raise RunError(f"--output {output}: the name of the file must end in .html")
+        raise UsageError(f"--output {output}: the name of the file must end in .html")
     return Path(output or default)
 
 
@@ -130,19 +130,18 @@ def parse_samples(pairs: Sequence[str], run: Run) -> list[dict[str, Any]]:
         [{"image": "a.png", "operator": "+"}, {"image": "b.png", "operator": "+"}]
 
     A value with `*` is a pattern for file names, and a value that begins with `[` is a JSON list of numbers, unless the
-    input is a text. Raises RunError if two names have different numbers of values above 1, if the value of an input
+    input is a text. Raises UsageError if two names have different numbers of values above 1, if the value of an input
     that is not a text is a folder, or if a pair has no `=`."""
-    from ...experiment.run_folder import RunError
     from ...files.records import parse_json
 
     values: dict[str, list[Any]] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise RunError(f"--input {pair!r}: write NAME=VALUE, for example image=cat.jpg")
+            raise UsageError(f"--input {pair!r}: write NAME=VALUE, for example image=cat.jpg")
         is_file = name in run.choppers and run.choppers[name].kind != "text"
         if is_file and os.path.isdir(value):
-            raise RunError(f"--input {pair}: {value} is a folder. Pass its files: --input '{name}={value}/**/*.*'")
+            raise UsageError(f"--input {pair}: {value} is a folder. Pass its files: --input '{name}={value}/**/*.*'")
         matched: list[Any] = matching(value) if "*" in value and is_file else []
         if is_file and value.startswith("[") and not matched and not os.path.exists(value):
             matched = [parse_json(value, f"--input {name}")]
@@ -150,5 +149,5 @@ def parse_samples(pairs: Sequence[str], run: Run) -> list[dict[str, Any]]:
     count = max(map(len, values.values()))
     if unequal := [name for name, column in values.items() if len(column) not in (1, count)]:
         number = len(values[unequal[0]])
-        raise RunError(f"--input {unequal[0]}: {number} values, but another input has {count}; pass 1 or {count}")
+        raise UsageError(f"--input {unequal[0]}: {number} values, but another input has {count}; pass 1 or {count}")
     return [{name: column[n % len(column)] for name, column in values.items()} for n in range(count)]

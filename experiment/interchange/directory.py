@@ -15,6 +15,7 @@ from einops import EinopsError
 from pydantic import BaseModel
 from torch import Tensor
 
+from ...files.errors import RunError
 from ...files.printing import listed
 from ...files.reading import read_bytes
 from ...files.records import Record, as_record, read_json, read_record, read_tensors, write_tensors
@@ -30,7 +31,7 @@ from ...tokenizers.encoding.directory import VOCABULARY
 from ...tokenizers.text import TextChopper
 from ...training.accounting import parameters_by_part
 from ..build import build_model, build_tasks
-from ..run_folder import RunError, write_model_run
+from ..run_folder import write_model_run
 from ..settings.config import Config, config_from_tree
 from ..settings.registry import Folder
 

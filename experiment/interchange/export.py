@@ -18,11 +18,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ...files.errors import RunError
 from ...files.printing import listed
 from ...files.records import Record, read_json, read_record, read_tensors, write_tensors
 from ...models.pretrained.base import Architecture, Legend, translate
 from ..run import Run
-from ..run_folder import RunError
 from .directory import KEPT, ORIGINALS, RECORD, Directory, architectures, config_of
 from .tokenizers import tokenizer_files
 

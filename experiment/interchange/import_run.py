@@ -9,10 +9,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from ...files.errors import RunError
 from ...files.plugins import modules_of
 from ...files.trust import NOTHING, Trust
 from ...models.pretrained.base import PublishedError
-from ..run_folder import RunError
 from ..settings.hints import missing_project
 from .directory import TIMM, Directory, Imported, architectures, write_run
 from .importers.text import import_masked

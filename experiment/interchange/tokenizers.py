@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...files.errors import RunError
 from ...files.reading import DataError, read_text
 from ...files.records import Record
 from ...tokenizers.encoding.base import Encoding, no_panic
@@ -16,7 +17,6 @@ from ...tokenizers.encoding.byte_pairs import GPT2_PATTERN, byte_letters
 from ...tokenizers.encoding.coder_process import CoderProcess
 from ...tokenizers.encoding.directory import VOCABULARY, DirectoryEncoding, check_ids
 from ...tokenizers.encoding.directory import coder_of as coder_of_json
-from ..run_folder import RunError
 from .directory import Directory
 
 SENTENCE_PIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from ...files.errors import UsageError
 from ...files.printing import one_line
-from ..run_folder import RunError
 from ..settings.document import dumped_line, read_yaml
 
 
@@ -25,7 +25,7 @@ def commented(tree: Mapping[str, Any], header: Sequence[str], comments: Mapping[
         tasks:
           label: {use: classification, target: label}
 
-    The text is read again. Raises RunError if the result is not `tree`."""
+    The text is read again. Raises UsageError if the result is not `tree`."""
     text = "\n".join([*map(comment, header), *lines_of(tree, comments), ""])
     try:
         if read_yaml(text, {}, problems := []) == tree and not problems:
@@ -33,7 +33,7 @@ def commented(tree: Mapping[str, Any], header: Sequence[str], comments: Mapping[
         reason = "a name in the data would change it"
     except yaml.YAMLError as error:  # it is too long, for a table with tens of thousands of columns
         reason = str(error)
-    raise RunError(f"the configuration cannot be written as YAML: {reason}")
+    raise UsageError(f"the configuration cannot be written as YAML: {reason}")
 
 
 def comment(text: str) -> str:

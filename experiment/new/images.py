@@ -32,7 +32,7 @@ from .start import (
 def images(path: Path, encoder: str | None = None) -> Start:
     """Returns the configuration of an image classifier. `path` is a folder with one folder of images per class, or a
     folder with IDX files. `encoder` is a trained run with an image input, which is used as a frozen encoder. Raises
-    DataError or RunError if there are no images of at least two classes."""
+    DataError or UsageError if there are no images of at least two classes."""
     idx = sorted(path.glob(f"*{IMAGES}*"))
     if idx:
         named = {split: next((file for file in idx if split in file.name), None) for split in ("train", "t10k", "test")}

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ...data.datasets.manifest import rows_of
+from ...files.errors import UsageError
 from ...files.reading import DataError
 from ...files.writing import atomic_file
-from ..run_folder import RunError
 from .start import (
     BAD_SHARE,
     FROZEN,
@@ -36,7 +36,7 @@ SOUNDS = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif"}
 def sounds(path: Path, encoder: str | None = None) -> Start:
     """Returns the configuration of a sound classifier, or of a regression. `path` is a manifest (CSV, TSV or JSONL)
     with a column of paths and a column of labels, or a folder with one folder of sounds per class; for a folder the
-    manifest `FOLDER.csv` is written. Raises DataError or RunError if there are no sounds, or no labels."""
+    manifest `FOLDER.csv` is written. Raises DataError or UsageError if there are no sounds, or no labels."""
     manifest = path if path.is_file() else write_manifest(path)
     rows = [row for _, row in rows_of(manifest)]
     if not rows:
@@ -44,7 +44,7 @@ def sounds(path: Path, encoder: str | None = None) -> Start:
     names = list(dict.fromkeys(name for row in rows for name in row))
     file = next((name for name in names if holds_files(manifest, rows, name)), None)
     if file is None:
-        raise RunError(f"{manifest}: no column holds paths of existing files; the columns are {', '.join(names)}")
+        raise UsageError(f"{manifest}: no column holds paths of existing files; the columns are {', '.join(names)}")
     label = target_of(rows, [name for name in names if name not in (file, "key")])
     group = next((name for name in names if name.lower() in GROUPS and name not in (file, label)), None)
     rates, lengths, bad = inspected_sounds(manifest, rows, file)
@@ -105,7 +105,7 @@ def write_manifest(folder: Path) -> Path:
         raise DataError(f"{folder} has no sounds in folders named by class; possible: {', '.join(sorted(SOUNDS))}")
     manifest = folder.with_name(f"{folder.name}.csv")
     if manifest.exists():
-        raise RunError(f"{manifest} exists already; use it instead of the folder: chopmix new sounds {manifest}")
+        raise UsageError(f"{manifest} exists already; use it instead of the folder: chopmix new sounds {manifest}")
     with atomic_file(manifest, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["sound", "label"])

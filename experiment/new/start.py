@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..run_folder import RunError
+from ...files.errors import UsageError
 
 INSPECTED = 500
 """The largest number of files that are opened to find sizes, rates and durations."""
@@ -125,9 +125,9 @@ def is_unequal(counts: Counter) -> bool:
 
 
 def classification(counts: Counter, column: str) -> dict[str, Any]:
-    """Returns a task that predicts the classes in a column. Raises RunError for fewer than two classes."""
+    """Returns a task that predicts the classes in a column. Raises UsageError for fewer than two classes."""
     if len(counts) < 2:
-        raise RunError(f"there is only one class, {next(iter(counts), 'none')!r}; at least two are needed")
+        raise UsageError(f"there is only one class, {next(iter(counts), 'none')!r}; at least two are needed")
     weights = {"class_weights": "balanced"} if is_unequal(counts) else {}
     return {name_of(column): {"use": "classification", "target": column, "label_smoothing": 0.1, **weights}}
 
@@ -155,13 +155,13 @@ def split_of(counts: Counter | None, column: str | None, group: str | None = Non
 
 def target_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     """Returns the column that is probably the target: one with such a name, else the column with the fewest different
-    values (at least two). Raises RunError if there is no such column."""
+    values (at least two). Raises UsageError if there is no such column."""
     numbers = {name: len({str(row.get(name)) for row in rows if row.get(name) not in (None, "")}) for name in names}
     candidates = [name for name in names if numbers[name] >= 2 and name.lower() not in GROUPS] or [
         name for name in names if numbers[name] >= 2
     ]
     if not candidates:
-        raise RunError(f"no column is a target: {', '.join(names) or 'there are no other columns'}")
+        raise UsageError(f"no column is a target: {', '.join(names) or 'there are no other columns'}")
     named = [name for name in candidates if name.lower() in TARGETS]
     return named[0] if named else min(candidates, key=numbers.__getitem__)
 
@@ -187,14 +187,14 @@ def is_number(value: Any) -> bool:
 
 
 def encoder_input(run: str, kind: str) -> tuple[dict[str, Any], int]:
-    """Returns (the input that uses a run as a frozen encoder of this kind of data, the run's context). Raises RunError
-    if the run has no such input."""
+    """Returns (the input that uses a run as a frozen encoder of this kind of data, the run's context). Raises
+    UsageError if the run has no such input."""
     from ..run import load_run
 
     loaded = load_run(run)
     names = [name for name, chopper in loaded.choppers.items() if chopper.kind == kind]
     if not names:
-        raise RunError(
+        raise UsageError(
             f"--encoder {run}: this run has no input of the kind {kind!r}; it has {', '.join(loaded.choppers)}"
         )
     return {"use": "encoded", "run": run, "input": names[0]}, loaded.model.context

@@ -14,7 +14,7 @@ import numpy as np
 from ...data.table_clock import measured_interval, median_step
 from ...data.table_files import check_increasing, column_names, parts_of, times_of
 from ...data.table_streams import duration
-from ..run_folder import RunError
+from ...files.errors import UsageError
 from .start import TARGETS, Start, advice, classes_line, classification, is_number, model_of, training_of
 
 TIMES = ("time", "timestamp", "datetime", "date", "seconds", "t")
@@ -65,8 +65,8 @@ class Found:
 
 
 def inspected(path: Path) -> Found:
-    """Returns what is in a table. Raises DataError or RunError if it cannot be read, or if it has no column of times or
-    no channel."""
+    """Returns what is in a table. Raises DataError or UsageError if it cannot be read, or if it has no column of times
+    or no channel."""
     names = column_names(path)
     columns: dict[str, list[Any]] = {name: [] for name in names}
     for batch in parts_of(path, names[0], {}, names[1:]):
@@ -77,7 +77,7 @@ def inspected(path: Path) -> Found:
     time = next((name for name in names if name.lower() in TIMES), names[0])
     seconds = times_in(path, time)
     if len(seconds) < 2:
-        raise RunError(f"{path} has {len(seconds)} rows; at least two are needed")
+        raise UsageError(f"{path} has {len(seconds)} rows; at least two are needed")
     interval = measured_interval(seconds, default_rows(len(seconds)))
     numeric = [name for name in names if name != time and mostly_numbers(columns[name])]
     others = {*names} - {time, *numeric}
@@ -88,9 +88,9 @@ def inspected(path: Path) -> Found:
     for name in channels:
         largest = max(abs(float(value)) for value in columns[name] if value not in (None, ""))
         if math.isfinite(largest) and largest > FLOAT32:
-            raise RunError(f"{path}: the column {name!r} has {largest:g}, which does not fit into float32; scale it")
+            raise UsageError(f"{path}: the column {name!r} has {largest:g}, which does not fit into float32; scale it")
     if not channels:
-        raise RunError(f"{path} has no column of numbers except the time; its columns are {', '.join(names)}")
+        raise UsageError(f"{path} has no column of numbers except the time; its columns are {', '.join(names)}")
     used = {time, label, *channels}
     unused = [name for name in names if name not in used]
     step = interval or median_step(seconds)
@@ -112,8 +112,8 @@ def times_in(path: Path, time: str) -> np.ndarray:
 def table(path: Path, encoder: str | None = None) -> Start:
     """Returns the configuration for a table of measurements over time: it classifies windows if the table has a column
     of classes. Otherwise it forecasts the next measurements if the rows are evenly spaced in time, and else predicts
-    the measurement after each one. Raises DataError or RunError if the table cannot be read, or has no column of times
-    or no channel."""
+    the measurement after each one. Raises DataError or UsageError if the table cannot be read, or has no column of
+    times or no channel."""
     found = inspected(path)
     streams = streams_of({name: found.columns[name] for name in found.channels}, found.step)
     plan = forecast_plan(found)

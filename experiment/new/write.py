@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ...data.sample_dataset import OwnFiles
+from ...files.errors import UsageError
 from ...files.printing import shell_word
 from ...files.writing import write_text
-from ..run_folder import RunError
 from .commented import commented
 from .images import images
 from .sounds import sounds
@@ -26,13 +26,13 @@ KINDS: Mapping[str, Callable[[Path, str | None], Start]] = {
 
 def write_start(kind: str, path: Path, output: Path | None, encoder: str | None) -> tuple[Path, Start]:
     """Inspects data and writes the configuration (default: `NAME.yaml` in the working directory). Returns (file,
-    configuration). Raises RunError if the file exists, if there are no data at `path`, or if the configuration cannot
+    configuration). Raises UsageError if the file exists, if there are no data at `path`, or if the configuration cannot
     be written as YAML."""
     if not os.path.exists(path):
-        raise RunError(f"there is no file or folder {str(path)!r}")
+        raise UsageError(f"there is no file or folder {str(path)!r}")
     file = output or Path(f"{path.stem or path.absolute().name}.yaml")
     if file.exists():
-        raise RunError(f"{file} exists already; name another file with --output")
+        raise UsageError(f"{file} exists already; name another file with --output")
     start = KINDS[kind](path, encoder)
     dataset = start.tree["data"]["dataset"]
     dataset |= {

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...experiment.run_folder import RunError
 from ...experiment.settings.config import Config
+from ...files.errors import RunError
 from ...files.reading import DataError
 from ...files.records import parse_json
 from ...files.trust import code_in

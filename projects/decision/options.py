@@ -20,11 +20,11 @@ def seed_number(text: str) -> int:
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the values of the options --setting by key. Values are parsed as YAML. Raises RunError if a text does not
-    have the form KEY=VALUE, or if a value is not a number, a boolean or a text."""
+    """Returns the values of the options --setting by key. Values are parsed as YAML. Raises UsageError if a text does
+    not have the form KEY=VALUE, or if a value is not a number, a boolean or a text."""
     import yaml
 
-    from ...experiment.run_folder import RunError
+    from ...files.errors import UsageError
 
     settings = {}
     for text in options.setting:
@@ -34,5 +34,5 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
         except yaml.YAMLError:
             equals = ""
         if not key or not equals or not isinstance(settings[key], int | float | str):
-            raise RunError(f"--setting {text}: a setting must have the form KEY=VALUE, such as grid=false")
+            raise UsageError(f"--setting {text}: a setting must have the form KEY=VALUE, such as grid=false")
     return settings

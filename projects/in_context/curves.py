@@ -16,7 +16,7 @@ from ...data.base import Dataset
 from ...data.made import MadeDataset
 from ...data.samples import Chosen
 from ...experiment.own_data import Whole
-from ...experiment.run_folder import RunError
+from ...files.errors import RunError
 from ...files.pictures import picture
 from ...files.writing import write_bytes, write_text
 from ...inference.evaluation import measured

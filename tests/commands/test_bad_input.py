@@ -13,8 +13,8 @@ from chopmix.data.datasets.webdataset import Webdataset
 from chopmix.data.fingerprint import file_fingerprint
 from chopmix.experiment.embed import atomic_file
 from chopmix.experiment.run import Run
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
+from chopmix.files.errors import RunError
 from chopmix.files.printing import json_line, printable
 from chopmix.files.reading import DataError, read_lines
 from chopmix.files.writing import make_folder

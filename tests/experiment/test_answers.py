@@ -20,9 +20,9 @@ from chopmix.commands.predict import shortened
 from chopmix.experiment.answers import Shard
 from chopmix.experiment.merge import record_file
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
+from chopmix.files.errors import RunError
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

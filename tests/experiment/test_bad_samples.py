@@ -16,10 +16,10 @@ import soundfile
 import yaml
 from chopmix.commands.cli import main
 from chopmix.experiment.build import build_choppers
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import train
+from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.media.spectrogram import SpectrogramChopper

@@ -17,7 +17,7 @@ from chopmix.commands.cli import main
 from chopmix.data.sampler import Mixed, Shuffled, Slots, Weighted
 from chopmix.experiment import changes
 from chopmix.experiment.changes import Change, Setting, check_keys, moved_back, read_changes
-from chopmix.experiment.run_folder import RunError
+from chopmix.files.errors import RunError
 from chopmix.files.records import read_tensors
 from chopmix.training import checkpoints as checkpoint
 from hypothesis import given, settings

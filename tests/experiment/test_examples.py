@@ -13,7 +13,7 @@ from chopmix.commands.cli import main
 from chopmix.experiment.examples import write_examples, write_value
 from chopmix.experiment.learned_sections import same_item
 from chopmix.experiment.next_steps import as_argument
-from chopmix.experiment.run_folder import RunError
+from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from PIL import Image
 from untrained import Everything, untrained

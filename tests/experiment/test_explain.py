@@ -10,8 +10,8 @@ from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.experiment import explain
 from chopmix.experiment.explain import graphs, public_names
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.reference import keys_with_text, reference, sentences_about
+from chopmix.files.errors import RunError
 from chopmix.files.plugins import modules_of
 from chopmix.models.layers.norms import RmsNorm
 from chopmix.training.optimizers import AdamW

@@ -6,7 +6,8 @@ import pytest
 import torch
 from chopmix.commands.cli import main
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError, write_model_run
+from chopmix.experiment.run_folder import write_model_run
+from chopmix.files.errors import RunError
 from untrained import Everything, untrained
 
 TEXT = {"use": "text", "encoding": "characters"}

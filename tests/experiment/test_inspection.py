@@ -14,10 +14,10 @@ from chopmix.commands.cli import main
 from chopmix.data.made import MadeDataset
 from chopmix.experiment.inspection import write_page
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.shown import Choice, trained
 from chopmix.experiment.train import train
+from chopmix.files.errors import RunError
 from test_explorer import read_back
 from test_mixing import TREE
 from test_tracing import RUNS

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import yaml
 from chopmix.commands.cli import main
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.document import ConfigError
+from chopmix.files.errors import RunError
 from PIL import Image
 
 

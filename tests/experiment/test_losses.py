@@ -12,7 +12,7 @@ import torch
 import yaml
 from chopmix.commands.cli import main
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
+from chopmix.files.errors import RunError
 from test_run_samples import TREE, tree_of, write_clinic
 
 

@@ -20,10 +20,11 @@ from chopmix.data.samples import Listed
 from chopmix.experiment.build import load_learned, open_split, save_learned
 from chopmix.experiment.own_data import Whole, named_dataset
 from chopmix.experiment.run import Run, load_run
-from chopmix.experiment.run_folder import RunError, prepare_run
+from chopmix.experiment.run_folder import prepare_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import assemble, fit, introduce, resume, train
+from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from chopmix.inference.evaluators import attribution
 from chopmix.inference.evaluators.attribution import Attribution, best_guess, entropy, subset_table, table

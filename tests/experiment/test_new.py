@@ -21,10 +21,10 @@ from chopmix.data.datasets.idx import Idx
 from chopmix.data.table_streams import duration
 from chopmix.experiment.new.commented import commented
 from chopmix.experiment.new.images import image_sizes
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import read_yaml
 from chopmix.experiment.shipped import listed, names, needed_by
+from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from hypothesis import given
 from hypothesis import strategies as st

@@ -11,10 +11,10 @@ from chopmix.commands.cli import main
 from chopmix.experiment.compare import paired, shared_metrics
 from chopmix.experiment.groups import read_group
 from chopmix.experiment.inspection import masks, reach_table, write_page
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.shown import untrained
 from chopmix.experiment.train import train
+from chopmix.files.errors import RunError
 from chopmix.inference.report import drawn
 from chopmix.models.attention.graph import Causal, Window
 from chopmix.models.tokens import plain_tokens

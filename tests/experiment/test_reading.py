@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from chopmix.commands.cli import main
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError, training_of
+from chopmix.experiment.run_folder import training_of
 from chopmix.experiment.settings.config import load_config, write_config
+from chopmix.files.errors import RunError
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from chopmix.commands.cli import main
 from chopmix.data.division import Division
 from chopmix.data.samples import Samples
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.train import train
+from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from hypothesis import given, settings
 from hypothesis import strategies as st

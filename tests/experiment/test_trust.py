@@ -16,9 +16,9 @@ from chopmix.data.datasets.hugging_face import HuggingFace
 from chopmix.data.tables import split_files, split_of
 from chopmix.data.tar_files import open_file
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import ConfigError, load_config, load_run_config
 from chopmix.files import trust as trusting
+from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from chopmix.files.trust import EVERYTHING, NOTHING, Trust, code_in, is_remote, parse_address
 from hypothesis import given

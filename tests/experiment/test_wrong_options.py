@@ -4,7 +4,7 @@ import re
 
 import pytest
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
+from chopmix.files.errors import RunError
 from chopmix.inference.generate import TYPES, Generating
 
 WRONG = (5, 2.5, "y", b"x", [5], {"a": 1}, True, object())

@@ -14,7 +14,7 @@ from chopmix.commands.cli import main
 from chopmix.experiment.embed import embed
 from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
+from chopmix.files.errors import RunError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "##s", "sat", "on", "a", "mat"]
 TEXTS = ["the cats sat", "a mat", "on the mat the cat sat", "cat"]

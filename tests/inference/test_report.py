@@ -11,9 +11,9 @@ import pytest
 import yaml
 from chopmix.commands.cli import main
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
+from chopmix.files.errors import RunError
 from chopmix.inference.pages import media_cell
 from PIL import Image
 from test_answers import TREE, pictures

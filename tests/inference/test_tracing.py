@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from chopmix.experiment.run_folder import RunError
+from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from chopmix.inference.shown_answers import short_text
 from chopmix.inference.tracing import CoreTrace, batch_of, traced

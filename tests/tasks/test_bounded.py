@@ -11,9 +11,9 @@ from batching import fitted
 from chopmix.commands.cli import main
 from chopmix.experiment.interchange.export import export_directory
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
+from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from chopmix.models.heads import SlotLinear
 from chopmix.tasks.next_item import NextItem

@@ -16,9 +16,9 @@ from chopmix.commands.cli import main
 from chopmix.data.sampler import SimilarLengths
 from chopmix.experiment.build import build_choppers, build_tasks, open_split
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
+from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from chopmix.models.batch import IGNORED, Targets
 from chopmix.models.generation.beam_search import Search, beam_search, forbid_repeats, largest, seated

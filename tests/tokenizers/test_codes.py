@@ -13,10 +13,10 @@ import pytest
 import torch
 from chopmix.commands.cli import main
 from chopmix.experiment.run import load_run, open_part
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
 from chopmix.experiment.train import train
+from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from chopmix.inference import pages
 from chopmix.tokenizers.base import Role

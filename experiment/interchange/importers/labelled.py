@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from torch import device, nn
 
+from ....files.errors import RunError
 from ....files.records import read_json
 from ....models.pretrained.ast_audio import FEATURES, Ast, AstFeatures
 from ....models.pretrained.base import PublishedError
 from ....models.pretrained.vit import Vit, VitArguments, VitData
-from ...run_folder import RunError
 from ..directory import TIMM, Directory, Imported
 
 PLAIN = "patch_drop", "norm_pre", "attn_pool"

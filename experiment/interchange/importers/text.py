@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ....files.errors import RunError
 from ....models.pretrained.base import Architecture
 from ....models.pretrained.gpt2 import Gpt2
 from ....models.pretrained.llama import Llama
 from ....models.pretrained.t5 import T5
 from ....tokenizers.encoding.base import Encoding, NumberEncoding
 from ....tokenizers.encoding.stored import make_encoding
-from ...run_folder import RunError
 from ..directory import Directory, Imported
 from ..tokenizers import Tokenizer, tokenizer_of
 

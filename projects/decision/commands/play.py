@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ....commands.options.shared import add_checkpoint, load
+from ....files.errors import UsageError
 from ....files.printing import wide_console
 from ..options import add_settings, seed_number, settings_of
 
@@ -51,13 +52,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from ....experiment.run_folder import RunError
     from ....files.printing import say_aside
     from ....files.writing import write_json
     from ..agent import data_figures, environment_of
 
     if options.record and Path(options.record).suffix != ".gif":
-        raise RunError(f"--record {options.record}: the name of the file must end in .gif")
+        raise UsageError(f"--record {options.record}: the name of the file must end in .gif")
     if options.environment and ":" in options.environment:  # a name on the command line is trusted
         options.trust = [*(options.trust or ()), options.environment.partition(":")[0]]
     loaded = load(options)
@@ -129,13 +129,12 @@ def play(
 
 def playing_of(options: argparse.Namespace, loaded: Run) -> Playing:
     """Returns how the run plays. An option that is not set is taken from `evaluation.play` of the configuration. Raises
-    RunError if both `--plan` and `--temperature` are set."""
-    from ....experiment.run_folder import RunError
+    UsageError if both `--plan` and `--temperature` are set."""
     from ..agent import Playing, configured
     from ..planning import Planning
 
     if options.plan and options.temperature is not None:
-        raise RunError("--temperature is for sampled actions; with --plan actions are not sampled. Use only one")
+        raise UsageError("--temperature is for sampled actions; with --plan actions are not sampled. Use only one")
     defaults = configured(loaded.config)
     return Playing(
         environment=options.environment or defaults.environment,
@@ -180,15 +179,13 @@ class Film:
 
     def take(self, environment: Any) -> None:
         """Adds the current frame of an environment. The number of frames per second is `render_fps` of the
-        environment's metadata, at most 50, because viewers slow down faster GIFs. Raises RunError if the environment
+        environment's metadata, at most 50, because viewers slow down faster GIFs. Raises UsageError if the environment
         does not render an array (h, w, channels)."""
         import numpy as np
 
-        from ....experiment.run_folder import RunError
-
         frame, fps = environment.render(), environment.metadata.get("render_fps")
         if not isinstance(frame, np.ndarray) or frame.ndim != 3:
-            raise RunError(f"--record: the environment renders no images, but returns {type(frame).__name__}")
+            raise UsageError(f"--record: the environment renders no images, but returns {type(frame).__name__}")
         if isinstance(fps, int | float) and fps > 0:
             self.seconds = max(1 / fps, 0.02)
         self.frames.append(frame)

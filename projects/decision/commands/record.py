@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ....commands.options.shared import add_trust
+from ....files.errors import UsageError
 from ..options import add_settings, seed_number, settings_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ def run(options: argparse.Namespace) -> None:
 
     from ....commands.options.progress import progress
     from ....experiment.run import load_run
-    from ....experiment.run_folder import RunError
     from ....files.printing import say_aside
     from ..recording.episodes import read_episodes
     from ..recording.record import about_of, given_up_message, record
@@ -53,12 +53,12 @@ def run(options: argparse.Namespace) -> None:
     is_run = os.path.isfile(os.path.join(policy, "config.yaml"))  # False for a text that cannot be a file name
     loaded = load_run(policy, trust=options.trust, remote=options.remote) if is_run else None
     if loaded is None and options.target is not None:
-        raise RunError(f"--target needs a run as --policy; {policy!r} is not the folder of a run")
+        raise UsageError(f"--target needs a run as --policy; {policy!r} is not the folder of a run")
     if options.workers < 1 or (loaded is not None and options.workers > 1):
         reason = "a run plays all episodes in one process" if loaded else "at least one process is needed"
-        raise RunError(f"--workers {options.workers}: {reason}")
+        raise UsageError(f"--workers {options.workers}: {reason}")
     if loaded is not None and any(noise):
-        raise RunError(f"--noise is for scripts; {policy} is a run, which samples its own actions")
+        raise UsageError(f"--noise is for scripts; {policy} is a run, which samples its own actions")
     play = None
     if loaded is not None:
         play, settings = player(options, loaded, settings)

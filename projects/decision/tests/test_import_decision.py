@@ -9,7 +9,7 @@ from batching import make_batch
 from chopmix.experiment.interchange.export import export_directory
 from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
+from chopmix.files.errors import RunError
 from transformers import DecisionTransformerConfig, DecisionTransformerModel
 
 SMALL = {"state_dim": 5, "act_dim": 3, "hidden_size": 32, "max_ep_len": 64, "n_layer": 2, "n_head": 2,

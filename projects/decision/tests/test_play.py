@@ -10,8 +10,8 @@ from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.experiment.next_steps import next_commands
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import load_config
+from chopmix.files.errors import RunError
 from chopmix.projects.decision.agent import Playing, episodes_of
 from chopmix.projects.decision.recording.episodes import read_episodes
 from chopmix.projects.decision.recording.making import make_environment

@@ -11,9 +11,9 @@ import torch
 import yaml
 from chopmix.commands.cli import main
 from chopmix.experiment.run import Run, load_run
-from chopmix.experiment.run_folder import RunError
 from chopmix.experiment.settings.config import ConfigError, config_from_tree, load_config
 from chopmix.experiment.train import train
+from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from chopmix.files.trust import NOTHING, Trust
 from chopmix.projects.decision import agent as environments

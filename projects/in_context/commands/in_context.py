@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from ....commands.options.shared import add_checkpoint, load, with_output_hint
+from ....files.errors import UsageError
 from ....files.printing import wide_console
 
 HELP = "measure what a run learns from the examples in its context"
@@ -28,14 +29,13 @@ def run(options: argparse.Namespace) -> None:
 
     from rich.table import Table
 
-    from ....experiment.run_folder import RunError
     from ....files.printing import say_aside
     from ..curves import PICTURE, TABLE, measure_and_write, probe_lines
     from ..scoring import ERROR
 
     loaded = load(options)
     if loaded.config.data.dataset is None:
-        raise RunError(
+        raise UsageError(
             f"{loaded.folder} was imported. This command needs a run that was trained on the data set `in_context` or "
             "`rules`, for example with configs/in_context/linear.yaml"
         )

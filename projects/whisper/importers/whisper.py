@@ -8,7 +8,7 @@ from pydantic import Field, RootModel
 
 from ....experiment.interchange.directory import Directory, Imported
 from ....experiment.interchange.tokenizers import Tokenizer, tokenizer_of
-from ....experiment.run_folder import RunError
+from ....files.errors import RunError
 from ....files.records import read_record
 from ....models.pretrained.base import Id, Published
 from ..decoding import Protocol, code_of

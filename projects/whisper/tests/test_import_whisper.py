@@ -19,7 +19,7 @@ import yaml
 from chopmix.commands.cli import main
 from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
+from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from chopmix.models import heads
 from chopmix.models.generation import fast_decoder

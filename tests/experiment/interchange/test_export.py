@@ -18,7 +18,7 @@ from chopmix.experiment.interchange.export import architecture_of, differences, 
 from chopmix.experiment.interchange.import_run import import_directory, importers
 from chopmix.experiment.interchange.tokenizers import tokenizer_files
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
+from chopmix.files.errors import RunError
 from chopmix.models.pretrained.base import Rename, renames, translate
 from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding
 from chopmix.tokenizers.encoding.byte_pairs import Extended, train_bpe

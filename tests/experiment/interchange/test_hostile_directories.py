@@ -9,7 +9,7 @@ import yaml
 from bounded import measured
 from chopmix.commands.cli import main
 from chopmix.experiment.interchange.import_run import import_directory
-from chopmix.experiment.run_folder import RunError
+from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from chopmix.tokenizers.encoding import coder_process
 from chopmix.tokenizers.encoding.stored import load_encoding

@@ -9,7 +9,7 @@ import torch
 from batching import make_batch
 from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
+from chopmix.files.errors import RunError
 from chopmix.tokenizers.audio_patches import AudioPatchesChopper, AudioPatchesTokenizer
 from chopmix.tokenizers.base import Role
 from chopmix.tokenizers.chopping.packing import pack

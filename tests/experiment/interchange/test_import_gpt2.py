@@ -7,7 +7,7 @@ import tiktoken
 import torch
 from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError
+from chopmix.files.errors import RunError
 from chopmix.models.generation.sampling import Sampling, draw
 from chopmix.models.generation.session import Session
 from chopmix.models.pretrained.base import translate

@@ -12,7 +12,7 @@ import transformers
 from batching import make_batch
 from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import Run, load_run
-from chopmix.experiment.run_folder import RunError
+from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.generation.beam_search import Search

@@ -12,9 +12,10 @@ from batching import make_batch
 from chopmix.experiment.build import build_choppers, build_model
 from chopmix.experiment.interchange.import_run import import_directory
 from chopmix.experiment.run import load_run
-from chopmix.experiment.run_folder import RunError, read_config
+from chopmix.experiment.run_folder import read_config
 from chopmix.experiment.settings.config import config_from_tree
 from chopmix.experiment.transfer import take_weights
+from chopmix.files.errors import RunError
 from PIL import Image
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
