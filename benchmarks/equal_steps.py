@@ -25,8 +25,8 @@ from typing import Any
 import torch
 import transformers
 from chopmix.data.processes import Processes
+from chopmix.experiment.assemble import assemble
 from chopmix.experiment.settings.config import Config, config_from_tree, load_config
-from chopmix.experiment.train import assemble
 from chopmix.inference.evaluation import measured
 from chopmix.inference.trained import TrainedModel
 from chopmix.models.batch import Batch, SetPlan

@@ -16,8 +16,9 @@ from chopmix.data.base import Dataset, Document
 from chopmix.data.processes import Processes
 from chopmix.data.sample_dataset import SampleDataset
 from chopmix.data.samples import Listed
+from chopmix.experiment.assemble import Experiment, assemble, start
 from chopmix.experiment.settings.config import Config, load_config
-from chopmix.experiment.train import Experiment, assemble, counted, start
+from chopmix.experiment.steps import counted
 from chopmix.tasks.classification import Classification
 from chopmix.tasks.forecast import Forecast
 from chopmix.tasks.regression import Regression

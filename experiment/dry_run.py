@@ -16,9 +16,11 @@ from ..models.model import Model
 from ..training.accounting import Throughput, memory_estimate, parameters_by_part, peak_memory
 from ..training.loop import Learner
 from ..training.progress import Progress
+from .assemble import Experiment, assemble, start
 from .settings.config import Config
 from .settings.document import dumped
-from .train import Experiment, about_inputs, assemble, counted, preflight, resume, start
+from .steps import counted
+from .train import about_inputs, preflight, resume
 
 
 def dry_run(config: Config, full: bool = False) -> None:

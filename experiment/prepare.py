@@ -13,9 +13,10 @@ from ..data.base import cache_folder
 from ..data.processes import Processes
 from ..data.split import Split
 from ..files.printing import duration
+from .assemble import open_data
 from .build import open_split
 from .settings.config import Config
-from .train import counted, open_data
+from .steps import counted
 
 
 def prepare_data(config: Config, say: Callable[[str], None] = print) -> None:

@@ -19,6 +19,7 @@ from ..files.printing import printable
 from ..files.reading import read_bytes, read_text
 from ..files.writing import write_text
 from ..inference.document import Line, bars, chart, document, escaped, section, table
+from ..inference.evaluator import Evaluator, Result
 from ..inference.explorer import colour_of
 from ..inference.generate import Generating, joined, stream_prompts
 from ..inference.pages import Cell, cell_html, draws, generated_rows
@@ -34,6 +35,7 @@ from .next_steps import as_argument
 from .results import main_metrics
 from .run import Run
 from .run_folder import name_of
+from .run_sums import store_sums
 from .settings.document import dumped_line
 from .settings.reference import Described, described
 from .settings.registry import trusting
@@ -47,6 +49,26 @@ FRACTION = re.compile(r"-?\d+\.\d{6,}(e[+-]\d+)?")
 """A computed number in a CSV file. Shorter ones are not changed: they may be names of classes, such as `1.10`."""
 SEED = 0
 """The seed of generated samples."""
+
+
+class RunPage(Evaluator):
+    """Stores the sums of the samples of the validation split, and writes the page of the run, with the weights of the
+    best checkpoint. `generated`: see `evaluation.generated`."""
+
+    when = "saved"
+
+    def __init__(self, *, generated: int):
+        self.generated = generated
+
+    def run(self, trained, say):
+        """A page that cannot be written does not end the training with an error."""
+        store_sums(trained, trained.open("val", say=lambda text: None), self.generated)
+        file = trained.folder / "index.html"
+        try:
+            write_run_page(trained, file)
+        except (ValueError, OSError) as error:
+            return Result(lines=[f"{file} is not written: {error}"])
+        return Result(lines=[f"page: {file}"])
 
 
 def write_run_page(run: Run, file: Path, group: Group | None = None) -> None:

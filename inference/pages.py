@@ -62,15 +62,15 @@ def draws(task: Task) -> bool:
 
 
 def generated_rows(
-    trained: TrainedModel, split: SampleSplit, seed: int, most: int, count: int = COUNT
+    trained: TrainedModel, split: SampleSplit, seed: int, most: int, count: int | None = None
 ) -> list[list[Cell]]:
     """Returns rows of cells for the tasks that generate items other than texts, with one row per task and sample. The
-    samples (at most `count` per task) are spread evenly over the split. A row contains the other
+    samples (at most `count` per task, by default COUNT) are spread evenly over the split. A row contains the other
     inputs, the generated item and the true item. Items are drawn with the sampling settings of the task (default:
     temperature 1). `most` is the maximum number of tokens of an item that has no fixed length and is generated token by
     token."""
     names = [name for name, task in trained.tasks.items() if draws(task)]
-    return [row for name in names for row in rows_of(trained, name, split, seed, most, count)]
+    return [row for name in names for row in rows_of(trained, name, split, seed, most, count or COUNT)]
 
 
 def rows_of(trained: TrainedModel, name: str, split: SampleSplit, seed: int, most: int, count: int) -> list[list[Cell]]:

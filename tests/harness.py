@@ -22,7 +22,7 @@ import torch
 import yaml
 from checkout import TESTS
 from chopmix.commands.cli import main
-from chopmix.experiment import run_page, train
+from chopmix.experiment import run_page
 from chopmix.files import trust
 from chopmix.inference import pages
 from chopmix.inference.evaluator import Result
@@ -105,11 +105,11 @@ def merged(base, changes):
 @pytest.fixture(scope="session", autouse=True)
 def no_reports():
     """Trainings write no report and no page at their end, which takes a second. Gives the functions that do."""
-    write = ReportPage.run, run_page.write_run_page, train.store_sums
+    write = ReportPage.run, run_page.write_run_page, run_page.store_sums
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ReportPage, "run", lambda self, trained, say: Result())
         patched.setattr(run_page, "write_run_page", lambda run, file, group=None: None)
-        patched.setattr(train, "store_sums", lambda run, data, generated: None)
+        patched.setattr(run_page, "store_sums", lambda run, data, generated: None)
         yield write
 
 
@@ -134,7 +134,7 @@ def reports(no_reports, monkeypatch):
     """Trainings write a report and a page at their end."""
     monkeypatch.setattr(ReportPage, "run", no_reports[0])
     monkeypatch.setattr(run_page, "write_run_page", no_reports[1])
-    monkeypatch.setattr(train, "store_sums", no_reports[2])
+    monkeypatch.setattr(run_page, "store_sums", no_reports[2])
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import results
 import torch
+from chopmix.experiment.assemble import Experiment
 from chopmix.experiment.settings.document import dumped
-from chopmix.experiment.train import Experiment
 from chopmix.models.pretrained.ast_audio import Ast
 from stand_in import trainer_of
 

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import torch
-from chopmix.experiment.train import Experiment
+from chopmix.experiment.assemble import Experiment
 from chopmix.models.generation.sampling import Sampling, draw
 from chopmix.models.generation.session import Session
 from chopmix.training.accounting import peak_flops, peak_memory

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from chopmix.experiment.assemble import Experiment
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.train import Experiment
 from gpu_kernels import WAYS, compared, ctc_compared, verdict
 from gpu_parts.bench import MIXES, ROOT, Bench, file_of, scratch
 from stand_in import quickly_encoded, small, without_chance

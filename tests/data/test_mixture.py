@@ -15,9 +15,10 @@ from chopmix.data.sample_dataset import SampleDataset
 from chopmix.data.sampler import BLOCK, Mixed, Shuffled
 from chopmix.data.samples import Listed
 from chopmix.data.split import sample_split
+from chopmix.experiment.assemble import open_data
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import ConfigError, json_schema, load_config
-from chopmix.experiment.train import open_data, train
+from chopmix.experiment.train import train
 from chopmix.files.reading import DataError
 from chopmix.projects.in_context.datasets.in_context import InContext
 from chopmix.tokenizers.encoding.base import ByteEncoding

@@ -11,7 +11,8 @@ from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.experiment import train as budget
 from chopmix.experiment.settings.config import ConfigError, load_config
-from chopmix.experiment.train import Budget, train
+from chopmix.experiment.steps import Budget
+from chopmix.experiment.train import train
 from chopmix.training.checkpoints import CheckpointError, read_part, read_step
 
 TREE = """

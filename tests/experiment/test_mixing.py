@@ -17,13 +17,14 @@ from chopmix.data.made import MadeDataset
 from chopmix.data.processes import Processes
 from chopmix.data.sample_dataset import Outcome
 from chopmix.data.samples import Listed
+from chopmix.experiment.assemble import assemble
 from chopmix.experiment.build import load_learned, open_split, save_learned
 from chopmix.experiment.own_data import Whole, named_dataset
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.run_folder import prepare_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.settings.document import ConfigError
-from chopmix.experiment.train import assemble, fit, introduce, resume, train
+from chopmix.experiment.train import fit, introduce, resume, train
 from chopmix.files.errors import RunError
 from chopmix.files.reading import DataError
 from chopmix.inference.evaluators import attribution

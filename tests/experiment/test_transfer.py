@@ -10,10 +10,11 @@ import torch
 import yaml
 from chopmix.commands.cli import main
 from chopmix.data.processes import Processes
+from chopmix.experiment.assemble import assemble
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import prepare_run
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.train import assemble, resume
+from chopmix.experiment.train import resume
 from chopmix.training.progress import Progress
 
 TABLE = "tokenizers.text.position.table.weight"

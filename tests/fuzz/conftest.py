@@ -61,15 +61,15 @@ MEMORY = Path("/dev/shm")
 @pytest.fixture(scope="session")
 def whole_judge(request):
     """The judge of all tests of this process, beside good samples."""
-    from chopmix.experiment import read_ahead, train
+    from chopmix.experiment import assemble, read_ahead
     from judged import Judge
     from tiny import write_data
 
-    count = train.number_of_workers
+    count = assemble.number_of_workers
     patch = (
         pytest.MonkeyPatch()
     )  # no worker processes: they send pickled messages, and the judge sees only this process
-    patch.setattr(train, "number_of_workers", lambda *arguments: 0 * count(*arguments))
+    patch.setattr(assemble, "number_of_workers", lambda *arguments: 0 * count(*arguments))
     patch.setattr(read_ahead, "LEAST", 2**60)
     multiprocessing.util.get_temp_dir()  # kept to the end of the process: not to be in the home, which is gone before
     home = Path(tempfile.mkdtemp(prefix="chopmix-fuzz-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))

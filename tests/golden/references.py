@@ -127,8 +127,9 @@ def weights(name: str, small: list[str]) -> str:
     from dataclasses import replace
 
     from chopmix.data.processes import Processes
+    from chopmix.experiment.assemble import assemble
     from chopmix.experiment.settings.config import load_config
-    from chopmix.experiment.train import assemble, counted
+    from chopmix.experiment.steps import counted
     from chopmix.files.reading import DataError
     from chopmix.training.progress import Progress
 

@@ -13,10 +13,10 @@ from chopmix.data.datasets.mixture import Mixture
 from chopmix.data.processes import ElsewhereError, Processes
 from chopmix.data.sample_dataset import SampleDataset
 from chopmix.data.samples import Listed
+from chopmix.experiment.assemble import assemble
 from chopmix.experiment.build import TrainingData, open_split
 from chopmix.experiment.run_folder import prepare_run
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.train import assemble
 from chopmix.files.reading import DataError
 from chopmix.inference import items as generated
 from chopmix.inference.evaluation import measured, with_columns

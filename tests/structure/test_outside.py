@@ -17,9 +17,9 @@ import yaml
 from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.processes import Processes
+from chopmix.experiment.assemble import assemble
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.train import assemble
 from chopmix.models.batch import Batch, Chunks, SetPlan, Targets
 from chopmix.models.contract import ContractError
 from chopmix.models.tokens import plain_tokens

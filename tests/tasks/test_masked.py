@@ -15,10 +15,11 @@ from checkout import CONFIGS
 from chopmix.commands.cli import main
 from chopmix.data.processes import Processes
 from chopmix.data.sampler import SampleIndex
+from chopmix.experiment.assemble import Experiment, assemble
 from chopmix.experiment.run import Run, load_run
 from chopmix.experiment.settings.config import config_from_tree, load_config
 from chopmix.experiment.settings.document import ConfigError
-from chopmix.experiment.train import Experiment, assemble, preflight
+from chopmix.experiment.train import preflight
 from chopmix.models.batch import IGNORED, Batch
 from chopmix.tasks.masked_modeling import SPAN_SHARES, SPAN_WORDS, MaskedModeling, within_words
 from chopmix.tasks.span_corruption import SpanCorruption, split

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from checkout import ROOT, every_yaml
 from chopmix.data.base import data_root
 from chopmix.data.processes import Processes
+from chopmix.experiment.assemble import Experiment, assemble
 from chopmix.experiment.settings.config import Config, load_config
-from chopmix.experiment.train import Experiment, assemble, counted
+from chopmix.experiment.steps import counted
 from chopmix.inference.evaluation import measured
 from chopmix.models.attention import kernels as attention
 from chopmix.models.attention import plan as choosing

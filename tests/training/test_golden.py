@@ -18,9 +18,10 @@ import pytest
 import torch
 from checkout import BENCHMARKS, TESTS
 from chopmix.data.processes import Processes
+from chopmix.experiment.assemble import assemble
 from chopmix.experiment.run_folder import prepare_run
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.train import assemble, fit
+from chopmix.experiment.train import fit
 from chopmix.training.progress import Progress
 
 sys.path += [str(TESTS / "golden"), str(BENCHMARKS)]

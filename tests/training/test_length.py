@@ -126,10 +126,10 @@ def test_averages_of_a_run_that_stopped_early_survive_a_kill_and_a_continuation(
         return {}
 
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
-        patched.setattr(f"chopmix.experiment.train.{at}", kill)
+        patched.setattr(f"chopmix.experiment.end.{at}", kill)
         main(["train", str(file)])
     with monkeypatch.context() as patched:
-        patched.setattr("chopmix.experiment.train.evaluate_at_end", watch)
+        patched.setattr("chopmix.experiment.end.evaluate_at_end", watch)
         assert main(["train", str(file)]) == 0
     assert same_weights(folder, folder.parent / "whole")
     averaged = read_part(folder, 12, "ema")
@@ -141,7 +141,7 @@ def test_averages_of_a_run_that_stopped_early_survive_a_kill_and_a_continuation(
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("at", ["last step", "evaluate_at_end", "write_page_of"])
+@pytest.mark.parametrize("at", ["last step", "end.evaluate_at_end", "run_page.RunPage.run"])
 def test_a_signal_after_the_last_step_is_not_ignored(tiny, monkeypatch, capsys, number, status, at):
     file = tiny("stopped", training={"steps": 6}, evaluation={"every": 4})
     reached = []
@@ -157,7 +157,7 @@ def test_a_signal_after_the_last_step_is_not_ignored(tiny, monkeypatch, capsys, 
             update = Trainer.update
             patched.setattr(Trainer, "update", lambda trainer: (update(trainer), trainer.step == 5 and noted())[0])
         else:
-            patched.setattr(f"chopmix.experiment.train.{at}", noted)
+            patched.setattr(f"chopmix.experiment.{at}", noted)
         try:
             ended = main(["train", str(file), "--seeds", "0,1"])
         except SystemExit as error:

@@ -20,10 +20,11 @@ from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.processes import Processes
 from chopmix.data.sampler import SampleIndex
+from chopmix.experiment.assemble import assemble
 from chopmix.experiment.run import load_run
 from chopmix.experiment.run_folder import prepare_run
 from chopmix.experiment.settings.config import config_from_tree, load_config
-from chopmix.experiment.train import assemble, fit, resume
+from chopmix.experiment.train import fit, resume
 from chopmix.experiment.transfer import functions_that_differ
 from chopmix.files.errors import RunError
 from chopmix.inference.evaluation import directions

@@ -12,8 +12,8 @@ from checkout import ROOT
 from chopmix.commands.cli import main
 from chopmix.data.loader import Loader
 from chopmix.data.processes import Processes, seed_of
+from chopmix.experiment.assemble import assemble
 from chopmix.experiment.settings.config import load_config
-from chopmix.experiment.train import assemble
 from chopmix.models.contract import ContractError
 from chopmix.training.progress import Progress
 from chopmix.training.whole_batch import check_output, gathered_targets
