@@ -1,4 +1,4 @@
-"""Sound: whole slices, clips that do not touch each other, and what cannot be read is said."""
+"""Sounds: a clip becomes whole slices, clips of a batch are independent, and unreadable input is refused."""
 
 import io
 from dataclasses import replace
@@ -24,15 +24,15 @@ def clip(samples: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(samples, generator=torch.Generator().manual_seed(seed)) * 0.1
 
 
-def file(samples: np.ndarray, rate: int = 8000, kind: str = "FLAC") -> bytes:
-    found = io.BytesIO()
-    soundfile.write(found, samples, rate, format=kind)
-    return found.getvalue()
+def sound_file(samples: np.ndarray, rate: int = 8000, kind: str = "FLAC") -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format=kind)
+    return buffer.getvalue()
 
 
 @given(st.integers(1, 9000))
 @settings(max_examples=40, deadline=None)
-def test_every_clip_is_whole_slices(samples):
+def test_every_clip_is_cut_into_whole_slices(samples):
     chunk = CHOPPER.chop(clip(samples))
     assert chunk.count == CHOPPER.count(clip(samples)) == len(chunk.coordinates)
     assert chunk.values.shape == (chunk.count * 4, 256)
@@ -40,7 +40,7 @@ def test_every_clip_is_whole_slices(samples):
     assert chunk.coordinates[-1, 0].item() == pytest.approx((chunk.count * 4 - 1) * 0.01 + 127 / 8000, abs=1e-5)
 
 
-def test_clips_of_a_batch_do_not_touch():
+def test_clips_of_a_batch_are_independent():
     torch.manual_seed(0)
     model = AudioTokenizer(CHOPPER, 16, 64)
     sounds = [clip(3000), clip(500, 1), clip(1700, 2)]
@@ -53,9 +53,9 @@ def test_clips_of_a_batch_do_not_touch():
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-5)
 
 
-def test_files_arrays_rates_and_channels():
+def test_files_and_arrays_of_any_rate_and_channels_are_decoded():
     wave = np.sin(np.arange(4000) * 2 * np.pi * 440 / 8000).astype(np.float32) * 0.5
-    torch.testing.assert_close(CHOPPER.decode(file(wave)), torch.from_numpy(wave), atol=1e-4, rtol=0)
+    torch.testing.assert_close(CHOPPER.decode(sound_file(wave)), torch.from_numpy(wave), atol=1e-4, rtol=0)
     torch.testing.assert_close(CHOPPER.decode((np.stack([wave] * 8, axis=1), 8000)), torch.from_numpy(wave))
     doubled = np.sin(np.arange(11025) * 2 * np.pi * 440 / 22050).astype(np.float32) * 0.5
     again = CHOPPER.decode((doubled, 22050))
@@ -64,28 +64,28 @@ def test_files_arrays_rates_and_channels():
     assert len(AudioChopper(rate=8000, longest=0.1).decode((wave, 8000))) == 800
 
 
-def test_whole_numbers_are_shares_of_their_largest():
+def test_integer_samples_are_scaled_to_plus_or_minus_one():
     wave = (np.sin(np.arange(800) / 9) * 20_000).astype(np.int16)
     torch.testing.assert_close(CHOPPER.decode((wave, 8000)), torch.from_numpy(wave / np.float32(32_768)))
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32, np.uint8, np.uint16, np.uint32, np.float32, np.float64])
-def test_every_kind_of_samples_is_the_same_sound(kind):
-    """From -1 to 1: unsigned samples around their middle, as wav files of 8 bits have them."""
+def test_samples_of_every_type_give_the_same_sound(kind):
+    """Values are from -1 to 1. Unsigned samples are centred, as in wav files of 8 bits."""
     wave = np.sin(np.arange(800) / 9) * 0.9
     info = np.iinfo(kind) if np.issubdtype(kind, np.integer) else None
     half, middle = (
         (1.0, 0.0) if info is None else ((info.max - int(info.min) + 1) / 2, 0.0 if info.min else (info.max + 1) / 2)
     )
-    written = np.round(wave * half + middle).astype(kind) if info else wave.astype(kind)
-    found = CHOPPER.decode((written, 8000))
-    assert found.dtype == torch.float32
+    samples = np.round(wave * half + middle).astype(kind) if info else wave.astype(kind)
+    sound = CHOPPER.decode((samples, 8000))
+    assert sound.dtype == torch.float32
     torch.testing.assert_close(
-        found, torch.from_numpy(wave.astype(np.float32)), atol=max(1.0 / half, 1e-7) if info else 1e-6, rtol=0
+        sound, torch.from_numpy(wave.astype(np.float32)), atol=max(1.0 / half, 1e-7) if info else 1e-6, rtol=0
     )
 
 
-def test_a_rate_from_which_nothing_would_be_left_is_refused():
+def test_a_rate_that_is_too_high_for_resampling_is_refused():
     with pytest.raises(
         ValueError, match="a sound of 10,000,000 Hz cannot be resampled to 8,000 Hz; possible: up to 512 times"
     ):
@@ -94,8 +94,8 @@ def test_a_rate_from_which_nothing_would_be_left_is_refused():
 
 @given(st.sampled_from([6000, 11_025, 16_000, 22_050, 44_100, 48_000]), st.integers(600, 4000), st.data())
 @settings(max_examples=30)
-def test_no_sample_hears_what_comes_after_it_though_it_was_resampled(rate, length, data):
-    """The end of a recording made another: what stands on `seconds` before it is equal to the bit."""
+def test_no_slice_depends_on_later_samples_even_after_resampling(rate, length, data):
+    """If the end of a recording changes, the slices whose `seconds` are before it stay equal to the bit."""
     cut = data.draw(st.integers(300, length - 100))
     first = np.random.default_rng(length).normal(size=length).astype(np.float32)
     second = np.concatenate([first[:cut], -first[cut:]])
@@ -108,19 +108,19 @@ def test_no_sample_hears_what_comes_after_it_though_it_was_resampled(rate, lengt
 
 def test_silence_at_both_ends_is_cut():
     chopper = AudioChopper(rate=8000, mels=20, trim=20.0)
-    hush, tone = np.full(2000, 1e-3, np.float32), np.sin(np.arange(1200, dtype=np.float32))
-    clip = np.concatenate([hush, tone, hush, tone, hush])
+    quiet, tone = np.full(2000, 1e-3, np.float32), np.sin(np.arange(1200, dtype=np.float32))
+    clip = np.concatenate([quiet, tone, quiet, tone, quiet])
     kept = chopper.decode((clip, 8000))
     assert torch.equal(
         kept, torch.from_numpy(clip[2000:6400])
-    )  # whole windows of 25 ms; what is quiet between them stays
+    )  # whole windows of 25 ms; silence between the tones stays
     assert len(chopper.decode((np.zeros(700, np.float32), 8000))) == 700
     assert len(AudioChopper(rate=8000, mels=20, trim=80.0).decode((clip, 8000))) == len(clip)
     assert len(AudioChopper(rate=8000, mels=20, trim=20.0, longest=0.1).decode((clip, 8000))) == 800
     assert chopper.needs_whole and not AudioChopper().needs_whole
 
 
-def test_what_libsndfile_does_not_read_goes_through_ffmpeg(tmp_path, monkeypatch):
+def test_files_that_libsndfile_cannot_read_are_decoded_by_ffmpeg(tmp_path, monkeypatch):
     recording = tmp_path / "a.m4a"
     recording.write_bytes(b"\0\0\0\x1cftypM4A " + bytes(100))
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
@@ -129,16 +129,16 @@ def test_what_libsndfile_does_not_read_goes_through_ffmpeg(tmp_path, monkeypatch
             CHOPPER.decode(raw)
     wave = (
         np.sin(np.arange(800) / 9).astype(np.float32) / 2
-    )  # a stand-in that writes a sound, and tells what it was given
-    (tmp_path / "said.wav").write_bytes(file(wave))
+    )  # a substitute for ffmpeg, which writes this sound and stores its arguments
+    (tmp_path / "output.wav").write_bytes(sound_file(wave))
     program = tmp_path / "ffmpeg"
-    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/given\n/bin/cat {tmp_path}/said.wav\n')
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\n/bin/cat {tmp_path}/output.wav\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     torch.testing.assert_close(CHOPPER.decode(recording), torch.from_numpy(wave), atol=1e-4, rtol=0)
-    assert f"-i file:{recording} " in (tmp_path / "given").read_text()
+    assert f"-i file:{recording} " in (tmp_path / "arguments").read_text()
     torch.testing.assert_close(CHOPPER.decode(recording.read_bytes()), torch.from_numpy(wave), atol=1e-4, rtol=0)
-    assert "-i pipe:0 " in (tmp_path / "given").read_text()
+    assert "-i pipe:0 " in (tmp_path / "arguments").read_text()
     program.write_text("#!/bin/sh\necho 'moov atom not found' >&2\nexit 1\n")
     with pytest.raises(ValueError, match="a.m4a: ffmpeg failed: moov atom not found"):
         CHOPPER.decode(recording)
@@ -148,13 +148,13 @@ def test_what_libsndfile_does_not_read_goes_through_ffmpeg(tmp_path, monkeypatch
     ("raw", "message"),
     [
         (b"", "the sound has no bytes"),
-        (file(np.zeros(8000, dtype=np.float32))[:60], "cannot be read|no samples"),
+        (sound_file(np.zeros(8000, dtype=np.float32))[:60], "cannot be read|no samples"),
         ("missing.wav", "the sound cannot be read"),
         ((np.zeros(0), 8000), "the sound has no samples"),
         ((np.array([0.0, np.nan, np.inf]), 8000), "2 samples that are not finite"),
     ],
 )
-def test_what_cannot_be_read_is_said(raw, message):
+def test_unreadable_sounds_are_refused(raw, message):
     with pytest.raises(ValueError, match=message):
         CHOPPER.decode(raw)
 
@@ -167,7 +167,7 @@ def test_silence_and_single_samples_are_finite():
         ).all()
 
 
-def test_the_mean_is_learned_and_kept(tmp_path):
+def test_statistics_are_learned_and_saved(tmp_path):
     sounds = [(clip(2000, seed).numpy(), 8000) for seed in range(4)]
     fitted = CHOPPER.fit(lambda: iter(sounds), Role())
     values = torch.cat([LogMel(fitted)(fitted.chop(fitted.decode(s)).values) for s in sounds])
@@ -179,7 +179,7 @@ def test_the_mean_is_learned_and_kept(tmp_path):
     assert CHOPPER.load(tmp_path / "sound", Role()) == fitted
 
 
-def test_waves_are_changed_as_the_place_says():
+def test_waves_are_augmented_reproducibly_by_seed():
     change = WaveAugmentation(shift=0.05, speed=0.1, gain=6, noise=(10, 20))
     sound = clip(4000)
     first, again, other = (change(sound, 8000, np.random.default_rng(seed)) for seed in (1, 1, 2))
@@ -191,9 +191,9 @@ def test_waves_are_changed_as_the_place_says():
     assert len(moved) == 4000 and 3200 <= moved.sum() < 4000
 
 
-def test_another_microphone_and_another_throat():
-    """A filter of +6 dB everywhere is twice as loud; a random one keeps the length; a stretch moves a tone up the
-    channels."""
+def test_filters_keep_the_length_and_stretching_moves_the_channels():
+    """A filter of +6 dB at all frequencies doubles the loudness, a random filter keeps the length, and a stretch moves
+    a tone to other channels."""
     sound = clip(4001)
     torch.testing.assert_close(coloured(sound, np.full(8, 20 * np.log10(2))), 2 * sound, rtol=1e-4, atol=1e-5)
     change = WaveAugmentation(colour=12)
@@ -204,7 +204,7 @@ def test_another_microphone_and_another_throat():
     torch.testing.assert_close(stretched(ramp, torch.ones(3)), ramp)
 
 
-def test_stripes_hide_each_clip_by_itself():
+def test_masks_of_a_spectrogram_are_drawn_for_each_clip():
     lengths, seeds = torch.tensor([20, 30, 10]), torch.tensor([5, 6, 7])
     change = SpectrogramAugmentation(mels=5, frames=6, warp=0.1)
     hidden = change(torch.ones(60, 20), lengths, seeds)
@@ -216,7 +216,7 @@ def test_stripes_hide_each_clip_by_itself():
     assert torch.equal(alone, parts[1]) and not torch.equal(alone, change(torch.ones(30, 20), lengths[1:2], seeds[:1]))
 
 
-def test_settings_must_mean_something():
+def test_invalid_settings_are_refused():
     with pytest.raises(ValueError, match="frames must be at least 1, not 0"):
         AudioChopper(frames=0)
     with pytest.raises(ValueError, match="rate must be more than 40 Hz, not 40: the first mel channel begins at 20 Hz"):
@@ -224,8 +224,8 @@ def test_settings_must_mean_something():
     assert AudioPatchesChopper(mels=3, patch_size=3, stride=1).spectrum()(torch.ones(2, 400)).shape == (2, 3)
 
 
-def test_each_clip_is_normalised_by_itself():
-    """Louder or softer, a clip becomes the same; its neighbours in the batch do not matter; silence stays finite."""
+def test_each_clip_is_normalised_independently():
+    """The volume of a clip and its neighbours in the batch do not matter, and silence gives finite vectors."""
     torch.manual_seed(0)
     chopper = replace(CHOPPER, normalize="clip")
     model = AudioTokenizer(chopper, 16, 64)
@@ -241,8 +241,8 @@ def test_each_clip_is_normalised_by_itself():
 
 @given(st.lists(st.integers(1, 120), min_size=2, max_size=5))
 @settings(max_examples=30)
-def test_a_clip_through_the_stem_does_not_know_its_neighbours(frames):
-    """Any numbers of frames, odd ones among them, whose last token would else see its neighbours' padding."""
+def test_the_stem_embeds_clips_independently(frames):
+    """With any number of frames. If it is odd, the last token could otherwise read the padding of other clips."""
     torch.manual_seed(0)
     chopper = AudioStemChopper(rate=8000, mels=8, fill=None)
     model = AudioStemTokenizer(chopper, 16, 64)
@@ -258,7 +258,7 @@ def test_a_clip_through_the_stem_does_not_know_its_neighbours(frames):
 @pytest.mark.parametrize("offset", [1.0, -0.25, 1e7])
 @pytest.mark.parametrize("order", [1, -1])
 def test_patches_do_not_depend_on_the_offset(offset, order):
-    """Only attention reads what is added to the times of the tokens. Clips of different lengths in one batch."""
+    """Only attention reads the times of the tokens, to which the offset is added. The clips have different lengths."""
     chopper = AudioPatchesChopper(rate=8000, mels=16, patch_size=8, stride=8, statistics=(-5, 3))
     torch.manual_seed(0)
     model, axes = AudioPatchesTokenizer(chopper, 16, 64), ("order", "mel", "seconds")
