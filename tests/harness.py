@@ -40,7 +40,7 @@ LONG = {
     "models": (
         "attention", "constraints", "generation", "graph", "leaks", "notes", "own_layers", "tracer", "transformer",
     ),
-    "tokenizers": ("bombs", "codes", "encoded", "encodings"),
+    "tokenizers": ("codes", "encoded", "encodings", "resource_limits"),
     "training": ("cuda_rules", "training"),
     "tasks": ("absent", "bounded", "chance", "ctc", "masked_diffusion", "next_item", "sequence_to_sequence"),
     "data": ("cards", "columns", "fingerprint", "mixture", "samples", "sources", "token_file"),
