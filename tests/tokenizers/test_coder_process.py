@@ -1,5 +1,5 @@
-"""A tokenizer.json of somebody else may panic, hang or fill the memory: each is an error of ours, and nothing is
-printed; the next text is read again."""
+"""A foreign tokenizer.json may panic, hang or fill the memory: each case is a DataError without other output, and
+the next text is tokenized again."""
 
 import gc
 import os
@@ -18,12 +18,12 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 
 def tokenizer(**parts) -> str:
-    """The content of a tokenizer.json of five letters."""
-    made = Tokenizer(models.BPE({"a": 0, "b": 1, "c": 2, "!": 3, " ": 4}, []))
-    made.add_special_tokens([AddedToken("<s>", special=True)])
+    """Return the content of a tokenizer.json with five letters."""
+    coder = Tokenizer(models.BPE({"a": 0, "b": 1, "c": 2, "!": 3, " ": 4}, []))
+    coder.add_special_tokens([AddedToken("<s>", special=True)])
     for name, part in parts.items():
-        setattr(made, name, part)
-    return made.to_str()
+        setattr(coder, name, part)
+    return coder.to_str()
 
 
 def split(pattern: str) -> str:
@@ -35,7 +35,7 @@ def plain() -> CoderProcess:
     return CoderProcess(tokenizer())
 
 
-def test_texts_and_ids(plain):
+def test_texts_become_ids_and_ids_become_texts(plain):
     assert plain.encode(["ab", "", "c!\n"]) == [[0, 1], [], [2, 3]] and plain.decode([0, 5, 1], True) == "a <s> b"
     assert plain.decode([0, 5, 1], False) == "a b" and plain.encode(["<s>"]) == [[]]  # its letters have no ids
     with ThreadPoolExecutor(4) as pool:
@@ -43,7 +43,7 @@ def test_texts_and_ids(plain):
         assert [*pool.map(lambda text: plain.encode([text])[0], texts)] == [[0] * n for n in range(40)]
 
 
-def test_a_panic_is_an_error_of_that_text(capfd):
+def test_a_panic_is_reported_as_an_error_of_its_text(capfd):
     encoding = DirectoryEncoding(split("(a|a)*$"), 0, {})
     for read in (encoding.encode, lambda text: encoding.encode_batch(["ab", text])):
         with pytest.raises(DataError, match=r"the tokenizer cannot tokenize the text 'a{40}!': Onig: .*retry-limit"):
@@ -51,7 +51,7 @@ def test_a_panic_is_an_error_of_that_text(capfd):
     assert encoding.encode("ab") == [0, 1] and capfd.readouterr() == ("", "")
 
 
-def test_an_expression_that_never_ends_is_an_error(monkeypatch):
+def test_a_regular_expression_that_never_ends_is_reported(monkeypatch):
     monkeypatch.setattr(coder_process, "SECONDS", 0.2)
     encoding = DirectoryEncoding(split("a*a*a*!"), 0, {})
     with pytest.raises(
@@ -62,7 +62,7 @@ def test_an_expression_that_never_ends_is_an_error(monkeypatch):
 
 
 @pytest.mark.system
-def test_a_letter_that_becomes_a_gigabyte_is_an_error(monkeypatch):
+def test_a_letter_that_becomes_a_gigabyte_is_reported(monkeypatch):
     monkeypatch.setattr(coder_process, "GROWTH", 2**24)
     monkeypatch.setattr(coder_process, "SECONDS", 20.0)
     ten = [normalizers.Replace("a", 10 * "a")] * 9
@@ -77,14 +77,14 @@ def test_a_letter_that_becomes_a_gigabyte_is_an_error(monkeypatch):
     assert encoding.encode("b") == [1] and encoding.decode([1]) == "b"
 
 
-def test_padding_and_truncation_of_the_file_are_not_obeyed():
-    made = Tokenizer.from_str(tokenizer())
-    made.enable_padding(length=10**9)
-    made.enable_truncation(1)
-    assert CoderProcess(made.to_str()).encode(["ab"], specials=True) == [[0, 1]]
+def test_padding_and_truncation_in_the_file_are_ignored():
+    coder = Tokenizer.from_str(tokenizer())
+    coder.enable_padding(length=10**9)
+    coder.enable_truncation(1)
+    assert CoderProcess(coder.to_str()).encode(["ab"], specials=True) == [[0, 1]]
 
 
-def test_signals_for_the_whole_group_do_not_end_it(plain):
+def test_signals_for_the_process_group_do_not_end_the_process(plain):
     plain.encode(["a"])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(plain.process.pid, number)
@@ -112,18 +112,18 @@ def test_an_interrupted_request_does_not_answer_the_next_one():
     assert slow.encode(["b"]) == [[1]]
 
 
-def test_a_forked_process_has_its_own(plain, monkeypatch):
+def test_a_forked_process_starts_another_coder_process(plain, monkeypatch):
     plain.encode(["a"])
     first = plain.process
     with monkeypatch.context() as patched:
         patched.setattr(os, "getpid", lambda: 1)
         assert plain.encode(["b"]) == [[1]] and plain.process is not first and first.poll() is None
-        own = plain.process
-    coder_process._end(own, os.getpid())
+        second = plain.process
+    coder_process._end(second, os.getpid())
     coder_process._end(first, os.getpid())
 
 
-def test_it_ends_with_its_encoding():
+def test_the_process_ends_when_its_encoding_is_deleted():
     encoding = pickle.loads(pickle.dumps(DirectoryEncoding(tokenizer(), 0, {})))
     assert encoding.encode("ab") == [0, 1]
     process = encoding.process.process
@@ -132,7 +132,7 @@ def test_it_ends_with_its_encoding():
     assert process.poll() is not None
 
 
-def test_what_is_no_tokenizer_is_refused_though_the_library_panics():
+def test_an_invalid_tokenizer_is_refused_although_the_library_panics():
     with pytest.raises(DataError, match="x is not a tokenizer: "):
         coder_of("{}", "x")
     with pytest.raises(DataError, match="x is not a tokenizer: "):
@@ -144,7 +144,7 @@ def test_what_is_no_tokenizer_is_refused_though_the_library_panics():
         )
 
 
-def test_a_panic_of_tiktoken_is_an_error():
+def test_a_panic_of_tiktoken_is_reported_as_an_error():
     encoding = BpeEncoding({bytes([byte]): byte for byte in range(256)}, "(a|a)*$")
     with pytest.raises(DataError, match="encoding 'bpe' cannot tokenize the text 'a+!': range end index"):
         encoding.encode("a" * 40 + "!")

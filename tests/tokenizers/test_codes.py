@@ -1,4 +1,4 @@
-"""Pictures as the codes of a trained run: its weights are copied, its codes are those of the run, and come back."""
+"""Pictures and sounds as codes of a trained run: the run is copied, its codes are equal, and they are decoded again."""
 
 import os
 import re
@@ -74,7 +74,7 @@ def runs(tmp_path_factory):
     del os.environ["CHOPMIX_CACHE"]
 
 
-def test_reconstruction_learns_and_tells_of_its_codes(runs):
+def test_reconstruction_learns_and_reports_the_use_of_its_codes(runs):
     metrics = load_run(runs / "q").evaluate("val")
     assert metrics["val/loss"] < 0.6 and 0 < metrics["val/codes_used"] <= 1
     assert 1 <= metrics["val/code_perplexity"] <= 12
@@ -82,7 +82,7 @@ def test_reconstruction_learns_and_tells_of_its_codes(runs):
     assert len(answer) == 16 and all(0 <= code < 12 for code in answer)
 
 
-def test_codes_are_those_of_the_run_which_is_copied(runs):
+def test_codes_are_those_of_the_run_that_was_copied(runs):
     run, other = load_run(runs / "w"), load_run(runs / "q")
     chopper = run.choppers["image"]
     pictures = [torch.full((1, 8, 8), value, dtype=torch.uint8) for value in (0, 130, 255)]
@@ -108,7 +108,7 @@ def test_codes_are_those_of_the_run_which_is_copied(runs):
         load_run(moved)
 
 
-def test_pictures_are_written_and_shown(runs, capsys):
+def test_pictures_are_written_and_shown_on_a_page(runs, capsys):
     assert main(["generate", str(runs / "w"), "--output", str(runs / "x.png"), "--count", "2", "--seed", "1"]) == 0
     assert (runs / "x-1.png").read_bytes()[:4] == b"\x89PNG" and (runs / "x-2.png").exists()
     page = (runs / "w/sheets/step-00000003.html").read_text()
@@ -118,25 +118,25 @@ def test_pictures_are_written_and_shown(runs, capsys):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         (["inputs.image.input=picture"], "has no input 'picture'; possible: image"),
         (["inputs.image.run=RUNS/w"], r"has no codes: none of its tasks \(picture\) is reconstruction"),
         (["inputs.image.run=RUNS/none"], r"none is not a run: it has no config\.yaml"),
     ],
 )
-def test_runs_that_give_no_codes(runs, capsys, changes, told):
+def test_runs_without_codes_are_refused(runs, capsys, changes, message):
     changes = [each.replace("RUNS", str(runs)) for each in changes]
     assert main(["train", str(runs / "w.yaml"), *changes, f"out={runs / 'bad'}"]) == 2
     import re
 
-    assert re.search(told, capsys.readouterr().err)
+    assert re.search(message, capsys.readouterr().err)
     shutil.rmtree(runs / "bad", ignore_errors=True)
 
 
 @pytest.mark.parametrize("how", ["codes", "encoded"])
-def test_a_part_that_changed_or_is_of_another_format_is_told(runs, tmp_path, capsys, how):
-    """Another run in the place of the one that was taken in, which was trained from another seed."""
+def test_a_part_that_changed_or_has_another_format_is_reported(runs, tmp_path, capsys, how):
+    """The run that is used as a part is replaced by one that was trained with another seed."""
     if how == "codes":
         shutil.copytree(runs / "w", tmp_path / "run")
     else:
@@ -145,13 +145,13 @@ def test_a_part_that_changed_or_is_of_another_format_is_told(runs, tmp_path, cap
         train(load_config(tmp_path / "e.yaml", [f"out={tmp_path / 'run'}"]))
     assert load_run(tmp_path / "run").choppers
     train(load_config(runs / "q.yaml", [f"out={tmp_path / 'q'}", "training.seed=1"]))
-    kept = tmp_path / "run" / "assets" / "image" / "run"
-    shutil.rmtree(kept)
-    open_part(tmp_path / "q").write(kept)
-    told = "assets/image (a vocabulary, or a run used as a part) changed since the checkpoint of step 3 was written"
-    with pytest.raises(RunError, match=re.escape(told)):
+    part = tmp_path / "run" / "assets" / "image" / "run"
+    shutil.rmtree(part)
+    open_part(tmp_path / "q").write(part)
+    message = "assets/image (a vocabulary, or a run used as a part) changed since the checkpoint of step 3 was written"
+    with pytest.raises(RunError, match=re.escape(message)):
         load_run(tmp_path / "run")
-    (kept / "config.yaml").write_text((kept / "config.yaml").read_text().replace("format: 3", "format: 4"))
+    (part / "config.yaml").write_text((part / "config.yaml").read_text().replace("format: 3", "format: 4"))
     with pytest.raises(ConfigError, match="image/run/config.yaml +has format 4, which a newer chopmix reads"):
         load_run(tmp_path / "run")
 
@@ -160,11 +160,11 @@ def test_codes_that_have_collapsed_are_refused(runs, capsys, monkeypatch, tmp_pa
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
     monkeypatch.setattr(CodeVocabulary, "encode_all", lambda self, items: [[7] * self.length for _ in items])
     assert main(["train", str(runs / "w.yaml"), f"out={tmp_path / 'bad'}"]) == 2
-    told = capsys.readouterr().err
-    assert f"the codes of {runs / 'q'} have collapsed: all " in told and "are 7; train that run again" in told
+    error = capsys.readouterr().err
+    assert f"the codes of {runs / 'q'} have collapsed: all " in error and "are 7; train that run again" in error
 
 
-def test_what_cannot_be_reconstructed(runs, capsys):
+def test_images_of_any_size_cannot_be_reconstructed(runs, capsys):
     change = ["inputs.image.size=null", "inputs.image.position=null"]
     assert main(["train", str(runs / "q.yaml"), *change, f"out={runs / 'bad'}"]) == 2
     assert "reconstruction needs the option 'size' of the image input" in capsys.readouterr().err
@@ -172,15 +172,15 @@ def test_what_cannot_be_reconstructed(runs, capsys):
     assert Role().generated is False
 
 
-def test_codes_are_computed_once_and_training_reads_nothing_else(runs, monkeypatch):
-    """A later run encodes nothing, neither of train nor of val, decodes none of train, and learns what it learns where
-    all are decoded."""
+def test_codes_are_computed_once_and_training_decodes_no_pictures(runs, monkeypatch):
+    """A later run encodes nothing of train or val, decodes nothing of train, and has the same losses as a run that
+    decodes all pictures."""
     (file,) = (runs / "cache" / "codes").glob("*.safetensors")
     run, decode, encode, decoded, encoded = load_run(runs / "w"), CodesChopper.decode, CodeVocabulary.encode_all, [], []
     splits, chopper = [run.dataset().open(split) for split in ("train", "val")], run.choppers["image"]
     items = [[key_of(chopper.decode(split[number]["image"])) for number in range(len(split))] for split in splits]
     assert load_file(file)["ids"].shape == (len({*items[0], *items[1]}), 16)
-    assert chopper.code_file.path == file, "the copied run's codes are those of the run"
+    assert chopper.code_file.path == file, "the copied run has the same file of codes"
 
     def watched(self, raw):
         decoded.append(key_of(item := decode(self, raw)))
@@ -189,19 +189,19 @@ def test_codes_are_computed_once_and_training_reads_nothing_else(runs, monkeypat
     monkeypatch.setattr(CodeVocabulary, "encode_all", lambda self, items: encoded.extend(items) or encode(self, items))
     monkeypatch.setattr(CodesChopper, "decode", watched)
     train(load_config(runs / "w.yaml", [f"out={runs / 'again'}"]))
-    assert {*items[1]} <= {*decoded}, "those of val, which a sheet may show"
-    assert len({*decoded} - {*items[1]}) <= 24, "those that the lines on the data and the check read, no others"
-    assert len(encoded) == 2 * pages.COUNT, "those of the sheet, generated and true ones; no other"
+    assert {*items[1]} <= {*decoded}, "pictures of val, which a sheet may show"
+    assert len({*decoded} - {*items[1]}) <= 24, "only pictures that the summary of the data and the check read"
+    assert len(encoded) == 2 * pages.COUNT, "only pictures of the sheet, generated and true ones"
     monkeypatch.undo()
     monkeypatch.setenv("CHOPMIX_CACHE", str(runs / "cache"))
     monkeypatch.setattr(CodesChopper, "read", CodesChopper.decode)
     train(load_config(runs / "w.yaml", [f"out={runs / 'decoding'}"]))
     lines = [read_metrics(runs / name / "metrics.jsonl") for name in ("w", "again", "decoding")]
-    (first,), (second,), (third,) = ([line["val/loss"] for line in found if "val/loss" in line] for found in lines)
+    (first,), (second,), (third,) = ([line["val/loss"] for line in metrics if "val/loss" in line] for metrics in lines)
     assert first == second == third
 
 
-def test_a_file_that_changes_is_decoded_anew(runs, tmp_path):
+def test_a_picture_file_that_changes_is_decoded_again(runs, tmp_path):
     chopper = load_run(runs / "w").choppers["image"]
     chopper = replace(chopper, code_file=CodeFile(tmp_path / "codes.safetensors", 16, 12))
     paths = [tmp_path / f"{name}.png" for name in "ab"]
@@ -223,15 +223,15 @@ def test_a_file_that_changes_is_decoded_anew(runs, tmp_path):
     assert again.read(paths[0]).equal(again.decode(new)) and isinstance(again.read(paths[1]), Recalled)
 
 
-def test_what_was_read_once_need_not_be_decoded_again(runs, tmp_path):
-    """Where nothing was encoded ahead, as where a run goes on on another machine, too."""
+def test_a_value_that_was_read_once_is_not_decoded_again(runs, tmp_path):
+    """Also if nothing was encoded in advance, for example after a run was resumed on another machine."""
     chopper = load_run(runs / "w").choppers["image"]
     raw = (torch.arange(64, dtype=torch.uint8) * 3).view(8, 8).numpy()
     first, again = (replace(chopper, code_file=CodeFile(tmp_path / "codes.safetensors", 16, 12)) for _ in range(2))
     ids = first.encoded(first.read(raw))
     assert first.encoded(first.read(raw)) == ids and isinstance(first.read(raw), Recalled)
     first.keep()
-    assert not isinstance(again.read(raw), Recalled), "it does not know the file yet"
+    assert not isinstance(again.read(raw), Recalled), "it has not read the file yet"
     again.encoded(again.read(1 + raw))
     (tmp_path / "codes.safetensors").unlink()
     again.keep()
@@ -239,8 +239,8 @@ def test_what_was_read_once_need_not_be_decoded_again(runs, tmp_path):
     assert isinstance(again.read(1 + raw), Recalled) and isinstance(last.read(1 + raw), Recalled)
 
 
-def test_codes_stay_known_where_the_file_is_another_now(tmp_path):
-    """Training goes on by them, whatever another process has put there."""
+def test_known_codes_are_kept_if_the_file_is_replaced(tmp_path):
+    """Training continues with them, whatever another process has written into the file."""
     path, keys = tmp_path / "codes.safetensors", [bytes([number]) * 16 for number in range(3)]
     one = CodeFile(path, 1, 200)
     one.new = {keys[0]: [7]}
@@ -266,7 +266,7 @@ for number in range(first, first + 40):
 
 
 @pytest.mark.system
-def test_nothing_is_lost_where_processes_save_at_the_same_time(tmp_path):
+def test_no_code_is_lost_if_processes_save_at_the_same_time(tmp_path):
     path = tmp_path / "codes.safetensors"
     several = [subprocess.Popen([sys.executable, "-c", SAVES, str(path), str(first)]) for first in (0, 40, 80)]
     assert [each.wait() for each in several] == [0, 0, 0]
@@ -294,22 +294,22 @@ def alike(a, b) -> bool:
 
 
 @given(RAW, RAW)
-def test_raw_values_have_the_same_key_where_they_are_alike(a, b):
+def test_raw_values_have_the_same_key_if_they_are_alike(a, b):
     assert (raw_key(a) == raw_key(b)) == alike(a, b) and raw_key(a) == raw_key(deepcopy(a))
 
 
-def test_values_without_a_key(tmp_path):
+def test_values_of_other_types_have_no_key(tmp_path):
     assert raw_key(np.array([{}])) is raw_key(object()) is raw_key((b"", None)) is raw_key("a\0b") is None
     assert raw_key(torch.zeros(2, dtype=torch.bfloat16)) is None and raw_key(tmp_path / "none") is None
 
 
-@pytest.mark.parametrize("harm", [b"", b"nothing of the sort", None], ids=["empty", "another", "cut"])
-def test_a_damaged_file_of_codes_is_computed_anew(runs, harm):
+@pytest.mark.parametrize("damage", [b"", b"nothing of the sort", None], ids=["empty", "another", "cut"])
+def test_a_damaged_file_of_codes_is_computed_again(runs, damage):
     (file,) = (runs / "cache" / "codes").glob("*.safetensors")
     whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2] if harm is None else harm)
+    file.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
     (runs / "w.yaml").touch()
-    train(load_config(runs / "w.yaml", [f"out={runs / str(hash(harm))}", "training.steps=1"]))
+    train(load_config(runs / "w.yaml", [f"out={runs / str(hash(damage))}", "training.steps=1"]))
     assert load_file(file).keys() == {"keys", "ids", "raw"} and file.read_bytes() == whole
 
 
@@ -328,7 +328,7 @@ def test_two_processes_save_into_one_file_of_codes(tmp_path):
 @given(
     st.dictionaries(st.binary(min_size=16, max_size=16), st.lists(st.integers(0, 2**31 - 1), min_size=3, max_size=3))
 )
-def test_a_file_of_codes_gives_back_what_joined_it(tmp_path_factory, entries):
+def test_a_file_of_codes_returns_the_codes_that_were_saved(tmp_path_factory, entries):
     path, items = tmp_path_factory.mktemp("file") / "codes.safetensors", list(entries.items())
     for part in (items[: len(items) // 2], items[len(items) // 2 :]):  # by two runs, one after the other
         file = CodeFile(path, 3, 2**31)
@@ -337,10 +337,10 @@ def test_a_file_of_codes_gives_back_what_joined_it(tmp_path_factory, entries):
         file.save()
     again = CodeFile(path, 3, 2**31)
     assert all(again.get(key) == ids for key, ids in items) and again.get(b"another") is None
-    assert CodeFile(path, 4, 2**31).rows == {}, "codes of items of another length are none"
+    assert CodeFile(path, 4, 2**31).rows == {}, "codes of another length are ignored"
 
 
-def test_items_that_differ_in_shape_or_type_have_keys_of_their_own():
+def test_items_that_differ_in_shape_or_type_have_different_keys():
     same = torch.zeros(2, 8, dtype=torch.uint8)
     others = [same.reshape(4, 4), same.float()[:, :2], torch.zeros(2, 8, dtype=torch.int8), same + 1]
     assert len({key_of(same), key_of(same.clone()), *map(key_of, others)}) == 5
@@ -365,8 +365,8 @@ DIALLER = (
 
 
 @pytest.mark.system
-def test_sounds_are_trained_on_by_the_codes_of_their_variants(tmp_path, monkeypatch):
-    """A variant is a function of the item and its number; training reads variants alone, evaluations the items; their
+def test_training_on_sounds_reads_the_codes_of_their_variants(tmp_path, monkeypatch):
+    """A variant depends only on the item and its number. Training reads only variants, evaluations read the items. All
     codes are computed once, before training."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     (tmp_path / "q.yaml").write_text(TONES)
@@ -378,39 +378,39 @@ def test_sounds_are_trained_on_by_the_codes_of_their_variants(tmp_path, monkeypa
     items = [chopper.decode(split[number]["sound"]) for number in range(len(split))]
     (file,) = (tmp_path / "cache" / "codes").glob("*.safetensors")
     val = run.dataset().open("val")
-    read = {key_of(chopper.decode(val[number]["sound"])) for number in range(len(val))}
-    assert len(load_file(file)["ids"]) == len({*map(key_of, items)}) * 4 + len(read)
-    monkeypatch.setattr(CodeVocabulary, "encode_all", lambda *_: pytest.fail("they are known"))
+    val_keys = {key_of(chopper.decode(val[number]["sound"])) for number in range(len(val))}
+    assert len(load_file(file)["ids"]) == len({*map(key_of, items)}) * 4 + len(val_keys)
+    monkeypatch.setattr(CodeVocabulary, "encode_all", lambda *_: pytest.fail("the codes are known"))
     drawn = [{tuple(chopper.augment(item, default_rng(seed))) for seed in range(30)} for item in items]
-    for number, (item, found) in enumerate(zip(items, drawn)):
+    for number, (item, codes) in enumerate(zip(items, drawn)):
         recalled = chopper.read(split[number]["sound"])
-        assert {tuple(chopper.augment(recalled, default_rng(seed))) for seed in range(30)} == found
+        assert {tuple(chopper.augment(recalled, default_rng(seed))) for seed in range(30)} == codes
         assert chopper.encoded(recalled) == chopper.encoded(item)
     assert isinstance(recalled, Recalled)
     more = replace(chopper, variants=4).read(split[0]["sound"])
-    assert isinstance(more, torch.Tensor), "its fourth variant is not known"
+    assert isinstance(more, torch.Tensor), "the codes of its fourth variant are not known"
     monkeypatch.undo()
     changed, sound = WaveAugmentation(gain=30, shift=0.1), chopper.vocabulary.chopper
-    for item, found in zip(items, drawn):
+    for item, codes in zip(items, drawn):
         keys = [chopper.variant_key(key_of(item), number) for number in range(3)]
         variants = [sound.cut(changed(item, 8000, default_rng(int.from_bytes(key)))) for key in keys]
-        assert found == {tuple(chopper.vocabulary.encode(each)) for each in variants}
+        assert codes == {tuple(chopper.vocabulary.encode(each)) for each in variants}
         assert tuple(chopper.encoded(item)) == tuple(chopper.vocabulary.encode(item))
         assert chopper.augment((1, 2), default_rng(0)) == (1, 2), "ids stay as they are"
-    assert sum(len(found) > 1 for found in drawn) > len(items) / 2
+    assert sum(len(codes) > 1 for codes in drawn) > len(items) / 2
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ("inputs.image.augment_wave={gain: 3}", "augment_wave is for sounds, but input 'image' of "),
         ("inputs.image.augment_wave={gain: 3} inputs.image.variants=0", "variants must be at least 1, not 0"),
         ("inputs.image.variants=3", "variants needs augment_wave, which creates them"),
     ],
 )
-def test_variants_that_cannot_be(runs, capsys, change, told):
+def test_invalid_variants_are_refused(runs, capsys, change, message):
     assert main(["train", str(runs / "w.yaml"), *re.split(r" (?=inputs)", change), f"out={runs / 'bad'}"]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     shutil.rmtree(runs / "bad", ignore_errors=True)
 
 
@@ -421,8 +421,8 @@ TENSORS = st.tuples(
 
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(["keys", "ids", "raw", "other"], TENSORS)))
-def test_tensors_that_are_no_codes_are_computed_anew(tmp_path_factory, tensors):
-    """Complex ids, for one, ended in a KeyError where they were written again."""
+def test_a_file_with_invalid_tensors_is_computed_again(tmp_path_factory, tensors):
+    """For example, complex ids ended in a KeyError when they were written again."""
     path = tmp_path_factory.mktemp("odd") / "codes.safetensors"
     save_file({name: torch.full(shape, value).to(kind) for name, (kind, shape, value) in tensors.items()}, path)
     file = CodeFile(path, 3, 8)

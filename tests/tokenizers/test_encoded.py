@@ -1,4 +1,4 @@
-"""A trained run as a part of another: what it makes of its input is read, it never changes, and it is kept."""
+"""A trained run as a part of another run: its vectors are read, its weights never change, and a copy is stored."""
 
 import pickle
 import shutil
@@ -30,7 +30,7 @@ from torch import nn
 
 @pytest.fixture
 def teacher(tmp_path) -> Path:
-    """A run that reads the image alone, behind a class token."""
+    """Return a run that reads only the image, after a class token."""
     tree = TREE | {
         "inputs": {"image": TREE["inputs"]["image"]},
         "model": TREE["model"] | {"width": 16, "heads": 2, "core_tokens": 1, "attention": "same_sample"},
@@ -44,7 +44,7 @@ def teacher(tmp_path) -> Path:
 
 
 def student(mixed, teacher: Path, name: str = "student", **changes: object) -> Path:  # noqa: F811
-    """The YAML of a run in whose mix the image is read as the teacher sees it."""
+    """Return the YAML of a run with three inputs, of which the image is encoded by the teacher."""
     image = {"use": "encoded", "run": str(teacher), "input": "image"} | changes
     return mixed(name, inputs=TREE["inputs"] | {"image": image})
 
@@ -54,24 +54,24 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
-def test_a_run_is_taken_in_kept_and_never_changed(mixed, teacher, tmp_path):  # noqa: F811
+def test_a_run_that_is_used_as_a_part_is_copied_and_never_changes(mixed, teacher, tmp_path):  # noqa: F811
     before, file = weights(teacher), student(mixed, teacher)
     train(load_config(file, ["training.steps=3"]))
     folder = file.with_suffix("")
-    kept = weights(folder / "assets" / "image" / "run")
-    assert kept.keys() == before.keys() and all(torch.equal(kept[name], before[name]) for name in kept)
-    own = [name for name in weights(folder) if name.startswith("tokenizers.image.")]
-    assert own == ["tokenizers.image.projector.bias", "tokenizers.image.projector.weight"]
+    copied = weights(folder / "assets" / "image" / "run")
+    assert copied.keys() == before.keys() and all(torch.equal(copied[name], before[name]) for name in copied)
+    names = [name for name in weights(folder) if name.startswith("tokenizers.image.")]
+    assert names == ["tokenizers.image.projector.bias", "tokenizers.image.projector.weight"]
     run = load_run(folder)
     samples = [{"image": sample["image"]} for sample in map(run.dataset().open("val").__getitem__, range(4))]
-    metrics, said = run.evaluate("val"), run.predict(samples)
+    metrics, predictions = run.evaluate("val"), run.predict(samples)
     shutil.rmtree(teacher)
     again = load_run(folder)
-    assert again.evaluate("val") == metrics and again.predict(samples) == said
-    train(load_config(file))  # goes on without the run that it took in
+    assert again.evaluate("val") == metrics and again.predict(samples) == predictions
+    train(load_config(file))  # training continues without the original of the part
 
 
-def test_its_tokens_are_what_the_run_makes_of_them(mixed, teacher):  # noqa: F811
+def test_tokens_are_the_projected_vectors_of_the_part(mixed, teacher):  # noqa: F811
     file = student(mixed, teacher)
     train(load_config(file, ["training.steps=1"]))
     run, source = load_run(file.with_suffix("")), load_run(teacher)
@@ -87,7 +87,7 @@ def test_its_tokens_are_what_the_run_makes_of_them(mixed, teacher):  # noqa: F81
 
 @pytest.fixture(scope="module")
 def reader_of_all(tmp_path_factory) -> tuple[Run, list[Columns]]:
-    """A run that reads an image, a text and a sound, and some samples."""
+    """Return a run that reads an image, a text and a sound, and samples of its data."""
     folder = tmp_path_factory.mktemp("reader")
     changes = {"training": TREE["training"] | {"steps": 1}, "evaluation": {"every": 9}, "out": str(folder / "run")}
     (folder / "run.yaml").write_text(yaml.safe_dump(TREE | changes, sort_keys=False))
@@ -102,8 +102,8 @@ def reader_of_all(tmp_path_factory) -> tuple[Run, list[Columns]]:
 @pytest.mark.parametrize("name", ["image", "operator", "sound"])
 @settings(max_examples=8, deadline=None)
 @given(numbers=st.lists(st.integers(0, 23), min_size=1, max_size=5))
-def test_every_kind_of_input_is_seen_as_the_run_sees_it_in_any_company(reader_of_all, name, numbers):
-    """Whatever else is in the batch, and in whatever order."""
+def test_every_kind_of_input_is_embedded_as_by_the_run_in_any_batch(reader_of_all, name, numbers):
+    """Independent of the other samples of the batch and their order."""
     run, rows = reader_of_all
     chopper = EncodedPreprocessor(run=str(run.folder), input=name).fit(tuple, Role(open_run=open_part))
     raw = [rows[number][name] for number in numbers]
@@ -112,9 +112,9 @@ def test_every_kind_of_input_is_seen_as_the_run_sees_it_in_any_company(reader_of
     embedder = EncodedTokenizer(chopper, width=8, context=64)
     chunks = embedder.plan(planned.chunks[name], dtype=torch.float32, device="cpu")
     with torch.no_grad():
-        found = embedder(chunks)
+        vectors = embedder(chunks)
         expected = embedder.projector(torch.cat(embed(run, [{name: each} for each in raw], pool="tokens")))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(vectors, expected, rtol=1e-4, atol=1e-4)
 
     def places(chopper: Chopper) -> list[tuple[int, int]] | None:
         chunk = chopper.chop(chopper.decode(raw[0]))
@@ -126,8 +126,14 @@ def test_every_kind_of_input_is_seen_as_the_run_sees_it_in_any_company(reader_of
 
 
 def test_two_processes_with_a_part_have_the_losses_of_one(mixed, teacher, tmp_path):  # noqa: F811
-    own = {"samples_per_step": 5, "rows_per_micro_batch": 1, "steps": 2, "optimizer": "adamw", "precision": "float32"}
-    sections = {"training": TREE["training"] | own, "logging": {"every": 1, "tensorboard": False}}
+    training = {
+        "samples_per_step": 5,
+        "rows_per_micro_batch": 1,
+        "steps": 2,
+        "optimizer": "adamw",
+        "precision": "float32",
+    }
+    sections = {"training": TREE["training"] | training, "logging": {"every": 1, "tensorboard": False}}
     image = {"image": {"use": "encoded", "run": str(teacher), "input": "image"}}
     one, two = (mixed(name, **sections, inputs=TREE["inputs"] | image) for name in ("one", "two"))
     train(load_config(one))
@@ -152,13 +158,13 @@ def test_a_run_with_a_part_resumes_bit_for_bit(mixed, teacher):  # noqa: F811
     ({"input": "picture"}, "has no input 'picture'; possible: image"),
     ({"run": "nowhere"}, "nowhere is not a run"),
 ])  # fmt: skip
-def test_what_cannot_be_taken_in_is_told(mixed, teacher, capsys, changes, message):  # noqa: F811
+def test_a_run_that_cannot_be_a_part_is_refused(mixed, teacher, capsys, changes, message):  # noqa: F811
     assert main(["train", str(student(mixed, teacher, **changes))]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_part_of_a_strangers_run_executes_nothing(mixed, teacher, capsys):  # noqa: F811
-    """The run that lies in the assets is read as a stranger's run is: it names no code outside chopmix."""
+def test_a_part_of_an_untrusted_run_executes_no_code(mixed, teacher, capsys):  # noqa: F811
+    """The run in the assets is read without trust: it must not name code outside chopmix."""
     file = student(mixed, teacher)
     train(load_config(file, ["training.steps=1"]))
     inner = file.with_suffix("") / "assets" / "image" / "run" / "config.yaml"
@@ -167,7 +173,7 @@ def test_a_part_of_a_strangers_run_executes_nothing(mixed, teacher, capsys):  # 
     assert "evil" in capsys.readouterr().err
 
 
-def test_a_frozen_model_moves_and_belongs_to_nobody(mixed, teacher):  # noqa: F811
+def test_a_frozen_model_moves_and_has_no_trained_parameters(mixed, teacher):  # noqa: F811
     part = Frozen(load_run(teacher).model)
     assert not list(part.parameters()) and not part.state_dict() and not list(nn.Sequential(part).named_modules())[2:]
     part.double()
@@ -176,21 +182,21 @@ def test_a_frozen_model_moves_and_belongs_to_nobody(mixed, teacher):  # noqa: F8
     assert not part.model.training and not any(p.requires_grad for p in part.model.parameters())
 
 
-def test_no_run_is_opened_where_there_is_no_door():
+def test_a_part_is_refused_where_runs_cannot_be_opened():
     with pytest.raises(ValueError, match="a trained run cannot be used as a part here"):
         EncodedPreprocessor(run="x", input="y").fit(tuple, Role())
 
 
-def test_what_was_kept_tells_its_weights(mixed, teacher):  # noqa: F811
+def test_the_content_of_a_part_depends_on_its_weights(mixed, teacher):  # noqa: F811
     file = student(mixed, teacher)
     train(load_config(file, ["training.steps=1"]))
     chopper = load_run(file.with_suffix("")).choppers["image"]
-    assert chopper.part.content == open_part(teacher).content, "of the copy as of the run"
+    assert chopper.part.content == open_part(teacher).content, "the copy has the content of the run"
     train(load_config(teacher.with_suffix(".yaml"), ["training.seed=1", f"out={teacher.with_name('other')}"]))
     assert chopper.part.content != open_part(teacher.with_name("other")).content
 
 
-def test_a_chopper_with_a_run_can_be_pickled_and_tells_what_is_missing(mixed, teacher):  # noqa: F811
+def test_a_chopper_with_a_run_can_be_pickled_and_a_missing_run_is_reported(mixed, teacher):  # noqa: F811
     file = student(mixed, teacher)
     train(load_config(file, ["training.steps=1"]))
     folder = file.with_suffix("")
@@ -198,9 +204,9 @@ def test_a_chopper_with_a_run_can_be_pickled_and_tells_what_is_missing(mixed, te
     again, image = pickle.loads(pickle.dumps(chopper)), load_run(folder).dataset().open("val")[0]["image"]
     one, other = (each.inner([each.chop(each.decode(image))]) for each in (chopper, again))
     with torch.no_grad():
-        found = [Frozen(each.part.model) for each in (chopper, again)]
+        parts = [Frozen(each.part.model) for each in (chopper, again)]
         vectors = [
-            part(part.plan(planned, dtype=torch.float32, device="cpu")) for part, planned in zip(found, (one, other))
+            part(part.plan(planned, dtype=torch.float32, device="cpu")) for part, planned in zip(parts, (one, other))
         ]
     assert torch.equal(*vectors)
     shutil.rmtree(folder / "assets" / "image" / "run")

@@ -1,4 +1,4 @@
-"""Text to ids and back: nothing is lost, nothing is special in data, and what cannot be held is refused by name."""
+"""Text becomes ids and ids become text: no character is lost, and characters without an id are refused by name."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ text_with_runs = st.lists(st.sampled_from([" ", "\n", "\r", "\t", "a", "'s", "7"
 
 @cache
 def public(name: str) -> Encoding:
-    """A public encoding, read once."""
+    """Return a public encoding, which is read only once."""
     return TiktokenEncoding(name)
 
 
-def own_encodings(text: str) -> list[Encoding]:
-    """One of each of our own encodings, such that all can hold the text."""
+def chopmix_encodings(text: str) -> list[Encoding]:
+    """Return one encoding of each kind of chopmix, all of which can represent the text."""
     return [ByteEncoding(), BPE, CharacterEncoding("".join(sorted(set(text) | {"a"})))]
 
 
 @settings(max_examples=150, deadline=None)
 @given(unicode_text | text_with_runs)
-def test_our_encodings_give_back_every_text(text):
-    for encoding in own_encodings(text):
+def test_encodings_of_chopmix_restore_every_text(text):
+    for encoding in chopmix_encodings(text):
         ids = encoding.encode(text)
         assert encoding.decode(ids) == text
         assert encoding.decode_bytes(ids) == text.encode()
@@ -77,12 +77,12 @@ def test_our_encodings_give_back_every_text(text):
 @pytest.mark.parametrize("name", PUBLIC)
 @settings(max_examples=100, deadline=None)
 @given(text=unicode_text | text_with_runs)
-def test_public_encodings_give_back_every_text(name, text):
+def test_public_encodings_restore_every_text(name, text):
     encoding = public(name)
     assert encoding.decode(encoding.encode(text)) == text
 
 
-def test_bpe_cuts_as_the_trainer_itself_does():
+def test_bpe_splits_texts_like_the_library_that_trained_it():
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     sources = [
@@ -90,32 +90,32 @@ def test_bpe_cuts_as_the_trainer_itself_does():
         Path(byte_pairs.__file__).read_text(encoding="utf-8"),
         *SAMPLE,
     ]
-    sources = [source.encode("ascii", "ignore").decode() for source in sources]  # so that a byte is a character
-    stranger, as_bytes = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    stranger.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PATTERN), "isolated"), as_bytes])
+    sources = [source.encode("ascii", "ignore").decode() for source in sources]  # so that every character is one byte
+    reference, as_bytes = Tokenizer(models.BPE()), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    reference.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PATTERN), "isolated"), as_bytes])
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=999, initial_alphabet=alphabet, show_progress=False)
-    stranger.train_from_iterator(sources, trainer)
+    reference.train_from_iterator(sources, trainer)
     encoding = make_encoding("bpe", 1000, lambda: sources)
     for text in [*sources, "".join(sources)[::-1]]:
         ours = accumulate(len(encoding.pieces[i]) for i in encoding.encode(text))
-        assert list(ours) == [end for _, end in stranger.encode(text).offsets]
+        assert list(ours) == [end for _, end in reference.encode(text).offsets]
 
 
-def test_bpe_training_is_reproducible_and_counts_the_start_token():
+def test_bpe_training_is_reproducible_and_its_size_includes_the_start_token():
     again = make_encoding("bpe", 330, lambda: iter(SAMPLE))
     assert again == BPE and again.ranks == BPE.ranks
     assert (BPE.size, BPE.start, len(BPE.ranks)) == (330, 329, 329)
     assert make_encoding("bpe", 257, lambda: SAMPLE).encode("ab") == [97, 98]
 
 
-def test_indentation_and_the_end_of_a_line_are_one_piece():
+def test_a_line_end_and_the_next_indentation_are_one_piece():
     code = make_encoding("bpe", 272, lambda: ["x(y):\n        return z\n"] * 50)
     assert b"):\n       " in code.ranks and b" return" in code.ranks
 
 
 @pytest.mark.parametrize("name", ["bytes", "bpe", *PUBLIC])
-def test_special_names_inside_data_are_data(name):
+def test_names_of_special_tokens_in_data_are_plain_text(name):
     encoding = BPE if name == "bpe" else make_encoding(name, None, lambda: ())
     text = "a<|endoftext|>b"
     ids = encoding.encode(text)
@@ -137,7 +137,7 @@ def test_public_encodings_know_their_size_and_their_gaps():
 
 
 @needs_ranks
-def test_white_space_without_end_does_not_overflow_tiktoken():
+def test_very_long_white_space_does_not_overflow_tiktoken():
     for encoding in (BPE, public("gpt2")):
         text = "a" + " " * 1_100_000 + "b" + " \n" * 70_000
         assert encoding.decode(encoding.encode(text)) == text
@@ -151,15 +151,15 @@ def test_ids_outside_the_vocabulary_are_refused():
     assert ByteEncoding().decode([0xC3]) == "\ufffd"
 
 
-@pytest.mark.parametrize("encoding", own_encodings("abc"), ids=lambda encoding: encoding.name)
-def test_lone_surrogates_are_refused_by_place(encoding):
+@pytest.mark.parametrize("encoding", chopmix_encodings("abc"), ids=lambda encoding: encoding.name)
+def test_lone_surrogates_are_refused_with_their_position(encoding):
     with pytest.raises(UnencodableText, match=r"lone surrogate U\+D83D at position 2 is not a Unicode character"):
         encoding.encode("ab\ud83d")
     with pytest.raises(UnencodableText, match="at position 0"):
         encoding.encode_batch(["a", "\udc00"])
 
 
-def test_unseen_characters_are_refused_by_name_and_place():
+def test_unknown_characters_are_refused_with_their_name_and_position():
     with pytest.raises(
         UnencodableText, match=r"character 'é' \(U\+00E9\) at position 3 is not among the 3 characters of this voc"
     ):
@@ -177,7 +177,7 @@ def test_character_vocabulary_is_sorted_and_starts_last():
 
 
 @pytest.mark.parametrize("name", ["bytes", "characters", "bpe", *PUBLIC])
-def test_saved_encodings_come_back_equal(name, tmp_path):
+def test_saved_and_pickled_encodings_are_equal_when_loaded(name, tmp_path):
     encoding = {"bpe": BPE, "characters": CharacterEncoding("\n 'abé🙂")}.get(name)
     encoding = encoding or make_encoding(name, None, lambda: ())
     encoding.save(tmp_path / "text")
@@ -189,7 +189,7 @@ def test_saved_encodings_come_back_equal(name, tmp_path):
     assert {path.name for path in (tmp_path / "text").iterdir()} == files
 
 
-def test_fingerprints_tell_vocabularies_apart():
+def test_different_vocabularies_have_different_fingerprints():
     others = [
         ByteEncoding(),
         CharacterEncoding("ab"),
@@ -202,14 +202,14 @@ def test_fingerprints_tell_vocabularies_apart():
 
 
 def unigram(score: float) -> DirectoryEncoding:
-    """A tokenizer.json that cuts "ab" into one piece, or, where that has a low score, into two."""
+    """Return a tokenizer.json that splits "ab" into one piece, or into two if the piece "ab" has a low score."""
     pieces = [("</s>", 0.0), ("a", -2.0), ("b", -2.0), ("ab", score)]
     return DirectoryEncoding(Tokenizer(Unigram(pieces, unk_id=0)).to_str(), 0, {"end": 0})
 
 
-def test_fingerprints_tell_tokenizers_of_the_same_pieces_apart(tmp_path):
-    """Their token files would else be taken for each other's; runs of before, whose fingerprints are of the pieces
-    alone, are read all the same."""
+def test_different_tokenizers_with_the_same_pieces_have_different_fingerprints(tmp_path):
+    """Otherwise their token files would be confused. Runs of earlier versions, whose fingerprints depend only on the
+    pieces, are still read."""
     one, two = unigram(-1.0), unigram(-9.0)
     assert one.encode("ab") == [3] and two.encode("ab") == [1, 2] and one.pieces == two.pieces
     assert one.fingerprint != two.fingerprint and one != two and one == unigram(-1.0)
@@ -264,10 +264,10 @@ def test_names_and_vocabularies_are_checked():
         make_encoding("bpe", 260, lambda: ["a\ud800"])
 
 
-def test_a_failed_download_says_which_file_to_put_where(monkeypatch, tmp_path):
+def test_the_message_of_a_failed_download_names_the_file_and_its_folder(monkeypatch, tmp_path):
     (tmp_path / "bpe").mkdir()
     monkeypatch.setenv("CHOPMIX_DATA", str(tmp_path))
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")  # remembered, so that what the code sets is undone
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")  # so that monkeypatch restores it after the code has set it
     monkeypatch.delenv("TIKTOKEN_CACHE_DIR")
 
     def unreachable(name):
@@ -282,28 +282,30 @@ def test_a_failed_download_says_which_file_to_put_where(monkeypatch, tmp_path):
 
 
 @given(st.lists(st.integers(0, 8)))
-def test_numbers_are_their_own_text(ids):
+def test_number_encodings_restore_their_ids(ids):
     encoding = NumberEncoding(10)
     assert encoding.encode(encoding.decode(ids)) == ids
     assert encoding.decode([9, 3], specials=True) == "<|endoftext|><3>"
 
 
-@pytest.mark.parametrize("text, place", [("<1> <2>", 3), ("<9>", 0), ("<10>", 0), ("12", 0), ("<1><", 3), ("<01>", 0)])
-def test_what_is_no_number_is_refused_by_place(text, place):
-    with pytest.raises(ValueError, match=f"at position {place} is not a number from <0> to <9>"):
+@pytest.mark.parametrize(
+    "text, position", [("<1> <2>", 3), ("<9>", 0), ("<10>", 0), ("12", 0), ("<1><", 3), ("<01>", 0)]
+)
+def test_text_that_is_no_number_is_refused_with_its_position(text, position):
+    with pytest.raises(ValueError, match=f"at position {position} is not a number from <0> to <9>"):
         NumberEncoding(10).encode(text)
 
 
 @pytest.mark.skipif(not (Path(os.environ.get("CHOPMIX_DATA", "")) / "bpe").is_dir(), reason="needs GPT-2's ranks")
-def test_gpt2s_vocabulary_with_its_pattern_encodes_like_tiktoken():
+def test_the_vocabulary_of_gpt2_with_its_pattern_encodes_like_tiktoken():
     gpt2 = make_encoding("gpt2", None, tuple)
-    found = BpeEncoding({piece: i for i, piece in enumerate(gpt2.pieces) if piece}, GPT2_PATTERN)
+    encoding = BpeEncoding({piece: i for i, piece in enumerate(gpt2.pieces) if piece}, GPT2_PATTERN)
     text = "It's 2026; don't   chop\n\n\tup 12345 things — 'twas the mix! \x00é "
-    assert found.encode(text) == gpt2.encode(text) and found.start == gpt2.start == 50256
+    assert encoding.encode(text) == gpt2.encode(text) and encoding.start == gpt2.start == 50256
 
 
-def test_a_column_of_numbers_is_a_text_and_what_is_none_is_passed_over():
-    """It counts as a bad sample when its turn comes."""
+def test_numbers_in_a_text_column_are_texts_and_other_values_are_skipped():
+    """A skipped value counts as a bad sample when it is read."""
     fitted = TextPreprocessor(encoding="characters").fit(
         lambda: iter([12, "3", ["4"], {"5": 6}, 7.5, b"8", b"\xff"]), Role()
     )

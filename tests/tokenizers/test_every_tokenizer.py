@@ -1,4 +1,4 @@
-"""The contract of every tokenizer, by the `EXAMPLE` in its file: no sample reads another one in the same row, a
+"""The contract of every tokenizer, with the `EXAMPLE` in its file: no sample reads another sample of its row, a
 predicted token is not read, and chopping, counting, pickling, saving, drawing, training and cached generation agree."""
 
 import importlib
@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def options_of(name):
-    """The options of a tokenizer in a YAML, with a run of one step if it uses one."""
+    """Return the options of a tokenizer in YAML. If it uses a run, this run is trained for one step."""
     example = EXAMPLES[name]
     if not example.run:
         return {"use": name, **example.options}
@@ -54,7 +54,7 @@ def options_of(name):
 
 
 def run_of(name, tasks=READS, attention="same_sample & (causal | from(x))", alone=False):
-    """A run with random weights that reads the example as `x`, and a word as `other`."""
+    """Return a run with random weights that reads the example as `x` and a word as `other`."""
     inputs = {"x": options_of(name)} | ({} if alone else {"other": OTHER})
     dataset = {"use": "untrained:OfExample", "tokenizer": name}
     return untrained(inputs, tasks, {"attention": attention, "context": 512}, dataset)
@@ -65,7 +65,7 @@ def samples_of(name, items):
 
 
 def scores(run, samples):
-    """The logits of all targets if all samples are packed together, and the number of each target's sample."""
+    """Return the logits of all targets of samples packed together, and the number of the sample of each target."""
     split = run.as_split(samples, for_prediction=False)
     batch = make_batch(split, split.all(), run.tasks)
     logits, targets = run.model(run.model.plan(batch))["lm"], batch.targets["lm"]
@@ -76,7 +76,7 @@ def scores(run, samples):
 @torch.no_grad()
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("attention", ["same_sample & (causal | from(x))", "causal & same_sample"])
-def test_a_sample_does_not_read_its_neighbours(name, attention):
+def test_a_sample_does_not_read_other_samples(name, attention):
     run = run_of(name, attention=attention)
     first, second = EXAMPLES[name].items()
     samples = samples_of(name, [first, first, first])
@@ -88,7 +88,7 @@ def test_a_sample_does_not_read_its_neighbours(name, attention):
         assert torch.equal(numbers, same), "the samples are packed in the same way"
         assert torch.equal(before[numbers != 2], after[numbers != 2])
         if column == "x":
-            assert not torch.equal(before[numbers == 2], after[numbers == 2]), "a sample reads its own item"
+            assert not torch.equal(before[numbers == 2], after[numbers == 2]), "a sample reads its item"
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Phases that are estimated: torchaudio's to the bit."""
+"""The Griffin-Lim algorithm, which estimates phases, equals that of torchaudio to the bit."""
 
 import torch
 import torchaudio
@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 @given(st.sampled_from([16, 50, 128]), st.integers(1, 4), st.integers(4, 20), st.booleans())
 @settings(max_examples=15)
-def test_the_clip_is_torchaudios(size, overlap, frames, double):
+def test_the_estimated_clip_equals_that_of_torchaudio(size, overlap, frames, double):
     kind = torch.float64 if double else torch.float32
     width, hop = size - 2 * (size // 8), size // (2 + overlap)
     length = max(frames * hop, size)
     magnitudes = torch.rand(size // 2 + 1, length // hop + 1, generator=torch.Generator().manual_seed(frames)).to(kind)
     window = torch.hann_window(width, dtype=kind)
     torch.manual_seed(0)
-    found = griffin_lim(magnitudes, window, hop, length)
+    clip = griffin_lim(magnitudes, window, hop, length)
     torch.manual_seed(0)
     expected = torchaudio.functional.griffinlim(
         magnitudes, window, size, hop, width, power=1.0, n_iter=ROUNDS, momentum=MOMENTUM, length=length, rand_init=True
     )
-    assert found.dtype == kind and len(found) == length and torch.equal(found, expected)
+    assert clip.dtype == kind and len(clip) == length and torch.equal(clip, expected)
