@@ -1,4 +1,4 @@
-"""Images: what is read, how it is cut, and what cannot be read is said."""
+"""Images: how they are decoded, cut into patches and augmented, and which input is refused."""
 
 import io
 import math
@@ -28,7 +28,7 @@ COLOUR = ImageChopper(patch_size=4, size=8)
 GREY = ImageChopper(patch_size=4, channels=1, size=8)
 
 
-def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+def image_file(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
@@ -41,42 +41,42 @@ def pixels(height: int = 8, width: int = 8) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------- reading
 
 
-def test_bytes_paths_arrays_and_pictures_are_one_image(tmp_path):
+def test_bytes_paths_arrays_and_pictures_give_the_same_image(tmp_path):
     picture = Image.fromarray(pixels())
-    (tmp_path / "a.png").write_bytes(encoded(picture))
+    (tmp_path / "a.png").write_bytes(image_file(picture))
     expected = torch.from_numpy(pixels()).permute(2, 0, 1)
-    for raw in (encoded(picture), str(tmp_path / "a.png"), tmp_path / "a.png", picture, pixels(), expected):
+    for raw in (image_file(picture), str(tmp_path / "a.png"), tmp_path / "a.png", picture, pixels(), expected):
         assert torch.equal(COLOUR.decode(raw), expected)
 
 
-def test_grey_and_colour_turn_into_each_other():
+def test_grey_images_become_colour_images_and_vice_versa():
     grey = Image.fromarray(pixels()).convert("L")
-    assert COLOUR.decode(encoded(grey)).shape == (3, 8, 8)
+    assert COLOUR.decode(image_file(grey)).shape == (3, 8, 8)
     ours, theirs = GREY.decode(pixels()).int(), torch.from_numpy(np.array(grey)).int()
     assert (ours[0] - theirs).abs().max() <= 1
 
 
-def test_exif_turns_the_picture():
+def test_the_exif_orientation_rotates_the_picture():
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn right
-    raw = encoded(Image.fromarray(pixels(8, 12)), exif=exif)
+    exif[0x0112] = 6  # rotate clockwise
+    raw = image_file(Image.fromarray(pixels(8, 12)), exif=exif)
     assert COLOUR.decode(raw).shape == (3, 12, 8)
     assert torch.equal(COLOUR.decode(raw), torch.from_numpy(np.rot90(pixels(8, 12), -1).copy()).permute(2, 0, 1))
 
 
-def test_sixteen_bits_cmyk_palettes_animations_and_transparency_are_read():
+def test_16_bit_cmyk_animated_transparent_and_tiny_images_are_read():
     deep = Image.fromarray(np.full((8, 8), 257 * 100, dtype=np.uint16))
-    assert GREY.decode(encoded(deep)).unique().tolist() == [100]
+    assert GREY.decode(image_file(deep)).unique().tolist() == [100]
     dark = Image.fromarray(np.full((8, 8), 200, dtype=np.uint16))
-    assert GREY.decode(encoded(dark)).unique().tolist() == [0]  # of 65,535, whatever the brightest pixel is
+    assert GREY.decode(image_file(dark)).unique().tolist() == [0]  # relative to 65,535, not to the brightest pixel
     cmyk = Image.fromarray(pixels()).convert("CMYK")
-    assert COLOUR.decode(encoded(cmyk, "TIFF")).shape == (3, 8, 8)
+    assert COLOUR.decode(image_file(cmyk, "TIFF")).shape == (3, 8, 8)
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-    first = COLOUR.decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    first = COLOUR.decode(image_file(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert first[:, 0, 0].tolist() == [255, 0, 0]
-    clear = COLOUR.decode(encoded(Image.new("RGBA", (8, 8), (10, 20, 30, 0))))
+    clear = COLOUR.decode(image_file(Image.new("RGBA", (8, 8), (10, 20, 30, 0))))
     assert clear.unique().tolist() == [255]
-    assert COLOUR.chop(COLOUR.decode(encoded(Image.new("RGB", (1, 1), "white")))).values.shape == (1, 3, 8, 8)
+    assert COLOUR.chop(COLOUR.decode(image_file(Image.new("RGB", (1, 1), "white")))).values.shape == (1, 3, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -84,17 +84,17 @@ def test_sixteen_bits_cmyk_palettes_animations_and_transparency_are_read():
     [
         (b"", "the image has no bytes"),
         (b"no image at all", "the image cannot be read"),
-        (encoded(Image.fromarray(pixels(64, 64)))[:100], "the image cannot be read"),
+        (image_file(Image.fromarray(pixels(64, 64)))[:100], "the image cannot be read"),
         ("missing.png", "the image cannot be read: missing.png does not exist"),
         (
-            encoded(Image.fromarray(np.ones((8, 8), dtype=np.float32)), "TIFF"),
+            image_file(Image.fromarray(np.ones((8, 8), dtype=np.float32)), "TIFF"),
             "the image has floating-point pixels, whose range is unknown",
         ),
         (np.zeros((8, 8, 3)), "must hold whole numbers from 0 to 255"),
         (np.zeros((8, 8, 2), dtype=np.uint8), "2 channels; possible: 1 or 3"),
     ],
 )
-def test_what_cannot_be_read_is_said(raw, message):
+def test_unreadable_images_are_refused(raw, message):
     with pytest.raises(ValueError, match=message):
         COLOUR.decode(raw)
 
@@ -104,7 +104,7 @@ def test_what_cannot_be_read_is_said(raw, message):
 
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(["resize", "crop", "pad"]))
 @settings(max_examples=30, deadline=None)
-def test_one_size_gives_one_number_of_tokens(height, width, fit):
+def test_images_of_one_size_have_one_number_of_tokens(height, width, fit):
     chopper = ImageChopper(patch_size=4, size=(8, 12), fit_size=fit)
     chunk = chopper.chop(torch.zeros(3, height, width, dtype=torch.uint8))
     assert chunk.count == 6 == len(chunk.coordinates) and chunk.values.shape == (1, 3, 8, 12)
@@ -112,7 +112,7 @@ def test_one_size_gives_one_number_of_tokens(height, width, fit):
 
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 30))
 @settings(max_examples=50, deadline=None)
-def test_native_sizes_stay_under_the_budget_and_near_the_aspect(height, width, most):
+def test_images_of_any_size_have_at_most_the_allowed_number_of_tokens(height, width, most):
     chopper = ImageChopper(patch_size=4, most_tokens=most)
     image = torch.zeros(3, height, width, dtype=torch.uint8)
     chunk = chopper.chop(image)
@@ -125,7 +125,7 @@ def test_patches_are_squares_from_left_to_right():
     assert patches(image, 4)[1].tolist() == image[0, 0, :4, 4:].flatten().tolist()
 
 
-def test_images_of_several_sizes_give_the_vectors_of_each_alone():
+def test_images_of_several_sizes_in_a_batch_are_independent():
     torch.manual_seed(0)
     chopper = ImageChopper(patch_size=4)
     model = ImageTokenizer(chopper, 16, 64, position=SinusoidalGrid)
@@ -142,7 +142,7 @@ def test_images_of_several_sizes_give_the_vectors_of_each_alone():
     torch.testing.assert_close(together, torch.cat(alone))
 
 
-def test_grids_know_rows_from_columns():
+def test_grid_positions_distinguish_rows_from_columns():
     coordinates = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     for position in LearnedGrid(16, (2, 3)), SinusoidalGrid(16, None):
         first, second = position(coordinates)
@@ -161,65 +161,69 @@ def test_wrong_sizes_are_refused():
 # ------------------------------------------------------------------------------------------------- augmentation
 
 
-def test_numbers_of_chance_are_uniform_and_each_seeds_own():
-    """Evenly spread over [0, 1), unlike for neighbouring seeds and streams, and the same on every device, in any
-    company."""
+def test_random_numbers_are_uniform_and_depend_only_on_the_seed():
+    """They are evenly spread over [0, 1), different for neighbouring seeds and streams, and the same on every device
+    and in every batch."""
     seeds = torch.arange(4000)
-    found = uniform(seeds, 3, stream=2)
-    assert found.min() >= 0 and found.max() < 1
-    for row in found:
+    numbers = uniform(seeds, 3, stream=2)
+    assert numbers.min() >= 0 and numbers.max() < 1
+    for row in numbers:
         assert torch.histc(row, 10, 0, 1).min() > 320
-    together = torch.corrcoef(torch.cat([found, uniform(seeds, 3, stream=3), uniform(seeds + 1, 3, stream=2)]))
+    together = torch.corrcoef(torch.cat([numbers, uniform(seeds, 3, stream=3), uniform(seeds + 1, 3, stream=2)]))
     assert (together - torch.eye(9)).abs().max() < 0.06
-    assert torch.equal(uniform(seeds[7:8], 3, stream=2), found[:, 7:8])
+    assert torch.equal(uniform(seeds[7:8], 3, stream=2), numbers[:, 7:8])
     # of SplitMix64's reference implementation, seeded with 0: the third number is 0x06c45d188009454f
     assert uniform(torch.tensor([0]), 3)[2, 0].item() == 0x06C45D188009454F // 2**40 / 2**24
 
 
-def test_shifting_moves_each_image_by_itself():
+def test_each_image_is_shifted_independently():
     images = torch.zeros(200, 1, 7, 7, dtype=torch.uint8)
     images[:, :, 3, 3] = 255
-    found = shifted(images, 2, uniform(torch.arange(200), 2))
-    assert (found.sum((1, 2, 3)) == 255).all()
-    rows = found.amax(3)[:, 0].argmax(1)
-    assert set(rows.tolist()) == {1, 2, 3, 4, 5} and found.dtype == torch.uint8
+    moved = shifted(images, 2, uniform(torch.arange(200), 2))
+    assert (moved.sum((1, 2, 3)) == 255).all()
+    rows = moved.amax(3)[:, 0].argmax(1)
+    assert set(rows.tolist()) == {1, 2, 3, 4, 5} and moved.dtype == torch.uint8
 
 
 @pytest.mark.parametrize("height, width", [(8, 8), (8, 14), (14, 8), (9, 31)])
-def test_turning_turns_in_pixels_whatever_the_shape(height, width):
-    """A quarter of a turn clockwise is torch's, where both fit; by nothing, nothing; twice as large, a pixel is
-    four."""
+def test_rotation_works_in_pixels_for_every_shape(height, width):
+    """A clockwise rotation by 90 degrees equals that of torch where the images overlap, a rotation by 0 degrees changes
+    nothing, and with a zoom of 2 a pixel becomes four."""
     image = torch.randint(256, (1, 2, height, width), generator=torch.Generator().manual_seed(0)).float()
-    one, none = torch.ones(1), torch.zeros(1)
-    torch.testing.assert_close(turned(image, none, one), image, atol=1e-2, rtol=0)
+    ones, zeros = torch.ones(1), torch.zeros(1)
+    torch.testing.assert_close(turned(image, zeros, ones), image, atol=1e-2, rtol=0)
     expected, side = torch.rot90(image, -1, (2, 3)), min(height, width)
-    found, expected = (center_crop(each, [side, side]) for each in (turned(image, 90 * one, one), expected))
-    torch.testing.assert_close(found[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=1e-2, rtol=0)
+    rotated, expected = (center_crop(each, [side, side]) for each in (turned(image, 90 * ones, ones), expected))
+    torch.testing.assert_close(rotated[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=1e-2, rtol=0)
     ramp = torch.arange(width).float().expand(1, 1, height, width)
-    assert turned(ramp, none, 2 * one).diff(dim=-1)[..., 2:-2].mean().item() == pytest.approx(0.5, abs=1e-3)
+    assert turned(ramp, zeros, 2 * ones).diff(dim=-1)[..., 2:-2].mean().item() == pytest.approx(0.5, abs=1e-3)
 
 
 @pytest.mark.parametrize("degrees", [10.0, 30.0, -50.0])
-def test_a_line_is_turned_by_the_angle_that_is_asked_for(degrees):
-    """In an image three times as wide as high: it would be sheared if both sides were one unit long."""
+def test_a_line_is_rotated_by_the_requested_angle(degrees):
+    """The image is three times as wide as high. It would be sheared if both sides had the length 1."""
     image = torch.zeros(1, 1, 61, 183)
     image[..., 30, :] = 255.0
-    found = turned(image, torch.tensor([degrees]), torch.ones(1))[0, 0]
-    row, column = (found[:, 70:113] > 100).nonzero().float().unbind(1)
+    rotated = turned(image, torch.tensor([degrees]), torch.ones(1))[0, 0]
+    row, column = (rotated[:, 70:113] > 100).nonzero().float().unbind(1)
     slope = ((row - row.mean()) * (column - column.mean())).sum() / (column - column.mean()).square().sum()
     assert math.degrees(math.atan(slope)) == pytest.approx(degrees, abs=2.0)
 
 
 @pytest.mark.parametrize("magnitude", [0, 9, 30])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_operations_of_rand_augment_are_torchvisions(magnitude, channels):
+def test_the_operations_of_rand_augment_equal_those_of_torchvision(magnitude, channels):
     theirs = RandAugment(1, magnitude, fill=128)
     images = torch.randint(256, (5, channels, 12, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    space = [(name, made, signed) for name, (made, signed) in theirs._AUGMENTATION_SPACE.items() if name != "Identity"]
+    space = [
+        (name, magnitudes, signed)
+        for name, (magnitudes, signed) in theirs._AUGMENTATION_SPACE.items()
+        if name != "Identity"
+    ]
     ours = operations(magnitude / STRONGEST, 12, 16)
     assert len(ours) == len(space) == 13
-    for (forth, back), (name, made, signed) in zip(ours, space):
-        values = made(31, 12, 16)
+    for (forth, back), (name, magnitudes, signed) in zip(ours, space):
+        values = magnitudes(31, 12, 16)
         strength = 0.0 if values is None else float(values[magnitude])
         assert (back is not None) == signed
         for change, sign in ((forth, 1), (back, -1)) if signed else ((forth, 1),):
@@ -237,9 +241,9 @@ AUGMENTATIONS = [
 
 
 @pytest.mark.parametrize("options", AUGMENTATIONS)
-def test_an_image_is_changed_alike_in_any_company_and_otherwise_by_another_seed(options):
-    """The batch, the micro-batch, the order and torch's own generator do not matter; images of one seed are
-    changed alike."""
+def test_augmentation_depends_only_on_the_image_and_its_seed(options):
+    """The batch, the micro-batch, the order and torch's generator do not matter. Images with the same seed are changed
+    in the same way."""
     change = ImageAugmentation(**options)
     images = torch.randint(256, (40, 3, 8, 12), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     seeds = torch.randint(2**62, (40,), generator=torch.Generator().manual_seed(1))
@@ -259,7 +263,7 @@ def test_an_image_is_changed_alike_in_any_company_and_otherwise_by_another_seed(
 
 
 @pytest.mark.parametrize("options", AUGMENTATIONS)
-def test_augmentation_acts_while_training_only(options):
+def test_images_are_augmented_only_in_training(options):
     tokenizer = ImageTokenizer(COLOUR, 16, 64, augment=lambda: ImageAugmentation(**options))
     images = [[("image", torch.from_numpy(pixels()).permute(2, 0, 1))]] * 9
     chunks = pack(images, {"image": COLOUR}, 64, ("order", "row", "column")).chunks["image"]
@@ -268,23 +272,25 @@ def test_augmentation_acts_while_training_only(options):
     assert not torch.equal(tokenizer.train()(seeded), tokenizer.eval()(chunks))
 
 
-def test_augmentation_refuses_what_means_nothing():
+def test_invalid_augmentations_are_refused():
     with pytest.raises(ValueError, match="must be 0 or more"):
         ImageAugmentation(shift=-1)
     with pytest.raises(ValueError, match="magnitude must be 0 to 30, not 31"):
         ImageAugmentation(magnitude=31)
 
 
-def test_any_transform_of_torchvision_by_name():
+def test_transforms_of_torchvision_are_used_by_name():
     images, seeds = torch.randint(256, (20, 3, 8, 12), dtype=torch.uint8), torch.arange(20)
     change = ImageAugmentation(
         transforms=[{"use": "ColorJitter", "brightness": 0.5}, {"use": "RandomInvert", "p": 1.0}]
     )
-    found = change(images, seeds)
-    assert found.shape == images.shape and found.dtype == torch.uint8
+    jittered = change(images, seeds)
+    assert jittered.shape == images.shape and jittered.dtype == torch.uint8
     assert torch.equal(ImageAugmentation(transforms=[{"use": "RandomInvert", "p": 1.0}])(images, seeds), 255 - images)
-    brightness = [float(part.float().mean() / (255 - own.float()).mean()) for part, own in zip(found, images)]
-    assert len({round(value, 2) for value in brightness}) > 10  # drawn anew for every image
+    brightness = [
+        float(result.float().mean() / (255 - image.float()).mean()) for result, image in zip(jittered, images)
+    ]
+    assert len({round(value, 2) for value in brightness}) > 10  # drawn independently for every image
     with pytest.raises(ValueError, match="no transform 'ColorJiter'; possible: ColorJitter"):
         ImageAugmentation(transforms=[{"use": "ColorJiter"}])
     with pytest.raises(ValueError, match="ColorJitter: .*unexpected keyword argument 'bright'"):
@@ -311,8 +317,8 @@ def test_statistics_must_fit_the_channels(options, match):
         VideoTokenizer(VideoChopper(patch_size=4, size=8), 16, 64, **options)
 
 
-def test_a_line_of_pixels_is_not_made_large_to_be_thrown_away():
-    """One pixel by a hundred thousand would fill 224 by 224 as a picture of five gigapixels."""
+def test_a_line_of_pixels_is_cropped_before_it_is_enlarged():
+    """Enlarged first, 1 by 100,000 pixels would become five gigapixels, of which 224 by 224 are used."""
     chopper = ImageChopper(size=224, fit_size="crop")
     line = torch.zeros(3, 1, 100_000, dtype=torch.uint8)
     line[..., 49_000:51_000] = 9
@@ -322,7 +328,7 @@ def test_a_line_of_pixels_is_not_made_large_to_be_thrown_away():
             ImageChopper(size=224, crop=wrong)
 
 
-def test_a_side_has_so_many_pixels():
+def test_the_number_of_pixels_of_a_side_is_limited():
     assert ImageChopper(size=2**14, patch_size=2)
     with pytest.raises(ValueError, match="must be at most 16,384 pixels"):
         ImageChopper(size=(16, 2**63), patch_size=2)
@@ -331,8 +337,8 @@ def test_a_side_has_so_many_pixels():
 @given(seed=st.integers(0, 2**32), size=st.tuples(st.integers(1, 70), st.integers(1, 70)), quality=st.integers(20, 100),
        colour=st.booleans(), progressive=st.booleans(), orientation=st.integers(0, 8),
        subsampling=st.integers(0, 2))  # fmt: skip
-def test_jpegs_have_the_pixels_that_pillow_decodes(seed, size, quality, colour, progressive, orientation, subsampling):
-    """torchvision decodes them, in less time."""
+def test_jpegs_are_decoded_as_by_pillow(seed, size, quality, colour, progressive, orientation, subsampling):
+    """torchvision decodes them in less time."""
     noise = np.random.default_rng(seed).integers(0, 255, (size[0] // 8 + 1, size[1] // 8 + 1, 3), dtype=np.uint8)
     picture, exif, file = Image.fromarray(noise).resize(size[::-1]), Image.Exif(), io.BytesIO()
     exif[274] = orientation
@@ -361,20 +367,20 @@ def png(seed, size, mode, **options) -> bytes:
     channels=st.sampled_from((1, 3)), mode=st.sampled_from(("L", "RGB", "RGBA", "LA", "P", "1", "I;16")),
     level=st.integers(0, 9), cut=st.integers(0, 400), flipped=st.integers(0, 400),
 )  # fmt: skip
-def test_pngs_have_the_pixels_that_pillow_decodes(seed, size, channels, mode, level, cut, flipped):
-    """torchvision decodes the usual ones, in less time. A damaged file is refused by both."""
+def test_pngs_are_decoded_as_by_pillow(seed, size, channels, mode, level, cut, flipped):
+    """torchvision decodes usual PNGs in less time. Both refuse a damaged file."""
     content = png(seed, size, mode, compress_level=level)
     assert (read_jpeg_png(content) is not None) == (mode in ("L", "RGB"))
     chopper = ImageChopper(patch_size=4, channels=channels)
     changed = bytearray(content)
     changed[flipped % len(content)] ^= 1 + seed % 255
     for each in (content, content[: cut % len(content)], bytes(changed)):
-        found = decoded_or_error(chopper, each)
+        result = decoded_or_error(chopper, each)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("chopmix.tokenizers.image.read_jpeg_png", lambda raw: None)
             expected = decoded_or_error(chopper, each)
-        assert type(found) is type(expected)
-        assert torch.equal(found, expected) if isinstance(found, torch.Tensor) else str(found) == str(expected)
+        assert type(result) is type(expected)
+        assert torch.equal(result, expected) if isinstance(result, torch.Tensor) else str(result) == str(expected)
 
 
 def decoded_or_error(chopper, content):
@@ -385,7 +391,7 @@ def decoded_or_error(chopper, content):
 
 
 @pytest.mark.parametrize("kind", ["orientation", "profile", "interlaced", "transparent", "animated"])
-def test_unusual_pngs_are_left_to_pillow(kind):
+def test_unusual_pngs_are_decoded_by_pillow(kind):
     picture, file, options = Image.new("RGB", (5, 7), "red"), io.BytesIO(), {}
     if kind == "orientation":
         options["exif"] = Image.Exif()
@@ -409,15 +415,15 @@ def test_unusual_pngs_are_left_to_pillow(kind):
 
 
 @pytest.mark.system
-def test_few_pngs_do_not_import_torchvision():
+def test_torchvision_is_not_imported_for_a_few_pngs():
     """Its import takes a second."""
     code = """
 import sys
 from chopmix.tokenizers.media import jpeg_png
 content = sys.stdin.buffer.read()
 jpeg_png.FEW = 3
-found = [jpeg_png.read_jpeg_png(content) is not None for _ in range(5)]
-assert found == [False, False, False, True, True], found
+used = [jpeg_png.read_jpeg_png(content) is not None for _ in range(5)]
+assert used == [False, False, False, True, True], used
 """
     done = subprocess.run([sys.executable, "-c", code], input=png(0, (4, 4), "L"), capture_output=True)
     assert done.returncode == 0, done.stderr

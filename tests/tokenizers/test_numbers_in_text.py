@@ -35,15 +35,15 @@ def test_other_texts_stay_texts(text):
     assert as_numbers(text) == text
 
 
-def test_categories_may_be_written():
+def test_texts_of_categories_are_read_as_numbers():
     assert CategoryChopper(size=3).decode("2").tolist() == [2]
     assert CategoryChopper(size=3).decode("[0, 2, 1]").tolist() == [0, 2, 1]
     with pytest.raises(DataError, match="whole numbers from 0 to 2, not 3"):
         CategoryChopper(size=3).decode("3")
 
 
-def test_a_regression_and_a_sensor_of_a_csv_train(tmp_path, monkeypatch, capsys):
-    """And its classes keep their leading zeros."""
+def test_a_regression_and_a_sensor_are_trained_on_a_csv_file(tmp_path, monkeypatch, capsys):
+    """The classes of the file keep their leading zeros."""
     monkeypatch.chdir(tmp_path)
     rows = [f"{n / 4},{20 + n % 7}.5,{n % 2:03}\n" for n in range(24)]
     (tmp_path / "log.csv").write_text("heat,age,room\n" + "".join(rows))

@@ -1,4 +1,4 @@
-"""What is no item is refused by every tokenizer in a sentence, whatever it is."""
+"""Every tokenizer refuses values that are no item of its kind with a message."""
 
 import numpy as np
 import pytest
@@ -49,14 +49,14 @@ VALUES = st.recursive(
 )
 
 
-def test_every_tokenizer_is_tried():
-    """A new one may be added here."""
+def test_every_tokenizer_in_the_lists_exists():
+    """A new tokenizer may be added to the list."""
     assert CHOPPERS.keys() | OTHERS.keys() <= {file.stem for file in (ROOT / "tokenizers").glob("*.py")}
 
 
 @pytest.mark.parametrize("name", CHOPPERS)
 @given(value=VALUES)
-def test_odd_values_are_refused_in_a_sentence(name, value):
+def test_values_of_other_types_are_refused_with_a_message(name, value):
     chopper = CHOPPERS[name]
     try:
         item = chopper.decode(value)

@@ -1,4 +1,4 @@
-"""Streams without their level and scale: differences compared with loops, invariance, and what may not read them."""
+"""Streams relative to their level and scale: differences equal those of loops, and invalid settings are refused."""
 
 import math
 
@@ -22,11 +22,11 @@ def mean_square(values: list[float]) -> float:
 
 
 @given(st.lists(st.lists(NUMBER, min_size=1, max_size=9), min_size=1, max_size=4), st.integers(1, 5) | st.none())
-def test_differences_are_those_of_a_loop(items, period):
+def test_differences_equal_those_of_a_loop(items, period):
     values = torch.tensor([[value] for item in items for value in item], dtype=torch.float64)
     item = torch.tensor([number for number, each in enumerate(items) for _ in each])
     index = torch.tensor([number for each in items for number in range(len(each))])
-    found = differences(values, item, index, len(items), period)
+    changes = differences(values, item, index, len(items), period)
     changed = relative(values, item, index, len(items), period)[:, 0].tolist()
     for number, each in enumerate(items):
         last = next((value for value in reversed(each) if not math.isnan(value)), math.nan)
@@ -37,14 +37,14 @@ def test_differences_are_those_of_a_loop(items, period):
             for n, (c, s) in enumerate(zip(change, season))
         ]
         rows = [n for n, of in enumerate(item.tolist()) if of == number]
-        assert found.change[rows, 0].tolist() == pytest.approx(change, nan_ok=True)
-        assert found.season[rows, 0].tolist() == pytest.approx(season, nan_ok=True)
+        assert changes.change[rows, 0].tolist() == pytest.approx(change, nan_ok=True)
+        assert changes.season[rows, 0].tolist() == pytest.approx(season, nan_ok=True)
         assert [changed[row] for row in rows] == pytest.approx(expected, nan_ok=True, rel=1e-9)
 
 
 @pytest.mark.parametrize("period", [None, 4])
-def test_a_relative_stream_has_neither_level_nor_scale(period):
-    """The vectors of a stream and of 3 times the stream plus 100 are equal, those of another stream are not."""
+def test_vectors_of_a_relative_stream_do_not_depend_on_level_and_scale(period):
+    """The vectors of a stream and of 3 times the stream plus 100 are equal. The vectors of another stream differ."""
     chopper = SensorChopper(channels=2, window=2, period=period, relative=True, mean=0, scale=1, categories={"1": 3})
     torch.manual_seed(0)
     tokenizer = SensorTokenizer(chopper, 16, 8)
@@ -73,7 +73,7 @@ def test_a_relative_stream_has_neither_level_nor_scale(period):
      ({"label": {"use": "classification", "target": "label"}}, "causal(seconds) & same_sample",
       "inputs.a: each token depends on the complete item, but")],
 )  # fmt: skip
-def test_what_hides_the_future_refuses_a_relative_stream(tasks, attention, message):
+def test_a_relative_stream_is_refused_if_the_future_must_be_hidden(tasks, attention, message):
     tree = {
         "inputs": {"a": {"use": "sensor", "channels": 1, "relative": True}}, "tasks": tasks,
         "data": {"dataset": "motions"}, "training": {"steps": 1, "samples_per_step": 1},
