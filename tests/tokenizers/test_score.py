@@ -1,4 +1,4 @@
-"""Scores as ids: every score comes back, from ids, from MIDI, and as whole steps alone."""
+"""Scores as ids: every score is restored from its ids and from MIDI, and only complete steps are restored."""
 
 from types import SimpleNamespace
 
@@ -32,18 +32,18 @@ KINDS = st.builds(
 
 
 @given(vocabulary=KINDS, data=st.data())
-def test_every_score_comes_back(vocabulary, data):
+def test_every_score_is_restored_from_its_ids(vocabulary, data):
     score = data.draw(scores(vocabulary))
     ids = vocabulary.encode(score)
     assert vocabulary.restore(ids).equal(score) and vocabulary.restore([*ids, vocabulary.end]).equal(score)
     assert len(ids) == len(score) * vocabulary.per_step and vocabulary.units(score) == score.numel()
     assert max(ids) < vocabulary.start
-    if len(score) > 1:  # a last step that is cut is left out
+    if len(score) > 1:  # an incomplete last step is left out
         assert vocabulary.restore(ids[:-1]).equal(score[:-1])
 
 
 @given(vocabulary=KINDS, data=st.data())
-def test_what_is_allowed_is_what_scores_are(vocabulary, data):
+def test_the_ids_of_a_score_are_allowed_at_every_step(vocabulary, data):
     ids, rule = vocabulary.encode(data.draw(scores(vocabulary))), vocabulary.well_formed
     for place, id in enumerate([*ids, vocabulary.end]):
         allowed = rule.allowed(ids[:place], vocabulary.size)
@@ -52,23 +52,23 @@ def test_what_is_allowed_is_what_scores_are(vocabulary, data):
         assert any(allowed[chord] for chord in chords) == (vocabulary.chords and place % vocabulary.per_step == 0)
 
 
-def test_the_example_of_the_docstring():
+def test_the_example_of_the_docstring_is_correct():
     vocabulary = ScoreVocabulary(voices=2, lowest=60, highest=62)
     assert vocabulary.encode(torch.tensor([[62, 60], [62, -1]])) == [2, 0, 2, 3] and vocabulary.start == 4
 
 
-def test_what_is_no_score_is_refused():
+def test_ids_and_arrays_that_are_no_score_are_refused():
     vocabulary = ScoreVocabulary(voices=1, lowest=60, highest=62, chords=True)
     with pytest.raises(ValueError, match="pitch 63 is not from 60 to 62"):
         vocabulary.encode(torch.tensor([[63]]))
     with pytest.raises(ValueError, match="every step must be one "):
         vocabulary.restore([0, vocabulary.first_chord])
     chopper = ScorePreprocessor(voices=2).fit(tuple, Role())
-    for wrong, told in (
+    for wrong, message in (
         ([[60]], r"must have the shape \(steps, 2\) .* not \(1, 1\)"),
         ("x" and [["a", "b"]], "whole numbers"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             chopper.decode(wrong)
 
 
@@ -77,21 +77,21 @@ def test_what_is_no_score_is_refused():
     [((60, 64, 67), 0), ((72, 67, 64, 60), 0), ((69, 60, 64), 12 + 9), ((60, 63, 66), 24), ((60, 64, 68), 36),
      ((60,), 0), ((-1, -1), 48), ((60, 61), 48)],
 )  # fmt: skip
-def test_chords_by_their_notes(step, name):
+def test_a_chord_is_recognised_by_its_notes(step, name):
     assert chord_of(step) == name
 
 
 @given(st.lists(st.sampled_from([SILENCE, 60, 61, 62]), min_size=1, max_size=12))
-def test_notes_are_runs_of_a_pitch(voice):
-    found = [SILENCE] * len(voice)
+def test_notes_are_consecutive_steps_of_one_pitch(voice):
+    restored = [SILENCE] * len(voice)
     for pitch, first, steps in notes_of(voice):
-        found[first : first + steps] = [pitch] * steps
-    assert found == voice
+        restored[first : first + steps] = [pitch] * steps
+    assert restored == voice
 
 
 @given(data=st.data())
-def test_a_midi_file_holds_the_notes(data):
-    """But for silence at the end, which has no length there."""
+def test_a_midi_file_contains_the_notes(data):
+    """Silence at the end is lost, because it has no length in MIDI."""
     vocabulary = ScoreVocabulary(voices=data.draw(st.integers(1, 4)), lowest=60, highest=64)
     score = data.draw(scores(vocabulary))
     score = torch.cat([score, data.draw(scores(vocabulary).filter(lambda last: (last[-1] != SILENCE).any()))])
@@ -99,7 +99,7 @@ def test_a_midi_file_holds_the_notes(data):
     assert chopper.decode(vocabulary.content(score, ".mid")).equal(score)
 
 
-def test_other_files():
+def test_scores_are_written_as_csv_and_sound_and_other_midi_files_are_refused():
     vocabulary = ScoreVocabulary(voices=2)
     score = torch.tensor([[69, 57], [69, -1]])
     assert vocabulary.content(score, ".csv") == b"69,57\n69,-1\n"
@@ -118,37 +118,37 @@ def test_other_files():
 
 
 def alike(one, other):
-    """Whether both are the same music, of whatever pitch."""
+    """Return whether both scores are the same music, possibly transposed."""
     heard = one != SILENCE
     return heard.equal(other != SILENCE) and len((one - other)[heard].unique()) <= 1
 
 
-def cut(steps, seed, generated=True):
-    """A score of one voice of so many steps, all different within a bar, as training sees it; and its chopper."""
-    made = ScorePreprocessor(voices=1, lowest=40, highest=80, transpose=5, crop=32)
-    chopper = made.fit(tuple, Role(generated=generated))
+def excerpt_of(steps, seed, generated=True):
+    """Return a score of one voice, whose steps differ within a bar, its excerpt for training, and the chopper."""
+    preprocessor = ScorePreprocessor(voices=1, lowest=40, highest=80, transpose=5, crop=32)
+    chopper = preprocessor.fit(tuple, Role(generated=generated))
     score = (50 + torch.arange(steps) % 17)[:, None]
     score[::5] = SILENCE
     return score, chopper.augment(score, np.random.default_rng(seed)), chopper
 
 
 @given(seed=st.integers(0, 999), steps=st.integers(1, 80))
-def test_a_score_is_cut_at_a_bar_and_transposed_as_a_whole(seed, steps):
-    score, excerpt, _ = cut(steps, seed)
-    found = excerpt.steps
-    assert len(found) == min(steps, 32) or (excerpt.following is None and len(found) > 16)
+def test_an_excerpt_starts_at_a_bar_and_is_transposed_as_a_whole(seed, steps):
+    score, excerpt, _ = excerpt_of(steps, seed)
+    kept = excerpt.steps
+    assert len(kept) == min(steps, 32) or (excerpt.following is None and len(kept) > 16)
     fits = [
-        first for first in range(0, steps, 16) if (score[first : first + len(found)] == SILENCE).equal(found == SILENCE)
+        first for first in range(0, steps, 16) if (score[first : first + len(kept)] == SILENCE).equal(kept == SILENCE)
     ]
-    shifts = {int(d) for first in fits for d in (found - score[first : first + len(found)])[found != SILENCE]}
-    assert fits and (len(found) == 1 or shifts <= set(range(-5, 6)) or len(fits) > 1)
-    assert excerpt.begins <= (0 in fits) and (excerpt.following is not None or max(fits) + len(found) == steps)
+    shifts = {int(d) for first in fits for d in (kept - score[first : first + len(kept)])[kept != SILENCE]}
+    assert fits and (len(kept) == 1 or shifts <= set(range(-5, 6)) or len(fits) > 1)
+    assert excerpt.begins <= (0 in fits) and (excerpt.following is not None or max(fits) + len(kept) == steps)
 
 
 @given(seed=st.integers(0, 999), steps=st.integers(1, 80), generated=st.booleans())
-def test_of_an_excerpt_nothing_is_learned_that_is_not_so(seed, steps, generated):
-    """Else a model learns that every score ends where training cuts it, or that what is as long ends."""
-    score, excerpt, chopper = cut(steps, seed, generated)
+def test_the_targets_of_an_excerpt_are_those_of_the_complete_score(seed, steps, generated):
+    """Otherwise a model learns that every score ends at the end of an excerpt, or after the length of an excerpt."""
+    score, excerpt, chopper = excerpt_of(steps, seed, generated)
     whole, chunk = chopper.chop(excerpt.steps), chopper.chop(excerpt)
     assert chunk.values.equal(whole.values) and chunk.count == whole.count
     expected = whole.next_ids.clone()
@@ -162,26 +162,26 @@ def test_of_an_excerpt_nothing_is_learned_that_is_not_so(seed, steps, generated)
     assert chunk.next_ids.equal(expected)
 
 
-def test_every_end_and_every_beginning_is_seen():
-    seen = [cut(70, seed)[1] for seed in range(40)]
-    assert {each.begins for each in seen} == {each.following is None for each in seen} == {True, False}
-    assert {len(each.steps) for each in seen} == {32, 70 - 48}
+def test_excerpts_include_the_beginning_and_the_end_of_a_score():
+    excerpts = [excerpt_of(70, seed)[1] for seed in range(40)]
+    assert {each.begins for each in excerpts} == {each.following is None for each in excerpts} == {True, False}
+    assert {len(each.steps) for each in excerpts} == {32, 70 - 48}
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"lowest": 90}, "must satisfy 0 <= lowest < highest"),
         ({"transpose": 13}, "from 0 to 12"),
         ({"crop": 0}, "at least 1"),
     ],
 )
-def test_options_that_are_none(options, told):
-    with pytest.raises(ValueError, match=told):
+def test_invalid_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
         ScorePreprocessor(**options)
 
 
-def test_no_prompt_begins_a_score():
+def test_text_prompts_are_refused_for_scores():
     chopper = ScorePreprocessor(voices=2).fit(tuple, Role(generated=True))
     task = LanguageModeling(target="music")
     trained = SimpleNamespace(tasks={"lm": task}, choppers={"music": chopper})
@@ -190,7 +190,7 @@ def test_no_prompt_begins_a_score():
         GeneratedSamples(prompt="text").check(trained, print)
 
 
-def test_pitches_are_not_rounded():
+def test_pitches_that_are_not_whole_numbers_are_refused():
     chopper = ScorePreprocessor(voices=1).fit(tuple, Role())
     assert chopper.decode([[60.0], [61.0]]).tolist() == [[60], [61]]
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Sensors: windows with their time, missing values that are not zero, categories, files that are said to be wrong."""
+"""Sensors: windows and their times, missing values, categories, statistics, and files that are refused."""
 
 import json
 import math
@@ -28,7 +28,7 @@ def tokens(chopper: SensorChopper, stream, seed: int = 0) -> torch.Tensor:
 
 @given(st.integers(1, 40), st.integers(1, 7))
 @settings(max_examples=30, deadline=None)
-def test_windows_hold_every_measurement_once(times, window):
+def test_windows_contain_every_measurement_once(times, window):
     chopper = SensorChopper(channels=3, rate=5, window=window)
     stream = torch.arange(times * 3, dtype=torch.float32).view(times, 3)
     chunk = chopper.chop(stream)
@@ -38,7 +38,7 @@ def test_windows_hold_every_measurement_once(times, window):
     assert chunk.coordinates[:, 0].tolist() == pytest.approx([((n + 1) * window - 1) / 5 for n in range(chunk.count)])
 
 
-def test_statistics_leave_out_what_is_missing(tmp_path):
+def test_statistics_ignore_missing_values(tmp_path):
     streams = [[[1.0, 0], [math.nan, 1]], [[3.0, 5], [5.0, math.nan]]]
     fitted = CHOPPER.fit(lambda: iter(streams), Role())
     assert fitted.mean["speed"] == pytest.approx(3) and fitted.scale["speed"] == pytest.approx((8 / 3) ** 0.5)
@@ -46,12 +46,12 @@ def test_statistics_leave_out_what_is_missing(tmp_path):
     assert CHOPPER.load(tmp_path / "s", Role()) == fitted
     values = fitted.chop(fitted.decode(streams[1])).values
     assert values[0].tolist()[:3] == pytest.approx([0, 5, 2 / (8 / 3) ** 0.5]) and values[0, 3].isnan()
-    given = replace(CHOPPER, mean={"speed": 10.0}, scale={"speed": 2.0}).fit(lambda: iter(streams), Role())
-    assert given.chop(given.decode([[14.0, 3]])).values[0].tolist()[:2] == [2.0, 3.0]
+    set_by_user = replace(CHOPPER, mean={"speed": 10.0}, scale={"speed": 2.0}).fit(lambda: iter(streams), Role())
+    assert set_by_user.chop(set_by_user.decode([[14.0, 3]])).values[0].tolist()[:2] == [2.0, 3.0]
     both = {name: dict.fromkeys(CHOPPER.names, value) for name, value in (("mean", 10.0), ("scale", 2.0))}
     every = replace(CHOPPER, mean=10.0, scale=2.0)
     assert [every.by_channel(name) for name in both] == [*both.values()]
-    assert every.fit(lambda: iter([]), Role()) == every  # nothing is read
+    assert every.fit(lambda: iter([]), Role()) == every  # no data are read
     every.save(tmp_path / "e")
     assert every.load(tmp_path / "e", Role()) == replace(CHOPPER, **both)
     with pytest.raises(ValueError, match="scale: 'speed' must be more than 0, not 0"):
@@ -73,9 +73,9 @@ def test_missing_is_not_zero_and_categories_are_not_numbers():
 def test_files_are_read_by_their_header(tmp_path):
     file = tmp_path / "s.csv"
     file.write_text("gear,time,speed\n1,0.0,3.5\n2,0.1,\n")
-    found = CHOPPER.decode(str(file))
-    assert found[0].tolist() == [3.5, 1] and found[1, 0].isnan() and found[1, 1] == 2
-    assert torch.equal(CHOPPER.decode(file.read_bytes()).nan_to_num(), found.nan_to_num())
+    values = CHOPPER.decode(str(file))
+    assert values[0].tolist() == [3.5, 1] and values[1, 0].isnan() and values[1, 1] == 2
+    assert torch.equal(CHOPPER.decode(file.read_bytes()).nan_to_num(), values.nan_to_num())
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_files_are_read_by_their_header(tmp_path):
         (b"speed,gear\nfast,2\n", "line 2 contains a value that is not a number"),
     ],
 )
-def test_what_cannot_be_read_is_said(raw, message):
+def test_unreadable_streams_are_refused(raw, message):
     with pytest.raises(ValueError, match=message):
         CHOPPER.decode(raw)
 
@@ -104,12 +104,12 @@ def test_what_cannot_be_read_is_said(raw, message):
      ({"channels": {"a": None}, "mean": {"b": 2}}, "mean: there is no channel 'b'; possible: a"),
      ({"channels": {"a": None}, "scale": {"a": 0}}, "scale: 'a' must be more than 0, not 0")],
 )  # fmt: skip
-def test_settings_must_mean_something(options, message):
+def test_invalid_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         SensorChopper(**options)
 
 
-def test_a_scene_is_a_function_of_its_number():
+def test_a_driving_scene_depends_only_on_its_number():
     first, again, other = (Driving().open("val")[n] for n in (3, 3, 4))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert (
@@ -120,14 +120,14 @@ def test_a_scene_is_a_function_of_its_number():
     assert all(0 <= Driving().open("train")[n]["control"][1] <= 1 for n in range(50))
 
 
-def test_a_token_holds_so_many_numbers():
+def test_the_count_of_numbers_in_a_token_is_limited():
     assert SensorChopper(channels=2**15, window=2)
     with pytest.raises(ValueError, match="times window must be at most 65,536, not 65,537 times 1"):
         SensorChopper(channels=2**16 + 1)
 
 
-def test_many_channels_are_looked_up_by_name_in_no_time():
-    """Each was sought in a list of all: 65,536 took a minute."""
+def test_many_channels_are_looked_up_by_name_quickly():
+    """When each channel was searched in a list, 65,536 channels took a minute."""
     start = time.process_time()
     chopper = SensorChopper(channels=2**16, mean=0, scale=1)
     assert len(chopper.names) == 2**16 and chopper.by_channel("mean")["65535"] == 0
@@ -141,8 +141,8 @@ def stream(count: int, interval: float | None = None, channels: int = 1):
 
 @pytest.mark.parametrize("window", [1, 3])
 @pytest.mark.parametrize("interval", [0.05, 3600.0, 1])
-def test_the_interval_of_the_data_gives_the_times_of_the_tokens(window, interval):
-    """As `rate` does for data without times; also in the mixture of a table and plain arrays."""
+def test_the_interval_of_the_data_determines_the_times_of_the_tokens(window, interval):
+    """As `rate` does for data without times, also in a mixture of a table and plain arrays."""
     chopper = SensorChopper(channels=1, window=window, mean=0, scale=1)
     chunk = chopper.chop(chopper.decode(stream(10, interval)))
     plain = SensorChopper(channels=1, window=window, mean=0, scale=1, rate=1 / interval)
@@ -156,8 +156,8 @@ def test_the_interval_of_the_data_gives_the_times_of_the_tokens(window, interval
 def test_a_rate_that_differs_from_the_data_is_refused():
     for rate, interval in ((20.0, 0.05), (1 / 3600, 3600.0), (29.97, 1 / 29.97)):
         SensorChopper(channels=1, rate=rate).decode(stream(4, interval))
-    told = "rate: 1 measurements per second differ from the data, in which two measurements are 0.05 s apart .20 per"
-    with pytest.raises(DataError, match=told):
+    message = "rate: 1 measurements per second differ from the data, in which two measurements are 0.05 s apart .20 per"
+    with pytest.raises(DataError, match=message):
         SensorChopper(channels=1, rate=1).decode(stream(4, 0.05))
     with pytest.raises(ValueError, match="no stream of the training data can be read; first error: rate: 1 "):
         SensorChopper(channels=1, rate=1).fit(lambda: [stream(4, 0.05)], Role())
@@ -170,23 +170,25 @@ def test_a_rate_that_differs_from_the_data_is_refused():
         SensorChopper(channels=1).decode({"values": [1.0]})
 
 
-@pytest.mark.parametrize("given", [{}, {"mean": 0, "scale": 1}])
-def test_plain_values_have_the_interval_of_the_training_data(tmp_path, given):
-    """Which is stored with the run; a table of another interval keeps its own times."""
-    fitted = SensorChopper(channels=1, **given).fit(lambda: [stream(6, 0.5), stream(6, 0.5), stream(4, 2.0)], Role())
+@pytest.mark.parametrize("statistics", [{}, {"mean": 0, "scale": 1}])
+def test_plain_values_have_the_interval_of_the_training_data(tmp_path, statistics):
+    """The interval is stored with the run. A table with another interval keeps its times."""
+    fitted = SensorChopper(channels=1, **statistics).fit(
+        lambda: [stream(6, 0.5), stream(6, 0.5), stream(4, 2.0)], Role()
+    )
     fitted.save(tmp_path)
-    loaded = SensorChopper(channels=1, **given).load(tmp_path, Role())
+    loaded = SensorChopper(channels=1, **statistics).load(tmp_path, Role())
     assert loaded.interval == 0.5 and loaded.rate is None and not loaded.is_old
     assert loaded.chop(loaded.decode(stream(3))).coordinates[:, 0].tolist() == [0, 0.5, 1]
     assert loaded.chop(loaded.decode(stream(3, 2.0))).coordinates[:, 0].tolist() == [0, 2, 4]
-    without = SensorChopper(channels=1, **given).fit(lambda: [stream(6)], Role())
+    without = SensorChopper(channels=1, **statistics).fit(lambda: [stream(6)], Role())
     assert without.interval is None and without.chop(without.decode(stream(3))).coordinates[:, 0].tolist() == [0, 1, 2]
     assert json.loads((tmp_path / "channels.json").read_text())["interval"] == 0.5
 
 
 @pytest.mark.parametrize("rate", [None, 4.0])
 def test_a_run_of_format_2_keeps_its_times(tmp_path, rate):
-    """Its weights were trained with the times of `rate`, by default 1, whatever the interval of the data was."""
+    """Its weights were trained with the times of `rate`, which is 1 by default, for data of any interval."""
     (tmp_path / "channels.json").write_text("[[0.5], [2.0]]")
     old = SensorChopper(channels=1, rate=rate).load(tmp_path, Role())
     expected = [0, 1 / (rate or 1), 2 / (rate or 1)]
@@ -208,7 +210,7 @@ def test_channels_are_normalised_in_any_unit(unit):
     assert fitted.summary([values]).endswith("constant in the inspected samples: offset")
 
 
-def test_a_scale_is_that_of_float64_far_from_zero():
+def test_a_scale_far_from_zero_is_computed_in_float64():
     values = 1e5 + np.random.default_rng(0).standard_normal((2000, 1)) * 0.1
     fitted = SensorChopper(channels=1).fit(lambda: iter(np.split(values, 4)), Role())
     assert fitted.scale["0"] == pytest.approx(values.astype(np.float32).std(dtype=np.float64), rel=1e-9)

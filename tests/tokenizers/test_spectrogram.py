@@ -1,4 +1,4 @@
-"""The spectrograms of the three tokenizers of sound are those of torchaudio, for any rate, window, hop and length."""
+"""The spectrograms of the three sound tokenizers equal those of torchaudio, for any rate, window, hop and length."""
 
 import torch
 import torchaudio
@@ -18,27 +18,27 @@ def noise(samples: int) -> torch.Tensor:
     return torch.randn(samples, generator=torch.Generator().manual_seed(samples)) / 10
 
 
-def assert_equal(found: torch.Tensor, expected: torch.Tensor) -> None:
-    """Energies, within a millionth of the loudest in float32, 1e-10 in float64."""
-    tolerance = 1e-10 if found.dtype == torch.float64 else 1e-6
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * float(expected.max()))
+def assert_equal(result: torch.Tensor, expected: torch.Tensor) -> None:
+    """Compare energies, with a tolerance relative to the largest energy: 1e-6 in float32 and 1e-10 in float64."""
+    tolerance = 1e-10 if result.dtype == torch.float64 else 1e-6
+    torch.testing.assert_close(result, expected, rtol=tolerance, atol=tolerance * float(expected.max()))
 
 
 @given(RATES, WINDOWS, HOPS, st.integers(1, 60), SAMPLES)
-def test_slices_have_torchaudios_mel_spectrogram(rate, window, hop, mels, samples):
+def test_slices_have_the_mel_spectrogram_of_torchaudio(rate, window, hop, mels, samples):
     chopper = AudioChopper(rate=rate, window=window / rate, hop=hop / rate, mels=mels, frames=1)
     with computing_in(torch.float32):
         size, sound = chopper.spectrum().size, noise(samples)
         reference = torchaudio.transforms.MelSpectrogram(
             rate, n_fft=size, win_length=window, hop_length=hop, n_mels=mels, f_max=rate / 2, pad_mode="constant"
         )
-        expected, found = reference(sound).T, chopper.spectrum()(chopper.chop(sound).values)
-    assert_equal(found.double().exp().float(), (expected.double() + FLOOR).float())
+        expected, spectrogram = reference(sound).T, chopper.spectrum()(chopper.chop(sound).values)
+    assert_equal(spectrogram.double().exp().float(), (expected.double() + FLOOR).float())
 
 
 @given(RATES, WINDOWS, HOPS, st.integers(1, 60), SAMPLES, KINDS)
-def test_the_stem_has_torchaudios_mel_spectrogram(rate, window, hop, mels, samples, kind):
-    """Slaney's scale, triangles of equal area; the frame behind the last hop is cut off, as Whisper's is."""
+def test_the_stem_has_the_mel_spectrogram_of_torchaudio(rate, window, hop, mels, samples, kind):
+    """With the scale of Slaney and triangles of equal area. As in Whisper, the frame after the last hop is removed."""
     chopper = AudioStemChopper(rate=rate, window=window / rate, hop=hop / rate, mels=mels)
     samples = max(samples, window)
     with computing_in(kind):
@@ -48,13 +48,13 @@ def test_the_stem_has_torchaudios_mel_spectrogram(rate, window, hop, mels, sampl
         )
         expected = reference(sound)[:, : max(samples // hop, 1)].clamp(min=1e-10).log10()
         expected = (expected.clamp(min=expected.max() - 8) + 4) / 4
-        found = chopper.spectrogram(sound)
-    assert found.dtype == kind
-    assert_equal(10 ** (4 * found - 4), 10 ** (4 * expected - 4))
+        spectrogram = chopper.spectrogram(sound)
+    assert spectrogram.dtype == kind
+    assert_equal(10 ** (4 * spectrogram - 4), 10 ** (4 * expected - 4))
 
 
 @given(RATES, st.integers(5, 600), HOPS, st.integers(4, 60), SAMPLES, KINDS)
-def test_patches_have_torchaudios_kaldi_spectrogram(rate, window, hop, mels, samples, kind):
+def test_patches_have_the_kaldi_spectrogram_of_torchaudio(rate, window, hop, mels, samples, kind):
     chopper = AudioPatchesChopper(
         rate=rate, window=window / rate, hop=hop / rate, mels=mels, patch_size=4, stride=1, statistics=(0.0, 1.0)
     )
@@ -65,6 +65,6 @@ def test_patches_have_torchaudios_kaldi_spectrogram(rate, window, hop, mels, sam
             sound[None], sample_frequency=rate, frame_length=(window + 0.5) / rate * 1000, num_mel_bins=mels,
             frame_shift=(hop + 0.5) / rate * 1000, window_type="hanning", energy_floor=0.0,
         )  # fmt: skip
-        found = chopper.spectrum()(sound.unfold(0, window, hop))
-    assert found.dtype == kind
-    assert_equal(found.exp(), expected.exp())
+        spectrogram = chopper.spectrum()(sound.unfold(0, window, hop))
+    assert spectrogram.dtype == kind
+    assert_equal(spectrogram.exp(), expected.exp())

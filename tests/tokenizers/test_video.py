@@ -1,4 +1,4 @@
-"""Video: tubelets in order, with their seconds, rows and columns; clips of any length; what cannot be read is said."""
+"""Video: tubelets are in order and have seconds, rows and columns, and unreadable clips are refused."""
 
 import io
 
@@ -26,7 +26,7 @@ def clip(frames: int) -> np.ndarray:
 
 @given(st.integers(1, 9))
 @settings(max_examples=9, deadline=None)
-def test_tubelets_fill_clips_of_any_length(frames):
+def test_clips_of_any_length_become_whole_tubelets(frames):
     chunk = CHOPPER.chop(CHOPPER.decode(clip(frames)))
     times = -(-frames // 2)
     assert chunk.count == CHOPPER.count(CHOPPER.decode(clip(frames))) == times * 6 == len(chunk.values)
@@ -36,7 +36,7 @@ def test_tubelets_fill_clips_of_any_length(frames):
         assert torch.equal(last[0], last[1])
 
 
-def test_a_tubelet_is_a_patch_over_its_frames():
+def test_a_tubelet_contains_a_patch_of_each_of_its_frames():
     frames = clip(4)
     chunk = CHOPPER.chop(CHOPPER.decode(frames))
     assert chunk.values[6 + 5].tolist() == frames[2:4, 4:8, 8:12].flatten().tolist()
@@ -56,7 +56,7 @@ def test_animations_and_lists_of_images_are_read():
     [(b"no video", "the video cannot be read"), ([], "the video has no frames"),
      ([np.zeros((8, 8), np.uint8), np.zeros((4, 4), np.uint8)], "must have the same size")],
 )  # fmt: skip
-def test_what_cannot_be_read_is_said(raw, message):
+def test_unreadable_clips_and_invalid_settings_are_refused(raw, message):
     with pytest.raises(ValueError, match=message):
         CHOPPER.decode(raw)
     with pytest.raises(ValueError, match="must be a multiple of patch_size"):
@@ -65,8 +65,8 @@ def test_what_cannot_be_read_is_said(raw, message):
         VideoChopper(size=8, patch_size=4, frames=0)
 
 
-def test_clips_are_read_in_the_order_of_their_seconds():
-    """`causal(seconds)`: what comes later never changes what an earlier tubelet becomes, bit for bit."""
+def test_no_tubelet_depends_on_later_frames():
+    """With `causal(seconds)`, later frames do not change the vectors of earlier tubelets, to the bit."""
     torch.manual_seed(0)
     tokenizers = {"video": VideoTokenizer(CHOPPER, 16, 64)}
     core = core_of(["video"], AXES, width=16, depth=2, heads=2, attention="same_sample & causal(seconds)",
@@ -74,15 +74,17 @@ def test_clips_are_read_in_the_order_of_their_seconds():
     model = Model(tokenizers, Cores(core), {}, context=64).eval()
     first, second = clip(6), clip(6)
     second[4:] = 255 - second[4:]
-    found = []
+    vectors = []
     for frames in (first, second):
         planned = pack([[("video", CHOPPER.decode(frames))]], {"video": CHOPPER}, 18, AXES)
-        found.append(model.read(model.plan(Batch(main=planned))).main)
-    assert torch.equal(found[0][:, :12], found[1][:, :12]) and not torch.equal(found[0][:, 12:], found[1][:, 12:])
+        vectors.append(model.read(model.plan(Batch(main=planned))).main)
+    assert torch.equal(vectors[0][:, :12], vectors[1][:, :12]) and not torch.equal(
+        vectors[0][:, 12:], vectors[1][:, 12:]
+    )
 
 
-def test_frames_of_a_clip_are_changed_alike():
-    """One frame shown six times stays one frame, whatever is done to it; another clip is changed in its own way."""
+def test_all_frames_of_a_clip_are_augmented_in_the_same_way():
+    """A clip of six equal frames still has equal frames. Another clip is augmented differently."""
     chopper = VideoChopper(size=(8, 12), patch_size=4, frames=2, channels=3)
     augment = ImageAugmentation(
         shift=2,
@@ -130,5 +132,5 @@ def test_pixels_are_normalised_by_channel():
     frames = chopper.decode(np.random.default_rng(1).integers(0, 256, (4, 8, 12, 3), np.uint8))
     chunk = chopper.chop(frames)
     expected = (frames / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-    found = tokenizer(Chunks(values=chunk.values, index=torch.arange(chunk.count)))
-    torch.testing.assert_close(found, chopper.cut(expected))
+    normalised = tokenizer(Chunks(values=chunk.values, index=torch.arange(chunk.count)))
+    torch.testing.assert_close(normalised, chopper.cut(expected))
