@@ -24,8 +24,8 @@ def jpeg(number: int, shape=(40, 48, 3)) -> np.ndarray:
     return np.frombuffer(stream.getvalue(), np.uint8)
 
 
-def written(folder, observe=None, space=SPACE, actions=(0.5, -1.0, 2.0), rewards=(1.0, 0.0, 2.0), **about):
-    """One episode of three steps as Minari writes it; `observe` writes the observations into its group."""
+def write_episode(folder, observe=None, space=SPACE, actions=(0.5, -1.0, 2.0), rewards=(1.0, 0.0, 2.0), **about):
+    """Write one episode of three steps as Minari does; `observe` writes the observations into its group."""
     (folder / "data").mkdir(parents=True)
     box = {"type": "Box", "dtype": "float32", "shape": [1], "low": [-2.0], "high": [2.0]}
     metadata = {"total_episodes": 1, "data_format": "hdf5", "minari_version": "0.5.4"}
@@ -53,7 +53,7 @@ def same_length(group) -> None:
 
 @pytest.mark.parametrize("observe", [pictures, same_length])
 def test_pictures_are_read_from_their_bytes(tmp_path, observe):
-    source = written(tmp_path, observe)
+    source = write_episode(tmp_path, observe)
     assert source.about.spaces.observations["observation"].shape == (40, 48, 3) and source.about.spaces.texts == ()
     assert source.about.spaces.action.low == (-2.0,)
     images = source.read().observations["observation"]
@@ -77,7 +77,7 @@ def test_a_group_of_pictures_texts_and_numbers_is_read_by_name(tmp_path):
         "step": {"type": "Box", "shape": [2], "dtype": "float32"},
         "mission": {"type": "Text"},
     }
-    episodes = written(tmp_path, observe, {"type": "Dict", "subspaces": subspaces}).read()
+    episodes = write_episode(tmp_path, observe, {"type": "Dict", "subspaces": subspaces}).read()
     assert episodes.observations["camera"].shape == (3, 40, 48, 3) and episodes.texts == {"mission": ["go"]}
     assert episodes.observations["observation.step"][:, 0].tolist() == [0, 2, 4]  # `step` is a column of every episode
 
@@ -102,15 +102,17 @@ def text(*missions):
 )  # fmt: skip
 def test_bad_values_are_reported_with_their_step(tmp_path, options, message):
     with pytest.raises(DataError, match=message):
-        written(tmp_path, **options).read()
+        write_episode(tmp_path, **options).read()
 
 
 # ------------------------------------------------------------------------------------------------- malicious files
 
 
 def folder_with(folder, name, change):
-    """A folder as Minari writes it, in which the member `name` of the episode is replaced."""
-    source = written(folder, lambda group: group.create_dataset("observations", data=np.zeros((4, 2))), space=None)
+    """Write a folder as Minari does, in which the member `name` of the episode is replaced."""
+    source = write_episode(
+        folder, lambda group: group.create_dataset("observations", data=np.zeros((4, 2))), space=None
+    )
     path = folder / "data" / "main_data.hdf5"
     with h5py.File(path, "r+") as file:
         group = file["episode_0"]
@@ -147,7 +149,7 @@ def unwritten(shape, chunks=True, kind=np.float64, **more):
     return change
 
 
-def swollen(group, name):
+def expanding(group, name):
     """A chunk for 24 bytes that decompresses to 2 GB."""
     array = group.create_dataset(name, (3,), np.float64, chunks=(3,), compression="gzip")
     packed, zeros = zlib.compressobj(9), bytes(2**24)
@@ -166,7 +168,7 @@ HOSTILE = {
     "bytes": (unwritten((2**26,), (2**20,), np.int8), r"{name!r} holds 536,870,912 bytes"),  # in memory
     "chunk": (unwritten((3,), (2**28,), maxshape=(None,)), r"{name!r} holds 2,147,483,648 bytes"),
     "text": (unwritten((3,), None, "S999999999"), r"{name!r} holds 2,999,999,997 bytes"),
-    "packed": (swollen, r"{name!r} has compressed chunks of up to .* bytes"),
+    "packed": (expanding, r"{name!r} has compressed chunks of up to .* bytes"),
     "filter": (unwritten((3,), (3,), np.int64, scaleoffset=4),
                "{name!r} is compressed by the filter 'scaleoffset'; possible are"),
     "empty": (lambda group, name: group.create_dataset(name, data=h5py.Empty("f")), "{name!r} has no shape"),

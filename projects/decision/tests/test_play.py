@@ -68,8 +68,8 @@ def test_the_end_of_a_training_names_a_command_that_plays(run, tmp_path, monkeyp
     assert (tmp_path / "first.gif").exists()
 
 
-def test_an_environment_of_your_own_is_trusted_by_its_name(run, tmp_path, monkeypatch, capsys):
-    """A run whose YAML names it plays with `--environment` alone; the commands after its training trust it."""
+def test_a_user_defined_environment_is_trusted_by_its_name(run, tmp_path, monkeypatch, capsys):
+    """If the YAML of a run names the environment, `--environment` is enough to play, and printed commands trust it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own_poles.py").write_text(
@@ -77,11 +77,13 @@ def test_an_environment_of_your_own_is_trusted_by_its_name(run, tmp_path, monkey
         "gymnasium.register('OwnPole-v0', 'gymnasium.envs.classic_control.cartpole:CartPoleEnv', max_episode_steps=9)\n"
     )
     play = "evaluation: {play: {environment: 'own_poles:OwnPole-v0', targets: [5], episodes: 2}}"
-    (tmp_path / "own.yaml").write_text(f"{POLE}{play}\n")
-    assert not main(["train", "own.yaml"])
-    assert "chopmix evaluate runs/own --trust own_poles --report" in capsys.readouterr().err
-    assert not main(["play", "runs/own", "--environment", "own_poles:OwnPole-v0", "--target", "5", "--episodes", "1"])
-    assert main(["play", "runs/own", "--target", "5"])
+    (tmp_path / "custom.yaml").write_text(f"{POLE}{play}\n")
+    assert not main(["train", "custom.yaml"])
+    assert "chopmix evaluate runs/custom --trust own_poles --report" in capsys.readouterr().err
+    assert not main(
+        ["play", "runs/custom", "--environment", "own_poles:OwnPole-v0", "--target", "5", "--episodes", "1"]
+    )
+    assert main(["play", "runs/custom", "--target", "5"])
     assert "add --trust own_poles" in capsys.readouterr().err
 
 
@@ -97,8 +99,8 @@ def test_an_error_of_a_policy_is_one_message_with_its_line(tmp_path, monkeypatch
     monkeypatch.delitem(sys.modules, "policies", raising=False)
     (tmp_path / "policies.py").write_text(code)
     assert main(["record", "CartPole-v1", "--policy", "policies:policy", "--episodes", "1", "--out", "r"]) == 2
-    said = capsys.readouterr().err
-    assert "the policy failed: " in said and message in said and "Traceback" not in said
+    errors = capsys.readouterr().err
+    assert "the policy failed: " in errors and message in errors and "Traceback" not in errors
 
 
 def test_the_film_is_written_before_the_other_episodes_are_played(run, tmp_path, monkeypatch):

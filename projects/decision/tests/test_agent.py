@@ -604,9 +604,9 @@ def test_key_to_door_has_equal_episodes_as_grid_and_as_categories():
         for cells, numbers in pairs:
             assert ids.observation_space.contains(numbers) and grid.observation_space.contains(cells)
             flat = cells.flatten()
-            things = np.flatnonzero(flat > 1)
+            positions = np.flatnonzero(flat > 1)
             assert flat[numbers["agent"] - 1] == 1
-            if len(things):
-                assert (numbers["thing"], numbers["kind"]) == (things[0] + 1, flat[things[0]] - 1)
+            if len(positions):
+                assert (numbers["thing"], numbers["kind"]) == (positions[0] + 1, flat[positions[0]] - 1)
             else:  # there is no thing, or the agent is in the cell of the door without a key and hides it
                 assert (numbers["thing"], numbers["kind"]) in ((0, 0), (numbers["agent"], 2))

@@ -69,8 +69,8 @@ def test_configs_for_a_gpu_are_dry_run_small(name, tmp_path, monkeypatch, capsys
 def test_an_agent_learns_from_pictures_and_plays(tmp_path, monkeypatch):
     """With a high target return it takes the rewarded action, also after the context was full."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "sees.yaml").write_text(SPOT_YAML)
-    train(load_config(tmp_path / "sees.yaml", [f"out={tmp_path / 'run'}"]))
+    (tmp_path / "spot.yaml").write_text(SPOT_YAML)
+    train(load_config(tmp_path / "spot.yaml", [f"out={tmp_path / 'run'}"]))
     run = load_run(tmp_path / "run", trust=["spot"])
     played = list(episodes_of(run, Playing(temperature=0), 6.0, range(12)))
     assert np.mean([episode.value for episode in played]) > 4.5
@@ -176,7 +176,7 @@ def test_an_untrusted_run_executes_no_environment_and_no_policy(tmp_path, monkey
     tree = yaml.safe_load(SPOT_YAML)
     tree["evaluation"]["play"] = {"environment": "Spot-v0", "settings": {"env_id": "evil_world:Evil-v0"}}
     with pytest.raises(ConfigError, match="evaluation.play.settings"):
-        config_from_tree(tree, trust=Trust.of(["spot", "test_seen"]))
+        config_from_tree(tree, trust=Trust.of(["spot", "test_environments"]))
     with pytest.raises(DataError, match="policy 'evil_world': possible are random, script, bot, package.module:name"):
         agent_of("evil_world", "CartPole-v1")
     assert "evil_world" not in sys.modules
