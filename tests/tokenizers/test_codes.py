@@ -63,7 +63,7 @@ logging: {tensorboard: false}
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A quantiser and a model of its codes, trained for a few steps."""
+    """Yield the folder of a quantiser and of a model of its codes, both trained for a few steps."""
     folder = tmp_path_factory.mktemp("codes")
     os.environ["CHOPMIX_CACHE"] = str(folder / "cache")
     (folder / "q.yaml").write_text(QUANTISER)

@@ -126,7 +126,7 @@ def test_names_of_special_tokens_in_data_are_plain_text(name):
 
 
 @needs_ranks
-def test_public_encodings_know_their_size_and_their_gaps():
+def test_public_encodings_have_the_published_sizes_and_gaps():
     gpt2, large = public("gpt2"), public("cl100k_base")
     assert (gpt2.size, gpt2.start) == (50257, 50256)
     assert (large.size, large.start) == (100277, 100257)

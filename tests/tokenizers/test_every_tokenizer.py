@@ -105,7 +105,7 @@ def test_a_predicted_token_is_not_read(name):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_counting_pickling_saving_and_drawing(name, tmp_path):
+def test_counts_copies_saved_choppers_and_drawings_are_correct(name, tmp_path):
     run = run_of(name)
     chopper = run.choppers["x"]
     items = [chopper.decode(item) for item in EXAMPLES[name].items()]
@@ -130,7 +130,7 @@ TRUSTED = Trust.of(["untrained"])
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_absent_input_and_one_step(name):
+def test_a_training_step_works_with_and_without_the_input(name):
     """All samples have the input, some, or none: losses are finite, and every parameter of the tokenizer has a
     gradient."""
     run = run_of(name)

@@ -62,7 +62,7 @@ def test_statistics_ignore_missing_values(tmp_path):
         CHOPPER.fit(lambda: iter([[[math.nan, 1.0]]]), Role())
 
 
-def test_missing_is_not_zero_and_categories_are_not_numbers():
+def test_missing_values_differ_from_zero_and_categories_are_embedded():
     zero, missing, other = (tokens(CHOPPER, [[value, gear]]) for value, gear in ((0.0, 2), (math.nan, 2), (0.0, 3)))
     assert not torch.allclose(zero, missing) and not torch.allclose(zero, other)
     assert torch.isfinite(missing).all()

@@ -1,4 +1,4 @@
-"""The number of files between a loaded run and its first action."""
+"""The path from a loaded run to its first action passes through few files."""
 
 import pytest
 from checkout import ROOT

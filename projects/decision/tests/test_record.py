@@ -1,4 +1,4 @@
-"""Recording: the actions that an agent is shown, and agents that give up."""
+"""Recording: an agent gets its preceding action, and an agent may give up an episode."""
 
 import errno
 import socket
