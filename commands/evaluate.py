@@ -64,7 +64,6 @@ def run(options: argparse.Namespace) -> int:
     from ..experiment.figures import choice
     from ..experiment.merge import record_of, write_record
     from ..experiment.own_data import dataset_for
-    from ..experiment.run import evaluated
     from ..experiment.run_sums import intervals_of, keep_sums, sums_of
     from ..files.printing import printable, say_aside
     from ..files.writing import write_json
@@ -85,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         dataset = shard.of_dataset(dataset or loaded.dataset(), options.split)
     say_aside(loaded.name)
     data = loaded.open(options.split, dataset)
-    evaluation = evaluated(loaded, data, inputs=inputs, by_sample=True)
+    evaluation = loaded.measured(data, rows=64, inputs=inputs, detail="samples")
     record = {name: value for name, value in {"inputs": inputs, **generation}.items() if value not in (None, [])}
     record |= {"data": options.data or loaded.config.tree["data"]["dataset"], "split": options.split}
     sums = sums_of(loaded, data, evaluation)

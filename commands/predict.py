@@ -147,8 +147,8 @@ def rows_of_inputs(pairs: Sequence[str], run: Run, calibrated: bool) -> Iterable
 def answered_lines(run: Run, calibrated: bool) -> Iterator[list[dict[str, Any]]]:
     """Yields a row for each line of standard input. Warns once of each input that a line lacks and no training sample
     lacked."""
-    from ..experiment.run import unreliable
     from ..files.printing import say_aside
+    from ..inference.requests import unreliable
 
     warned: set[str] = set()
     for number, line in enumerate(sys.stdin, start=1):

@@ -71,6 +71,11 @@ class Samples:
         `ByColumn`. Raises DataError if the sample cannot be read."""
         return self[number]
 
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the columns that occur in the samples."""
+        return list(dict.fromkeys(name for row in self for name in row))
+
     def select(self, numbers: Sequence[int] | np.ndarray) -> Samples:
         """Returns the samples with these numbers, in this order."""
         return Chosen(self, np.asarray(numbers, dtype=np.int64))
@@ -158,6 +163,10 @@ class Chosen(ByColumn):
     @property
     def keys(self) -> Sequence[str]:
         return ChosenKeys(self.samples.keys, self.numbers)
+
+    @property
+    def column_names(self) -> list[str]:
+        return self.samples.column_names
 
     def __len__(self) -> int:
         return len(self.numbers)

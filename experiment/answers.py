@@ -18,11 +18,12 @@ from ..files.errors import RunError
 from ..files.printing import say_aside
 from ..inference.answers import ALWAYS, Answers
 from ..inference.evaluation import Measured
-from ..tasks.base import prediction_copy
+from ..inference.requests import absent_lines, readable
+from ..tasks.base import prediction_copy, target_columns
 from .build import read_samples
 from .own_data import Whole, dataset_for
 from .read_ahead import read_ahead
-from .run import Run, absent_lines, check_predicts, prediction_choppers, readable
+from .run import Run, check_predicts, prediction_choppers
 
 
 class Shard(NamedTuple):
@@ -82,9 +83,10 @@ class Questions(Answers):
             if column not in available:
                 say_aside(f"{title} has no column {column!r}: predicted without {name}")
         samples = shard.of_samples(dataset.opened(split))
-        labels = [column for task in run.tasks.values() for column in task.needs.columns]
         visible = Visible(samples, {*inputs.values()})
-        read = read_samples(run.config, visible, split, prediction_choppers(run), say_aside, labels=labels)
+        read = read_samples(
+            run.config, visible, split, prediction_choppers(run), say_aside, labels=target_columns(run.tasks)
+        )
         for number, why in samples.damaged():
             read.skipped.note(IsBad(number, why))
         read = replace(read, tasks={name: prediction_copy(task) for name, task in run.tasks.items()})

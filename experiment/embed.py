@@ -29,6 +29,7 @@ from ..files.printing import json_line, say_aside
 from ..files.progress import counting
 from ..files.rows import UTF8, ending_of, row_file
 from ..files.writing import atomic_file
+from ..inference.requests import absent_lines, readable
 from ..models.arithmetic import computing_type, finite
 from ..models.batch import Batch, SetPlan
 from ..training.objective import autocast
@@ -36,7 +37,7 @@ from .answers import Shard, parts_of
 from .build import read_samples
 from .own_data import dataset_for
 from .read_ahead import read_ahead
-from .run import Run, absent_lines, readable
+from .run import Run
 
 Pool = Literal["mean", "first", "tokens"]
 """`mean`: the mean over all tokens of a sample; `first`: the vector of the first token; `tokens`: the vectors of all

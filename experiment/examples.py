@@ -20,6 +20,7 @@ from torch import Tensor
 from ..files.errors import RunError
 from ..files.reading import regular
 from ..files.writing import atomic_file, make_folder, write_bytes, write_json
+from ..tasks.base import target_columns
 from .next_steps import as_argument, program
 from .run_folder import name_of
 from .settings.config import Config
@@ -49,7 +50,7 @@ def write_examples(config: Config, split: str, number: int, folder: Path) -> Ite
         raise RunError(f"{config.path}: dataset {dataset.name!r} is a text corpus: chopmix inspect shows its content")
     samples, columns = dataset.opened(split), config.wiring.columns
     tasks = list(config.wiring.tasks.values())
-    targets = {column for task in tasks for column in task.needs.columns}
+    targets = set(target_columns(config.wiring.tasks))
     targets |= {columns[task.target] for task in tasks if task.needs.generates}
     for position in range(min(number, len(samples))):
         row = samples[position * len(samples) // number if number < len(samples) else position]

@@ -15,7 +15,7 @@ from ..inference.answers import Answers
 from .answers import losses_by_number
 from .figure_table import Estimate, FigureTable, Row, mean
 from .groups import Group
-from .run import evaluated, load_run
+from .run import load_run
 from .run_sums import stored_sums, sums_of
 from .settings.config import Config
 
@@ -64,7 +64,7 @@ def evaluate_fold(config: Config, trust: Trust) -> None:
     if stored_sums(folder, split, run.step) and (folder / FILE).exists():
         return
     data = run.open(split)
-    result = evaluated(run, data, rows=run.rows, by_sample=True)
+    result = run.measured(data, detail="samples")
     answers = Answers(
         trained=run, split=data, samples=data.samples, group=config.data.split.group, losses=losses_by_number(result),
         before={"seed": run.seed, "fold": config.data.split.fold},

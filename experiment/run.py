@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,15 +23,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..data.base import Dataset
-from ..data.fingerprint import Fingerprint
 from ..data.processes import Processes
 from ..data.sampler import SampleIndex
-from ..data.samples import Listed, Samples, Visible
+from ..data.samples import Samples
 from ..data.split import SampleSplit, Split
 from ..files.errors import RunError as RunError
 from ..files.printing import listed, say_aside
 from ..files.reading import DataError
-from ..files.records import as_numbers
 from ..files.trust import NOTHING, Trust
 from ..files.writing import delete, not_written, open_for_append, write_text
 from ..inference.answers import calibrated as with_calibration
@@ -41,29 +38,37 @@ from ..inference.evaluator import TrainedRun
 from ..inference.evaluators.attribution import Attribution, measure_attribution
 from ..inference.generate import (
     Generating,
-    Generation,
-    before,
     by_item,
     generating_tasks,
-    joined,
     searching_tasks,
-    stream_prompts,
-    stream_texts,
 )
-from ..inference.items import generate_items, generate_unprompted
 from ..inference.pages import draws, generated_rows, page
-from ..inference.predict import inputs_of_task, planned, pooled_vectors, predict, read_by
+from ..inference.predict import inputs_of_task, planned, predict, read_by
+from ..inference.prompts import generated, streamed
 from ..inference.report import read_calibration
+from ..inference.requests import (
+    Sample,
+    absent_lines,
+    as_prompts,
+    as_samples,
+    check_samples,
+    present,
+    readable,
+    report_missing,
+    seeded_by_item,
+    sorted_out,
+    without_targets,
+)
 from ..inference.tracing import Trace, batch_of, traced
 from ..inference.trained import TrainedModel
 from ..models.model import Model
-from ..tasks.base import Task, Wiring, prediction_copy
+from ..tasks.base import Task, Wiring, prediction_copy, target_columns
 from ..tasks.measuring.calibration import LEAST
 from ..tokenizers.base import Chopper, RunPart
 from ..training import checkpoints as checkpoint
 from ..training.loggers.tensorboard import write_board
 from ..training.objective import autocast
-from .build import build_model, choppers_and_tasks, open_split, precision_of, read_samples
+from .build import build_model, choppers_and_tasks, open_split, precision_of
 from .next_steps import as_argument
 from .read_ahead import read_ahead
 from .run_folder import (
@@ -77,7 +82,8 @@ from .run_folder import (
     write_model_run,
 )
 from .run_losses import as_mappings, losses_of, reads_texts, texts_split
-from .run_samples import as_prompts, as_rows, as_samples, names_in, present, samples_of_split, view_of
+from .run_part import ROWS, Predictor, memory_split
+from .run_samples import samples_of_split, view_of
 from .settings.config import Config
 
 
@@ -125,24 +131,13 @@ class Run(TrainedRun):
         return self.config.trust
 
     @property
+    def on_samples(self) -> bool:
+        return self.config.on_samples
+
+    @property
     def name(self) -> str:
         """The folder, checkpoint and step, for messages: `runs/quickstart, best checkpoint: step 900`."""
         return f"{name_of(self.folder)}, {self.which} checkpoint: step {self.step:,}"
-
-    def never_missing(self, names: Collection[str]) -> list[str]:
-        """Returns those of the inputs `names` that every training sample had, in the order of the model."""
-        counts, samples = self.training_inputs, self.training_samples
-        return [name for name in self.choppers if name in names and samples and counts.get(name) == samples]
-
-    def check_heads(self) -> None:
-        """Raises RunError if the imported model directory lacked the head of a task. The predictions of such a task
-        would be random."""
-        for name in self.tasks:
-            if any(parameter.startswith(f"heads.{name}.") for parameter in self.missing):
-                raise RunError(
-                    f"{self.folder}: the imported directory has no head for {name!r}, so predictions would be random. "
-                    f"Use `chopmix embed`, which needs no head, or train a head: `from: {self.folder}` in a YAML"
-                )
 
     @property
     def has_dataset(self) -> bool:
@@ -195,8 +190,8 @@ class Run(TrainedRun):
         whether the run was trained on a text corpus: `({"image": "image", "digit": "label"}, False)`."""
         wiring = self.config.wiring
         kinds = {column: self.choppers[n].kind for n, column in wiring.columns.items() if n not in wiring.made}
-        kinds |= {column: "label" for task in self.tasks.values() for column in task.needs.columns}
-        return kinds, list(kinds.values()) == ["text"] and not self.config.on_samples
+        kinds |= dict.fromkeys(target_columns(self.tasks), "label")
+        return kinds, list(kinds.values()) == ["text"] and not self.on_samples
 
     def arithmetic(self) -> AbstractContextManager[None]:
         """Returns a context in which the model computes in `precision`."""
@@ -221,25 +216,6 @@ class Run(TrainedRun):
         except LookupError as error:
             raise RunError(f"{self.folder} {error.args[0]}") from None
         return replace(self, tasks=tasks)
-
-    def text_task(self, excluded: Collection[str] = (), target: str | None = None) -> tuple[str, str]:
-        """Returns (task, input): the names of the first task that generates `target`, and of this input. If `target` is
-        None: of the first task whose generated input is not in `excluded`, or, if all are, of the first task that
-        generates anything. Raises RunError if no task generates `target`, or if no task generates anything."""
-        tasks = self.tasks.items()
-        generated = [(name, task.target) for name, task in tasks if task.needs.makes_items]
-        if target is not None and target not in [input for _, input in generated]:
-            possible = ", ".join(input for _, input in generated) or "nothing"
-            raise RunError(f"{self.folder} does not generate {target!r}; possible: {possible}")
-        for name, input in generated:
-            if input == target or (target is None and input not in excluded):
-                return name, input
-        if generated:
-            return generated[0]
-        raise RunError(
-            f"{self.folder} generates nothing: none of its tasks ({', '.join(self.tasks)}) is language_modeling, "
-            "sequence_to_sequence or masked_diffusion. `chopmix predict` prints its predictions"
-        )
 
     def record(self, result: Mapping[str, Any], folder: Path | None = None, option: str = "--report DIR") -> None:
         """Append a result, with `step` and `checkpoint`, as one line to `evaluations.jsonl` in `folder` (None: the
@@ -327,7 +303,7 @@ class Run(TrainedRun):
         calibration = self.calibration() if calibrated else {}
         given, wrong = sorted_out(self, samples, paths)
         all_samples, groups = without_targets(self, given), by_item(how, len(given) + len(wrong))
-        check_predicts(self, names_in(all_samples), self.tasks)
+        check_predicts(self, all_samples.column_names, self.tasks)
         if not len(all_samples):
             return []
         if len(groups) > 1:
@@ -362,8 +338,20 @@ class Run(TrainedRun):
     def as_split(self, samples: Sample | Sequence[Sample], for_prediction: bool = True) -> SampleSplit:
         """Returns samples in memory (one mapping, or a list of mappings) as a split. If `for_prediction`, the samples
         are chopped as for prediction: the text of a mask token is read as this token and filled in. Otherwise they are
-        chopped as for training. Raises RunError for an input that the run does not have."""
-        return memory_split(self, as_samples(samples), for_prediction)
+        chopped as for training. A sample is bad if every input of the encoder is missing or is an empty text. Raises
+        RunError for an input that the run does not have."""
+        samples = as_samples(samples)
+        known = (*self.choppers, *target_columns(self.tasks))
+        if unknown := [name for name in samples.column_names if name not in known]:
+            raise RunError(f"{self.folder} has no input {unknown[0]!r}; possible: {', '.join(self.choppers)}")
+        choppers = prediction_choppers(self) if for_prediction else self.choppers
+        split = memory_split(self.config, choppers, self.tasks, samples)
+        encoded = split.inputs.encoded
+        for number in range(len(samples)) if encoded else ():
+            values = samples.row(number, encoded)
+            if all(isinstance(values.get(name), NoneType | str | bytes) and not values.get(name) for name in encoded):
+                split.skipped.bad[number] = f"the encoder has no input: {' or '.join(encoded)} must not be empty"
+        return split
 
     def trace(self, sample: Sample | str, task: str | None = None) -> Trace:
         """Returns what the model computes for a sample, in float32: the attention weights and the vectors of every
@@ -373,7 +361,20 @@ class Run(TrainedRun):
         item that the run generates and that the sample lacks is generated first. `task`: a task whose targets the
         batch must have, since a task that hides parts of the inputs is traced alone; None: the first task. Raises
         RunError for an input that the run does not have, DataError if the sample cannot be read or is too long."""
-        return traced_sample(self, sample, task)
+        if isinstance(sample, str):
+            if len(self.choppers) > 1:
+                names = ", ".join(self.choppers)
+                raise RunError(f"{self.folder} has the inputs {names}; a sample must be a mapping of them")
+            sample = {next(iter(self.choppers)): sample}
+        self.check_heads()
+        (sample,) = as_samples(sample)
+        for name, other in self.tasks.items():
+            inputs = inputs_of_task(self.tasks, list(self.choppers), name)
+            read = {input: sample[input] for input in inputs if input in sample}
+            if other.needs.generates and sample.get(other.target) is None and read:
+                sample = {**sample, other.target: self.generate(inputs=read, target=other.target)}
+        split = self.as_split(sample, for_prediction=False)
+        return traced_index(self, split, split.all()[0], self.tasks, task)
 
     def evaluate(
         self, split: str = "val", dataset: Dataset | None = None, rows: int = 64,
@@ -386,7 +387,28 @@ class Run(TrainedRun):
         time. Texts are generated with the search of their task (see `searching`). Raises RunError for an unknown input
         and for a task whose head the imported directory lacked, DataError if the data cannot be read."""
         self.check_heads()
-        return evaluated(self, self.open(split, dataset), rows, inputs).metrics
+        return self.measured(self.open(split, dataset), rows, inputs).metrics
+
+    def measured(
+        self, data: Split, rows: int | None = None, inputs: Collection[str] | None = None,
+        detail: Literal["split", "samples"] = "split",
+    ) -> Measured:  # fmt: skip
+        """Returns the metrics of an open split, and the number of samples from which each metric was computed, with the
+        `detail` "samples" also the sums of each sample; see `evaluate`. Messages about bad samples and missing inputs
+        are printed."""
+        if unknown := [name for name in inputs or () if name not in self.choppers]:
+            raise RunError(f"{self.folder} has no input {unknown[0]!r}; possible: {', '.join(self.choppers)}")
+        with self.arithmetic(), read_ahead(data, self.config.data.workers):
+            result = measured(self, data, rows=rows, inputs=inputs, detail=detail)
+        result.check()
+        expected = [
+            name for name in self.choppers
+            if any(name in read_by(self.tasks, self.choppers, task) for task in self.tasks)
+        ]  # fmt: skip
+        absent = [[name for name in expected if name in names] for names in data.skipped.absent.values()]
+        for line in [*data.skipped.lines(), *absent_lines(self, absent if inputs is None else [], len(data))]:
+            say_aside(line)
+        return result
 
     @overload
     def losses(self, samples: Any, *, inputs: Collection[str] | None = None) -> dict[str, Float[Tensor, "n"]]: ...
@@ -413,7 +435,7 @@ class Run(TrainedRun):
         self.check_heads()
         if unknown := [name for name in inputs or () if name not in self.choppers]:
             raise RunError(f"{self.folder} has no input {unknown[0]!r}; possible: {', '.join(self.choppers)}")
-        if reads_texts(self, samples, self.config.on_samples):
+        if reads_texts(self, samples):
             split = texts_split(self, self.config, samples)
         else:
             split = replace(self.as_split(as_mappings(self, samples), for_prediction=False), tasks=self.tasks)
@@ -424,7 +446,11 @@ class Run(TrainedRun):
         and the Shapley value of each input. The split is from `dataset`, or, if `dataset` is None, from the data set of
         the run's training; or `split` is samples, such as `run.samples("val").select(range(20))`. Raises RunError for a
         run that reads a text corpus, ValueError if there are no inputs."""
-        return attributed(self, split, dataset)
+        data = self.open(split, dataset) if isinstance(split, str) else self.as_split(split, for_prediction=False)
+        if data.samples is None:
+            raise RunError(f"{self.folder} reads a text corpus: it has no inputs to compare")
+        with self.arithmetic():
+            return measure_attribution(self, data)
 
 
 def load_run(
@@ -497,20 +523,15 @@ def open_part(folder: str | Path, trust: Trust = NOTHING) -> RunPart:
     run = open_run(folder, "best", "cpu", trust)
     config, model, choppers, tasks = run.config, run.model, run.choppers, run.tasks
     encoder = config.model.options["encoder"]
+    predictor = Predictor(config, choppers, TrainedModel(model=model, tasks=tasks))
     return RunPart(
         name=name_of(folder), model=model, choppers=choppers, context=encoder.context if encoder else model.context,
         core_tokens=config.model.options["core_tokens"],
         write=partial(write_model_run, config=config, choppers=choppers, tasks=tasks, model=model,
                       extra_state={"missing": list(run.missing)}),
-        tasks=tuple(tasks), check_answer=partial(check_answer, tasks),
-        predict=predictor(config, model, choppers, tasks), pooled=pooler(config, model, choppers, tasks),
+        tasks=tuple(tasks), check_answer=predictor.check_answer, predict=predictor.predict, pooled=predictor.pooled,
         content=content_of(model),
     )  # fmt: skip
-
-
-def check_answer(tasks: Mapping[str, Task], name: str, text: str) -> None:
-    """Raises ValueError if the task `name` can never predict this text."""
-    tasks[name].check_answer(text)
 
 
 def content_of(model: Model) -> str:
@@ -520,17 +541,6 @@ def content_of(model: Model) -> str:
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy() if value.numel() else b"")
     return digest.hexdigest()
-
-
-Sample = Mapping[str, Any]
-"""The raw value (a path, the content of a file, an array, a text) of each input, by input name. None: the input is
-missing."""
-
-
-def readable(run: Run, tasks: Collection[str]) -> list[str]:
-    """Returns the inputs that at least one of these tasks reads, in the order of the model."""
-    inputs = {input for name in tasks for input in inputs_of_task(run.tasks, list(run.choppers), name)}
-    return [input for input in run.choppers if input in inputs]
 
 
 def predicted_apart(
@@ -550,133 +560,6 @@ def predicted_apart(
             some = samples.select([places[number] for number in good])
             answers |= zip(good, run.predict(some, **options, **of_group))
     return [answers[number] for number in range(len(answers))]
-
-
-def seeded_by_item(how: Generating, samples: Samples, wrong: Collection[int] = ()) -> Generating:
-    """Returns the settings with a seed for each sample. `wrong` has the numbers of samples that are not in `samples`,
-    for which `how` may have seeds, too."""
-    if how.seed is None:
-        return how
-    if not isinstance(how.seed, int):
-        how = replace(how, seed=[seed for number, seed in enumerate(how.seed) if number not in wrong])
-    return how.for_items([Fingerprint(dict(samples.row(number))).hex for number in range(len(samples))])
-
-
-def sorted_out(run: Run, samples: Any, paths: bool) -> tuple[Samples, dict[int, str]]:
-    """Returns (samples, reasons): the samples of a list that can be predicted, and for all others the reason by number.
-    A sample is wrong if it is not a mapping, has an unknown input, or, without `paths`, a path. Raises RunError with
-    the reason for one sample instead of a list, and if all samples of a list are wrong."""
-    if isinstance(samples, Samples):
-        return samples, {}
-    rows, wrong = as_rows(samples), dict[int, str]()
-    for number, row in enumerate(rows):
-        try:
-            (row,) = as_samples([row])
-            check_samples(run, without_targets(run, as_samples(row))[0], run.tasks)
-            if named := [] if paths else [name for name, value in row.items() if is_path(run, name, value)]:
-                raise RunError(f"input {named[0]!r}: a path is refused (paths=False); pass the content of the file")
-        except RunError as error:
-            if isinstance(samples, Mapping):
-                raise
-            wrong[number] = str(error)
-    if rows and len(wrong) == len(rows):
-        raise RunError(wrong[0])
-    kept = [number for number in range(len(rows)) if number not in wrong]
-    return Listed([f"sample {number + 1}" for number in kept], [rows[number] for number in kept]), wrong
-
-
-def is_path(run: Run, name: str, value: Any) -> bool:
-    """Returns whether the value of an input, or a part of it, is a text or a path, although the input is no text. Texts
-    of numbers and lists of numbers are no paths."""
-    if isinstance(value, Mapping):
-        return any(is_path(run, name, each) for each in value.values())
-    if isinstance(value, list | tuple):
-        return any(is_path(run, name, each) for each in value)
-    is_text = name in run.choppers and run.choppers[name].kind == "text"
-    return not is_text and isinstance(as_numbers(value), str | os.PathLike)
-
-
-def without_targets(run: Run, samples: Samples) -> Samples:
-    """Returns samples without the true values of the run's tasks, which predictions must not read."""
-    names, inputs = names_in(samples), readable(run, run.tasks)
-    targets = {column for task in run.tasks.values() for column in (*task.needs.columns, task.target)}
-    kept = [name for name in names if name in inputs or name not in targets]
-    return Visible(samples, kept) if len(kept) < len(names) else samples
-
-
-def check_samples(run: Run, names: Collection[str], tasks: Collection[str]) -> None:
-    """Raises RunError if one of the names in samples is no input of the run, or an input that none of these tasks
-    reads."""
-    inputs, targets = readable(run, tasks), {run.tasks[name].target: name for name in tasks}
-    possible = f"possible: {', '.join(inputs)}" if inputs else "it has no other inputs"
-    for name in (name for name in names if name not in inputs):
-        if name not in run.choppers:
-            raise RunError(f"{run.folder} has no input {name!r}; possible: {', '.join(inputs or run.choppers)}")
-        if name in targets:
-            raise RunError(
-                f"{run.folder} generates {name!r}, so the task cannot read it; {possible}. `chopmix generate` takes "
-                "the beginning of a text as --prompt"
-            )
-        raise RunError(f"{run.folder} does not read {name!r} to generate {' and '.join(targets)}; {possible}")
-
-
-def report_missing(
-    run: Run, samples: Sequence[Collection[str]], tasks: Collection[str], say: Callable[[str], None]
-) -> None:  # fmt: skip
-    """Call `say` with a message about the inputs that samples lack: `'answer' is generated without image, sound`.
-    `samples` are the inputs that each sample has."""
-    targets_by_lack: dict[tuple[str, str], list[str]] = {}
-    for name in tasks:
-        task = run.tasks[name]
-        inputs = read_by(run.tasks, run.choppers, name)
-        verb = "generated" if task.needs.makes_items else "predicted"
-        lacking = Counter(", ".join(input for input in inputs if input not in sample) for sample in samples)
-        for names, count in lacking.items():
-            share = f"{count:,} of {len(samples):,} samples: " if count < len(samples) else ""
-            if names:
-                targets_by_lack.setdefault((share, f"{verb} without {names}"), []).append(repr(task.target))
-    for (share, how), targets in targets_by_lack.items():
-        say(f"{share}{', '.join(targets)} {'is' if len(targets) == 1 else 'are'} {how} (--input NAME=VALUE)")
-    if names := run.never_missing({name for sample in samples for name in readable(run, tasks) if name not in sample}):
-        say(unreliable(names))
-
-
-def unreliable(names: Sequence[str]) -> str:
-    """Returns a warning about absent inputs that no training sample lacked."""
-    plural = "were" if len(names) > 1 else "was"
-    return (
-        f"warning: {' and '.join(names)} {plural} present in every training sample, so predictions without "
-        f"{'them' if len(names) > 1 else 'it'} are not reliable (training.input_dropout trains for this case)"
-    )
-
-
-def absent_lines(run: Run, absent: Iterable[Sequence[str]], total: int, verb: str = "predicted") -> list[str]:
-    """Returns lines about the inputs that samples lack: `12 of 100 samples: predicted without sound`. `absent`: these
-    inputs for each sample that lacks any; `total`: the number of all samples."""
-    counts = Counter(tuple(names) for names in absent if names)
-    lines = [f"{count:,} of {total:,} samples: {verb} without {', '.join(names)}" for names, count in counts.items()]
-    never = run.never_missing({name for names in counts for name in names})
-    return lines + ([unreliable(never)] if never else [])
-
-
-def memory_split(run: Run, samples: Samples, for_prediction: bool = True) -> SampleSplit:
-    """Returns samples as a split. A sample maps inputs, and columns with true values, to raw values.
-
-    If `for_prediction`, the samples are chopped as for prediction: the text of a mask token is read as this token and
-    filled in. Otherwise they are chopped as for training. A sample is bad if every input of the encoder is missing or
-    is an empty text. Raises RunError for an input that the run does not have."""
-    labels = list(dict.fromkeys(column for task in run.tasks.values() for column in task.needs.columns))
-    if unknown := [name for name in names_in(samples) if name not in (*run.choppers, *labels)]:
-        raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
-    choppers = prediction_choppers(run) if for_prediction else run.choppers
-    columns = {name: name for name in run.choppers}
-    split = read_samples(run.config, samples, "input samples", choppers, lambda text: None, columns, labels)
-    encoded = split.inputs.encoded
-    for number in range(len(samples)) if encoded else ():
-        values = samples.row(number, encoded)
-        if all(isinstance(values.get(name), NoneType | str | bytes) and not values.get(name) for name in encoded):
-            split.skipped.bad[number] = f"the encoder has no input: {' or '.join(encoded)} must not be empty"
-    return split
 
 
 def prediction_choppers(run: Run) -> Mapping[str, Chopper]:
@@ -705,7 +588,7 @@ def predicted_split(
 ) -> SampleSplit:  # fmt: skip
     """Returns samples as a split for the predictions of these tasks. A sample without any of their inputs is bad. `say`
     is called with a message about the inputs that the other samples lack."""
-    split, inputs = memory_split(run, samples), readable(run, tasks)
+    split, inputs = run.as_split(samples), readable(run, tasks)
     inputs_of = {number: present(samples, number, inputs) for number in range(len(samples))}
     for number, names in inputs_of.items():
         if names == []:
@@ -713,185 +596,6 @@ def predicted_split(
     readable_samples = [names for n, names in inputs_of.items() if names is not None and n not in split.skipped.bad]
     report_missing(run, readable_samples, tasks, say)
     return split
-
-
-ROWS = 256
-"""The number of samples in one forward pass."""
-
-
-def predictor(
-    config: Config, model: Model, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]
-) -> Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]]:
-    """Returns a picklable function that maps samples (mappings from inputs to raw values) to the predictions of every
-    task, as `Run.predict` returns them for a list."""
-    return partial(answers, config, model, choppers, tasks)
-
-
-def pooler(
-    config: Config, model: Model, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task]
-) -> Callable[[str, Sequence[Mapping[str, Any]]], Float[Tensor, "n d"] | None]:
-    """Returns a picklable function that maps the name of a task and a list of samples to the vectors (n, d) that the
-    head of the task reads, or to None (see `pooled_vectors`)."""
-    return partial(vectors, config, model, choppers, tasks)
-
-
-def answers(
-    config: Config, model: Model, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task],
-    samples: Sequence[Mapping[str, Any]],
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Returns one mapping per sample: the prediction of every task, by task name."""
-    trained = TrainedModel(model=model, tasks=tasks)
-    return predict(trained, split_of(config, choppers, tasks, samples), rows=ROWS) if samples else []
-
-
-def vectors(
-    config: Config, model: Model, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], name: str,
-    samples: Sequence[Mapping[str, Any]],
-) -> Float[Tensor, "n d"] | None:  # fmt: skip
-    """Returns one vector per sample: the vector that the head of the task `name` reads. See `pooled_vectors`."""
-    trained = TrainedModel(model=model, tasks=tasks)
-    return pooled_vectors(trained, name, split_of(config, choppers, tasks, samples), ROWS)
-
-
-def split_of(
-    config: Config, choppers: Mapping[str, Chopper], tasks: Mapping[str, Task], samples: Sequence[Mapping[str, Any]]
-) -> SampleSplit:
-    """Returns samples in memory as a split with the keys "sample 1", "sample 2", ..."""
-    keys = [f"sample {number + 1}" for number in range(len(samples))]
-    columns = {name: name for name in choppers}
-    labels = [column for task in tasks.values() for column in task.needs.columns]
-    return read_samples(config, Listed(keys, samples), "input samples", choppers, lambda text: None, columns, labels)
-
-
-Prompts = Sequence[str | None]
-"""The beginnings of texts. None or an empty text: a new text."""
-Say = Callable[[str], None]
-
-
-def generated(
-    run: Run, prompts: Prompts, samples: Samples, target: str | None, how: Generating, say: Say
-) -> list[Any]:  # fmt: skip
-    """Returns one item per sample, or, if no sample has a value, one item per prompt; see `Run.generate`."""
-    name, task = generating_task(run, samples, target, say)
-    if not names_in(samples):
-        prompts, samples = [prompt for prompt in prompts for _ in range(len(samples) or 1)], as_samples([])
-    if not len(samples) and not prompts:
-        return []
-    how = seeded_by_item(how, samples) if len(samples) else how.for_items(prompts)
-    if not len(samples) and continues(run, task):
-        return joined(stream_prompts(run, name, prompts, how, say), len(prompts))
-    return generated_items(run, name, prompts, samples, how)
-
-
-def streamed(
-    run: Run, prompts: Prompts, samples: Samples, target: str | None, how: Generating, say: Say
-) -> Iterator[list[str]]:  # fmt: skip
-    """Returns an iterator over lists with the next part of every text, one per sample or per prompt; see
-    `Run.stream`."""
-    name, task = generating_task(run, samples, target, say)
-    if not continues(run, task):
-        raise RunError(f"{run.folder} generates complete items of {task.target!r}, which cannot be streamed")
-    if names_in(samples):
-        split = memory_split(run, samples)
-        indices = sorted(split.all(), key=lambda index: index.number)
-        how = seeded_by_item(how, samples)
-        return stream_texts(Generation.of(run, split, indices, replace(how, prompt=one_of(prompts))), name)
-    return stream_prompts(run, name, prompts, how, say)
-
-
-def generating_task(run: Run, samples: Samples, target: str | None, say: Say) -> tuple[str, Task]:
-    """Returns (name, task): the task that generates the input `target`, or, if `target` is None, the first generated
-    input that no sample contains. Calls `say` with a message about the inputs that samples lack. Raises RunError if no
-    task generates the input, if a sample has an input that the task does not read, or if the task needs an encoder and
-    no sample has a value."""
-    run.check_heads()
-    names = names_in(samples)
-    name, _ = run.text_task(names, target)
-    task = run.tasks[name]
-    check_samples(run, names, [name])
-    if task.needs.encoder and not names:
-        raise RunError(f"{run.folder} generates {task.target!r} from its other inputs: set them (--input NAME=VALUE)")
-    inputs = inputs_of_task(run.tasks, list(run.choppers), name)
-    has_inputs = [present(samples, number, inputs) or [] for number in range(len(samples))]
-    report_missing(run, has_inputs or [[]], [name], say)
-    return name, task
-
-
-def continues(run: Run, task: Task) -> bool:
-    """Returns whether a task generates a text token by token, so it can continue a prompt. Other tasks generate
-    complete items."""
-    return task.needs.generates and run.choppers[task.target].kind == "text"
-
-
-def generated_items(run: Run, name: str, prompts: Prompts, samples: Samples, how: Generating) -> list[Any]:
-    """Returns the items that the task `name` generates, one per sample in the order of the samples, or, without
-    samples, one per prompt. For a task that refines drafts, a prompt becomes a draft: each printed mask (`<|mask|>`) in
-    the prompt is a gap, and a prompt without masks is followed by masks. Raises RunError if a sample cannot be read, or
-    if there is a prompt for an item that is not a text."""
-    task = run.tasks[name]
-    text, count = run.choppers[task.target].kind == "text", len(samples) or len(prompts)
-    if any(prompts) and not text:
-        hint = "; --given FILE --fill POSITIONS keeps a part of an item" if task.needs.refines else ""
-        raise RunError(f"--prompt is for texts, but {task.target!r} is not a text{hint}")
-    prompt = one_of(prompts) if len(samples) else None
-    if any(prompts) and task.needs.refines:
-        drafts = [draft_of_prompt(run, task, prompt or "", how.max_tokens) for prompt in prompts]
-        how = replace(how, draft=lambda number: drafts[number % len(drafts)])
-    elif prompt:
-        how = replace(how, prompt=prompt)
-    if task.needs.refines and not run.config.on_samples:
-        id_lists = generate_unprompted(run, name, count, how)
-    else:
-        split = memory_split(run, samples if len(samples) else as_samples([{}] * count))
-        indices = sorted(split.all(), key=lambda index: index.number)
-        by_number = generate_items(run, name, split, indices, how)
-        if split.skipped.bad:
-            raise RunError(next(iter(split.skipped.bad.values())))
-        id_lists = [by_number[index.number] for index in indices]
-    items = [task.restore(ids) for ids in id_lists]
-    return [before(item, how.stop) for item in items] if text else items
-
-
-def one_of(prompts: Prompts) -> str:
-    """Returns the only prompt, with which the texts of all samples begin; empty if there is none. Raises RunError if
-    there is more than one prompt."""
-    if len(prompts) > 1:
-        raise RunError(
-            f"{len(prompts)} prompts cannot be combined with inputs; write one prompt, with which every text begins"
-        )
-    return (prompts[0] if prompts else None) or ""
-
-
-def draft_of_prompt(run: Run, task: Task, prompt: str, max_tokens: int | None) -> list[int]:
-    """Returns the ids of a text with masks. If the prompt contains no mask, masks are appended: `max_tokens` masks, or
-    else as many as the text then has the task's usual number of tokens, or else as many as fit into the context."""
-    chopper = run.choppers[task.target].with_marks(["mask"])
-    vocabulary, ids = chopper.vocabulary, chopper.encoded(prompt)
-    if task.mask in ids:
-        return ids
-    frame = len(vocabulary.before) + len(vocabulary.after) if run.config.on_samples else 0
-    room = run.model.context - len(ids) - frame
-    count = max_tokens or (room if task.refining.tokens is None else task.refining.tokens - len(ids))
-    return [*ids, *[task.mask] * max(min(count, room), 0)]
-
-
-def evaluated(
-    run: Run, data: Split, rows: int = 64, inputs: Collection[str] | None = None, by_sample: bool = False
-) -> Measured:
-    """Returns the metrics of a split, and the number of samples from which each metric was computed, with `by_sample`
-    also the sums of each sample; see `Run.evaluate`."""
-    if unknown := [name for name in inputs or () if name not in run.choppers]:
-        raise RunError(f"{run.folder} has no input {unknown[0]!r}; possible: {', '.join(run.choppers)}")
-    with run.arithmetic(), read_ahead(data, run.config.data.workers):
-        result = measured(run, data, rows=rows, inputs=inputs, detail="samples" if by_sample else "split")
-    result.check()
-    expected = [
-        name for name in run.choppers if any(name in read_by(run.tasks, run.choppers, task) for task in run.tasks)
-    ]
-    absent = [[name for name in expected if name in names] for names in data.skipped.absent.values()]
-    for line in [*data.skipped.lines(), *absent_lines(run, absent if inputs is None else [], len(data))]:
-        say_aside(line)
-    return result
 
 
 def write_sheet(run: Run, data: Split, file: Path) -> bool:
@@ -912,24 +616,6 @@ def write_sheet(run: Run, data: Split, file: Path) -> bool:
     return True
 
 
-def traced_sample(run: Run, sample: Sample | str, task: str | None) -> Trace:
-    """Returns the trace of a sample; see `Run.trace`."""
-    if isinstance(sample, str):
-        if len(run.choppers) > 1:
-            raise RunError(f"{run.folder} has the inputs {', '.join(run.choppers)}; a sample must be a mapping of them")
-        sample = {next(iter(run.choppers)): sample}
-    run.check_heads()
-    (sample,) = as_samples(sample)
-    for name, other in run.tasks.items():
-        read = {
-            input: sample[input] for input in inputs_of_task(run.tasks, list(run.choppers), name) if input in sample
-        }
-        if other.needs.generates and sample.get(other.target) is None and read:
-            sample = {**sample, other.target: run.generate(inputs=read, target=other.target)}
-    split = memory_split(run, as_samples(sample), for_prediction=False)
-    return traced_index(run, split, split.all()[0], run.tasks, task)
-
-
 def traced_index(
     run: Run, split: Split, index: SampleIndex, tasks: Mapping[str, Task], task: str | None = None
 ) -> Trace:
@@ -939,12 +625,3 @@ def traced_index(
         return traced(traced_run, batch)
     with torch.inference_mode(), run.arithmetic():
         return traced(traced_run, batch, precise=run.model(planned(run.model, batch)))
-
-
-def attributed(run: Run, split: str | Samples, dataset: Dataset | None) -> dict[str, Attribution]:
-    """Returns the `Attribution` of each task by task name; see `Run.attribution`."""
-    data = run.open(split, dataset) if isinstance(split, str) else memory_split(run, split, for_prediction=False)
-    if data.samples is None:
-        raise RunError(f"{run.folder} reads a text corpus: it has no inputs to compare")
-    with run.arithmetic():
-        return measure_attribution(run, data)

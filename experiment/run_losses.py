@@ -48,12 +48,12 @@ def losses_of(
     return found
 
 
-def reads_texts(trained: TrainedRun, data: Any, on_samples: bool) -> bool:
-    """Returns whether `data` are texts for a run that reads a text corpus (not `on_samples`), or that was imported
+def reads_texts(trained: TrainedRun, data: Any) -> bool:
+    """Returns whether `data` are texts for a run that reads a text corpus, or that was imported
     without data and has only one text as input."""
     names = [name for name in trained.choppers if name not in trained.wiring.made]
     is_text = len(names) == 1 and trained.choppers[names[0]].kind == "text"
-    return is_text and not isinstance(data, Samples) and not (trained.has_dataset and on_samples)
+    return is_text and not isinstance(data, Samples) and not (trained.has_dataset and trained.on_samples)
 
 
 def as_mappings(trained: TrainedRun, data: Any) -> Any:

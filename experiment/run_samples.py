@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ..data.base import Dataset
 from ..data.fingerprint import Fingerprint
-from ..data.samples import Changed, Chosen, Columns, Listed, Samples
+from ..data.samples import Changed, Columns, Samples
 from ..files.errors import RunError
-from ..files.reading import shown
 from ..files.trust import NOTHING, Trust
+from ..tasks.base import target_columns
 from .build import check_columns
 from .run_folder import read_config
 from .settings.config import Config
@@ -27,6 +26,11 @@ class RunSamples(Changed):
     and each data column of a task, to the data column with its value. A value that a sample lacks is None."""
 
     sources: Mapping[str, str]
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the columns that can occur."""
+        return list(self.sources)
 
     def row(self, number: int, names: Collection[str] | None = None) -> Columns:
         sources = {name: column for name, column in self.sources.items() if names is None or name in names}
@@ -46,7 +50,7 @@ def samples_of_split(config: Config, dataset: Dataset, split: str) -> RunSamples
         raise RunError(f"{config.out} reads a text corpus, which has no samples; run.open({split!r}) has its windows")
     wiring = config.wiring
     sources = {name: column for name, column in wiring.columns.items() if name not in wiring.made}
-    for column in dict.fromkeys(column for task in wiring.tasks.values() for column in task.needs.columns):
+    for column in target_columns(wiring.tasks):
         if sources.setdefault(column, column) != column:
             raise RunError(
                 f"{config.out}: the input {column!r} reads the column {sources[column]!r}, but a task reads a column "
@@ -54,53 +58,6 @@ def samples_of_split(config: Config, dataset: Dataset, split: str) -> RunSamples
             )
     check_columns(config, dataset)
     return RunSamples(dataset.opened(split), sources)
-
-
-def as_prompts(prompts: Any) -> list[str | None]:
-    """Returns one prompt (a text, or None) or a list of prompts as a list. Raises TypeError for anything else."""
-    found = [prompts] if prompts is None or isinstance(prompts, str) else prompts
-    if not isinstance(found, list | tuple) or not all(each is None or isinstance(each, str) for each in found):
-        raise TypeError(f"a prompt must be a text or a list of texts, not {shown(prompts)}")
-    return list(found)
-
-
-def as_rows(samples: Any) -> list[Any]:
-    """Returns one sample, or the samples of an iterable, as a list. Raises RunError if it is neither."""
-    if not isinstance(samples, Iterable) or isinstance(samples, str | bytes):
-        raise RunError(f"samples must be a mapping or a list of mappings, not {shown(samples)}")
-    return [samples] if isinstance(samples, Mapping) else list(samples)
-
-
-def as_samples(samples: Any) -> Samples:
-    """Returns samples in memory (one mapping, or a sequence of mappings) as `Samples` with the keys "sample 1", "sample
-    2", ...; `Samples` are returned unchanged. Raises RunError for anything else."""
-    if isinstance(samples, Samples):
-        return samples
-    rows = as_rows(samples)
-    for row in rows:
-        if not isinstance(row, Mapping):
-            raise RunError(
-                f"a sample must map inputs to values, such as {{'image': 'cat.png'}}, not be a {type(row).__name__}"
-            )
-    return Listed([f"sample {number + 1}" for number in range(len(rows))], rows)
-
-
-def names_in(samples: Samples) -> list[str]:
-    """Returns the names of the inputs and columns that occur in samples; for the samples of a run, all names that can
-    occur."""
-    if isinstance(samples, Chosen):
-        return names_in(samples.samples)
-    if isinstance(samples, RunSamples):
-        return list(samples.sources)
-    return list(dict.fromkeys(name for row in samples for name in row))
-
-
-def present(samples: Samples, number: int, names: Sequence[str]) -> list[str] | None:
-    """Returns those of the inputs `names` that a sample has; None if the sample cannot be read."""
-    with suppress(ValueError, OSError):
-        row = samples.row(number, names)
-        return [name for name in names if row.get(name) is not None]
-    return None
 
 
 @dataclass(frozen=True)

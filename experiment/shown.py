@@ -14,6 +14,7 @@ from ..data.sampler import SampleIndex
 from ..data.split import SampleSplit, Split
 from ..files.errors import RunError
 from ..inference.predict import stream_predictions
+from ..inference.requests import Sample
 from ..inference.shown_answers import short_text, value_text
 from ..inference.tracing import Trace
 from ..inference.trained import TrainedModel
@@ -22,7 +23,7 @@ from ..models.model import Model
 from ..tasks.base import Task
 from ..tokenizers.base import Chopper
 from .build import build_model, choppers_and_tasks, open_split
-from .run import Run, Sample, open_part, traced_index
+from .run import Run, open_part, traced_index
 from .run_folder import name_of
 from .settings.config import Config
 

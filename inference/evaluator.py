@@ -10,16 +10,17 @@ its file name:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from rich.table import Table
 
 from ..data.base import Dataset
-from ..data.split import Split
+from ..data.split import SampleSplit, Split
+from ..files.errors import RunError
 from ..files.trust import Trust
 from ..tasks.base import Problems, Wiring
 from ..tokenizers.base import Chopper
@@ -41,6 +42,12 @@ class TrainedRun(TrainedModel, ABC):
     choppers: Mapping[str, Chopper]
     precision: str
     """The precision of matrix products: `float32` or `bfloat16`."""
+    training_samples: int
+    """The number of training samples that were read; 0: unknown (an older or imported run)."""
+    training_inputs: Mapping[str, int]
+    """The number of these samples with each input, by input."""
+    missing: Sequence[str]
+    """The names of the parameters that the imported model directory lacked. These parameters are untrained."""
 
     @property
     @abstractmethod
@@ -64,6 +71,11 @@ class TrainedRun(TrainedModel, ABC):
 
     @property
     @abstractmethod
+    def on_samples(self) -> bool:
+        """Whether the model reads samples, not windows of a text corpus."""
+
+    @property
+    @abstractmethod
     def has_dataset(self) -> bool:
         """Whether the configuration names a data set. The configuration of an imported model names none."""
 
@@ -75,6 +87,44 @@ class TrainedRun(TrainedModel, ABC):
     def open(self, split: str, dataset: Dataset | None = None) -> Split:
         """Returns the opened split named `split` of `dataset` (None: the data set of the training). Raises DataError if
         the data cannot be read."""
+
+    @abstractmethod
+    def as_split(self, samples: Any, for_prediction: bool = True) -> SampleSplit:
+        """Returns samples in memory as a split, chopped as for prediction or as for training."""
+
+    def never_missing(self, names: Collection[str]) -> list[str]:
+        """Returns those of the inputs `names` that every training sample had, in the order of the model."""
+        counts, samples = self.training_inputs, self.training_samples
+        return [name for name in self.choppers if name in names and samples and counts.get(name) == samples]
+
+    def check_heads(self) -> None:
+        """Raises RunError if the imported model directory lacked the head of a task. The predictions of such a task
+        would be random."""
+        for name in self.tasks:
+            if any(parameter.startswith(f"heads.{name}.") for parameter in self.missing):
+                raise RunError(
+                    f"{self.folder}: the imported directory has no head for {name!r}, so predictions would be random. "
+                    f"Use `chopmix embed`, which needs no head, or train a head: `from: {self.folder}` in a YAML"
+                )
+
+    def text_task(self, excluded: Collection[str] = (), target: str | None = None) -> tuple[str, str]:
+        """Returns (task, input): the names of the first task that generates `target`, and of this input. If `target` is
+        None: of the first task whose generated input is not in `excluded`, or, if all are, of the first task that
+        generates anything. Raises RunError if no task generates `target`, or if no task generates anything."""
+        tasks = self.tasks.items()
+        generated = [(name, task.target) for name, task in tasks if task.needs.makes_items]
+        if target is not None and target not in [input for _, input in generated]:
+            possible = ", ".join(input for _, input in generated) or "nothing"
+            raise RunError(f"{self.folder} does not generate {target!r}; possible: {possible}")
+        for name, input in generated:
+            if input == target or (target is None and input not in excluded):
+                return name, input
+        if generated:
+            return generated[0]
+        raise RunError(
+            f"{self.folder} generates nothing: none of its tasks ({', '.join(self.tasks)}) is language_modeling, "
+            "sequence_to_sequence or masked_diffusion. `chopmix predict` prints its predictions"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -167,6 +167,11 @@ class Metric(NamedTuple):
         return self.unit.startswith("nats")
 
 
+def target_columns(tasks: Mapping[str, Task]) -> list[str]:
+    """Returns the data columns with the true values of tasks, each once."""
+    return list(dict.fromkeys(column for task in tasks.values() for column in task.needs.columns))
+
+
 def known_values(values: Tensor) -> Bool[Tensor, "t"]:
     """Returns booleans (t): whether each target has a known value, neither `IGNORED` nor NaN. `values` has one number
     or one row of numbers per target; in a row, one known number is enough."""
