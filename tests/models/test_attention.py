@@ -1,4 +1,4 @@
-"""Every kernel against the plain-Python oracle and against the dense mask, and the choice among them."""
+"""Attention kernels: each gives the result of plain Python and of the dense mask; and the choice of a kernel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chopmix.models.attention import kernels as attention
 from chopmix.models.attention import plan as choosing
 from chopmix.models.attention.graph import Causal, Edges, From, Graph, Node, SameSample, Window
 from chopmix.models.attention.kernels import Band, Dense, Flex, PerSample, Plain, Short, VariableLength, attend
-from chopmix.models.attention.kernels import short as written_out
+from chopmix.models.attention.kernels import short as short_layout
 from chopmix.models.attention.mask import dense_mask, reads
 from chopmix.models.attention.message_passing import MessageNode, pass_messages, receive
 from chopmix.models.attention.plan import plan, plan_cross
@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-# beartype picks at random which item of a tuple it looks at; hypothesis would rather nobody did
+# beartype checks a random item of a tuple; hypothesis warns of random numbers that it does not control
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
 )
@@ -38,14 +38,15 @@ ROWS = laid_out(
 
 
 def short(value) -> str | None:
-    """The name of a parameter in pytest's output: graphs without argument names, tokens by shape."""
+    """The short name of a parameter in pytest's output: graphs without argument names, tokens by shape."""
     if isinstance(value, Tokens):
         return "x".join(str(size) for size in value.shape)
     return re.sub(r"\w+=", "", repr(value)).replace(" ", "") if isinstance(value, Graph) else None
 
 
 def heads(b: int, n: int, m: int | None = None, *, h: int = 2, shared: int | None = None, seed: int = 0, **options):
-    """Random queries (b, h, n, c), and keys and values (b, shared, m, c), in float64 unless told otherwise."""
+    """Random queries (b, h, n, c), and keys and values (b, shared, m, c), in float64 if `options` has no other
+    dtype."""
     make = torch.Generator().manual_seed(seed)
     options = {"dtype": torch.float64} | options
     shapes = [(b, h, n, 4)] + [(b, shared or h, n if m is None else m, 4)] * 2
@@ -53,27 +54,27 @@ def heads(b: int, n: int, m: int | None = None, *, h: int = 2, shared: int | Non
 
 
 def oracle(query, key, value, graph: Graph, queries: Tokens, keys: Tokens, *, self_attention=True, bias=None) -> Tensor:
-    """The lecture's loop over nodes, row by row and head by head; neighbouring query heads share a key head."""
+    """Attention in plain Python: a loop over nodes, by row and by head; neighbouring query heads share a key head."""
     shared = query.shape[1] // key.shape[1]
 
-    def described(side: Tokens, row: int) -> list[Node]:
+    def nodes(side: Tokens, row: int) -> list[Node]:
         relative = within_samples(side, keys if self_attention else None)
         return [Node(*node) for node in zip(*(t[row].tolist() for t in vars(relative).values()), strict=True)]
 
-    def sees(reader: Node, sender: Node) -> bool:
+    def is_read(reader: Node, sender: Node) -> bool:
         return reads(graph, reader, sender, self_attention)
 
     def one(row: int, head: int) -> list[list[float]]:
-        told = [key[row, head // shared].tolist(), value[row, head // shared].tolist(), described(keys, row)]
-        senders = [MessageNode([], k, v, t) for k, v, t in zip(*told, strict=True)]
-        asked = zip(query[row, head].tolist(), described(queries, row), strict=True)
-        readers = [MessageNode(q, [], [0.0] * value.shape[-1], t) for q, t in asked]
+        columns = [key[row, head // shared].tolist(), value[row, head // shared].tolist(), nodes(keys, row)]
+        senders = [MessageNode([], k, v, t) for k, v, t in zip(*columns, strict=True)]
+        pairs = zip(query[row, head].tolist(), nodes(queries, row), strict=True)
+        readers = [MessageNode(q, [], [0.0] * value.shape[-1], t) for q, t in pairs]
         if bias is None:
-            return pass_messages(readers, senders, sees)
-        seen = [[j for j, s in enumerate(senders) if sees(r.token, s.token)] for r in readers]
+            return pass_messages(readers, senders, is_read)
+        read_by_each = [[j for j, s in enumerate(senders) if is_read(r.token, s.token)] for r in readers]
         return [
             receive(r, [senders[j] for j in js], [float(bias[row, head, i, j]) for j in js])
-            for i, (r, js) in enumerate(zip(readers, seen, strict=True))
+            for i, (r, js) in enumerate(zip(readers, read_by_each, strict=True))
         ]
 
     query, key, value = (t.detach() for t in (query, key, value))
@@ -83,17 +84,17 @@ def oracle(query, key, value, graph: Graph, queries: Tokens, keys: Tokens, *, se
     )
 
 
-def assert_same(found: Tensor, expected: Tensor, queries: Tokens | None = None, tolerance: float = 1e-10):
-    """Equal at every query that is not padding; finite at those that are."""
-    assert found.shape == expected.shape
-    assert found.isfinite().all()
+def assert_same(result: Tensor, expected: Tensor, queries: Tokens | None = None, tolerance: float = 1e-10):
+    """Equal at every query that is not padding; finite everywhere."""
+    assert result.shape == expected.shape
+    assert result.isfinite().all()
     kept = slice(None) if queries is None else (queries.sample != PADDING)
-    found, expected = (t.transpose(1, 2)[kept] for t in (found, expected))
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    result, expected = (t.transpose(1, 2)[kept] for t in (result, expected))
+    torch.testing.assert_close(result, expected, rtol=tolerance, atol=tolerance)
 
 
 def gradients(layout, query, key, value, queries: Tokens, bias=None) -> tuple[Tensor, ...]:
-    """The output, and the gradients of a loss that weighs every channel of every query but padding's."""
+    """The output, and the gradients of a loss that weighs each channel of every query that is not padding."""
     mixed = attend(query, key, value, layout, bias=bias)
     weight = torch.randn(mixed.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64).to(mixed)
     kept = (queries.sample != PADDING)[:, None, :, None].to(mixed.device)
@@ -101,10 +102,10 @@ def gradients(layout, query, key, value, queries: Tokens, bias=None) -> tuple[Te
 
 
 def assert_layouts_agree(layout, dense, inputs, queries: Tokens, tolerance: float = 1e-10):
-    found, expected = (gradients(way, *inputs, queries) for way in (layout, dense))
-    assert_same(found[0], expected[0], queries, tolerance)
-    for mine, theirs in zip(found[1:], expected[1:], strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=tolerance)
+    results, expected_results = (gradients(way, *inputs, queries) for way in (layout, dense))
+    assert_same(results[0], expected_results[0], queries, tolerance)
+    for gradient, expected in zip(results[1:], expected_results[1:], strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=tolerance, atol=tolerance)
 
 
 GRAPHS = [
@@ -124,7 +125,7 @@ SETS = {
 @pytest.mark.parametrize("shared", [4, 2, 1])
 @pytest.mark.parametrize("rows", SETS.values(), ids=SETS)
 @pytest.mark.parametrize("graph", GRAPHS, ids=short)
-def test_planned_layout_and_dense_mask_are_the_oracle(graph, rows, shared):
+def test_planned_layout_and_dense_mask_equal_the_oracle(graph, rows, shared):
     inputs = heads(*rows.shape, h=4, shared=shared)
     expected = oracle(*inputs, graph, rows, rows)
     assert_same(attend(*inputs, plan(graph, rows)), expected, rows)
@@ -133,13 +134,13 @@ def test_planned_layout_and_dense_mask_are_the_oracle(graph, rows, shared):
 
 @pytest.mark.parametrize("shape", [(2, 4, 8, 8), (1, 4, 1, 8), (1, 4, 8, 8), (2, 1, 8, 1)], ids=short)
 @pytest.mark.parametrize("graph", [PACKED, PREFIX, Causal() & Window(2), FULL], ids=short)
-@pytest.mark.parametrize("planned", [True, False], ids=["planned", "written out"])
-def test_a_bias_is_the_oracles_bias(graph, shape, planned):
+@pytest.mark.parametrize("planned", [True, False], ids=["planned", "short"])
+def test_a_bias_is_added_as_in_the_oracle(graph, shape, planned):
     query, key, value = heads(2, 8, h=4, shared=2)
     bias = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
-    # in half precision rows as short as these are planned as scores that are written out
-    written = written_out(dense_mask(graph, ROWS, ROWS), torch.float64)
-    layout = plan(graph, ROWS, bias=True) if planned else written
+    # in half precision, rows as short as these are planned as `Short`, which computes the matrix of scores
+    layout_of_half_precision = short_layout(dense_mask(graph, ROWS, ROWS), torch.float64)
+    layout = plan(graph, ROWS, bias=True) if planned else layout_of_half_precision
     mixed = attend(query, key, value, layout, bias=bias)
     assert_same(mixed, oracle(query, key, value, graph, ROWS, ROWS, bias=bias.detach().expand(2, 4, 8, 8)), ROWS)
     assert torch.autograd.gradcheck(
@@ -147,7 +148,7 @@ def test_a_bias_is_the_oracles_bias(graph, shape, planned):
     )
 
 
-def test_a_float32_bias_joins_float64_queries():
+def test_a_float32_bias_is_accepted_with_float64_queries():
     query, key, value = heads(2, 8)
     bias = torch.ones(1, 2, 8, 8)
     assert_same(attend(query, key, value, plan(PACKED, ROWS, bias=True), bias=bias),
@@ -156,8 +157,8 @@ def test_a_float32_bias_joins_float64_queries():
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 9, 12])
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 12, 20])
-def test_band_is_the_causal_window(n, size):
-    """Lengths that fill the blocks and lengths that do not, windows of one token and windows wider than the row."""
+def test_band_equals_the_causal_window(n, size):
+    """Lengths that fill the blocks and lengths that do not; windows of one token and windows wider than the row."""
     rows, inputs = plain_tokens(2, n), heads(2, n, h=4, shared=2)
     graph = Causal() & Window(size)
     assert_layouts_agree(Band(size), Dense(dense_mask(graph, rows, rows)), inputs, rows)
@@ -165,34 +166,34 @@ def test_band_is_the_causal_window(n, size):
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_plain_is_the_oracle(causal):
+def test_plain_equals_the_oracle(causal):
     rows, inputs = plain_tokens(2, 5), heads(2, 5, h=4, shared=1)
     assert_same(attend(*inputs, Plain(causal)), oracle(*inputs, Causal() if causal else FULL, rows, rows))
 
 
 @given(st.one_of(st.sampled_from(GRAPHS), graphs()), st.one_of(packed_tokens(), packed_tokens(padding=False), tokens()),
        st.sampled_from([1, 2]))  # fmt: skip
-def test_whatever_is_planned_means_the_dense_mask(graph, drawn, shared):
-    """Values and gradients, over random graphs and rows: the choice of a kernel can never be seen."""
+def test_every_planned_layout_equals_the_dense_mask(graph, drawn, shared):
+    """Values and gradients, for random graphs and rows: the choice of a kernel changes no result."""
     dense = Dense(dense_mask(graph, drawn, drawn))
     assert_layouts_agree(plan(graph, drawn), dense, heads(*drawn.shape, shared=shared), drawn)
 
 
 @given(st.sampled_from([1, 1.5, 2, 3, 4.5, 5]), st.integers(1, 14))
-def test_fractional_windows(size, n):
+def test_windows_with_a_fractional_size_equal_the_dense_mask(size, n):
     rows, graph = plain_tokens(1, n), Causal() & Window(size)
     assert_layouts_agree(plan(graph, rows), Dense(dense_mask(graph, rows, rows)), heads(1, n), rows)
 
 
 @pytest.mark.parametrize("size", [0.5, math.inf])
-def test_extreme_windows(size):
+def test_windows_below_one_token_and_infinite_windows_equal_the_oracle(size):
     rows, graph, inputs = plain_tokens(1, 9), Causal() & Window(size), heads(1, 9)
     assert_same(attend(*inputs, plan(graph, rows)), oracle(*inputs, graph, rows, rows))
 
 
 @given(st.one_of(st.sampled_from(GRAPHS), graphs()), st.one_of(packed_tokens(), tokens()), st.data())
-def test_cached_steps_are_the_end_of_the_whole(graph, drawn, data):
-    """Queries that are the last of the keys: one at a time, several, or all of them at once."""
+def test_cached_steps_equal_the_end_of_the_whole_row(graph, drawn, data):
+    """The queries are the last tokens of the keys: one, several, or all of them."""
     n = drawn.shape[1]
     start = data.draw(st.sampled_from([n - 1, max(n - 3, 0), 0]))
     last = drawn.select(slice(None), slice(start, None))
@@ -203,7 +204,7 @@ def test_cached_steps_are_the_end_of_the_whole(graph, drawn, data):
 
 @pytest.mark.parametrize("graph", GRAPHS, ids=short)
 @pytest.mark.parametrize("count", [1, 3])
-def test_cached_steps_are_the_oracle(graph, count):
+def test_cached_steps_equal_the_oracle(graph, count):
     for rows in SETS["one"], ROWS:
         last = rows.select(slice(None), slice(8 - count, None))
         inputs = heads(2, count, 8, h=4, shared=2)
@@ -221,7 +222,7 @@ CROSSED = {
 @pytest.mark.parametrize("shared", [4, 1])
 @pytest.mark.parametrize("graph", [FULL, Causal(), SameSample() & From((2,))], ids=short)
 @pytest.mark.parametrize("case", CROSSED)
-def test_crossing_is_the_oracle_and_empty_sources_give_zeros(case, graph, shared):
+def test_cross_attention_equals_the_oracle_and_empty_sources_give_zeros(case, graph, shared):
     queries, keys = CROSSED[case]
     inputs = heads(*queries.shape, keys.shape[1], h=4, shared=shared)
     layout = plan_cross(graph, queries, keys)
@@ -232,15 +233,15 @@ def test_crossing_is_the_oracle_and_empty_sources_give_zeros(case, graph, shared
     assert all(g.isfinite().all() for g in torch.autograd.grad(mixed.sum(), inputs))
 
 
-def test_what_nobody_reads_gets_no_gradient():
-    """A query with an empty source may not pull at the keys that its row of the mask had to show."""
+def test_keys_that_no_query_reads_get_no_gradient():
+    """The mask of a query with an empty source shows it all keys of its row; these keys still get no gradient."""
     queries, keys = laid_out([[1, 1]]), laid_out([[2, 2]])
     inputs = heads(1, 2)
     mixed = attend(*inputs, plan_cross(FULL, queries, keys))
     assert all((g == 0).all() for g in torch.autograd.grad(mixed.sum(), inputs))
 
 
-def test_content_of_padding_is_never_heard():
+def test_the_content_of_padding_changes_no_output():
     for graph in GRAPHS:
         query, key, value = heads(2, 8)
         before = attend(query, key, value, plan(graph, ROWS))
@@ -285,12 +286,12 @@ LONG = laid_out([[1] * 64, [2] * 64])
     ],
     ids=short,
 )
-def test_the_table_on_a_cpu(graph, rows, options, layout):
-    found = plan(graph, rows, **options)
-    assert type(found) is layout if isinstance(layout, type) else found == layout
+def test_the_layout_that_is_chosen_on_a_cpu(graph, rows, options, layout):
+    planned = plan(graph, rows, **options)
+    assert type(planned) is layout if isinstance(layout, type) else planned == layout
 
 
-def test_the_table_for_cached_steps_and_crossing():
+def test_the_layout_that_is_chosen_for_cached_steps_and_cross_attention():
     last = LONG.select(slice(None), slice(63, None))
     assert plan(PACKED, last, LONG) == Plain(causal=False)
     assert isinstance(plan(PACKED, LONG.select(slice(None), slice(60, None)), LONG), Dense)
@@ -314,25 +315,26 @@ def test_the_table_for_cached_steps_and_crossing():
     ],
     ids=short,
 )
-def test_the_table_on_cuda(monkeypatch, graph, rows, options, layout):
-    """The part of the choice that needs no GPU; None goes on to Flex (or Dense, for bias or dropout)."""
+def test_the_layout_that_is_chosen_on_cuda(monkeypatch, graph, rows, options, layout):
+    """The part of the choice that needs no GPU; None: Flex is chosen (or Dense, for a bias or dropout)."""
     options = {"dtype": torch.bfloat16, "bias": False, "dropout": 0.0} | options
     monkeypatch.setattr(choosing, "_varlen_attention", lambda: print)
-    found = choosing._plan_simple(graph, rows, rows, device=torch.device("cuda"), **options)
-    assert type(found) is layout if isinstance(layout, type) else found == layout
-    monkeypatch.setattr(choosing, "_varlen_attention", lambda: None)  # a torch without it
+    planned = choosing._plan_simple(graph, rows, rows, device=torch.device("cuda"), **options)
+    assert type(planned) is layout if isinstance(layout, type) else planned == layout
+    monkeypatch.setattr(choosing, "_varlen_attention", lambda: None)  # a version of torch that has no such kernel
     if layout is VariableLength:
         assert choosing._plan_simple(graph, rows, rows, device=torch.device("cuda"), **options) is None
 
 
 def test_per_sample_cuts_where_the_sample_changes():
-    assert plan(FULL, ROWS).lengths == (3, 4, 1, 1, 2, 3, 2)  # no sample goes on in the next row
+    assert plan(FULL, ROWS).lengths == (3, 4, 1, 1, 2, 3, 2)  # no sample continues in the next row
 
 
 @pytest.mark.parametrize("shared", [4, 2, 1])
 @pytest.mark.parametrize("causal", [True, False])
-def test_variable_length_lays_samples_end_to_end(monkeypatch, causal, shared):
-    """With a stand-in for torch's kernel that any device can run: boundaries, grouped heads and the way back."""
+def test_variable_length_joins_all_samples_into_one_row(monkeypatch, causal, shared):
+    """A function that runs on any device replaces torch's kernel: boundaries, grouped heads, and the way back to
+    rows."""
 
     def stand_in(query, key, value, starts, key_starts, longest, key_longest, *, window_size, scale=None):
         assert starts.dtype == torch.int32 and torch.equal(starts, key_starts) and window_size in ((-1, 0), (-1, -1))
@@ -361,8 +363,9 @@ def test_variable_length_lays_samples_end_to_end(monkeypatch, causal, shared):
     [(Causal(), Plain), (FULL, PerSample), (PACKED, PerSample), (PACKED & Window(4), Band), (PREFIX, Dense)],
     ids=short,
 )
-def test_dropout_drops_and_keeps_the_mean(graph, layout):
-    """All values are one, so without dropout every output is one; with it outputs differ, around one."""
+def test_dropout_changes_outputs_and_keeps_their_mean(graph, layout):
+    """All values are one: without dropout every output is one; with dropout outputs differ, with a mean of about
+    one."""
     rows = laid_out([[1] * 20 + [2] * 44] * 2) if layout is PerSample else plain_tokens(2, 64)
     rows = Tokens(**vars(rows) | {"sample": rows.sample + 2 * torch.arange(2)[:, None]})
     planned = plan(graph, rows, dropout=0.3)
@@ -377,7 +380,7 @@ def test_dropout_drops_and_keeps_the_mean(graph, layout):
     torch.testing.assert_close(attend(query, key, value, planned), value)
 
 
-def test_crossing_drops_too():
+def test_cross_attention_has_dropout_too():
     queries, keys = laid_out([[1, 1, 2, 3]]), laid_out([[1, 1, 1, 2, 2, 2, 2]])
     query, key, _ = heads(1, 4, 7)
     torch.manual_seed(0)
@@ -391,14 +394,14 @@ def test_a_layout_that_cannot_add_a_bias_refuses_it(layout):
         attend(*heads(2, 8), layout, bias=torch.ones(2, 2, 8, 8))
 
 
-def test_a_layout_that_cannot_drop_refuses_to(monkeypatch):
+def test_a_layout_that_cannot_apply_dropout_refuses_it(monkeypatch):
     monkeypatch.setattr(attention, "_varlen_attention", lambda: lambda query, *_, **__: query)
     layout = VariableLength(torch.tensor([0, 16], dtype=torch.int32), 16, causal=True)
     with pytest.raises(ValueError, match="dropout"):
         attend(*heads(2, 8), layout, dropout=0.1)
 
 
-def test_layouts_move():
+def test_layouts_can_be_moved_to_a_device():
     for layout in plan(PACKED, LONG), plan(PACKED, ROWS), plan(PREFIX, ROWS), plan_cross(FULL, *CROSSED["packed"]):
         moved, inputs = layout.to("cpu"), heads(2, 8)
         assert type(moved) is type(layout)
@@ -408,14 +411,14 @@ def test_layouts_move():
 
 @pytest.fixture
 def flex_on_a_cpu():
-    """FlexAttention runs uncompiled on a CPU; it traces the graph, which the checks of annotations would stop."""
+    """FlexAttention runs uncompiled on a CPU. It traces the graph, which the checks of annotations would prevent."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def assert_flex_agrees(graph: Graph, queries: Tokens, keys: Tokens, shared: int):
-    """Values only: torch has no backward for FlexAttention on a CPU."""
+    """Compares values only: torch has no backward pass for FlexAttention on a CPU."""
     layout = choosing._plan_flex(graph, queries, keys, torch.device("cpu"))
     assert isinstance(layout, Flex)
     inputs = [t.detach() for t in heads(*queries.shape, keys.shape[1], h=4, shared=shared)]
@@ -426,7 +429,7 @@ def assert_flex_agrees(graph: Graph, queries: Tokens, keys: Tokens, shared: int)
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("shared", [pytest.param(4, marks=pytest.mark.system), 2])
 @pytest.mark.parametrize("graph", GRAPHS, ids=short)
-def test_flex_is_the_dense_mask(flex_on_a_cpu, graph, shared):
+def test_flex_equals_the_dense_mask(flex_on_a_cpu, graph, shared):
     for rows in ROWS, SETS["one"]:
         assert_flex_agrees(graph, rows, rows, shared)
 
@@ -434,15 +437,15 @@ def test_flex_is_the_dense_mask(flex_on_a_cpu, graph, shared):
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("graph", [PREFIX, PACKED & Window(40)], ids=short)
 def test_flex_over_several_blocks_and_for_cached_queries(flex_on_a_cpu, graph):
-    """300 tokens are three blocks of 128, the last one part full; the first sample lies across two of them."""
+    """300 tokens are three blocks of 128, the last one partly filled; the first sample extends over two of them."""
     rows = laid_out([[1] * 150 + [2] * 100 + [0] * 50], [[2] * 20 + [1] * 180 + [2] * 100])
     assert_flex_agrees(graph, rows, rows, 2)
     assert_flex_agrees(graph, rows.select(slice(None), slice(200, None)), rows, 4)
 
 
 @pytest.mark.system
-def test_flex_is_compiled_once_more_when_a_length_changes_and_then_never(flex_on_a_cpu, monkeypatch):
-    """With a translation for each length, torch stops after eight and goes on without: the whole matrix of scores."""
+def test_flex_is_compiled_again_only_for_the_first_change_of_the_length(flex_on_a_cpu, monkeypatch):
+    """If each length were compiled, torch would stop after eight and compute the whole matrix of scores uncompiled."""
     monkeypatch.setattr(attention, "_compiled_flex_attention", None)
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     torch._dynamo.reset()
@@ -452,7 +455,7 @@ def test_flex_is_compiled_once_more_when_a_length_changes_and_then_never(flex_on
         rows = laid_out([[1] * (n - 8) + [2] * 8], [[1, 2] * (n // 2) + [1] * (n % 2)])
         layout = choosing._plan_flex(PREFIX, rows, rows, torch.device("cpu"))
         inputs = [t.detach() for t in heads(1, n)]
-        found = attention._flex_attention(True)(*inputs, block_mask=layout.block_mask, enable_gqa=False)
-        assert_same(found, attend(*inputs, Dense(dense_mask(PREFIX, rows, rows))), rows)
+        result = attention._flex_attention(True)(*inputs, block_mask=layout.block_mask, enable_gqa=False)
+        assert_same(result, attend(*inputs, Dense(dense_mask(PREFIX, rows, rows))), rows)
     assert counters["stats"]["unique_graphs"] == 2 and not counters["graph_break"]
     torch._dynamo.reset()
