@@ -1,4 +1,4 @@
-"""Constraints and guidance: only what is allowed is generated, and guidance is the formula."""
+"""Constraints and guidance: only allowed ids are generated, and guided scores follow the formula."""
 
 import json
 import re
@@ -15,10 +15,10 @@ from chopmix.tokenizers.encoding.base import ByteEncoding, CharacterEncoding
 from chopmix.tokenizers.encoding.grammar import Grammar
 from hypothesis import given
 from hypothesis import strategies as st
-from test_generation import model
+from test_generation import small_model
 from transformers.generation.logits_process import UnbatchedClassifierFreeGuidanceLogitsProcessor
 
-MODEL = model()
+MODEL = small_model()
 
 
 def session(rows=((8,),), most=6):
@@ -26,13 +26,13 @@ def session(rows=((8,),), most=6):
 
 
 def generated(constraint, sampling, search=Search(), rows=3):
-    """Ids of some rows, each up to the end (8)."""
+    """The ids of some rows, each up to the end (8)."""
     torch.manual_seed(0)
-    written = [Written({8}) for _ in range(rows)]
-    how = Generating(sampling=sampling, search=search, constraint=constraint)
-    for _ in pieces(session([[8]] * rows), written, how):
+    writers = [Written({8}) for _ in range(rows)]
+    settings = Generating(sampling=sampling, search=search, constraint=constraint)
+    for _ in pieces(session([[8]] * rows), writers, settings):
         pass
-    return [row.ids for row in written]
+    return [row.ids for row in writers]
 
 
 WAYS = [(Sampling(), Search()), (Sampling(temperature=0), Search()), (None, Search(beams=3)), (None, Search(beams=40))]
@@ -40,31 +40,31 @@ WAYS = [(Sampling(), Search()), (Sampling(temperature=0), Search()), (None, Sear
 
 @pytest.mark.parametrize(("sampling", "search"), WAYS)
 @pytest.mark.parametrize("length", [1, 4])
-def test_items_have_the_length_that_they_must(sampling, search, length):
+def test_items_have_the_required_length(sampling, search, length):
     assert [len(ids) for ids in generated(Length(length, (8,), never=(0, 1)), sampling, search)] == [length] * 3
     assert not {0, 1} & {id for ids in generated(Length(length, (8,), never=(0, 1)), sampling, search) for id in ids}
 
 
 @pytest.mark.parametrize(("sampling", "search"), WAYS)
-def test_ids_are_forced_and_forbidden(sampling, search):
+def test_ids_can_be_forced_and_forbidden(sampling, search):
     rule = Forced({0: 3, 2: 5}) & Forbidden((1, 2, 8)) & None
     for ids in generated(rule, sampling, search):
         assert len(ids) == 6 and ids[0] == 3 and ids[2] == 5 and not {1, 2, 8} & set(ids)
 
 
 @given(st.sets(st.integers(0, 8), max_size=9), st.sets(st.integers(0, 8), max_size=9))
-def test_two_constraints_allow_what_both_do(first, second):
-    found = (Forbidden(tuple(first)) & Forbidden(tuple(second))).allowed([], 9)
-    assert {id for id in range(9) if not found[id]} == first | second
+def test_two_constraints_allow_what_both_allow(first, second):
+    allowed = (Forbidden(tuple(first)) & Forbidden(tuple(second))).allowed([], 9)
+    assert {id for id in range(9) if not allowed[id]} == first | second
 
 
 @pytest.mark.parametrize("search", [Search(), Search(beams=2)])
-def test_what_allows_nothing_is_told(search):
+def test_constraints_that_allow_no_id_are_refused(search):
     with pytest.raises(ValueError, match=r"no id is allowed after the 1 ids generated so far, which end in \[3\]"):
         generated(Forced({0: 3, 1: 4}) & Forbidden((4,)), None, search)
 
 
-def test_a_row_that_has_ended_is_left_alone():
+def test_no_constraint_applies_to_a_row_that_has_ended():
     allowed = Allowed(Forced({1: 4}), frozenset({8}))
     scores = allowed.of(torch.zeros(2, 9), [[8], [3]])
     assert scores[0].isfinite().all() and scores[1].isfinite().nonzero().flatten().tolist() == [4]
@@ -74,22 +74,22 @@ SUM = r"[0-3]+[+][0-3]+=[0-3]{1,3}"
 
 
 @pytest.mark.parametrize(("sampling", "search"), WAYS[:3])
-def test_every_sum_is_well_formed(sampling, search):
+def test_every_generated_sum_matches_its_grammar(sampling, search):
     encoding = CharacterEncoding("+0123=x")
-    made = model(seed=1)  # its ids 0 to 7 are those of the encoding: the start is 7
-    found = []
+    model = small_model(seed=1)  # its ids 0 to 7 are those of the encoding: the start is 7
+    texts = []
     for seed in range(20):
         torch.manual_seed(seed)
-        opened = Session.of_texts(made, [[7]] * 4, input="text", task="lm", vocabulary=8, most=16)
+        session = Session.of_texts(model, [[7]] * 4, input="text", task="lm", vocabulary=8, most=16)
         rows = [Written({7}) for _ in range(4)]
-        short = Grammar(encoding, r"[0-3]{1,3}[+][0-3]{1,3}=[0-3]{1,3}")
-        for _ in pieces(opened, rows, Generating(sampling=sampling, search=search, constraint=short)):
+        grammar = Grammar(encoding, r"[0-3]{1,3}[+][0-3]{1,3}=[0-3]{1,3}")
+        for _ in pieces(session, rows, Generating(sampling=sampling, search=search, constraint=grammar)):
             pass
-        found += [encoding.decode(row.ids) for row in rows]
-    assert len(found) == 80 and all(re.fullmatch(SUM, text) for text in found)
+        texts += [encoding.decode(row.ids) for row in rows]
+    assert len(texts) == 80 and all(re.fullmatch(SUM, text) for text in texts)
 
 
-def test_every_json_fits_its_schema(tmp_path):
+def test_every_generated_json_matches_its_schema(tmp_path):
     schema = {
         "type": "object", "required": ["a", "b"], "additionalProperties": False,
         "properties": {"a": {"type": "boolean"}, "b": {"enum": ["x", "yz"]}},
@@ -103,30 +103,30 @@ def test_every_json_fits_its_schema(tmp_path):
         while not ids or ids[-1] != encoding.end:
             allowed = grammar.allowed(ids, encoding.size)
             ids.append(int(torch.multinomial(allowed.float(), 1, generator=generator)))
-            assert len(ids) < 60, "white space has an end"
-        found = json.loads(encoding.decode(ids))
-        assert found.keys() == {"a", "b"} and isinstance(found["a"], bool) and found["b"] in ("x", "yz")
+            assert len(ids) < 60, "the number of spaces is limited"
+        value = json.loads(encoding.decode(ids))
+        assert value.keys() == {"a", "b"} and isinstance(value["a"], bool) and value["b"] in ("x", "yz")
 
 
-def test_beams_under_a_grammar_find_the_best_text_that_it_allows():
-    """Beside a search that knows nothing of grammars: every text of a small language, read by itself."""
-    encoding, made = CharacterEncoding("+0123=x"), model(seed=2)
+def test_beam_search_with_a_grammar_finds_the_best_allowed_text():
+    """Compared with every text of a small language, each read separately without a grammar."""
+    encoding, model = CharacterEncoding("+0123=x"), small_model(seed=2)
     texts = [encoding.encode(f"{a}+{b}={c}") for a in "0123" for b in "0123" for c in "0123"]
     logs = []
     for text in texts:
-        opened, log = Session.of_texts(made, [[7, 4]], input="text", task="lm", vocabulary=8, cached=False), 0.0
+        session, log = Session.of_texts(model, [[7, 4]], input="text", task="lm", vocabulary=8, cached=False), 0.0
         for id in [*text, 7]:
-            log += float(opened.scores().log_softmax(-1)[0, id])
-            opened.append(torch.tensor([id]))
+            log += float(session.scores().log_softmax(-1)[0, id])
+            session.append(torch.tensor([id]))
         logs.append(log)
-    opened = Session.of_texts(made, [[7, 4]], input="text", task="lm", vocabulary=8, most=16)
+    session = Session.of_texts(model, [[7, 4]], input="text", task="lm", vocabulary=8, most=16)
     grammar = Grammar(encoding, "[0-3][+][0-3]=[0-3]")
-    (found,) = beam_search(opened, {7}, 16, Search(beams=64, length_penalty=0.0), grammar)
+    (result,) = beam_search(session, {7}, 16, Search(beams=64, length_penalty=0.0), grammar)
     best = max(range(64), key=logs.__getitem__)
-    assert found.ids == texts[best] and found.log == pytest.approx(logs[best], abs=1e-4)
+    assert result.ids == texts[best] and result.log == pytest.approx(logs[best], abs=1e-4)
 
 
-def test_a_grammar_in_larks_form(tmp_path):
+def test_a_grammar_can_be_in_the_format_of_lark(tmp_path):
     (tmp_path / "g.lark").write_text('start: "a" start "b" | "ab"\n')
     encoding = CharacterEncoding("ab")
     grammar = Grammar(encoding, str(tmp_path / "g.lark"))
@@ -134,7 +134,7 @@ def test_a_grammar_in_larks_form(tmp_path):
     assert grammar.allowed([0, 0, 1, 1], 3).tolist() == [False, False, True]
 
 
-def test_grammars_that_are_none(tmp_path):
+def test_invalid_grammars_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"grammar '\(\[': .*invalid regex"):
         Grammar(ByteEncoding(), "([")
     (tmp_path / "empty.json").write_text("")
@@ -142,23 +142,23 @@ def test_grammars_that_are_none(tmp_path):
         Grammar(ByteEncoding(), str(tmp_path / "empty.json"))
     with pytest.raises(ValueError, match=r"grammar '\(': .*parse error: unclosed group"):
         Grammar(ByteEncoding(), "(")
-    for none in ("c+", r"[^\s\S]"):
+    for text in ("c+", r"[^\s\S]"):
         with pytest.raises(ValueError, match="allows no text that the vocabulary of this run can encode"):
-            Grammar(CharacterEncoding("ab"), none)
+            Grammar(CharacterEncoding("ab"), text)
     grammar = Grammar(CharacterEncoding("ab"), "[ab]c")
     with pytest.raises(ValueError, match="no id is allowed after the 1 ids"):
         Allowed(grammar).of(torch.zeros(1, 3), [[0]])
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
-def test_guidance_is_its_formula(weight):
+def test_guided_scores_follow_the_formula(weight):
     rows, others = [[8, 1, 2], [8, 3]], [[8], [8]]
-    given, without = session(rows), session(others)
+    conditional, unconditional = session(rows), session(others)
     expected = []
     for step in range(3):
-        u, c = without.scores().float().log_softmax(-1), given.scores().float().log_softmax(-1)
+        u, c = unconditional.scores().float().log_softmax(-1), conditional.scores().float().log_softmax(-1)
         expected.append(u + weight * (c - u))
-        for each in (given, without):
+        for each in (conditional, unconditional):
             each.append(torch.tensor([step, step + 1]))
     guided = Guided(session(rows), session(others), weight)
     for step in range(3):
@@ -167,18 +167,18 @@ def test_guidance_is_its_formula(weight):
 
 
 @given(weight=st.floats(0, 8), seed=st.integers(0, 2**32))
-def test_guidance_is_that_of_transformers(weight, seed):
-    given, without = torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(seed)).mul(4)
+def test_guided_scores_equal_those_of_transformers(weight, seed):
+    conditional, unconditional = torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(seed)).mul(4)
     theirs = UnbatchedClassifierFreeGuidanceLogitsProcessor(weight, model=None)
-    theirs.get_unconditional_logits = lambda ids: without[:, None]  # the last position's
+    theirs.get_unconditional_logits = lambda ids: unconditional[:, None]  # of the last position
     sides = session(), session()
-    for side, scores in zip(sides, (given, without)):
+    for side, scores in zip(sides, (conditional, unconditional)):
         side.scores = lambda scores=scores: scores
-    expected = theirs(None, given) if weight != 1 else given.log_softmax(-1)
+    expected = theirs(None, conditional) if weight != 1 else conditional.log_softmax(-1)
     torch.testing.assert_close(Guided(*sides, weight).scores(), expected)
 
 
-def test_guided_beams_at_weight_1_are_beams():
+def test_beam_search_with_guidance_1_equals_beam_search_without():
     search = Search(beams=3)
     plain = beam_search(session([[8, 1], [8, 2]]), {8}, 6, search)
     guided = beam_search(Guided(session([[8, 1], [8, 2]]), session([[8], [8]]), 1.0), {8}, 6, search)
@@ -198,6 +198,6 @@ def test_no_repeat_may_leave_no_id_that_the_constraint_allows():
         beam_search(session([[8]]), {8}, 4, Search(beams=2, no_repeat=1), Three())
 
 
-def test_guidance_has_its_range():
+def test_guidance_out_of_its_range_is_refused():
     with pytest.raises(ValueError, match="guidance is -1; it must be from 0"):
         Generating(guidance=-1)

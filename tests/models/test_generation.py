@@ -1,4 +1,5 @@
-"""Generation: cached equals uncached, also past the context; sampling as transformers does it; text comes out whole."""
+"""Generation: a cache changes nothing, within and after the context; samples are chosen as in transformers; texts are
+written completely."""
 
 import json
 import math
@@ -34,21 +35,21 @@ CORES = {
 }
 
 
-def model(kind: str = "learned", seed: int = 0, absolute=Learned) -> Model:
+def small_model(kind: str = "learned", seed: int = 0, absolute=Learned) -> Model:
     torch.manual_seed(seed)
     chopper = TextChopper(vocabulary=CharacterEncoding("abcdefgh"))
     tokenizers = {"text": TextTokenizer(chopper, 32, CONTEXT, position=absolute, norm=RmsNorm, pad_vocabulary_to=16)}
     core = core_of(["text"], width=32, depth=2, heads=4, **CORES[kind])
     task = LanguageModeling(target="text")
-    made = Model(tokenizers, Cores(core), {"lm": task.head(tokenizers, 32)}, context=CONTEXT)
+    model = Model(tokenizers, Cores(core), {"lm": task.head(tokenizers, 32)}, context=CONTEXT)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in model.parameters():
             parameter.mul_(4)
-    return made.eval()
+    return model.eval()
 
 
-def continued(made: Model, rows, tokens=40, sampling=Sampling(temperature=0), cached=True, seed=None):
-    session = Session.of_texts(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
+def continued(model: Model, rows, tokens=40, sampling=Sampling(temperature=0), cached=True, seed=None):
+    session = Session.of_texts(model, rows, input="text", task="lm", vocabulary=9, cached=cached)
     streams = None if seed is None else Streams.of(len(session.ids), seed)
     return torch.stack(list(draw(session, tokens, sampling, streams)), dim=1)
 
@@ -57,30 +58,30 @@ def continued(made: Model, rows, tokens=40, sampling=Sampling(temperature=0), ca
 @pytest.mark.parametrize(
     "rows", [[[8]], [[8, 1, 2, 3]], [[8, 1], [8, 4, 3, 2, 1, 5], [8]]], ids=["start", "one", "ragged"]
 )
-def test_cached_equals_uncached_also_past_the_context(kind, rows):
-    made = model(kind)
+def test_cached_equals_uncached_within_and_after_the_context(kind, rows):
+    model = small_model(kind)
     scores = []
     for cached in (True, False):
-        session = Session.of_texts(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
-        found = []
+        session = Session.of_texts(model, rows, input="text", task="lm", vocabulary=9, cached=cached)
+        scores_of_steps = []
         with torch.inference_mode():
             for step in range(40):
-                found.append(session.scores())
+                scores_of_steps.append(session.scores())
                 session.append(torch.full((len(rows),), step % 8))
-        scores.append(torch.stack(found))
+        scores.append(torch.stack(scores_of_steps))
     torch.testing.assert_close(*scores, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", CORES)
-def test_a_batch_of_prompts_gives_what_each_gives_alone(kind):
+def test_a_batch_of_prompts_gives_the_texts_of_each_prompt_alone(kind):
     rows = [[8, 1], [8, 4, 3, 2, 1, 5], [8]]
-    together = continued(model(kind), rows, tokens=10)
-    alone = torch.cat([continued(model(kind), [row], tokens=10) for row in rows])
+    together = continued(small_model(kind), rows, tokens=10)
+    alone = torch.cat([continued(small_model(kind), [row], tokens=10) for row in rows])
     assert torch.equal(together, alone)
 
 
-def test_past_the_context_half_is_kept():
-    session = Session.of_texts(model(), [[8] * CONTEXT], input="text", task="lm", vocabulary=9)
+def test_half_of_the_context_is_kept_when_it_is_full():
+    session = Session.of_texts(small_model(), [[8] * CONTEXT], input="text", task="lm", vocabulary=9)
     session.scores()
     session.append(torch.tensor([1]))
     assert session.columns == CONTEXT // 2 + 1 and session.ids.shape[1] == CONTEXT + 1
@@ -89,7 +90,7 @@ def test_past_the_context_half_is_kept():
 
 
 def melody(notes: int) -> list[int]:
-    """The start token and so many notes of five voices, each of which is the number of its voice."""
+    """The start token and `notes` notes of five voices; each note is the number of its voice."""
     return [8, *(number % 5 for number in range(notes))]
 
 
@@ -101,63 +102,66 @@ PERIODS = {"absolute": partial(Periodic, periods=[5])}
 @pytest.mark.parametrize(
     "notes", [[3], [12, 0, 14], [15], [16, 3], [40], [61, 7]], ids=["short", "ragged", "full", "more", "long", "both"]
 )
-def test_music_keeps_its_voices_past_the_context(monkeypatch, kind, cached, notes):
-    """Wherever the window moves, the period of an index tells the voice, and the start token is in front."""
-    read, made = [], model(kind, **PERIODS)
-    monkeypatch.setattr(made.tokenizers["text"].position, "of", lambda chunks: read.append(chunks) or embed(chunks))
-    embed = partial(Periodic.of, made.tokenizers["text"].position)
+def test_music_keeps_its_voices_after_the_context(monkeypatch, kind, cached, notes):
+    """Wherever the context begins, the position of a note modulo the period is its voice, and the start token is
+    first."""
+    read_chunks, model = [], small_model(kind, **PERIODS)
+    monkeypatch.setattr(
+        model.tokenizers["text"].position, "of", lambda chunks: read_chunks.append(chunks) or embed(chunks)
+    )
+    embed = partial(Periodic.of, model.tokenizers["text"].position)
     rows = [melody(each) for each in notes]
-    session = Session.of_texts(made, rows, input="text", task="lm", vocabulary=9, cached=cached)
+    session = Session.of_texts(model, rows, input="text", task="lm", vocabulary=9, cached=cached)
     for step in range(40):
         session.scores()
         session.append(torch.tensor([(each + step) % 5 for each in notes]))
-    assert len(read) >= 40
-    for chunks in read:
+    assert len(read_chunks) >= 40
+    for chunks in read_chunks:
         ids, index = chunks.values.flatten(), chunks.index.expand_as(chunks.values).flatten()
         assert torch.equal(ids == 8, index == 0) and torch.equal(ids[ids < 8], (index[ids < 8] - 1) % 5)
-    held = session.columns
-    assert CONTEXT // 2 <= held <= CONTEXT and session.ids.shape[1] == max(map(len, rows)) + 40 - lost(rows)
+    columns = session.columns
+    assert CONTEXT // 2 <= columns <= CONTEXT and session.ids.shape[1] == max(map(len, rows)) + 40 - ids_cut(rows)
 
 
-def lost(rows: list[list[int]]) -> int:
-    """How many of the ids of the longest prompt are cut before it is read: whole periods."""
+def ids_cut(rows: list[list[int]]) -> int:
+    """How many ids of the longest prompt are removed before it is read: whole periods."""
     return -(-max(max(map(len, rows)) - CONTEXT, 0) // 5) * 5
 
 
 @pytest.mark.parametrize("kind", ["learned", "windows"])
 def test_cached_equals_uncached_where_the_start_token_stays(kind):
-    made, scores = model(kind, **PERIODS), []
+    model, scores = small_model(kind, **PERIODS), []
     for cached in (True, False):
-        session = Session.of_texts(made, [melody(3), melody(0)], input="text", task="lm", vocabulary=9, cached=cached)
+        session = Session.of_texts(model, [melody(3), melody(0)], input="text", task="lm", vocabulary=9, cached=cached)
         for step in range(40):
             scores.append(session.scores())
             session.append(torch.full((2,), step % 8))
     torch.testing.assert_close(torch.stack(scores[:40]), torch.stack(scores[40:]), rtol=1e-5, atol=1e-5)
 
 
-def test_a_period_that_the_context_is_too_short_for_ends_the_music_there():
-    made = model(absolute=partial(Periodic, periods=[3, 9]))
-    session = Session.of_texts(made, [melody(3)], input="text", task="lm", vocabulary=9)
+def test_generation_ends_where_no_whole_period_fits_into_the_context():
+    model = small_model(absolute=partial(Periodic, periods=[3, 9]))
+    session = Session.of_texts(model, [melody(3)], input="text", task="lm", vocabulary=9)
     assert session.most == CONTEXT - 4 and len(list(draw(session, session.most))) == CONTEXT - 4
-    longer = Session.of_texts(made, [melody(30)], input="text", task="lm", vocabulary=9)
+    longer = Session.of_texts(model, [melody(30)], input="text", task="lm", vocabulary=9)
     assert longer.ids[0].tolist() == [8, *melody(30)[1 + 18 :]], "cut by two periods of 9"
     with pytest.raises(
         ValueError, match="a prompt of 18 tokens does not fit into the context of 16, .* only multiples of 21 tokens"
     ):
-        made = model(absolute=partial(Periodic, periods=[3, 7]))
-        Session.of_texts(made, [melody(17)], input="text", task="lm", vocabulary=9)
+        model = small_model(absolute=partial(Periodic, periods=[3, 7]))
+        Session.of_texts(model, [melody(17)], input="text", task="lm", vocabulary=9)
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=3), st.integers(1, 20), st.integers(1, 9))
 def test_rows_are_cut_by_whole_periods(lengths, most, period):
     rows = [[100, *range(length - 1)] for length in lengths]
-    found = [cut(row, most, period) for row in rows]
-    for row, kept in zip(rows, found):
+    cut_rows = [cut(row, most, period) for row in rows]
+    for row, kept in zip(rows, cut_rows):
         if period == 1 or len(row) <= most:
             assert kept == row[-most:]
         elif kept is not None:
-            gone = len(row) - len(kept)
-            assert kept == [100, *row[1 + gone :]] and gone % period == 0
+            removed = len(row) - len(kept)
+            assert kept == [100, *row[1 + removed :]] and removed % period == 0
             assert max(most - period, 0) < len(kept) <= most
         else:
             assert most < period
@@ -166,44 +170,44 @@ def test_rows_are_cut_by_whole_periods(lengths, most, period):
 @pytest.mark.parametrize("kind", CORES)
 @pytest.mark.parametrize("rows", [[[8, 1, 2]], [[8, 1], [8, 4, 3, 2, 1, 5]]], ids=["one", "ragged"])
 @pytest.mark.parametrize("ends", [(), (8, 5)], ids=["endless", "ending"])
-def test_beams_go_past_the_context(kind, rows, ends):
-    """What beams find has the log-probability that it has when it is read again, token by token, without a cache."""
-    made, names = model(kind), {"input": "text", "task": "lm", "vocabulary": 9}
-    session = Session.of_texts(made, rows, **names, most=30)
-    found = beam_search(session, ends, session.most, Search(beams=3, length_penalty=2.0))
-    texts = [each.ids for each in found]
-    again, logs = Session.of_texts(made, rows, **names, cached=False), [0.0] * len(rows)
+def test_beam_search_continues_after_the_context(kind, rows, ends):
+    """The log-probability of a text equals the sum over its tokens, read one by one without a cache."""
+    model, names = small_model(kind), {"input": "text", "task": "lm", "vocabulary": 9}
+    session = Session.of_texts(model, rows, **names, most=30)
+    results = beam_search(session, ends, session.most, Search(beams=3, length_penalty=2.0))
+    texts = [each.ids for each in results]
+    uncached, logs = Session.of_texts(model, rows, **names, cached=False), [0.0] * len(rows)
     for place in range(max(map(len, texts))):
         next_ids = [text[place] if place < len(text) else 0 for text in texts]
-        scores = again.scores().log_softmax(-1)
+        scores = uncached.scores().log_softmax(-1)
         for row, text in enumerate(texts):
             logs[row] += float(scores[row, next_ids[row]]) * (place < len(text))
-        again.append(torch.tensor(next_ids))
-    if ends:  # its own log-probability is not in `logs`
-        assert all(each.log <= log + 2e-3 for each, log in zip(found, logs))
+        uncached.append(torch.tensor(next_ids))
+    if ends:  # the log-probability of the end is not in `logs`
+        assert all(each.log <= log + 2e-3 for each, log in zip(results, logs))
     else:
         assert [len(text) for text in texts] == [30] * len(rows)
-        assert [each.log for each in found] == pytest.approx(logs, abs=2e-3)
+        assert [each.log for each in results] == pytest.approx(logs, abs=2e-3)
 
 
 def test_beams_without_a_cache_are_refused():
-    session = Session.of_texts(model(), [[8]], input="text", task="lm", vocabulary=9, cached=False)
+    session = Session.of_texts(small_model(), [[8]], input="text", task="lm", vocabulary=9, cached=False)
     with pytest.raises(ValueError, match="beam search needs the cache"):
         beam_search(session, [8], 3, Search(beams=2))
 
 
 def test_padded_vocabulary_is_never_sampled():
-    assert continued(model(), [[8]] * 64, tokens=30, sampling=Sampling(temperature=100.0), seed=0).max() < 9
+    assert continued(small_model(), [[8]] * 64, tokens=30, sampling=Sampling(temperature=100.0), seed=0).max() < 9
 
 
 def test_a_seed_gives_the_same_text():
-    first, second, other = (continued(model(), [[8]], sampling=Sampling(), seed=seed) for seed in (1, 1, 2))
+    first, second, other = (continued(small_model(), [[8]], sampling=Sampling(), seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first, second) and not torch.equal(first, other)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("gain", [True, False])
-def test_the_lean_decoder_normalises_as_torch_does(dtype, gain):
+def test_the_fast_decoder_normalises_as_torch_does(dtype, gain):
     norm = RmsNorm(48, gain=gain).to(dtype)
     for x in (
         torch.randn(5, 48, dtype=dtype),
@@ -217,10 +221,10 @@ SCORES = st.lists(st.lists(st.floats(-8, 8, width=32), min_size=12, max_size=12)
 
 
 @pytest.mark.parametrize("top_p", [1e-320, 1e-45, 1e-8, 0.3])
-def test_the_likeliest_may_be_sampled_however_small_top_p_is(top_p):
+def test_the_most_probable_id_may_be_sampled_with_any_small_top_p(top_p):
     scores = torch.tensor([[0.0, 3.0, -1.0], [9.0, 9.0, 0.0]])
-    found = Sampling(top_p=top_p).choose(scores, torch.zeros(2, 0, dtype=torch.long))
-    assert found[0] == 1 and found[1] in (0, 1)
+    ids = Sampling(top_p=top_p).choose(scores, torch.zeros(2, 0, dtype=torch.long))
+    assert ids[0] == 1 and ids[1] in (0, 1)
 
 
 ANY_SCORES = st.lists(st.lists(st.floats(width=32), min_size=5, max_size=5), min_size=1, max_size=3)
@@ -235,34 +239,34 @@ WAYS = [
 
 
 @given(ANY_SCORES, st.sampled_from(WAYS), st.sampled_from([1.0, 1e-3, 1e3]))
-def test_scores_that_are_no_finite_numbers_choose_nothing(values, way, penalty):
-    """Any 32-bit floats; also finite ones whose difference or quotient is not."""
+def test_no_id_is_chosen_from_scores_that_are_not_finite(values, way, penalty):
+    """Any 32-bit floats; also finite scores whose difference or quotient is not finite."""
     scores, sampling = torch.tensor(values), Sampling(**way, repetition_penalty=penalty)
-    seen = torch.tensor([[1]] * len(values))
-    found = sampling.choose(scores, seen).tolist()
-    for row, id in zip(sampling._penalised(scores, seen).tolist(), found):
+    previous_ids = torch.tensor([[1]] * len(values))
+    chosen = sampling.choose(scores, previous_ids).tolist()
+    for row, id in zip(sampling._penalised(scores, previous_ids).tolist(), chosen):
         finite = not any(map(math.isnan, row)) and math.isfinite(max(row))
         assert (id >= 0) == finite and (id < 0 or row[id] > -math.inf)
 
 
 @pytest.mark.parametrize("size", [math.inf, math.nan])
-def test_a_model_whose_outputs_are_no_numbers_writes_nothing(size):
-    made = model()
+def test_a_model_with_nan_or_infinite_outputs_writes_nothing(size):
+    model = small_model()
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in model.parameters():
             parameter.mul_(size)
     for sampling in (Sampling(temperature=0), Sampling(), Sampling(top_p=0.5)):
         with pytest.raises(ValueError, match="the model's outputs are NaN or infinite: its weights are damaged"):
-            continued(made, [[8, 1], [8]], sampling=sampling, seed=0)
-    session = Session.of_texts(made, [[8, 1], [8]], input="text", task="lm", vocabulary=9)
+            continued(model, [[8, 1], [8]], sampling=sampling, seed=0)
+    session = Session.of_texts(model, [[8, 1], [8]], input="text", task="lm", vocabulary=9)
     with pytest.raises(ValueError, match="the model's outputs are NaN or infinite"):
         beam_search(session, [8], 3, Search(beams=2))
 
 
 @given(SCORES, st.sampled_from([1, 3, 12, 50]), st.floats(0.05, 1), st.floats(0, 1), st.floats(0.3, 3))
-def test_what_may_be_sampled_is_what_transformers_allows(values, top_k, top_p, min_p, temperature):
+def test_the_ids_that_may_be_sampled_are_those_of_transformers(values, top_k, top_p, min_p, temperature):
     scores = torch.tensor(values) + torch.arange(12) * 1e-3
-    assume(all(len(set(row)) == 12 for row in scores.tolist()))  # which of two equal ones is kept, nobody says
+    assume(all(len(set(row)) == 12 for row in scores.tolist()))  # which of two equal scores is kept is not defined
     for ours, theirs in [
         (Sampling(top_k=top_k), logits_process.TopKLogitsWarper(top_k)),
         (Sampling(top_p=top_p), logits_process.TopPLogitsWarper(top_p)),
@@ -273,8 +277,8 @@ def test_what_may_be_sampled_is_what_transformers_allows(values, top_k, top_p, m
 
 
 @given(SCORES, st.floats(0.2, 3), st.lists(st.integers(0, 11), min_size=1, max_size=9))
-def test_repetition_penalty_is_transformers(values, penalty, seen):
-    scores, ids = torch.tensor(values), torch.tensor([seen] * len(values))
+def test_repetition_penalty_is_transformers(values, penalty, previous_ids):
+    scores, ids = torch.tensor(values), torch.tensor([previous_ids] * len(values))
     expected = logits_process.RepetitionPenaltyLogitsProcessor(penalty)(ids, scores.clone())
     torch.testing.assert_close(Sampling(repetition_penalty=penalty)._penalised(scores, ids), expected)
 
@@ -300,14 +304,14 @@ def test_sampling_has_the_right_frequencies():
         ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(settings, match):
+def test_settings_out_of_their_range_are_refused(settings, match):
     with pytest.raises(ValueError, match=match):
         Sampling(**settings)
 
 
 @given(st.text(max_size=20), st.lists(st.text(min_size=1, max_size=3), max_size=2))
-def test_text_is_written_whole_and_ends_before_a_stop(text, stops):
-    """Whatever the letters and the stops: the pieces join to the text up to the first stop, and every piece is text."""
+def test_text_is_complete_and_ends_before_a_stop_text(text, stops):
+    """For any text and stop texts: the joined pieces are the text up to the first stop text."""
     encoding = ByteEncoding()
     writer = WrittenText(encoding.stream(), encoding.ends, stops)
     written = "".join(writer.write(id) for id in encoding.encode(text)) + writer.finish()
@@ -341,13 +345,13 @@ def prompts(tmp_path):
 
 
 def test_command_line_reads_a_file_of_prompts(run, capsys, prompts):
-    """An answer for each line, in its place; an empty one for an empty line."""
+    """One answer per line, in the order of the lines; an empty answer for an empty line."""
     assert main(["generate", str(run), *prompts]) == 0
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["prompt"] for line in found] == ["chop", "mix mi", "", "set"] and found.pop(2)["text"] == ""
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["prompt"] for line in answers] == ["chop", "mix mi", "", "set"] and answers.pop(2)["text"] == ""
     loaded = load_run(run)
-    alone = [loaded.generate(line["prompt"], max_tokens=6, sampling=Sampling(temperature=0)) for line in found]
-    assert [line["text"] for line in found] == alone
+    alone = [loaded.generate(line["prompt"], max_tokens=6, sampling=Sampling(temperature=0)) for line in answers]
+    assert [line["text"] for line in answers] == alone
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -365,7 +369,7 @@ def test_prompts_are_answered_in_a_file(run, capsys, prompts, tmp_path, count):
     assert lines == [*(each["text"] for each in answers), ""]
 
 
-def test_a_line_break_in_an_answer_is_told(run, capsys, monkeypatch, tmp_path, prompts):
+def test_a_warning_names_line_breaks_that_are_written_as_spaces(run, capsys, monkeypatch, tmp_path, prompts):
     monkeypatch.setattr(Run, "generate", lambda self, prompts, **more: [f"{each}\r\n!\n" for each in prompts])
     file = str(tmp_path / "a.txt")
     assert main(["generate", str(run), *prompts, "--output", file]) == 0
@@ -375,7 +379,7 @@ def test_a_line_break_in_an_answer_is_told(run, capsys, monkeypatch, tmp_path, p
     assert (tmp_path / "b.txt").read_bytes() == b"chop\r\n!\n\n", "one text stays as it is"
 
 
-def test_so_many_texts_are_printed(run, capsys):
+def test_count_texts_are_printed(run, capsys):
     assert main(["generate", str(run), "--prompt", "chop", "--count", "3", "--max-tokens", "5", "--seed", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     expected = load_run(run).generate(["chop"] * 3, max_tokens=5, seed=1)
@@ -384,13 +388,13 @@ def test_so_many_texts_are_printed(run, capsys):
     assert "--count is 0; it must be at least 1" in capsys.readouterr().err
 
 
-def test_a_file_of_empty_lines_is_no_prompt(run, capsys, tmp_path):
+def test_a_file_of_empty_lines_is_refused(run, capsys, tmp_path):
     (tmp_path / "none.txt").write_text("\n\n")
     assert main(["generate", str(run), "--prompts", str(tmp_path / "none.txt")]) == 2
     assert "none.txt contains no prompt; write one prompt per line" in capsys.readouterr().err
 
 
-def test_a_misspelled_option_is_told_with_the_nearest(run):
+def test_a_misspelled_option_is_refused_with_the_nearest_name(run):
     loaded = load_run(run)
     for write in (loaded.generate, loaded.stream, lambda **options: loaded.predict([], **options)):
         with pytest.raises(TypeError, match="^there is no option 'temprature'; did you mean 'temperature'\\?$"):
@@ -401,17 +405,17 @@ def test_a_misspelled_option_is_told_with_the_nearest(run):
         loaded.searching(beam=2)
 
 
-def test_a_stop_text_alone_would_be_its_letters(run):
+def test_a_stop_text_that_is_not_in_a_list_is_refused(run):
     with pytest.raises(ValueError, match="stop must be a list of texts; write stop=\\['END'\\]"):
         load_run(run).generate("chop", stop="END")
 
 
-def test_a_field_of_the_sampling_changes_that_which_is_given():
+def test_a_sampling_option_changes_the_sampling_that_was_passed():
     how = Generating.of({"sampling": Sampling(top_k=5), "temperature": 0.5})
     assert how.sampling == Sampling(top_k=5, temperature=0.5)
 
 
-def test_one_text_can_be_streamed_by_itself(run):
+def test_one_text_can_be_streamed(run):
     loaded = load_run(run)
     pieces = list(loaded.stream("chop", max_tokens=4, temperature=0))
     assert "".join(piece for (piece,) in pieces) == loaded.generate("chop", max_tokens=4, temperature=0)
@@ -419,7 +423,7 @@ def test_one_text_can_be_streamed_by_itself(run):
 
 
 @pytest.mark.parametrize(
-    "options, said",
+    "options, message",
     [
         (["--temperature", "-1"], "temperature is -1.0; it must be 0, or from 1e-6"),
         (["--prompt", "CHOP"], "character 'C' (U+0043) at position 0 is not among"),
@@ -427,12 +431,12 @@ def test_one_text_can_be_streamed_by_itself(run):
         (["--prompts", "/nowhere/prompts.txt"], "prompts.txt"),
     ],
 )
-def test_command_line_mistakes(run, capsys, options, said):
+def test_mistakes_on_the_command_line_have_a_message(run, capsys, options, message):
     assert main(["generate", str(run), *options]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_stop_text_and_no_run(run, capsys, tmp_path):
+def test_a_stop_text_ends_a_text_and_a_folder_without_a_run_is_refused(run, capsys, tmp_path):
     loaded = load_run(run)
     plain = loaded.generate("chop", max_tokens=30, sampling=Sampling(temperature=0))
     stopped = loaded.generate("chop", max_tokens=30, sampling=Sampling(temperature=0), stop=[plain[3:5]])
@@ -441,17 +445,17 @@ def test_a_stop_text_and_no_run(run, capsys, tmp_path):
     assert "is not a run" in capsys.readouterr().err
 
 
-def test_a_text_is_searched_for_on_the_command_line(run, capsys):
+def test_beam_search_on_the_command_line(run, capsys):
     command = ["generate", str(run), "--prompt", "chop", "--max-tokens", "30"]
     texts = []
     for flags in (["--temperature", "0"], ["--beams", "1"], ["--beams", "3", "--no-repeat", "2"]):
         assert main([*command, *flags]) == 0
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1]
-    found = texts[2].removesuffix("\n")
-    assert all(found.count(found[n : n + 2]) == 1 for n in range(len(found) - 1))
-    assert main([*command, "--beams", "3", "--no-repeat", "2", "--stop", found[6:8]]) == 0
-    assert capsys.readouterr().out.removesuffix("\n") == found[:6]
+    text = texts[2].removesuffix("\n")
+    assert all(text.count(text[n : n + 2]) == 1 for n in range(len(text) - 1))
+    assert main([*command, "--beams", "3", "--no-repeat", "2", "--stop", text[6:8]]) == 0
+    assert capsys.readouterr().out.removesuffix("\n") == text[:6]
     assert main([*command, "--beams", "3", "--top-k", "2"]) == 2
     assert "--beams (beam search) and --top-k (random sampling) cannot be combined" in capsys.readouterr().err
     assert main([*command, "--beams", "3", "--no-cache"]) == 2
@@ -475,7 +479,7 @@ def test_evaluate_on_the_command_line(run, capsys, tmp_path):
     assert "did you mean 'tiny_shakespeare'?" in capsys.readouterr().err
 
 
-def test_every_position_is_counted_once_whatever_the_rows(run):
+def test_the_number_of_rows_does_not_change_the_loss(run):
     loaded = load_run(run)
     one, many = (loaded.evaluate("val", rows=rows)["val/loss"] for rows in (1, 64))
     assert one == pytest.approx(many, rel=1e-6)
