@@ -1,4 +1,5 @@
-"""The grammar of `attention:`: every sentence of the design, every error, and a round trip through text."""
+"""The grammar of `attention:` expressions: every graph, every error message, and graphs that are written and read
+again."""
 
 import own_graph
 import pytest
@@ -22,7 +23,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from own_graph import Dilated, OfInput
 
-# beartype picks at random which item of a tuple it looks at; hypothesis would rather nobody did
+# beartype checks a random item of a tuple; hypothesis warns of random numbers that it does not control
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
 )
@@ -31,8 +32,8 @@ NAMES = ("order", "row", "column", "seconds")
 a, b, c = Causal(), SameSample(), SameItem()
 
 
-def own(reference: str) -> object:
-    """The graphs of a user's own that these tests know."""
+def import_graph(reference: str) -> object:
+    """A user-defined graph of `own_graph.py` by its reference."""
     module, _, name = reference.partition(":")
     if module != "own_graph" or not hasattr(own_graph, name):
         raise LookupError(f"cannot import {reference!r}")
@@ -40,7 +41,7 @@ def own(reference: str) -> object:
 
 
 def parse(text: str) -> Graph:
-    return parse_graph(text, INPUTS, NAMES, own)
+    return parse_graph(text, INPUTS, NAMES, import_graph)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def parse(text: str) -> Graph:
         ("causal & window(256)", Causal() & Window(256)),
     ],
 )
-def test_the_designs_examples(text, graph):
+def test_graphs_of_the_documentation_can_be_parsed(text, graph):
     assert parse(text) == graph
 
 
@@ -81,7 +82,7 @@ def test_the_designs_examples(text, graph):
         ("own_graph:OfInput(text, 0.5)", OfInput(1, 0.5)),
     ],
 )
-def test_every_value_can_be_written(text, graph):
+def test_every_graph_can_be_parsed(text, graph):
     assert parse(text) == graph
 
 
@@ -97,7 +98,7 @@ def test_every_value_can_be_written(text, graph):
         ("causal & (same_sample & same_item)", And(a, And(b, c))),
     ],
 )
-def test_and_binds_tighter_and_both_lean_left(text, graph):
+def test_and_binds_tighter_than_or_and_both_group_from_the_left(text, graph):
     assert parse(text) == graph
 
 
@@ -178,7 +179,7 @@ def test_and_binds_tighter_and_both_lean_left(text, graph):
         ("causal(row, column)", "causal does not take 2 arguments"),
     ],
 )
-def test_errors_say_where_and_what_is_possible(text, message):
+def test_errors_name_the_place_and_what_is_possible(text, message):
     with pytest.raises(ValueError, match=message):
         parse(text)
 
@@ -190,7 +191,7 @@ def test_without_names_only_the_order_is_an_axis():
 
 
 def write(graph: Graph) -> str:
-    """The shortest text of a graph: parentheses only where the grammar would otherwise read another tree."""
+    """The shortest text of a graph: parentheses only where the grammar would otherwise parse another graph."""
 
     def call(name: str, *arguments) -> str:
         return f"{name}({', '.join(str(argument) for argument in arguments)})"
@@ -229,8 +230,8 @@ def write(graph: Graph) -> str:
 
 
 @given(graphs())
-def test_what_is_written_is_read_again(graph):
-    assert parse_graph(write(graph), INPUTS, AXES, own) == graph
+def test_a_graph_that_is_written_can_be_parsed(graph):
+    assert parse_graph(write(graph), INPUTS, AXES, import_graph) == graph
 
 
 SCRAPS = (
@@ -273,16 +274,16 @@ SCRAPS = (
 @example("number")
 @example("window(number)")
 @example("window(the end)")
-def test_nonsense_raises_nothing_but_a_value_error(text):
-    """Whatever is typed: a graph, or a ValueError that quotes the text."""
+def test_any_text_is_a_graph_or_raises_a_value_error(text):
+    """For any text: a graph, or a ValueError that quotes the text."""
     try:
-        found = parse(text)
+        result = parse(text)
     except ValueError as error:
-        found = str(error)
-    assert isinstance(found, Graph) or found.startswith(f"attention {text!r}, character ")
+        result = str(error)
+    assert isinstance(result, Graph) or result.startswith(f"attention {text!r}, character ")
 
 
-def test_code_of_ones_own_is_named_by_a_yaml_only():
+def test_only_a_yaml_can_name_user_defined_graphs():
     with pytest.raises(
         ValueError, match="'own_graph:Dilated' is user-defined code; name it in a YAML, or pass the Graph"
     ):
@@ -296,15 +297,15 @@ def test_a_size_must_be_a_finite_number(size):
         parse(f"window({size})")
 
 
-def test_deep_nesting_is_refused_politely():
+def test_deep_nesting_is_refused():
     with pytest.raises(ValueError, match="attention"):
         parse("(" * 5000 + "causal" + ")" * 5000)
     with pytest.raises(ValueError, match="attention"):
         parse("!" * 5000 + "causal")
 
 
-def test_an_expression_has_so_many_operators():
-    """Thousands ended in a RecursionError."""
+def test_an_expression_with_too_many_operators_is_refused():
+    """Thousands of operators raised a RecursionError."""
     parse_graph(" & ".join(["causal"] * 201))
     with pytest.raises(ValueError, match="it has 2,999 operators; possible: up to 200"):
         parse_graph(" & ".join(["causal"] * 3000))

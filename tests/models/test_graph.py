@@ -1,4 +1,5 @@
-"""Attention graphs: what each value means, said a second time in plain Python, and what follows from it over layers."""
+"""Attention graphs: the meaning of each graph, compared with a second implementation, and what tokens read through
+layers."""
 
 import copy
 import math
@@ -27,7 +28,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from own_graph import Always, Dilated, Distance, OfQueries, Silent
 
-# beartype picks at random which item of a tuple it looks at; hypothesis would rather nobody did
+# beartype checks a random item of a tuple; hypothesis warns of random numbers that it does not control
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
 )
@@ -36,7 +37,7 @@ FROM_IMAGE = From((2,))
 
 
 def nodes(drawn: Tokens, row: int) -> list[Node]:
-    """One row's tokens as plain Python numbers, each with its place in its own sample."""
+    """The tokens of one row as plain Python numbers, each with its position in its sample."""
     first: dict[int, float] = {}
     for sample, position in zip(drawn.sample[row].tolist(), drawn.position[row].tolist()):
         first.setdefault(sample, position[0])
@@ -45,24 +46,24 @@ def nodes(drawn: Tokens, row: int) -> list[Node]:
     return [Node(*node) for node in zip(*columns, strict=True)]
 
 
-def says(graph: Graph, query: Node, key: Node) -> bool:
-    """The meaning of every graph value in words of its own, so that a slip in `edge` cannot hide in both."""
+def edge_of(graph: Graph, query: Node, key: Node) -> bool:
+    """The meaning of every graph, in an implementation that shares no code with `edge`."""
 
-    def apart(axis: int) -> float:
+    def distance(axis: int) -> float:
         return math.sqrt((query.position[axis] - key.position[axis]) ** 2)
 
     match graph:
         case And(left, right):
-            return all((says(left, query, key), says(right, query, key)))
+            return all((edge_of(left, query, key), edge_of(right, query, key)))
         case Or(left, right):
-            return any((says(left, query, key), says(right, query, key)))
+            return any((edge_of(left, query, key), edge_of(right, query, key)))
         case Not(graph):
-            return {says(graph, query, key)} == {False}
+            return {edge_of(graph, query, key)} == {False}
         case Dilated(step):
             return (query.position[0] - key.position[0]) / step in range(-9, 10)
         case Causal(axis):
-            later = math.isnan(query.position[axis])  # what has no coordinate comes after everything
-            return later or key.position[axis] < query.position[axis] or apart(axis) == 0
+            later = math.isnan(query.position[axis])  # a token without a coordinate is later than all others
+            return later or key.position[axis] < query.position[axis] or distance(axis) == 0
         case SameSample():
             return {query.sample} == {key.sample}
         case SameItem():
@@ -70,9 +71,9 @@ def says(graph: Graph, query: Node, key: Node) -> bool:
         case From(inputs):
             return key.input in inputs
         case Window(size, axis):
-            return apart(axis) + 0.5 <= size  # all distances and sizes drawn are multiples of a half
+            return distance(axis) + 0.5 <= size  # all distances and sizes drawn are multiples of a half
         case Neighbourhood(radius, axes):
-            return all(apart(axis) < radius + 0.5 for axis in axes)
+            return all(distance(axis) < radius + 0.5 for axis in axes)
         case On(axis):
             return not math.isnan(key.position[axis])
         case Edges(pairs, "inputs"):
@@ -83,17 +84,17 @@ def says(graph: Graph, query: Node, key: Node) -> bool:
 
 
 @given(graphs(), tokens(), st.booleans())
-def test_dense_mask_is_the_graph_node_by_node(graph, drawn, self_attention):
+def test_the_dense_mask_equals_the_graph_for_every_pair_of_tokens(graph, drawn, self_attention):
     b, n = drawn.shape
     mask = dense_mask(graph, drawn, drawn, self_attention).expand(b, n, n)  # see test_a_mask_has_a_row_for_every_query
     for row in range(drawn.shape[0]):
-        members = nodes(drawn, row)
-        for i, query in enumerate(members):
-            for j, key in enumerate(members):
-                own = query.sample == key.sample != 0
-                meant = (says(graph, query, key) and own) or (self_attention and i == j)
-                assert bool(reads(graph, query, key, self_attention)) == meant
-                assert bool(mask[row, i, j]) == meant
+        row_nodes = nodes(drawn, row)
+        for i, query in enumerate(row_nodes):
+            for j, key in enumerate(row_nodes):
+                same_sample = query.sample == key.sample != 0
+                expected = (edge_of(graph, query, key) and same_sample) or (self_attention and i == j)
+                assert bool(reads(graph, query, key, self_attention)) == expected
+                assert bool(mask[row, i, j]) == expected
 
 
 def test_a_mask_has_a_row_for_every_query():
@@ -102,7 +103,7 @@ def test_a_mask_has_a_row_for_every_query():
 
 
 @given(graphs(), tokens())
-def test_nobody_reads_padding_or_another_sample_and_everybody_reads_itself(graph, drawn):
+def test_no_token_reads_padding_or_another_sample_and_every_token_reads_itself(graph, drawn):
     mask, (_, n) = dense_mask(graph, drawn, drawn), drawn.shape
     assert not (mask & (drawn.sample[:, :, None] != drawn.sample[:, None])).any()
     itself = torch.eye(n, dtype=torch.bool)
@@ -114,39 +115,39 @@ def test_nobody_reads_padding_or_another_sample_and_everybody_reads_itself(graph
 
 @given(graphs(), tokens(), st.data())
 def test_a_mask_of_some_queries_is_some_rows_of_the_mask(graph, drawn, data):
-    """What a cache relies on: queries are the last tokens, keys are all of them."""
+    """A cache relies on this: queries are the last tokens, keys are all tokens."""
     start = data.draw(st.integers(0, drawn.shape[1] - 1))
     part = drawn.select(slice(None), slice(start, None))
     assert torch.equal(dense_mask(graph, part, drawn), dense_mask(graph, drawn, drawn)[:, start:])
 
 
 @given(st.lists(graphs(), min_size=1, max_size=4), tokens())
-def test_reach_is_a_search_through_the_layers(layers, drawn):
-    known = reach(layers, drawn)
+def test_reach_equals_a_search_through_the_layers(layers, drawn):
+    reached = reach(layers, drawn)
     for row in range(drawn.shape[0]):
-        members = nodes(drawn, row)
-        places = range(len(members))
+        row_nodes = nodes(drawn, row)
+        places = range(len(row_nodes))
         for place in places:
-            heard = {place}
+            read = {place}
             for graph in reversed(layers):  # from the output down to the input
-                heard = {j for i in heard for j in places if reads(graph, members[i], members[j])}
-            assert {j for j in places if known[row, place, j]} == heard
+                read = {j for i in read for j in places if reads(graph, row_nodes[i], row_nodes[j])}
+            assert {j for j in places if reached[row, place, j]} == read
 
 
 def later(drawn: Tokens) -> torch.Tensor:
-    """Whether the key stands later in its sample than the query does in its own, (b, n, n)."""
+    """Whether the key is later in its sample than the query, (b, n, n)."""
     order = within_samples(drawn).position[..., 0]
     return order[:, None] > order[:, :, None]
 
 
 @given(graphs(), tokens())
-def test_a_graph_that_calls_itself_causal_is(graph, drawn):
+def test_a_causal_graph_has_no_edge_to_a_later_token(graph, drawn):
     if graph.is_causal():
         assert not (dense_mask(graph, drawn, drawn) & later(drawn)).any()
 
 
 @given(st.lists(causal_graphs(), min_size=1, max_size=3), tokens())
-def test_causal_graphs_never_look_ahead_however_deep(layers, drawn):
+def test_layers_of_causal_graphs_never_read_later_tokens(layers, drawn):
     for graph in layers:
         assert graph.is_causal()
     assert not (reach(layers, drawn) & later(drawn)).any()
@@ -179,8 +180,8 @@ def test_is_causal(graph, causal):
     assert graph.is_causal() is causal
 
 
-def test_layers_in_order():
-    """The first layer's graph is the one nearest to the input: order matters to what is heard."""
+def test_the_order_of_layers_matters():
+    """The graph of the first layer is applied first, to the input."""
     drawn = laid_out([[1, 1, 1]])
     one, two = Edges(((2, 1),), "slots"), Edges(((1, 0),), "slots")  # 1 reads 2; 0 reads 1
     assert reach([one, two], drawn)[0, 0].tolist() == [True, True, True]
@@ -188,7 +189,7 @@ def test_layers_in_order():
 
 
 def test_text_before_an_image_leaks_through_two_layers():
-    """The design's example: one hop hides the target from its predictor, two hops show it, by way of the image."""
+    """In one layer the predictor cannot read the target; in two layers it reads the target through the image."""
     graph = SameSample() & (Causal() | FROM_IMAGE)
     text_first = laid_out([[1, 1, 1]], [[1, 1, 2]])
     predictor, target = 0, 1
@@ -201,7 +202,7 @@ def test_text_before_an_image_leaks_through_two_layers():
     assert reach([graph], image_first)[0, 1, 0]
 
 
-def test_samples_stay_apart_however_deep():
+def test_samples_stay_separate_through_all_layers():
     drawn = laid_out([[1, 1, 2, 2, 0], [3, 0, 3, 4, 4]])
     same = (drawn.sample[:, :, None] == drawn.sample[:, None]) & (drawn.sample != 0)[:, None]
     itself = torch.eye(5, dtype=torch.bool)
@@ -209,11 +210,11 @@ def test_samples_stay_apart_however_deep():
 
 
 def kinds(base: type = Graph) -> set[type]:
-    """All subclasses of our own: a new value that is forgotten in `drawn.LEAVES` is missed by no property below."""
+    """All subclasses in chopmix: the tests below need each of them in `drawn.LEAVES`."""
     return {base, *(kind for each in base.__subclasses__() for kind in kinds(each))}
 
 
-def test_every_value_is_drawn():
+def test_every_graph_is_drawn_by_hypothesis():
     ours = {kind for kind in kinds() if kind.__module__.startswith("chopmix.models.")}
     assert ours == {Graph, And, Or, *LEAVES} - {Dilated} and len(LEAVES) >= 9
 
@@ -221,8 +222,8 @@ def test_every_value_is_drawn():
 @pytest.mark.parametrize("kind", LEAVES, ids=lambda kind: kind.__name__)
 @settings(max_examples=20)
 @given(data=st.data())
-def test_a_sample_is_read_alike_wherever_it_stands(kind, data):
-    """Alone in its row, packed second, with padding in front, and token by token beside a cache."""
+def test_the_position_in_a_row_does_not_change_what_a_sample_reads(kind, data):
+    """Alone in a row, packed second, after padding, and token by token with a cache."""
     leaf = data.draw(LEAVES[kind])
     other = data.draw(st.none() | graphs())
     graph = leaf if other is None else data.draw(st.sampled_from([leaf & other, leaf | other]))
@@ -252,7 +253,7 @@ def behind(alone: Tokens, before: list[int]) -> Tokens:
 
 
 @given(graphs())
-def test_graphs_are_values(graph):
+def test_equal_graphs_are_equal_and_have_the_same_hash(graph):
     twin = copy.deepcopy(graph)
     assert twin == graph
     assert hash(twin) == hash(graph)
@@ -269,7 +270,7 @@ def test_operators_and_parts(left, right):
     assert (left | right).parts() == (left | right,)
 
 
-def test_different_values_differ():
+def test_different_graphs_are_not_equal():
     values = [
         Causal(),
         Causal(1),
@@ -297,14 +298,14 @@ def test_different_values_differ():
 
 
 @given(graphs(), tokens())
-def test_a_graph_and_its_negation_share_no_edge_and_leave_none_of_a_sample(graph, drawn):
+def test_a_graph_and_its_negation_together_have_every_edge_of_a_sample_once(graph, drawn):
     mask, other = (dense_mask(each, drawn, drawn, self_attention=False) for each in (graph, ~graph))
     same = (drawn.sample[:, :, None] == drawn.sample[:, None]) & (drawn.sample != 0)[:, None]
     assert torch.equal(mask ^ other, same) and not (mask & other).any()
     assert torch.equal(dense_mask(~~graph, drawn, drawn), dense_mask(graph, drawn, drawn))
 
 
-def test_a_graph_without_an_edge_says_so():
+def test_a_graph_without_an_edge_method_is_refused():
     with pytest.raises(NotImplementedError, match=r"Graph must define edge\("):
         Graph().edge(*nodes(laid_out([[1, 1]]), 0))
     drawn = laid_out([[1, 1]])
@@ -313,7 +314,7 @@ def test_a_graph_without_an_edge_says_so():
 
 
 @pytest.mark.parametrize(
-    "graph, told",
+    "graph, message",
     [
         (Distance(), r"Distance\.edge returned torch\.float32 of shape \(2, 3, 3\)"),
         (OfQueries(), r"OfQueries\.edge returned torch\.bool of shape \(5, 2, 3, 1\)"),
@@ -323,9 +324,9 @@ def test_a_graph_without_an_edge_says_so():
 @pytest.mark.parametrize(
     "among", [lambda graph: graph, lambda graph: Causal() & graph, lambda graph: ~graph | SameItem()]
 )
-def test_an_edge_that_is_no_truth_value_is_named(graph, told, among):
+def test_an_edge_that_is_not_a_bool_tensor_is_refused(graph, message, among):
     drawn = laid_out([[1, 1, 1], [2, 2, 2]])
-    with pytest.raises(ValueError, match=told + r"; expected: a bool tensor that broadcasts to .*, \(2, 3, 3\)"):
+    with pytest.raises(ValueError, match=message + r"; expected: a bool tensor that broadcasts to .*, \(2, 3, 3\)"):
         dense_mask(among(graph), drawn, drawn)
 
 
@@ -336,17 +337,17 @@ def test_an_edge_between_plain_numbers_is_true_or_false():
 
 
 @given(st.lists(graphs(), min_size=1, max_size=3), tokens(sample=1), st.data())
-def test_what_can_be_forgotten_is_read_by_no_later_token(found, drawn, data):
-    """Whatever is cut off the end of a row and read again behind it: no token there reads what `lasting` lets go."""
+def test_no_later_token_reads_a_token_that_can_be_forgotten(layers, drawn, data):
+    """The end of a row is cut off and read again: none of its tokens reads a token that `lasting` does not keep."""
     n = drawn.shape[1]
     end = data.draw(st.integers(1, n))
-    kept = lasting(found, drawn.select(slice(None), slice(0, end)))
-    for graph in found:
+    kept = lasting(layers, drawn.select(slice(None), slice(0, end)))
+    for graph in layers:
         mask = dense_mask(graph, drawn, drawn)
         assert not (mask[:, end:, :end] & ~kept[:, None]).any()
 
 
-def test_a_window_forgets_what_lies_behind_it_but_for_the_first_token_and_what_is_on_an_axis():
+def test_a_window_forgets_earlier_tokens_except_the_first_and_those_on_an_axis():
     position = torch.full((1, 9, 2), torch.nan)
     position[..., 0], position[0, 2:4, 1] = torch.arange(9), 0.0
     row = torch.ones(1, 9, dtype=torch.long)
