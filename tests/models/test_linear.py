@@ -1,4 +1,5 @@
-"""The product for a single vector gives torch's values, whatever the number of rows, and keeps out of training."""
+"""The linear product for few rows: its values equal those of torch, for any number of rows, and training does not use
+it."""
 
 import pytest
 import torch
@@ -11,19 +12,19 @@ from chopmix.models.layers.linear import LARGE, Linear, linear
 @pytest.mark.parametrize("rows", [1024, 1025])
 @pytest.mark.parametrize("shape", [(1,), (1, 1), (3,), ()])
 @pytest.mark.parametrize("biased", [True, False])
-def test_equals_torch(monkeypatch, rows, shape, biased, halves):
+def test_a_product_equals_torch(monkeypatch, rows, shape, biased, halves):
     monkeypatch.setattr(products, "halves_are_faster", lambda columns, threads: halves)
     torch.manual_seed(0)
     weight, x = torch.randn(rows, 256), torch.randn(*shape, 256)
     assert weight.numel() >= LARGE
     bias = torch.randn(rows) if biased else None
     with torch.inference_mode():
-        found = linear(x, weight, bias)
-    assert halves or torch.equal(found, F.linear(x, weight, bias))
-    torch.testing.assert_close(found, F.linear(x, weight, bias), rtol=1e-5, atol=1e-4)
+        product = linear(x, weight, bias)
+    assert halves or torch.equal(product, F.linear(x, weight, bias))
+    torch.testing.assert_close(product, F.linear(x, weight, bias), rtol=1e-5, atol=1e-4)
 
 
-def test_the_faster_way_is_measured_once():
+def test_the_faster_implementation_is_measured_once():
     with torch.inference_mode():
         linear(torch.randn(256), torch.randn(1024, 256))
         before = products.halves_are_faster.cache_info().misses
@@ -41,7 +42,7 @@ def test_strided_vectors_and_weights(monkeypatch):
         torch.testing.assert_close(linear(x, weight), F.linear(x, weight), rtol=1e-5, atol=1e-4)
 
 
-def test_training_is_torchs_own():
+def test_training_uses_the_product_of_torch():
     layer = Linear(256, 1024)
     x = torch.randn(1, 256)
     assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
@@ -52,8 +53,8 @@ def test_training_is_torchs_own():
 @pytest.mark.parametrize("rows", [1, 2, 5, 32, 64, 65])
 @pytest.mark.parametrize("biased", [False, True])
 @torch.inference_mode()
-def test_a_matrix_is_laid_out_once_for_a_few_rows(monkeypatch, rows, biased):
-    possible = products.can_prepack()  # asked first: it lays out a small matrix of its own
+def test_a_matrix_is_packed_once_for_a_few_rows(monkeypatch, rows, biased):
+    possible = products.can_prepack()  # called first, because it packs a small matrix
     packed, original = [], products.prepack
     monkeypatch.setattr(products, "prepack", lambda weight: packed.append(original(weight)) or packed[-1])
     generator = torch.Generator().manual_seed(0)
@@ -67,7 +68,7 @@ def test_a_matrix_is_laid_out_once_for_a_few_rows(monkeypatch, rows, biased):
 
 
 @torch.inference_mode()
-def test_what_is_not_laid_out_is_torchs_own(monkeypatch):
+def test_a_matrix_that_is_not_packed_uses_the_product_of_torch(monkeypatch):
     monkeypatch.setattr(products, "prepack", None)
     x, weight = torch.randn(4, 48), torch.randn(96, 48)
     with torch.inference_mode(False):
@@ -80,7 +81,7 @@ def test_what_is_not_laid_out_is_torchs_own(monkeypatch):
     assert torch.equal(products.prepacked(weight)(x), F.linear(x, weight))
 
 
-def test_whether_torch_can_lay_out_a_matrix(monkeypatch):
+def test_packing_is_not_used_if_torch_has_no_operator_for_it(monkeypatch):
     def refuse(weight):
         raise RuntimeError("no such operator")
 

@@ -1,4 +1,4 @@
-"""The oracle, checked by hand: everything else is checked against it."""
+"""Attention in plain Python, with results computed by hand: all other implementations are compared with it."""
 
 import math
 from pathlib import Path
@@ -55,8 +55,9 @@ def test_dot_needs_equal_lengths():
         dot([1, 2], [1])
 
 
-def test_a_round_follows_the_edges_from_sender_to_reader():
-    """`reads(reader, sender)`: the first reads only itself, the last reads all, equally, since all scores are 0."""
+def test_messages_follow_the_edges_from_sender_to_reader():
+    """`reads(reader, sender)`: the first node reads only itself, the last reads all equally, because all scores are
+    0."""
     nodes = [node(value=(v,), token=i) for i, v in enumerate((1.0, 3.0, 8.0))]
     assert pass_messages(nodes, nodes, lambda reader, sender: sender <= reader) == [[1], [2], [4]]
 
@@ -66,19 +67,19 @@ def test_readers_and_senders_may_be_different_nodes():
     assert pass_messages(readers, senders, lambda reader, sender: reader == sender) == [[0], [5]]
 
 
-def test_the_file_a_student_reads_first_stays_short():
+def test_the_file_that_a_student_reads_first_is_short():
     assert len(Path(message_passing.__file__).read_text().splitlines()) <= 75
 
 
 @pytest.mark.parametrize("reads", [tiny_gpt.causal, lambda reader, sender: True, lambda reader, sender: sender == 1])
 def test_the_tiny_gpt_passes_the_same_messages(reads):
-    """Its nodes hold tensors; its edges and its messages are those of `message_passing.py`."""
+    """Its nodes hold tensors; edges and messages equal those of `message_passing.py`."""
     torch.manual_seed(0)
     vectors = torch.randn(4, 3, 8, dtype=torch.float64)
     ours = [tiny_gpt.MessageNode(*each, place) for place, each in enumerate(vectors)]
     theirs = [MessageNode(*each.tolist(), place) for place, each in enumerate(vectors)]
-    found = tiny_gpt.pass_messages(ours, ours, reads)
-    assert torch.allclose(found, torch.tensor(pass_messages(theirs, theirs, reads), dtype=torch.float64))
+    messages = tiny_gpt.pass_messages(ours, ours, reads)
+    assert torch.allclose(messages, torch.tensor(pass_messages(theirs, theirs, reads), dtype=torch.float64))
 
 
 def test_no_token_of_the_tiny_gpt_depends_on_later_tokens():

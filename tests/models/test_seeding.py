@@ -1,4 +1,4 @@
-"""The seed of torch's default generators, without the work that `torch.manual_seed` does for GPUs."""
+"""`seed_torch` seeds torch's default generators like `torch.manual_seed`, but without the work for GPUs."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The seeds that `torch.manual_seed` was called with."""
+    """The seeds with which `torch.manual_seed` was called."""
     seeds, manual_seed = [], torch.manual_seed
     monkeypatch.setattr(torch, "manual_seed", lambda seed: seeds.append(seed) or manual_seed(seed))
     return seeds

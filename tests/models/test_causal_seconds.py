@@ -1,5 +1,4 @@
-"""`causal(seconds)`: no token hears what any stream measures after the token's own time, whatever the rates and
-windows."""
+"""`causal(seconds)`: no token reads what a stream measures after the time of the token, for any rates and windows."""
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ AXES = ("order", "seconds", "row", "column")
 
 
 def streams(rate: float, window: int, frames: int):
-    """Three streams of 0.6 seconds: choppers, tokenizers, and how often each is measured."""
+    """Three streams of 0.6 seconds: choppers, tokenizers, and the rate of each."""
     choppers = {
         "wheel": SensorChopper(channels=2, rate=rate, window=window),
         "sound": AudioChopper(rate=2000, mels=6, hop=0.02, window=0.05, frames=frames),
@@ -44,8 +43,8 @@ def measured(rates: dict[str, float], seed: int) -> dict[str, torch.Tensor]:
 
 @given(st.sampled_from([3.0, 10.0, 50.0, 64.0]), st.integers(1, 9), st.integers(1, 3), st.floats(0, 0.6))
 @settings(max_examples=30, deadline=None)
-def test_no_stream_hears_the_future_of_another(rate, window, frames, now):
-    """Everything measured after `now` is made anew: what tokens became by then is the same, bit for bit."""
+def test_no_stream_reads_later_values_of_another(rate, window, frames, now):
+    """All values measured after `now` are replaced: the outputs of tokens up to `now` stay the same, bit for bit."""
     torch.manual_seed(0)
     choppers, makers, rates = streams(rate, window, frames)
     tokenizers = {name: maker(choppers[name], 16, CONTEXT) for name, maker in makers.items()}
@@ -62,19 +61,19 @@ def test_no_stream_hears_the_future_of_another(rate, window, frames, now):
         )
         for name in first
     }  # fmt: skip
-    found = []
+    outputs = []
     with torch.inference_mode():
         for values in (first, second):
-            planned = pack([list(values.items())], choppers, CONTEXT, AXES)
-            found.append(model.read(model.plan(Batch(main=planned))).main[0])
-    known = planned.tokens.position[0, :, 1] <= now
-    assert torch.equal(found[0][known], found[1][known])
+            plan = pack([list(values.items())], choppers, CONTEXT, AXES)
+            outputs.append(model.read(model.plan(Batch(main=plan))).main[0])
+    before = plan.tokens.position[0, :, 1] <= now
+    assert torch.equal(outputs[0][before], outputs[1][before])
     if now < 0.3:
-        assert not torch.equal(found[0], found[1])
+        assert not torch.equal(outputs[0], outputs[1])
 
 
 @pytest.mark.parametrize("now", [0.1, 0.2, 0.35])
-def test_overlapping_patches_keep_to_their_time(now):
+def test_overlapping_patches_read_no_later_values(now):
     chopper = AudioPatchesChopper(rate=8000, mels=16, patch_size=8, stride=4)
     torch.manual_seed(0)
     model = AudioPatchesTokenizer(chopper, 8, CONTEXT, position=None)
@@ -84,13 +83,13 @@ def test_overlapping_patches_keep_to_their_time(now):
         pack([[("s", clip)]], {"s": chopper}, CONTEXT, ("order", "mel", "seconds")).chunks["s"]
         for clip in (first, second)
     ]
-    known = chunks[0].coordinates[:, 1] <= now
-    assert known.any() and not known.all()
-    assert torch.equal(model(chunks[0])[known], model(chunks[1])[known])
+    before = chunks[0].coordinates[:, 1] <= now
+    assert before.any() and not before.all()
+    assert torch.equal(model(chunks[0])[before], model(chunks[1])[before])
 
 
-def test_what_has_no_time_comes_after_everything():
-    """A class token reads all streams; no stream hears its own future through it."""
+def test_tokens_without_a_time_are_after_all_others():
+    """A class token reads all streams; no stream reads its later values through the class token."""
     position = torch.tensor([[[0.0, torch.nan], [1.0, 0.1], [2.0, 0.2], [3.0, 0.1], [4.0, torch.nan]]])
     ones = torch.ones(1, 5, dtype=torch.long)
     tokens = Tokens(input=ones, sample=ones, item=ones, position=position)
