@@ -1,4 +1,4 @@
-"""Positions against the implementations they follow, and what each of them promises."""
+"""Positions: each kind gives the values of a published implementation, and has the documented properties."""
 
 import math
 from dataclasses import replace
@@ -21,30 +21,30 @@ from transformers.models.t5.modeling_t5 import T5Attention
 AXES = ("order", "row", "column")
 
 
-def standing(places: list[list[float]]) -> Tokens:
+def tokens_at(places: list[list[float]]) -> Tokens:
     """One row of tokens with these coordinates."""
     ones = torch.ones(1, len(places), dtype=torch.long)
     return Tokens(input=ones, sample=ones, item=ones, position=torch.tensor([places], dtype=torch.float32))
 
 
-def turned(rotary: Rotary, x: torch.Tensor, tokens: Tokens) -> torch.Tensor:
+def rotated(rotary: Rotary, x: torch.Tensor, tokens: Tokens) -> torch.Tensor:
     return rotate(x, rotary.rotation(tokens))
 
 
 @pytest.mark.parametrize("base", [10_000.0, 500_000.0])
 @pytest.mark.parametrize("start", [0, 1000])
-def test_rotary_is_llamas(base, start):
+def test_rotary_equals_that_of_llama(base, start):
     config = LlamaConfig(
         hidden_size=32, num_attention_heads=4, rope_parameters={"rope_type": "default", "rope_theta": base}
     )
     query, key = torch.randn(2, 4, 9, 8), torch.randn(2, 2, 9, 8)
     theirs = LlamaRotaryEmbedding(config)(query, torch.arange(start, start + 9).expand(2, -1))
     angles = Rotary(4, 8, base=base).rotation(plain_tokens(2, 9, start=start))
-    for mine, other in zip(
+    for ours, expected in zip(
         (rotate(query, angles), rotate(key, angles)), apply_rotary_pos_emb(query, key, *theirs), strict=True
     ):
         tolerance = 1e-6 if start == 0 else 1e-3  # an angle of 1,000 radians has an error of 6e-5 in float32
-        torch.testing.assert_close(mine, other, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(ours, expected, rtol=tolerance, atol=tolerance)
 
 
 def test_rotary_scores_depend_on_differences_only():
@@ -52,7 +52,7 @@ def test_rotary_scores_depend_on_differences_only():
     query, key = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64)
 
     def score(at: list[float], to: list[float]) -> float:
-        return float((turned(rotary, query, standing([at])) * turned(rotary, key, standing([to]))).sum())
+        return float((rotated(rotary, query, tokens_at([at])) * rotated(rotary, key, tokens_at([to]))).sum())
 
     here = score([3, 1, 2], [5, 0, 4])
     assert score([13, 11, 32], [15, 10, 34]) == pytest.approx(here, abs=1e-5)
@@ -61,28 +61,29 @@ def test_rotary_scores_depend_on_differences_only():
     assert score([3, 1, 2], [6, 0, 4]) != pytest.approx(here, abs=1e-3)
 
 
-def test_rotary_turns_by_the_angle_it_says():
-    """Channels c and c + c/2 of a unit vector land on the cosine and the sine, counter-clockwise."""
+def test_rotary_rotates_by_the_documented_angle():
+    """Channels c and c + c/2 of a unit vector become the cosine and the sine, counter-clockwise."""
     x = torch.tensor([1.0, 0.0]).expand(1, 1, 3, 2)
-    out = turned(Rotary(1, 2), x, plain_tokens(1, 3))[0, 0]
+    out = rotated(Rotary(1, 2), x, plain_tokens(1, 3))[0, 0]
     expected = [[math.cos(p), math.sin(p)] for p in range(3)]
     torch.testing.assert_close(out, torch.tensor(expected))
 
 
-def test_each_axis_turns_its_own_channels():
-    """Shares are pairs in the order of `per_axis`: order has pair 0 and 1, column pair 2; pair 3 belongs to nobody."""
+def test_each_axis_rotates_its_share_of_the_channels():
+    """Shares are pairs in the order of `per_axis`: pairs 0 and 1 are of order, pair 2 is of column, pair 3 of no
+    axis."""
     rotary = Rotary(1, 8, AXES, per_axis={"order": 4, "column": 2})
     torch.testing.assert_close(rotary.frequency, torch.tensor([1.0, 0.01, 1.0, 0.0]))
     x = torch.randn(1, 1, 1, 8)
-    moved = {axis: turned(rotary, x, standing([[float(a == axis) for a in AXES]])) for axis in AXES}
+    moved = {axis: rotated(rotary, x, tokens_at([[float(a == axis) for a in AXES]])) for axis in AXES}
     changed = {axis: {c % 4 for c in range(8) if out[0, 0, 0, c] != x[0, 0, 0, c]} for axis, out in moved.items()}
     assert changed == {"order": {0, 1}, "row": set(), "column": {2}}
 
 
-def test_a_missing_coordinate_leaves_its_channels_unturned():
+def test_a_missing_coordinate_does_not_rotate_its_channels():
     rotary = Rotary(1, 8, AXES, per_axis={"order": 4, "row": 2, "column": 2})
     x = torch.randn(1, 1, 1, 8)
-    out = turned(rotary, x, standing([[5.0, math.nan, 2.0]]))
+    out = rotated(rotary, x, tokens_at([[5.0, math.nan, 2.0]]))
     assert out.isfinite().all()
     assert torch.equal(out[..., [2, 6]], x[..., [2, 6]])
     assert (out[..., [0, 1, 3, 4, 5, 7]] != x[..., [0, 1, 3, 4, 5, 7]]).all()
@@ -91,27 +92,27 @@ def test_a_missing_coordinate_leaves_its_channels_unturned():
 def test_rotary_keeps_lengths_and_dtype():
     tokens = plain_tokens(2, 5)
     x = torch.randn(2, 3, 5, 8, dtype=torch.float64)
-    out = turned(Rotary(3, 8), x, tokens)
+    out = rotated(Rotary(3, 8), x, tokens)
     torch.testing.assert_close(out.norm(dim=-1), x.norm(dim=-1), rtol=1e-6, atol=0)
     assert out.dtype == torch.float64
-    assert turned(Rotary(3, 8), x.bfloat16(), tokens).dtype == torch.bfloat16
+    assert rotated(Rotary(3, 8), x.bfloat16(), tokens).dtype == torch.bfloat16
     assert not Rotary(3, 8).has_bias
     assert list(Rotary(3, 8).state_dict()) == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_rotary_survives_a_change_of_the_models_type(dtype):
-    """And its angles stay float32: rounded to bfloat16, neighbouring places could not be told apart."""
+def test_rotary_stays_precise_when_the_type_of_the_model_changes(dtype):
+    """Angles stay float32: rounded to bfloat16, neighbouring positions would have equal angles."""
     tokens = plain_tokens(1, 300)
     before, after = Rotary(2, 8).rotation(tokens), Rotary(2, 8).to(dtype).rotation(tokens)
-    for mine, expected in zip(after, before, strict=True):
-        torch.testing.assert_close(mine.float(), expected)
+    for angles, expected in zip(after, before, strict=True):
+        torch.testing.assert_close(angles.float(), expected)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_4096_places_are_4096_angles_under_autocast(device):
-    """Products of matrices are rounded to bfloat16 there, and 1,024 places became 513 (of fake CUDA only types
-    are known)."""
+def test_4096_positions_have_4096_angles_under_autocast(device):
+    """Autocast rounds matrix products to bfloat16, so that 1,024 positions had 513 angles. With fake CUDA only types
+    are tested."""
     rotary, tokens = Rotary(2, 64), plain_tokens(1, 4096)
     with torch.autocast("cpu", torch.bfloat16) if device == "cpu" else fake_cuda():
         cosine, sine = rotary.to(device).rotation(tokens.to(device))
@@ -124,8 +125,8 @@ def test_4096_places_are_4096_angles_under_autocast(device):
         torch.testing.assert_close(cosine[0, 0].double(), exact.cos(), rtol=0, atol=5e-4)
 
 
-def test_bfloat16_queries_are_turned_in_float32():
-    """Only the result is rounded: cosines of bfloat16 would turn distant places by another angle."""
+def test_bfloat16_queries_are_rotated_in_float32():
+    """Only the result is rounded: with bfloat16 cosines, distant positions would be rotated by another angle."""
     x, angles = torch.randn(1, 2, 300, 64).bfloat16(), Rotary(2, 64).rotation(plain_tokens(1, 300))
     assert torch.equal(rotate(x, angles), rotate(x.float(), angles).bfloat16())
 
@@ -148,7 +149,7 @@ def test_rotary_refuses_shares_that_do_not_fit(channels, per_axis, message):
 
 @pytest.mark.parametrize("buckets, longest", [(32, 128), (8, 20), (64, 1000)])
 @pytest.mark.parametrize("bidirectional", [True, False])
-def test_buckets_are_t5s(bidirectional, buckets, longest):
+def test_buckets_equal_those_of_t5(bidirectional, buckets, longest):
     distance = torch.arange(-300, 301)
     mine = RelativeBias(2, 8, buckets=buckets, longest=longest, bidirectional=bidirectional).bucket(distance)
     assert torch.equal(mine, T5Attention._relative_position_bucket(distance, bidirectional, buckets, longest))
@@ -162,11 +163,11 @@ def test_relative_bias_looks_up_key_minus_query():
     assert out.shape == (1, 2, 3, 5)
     assert torch.equal(out[0, :, 0, 2], bias.table.weight[0])
     assert torch.equal(out[0, :, 2, 1], bias.table.weight[3])
-    assert torch.equal(out[0, :, 1, 4], bias.table.weight[0])  # looking ahead is as looking at oneself, as in T5
+    assert torch.equal(out[0, :, 1, 4], bias.table.weight[0])  # later keys have the bias of distance 0, as in T5
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3, 4, 6, 8, 12, 16, 20])
-def test_alibi_slopes_are_blooms(heads):
+def test_alibi_slopes_equal_those_of_bloom(heads):
     theirs = build_alibi_tensor(torch.ones(1, 2, dtype=torch.long), heads, torch.float32)[:, 0, 1]
     torch.testing.assert_close(Alibi(heads, 8).slopes, theirs, rtol=1e-6, atol=0)
 
@@ -174,25 +175,25 @@ def test_alibi_slopes_are_blooms(heads):
 def test_alibi_falls_with_distance_on_both_sides():
     out = Alibi(2, 8).bias(plain_tokens(2, 2, start=1), plain_tokens(2, 4))
     assert Alibi(2, 8).has_bias
-    assert out.shape == (1, 2, 2, 4)  # the rows are alike
+    assert out.shape == (1, 2, 2, 4)  # the rows have equal positions
     expected = -torch.tensor([[1.0, 0, 1, 2], [2, 1, 0, 1]])
     torch.testing.assert_close(out[0], expected * torch.tensor([1 / 16, 1 / 256])[:, None, None])
 
 
 @pytest.mark.parametrize("make", [Alibi, RelativeBias])
-def test_a_bias_is_one_for_all_rows_where_they_are_alike(make):
+def test_rows_with_equal_positions_share_one_bias(make):
     position, rows = make(2, 8), plain_tokens(3, 5)
     assert position.bias(rows, rows).shape == (1, 2, 5, 5)
     moved = replace(rows, position=rows.position + torch.tensor([0.0, 2.0, 5.0])[:, None, None])
-    found = position.bias(moved, rows)
-    assert found.shape == (3, 2, 5, 5)
+    bias = position.bias(moved, rows)
+    assert bias.shape == (3, 2, 5, 5)
     for row in range(3):
         one = slice(row, row + 1)
-        assert torch.equal(found[one], position.bias(moved.select(one), rows.select(one)))
+        assert torch.equal(bias[one], position.bias(moved.select(one), rows.select(one)))
 
 
 @pytest.mark.parametrize("width", [2, 6, 7, 64])
-def test_sinusoidal_is_the_formula_of_2017(width):
+def test_sinusoidal_positions_follow_the_formula_of_2017(width):
     table = Sinusoidal(width, 50)(torch.arange(50))
     for place in (0, 1, 7, 49):
         for channel in range(width):
@@ -219,7 +220,7 @@ def test_learned_positions_are_rows_of_a_table():
     assert torch.equal(learned(torch.tensor([4, 0])), learned.table.weight[[4, 0]])
 
 
-def test_no_position_is_no_position():
+def test_without_positions_there_is_no_rotation_and_no_bias():
     nothing, tokens = RelativePosition(2, 8), plain_tokens(1, 3)
     assert nothing.rotation(tokens) is None
     assert nothing.bias(tokens, tokens) is None
@@ -234,8 +235,8 @@ def test_a_grid_is_interpolated_as_timm_does(wanted):
 
 
 @given(st.lists(st.floats(-2, 30, width=32), min_size=1, max_size=9))
-def test_a_learned_second_is_that_of_the_tokens_time(seconds):
-    """Wherever the item begins, whatever the index; later seconds are as the last, earlier ones as the first."""
+def test_a_learned_second_belongs_to_the_time_of_the_token(seconds):
+    """For any begin of the item and any index; later seconds use the last vector, earlier seconds the first."""
     position = LearnedSecond(4, 0, length=12)
     chunks = Chunks(values=torch.zeros(len(seconds), 1), index=torch.arange(len(seconds)),
                     coordinates=torch.tensor(seconds)[:, None])  # fmt: skip
@@ -243,6 +244,6 @@ def test_a_learned_second_is_that_of_the_tokens_time(seconds):
     assert torch.equal(position.of(chunks), torch.stack(expected))
 
 
-def test_what_stands_on_no_seconds_has_no_learned_second():
+def test_an_input_without_a_time_axis_has_no_learned_second():
     with pytest.raises(ValueError, match="learned_second needs an input with a time axis in seconds"):
         LearnedSecond(4, 8).of(Chunks(values=torch.zeros(2), index=torch.arange(2)))

@@ -1,4 +1,5 @@
-"""The leak probe: parts that read what they must not are refused by name; honest ones pass; nothing else changes."""
+"""The leak probe: parts that read later tokens or other samples are refused by name, correct parts pass, and the probe
+changes nothing."""
 
 from __future__ import annotations
 
@@ -60,8 +61,8 @@ def test_blocks_that_look_ahead_are_refused(name, state, initialization):
 
 
 @pytest.mark.parametrize("distance", [1, 2, 3, 5, 8, 13, -1, -2, -5])
-def test_other_tokens_are_found_at_every_distance(distance):
-    """A later token of the sample, or a token of the sample before, as read by a convolution over a packed row."""
+def test_leaks_of_any_distance_are_refused(distance):
+    """A convolution over a packed row reads a later token of the sample, or a token of the sample before."""
     with pytest.raises(LeakError, match="model.block: Far leaks"):
         probed({"text": TEXT}, LM, CAUSAL | block("Far", distance=distance))
 
@@ -80,11 +81,11 @@ def test_main_tokens_of_an_encoder_and_a_decoder_are_probed(name):
 
 
 @pytest.mark.parametrize("name", ["Peek", "OfRow", "Batched", "Lstm"])
-def test_samples_of_a_row_do_not_read_each_other(name):
+def test_parts_that_read_another_sample_of_a_row_are_refused(name):
     """A pooled class may depend on all tokens of its sample, but not on the other samples of a packed row."""
     with pytest.raises(LeakError, match=f"{name}.* leaks"):
         probed({"text": TEXT}, LABEL, block(name) | {"attention": "same_sample"})
-    assert probed({"image": IMAGE}, LABEL, block(name) | {"attention": "same_sample"}) == []  # one in each row
+    assert probed({"image": IMAGE}, LABEL, block(name) | {"attention": "same_sample"}) == []  # one sample in each row
 
 
 @pytest.mark.parametrize(
@@ -116,13 +117,13 @@ def test_embedders_and_heads_that_read_too_much_are_refused(inputs, tasks, messa
       {"next": {"use": "next_item", "target": "moves", "at": "moves"}}, CAUSAL),
     ],
 )  # fmt: skip
-def test_honest_parts_pass(inputs, tasks, model, dropout):
+def test_correct_parts_pass(inputs, tasks, model, dropout):
     """In packed rows, with dropout and stochastic depth, with several tasks, with an encoder."""
     model = model | block("Honest", rate=0.2) | {"depth": 2, "dropout": dropout, "initialization": "zero_projections"}
     assert probed(inputs, tasks, model) == []
 
 
-def test_what_a_graph_declares_is_compared_with_its_edges():
+def test_the_methods_of_a_graph_are_compared_with_its_edges():
     run = untrained({"text": TEXT}, LM, {"attention": "causal | leaking:Wrong"})
     with pytest.raises(
         LeakError, match=r"Wrong.ahead\(0\) returns {}, but by its edges token 0 reads the later token 1"
@@ -136,13 +137,13 @@ def test_what_a_graph_declares_is_compared_with_its_edges():
 def test_tokens_of_each_input_and_of_the_next_sample_are_probed():
     run = untrained({"text": TEXT, "other": TEXT}, LM | {"b": {"use": "language_modeling", "target": "other"}}, CAUSAL)
     batch = batch_of(run)
-    found = excerpts(batch, batch.targets, run.model.graphs[0], False)
-    assert sum(len(each.chosen) for each in found) <= 16
-    assert {int(each.tokens.input[0, column]) for each in found for column in each.chosen} == {1, 2}
-    samples = found[0].tokens.sample[0]
-    first, last = found[0].chosen[:2]
+    parts_of_batch = excerpts(batch, batch.targets, run.model.graphs[0], False)
+    assert sum(len(each.chosen) for each in parts_of_batch) <= 16
+    assert {int(each.tokens.input[0, column]) for each in parts_of_batch for column in each.chosen} == {1, 2}
+    samples = parts_of_batch[0].tokens.sample[0]
+    first, last = parts_of_batch[0].chosen[:2]
     assert samples[first] != samples[first - 1] and last == first - 1
-    for each in found:  # of a long row, a part around the first boundary
+    for each in parts_of_batch:  # for a long row: a part around the first boundary
         (short,) = [
             part
             for part in excerpts(batch, batch.targets, run.model.graphs[0], False, columns=8)
@@ -160,7 +161,7 @@ def test_a_head_reads_only_the_probed_slots_of_a_long_row(monkeypatch):
     assert probe(run.model, batch_of(run)) == [] and rows and max(rows) <= 8
 
 
-def test_of_a_large_core_one_layer_of_each_kind_is_probed(monkeypatch):
+def test_one_layer_of_each_kind_is_probed_in_a_large_core(monkeypatch):
     monkeypatch.setattr(probing, "OPERATIONS", 1.0)
     model = block("Late") | {"depth": 6, "attention": ["causal", "causal & window(4)"]}
     core = untrained({"text": TEXT}, LM, model).model.core
@@ -173,7 +174,7 @@ def test_of_a_large_core_one_layer_of_each_kind_is_probed(monkeypatch):
     assert probed({"text": TEXT}, LM, model | block("Honest")) == []
 
 
-def test_neither_the_model_nor_random_generators_change():
+def test_the_probe_changes_neither_the_model_nor_random_generators():
     run = untrained({"text": TEXT}, LM, CAUSAL | block("Honest") | {"initialization": "zero_projections"})
     batch, before = batch_of(run), {name: value.clone() for name, value in run.model.state_dict().items()}
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
@@ -183,7 +184,7 @@ def test_neither_the_model_nor_random_generators_change():
     assert torch.equal(torch.get_rng_state(), states[2])
 
 
-def test_what_cannot_be_probed_is_told_in_one_line(monkeypatch):
+def test_a_message_names_parts_that_cannot_be_probed(monkeypatch):
     reason = "model.block: Random is not probed for leaks: its outputs differ between two equal calls"
     lines = probed({"text": TEXT}, LM, CAUSAL | block("Random"))
     assert any(line.startswith(reason) for line in lines)
@@ -211,8 +212,8 @@ def test_a_training_is_refused_before_its_first_step(capsys):
     assert "model.block: Random is not probed for leaks: its outputs differ between" in capsys.readouterr().err
 
 
-def test_after_its_time_one_token_of_each_part_is_probed(monkeypatch):
-    """With one change of a token: two outputs before, and two after; the cache is read in two parts."""
+def test_one_token_of_each_part_is_probed_after_the_time_limit(monkeypatch):
+    """One token is changed: two outputs without the change and two with it; with a cache, each is read in two parts."""
     calls, run_core = [], probing.CorePart.run
     monkeypatch.setattr(probing.CorePart, "run", lambda *args: calls.append(type(args[0])) or run_core(*args))
     run = untrained({"text": TEXT}, LM, CAUSAL | block("Honest"))

@@ -1,4 +1,5 @@
-"""The recorded weights of attention against the plain-Python oracle: of every kernel that runs on a CPU."""
+"""The recorded weights of attention: they equal an implementation in plain Python, for every kernel that runs on a
+CPU."""
 
 from __future__ import annotations
 
@@ -23,13 +24,13 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def expected_weights(query, key, graph, queries, keys, **options):
-    """The oracle's messages if each value is a row of the identity matrix."""
+    """The messages of the oracle if each value is a row of the identity matrix."""
     identity = torch.eye(key.shape[2], dtype=torch.float64).expand(*key.shape[:3], -1)
     return oracle(query, key, identity, graph, queries, keys, **options)
 
 
 def assert_weights(layout, graph, queries, keys=None, *, bias=None, shared=2, **options):
-    """In float32: equal to the oracle within 1e-6, and the messages stay what they were."""
+    """In float32: equal to the oracle within 1e-6; recording does not change the messages."""
     keys = queries if keys is None else keys
     drawn = heads(queries.shape[0], queries.shape[1], keys.shape[1], h=4, shared=shared, dtype=torch.float32)
     query, key, value = (tensor.detach() for tensor in drawn)
@@ -93,7 +94,7 @@ def test_weights_of_cross_attention(queries, keys):
 
 @pytest.mark.parametrize("n", [1, 3, 4, 5, 8, 9])
 def test_the_identity_is_sent_in_parts_of_the_channels(n):
-    """Fewer, as many and more tokens than channels (4)."""
+    """With fewer, as many and more tokens than channels (4)."""
     rows = plain_tokens(1, n)
     query, key, _ = heads(1, n, dtype=torch.float32)
     weights = attention_weights(Plain(False), query, key)
