@@ -28,7 +28,7 @@ BLOCKS = {
 
 @pytest.fixture(autouse=True)
 def no_checks(monkeypatch):
-    """The types of arguments are not checked, as for a user: the check would stand in the exported program."""
+    """The types of arguments are not checked, as for a user: the check would be part of the exported program."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
@@ -56,7 +56,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("graph, position", CASES)
-def test_it_is_exported(graph, position):
+def test_a_transformer_can_be_exported(graph, position):
     model, x = Layer(transformer(graph, POSITIONS[position])), torch.randn(2, 7, 16)
     program = export(model, (x,), dynamic_shapes={"x": {0: Dim("rows", min=1, max=64)}})
     for rows in (1, 2, 5):
@@ -65,7 +65,7 @@ def test_it_is_exported(graph, position):
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_it_is_exported_with_a_padding_mask(block):
+def test_a_transformer_can_be_exported_with_a_padding_mask(block):
     model, x = Layer(transformer("causal", Rotary, BLOCKS[block])), torch.randn(2, 7, 16)
     padding = torch.zeros(2, 7, dtype=torch.bool)
     program = export(model, (x, padding))
@@ -79,7 +79,7 @@ def test_it_is_exported_with_a_padding_mask(block):
 def test_padding_changes_no_other_token(graph, position, dtype):
     model, x = transformer(graph, POSITIONS[position]).to(dtype), torch.randn(3, 9, 16, dtype=dtype)
     padding = torch.zeros(3, 9, dtype=torch.bool)
-    padding[0, 5:] = padding[1, :3] = True  # on the right, on the left, nowhere
+    padding[0, 5:] = padding[1, :3] = True  # on the right, on the left, none
     with torch.no_grad():
         y = model(x, padding_mask=padding)
         other = model(torch.where(padding[..., None], torch.randn_like(x), x), padding_mask=padding)
@@ -114,8 +114,8 @@ for graph in eval(sys.argv[2]):
 
 @pytest.mark.system
 @pytest.mark.parametrize("position", POSITIONS)
-def test_it_is_compiled_without_a_break(position):
-    """In a process of its own, in which no types are checked."""
+def test_a_transformer_can_be_compiled_without_a_graph_break(position):
+    """In a new process, in which no types are checked."""
     command = [sys.executable, "-c", COMPILED, position, repr(GRAPHS)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.count("compiled") == len(GRAPHS), done.stderr[-2000:]
@@ -130,7 +130,7 @@ def test_it_is_compiled_without_a_break(position):
         ((2, 7, 16), torch.zeros(2, 7), "the type torch.bool, not .* torch.float32"),
     ],
 )
-def test_wrong_shapes_are_named(shape, padding, message):
+def test_wrong_shapes_are_refused(shape, padding, message):
     with pytest.raises(ValueError, match=message):
         transformer()(torch.randn(shape), padding_mask=padding)
 

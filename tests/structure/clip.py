@@ -55,6 +55,6 @@ class Clip(Task):
 
 
 def recall(output, values):
-    """The share of left items whose own right item is the nearest of all."""
+    """The share of left items whose right item is the nearest of all right items."""
     nearest = (output[values == 0] @ output[values == 1].T).argmax(1)
     return (nearest == torch.arange(len(nearest))).float().mean().item()

@@ -1,4 +1,4 @@
-"""Counts the files that a call enters, and its distinct moves from a file of one package to a file of another."""
+"""Counts the files that a call enters, and the different moves from a file of one package to a file of another."""
 
 import sys
 from collections import Counter
@@ -9,8 +9,8 @@ from checkout import PACKAGES, ROOT
 
 
 class Paths(NamedTuple):
-    """What a call entered: files, pairs (from, to) of files of different packages, and how often each function, by its
-    qualified name, such as `Run.open`."""
+    """What a call entered: files, pairs (from, to) of files of different packages, and how often each function was
+    called, by its qualified name, such as `Run.open`."""
 
     files: frozenset[str]
     moves: frozenset[tuple[str, str]]

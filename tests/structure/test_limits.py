@@ -1,4 +1,4 @@
-"""Import order, no circular imports, line length and constructor size, checked for every file of the package."""
+"""Rules of the code: order of imports, no circular imports, length of lines, number of parameters, for every file."""
 
 import ast
 import json
@@ -20,8 +20,8 @@ FILES = {
     for file in sorted((PARENTS.get(package, ROOT) / package).rglob("*.py"))
     if "tests" not in file.parts
 }
-EQUALS = {"data/datasets", "models/pretrained", "tasks", "tokenizers", "commands"}
-"""Folders of equals: one file a thing, none imports another, any number of them."""
+INDEPENDENT = {"data/datasets", "models/pretrained", "tasks", "tokenizers", "commands"}
+"""Folders with one file per part: no file imports another, and there may be any number of files."""
 
 
 @cache
@@ -31,8 +31,8 @@ def tree(module: str) -> ast.Module:
 
 @cache
 def imports(module: str) -> frozenset[str]:
-    """The modules of ours that a file imports, anywhere in it: all relatively."""
-    found = set()
+    """The modules of chopmix that a file imports, in any line: all with relative imports."""
+    modules = set()
     for node in ast.walk(tree(module)):
         names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
@@ -41,12 +41,12 @@ def imports(module: str) -> frozenset[str]:
             base = ".".join(
                 [*module.split(".")[: -node.level], *((node.module or "").split(".") if node.module else [])]
             )
-            found |= {f"{base}.{name.name}" if f"{base}.{name.name}" in FILES else base for name in node.names}
-    return frozenset(found - {""})
+            modules |= {f"{base}.{name.name}" if f"{base}.{name.name}" in FILES else base for name in node.names}
+    return frozenset(modules - {""})
 
 
 def over(sizes: dict[str, int], limit: int) -> dict[str, int]:
-    """What keeps a limit not."""
+    """The sizes above a limit."""
     return {name: size for name, size in sizes.items() if size > limit}
 
 
@@ -56,11 +56,13 @@ def functions(module: str) -> Iterator[tuple[str, ast.FunctionDef]]:
             yield f"{module}.{node.name}", node
 
 
-def test_imports_go_one_way():
+def test_packages_import_only_packages_above_them():
     assert len(FILES) > 150
-    rooms = {module: {name.split(".")[0] for name in imports(module)} for module in FILES}
+    packages = {module: {name.split(".")[0] for name in imports(module)} for module in FILES}
     wrong = {
-        m: there for m, found in rooms.items() if (there := found - {*PACKAGES[: PACKAGES.index(m.split(".")[0]) + 1]})
+        module: forbidden
+        for module, imported in packages.items()
+        if (forbidden := imported - {*PACKAGES[: PACKAGES.index(module.split(".")[0]) + 1]})
     }
     assert not wrong
     crossing = [
@@ -74,8 +76,8 @@ def test_imports_go_one_way():
     assert all(name in FILES for module in FILES for name in imports(module))
 
 
-def test_no_file_imports_one_that_imports_it():
-    """Not by way of others either."""
+def test_there_are_no_circular_imports():
+    """Neither directly nor through other files."""
     below: dict[str, set[str]] = defaultdict(set)
 
     def visit(module: str, path: tuple[str, ...]) -> set[str]:
@@ -88,7 +90,7 @@ def test_no_file_imports_one_that_imports_it():
         visit(module, ())
 
 
-def test_equals_do_not_import_each_other():
+def test_independent_files_do_not_import_each_other():
     shared = {
         "models.pretrained.base",
         "models.pretrained.gpt2",
@@ -99,7 +101,7 @@ def test_equals_do_not_import_each_other():
     shared |= {f"tokenizers.{name}" for name in ("base",)}
     shared |= {f"tasks.{name}" for name in ("base", "judging", "targets")}
     shared |= {f"tasks.{name}" for name in ("language_modeling", "masked_modeling", "sequence_to_sequence")}
-    for folder in EQUALS - {"commands"}:
+    for folder in INDEPENDENT - {"commands"}:
         names = {module for module in FILES if module.rpartition(".")[0] == folder.replace("/", ".")}
         assert names
         for module in names:
@@ -138,7 +140,7 @@ PLUGINS = (
 )
 
 
-def test_small_files_with_one_importer_have_a_subject_of_their_own():
+def test_small_files_with_one_importer_are_listed_with_a_subject():
     importers = defaultdict(set)
     for module in FILES:
         for name in imports(module):
@@ -163,15 +165,17 @@ def test_a_constructor_has_at_most_9_parameters():
 
 
 @pytest.mark.parametrize("folder", [*PACKAGES, "chopmix", "tests", "benchmarks"])
-def test_lines_end_at_120_columns(folder):
+def test_no_line_is_longer_than_120_columns(folder):
     lines = ((file, n, line) for file in sorted((ROOT / folder).rglob("*.py"))
              for n, line in enumerate(file.read_text().splitlines(), start=1))  # fmt: skip
     assert not [f"{file}:{n}" for file, n, line in lines if len(line) > 120]
 
 
 def test_no_name_is_undefined():
-    """But for the letters of shapes, which are no Python: so that the linter's rule is off."""
+    """Except the letters of shapes, which are no names: the linter's rule is therefore off."""
     command = [sys.executable, "-m", "ruff", "check", "--select", "F821", "--output-format", "json", "--no-cache", "."]
-    found = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout)
-    assert found  # shapes have letters
-    assert not [f"{each['filename']}: {each['message']}" for each in found if not re.search("`[a-z]`", each["message"])]
+    errors = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout)
+    assert errors  # the letters of shapes
+    assert not [
+        f"{each['filename']}: {each['message']}" for each in errors if not re.search("`[a-z]`", each["message"])
+    ]

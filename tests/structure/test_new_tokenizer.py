@@ -22,12 +22,12 @@ EXAMPLE = Example(
 """
 TESTED = [
     "tests/tokenizers/test_every_tokenizer.py", "tests/tokenizers/test_odd_values.py",
-    "tests/structure/test_limits.py", "tests/structure/test_house.py", "tests/experiment/test_explain.py",
+    "tests/structure/test_limits.py", "tests/structure/test_repository_rules.py", "tests/experiment/test_explain.py",
 ]  # fmt: skip
 
 
 @pytest.mark.system
-def test_the_modality_of_the_documentation_is_added(tmp_path):
+def test_the_tokenizer_of_the_documentation_passes_all_tests(tmp_path):
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, files.split("\0")):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""How many files a reader meets on the way of a command, and how often the way leads from package to package.
+"""How many files of chopmix a command enters, and how often it goes from one package to another.
 
-The aims are 55 files and 60 moves to the first step, 32 and 25 for a loaded run; the tests hold what is reached. A
-change that adds a stage may raise a target, in a commit that says why."""
+The aims are 55 files and 60 moves up to the first step, 32 and 25 for a loaded run; the tests contain the present
+values. A change that adds a stage may raise a target, in a commit that gives the reason."""
 
 import pytest
 from checkout import ROOT
@@ -29,16 +29,16 @@ def quickstart(tmp_path):
 
 
 def within(paths, files, moves):
-    """Within a target, and not far below it: a target that is met with room is lowered."""
+    """At most the target, and not far below it: a target that is far too large must be lowered."""
     return files - 5 <= len(paths.files) <= files and moves - 8 <= len(paths.moves) <= moves
 
 
-def test_the_way_to_the_first_step(quickstart):
+def test_files_and_moves_up_to_the_first_step(quickstart):
     paths = entered(lambda: train(quickstart), until="Trainer.fit")
     assert within(paths, files=77, moves=100), (len(paths.files), len(paths.moves))
 
 
-def test_the_way_to_a_loaded_run(tmp_path):
+def test_files_and_moves_of_loading_a_run(tmp_path):
     (tmp_path / "a.yaml").write_text(GENERATES)
     train(load_config(tmp_path / "a.yaml", [f"out={tmp_path / 'run'}"]))
     paths = entered(lambda: load_run(tmp_path / "run"))

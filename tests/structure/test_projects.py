@@ -1,4 +1,4 @@
-"""Each project can be removed: its folder and its configurations are all that there is of it."""
+"""Each project can be removed: it consists only of its folder and its configurations."""
 
 import os
 import re
@@ -27,17 +27,17 @@ def test_every_project_has_a_page_tests_and_configurations_or_a_command():
 
 
 def test_the_core_names_no_module_of_a_project():
-    named = [
+    files = [
         file
         for package in ("chopmix", *PACKAGES[1:-1])
         for file in sorted((ROOT / package).rglob("*.py"))
         if re.search(r"^\s*(from|import) [\w.]*projects\.\w", file.read_text(), re.MULTILINE)
     ]
-    assert not named
+    assert not files
 
 
-def test_a_part_of_a_missing_project_is_named_with_the_project(monkeypatch):
-    """The table knows every part that a YAML, a command line or a published model can name."""
+def test_the_message_for_a_missing_part_names_its_project(monkeypatch):
+    """`PROJECTS` has every part that a YAML, a command line or a published model can name."""
     for kind in PARTS:
         for part, module in modules_of(kind).items():
             if ".projects." in module:
@@ -74,7 +74,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.system
 @pytest.mark.parametrize(
-    ("project", "words", "told"),
+    ("project", "words", "message"),
     [
         ("decision", ["train", "configs/generalist/five.yaml", "--dry-run"],
          "data.dataset.of.cartpole.use: nothing is named 'episodes'; .*belongs to the project 'decision'"),
@@ -85,10 +85,10 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
          "invalid choice: .transcribe. .*belongs to the project .whisper"),
     ],
 )  # fmt: skip
-def test_a_missing_project_is_told(without, project, words, told):
+def test_a_message_names_a_missing_project(without, project, words, message):
     folder = without(project)
-    found = run(folder, "-c", f"import sys; from chopmix.commands.cli import main; sys.exit(main({words!r}))")
-    assert found.returncode == 2 and re.search(told, " ".join(found.stderr.split())), found.stderr
+    process = run(folder, "-c", f"import sys; from chopmix.commands.cli import main; sys.exit(main({words!r}))")
+    assert process.returncode == 2 and re.search(message, " ".join(process.stderr.split())), process.stderr
 
 
 @pytest.mark.system
@@ -100,5 +100,5 @@ def test_a_project_can_be_removed(without, project):
     assert schema.returncode == 0 and "properties" in schema.stdout
     names = PROJECTS[project]
     assert not [name for name in names if f'"const": "{name}"' in schema.stdout]
-    found = run(folder, *QUICK)
-    assert found.returncode == 0, found.stdout[-3000:]
+    process = run(folder, *QUICK)
+    assert process.returncode == 0, process.stdout[-3000:]

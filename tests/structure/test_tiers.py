@@ -1,4 +1,4 @@
-"""The two tiers of tests: which tests are in them, and the row that the larger one leaves."""
+"""The two tiers of tests, and the row that a run of the larger tier writes."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ def run(markexpr="system", keyword="", collectonly=False, source=pytest.Config.A
     return SimpleNamespace(option=option, args_source=source)
 
 
-def test_only_a_whole_run_of_the_tier_leaves_a_row(monkeypatch):
+def test_only_a_complete_run_of_the_tier_writes_a_row(monkeypatch):
     rows = []
     monkeypatch.setattr(tiers, "write_results", lambda what, new: rows.append((what, new)))
     reporter = SimpleNamespace(stats={"passed": [1, 2]})
@@ -28,7 +28,7 @@ def test_only_a_whole_run_of_the_tier_leaves_a_row(monkeypatch):
     assert what == "system" and row["passed"] == 2 and row["failed"] == 0 and row["seconds"] > 0
 
 
-def test_a_row_says_why_tests_were_skipped():
+def test_a_row_has_the_reasons_of_skipped_tests():
     skipped = [
         SimpleNamespace(longrepr=("x.py", 1, f"Skipped: {reason}")) for reason in ("no data", "no data", "no GPU")
     ]

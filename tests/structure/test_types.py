@@ -1,5 +1,5 @@
-"""The annotations of all packages, checked while the quick tests run. The default tier checks the packages with most
-tensors only, because the checks of all take half as long as the tests themselves."""
+"""Annotations of types: all packages are checked while the quick tests run. The default tier checks only the packages
+with most tensors, because checks of all packages take half as long as the tests."""
 
 import subprocess
 import sys

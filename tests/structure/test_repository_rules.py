@@ -1,4 +1,4 @@
-"""The house keeps its rules: import order, no hidden packages, every config has its header, every task is seen."""
+"""Rules of the repository: packages, configurations, commands, tables of the README, recorded results, type checks."""
 
 import ast
 import re
@@ -19,29 +19,29 @@ def test_no_folder_hides_an_installed_package():
         "import sys; sys.path.insert(0, '.'); import tokenizers, chopmix.tokenizers.encoding.base as ours;"
         "assert tokenizers.Tokenizer; assert 'site-packages' in tokenizers.__file__; print(ours.__name__)"
     )
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "chopmix.tokenizers.encoding.base"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "chopmix.tokenizers.encoding.base"
 
 
 CONFIGS = every_yaml()
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda f: str(f.relative_to(ROOT / "configs")))
-def test_every_config_says_what_it_is_and_how_to_run_it(file):
+def test_every_configuration_has_a_header_with_its_command_and_result(file):
     head = [line for line in file.read_text().splitlines() if line.startswith("#")]
     assert len(head) >= 3 and any(str(file.relative_to(ROOT)) in line for line in head)
-    assert any(told in line for line in head for told in ("val/", "test/", "not run: needs"))
+    assert any(result in line for line in head for result in ("val/", "test/", "not run: needs"))
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["trian"], ["train", "x.yaml", "--steps", "3"]])
-def test_the_help_and_what_is_mistyped_need_no_torch(words):
+def test_help_and_mistyped_commands_do_not_import_torch(words):
     code = (
         "import sys; from chopmix.commands.cli import main\n"
         f"try: main({words})\n"
         "except SystemExit: assert not {'torch', 'tokenizers', 'yaml'} & set(sys.modules); print('fine')"
     )
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.splitlines()[-1] == "fine"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout.splitlines()[-1] == "fine"
 
 
 def test_a_command_is_one_file_that_imports_no_other():
@@ -51,35 +51,35 @@ def test_a_command_is_one_file_that_imports_no_other():
     files = {file.stem: file for folder in folders for file in folder.glob("*.py") if file.stem != "cli"}
     assert len(files) >= 11 and set(ORDER) <= set(command_modules()) == {stem.removesuffix("_model") for stem in files}
     for file in files.values():
-        own = {
+        imported = {
             node.module
             for node in ast.walk(ast.parse(file.read_text()))
             if isinstance(node, ast.ImportFrom) and node.level == 1
         }
-        assert all(name.startswith("options.") for name in own), file
+        assert all(name.startswith("options.") for name in imported), file
     for module in command_modules().values():
         assert module.HELP and callable(module.add_options) and callable(module.run)
 
 
 def test_message_passing_fits_on_a_page_and_runs():
-    """The file that a newcomer is told to read first: run as a program, its folder comes first on the path."""
+    """A newcomer reads this file first: if it is run as a program, its folder comes first in `sys.path`."""
     file = ROOT / "models" / "attention" / "message_passing.py"
     assert len(file.read_text().splitlines()) <= 75
-    found = subprocess.run([sys.executable, str(file)], cwd=ROOT, capture_output=True, text=True, check=True)
-    lines = found.stdout.splitlines()
+    process = subprocess.run([sys.executable, str(file)], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = process.stdout.splitlines()
     assert [line.split(":")[0] for line in lines[::4]] == ["Encoder (BERT, ViT)", "Cross-attention", "Causal (GPT)"]
-    assert lines[1] == "chop  holds [4.0, 0.0] and receives [3.94, 0.06]"  # a little of the word after it
+    assert lines[1] == "chop  holds [4.0, 0.0] and receives [3.94, 0.06]"  # a small part of the next word
     assert lines[6] == "mix   holds [0.0, 4.0] and receives [1.0, 4.0]"  # the second word of the other text
-    assert lines[9] == "chop  holds [4.0, 0.0] and receives [4.0, 0.0]"  # only its own vector
+    assert lines[9] == "chop  holds [4.0, 0.0] and receives [4.0, 0.0]"  # only the vector of this word
     assert lines[-1] == "chops holds [3.0, 1.0] and receives [3.79, 0.21]"
 
 
 @pytest.mark.system
-def test_a_gpt_fits_on_two_pages_and_learns_a_line_by_heart():
+def test_the_tiny_gpt_fits_on_two_pages_and_learns_a_line():
     file = ROOT / "models" / "attention" / "tiny_gpt.py"
     assert len(file.read_text().splitlines()) < 120
-    found = subprocess.run([sys.executable, str(file)], cwd=ROOT, capture_output=True, text=True, check=True)
-    lines = found.stdout.splitlines()
+    process = subprocess.run([sys.executable, str(file)], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = process.stdout.splitlines()
     assert lines[-1] == "chop up everything and throw it into the mix"
     first, last = (float(line.split()[3]) for line in (lines[0], lines[-2]))
     assert first > 2 > 0.1 > last
@@ -90,8 +90,8 @@ def test_no_file_hides_a_module_of_the_standard_library():
     assert len(names) > 60 and not names & set(sys.stdlib_module_names)
 
 
-def test_the_tables_of_the_readme_are_the_results(monkeypatch):
-    """Every table, and the end of the comment that a YAML begins with, is what `benchmarks/readme_tables.py` makes of
+def test_the_tables_of_the_readme_equal_the_results(monkeypatch):
+    """`benchmarks/readme_tables.py` makes every table, and the end of the comment at the head of a YAML, from
     `benchmarks/results/`."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import readme_tables
@@ -99,9 +99,9 @@ def test_the_tables_of_the_readme_are_the_results(monkeypatch):
     from results import read_results
 
     text = "".join((ROOT / "docs" / name).read_text() for name in ("results.md", "text.md"))
-    made = readme_tables.expected_files()
-    assert ROOT / "configs" / "vision" / "mnist.yaml" in made and len(made) > 20
-    assert [str(file.relative_to(ROOT)) for file, new in made.items() if file.read_text() != new] == []
+    files = readme_tables.expected_files()
+    assert ROOT / "configs" / "vision" / "mnist.yaml" in files and len(files) > 20
+    assert [str(file.relative_to(ROOT)) for file, new in files.items() if file.read_text() != new] == []
     head = readme_tables.with_head("# A ViT.\n# Reached once: 0.5\n#   and more\ninputs: {}\n# end\n", "# Reached: 0.9")
     assert head == "# A ViT.\n# Reached: 0.9\ninputs: {}\n# end\n"
     figures = [("a 1", "seeds 0, 1"), ("b 2", "seeds 0, 1"), ("", ""), ("c 3", "seed 0")]
@@ -112,8 +112,8 @@ def test_the_tables_of_the_readme_are_the_results(monkeypatch):
     assert changed != text == readme_tables.with_tables(changed)
 
 
-def test_results_are_only_ever_added_to(tmp_path, monkeypatch):
-    """A measurement of the same thing on the same day is another row, and each row tells what it was measured on."""
+def test_results_are_only_added(tmp_path, monkeypatch):
+    """Another measurement on the same day is a new row, and each row names the machine of the measurement."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import results
 
@@ -123,13 +123,13 @@ def test_results_are_only_ever_added_to(tmp_path, monkeypatch):
     rows = results.read_results("x")
     assert [row["held_out"] for row in rows] == ["theo"] * 3 and "left_out" not in rows[
         0
-    ]  # as the setting is called now
+    ]  # the present name of the setting
     assert [row["seed"] for row in rows] == [0, 0, 1] and rows[0]["val/loss"] == 1.23457
     assert all(row[name] for row in rows for name in ("processor", "threads", "torch", "commit", "measured"))
 
 
-def test_figures_that_were_added_do_not_make_a_commit_changed(tmp_path, monkeypatch):
-    """`+` stands behind a commit whose code was changed since, not behind one with new rows."""
+def test_new_results_do_not_mark_a_commit_as_changed(tmp_path, monkeypatch):
+    """`+` after a commit means that code changed since; new rows of results do not count."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import results
 
@@ -148,27 +148,27 @@ def test_figures_that_were_added_do_not_make_a_commit_changed(tmp_path, monkeypa
     assert results.commit()[-1] == "+"
 
 
-def test_the_tour_of_the_house_names_places_that_are_there():
-    """`file.py`: `Class.method` in CONTRIBUTING.md: the file has it."""
+def test_all_names_in_contributing_exist():
+    """`file.py`: `Class.method` in CONTRIBUTING.md: the file has this name."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    named = re.findall(r"`([a-z_/]+\.py)`: ((?:`[\w.]+`(?:, )?)+)", text)
-    assert len(named) > 25
-    for file, names in named:
+    entries = re.findall(r"`([a-z_/]+\.py)`: ((?:`[\w.]+`(?:, )?)+)", text)
+    assert len(entries) > 25
+    for file, names in entries:
         tree = ast.parse((ROOT / file).read_text())
-        there = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+        defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)}
         for owner in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
-            inside = [node for node in owner.body if isinstance(node, ast.FunctionDef)]
-            there |= {f"{owner.name}.{node.name}" for node in inside}
+            methods = [node for node in owner.body if isinstance(node, ast.FunctionDef)]
+            defined |= {f"{owner.name}.{node.name}" for node in methods}
             fields = (
                 node for node in owner.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
             )
-            there |= {f"{owner.name}.{node.target.id}" for node in fields}
+            defined |= {f"{owner.name}.{node.target.id}" for node in fields}
         for name in re.findall(r"`([\w.]+)`", names):
-            assert name in there or name in ("share.targets", "backward", "manual_seed"), f"{file} has no {name}"
+            assert name in defined or name in ("share.targets", "backward", "manual_seed"), f"{file} has no {name}"
 
 
 def test_annotations_are_checked_while_tests_run():
-    """All of a test's first calls, and of the others still some."""
+    """The first calls in a test are all checked, later calls are checked sometimes."""
     from chopmix.models.initialization import checked_std
 
     refused = []
