@@ -1,4 +1,4 @@
-"""First values by role and name, and the digests by which golden runs are compared."""
+"""Initial values by role and name, and the digests by which golden runs are compared."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 
 def name_of_before(name: str) -> str:
-    """The name under which a parameter was when the golden runs were made."""
+    """The name that a parameter had when the golden runs were recorded."""
     return name
 
 
 class FirstValues(Initialization):
-    """Every parameter's values are drawn by its name, at a size that its role decides."""
+    """The values of each parameter are random numbers seeded by its name, with a size that depends on its role."""
 
     def __call__(self, model: nn.Module) -> None:
         with torch.no_grad():
@@ -26,8 +26,8 @@ class FirstValues(Initialization):
 
 
 def first_values(name: str, role: str, shape: torch.Size) -> Tensor:
-    """Normal values: of deviation fan_in^-½ where they are a matrix, near one where they multiply, small where
-    they are added."""
+    """Normal values: with a deviation of fan_in^-½ for matrices, near one for factors, small for terms that are
+    added."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     values = torch.from_numpy(np.random.default_rng(seed).standard_normal(tuple(shape), dtype=np.float32))
     if role in ("gain", "scale"):
@@ -38,5 +38,5 @@ def first_values(name: str, role: str, shape: torch.Size) -> Tensor:
 
 
 def digest(tensor: Tensor) -> str:
-    """A few letters that differ where a single bit does."""
+    """A few letters that differ if a single bit differs."""
     return hashlib.sha256(tensor.detach().contiguous().numpy().tobytes()).hexdigest()[:12]

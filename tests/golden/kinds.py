@@ -1,7 +1,7 @@
-"""Kinds of model, each as a small experiment on data that are written here: what the golden runs train.
+"""The models of the golden runs: each is a small experiment on data that this file writes.
 
-First values are no matter of chance here: each is drawn by its parameter's name and role
-(`golden_values:FirstValues`), so that a module can be moved, merged or made earlier without another loss.
+Initial values depend only on the name and the role of a parameter (`golden_values:FirstValues`), so that a module can
+be moved, merged or constructed earlier without a change of the loss.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "training": {"ema": 0.9, "input_dropout": {"shake": 0.5}},
     },
 }
-"""What each differs in from `COMMON`."""
+"""The settings of each kind that differ from `COMMON`."""
 
 COMMON: dict[str, Any] = {
     "model": {"width": 32, "depth": 2, "heads": 4, "context": 64, "initialization": "golden_values:FirstValues"},
@@ -233,8 +233,8 @@ TABLES = ("table", "forecast")
 
 
 def write_data(folder: Path) -> None:
-    """A text corpus, and samples with a picture, a clip, a sound, a stream of numbers, texts, a label and two
-    numbers each."""
+    """Writes a text corpus, and samples with an image, a clip, a sound, a stream of numbers, texts, a label and two
+    numbers."""
     random = np.random.default_rng(0)
     for split, count in SAMPLES.items():
         text = " ".join(random.choice(WORDS, 3 * count * len(WORDS)))
@@ -269,8 +269,8 @@ def write_data(folder: Path) -> None:
 
 
 def write_table(file: Path, seconds: int) -> None:
-    """A table of two sensors with clocks of their own: ten and two measurements a second, early or late by up to a
-    third of the time between two, some cells and rows missing, and the temperature 0.17 s after the shaking."""
+    """Writes a table of two sensors with separate clocks: ten and two measurements per second, early or late by up to a
+    third of the time between two, with missing cells and rows, and the temperature 0.17 s after the shaking."""
     random = np.random.default_rng(seconds)
     shakes = [(k + random.uniform(-0.33, 0.33)) / 10 for k in range(10 * seconds)]
     climate = [(k + random.uniform(-0.33, 0.33)) / 2 + 0.17 for k in range(2 * seconds)]
@@ -287,7 +287,7 @@ def write_table(file: Path, seconds: int) -> None:
 
 
 def experiment(kind: str, data: Path, out: Path) -> dict[str, Any]:
-    """The whole configuration of a kind, on the data of a folder."""
+    """The complete configuration of a kind, on the data of a folder."""
     if kind in CORPORA:
         card: dict[str, Any] = {"use": "text"} | {split: str(data / f"{split}.txt") for split in SAMPLES}
         step = {"tokens_per_step": 256}

@@ -1,8 +1,8 @@
-"""References of every configuration: what a change of structure must leave as it is.
+"""References of every configuration: texts that a change of the structure must not change.
 
 For each YAML in `configs/`: the resolved tree, the text of a dry run with few samples in a step, the names and shapes
-of the weights, and the names of the metrics. Beside them the JSON schema, and the messages that tests expect.
-`references.json` holds a digest of each text; a YAML whose data are not there has that of the message that says so.
+of the weights, and the names of the metrics. Also the JSON schema, and the messages that tests expect.
+`references.json` has a digest of each text; for a YAML whose data are missing, it is the digest of the error message.
 
     python tests/golden/references.py                 # compare with references.json, print what differs
     python tests/golden/references.py --texts DIR     # also write the texts, so that `diff -r` shows each change
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 FILE = Path(__file__).with_name("references.json")
 CONFIGS = sorted(file.relative_to(ROOT).as_posix() for file in (ROOT / "configs").rglob("*.yaml"))
 MACHINE = re.compile(r"peak memory of the process [\d.]+ \w+|/\S*/chopmix-\S+")
-"""What differs from machine to machine in the text of a dry run."""
+"""The parts of the text of a dry run that depend on the machine."""
 
 
 SLOW = ("configs/decision/babyai_boss_gpu.yaml",)
@@ -42,7 +42,7 @@ def main() -> int:
     options.add_argument("--texts", type=Path, metavar="DIR", help="a folder for the texts")
     options.add_argument("--record", action="store_true", help="keep the digests as the new references")
     options.add_argument("--only", default="", metavar="WORD", help="only configurations whose names contain it")
-    options.add_argument("--jobs", type=int, default=2, metavar="N", help="so many at the same time (default: 2)")
+    options.add_argument("--jobs", type=int, default=2, metavar="N", help="the number of processes (default: 2)")
     options.add_argument("--of", help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.of:
@@ -72,18 +72,18 @@ def main() -> int:
 
 
 def computed(name: str) -> dict[str, str]:
-    """The texts of a configuration, from a process of its own; of the schema; of the messages."""
+    """The texts of a configuration, computed in a new process; of the schema; of the messages."""
     if name == "messages":
         return {"expected": "\n".join(expected_messages())}
     if name == "schema":
         return {"json": output("schema")}
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1"}
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, __file__, "--of", name], cwd=ROOT, env=environment, capture_output=True, text=True
     )
-    if found.returncode:
-        return {"error": found.stderr.strip().splitlines()[-1]}
-    return json.loads(found.stdout.splitlines()[-1])
+    if process.returncode:
+        return {"error": process.stderr.strip().splitlines()[-1]}
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def texts_of(name: str) -> dict[str, str]:
@@ -112,18 +112,18 @@ def texts_of(name: str) -> dict[str, str]:
 
 
 def output(*arguments: str) -> str:
-    """What a command prints and says, without what depends on the machine, and its exit status."""
+    """The standard output, standard error and exit status of a command, without texts that depend on the machine."""
     from chopmix.commands.cli import main as run
 
-    printed, said = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
+    printed, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
         status = run(list(arguments))
-    text = f"{printed.getvalue()}\n--- standard error\n{said.getvalue()}\n--- status {status}\n"
+    text = f"{printed.getvalue()}\n--- standard error\n{errors.getvalue()}\n--- status {status}\n"
     return MACHINE.sub("...", text)
 
 
 def weights(name: str, small: list[str]) -> str:
-    """The names and shapes of a model's weights, one a line."""
+    """The names and shapes of a model's weights, one per line."""
     from dataclasses import replace
 
     from chopmix.data.processes import Processes
@@ -138,19 +138,19 @@ def weights(name: str, small: list[str]) -> str:
         try:
             known = counted(replace(config, out=Path(folder), logging=replace(config.logging, tensorboard=False)))
             model = assemble(known, Processes.start(), Progress(1, stream=io.StringIO())).model
-        except (DataError, ValueError) as error:  # data that are not there, or too few in a step
+        except (DataError, ValueError) as error:  # missing data, or too few samples in a step
             return f"{type(error).__name__}: {error}"
     return "".join(f"{key} {tuple(value.shape)}\n" for key, value in model.state_dict().items())
 
 
 def expected_messages() -> list[str]:
     """The patterns of all `match=` in the tests, sorted."""
-    found = []
+    patterns = []
     for file in sorted([*(ROOT / "tests").rglob("*.py"), *(ROOT / "projects").rglob("*.py")]):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.keyword) and node.arg == "match":
-                found.append(ast.unparse(node.value))
-    return sorted(found)
+                patterns.append(ast.unparse(node.value))
+    return sorted(patterns)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The pages of `chopmix inspect` and of runs in a browser. Needs Chromium, from PATH or named by CHOPMIX_CHROMIUM."""
+"""Pages of `chopmix inspect` and of runs in a browser. Needs Chromium, from PATH or from CHOPMIX_CHROMIUM."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def browser():
 
 
 def opened(browser, file, width=1280, scheme="light", wait="window.explorer"):
-    """An open page, and everything that it reported or asked for."""
+    """An open page, the events that it reported or requested, and the seconds of loading it."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
     )
@@ -90,7 +90,7 @@ def place(page, number, token):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
-def test_keys_direction_and_every_width_and_scheme(browser, width, scheme, tmp_path, monkeypatch):
+def test_a_page_can_be_used_by_keys_in_every_width_and_colour_scheme(browser, width, scheme, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     inputs, tasks, model = RUNS["language"]
     shown = trained(untrained(inputs, tasks, {"depth": 2, **model}), Choice())
@@ -142,7 +142,7 @@ OVER = 0.35
 
 
 def covered(boxes):
-    """The pairs of texts of which one lies over the other."""
+    """The pairs of texts of which one covers the other."""
     boxes, pairs = sorted(boxes, key=lambda box: box[2]), []
     for number, (text, left, top, right, bottom) in enumerate(boxes):
         for other, other_left, other_top, other_right, other_bottom in boxes[number + 1 :]:
@@ -167,7 +167,7 @@ REGRESSION = {
 
 @pytest.mark.parametrize("kind", ["table", "forecast", "regression", "sounds", "text"])
 def test_pages_of_runs_fit_every_window(browser, kind, tmp_path, monkeypatch, reports):
-    """The page and the report of a run, and the page of `inspect`: no scroll bar, and no text over a text."""
+    """The page and the report of a run, and the page of `inspect`: no scroll bar, and no text covers another text."""
     monkeypatch.chdir(tmp_path)
     if kind == "regression":
         (tmp_path / "x.yaml").write_text(yaml.safe_dump(REGRESSION))
@@ -192,7 +192,7 @@ def test_pages_of_runs_fit_every_window(browser, kind, tmp_path, monkeypatch, re
             page.close()
 
 
-def test_texts_over_texts_are_found(browser, tmp_path):
+def test_texts_that_cover_texts_are_detected(browser, tmp_path):
     (tmp_path / "page.html").write_text("<p>first</p><p style='margin-top: -2em'>second</p><p>third</p>")
     page, *_ = opened(browser, tmp_path / "page.html", wait="true")
     assert covered(page.evaluate(TEXTS)) == [("first", "second")]

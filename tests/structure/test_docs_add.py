@@ -1,5 +1,5 @@
-"""Parts of a user's own, one file each outside of the package: they train, resume after a kill, evaluate, predict, and
-export or refuse by name."""
+"""User-defined parts in `docs/add`, one file each outside of the package: they train, resume after a kill, evaluate,
+predict, and are exported or refused by name."""
 
 import csv
 import importlib
@@ -38,8 +38,8 @@ PARTS = {
 TRUSTED = [*PARTS, "dataset"]
 
 
-def configured(folder, part, sections=None):
-    """The YAML of a run that uses a part."""
+def write_config(folder, part, sections=None):
+    """Writes the YAML of a run that uses a part."""
     for file in (*PAGES.glob("*.py"), ROOT / "tests" / "structure" / "clip.py"):
         shutil.copy(file, folder)
     tree = {
@@ -78,7 +78,7 @@ def weights(run):
     "part", [name if name == "block" else pytest.param(name, marks=pytest.mark.system) for name in PARTS]
 )
 def test_a_part_trains_resumes_evaluates_predicts_and_exports(folder, part, capsys):
-    file = configured(folder, part)
+    file = write_config(folder, part)
     assert main(["train", str(file)]) == 0
     metrics = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     losses = [line["val/loss"] for line in metrics if "val/loss" in line]
@@ -98,12 +98,12 @@ def test_a_part_trains_resumes_evaluates_predicts_and_exports(folder, part, caps
     assert "val/loss" in capsys.readouterr().out
     run = load_run(folder / "run", trust=TRUSTED)
     rows = [run.dataset().open("val")[number] for number in range(3)]
-    wanted = {"clip": ("scan", "word")}.get(part, ("scan",))
-    answers = run.predict([{name: row[name] for name in wanted} for row in rows])
+    inputs = {"clip": ("scan", "word")}.get(part, ("scan",))
+    answers = run.predict([{name: row[name] for name in inputs} for row in rows])
     assert len(answers) == 3 and all("error" not in answer for answer in answers)
     assert main(["export", str(folder / "run"), str(folder / "published"), *trusted]) in (0, 2)
-    said = capsys.readouterr()
-    assert (folder / "published").exists() or "run cannot be exported: " in said.err
+    output = capsys.readouterr()
+    assert (folder / "published").exists() or "run cannot be exported: " in output.err
 
 
 def assembled(file, *options):
@@ -112,7 +112,7 @@ def assembled(file, *options):
 
 
 def test_low_rank_adapters_change_nothing_at_step_0_and_are_trained_alone(folder):
-    file = configured(folder, "block")
+    file = write_config(folder, "block")
     adapted = assembled(file, "training.train_only=[adapter]")
     plain = assembled(file, "model.block={}")
     batch = plain.model.plan(adapted.trainer.loader.load(0).micro_batches[0])
@@ -131,10 +131,10 @@ def test_every_page_is_short_and_linked():
 
 
 def test_a_task_of_angles(folder, capsys):
-    """359 degrees are 1 degree from 0, in the metric of all outputs, too."""
+    """359 degrees are 1 degree from 0, also in the metric that is computed from all outputs."""
     sections = {"tasks": {"heading": {"use": "task:Angle", "target": "direction"}},
                 "model": {"attention": "same_sample"}, "training": {"steps": 60}}  # fmt: skip
-    file = configured(folder, "modality", sections)
+    file = write_config(folder, "modality", sections)
     tree = yaml.safe_load(file.read_text())
     tree["inputs"].pop("word")
     tree["evaluation"].pop("generated")
@@ -198,7 +198,7 @@ def test_the_parts_of_docs_add_accept_missing_targets_absent_inputs_and_unequal_
         "evaluation": {"also": {"norms": {"use": "evaluator:Norms", "inputs": ["scan"]}}},
         "logging": {"also": {"table": {"use": "logger:Table"}}},
     }  # fmt: skip
-    assert main(["train", str(configured(folder, "block", sections)), "data.dataset.samples=128"]) == 0
+    assert main(["train", str(write_config(folder, "block", sections)), "data.dataset.samples=128"]) == 0
     trusted = [*TRUSTED, "ragged", "task", "metric", "judge", "evaluator", "logger"]
     run = load_run(folder / "run", trust=trusted)
     assert all(value.isfinite().all() for value in run.model.state_dict().values())
@@ -222,7 +222,7 @@ def test_a_metric_of_an_existing_task(folder):
         "tasks": {"direction": {"use": "metric:TopTwo", "target": "word"}}, "model": {"attention": "same_sample"},
         "checkpoints": {"best": "val/top2_accuracy"}, "training": {"steps": 60},
     }  # fmt: skip
-    file = configured(folder, "modality", sections)
+    file = write_config(folder, "modality", sections)
     tree = yaml.safe_load(file.read_text())
     tree["inputs"].pop("word")
     file.write_text(yaml.safe_dump(tree))
@@ -241,7 +241,7 @@ def test_an_evaluator_a_judge_and_a_logger(folder):
         "checkpoints": {"best": "val/norm/scan"},
         "logging": {"also": {"table": {"use": "logger:Table", "digits": 3}}},
     }
-    file = configured(folder, "modality", sections)
+    file = write_config(folder, "modality", sections)
     assert main(["train", str(file), "training.steps=6"]) == 0
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     (line,) = (line for line in lines if "val/norm/scan" in line)
@@ -258,16 +258,16 @@ def test_an_evaluator_a_judge_and_a_logger(folder):
         assembled(file).trainer.evaluation.evaluators[1].check(assembled(file).trainer.evaluation.trained(0), print)
 
 
-def test_an_exception_of_a_logger_ends_the_logger_alone(folder, capsys):
+def test_an_exception_of_a_logger_ends_only_the_logger(folder, capsys):
     (folder / "broken.py").write_text(
         "import chopmix\n\n\nclass Broken(chopmix.Logger):\n"
         "    def on_metrics(self, step, metrics):\n        raise ConnectionError('no network')\n"
     )
-    file = configured(folder, "modality", {"logging": {"also": {"board": {"use": "broken:Broken"}}}})
+    file = write_config(folder, "modality", {"logging": {"also": {"board": {"use": "broken:Broken"}}}})
     assert main(["train", str(file), "training.steps=2"]) == 0
-    said = capsys.readouterr().err
+    errors = capsys.readouterr().err
     warning = "warning: logging.also.board: Broken.on_metrics raised ConnectionError('no network'); the run continues "
-    assert said.count(f"{warning}without this logger") == 1
+    assert errors.count(f"{warning}without this logger") == 1
     sys.modules.pop("broken")
 
 
@@ -373,14 +373,14 @@ class Tensors(LanguageModeling):
 """
 
 
-def test_a_task_answers_each_sample(folder):
+def test_a_task_that_does_not_answer_each_sample_is_refused(folder):
     (folder / "broken.py").write_text(
         "from task import Angle\n\n\nclass Silent(Angle):\n"
         "    def answers(self, output, targets, batch):\n        return []\n"
     )
     sections = {"tasks": {"heading": {"use": "broken:Silent", "target": "direction"}},
                 "model": {"attention": "same_sample"}, "training": {"steps": 1}}  # fmt: skip
-    assert main(["train", str(configured(folder, "modality", sections)), "evaluation.generated=0"]) == 0
+    assert main(["train", str(write_config(folder, "modality", sections)), "evaluation.generated=0"]) == 0
     run = load_run(folder / "run", trust=[*TRUSTED, "task", "broken"])
     row = run.dataset().open("val")[0]
     message = r"tasks\.heading: Silent\.answers returned 0 values for 1 samples; expected: a dictionary for each sample"
@@ -390,11 +390,11 @@ def test_a_task_answers_each_sample(folder):
 
 
 @pytest.mark.parametrize("broken", CONTRACTS)
-def test_a_broken_contract_is_named(folder, broken, capsys):
-    """The class, the method, what it returned and what is expected."""
+def test_the_message_for_a_broken_contract_names_the_part(folder, broken, capsys):
+    """The message has the class, the method, what it returned and what is expected."""
     sections, message = CONTRACTS[broken]
     (folder / "broken.py").write_text(BROKEN)
-    file = configured(folder, "modality", sections)
+    file = write_config(folder, "modality", sections)
     assert main(["train", str(file), "training.steps=1"]) == 2
     assert re.search(message, capsys.readouterr().err)
     sys.modules.pop("broken")
