@@ -277,7 +277,7 @@ def test_the_ids_that_may_be_sampled_are_those_of_transformers(values, top_k, to
 
 
 @given(SCORES, st.floats(0.2, 3), st.lists(st.integers(0, 11), min_size=1, max_size=9))
-def test_repetition_penalty_is_transformers(values, penalty, previous_ids):
+def test_the_repetition_penalty_equals_that_of_transformers(values, penalty, previous_ids):
     scores, ids = torch.tensor(values), torch.tensor([previous_ids] * len(values))
     expected = logits_process.RepetitionPenaltyLogitsProcessor(penalty)(ids, scores.clone())
     torch.testing.assert_close(Sampling(repetition_penalty=penalty)._penalised(scores, ids), expected)

@@ -231,7 +231,7 @@ def test_the_position_in_a_row_does_not_change_what_a_sample_reads(kind, data):
     alone = data.draw(tokens(most=1, rows=1, length=n, sample=7))
     expected = dense_mask(graph, alone, alone)[0]
     for before in data.draw(st.lists(st.sampled_from([0, 5]), min_size=1, max_size=4)), [5] * 3, [0] * 3:
-        packed = behind(alone, before)
+        packed = with_tokens_before(alone, before)
         mask = dense_mask(graph, packed, packed)[0]
         k = len(before)
         assert torch.equal(mask[k:, k:], expected)
@@ -242,8 +242,8 @@ def test_the_position_in_a_row_does_not_change_what_a_sample_reads(kind, data):
             assert torch.equal(dense_mask(graph, step, known)[0, 0, k:], expected[start, : start + 1])
 
 
-def behind(alone: Tokens, before: list[int]) -> Tokens:
-    """A row with tokens of these samples (0: padding) in front of a sample."""
+def with_tokens_before(alone: Tokens, before: list[int]) -> Tokens:
+    """A row in which tokens of the samples `before` (0: padding) precede a sample."""
     k, n = len(before), alone.shape[1]
     front = torch.tensor([before])
     position = torch.cat([torch.full((1, k, alone.position.shape[-1]), 1.0), alone.position], dim=1)
@@ -253,7 +253,7 @@ def behind(alone: Tokens, before: list[int]) -> Tokens:
 
 
 @given(graphs())
-def test_equal_graphs_are_equal_and_have_the_same_hash(graph):
+def test_a_copy_of_a_graph_is_equal_and_has_the_same_hash(graph):
     twin = copy.deepcopy(graph)
     assert twin == graph
     assert hash(twin) == hash(graph)

@@ -37,7 +37,7 @@ def test_a_node_without_senders_receives_zeros():
     assert receive(node(value=(1, 2, 3)), []) == [0, 0, 0]
 
 
-def test_one_sender_is_copied_whatever_its_score():
+def test_one_sender_is_copied_for_any_score():
     assert receive(node(query=(-7,), value=(9, 9)), [node(key=(100,), value=(1, 2))]) == [1, 2]
 
 
