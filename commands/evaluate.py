@@ -164,7 +164,7 @@ def write_answers(
     from ..inference.report import Report
 
     data = run.open(split, dataset, say=lambda text: None)  # the evaluation has named the bad samples
-    if data.samples is None:
+    if not data.answerable:
         raise UsageError(f"{title} is a text corpus, which has no samples to answer; remove --report and --output")
     report = Report(run, f"{run.name}: {title}")
     division = run.config.data.split

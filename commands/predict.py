@@ -182,11 +182,9 @@ def answer_to_line(run: Run, line: str, number: int, calibrated: bool) -> dict[s
 
 def check_threshold(threshold: float, run: Run) -> None:
     """Raises UsageError if a threshold is no probability, or if no task of the run predicts one class."""
-    from ..tasks.classification import Classification
-
     if not 0 < threshold <= 1:
         raise UsageError(f"--threshold must be a probability, more than 0 and at most 1, not {threshold:g}")
-    if not any(isinstance(task, Classification) and not task.several for task in run.tasks.values()):
+    if not any(task.calibrates for task in run.tasks.values()):
         raise UsageError(f"--threshold is for tasks that predict one class; {run.folder} has none")
 
 

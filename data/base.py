@@ -126,6 +126,11 @@ class Dataset:
         set itself."""
         return [self]
 
+    def like(self, train: str, label: bool = True) -> Dataset | None:
+        """Returns a data set of the same kind that reads another table; without `label`, its column is not needed. None
+        if this data set does not read a table."""
+        return None
+
     def whole(self) -> Dataset:
         """Returns a copy in which every split contains all samples, if `train` is the only configured location, so that
         `val` would be a part of it. Otherwise returns the data set itself."""

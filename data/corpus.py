@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -61,6 +61,7 @@ class StreamSplit(Split):
     two tokens.
     """
 
+    answerable: ClassVar[bool] = False
     file: TokenFiles
     context: int
     input: str = "text"
@@ -189,9 +190,14 @@ class TextsSplit(StreamSplit):
     def __post_init__(self):
         """Texts without a target are possible."""
 
-    def text_of(self, index: int) -> int:
+    def owner_of(self, index: int) -> int:
         """Returns the number of the text that contains the id with this index."""
         return bisect_right(self.starts, index) - 1
+
+    @property
+    def owners(self) -> int:
+        """The number of texts."""
+        return len(self.starts)
 
     def end_of(self, text: int) -> int:
         """Returns the index after the last id of a text."""
@@ -206,4 +212,4 @@ class TextsSplit(StreamSplit):
         ]
 
     def window(self, start: int) -> np.ndarray:
-        return super().window(start)[: self.end_of(self.text_of(start)) - start]
+        return super().window(start)[: self.end_of(self.owner_of(start)) - start]

@@ -105,7 +105,7 @@ class Loader:
 
     def count(self, batches: Iterable[Batch]) -> None:
         """Counts the samples of batches, and the items of each input."""
-        for batch in batches if self.split.samples is not None else ():
+        for batch in batches if self.split.answerable else ():
             self.samples += batch.first.samples
             for planned in batch.sets.values():
                 self.inputs.update({name: len(chunks.counts) for name, chunks in planned.chunks.items()})

@@ -3,6 +3,7 @@ depends only on the seed and the step, not on earlier batches or the number of p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -83,6 +84,11 @@ class Sampler:
     def drawn(self, seed: int, epoch: int) -> Order:
         """Returns the random order of an epoch; `seed` and `epoch` seed the random generator."""
         raise NotImplementedError
+
+    def steps_of(self, epochs: float, seed: int) -> int | None:
+        """Returns the number of batches in a number of epochs, if the batches have different numbers of samples; else
+        None."""
+        return None
 
     def epoch(self, seed: int, epoch: int) -> Order:
         """Returns the result of `drawn`. The results for the last two epochs are cached."""
@@ -225,6 +231,11 @@ class SimilarLengths(Sampler):
         super().__init__()
         self.measure, self.budget = measure, budget
         self._firsts: dict[int, list[int]] = {}
+
+    def steps_of(self, epochs: float, seed: int) -> int:
+        complete, rest = divmod(epochs, 1)
+        steps = sum(len(self.epoch(seed, epoch)) for epoch in range(int(complete)))
+        return max(1, steps + math.ceil(rest * len(self.epoch(seed, int(complete)))) if rest else steps)
 
     def plan(self, seed: int, step: int) -> list[SampleIndex]:
         firsts = self._firsts.setdefault(seed, [0])

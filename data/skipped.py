@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from ..files.reading import DataError
 from .processes import Processes
@@ -92,6 +93,9 @@ class LeftOut(dict[str, dict[str, str]]):
 class Event:
     """A note on skipped data."""
 
+    is_bad: ClassVar[bool] = False
+    """Whether the note is on a sample that cannot be read."""
+
     def apply(self, skipped: Skipped) -> None:
         """Records the note, and reports it if it is one of the first of its kind. Raises DataError if more samples are
         now bad than the split allows."""
@@ -102,6 +106,7 @@ class Event:
 class IsBad(Event):
     """The sample `number` cannot be read, or does not fit into the context."""
 
+    is_bad: ClassVar[bool] = True
     number: int
     error: str
     training: bool = False
@@ -226,11 +231,11 @@ class Recorder(Skipped):
 
     def note(self, *events: Event) -> None:
         for event in events:
-            if not isinstance(event, IsBad):
+            if not event.is_bad:
                 self.events.append(event)
             elif event.number not in self.bad:
                 self.events.append(event)
-                if len({each.number for each in self.events if isinstance(each, IsBad)}) > self.allowed:
+                if len({each.number for each in self.events if each.is_bad}) > self.allowed:
                     raise TooManyBadError(event.error)
 
     def taken(self) -> list[Event]:

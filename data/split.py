@@ -52,6 +52,10 @@ class Split:
     """What a batch consists of, for messages: `samples`, or `rows of 256` (tokens)."""
     samples: ClassVar[Samples | None] = None
     """The samples of the split; None for windows of a stream."""
+    answerable: ClassVar[bool] = True
+    """Whether the split consists of separate samples, for which tasks give answers; false for windows of a stream."""
+    choppers: ClassVar[Mapping[str, Chopper]] = {}
+    """The choppers of the inputs of the samples. Empty for a stream."""
     sources: ClassVar[Mapping[str, Collection[int]]] = {}
     """For a mixture: the sample numbers of each source, by the name of the source."""
     inputs: ClassVar[Inputs] = Inputs(columns={})
@@ -104,6 +108,25 @@ class Split:
     def first(self, number: int) -> list[SampleIndex]:
         """Returns the indices of at most `number` samples (or windows), spread evenly over the split."""
         return spread(self.all(), number)
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The key of each sample, by number. Empty for a stream."""
+        return ()
+
+    def item(self, number: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Returns (inputs, labels) of a sample: its decoded items by input, and its labels by column. Both are empty
+        for a window of a stream. Raises DataError if the sample is bad."""
+        return {}, {}
+
+    @property
+    def owners(self) -> int:
+        """The number of samples, or of texts of a user, whose losses can be separated."""
+        return len(self)
+
+    def owner_of(self, number: int) -> int:
+        """Returns the number of the sample, or of the text of a user, to which a sample number of `all` belongs."""
+        return number
 
     def read(
         self, indices: Sequence[SampleIndex], *, training: bool = False, inputs: Collection[str] | None = None
@@ -255,6 +278,10 @@ class SampleSplit(Split):
         return self.reader.samples
 
     @property
+    def keys(self) -> Sequence[str]:
+        return self.samples.keys
+
+    @property
     def choppers(self) -> Mapping[str, Chopper]:
         """The chopper of each input."""
         return self.collator.choppers
@@ -293,11 +320,7 @@ class SampleSplit(Split):
         return replace(self, sampler=self.sampler.changed(rows, changes))
 
     def steps_of(self, epochs: float, seed: int) -> int:
-        if not isinstance(self.sampler, SimilarLengths):
-            return super().steps_of(epochs, seed)
-        complete, rest = divmod(epochs, 1)
-        steps = sum(len(self.sampler.epoch(seed, epoch)) for epoch in range(int(complete)))
-        return max(1, steps + ceil(rest * len(self.sampler.epoch(seed, int(complete)))) if rest else steps)
+        return self.sampler.steps_of(epochs, seed) or super().steps_of(epochs, seed)
 
     def keep(self) -> None:
         for chopper in self.choppers.values():

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..data.split import SampleSplit
 from ..files.errors import RunError
 from ..files.writing import write_text
 from ..inference.animation import PROMPT, animated
 from ..inference.shown_answers import short_text
-from ..tasks.language_modeling import LanguageModeling
 from ..tokenizers.base import Chopper
 from .inspection import explorer_of
 from .shown import Choice, Shown, predictions, trained
@@ -26,10 +24,10 @@ def write_animation(shown: Shown, file: Path, choice: Choice = Choice()) -> str:
     if the file cannot be written."""
     name = choice.task or next(iter(shown.trace.batch.targets))
     task, run, trace, prompt = shown.tasks[name], shown.run, shown.trace, PROMPT
-    answers = predictions(run, shown.split, shown.index) if isinstance(shown.split, SampleSplit) else {}
+    answers = predictions(run, shown.split, shown.index) if shown.split.answerable else {}
     answer = short_text(answers[name]) if name in answers else trace.text_of(name, trace.outputs[name])
     others = {each for planned in trace.batch.sets.values() for each in planned.chunks} - {task.target}
-    if isinstance(task, LanguageModeling) and not others and shown.choppers[task.target].kind == "text":
+    if task.needs.generates and not others and shown.choppers[task.target].kind == "text":
         text, context = (choice.inputs or shown.inputs).get(task.target), run.model.context
         chopper = shown.choppers[task.target]
         if text is None:

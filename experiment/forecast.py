@@ -22,7 +22,6 @@ from ..files.errors import RunError
 from ..files.pictures import picture
 from ..files.printing import say_aside
 from ..files.writing import write_bytes
-from ..tasks.forecast import Forecast
 from ..tasks.measuring.forecast_report import LABELS
 from .run import Run
 
@@ -91,15 +90,15 @@ def next_steps(
     `data` (None: the last table of the run's training). `say` is called with notes about the last window. Raises
     RunError if the run has no such task, was not trained on a table, or forecasts fewer steps; DataError if the table
     cannot be read or is shorter than a window."""
-    tasks = {name: task for name, task in run.tasks.items() if isinstance(task, Forecast)}
+    tasks = {name: task for name, task in run.tasks.items() if task.horizon is not None}
     if not tasks:
         raise RunError(f"{run.folder} has no task `forecast`, so it has no --horizon")
     if horizon < 1:
         raise RunError(f"--horizon must be at least 1 step, not {horizon}")
     for name, task in tasks.items():
-        if horizon > task.steps:
+        if horizon > task.horizon:
             raise RunError(
-                f"--horizon {horizon}: the task {name!r} of {run.folder} was trained to forecast {task.steps} steps; "
+                f"--horizon {horizon}: the task {name!r} of {run.folder} was trained to forecast {task.horizon} steps; "
                 "for more, train with a longer `horizon` of the stream"
             )
     table = run.config.data.dataset() if run.has_dataset else None

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.split import SampleSplit
 from ..files.errors import RunError
 from ..files.pictures import COLOURS
 from ..files.reading import DataError
@@ -41,7 +40,7 @@ def answer_section(shown: Shown) -> list[str]:
     """Returns the predictions next to the true values, and how many bits each input contributes for this sample."""
     run, trace, split = shown.run, shown.trace, shown.split
     rows = []
-    answers = predictions(run, split, shown.index) if isinstance(split, SampleSplit) else {}
+    answers = predictions(run, split, shown.index) if split.answerable else {}
     for name, task in shown.tasks.items():
         if name not in trace.batch.targets and name not in answers:
             continue
@@ -73,7 +72,7 @@ def loss_unit(task: Task) -> str:
 
 def contributions(shown: Shown) -> str:
     """Returns bars with the number of bits by which each input reduces the loss of this sample."""
-    if not isinstance(shown.split, SampleSplit):
+    if not shown.split.answerable:
         return ""
     split = shown.split.only(shown.index.number)
     try:
@@ -158,7 +157,7 @@ def layer_sections(shown: Shown, choice: Choice) -> list[str]:
     text = "<p>What the output heads of the tasks predict from the vectors after each layer (the logit lens).</p>"
     text += TEACHER_FORCING * any(shown.tasks[name].needs.generates for name in tasks)
     parts = [section("Layer by layer", text, table(head, rows), anchor="layers")]
-    if isinstance(shown.split, SampleSplit):
+    if shown.split.answerable:
         parts += replaced_section(shown, choice)
     return parts
 

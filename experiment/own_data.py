@@ -26,7 +26,6 @@ from ..data.base import Dataset
 from ..data.datasets.hugging_face import HuggingFace
 from ..data.datasets.image_folder import ENDINGS, read_folder
 from ..data.datasets.manifest import KEY, Manifest, rows_of
-from ..data.datasets.table import Table
 from ..data.datasets.text import Text
 from ..data.sample_dataset import SampleDataset
 from ..data.samples import Columns, Listed, Renamed, Samples
@@ -58,8 +57,9 @@ def dataset_for(run: Run, data: str, split: str, labels: bool = True) -> Dataset
     joined = {name: list(columns) for name, columns in run.config.data.columns.items() if not isinstance(columns, str)}
     trained = run.config.data.dataset() if run.config.data.dataset else None
     path = Path(os.path.expanduser(data))
-    if isinstance(trained, Table) and os.path.isfile(path) and path.suffix.lower() in (".csv", ".parquet"):
-        dataset: Dataset = trained.like(str(path), labels).whole()
+    is_table = os.path.isfile(path) and path.suffix.lower() in (".csv", ".parquet")
+    if is_table and trained and (table := trained.like(str(path), labels)):
+        dataset = table.whole()
     elif trained is None and list(kinds.values()) == ["text"] and path.suffix.lower() == ".txt":
         dataset = Text(train=data).whole()
     else:

@@ -135,7 +135,7 @@ def data_lines(
     of each task's target column, and warnings about classes of very different sizes and about overlaps. `columns` maps
     inputs to data columns. `balance` is the column whose classes are drawn with equal probability (`data.balance`)."""
     train, val = splits["train"], splits["val"]
-    if train.samples is None or val.samples is None:
+    if not train.answerable or not val.answerable:
         return list(corpus_lines(name, train, val))
     return sample_lines(name, train, val, columns, tasks, balance)
 

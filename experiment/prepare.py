@@ -47,7 +47,7 @@ def stored() -> set[str]:
 
 def size_of(split: Split) -> str:
     """Returns the size of a split as text: `1,000 samples`, or `5,000 tokens from 20,000 bytes in 1 file`."""
-    if split.samples is not None:
+    if split.answerable:
         return f"{len(split.samples):,} samples"
     files = len(split.file.files)
     return f"{len(split.file.ids):,} tokens from {split.file.bytes:,} bytes in {files} file{'s' * (files > 1)}"

@@ -46,8 +46,7 @@ class CpuPlan:
 def stores_results(split: Split) -> str:
     """Returns the first input whose chopper computes with a trained run and stores the results (`Chopper.keep`). Empty
     if there is none. Worker processes cannot share such results."""
-    choppers = split.choppers if isinstance(split, SampleSplit) else {}
-    return next((name for name, chopper in choppers.items() if type(chopper).keep is not Chopper.keep), "")
+    return next((name for name, chopper in split.choppers.items() if type(chopper).keep is not Chopper.keep), "")
 
 
 def number_of_workers(setting: int | str, split: Split, seed: int, steps: int) -> int:
@@ -70,7 +69,7 @@ def useful_workers(split: Split, seed: int, steps: int) -> int:
     """Returns the number of worker processes for `data.workers: auto`. To find out whether reading takes long, one
     batch is read."""
     most = most_workers(split)
-    if most < 1 or not isinstance(split, SampleSplit) or fits_cache(split, steps):
+    if most < 1 or not split.answerable or fits_cache(split, steps):
         return 0
     started = time.perf_counter()
     split.recording().answered(Request(indices=split.plan(seed, 0), training=True))
@@ -88,7 +87,7 @@ def read_ahead(split: Split, setting: int | str) -> Iterator[None]:
         return
     most = 0 if stores_results(split) else len(split) // LEAST
     number = 0 if setting == "auto" else min(int(setting), most)
-    if setting == "auto" and isinstance(split, SampleSplit) and most:
+    if setting == "auto" and split.answerable and most:
         indices = split.first(8)
         started = time.perf_counter()
         split.recording().answered(Request(indices=indices))

@@ -447,7 +447,7 @@ class Run(TrainedRun):
         the run's training; or `split` is samples, such as `run.samples("val").select(range(20))`. Raises RunError for a
         run that reads a text corpus, ValueError if there are no inputs."""
         data = self.open(split, dataset) if isinstance(split, str) else self.as_split(split, for_prediction=False)
-        if data.samples is None:
+        if not data.answerable:
             raise RunError(f"{self.folder} reads a text corpus: it has no inputs to compare")
         with self.arithmetic():
             return measure_attribution(self, data)
@@ -602,7 +602,7 @@ def write_sheet(run: Run, data: Split, file: Path) -> bool:
     """Write a page with generated items of a split, if a task generates items that are not text. If the folder of the
     run contains a folder `tensorboard`, also write the items for TensorBoard, to `tensorboard/<split>`. Returns whether
     the page was written."""
-    if not any(map(draws, run.tasks.values())) or data.samples is None:
+    if not any(map(draws, run.tasks.values())) or not data.answerable:
         return False
     with run.arithmetic():
         rows = generated_rows(run, data, seed=0, most=run.config.evaluation.sample_tokens or 1)

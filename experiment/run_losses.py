@@ -28,24 +28,23 @@ def losses_of(
         result = measured(trained, split, inputs=inputs, generated=0, detail="targets" if per_token else "samples")
     for line in split.skipped.lines():
         say_aside(line)
-    number_of = split.text_of if isinstance(split, TextsSplit) else int
-    count, found = len(split.starts if isinstance(split, TextsSplit) else split.samples), {}
+    count, losses_by_task = split.owners, {}
     for name in trained.tasks:
         if name not in result.by_sample:
             raise RunError(f"the loss of the task {name!r} compares samples, so a single sample has no loss")
         sums = result.by_sample[name]
-        numbers = [number_of(number) for number in sums.numbers.tolist()]
+        numbers = [split.owner_of(number) for number in sums.numbers.tolist()]
         if per_token:
             parts: list[list[Tensor]] = [[] for _ in range(count)]
             for number, losses in zip(numbers, sums.of_targets, strict=True):
                 parts[number].append(torch.from_numpy(losses))
-            found[name] = [torch.cat(part) if part else torch.empty(0, dtype=torch.float64) for part in parts]
+            losses_by_task[name] = [torch.cat(part) if part else torch.empty(0, dtype=torch.float64) for part in parts]
         else:
             losses = torch.full((count,), float("nan"), dtype=torch.float64)
             losses[numbers] = 0.0  # a long text has several windows
             losses.index_add_(0, torch.tensor(numbers, dtype=torch.long), torch.from_numpy(sums.nats))
-            found[name] = losses
-    return found
+            losses_by_task[name] = losses
+    return losses_by_task
 
 
 def reads_texts(trained: TrainedRun, data: Any) -> bool:

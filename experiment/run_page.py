@@ -202,7 +202,7 @@ def sample_section(run: Run) -> list[str]:
     """Returns samples of the validation split: their inputs, and what the run predicts or generates next to the true
     values. For a text corpus: a generated text."""
     split = run.open("val")
-    if not isinstance(split, SampleSplit):
+    if not split.answerable:
         text = written(run)
         note = f"<p class=soft>Temperature 0.8, the 200 most likely tokens, seed {SEED}, without a prompt.</p>"
         return [section("A generated text", note, f"<pre>{escaped(text)}</pre>", anchor="samples")] if text else []

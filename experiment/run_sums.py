@@ -21,7 +21,7 @@ from .run_folder import is_contained
 def units_of(run: Run, data: Split) -> tuple[str, str, Sequence[Unit] | None]:
     """Returns (kind, of, labels) of the units of a split that are drawn together; see `About.kind` and `About.of`. The
     labels, one per sample, are None if each sample is a unit."""
-    if data.samples is None:
+    if not data.answerable:
         return "windows", "", None
     division = run.config.data.split
     if division and division.group:
@@ -39,7 +39,7 @@ def sums_of(run: Run, data: Split, result: Measured) -> SplitSums:
     about = About(
         format=FORMAT, split=result.split, step=run.step, weights=weights, tasks=tuple(tasks), kind=kind, of=of
     )
-    if data.samples is not None:
+    if data.answerable:
         return SplitSums(about=about, keys=list(data.samples.keys), units=labels, tasks=tasks)
     starts = [index.number for index in data.all()]  # of a corpus
     places = {start: number for number, start in enumerate(starts)}

@@ -81,12 +81,12 @@ class Shown:
     @property
     def inputs(self) -> Mapping[str, Any]:
         """The decoded inputs of the sample; empty for a window of a corpus."""
-        return {} if self.split.samples is None else self.split.item(self.index.number)[0]
+        return self.split.item(self.index.number)[0]
 
     @property
     def labels(self) -> Mapping[str, Any]:
         """The labels of the sample by column."""
-        return {} if self.split.samples is None else self.split.item(self.index.number)[1]
+        return self.split.item(self.index.number)[1]
 
 
 def open_untrained(config: Config) -> tuple[dict[str, Chopper], dict[str, Task], Split]:
@@ -145,7 +145,7 @@ def index_of(split: Split, name: str | None) -> SampleIndex:
     """Returns the index of the sample with this key or number (None: the first readable one). Raises RunError if there
     is none."""
     indices = sorted(split.all(), key=lambda index: index.number)
-    keys = split.samples.keys if split.samples is not None else ()
+    keys = split.keys
     if name is None:
         return indices[0]
     if name in keys:

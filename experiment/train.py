@@ -130,7 +130,7 @@ def preflight(experiment: Experiment) -> None:
     names = {"checkpoints.best": config.checkpoints.best} if config.checkpoints.best else {}
     names |= {"training.stop.metric": settings.stop.metric} if settings.stop and settings.stop.metric else {}
     for key, name in names.items():
-        check_best(name, data.tasks, config.evaluation.generated, evaluation.evaluators, corpus=train.samples is None,
+        check_best(name, data.tasks, config.evaluation.generated, evaluation.evaluators, corpus=not train.answerable,
                    key=key)  # fmt: skip
     check_balance(config.data.balance, data.tasks)
     data.dataset.check(config.wiring)

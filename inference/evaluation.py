@@ -131,7 +131,7 @@ def measured(
             source: with_metrics({name: tally.figures(split, source) for name, tally in tallies})
             for source in sources if source
         },
-        readable=len(split.all()) - len(bad), bad=len(bad), unit="windows" if split.samples is None else "samples",
+        readable=len(split.all()) - len(bad), bad=len(bad), unit="samples" if split.answerable else "windows",
         by_sample={name: tally.by_sample for name, tally in tallies if tally.by_sample is not None},
         outputs={name: tally.outputs[0] for name, tally in tallies if tally.outputs},
     )  # fmt: skip
@@ -142,7 +142,7 @@ def empty_tally(trained: TrainedModel, split: Split, name: str, detail: str) -> 
     task = trained.tasks[name]
     has_outputs = any(metric.of_outputs for metric in task.metrics.values())
     return Tally(
-        name=name, task=task, model=trained.model, inputs=0 if split.samples is None else len(split.choppers),
+        name=name, task=task, model=trained.model, inputs=len(split.choppers),
         pairs=[] if recognises_texts(task) else None, outputs=[] if has_outputs else None,
         samples=Collected(by_target=detail == "targets") if detail != "split" else None,
     )  # fmt: skip
@@ -237,13 +237,13 @@ def with_metrics(results: Mapping[str, TaskFigures]) -> dict[str, TaskFigures]:
 def indices_of(split: Split, numbers: Collection[int]) -> list[SampleIndex]:
     """Returns the indices of the samples with these numbers. For a corpus, returns the indices of all windows."""
     wanted = set(numbers)
-    return [index for index in split.all() if split.samples is None or index.number in wanted]
+    return [index for index in split.all() if not split.answerable or index.number in wanted]
 
 
 def with_columns(split: Split, columns: Collection[str], indices: Sequence[SampleIndex]) -> Sequence[SampleIndex]:
     """Returns the indices of the samples that have a known value in all of these data columns, which judges need.
     Returns all indices for a corpus, if `columns` is empty, or if no sample has all values."""
-    if split.samples is None or not columns:
+    if not split.answerable or not columns:
         return indices
     rows = ((index, split.samples.row(index.number, columns)) for index in indices)
     return [index for index, row in rows if all(is_known(row.get(name)) for name in columns)] or indices
@@ -252,7 +252,7 @@ def with_columns(split: Split, columns: Collection[str], indices: Sequence[Sampl
 def is_scored(task: Task, split: Split) -> bool:
     """Returns whether items are generated for the metrics of a task. For a corpus, which has no true items, this
     requires a judge."""
-    has_references = any(metric.of_texts for metric in task.metrics.values()) and split.samples is not None
+    has_references = any(metric.of_texts for metric in task.metrics.values()) and split.answerable
     return task.needs.makes_items and (has_references or bool(task.judges))
 
 

@@ -79,7 +79,7 @@ def generated_share(
     this process's share of the samples. `inputs` are the inputs that the model may read (None: all). `rows` is the
     batch size. The settings are those of the task. The random seed of an item is the number of its sample. For a
     corpus, one item per index is generated without inputs, at most `UNPROMPTED` items."""
-    if split.samples is None:
+    if not split.answerable:
         return unprompted_share(trained, name, rows, min(len(indices), UNPROMPTED))
     task, pairs = trained.tasks[name], list[Generated]()
     how = Generating(sampling=task.sampling, guidance=task.guidance, seed=range(len(split)))

@@ -419,8 +419,10 @@ def probe(model: Model, batch: Batch, seconds: float = SECONDS) -> list[str]:
                     part.check(module, training, time.perf_counter() + share / 2)
             except LeakError:
                 raise
+            except Unprobed as error:
+                lines[f"{part.where}: {part.names} is not probed for leaks: {error}"] = None
             except Exception as error:  # of user-defined code; if it also fails in training, it is raised there
-                reason = str(error) if isinstance(error, Unprobed) else f"{type(error).__name__}: {error}"
+                reason = f"{type(error).__name__}: {error}"
                 lines[f"{part.where}: {part.names} is not probed for leaks: {reason}"] = None
     return list(lines)
 

@@ -303,6 +303,10 @@ class Task:
     """The keys of an answer whose lists have the same length for all samples. A table has one column per number."""
     true_vectors: Sequence[str] = ()
     """The same for the true values of the first data column (see `as_answer`); an empty text is the value itself."""
+    calibrates: bool = False
+    """Whether the task predicts one class, whose probabilities can be calibrated and compared with a threshold."""
+    horizon: int | None = None
+    """The number of steps after the end of a stream that the task forecasts; None: the task forecasts nothing."""
     judges: Mapping[str, Judge] = {}
     """The judges of generated items, by the names of their metrics."""
     choppers: Mapping[str, Chopper] = {}

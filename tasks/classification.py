@@ -89,6 +89,7 @@ class Classification(Task):
         if not 0 <= unlabelled < math.inf or (unlabelled and several):
             raise ValueError(f"unlabelled must be 0 or more, and 0 with several: true, not {unlabelled}")
         self.target, self.pooling, self.several, self.weight = target, pooling, several, weight
+        self.calibrates = not several
         self.smoothing, self.unlabelled, self.class_weights = label_smoothing, unlabelled, class_weights
         self.per_class = per_class
         if class_weights and several:

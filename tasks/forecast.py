@@ -93,7 +93,7 @@ class Forecast(Task):
             raise ValueError(f"horizon must be at least 1 step, not {horizon}")
         if channels is not None and (not channels or len(set(channels)) < len(channels)):
             raise ValueError("channels must name at least one channel, each once")
-        self.target, self.input, self.named, self.horizon = target, input, channels, horizon
+        self.target, self.input, self.named, self.first = target, input, channels, horizon
         self.quantiles, self.pooling, self.weight = tuple(quantiles), pooling, weight
 
     @property
@@ -133,7 +133,7 @@ class Forecast(Task):
         return [self.chopper.names.index(name) for name in self.channels]
 
     @property
-    def steps(self) -> int:
+    def horizon(self) -> int:
         """The number of predicted steps."""
         return len(self.learned.error[0])
 
@@ -162,7 +162,7 @@ class Forecast(Task):
         if array.dim() != 2 or array.shape[1] != len(channels) or not len(array):
             expected = f"(steps, {len(channels)}), with the channels {', '.join(channels)}"
             raise DataError(f"column {self.target!r} must have the shape {expected}, not {tuple(array.shape)}")
-        steps = self.steps if self.learned else self.horizon or len(array)
+        steps = self.horizon if self.learned else self.first or len(array)
         if len(array) < steps:
             raise DataError(f"column {self.target!r} has {len(array)} steps, fewer than the horizon, {steps}")
         return array[:steps, self.columns].masked_fill(array[:steps, self.columns].isinf(), math.nan)
@@ -242,10 +242,10 @@ class Forecast(Task):
         return torch.stack([last, torch.where(season.isnan(), last, season)], 1)
 
     def summary(self, values: Sequence[Any]) -> str:
-        return f"{len(values):,} futures of {self.steps} steps of {', '.join(self.channels)}" if self.learned else ""
+        return f"{len(values):,} futures of {self.horizon} steps of {', '.join(self.channels)}" if self.learned else ""
 
     def head(self, tokenizers: Mapping[str, nn.Module], width: int) -> nn.Module:
-        shape = self.steps, len(self.channels), len(self.quantiles)
+        shape = self.horizon, len(self.channels), len(self.quantiles)
         return QuantileHead(self.pooling(width), width, shape, self.quantiles.index(0.5))
 
     def targets(self, batch: Batch) -> tuple[Batch, Targets]:
@@ -256,7 +256,7 @@ class Forecast(Task):
         the input, which the model reads. `count` is the number of known differences."""
         slots, groups = slots_read(self.pooling, batch.first)
         periodic, error = self.learned_tensors
-        values = torch.full((batch.first.samples, 4, self.steps, len(self.channels)), math.nan)
+        values = torch.full((batch.first.samples, 4, self.horizon, len(self.channels)), math.nan)
         values[:, 3] = 1.0
         for planned in batch.sets.values():
             if (chunk := planned.chunks.get(self.input)) is not None:
@@ -265,8 +265,8 @@ class Forecast(Task):
                 for count in chunk.counts[(chunk.counts >= low) & (chunk.counts <= high)].unique().tolist():
                     of_items = chunk.counts == count
                     tokens = chunk.values[of_items.repeat_interleave(chunk.counts)].unflatten(0, (-1, count))
-                    values[items[of_items], 1:3] = self.baselines(tokens, self.steps)
-                    values[items[of_items], 3] = self.scale(tokens)[:, None].expand(-1, self.steps, -1)
+                    values[items[of_items], 1:3] = self.baselines(tokens, self.horizon)
+                    values[items[of_items], 3] = self.scale(tokens)[:, None].expand(-1, self.horizon, -1)
         for sample, value in enumerate(batch.first.labels[self.target]):
             if value is not None:
                 base = torch.where(periodic, values[sample, 2], values[sample, 1])

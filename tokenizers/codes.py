@@ -197,6 +197,11 @@ class Recalled:
     key: bytes
 
 
+def item_key(item: Any) -> bytes:
+    """Returns the key of an item, or of a placeholder for it."""
+    return item.key if isinstance(item, Recalled) else key_of(item)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CodesChopper(IdChopper):
     """Converts items to the codes of a trained run. Codes are cached in `code_file`. In training an item with cached
@@ -239,7 +244,7 @@ class CodesChopper(IdChopper):
     def encoded(self, item: Any) -> list[int]:
         if isinstance(item, tuple | list):
             return list(item)
-        key = item.key if isinstance(item, Recalled) else key_of(item)
+        key = item_key(item)
         if (ids := self.code_file.get(key)) is None:
             ids = self.code_file.new[key] = self.vocabulary.encode(item)
         return ids
@@ -249,8 +254,7 @@ class CodesChopper(IdChopper):
         is None, or if the item is already a sequence of codes."""
         if self.augment_wave is None or isinstance(item, tuple | list):
             return item
-        item_key = item.key if isinstance(item, Recalled) else key_of(item)
-        key = self.variant_key(item_key, int(random.integers(self.variants)))
+        key = self.variant_key(item_key(item), int(random.integers(self.variants)))
         if (ids := self.code_file.get(key)) is None:
             ids = self.code_file.new[key] = self.vocabulary.encode(self.variant(item, key))
         return ids
@@ -272,10 +276,10 @@ class CodesChopper(IdChopper):
             with suppress(ValueError, TypeError):
                 if isinstance(item := self.read(raw), Recalled):
                     continue
-                item_key = key_of(item)
-                for key in self.keys(item_key):
+                whole = key_of(item)
+                for key in self.keys(whole):
                     if key not in new and key not in self.code_file:
-                        new[key] = item if key == item_key else self.variant(item, key)
+                        new[key] = item if key == whole else self.variant(item, key)
             if len(new) >= BATCH_SIZE:
                 self._encode(new)
                 new = {}

@@ -29,7 +29,7 @@ from ..models.batch import Chunks
 from ..models.layers.norms import Norm
 from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk, Example, Role, readable
-from .media.clock import Clocked, Spaced, Stream, clock_of, split_clock, with_clock
+from .media.clock import Stream, clock_of, split_clock, timing_of, with_clock
 from .media.column_statistics import ColumnStatistics, constant_columns
 from .media.files import as_tensor
 from .media.relative import relative
@@ -236,11 +236,11 @@ class SensorChopper(Chopper):
         if all(self.by_channel(option).keys() >= {*self.names} for option in ("mean", "scale")):
             for raw in islice(items(), INSPECTED):
                 with suppress(ValueError, TypeError):  # it is reported when the sample is read
-                    intervals[interval_of(self.decode(raw))] += 1
+                    intervals[timing_of(self.decode(raw))[2]] += 1
             return self.with_interval(intervals)
         statistics = ColumnStatistics(len(self.names))
         for stream in readable(items(), self.decode, "stream", "in the training data"):
-            intervals[interval_of(stream)] += 1
+            intervals[timing_of(stream)[2]] += 1
             statistics.add(clock_of(stream, self.per_second)[0])
         if empty := [name for name, number in zip(self.names, statistics.count.tolist()) if not number]:
             raise ValueError(f"channel {empty[0]!r} has no value in the training data")
@@ -287,9 +287,10 @@ class SensorChopper(Chopper):
         values, seconds = clock_of(item, self.per_second)
         padded[: len(item)] = torch.where(categorical, values, (values - mean) / std)
         last = torch.arange(1, count + 1) * self.window - 1
-        if interval := interval_of(item):
+        _, stored_times, interval = timing_of(item)
+        if interval:
             times = last.float() * interval
-        elif isinstance(item, Clocked):
+        elif stored_times is not None:
             times = seconds[last.clamp(max=len(item) - 1)]
         else:
             times = last.float() / self.per_second
@@ -318,17 +319,12 @@ class SensorChopper(Chopper):
             draw_measurement(canvas, values[0].numpy(), ((values[0] - mean) / std).numpy(), names)
             return
         if len(self.names) > 12:
-            step = interval_of(item) or 1 / self.per_second
+            step = timing_of(item)[2] or 1 / self.per_second
             extent = (float(seconds[0]), float(seconds[-1]) + step, 0, len(self.names))
             canvas.imshow(values.T.numpy(), aspect="auto", origin="lower", extent=extent)
             canvas.set(xlabel="seconds", ylabel="channel")
             return
         draw_channels(canvas, values.numpy(), seconds.numpy(), names, units, self.window)
-
-
-def interval_of(stream: Stream) -> float | None:
-    """Returns the time between two measurements of a stream, if the data contain it and it is constant."""
-    return stream.interval if isinstance(stream, Spaced) else None
 
 
 class SensorTokenizer(nn.Module):

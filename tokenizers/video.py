@@ -19,7 +19,7 @@ from ..models.layers.positions import AbsolutePosition, Learned
 from .base import Chopper, Chunk, Example, readable
 from .image import ImageChopper
 from .media.augmentation import ImageAugmentation
-from .media.clock import Clocked, clock_of, split_clock, with_clock
+from .media.clock import Clocked, clock_of, split_clock, timing_of, with_clock
 from .media.files import array_of_file, as_tensor, read_animation
 from .media.pixels import Normalized, draw_patches
 from .media.summaries import picture_sizes, span
@@ -120,7 +120,8 @@ class VideoChopper(Chopper):
         frames = torch.cat([frames, frames[-1:].expand(-len(frames) % self.frames, -1, -1, -1)])
         tubelets = self.cut(frames)
         ends = torch.arange(self.frames, len(frames) + 1, self.frames) - 1
-        last = seconds[ends.clamp(max=len(seconds) - 1)] if isinstance(item, Clocked) else ends / self.rate
+        is_timed = timing_of(item)[1] is not None
+        last = seconds[ends.clamp(max=len(seconds) - 1)] if is_timed else ends / self.rate
         grid = torch.cartesian_prod(last, torch.arange(rows).float(), torch.arange(columns).float())
         return Chunk(tubelets, len(tubelets), grid)
 

@@ -217,5 +217,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                 return
             for number, line in enumerate(lines, start=1):
                 yield parse_json(line, f"{path}, line {number}")
+    except DataError:
+        raise
     except (OSError, ValueError, csv.Error) as error:
-        raise error if isinstance(error, DataError) else DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {error}") from error

@@ -84,10 +84,10 @@ class HuggingFace(OwnFiles):
                 tables = datasets.load_from_disk(local_path(location))
             else:
                 tables = self.read_files(location if os.path.exists(location) else downloaded(self.path))
+        except DataError:
+            raise
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-            raise (
-                error if isinstance(error, DataError) else DataError(f"{self.path} cannot be loaded: {error}")
-            ) from error
+            raise DataError(f"{self.path} cannot be loaded: {error}") from error
         return tables if isinstance(tables, Mapping) else {"train": tables}
 
     def read_files(self, path: Path) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...data.base import Dataset
 from ...models.attention.grammar import parse_graph
 from ...models.attention.graph import Graph
 from ...models.layers.positions import LearnedSecond, Sinusoidal
@@ -348,8 +349,8 @@ def parts_fit(wiring: Wiring, data: Data, evaluation: Evaluation) -> Problems:
     of a built-in evaluator."""
     for name, task in wiring.tasks.items():
         yield from task.problems(name, wiring)
-    if isinstance(data.dataset, Part):
-        yield from data.dataset.target.problems(data.dataset.options, wiring)
+    if kind := dataset_class(data):
+        yield from kind.problems(data.dataset.options, wiring)
     for name, part in evaluation.also.items():
         if name in BUILT_IN:
             yield ("evaluation", "also", name), f"{name!r} is a built-in evaluator of every run: choose another name"
@@ -446,8 +447,13 @@ def rows_can_be_planned(model: Part, training: Training) -> Problems:
 def holds_samples(data: Data) -> bool:
     """Returns whether the data set of a configuration holds samples. False if it is a text corpus, or if there is no
     data set with this name."""
-    is_part = isinstance(data.dataset, Part)  # False if the name of the data set is invalid
-    return is_part and data.dataset.target.holds_samples
+    kind = dataset_class(data)
+    return kind is not None and kind.holds_samples
+
+
+def dataset_class(data: Data) -> type[Dataset] | None:
+    """Returns the class of the data set; None if there is none, or if its name is invalid."""
+    return data.dataset.target if isinstance(data.dataset, Part) else None
 
 
 def core_tokens_have_room(model: Part, data: Data) -> Problems:

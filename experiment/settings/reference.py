@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
 from ...tokenizers.base import Target, options_of
 from .registry import Registry, attribute_docstrings
-from .schema import Choice, Record, describe, halves, keys_of, members, plain, reader
+from .schema import Marker, describe, halves, keys_of, members, plain, reader
 from .sections import sections
 
 TOP_KEYS = {
@@ -45,10 +45,10 @@ class Key(NamedTuple):
         return marker.expected() if marker else describe(self.annotation)
 
 
-def marker_of(annotation: Any) -> Choice | Record | None:
+def marker_of(annotation: Any) -> Marker | None:
     """Returns what reads an annotation: a `Choice` for parts, a `Record` for mappings with fixed keys; None for plain
     values and for mappings and lists."""
-    if get_origin(annotation) is Annotated and isinstance(get_args(annotation)[-1], Choice | Record):
+    if get_origin(annotation) is Annotated and isinstance(get_args(annotation)[-1], Marker):
         return get_args(annotation)[-1]
     return None
 
@@ -123,13 +123,13 @@ def described(tree: Mapping[str, Any]) -> Iterator[Described]:
 def under(path: tuple[str, ...], value: Any, annotation: Any, default: Any, text: str) -> Iterator[Described]:
     """Yields the entries of one value. `annotation` and `default` are those of its key, `text` its description."""
     marker = marker_of(reader(annotation, default))
-    if isinstance(marker, Choice) and isinstance(value, Mapping) and isinstance(value.get("use"), str):
+    if marker and marker.registry and isinstance(value, Mapping) and isinstance(value.get("use"), str):
         _, target = marker.registry.find(value["use"])
         is_default = default in (value["use"], {"use": value["use"]})
         summaries = [text, summary_of(target), *map(summary_of, halves(target))]
         yield Described(path, value["use"], next(filter(None, summaries), ""), is_default)
         yield from of_keys(path, value, keys_with_text(*halves(target)))
-    elif isinstance(marker, Record) and isinstance(value, Mapping):
+    elif marker and marker.targets and isinstance(value, Mapping):
         yield from of_keys(path, value, keys_with_text(*marker.targets))
     elif isinstance(value, Mapping) and any(isinstance(item, Mapping) for item in value.values()):
         named = next((member for member in members(annotation) if get_origin(member) is dict), dict[str, Any])
@@ -178,7 +178,7 @@ def reference() -> tuple[tuple[Kind, ...], tuple[Entry, ...]]:
 
     def visit(path: str, annotation: Any, default: Any) -> None:
         marker = marker_of(reader(annotation, default))
-        if isinstance(marker, Choice):
+        if marker and marker.registry:
             registry = marker.registry
             if registry.what in kinds:
                 return
@@ -186,7 +186,7 @@ def reference() -> tuple[tuple[Kind, ...], tuple[Entry, ...]]:
             for name in registry.names():
                 with suppress(LookupError):
                     add(path, name, registry.find(name)[1])
-        elif isinstance(marker, Record):
+        elif marker and marker.targets:
             add(path, "", *marker.targets)
         else:
             for member in members(annotation):

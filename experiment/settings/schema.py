@@ -237,7 +237,16 @@ def plain(value: Any) -> Any:
     return use_name(value) if callable(value) else value
 
 
-class Choice:
+class Marker:
+    """What reads the value of a key that is not plain: a `Choice` or a `Record`."""
+
+    registry: Registry | None = None
+    """The classes among which a value chooses; None for a mapping with fixed keys."""
+    targets: tuple[Target, ...] = ()
+    """The classes whose parameters are the keys of a mapping."""
+
+
+class Choice(Marker):
     """Reads a part: the name of a class in `registry`, or a mapping with `use` and options of this class. `default` is
     the name of the class if a mapping has no `use`. If `optional`, null and "none" are read as None."""
 
@@ -298,7 +307,7 @@ class Choice:
         return {"anyOf": choices + [{"type": "null"}] * self.optional}
 
 
-class Record:
+class Record(Marker):
     """Reads a mapping with the keys of `targets` and returns `make(**values)`. If `optional`, null is read as None. If
     the first target has a method `from_number`, a number is read by this method: `dropout: 0.1`. `label` is the name in
     messages."""
@@ -366,7 +375,7 @@ def _by_shape(members: list[Any]) -> Any:
 
 
 def _is_read(annotation: Any) -> bool:
-    return get_origin(annotation) is Annotated and isinstance(get_args(annotation)[-1], Choice | Record)
+    return get_origin(annotation) is Annotated and isinstance(get_args(annotation)[-1], Marker)
 
 
 def _has_parts(annotation: Any) -> bool:

@@ -20,7 +20,7 @@ class ReportPage(Evaluator):
 
     def run(self, trained, say):
         split = trained.open("val")
-        if split.samples is None:
+        if not split.answerable:
             return Result()
         report = Report(trained, f"{trained.folder} (val)")
         if not report.reporters:

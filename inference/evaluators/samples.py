@@ -35,7 +35,7 @@ class GeneratedSamples(Evaluator):
             return Result()
         split, texts = trained.open("val"), [(name, task) for name, task in generating if not draws(task)]
         rows = []
-        if split.samples is not None:
+        if split.answerable:
             rows = generated_rows(trained, split, seed=trained.step, most=self.tokens)
         return Result(samples=Samples(self.text(trained, split, *texts[0]) if texts else "", rows))
 
@@ -43,7 +43,7 @@ class GeneratedSamples(Evaluator):
         """Returns the texts that a task generates, joined by newlines. Returns an empty text if the split has no sample
         for which the task can generate, or if the task needs an encoder and the split is a corpus."""
         refines = task.needs.refines
-        if split.samples is not None:
+        if split.answerable:
             how, indices = Generating(max_tokens=None if refines else self.tokens), samples_with(split, task, 3)
             items = generate_items(trained, name, split, indices, how) if indices else {}
             true = {number: split.item(number)[0].get(task.target, "") for number in items}

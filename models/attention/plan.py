@@ -69,8 +69,7 @@ def plan_rows(
     device. The choice does not depend on the values of the descriptors, so that `torch.export` and `torch.compile` can
     trace it. `is_padded`: whether some tokens are padding."""
     device, length = tokens.sample.device, tokens.shape[1]
-    parts = {Causal() if isinstance(part, Causal) and part.axis == 0 else part for part in graph.parts()}
-    simple = None if bias or is_padded else _simple(parts)
+    simple = None if bias or is_padded else _simple(graph.parts())
     if simple and (layout := _plan_whole_rows(*simple, length, device, dtype)):
         return layout
     if device.type == "cuda" and not (bias or dropout or torch.compiler.is_compiling()):

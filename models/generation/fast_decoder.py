@@ -205,7 +205,7 @@ def product(layer: Linear) -> Callable[[Tensor], Tensor]:
 def two_products(layer: FeedForward) -> Callable[[Tensor], Tensor]:
     """Returns a feed-forward layer as a function: a plain function for layers with two matrices and an activation
     between them (`TwoMatrices`), else its `forward`."""
-    if not isinstance(layer, TwoMatrices) or type(layer).forward is not TwoMatrices.forward:
+    if type(layer).forward is not TwoMatrices.forward:
         return layer.forward
     up, activation, down = product(layer.up), layer.activation, product(layer.down)
     return lambda x: down(activation(up(x)))

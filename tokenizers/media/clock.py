@@ -94,8 +94,15 @@ def with_clock(values: Tensor, seconds: Any) -> Stream:
 def clock_of(stream: Stream, rate: float) -> tuple[Tensor, Float[Tensor, "t"]]:
     """Returns (measurements, times in seconds) of a stream. The times of a stream without times are 0, 1 / `rate`, 2 /
     `rate`, ..."""
+    values, seconds, interval = timing_of(stream)
+    if seconds is not None:
+        return values, seconds
+    numbers = torch.arange(len(stream), dtype=torch.float32)
+    return values, numbers / rate if interval is None else numbers * interval
+
+
+def timing_of(stream: Stream) -> tuple[Tensor, Float[Tensor, "t"] | None, float | None]:
+    """Returns (measurements, times in seconds, interval in seconds) of a stream, as far as it contains them."""
     if isinstance(stream, Clocked):
-        return stream.values, stream.seconds
-    if isinstance(stream, Spaced):
-        return stream.values, torch.arange(len(stream), dtype=torch.float32) * stream.interval
-    return stream, torch.arange(len(stream), dtype=torch.float32) / rate
+        return stream.values, stream.seconds, None
+    return (stream.values, None, stream.interval) if isinstance(stream, Spaced) else (stream, None, None)

@@ -76,10 +76,10 @@ def completed(config: Vit) -> Vit:
         "img_size": list(patch.img_size), "patch_size": patch.patch_size[0], "in_chans": patch.proj.in_channels,
         "embed_dim": model.embed_dim, "depth": len(model.blocks), "num_heads": block.attn.num_heads,
         "mlp_ratio": block.mlp.fc1.out_features / model.embed_dim,
-        "qk_norm": isinstance(block.attn.q_norm, nn.LayerNorm),
+        "qk_norm": normalises(block.attn.q_norm),
         "class_token": model.has_class_token, "no_embed_class": model.no_embed_class,
         "init_values": (config.model_args.init_values or 1.0) if hasattr(block.ls1, "gamma") else None,
-        "final_norm": isinstance(model.norm, nn.LayerNorm), "fc_norm": isinstance(model.fc_norm, nn.LayerNorm),
+        "final_norm": normalises(model.norm), "fc_norm": normalises(model.fc_norm),
         "global_pool": model.global_pool,
     }  # fmt: skip
     timm_config = {
@@ -137,3 +137,8 @@ def check(model: nn.Module) -> None:
 
 IMPORTERS = {TIMM: import_vit, "audio-spectrogram-transformer": import_ast}
 """The importer for each `model_type` in `config.json`."""
+
+
+def normalises(module: nn.Module) -> bool:
+    """Returns whether a module of timm's model is a layer norm; otherwise it is an identity."""
+    return isinstance(module, nn.LayerNorm)

@@ -143,9 +143,9 @@ def _episodes(data: Path, metadata: Metadata, count: int) -> list[Episode]:
         with h5py.File(path, "r") as file:
             room = Room(size)
             return [_episode(file, number, spaces, f"{path}, episode {number}", room) for number in range(count)]
+    except DataError:
+        raise
     except (OSError, KeyError, ValueError, AttributeError, TypeError, RuntimeError) as error:
-        if isinstance(error, DataError):
-            raise
         version = f"written by Minari {metadata.minari_version}; supported are 0.4 and 0.5"
         raise DataError(f"{path} cannot be read: {error} ({version})") from None
 
