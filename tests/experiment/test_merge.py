@@ -1,4 +1,4 @@
-"""`chopmix merge`: files that do not fit, damaged files, and records that claim too much."""
+"""`chopmix merge` refuses files that do not fit together, damaged files, and records with impossible numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RECORD = {
 }
 
 
-def array(values) -> bytes:
+def npy_bytes(values) -> bytes:
     file = io.BytesIO()
     np.save(file, values)
     return file.getvalue()
@@ -39,11 +39,11 @@ def array(values) -> bytes:
         ("a.jsonl", "5\n", {}, "row 1 has no key"), ("a.jsonl", '{"key": ["a"]}\n', {}, "row 1 has no key"),
         ("a.csv", "x,y\n1,2\n", {}, "row 1 has no key"), ("a.csv", "", {}, "is cut short"),
         ("a.csv", "key,y\na,2,3,4\n", {}, "row 1 has more cells than the header"),
-        ("a.npy", array(np.float32(3)), {}, "a single number instead of rows"),
+        ("a.npy", npy_bytes(np.float32(3)), {}, "a single number instead of rows"),
         ("a.npy", b"\x93NUMPY", {}, "cannot be read"),
     ],
 )  # fmt: skip
-def test_damaged_shards_are_refused_in_a_sentence(tmp_path, monkeypatch, capsys, name, content, changes, message):
+def test_damaged_shards_are_refused_with_one_message(tmp_path, monkeypatch, capsys, name, content, changes, message):
     import re
 
     monkeypatch.chdir(tmp_path)

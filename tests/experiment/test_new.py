@@ -1,5 +1,4 @@
-"""`chopmix new` and `chopmix init`: configurations for data that were not prepared for them train as they are
-written."""
+"""`chopmix new` and `chopmix init` write configurations for data of a user, and these train without a change."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ def here(tmp_path, monkeypatch):
 
 
 def idx(folder, count: int = 60, name: str = "train") -> None:
-    """Images whose brightness tells the class."""
+    """Images whose brightness depends on the class."""
     labels = np.arange(count, dtype=np.uint8) % 3
     images = np.random.default_rng(0).integers(0, 80, (count, 12, 10), dtype=np.uint8) + labels[:, None, None] * 80
     for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
@@ -119,15 +118,15 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_data_train_as_written(kind, here, capsys):
-    make, words, tasks, found = KINDS[kind]
+def test_written_configurations_train_without_a_change(kind, here, capsys):
+    make, words, tasks, summary = KINDS[kind]
     make(here)
     assert main(["new", *words, "--output", "x.yaml"]) == 0
     output = capsys.readouterr().out
-    assert found in output and "written: x.yaml" in output and "chopmix train x.yaml" in output
+    assert summary in output and "written: x.yaml" in output and "chopmix train x.yaml" in output
     text = (here / "x.yaml").read_text()
     tree = yaml.safe_load(text)
-    assert {name: task["use"] for name, task in tree["tasks"].items()} == tasks and found in text
+    assert {name: task["use"] for name, task in tree["tasks"].items()} == tasks and summary in text
     steps = tree["training"]["steps"]
     assert 200 <= steps <= 1000
     assert main(["train", "x.yaml", "training.steps=3", "out=run"]) == 0
@@ -145,7 +144,7 @@ def test_data_train_as_written(kind, here, capsys):
     assert "x.yaml exists already; name another file with --output" in capsys.readouterr().err
 
 
-def test_a_folder_of_sounds_gets_a_manifest_and_a_run_is_an_encoder(here, capsys):
+def test_a_folder_of_sounds_gets_a_manifest_and_a_run_can_be_the_encoder(here, capsys):
     for number in range(24):
         path = here / "birds" / ["owl", "wren"][number % 2] / f"{number}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +182,7 @@ def test_a_folder_of_sounds_gets_a_manifest_and_a_run_is_an_encoder(here, capsys
         (["text", "a.txt"], {"a.txt": "x"}, "has only 1 bytes of text; at least 2,000 are needed"),
     ],
 )
-def test_data_that_cannot_be_used_are_named(words, content, message, here, capsys):
+def test_data_that_cannot_be_used_are_refused(words, content, message, here, capsys):
     for name, text in content.items():
         (here / name).parent.mkdir(exist_ok=True)
         (here / name).write_text(text)
@@ -191,7 +190,7 @@ def test_data_that_cannot_be_used_are_named(words, content, message, here, capsy
     assert message in capsys.readouterr().err and not (here / "x.yaml").exists()
 
 
-def test_idx_files_that_are_damaged_are_refused(here):
+def test_damaged_idx_files_are_refused(here):
     idx(here)
     path = here / "train-images-idx3-ubyte.gz"
     dataset = Idx(train=str(path))
@@ -214,7 +213,7 @@ names_of_data = st.text(max_size=12) | st.sampled_from(
 
 @given(names=st.lists(names_of_data, min_size=1, max_size=4, unique=True), text=names_of_data)
 def test_names_remain_text_in_values_and_comments(names, text):
-    """What is written is read back as the same tree, whatever the names; a comment stays a comment."""
+    """A written tree is read back as the same tree, with any names; a comment stays a comment."""
     tree = {"inputs": {name: {"use": "x", "channels": dict.fromkeys(names), "columns": names} for name in names},
             "data": {"split": {"val": 0.1}, "dataset": {"train": text, "limit": 3, "files": None}}}  # fmt: skip
     comments = {"data.split": text, "inputs": text, "data.dataset.limit": text}
@@ -224,7 +223,7 @@ def test_names_remain_text_in_values_and_comments(names, text):
     assert read_yaml("\n".join(written.split("\n")[2:]), {}, []) == tree  # without the two lines of the header
 
 
-def test_a_comment_that_is_no_comment_is_not_written(monkeypatch):
+def test_a_comment_that_changes_the_tree_is_not_written(monkeypatch):
     monkeypatch.setattr("chopmix.experiment.new.commented.one_line", lambda text: text)
     with pytest.raises(RunError, match="cannot be written as YAML: a name in the data would change it"):
         commented({"a": {"b": 1}}, ["one\nout: elsewhere"], {})
@@ -252,7 +251,7 @@ def test_sizes_of_images(side):
     assert size % patch == 0 and size <= 64 and (size // patch) ** 2 <= 196 and (side > 32 or size == side)
 
 
-def test_configurations_are_copied_with_those_that_they_need(here, capsys):
+def test_init_copies_configurations_with_those_that_they_need(here, capsys):
     assert names() == sorted(file.relative_to(CONFIGS).with_suffix("").as_posix() for file in CONFIGS.rglob("*.yaml"))
     assert all(title for _, title in listed()) and needed_by("mix/gpt2_sees")[-1] == "mix/gpt2_sees"
     assert main(["init", "generate/digits", "copy"]) == 0
@@ -269,14 +268,16 @@ def test_configurations_are_copied_with_those_that_they_need(here, capsys):
     assert json.dumps(duration(90.0)) == '"1.5 min"'
 
 
-def test_what_new_chose_is_said(tmp_path, monkeypatch, capsys):
+def test_choices_of_new_are_printed(tmp_path, monkeypatch, capsys):
     pytest.importorskip("pyarrow")
     monkeypatch.chdir(tmp_path)
     rows = [f"{n / 10},{n % 5},{'err' if n == 30 else n},{'a' if n % 6 else 'b'}" for n in range(200)]
     (tmp_path / "log.csv").write_text("\n".join(["time,x,y,state", *rows]))
     assert main(["new", "table", "log.csv"]) == 0
-    said = capsys.readouterr().out
-    assert "not used: 'y', in which not all values are numbers" in said and "class_weights: balanced, because" in said
+    output = capsys.readouterr().out
+    assert (
+        "not used: 'y', in which not all values are numbers" in output and "class_weights: balanced, because" in output
+    )
     (tmp_path / "empty.csv").write_text("time,x,state\n")
     assert main(["new", "table", "empty.csv"]) == 2
     assert "empty.csv has 0 rows; at least two are needed" in capsys.readouterr().err
@@ -298,7 +299,7 @@ NAMES = [
 
 @pytest.mark.parametrize("part", range(4))
 def test_tables_with_any_column_name_are_trained(tmp_path, monkeypatch, capsys, part):
-    """As the label, as its classes and as a channel; other names are written as they are."""
+    """The name is that of the label, a part of the names of its classes, and a part of the name of a channel."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     for number, name in enumerate(NAMES[part::4]):
@@ -313,11 +314,11 @@ def test_tables_with_any_column_name_are_trained(tmp_path, monkeypatch, capsys, 
         assert config.dataset().opened("train")[0][name].startswith(f"c{name}")
 
 
-def test_numbers_that_do_not_fit_float32_are_named(tmp_path, monkeypatch, capsys):
+def test_a_column_of_numbers_that_do_not_fit_float32_is_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     lines = [f"{n / 10},{(n % 7) * 1e307},{'ab'[n // 40 % 2]}" for n in range(400)]
     (tmp_path / "t.csv").write_text("\n".join(["time,x,label", *lines]))
     status = main(["new", "table", "t.csv"])
-    said = capsys.readouterr().err
-    assert (status == 2 and "'x'" in said) or main(["train", "t.yaml", "--dry-run"]) == 0
+    error = capsys.readouterr().err
+    assert (status == 2 and "'x'" in error) or main(["train", "t.yaml", "--dry-run"]) == 0

@@ -1,4 +1,4 @@
-"""Names and formats of other versions: the message about an old name in a YAML, and about a run of another format."""
+"""Names and formats of other versions: messages about an old name in a YAML, and about a run of another format."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ data: {card: {use: fsdd, left_out: theo}}
 training: {steps: 5, samples_per_step: 4, mix: {mixup: 0.5}}
 evaluation: {worth: true}
 """
-"""A YAML as it was written before the names changed, with every one of them but the encoder's."""
+"""A YAML that was written before the names changed. It contains every old name except that of the encoder."""
 
 NEW = {
     ("inputs", "image", "std"): 0.3,
@@ -53,7 +53,7 @@ NEW = {
 
 
 def lines_of(path: Path, *overrides: str) -> list[str]:
-    """What is said against a configuration, a line each, without the folder of the file."""
+    """Returns the lines of the error about a configuration, without the folder of the file."""
     with pytest.raises(ConfigError) as caught:
         load_config(path, overrides)
     return str(caught.value).replace(str(path), "x.yaml").splitlines()
@@ -62,7 +62,7 @@ def lines_of(path: Path, *overrides: str) -> list[str]:
 # ---- a YAML with old names -----------------------------------------------------------------------------------------
 
 
-def test_every_old_name_is_told_with_its_line_and_the_new_one(tmp_path):
+def test_every_old_name_is_reported_with_its_line_and_its_new_name(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text(OLD)
     assert lines_of(path) == [
@@ -81,16 +81,16 @@ def test_every_old_name_is_told_with_its_line_and_the_new_one(tmp_path):
         "x.yaml:18  evaluation.worth: is called evaluation.attribution now",
     ]
     tree = yaml.safe_load(OLD)
-    found = rename(tree)
-    used = {str(each).partition(" ")[0] for each in found}
-    assert len(found) == len(RENAMED) + 1 and len(used) == len(
-        found
-    )  # of an encoder none, of pooling two, a moved class
+    renamings = rename(tree)
+    old_names = {str(each).partition(" ")[0] for each in renamings}
+    assert len(renamings) == len(RENAMED) + 1 and len(old_names) == len(
+        renamings
+    )  # no name of an encoder, two of pooling, one moved class
     for path_of, value in NEW.items():
-        here = tree
+        value_there = tree
         for key in path_of:
-            here = here[key]
-        assert here == value
+            value_there = value_there[key]
+        assert value_there == value
     assert not rename(tree)
     with pytest.raises(ConfigError, match=r"^config.yaml  data.card: is called data.dataset now$"):
         config_from_tree(yaml.safe_load(PLAIN.replace("dataset:", "card:")))
@@ -122,16 +122,16 @@ training:  {steps: 20, tokens_per_step: 64}
         ("data.dataset=chopmix.data.cards.books:Books", "is called 'chopmix.data.datasets.books:Books' now"),
     ],
 )
-def test_old_names_on_the_command_line(tmp_path, override, message):
+def test_old_names_on_the_command_line_are_reported(tmp_path, override, message):
     path = tmp_path / "x.yaml"
     path.write_text(PLAIN)
     (line,) = [line for line in lines_of(path, override) if "is called" in line]
     assert line.startswith("command line  ") and message in line
-    path.write_text(PLAIN.replace("dataset:", "card:"))  # the file's own old name, and the override of the new one
+    path.write_text(PLAIN.replace("dataset:", "card:"))  # an old name in the file, and an override with the new one
     assert lines_of(path, "data.dataset=books") == ["x.yaml:4  data.card: is called data.dataset now"]
 
 
-def test_classes_from_outside_have_keys_of_their_own():
+def test_keys_of_classes_from_outside_are_not_renamed():
     tree = {
         "inputs": {"a": {"use": "mylab.a:A", "deviation": 1}, "b": {"use": "image", "deviation": 2}},
         "data": {"card": {"use": "mylab.d:D", "left_out": 3}},
@@ -143,12 +143,12 @@ def test_classes_from_outside_have_keys_of_their_own():
     assert tree["tasks"]["t"] == {"use": "mylab.t:T", "judge": [], "pooling": "mylab.own_tokens:P"}
 
 
-def test_moved_modules_are_where_the_table_says(tmp_path, monkeypatch):
+def test_moved_modules_can_be_imported_by_their_new_names(tmp_path, monkeypatch):
     assert len(MOVED) > 15
     for old, new in MOVED.items():
         module, _, name = new.partition(":")
-        found = importlib.import_module(f"chopmix.{module}")
-        assert not name or hasattr(found, name), new
+        imported = importlib.import_module(f"chopmix.{module}")
+        assert not name or hasattr(imported, name), new
         if ":" not in old:
             with pytest.raises(ModuleNotFoundError):
                 importlib.import_module(f"chopmix.{old}")
@@ -156,14 +156,14 @@ def test_moved_modules_are_where_the_table_says(tmp_path, monkeypatch):
     assert moved("chopmix.models.norms:RmsNorm") == "chopmix.models.layers.norms:RmsNorm"
     assert moved("chopmix.models.positions:Rotary") == "chopmix.models.layers.relative:Rotary"
     assert moved("chopmix.models.positions:Learned") == "chopmix.models.layers.positions:Learned"
-    for as_it_was in (
+    for unmoved in (
         "mylab.models.norms:RmsNorm",
         "chopmix.models.layers.norms:RmsNorm",
         "text",
         "chopmix:models",
         "",
     ):
-        assert moved(as_it_was) is None
+        assert moved(unmoved) is None
     (tmp_path / "mylab_old.py").write_text("from chopmix.tokenizers.chopper import Chopper\n")
     monkeypatch.syspath_prepend(tmp_path)
     path = tmp_path / "x.yaml"
@@ -175,17 +175,17 @@ def test_moved_modules_are_where_the_table_says(tmp_path, monkeypatch):
 # ---- formats of runs -------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_of_another_format_is_not_taken_for_damaged(tiny):
+def test_a_checkpoint_of_another_format_is_not_reported_as_damaged(tiny):
     file = tiny("mixed")
     assert main(["train", str(file)]) == 0
     run = load_config(file).out
-    for found, message in (
+    for version, message in (
         (None, "has format 1, which an unreleased chopmix .* reads; this version reads formats 2 to 3"),
         (9, "has format 9, which a newer chopmix reads; this version reads formats 2 to 3"),
     ):
         for state in run.glob("checkpoints/*/state.json"):
-            kept = {**json.loads(state.read_text()), "format": found}
-            state.write_text(json.dumps({key: value for key, value in kept.items() if value is not None}))
+            content = {**json.loads(state.read_text()), "format": version}
+            state.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
         with pytest.raises(FormatError, match=message):
             read_state(run, 12)
         with pytest.raises(FormatError, match=message):
