@@ -1,4 +1,4 @@
-"""Forecasts from tables: the columns of the future, splits, no value after the origin, and `predict --horizon`."""
+"""Forecasts from tables: the future values of a window, splits, no value after the origin, and `predict --horizon`."""
 
 import json
 import math
@@ -32,7 +32,7 @@ logging: {tensorboard: false}
 
 
 def lines(count: int, first: int = 0, other: bool = False) -> list[str]:
-    """Hourly rows; those from the number `first` on are other ones with `other`."""
+    """Hourly rows. With `other`, the rows from number `first` on are different."""
     random = np.random.default_rng(0)
     noise = random.normal(size=(count, 2))
     rows = []
@@ -45,7 +45,7 @@ def lines(count: int, first: int = 0, other: bool = False) -> list[str]:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder with a table `log.csv` of 500 hours and a run on it."""
+    """A folder with a table `log.csv` of 500 hours and a run that was trained on it."""
     folder = tmp_path_factory.mktemp("forecast")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -63,7 +63,7 @@ def here(world, monkeypatch):
     return world
 
 
-def test_the_end_of_a_training_names_the_forecast(here):
+def test_the_command_of_a_forecast_is_printed_after_training(here):
     _, use, _ = next_commands(load_config("x.yaml"))
     assert use == "chopmix predict runs/x --horizon 8 --output next.csv --picture"
 
@@ -94,10 +94,10 @@ def test_no_split_reads_what_the_split_before_it_predicts(window, horizon, strid
     folder = tmp_path_factory.mktemp("table")
     (folder / "log.csv").write_text("\n".join(lines(400)))
     streams = {"air": TableStream(columns=["temp"], every="1 h", horizon=f"{horizon} h")}
-    made = Table(
+    dataset = Table(
         train=str(folder / "log.csv"), time="time", window=f"{window} h", stride=f"{stride} h", streams=streams
     )
-    samples = made.read(made.train)
+    samples = dataset.read(dataset.train)
     parts = in_time(samples, {"train": 1 - 2 * share, "val": share, "test": share})
     for before, after in (("train", "val"), ("val", "test")):
         end = samples.starts[parts[before][-1]] + samples.size + horizon * 3600
@@ -105,7 +105,7 @@ def test_no_split_reads_what_the_split_before_it_predicts(window, horizon, strid
 
 
 def test_nothing_after_the_origin_enters_a_forecast(here):
-    """A table that has other values from an hour on has the same forecasts from all windows before it."""
+    """A table with different values from an hour on has the same forecasts from all windows before this hour."""
     Path("other.csv").write_text("\n".join(lines(500, first=200, other=True)))
     answers = {}
     for name in ("log", "other"):
@@ -152,7 +152,7 @@ def test_the_rows_of_a_forecast_from_the_end_of_a_table(here, capsys):
      ("--horizon 2 --data absent.csv", "there is no table 'absent.csv'"),
      ("--horizon 2 --output log.csv", "log.csv exists")],
 )  # fmt: skip
-def test_forecasts_that_are_impossible_are_refused(here, options, message, capsys):
+def test_impossible_forecasts_are_refused(here, options, message, capsys):
     Path("tiny.csv").write_text("\n".join(lines(20)))
     assert main(["predict", "runs/x", *options.split()]) != 0
     error = capsys.readouterr().err
@@ -192,14 +192,14 @@ def test_a_run_that_does_not_forecast_has_no_horizon(here, capsys):
 
 
 def ramp(minutes: int, hours: int = 60) -> str:
-    """A table with the hours since its start at every `minutes`; the last row is at the end of an hour."""
+    """A table with the hours since its start, a row for every `minutes`. The last row is at the end of an hour."""
     times = [timedelta(minutes=minutes * n) for n in range(hours * 60 // minutes)]
     return "\n".join(["time,temp,wind", *(f"{datetime(2026, 1, 1) + t},{t.total_seconds() / 3600},1" for t in times)])
 
 
 @pytest.mark.parametrize("minutes", [60, 30, 15, 10])
 def test_slots_of_a_finer_table_are_evenly_spaced(here, minutes):
-    """Every slot has the last measurement of its hour, whatever the rows are."""
+    """Every slot has the last measurement of its hour, for any distance of rows."""
     Path("ramp.csv").write_text(ramp(minutes))
     samples, last = table("ramp.csv").read("ramp.csv"), 1 - minutes / 60
     row = samples[5]
@@ -213,7 +213,7 @@ def test_slots_of_a_finer_table_are_evenly_spaced(here, minutes):
     assert float(rows[0]["last_period"]) == pytest.approx(52 + last, abs=1e-4)
 
 
-def test_a_window_with_missing_measurements_is_noted(here, capsys):
+def test_a_window_with_missing_measurements_is_reported(here, capsys):
     Path("coarse.csv").write_text(ramp(120))
     assert main(["predict", "runs/x", "--horizon", "2", "--data", "coarse.csv"]) == 0
     assert "50% of the measurements of air in the last window" in capsys.readouterr().err
