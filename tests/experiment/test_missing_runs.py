@@ -1,4 +1,4 @@
-"""What is said of a run's folder that cannot be opened: the command that trains it."""
+"""The message about a folder that is not a run, or a run without a checkpoint, names the command that trains it."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from chopmix.files.errors import RunError
         (".", "chopmix train CONFIG"),
     ],
 )
-def test_the_command_that_trains_a_run(tmp_path, monkeypatch, folder, command):
+def test_the_command_that_trains_a_run_is_derived_from_its_folder(tmp_path, monkeypatch, folder, command):
     monkeypatch.chdir(tmp_path)
     for file in ("configs/vision/seen.yaml", "configs/seen.v2.yaml"):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
@@ -30,21 +30,23 @@ def test_the_command_that_trains_a_run(tmp_path, monkeypatch, folder, command):
     assert training_of(Path(folder.replace("HERE", str(tmp_path)))) == command
 
 
-def test_a_run_that_is_not_there_says_how_it_is_trained(tmp_path, monkeypatch, capsys):
+def test_the_message_about_a_missing_run_says_how_to_train_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("configs").mkdir()
     Path("configs/seen.yaml").write_text("")
-    told = "runs/seen is not a run: it has no config.yaml. Train it with `chopmix train configs/seen.yaml`"
-    with pytest.raises(RunError, match=told):
+    message = "runs/seen is not a run: it has no config.yaml. Train it with `chopmix train configs/seen.yaml`"
+    with pytest.raises(RunError, match=message):
         load_run("runs/seen")
-    assert main(["predict", "runs/seen", "--input", "image=a.png"]) == 2 and told in capsys.readouterr().err
+    assert main(["predict", "runs/seen", "--input", "image=a.png"]) == 2 and message in capsys.readouterr().err
 
 
-def test_a_run_that_failed_before_its_first_checkpoint_says_so(tiny, tmp_path, capsys):
-    """Not that its folder was copied in part."""
+def test_a_run_that_failed_before_its_first_checkpoint_is_reported(tiny, tmp_path, capsys):
+    """The message does not say that a part of the folder was not copied."""
     folder = tmp_path / "runs" / "tiny"
     folder.mkdir(parents=True)
     write_config(folder, load_config(tiny()))  # as training does before it reads the data
     assert main(["predict", str(folder), "--input", "text=a"]) == 2
-    told = "has no checkpoint: its training failed, or ended before the first checkpoint. Train it with `chopmix train "
-    assert told in (said := capsys.readouterr().err) and "copy" not in said
+    message = (
+        "has no checkpoint: its training failed, or ended before the first checkpoint. Train it with `chopmix train "
+    )
+    assert message in (error := capsys.readouterr().err) and "copy" not in error

@@ -1,5 +1,5 @@
-"""A run's folder that vanishes while it is trained stops the run with one message; what a kill has left is removed by
-the next start; errors of the disk name the file."""
+"""A run whose folder vanishes during training stops with one message; the next start removes what a killed process has
+left; errors of the disk name the file."""
 
 import json
 import os
@@ -36,7 +36,7 @@ from safetensors.torch import load_file
 
 @pytest.fixture
 def at_step(monkeypatch):
-    """Lets a function be called before a step of training, once."""
+    """Returns a function that registers a call for a step of training; it is executed once, before this step."""
 
     def patch(step, call):
         update, due = Trainer.update, [call]
@@ -51,39 +51,39 @@ def at_step(monkeypatch):
     return patch
 
 
-def result(folder: Path) -> dict[str, torch.Tensor]:
+def last_weights(folder: Path) -> dict[str, torch.Tensor]:
     """The weights of the last checkpoint."""
     return load_file(checkpoint.folder_of(folder, 12) / "model.safetensors")
 
 
-def same(one: Path, other: Path) -> bool:
-    first, second = result(one), result(other)
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = last_weights(one), last_weights(other)
     return first.keys() == second.keys() and all(first[name].equal(second[name]) for name in first)
 
 
-def gone(folder):
+def delete_folder(folder):
     shutil.rmtree(folder)
 
 
-def moved(folder):
+def move_folder(folder):
     folder.rename(folder.with_name("elsewhere"))
 
 
-def a_file(folder):
+def replace_by_file(folder):
     shutil.rmtree(folder)
     folder.write_text("mine")
 
 
-def another_folder(folder):
+def replace_by_folder(folder):
     shutil.rmtree(folder)
     folder.mkdir()
 
 
-def without_lock(folder):
+def delete_lock(folder):
     (folder / ".lock").unlink()
 
 
-HARMS = [gone, moved, a_file, another_folder, without_lock]
+HARMS = [delete_folder, move_folder, replace_by_file, replace_by_folder, delete_lock]
 
 
 @pytest.mark.parametrize("step", [1, 11])
@@ -92,47 +92,49 @@ def test_a_folder_that_vanishes_stops_the_run(tiny, tmp_path, capsys, at_step, h
     folder = tmp_path / "runs" / "tiny"
     at_step(step, lambda: harm(folder))
     assert main(["train", str(tiny())]) == 1
-    said = capsys.readouterr()
-    last = said.err.splitlines()[-1]
+    captured = capsys.readouterr()
+    last = captured.err.splitlines()[-1]
     assert last == (
         f"{folder} is no longer this run's folder: it was deleted, moved or replaced, or its file .lock was. "
         "Nothing more is written. Put the folder back and run the same command: it goes on from the last checkpoint"
     )
-    assert "done" not in said.err + said.out
-    left = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
-    assert ("config.yaml" in left) == (harm is without_lock) and (harm is without_lock or not left)
+    assert "done" not in captured.err + captured.out
+    names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    assert ("config.yaml" in names) == (harm is delete_lock) and (harm is delete_lock or not names)
 
 
-def test_it_goes_on_where_the_folder_is_back(tiny, tmp_path, capsys, at_step):
+def test_training_continues_after_the_folder_is_back(tiny, tmp_path, capsys, at_step):
     folder, whole = tmp_path / "runs" / "tiny", tmp_path / "whole"
     assert main(["train", str(tiny()), f"out={whole}"]) == 0
-    at_step(7, lambda: moved(folder))
+    at_step(7, lambda: move_folder(folder))
     assert main(["train", str(tiny())]) == 1
     folder.with_name("elsewhere").rename(folder)
     assert main(["train", str(tiny())]) == 0
-    assert "resumed" in capsys.readouterr().err and same(folder, whole)
+    assert "resumed" in capsys.readouterr().err and same_weights(folder, whole)
 
 
-def test_a_second_start_where_the_lock_vanished_stops_the_first(tiny, tmp_path, capsys, at_step):
-    """It goes on from the last checkpoint and ends; the first one writes nothing more."""
-    folder, whole, seen = tmp_path / "runs" / "tiny", tmp_path / "whole", []
+def test_a_second_start_without_the_lock_stops_the_first(tiny, tmp_path, capsys, at_step):
+    """The second process continues from the last checkpoint to the end; the first process writes nothing more."""
+    folder, whole, contents = tmp_path / "runs" / "tiny", tmp_path / "whole", []
     assert main(["train", str(tiny()), f"out={whole}"]) == 0
 
     def second():
-        without_lock(folder)
+        delete_lock(folder)
         assert main(["train", str(tiny())]) == 0
-        seen.append({file: file.read_bytes() for file in folder.rglob("*") if file.is_file()})
+        contents.append({file: file.read_bytes() for file in folder.rglob("*") if file.is_file()})
 
     at_step(7, second)
     assert main(["train", str(tiny())]) == 1
-    told = f"{folder} is no longer this run's folder: its file .lock was replaced: process {os.getpid()} on "
-    assert told in capsys.readouterr().err
-    assert seen == [{file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}] and same(folder, whole)
+    message = f"{folder} is no longer this run's folder: its file .lock was replaced: process {os.getpid()} on "
+    assert message in capsys.readouterr().err
+    assert contents == [{file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}] and same_weights(
+        folder, whole
+    )
 
 
 @pytest.mark.parametrize("before", ["", '{"pid": 999999999, "host": "HOST", "since": "2026-01-31 12:00:00"}'])
-def test_who_has_just_taken_the_lock_is_named(tmp_path, before):
-    """Between taking the lock and writing its name the file is empty, or names the process before."""
+def test_a_process_that_has_just_taken_the_lock_is_named(tmp_path, before):
+    """Between taking the lock and writing the id of the process, the file is empty or names the process before."""
     (tmp_path / ".lock").write_text(before.replace("HOST", socket.gethostname()))
     now = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": "2026-02-28 12:00:00"})
     with open(tmp_path / ".lock", "a+") as handle:
@@ -144,7 +146,7 @@ def test_who_has_just_taken_the_lock_is_named(tmp_path, before):
         writer.join()
 
 
-def test_the_lock_is_that_of_this_process(tmp_path):
+def test_the_lock_belongs_to_this_process(tmp_path):
     with run_lock(tmp_path / "run") as check:
         check()
         with pytest.raises(LockedError, match="is in use: process"), run_lock(tmp_path / "run"):
@@ -161,19 +163,19 @@ def test_the_lock_is_that_of_this_process(tmp_path):
             check()
 
 
-# ------------------------------------------------------------------------------------------------- what a kill leaves
+# ---------------------------------------------------------------------------------------------- after a killed process
 
 
 @pytest.fixture(scope="module")
-def dead():
+def dead_process():
     """The id of a process that has ended."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     return ended.pid
 
 
-def left_by(process: int, path: Path, host: str | None = None) -> Path:
-    """The partial file that a process has left where it was to write a file."""
+def write_partial_file(process: int, path: Path, host: str | None = None) -> Path:
+    """Writes the partial file that a process leaves if it is killed while it writes a file; returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     name = partial_name(path).name.rpartition(".")[0]
     file = path.parent / f"{name}.{process}"
@@ -183,7 +185,7 @@ def left_by(process: int, path: Path, host: str | None = None) -> Path:
     return file
 
 
-def test_the_next_start_removes_what_a_kill_has_left(tiny, tmp_path, dead):
+def test_the_next_start_removes_what_a_killed_process_has_left(tiny, tmp_path, dead_process):
     folder = tmp_path / "runs" / "tiny"
     assert main(["train", str(tiny()), "training.steps=6"]) == 0
     steps = [folder / "checkpoints" / name for name in ("step-00000006",)]
@@ -192,36 +194,47 @@ def test_the_next_start_removes_what_a_kill_has_left(tiny, tmp_path, dead):
         folder / "assets" / "text" / "encoding.json", folder / "assets" / "a" / "run" / "assets" / "b" / "c.json",
         steps[0] / "state.json", steps[0] / "ema.safetensors",
     ]  # fmt: skip
-    left = [left_by(dead, place) for place in places] + [left_by(dead, folder / "best.json", "elsewhere")]
-    whole = [folder / "checkpoints" / f".step-00000007.{dead}", partial_name(folder / "checkpoints" / "step-00000008")]
-    whole += [partial_name(steps[0] / "model.safetensors")]  # this very process: a container's ids begin anew
-    for place in whole:
+    partial_files = [write_partial_file(dead_process, place) for place in places] + [
+        write_partial_file(dead_process, folder / "best.json", "elsewhere")
+    ]
+    partial_folders = [
+        folder / "checkpoints" / f".step-00000007.{dead_process}",
+        partial_name(folder / "checkpoints" / "step-00000008"),
+    ]
+    partial_folders += [
+        partial_name(steps[0] / "model.safetensors")
+    ]  # the id of this process: in a new container ids begin again
+    for place in partial_folders:
         place.mkdir()
         (place / "model.safetensors").write_text("half")
-    left += [folder / "checkpoints" / "step-00000006" / f".ema.{dead}"]
-    left[-1].write_text("half")
-    alive = left_by(os.getppid(), folder / "sheets" / "val.html")
-    mine = folder / ".notes.2024"
-    mine.write_text("kept")
+    partial_files += [folder / "checkpoints" / "step-00000006" / f".ema.{dead_process}"]
+    partial_files[-1].write_text("half")
+    alive = write_partial_file(os.getppid(), folder / "sheets" / "val.html")
+    user_file = folder / ".notes.2024"
+    user_file.write_text("kept")
     assert main(["train", str(tiny())]) == 0
-    assert not [place for place in [*left, *whole] if place.exists()] and alive.exists() and mine.exists()
+    assert (
+        not [place for place in [*partial_files, *partial_folders] if place.exists()]
+        and alive.exists()
+        and user_file.exists()
+    )
 
 
-def test_caches_are_swept_though_nothing_of_them_is_made_anew(tmp_path, dead):
+def test_partial_files_in_caches_are_removed_although_nothing_is_prepared_again(tmp_path, dead_process):
     (tmp_path / "a.txt").write_text("some text of a few words")
     dataset, folder = Text(train=str(tmp_path / "a.txt"), val=str(tmp_path / "a.txt")), tmp_path / "prepared"
     for _ in range(2):
-        left = left_by(dead, folder / "train.tokens")
+        partial_file = write_partial_file(dead_process, folder / "train.tokens")
         prepare(dataset, "train", ByteEncoding(), folder)
-        assert not left.exists() and (folder / "train.tokens").exists()
+        assert not partial_file.exists() and (folder / "train.tokens").exists()
     codes = CodeFile(tmp_path / "codes" / "x.safetensors", 2, 9)
     codes.new[b"a" * 16] = [1, 2]
     codes.save()
-    half = left_by(dead, codes.path)
-    half.unlink()
-    half.mkdir()
-    (half / ".tmpAbCdEf").write_text("half")
-    assert CodeFile(codes.path, 2, 9).get(b"a" * 16) == [1, 2] and not half.exists()
+    partial_folder = write_partial_file(dead_process, codes.path)
+    partial_folder.unlink()
+    partial_folder.mkdir()
+    (partial_folder / ".tmpAbCdEf").write_text("half")
+    assert CodeFile(codes.path, 2, 9).get(b"a" * 16) == [1, 2] and not partial_folder.exists()
     assert sorted(file.name for file in codes.path.parent.iterdir()) == ["x.lock", "x.safetensors"]
     sweep_partials(tmp_path / "no folder" / "x")
 
@@ -229,8 +242,8 @@ def test_caches_are_swept_though_nothing_of_them_is_made_anew(tmp_path, dead):
 # --------------------------------------------------------------------------------------------------------- disk errors
 
 
-def limited(write, folder):
-    """The error of a writer on a disk on which no file may have more than 100 bytes."""
+def write_with_limit(write, folder):
+    """Returns the error of a writer on a disk on which a file has at most 100 bytes, and the names of all files."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
@@ -299,7 +312,7 @@ def evaluation(folder):
     run = load_run("quickstart")
     with on_terminal(), redirect_stderr(StringIO()) as messages:
         run.record({"text": "x" * 9999}, folder)
-    raise OSError(None, messages.getvalue())  # a message: the evaluation has other files
+    raise OSError(None, messages.getvalue())  # the printed message as an error: an evaluation does not raise it
 
 
 WRITERS[evaluation] = "evaluations.jsonl cannot be written: File too large; --report DIR"
@@ -307,13 +320,13 @@ WRITERS[evaluation] = "evaluations.jsonl cannot be written: File too large; --re
 
 @pytest.mark.parametrize("write", WRITERS)
 def test_errors_of_the_disk_name_the_file(tmp_path, write):
-    found = measured(limited, write, tmp_path)
-    told, left = found.value
-    assert str(tmp_path) in told and WRITERS[write] in told and "File too large" in told
-    assert told.count("cannot be written") <= 1
-    assert not [name for name in left if name not in ("metrics.jsonl", "x.lock")]
+    result = measured(write_with_limit, write, tmp_path)
+    message, names = result.value
+    assert str(tmp_path) in message and WRITERS[write] in message and "File too large" in message
+    assert message.count("cannot be written") <= 1
+    assert not [name for name in names if name not in ("metrics.jsonl", "x.lock")]
 
 
-def test_a_token_file_on_a_full_disk_is_named(tmp_path):
-    found = measured(limited, tokens, tmp_path)
-    assert found.error.startswith("DataError: ") and "train.tokens cannot be written: File too large" in found.error
+def test_the_error_of_a_token_file_on_a_full_disk_names_the_file(tmp_path):
+    result = measured(write_with_limit, tokens, tmp_path)
+    assert result.error.startswith("DataError: ") and "train.tokens cannot be written: File too large" in result.error

@@ -1,4 +1,4 @@
-"""Tables of rows in files: CSV, JSON lines and parquet."""
+"""Files of rows (CSV, JSON lines and parquet): rows are written, read back and refused."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ NAMES = st.text(string.ascii_letters, min_size=1, max_size=4).filter(lambda name
 VALUES = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.text(max_size=5)
 
 
-def written(path, groups, **options):
+def write_rows(path, groups, **options):
     with row_file(path, **options) as write:
         for group in groups:
             write(group)
@@ -38,15 +38,15 @@ def test_a_row_becomes_columns():
 def test_json_lines_return_all_rows(rows):
     with pytest.MonkeyPatch.context() as patch:
         file = io.StringIO()
-        patch.setattr("chopmix.files.rows.atomic_file", lambda *_, **options: Kept(file))
+        patch.setattr("chopmix.files.rows.atomic_file", lambda *_, **options: FileInMemory(file))
         from pathlib import Path
 
-        written(Path("x.jsonl"), [rows])
+        write_rows(Path("x.jsonl"), [rows])
     assert [json.loads(line) for line in file.getvalue().splitlines()] == rows
 
 
-class Kept:
-    """A context that gives a file in memory and does not close it."""
+class FileInMemory:
+    """A context manager that returns a file in memory and does not close it."""
 
     def __init__(self, file):
         self.file = file
@@ -60,30 +60,30 @@ class Kept:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("count", [0, 1, FIRST - 1, FIRST, 2 * FIRST + 1])
-def test_every_row_comes_back_in_order(tmp_path, ending, count):
+def test_every_row_is_read_back_in_order(tmp_path, ending, count):
     if ending == ".parquet":
         pytest.importorskip("pyarrow")
     rows = [{"key": f"é,{n}\n", "answer": {"value": n / 3}, "words": ["a", "b"]} for n in range(count)]
     if count > 1:
         rows[1] = {"key": "bad", "error": "cut short"}
-    path = written(tmp_path / f"x{ending}", [rows[:3], rows[3:]])
-    found = list(read_rows(path))
-    assert [row["key"] for row in found] == [row["key"] for row in rows]
+    path = write_rows(tmp_path / f"x{ending}", [rows[:3], rows[3:]])
+    loaded = list(read_rows(path))
+    assert [row["key"] for row in loaded] == [row["key"] for row in rows]
     if ending == ".csv" and count:
-        assert list(found[0]) == ["key", "answer.value", "words", "without", "error"]
-        assert [float(row["answer.value"]) for row in found if not row["error"]] == [
+        assert list(loaded[0]) == ["key", "answer.value", "words", "without", "error"]
+        assert [float(row["answer.value"]) for row in loaded if not row["error"]] == [
             row["answer"]["value"] for row in rows if "error" not in row
         ]
-        assert json.loads(found[0]["words"]) == ["a", "b"]
+        assert json.loads(loaded[0]["words"]) == ["a", "b"]
     if ending == ".parquet" and count:
-        assert found[0]["words"] == ["a", "b"] and found[-1]["answer.value"] == rows[-1]["answer"]["value"]
+        assert loaded[0]["words"] == ["a", "b"] and loaded[-1]["answer.value"] == rows[-1]["answer"]["value"]
     assert os.listdir(tmp_path) == [f"x{ending}"]
 
 
 def test_a_column_that_comes_late_is_refused_and_nothing_is_left(tmp_path):
     rows = [{"key": str(n)} for n in range(FIRST)]
     with pytest.raises(DataError, match=r"the column 'late' first occurs after 1,024 rows; write .jsonl"):
-        written(tmp_path / "x.csv", [rows, [{"key": "z", "late": 1}]])
+        write_rows(tmp_path / "x.csv", [rows, [{"key": "z", "late": 1}]])
     assert os.listdir(tmp_path) == []
 
 
@@ -91,7 +91,7 @@ def test_a_value_of_another_type_is_refused_in_parquet(tmp_path):
     pytest.importorskip("pyarrow")
     rows = [{"key": n} for n in range(FIRST)]
     with pytest.raises(DataError, match="a value has another type than in the first 1,024 rows"):
-        written(tmp_path / "x.parquet", [rows, [{"key": "z"}]])
+        write_rows(tmp_path / "x.parquet", [rows, [{"key": "z"}]])
     assert os.listdir(tmp_path) == []
 
 
@@ -99,7 +99,7 @@ def test_a_value_of_another_type_is_refused_in_parquet(tmp_path):
 def test_names_that_are_not_utf8_are_escaped(tmp_path, ending):
     if ending == ".parquet":
         pytest.importorskip("pyarrow")
-    (row,) = read_rows(written(tmp_path / f"x{ending}", [[{"key": "a\udcff"}]]))
+    (row,) = read_rows(write_rows(tmp_path / f"x{ending}", [[{"key": "a\udcff"}]]))
     assert row["key"].encode() and row["key"].startswith("a")
 
 
@@ -110,7 +110,7 @@ def test_other_endings_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b'{"a": 1}\n{"a"', b"PAR1"])
-def test_damaged_files_raise_one_kind_of_error(tmp_path, content):
+def test_damaged_files_raise_no_error_but_a_data_error(tmp_path, content):
     for ending in ENDINGS:
         (tmp_path / f"x{ending}").write_bytes(content)
         try:
@@ -121,7 +121,7 @@ def test_damaged_files_raise_one_kind_of_error(tmp_path, content):
         list(read_rows(tmp_path / "none.csv"))
 
 
-def many(count, path):
+def write_many_rows(count, path):
     with row_file(path) as write:
         for _ in range(count):
             write([{"key": "k" * 50, "answer": {"value": 1.0}} for _ in range(100)])
@@ -131,12 +131,12 @@ def many(count, path):
 @pytest.mark.system
 def test_the_memory_does_not_grow_with_the_rows(tmp_path):
     """30,000 rows are 10 MB as Python objects."""
-    few, lots = (measured(many, count, tmp_path / f"{count}.csv") for count in (10, 300))
+    few, lots = (measured(write_many_rows, count, tmp_path / f"{count}.csv") for count in (10, 300))
     assert lots.mib - few.mib < 3, (few.mib, lots.mib)
 
 
 def test_numbers_keep_their_precision(tmp_path):
     values = [0.1, 1 / 3, math.pi * 1e-12]
-    path = written(tmp_path / "x.csv", [[{"p": value} for value in values]])
+    path = write_rows(tmp_path / "x.csv", [[{"p": value} for value in values]])
     with open(path, newline="") as file:
         assert [float(row["p"]) for row in csv.DictReader(file)] == values
