@@ -1,5 +1,5 @@
-"""`seed`, `max_tokens` and `temperature` with a value for each sample or prompt: the answers are those of separate
-calls, in any combination of the options, and with samples that cannot be predicted."""
+"""`seed`, `max_tokens` and `temperature` can have a value for each sample or prompt: the answers are those of separate
+calls, for any combination of the options, also with samples that cannot be predicted."""
 
 import pytest
 from chopmix.experiment.run import load_run
@@ -59,7 +59,7 @@ def test_texts_of_prompts_are_those_of_separate_calls(trained_once, data):
 
 
 @pytest.mark.parametrize("options", [{"seed": [1]}, {"temperature": [0, 1, 1]}, {"max_tokens": []}])
-def test_lists_have_a_value_for_each_item(run, options):
+def test_a_list_needs_a_value_for_each_item(run, options):
     (name,) = options
     with pytest.raises(ValueError, match=f"^{name} has {len(options[name])} values, but there are 2 items"):
         run.predict(GOOD[:2], **options)

@@ -1,4 +1,4 @@
-"""Data that are named on the command line: all of them are read where only `train` is named."""
+"""Data that a user names on the command line: all samples are read if only `train` is named."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from PIL import Image
 
 
 def png(number: int) -> bytes:
-    """A small picture, another for each number."""
+    """A small picture, a different one for each number."""
     file = io.BytesIO()
     Image.new("L", (4, 4), number).save(file, "PNG")
     return file.getvalue()
 
 
-def of_one_source(folder: Path, name: str) -> str:
-    """A data set of 40 samples as `--data` takes it, of which nothing but `train` is named."""
+def write_source(folder: Path, name: str) -> str:
+    """Writes a data set of 40 samples; returns a value of `--data` that names only `train`."""
     folder.mkdir()
     if name == "image_folder":
         for number in range(40):
@@ -69,32 +69,32 @@ def count(dataset: Dataset, split: str) -> int:
 
 
 @pytest.mark.parametrize("name", DIVIDED)
-def test_of_data_of_which_only_train_is_named_all_are_evaluated(name, tmp_path, monkeypatch):
-    """Whatever split is asked for; where training reads them, a part validates."""
+def test_all_samples_are_evaluated_if_only_train_is_named(name, tmp_path, monkeypatch):
+    """All samples, for every requested split. If training reads the same data, a part is the validation split."""
     if name == "hugging_face":
         library = pytest.importorskip("datasets")
         monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
-    written = of_one_source(tmp_path / "own", name)
+    option = write_source(tmp_path / "data", name)
     for split in ("train", "val", "test"):
-        found = named_dataset(written, split, {"image": "image"} if name == "image_folder" else {"text": "text"})
-        assert count(found, split) == 40
-        where = {
+        dataset = named_dataset(option, split, {"image": "image"} if name == "image_folder" else {"text": "text"})
+        assert count(dataset, split) == 40
+        file = {
             "image_folder": "",
             "webdataset": "/x.tar",
             "parallel_text": "/x.txt",
             "table": "/x.csv",
             "idx": "/train-images-idx3-ubyte",
         }.get(name, "/x.jsonl")
-        assert found.title(split) == f"{tmp_path}/own{where} (all)"
-    divided = dataset_of(written)
+        assert dataset.title(split) == f"{tmp_path}/data{file} (all)"
+    divided = dataset_of(option)
     gap = name == "table"  # a window between train and val is in none of them
     assert 0 < count(divided, "val") < 20 and count(divided, "train") + count(divided, "val") == 40 - gap
     assert divided.title("val") == f"{name} (val)"
 
 
 def test_every_data_set_that_names_its_splits_can_be_read_whole():
-    """Those with the options `train` and `val`; all others have splits of their own."""
+    """These are the data sets with the options `train` and `val`; all others have fixed splits."""
     modules = [
         importlib.import_module(f"chopmix.data.datasets.{file.stem}") for file in (ROOT / "data/datasets").glob("*.py")
     ]
@@ -122,19 +122,19 @@ def test_splits_that_are_named_are_respected(tmp_path):
 
 
 def test_every_source_of_a_mixture_is_read_whole(tmp_path):
-    own, other = of_one_source(tmp_path / "own", "manifest"), of_one_source(tmp_path / "other", "text")
-    found = named_dataset(f"{{use: mixture, of: {{a: {own}, b: {other}, c: digits}}}}", "val", {"text": "text"})
-    samples = found.opened("val")
+    first, other = write_source(tmp_path / "first", "manifest"), write_source(tmp_path / "other", "text")
+    dataset = named_dataset(f"{{use: mixture, of: {{a: {first}, b: {other}, c: digits}}}}", "val", {"text": "text"})
+    samples = dataset.opened("val")
     assert [len(source.samples) for source in samples.mixture][:2] == [40, 40]
-    assert found.title("val") == f"{tmp_path}/own/x.jsonl (all), {tmp_path}/other/x.jsonl (all), digits (val)"
-    assert len(dataset_of(f"{{use: mixture, of: {{a: {own}}}}}").opened("val")) < 20
+    assert dataset.title("val") == f"{tmp_path}/first/x.jsonl (all), {tmp_path}/other/x.jsonl (all), digits (val)"
+    assert len(dataset_of(f"{{use: mixture, of: {{a: {first}}}}}").opened("val")) < 20
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_column_may_be_absent_from_the_first_sample(tmp_path, packed):
     rows = [{"text": "chop"}, {"text": "mix", "label": "x"}]
     if packed:
-        path = tmp_path / "own.tar"
+        path = tmp_path / "rows.tar"
         with tarfile.open(path, "w") as tar:
             for number, row in enumerate(rows):
                 content = json.dumps(row).encode()
@@ -142,18 +142,18 @@ def test_a_column_may_be_absent_from_the_first_sample(tmp_path, packed):
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
     else:
-        path = tmp_path / "own.jsonl"
+        path = tmp_path / "rows.jsonl"
         path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    found = named_dataset(str(path), "val", {"text": "text", "label": "label"}, False)
-    assert {*found.columns} == {"text", "label"} and list(found.opened("val").numbered("label")) == [(1, "x")]
+    dataset = named_dataset(str(path), "val", {"text": "text", "label": "label"}, False)
+    assert {*dataset.columns} == {"text", "label"} and list(dataset.opened("val").numbered("label")) == [(1, "x")]
 
 
 def test_cells_of_a_table_are_numbers_or_files(tmp_path):
-    """A cell such as 1.5 was taken for the name of a file."""
+    """An earlier version read a cell such as 1.5 as the name of a file."""
     (tmp_path / "3").write_text("5\n")
-    (tmp_path / "own.csv").write_text('x,path,list\n1.5,3,"[1, 2]"\n2,a.npy,"[3, 4]"\n')
+    (tmp_path / "cells.csv").write_text('x,path,list\n1.5,3,"[1, 2]"\n2,a.npy,"[3, 4]"\n')
     wanted = dict.fromkeys(("x", "path", "list"), "file")
-    samples = named_dataset(str(tmp_path / "own.csv"), "val", wanted, False).opened("val")
+    samples = named_dataset(str(tmp_path / "cells.csv"), "val", wanted, False).opened("val")
     assert samples[0] == {"x": "1.5", "path": tmp_path / "3", "list": "[1, 2]"}
     assert samples[1] == {"x": "2", "path": tmp_path / "a.npy", "list": "[3, 4]"}
 

@@ -1,5 +1,5 @@
-"""Attention patterns and heads of a user's own, named in a YAML: they train, are saved and opened where they are
-trusted."""
+"""Attention patterns and heads that a user has written and named in a YAML: they are trained, saved, and opened if they
+are trusted."""
 
 import re
 
@@ -22,12 +22,12 @@ PATTERN = "causal & same_sample & !own_graph:Dilated(3)"
 HEAD = {"lm": {"use": "language_modeling", "target": "text", "head": {"use": "own_head:Cosine", "sharpness": 4}}}
 
 
-def test_a_pattern_and_a_head_of_ones_own_train_and_write(tiny, tmp_path, capsys, reports):
+def test_a_user_defined_pattern_and_head_are_trained_and_named_in_commands(tiny, tmp_path, capsys, reports):
     file = tiny(model={"attention": [PATTERN, "causal & same_sample"]}, tasks=HEAD)
     assert main(["train", str(file)]) in (None, 0)
     folder = tmp_path / "runs" / "tiny"
-    said = capsys.readouterr()
-    commands = [line for line in (said.out + said.err).splitlines() if line.startswith("  ")]
+    captured = capsys.readouterr()
+    commands = [line for line in (captured.out + captured.err).splitlines() if line.startswith("  ")]
     trusted = [re.findall(r"--trust (\w+)", command) for command in commands[-3:]]
     assert [sorted(each) for each in trusted] == [["own_graph", "own_head"]] * 3
     shown = re.search("<code>chopmix inspect (.*?)</code>", (folder / "index.html").read_text())[1]
@@ -43,7 +43,7 @@ def test_a_pattern_and_a_head_of_ones_own_train_and_write(tiny, tmp_path, capsys
     assert isinstance(head, Cosine) and head.weights() == head.table.numel()
 
 
-def test_code_of_ones_own_is_told_of_by_the_configuration(tiny):
+def test_the_modules_of_user_defined_code_are_read_from_the_configuration(tiny):
     assert load_config(tiny(model={"attention": PATTERN}, tasks=HEAD)).trust.modules == {"own_graph", "own_head"}
     assert load_config(tiny()).trust.modules == set()
     core = build_core(load_config(tiny(model={"attention": PATTERN})), ("order",))
@@ -61,13 +61,13 @@ def test_code_of_ones_own_is_told_of_by_the_configuration(tiny):
         ({"tasks.lm.head": "{use: own_head:Cosine, sharpnes: 3}"}, "did you mean 'sharpness'"),
     ],
 )
-def test_what_is_wrong_with_them_is_told_before_anything_runs(tiny, changes, message):
+def test_mistakes_in_user_defined_parts_are_reported_before_anything_runs(tiny, changes, message):
     with pytest.raises(ConfigError, match=message):
         load_config(tiny(), [f"{key}={value}" for key, value in changes.items()])
 
 
-def test_every_head_tells_its_own_operations():
-    """6 for every weight and vector: of a tied table too; one vector a sample where slots answer together."""
+def test_every_head_counts_its_operations():
+    """6 operations for every weight and vector, also for a tied table; pooled slots are one vector per sample."""
     table = nn.Embedding(12, 8)
     plain = Targets(values=torch.zeros(5), slots=torch.arange(5))
     whole = Targets(values=torch.zeros(7))
@@ -82,10 +82,10 @@ def test_every_head_tells_its_own_operations():
     assert PooledLinear(MeanPooling(8), 8, 3).flops(pooled) == 6 * 24 * 2
 
 
-def test_a_yaml_with_parts_of_ones_own_is_explained(tiny, capsys):
+def test_a_yaml_with_user_defined_parts_is_explained(tiny, capsys):
     assert main(["explain", str(tiny(model={"attention": PATTERN}, tasks=HEAD))]) == 0
-    said = capsys.readouterr().out
-    assert "own_head:Cosine" in said and "Base class for all neural network modules" not in said
+    output = capsys.readouterr().out
+    assert "own_head:Cosine" in output and "Base class for all neural network modules" not in output
 
 
 def test_an_inherited_docstring_describes_no_part():
