@@ -1,4 +1,4 @@
-"""Pages and pictures: what a model sees, and runs side by side."""
+"""Pages and pictures: the inputs and the graph of a model, and several runs side by side."""
 
 import io
 import json
@@ -25,10 +25,10 @@ from test_mixing import DRIVING, TREE, mixed  # noqa: F401
 
 
 def test_the_page_shows_every_input_and_the_graph(mixed, tmp_path):  # noqa: F811
-    said = write_page(untrained(load_config(mixed())), tmp_path / "page.html")
+    message = write_page(untrained(load_config(mixed())), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     data = json.loads(re.search(r"<script type=application/json id=explorer-data>(.*?)</script>", page)[1])
-    assert said.endswith("tokens of 4 inputs, 1 attention graph")
+    assert message.endswith("tokens of 4 inputs, 1 attention graph")
     (shown,) = data["sets"]
     assert [each["name"] for each in shown["inputs"]] == [*TREE["inputs"]]
     assert [each["name"] for each in shown["inputs"] if "picture" in each] == ["image", "sound"]
@@ -38,7 +38,7 @@ def test_the_page_shows_every_input_and_the_graph(mixed, tmp_path):  # noqa: F81
     assert re.search(r"<tr><td>&#x27;=&#x27;</td><td>&#x27;", page)  # after '=' comes the result
 
 
-def test_what_was_heard_of_grows_layer_by_layer():
+def test_the_reachable_tokens_grow_layer_by_layer():
     tokens = plain_tokens(1, 6)
     graph = Window(2) & Causal()
     shown = [(kind, layer) for kind, layer, _ in masks([graph, graph, Causal()], tokens)]
@@ -79,7 +79,7 @@ def test_a_leak_is_shown_as_one(mixed, tmp_path):  # noqa: F811
     assert "this graph leaks" in (tmp_path / "page.html").read_text()
 
 
-def test_labels_and_the_cores_own_tokens_are_shown(mixed, tmp_path):  # noqa: F811
+def test_labels_and_the_tokens_of_the_core_are_shown(mixed, tmp_path):  # noqa: F811
     write_page(untrained(load_config(mixed("drive", **DRIVING))), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "(core)" in page and re.search(r"control: \[-?\d", page)
@@ -111,7 +111,7 @@ def test_runs_are_compared_seed_by_seed(tmp_path, capsys):
     assert paired(groups[0].values("val/loss"), {"run": 4.0}) == [2.0]
 
 
-def test_only_what_all_runs_have_is_compared(tmp_path):
+def test_only_metrics_that_all_runs_have_are_compared(tmp_path):
     write_run(tmp_path / "a", [1.0])
     write_run(tmp_path / "b", [1.0], metric="val/accuracy")
     assert shared_metrics([read_group(tmp_path / "a"), read_group(tmp_path / "b")]) == []
@@ -119,7 +119,7 @@ def test_only_what_all_runs_have_is_compared(tmp_path):
         read_group(tmp_path / "none")
 
 
-def test_the_command_line_predicts_and_tells_what_inputs_are_worth(mixed, tmp_path, capsys, monkeypatch):  # noqa: F811
+def test_the_command_line_predicts_and_prints_what_each_input_contributes(mixed, tmp_path, capsys, monkeypatch):  # noqa: F811
     file = mixed(
         "digits",
         inputs={"image": TREE["inputs"]["image"]},
@@ -153,7 +153,7 @@ def test_the_command_line_predicts_and_tells_what_inputs_are_worth(mixed, tmp_pa
 
 
 @pytest.mark.system
-def test_a_confusion_matrix_is_drawn_whatever_classes_are_called_and_however_many(tmp_path):
+def test_a_confusion_matrix_is_drawn_for_any_names_and_any_number_of_classes(tmp_path):
     """Names that matplotlib takes for formulas; a thousand and more classes, whose picture is not larger than one
     of a hundred."""
     drawn(Picture("confusion", "", ClassReporter([r"$\foo$", "a_$", "\x1b[31m"]).draw))

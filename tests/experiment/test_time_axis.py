@@ -17,7 +17,7 @@ STREAMS = {
 
 
 def write_plant(folder):
-    """Two minutes of three sensors, each with its own rate and phase."""
+    """Writes two minutes of three sensors with different rates and phases."""
     cells: dict[float, dict[str, float]] = {}
     random = np.random.default_rng(0)
     for (stream, *_, interval), phase in zip(STREAMS.values(), (0.0, 0.11, 0.07), strict=True):

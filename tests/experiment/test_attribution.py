@@ -1,4 +1,4 @@
-"""Which tasks the joint table of a data set is about."""
+"""Attribution is compared with the joint table of a data set only for tasks that predict the answer of the table."""
 
 import json
 
@@ -29,7 +29,7 @@ def config(tmp_path):
     return load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"])
 
 
-def test_the_table_is_for_the_task_that_predicts_the_answer_and_by_the_names_of_inputs(config):
+def test_the_table_belongs_to_the_task_that_predicts_the_answer_and_has_the_names_of_inputs(config):
     dataset = config.dataset()
     tasks = {name: part() for name, part in config.tasks.items()}
     table = truth_of(config.wiring, dataset, "val", tasks["answer"], ("image", "op"))
@@ -42,8 +42,8 @@ def test_the_table_is_for_the_task_that_predicts_the_answer_and_by_the_names_of_
     assert truth_of(config.wiring, dataset, "val", tasks["parts"], ("image", "op")) is None, "it predicts some tokens"
 
 
-def test_training_ends_with_attribution_for_tasks_that_no_table_is_about(tmp_path, monkeypatch):
-    """It ended in a KeyError."""
+def test_training_ends_with_attribution_for_tasks_without_a_table(tmp_path, monkeypatch):
+    """An earlier version ended with a KeyError."""
     monkeypatch.setattr("chopmix.data.made.MadeDataset.held_back", 12)
     (tmp_path / "x.yaml").write_text(TREE)
     more = ["evaluation={attribution: true, sample_tokens: 0}", "logging={tensorboard: false}"]
@@ -51,8 +51,8 @@ def test_training_ends_with_attribution_for_tasks_that_no_table_is_about(tmp_pat
     assert status == 0 and summary["step"] == 1 and "val/answer/bits/op" in summary
 
 
-def test_a_run_is_finished_where_nothing_can_be_attributed(tmp_path, capsys):
-    """It stopped after training, without a summary."""
+def test_a_run_is_finished_if_no_input_can_be_dropped(tmp_path, capsys):
+    """An earlier version stopped after training, without a summary."""
     for name, row in (("train", {"a": "x", "b": "y"}), ("val", {"b": "y"})):
         (tmp_path / f"{name}.jsonl").write_text((json.dumps(row) + "\n") * 8)
     (tmp_path / "x.yaml").write_text(f"""
