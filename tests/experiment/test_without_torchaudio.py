@@ -1,5 +1,5 @@
-"""Sound where torchaudio does not load, as next to a torch that it was not built for: in a process of its own in which
-every import of torchaudio fails, and is noted."""
+"""Sound works if torchaudio cannot be imported, for example because it was built for another torch. A separate process,
+in which every import of torchaudio fails and is recorded, trains and predicts."""
 
 import json
 import os
@@ -44,21 +44,21 @@ from chopmix.tokenizers.audio import AudioChopper
 
 torch.set_num_threads(1)
 folder, *names = sys.argv[1:]
-found = {"losses": {}, "answers": {}}
+results = {"losses": {}, "answers": {}}
 for name in names:
-    found["losses"][name] = chopmix.train(f"{folder}/{name}.yaml")["val/loss"]
-    found["answers"][name] = chopmix.load(f"{folder}/{name}").predict([{"sound": f"{folder}/0.wav"}])[0]
+    results["losses"][name] = chopmix.train(f"{folder}/{name}.yaml")["val/loss"]
+    results["answers"][name] = chopmix.load(f"{folder}/{name}").predict([{"sound": f"{folder}/0.wav"}])[0]
 chopper = AudioChopper(rate=8000, longest=0.2, fill=True)
 chunk = chopper.chop(chopper.decode(f"{folder}/0.wav"))
 back = chopper.joined(torch.zeros(chunk.count, chopper.slice_shape[1]))
-found["loudest"] = float(back.abs().max())
-print(json.dumps(found | {"tried": Refused.tried}))
+results["loudest"] = float(back.abs().max())
+print(json.dumps(results | {"tried": Refused.tried}))
 """
 
 
 @pytest.fixture(scope="module")
 def without(tmp_path_factory) -> dict:
-    """What a process reports that trains, evaluates, predicts and turns a spectrogram back into a sound."""
+    """The results of a process that trains, evaluates, predicts and turns a spectrogram back into a sound."""
     folder = tmp_path_factory.mktemp("sounds")
     texts = ["ab", "b", "a b", "ab"]
     for number in range(len(texts)):
@@ -86,14 +86,14 @@ def without(tmp_path_factory) -> dict:
 
 
 @pytest.mark.system
-def test_a_sound_is_read_resampled_trained_on_and_answered(without):
+def test_sounds_are_read_resampled_used_for_training_and_answered(without):
     assert without["losses"].keys() == without["answers"].keys() == RUNS.keys()
     assert all(0 < loss < 20 for loss in without["losses"].values())
     assert without["answers"]["audio"]["answer"].keys() == {"text", "words"}  # words: the symbols were aligned
     assert without["loudest"] == pytest.approx(0.9, abs=1e-5)
 
 
-def test_no_sound_asks_for_torchaudio(without):
+def test_torchaudio_is_not_imported_for_a_sound(without):
     assert without["tried"] == []
 
 
@@ -101,7 +101,7 @@ def test_every_tokenizer_of_spectrograms_is_trained():
     assert sorted(file.stem for file in (ROOT / "tokenizers").glob("audio*.py")) == sorted(RUNS)
 
 
-def test_a_download_that_needs_torchaudio_says_so(tmp_path, monkeypatch):
+def test_the_error_of_a_download_names_torchaudio(tmp_path, monkeypatch):
     monkeypatch.setenv("CHOPMIX_DATA", str(tmp_path))
     monkeypatch.setitem(sys.modules, "torchaudio.datasets", None)  # importing it fails
     with pytest.raises(DataError, match=r"v0\.02 is missing and torchaudio cannot download it: import of torchaudio"):

@@ -1,4 +1,4 @@
-"""Options of `Run.generate` and `Run.stream` with a wrong type end in one sentence."""
+"""Options of `Run.generate` and `Run.stream` with a wrong type raise an error of one sentence."""
 
 import re
 
@@ -17,7 +17,7 @@ def run(trained_once):
 
 @pytest.mark.parametrize("prompt", [5, 2.5, b"x", [5], {"a": 1}, [["a"]], True])
 def test_prompts_are_texts(prompt, run):
-    """`generate(5)` ended in "'int' object is not iterable"."""
+    """In an earlier version `generate(5)` ended with "'int' object is not iterable"."""
     for call in (run.generate, lambda prompt: next(run.stream(prompt))):
         with pytest.raises(TypeError, match=r"^a prompt must be a text or a list of texts, not "):
             call(prompt)
