@@ -1,4 +1,4 @@
-"""The animated picture of a sample: a token for each token of the set, lines with the largest weights, no scripts."""
+"""The animated picture of a sample has a box for each token, lines for the largest weights, and no scripts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_drawings_are_inverted_in_dark_mode(name, tmp_path, monkeypatch):
 
 
 def test_the_lines_are_the_weights_of_the_rollout(tmp_path, monkeypatch):
-    """Added over the tokens that are shown as one, from the slot at which a token is predicted."""
+    """The weights are those of the slot at which a token is predicted, summed over tokens that are shown as one."""
     monkeypatch.chdir(tmp_path)
     shown = shown_of(run_of("language"))
     explorer = explorer_of(shown)
@@ -81,8 +81,8 @@ def test_tokens_do_not_overlap_and_stay_inside(count):
 
 
 @pytest.mark.parametrize("steps", [0, 1, 40])
-def test_times_grow(steps):
-    """No animation has a time before the one before it, and none ends after the whole."""
+def test_the_times_of_an_animation_increase(steps):
+    """The times of an animation never decrease, and its last time is 100 %."""
     assert [edge for edges in PARTS.values() for edge in edges] == sorted(
         edge for edges in PARTS.values() for edge in edges
     )

@@ -1,4 +1,4 @@
-"""The explorer of a page: 8-bit weights, pooled tokens, the size of the page, and the places of tokens in pictures."""
+"""The explorer of a page: 8-bit weights, pooled tokens, the size of the page, and texts that cannot become HTML."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def explorer_of(n: int, depth: int, heads: int = 2, **plan) -> Explorer:
 
 
 def read_back(html: str, kind: str = "attention") -> tuple[dict, dict[tuple[int, int], np.ndarray]]:
-    """The description of a page and its weights by (layer, head), read as the script of the page reads them."""
+    """Returns the description of a page and its weights by (layer, head), read like the script of the page."""
     data = json.loads(re.search(r"id=explorer-data>(.*?)</script>", html)[1])
     content = zlib.decompress(base64.b64decode(re.search(r"id=explorer-bytes>(.*?)</script>", html)[1]))
     maxima = np.frombuffer(content[: 4 * data["rows"]], "<f4")
@@ -104,7 +104,7 @@ def test_padding_is_not_shown():
     assert shown_set("", SetPlan(tokens=tokens, chunks={}), {}).groups == [[0], [1]]
 
 
-def test_a_large_page_has_some_layers_and_says_which():
+def test_a_large_page_contains_some_layers_and_names_them():
     explorer = explorer_of(60, 12)
     whole, remarks = explorer.html()
     assert not remarks and len({layer for layer, _ in read_back(whole)[1]}) == 12
