@@ -1,4 +1,4 @@
-"""Sums by sample: what is written is read again, damage is one message, and two processes count what one does."""
+"""Sums by sample: written sums are read again, damage raises one message, and two processes have the sums of one."""
 
 import json
 from dataclasses import replace
@@ -14,7 +14,7 @@ from chopmix.inference.trained import TrainedModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from test_evaluation import Rows, by_two, made, split_of  # noqa: F401
+from test_evaluation import Rows, experiment, measured_by_two, split_of  # noqa: F401
 
 NAMES = st.text(min_size=1, max_size=9)
 UNITS = st.none() | NAMES | st.integers(-9, 9) | st.booleans()
@@ -22,7 +22,7 @@ UNITS = st.none() | NAMES | st.integers(-9, 9) | st.booleans()
 
 @st.composite
 def split_sums(draw):
-    """Sums of any tasks on any of the samples: numbers, vectors, long sparse vectors, texts."""
+    """Returns sums of any tasks on any of the samples: numbers, vectors, long sparse vectors, texts."""
     keys = draw(st.lists(NAMES, max_size=6, unique=True))
     tasks = {}
     for name in draw(st.lists(NAMES, max_size=3, unique=True)):
@@ -47,16 +47,16 @@ def plain(sums):
 
 @settings(max_examples=60)
 @given(sums=split_sums())
-def test_what_is_written_is_read_again(tmp_path_factory, sums):
+def test_written_sums_are_read_again(tmp_path_factory, sums):
     folder = tmp_path_factory.getbasetemp() / "sums"
     sums.write(folder)
-    found = read_sums(folder, "val")
-    assert (found.about, list(found.keys), found.units) == (sums.about, list(sums.keys), sums.units)
-    assert plain(found) == plain(sums) and read_sums(folder, "test") is None
+    loaded = read_sums(folder, "val")
+    assert (loaded.about, list(loaded.keys), loaded.units) == (sums.about, list(sums.keys), sums.units)
+    assert plain(loaded) == plain(sums) and read_sums(folder, "test") is None
 
 
 @pytest.fixture
-def written(tmp_path):
+def sums_folder(tmp_path):
     part = TaskSums(np.arange(3), {"loss": np.ones(3), "codes": compact(np.eye(3, 40))}, [(0, "a", "b")])
     about = About(format=FORMAT, split="val", step=1, weights="", tasks=("kind",))
     SplitSums(about=about, keys=["x", "y", "z"], units=None, tasks={"kind": part}).write(tmp_path)
@@ -84,16 +84,16 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_file_that_does_not_fit_together_is_one_message(written, name):
-    file = file_of(written, "val")
+def test_an_inconsistent_file_raises_one_message(sums_folder, name):
+    file = file_of(sums_folder, "val")
     save_file(CHANGES[name](load_file(file)), file)
     with pytest.raises(DataError, match=r"val-sums.safetensors is damaged: .*`chopmix evaluate` writes it again"):
-        read_sums(written, "val")
+        read_sums(sums_folder, "val")
 
 
 @settings(max_examples=60)
 @given(place=st.floats(0, 1), value=st.integers(0, 255))
-def test_a_changed_byte_is_a_message_or_other_sums(tmp_path_factory, place, value):
+def test_a_changed_byte_raises_a_message_or_gives_other_sums(tmp_path_factory, place, value):
     folder = tmp_path_factory.getbasetemp() / "bytes"
     part = TaskSums(np.arange(3), {"loss": np.ones(3)}, [(0, "a", "b")])
     about = About(format=FORMAT, split="val", step=1, weights="", tasks=("kind",))
@@ -102,32 +102,28 @@ def test_a_changed_byte_is_a_message_or_other_sums(tmp_path_factory, place, valu
     content[int(place * (len(content) - 1))] = value
     file_of(folder, "val").write_bytes(content)
     try:
-        found = read_sums(folder, "val")
+        loaded = read_sums(folder, "val")
     except DataError:
         return
-    assert isinstance(found, SplitSums)
+    assert isinstance(loaded, SplitSums)
 
 
-def test_two_processes_have_the_sums_of_one(made):  # noqa: F811
-    split = split_of(made, [[{"a": "ab", "b": "c"}] * 3, [{"b": "abc", "c": "a", "label": "u"}] * 4])
-    made.model.eval()
-    alone = measured(
-        TrainedModel(model=made.model, tasks=made.data.tasks), split, rows=2, generated=2, detail="samples"
-    )
-    for each in by_two(made, split, rows=2, generated=2, detail="samples"):
+def test_two_processes_have_the_sums_of_one(experiment):  # noqa: F811
+    split = split_of(experiment, [[{"a": "ab", "b": "c"}] * 3, [{"b": "abc", "c": "a", "label": "u"}] * 4])
+    experiment.model.eval()
+    alone = measured(TrainedModel(model=experiment.model, tasks=experiment.data.tasks), split, rows=2, generated=2, detail="samples")
+    for each in measured_by_two(experiment, split, rows=2, generated=2, detail="samples"):
         assert each.by_sample.keys() == alone.by_sample.keys()
         for name, sums in alone.by_sample.items():
-            found = each.by_sample[name]
-            assert found.numbers.tolist() == sums.numbers.tolist() and found.texts == sums.texts
+            other = each.by_sample[name]
+            assert other.numbers.tolist() == sums.numbers.tolist() and other.texts == sums.texts
             for key, rows in sums.sums.items():
-                np.testing.assert_allclose(found.sums[key], rows, rtol=1e-4, atol=1e-6)
+                np.testing.assert_allclose(other.sums[key], rows, rtol=1e-4, atol=1e-6)
 
 
-def test_a_batch_of_bad_samples_has_no_sums(made):  # noqa: F811
-    """Of a data set in which no sample can be read: `zip() argument 3 is longer than arguments 1-2`."""
-    config = replace(made.config, data=replace(made.config.data, bad_share=1.0))
-    split = open_split(config, Rows(rows=[{"a": 7}] * 3), "val", made.data.choppers, made.data.tasks)
-    found = measured(
-        TrainedModel(model=made.model, tasks=made.data.tasks), split, rows=2, generated=0, detail="samples"
-    )
-    assert all(not len(sums.numbers) for sums in found.by_sample.values())
+def test_a_batch_of_bad_samples_has_no_sums(experiment):  # noqa: F811
+    """An earlier version ended with `zip() argument 3 is longer than arguments 1-2` if no sample could be read."""
+    config = replace(experiment.config, data=replace(experiment.config.data, bad_share=1.0))
+    split = open_split(config, Rows(rows=[{"a": 7}] * 3), "val", experiment.data.choppers, experiment.data.tasks)
+    measurement = measured(TrainedModel(model=experiment.model, tasks=experiment.data.tasks), split, rows=2, generated=0, detail="samples")
+    assert all(not len(sums.numbers) for sums in measurement.by_sample.values())
