@@ -1,5 +1,5 @@
-"""`chopmix embed`: the vectors of transformers for the same weights, for texts and for mixes, in every form of
-output."""
+"""`chopmix embed` writes the vectors that transformers has for the same weights, for one or several inputs, in every
+output format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHAPE = {"vocab_size": len(WORDS), "hidden_size": 32, "num_hidden_layers": 2, "n
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
-    """The run of a BERT without a head, as sentence encoders lie on the hub, and the model it is made of."""
+    """A folder with an imported BERT without a head (like sentence encoders of the hub), its model, and the message."""
     folder = tmp_path_factory.mktemp("bare")
     torch.manual_seed(0)
     theirs = transformers.BertModel(transformers.BertConfig(**SHAPE)).eval()
@@ -35,37 +35,37 @@ def bare(tmp_path_factory):
 
 
 def hidden(theirs, folder) -> list[torch.Tensor]:
-    """transformers' last hidden states of every text."""
-    own = transformers.BertTokenizer(str(folder / "theirs" / "vocab.txt"))
+    """Returns the last hidden states of transformers for every text."""
+    tokenizer = transformers.BertTokenizer(str(folder / "theirs" / "vocab.txt"))
     with torch.inference_mode():
-        return [theirs(**own(text, return_tensors="pt")).last_hidden_state[0] for text in TEXTS]
+        return [theirs(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in TEXTS]
 
 
 def test_a_bert_without_a_head_gives_the_vectors_of_transformers(bare):
-    folder, theirs, said = bare
-    assert "the directory has no head for 'mlm': `chopmix embed` works" in said and "bert.pooler.dense" in said
+    folder, theirs, message = bare
+    assert "the directory has no head for 'mlm': `chopmix embed` works" in message and "bert.pooler.dense" in message
     run, expected = load_run(folder / "run"), hidden(theirs, folder)
     samples = [{"text": text} for text in TEXTS]
     for pool, want in (("mean", lambda h: h.mean(0)), ("first", lambda h: h[0]), ("tokens", lambda h: h)):
-        found = embed(run, samples, pool, rows=2)
-        for ours, own in zip(found, expected, strict=True):
-            torch.testing.assert_close(ours, want(own), atol=1e-5, rtol=1e-5)
-    for refused in (lambda: run.predict(samples), lambda: run.evaluate()):
+        vectors = embed(run, samples, pool, rows=2)
+        for vector, states in zip(vectors, expected, strict=True):
+            torch.testing.assert_close(vector, want(states), atol=1e-5, rtol=1e-5)
+    for call in (lambda: run.predict(samples), lambda: run.evaluate()):
         with pytest.raises(
             RunError, match="has no head for 'mlm', so predictions would be random. Use `chopmix embed`"
         ):
-            refused()
+            call()
 
 
-def test_every_form_of_output_holds_the_same(bare, tmp_path, capsys):
+def test_every_output_format_contains_the_same_vectors(bare, tmp_path, capsys):
     folder, theirs, _ = bare
     expected = hidden(theirs, folder)
     pooled = np.stack([each.mean(0).numpy() for each in expected])
-    given = [word for text in TEXTS for word in ("--input", f"text={text}")]
+    inputs = [word for text in TEXTS for word in ("--input", f"text={text}")]
     manifest = tmp_path / "texts.csv"
     manifest.write_text("key,text\n" + "".join(f"t{n},{text}\n" for n, text in enumerate(TEXTS)))
     command = ["embed", str(folder / "run")]
-    assert main([*command, *given]) == 0
+    assert main([*command, *inputs]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     np.testing.assert_allclose([line["vector"] for line in lines], pooled, atol=1e-5)
     assert main([*command, "--data", str(manifest), "--output", str(tmp_path / "a.npy")]) == 0
@@ -79,20 +79,20 @@ def test_every_form_of_output_holds_the_same(bare, tmp_path, capsys):
         "error",
     ]
     np.testing.assert_allclose([[float(row[str(n)]) for n in range(32)] for row in rows], pooled, atol=1e-5)
-    assert main([*command, *given, "--pool", "tokens", "--output", str(tmp_path / "b.npy")]) == 0
+    assert main([*command, *inputs, "--pool", "tokens", "--output", str(tmp_path / "b.npy")]) == 0
     np.testing.assert_allclose(np.load(tmp_path / "b.npy"), torch.cat(expected).numpy(), atol=1e-5)
-    whose = list(csv.DictReader((tmp_path / "b.csv").read_text().splitlines()))
-    assert [row["token"] for row in whose[:6]] == ["[CLS]", "the", "cat", "##s", "sat", "[SEP]"]
-    assert whose[0] == {"row": "0", "key": "sample 1", "input": "text", "token": "[CLS]"} and len(whose) == sum(
-        map(len, expected)
-    )
+    token_rows = list(csv.DictReader((tmp_path / "b.csv").read_text().splitlines()))
+    assert [row["token"] for row in token_rows[:6]] == ["[CLS]", "the", "cat", "##s", "sat", "[SEP]"]
+    assert token_rows[0] == {"row": "0", "key": "sample 1", "input": "text", "token": "[CLS]"} and len(
+        token_rows
+    ) == sum(map(len, expected))
     parquet = pytest.importorskip("pyarrow.parquet")
     assert main([*command, "--data", str(manifest), "--output", str(tmp_path / "a.parquet")]) == 0
     table = parquet.read_table(tmp_path / "a.parquet")
     np.testing.assert_allclose(np.array(table["vector"].to_pylist()), pooled, atol=1e-5)
 
 
-def test_mistakes_of_embed_are_told(bare, tmp_path, capsys):
+def test_mistakes_of_embed_are_reported(bare, tmp_path, capsys):
     folder, _, _ = bare
     run = str(folder / "run")
     for arguments, message in [
@@ -109,13 +109,13 @@ def test_mistakes_of_embed_are_told(bare, tmp_path, capsys):
     assert (
         main(["embed", run, "--input", f"text={long}", "--input", "text=cat", "--output", str(tmp_path / "c.NPY")]) == 0
     )
-    found = np.load(tmp_path / "c.NPY")
-    assert np.isnan(found[0]).all() and np.isfinite(found[1]).all()
+    vectors = np.load(tmp_path / "c.NPY")
+    assert np.isnan(vectors[0]).all() and np.isfinite(vectors[1]).all()
     assert "sample 1: " in capsys.readouterr().err
     assert main(["embed", run, "--input", f"text={long}", "--output", str(tmp_path / "c.npy")]) == 1
 
 
-def test_tokens_of_a_mix_are_told_apart(tmp_path):
+def test_a_sample_of_several_inputs_has_a_vector_for_each_token(tmp_path):
     import yaml
     from chopmix.experiment.settings.config import load_config
     from chopmix.experiment.train import train
@@ -136,8 +136,8 @@ def test_tokens_of_a_mix_are_told_apart(tmp_path):
     assert len(embed(run, [without], "tokens")[0]) < len(each)
 
 
-def test_nothing_is_read_off_outputs_that_are_no_numbers(bare):
-    """Weights that are finite, but too large: refused in a sentence, where `NaN` would be no answer."""
+def test_outputs_that_are_not_finite_are_refused(bare):
+    """Weights that are finite but too large raise an error; the answer is not NaN."""
     folder, *_ = bare
     transformers.BertForMaskedLM(transformers.BertConfig(**SHAPE)).save_pretrained(folder / "large")
     (folder / "large" / "vocab.txt").write_text("\n".join(WORDS))
@@ -147,8 +147,8 @@ def test_nothing_is_read_off_outputs_that_are_no_numbers(bare):
     with torch.no_grad():
         for parameter in run.model.parameters():
             parameter.mul_(1e30)
-    for asked in (lambda: run.predict([{"text": "the [MASK]"}]), lambda: embed(run, [{"text": "the cat"}])):
+    for call in (lambda: run.predict([{"text": "the [MASK]"}]), lambda: embed(run, [{"text": "the cat"}])):
         with pytest.raises(
             ValueError, match="the model's outputs are NaN or infinite: its weights are damaged, or too"
         ):
-            asked()
+            call()

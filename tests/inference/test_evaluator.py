@@ -1,4 +1,4 @@
-"""Evaluators of a user's own: at every evaluation, at the end, and of the saved run."""
+"""User-defined evaluators run at every evaluation, at the end of training, or on the saved run."""
 
 import json
 import re
@@ -32,10 +32,10 @@ class Norms(chopmix.Evaluator):
 
     def run(self, trained, say):
         assert not trained.model.training and trained.folder.is_dir() and trained.seed == 0
-        found = sum(float(value.detach().norm()) for value in trained.model.tokenizers.parameters())
+        norm = sum(float(value.detach().norm()) for value in trained.model.tokenizers.parameters())
         table = Table("norms")
         table.add_row("a row")
-        return chopmix.Result(metrics={"val/norm": self.scale * found}, lines=[f"at {trained.step}"], tables=[table])
+        return chopmix.Result(metrics={"val/norm": self.scale * norm}, lines=[f"at {trained.step}"], tables=[table])
 
 
 class AtTheEnd(Norms):
@@ -66,29 +66,29 @@ def evaluators(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def test_evaluators_run_when_they_say(tiny, evaluators, capsys):
+def test_evaluators_run_at_their_time(tiny, evaluators, capsys):
     also = {name: {"use": f"my_norms:{kind}"} for name, kind in (("a", "Norms"), ("b", "AtTheEnd"), ("c", "Saved"))}
     file = tiny(evaluation={"also": also}, checkpoints={"best": "val/norm"})
     assert not main(["train", str(file)])
-    said, run = capsys.readouterr().err, load_run(file.parent / "runs" / "tiny", trust=["my_norms"])
+    output, run = capsys.readouterr().err, load_run(file.parent / "runs" / "tiny", trust=["my_norms"])
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     norms = {line["step"]: line["val/norm"] for line in lines if "val/norm" in line}
     assert sorted(norms) == [4, 8, 12] and run.step == min(norms, key=norms.get)
     assert [line["step"] for line in lines if "val/last" in line] == [12]
-    assert all(f"at {step}" in said for step in norms) and "a row" in said
-    assert f"opened Run of step {run.step}" in said
+    assert all(f"at {step}" in output for step in norms) and "a row" in output
+    assert f"opened Run of step {run.step}" in output
     assert run.config.tree["evaluation"]["also"]["a"] == {"use": "my_norms:Norms", "scale": 1.0}
 
 
 def test_two_evaluators_with_one_metric_are_refused_before_the_first_step(tiny, evaluators, capsys):
     file = tiny(evaluation={"also": {name: {"use": "my_norms:Norms"} for name in "ab"}})
     assert main(["train", str(file)]) == 2
-    said = capsys.readouterr().err
-    assert "evaluation.also: the metric 'val/norm' of Norms exists twice" in said and "step 1" not in said
+    error = capsys.readouterr().err
+    assert "evaluation.also: the metric 'val/norm' of Norms exists twice" in error and "step 1" not in error
 
 
 @pytest.mark.parametrize(
-    ("also", "told"),
+    ("also", "message"),
     [
         ({"a": {"use": "my_norms:Norms", "scale": -1}}, "evaluation.a: scale must be above 0, not -1"),
         ({"a": {"use": "my_norms:Norms", "scales": 1}}, "evaluation.also.a.scales: .*did you mean 'scale'"),
@@ -96,9 +96,9 @@ def test_two_evaluators_with_one_metric_are_refused_before_the_first_step(tiny, 
         ({"a": "norm"}, "evaluation.also.a: nothing is named 'norm'; possible: attribution"),
     ],
 )
-def test_what_is_wrong_is_told(tiny, evaluators, capsys, also, told):
+def test_mistakes_are_reported(tiny, evaluators, capsys, also, message):
     assert main(["train", str(tiny(evaluation={"also": also}))]) == 2
-    assert re.search(told, " ".join(capsys.readouterr().err.split()))
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
 
 
 def test_a_run_that_cannot_be_evaluated_is_refused_before_its_first_step(tiny, evaluators, capsys):
@@ -108,23 +108,23 @@ def test_a_run_that_cannot_be_evaluated_is_refused_before_its_first_step(tiny, e
 
 
 @pytest.mark.parametrize(("value", "there"), [(True, True), (False, False), (None, False), ({}, True)])
-def test_short_forms(tiny, value, there):
+def test_short_forms_of_evaluators_are_read(tiny, value, there):
     config = load_config(tiny(evaluation={"attribution": value}))
     assert ("attribution" in config.evaluation.also) == there
 
 
-def test_a_short_form_takes_no_value_that_the_evaluator_does_not_name(tiny, capsys):
+def test_a_short_form_with_a_wrong_value_is_refused(tiny, capsys):
     assert main(["train", str(tiny(evaluation={"attribution": 3}))]) == 2
-    told = "evaluation.attribution: must be true, false or a mapping of options, not 3"
-    assert told in " ".join(capsys.readouterr().err.split())
+    message = "evaluation.attribution: must be true, false or a mapping of options, not 3"
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.system
 def test_attribution_reads_as_many_rows_as_the_evaluation(tmp_path, monkeypatch):
-    """It read 64 whatever `evaluation.rows` says, which a user lowers where memory is short."""
-    found = []
-    monkeypatch.setattr(attribution, "measure_attribution", lambda *_, rows, **more: found.append(rows) or {})
+    """An earlier version read 64 rows for any `evaluation.rows`, which a user sets to a small number to save memory."""
+    row_counts = []
+    monkeypatch.setattr(attribution, "measure_attribution", lambda *_, rows, **more: row_counts.append(rows) or {})
     few = ["training.steps=1", "training.samples_per_step=4", "data.dataset.samples=64", "evaluation.rows=7"]
     config = load_config(CONFIGS / "quickstart.yaml", [*few, "evaluation.generated=0", f"out={tmp_path / 'run'}"])
     train(replace(config, checkpoints=replace(config.checkpoints, best="val/loss")))
-    assert found == [7]
+    assert row_counts == [7]

@@ -1,4 +1,4 @@
-"""Intervals of 95 %: against scipy, against a direct bootstrap, and by their coverage; what has none."""
+"""Intervals of 95 % equal those of scipy and of a direct bootstrap and cover the true mean; some metrics have none."""
 
 import math
 
@@ -34,7 +34,7 @@ CLASSES = 4
 
 
 class Kinds(Task):
-    """A classification of which only the metrics matter."""
+    """A classification; only its metrics are used."""
 
     target = "kind"
     metrics = {
@@ -45,9 +45,9 @@ class Kinds(Task):
     }  # fmt: skip
 
 
-def sums_of(true, said, loss) -> TaskSums:
+def sums_of(true, predicted, loss) -> TaskSums:
     hot = np.eye(CLASSES)
-    counts = {"true": hot[true], "predicted": hot[said], "hits": hot[true] * (true == said)[:, None]}
+    counts = {"true": hot[true], "predicted": hot[predicted], "hits": hot[true] * (true == predicted)[:, None]}
     sums = {"loss": loss, "count": np.ones(len(true)), **{name: compact(rows) for name, rows in counts.items()}}
     return TaskSums(np.arange(len(true)), sums)
 
@@ -55,8 +55,8 @@ def sums_of(true, said, loss) -> TaskSums:
 def drawn(count, seed=0, right=0.7):
     random = np.random.default_rng(seed)
     true = random.integers(CLASSES, size=count)
-    said = np.where(random.random(count) < right, true, random.integers(CLASSES, size=count))
-    return true, said, random.exponential(size=count)
+    predicted = np.where(random.random(count) < right, true, random.integers(CLASSES, size=count))
+    return true, predicted, random.exponential(size=count)
 
 
 def units_of(labels, count, kind="samples", of="") -> Units:
@@ -72,35 +72,37 @@ def intervals(sums, labels=None, kind="samples", runs=None, **more):
 
 
 @given(st.integers(1, 500), st.data())
-def test_wilson_is_that_of_scipy(count, data):
+def test_the_wilson_interval_equals_that_of_scipy(count, data):
     right = data.draw(st.integers(0, count))
     expected = scipy.stats.binomtest(right, count).proportion_ci(0.95, "wilson")
     assert wilson(right / count, count) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=9))
-def test_the_interval_over_seeds_is_that_of_scipy(values):
+def test_the_interval_over_seeds_equals_that_of_scipy(values):
     if np.ptp(values) > 1e-9:
         expected = scipy.stats.t.interval(0.95, len(values) - 1, np.mean(values), scipy.stats.sem(values))
         assert of_seeds(values) == pytest.approx(expected)
     assert of_seeds(values[:1]) is None and of_seeds([1.0, math.nan]) is None
 
 
-def test_intervals_are_those_of_a_direct_bootstrap():
-    """Of metrics that are no means: resampled indices and scikit-learn, with another seed."""
-    true, said, loss = drawn(150)
-    metrics, found = intervals(sums_of(true, said, loss))
+def test_intervals_equal_those_of_a_direct_bootstrap():
+    """For metrics that are not means, the expected values use resampled indices and scikit-learn, with another seed."""
+    true, predicted, loss = drawn(150)
+    metrics, result = intervals(sums_of(true, predicted, loss))
     random, expected = np.random.default_rng(7), {"val/loss": [], "val/balanced_accuracy": [], "val/macro_f1": []}
     for _ in range(400):
         index = random.integers(150, size=150)
         expected["val/loss"].append(loss[index].mean())
-        expected["val/balanced_accuracy"].append(balanced_accuracy_score(true[index], said[index]))
-        expected["val/macro_f1"].append(f1_score(true[index], said[index], average="macro", zero_division=0))
+        expected["val/balanced_accuracy"].append(balanced_accuracy_score(true[index], predicted[index]))
+        expected["val/macro_f1"].append(f1_score(true[index], predicted[index], average="macro", zero_division=0))
     for name, values in expected.items():
         spread = np.std(values)
-        assert found.values[name] == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.35 * spread)
-    assert found.values["val/accuracy"] == wilson(metrics["val/accuracy"], 150)
-    assert found.caption() == ("95 % intervals: bootstrap, 2,000 resamples of 150 samples; accuracy: Wilson's formula.")
+        assert result.values[name] == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.35 * spread)
+    assert result.values["val/accuracy"] == wilson(metrics["val/accuracy"], 150)
+    assert result.caption() == (
+        "95 % intervals: bootstrap, 2,000 resamples of 150 samples; accuracy: Wilson's formula."
+    )
 
 
 def test_the_interval_of_a_mean_covers_the_true_mean():
@@ -114,7 +116,7 @@ def test_the_interval_of_a_mean_covers_the_true_mean():
 
 
 def test_samples_of_a_group_are_drawn_together():
-    """Of 200 samples of 20 speakers who agree, the interval is that of 20 values."""
+    """200 samples of 20 speakers, each with one value, have the interval of 20 values."""
     random = np.random.default_rng(5)
     speakers = np.repeat(np.arange(20), 10)
     values = random.normal(size=20)[speakers]
@@ -131,8 +133,8 @@ def test_samples_of_a_group_are_drawn_together():
     assert "no sample has a value in column 'speaker'" in unknown.caption() and not unknown.values
 
 
-def test_figures_of_several_seeds_are_drawn_on_the_same_samples():
-    """If all seeds have the same difficult samples, the mean varies like one of them."""
+def test_metrics_of_several_seeds_are_resampled_on_the_same_samples():
+    """If all seeds have the same difficult samples, their mean varies like the metric of one seed."""
     loss = np.random.default_rng(1).exponential(size=80)
     runs = [RunSums({"kind": Kinds()}, {"kind": TaskSums(np.arange(80), {"loss": loss + shift, "count": np.ones(80)})})
             for shift in (0.0, 0.1, 0.2)]  # fmt: skip
@@ -141,31 +143,33 @@ def test_figures_of_several_seeds_are_drawn_on_the_same_samples():
     paired = difference_intervals("val", [runs[0]], [runs[2]], units_of(None, 80))["val/loss"]
     assert paired == pytest.approx((0.2, 0.2))
     wilsons = [RunSums({"kind": Kinds()}, {"kind": sums_of(*drawn(80, seed))}) for seed in (0, 1)]
-    found = split_intervals("val", wilsons,
+    result = split_intervals("val", wilsons,
                             {"val/accuracy": np.mean([on_split("val", run)["val/accuracy"] for run in wilsons])},
                             units_of(None, 80))  # fmt: skip
-    assert "Wilson" not in found.caption() and found.values
+    assert "Wilson" not in result.caption() and result.values
     folds = intervals(sums_of(*drawn(80)), is_pooled=True)[1]
     assert "Wilson" not in folds.caption() and folds.values
 
 
-def test_what_has_no_interval_says_so():
+def test_the_reason_of_a_missing_interval_is_reported():
     sums = sums_of(*drawn(40))
     metrics = {**on_split("val", RunSums({"kind": Kinds()}, {"kind": sums})), "val/judged": 0.5, "val/chain": 1.0,
                "val/return": 12.0, "val/count": 40}  # fmt: skip
-    found = split_intervals("val", [RunSums({"kind": Kinds()}, {"kind": sums})], metrics, units_of(None, 40))
-    assert found.missing == {
+    result = split_intervals("val", [RunSums({"kind": Kinds()}, {"kind": sums})], metrics, units_of(None, 40))
+    assert result.missing == {
         "val/judged": "a judge computes the metric", "val/chain": "the metric is measured on some of the samples only",
         "val/return": "the metric is not computed from sums of the samples",
     }  # fmt: skip
     other = split_intervals("val", [RunSums({"kind": Kinds()}, {"kind": sums})], {"val/loss": 99.0}, units_of(None, 40))
-    assert not other.values  # the figure is not that of these sums
+    assert not other.values  # the metric was not computed from these sums
 
 
-def wrong_words(said, true):
-    """The share of wrong words of all texts together."""
+def wrong_words(predicted, true):
+    """Returns the share of wrong words in all texts together."""
     pairs = [
-        pair for one, other in zip(said, true, strict=True) for pair in zip(one.split(), other.split(), strict=True)
+        pair
+        for one, other in zip(predicted, true, strict=True)
+        for pair in zip(one.split(), other.split(), strict=True)
     ]
     return sum(one != other for one, other in pairs) / len(pairs)
 
@@ -175,41 +179,41 @@ class Texts(Task):
 
 
 @pytest.mark.parametrize("count", [300, 1200])
-def test_intervals_of_texts(count):
-    """More than 500 texts are drawn in part: the interval is that of all of them."""
+def test_texts_have_intervals(count):
+    """Of more than 500 texts only a part is resampled, but the interval is that of all texts."""
     random = np.random.default_rng(2)
     errors = random.binomial(4, 0.3, count)
     texts = [(n, " ".join(["no"] * wrong + ["yes"] * (4 - wrong)), "yes yes yes yes") for n, wrong in enumerate(errors)]
     run = RunSums({"text": Texts()}, {"text": TaskSums(np.empty(0, np.int64), {}, texts)})
     metrics = on_split("val", run)
     assert metrics["val/wer"] == pytest.approx(errors.mean() / 4)
-    found = split_intervals("val", [run], metrics, units_of(None, count))
-    low, high = found.values["val/wer"]
+    result = split_intervals("val", [run], metrics, units_of(None, count))
+    low, high = result.values["val/wer"]
     half = 1.96 * (errors / 4).std() / math.sqrt(count)
     assert (high - low) / 2 == pytest.approx(half, rel=0.25) and low < metrics["val/wer"] < high
-    assert found.values["val/exact_match"] == wilson(metrics["val/exact_match"], count)
-    assert "wer: 200 resamples of at most 500 texts; exact_match: Wilson's formula" in found.caption().replace(
+    assert result.values["val/exact_match"] == wilson(metrics["val/exact_match"], count)
+    assert "wer: 200 resamples of at most 500 texts; exact_match: Wilson's formula" in result.caption().replace(
         "exact_match: Wilson's formula; wer: 200 resamples of at most 500 texts",
         "wer: 200 resamples of at most 500 texts; exact_match: Wilson's formula",
     )
 
 
-def test_halves_for_metrics_of_all_outputs():
-    """For a mean, halves without replacement have the interval of the bootstrap; a retrieval has no duplicates."""
+def test_metrics_of_all_outputs_are_resampled_by_halves():
+    """Halves without replacement have the interval of the bootstrap for a mean, and contain no sample twice."""
     values = torch.from_numpy(np.random.default_rng(0).normal(size=200))
     metric = Metric("x", of_outputs=lambda output, true: float(output.mean()))
-    found = percentiles(resampled_outputs(metric, (values, values, torch.arange(200)), units_of(None, 200)),
+    interval = percentiles(resampled_outputs(metric, (values, values, torch.arange(200)), units_of(None, 200)),
                         float(values.mean()))  # fmt: skip
     half = 1.96 * float(values.std()) / math.sqrt(200)
-    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.2)
-    seen = []
-    unique = Metric("x", of_outputs=lambda output, true: seen.append(len(set(true.tolist())) == len(true)) or 0.0)
+    assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=0.2)
+    are_unique = []
+    unique = Metric("x", of_outputs=lambda output, true: are_unique.append(len(set(true.tolist())) == len(true)) or 0.0)
     resampled_outputs(unique, (values, torch.arange(200), torch.arange(200)), units_of(None, 200))
-    assert all(seen)
+    assert all(are_unique)
 
 
-def test_blocks_of_overlapping_windows():
-    """A block begins one window and horizon after the one before it, in each part of the table."""
+def test_overlapping_windows_are_grouped_in_blocks():
+    """In each part of the table, a block begins one window and one horizon after the previous block."""
 
     class Fake(Windows):
         def __init__(self, origins, begins, size, chosen=None):
@@ -243,5 +247,5 @@ def test_units_are_counted_by_value(labels):
 
 def test_a_caption_names_a_few_metrics_without_an_interval():
     missing = {f"val/without_{name}/loss": "it is not computed from sums" for name in "abcdef"}
-    found = Intervals({"val/loss": Interval(0, 1)}, ["bootstrap"], missing).caption()
-    assert "val/without_d/loss and 2 more: it is not computed from sums." in found and "without_e" not in found
+    caption = Intervals({"val/loss": Interval(0, 1)}, ["bootstrap"], missing).caption()
+    assert "val/without_d/loss and 2 more: it is not computed from sums." in caption and "without_e" not in caption
