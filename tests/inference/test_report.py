@@ -1,4 +1,4 @@
-"""The page, the tables and the pictures of a report, after a training and of `evaluate --report`."""
+"""Training and `evaluate --report` write the page, the tables and the pictures of a report."""
 
 import csv
 import json
@@ -38,8 +38,8 @@ def table(file: Path) -> list[dict[str, str]]:
 
 def test_a_training_ends_with_a_report(trained, capsys):
     train(load_config("x.yaml", ["out=again", "training.steps=29"]))
-    said = capsys.readouterr().err
-    assert "report: again/report/val.html" in said and "calibration error" in said
+    output = capsys.readouterr().err
+    assert "report: again/report/val.html" in output and "calibration error" in output
     files = {file.name for file in (trained / "report").iterdir()}
     tables = ("classes", "confusions", "confusion", "calibration", "thresholds")
     assert files == {"val.html", "val-sums.safetensors", *(f"val-shade-{name}.csv" for name in tables),
@@ -96,7 +96,7 @@ TASKS = {
 }
 
 
-def test_every_kind_of_task_in_one_report(tmp_path, monkeypatch, reports, capsys):
+def test_one_report_contains_every_kind_of_task(tmp_path, monkeypatch, reports, capsys):
     monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)
     rows = []
@@ -121,12 +121,14 @@ def test_every_kind_of_task_in_one_report(tmp_path, monkeypatch, reports, capsys
     assert {"val-shade-classes.csv", "val-sides-classes.csv", "val-size-residuals.csv", "val-size-residuals-0.png",
             "val-words-error-rates.csv"} <= files  # fmt: skip
     assert main(["evaluate", "run", "--output", "a.csv", "--report", "--strict"]) == 0
-    found = table(Path("a.csv"))
-    assert len(found) == 60 and {"size.values.0", "words.text", "sides.classes", "targets.size"} <= {*found[0]}
-    errors = [float(row["size.values.0"]) - float(row["targets.size"]) for row in found]
+    predictions = table(Path("a.csv"))
+    assert len(predictions) == 60 and {"size.values.0", "words.text", "sides.classes", "targets.size"} <= {
+        *predictions[0]
+    }
+    errors = [float(row["size.values.0"]) - float(row["targets.size"]) for row in predictions]
     residuals = table(Path("run/report/val-size-residuals.csv"))[-1]
     assert float(residuals["mae"]) == pytest.approx(np.abs(errors).mean(), rel=1e-4)
-    assert [row["targets.words"] for row in found[:3]] == ["low", "mid", "high"]
+    assert [row["targets.words"] for row in predictions[:3]] == ["low", "mid", "high"]
     page = Path("run/report/val.html").read_text()
     assert [name for name in TASKS if f"<h2>{name}</h2>" not in page] == []
     assert re.search(r"60 samples with \d+ labels", page)
@@ -143,9 +145,9 @@ def test_every_kind_of_task_in_one_report(tmp_path, monkeypatch, reports, capsys
         (b"RIFF....", ".wav"),
     ],
 )
-def test_samples_are_shown_or_heard(value, ending):
-    found = media_cell("x", value)
-    assert found.ending == ending and bool(found.content) == bool(ending)
+def test_samples_become_pictures_sounds_or_texts(value, ending):
+    cell = media_cell("x", value)
+    assert cell.ending == ending and bool(cell.content) == bool(ending)
 
 
 @pytest.mark.parametrize("value", [None, 3, 2.5, [1], {"a": 1}, b"", b"\x89PNG broken", Path("none.png"), np.zeros(3)])

@@ -1,4 +1,4 @@
-"""Answers on pages: numbers with four digits, curves of forecasts and regressions, panels of channels."""
+"""Answers on pages are numbers with four digits, curves of forecasts and regressions, and panels of channels."""
 
 import math
 import warnings
@@ -27,7 +27,7 @@ FORECAST = {
     ({"values": "x\x1b[2J"}, "x\\x1b[2J"),
 ])  # fmt: skip
 def test_numbers_of_answers_have_four_digits(answer, text):
-    """A page showed `{"values": {"current": [7.575249195098877, ...` next to `{'current': [7.860000133514404`."""
+    """An earlier page had `{"values": {"current": [7.575249195098877, ...` and `{'current': [7.860000133514404`."""
     assert short_text(answer) == text
 
 
@@ -96,7 +96,7 @@ def test_no_channel_of_a_panel_looks_like_a_constant(columns, data):
 @settings(max_examples=12, deadline=None)
 @given(st.integers(1, 30), st.integers(2, 12), st.sampled_from([1.0, 1e-9, 1e12]), st.booleans())
 def test_every_sensor_is_drawn_without_a_warning(rows, channels, scale, bare):
-    """12 channels and 7 to 29 measurements printed "constrained_layout not applied" to the terminal."""
+    """An earlier version printed "constrained_layout not applied" for 12 channels and 7 to 29 measurements."""
     values = np.random.default_rng(rows).normal(size=(rows, channels)) * scale * 10.0 ** np.arange(channels)
     names = [f"a long name of a channel {number} (µmol/l) 日本" for number in range(channels)]
 

@@ -1,4 +1,4 @@
-"""What a trace records: weights and vectors of every layer, predictions after each layer, inputs of other samples."""
+"""A trace records weights and vectors of every layer, predictions after each layer, outputs with a replaced input."""
 
 from __future__ import annotations
 
@@ -76,36 +76,36 @@ def test_a_trace_is_the_forward_pass(run):
             assert weights.shape == (2, n, trace.cores["encoder"].plan.tokens.shape[1])
 
 
-def test_the_same_input_changes_nothing_and_another_one_changes_as_the_sample_would(run):
-    """After 0 layers the output is that of the replaced sample; the last layer is read by nothing but the head."""
+def test_the_same_input_changes_nothing_and_another_input_gives_the_output_of_its_sample(run):
+    """Replaced before the first layer, an input gives the output of its sample; after the last, only the head reads it."""
     split = run.open("val")
     for name in run.choppers:
         if any(name == task.target for task in run.tasks.values()):
             continue
-        own = trace_of(run)
+        trace = trace_of(run)
         first = split.item(split.all()[0].number)[0][name]
         item = first[::-1] if isinstance(first, str) else split.item(1)[0][name]
         other = trace_of(run, **{name: item})
-        outputs, kept = own.replaced(other, name), own.replaced(own, name)
-        depth = len(run.model.cores[own.core_of(name)].blocks)
-        assert len(outputs) == len(kept) == depth + 1
-        for task, output in own.outputs.items():
+        outputs, unchanged = trace.replaced(other, name), trace.replaced(trace, name)
+        depth = len(run.model.cores[trace.core_of(name)].blocks)
+        assert len(outputs) == len(unchanged) == depth + 1
+        for task, output in trace.outputs.items():
             torch.testing.assert_close(outputs[0][task], other.outputs[task])
-            assert all(torch.allclose(each[task], output, atol=1e-6) for each in kept)
+            assert all(torch.allclose(each[task], output, atol=1e-6) for each in unchanged)
             assert not torch.equal(outputs[0][task], output)
 
 
 def test_another_number_of_tokens_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = run_of("encoder")
-    own, other = trace_of(run), trace_of(run, other="much longer than before")
+    trace, other = trace_of(run), trace_of(run, other="much longer than before")
     with pytest.raises(DataError, match=r"'other' of the two samples has \d+ and \d+ tokens"):
-        own.replaced(other, "other")
+        trace.replaced(other, "other")
     with pytest.raises(DataError, match="the run has no input 'sound'; possible: other, text"):
-        own.input_number("sound")
+        trace.input_number("sound")
 
 
-def test_an_absent_input_is_named(tmp_path, monkeypatch):
+def test_an_absent_input_is_reported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = run_of("classification")
     trace = run.trace({"image": run.open("val").samples[0]["image"]})
@@ -131,14 +131,14 @@ def test_rollout_multiplies_the_layers(tmp_path):
     torch.testing.assert_close(core.rollout(), second @ first)
 
 
-def test_a_user_traces_a_sample_of_their_own(tmp_path, monkeypatch):
+def test_a_sample_of_the_user_is_traced(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = run_of("language")
     sample = {name: run.open("val").samples[0][name] for name in ("image", "wave")}
     trace = run.trace(sample)  # the text is generated first
     assert "text" in trace.batch.main.chunks and trace.outputs["text"].shape[0] > 0
-    given = run.trace({**sample, "text": "chop"})
-    assert given.batch.main.tokens.shape[1] == 4 + 4 + 5
+    with_text = run.trace({**sample, "text": "chop"})
+    assert with_text.batch.main.tokens.shape[1] == 4 + 4 + 5
     with pytest.raises(RunError, match="has the inputs image, wave, text"):
         run.trace("chop")
     with pytest.raises(RunError, match="has no input 'sound'"):
@@ -159,7 +159,7 @@ def test_a_class_is_traced_without_and_with_its_label(tmp_path, monkeypatch):
     assert torch.equal(labelled.outputs["label"], trace.outputs["label"])
 
 
-def test_half_precision_is_compared(tmp_path, monkeypatch):
+def test_the_difference_of_half_precision_is_reported(tmp_path, monkeypatch):
     from dataclasses import replace
 
     monkeypatch.chdir(tmp_path)
@@ -171,7 +171,7 @@ def test_half_precision_is_compared(tmp_path, monkeypatch):
     assert torch.equal(half.outputs["label"], run.trace(sample).outputs["label"])
 
 
-def test_short_texts_of_answers():
+def test_answers_have_short_texts():
     assert short_text({"class": "cat", "probabilities": {"cat": 0.931}}) == "cat (0.93)"
     assert short_text({"text": "7+5=12"}) == "7+5=12"
     assert short_text({"classes": []}) == "none" and short_text({"error": "it is missing"}) == "it is missing"
