@@ -1,4 +1,4 @@
-"""What a user can get wrong on the command line: one clear sentence, exit status 2, nothing lost."""
+"""Mistakes on the command line end with one clear message and exit status 2, and destroy nothing."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from chopmix.files.writing import make_folder
 from chopmix.projects.whisper.transcribing import output_names
 
 
-def said(capsys, *arguments: str) -> str:
+def error_of(capsys, *arguments: str) -> str:
     assert main(list(arguments)) == 2
     return capsys.readouterr().err
 
@@ -39,31 +39,31 @@ def said(capsys, *arguments: str) -> str:
         ("inputs.text.position.length=8", "inputs.text.position.length"),
     ],
 )
-def test_a_wrong_setting_is_named_before_any_work(tiny, capsys, override, match):
+def test_a_wrong_setting_is_reported_before_any_work(tiny, capsys, override, match):
     file = tiny()
-    assert match in said(capsys, "train", str(file), override)
+    assert match in error_of(capsys, "train", str(file), override)
     assert not load_config(file).out.exists()
 
 
-def test_a_vocabulary_that_the_corpus_does_not_fill_is_named_as_its_yaml_writes_it(tiny, capsys):
-    message = said(capsys, "train", str(tiny()), "inputs.text.encoding=bpe", "inputs.text.vocabulary=6000")
+def test_a_vocabulary_that_is_too_large_for_the_corpus_is_reported_with_its_key(tiny, capsys):
+    message = error_of(capsys, "train", str(tiny()), "inputs.text.encoding=bpe", "inputs.text.vocabulary=6000")
     assert "inputs.text: vocabulary: 6000 ids are too many: this corpus yields only " in message
 
 
-@pytest.mark.parametrize("folder", [".", "/", "..", "made"])
-def test_a_folder_given_for_a_file_is_named(tiny, capsys, tmp_path, monkeypatch, folder):
+@pytest.mark.parametrize("folder", [".", "/", "..", "folder"])
+def test_a_folder_instead_of_an_output_file_is_reported(tiny, capsys, tmp_path, monkeypatch, folder):
     file = tiny()
-    (tmp_path / "made").mkdir()
+    (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
     assert main(["inspect", str(file), "--output", folder]) == 1
     assert f"{folder} cannot be written: Is a directory" in capsys.readouterr().err
-    assert not list((tmp_path / "made").iterdir()) and not list(tmp_path.glob(".*"))
+    assert not list((tmp_path / "folder").iterdir()) and not list(tmp_path.glob(".*"))
 
 
-def test_a_missing_file(tiny, capsys, tmp_path):
-    assert "tiny.yml" in said(capsys, "train", str(tiny()).replace(".yaml", ".yml"))
+def test_a_missing_file_is_reported(tiny, capsys, tmp_path):
+    assert "tiny.yml" in error_of(capsys, "train", str(tiny()).replace(".yaml", ".yml"))
     (tmp_path / "train.txt").unlink()
-    assert "no file at" in said(capsys, "train", str(tmp_path / "tiny.yaml"))
+    assert "no file at" in error_of(capsys, "train", str(tmp_path / "tiny.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -74,20 +74,20 @@ def test_a_missing_file(tiny, capsys, tmp_path):
         (b"chop and m\xffx" * 9, "train.txt, line 1: byte 10 (0xff) is not valid UTF-8"),
     ],
 )
-def test_a_corpus_that_cannot_be_used(tiny, capsys, tmp_path, content, match):
+def test_a_corpus_that_cannot_be_used_is_reported(tiny, capsys, tmp_path, content, match):
     file = tiny()
     (tmp_path / "train.txt").write_bytes(content)
-    assert match in said(capsys, "train", str(file))
+    assert match in error_of(capsys, "train", str(file))
 
 
-def test_a_validation_text_with_an_unseen_character(tiny, capsys, tmp_path):
+def test_a_validation_text_with_an_unknown_character_is_reported(tiny, capsys, tmp_path):
     file = tiny()
     (tmp_path / "val.txt").write_text("chop mix Z and more of it")
-    message = said(capsys, "train", str(file))
+    message = error_of(capsys, "train", str(file))
     assert "'Z' (U+005A)" in message and "val.txt" in message
 
 
-def test_schema_is_printed(capsys):
+def test_the_schema_is_printed(capsys):
     import json
 
     assert main(["schema"]) == 0
@@ -95,18 +95,18 @@ def test_schema_is_printed(capsys):
     assert "training" in schema["properties"] and schema["additionalProperties"] is False
 
 
-def test_inspect_unpacks_a_batch(tiny, capsys, tmp_path, monkeypatch):
+def test_inspect_prints_the_examples_of_a_batch(tiny, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where the page is written
     assert main(["inspect", str(tiny())]) == 0
     printed = capsys.readouterr().out
     assert printed.count("when the input is") == 32 and "4 x 8 ids is 32 examples" in printed
 
 
-def test_a_failed_first_attempt_binds_nobody(tiny, capsys, tmp_path):
+def test_after_a_failed_first_attempt_another_one_may_differ(tiny, capsys, tmp_path):
     file = tiny()
     text = (tmp_path / "train.txt").read_text()
     (tmp_path / "train.txt").write_text("short")
-    said(capsys, "train", str(file))
+    error_of(capsys, "train", str(file))
     (tmp_path / "train.txt").write_text(text)
     assert main(["train", str(file), "training.learning_rate=0.02"]) == 0
 
@@ -116,7 +116,7 @@ DATA = Path(os.environ.get("CHOPMIX_DATA", ""))
 
 @pytest.mark.skipif(not (DATA / "bpe").is_dir(), reason="needs the data root with tiny_shakespeare and bpe")
 @pytest.mark.parametrize("name", ["shakespeare_char_gpu", "gpt2_124m", "finetune_gpt2", "shakespeare_char_nanogpt"])
-def test_configs_that_need_more_than_a_laptop_are_dry_run_small(name, capsys, monkeypatch, tmp_path):
+def test_small_versions_of_large_configurations_pass_a_dry_run(name, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path))
     config = ROOT / "configs" / "lm" / f"{name}.yaml"
     small = [
@@ -134,18 +134,18 @@ def test_configs_that_need_more_than_a_laptop_are_dry_run_small(name, capsys, mo
     assert "one step: loss" in capsys.readouterr().out
 
 
-def test_what_is_said_does_not_steer_a_terminal(tiny, capsys):
-    """Names of files and settings come from others: what would colour, clear or rename a terminal is shown, not
-    obeyed."""
-    assert "a\\x1b[31m\\x00b" in said(capsys, "evaluate", "a\x1b[31m\0b")
-    assert "\\x9b" in said(capsys, "train", str(tiny()), "model.\x9bwidth=3")
+def test_printed_names_do_not_control_the_terminal(tiny, capsys):
+    """Names of files and settings can come from others: characters that color, clear or rename a terminal are printed
+    as escapes."""
+    assert "a\\x1b[31m\\x00b" in error_of(capsys, "evaluate", "a\x1b[31m\0b")
+    assert "\\x9b" in error_of(capsys, "train", str(tiny()), "model.\x9bwidth=3")
     with pytest.raises(SystemExit):
         main(["compare", "x", "--\x1b[31m"])
     assert "--\\x1b[31m" in capsys.readouterr().err
-    assert "\\udcff" in said(capsys, "generate", "\udcff")
+    assert "\\udcff" in error_of(capsys, "generate", "\udcff")
 
 
-def test_json_on_a_terminal_is_harmless_and_the_same():
+def test_json_on_a_terminal_is_harmless_and_keeps_its_value():
     for text in ("\x1b[31mred\x9b", "a\udcffb", "é🧨\n\t"):
         line = json_line({"text": text})
         assert json.loads(line) == {"text": text} and printable(line) == line
@@ -157,7 +157,7 @@ METRICS = (
 )
 
 
-def test_names_of_runs_are_no_markup_and_no_formulas(capsys, tmp_path, monkeypatch):
+def test_names_of_runs_are_not_read_as_markup_or_formulas(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = ["[/red]x", "[bold]y", r"$\no{$"]
     for name in names:
@@ -169,37 +169,37 @@ def test_names_of_runs_are_no_markup_and_no_formulas(capsys, tmp_path, monkeypat
     assert Path("compare.png").stat().st_size
     Path("bare").mkdir()
     Path("bare", "metrics.jsonl").write_text('{"step": 1}')
-    assert "have no common metric" in said(capsys, "compare", "bare", names[0], "--picture", "curves.png")
+    assert "have no common metric" in error_of(capsys, "compare", "bare", names[0], "--picture", "curves.png")
 
 
 @pytest.mark.parametrize("word", ["evaluate", "generate", "inspect", "compare", "train", "import"])
-def test_names_that_no_file_can_have(capsys, tmp_path, monkeypatch, word):
+def test_names_that_no_file_can_have_are_refused(capsys, tmp_path, monkeypatch, word):
     monkeypatch.chdir(tmp_path)
     for name in ("a" * 300, "~nobody/x", "a\0b"):
-        assert "[Errno" not in said(capsys, word, name, *["run"] * (word == "import"))
+        assert "[Errno" not in error_of(capsys, word, name, *["run"] * (word == "import"))
 
 
-def test_an_output_that_no_folder_can_be(tiny, capsys):
+def test_an_output_folder_with_an_impossible_name_is_refused(tiny, capsys):
     file = tiny()
     assert main(["train", str(file), f"out={'a' * 300}"]) == 1
     assert "a cannot be written: File name too long" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["a folder", "a pipe", "a link"])
-def test_something_else_in_the_place_of_a_lock(tiny, capsys, tmp_path, what):
-    """A link in a stranger's run leads elsewhere: what it leads to is not touched."""
-    file, precious = tiny(), tmp_path / "precious"
+def test_a_lock_that_is_not_a_file_is_refused(tiny, capsys, tmp_path, what):
+    """A link in the run of a stranger can lead elsewhere: its target is not changed."""
+    file, target = tiny(), tmp_path / "precious"
     lock = load_config(file).out / ".lock"
     lock.parent.mkdir(parents=True)
-    precious.write_text("precious")
-    {"a folder": lock.mkdir, "a pipe": lambda: os.mkfifo(lock), "a link": lambda: lock.symlink_to(precious)}[what]()
+    target.write_text("precious")
+    {"a folder": lock.mkdir, "a pipe": lambda: os.mkfifo(lock), "a link": lambda: lock.symlink_to(target)}[what]()
     assert main(["train", str(file)]) in (1, 2)
     assert ".lock" in capsys.readouterr().err
-    assert precious.read_text() == "precious"
+    assert target.read_text() == "precious"
 
 
-def test_a_pipe_among_the_data_is_named(tmp_path):
-    """It might never end: nobody need write to it."""
+def test_a_pipe_among_the_data_is_refused(tmp_path):
+    """Reading it might never end, because perhaps nobody writes to it."""
     os.mkfifo(tmp_path / "pipe.tar")
     with pytest.raises(DataError, match="not a regular file"):
         len(Webdataset(train=str(tmp_path / "*.tar"), columns={"image": "png"}).open("train"))
@@ -208,42 +208,44 @@ def test_a_pipe_among_the_data_is_named(tmp_path):
     assert file_fingerprint(tmp_path / "pipe.tar") == "pipe.tar missing"
 
 
-def test_pages_and_pictures_that_cannot_be_written(tiny, capsys, tmp_path, monkeypatch):
+def test_pages_and_pictures_that_cannot_be_written_are_reported(tiny, capsys, tmp_path, monkeypatch):
     assert main(["inspect", str(tiny()), "--output", "a" * 300]) == 1
     assert "cannot be written: File name too long" in capsys.readouterr().err
     Path(tmp_path, "metrics.jsonl").write_text(METRICS)
-    assert "possible endings: .png, .pdf, .svg, .jpg" in said(capsys, "compare", str(tmp_path), "--picture", "x.html")
+    assert "possible endings: .png, .pdf, .svg, .jpg" in error_of(
+        capsys, "compare", str(tmp_path), "--picture", "x.html"
+    )
     assert main(["compare", str(tmp_path), "--picture", f"{'a' * 300}.png"]) == 1
     assert ".png cannot be written: File name too long" in capsys.readouterr().err
 
 
 def test_a_stranger_s_run_is_evaluated_without_writing_elsewhere(messages, tmp_path, monkeypatch):
-    """Where the folder cannot be written to, or a link has the place of what is written, that is said, and
-    nothing else happens."""
-    folder, precious = tmp_path / "run", tmp_path / "precious"
+    """If the folder cannot be written to, or a link is in the place of the file, a message is printed and nothing is
+    changed."""
+    folder, target = tmp_path / "run", tmp_path / "precious"
     folder.mkdir()
-    precious.write_text("precious")
+    target.write_text("precious")
     run = SimpleNamespace(folder=folder, step=3, which="last")
     Run.record(run, {"val/loss": 1.0})
     assert json.loads((folder / "evaluations.jsonl").read_text())["val/loss"] == 1.0
     (folder / "evaluations.jsonl").unlink()
-    (folder / "evaluations.jsonl").symlink_to(precious)
+    (folder / "evaluations.jsonl").symlink_to(target)
     Run.record(run, {"val/loss": 1.0})
-    told = messages()
-    assert "evaluations.jsonl cannot be written" in told and "--report DIR writes to another folder" in told
+    printed = messages()
+    assert "evaluations.jsonl cannot be written" in printed and "--report DIR writes to another folder" in printed
     (folder / "evaluations.jsonl").unlink()
     os.mkfifo(folder / "evaluations.jsonl")
     Run.record(run, {"val/loss": 1.0})
     assert "evaluations.jsonl is not a regular file" in messages()
     Run.record(run, {"val/loss": 1.0}, tmp_path)
     assert json.loads((tmp_path / "evaluations.jsonl").read_text())["val/loss"] == 1.0
-    assert precious.read_text() == "precious"
+    assert target.read_text() == "precious"
     (folder / "report").symlink_to(tmp_path)
     with pytest.raises(RunError, match="report is a link; name another folder: --report DIR"):
         folder_of("", folder)
 
 
-def test_a_file_of_vectors_that_no_file_can_be(tmp_path):
+def test_files_and_folders_with_impossible_names_are_refused(tmp_path):
     too_long, odd = atomic_file(tmp_path / f"{'a' * 300}.npy", "wb"), atomic_file(tmp_path / "a\0b.npy", "wb")
     with pytest.raises(OSError, match=r"\.npy cannot be written: File name too long"), too_long:
         pass
@@ -254,6 +256,6 @@ def test_a_file_of_vectors_that_no_file_can_be(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["\0", "\ud800", "a" * 300])
-def test_transcripts_have_no_folder_of_an_impossible_name(tmp_path, name):
+def test_a_folder_of_transcripts_with_an_impossible_name_is_refused(tmp_path, name):
     with pytest.raises(RunError, match="cannot be written to: "):
         output_names(["a.wav"], ["txt"], tmp_path / name)

@@ -1,5 +1,5 @@
-"""Names of runs, files and settings are shown as they are: neither rich's markup nor its emoji, nor what steers a
-terminal."""
+"""Names of runs, files and settings are printed unchanged: markup and emoji of rich have no effect, and control
+characters of a terminal are escaped."""
 
 import io
 import re
@@ -23,7 +23,7 @@ MODEL = {"width": 16, "depth": 1, "heads": 2, "context": 32}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with runs of odd names: one that names pictures' shades, one that writes texts, one that plays."""
+    """A folder with runs of odd names: copies of one that classifies pictures and of one that writes texts."""
     folder = tmp_path_factory.mktemp("odd")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHOPMIX_CACHE", str(folder / "cache"))
@@ -79,7 +79,7 @@ COMMANDS = {
     "record": ["record", "CartPole-v1", "--policy", "NEW", "--out", "NEW"],
 }
 SILENT = {"predict", "prepare", "generate", "schema", "inspect", "report", "play", "in_context", "transcribe"}
-"""Commands that do not print the name, or only say that they cannot do that with such a run."""
+"""Commands that do not print the name, or only print that they cannot be used with such a run."""
 
 
 def test_all_commands_are_tried():
@@ -88,7 +88,7 @@ def test_all_commands_are_tried():
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_names_are_shown_as_they_are(trained, monkeypatch, capsys, command, name):
+def test_names_are_printed_unchanged(trained, monkeypatch, capsys, command, name):
     monkeypatch.chdir(trained)
     monkeypatch.setenv("CHOPMIX_CACHE", str(trained / "cache"))
     new = f"new-{list(COMMANDS).index(command)}-{name}"
@@ -97,25 +97,25 @@ def test_names_are_shown_as_they_are(trained, monkeypatch, capsys, command, name
         status = main(words)
     except SystemExit as end:
         status = end.code
-    said = capsys.readouterr()
-    assert status in (0, 1, 2), said.err
+    captured = capsys.readouterr()
+    assert status in (0, 1, 2), captured.err
     if command.split()[0] not in SILENT:
-        assert name in said.out + said.err, said
+        assert name in captured.out + captured.err, captured
 
 
-def test_a_table_of_what_was_played(capsys):
+def test_names_in_a_table_of_played_episodes_are_printed_unchanged(capsys):
     from chopmix.files.printing import wide_console
     from chopmix.projects.decision.commands.play import table_of
 
     figures = dict.fromkeys(("return", "error", "least", "most", "rewarded", "steps"), 1.0)
     rows = [{"who": f"runs/{name}", "acts by": name, "plan": None, "target": 5, **figures} for name in NAMES]
     wide_console().print(table_of(rows, None))
-    said = capsys.readouterr().out
-    assert all(f"runs/{name} " in said and f" {name} " in said for name in NAMES)
+    output = capsys.readouterr().out
+    assert all(f"runs/{name} " in output and f" {name} " in output for name in NAMES)
 
 
 @given(st.text(st.sampled_from("[]/:=#@\\\\redbolink dog\x1b\x9b"), min_size=1, max_size=20))
-def test_every_text_is_shown_as_it_is(text):
+def test_every_text_in_a_table_is_printed_unchanged(text):
     table = Table(text, title=text, title_justify="left")
     table.add_row(text)
     stream = io.StringIO()
@@ -125,8 +125,8 @@ def test_every_text_is_shown_as_it_is(text):
     assert stream.getvalue().count(shown) >= 7 and "\x1b" not in stream.getvalue()
 
 
-def test_there_is_no_other_console():
-    rooms = (
+def test_no_module_prints_with_another_console():
+    folders = (
         "commands",
         "data",
         "experiment",
@@ -138,12 +138,12 @@ def test_there_is_no_other_console():
         "projects",
         "chopmix/files",
     )
-    files = [file for room in rooms for file in (ROOT / room).rglob("*.py")]
-    made = [
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    names = [
         file.name
         for file in files
         if re.search(r"(?<![\w.])Console\(|track\(|rich\.print|from rich import", file.read_text())
     ]
-    assert [name for name in made if name not in ("printing.py", "progress.py")] == []
+    assert [name for name in names if name not in ("printing.py", "progress.py")] == []
     columns = [(file.name, column) for file in files for column in re.findall(r"TextColumn\([^)]*\)", file.read_text())]
     assert len(columns) >= 3 and all("markup=False" in column for _, column in columns), columns
