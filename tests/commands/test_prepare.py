@@ -1,4 +1,4 @@
-"""`chopmix prepare`: what it stores is what training then uses."""
+"""`chopmix prepare` stores tokens, which training then uses."""
 
 import pytest
 from chopmix.commands.cli import main
@@ -13,16 +13,16 @@ def test_a_prepared_corpus_is_not_tokenized_again(tiny, tmp_path, monkeypatch, c
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     file = tiny()
     assert main(["prepare", str(file)]) == 0
-    said = capsys.readouterr().out
-    assert "train: " in said and " tokens from " in said and "in 1 file" in said and "is prepared after" in said
-    kept = files_in(tmp_path / "cache")
-    assert len([path for path in kept if path.suffix == ".tokens"]) == 2 and not (tmp_path / "runs").exists()
+    output = capsys.readouterr().out
+    assert "train: " in output and " tokens from " in output and "in 1 file" in output and "is prepared after" in output
+    files = files_in(tmp_path / "cache")
+    assert len([path for path in files if path.suffix == ".tokens"]) == 2 and not (tmp_path / "runs").exists()
     monkeypatch.setattr(tokenizing, "_encode_all", None)
     assert main(["train", str(file), "training.steps=1"]) == 0
-    assert files_in(tmp_path / "cache") == kept
+    assert files_in(tmp_path / "cache") == files
 
 
-def test_what_training_refuses_is_refused(tiny, capsys):
+def test_prepare_refuses_what_training_refuses(tiny, capsys):
     assert main(["prepare", str(tiny()), "data.dataset.train=nowhere.txt"]) == 2
     assert "train: no file at 'nowhere.txt'" in capsys.readouterr().err
 
