@@ -77,7 +77,7 @@ def test_a_trace_is_the_forward_pass(run):
 
 
 def test_the_same_input_changes_nothing_and_another_input_gives_the_output_of_its_sample(run):
-    """Replaced before the first layer, an input gives the output of its sample; after the last, only the head reads it."""
+    """Replaced before the first layer, an input gives the output of its sample; only the head reads the last layer."""
     split = run.open("val")
     for name in run.choppers:
         if any(name == task.target for task in run.tasks.values()):
