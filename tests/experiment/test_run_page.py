@@ -1,4 +1,4 @@
-"""The page of a run: `RUN/index.html`."""
+"""The page of a run, `RUN/index.html`, shows its results, curves, samples and configuration."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_the_page_is_written_at_the_end_of_training_and_by_a_command(tmp_path, r
     tree = TREE | changes
     (tmp_path / "sums.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     assert main(["train", str(tmp_path / "sums.yaml")]) == 0
-    said = capsys.readouterr().err
-    assert f"page: {tmp_path / 'run' / 'index.html'}" in said
+    output = capsys.readouterr().err
+    assert f"page: {tmp_path / 'run' / 'index.html'}" in output
     page = (tmp_path / "run" / "index.html").read_text()
     assert headings(tmp_path / "run" / "index.html") == [
         *HEADINGS[:3],
@@ -58,7 +58,7 @@ def test_the_page_is_written_at_the_end_of_training_and_by_a_command(tmp_path, r
     assert "training.learning_rate" in keys and all(f"<code>{key}</code>" in page for key in keys)
 
 
-def test_several_seeds_have_a_page_with_their_spread(tmp_path, trained_run, reports):  # noqa: F811
+def test_the_page_of_several_seeds_shows_their_spread(tmp_path, trained_run, reports):  # noqa: F811
     for seed in (0, 1):
         shutil.copytree(trained_run, tmp_path / f"runs/seed-{seed}")
         lines = [{"step": step, "seconds": 1.0, "train/loss": 2.0 - step / 9 + seed, "val/loss": 1.0 + seed + step}
@@ -103,7 +103,7 @@ def test_curves_have_no_constants_and_no_single_points():
     assert main_curves([Group("a", {"run": curves}, best="val/loss")]) == ["train/loss", "val/loss"]
 
 
-def test_the_mean_over_seeds_is_over_those_that_have_the_step():
+def test_the_mean_of_a_step_is_over_the_seeds_that_have_it():
     steps, means, deviations = mean_curve([[(1, 1.0), (2, 2.0)], [(1, 3.0)]])
     assert (steps, means, deviations) == ([1, 2], [2.0, 2.0], [pytest.approx(2**0.5), 0.0])
 
@@ -119,7 +119,7 @@ def test_a_chart_keeps_its_points_inside(y):
 
 @pytest.mark.parametrize("y", [[0.9975, 0.9986, 1.0], [1.0, 1.8], [10.0, 18.8], [-3.0, 2e9]])
 def test_the_marks_of_an_axis_are_different_and_enclose_the_values(y):
-    """Marks were 0.998 twice, and the highest point was above the highest mark."""
+    """In an earlier version two marks were 0.998, and the highest point was above the highest mark."""
     svg = chart({"a": Line([*range(len(y))], y)}, {"a": "red"}, "step", "loss", False)
     marks = re.findall("text-anchor=end .*?>(.*?)<", svg)
     assert len({*marks}) == len(marks) >= 3
@@ -150,7 +150,7 @@ def paths(tree, path=()):
 
 
 def test_the_metrics_of_both_checkpoints_are_shown():
-    """The values of the last step were next to the step of the best checkpoint."""
+    """An earlier version showed the values of the last step next to the step of the best checkpoint."""
     run = replace(load_run("quickstart"), step=2, which="best")
     curves = {"val/loss": [(1, 3.0), (2, 1.0), (3, 2.0)], "val/exact_match": [(2, 0.75), (3, 0.5)]}
     figures = Figures(2, {"val/loss": 1.0, "val/exact_match": 0.75}, {"val/loss": 2.0, "val/exact_match": 0.5})

@@ -1,4 +1,4 @@
-"""`run.samples`: the samples that a run has used, with every kind of division, and what accepts them."""
+"""`run.samples` returns the samples that a run has used, for every division, and other functions accept them."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ COLUMNS = ["crp", "age", "remark", "label", "days", "patient", "visit"]
 
 
 def write_clinic(folder: Path, count: int = 90) -> Path:
-    """A manifest: two numbers and a remark of each visit, a class and a number; some cells are missing."""
+    """Writes a manifest: two numbers, a remark, a class and a number of each visit; some cells are missing."""
     random, lines = np.random.default_rng(0), [",".join(["key", *COLUMNS])]
     for number in range(count):
         kind = number % 3
@@ -70,7 +70,7 @@ def run(clinic):
 
 
 def divided(run, division):
-    """The run with another division of its data."""
+    """Returns the run with another division of its data."""
     return replace(run, config=replace(run.config, data=replace(run.config.data, split=division)), source=None)
 
 
@@ -108,7 +108,7 @@ def test_samples_are_those_of_the_run_for_every_division(run, division):
         assert len(other.dataset().open("val")) == len(keys["val"])
 
 
-def test_figures_of_the_samples_are_those_of_the_evaluation(run):
+def test_metrics_computed_from_the_samples_are_those_of_the_evaluation(run):
     val = run.samples("val")
     answers = run.predict(val)
     assert answers == run.predict(list(val)) and len(answers) == len(val)
@@ -153,7 +153,7 @@ def test_a_run_that_generates_ignores_its_target():
     assert run.attribution(val)["answer"].samples == 6
 
 
-def test_what_has_no_samples_says_so(tiny_run, clinic, run):
+def test_runs_and_splits_without_samples_are_refused(tiny_run, clinic, run):
     with pytest.raises(RunError, match=r"reads a text corpus, which has no samples; run.open\('val'\) has its windows"):
         load_run(tiny_run).samples("val")
     with pytest.raises(DataError, match="has no split 'dev'; possible: train, val, test"):

@@ -1,4 +1,4 @@
-"""`from: RUN`: tables of learned positions of another length, settings of the new YAML, parts of the user."""
+"""`from: RUN` copies learned positions also to another length, and uses the settings of the new YAML."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABLE = "tokenizers.text.position.table.weight"
 
 
 def started(file, *overrides):
-    """A run before its first step."""
+    """Returns a run before its first step."""
     config = load_config(file, overrides)
     prepare_run(config, config.out)
     experiment = assemble(config, Processes.start("cpu"), Progress(1))
@@ -39,9 +39,9 @@ def test_the_rows_of_learned_positions_that_exist_are_copied(tiny, tiny_run, cap
     fresh = started(new, f"out={new.parent / 'fresh'}").model.state_dict()
     assert torch.equal(weights[TABLE][rows:], fresh[TABLE][rows:])
     assert all(torch.equal(weights[name], value) for name, value in old.items() if name != TABLE)
-    said = capsys.readouterr().err
-    assert "differ in shape" not in said
-    assert (f"1 copied in part: {TABLE} {rows} of {context} rows" in said) == (context != 16)
+    output = capsys.readouterr().err
+    assert "differ in shape" not in output
+    assert (f"1 copied in part: {TABLE} {rows} of {context} rows" in output) == (context != 16)
 
 
 def test_the_mean_of_a_sensor_in_the_new_configuration_is_used(tmp_path, monkeypatch, capsys):
@@ -67,7 +67,7 @@ def test_the_mean_of_a_sensor_in_the_new_configuration_is_used(tmp_path, monkeyp
         )
 
 
-def test_what_a_masked_task_hides_is_the_same_in_a_split_of_one_sample(tmp_path, monkeypatch):
+def test_a_masked_task_hides_the_same_tokens_in_a_split_of_one_sample(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = "\n".join(json.dumps({"text": f"{n:016b}" * 2}) for n in range(30))
     (tmp_path / "rows.jsonl").write_text(rows)
