@@ -1,5 +1,5 @@
-"""Sweeps: the order of the settings, by the metric that chooses the best checkpoint; results that are kept; several
-runs at the same time."""
+"""Sweeps sort the settings by the metric that chooses the best checkpoint, keep their results, and train several runs
+at the same time."""
 
 import csv
 import json
@@ -23,32 +23,32 @@ FAST, SLOW = ("training.learning_rate=0.02",), ("training.learning_rate=0.00001"
 
 
 @pytest.fixture
-def played(monkeypatch):
-    """The configuration of a run that plays, whose tasks need no data."""
+def play_config(monkeypatch):
+    """The configuration of a run that is evaluated by playing; its tasks need no data."""
     monkeypatch.setattr(sweep, "choppers_and_tasks", lambda *parts, **named: ({}, {}))
     file = CONFIGS / "decision/cartpole.yaml"
     return load_config(file, ["checkpoints.best=val/return_at_500", "evaluation.play={targets: [500]}"])
 
 
-def test_by_a_return_the_largest_is_the_best(played):
+def test_the_setting_with_the_largest_return_is_first(play_config):
     values = {SLOW: [16.5], FAST: [499.4]}
-    assert sweep.sorted_settings(values, "val/return_at_500", played) == [FAST, SLOW]
+    assert sweep.sorted_settings(values, "val/return_at_500", play_config) == [FAST, SLOW]
 
 
-def test_a_metric_that_nobody_knows_orders_nothing(played):
-    """No unknown metric is taken for one of which less is better."""
+def test_an_unknown_metric_is_refused(play_config):
+    """An unknown metric is not treated as one whose smaller values are better."""
     with pytest.raises(
         ValueError, match="'val/nothing' is unknown, or does not define whether larger values are better; possible: "
     ):
-        sweep.sorted_settings({FAST: [1.0]}, "val/nothing", played)
+        sweep.sorted_settings({FAST: [1.0]}, "val/nothing", play_config)
 
 
-def test_a_setting_without_a_number_is_the_last(played):
+def test_a_setting_without_a_number_is_the_last(play_config):
     for lost in ([float("nan")], [1.0, float("nan")], []):
-        assert sweep.sorted_settings({FAST: lost, SLOW: [16.5]}, "val/return_at_500", played) == [SLOW, FAST]
+        assert sweep.sorted_settings({FAST: lost, SLOW: [16.5]}, "val/return_at_500", play_config) == [SLOW, FAST]
 
 
-def test_commas_inside_of_brackets_do_not_divide_values():
+def test_commas_in_brackets_do_not_divide_values():
     assert sweep.split_at_commas("1,2") == ["1", "2"] and sweep.split_at_commas("[1,2],[3,4]") == ["[1,2]", "[3,4]"]
     assert sweep.split_at_commas("[[1,2],[3]],{a: 1, b: 2}") == ["[[1,2],[3]]", "{a: 1, b: 2}"]
     assert sweep.settings_of(["model.attention=causal & from(a, b),same_sample"]) == [
@@ -57,8 +57,8 @@ def test_commas_inside_of_brackets_do_not_divide_values():
     ]
 
 
-def test_every_setting_has_a_folder_of_its_own(tmp_path):
-    """Values that differ only in characters that names of files do not have shared one."""
+def test_every_setting_has_a_separate_folder(tmp_path):
+    """In an earlier version, values that differ only in characters that file names cannot have shared a folder."""
     values = ["same_sample & causal", "same_sample | causal", "same_sample", "[1,2]", "(1,2)", "1e-3"]
     folders = {sweep.folder_of(tmp_path, (f"model.attention={value}",), None) for value in values}
     assert len(folders) == len(values)
@@ -73,14 +73,14 @@ def sweep_table(folder) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.system
-def test_results_are_kept_and_runs_at_the_same_time_are_those_one_after_another(tiny, tmp_path, monkeypatch, capsys):
+def test_runs_at_the_same_time_have_the_results_of_runs_one_after_another(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     words = ["train", str(tiny()), "--sweep", "training.learning_rate=0.01,0.02", "--seeds", "0,1"]
     words = [*words, "training.steps=4"]
     assert main([*words, f"out={tmp_path / 'a'}"]) == 0
     assert main([*words, f"out={tmp_path / 'b'}", "--jobs", "3"]) == 0
-    said = capsys.readouterr()
-    assert "4 of 4 runs finished" in said.err and "sorted by val/loss, best first" in said.out
+    captured = capsys.readouterr()
+    assert "4 of 4 runs finished" in captured.err and "sorted by val/loss, best first" in captured.out
     one, three = (sweep_table(tmp_path / name) for name in "ab")
     assert [*one] == [*three] and len(one) == 4
     for folder, row in one.items():
@@ -102,7 +102,7 @@ def test_results_are_kept(tiny, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.system
-def test_a_failed_job_stops_the_others_and_is_named(tiny, tmp_path, monkeypatch, capsys):
+def test_a_failed_job_stops_the_others_and_is_reported(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     jobs = [
         Job("good", [str(tiny()), "training.steps=100000", f"out={tmp_path / 'good'}"], tmp_path / "good.log"),
@@ -117,9 +117,11 @@ def test_a_failed_job_stops_the_others_and_is_named(tiny, tmp_path, monkeypatch,
 
     monkeypatch.setattr(subprocess, "Popen", opened)
     assert run_jobs(jobs, 2, lambda number: None) == 2
-    assert len(started) == 2 and all(process.stdin.closed for process in started)  # a warning of the garbage collector
-    said = capsys.readouterr().err
-    assert "bad ended with status 2" in said and "none.yaml" in said and not (tmp_path / "later.log").exists()
+    assert len(started) == 2 and all(
+        process.stdin.closed for process in started
+    )  # otherwise the garbage collector warns
+    error = capsys.readouterr().err
+    assert "bad ended with status 2" in error and "none.yaml" in error and not (tmp_path / "later.log").exists()
 
 
 @pytest.mark.system
@@ -144,7 +146,7 @@ def test_jobs_that_are_stopped_are_continued(tiny, tmp_path, monkeypatch):
 @pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
 def test_jobs_end_with_their_parent(tiny, tmp_path, monkeypatch, number):
-    """A closed terminal, and a killed parent, leave no process that trains on."""
+    """After the terminal is closed or the parent is killed, no process continues the training."""
     monkeypatch.setenv("CHOPMIX_CACHE", str(tmp_path / "cache"))
     file = tiny(training={"steps": 100_000}, checkpoints={"every": 20})
     words = [sys.executable, "-m", "chopmix.commands.cli", "train", str(file), "--seeds", "0,1", "--jobs", "2"]
@@ -197,7 +199,7 @@ def test_an_ignored_hangup_remains_ignored():
         (["--jobs", "0", "--seeds", "0,1"], "--jobs must be at least 1, not 0"),
     ],
 )
-def test_odd_numbers_of_jobs(tiny, capsys, words, message):
+def test_wrong_numbers_of_jobs_are_refused(tiny, capsys, words, message):
     assert main(["train", str(tiny()), *words]) == 2
     assert message in capsys.readouterr().err
 
@@ -217,5 +219,5 @@ def test_a_dry_run_prints_the_number_of_runs(tiny, capsys):
     ({"mean": 500.0, "best": 500.0}, "500.0 (mean), 500.0 (best)"),
     ({"train": 5000, "val": 24}, "5,000 (train), 24 (val)"),
 ])  # fmt: skip
-def test_facts_about_a_data_set(value, text):
+def test_facts_about_a_data_set_are_short_texts(value, text):
     assert fact_text(value) == text

@@ -1,4 +1,5 @@
-"""A run, a data set and a folder of episodes from someone else are data: each hole that was found once stays closed."""
+"""A run, a data set and a folder of episodes from someone else are only data: vulnerabilities of earlier versions stay
+closed."""
 
 import base64
 import io
@@ -39,7 +40,7 @@ RENDERED = "{{ cycler.__init__.__globals__.os.system('touch executed') }}"
 
 
 class Explodes:
-    """Loading a pickle of this leaves a mark in the working directory."""
+    """Loading a pickle of this class creates the file `executed` in the working directory."""
 
     def __reduce__(self):
         return exec, ("open('executed', 'w').close()",)
@@ -76,7 +77,7 @@ def place(trained, tmp_path, monkeypatch):
 
 
 def change(folder, **sections):
-    """Lay sections over the configuration of a run."""
+    """Changes sections in the configuration of a run."""
     file = Path(folder, "config.yaml")
     tree = yaml.safe_load(file.read_text())
     for name, value in sections.items():
@@ -84,8 +85,8 @@ def change(folder, **sections):
     file.write_text(yaml.safe_dump(tree, sort_keys=False))
 
 
-def refused(capsys, *words):
-    """What a command says that ends with a mistake of the user's."""
+def error_of(capsys, *words):
+    """Runs a command that must end with status 2; returns its error."""
     assert main(list(words)) == 2
     return capsys.readouterr().err
 
@@ -94,7 +95,7 @@ def refused(capsys, *words):
 
 
 def test_a_nested_run_gets_the_trust_that_the_user_passed(place, capsys):
-    """Whatever text in the outer configuration looks like `module:name`."""
+    """A text such as `module:name` in the outer configuration does not change the trust."""
     shutil.copytree("run", "run/nested")
     change("run/nested", model={"position": {"use": "payload:Thing"}})
     dataset = {"use": "manifest", "train": "rows.jsonl", "columns": ["image", "text", "payload:x"], "files": []}
@@ -102,18 +103,18 @@ def test_a_nested_run_gets_the_trust_that_the_user_passed(place, capsys):
            training=SAMPLES)  # fmt: skip
     Path("rows.jsonl").write_text("".join(json.dumps({"image": "a", "text": "b"}) + "\n" for _ in range(20)))
     for word in ("inspect", "evaluate"):
-        said = refused(capsys, word, "run")
-        assert "--trust payload" in said or "run/assets/image is missing" in said
+        error = error_of(capsys, word, "run")
+        assert "--trust payload" in error or "run/assets/image is missing" in error
     assert load_run_config(Path("run")).trust == NOTHING
     assert load_run_config(Path("run"), Trust.of(["other"])).trust == Trust.of(["other"])
 
 
-def test_only_parts_of_the_users_own_yaml_name_modules(place):
-    Path("own.yaml").write_text(TEXT)
+def test_only_parts_in_the_yaml_of_the_user_name_modules(place):
+    Path("user.yaml").write_text(TEXT)
     columns = "data.columns={text: 'payload:x'}"
     prompt = "evaluation.prompt='payload:x'"
-    assert load_config("own.yaml", [columns, prompt]).trust.modules == set()
-    assert load_config("own.yaml").trust.hosts == {"*"}
+    assert load_config("user.yaml", [columns, prompt]).trust.modules == set()
+    assert load_config("user.yaml").trust.hosts == {"*"}
 
 
 def test_the_configuration_of_a_run_is_treated_like_the_run(place, capsys):
@@ -121,24 +122,24 @@ def test_the_configuration_of_a_run_is_treated_like_the_run(place, capsys):
     shutil.copy("run/config.yaml", "copied.yaml")  # it has a format
     for words in (["inspect"], ["examples"], ["train", "--dry-run"], ["train"]):
         for file in ("run", "run/config.yaml", "copied.yaml"):
-            assert "--trust payload" in refused(capsys, words[0], file, *words[1:])
+            assert "--trust payload" in error_of(capsys, words[0], file, *words[1:])
     tree = yaml.safe_load(Path("run/config.yaml").read_text())
     del tree["format"]
     Path("run/config.yaml").write_text(yaml.safe_dump(tree))  # next to checkpoints
-    assert "has format 1, which an unreleased chopmix" in refused(capsys, "inspect", "run/config.yaml")
+    assert "has format 1, which an unreleased chopmix" in error_of(capsys, "inspect", "run/config.yaml")
 
 
 @pytest.mark.parametrize("words", [["inspect"], ["train", "--dry-run"], ["examples", "--output", "out"]])
-def test_a_folder_is_a_run_whatever_it_lacks(place, capsys, words):
-    """Without `format`, `assets` and `checkpoints` its configuration was read like one that the user wrote."""
+def test_a_folder_with_a_configuration_is_a_run_even_if_the_rest_is_missing(place, capsys, words):
+    """Earlier, a configuration without `format`, `assets` and `checkpoints` was read like one of the user."""
     Path("run2").mkdir()
     tree = yaml.safe_load(TEXT) | {"out": str(place / "elsewhere")}
     tree["model"]["position"] = {"use": "payload:Thing"}
     Path("run2/config.yaml").write_text(yaml.safe_dump(tree))
     for file in ("run2", "run2/config.yaml"):
-        said = refused(capsys, words[0], file, *words[1:])
-        assert "has format 1" in said or (
-            "--trust payload" in said and "out: a file named config.yaml may belong" in said
+        error = error_of(capsys, words[0], file, *words[1:])
+        assert "has format 1" in error or (
+            "--trust payload" in error and "out: a file named config.yaml may belong" in error
         )
     assert not Path("elsewhere").exists()
 
@@ -147,10 +148,10 @@ def test_a_folder_is_a_run_whatever_it_lacks(place, capsys, words):
 def test_a_configuration_larger_than_its_weights_is_not_built(place, capsys, options):
     change("run", model=options)
     for words in (["evaluate", "run"], ["generate", "run", "--prompt", "a"], ["predict", "run", "--input", "text=a"]):
-        assert "describes a model of at least" in refused(capsys, *words)
+        assert "describes a model of at least" in error_of(capsys, *words)
 
 
-def test_only_the_packages_of_chopmix_are_its_own():
+def test_only_the_packages_of_chopmix_belong_to_it():
     """In a checkout `chopmix.runs.x.payload` is a file in the folder `runs`."""
     for name in ("models.transformer", "tokenizers.text", "data.datasets.text", "experiment.run"):
         assert NOTHING.allows(f"chopmix.{name}")
@@ -168,14 +169,14 @@ def test_only_the_packages_of_chopmix_are_its_own():
 
 @given(st.text(), st.text())
 def test_an_environment_with_a_colon_names_code(module, name):
-    """gymnasium imports whatever stands before it, such as a name with a space."""
+    """gymnasium imports any text before the colon, for example a name with a space."""
     assert [*code_in({"x": [f"{module}:{name}"]})] == [f"{module}:{name}"]
 
 
 def test_a_run_in_the_users_yaml_may_contact_no_host(place):
-    Path("own.yaml").write_text(TEXT)
-    assert load_config("own.yaml").nested == NOTHING
-    assert load_config("own.yaml", trust=Trust.of(hosts=["example.org"])).nested == Trust.of(hosts=["example.org"])
+    Path("user.yaml").write_text(TEXT)
+    assert load_config("user.yaml").nested == NOTHING
+    assert load_config("user.yaml", trust=Trust.of(hosts=["example.org"])).nested == Trust.of(hosts=["example.org"])
     assert load_config("run", trust=Trust.of(["a"], ["b"])).nested == Trust.of(["a"], ["b"])
 
 
@@ -185,25 +186,25 @@ def test_nothing_is_written_through_a_link_of_a_run(place, capsys, link):
     Path("run", link).parent.mkdir(exist_ok=True)
     Path("run", link).symlink_to(place / "mine")
     for words in (["train", "run", "--seeds", "0"], ["train", "run", "training.steps=3"]):
-        assert "is a link that leads out of the run's folder" in refused(capsys, *words)
+        assert "is a link that leads out of the run's folder" in error_of(capsys, *words)
     assert not any(Path("mine").iterdir())
 
 
-def test_a_printed_flag_cannot_hold_a_command(place, capsys):
+def test_a_printed_flag_cannot_contain_a_command(place, capsys):
     name = "x; touch executed #"
     change("run", evaluation={"play": {"environment": f"{name}:Env-v0"}})
-    assert f"--trust {shlex.quote(name)}" in refused(capsys, "inspect", "run")
+    assert f"--trust {shlex.quote(name)}" in error_of(capsys, "inspect", "run")
     assert shlex.quote(name) in NOTHING.refusal(f"{name}:Env-v0")
 
 
 def test_training_imports_no_environment_that_episodes_name(place, capsys):
-    """`evaluation.play` of a user's YAML plays in the environment of the data, which is not the user's word."""
+    """`evaluation.play` in a YAML of the user plays in the environment of the data, which the user has not written."""
     pytest.importorskip("gymnasium")
     options = ["--episodes", "20", "--out", "episodes"]
     assert main(["record", "CartPole-v1", *options]) == 0
     about = json.loads(Path("episodes/episodes.json").read_text())
     Path("episodes/episodes.json").write_text(json.dumps({**about, "environment": "payload:CartPole-v1"}))
-    Path("own.yaml").write_text("""
+    Path("user.yaml").write_text("""
 inputs: {observation: {use: sensor, channels: 4}, action: {use: category, size: 2, offset: 0.6}}
 model: {width: 16, depth: 1, heads: 2, context: 64, attention: causal & same_sample, position: null}
 tasks: {act: {use: next_item, target: action, at: observation}}
@@ -212,29 +213,29 @@ training: {steps: 2, samples_per_step: 8}
 evaluation: {play: {episodes: 1}}
 """)
     capsys.readouterr()
-    said = refused(capsys, "train", "own.yaml")
-    assert "--environment payload:CartPole-v1" in said and "evaluation.play.environment" in said
+    error = error_of(capsys, "train", "user.yaml")
+    assert "--environment payload:CartPole-v1" in error and "evaluation.play.environment" in error
 
 
 # ----------------------------------------------------------------------------------------------------------- addresses
 
 
 def reference():
-    """A shard address that makes fsspec render a template."""
+    """Returns a shard address that makes fsspec render a template."""
     content = json.dumps({"version": 1, "gen": [{"key": f"{RENDERED}a.tar", "url": "u", "dimensions": {"i": [0]}}]})
     return f"reference://a.tar::data:application/json;base64,{base64.b64encode(content.encode()).decode()}"
 
 
-@pytest.mark.parametrize("where", ["run", "own.yaml"])
+@pytest.mark.parametrize("where", ["run", "user.yaml"])
 def test_no_address_renders_a_template(place, capsys, where):
-    """Also if the user wrote it."""
+    """This is also true if the user wrote the address."""
     dataset = {"use": "webdataset", "train": reference(), "val": reference(), "columns": {"text": "txt"}}
     if where == "run":
         change("run", data={"dataset": dataset}, training=SAMPLES)
     else:
         tree = yaml.safe_load(TEXT) | {"data": {"dataset": dataset}, "training": {"steps": 1, "samples_per_step": 1}}
-        Path("own.yaml").write_text(yaml.safe_dump(tree))
-    assert "is not supported; possible: a local path, or PROTOCOL://HOST/PATH" in refused(capsys, "inspect", where)
+        Path("user.yaml").write_text(yaml.safe_dump(tree))
+    assert "is not supported; possible: a local path, or PROTOCOL://HOST/PATH" in error_of(capsys, "inspect", where)
 
 
 def test_a_run_connects_to_no_host_that_is_not_named(place, capsys, monkeypatch):
@@ -249,9 +250,9 @@ def test_a_run_connects_to_no_host_that_is_not_named(place, capsys, monkeypatch)
         ["train", "run", "--dry-run"],
         ["prepare", "run"],
     ):
-        said = refused(capsys, *words)
-        assert "https://data.example.org/a-000.tar is a remote address" in said
-        assert "--remote data.example.org (in Python remote=['data.example.org'])" in said
+        error = error_of(capsys, *words)
+        assert "https://data.example.org/a-000.tar is a remote address" in error
+        assert "--remote data.example.org (in Python remote=['data.example.org'])" in error
     opened = []
     monkeypatch.setattr("chopmix.data.tar_files.open_file", lambda path: opened.append(path) or open("nowhere"))
     main(["evaluate", "run", "--remote", "data.example.org"])
@@ -259,7 +260,7 @@ def test_a_run_connects_to_no_host_that_is_not_named(place, capsys, monkeypatch)
     with pytest.raises(DataError, match="--remote data.example.org"):
         load_run("run", remote=["other.example.org"]).dataset()
     assert load_run("run", remote=["data.example.org"]).dataset().columns == ("text",)
-    assert load_run("run").generate("a", max_tokens=1) is not None  # what needs no data works as before
+    assert load_run("run").generate("a", max_tokens=1) is not None  # a command without data works as before
 
 
 @pytest.mark.parametrize(
@@ -275,7 +276,7 @@ def test_a_run_connects_to_no_host_that_is_not_named(place, capsys, monkeypatch)
         ({"use": "mixture", "of": {"a": "openwebtext"}}, "huggingface.co"),
     ],
 )
-def test_every_data_set_tells_what_it_downloads(place, monkeypatch, dataset, host):
+def test_every_data_set_names_the_host_of_its_downloads(place, monkeypatch, dataset, host):
     monkeypatch.setenv("CHOPMIX_DATA", str(place))
     units = {} if dataset["use"] in ("openwebtext", "tiny_shakespeare") else SAMPLES
     change("run", data={"dataset": dataset}, training=units)
@@ -310,8 +311,8 @@ def test_an_address_has_the_host_that_is_contacted(protocol, names, path):
     st.text("abc:/@\\?#[]{}% .-", max_size=30),
     st.sampled_from(["", "http://", "reference://", "file://", "zip://a::", "s3://"]),
 )
-def test_what_is_no_plain_address_is_not_opened(text, start):
-    """Also user names, backslashes and chains, which libraries read differently."""
+def test_only_plain_addresses_are_opened(text, start):
+    """This includes user names, backslashes and chains, which libraries interpret differently."""
     address = start + text
     if not is_remote(address):
         return
@@ -326,7 +327,7 @@ def test_what_is_no_plain_address_is_not_opened(text, start):
 
 
 def test_shards_are_opened_by_the_protocol_alone(monkeypatch):
-    """fsspec never sees a whole address of an unknown protocol; `memory` stands for a remote store."""
+    """fsspec never receives a complete address of an unknown protocol; `memory` represents a remote store."""
     fsspec = pytest.importorskip("fsspec")
     with pytest.raises(DataError, match="is not supported"):
         open_file("memory://store/a.tar")
@@ -344,7 +345,7 @@ def test_shards_are_opened_by_the_protocol_alone(monkeypatch):
 
 @pytest.fixture
 def table(place, monkeypatch):
-    """A run on a table `rows`, which `write(files)` puts into the working directory."""
+    """Returns a function that writes the files of a table and changes the run so that it reads this table."""
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(place / "hub"))
     monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", True)
@@ -364,25 +365,25 @@ def table(place, monkeypatch):
 def test_nothing_is_unpickled_for_a_table(table, capsys):
     """`pandas` is a builder of the library, which unpickles the files of the working directory."""
     table("pandas", **{"train.pkl": pickle.dumps(Explodes())})
-    assert "--remote huggingface.co" in refused(capsys, "evaluate", "run")
+    assert "--remote huggingface.co" in error_of(capsys, "evaluate", "run")
     table("rows", **{"rows__train.pkl": pickle.dumps(Explodes())})
-    assert "rows has no data files; possible: .parquet" in refused(capsys, "evaluate", "run")
+    assert "rows has no data files; possible: .parquet" in error_of(capsys, "evaluate", "run")
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_a_table_follows_no_address(table, capsys):
-    """Not in a README, and not in the name of a file."""
+    """Neither in a README nor in the name of a file."""
     readme = f"---\nconfigs:\n- config_name: default\n  data_files: {json.dumps(reference())}\n---\n".encode()
     table("rows", **{"rows__README.md": readme, "rows__train.csv": b"text\nchop\n"})
-    assert "match no data file of the folder" in refused(capsys, "evaluate", "run")
+    assert "match no data file of the folder" in error_of(capsys, "evaluate", "run")
     refs = json.dumps({"version": 1, "gen": [{"key": RENDERED, "url": "u", "dimensions": {}}]}).encode()
     table("reference::refs.json", **{"reference::refs.json": refs, "refs.json": refs})
-    assert "the path of a data file cannot contain '::'; rename it" in refused(capsys, "evaluate", "run")
+    assert "the path of a data file cannot contain '::'; rename it" in error_of(capsys, "evaluate", "run")
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_no_file_of_a_table_is_opened_by_the_library(table, depth):
-    """Not inside of lists and mappings either: their paths may be addresses that render templates or connect."""
+    """Not in lists and mappings either: their paths can be addresses that render templates or open connections."""
     datasets = pytest.importorskip("datasets")
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     kind, value = datasets.Image(), {"path": "reference::http://127.0.0.1:1/x.png", "bytes": None}
@@ -400,8 +401,8 @@ def test_no_file_of_a_table_is_opened_by_the_library(table, depth):
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-def test_reading_a_local_table_connects_to_nobody(table, capsys):
-    """The library reports each load to its makers unless it is told not to."""
+def test_reading_a_local_table_opens_no_connection(table, capsys):
+    """The library reports each load to its developers unless this is switched off."""
     rows = b"text\n" + b"chop\n" * 30
     table("rows", **{"rows__train.csv": rows})
     assert main(["evaluate", "run"]) == 0
@@ -466,19 +467,19 @@ def test_pages_are_written_into_the_folder_that_was_passed(place, capsys):
     assert main(["inspect", "run"]) == 0
     assert Path("victim.html").read_text() == "mine" and Path("run/inspect.html").is_file()
     assert main(["inspect", "run", "--output", "page.html"]) == 0 and Path("page.html").is_file()
-    Path("own.yaml").write_text(TEXT)
-    assert main(["inspect", "own.yaml", "out=victim"]) == 0
-    assert Path("victim.html").read_text() == "mine" and Path("own.html").is_file()
+    Path("user.yaml").write_text(TEXT)
+    assert main(["inspect", "user.yaml", "out=victim"]) == 0
+    assert Path("victim.html").read_text() == "mine" and Path("user.html").is_file()
 
 
 def test_a_page_that_cannot_be_written_names_the_option(place, capsys):
     Path("run/inspect.html").mkdir()
     assert main(["inspect", "run"]) == 1
-    said = capsys.readouterr().err
-    assert "run/inspect.html cannot be written" in said and "choose another location with --output FILE" in said
+    error = capsys.readouterr().err
+    assert "run/inspect.html cannot be written" in error and "choose another location with --output FILE" in error
 
 
-def test_examples_of_a_run_that_was_moved_name_it(place, capsys):
+def test_examples_of_a_moved_run_name_its_new_folder(place, capsys):
     rows = "".join(json.dumps({"text": f"chop {n}"}) + "\n" for n in range(20))
     Path("rows.jsonl").write_text(rows)
     dataset = {"use": "manifest", "train": "rows.jsonl", "columns": ["text"], "files": []}
@@ -494,8 +495,8 @@ def test_examples_of_a_run_that_was_moved_name_it(place, capsys):
     assert shlex.split(capsys.readouterr().out)[:3] == ["chopmix", "generate", str(moved)]
 
 
-def test_a_run_is_trained_on_by_its_folder(place, capsys):
-    """In that folder, whatever its configuration says; a link out of it is not followed."""
+def test_training_continues_in_the_folder_that_was_passed(place, capsys):
+    """This is true for any `out` in its configuration; a link out of the folder is not followed."""
     Path("elsewhere").mkdir()
     change("run", out="elsewhere/new")
     assert main(["train", "run", "training.steps=3"]) == 0
@@ -503,23 +504,23 @@ def test_a_run_is_trained_on_by_its_folder(place, capsys):
     assert main(["train", "run/config.yaml", "training.steps=4"]) == 0
     assert json.loads(Path("run/summary.json").read_text())["step"] == 4
     Path("run/sheets").symlink_to(place / "elsewhere")
-    assert "run/sheets is a link that leads out of the run's folder" in refused(
+    assert "run/sheets is a link that leads out of the run's folder" in error_of(
         capsys, "train", "run", "training.steps=5"
     )
 
 
-def test_a_judge_is_named_like_a_file(place, capsys):
-    """It keeps files in a folder of its name."""
+def test_the_name_of_a_judge_must_be_valid_for_a_file(place, capsys):
+    """A judge stores files in a folder with its name."""
     change(
         "run", tasks={"lm": {"use": "language_modeling", "target": "text", "metrics": {"../../x": {"use": "copies"}}}}
     )
     for words in (["inspect", "run"], ["train", "run", "training.steps=3"]):
-        assert "tasks.lm.metrics.../../x: '../../x' is not a valid name" in refused(capsys, *words)
+        assert "tasks.lm.metrics.../../x: '../../x' is not a valid name" in error_of(capsys, *words)
 
 
 def test_an_imported_run_names_its_missing_data(place, capsys):
     change("run", data={"dataset": None})
-    assert "the imported run has no data; set data.dataset: a name" in refused(capsys, "train", "run")
+    assert "the imported run has no data; set data.dataset: a name" in error_of(capsys, "train", "run")
     with pytest.raises(ConfigError, match="has no data"):
         load_config("run")
     with pytest.raises(RunError, match="was imported without data"):
