@@ -1,4 +1,4 @@
-"""What people type: other data of every kind, files of every kind, and options that are nearly right."""
+"""Commands as users type them: other data and files of every kind, and options that are nearly right."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ MODEL = {"width": 16, "depth": 1, "heads": 2, "context": 32, "attention": "same_
 
 
 def error_of(capsys, *words: str) -> str:
-    """What a command says that ends with status 2."""
+    """Runs a command that must end with status 2; returns its error."""
     assert main(list(words)) == 2
     return capsys.readouterr().err
 
@@ -28,7 +28,7 @@ def error_of(capsys, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
-    """Pictures of two classes, in every form that they may come in; and a model of them."""
+    """Pictures of two classes in every possible form, and a run that was trained on them."""
     folder = tmp_path_factory.mktemp("photos")
     rows = []
     for number in range(8):
@@ -74,14 +74,16 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_is_evaluated_on_data_of_any_kind(photos, kind, capsys):
-    """The same pictures in another form: the same figures."""
+    """The same pictures in another form have the same metrics."""
     named = KINDS[kind]
     named = named.replace("HERE", str(photos)) if named.startswith("{") else str(photos / named)
     figures = []
     for data in (str(photos / "classes"), named):
         file = photos / "figures.json"
         assert main(["evaluate", str(photos / "run"), "--data", data, "--split", "test", "--json", str(file)]) == 0
-        figures.append({name: told for name, told in json.loads(file.read_text()).items() if name.startswith("test/")})
+        figures.append(
+            {name: value for name, value in json.loads(file.read_text()).items() if name.startswith("test/")}
+        )
     assert figures[1] == pytest.approx(figures[0], rel=1e-6) and figures[0]["test/accuracy"] in {
         n / 8 for n in range(9)
     }
@@ -91,7 +93,7 @@ def test_a_run_is_evaluated_on_data_of_any_kind(photos, kind, capsys):
 
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory) -> Path:
-    """Tones of two heights in files that a manifest names, and in shards; and a model of them."""
+    """Tones of two heights in files of a manifest and in shards, and a run that was trained on them."""
     folder = tmp_path_factory.mktemp("sounds")
     (folder / "clips").mkdir()
     rows = []
@@ -120,13 +122,13 @@ def sounds(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("named", ["list.jsonl", "s-{0..1}.tar"])
-def test_a_run_is_evaluated_on_sounds_of_ones_own(sounds, named):
-    """Recordings that a manifest names, or the same in shards of another format: the figures of the run's own."""
+def test_a_run_is_evaluated_on_sounds_in_a_manifest_and_in_shards(sounds, named):
+    """The same recordings in a manifest, or in shards in another format, have the metrics of the data of the run."""
     figures = []
     for data in ([], ["--data", str(sounds / named)]):
         assert main(["evaluate", str(sounds / "run"), *data, "--json", str(sounds / "figures.json")]) == 0
-        told = json.loads((sounds / "figures.json").read_text())
-        figures.append({name: value for name, value in told.items() if name.startswith("val/")})
+        metrics = json.loads((sounds / "figures.json").read_text())
+        figures.append({name: value for name, value in metrics.items() if name.startswith("val/")})
     assert "val/accuracy" in figures[0] and figures[1] == pytest.approx(figures[0], rel=1e-6)
 
 
@@ -140,7 +142,7 @@ def test_a_run_is_evaluated_on_sounds_of_ones_own(sounds, named):
         ("photos.yaml", "this run reads image, label: name a manifest (JSONL, CSV), a folder or shards"),
     ],
 )  # fmt: skip
-def test_what_is_no_data_set_is_said(photos, data, message, capsys, monkeypatch):
+def test_a_value_that_is_no_data_set_is_refused(photos, data, message, capsys, monkeypatch):
     monkeypatch.chdir(photos)
     assert message in error_of(capsys, "evaluate", "run", "--data", data)
 
@@ -158,20 +160,21 @@ def test_a_text_is_read_from_files_and_folders(tiny, tmp_path, capsys):
     assert counts[0] == counts[1] != counts[2]
 
 
-def test_twenty_texts_of_ones_own_are_enough(tiny, tmp_path):
-    """Some of them validate, whatever their names hash to."""
+def test_twenty_texts_are_enough_for_a_training(tiny, tmp_path):
+    """Some of them are the validation split, for any hashes of their names."""
     for number in range(20):
-        (tmp_path / f"own{number}.txt").write_text("chop mix set token " * 8)
+        (tmp_path / f"text{number}.txt").write_text("chop mix set token " * 8)
     assert (
-        main(["train", str(tiny()), f"data.dataset={{use: text, train: {tmp_path}/own*.txt}}", "training.steps=1"]) == 0
+        main(["train", str(tiny()), f"data.dataset={{use: text, train: {tmp_path}/text*.txt}}", "training.steps=1"])
+        == 0
     )
     assert json.loads((tmp_path / "runs" / "tiny" / "summary.json").read_text())["val/loss"] > 0
 
 
-# ------------------------------------------------------------------------------------------------- files and questions
+# ------------------------------------------------------------------------------------------------ files and predictions
 
 
-def test_many_pictures_are_asked_about_at_once(photos, capsys, monkeypatch):
+def test_many_pictures_are_predicted_with_one_command(photos, capsys, monkeypatch):
     monkeypatch.chdir(photos)
     assert main(["predict", "run", "--input", "image=classes/**/*.png"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -182,13 +185,13 @@ def test_many_pictures_are_asked_about_at_once(photos, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("words", [["evaluate", "run"], ["predict", "run", "--input", "image=classes/dark/1.png"]])
-def test_the_checkpoint_that_answers_is_named_beside_the_answers(photos, words, capsys, monkeypatch):
+def test_the_checkpoint_of_the_answers_is_printed(photos, words, capsys, monkeypatch):
     monkeypatch.chdir(photos)
-    for asked, which in ([], "best"), (["--checkpoint", "last"], "last"):
+    for options, which in ([], "best"), (["--checkpoint", "last"], "last"):
         capsys.readouterr()
-        assert main([*words, *asked]) == 0
-        shown = capsys.readouterr()
-        assert f"run, {which} checkpoint: step 2\n" in shown.err and " checkpoint: step" not in shown.out
+        assert main([*words, *options]) == 0
+        captured = capsys.readouterr()
+        assert f"run, {which} checkpoint: step 2\n" in captured.err and " checkpoint: step" not in captured.out
 
 
 def test_a_sensor_is_read_from_arrays_and_tables(tmp_path, capsys):
@@ -234,10 +237,10 @@ def test_a_run_is_inspected_like_its_configuration(photos, capsys):
     capsys.readouterr()
 
 
-def test_weights_alone_are_no_directory(tmp_path, capsys):
+def test_a_file_of_weights_is_not_imported_as_a_directory(tmp_path, capsys):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "vit.pth")
-    said = error_of(capsys, "import", str(tmp_path / "vit.pth"), str(tmp_path / "run"))
-    assert "vit.pth" in said and "config.json" in said and "Errno" not in said
+    error = error_of(capsys, "import", str(tmp_path / "vit.pth"), str(tmp_path / "run"))
+    assert "vit.pth" in error and "config.json" in error and "Errno" not in error
 
 
 @pytest.mark.parametrize(
@@ -250,20 +253,20 @@ def test_weights_alone_are_no_directory(tmp_path, capsys):
         (["training.steps"], "training.steps: an override has the form key.sub=value"),
     ],
 )  # fmt: skip
-def test_options_that_are_nearly_right(words, message, capsys):
+def test_options_that_are_nearly_right_are_corrected_in_the_message(words, message, capsys):
     with pytest.raises(SystemExit) as ended:
         raise SystemExit(main(["train", "configs/quickstart.yaml", *words]))
     assert ended.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_train_asks_for_a_configuration_alone(capsys):
+def test_train_requires_only_a_configuration(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["train"])
     assert ended.value.code == 2
     assert capsys.readouterr().err.endswith("error: the following arguments are required: CONFIG\n")
 
 
-SEEN = """
+CLASSIFIER = """
 inputs: {image: {use: image, patch_size: 4, channels: 1, size: 8}}
 model: {width: 16, depth: 1, heads: 2, context: 8, attention: same_sample}
 tasks: {digit: {use: classification, target: label}}
@@ -274,11 +277,11 @@ checkpoints: {best: val/accuracy}
 
 
 @pytest.mark.system
-def test_a_sweep_of_a_classifier_tells_the_best_first(tmp_path, monkeypatch, capsys):
-    """Whether more is better depends on what the task has learned: its classes."""
+def test_a_sweep_of_a_classifier_prints_the_best_first(tmp_path, monkeypatch, capsys):
+    """Whether larger values are better depends on the classes, which the task learns from the data."""
     monkeypatch.chdir(tmp_path)
-    Path("seen.yaml").write_text(SEEN)
-    for _ in range(2):  # the second finds all runs finished
+    Path("seen.yaml").write_text(CLASSIFIER)
+    for _ in range(2):  # in the second pass all runs are finished
         assert main(["train", "seen.yaml", "--sweep", "training.learning_rate=1e-7,3e-2", "--seeds", "0,1"]) == 0
         table = capsys.readouterr().out.partition("sorted by val/accuracy, best first")[2]
         names = ("val/accuracy", "val/loss", "val/balanced_accuracy", "val/macro_f1", "val/top5_accuracy", "val/auroc",
