@@ -1,4 +1,4 @@
-"""`chopmix generate` and `chopmix evaluate` of pictures: files, rules, guidance, drafts, and a judge."""
+"""`chopmix generate` and `chopmix evaluate` generate pictures: files, rules, guidance, drafts, and a judge."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from chopmix.data.sampler import SampleIndex
 from chopmix.experiment.run import load_run
 from chopmix.experiment.settings.config import load_config
 from chopmix.experiment.train import train
-from chopmix.inference import items as making
+from chopmix.inference import items as items_module
 from chopmix.inference import pages
 from chopmix.inference import refine as refining
 from chopmix.inference.generate import Generating, Generation
@@ -77,7 +77,7 @@ def pixels(file: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("run", ["writer", "refiner"])
-def test_pictures_are_written_and_a_seed_gives_the_same(runs, tmp_path, run):
+def test_pictures_are_written_and_are_equal_for_equal_seeds(runs, tmp_path, run):
     for name in ("a", "b"):
         assert generated(runs, run, "--output", str(tmp_path / f"{name}.png"), "--count", "2", "--seed", "3") == 0
     pictures = [pixels(tmp_path / f"{name}-{n}.png") for n in (1, 2) for name in "ab"]
@@ -106,7 +106,7 @@ def test_ids_are_forbidden_and_forced(runs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "run, more, told",
+    "run, more, message",
     [
         ("writer", ["--forbid", "99"], "--forbid"),
         ("writer", ["--force", "0:99"], "--force"),
@@ -141,26 +141,26 @@ def test_ids_are_forbidden_and_forced(runs, tmp_path):
         ("refiner", ["--animate", "x.mp4"], "--animate x.mp4: an animation must be a .gif file"),
     ],
 )
-def test_what_cannot_be_asked_for_is_told_in_a_line(runs, tmp_path, capsys, run, more, told):
+def test_impossible_options_of_generate_are_refused_with_one_message(runs, tmp_path, capsys, run, more, message):
     capsys.readouterr()
     assert generated(runs, run, "--output", str(tmp_path / "x.png"), *more) == 2
     error = capsys.readouterr().err
-    assert told in error and "Traceback" not in error and not (tmp_path / "x.png").exists()
+    assert message in error and "Traceback" not in error and not (tmp_path / "x.png").exists()
 
 
 def test_a_part_of_a_picture_is_filled_in(runs, tmp_path, capsys):
     """All other patches stay as they are."""
     vocabulary = load_run(runs / "refiner").choppers["image"].vocabulary
     ids = [*range(16)]
-    given = tmp_path / "given.png"
-    given.write_bytes(vocabulary.content(vocabulary.restore(ids), ".png"))
-    more = ["--given", str(given), "--fill", "0,4:9"]
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(vocabulary.content(vocabulary.restore(ids), ".png"))
+    more = ["--given", str(picture), "--fill", "0,4:9"]
     assert generated(runs, "refiner", "--output", str(tmp_path / "x.png"), *more, "--count", "8", "--seed", "1") == 0
     chopper = load_run(runs / "refiner").choppers["image"]
-    made = [vocabulary.encode(chopper.decode(str(tmp_path / f"x-{n}.png"))) for n in range(1, 9)]
-    changed = {place for each in made for place in range(16) if each[place] != ids[place]}
+    results = [vocabulary.encode(chopper.decode(str(tmp_path / f"x-{n}.png"))) for n in range(1, 9)]
+    changed = {place for each in results for place in range(16) if each[place] != ids[place]}
     assert changed and changed <= {0, 4, 5, 6, 7, 8}
-    for places, told in (
+    for places, message in (
         ("16", "position 16 is outside the item; positions are 0 to 15"),
         (
             "lower half",
@@ -172,8 +172,8 @@ def test_a_part_of_a_picture_is_filled_in(runs, tmp_path, capsys):
         ("x", "Write 3,8:12 for the positions 3, 8"),
     ):
         capsys.readouterr()
-        more = ["--given", str(given), "--fill", places, "--output", str(tmp_path / "y.png")]
-        assert generated(runs, "refiner", *more) == 2 and told in capsys.readouterr().err
+        more = ["--given", str(picture), "--fill", places, "--output", str(tmp_path / "y.png")]
+        assert generated(runs, "refiner", *more) == 2 and message in capsys.readouterr().err
 
 
 def test_drafts_are_animated(runs, tmp_path):
@@ -183,44 +183,44 @@ def test_drafts_are_animated(runs, tmp_path):
         assert animation.n_frames >= 5
 
 
-def test_a_text_is_given_with_masks_in_it(runs, capsys):
+def test_a_draft_of_a_text_is_a_prompt_with_masks(runs, capsys):
     more = ["--target", "words", "--given", "x.txt", "--fill", "0"]
     assert main(["generate", str(runs / "namer"), *more]) == 2
-    told = "--given and --fill are not for texts; write masks into the prompt: --prompt 'a <|mask|>'"
-    assert told in capsys.readouterr().err
+    message = "--given and --fill are not for texts; write masks into the prompt: --prompt 'a <|mask|>'"
+    assert message in capsys.readouterr().err
 
 
 def test_an_animation_of_a_text_is_not_written_over_a_file(runs, tmp_path, capsys):
     """A text needs no `--output`."""
-    film = tmp_path / "x.gif"
-    more = ["--target", "words", "--input", f"image={tmp_path / 'given.png'}"]
+    file = tmp_path / "x.gif"
+    more = ["--target", "words", "--input", f"image={tmp_path / 'picture.png'}"]
     vocabulary = load_run(runs / "namer").choppers["image"].vocabulary
-    (tmp_path / "given.png").write_bytes(vocabulary.content(vocabulary.restore([*range(16)]), ".png"))
-    assert main(["generate", str(runs / "namer"), *more, "--animate", str(film)]) == 0
-    before = film.read_bytes()
-    with Image.open(film) as animation:
+    (tmp_path / "picture.png").write_bytes(vocabulary.content(vocabulary.restore([*range(16)]), ".png"))
+    assert main(["generate", str(runs / "namer"), *more, "--animate", str(file)]) == 0
+    before = file.read_bytes()
+    with Image.open(file) as animation:
         assert animation.n_frames >= 2
-    for name, told in (
-        (film, "x.gif exists; choose another name"),
+    for name, message in (
+        (file, "x.gif exists; choose another name"),
         (tmp_path / "x.mp4", "an animation must be a .gif file"),
     ):
         capsys.readouterr()
         assert main(["generate", str(runs / "namer"), *more, "--animate", str(name)]) == 2
-        assert told in capsys.readouterr().err and film.read_bytes() == before
+        assert message in capsys.readouterr().err and file.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     "run, more", [("writer", ["--guidance", "20"]), ("refiner", ["--guidance", "20", "--steps", "3"])]
 )
 @pytest.mark.system
-def test_evaluations_generate_as_they_are_asked_to(runs, tmp_path, run, more):
+def test_evaluations_generate_with_the_options_of_the_command(runs, tmp_path, run, more):
     figures, sheets = [], []
-    for asked in ([], more, [*more, "--temperature", "0"]):
-        assert main(["evaluate", str(runs / run), "--report", "--json", str(tmp_path / "x.json"), *asked]) == 0
+    for options in ([], more, [*more, "--temperature", "0"]):
+        assert main(["evaluate", str(runs / run), "--report", "--json", str(tmp_path / "x.json"), *options]) == 0
         figures.append(json.loads((tmp_path / "x.json").read_text()))
         sheets.append((runs / run / "report" / "val-samples.html").read_text())
     assert {"val/accepted", "val/accepted_real", "val/accepted_decoded"} <= figures[0].keys()
-    for name in ("recall", "coverage", "variance"):  # of the vectors that the judge pools
+    for name in ("recall", "coverage", "variance"):  # metrics of the pooled vectors of the judge
         assert {f"val/accepted_{name}", f"val/accepted_{name}_real"} <= figures[0].keys()
         assert figures[0][f"val/accepted_{name}_real"] == pytest.approx(figures[1][f"val/accepted_{name}_real"])
     assert figures[0]["val/accepted_compared"] == figures[0]["val/judged"] > 100
@@ -228,19 +228,21 @@ def test_evaluations_generate_as_they_are_asked_to(runs, tmp_path, run, more):
     assert figures[0]["val/loss"] == figures[1]["val/loss"] and len({*sheets}) == 3
 
 
-def test_a_refined_text_is_compared_with_that_of_the_sample(runs, tmp_path):
-    asked = ["--temperature", "0", "--json", str(tmp_path / "x.json"), "--report"]
-    assert main(["evaluate", str(runs / "namer"), *asked]) == 0
-    found = json.loads((tmp_path / "x.json").read_text())
-    # of a text of one token the likeliest one is right as often as the token, which is always hidden
-    assert 0 < found["val/name/exact_match"] == pytest.approx(found["val/name/accuracy"])
-    assert found["val/name/judged"] > 100
-    page = (runs / "namer" / "report" / "val-samples.html").read_text()  # of the other task, though texts come first
+def test_a_refined_text_is_compared_with_the_text_of_the_sample(runs, tmp_path):
+    options = ["--temperature", "0", "--json", str(tmp_path / "x.json"), "--report"]
+    assert main(["evaluate", str(runs / "namer"), *options]) == 0
+    metrics = json.loads((tmp_path / "x.json").read_text())
+    # a text has one token, which is always hidden: exact match is the accuracy of the most probable token
+    assert 0 < metrics["val/name/exact_match"] == pytest.approx(metrics["val/name/accuracy"])
+    assert metrics["val/name/judged"] > 100
+    page = (
+        runs / "namer" / "report" / "val-samples.html"
+    ).read_text()  # the page shows the other task, although the task of texts is the first
     assert page.count("<tr>") == pages.COUNT == page.count("<figcaption>generated")
 
 
 @pytest.mark.parametrize(
-    "run, more, told",
+    "run, more, message",
     [
         ("judge", ["--guidance", "2"], "generates nothing: `guidance` and `temperature`"),
         ("writer", ["--steps", "2"], "does not refine drafts"),
@@ -250,15 +252,15 @@ def test_a_refined_text_is_compared_with_that_of_the_sample(runs, tmp_path):
         ("refiner", ["--temperature", "-1"], "temperature is -1.0; it must be 0"),
     ],
 )
-def test_an_evaluation_that_cannot_be_is_told_in_a_line(runs, capsys, run, more, told):
+def test_impossible_options_of_evaluate_are_refused_with_one_message(runs, capsys, run, more, message):
     capsys.readouterr()
     assert main(["evaluate", str(runs / run), *more]) == 2
     error = capsys.readouterr().err
-    assert told in error and "Traceback" not in error
+    assert message in error and "Traceback" not in error
 
 
 @pytest.mark.parametrize("task, attention", [("masked_diffusion", "same_sample"), ("language_modeling", "causal")])
-def test_metrics_of_texts_are_refused_where_no_text_is_predicted(tmp_path, task, attention):
+def test_metrics_of_texts_are_refused_for_other_items(tmp_path, task, attention):
     tree = WRITER.replace("ATTENTION", attention).replace("TASK", task).replace("{accepted: JUDGED}", "[wer]")
     (tmp_path / "x.yaml").write_text(tree)
     with pytest.raises(ValueError, match="tasks.picture.metrics: wer compare texts, but 'image' is not a text"):
@@ -266,18 +268,20 @@ def test_metrics_of_texts_are_refused_where_no_text_is_predicted(tmp_path, task,
 
 
 @pytest.mark.parametrize("run", ["writer", "refiner"])
-def test_items_are_generated_as_their_task_says_where_nothing_else_is_asked_for(runs, tmp_path, monkeypatch, run):
-    asked = []
-    monkeypatch.setattr(generate, "write_items", lambda *given: asked.append(given[4]))
+def test_options_that_are_not_passed_have_the_values_of_the_task(runs, tmp_path, monkeypatch, run):
+    options_of_calls = []
+    monkeypatch.setattr(generate, "write_items", lambda *arguments: options_of_calls.append(arguments[4]))
     opened = generate.load
     monkeypatch.setattr(generate, "load", lambda options: opened(options).generating(guidance=3.0, temperature=0.5))
     for more in ([], ["--guidance", "1"], ["--temperature", "2"], ["--top-k", "4"]):
         assert generated(runs, run, "--output", str(tmp_path / "x.png"), *more) == 0
-    assert [each["guidance"] for each in asked] == [3, 1, 3, 3]
-    assert [each["sampling"].temperature for each in asked] == [0.5, 0.5, 2, 0.5] and asked[3]["sampling"].top_k == 4
+    assert [each["guidance"] for each in options_of_calls] == [3, 1, 3, 3]
+    assert [each["sampling"].temperature for each in options_of_calls] == [0.5, 0.5, 2, 0.5] and options_of_calls[3][
+        "sampling"
+    ].top_k == 4
 
 
-def test_drafts_of_a_mixture_are_of_samples_that_have_the_item(tmp_path):
+def test_drafts_of_a_mixture_belong_to_samples_that_have_the_item(tmp_path):
     mixture = "use: mixture, of: {named: digits, other: digits}, share: {named: 1, other: 1}"
     data = f"{{dataset: {{{mixture}, columns: {{named: {{label: words}}}}}}}}"
     (tmp_path / "x.yaml").write_text(NAMER.replace("{dataset: digits, columns: {words: label}}", data))
@@ -286,69 +290,69 @@ def test_drafts_of_a_mixture_are_of_samples_that_have_the_item(tmp_path):
 
 
 @pytest.fixture
-def read(monkeypatch):
-    """What each draft reads: the task, the words (without start tokens), the inputs, and those for guidance."""
-    found, draft_of = [], refining.draft_of
+def reads(monkeypatch):
+    """A list of what drafts read: the task, the words (without start tokens), the inputs, and those for guidance."""
+    recorded, draft_of = [], refining.draft_of
 
-    def spied(model, name, task, batch, without=None):
+    def recording_draft_of(model, name, task, batch, without=None):
         chunks = batch.main.chunks
         words = chunks["words"].values.flatten().tolist()[1::2] if "words" in chunks else []
-        found.append((name, words, [*chunks], None if without is None else [*without.main.chunks]))
+        recorded.append((name, words, [*chunks], None if without is None else [*without.main.chunks]))
         return draft_of(model, name, task, batch, without)
 
-    monkeypatch.setattr(refining, "draft_of", spied)
-    return found
+    monkeypatch.setattr(refining, "draft_of", recording_draft_of)
+    return recorded
 
 
-def test_what_a_draft_is_refined_through_is_generated_first(runs, read, monkeypatch):
+def test_the_item_through_which_a_draft_is_refined_is_generated_first(runs, reads, monkeypatch):
     run = load_run(runs / "namer")
     assert len(run.generate(inputs={}, target="words", seed=0, temperature=0)) == 1, "as long as its task says"
-    assert read.pop() == ("name", [run.tasks["name"].mask], ["words"], None)
+    assert reads.pop() == ("name", [run.tasks["name"].mask], ["words"], None)
     drawn, refined = [], refining.refined
 
-    def kept(task, *more):
+    def recording_refined(task, *more):
         drawn.append(refined(task, *more))
         return drawn[-1]
 
-    monkeypatch.setattr(refining, "refined", kept)
+    monkeypatch.setattr(refining, "refined", recording_refined)
     split = run.open("val")
     places, every = split.first(6), ["words", "image"]
     true = [id for each in places for id in run.tasks["name"].vocabulary.encode(split.item(each.number)[0]["words"])]
-    for inputs in ([], ["image"]):  # of what is generated nothing is read: not its own true item, by way of the words
-        read.clear(), drawn.clear()
+    for inputs in ([], ["image"]):  # the true item and the true words are not read
+        reads.clear(), drawn.clear()
         generate_items(run, "picture", split, places, Generating(guidance=2, seed=1), inputs=inputs)
         words = [ids[0] for ids in drawn[0]]
-        assert read == [("name", [run.tasks["name"].mask] * 6, ["words"], None), ("picture", words, every, ["image"])]
+        assert reads == [("name", [run.tasks["name"].mask] * 6, ["words"], None), ("picture", words, every, ["image"])]
         assert words != true
     for inputs in (["words"], None):
-        read.clear()
+        reads.clear()
         generate_items(run, "picture", split, places, inputs=inputs)
-        assert read == [("picture", true, every, None)]
-    read.clear()
+        assert reads == [("picture", true, every, None)]
+    reads.clear()
     run.generate(inputs={"words": "7"}, target="image", seed=0)
-    assert read == [("picture", run.tasks["name"].vocabulary.encode("7"), every, None)]
+    assert reads == [("picture", run.tasks["name"].vocabulary.encode("7"), every, None)]
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 @pytest.mark.parametrize("name, target", [("name", "words"), ("picture", "image")])
-def test_what_is_withheld_or_generated_changes_nothing(runs, monkeypatch, name, target, guidance):
-    """An attack: other true items in the place of all that must not be read, for every choice of the inputs."""
+def test_true_items_that_are_withheld_or_generated_change_nothing(runs, monkeypatch, name, target, guidance):
+    """All true items that must not be read are replaced by others, for every choice of the inputs."""
     run, how = load_run(runs / "namer"), Generating(guidance=guidance, seed=5)
     split = run.open("val")
     true, reader = {each.number: split.item(each.number) for each in split.all()}, type(split.reader)
     scores, scored = [], Draft.scores
 
-    def kept(self, *more):
+    def recording_scores(self, *more):
         scores.append(scored(self, *more))
         return scores[-1]
 
-    monkeypatch.setattr(Draft, "scores", kept)
+    monkeypatch.setattr(Draft, "scores", recording_scores)
 
     def every_score(inputs, replaced):
         def item(self, number, training=False):
-            own, labels = true[number]
-            other = {"words": str(9 - int(own["words"])), "image": own["image"].flip(-1)}
-            return {**own, **{each: other[each] for each in replaced}}, labels
+            true_item, labels = true[number]
+            other = {"words": str(9 - int(true_item["words"])), "image": true_item["image"].flip(-1)}
+            return {**true_item, **{each: other[each] for each in replaced}}, labels
 
         scores.clear()
         with monkeypatch.context() as patch:
@@ -357,87 +361,89 @@ def test_what_is_withheld_or_generated_changes_nothing(runs, monkeypatch, name, 
         return torch.cat([each.flatten() for each in scores])
 
     for inputs in (None, [], ["words"], ["image"], ["words", "image"]):
-        read = ({"words", "image"} if inputs is None else {*inputs}) - {target}
+        read_inputs = ({"words", "image"} if inputs is None else {*inputs}) - {target}
         plain = every_score(inputs, ())
-        assert torch.equal(every_score(inputs, {"words", "image"} - read), plain)
-        assert not read or not torch.equal(every_score(inputs, read), plain), "what is given does count"
+        assert torch.equal(every_score(inputs, {"words", "image"} - read_inputs), plain)
+        assert not read_inputs or not torch.equal(every_score(inputs, read_inputs), plain), (
+            "inputs that are read have an effect"
+        )
 
 
-def test_an_input_that_another_task_predicts_is_withheld_too(tmp_path, read):
-    """The collator keeps predicted inputs, whatever others are asked for."""
+def test_an_input_that_another_task_predicts_is_withheld_too(tmp_path, reads):
+    """The collator keeps predicted inputs for every choice of the other inputs."""
     tree = NAMER.replace(
         "use: masked_diffusion, target: words, refining: {tokens: 1}, metrics: [exact_match]",
         "use: language_modeling, target: words",
     ).replace("refining: {through: [words]}", "guidance: 2")
-    tree = tree.replace(WORDS + PICTURE, f"{PICTURE}, {WORDS[:-2]}")  # a language model continues what is last
+    tree = tree.replace(WORDS + PICTURE, f"{PICTURE}, {WORDS[:-2]}")  # a language model continues the last input
     tree = tree.replace(", input_dropout: {words: 0.2}", "").replace("attention: same_sample", "attention: causal")
     (tmp_path / "x.yaml").write_text(tree)
     train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"]))
     run = load_run(tmp_path / "run")
     split, how = run.open("val"), Generating(guidance=2, seed=0)
-    read.clear()
+    reads.clear()
     for inputs in ([], ["words"]):
         generate_items(run, "picture", split, split.first(2), how, inputs=inputs)
-    assert [inputs for _, _, *inputs in read] == [[["image"], ["image"]], [["image", "words"], ["image"]]]
+    assert [inputs for _, _, *inputs in reads] == [[["image"], ["image"]], [["image", "words"], ["image"]]]
 
 
 @pytest.mark.parametrize("inputs", [None, [], ["words"], ["image"]])
-def test_of_several_drafts_the_one_is_kept_from_which_the_model_reads_best(runs, monkeypatch, inputs):
+def test_the_draft_from_which_the_model_predicts_the_words_best_is_kept(runs, monkeypatch, inputs):
     run = load_run(runs / "namer")
     split, drafts, first = run.open("val"), [], {}
-    refine, made_first = Draft.refine, refining.generated_first
+    refine, generated_first = Draft.refine, refining.generated_first
 
-    def kept(self, *more):
+    def recording_refine(self, *more):
         last = []
         for last in refine(self, *more):
             yield last
         if self.input == "image":
             drafts.append(last)
 
-    def named(*more):
-        first["words"] = made_first(*more)
+    def recording_generated_first(*more):
+        first["words"] = generated_first(*more)
         return first["words"]
 
-    monkeypatch.setattr(Draft, "refine", kept)
-    monkeypatch.setattr(making, "generated_first", named)
+    monkeypatch.setattr(Draft, "refine", recording_refine)
+    monkeypatch.setattr(items_module, "generated_first", recording_generated_first)
     frames = []
     how = Generating(refining=Refining(drafts=5, through=("words",)), seed=0, show=frames.append)
-    found = generate_items(run, "picture", split, split.first(6), how, inputs=inputs)
+    items = generate_items(run, "picture", split, split.first(6), how, inputs=inputs)
 
     def nats(number: int, row: int, draft: list[int]) -> float:
-        """Of the words, from this draft alone and from left to right."""
+        """Returns the loss of the words, predicted from this draft alone and from left to right."""
         new = {"image": draft, "words": first["words"](number)}
         batch = split.read([SampleIndex(0, 0, number)], inputs=["image", "words"], replaced=new)
-        return making.chain_of(run.model, "name", run.tasks["name"], batch)[0]
+        return items_module.chain_of(run.model, "name", run.tasks["name"], batch)[0]
 
     chosen = []
-    for row, number in enumerate(found):
-        costs = [nats(number, row, made[row]) for made in drafts]
+    for row, number in enumerate(items):
+        costs = [nats(number, row, draft[row]) for draft in drafts]
         chosen.append(min(range(5), key=costs.__getitem__))
-        assert found[number] == drafts[chosen[-1]][row] and min(costs) < max(costs)
+        assert items[number] == drafts[chosen[-1]][row] and min(costs) < max(costs)
     assert len(drafts) == 5 and len(set(chosen)) > 1
-    assert frames[-1] == list(found.values()), "the steps that are shown are those of what is kept"
+    assert frames[-1] == list(items.values()), "the shown steps are those of the draft that is kept"
 
 
-def test_drafts_can_be_asked_for(runs, tmp_path):
-    """Of more drafts the kept one is read better, and words of which it is made are not changed."""
+def test_the_number_of_drafts_is_an_option(runs, tmp_path):
+    """With more drafts the words are predicted better from the kept one, and the words are not changed."""
     nats = {}
     for count in (1, 8):
-        asked = ["--inputs", "words", "--drafts", str(count), "--json", str(tmp_path / "x.json")]
-        assert main(["evaluate", str(runs / "namer"), *asked]) == 0
+        options = ["--inputs", "words", "--drafts", str(count), "--json", str(tmp_path / "x.json")]
+        assert main(["evaluate", str(runs / "namer"), *options]) == 0
         assert json.loads((tmp_path / "x.json").read_text())["drafts"] == count
         run = load_run(runs / "namer").generating(drafts=count)
         split, how = run.open("val"), Generating(seed=1)
-        made = generate_items(run, "picture", split, split.first(8), how, inputs=["words"])
+        items = generate_items(run, "picture", split, split.first(8), how, inputs=["words"])
         first = {"words": lambda number, split=split: split.item(number)[0]["words"]}
         picture = run.tasks["picture"]
         generation = Generation.of(run, split, split.first(8), how)
-        cost_of = refining.cost_of_reading(generation, picture, ["name"], list(made), first)
-        nats[count] = cost_of(list(made.values()))
+        cost_of = refining.cost_of_reading(generation, picture, ["name"], list(items), first)
+        nats[count] = cost_of(list(items.values()))
     assert all(best <= one for best, one in zip(nats[8], nats[1])) and sum(nats[8]) < sum(nats[1])
 
 
-def test_words_go_before_all_that_is_refined_through_them():
+def test_tasks_are_generated_before_those_that_are_refined_through_them():
     def task(target, *through):
         return MaskedDiffusion(target=target, refining=Refining(through=through))
 
@@ -447,12 +453,12 @@ def test_words_go_before_all_that_is_refined_through_them():
         assert refining.passed_through(chain, name, chain[name].refining) == order
 
 
-@pytest.mark.parametrize("old, new, told", [
+@pytest.mark.parametrize("old, new, message", [
     ("through: [words]", "through: [image]", "picture.refining.through: no preceding task refines 'image'; possi"),
     ("through: [words]", "through: [x]", "picture.refining.through: no preceding task refines 'x'; possi"),
     ("{tokens: 1}", "{steps: 2}", "name.refining.tokens: must be set, since 'picture' is refined through 'words'"),
 ])  # fmt: skip
-def test_a_draft_is_refined_through_earlier_tasks_of_known_length_alone(tmp_path, old, new, told):
+def test_a_draft_is_refined_only_through_earlier_tasks_with_a_fixed_length(tmp_path, old, new, message):
     (tmp_path / "x.yaml").write_text(NAMER.replace(old, new))
-    with pytest.raises(ValueError, match=f"tasks.{told}"):
+    with pytest.raises(ValueError, match=f"tasks.{message}"):
         train(load_config(tmp_path / "x.yaml", [f"out={tmp_path / 'run'}"]))

@@ -1,4 +1,4 @@
-"""`chopmix generate` of every kind of item that is ids, written to every kind of file; sheets of evaluations."""
+"""`chopmix generate` writes every kind of item that has ids to every kind of file; evaluations write sheets of them."""
 
 import csv
 import json
@@ -107,7 +107,7 @@ data: {{dataset: digits}}
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """One run of each, trained for three steps."""
+    """A folder with one run of each kind, trained for three steps."""
     folder = tmp_path_factory.mktemp("kinds")
     (folder / "text.txt").write_text("[true, false] [false] [true] " * 60)
     (folder / "other.txt").write_text("[false, true] [true] " * 20)
@@ -128,7 +128,7 @@ def generate(runs, name, *more):
 
 @pytest.mark.parametrize("ending", [".mid", ".wav", ".csv"])
 def test_a_score_is_written(runs, tmp_path, ending):
-    """By a model that thinks of a chord before each step's notes."""
+    """The model generates a chord before the notes of each step."""
     file = tmp_path / f"tune{ending}"
     assert generate(runs, "tunes", "--output", str(file), "--max-tokens", "12") == 0
     if ending == ".csv":
@@ -169,12 +169,12 @@ def test_a_picture_is_written(runs, tmp_path, run, ending):
 def test_beams_find_whole_items(runs, tmp_path, run):
     loaded = load_run(runs / run, trust=["test_generate_kinds"])
     _, target = loaded.text_task()
-    given, known = {"words": "7"} if run == "translator" else {}, loaded.choppers[target].vocabulary
-    item = loaded.searching(beams=4).generate(inputs=given, max_tokens=20)
-    found = known.encode(item)
-    assert found and (len(found) == known.length if known.length else len(found) % 3 == 0)
-    more = ["--beams", "4", "--max-tokens", "20", *(f"--input={name}={text}" for name, text in given.items())]
-    assert main(["generate", str(runs / run), "--output", str(tmp_path / f"x{known.endings[0]}"), *more,
+    inputs, vocabulary = {"words": "7"} if run == "translator" else {}, loaded.choppers[target].vocabulary
+    item = loaded.searching(beams=4).generate(inputs=inputs, max_tokens=20)
+    ids = vocabulary.encode(item)
+    assert ids and (len(ids) == vocabulary.length if vocabulary.length else len(ids) % 3 == 0)
+    more = ["--beams", "4", "--max-tokens", "20", *(f"--input={name}={text}" for name, text in inputs.items())]
+    assert main(["generate", str(runs / run), "--output", str(tmp_path / f"x{vocabulary.endings[0]}"), *more,
                  "--trust", "test_generate_kinds"]) == 0  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def test_a_sound_is_written(runs, tmp_path):
 
 
 def test_molecules_are_written(runs, tmp_path):
-    """Several of them into one file, as programs that read SMILES want them."""
+    """Several molecules are written to one file, as programs that read SMILES expect them."""
     assert generate(runs, "molecules", "--output", str(tmp_path / "x.smi"), "--count", "3", "--max-tokens", "9") == 0
     lines = (tmp_path / "x.smi").read_text().splitlines()
     assert len(lines) == 3 and {*"".join(lines)} <= {*"CO"} and [*tmp_path.iterdir()] == [tmp_path / "x.smi"]
@@ -194,14 +194,14 @@ def test_molecules_are_written(runs, tmp_path):
     assert len((tmp_path / "y.smi").read_text().splitlines()) == 1
 
 
-def test_a_corpus_has_no_column_to_judge_by(runs, tmp_path, capsys):
+def test_a_judge_that_compares_with_a_column_is_refused_for_a_corpus(runs, tmp_path, capsys):
     judge = f"tasks.fill.metrics={{accepted: {{use: accepted_by, run: {runs / 'masker'}}}}}"
     assert main(["train", str(runs / "drafter.yaml"), judge, f"out={tmp_path / 'x'}"]) == 2
-    told = "tasks.fill.metrics.accepted: it compares with column 'label', but dataset 'text' contains only texts"
-    assert told in capsys.readouterr().err
+    message = "tasks.fill.metrics.accepted: it compares with column 'label', but dataset 'text' contains only texts"
+    assert message in capsys.readouterr().err
 
 
-def test_what_has_no_ids_is_not_judged(tmp_path, capsys):
+def test_a_judge_is_refused_for_an_input_without_ids(tmp_path, capsys):
     (tmp_path / "x.yaml").write_text("""
 inputs: {image: {use: image, size: 8, patch_size: 4, channels: 1}}
 model: {width: 8, depth: 1, heads: 1, context: 24, attention: causal & same_sample}
@@ -210,36 +210,38 @@ data: {columns: {image: image}, dataset: digits}
 training: {steps: 1, samples_per_step: 4}
 """)
     assert main(["train", str(tmp_path / "x.yaml"), f"out={tmp_path / 'x'}"]) == 2
-    told = "tasks.picture.metrics.ok: the input 'image' has no ids, so its items cannot be generated and judged"
-    assert told in capsys.readouterr().err
+    message = "tasks.picture.metrics.ok: the input 'image' has no ids, so its items cannot be generated and judged"
+    assert message in capsys.readouterr().err
 
 
-def test_a_judge_that_was_not_trained_says_how(runs, tmp_path, capsys, monkeypatch):
+def test_the_error_about_an_untrained_judge_names_the_command_that_trains_it(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs" / "seen").mkdir(parents=True)
     (tmp_path / "configs" / "seen" / "judge.yaml").write_text("")
     judge = "tasks.fill.metrics={accepted: {use: accepted_by, run: runs/seen/judge}}"
     assert main(["train", str(runs / "refiner.yaml"), judge, f"out={tmp_path / 'x'}"]) == 2
-    told = "tasks.fill.metrics.accepted: runs/seen/judge is not a run: it has no config.yaml. Train it with `chopmix "
-    assert f"{told}train configs/seen/judge.yaml`" in capsys.readouterr().err
+    message = (
+        "tasks.fill.metrics.accepted: runs/seen/judge is not a run: it has no config.yaml. Train it with `chopmix "
+    )
+    assert f"{message}train configs/seen/judge.yaml`" in capsys.readouterr().err
 
 
-def test_an_ending_that_fits_nothing_is_told(runs, tmp_path, capsys):
-    for run, ending, told in (
+def test_an_ending_that_does_not_fit_the_item_is_refused(runs, tmp_path, capsys):
+    for run, ending, message in (
         ("tunes", ".png", "x.png: '.png' is not supported; possible: .mid, .wav, .mp3, .csv"),
         ("dialler", ".mid", "x.mid: '.mid' is not supported; possible: .wav, .mp3"),
         ("refiner", ".wav", "x.wav: '.wav' is not supported; possible: .png, .gif"),
     ):
         assert generate(runs, run, "--output", str(tmp_path / f"x{ending}")) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
-def test_masks_of_a_picture_are_filled_in(runs):
-    """Plain masked modelling of patches is trained on like that of texts; whole words it has none."""
+def test_masked_modeling_works_with_pictures(runs):
+    """Masked modeling of patches is trained like that of texts, but patches have no whole words."""
     assert load_run(runs / "masker").evaluate("val")["val/accuracy"] > 0
 
 
-def test_words_are_hidden_of_texts_alone(runs, capsys, tmp_path):
+def test_only_texts_can_hide_words(runs, capsys, tmp_path):
     assert main(["train", str(runs / "masker.yaml"), "tasks.fill.hide=words", f"out={tmp_path / 'x'}"]) == 2
     assert "hide: words needs a text, and 'image' is not a text; use hide: tokens" in capsys.readouterr().err
 
@@ -253,11 +255,11 @@ def test_words_are_hidden_of_texts_alone(runs, capsys, tmp_path):
         ("refiner", {"val/bound_bits_per_dimension", "val/chain", "val/chain_bits_per_dimension"}),
     ],
 )
-def test_evaluations_speak_in_the_items_own_unit(runs, tmp_path, run, metrics):
+def test_evaluations_have_metrics_in_the_unit_of_the_items(runs, tmp_path, run, metrics):
     file, trust = tmp_path / "x.json", ["--trust", "test_generate_kinds"] if run == "tunes" else []
     assert main(["evaluate", str(runs / run), "--json", str(file), *trust]) == 0
-    found = json.loads(file.read_text())
-    assert metrics <= found.keys() and all(np.isfinite(found[name]) for name in metrics)
+    values = json.loads(file.read_text())
+    assert metrics <= values.keys() and all(np.isfinite(values[name]) for name in metrics)
 
 
 @pytest.mark.parametrize("run", ["tunes", "dialler"])
@@ -266,46 +268,46 @@ def test_sounds_are_played_on_sheets_and_in_tensorboard(runs, run):
     assert pages and pages[0].read_text().count("<audio controls src='data:audio/") >= 2
     trust = ["--trust", "test_generate_kinds"] if run == "tunes" else []
     assert main(["evaluate", str(runs / run), "--report", *trust]) == 0
-    for folder in ("tensorboard", "tensorboard/val"):  # of the evaluations in training, and of the command's
+    for folder in ("tensorboard", "tensorboard/val"):  # of the evaluations during training, and of the command
         board = EventAccumulator(str(runs / run / folder), size_guidance={"audio": 0})
         board.Reload()
         assert {"generated/1", "true/1"} <= {*board.Tags()["audio"]}
 
 
 @pytest.mark.parametrize("more", [[], ["--temperature", "0"], ["--beams", "3"]])
-def test_a_text_fits_its_json_schema_or_is_said_to_be_cut(runs, tmp_path, capsys, more):
-    """By a model whose vocabulary has no mark of JSON but those of its training text."""
+def test_a_text_fits_its_json_schema_or_a_message_says_that_it_is_cut(runs, tmp_path, capsys, more):
+    """The vocabulary of the model has only the symbols of JSON that occur in its training text."""
     schema = {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 2}
     (tmp_path / "s.json").write_text(json.dumps(schema))
-    asked = ["--seed", "3", "--grammar", str(tmp_path / "s.json"), *more]
+    options = ["--seed", "3", "--grammar", str(tmp_path / "s.json"), *more]
     capsys.readouterr()
-    assert main(["generate", str(runs / "jsons"), *asked]) == 0
-    heard = capsys.readouterr()
-    found = json.loads(heard.out)
-    assert 1 <= len(found) <= 2 and all(isinstance(each, bool) for each in found) and "cut" not in heard.err
-    assert main(["generate", str(runs / "jsons"), *asked, "--max-tokens", "1"]) == 0
+    assert main(["generate", str(runs / "jsons"), *options]) == 0
+    captured = capsys.readouterr()
+    values = json.loads(captured.out)
+    assert 1 <= len(values) <= 2 and all(isinstance(each, bool) for each in values) and "cut" not in captured.err
+    assert main(["generate", str(runs / "jsons"), *options, "--max-tokens", "1"]) == 0
     assert "the text ends before it matches the grammar; use a larger --max-tokens N" in capsys.readouterr().err
 
 
 @pytest.fixture
 def drafts(monkeypatch):
-    """The ids of every draft before it is refined."""
-    found, refine = [], Draft.refine
-    monkeypatch.setattr(Draft, "refine", lambda self, *more: found.append(self.items()) or refine(self, *more))
-    return found
+    """A list to which the ids of every draft are added before it is refined."""
+    recorded, refine = [], Draft.refine
+    monkeypatch.setattr(Draft, "refine", lambda self, *more: recorded.append(self.items()) or refine(self, *more))
+    return recorded
 
 
-def test_texts_that_are_samples_are_drafted_as_they_were_trained(runs, drafts, tmp_path):
-    """Behind the start token, in an evaluation, from nothing, from a prompt, and several at once."""
+def test_drafts_of_texts_that_are_samples_begin_like_in_training(runs, drafts, tmp_path):
+    """Drafts begin with the start token: in an evaluation, without a prompt, with a prompt, and several at once."""
     run = load_run(runs / "speller", trust=["test_generate_kinds"])
     task, split = run.tasks["fill"], run.open("val")
     start, mask, known = task.vocabulary.start, task.mask, task.vocabulary
     chopped = run.choppers["smiles"].chop("CCCO").values.tolist()
     assert chopped == [start, *known.encode("CCCO")]
     four = [each for each in split.all() if len(split.item(each.number)[0]["smiles"]) == 4]
-    made = generate_items(run, "fill", split, four[:1], Generating(seed=[3] * len(split)))
+    items = generate_items(run, "fill", split, four[:1], Generating(seed=[3] * len(split)))
     assert drafts.pop() == [[start, mask, mask, mask, mask]]
-    assert run.generate(seed=3) == run.generate(inputs={}, seed=3) == task.restore(next(iter(made.values())))
+    assert run.generate(seed=3) == run.generate(inputs={}, seed=3) == task.restore(next(iter(items.values())))
     assert drafts == [[[start, mask, mask, mask, mask]]] * 2
     drafts.clear()
     assert len(run.generate("CC")) == 4 and drafts.pop() == [[start, *known.encode("CC"), mask, mask]]
@@ -320,7 +322,7 @@ def test_texts_that_are_samples_are_drafted_as_they_were_trained(runs, drafts, t
     assert drafts == [[[start, mask, mask, mask, mask]] * 2]
 
 
-def test_windows_of_a_corpus_are_drafted_without_a_frame(runs, drafts, tmp_path):
+def test_drafts_of_windows_of_a_corpus_have_no_start_token(runs, drafts, tmp_path):
     run = load_run(runs / "drafter")
     mask = run.tasks["fill"].mask
     run.generate(max_tokens=3), run.generate(inputs=[{}, {}], max_tokens=3)
@@ -335,12 +337,12 @@ def test_windows_of_a_corpus_are_drafted_without_a_frame(runs, drafts, tmp_path)
 
 
 def test_a_text_is_filled_in_where_it_is_masked(runs, tmp_path, capsys):
-    film, more = tmp_path / "x.gif", ["--steps", "2", "--prompt", "[t<|mask|>ue, <|mask|>"]
+    file, more = tmp_path / "x.gif", ["--steps", "2", "--prompt", "[t<|mask|>ue, <|mask|>"]
     capsys.readouterr()
-    assert generate(runs, "drafter", *more, "--animate", str(film)) == 0
+    assert generate(runs, "drafter", *more, "--animate", str(file)) == 0
     line = capsys.readouterr().out.splitlines()[0]
     assert line.startswith("[t") and line[3:7] == "ue, " and len(line) == 8
-    with Image.open(film) as animation:
+    with Image.open(file) as animation:
         assert animation.n_frames == 3
     assert generate(runs, "drafter", "--prompt", "[tr", "--max-tokens", "4") == 0
     assert len(capsys.readouterr().out.splitlines()[0]) == 7
