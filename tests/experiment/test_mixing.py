@@ -1,5 +1,5 @@
-"""Images, text and sound in one set, from a YAML to answers: training, resuming, tasks, missing inputs, what each is
-worth."""
+"""Images, text and sound in one set, from a YAML to answers: training, resuming, tasks, missing inputs, and what each
+input contributes."""
 
 import json
 import math
@@ -82,8 +82,8 @@ TREE = {
 
 @pytest.fixture
 def mixed(tmp_path, monkeypatch):
-    """Makes the YAML of a tiny experiment in cross-modal arithmetic, with a hundred samples to validate instead of a
-    thousand; gives its path."""
+    """Returns a function that writes the YAML of a tiny experiment in cross-modal arithmetic, with a hundred validation
+    samples instead of a thousand, and returns its path."""
     monkeypatch.setattr(MadeDataset, "held_back", 100)
 
     def make(name: str = "mixed", **sections):
@@ -97,7 +97,7 @@ def mixed(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def answering(tmp_path_factory) -> Run:
-    """A run that learned nothing, of one step, in which no other input than images was ever withheld."""
+    """A run of one training step, in which only images were withheld."""
     folder = tmp_path_factory.mktemp("answering")
     training = TREE["training"] | {"steps": 1, "input_dropout": {"image": 0.2}}
     tree = TREE | {"training": training, "evaluation": {"generated": 1}, "out": str(folder / "run")}
@@ -109,40 +109,42 @@ def answering(tmp_path_factory) -> Run:
 
 
 def records(folder) -> list[dict]:
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     timed = ("seconds", "per_second", "waited", "memory", "per_step")
-    return [{k: v for k, v in line.items() if not any(part in k for part in timed)} for line in found]
+    return [{k: v for k, v in line.items() if not any(part in k for part in timed)} for line in lines]
 
 
 # ---------------------------------------------------------------------------------------------- train and resume
 
 
-def test_resumed_twice_equals_never_stopped(mixed):
+def test_training_resumed_twice_equals_training_without_a_stop(mixed):
     whole, _ = train(load_config(mixed("whole")))
     for steps in (2, 4, 6):
         parts, _ = train(load_config(mixed("parts"), [f"training.steps={steps}", "evaluation.every=100"]))
     first, second = (load_run(mixed(name).with_suffix(""), "last").model.state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    judged = [{name: value for name, value in told.items() if name.startswith("val/")} for told in (whole, parts)]
-    assert judged[0] == judged[1] and {"val/loss", "val/exact_match"} <= judged[0].keys()
+    validation = [
+        {name: value for name, value in metrics.items() if name.startswith("val/")} for metrics in (whole, parts)
+    ]
+    assert validation[0] == validation[1] and {"val/loss", "val/exact_match"} <= validation[0].keys()
 
 
-def test_of_how_many_texts_a_figure_is(mixed):
-    """While training some are written, `evaluate` writes all: a metric of the same name, told apart by how many."""
+def test_the_number_of_judged_texts_is_reported(mixed):
+    """Training generates some texts, `evaluate` all: the metric has the same name, but another number of texts."""
     metrics, _ = train(load_config(mixed(), ["evaluation.generated=3", "training.steps=1"]))
     run = load_run(mixed().with_suffix(""))
     assert metrics["val/judged"] == 3 < run.evaluate("val")["val/judged"] == len(run.dataset().open("val"))
 
 
-def test_a_run_of_texts_that_are_samples_takes_a_manifest_for_samples(mixed, tmp_path):
-    """Whether a batch is counted in samples or in tokens: not for one text to be cut into windows, braces and all."""
+def test_a_run_whose_texts_are_samples_reads_a_manifest_as_samples(mixed, tmp_path):
+    """Also if batches are counted in tokens, the file is not read as one text that is cut into windows."""
     alone = {"inputs": {"answer": TREE["inputs"]["answer"]}, "model": TREE["model"] | {"attention": "causal"}}
     counted = {"samples_per_step": None, "tokens_per_step": 64, "input_dropout": 0, "steps": 1}
     train(load_config(mixed(**alone, training=TREE["training"] | counted)))
     run = load_run(mixed(**alone).with_suffix(""))
-    (tmp_path / "own.jsonl").write_text('{"answer": "1+1=2"}\n{"answer": "2+1=3"}\n')
+    (tmp_path / "rows.jsonl").write_text('{"answer": "1+1=2"}\n{"answer": "2+1=3"}\n')
     assert run.reads() == ({"answer": "text"}, False)
-    assert len(named_dataset(str(tmp_path / "own.jsonl"), "val", *run.reads()).opened("val")) == 2
+    assert len(named_dataset(str(tmp_path / "rows.jsonl"), "val", *run.reads()).opened("val")) == 2
 
 
 def test_samples_with_several_prompts_are_refused(mixed):
@@ -153,7 +155,7 @@ def test_samples_with_several_prompts_are_refused(mixed):
             ask(["1", "2"], inputs=[{"operator": "+"}])
 
 
-def test_predictions_tell_what_had_no_room(mixed, messages):
+def test_predictions_report_inputs_that_do_not_fit(mixed, messages):
     """A picture of 4 tokens and an operator of 2 leave no room for a sound of 3 in a context of 8."""
     train(load_config(mixed(), ["training.steps=1", "data.too_long=drop", "data.bad_share=1"]))
     run = load_run(mixed().with_suffix(""))
@@ -164,8 +166,8 @@ def test_predictions_tell_what_had_no_room(mixed, messages):
     assert "input samples: inputs dropped because they do not fit into the context: sound of 1 samples" in messages()
 
 
-def test_classes_are_never_taken_over_for_another_target(mixed):
-    """`from: RUN` with a task of the same name that predicts another column: its classes are those of that column."""
+def test_classes_are_not_copied_to_a_task_with_another_target(mixed):
+    """`from: RUN` with a task of the same name and another target: its classes are those of the new column."""
 
     def of(target: str) -> dict:
         return {"tasks": {"which": {"use": "classification", "target": target}},
@@ -213,7 +215,7 @@ def test_training_on_one_batch_learns_it(mixed):
 
 
 @pytest.mark.parametrize("inputs", [None, ("sound",), ()])
-def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
+def test_cached_answers_equal_those_without_a_cache(mixed, inputs):
     file = mixed()
     train(load_config(file, ["training.steps=3"]))
     run = load_run(file.with_suffix(""))
@@ -235,8 +237,8 @@ def test_cached_answers_are_those_of_reading_everything_again(mixed, inputs):
             assert int(scores.argmax()) == int(written[row, length])
 
 
-def test_answers_come_piece_by_piece(mixed):
-    """As they come, at once, cached or not, by beams: the texts are the same, and what is bad is told."""
+def test_streamed_answers_equal_those_returned_at_once(mixed):
+    """Streamed or returned at once, cached or not, by beams or not, the texts are the same; bad inputs are reported."""
     file = mixed()
     train(load_config(file, ["training.steps=3"]))
     run = load_run(file.with_suffix(""))
@@ -253,13 +255,13 @@ def test_answers_come_piece_by_piece(mixed):
         )[0]  # fmt: skip
         if "search" not in options:
             assert run.generate(inputs=samples, max_tokens=6, cached=False, **options) == whole
-    for write in (run.generate, lambda **given: list(run.stream([None], **given))):
+    for write in (run.generate, lambda **arguments: list(run.stream([None], **arguments))):
         with pytest.raises(ValueError, match="image: the image cannot be read"):
             write(inputs=[{"image": b"no image"}])
 
 
-def test_a_sample_without_a_text_is_not_judged_by_one(answering):
-    """Nor in any other way: the figures are those of the one sample that has a text."""
+def test_a_sample_without_a_text_is_not_compared_with_a_text(answering):
+    """It changes no metric: all metrics are those of the one sample that has a text."""
     rows = [{"operator": "+"}, {"operator": "+", "answer": "1"}, {"operator": "-"}]
     whole, alone = (
         answering.evaluate("val", Whole(Listed("abc"[: len(some)], some), tuple(TREE["inputs"])))
@@ -268,22 +270,22 @@ def test_a_sample_without_a_text_is_not_judged_by_one(answering):
     assert whole["val/judged"] == 1 and whole == pytest.approx(alone, rel=1e-5)
 
 
-def test_what_a_prompt_alone_is_continued_without_is_told(answering, capsys):
+def test_the_missing_inputs_of_a_prompt_are_reported(answering, capsys):
     generate = ["generate", str(answering.folder), "--prompt", "1", "--max-tokens", "2"]
-    told = "'answer' is generated without image, operator, sound (--input NAME=VALUE)\n"
-    assert main(generate) == 0 and told in capsys.readouterr().err
+    message = "'answer' is generated without image, operator, sound (--input NAME=VALUE)\n"
+    assert main(generate) == 0 and message in capsys.readouterr().err
     for command in ([*generate, "--input", "operator=+"], ["predict", str(answering.folder), "--input", "operator=+"]):
         assert main(command) == 0
         assert "'answer' is generated without image, sound (--input NAME=VALUE)\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("inputs", [None, ("sound",), ()])
-def test_a_session_beside_other_inputs_is_cached_or_not(mixed, inputs):
+def test_a_session_with_other_inputs_has_the_same_scores_with_and_without_a_cache(mixed, inputs):
     file = mixed()
     train(load_config(file, ["training.steps=3"]))
     run = load_run(file.with_suffix(""))
     split = open_split(run.config, run.config.data.dataset(), "val", run.choppers, run.tasks)
-    found = []
+    results = []
     for cached in (True, False):
         _, session = open_answers(
             Generation.of(run, split, split.first(5), Generating(prompt="1", cached=cached), inputs), "answer"
@@ -293,8 +295,8 @@ def test_a_session_beside_other_inputs_is_cached_or_not(mixed, inputs):
             for step in range(5):
                 scores.append(session.scores())
                 session.append(torch.full((5,), step))
-        found.append(torch.stack(scores))
-    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
+        results.append(torch.stack(scores))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 
 
 def test_a_bad_file_is_answered_with_its_error(mixed, tmp_path):
@@ -315,9 +317,9 @@ def test_input_pairs_make_samples(mixed, tmp_path, monkeypatch, capsys):
     for name in ("a.png", "b.png"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    found = parse_samples(["image=*.png", "operator=*"], run)
-    assert [sample["image"] for sample in found] == ["a.png", "b.png"] and found[1]["operator"] == "*"
-    for given, message in (
+    samples = parse_samples(["image=*.png", "operator=*"], run)
+    assert [sample["image"] for sample in samples] == ["a.png", "b.png"] and samples[1]["operator"] == "*"
+    for pairs, message in (
         (["cat.jpg"], "write NAME=VALUE"),
         (
             ["image=1", "image=2", "sound=1", "sound=2", "sound=3"],
@@ -329,10 +331,10 @@ def test_input_pairs_make_samples(mixed, tmp_path, monkeypatch, capsys):
         ),
     ):
         with pytest.raises(RunError, match=message):
-            parse_samples(given, run)
+            parse_samples(pairs, run)
 
 
-def test_answers_end_before_a_stop_text_and_flags_that_mean_nothing_are_refused(mixed, capsys):
+def test_answers_end_before_a_stop_text_and_flags_without_an_effect_are_refused(mixed, capsys):
     file = mixed()
     train(load_config(file, ["training.steps=1"]))
     for seed in range(20):
@@ -345,7 +347,7 @@ def test_answers_end_before_a_stop_text_and_flags_that_mean_nothing_are_refused(
     assert capsys.readouterr().out.removesuffix("\n") == before(whole, whole[1])
     assert main([*generate, "--no-cache"]) == 0
     assert capsys.readouterr().out.removesuffix("\n") == whole
-    for flags, said in (
+    for flags, message in (
         (["--prompts", "x"], "--prompts cannot be combined with --input"),
         (
             ["--beams", "3"],
@@ -353,16 +355,16 @@ def test_answers_end_before_a_stop_text_and_flags_that_mean_nothing_are_refused(
         ),
     ):
         assert main([*generate, *flags]) == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
-def test_a_run_that_lacks_what_it_learned_of_its_data_is_refused(mixed, tmp_path):
-    """Without the statistics of its spectrograms, say, a run would answer, and wrongly."""
+def test_a_run_without_the_assets_that_it_learned_from_its_data_is_refused(mixed, tmp_path):
+    """Without the statistics of its spectrograms, for example, a run would give wrong answers."""
     file = mixed()
     train(load_config(file, ["training.steps=1"]))
-    kept = sorted((file.with_suffix("") / "assets").iterdir())
-    assert {"sound", "answer"} <= {each.name for each in kept}
-    for each in kept:
+    assets = sorted((file.with_suffix("") / "assets").iterdir())
+    assert {"sound", "answer"} <= {each.name for each in assets}
+    for each in assets:
         each.rename(tmp_path / "away")
         with pytest.raises(
             RunError, match=rf"assets/{each.name} is missing. It holds what this run learned from its data"
@@ -375,22 +377,28 @@ def test_a_run_that_lacks_what_it_learned_of_its_data_is_refused(mixed, tmp_path
 # ------------------------------------------------------------------------------------------------ other tasks
 
 
-def planned(*lengths: int, own: int = 0) -> SetPlan:
-    """A set of one row per sample; with `own`, the core's tokens come first."""
-    plain = plain_tokens(len(lengths), max(lengths) + own)
-    inside = torch.arange(max(lengths) + own) < torch.tensor(lengths)[:, None] + own
+def planned(*lengths: int, core_tokens: int = 0) -> SetPlan:
+    """Returns a set with one row per sample; `core_tokens` tokens of the core come first."""
+    plain = plain_tokens(len(lengths), max(lengths) + core_tokens)
+    inside = torch.arange(max(lengths) + core_tokens) < torch.tensor(lengths)[:, None] + core_tokens
     tokens = replace(
-        plain, sample=plain.sample * inside, input=(torch.arange(max(lengths) + own) >= own).long() * inside
+        plain,
+        sample=plain.sample * inside,
+        input=(torch.arange(max(lengths) + core_tokens) >= core_tokens).long() * inside,
     )
-    places = torch.arange(len(lengths))[:, None] * (max(lengths) + own) + torch.arange(own) if own else None
+    places = (
+        torch.arange(len(lengths))[:, None] * (max(lengths) + core_tokens) + torch.arange(core_tokens)
+        if core_tokens
+        else None
+    )
     return SetPlan(tokens=tokens, chunks={}, own=places, samples=len(lengths))
 
 
 def test_poolings_read_each_sample_by_itself():
     torch.manual_seed(0)
-    found = planned(3, 1, 2)
+    plan = planned(3, 1, 2)
     x = torch.randn(9, 8)
-    places, groups = MeanPooling.slots(found)
+    places, groups = MeanPooling.slots(plan)
     assert places.tolist() == [0, 1, 2, 3, 6, 7] and groups.tolist() == [0, 0, 0, 1, 2, 2]
     mean = MeanPooling(8)(x[places], groups, 3)
     torch.testing.assert_close(mean, torch.stack([x[:3].mean(0), x[3], x[6:8].mean(0)]))
@@ -401,10 +409,10 @@ def test_poolings_read_each_sample_by_itself():
     torch.testing.assert_close(pooling(x[places], groups, 3)[0], weights @ x[:3])
     expected = weights @ x[:3]
     with torch.autocast("cpu", torch.bfloat16):  # its exponentials are of float32 there
-        for given in (x, x.bfloat16()):
-            torch.testing.assert_close(pooling(given[places], groups, 3)[0].float(), expected, atol=0.02, rtol=0.02)
+        for vectors in (x, x.bfloat16()):
+            torch.testing.assert_close(pooling(vectors[places], groups, 3)[0].float(), expected, atol=0.02, rtol=0.02)
     with pytest.raises(ValueError, match="set model.core_tokens: 1"):
-        ClassToken.slots(found)
+        ClassToken.slots(plan)
 
 
 def classification(**options) -> Classification:
@@ -420,26 +428,26 @@ def test_classes_are_sorted_kept_and_judged(tmp_path):
     save_learned(task, tmp_path / "t")
     assert json.loads((tmp_path / "t" / "classes.json").read_text()) == ["cat", "cow", "dog"]
     assert load_learned(Classification(target="label"), tmp_path / "t").classes == task.classes
-    found = replace(planned(1, 1, 1), labels={"label": ["dog", None, "cat"]}, keys=("a", "b", "c"))
-    targets = asked(task, found)
+    plan = replace(planned(1, 1, 1), labels={"label": ["dog", None, "cat"]}, keys=("a", "b", "c"))
+    targets = asked(task, plan)
     assert targets.values.tolist() == [2, -100, 0] and targets.count == 2
     scores = torch.tensor([[0.0, 0.0, 3.0], [9.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
     expected = torch.nn.functional.cross_entropy(
         scores[[0, 2]], torch.tensor([2, 0]), reduction="sum", label_smoothing=0.1
     )
     torch.testing.assert_close(task.terms(scores, targets)["loss"], expected)
-    found_figures, sums = summed(task, scores, targets, count=2.0, loss=0.0), task.measure(scores, targets)
-    assert tuple(found_figures) == tuple(name for name, metric in task.metrics.items() if metric.of_sums)
-    assert found_figures["accuracy"] == 0.5 and [sums[name].tolist() for name in ("hits", "predicted", "true")] == [
+    figures, sums = summed(task, scores, targets, count=2.0, loss=0.0), task.measure(scores, targets)
+    assert tuple(figures) == tuple(name for name, metric in task.metrics.items() if metric.of_sums)
+    assert figures["accuracy"] == 0.5 and [sums[name].tolist() for name in ("hits", "predicted", "true")] == [
         [0, 0, 1],
         [0, 1, 1],
         [1, 0, 1],
     ]
-    assert found_figures["balanced_accuracy"] == 0.5 and found_figures["macro_f1"] == pytest.approx(1 / 3)
-    answer = task.answers(scores, targets, Batch(main=found))[0]
+    assert figures["balanced_accuracy"] == 0.5 and figures["macro_f1"] == pytest.approx(1 / 3)
+    answer = task.answers(scores, targets, Batch(main=plan))[0]
     assert answer["class"] == "dog" and answer["probabilities"]["dog"] == float(scores[0].softmax(0)[2])
     with pytest.raises(DataError, match="'fox' in column 'label' is none of the 3 classes"):
-        asked(task, replace(found, labels={"label": ["dog", "fox", "cat"]}))
+        asked(task, replace(plan, labels={"label": ["dog", "fox", "cat"]}))
     with pytest.raises(DataError, match="has 1 classes"):
         fitted(Classification(target="label"), [{"label": 1}])
 
@@ -447,7 +455,7 @@ def test_classes_are_sorted_kept_and_judged(tmp_path):
 @pytest.mark.parametrize(
     "several, odd", [(False, {"a": 1}), (False, math.nan), (False, ["a"]), (True, [["a"]]), (True, [None])]
 )
-def test_what_is_no_label_is_named(several, odd):
+def test_a_value_that_is_no_label_is_reported(several, odd):
     task = classification(several=several)
     with pytest.raises(DataError, match="column 'label' must hold .*; labels are texts or numbers"):
         task.encoded(odd)
@@ -455,10 +463,10 @@ def test_what_is_no_label_is_named(several, odd):
         fitted(task, [{"label": ["b"] if several else "b"}, {"label": odd}])
 
 
-def test_samples_without_a_label_teach_to_be_sure_and_even():
+def test_samples_without_a_label_favor_certain_and_different_predictions():
     task, plain = classification(unlabelled=0.5), classification()
-    found = replace(planned(1, 1, 1, 1), labels={"label": [None, "dog", None, None]}, keys=tuple("abcd"))
-    targets = asked(task, found)
+    plan = replace(planned(1, 1, 1, 1), labels={"label": [None, "dog", None, None]}, keys=tuple("abcd"))
+    targets = asked(task, plan)
     sure = torch.tensor([[9.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
     alike = torch.tensor([[9.0, 0.0, 0.0]] * 4)
     losses = []
@@ -479,23 +487,23 @@ def test_samples_without_a_label_teach_to_be_sure_and_even():
         classification(several=True, unlabelled=0.5)
 
 
-def test_a_batch_in_which_all_have_a_label_teaches_nothing_more():
+def test_the_unlabelled_loss_of_a_batch_with_all_labels_is_zero():
     task = classification(unlabelled=0.5)
     targets = asked(task, replace(planned(1, 1), labels={"label": ["dog", "cat"]}, keys=("a", "b")))
     assert float(task.terms(torch.randn(2, 3), targets)["unlabelled"]) == 0
 
 
-def test_several_labels_are_judged_each_by_itself():
+def test_each_of_several_labels_is_judged_separately():
     task = classification(several=True)
-    found = replace(planned(1, 1), labels={"label": [["dog", "cat"], None]}, keys=("a", "b"))
-    targets = asked(task, found)
+    plan = replace(planned(1, 1), labels={"label": [["dog", "cat"], None]}, keys=("a", "b"))
+    targets = asked(task, plan)
     assert targets.values[0].tolist() == [1, 0, 1] and targets.count == 1 and targets.classes == 0
     scores = torch.tensor([[2.0, -1.0, -1.0], [5.0, 5.0, 5.0]])
     sums = task.measure(scores, targets)
     assert [int(sums[name].sum()) for name in ("hits", "predicted", "true")] == [1, 1, 2]
     expected = -sum(math.log(p) for p in (1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1))))
     assert float(sums["nats"]) == pytest.approx(expected, rel=1e-5)
-    assert task.answers(scores, targets, Batch(main=found))[0]["classes"] == ["cat"]
+    assert task.answers(scores, targets, Batch(main=plan))[0]["classes"] == ["cat"]
 
 
 def test_numbers_are_learned_in_deviations_and_reported_in_units(tmp_path):
@@ -503,14 +511,16 @@ def test_numbers_are_learned_in_deviations_and_reported_in_units(tmp_path):
     save_learned(fitted(Regression(target="y", names=["speed", "angle"]), rows), tmp_path / "t")
     task = load_learned(Regression(target="y", names=["speed", "angle"]), tmp_path / "t")
     assert task.learned.mean == [1, 200] and task.learned.std == [1, 100]
-    found = replace(planned(1, 1), labels={"y": [[3.0, 200.0], [math.nan, 0.0]]}, keys=("a", "b"))
-    targets = asked(task, found)
+    plan = replace(planned(1, 1), labels={"y": [[3.0, 200.0], [math.nan, 0.0]]}, keys=("a", "b"))
+    targets = asked(task, plan)
     assert targets.count == 3
     output = torch.tensor([[1.0, 1.0], [7.0, -2.0]])
     assert float(task.terms(output, targets)["loss"]) == pytest.approx(1 + 1)
-    found = summed(task, output, targets, count=3.0, loss=2.0)
-    assert tuple(found) == tuple(task.metrics)
-    assert found["mae_speed"] == 1 and found["mae_angle"] == 50 and found["rmse_angle"] == pytest.approx(100 / 2**0.5)
+    errors = summed(task, output, targets, count=3.0, loss=2.0)
+    assert tuple(errors) == tuple(task.metrics)
+    assert (
+        errors["mae_speed"] == 1 and errors["mae_angle"] == 50 and errors["rmse_angle"] == pytest.approx(100 / 2**0.5)
+    )
     assert task.answers(output, targets, Batch(main=planned(1, 1)))[0] == {"values": {"speed": 2.0, "angle": 300.0}}
     with pytest.raises(DataError, match="holds 2 numbers, but 'names' has 1"):
         fitted(Regression(target="y", names=["speed"]), rows[:1]).head({}, 8)
@@ -538,132 +548,138 @@ def test_digits_are_classified_from_a_yaml(mixed, pooling):
     assert set(answer) == {"class", "probabilities"} and answer["class"] in range(10)
 
 
-# --------------------------------------------------------------------------------------------------------- worth
+# ------------------------------------------------------------------------------------------------- contributions
 
 
 def test_shares_add_up_and_match_the_joint_table():
     truth = outcomes()
     names = ("image", "operator", "sound")
     subsets = [tuple(n for i, n in enumerate(names) if mask >> i & 1) for mask in range(8)]
-    worth = Attribution(names, {}, {s: entropy(truth, s) * math.log(2) for s in subsets}, dict.fromkeys(names, 2.0))
-    assert [worth.share(name) for name in names] == pytest.approx([math.log2(10), 1, math.log2(10)])
-    assert sum(map(worth.share, names)) == pytest.approx(worth.value(names))
+    contributions = Attribution(
+        names, {}, {s: entropy(truth, s) * math.log(2) for s in subsets}, dict.fromkeys(names, 2.0)
+    )
+    assert [contributions.share(name) for name in names] == pytest.approx([math.log2(10), 1, math.log2(10)])
+    assert sum(map(contributions.share, names)) == pytest.approx(contributions.value(names))
     assert [best_guess(truth, s) for s in ((), ("operator", "sound"), names)] == pytest.approx([1 / 200, 0.1, 1])
-    shown = table("sum", worth, truth)
+    shown = table("sum", contributions, truth)
     assert list(shown.columns[1].cells) == ["3.32 of 3.32", "1.00 of 1.00", "3.32 of 3.32"] and shown.caption is None
-    over = {s: value * (1 if "image" in s else 1.5) for s, value in worth.nats.items()}
-    assert "Some values are larger than those of a perfect" in table("sum", replace(worth, nats=over), truth).caption
+    over = {s: value * (1 if "image" in s else 1.5) for s, value in contributions.nats.items()}
+    assert (
+        "Some values are larger than those of a perfect"
+        in table("sum", replace(contributions, nats=over), truth).caption
+    )
 
 
-def test_of_numbers_the_share_of_the_error_is_told():
+def test_the_share_of_the_error_is_reported_for_numbers():
     squares = {(): 2.0, ("a",): 1.0, ("b",): 1.5, ("a", "b"): 0.5}
-    worth = Attribution(("a", "b"), {}, squares, {"a": 1.0, "b": 2.0}, in_bits=False)
-    shown = table("control", worth)
+    contributions = Attribution(("a", "b"), {}, squares, {"a": 1.0, "b": 2.0}, in_bits=False)
+    shown = table("control", contributions)
     assert shown.title == "control: what each input contributes"
     assert [list(column.cells) for column in shown.columns][:3] == [["a", "b"], ["50.0%", "25.0%"], ["50.0%", "25.0%"]]
-    assert worth.figures("val") == {"val/share_of_loss/a": 0.5, "val/share_of_loss/b": 0.25}
+    assert contributions.figures("val") == {"val/share_of_loss/a": 0.5, "val/share_of_loss/b": 0.25}
 
 
-def test_two_inputs_that_say_the_same_share_it():
+def test_two_inputs_with_the_same_information_share_it():
     truth = [Outcome({"a": bit, "b": bit}, str(bit), 0.5) for bit in (0, 1)]
     nats = {s: entropy(truth, s) * math.log(2) for s in ((), ("a",), ("b",), ("a", "b"))}
-    worth = Attribution(("a", "b"), {}, nats, {"a": 1.0, "b": 1.0})
-    assert (worth.share("a"), worth.alone("a"), worth.added("a")) == (0.5, 1.0, 0.0)
+    contributions = Attribution(("a", "b"), {}, nats, {"a": 1.0, "b": 1.0})
+    assert (contributions.share("a"), contributions.alone("a"), contributions.added("a")) == (0.5, 1.0, 0.0)
 
 
-def test_worth_is_told_for_every_subset(mixed):
+def test_contributions_and_metrics_are_reported_for_every_subset(mixed):
     file = mixed(evaluation={"every": 6, "generated": 4, "attribution": True})
     summary, _ = train(load_config(file, ["training.steps=2"]))
     assert {"val/bits/image", "val/bits_per_token/sound", "val/without_image/exact_match"} <= set(summary)
     assert np.isfinite([value for name, value in summary.items() if name not in ("step", "last")]).all()
     metrics = {(): {"loss": 1.0, "exact_match": 0.0}, ("a",): {"loss": 0.5, "exact_match": 0.5}}
     every = {"loss": 1000, "exact_match": 1000}
-    worth = Attribution(("a",), metrics, {}, {}, samples=1000, measured_on=every, where="1,000 samples of val")
-    shown = subset_table("x", worth)
+    contributions = Attribution(("a",), metrics, {}, {}, samples=1000, measured_on=every, where="1,000 samples of val")
+    shown = subset_table("x", contributions)
     assert shown.row_count == 2 and shown.caption == "on 1,000 samples of val" and len(shown.columns) == 3
     where = "1,000 of 1,234 samples of val (one 600, two 400)"
-    shown = subset_table("x", replace(worth, measured_on=every | {"exact_match": 256}, where=where))
+    shown = subset_table("x", replace(contributions, measured_on=every | {"exact_match": 256}, where=where))
     assert shown.caption == f"on {where}; exact_match: 256"
 
 
 def test_every_subset_is_evaluated_once(answering, tmp_path, monkeypatch):
-    seen, real = [], attribution.measured
+    subsets, real = [], attribution.measured
 
     def counted(*parts, **options):
-        seen.append(options["inputs"])
+        subsets.append(options["inputs"])
         return real(*parts, **options)
 
     monkeypatch.setattr(attribution, "measured", counted)
     row = answering.dataset().open("val")[0]
     answering.attribution("val", Whole(Listed(["a"], [row]), tuple(row)))
-    assert len(seen) == len(set(seen)) == 8
-    seen.clear()
-    found = answering.attribution("val", Whole(Listed(["a"], [row | {"image": None}]), tuple(row)))
-    assert found["answer"].inputs == ("operator", "sound")  # the sample has no image
-    assert len(seen) == len(set(seen)) == 1 + 3 and seen[0] == (
+    assert len(subsets) == len(set(subsets)) == 8
+    subsets.clear()
+    contributions = answering.attribution("val", Whole(Listed(["a"], [row | {"image": None}]), tuple(row)))
+    assert contributions["answer"].inputs == ("operator", "sound")  # the sample has no image
+    assert len(subsets) == len(set(subsets)) == 1 + 3 and subsets[0] == (
         "image",
         "operator",
         "sound",
-    )  # with all that there may be
+    )  # with all possible inputs
 
 
-def test_what_a_model_never_learned_to_do_without_is_told_beside_its_worth(answering, tmp_path, capsys):
-    """Of inputs that no training sample was read without, worth is a guess: in the table, and where it is asked for."""
-    worth = Attribution(("a", "b"), {}, dict.fromkeys(((), ("a",), ("b",), ("a", "b")), 1.0), {"a": 1.0, "b": 1.0})
-    assert table("x", worth).caption is None
-    told = "The model was never trained without {} (training.input_dropout is 0). Its loss without this input is not"
-    assert table("x", replace(worth, never_dropped=("b",))).caption.startswith(told.format("b"))
+def test_inputs_that_training_never_withheld_are_reported_with_their_contribution(answering, tmp_path, capsys):
+    """The contribution of an input that every training sample had is unreliable: the table and the command say so."""
+    contributions = Attribution(
+        ("a", "b"), {}, dict.fromkeys(((), ("a",), ("b",), ("a", "b")), 1.0), {"a": 1.0, "b": 1.0}
+    )
+    assert table("x", contributions).caption is None
+    message = "The model was never trained without {} (training.input_dropout is 0). Its loss without this input is not"
+    assert table("x", replace(contributions, never_dropped=("b",))).caption.startswith(message.format("b"))
     row = {"operator": "+", "answer": "1", "image": None, "sound": None}
-    (tmp_path / "own.jsonl").write_text(json.dumps(row))
-    assert main(["evaluate", str(answering.folder), "--data", str(tmp_path / "own.jsonl"), "--subsets"]) == 0
-    assert told.format("operator") in " ".join(capsys.readouterr().out.split())
+    (tmp_path / "row.jsonl").write_text(json.dumps(row))
+    assert main(["evaluate", str(answering.folder), "--data", str(tmp_path / "row.jsonl"), "--subsets"]) == 0
+    assert message.format("operator") in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_model_that_any_number_of_inputs_was_withheld_from_knows_every_subset(mixed, capsys):
+def test_a_model_that_was_trained_with_every_subset_has_no_never_dropped_input(mixed, capsys):
     file = str(mixed("any", training=TREE["training"] | {"input_dropout": "any_number"}))
     assert main(["train", file]) == 0
-    said = "".join(capsys.readouterr())
-    assert "image 34.0%, operator 34.0%, sound 34.0% (input_dropout any_number)" in said
-    found = load_run(load_config(file).out).attribution("val")
-    assert [each.never_dropped for each in found.values()] == [()]
+    output = "".join(capsys.readouterr())
+    assert "image 34.0%, operator 34.0%, sound 34.0% (input_dropout any_number)" in output
+    contributions = load_run(load_config(file).out).attribution("val")
+    assert [each.never_dropped for each in contributions.values()] == [()]
 
 
-def test_an_input_is_taken_out_with_its_share_of_the_dropout(mixed):
+def test_a_removed_input_is_removed_from_input_dropout(mixed):
     file = mixed("ablation", training=TREE["training"] | {"input_dropout": {"image": 0.3, "sound": 0.2}})
-    taken = load_config(file, ["inputs.image=null", "model.attention=same_sample & (causal | from(sound))"])
-    assert "image" not in taken.inputs and taken.training.input_dropout == {"sound": 0.2}
+    config = load_config(file, ["inputs.image=null", "model.attention=same_sample & (causal | from(sound))"])
+    assert "image" not in config.inputs and config.training.input_dropout == {"sound": 0.2}
     with pytest.raises(ConfigError, match="training.input_dropout.*no input is named 'image'"):
         load_config(file, ["inputs.image=null", "training.input_dropout={image: 0.3}"])
 
 
-def test_what_a_configuration_does_not_show_is_told(mixed, capsys):
-    """How often inputs are really withheld, and who reads the column of an answer: a task that hides it may be
-    told it."""
+def test_a_dry_run_reports_what_a_configuration_does_not_show(mixed, capsys):
+    """How often inputs are withheld, and which inputs read the target column of a task, so that it sees its target."""
     options = [
         "data.columns.operator=answer",
         "training.input_dropout={image: 0.75, operator: 0.5, sound: 0.6}",
         "--dry-run",
     ]
     assert main(["train", str(mixed()), *options]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
         "without an input: image 67.8%, operator 43.1%, sound 53.0% (input_dropout 0.75, 0.5, 0.6; one input of "
-        "each sample is kept)" in told
+        "each sample is kept)" in output
     )
-    assert "tasks.answer: input 'answer' reads the target column 'answer' (target shifted)" in told
-    assert "tasks.answer: input 'operator' reads the target column 'answer' (target not hidden)" in told
+    assert "tasks.answer: input 'answer' reads the target column 'answer' (target shifted)" in output
+    assert "tasks.answer: input 'operator' reads the target column 'answer' (target not hidden)" in output
     kind = "tasks={kind: {use: classification, target: operator}}"
     assert main(["train", str(mixed()), "inputs.operator=null", kind, "--dry-run"]) == 0
     assert "no leak: no predicted token is among the input tokens" in capsys.readouterr().out
 
 
-def test_targets_that_are_missing_are_told_and_infinite_ones_left_out_of_the_mean():
-    said: list[str] = []
+def test_missing_targets_are_reported_and_infinite_ones_are_excluded_from_the_mean():
+    messages: list[str] = []
     rows = [{"y": math.nan}, {"y": 1.5}, {"y": None}, {"y": math.inf}, {"y": 3.0}]
-    task = fitted(Regression(target="y"), rows[:3] + rows[4:], said.append)
-    assert said == ["2 of 4 training samples have no number in 'y' and are not supervised"] and task.learned.mean == [
-        2.25
-    ]
+    task = fitted(Regression(target="y"), rows[:3] + rows[4:], messages.append)
+    assert messages == [
+        "2 of 4 training samples have no number in 'y' and are not supervised"
+    ] and task.learned.mean == [2.25]
     assert fitted(Regression(target="y"), rows[1:2] + rows[3:]).learned == task.learned
     with pytest.raises(DataError, match=r"inf holds a number that is infinite in float32"):
         task.check(math.inf)
@@ -677,14 +693,14 @@ def test_numbers_whose_squares_are_infinite_have_a_mean_and_a_std():
         fitted(Regression(target="y"), [{"y": [1.0, None, 2.0]}, {"y": [2.0, None, None]}])
 
 
-def test_numbers_that_look_like_classes_are_asked_about():
+def test_numbers_that_look_like_classes_are_reported():
     rows = [{"y": number % 10} for number in range(50)]
-    said: list[str] = []
-    fitted(Regression(target="y"), rows, said.append)
-    assert "'y' holds only 0, 1, 2, 3, 4, 5, 6, 7, 8, 9: they are learned as numbers" in said.pop()
+    messages: list[str] = []
+    fitted(Regression(target="y"), rows, messages.append)
+    assert "'y' holds only 0, 1, 2, 3, 4, 5, 6, 7, 8, 9: they are learned as numbers" in messages.pop()
     for values in ([n + 0.5 for n in range(10)] * 5, list(range(50)), [1.0, 2.0]):
-        fitted(Regression(target="y"), [{"y": value} for value in values], said.append)
-        assert said == []
+        fitted(Regression(target="y"), [{"y": value} for value in values], messages.append)
+        assert messages == []
 
 
 # ------------------------------------------------------------------------------------------------------ mistakes
@@ -710,7 +726,7 @@ def test_numbers_that_look_like_classes_are_asked_about():
         ("inputs.image.position=learned", "nothing is named 'learned'; possible: learned_grid, sinusoidal_grid"),
     ],
 )
-def test_mistakes_stop_before_any_work(mixed, override, message):
+def test_mistakes_are_reported_before_any_work(mixed, override, message):
     with pytest.raises(ConfigError, match=message):
         load_config(mixed(), [override])
 
@@ -726,7 +742,7 @@ def test_columns_must_exist(mixed):
 # ------------------------------------------------------------------------------------------------ growing a model
 
 
-def test_your_own_modality_trains_beside_text(mixed):
+def test_a_user_defined_modality_is_trained_with_text(mixed):
     file = mixed(
         "lidar",
         inputs={"scan": "own_modality:LidarTokenizer", "side": {"use": "text", "encoding": "characters"}},
@@ -767,8 +783,8 @@ DRIVING = {
 
 
 @pytest.mark.parametrize("before", [["camera"], ["camera", "vehicle"]])
-def test_one_more_input_changes_nothing_where_it_is_absent(mixed, before):
-    """`from: RUN` with a radar added: step 0 gives bit-equal outputs for samples that have no radar."""
+def test_an_additional_input_changes_nothing_where_it_is_absent(mixed, before):
+    """`from: RUN` with an additional radar: in step 0 samples without a radar have bit-equal outputs."""
     inputs = {name: DRIVING["inputs"][name] for name in before}
     old = mixed("old", **DRIVING | {"inputs": inputs})
     train(load_config(old, ["training.steps=4"]))
@@ -794,7 +810,7 @@ def test_one_more_input_changes_nothing_where_it_is_absent(mixed, before):
     assert second.predict([sample | {"radar": row["radar"]}]) != answer
 
 
-def test_an_input_that_no_sample_has_is_named(mixed, monkeypatch):
+def test_an_input_that_no_sample_has_is_reported(mixed, monkeypatch):
     from chopmix.data.datasets.arithmetic import Problems
 
     read = Problems.row
@@ -804,7 +820,7 @@ def test_an_input_that_no_sample_has_is_named(mixed, monkeypatch):
         train(config)
 
 
-def test_what_has_no_label_is_learned_from_resumes_and_keeps_its_batch_whole(tmp_path):
+def test_training_with_unlabelled_samples_resumes_and_needs_the_whole_batch(tmp_path):
     lines = [{"text": "abcd"[n % 4] * 6} | ({"label": n % 4} if n % 3 else {}) for n in range(48)]
     (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, lines)))
     dataset = {"use": "manifest", "train": str(tmp_path / "lines.jsonl"), "columns": ["text", "label"]}
@@ -827,9 +843,9 @@ def test_what_has_no_label_is_learned_from_resumes_and_keeps_its_batch_whole(tmp
         parts = trained("parts", f"training.steps={steps}")
     assert whole == parts != without
     assert whole == trained("enough", "training.rows_per_micro_batch=8")
-    worth = load_run(tmp_path / "whole").attribution("train")["kind"]
-    without, present = (worth.metrics[subset]["loss"] for subset in ((), ("text",)))
-    assert worth.alone("text") == pytest.approx((without - present) / math.log(2)) and without != present
+    contributions = load_run(tmp_path / "whole").attribution("train")["kind"]
+    without, present = (contributions.metrics[subset]["loss"] for subset in ((), ("text",)))
+    assert contributions.alone("text") == pytest.approx((without - present) / math.log(2)) and without != present
     assert trained("some", "training.rows_per_micro_batch=3") == pytest.approx(whole, rel=1e-5)
     with pytest.raises(ValueError, match="tasks.kind: its loss compares the samples of a batch"):
         trained("mixed", "training.mixup.mixup=0.1")
@@ -866,8 +882,8 @@ def test_labels_follow_their_images():
     images = torch.arange(3)[:, None, None, None].expand(3, 1, 4, 4).to(torch.uint8) * 100
     ones = torch.ones(3, dtype=torch.long)
     chunks = Chunks(values=images, index=torch.zeros(3, dtype=torch.long), counts=ones)
-    found = replace(planned(1, 1, 1), chunks={"image": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
-    batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3, classes=3)})
+    plan = replace(planned(1, 1, 1), chunks={"image": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
+    batch = Batch(main=plan, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3, classes=3)})
     for how in Mixup(mixup=1.0), Mixup(cutmix=1.0), Mixup(mixup=1.0, cutmix=1.0):
         mixed = how(batch)
         shares, values = mixed.targets["t"].values, mixed.main.chunks["image"].values
@@ -878,57 +894,57 @@ def test_labels_follow_their_images():
 
 
 @pytest.mark.parametrize("how", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0, "probability": 0.7}])
-def test_what_is_mixed_depends_on_seed_epoch_and_sample_alone(how):
-    """A pair is mixed alike whatever else is in its batch, and otherwise in another epoch."""
+def test_mixing_depends_only_on_seed_epoch_and_sample(how):
+    """A pair is mixed in the same way for any other samples in its batch, and in another way in another epoch."""
     images = torch.randint(256, (40, 3, 8, 6), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
 
     def mixed(numbers: range, epoch: int = 0) -> torch.Tensor:
         count = len(numbers)
         chunks = Chunks(values=images[numbers.start : numbers.stop], index=torch.zeros(count, dtype=torch.long),
                         counts=torch.ones(count, dtype=torch.long))  # fmt: skip
-        found = replace(planned(*[1] * count), chunks={"image": chunks}, seeds=tuple((0, epoch, n) for n in numbers))
+        plan = replace(planned(*[1] * count), chunks={"image": chunks}, seeds=tuple((0, epoch, n) for n in numbers))
         targets = Targets(values=torch.tensor([n % 3 for n in numbers]), count=count, classes=3)
-        return Mixup(**how)(Batch(main=found, targets={"t": targets}))
+        return Mixup(**how)(Batch(main=plan, targets={"t": targets}))
 
     whole, parts, later = mixed(range(40)), [mixed(range(10)), mixed(range(10, 40))], mixed(range(40), 1)
     for read in (lambda b: b.main.chunks["image"].values, lambda b: b.targets["t"].values):
         assert torch.equal(read(whole), torch.cat(list(map(read, parts)))) and not torch.equal(read(whole), read(later))
 
 
-def test_what_cannot_be_mixed_is_refused():
+def test_batches_that_cannot_be_mixed_are_refused():
     images = torch.zeros(3, 1, 4, 4).to(torch.uint8)
     chunks = Chunks(values=images, index=torch.zeros(3, dtype=torch.long), counts=torch.ones(3, dtype=torch.long))
-    found = replace(planned(1, 1, 1), chunks={"image": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
-    batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3, classes=3)})
+    plan = replace(planned(1, 1, 1), chunks={"image": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
+    batch = Batch(main=plan, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3, classes=3)})
     several, two = Targets(values=torch.zeros(3, 3), count=3), batch.targets | {"u": batch.targets["t"]}
     for targets in ({"t": several}, two):
         with pytest.raises(ValueError, match="a single task, a classification with one label per sample"):
             Mixup(mixup=1.0)(replace(batch, targets=targets))
     with pytest.raises(ValueError, match="needs one image of one size, or one sound"):
-        Mixup(mixup=1.0)(replace(batch, main=replace(found, samples=2)))
+        Mixup(mixup=1.0)(replace(batch, main=replace(plan, samples=2)))
     with pytest.raises(ValueError, match="needs a label in every sample"):
         Mixup(mixup=1.0)(replace(batch, targets={"t": Targets(values=torch.tensor([0, -100, 2]), count=2, classes=3)}))
     with pytest.raises(ValueError, match="needs one image of one size, or one sound"):
         corpus = replace(chunks, values=torch.zeros(3, dtype=torch.long), counts=None)
-        Mixup(mixup=1.0)(replace(batch, main=replace(found, chunks={"text": corpus})))
+        Mixup(mixup=1.0)(replace(batch, main=replace(plan, chunks={"text": corpus})))
     for wrong in (-1.0, 1e308):
         with pytest.raises(ValueError, match="must be at least 0 and at most 1000"):
             Mixup(mixup=wrong)
 
 
 def test_labels_follow_their_sounds():
-    """Three sounds of 2, 1 and 3 tokens of two windows: each gets its partner's windows, cut or followed by silence."""
+    """Three sounds of 2, 1 and 3 tokens of two windows: each is mixed with its partner, cut or followed by silence."""
     values = torch.tensor([1.0] * 4 + [10.0] * 2 + [100.0] * 6)[:, None].expand(12, 5)
     chunks = Chunks(values=values, index=torch.zeros(6, dtype=torch.long), counts=torch.tensor([2, 1, 3]))
-    found = replace(planned(1, 1, 1), chunks={"sound": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
-    batch = Batch(main=found, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3, classes=3)})
+    plan = replace(planned(1, 1, 1), chunks={"sound": chunks}, seeds=((0, 0, 5), (0, 0, 6), (0, 0, 7)))
+    batch = Batch(main=plan, targets={"t": Targets(values=torch.tensor([0, 1, 2]), count=3, classes=3)})
     mixed = Mixup(mixup=1.0)(batch)
-    shares, found = mixed.targets["t"].values, mixed.main.chunks["sound"].values[:, 0]
+    shares, windows = mixed.targets["t"].values, mixed.main.chunks["sound"].values[:, 0]
     one = shares[0, 0].item()
     expected = torch.tensor([[one, 1 - one, 0], [1 - one, one, 0], [0, 0, 1]])
     torch.testing.assert_close(shares, expected, rtol=0, atol=1e-6)
     assert 0 < one < 1
-    first, second, third = found.split([4, 2, 6])
+    first, second, third = windows.split([4, 2, 6])
     torch.testing.assert_close(first, one + (1 - one) * torch.tensor([10.0, 10, 0, 0]))
     torch.testing.assert_close(second, torch.full((2,), 10 * one + 1 - one))
     torch.testing.assert_close(third, torch.full((6,), 100.0))
@@ -938,21 +954,21 @@ def test_labels_follow_their_sounds():
         Mixup(cutmix=1.0)(batch)
 
 
-def test_what_is_frozen_stays(mixed, capsys):
+def test_frozen_parts_do_not_change(mixed, capsys):
     file = digits(mixed, freeze=["tokenizers", "cores.main.blocks.0"], optimizer="muon")
     config = load_config(file)
     prepare_run(config, config.out)
     trainer = assemble(config, Processes.start("cpu"), Progress(1))
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}
     fit(trainer)
-    moved = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
-    assert moved and not any(name.startswith(("tokenizers", "cores.main.blocks.0")) for name in moved)
-    assert any(name.startswith("cores.main.blocks.1") for name in moved)
+    changed = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
+    assert changed and not any(name.startswith(("tokenizers", "cores.main.blocks.0")) for name in changed)
+    assert any(name.startswith("cores.main.blocks.1") for name in changed)
     introduce(trainer)
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     parts = [[each for each in trainer.model.parameters() if each.requires_grad or every] for every in (True, False)]
     count, trained = (sum(each.numel() for each in part) for part in parts)
-    assert f"{count:,} parameters, of which {trained:,} are trained, on cpu" in said and trained < count
+    assert f"{count:,} parameters, of which {trained:,} are trained, on cpu" in output and trained < count
     with pytest.raises(
         ValueError, match="the model has no part 'tokenizer.image'; possible: cores.main, heads.digit, tokenizers.image"
     ):
@@ -979,11 +995,11 @@ def test_rates_fall_with_the_distance_to_the_heads(mixed):
 @pytest.mark.system
 def test_two_processes_have_the_losses_of_one(mixed, tmp_path):
     """Five samples over two processes in micro-batches of one, ragged answers, pictures and sounds changed at
-    random, inputs withheld on one rank and not the other: with AdamW only sums are rounded differently."""
-    own = {"samples_per_step": 5, "rows_per_micro_batch": 1, "input_dropout": 0.5, "steps": 4, "optimizer": "adamw",
-           "precision": "float32"}  # fmt: skip
+    random, inputs withheld on one rank only: with AdamW only sums are rounded differently."""
+    settings = {"samples_per_step": 5, "rows_per_micro_batch": 1, "input_dropout": 0.5, "steps": 4,
+                "optimizer": "adamw", "precision": "float32"}  # fmt: skip
     assert "augment" in TREE["inputs"]["image"] and "augment_wave" in TREE["inputs"]["sound"]
-    sections = {"training": TREE["training"] | own, "logging": {"every": 1, "tensorboard": False}}
+    sections = {"training": TREE["training"] | settings, "logging": {"every": 1, "tensorboard": False}}
     one, two = (mixed(name, **sections, evaluation={"every": 4, "generated": 5}) for name in ("one", "two"))
     train(load_config(one))
     process = train_together(tmp_path, 2, two)
@@ -994,18 +1010,18 @@ def test_two_processes_have_the_losses_of_one(mixed, tmp_path):
         assert values[0] and values[0] == pytest.approx(values[1], rel=1e-6)
 
 
-def test_bad_validation_data_lose_no_step(mixed, tmp_path, monkeypatch):
-    """A damaged image met in the last evaluation: the steps are saved, and the run goes on once more of them are
-    allowed."""
+def test_bad_validation_data_do_not_lose_training_steps(mixed, tmp_path, monkeypatch):
+    """If the last evaluation reads a damaged image, the steps are saved, and the run continues when more bad samples
+    are allowed."""
     from chopmix.data.datasets.digits import Digits
 
     read = Digits.open
 
     def damaged(self, split):
-        found = read(self, split)
+        samples = read(self, split)
         if split == "val":
-            found.rows[0] = found.rows[0] | {"image": b"no image"}
-        return found
+            samples.rows[0] = samples.rows[0] | {"image": b"no image"}
+        return samples
 
     monkeypatch.setattr(Digits, "open", damaged)
     file = digits(mixed, "hurt")
